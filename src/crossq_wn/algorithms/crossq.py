@@ -1,0 +1,152 @@
+"""CrossQ (Bhatt et al. 2024) and CrossQ + WN (paper v2, section 4).
+
+Both normalise the raw input and every hidden activation of actor and critic with batch norm, and both see
+(s, a) and (s', a') in ONE training-mode pass. Why one pass:
+1. Replay actions and policy actions are distributed differently; statistics of one do not fit the other.
+2. Passed apart, Q(s, a) and Q(s', a') would be two differently normalised functions, and the temporal
+   difference between them would compare unlike things.
+3. Passed together they share batch statistics, so target and prediction live on one scale.
+CrossQ + WN passes the same joint batch through a target critic too, and holds each hidden neuron at unit
+norm, so that the effective learning rate cannot fall while weights grow.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import optax
+
+from crossq_wn import networks
+from crossq_wn.actor_critic import Parts, QPair, joint, joint_target, soft_actor_critic
+from crossq_wn.algorithms.settings import Settings, require
+from crossq_wn.losses import half_squared_error
+from crossq_wn.networks import Layer, dense, ensemble, relu, serial, weight_norm
+from crossq_wn.optimisers import Target, adamw, no_target, polyak
+from crossq_wn.policies import gaussian_head, squashed_gaussian
+from crossq_wn.types import Algorithm
+
+NORMS = {"batch-norm": networks.batch_norm, "batch-renorm": networks.batch_renorm}
+PROJECTIONS = {
+    "neuron": networks.per_neuron,
+    "neuron-kernel": networks.per_neuron_kernel,
+    "layer": networks.per_layer,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossQSettings(Settings):
+    """Hyperparameters of CrossQ."""
+
+    norm: Literal["batch-norm", "batch-renorm"] = "batch-norm"
+    """How the input and the hidden activations are normalised."""
+    norm_momentum: float = 0.99
+    """Running statistics keep this share per training pass."""
+    norm_epsilon: float = 1e-3
+    """Added to variances."""
+    log_std_min: float = -10.0
+    """Lower clip of the policy's log standard deviation."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "norm_momentum", 0 <= self.norm_momentum < 1, "in [0, 1)")
+        require(self, "norm_epsilon", self.norm_epsilon > 0, "above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossQWNSettings(CrossQSettings):
+    """Hyperparameters of CrossQ + WN."""
+
+    tau: float
+    """Polyak rate of the target critics, per gradient update."""
+    actor_weight_decay: float
+    """AdamW decay of what is unbounded in the actor: heads and batch-norm affine parameters."""
+    critic_weight_decay: float
+    """AdamW decay of what is unbounded in the critics: heads and batch-norm affine parameters."""
+    weight_norm: Literal["neuron", "neuron-kernel", "layer"] = "neuron"
+    """What is held at fixed norm: each neuron's weights and bias, its weights alone, or the whole layer."""
+    weight_norm_radius: float = 1.0
+    """The fixed norm (c in equation 2)."""
+    weight_norm_actor: bool = True
+    """Whether the actor's hidden layers are weight-normalised too."""
+    weight_norm_head: bool = False
+    """Whether the critics' output layer is weight-normalised too, as in the authors' later code."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "tau", 0 <= self.tau <= 1, "in [0, 1]")
+        for name in ("actor_weight_decay", "critic_weight_decay"):
+            require(self, name, getattr(self, name) >= 0, "0 or above")
+        require(self, "weight_norm_radius", self.weight_norm_radius > 0, "above 0")
+
+
+def crossq(observation_size: int, action_size: int, discount: float, settings: CrossQSettings) -> Algorithm:
+    """CrossQ: batch norm, the joint pass, no target network."""
+    hidden = [dense(settings.actor_width), dense(settings.critic_width)]
+    return _build(
+        observation_size, action_size, discount, settings, *hidden, dense(1), joint, no_target(), (0.0, 0.0)
+    )
+
+
+def crossq_wn(
+    observation_size: int, action_size: int, discount: float, settings: CrossQWNSettings
+) -> Algorithm:
+    """CrossQ + WN: weight-normalised hidden layers, the joint pass also through a target critic."""
+    bound: Callable[[Layer], Layer] = partial(
+        weight_norm, projection=PROJECTIONS[settings.weight_norm], radius=settings.weight_norm_radius
+    )
+    actor_hidden, critic_hidden = dense(settings.actor_width), bound(dense(settings.critic_width))
+    return _build(
+        observation_size,
+        action_size,
+        discount,
+        settings,
+        bound(actor_hidden) if settings.weight_norm_actor else actor_hidden,
+        critic_hidden,
+        # The bounded head still decays in the authors' later code; its projection undoes most of it.
+        bound(dense(1))._replace(decay=dense(1).decay) if settings.weight_norm_head else dense(1),
+        joint_target,
+        polyak(settings.tau),
+        (settings.actor_weight_decay, settings.critic_weight_decay),
+    )
+
+
+def _build(
+    observation_size: int,
+    action_size: int,
+    discount: float,
+    settings: CrossQSettings,
+    actor_hidden: Layer,
+    critic_hidden: Layer,
+    critic_head: Layer,
+    q_pair: QPair,
+    target: Target,
+    weight_decay: tuple[float, float],
+) -> Algorithm:
+    norm = NORMS[settings.norm](settings.norm_momentum, settings.norm_epsilon)
+
+    def mlp(hidden: Layer, head: Layer) -> Layer:
+        return serial(norm, hidden, relu(), norm, hidden, relu(), norm, head)
+
+    actor = mlp(actor_hidden, gaussian_head(action_size))
+    critic = ensemble(mlp(critic_hidden, critic_head), settings.critics)
+    parts = Parts(
+        actor=actor,
+        policy=squashed_gaussian(settings.log_std_min, 2.0),
+        critic=critic,
+        actor_optimiser=adamw(
+            actor, settings.schedule(settings.actor_learning_rate), weight_decay[0], settings.adam_beta1
+        ),
+        critic_optimiser=adamw(
+            critic, settings.schedule(settings.critic_learning_rate), weight_decay[1], settings.adam_beta1
+        ),
+        q_pair=q_pair,
+        target=target,
+        td_loss=half_squared_error,
+        discount=discount,
+        initial_temperature=settings.initial_temperature,
+        temperature_optimiser=optax.adam(settings.temperature_learning_rate),
+        target_entropy=-settings.target_entropy_scale * action_size,
+        policy_delay=settings.policy_delay,
+    )
+    return soft_actor_critic(observation_size, action_size, parts)

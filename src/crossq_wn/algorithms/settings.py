@@ -1,0 +1,79 @@
+"""Which numbers does every soft actor-critic have? The rows of paper v2, Table 1, as one typed record."""
+
+from dataclasses import dataclass, fields
+
+import optax
+
+from crossq_wn.errors import UserError
+from crossq_wn.optimisers import linear_schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Hyperparameters shared by all algorithms; defaults and their sources are in `presets`."""
+
+    utd: int
+    """Gradient updates per agent decision (the UTD ratio)."""
+    batch_size: int
+    """Transitions per gradient update."""
+    warmup: int
+    """Transitions (agent decisions) collected with uniform actions before the first gradient update."""
+    replay_size: int = 1_000_000
+    """Transitions (agent decisions) that replay holds per seed."""
+    discount: float | None = None
+    """Discount per agent decision (gamma); by default the suite's: 0.99 for DMC and Gymnasium, 0.95 for MyoSuite."""
+    actor_width: int
+    """Units per hidden layer of the actor (two hidden layers)."""
+    critic_width: int
+    """Units per hidden layer of each critic (two hidden layers)."""
+    critics: int
+    """Number of critics; the smallest of their values is used."""
+    actor_learning_rate: float
+    """Adam learning rate of the actor."""
+    critic_learning_rate: float
+    """Adam learning rate of the critics."""
+    temperature_learning_rate: float
+    """Adam learning rate of log alpha."""
+    initial_temperature: float
+    """Initial temperature (alpha)."""
+    target_entropy_scale: float
+    """The target entropy is minus this times the number of action dimensions."""
+    adam_beta1: float = 0.9
+    """Adam's first-moment decay, for actor and critics."""
+    policy_delay: int
+    """The actor and the temperature change once per this many gradient updates."""
+    learning_rate_end: float = 1.0
+    """Final learning rate of actor and critics as a fraction of the initial one; 1 keeps it constant."""
+    learning_rate_updates: int = 1_000_000
+    """Updates of a network over which its learning rate falls linearly to that fraction."""
+
+    def __post_init__(self) -> None:
+        for name in ("utd", "batch_size", "replay_size", "actor_width", "critic_width", "critics",
+                     "policy_delay", "learning_rate_updates"):  # fmt: skip
+            require(self, name, getattr(self, name) >= 1, "a whole number of at least 1")
+        require(self, "warmup", self.warmup >= 1, "at least 1 agent decision")
+        require(self, "discount", self.discount is None or 0 <= self.discount < 1, "in [0, 1)")
+        for name in ("actor_learning_rate", "critic_learning_rate", "temperature_learning_rate"):
+            require(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
+        require(self, "initial_temperature", self.initial_temperature > 0, "above 0")
+        require(self, "target_entropy_scale", abs(self.target_entropy_scale) < 1e3, "a finite number")
+        require(self, "adam_beta1", 0 <= self.adam_beta1 < 1, "in [0, 1)")
+        require(self, "learning_rate_end", 0 <= self.learning_rate_end <= 1, "in [0, 1]")
+
+    def schedule(self, learning_rate: float) -> optax.ScalarOrSchedule:
+        """The learning rate of actor or critics over that network's own updates."""
+        return linear_schedule(
+            learning_rate, learning_rate * self.learning_rate_end, self.learning_rate_updates
+        )
+
+
+def require(settings: object, name: str, valid: bool, what: str) -> None:
+    """Raises `UserError` naming the setting, its value and what would be valid."""
+    if not valid:
+        flag = "--" + name.replace("_", "-")
+        raise UserError(f"{flag} is {getattr(settings, name)!r}: it must be {what}")
+
+
+def setting_names(kind: type[Settings]) -> list[str]:
+    """The names of all hyperparameters of an algorithm."""
+    return [field.name for field in fields(kind)]

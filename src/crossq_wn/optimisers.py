@@ -1,0 +1,64 @@
+"""How do a network and its target change? AdamW with the layer's decay mask and projection; target networks."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import optax
+
+from crossq_wn.networks import Layer
+from crossq_wn.types import Tree, Vars
+
+
+class Optimiser(NamedTuple):
+    """init: params -> moments; step: (gradients, moments, params) -> (projected params, moments)."""
+
+    init: Callable[[Tree], Tree]
+    step: Callable[[Tree, Tree, Tree], tuple[Tree, Tree]]
+
+
+def adamw(
+    layer: Layer, learning_rate: optax.ScalarOrSchedule, weight_decay: float = 0.0, beta1: float = 0.9
+) -> Optimiser:
+    """AdamW (decoupled decay, multiplied by the learning rate) followed by the layer's projection.
+
+    Decay touches only what the layer declares unbounded (paper v2, section 4: 0 on normalised layers,
+    1e-2 otherwise). A decay of 0 is plain Adam. Schedules count gradient updates of this network.
+    """
+    transform = optax.adamw(learning_rate, b1=beta1, weight_decay=weight_decay, mask=layer.decay)
+
+    def step(gradients: Tree, moments: Tree, params: Tree) -> tuple[Tree, Tree]:
+        change, moments = transform.update(gradients, moments, params)
+        return layer.project(optax.apply_updates(params, change)), moments
+
+    return Optimiser(transform.init, step)
+
+
+def linear_schedule(start: float, end: float, updates: int) -> optax.ScalarOrSchedule:
+    """Learning rate from `start` to `end` over `updates` gradient updates; constant when they are equal."""
+    return start if start == end else optax.linear_schedule(start, end, updates)
+
+
+class Target(NamedTuple):
+    """init: online variables -> target; follow: (target, online variables) -> target."""
+
+    init: Callable[[Vars], Tree]
+    follow: Callable[[Tree, Vars], Tree]
+
+
+def polyak(tau: float) -> Target:
+    """theta_bar <- tau theta + (1 - tau) theta_bar on all trainable parameters, batch-norm affine included.
+
+    Running statistics of the target are never used (its passes are in training mode), so they stay.
+    """
+
+    def follow(target: Vars, online: Vars) -> Vars:
+        params = jax.tree.map(lambda old, new: old + tau * (new - old), target.params, online.params)
+        return Vars(params, target.stats)
+
+    return Target(lambda online: jax.tree.map(lambda leaf: leaf.copy(), online), follow)
+
+
+def no_target() -> Target:
+    """CrossQ: the online critic is its own target."""
+    return Target(lambda online: (), lambda target, online: ())
