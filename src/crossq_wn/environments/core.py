@@ -1,0 +1,189 @@
+"""What is an environment to the training loop? Decisions in [-1, 1], float32 observations, honest endings."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from crossq_wn.environments.snapshot import Snapshot, Unrestorable, capture_attributes
+from crossq_wn.errors import UserError
+
+
+class Task(NamedTuple):
+    """What a task name stands for, before anything is simulated."""
+
+    name: str  # as results and run directories call it
+    suite: str  # "dmc", "myosuite" or "gymnasium"
+    identifier: str  # the suite's own name for it
+    action_repeat: int  # frames per decision, by default
+    episode_frames: int | None  # time limit in frames; None: the environment's own
+    discount: float  # per decision
+    metric: str  # what evaluation reports first: "return" or "success_rate"
+
+
+class Frame(NamedTuple):
+    """What one simulator frame returns."""
+
+    observation: np.ndarray  # float32 [observation_size]
+    reward: float
+    terminated: bool  # the task truly ended: no bootstrap
+    truncated: bool  # the suite's own time limit
+    success: bool
+
+
+class Simulator(Protocol):
+    """One adapted simulator: frames, not decisions."""
+
+    observation_size: int
+    action_size: int
+
+    def reset(self, seed: int | None) -> np.ndarray:
+        """Starts an episode, reseeding first if a seed is given; float32 [observation_size]."""
+
+    def step(self, action: np.ndarray) -> Frame:
+        """Advances one frame; action float32 [action_size] in [-1, 1]."""
+
+    def snapshot(self) -> Snapshot:
+        """Everything a step depends on. Raises `Unrestorable`."""
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Continues from a snapshot."""
+
+    def render(self, height: int, width: int) -> np.ndarray:
+        """The scene now, uint8 [height, width, 3]."""
+
+    def close(self) -> None:
+        """Frees what the simulator holds."""
+
+
+class Episode(NamedTuple):
+    """A finished episode."""
+
+    total_reward: float  # the return, undiscounted
+    frames: int
+    success: bool  # in any of its frames
+
+
+class Transition(NamedTuple):
+    """What one decision led to."""
+
+    next_observation: np.ndarray  # before any reset
+    reward: float  # summed over the decision's frames
+    terminated: bool
+    truncated: bool
+    episode: Episode | None  # set where the episode ended
+
+
+class EnvironmentFault(UserError):
+    """The environment itself misbehaved: NaN, or an exception of its own."""
+
+
+class Environment:
+    """A simulator with action repeat, a time limit and episode totals.
+
+    Call `reset` once, then `step`; after an episode's last transition call `reset` again.
+    """
+
+    def __init__(
+        self,
+        simulator: Simulator,
+        task: Task,
+        *,
+        action_repeat: int,
+        episode_frames: int | None,
+        terminations: bool,
+    ) -> None:
+        self.simulator, self.task = simulator, task
+        self.action_repeat, self.episode_frames = action_repeat, episode_frames
+        self.terminations = terminations
+        self.observation_size, self.action_size = simulator.observation_size, simulator.action_size
+        self.observation = np.zeros(self.observation_size, np.float32)
+        self.total_reward, self.frames, self.success = 0.0, 0, False
+
+    def reset(self, seed: int | None = None) -> np.ndarray:
+        """Starts an episode; with a seed, from that seed. Returns float32 [observation_size]."""
+        self.observation = self._checked(self._call(self.simulator.reset, seed), "reset")
+        self.total_reward, self.frames, self.success = 0.0, 0, False
+        return self.observation
+
+    def step(self, action: np.ndarray) -> Transition:
+        """One agent decision: `action_repeat` frames, fewer where the episode ends within.
+
+        Raises EnvironmentFault if the environment returns NaN or infinity, or raises.
+        """
+        reward, terminated, truncated = 0.0, False, False
+        for _ in range(self.action_repeat):
+            frame = self._call(self.simulator.step, action)
+            if not np.isfinite(frame.reward):
+                raise EnvironmentFault(f"{self.task.name} returned the reward {frame.reward}{self._when()}")
+            self.frames += 1
+            reward += frame.reward
+            self.success |= frame.success
+            terminated = frame.terminated and self.terminations
+            truncated = frame.truncated or self.frames == self.episode_frames
+            if terminated or truncated:
+                break
+        self.observation = self._checked(frame.observation, "step")
+        self.total_reward += reward
+        over = terminated or truncated
+        episode = Episode(self.total_reward, self.frames, self.success) if over else None
+        return Transition(self.observation, reward, terminated, truncated, episode)
+
+    def snapshot(self) -> Snapshot:
+        """Everything that later transitions depend on. Raises `Unrestorable`."""
+        own = capture_attributes(self, ignore=(Task,), strict=False)
+        return {"simulator": self.simulator.snapshot(), "episode": own}
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Continues mid-episode from a snapshot."""
+        self.simulator.restore(snapshot["simulator"])
+        own = snapshot["episode"]
+        self.observation = np.array(own["observation"])
+        self.total_reward, self.frames, self.success = own["total_reward"], own["frames"], own["success"]
+
+    def render(self, height: int, width: int) -> np.ndarray:
+        """The scene now, uint8 [height, width, 3]."""
+        return self.simulator.render(height, width)
+
+    def close(self) -> None:
+        """Frees the simulator."""
+        self.simulator.close()
+
+    def _checked(self, observation: np.ndarray, call: str) -> np.ndarray:
+        if observation.shape != (self.observation_size,):
+            raise EnvironmentFault(
+                f"{self.task.name}: {call} returned an observation of shape {observation.shape}, "
+                f"its observation space says {(self.observation_size,)}{self._when()}"
+            )
+        if not np.isfinite(observation).all():
+            index = int(np.flatnonzero(~np.isfinite(observation))[0])
+            raise EnvironmentFault(
+                f"{self.task.name}: {call} returned {observation[index]} at index {index} of the "
+                f"observation{self._when()}; mend the environment, then resume"
+            )
+        return observation
+
+    def _call(self, function: Callable[..., Any], argument: Any) -> Any:
+        try:
+            return function(argument)
+        except UserError:
+            raise
+        except Exception as error:
+            raise EnvironmentFault(
+                f"{self.task.name} raised {type(error).__name__}: {error}{self._when()}"
+            ) from error
+
+    def _when(self) -> str:
+        return f" ({self.frames} frames into the episode)"
+
+
+__all__ = [
+    "Environment",
+    "EnvironmentFault",
+    "Episode",
+    "Frame",
+    "Simulator",
+    "Task",
+    "Transition",
+    "Unrestorable",
+]

@@ -1,0 +1,186 @@
+"""How does any Gymnasium environment become a simulator? Box observations flattened, Box actions rescaled."""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from crossq_wn.environments.core import Frame
+from crossq_wn.environments.snapshot import (
+    Snapshot,
+    Unrestorable,
+    capture_attributes,
+    capture_generator,
+    restore_attributes,
+    restore_generator,
+)
+from crossq_wn.errors import UserError, nearest
+
+gymnasium.logger.min_level = gymnasium.logger.ERROR
+
+# Descriptions of an environment, which no step changes.
+_DESCRIPTIONS = (spaces.Space, gymnasium.envs.registration.EnvSpec, gymnasium.Env)
+
+
+def from_id(name: str, **options: Any) -> gymnasium.Env[Any, Any]:
+    """A registered Gymnasium environment. Raises UserError naming the nearest id."""
+    try:
+        return gymnasium.make(name, disable_env_checker=True, **options)
+    except gymnasium.error.UnregisteredEnv:
+        known = [str(key) for key in gymnasium.registry]
+        hint = nearest(name, known) or "`crossq-wn list tasks` names them; "
+        raise UserError(
+            f"unknown task {name!r}: {hint}a task is a short name such as dog-run or myo-key-turn-hard, "
+            "a registered Gymnasium id, or module:factory"
+        ) from None
+    except gymnasium.error.Error as error:
+        raise UserError(f"Gymnasium cannot make {name!r}: {error}") from None
+
+
+def from_factory(path: str) -> gymnasium.Env[Any, Any]:
+    """The environment that `module:factory` returns; the module may lie in the current directory."""
+    module_name, _, attribute = path.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        value: Any = importlib.import_module(module_name)
+    except ImportError as error:
+        raise UserError(f"cannot import {module_name!r} for the task {path!r}: {error}") from None
+    for part in attribute.split("."):
+        if not hasattr(value, part):
+            known = [name for name in dir(value) if not name.startswith("_")]
+            raise UserError(f"{module_name!r} has no {part!r}: {nearest(part, known)}the task is {path!r}")
+        value = getattr(value, part)
+    return from_callable(value)
+
+
+def from_callable(factory: Callable[[], Any]) -> gymnasium.Env[Any, Any]:
+    """The environment that a class or function of no arguments returns."""
+    environment = factory()
+    if not isinstance(environment, gymnasium.Env):
+        raise UserError(f"{factory!r} returned a {type(environment).__name__}, not a gymnasium.Env")
+    return environment
+
+
+class Gymnasium:
+    """One Gymnasium environment.
+
+    Raises UserError for spaces that this package does not learn on.
+    """
+
+    def __init__(self, environment: gymnasium.Env[Any, Any], name: str) -> None:
+        self._environment = environment
+        self._check_observations(environment.observation_space, name)
+        action = environment.action_space
+        if not isinstance(action, spaces.Box):
+            raise UserError(
+                f"{name} has the action space {action}: actions must be a bounded Box; discrete actions are "
+                "not supported"
+            )
+        if not action.is_bounded("both"):
+            raise UserError(
+                f"{name} has the unbounded action space {action}: wrap it in gymnasium.wrappers.RescaleAction "
+                "or give the Box finite bounds"
+            )
+        self._low = action.low.astype(np.float64)
+        self._range = action.high.astype(np.float64) - self._low
+        self._dtype, self._shape = action.dtype, action.shape
+        self.action_size = int(np.prod(action.shape))
+        self.observation_size = int(spaces.flatdim(environment.observation_space))
+        if not self.action_size or not self.observation_size:
+            raise UserError(f"{name} has an empty observation or action space")
+        self._physics: Any = None
+        unwrapped = environment.unwrapped
+        if type(getattr(unwrapped, "model", None)).__name__ == "MjModel":
+            from crossq_wn.environments.physics import Physics
+
+            self._physics = Physics(unwrapped.model, unwrapped.data)  # type: ignore[attr-defined]
+
+    def reset(self, seed: int | None) -> np.ndarray:
+        """Starts an episode."""
+        return self._flat(self._environment.reset(seed=seed)[0])
+
+    def step(self, action: np.ndarray) -> Frame:
+        """One environment step; [-1, 1] is mapped to the action space's bounds."""
+        scaled = self._low + 0.5 * (action.reshape(self._shape).astype(np.float64) + 1.0) * self._range
+        observation, reward, terminated, truncated, info = self._environment.step(scaled.astype(self._dtype))
+        success = bool(np.any(info.get("is_success", info.get("success", False))))
+        return Frame(self._flat(observation), float(reward), bool(terminated), bool(truncated), success)
+
+    def snapshot(self) -> Snapshot:
+        """The environment's own `snapshot()`, or else all attributes of it and its wrappers."""
+        unwrapped: Any = self._environment.unwrapped
+        if hasattr(unwrapped, "snapshot") and hasattr(unwrapped, "restore"):
+            inner = {"own": unwrapped.snapshot()}
+        else:
+            inner = {"attributes": self._attributes(unwrapped)}
+        if self._physics is not None:
+            inner["physics"] = self._physics.capture()
+        if unwrapped._np_random is not None:
+            inner["random"] = capture_generator(unwrapped._np_random)
+        return inner | {"wrappers": [capture_attributes(w, ignore=_DESCRIPTIONS) for w in self._wrappers()]}
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Continues from a snapshot."""
+        unwrapped: Any = self._environment.unwrapped
+        self._environment.reset(seed=0)  # builds what only a first reset builds
+        if "own" in snapshot:
+            unwrapped.restore(snapshot["own"])
+        else:
+            restore_attributes(unwrapped, snapshot["attributes"])
+        if self._physics is not None:
+            self._physics.restore(snapshot["physics"])
+        if "random" in snapshot:
+            restore_generator(unwrapped.np_random, snapshot["random"])
+        for wrapper, saved in zip(self._wrappers(), snapshot["wrappers"], strict=True):
+            restore_attributes(wrapper, saved)
+
+    def render(self, height: int, width: int) -> np.ndarray:
+        """What the environment's `render_mode="rgb_array"` shows, at its own size."""
+        image = self._environment.render()
+        if not isinstance(image, np.ndarray) or image.ndim != 3:
+            raise UserError("the environment renders no images: it must support render_mode='rgb_array'")
+        return image
+
+    def close(self) -> None:
+        """Closes the environment."""
+        self._environment.close()
+
+    def _wrappers(self) -> list[gymnasium.Env[Any, Any]]:
+        found, current = [], self._environment
+        while isinstance(current, gymnasium.Wrapper):
+            found.append(current)
+            current = current.env
+        return found
+
+    def _attributes(self, unwrapped: Any) -> Snapshot:
+        ignore = _DESCRIPTIONS
+        if self._physics is not None:
+            ignore += (type(unwrapped.model), type(unwrapped.data), type(unwrapped.mujoco_renderer))
+        saved = capture_attributes(unwrapped, ignore=(*ignore, np.random.Generator))
+        if any("generator" in item for item in saved.values() if isinstance(item, dict)):
+            raise Unrestorable(f"{type(unwrapped).__name__} holds a random generator of its own")
+        return saved
+
+    def _flat(self, observation: Any) -> np.ndarray:
+        space = self._environment.observation_space
+        return np.asarray(spaces.flatten(space, observation), np.float32)
+
+    @staticmethod
+    def _check_observations(space: spaces.Space[Any], name: str) -> None:
+        parts = space.spaces.items() if isinstance(space, spaces.Dict) else [("", space)]
+        for key, part in parts:
+            what = f"{name} has the observation space {part}" + (f" at {key!r}" if key else "")
+            if isinstance(part, spaces.Dict):
+                Gymnasium._check_observations(part, name)
+            elif not isinstance(part, spaces.Box):
+                raise UserError(f"{what}: observations must be a Box or a Dict of Box")
+            elif part.dtype == np.uint8 and len(part.shape) >= 2:
+                raise UserError(
+                    f"{what}: pixel observations are not supported; give the environment a state observation"
+                )

@@ -1,0 +1,93 @@
+"""How does a MyoSuite task become a simulator? Seeded for real, success from `solved`, exact snapshots."""
+
+import contextlib
+import io
+import os
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from crossq_wn.environments.core import Frame
+from crossq_wn.environments.physics import Physics
+from crossq_wn.environments.snapshot import Snapshot, capture_attributes, restore_attributes
+
+with contextlib.redirect_stdout(io.StringIO()):  # it prints on import and on the first make
+    os.environ.setdefault("ROBOHIVE_VERBOSITY", "SILENT")
+    import myosuite  # noqa: F401
+
+
+class MyoSuite:
+    """One MyoSuite environment; the time limit is the caller's.
+
+    MyoSuite 2 ignores `reset(seed=)`, so the task is seeded through its own method.
+    """
+
+    def __init__(self, identifier: str, episode_frames: int | None) -> None:
+        gymnasium.logger.min_level = gymnasium.logger.ERROR
+        options = {} if episode_frames is None else {"max_episode_steps": episode_frames}
+        with contextlib.redirect_stdout(io.StringIO()):
+            self._environment = gymnasium.make(identifier, disable_env_checker=True, **options)
+        self._task: Any = self._environment.unwrapped
+        space: Any = self._environment.observation_space
+        self.observation_size, self.action_size = int(np.prod(space.shape)), self._task.mj_model.nu
+        robot = self._task.robot
+        self._simulated = Physics(robot.mj_model, robot.mj_data)
+        self._observed = Physics(self._task.obsd_mj_model, self._task.obsd_mj_data)
+
+    def reset(self, seed: int | None) -> np.ndarray:
+        """Starts an episode."""
+        if seed is not None:
+            self._task.seed(seed)
+        return np.asarray(self._environment.reset()[0], np.float32)
+
+    def step(self, action: np.ndarray) -> Frame:
+        """One control step; the task squashes [-1, 1] to muscle activations itself."""
+        observation, reward, terminated, truncated, info = self._environment.step(action)
+        solved = bool(np.any(info["solved"]))
+        return Frame(np.asarray(observation, np.float32), float(reward), bool(terminated), truncated, solved)
+
+    def snapshot(self) -> Snapshot:
+        """The stepped physics and its observed copy, the task's attributes, the time limit's counter."""
+        return {
+            "simulated": self._simulated.capture(),
+            "observed": self._observed.capture(),
+            "task": capture_attributes(self._task, strict=False),
+            "wrappers": [capture_attributes(w, strict=False) for w in self._wrappers()],
+        }
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Continues from a snapshot."""
+        self._environment.reset()
+        restore_attributes(self._task, snapshot["task"])
+        self._simulated.restore(snapshot["simulated"])
+        self._observed.restore(snapshot["observed"])
+        for wrapper, saved in zip(self._wrappers(), snapshot["wrappers"], strict=True):
+            restore_attributes(wrapper, saved)
+
+    def render(self, height: int, width: int) -> np.ndarray:
+        """The hand from the side."""
+        import mujoco
+
+        model, data = self._task.obsd_mj_model, self._task.obsd_mj_data
+        if not hasattr(self, "_renderer"):
+            model.vis.global_.offheight = max(height, model.vis.global_.offheight)
+            model.vis.global_.offwidth = max(width, model.vis.global_.offwidth)
+            self._renderer = mujoco.Renderer(model, height, width)
+        names = [model.camera(i).name for i in range(model.ncam)]
+        camera = "hand_side_inter" if "hand_side_inter" in names else -1
+        self._renderer.update_scene(data, camera=camera)
+        return np.asarray(self._renderer.render())
+
+    def close(self) -> None:
+        """Frees the simulation."""
+        if hasattr(self, "_renderer"):
+            self._renderer.close()
+        self._environment.close()
+
+    def _wrappers(self) -> list[Any]:
+        found, current = [], self._environment
+        while isinstance(current, gymnasium.Wrapper):
+            found.append(current)
+            current = current.env
+        return found

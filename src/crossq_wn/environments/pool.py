@@ -1,0 +1,62 @@
+"""How do several seeds' environments step at once? In threads where physics is the cost, else in turn."""
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from crossq_wn.environments.core import Environment, EnvironmentFault, Transition
+
+# MuJoCo releases Python's lock while it steps: threads pay from about this much time per decision.
+_WORTH_A_THREAD = 5e-4  # seconds
+
+
+class Pool:
+    """One environment per seed. A seed's fault is returned in its place and touches no other seed."""
+
+    def __init__(self, environments: Sequence[Environment], threads: int) -> None:
+        self.environments = list(environments)
+        self._threads = min(threads, len(self.environments))
+        self._executor: ThreadPoolExecutor | None = None
+        self._decision_seconds: list[float] = []
+
+    def reset(self, index: int, seed: int | None = None) -> np.ndarray:
+        """Resets one seed's environment; float32 [observation_size]. Raises EnvironmentFault."""
+        return self.environments[index].reset(seed)
+
+    def step(self, indices: Sequence[int], actions: np.ndarray) -> list[Transition | EnvironmentFault]:
+        """Steps the named seeds' environments; actions float32 [len(indices), action_size]."""
+        jobs = [(self.environments[i], action) for i, action in zip(indices, actions, strict=True)]
+        if self._executor is not None:
+            return list(self._executor.map(_step, jobs))
+        start = time.perf_counter()
+        done = [_step(job) for job in jobs]
+        self._consider_threads((time.perf_counter() - start) / max(1, len(jobs)))
+        return done
+
+    def close(self) -> None:
+        """Closes all environments."""
+        if self._executor is not None:
+            self._executor.shutdown()
+        for environment in self.environments:
+            environment.close()
+
+    def _consider_threads(self, seconds: float) -> None:
+        # Results do not depend on who steps where, so the choice may depend on measured time.
+        self._decision_seconds.append(seconds)
+        if len(self._decision_seconds) == 20:
+            if self._threads > 1 and float(np.median(self._decision_seconds)) > _WORTH_A_THREAD:
+                self._executor = ThreadPoolExecutor(self._threads, "environment")
+        elif len(self._decision_seconds) > 20:
+            self._decision_seconds.pop()
+
+
+def _step(job: tuple[Environment, np.ndarray]) -> Transition | EnvironmentFault:
+    environment, action = job
+    try:
+        return environment.step(action)
+    except EnvironmentFault as fault:
+        return fault
+
+

@@ -1,0 +1,102 @@
+"""What must be remembered so that a simulator continues bit for bit? Its plain attributes and random streams.
+
+A snapshot is a tree of dicts, lists, plain values and numpy arrays: no pickle anywhere.
+"""
+
+import types
+from typing import Any
+
+import numpy as np
+
+Snapshot = dict[str, Any]
+
+_CONSTANT = (type, types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType)
+
+
+class Unrestorable(Exception):
+    """A part of the environment whose state cannot be captured; the message names it."""
+
+
+def capture_attributes(owner: Any, *, ignore: tuple[type, ...] = (), strict: bool = True) -> Snapshot:
+    """An object's plain attributes and random generators.
+
+    With `strict`, raises `Unrestorable` for an attribute that is neither, nor a constant, nor in `ignore`.
+    """
+    saved = {}
+    for name, value in vars(owner).items():
+        if isinstance(value, (*_CONSTANT, *ignore)):
+            continue
+        try:
+            saved[name] = _encode(value)
+        except Unrestorable as problem:
+            if strict:
+                raise Unrestorable(f"{type(owner).__name__}.{name} is {problem}") from None
+    return saved
+
+
+def restore_attributes(owner: Any, saved: Snapshot) -> None:
+    """Puts captured attributes back; arrays that view other memory are written in place."""
+    for name, item in saved.items():
+        current = vars(owner).get(name)
+        value = _decode(item)
+        if isinstance(item, dict) and "generator" in item:
+            restore_generator(current, item["generator"])
+        elif (
+            isinstance(current, np.ndarray)
+            and current.base is not None
+            and current.flags.writeable
+            and np.shape(value) == current.shape
+        ):
+            current[...] = value
+        else:
+            setattr(owner, name, value)
+
+
+def capture_generator(generator: Any) -> Any:
+    """The state of a numpy random generator, old style or new."""
+    if isinstance(generator, np.random.RandomState):
+        return _jsonable(generator.get_state(legacy=False))
+    return _jsonable(generator.bit_generator.state)
+
+
+def restore_generator(generator: Any, saved: Any) -> None:
+    """Puts a captured generator state back."""
+    if isinstance(generator, np.random.RandomState):
+        generator.set_state(saved)
+    else:
+        generator.bit_generator.state = saved
+
+
+def _jsonable(state: Any) -> Any:
+    if isinstance(state, dict):
+        return {key: _jsonable(value) for key, value in state.items()}
+    return state.item() if isinstance(state, np.generic) else state
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, np.random.RandomState) or hasattr(value, "bit_generator"):
+        return {"generator": capture_generator(value)}
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        return value.copy()
+    if isinstance(value, np.generic):
+        return np.asarray(value)
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if type(value) in (list, tuple):
+        return {type(value).__name__: [_encode(item) for item in value]}
+    if type(value) is dict and all(type(key) is str for key in value):
+        return {"dict": {key: _encode(item) for key, item in value.items()}}
+    raise Unrestorable(f"a {type(value).__module__}.{type(value).__qualname__}")
+
+
+def _decode(saved: Any) -> Any:
+    if isinstance(saved, np.ndarray):
+        return saved[()] if saved.ndim == 0 else saved.copy()
+    if isinstance(saved, dict):
+        if "dict" in saved:
+            return {key: _decode(item) for key, item in saved["dict"].items()}
+        if "list" in saved:
+            return [_decode(item) for item in saved["list"]]
+        if "tuple" in saved:
+            return tuple(_decode(item) for item in saved["tuple"])
+    return saved

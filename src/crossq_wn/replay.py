@@ -1,0 +1,162 @@
+"""Where do transitions wait? In a ring that stores each observation once.
+
+A row holds an observation and what was done there; the next row holds where that led. The last observation
+of an episode has a row of its own that starts no transition. Rows are numbered from the beginning of training
+and only ever appended, so a checkpoint needs just the rows since the one before it.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from crossq_wn.errors import UserError
+from crossq_wn.types import Batch
+
+
+class Rows(NamedTuple):
+    """A range of rows as arrays, oldest first; what a checkpoint stores."""
+
+    observation: np.ndarray  # float32 [n, observation_size]
+    action: np.ndarray  # float32 [n, action_size]
+    reward: np.ndarray  # float32 [n]
+    mask: np.ndarray  # float32 [n]
+    final: np.ndarray  # bool [n], rows that start no transition
+
+
+class Replay:
+    """Uniform replay of one seed.
+
+    `capacity` counts rows: transitions plus one per episode end. Memory is reserved at once and touched as
+    it fills.
+    """
+
+    def __init__(self, capacity: int, observation_size: int, action_size: int) -> None:
+        self.capacity = capacity
+        self._rows = Rows(
+            # One more than the capacity: the newest transition's next observation.
+            np.zeros((capacity + 1, observation_size), np.float32),
+            np.zeros((capacity + 1, action_size), np.float32),
+            np.zeros(capacity + 1, np.float32),
+            np.zeros(capacity + 1, np.float32),
+            np.zeros(capacity + 1, bool),
+        )
+        self.end = 0  # rows ever written
+        self._starts = np.zeros(capacity + 1, np.int64)  # ring of the rows that start a transition
+        self._oldest, self._newest = 0, 0  # its live range
+
+    @staticmethod
+    def bytes(capacity: int, observation_size: int, action_size: int) -> int:
+        """Memory that one seed's replay takes when full."""
+        return (capacity + 1) * (4 * (observation_size + action_size + 2) + 1 + 8)
+
+    def __len__(self) -> int:
+        """Transitions that can be sampled."""
+        return self._newest - self._oldest
+
+    def add(
+        self,
+        observation: np.ndarray,
+        action: np.ndarray,
+        reward: float,
+        next_observation: np.ndarray,
+        *,
+        terminated: bool,
+        last: bool,
+    ) -> None:
+        """Appends a transition; `last` ends the episode, whether by termination or by a time limit."""
+        self._append(observation, action, reward, mask=not terminated, final=False)
+        self._rows.observation[self.end % (self.capacity + 1)] = next_observation
+        if last:
+            self._append(next_observation, 0, 0, mask=False, final=True)
+
+    def end_episode(self) -> None:
+        """Ends an unfinished episode where it stands, as a time limit would."""
+        if self.end and not self._rows.final[(self.end - 1) % (self.capacity + 1)]:
+            row = self.end % (self.capacity + 1)
+            self._append(self._rows.observation[row].copy(), 0, 0, mask=False, final=True)
+
+    def sample(self, generator: np.random.Generator, updates: int, batch_size: int) -> Batch:
+        """Uniform with replacement; leaves lead with [updates, batch_size]."""
+        draws = generator.integers(len(self), size=(updates, batch_size))
+        rows = self._starts[(self._oldest + draws) % (self.capacity + 1)] % (self.capacity + 1)
+        stored = self._rows
+        return Batch(
+            stored.observation[rows],
+            stored.action[rows],
+            stored.reward[rows],
+            stored.mask[rows],
+            stored.observation[(rows + 1) % (self.capacity + 1)],
+        )
+
+    @property
+    def begin(self) -> int:
+        """The oldest row still held."""
+        return max(0, self.end - self.capacity)
+
+    def read(self, first: int, last: int) -> Rows:
+        """Copies of rows first .. last - 1."""
+        places = np.arange(first, last) % (self.capacity + 1)
+        return Rows(*(column[places] for column in self._rows))
+
+    def pending(self) -> np.ndarray:
+        """Where the newest transition led: the observation after the last row."""
+        return self._rows.observation[self.end % (self.capacity + 1)].copy()
+
+    def load(self, end: int, rows: Rows, pending: np.ndarray) -> None:
+        """Refills an empty replay with the rows up to `end`."""
+        first = end - len(rows.reward)
+        self.end = first
+        for place in range(len(rows.reward)):
+            if not rows.final[place]:
+                self._starts[self._newest % (self.capacity + 1)] = first + place
+                self._newest += 1
+        places = np.arange(first, end) % (self.capacity + 1)
+        for column, values in zip(self._rows, rows, strict=True):
+            column[places] = values
+        self.end = end
+        self._rows.observation[end % (self.capacity + 1)] = pending
+
+    def _append(
+        self, observation: np.ndarray, action: np.ndarray | int, reward: float, mask: bool, final: bool
+    ) -> None:
+        place = self.end % (self.capacity + 1)
+        stored = self._rows
+        stored.observation[place], stored.action[place], stored.reward[place] = observation, action, reward
+        stored.mask[place], stored.final[place] = mask, final
+        if not final:
+            self._starts[self._newest % (self.capacity + 1)] = self.end
+            self._newest += 1
+        self.end += 1
+        # The row after the newest is in use as well, so the oldest row of the ring is about to go.
+        while self._newest > self._oldest and self._starts[self._oldest % (self.capacity + 1)] < self.begin:
+            self._oldest += 1
+
+
+def capacity_for(replay_size: int, decisions: int, episode_decisions: int | None) -> int:
+    """Rows that a run of `decisions` needs at most, given that replay holds `replay_size` transitions."""
+    per_episode = max(1, episode_decisions or 1)
+    transitions = min(replay_size, decisions)
+    return transitions + -(-transitions // per_episode)
+
+
+def available_memory() -> int | None:
+    """Bytes of memory that programs may still take, or None where the system does not say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            fields: dict[str, Any] = dict(line.split(":") for line in file)
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return None
+
+
+def check_memory(capacity: int, observation_size: int, action_size: int, seeds: int) -> int:
+    """The bytes that `seeds` replays will take. Raises UserError if they do not fit."""
+    needed = seeds * Replay.bytes(capacity, observation_size, action_size)
+    available = available_memory()
+    if available is not None and needed > available:
+        fitting = int(capacity * 0.8 * available / needed)
+        raise UserError(
+            f"replay of {capacity:,} rows for {seeds} seed(s) takes {needed / 2**30:.1f} GiB and only "
+            f"{available / 2**30:.1f} GiB are free: try --replay-size {fitting} or fewer seeds"
+        )
+    return needed
