@@ -1,0 +1,83 @@
+"""Which rows does training write, and where? CSV and JSON lines always, TensorBoard by default, W&B if asked."""
+
+import importlib
+import time
+from pathlib import Path
+from typing import Any
+
+from crossq_wn.errors import UserError
+from crossq_wn.runs import EVAL_COLUMNS, RunConfig, Table
+
+METRICS_COLUMNS = (
+    "seed", "frames", "decisions", "updates", "episodes", "episode_return", "episode_frames",
+    "episode_success", "critic_loss", "q_mean", "target_q_mean", "actor_loss", "entropy", "temperature",
+)  # fmt: skip
+TIMING_COLUMNS = ("frames", "seconds", "frames_per_second", "updates_per_second", "memory_mib")
+
+
+class Logs:
+    """The tables of a run and their mirrors. Raises UserError if W&B was asked for and is not installed."""
+
+    def __init__(self, config: RunConfig, path: Path) -> None:
+        self._config, self._start = config, time.perf_counter()
+        self._metrics = Table(path / "metrics.csv", METRICS_COLUMNS, lines=True)
+        self._eval = Table(path / "eval.csv", EVAL_COLUMNS)
+        self._timing = Table(path / "timing.csv", TIMING_COLUMNS)
+        self._writers: dict[int, Any] = {}
+        self._tensorboard = path / "tensorboard" if config.tensorboard else None
+        self._wandb: Any = None
+        if config.wandb is not None:
+            try:
+                wandb = importlib.import_module("wandb")
+            except ImportError:
+                raise UserError("--wandb needs W&B: pip install 'crossq-wn[wandb]'") from None
+            self._wandb = wandb.init(project=config.wandb, name=path.name, config=config.to_json())
+
+    def metrics(self, rows: list[dict[str, Any]], timing: dict[str, Any]) -> None:
+        """One row per seed, and what the clock says."""
+        self._metrics.append(rows)
+        seconds = round(time.perf_counter() - self._start, 1)
+        self._timing.append([{**timing, "seconds": seconds}])
+        for row in rows:
+            numbers = {f"train/{k}": v for k, v in row.items() if k not in ("seed", "frames")}
+            self._mirror(row["seed"], row["frames"], numbers)
+        if rows:
+            numbers = {f"time/{k}": v for k, v in timing.items() if k != "frames"}
+            self._mirror(rows[0]["seed"], timing["frames"], numbers)
+
+    def evaluation(self, seed: int, frames: int, results: dict[str, float]) -> None:
+        """One row per metric."""
+        names = (self._config.algorithm, self._config.task)
+        self._eval.append(
+            dict(zip(EVAL_COLUMNS, (*names, seed, metric, frames, value), strict=True))
+            for metric, value in results.items()
+        )
+        self._mirror(seed, frames, {f"eval/{k}": v for k, v in results.items()})
+
+    def positions(self) -> list[list[int]]:
+        """Where the tables end now, except the clock's."""
+        return [self._metrics.position(), self._eval.position()]
+
+    def cut(self, positions: list[list[int]]) -> None:
+        """Goes back to where a checkpoint was made."""
+        self._metrics.cut(positions[0])
+        self._eval.cut(positions[1])
+
+    def close(self) -> None:
+        """Flushes the mirrors."""
+        for writer in self._writers.values():
+            writer.close()
+        if self._wandb is not None:
+            self._wandb.finish()
+
+    def _mirror(self, seed: int, frames: int, numbers: dict[str, Any]) -> None:
+        if self._tensorboard is not None:
+            if seed not in self._writers:
+                from tensorboardX import SummaryWriter
+
+                folder = str(self._tensorboard / f"seed-{seed}")
+                self._writers[seed] = SummaryWriter(folder, purge_step=frames, flush_secs=30)
+            for name, value in numbers.items():
+                self._writers[seed].add_scalar(name, value, frames)
+        if self._wandb is not None:
+            self._wandb.log({f"seed-{seed}/{k}": v for k, v in numbers.items()} | {"frames": frames})

@@ -1,0 +1,275 @@
+"""What does a run leave behind? A directory that one run owns: config, versions, rows, checkpoints, pictures.
+
+    RUN/
+      config.json      every setting, resolved
+      manifest.json    exact command, versions of all that changes numbers, device, protocol
+      metrics.csv      one row per seed and interval (metrics.jsonl: the same as JSON lines)
+      eval.csv         exp_name, env_name, seed, metric, env_step, value; env_step counts environment frames
+      timing.csv       wall-clock and memory, apart because they never repeat
+      tensorboard/     event files, one folder per seed
+      checkpoints/  plots/  videos/
+"""
+
+import csv
+import fcntl
+import hashlib
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from crossq_wn.algorithms import ALGORITHMS
+from crossq_wn.algorithms.settings import Settings, require
+from crossq_wn.environments import lookup
+from crossq_wn.errors import UserError
+
+SCHEMA = 1
+EVAL_COLUMNS = ("exp_name", "env_name", "seed", "metric", "env_step", "value")
+_NUMBERS_DEPEND_ON = (
+    "crossq-wn", "jax", "jaxlib", "optax", "numpy", "gymnasium", "mujoco", "dm_control", "myosuite",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that decides a run's numbers, and what it records."""
+
+    task: str
+    algorithm: str
+    preset: str
+    seeds: tuple[int, ...]
+    frames: int  # environment frames to train, over each seed
+    action_repeat: int  # frames per decision
+    episode_frames: int | None  # time limit in frames; None: the environment's own
+    terminations: bool  # whether terminating tasks end the episode
+    discount: float  # per decision
+    eval_every: int  # environment frames between evaluations
+    eval_episodes: int
+    checkpoint_every: int  # environment frames between checkpoints
+    log_every: int  # environment frames between rows of metrics
+    video: bool
+    tensorboard: bool
+    wandb: str | None  # project name
+    settings: Settings
+
+    def __post_init__(self) -> None:
+        for name in ("frames", "action_repeat", "eval_every", "eval_episodes", "checkpoint_every",
+                     "log_every"):  # fmt: skip
+            require(self, name, getattr(self, name) >= 1, "a whole number of at least 1")
+        require(self, "episode_frames", self.episode_frames is None or self.episode_frames >= 1, "at least 1")
+        require(self, "seeds", len(self.seeds) > 0, "at least one seed, such as 0 or 0,1,2")
+        require(self, "seeds", len(set(self.seeds)) == len(self.seeds), "without repetition")
+        require(self, "seeds", all(0 <= s < 2**31 for s in self.seeds), "whole numbers from 0")
+        require(self, "frames", self.frames >= self.action_repeat, "at least one decision's frames")
+
+    @property
+    def decisions(self) -> int:
+        """Agent decisions to train, per seed."""
+        return self.frames // self.action_repeat
+
+    @property
+    def metric(self) -> str:
+        """What evaluation is about: "return" or "success_rate"."""
+        return "success_rate" if self.task.startswith("myo") else "return"
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """What must agree before two runs may be compared."""
+        return {
+            "task": self.task,
+            "action_repeat": self.action_repeat,
+            "episode_frames": self.episode_frames,
+            "terminations": self.terminations,
+            "discount": self.discount,
+            "eval_every": self.eval_every,
+            "eval_episodes": self.eval_episodes,
+            "success_rule": "any frame of the episode",
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self) | {"schema": SCHEMA, "seeds": list(self.seeds)}
+
+    @staticmethod
+    def from_json(values: dict[str, Any]) -> "RunConfig":
+        """The inverse of `to_json`."""
+        values = dict(values)
+        values.pop("schema")
+        kind = ALGORITHMS[values["algorithm"]].settings
+        settings = kind(**values.pop("settings"))
+        return RunConfig(**{**values, "seeds": tuple(values["seeds"]), "settings": settings})
+
+
+class RunDirectory:
+    """An open run directory; only one process may write to it at a time.
+
+    Raises UserError if another process holds it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = open(path / ".lock", "w")  # noqa: SIM115 (held until close)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(
+                f"{path} is in use by another process: wait for it, stop it, or choose another --out"
+            ) from None
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def close(self) -> None:
+        """Lets other processes write here."""
+        self._lock.close()
+
+    def write_json(self, name: str, values: Any) -> None:
+        """Replaces a JSON file at once."""
+        partial = self.path / f".{name}.partial"
+        partial.write_text(json.dumps(values, indent=2) + "\n")
+        os.replace(partial, self.path / name)
+
+
+class Table:
+    """A CSV file that grows by whole rows and can be cut back to what a checkpoint remembers."""
+
+    def __init__(self, path: Path, columns: Iterable[str], *, lines: bool = False) -> None:
+        self.path, self.columns = path, tuple(columns)
+        self._json = path.with_suffix(".jsonl") if lines else None
+        if not path.exists():
+            path.write_text(",".join(self.columns) + "\n")
+            if self._json:
+                self._json.write_text("")
+
+    def append(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Appends rows; missing values stay empty."""
+        rows = list(rows)
+        text = io.StringIO()
+        csv.DictWriter(text, self.columns, lineterminator="\n").writerows(rows)
+        _append(self.path, text.getvalue())
+        if self._json:
+            _append(self._json, "".join(json.dumps(row) + "\n" for row in rows))
+
+    def position(self) -> list[int]:
+        """The sizes of the files now."""
+        return [path.stat().st_size for path in self._files()]
+
+    def cut(self, position: list[int]) -> None:
+        """Goes back to a position: what came later will be written again."""
+        for path, size in zip(self._files(), position, strict=True):
+            if path.stat().st_size < size:
+                raise UserError(f"{path} is shorter than the checkpoint remembers: it has been altered")
+            os.truncate(path, size)
+
+    def _files(self) -> list[Path]:
+        return [self.path, *([self._json] if self._json else [])]
+
+
+def _append(path: Path, text: str) -> None:
+    try:
+        with open(path, "a") as file:
+            file.write(text)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; free some space, then `crossq-wn resume`"
+        ) from None
+
+
+def create(config: RunConfig, out: Path | None, command: list[str]) -> RunDirectory:
+    """A new run directory; without `out`, the next free number under runs/TASK/.
+
+    Raises UserError if `out` already holds something.
+    """
+    if out is None:
+        path = _next_free(Path("runs") / config.task.replace("/", "-").replace(":", "-"), config.algorithm)
+    else:
+        path = out
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            what = "holds a run" if (path / "config.json").exists() else "is not empty"
+            raise UserError(
+                f"--out {path} {what}: nothing is overwritten; choose another, or `crossq-wn resume {path}`"
+            )
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot create --out {path}: {error.strerror}") from None
+    run = RunDirectory(path)
+    run.write_json("config.json", config.to_json())
+    run.write_json("manifest.json", manifest(config, command))
+    return run
+
+
+def read_config(path: Path) -> RunConfig:
+    """A run's configuration. Raises UserError if there is none, or one of a newer version."""
+    try:
+        values = json.loads((path / "config.json").read_text())
+        schema = values["schema"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{path} is not a run directory (no readable config.json): `crossq-wn list runs` names them"
+        ) from None
+    if schema > SCHEMA:
+        raise UserError(f"{path} has run schema {schema}, this version reads up to {SCHEMA}: upgrade crossq-wn")
+    try:
+        return RunConfig.from_json(values)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path / 'config.json'} has been altered: {error}") from None
+
+
+def extend(config: RunConfig, frames: int | None) -> RunConfig:
+    """The same run to a new number of environment frames."""
+    return config if frames is None else replace(config, frames=frames)
+
+
+def manifest(config: RunConfig, command: list[str]) -> dict[str, Any]:
+    """What else decides numbers: versions, device, protocol; and the command that started the run."""
+    device = jax.devices()[0]
+    protocol = config.protocol | {name: version(name) for name in ("mujoco", "dm_control", "myosuite")}
+    digest = hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()
+    return {
+        "schema": SCHEMA,
+        "commands": [command],
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in _NUMBERS_DEPEND_ON},
+        "device": {"platform": device.platform, "kind": device.device_kind, "cores": os.cpu_count()},
+        "system": f"{platform.system()} {platform.machine()}",
+        "protocol": protocol,
+        "protocol_sha256": digest,
+        "suite": lookup(config.task).suite if "__main__" not in config.task else "gymnasium",
+        "executable": Path(sys.executable).name,
+    }
+
+
+def version(distribution: str) -> str | None:
+    """An installed distribution's version, or None."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _next_free(parent: Path, stem: str) -> Path:
+    parent.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        path = parent / f"{stem}-{number:03d}"
+        try:
+            path.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return path
+
+
+def find(root: Path) -> list[Path]:
+    """All run directories below a folder."""
+    return sorted(path.parent for path in root.rglob("config.json") if (path.parent / "manifest.json").exists())

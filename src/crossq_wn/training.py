@@ -1,0 +1,470 @@
+"""How does training go, decision by decision? Act, step, store, update; at boundaries evaluate and checkpoint.
+
+One loop serves every algorithm, a fresh run and a resumed one. What it carries between decisions is either
+in a `Seed`, in the learner's states, or counted by `Progress`; all of it is in every checkpoint.
+"""
+
+import os
+import resource
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+from crossq_wn import checkpoints, learner
+from crossq_wn.algorithms import ALGORITHMS
+from crossq_wn.environments import Environment, EnvironmentFault, TaskLike, make
+from crossq_wn.environments.pool import Pool
+from crossq_wn.environments.snapshot import Unrestorable
+from crossq_wn.errors import UserError
+from crossq_wn.evaluation import evaluate
+from crossq_wn.logs import Logs
+from crossq_wn.replay import Replay, capacity_for, check_memory
+from crossq_wn.runs import RunConfig, RunDirectory
+from crossq_wn.types import Algorithm, Batch, Tree
+
+# Named random streams; each training seed spawns its own, so seed k is the same alone and among ten.
+_ENVIRONMENT, _WARMUP, _REPLAY, _EVALUATION, _LEARNER = range(5)
+_DIVERGED = 1e12  # no task here has values near it
+
+
+class Status(NamedTuple):
+    """What a progress display shows; rates are over the last interval."""
+
+    frames: int
+    total_frames: int
+    decisions: int
+    updates: int
+    frames_per_second: float  # all seeds together
+    updates_per_second: float  # all seeds together
+    rows: list[dict[str, Any]]  # the newest row of metrics of each seed
+    evaluations: dict[int, float]  # by seed: the newest evaluation
+    metric: str
+
+
+class Reporter(Protocol):
+    """Where progress goes."""
+
+    def status(self, status: Status) -> None:
+        """Called once per interval."""
+
+    def message(self, text: str) -> None:
+        """Called for what happens rarely."""
+
+
+class Outcome(NamedTuple):
+    """How a call of `run_training` ended."""
+
+    path: Path
+    frames: int
+    finished: bool
+    signal: int | None  # what stopped it before its end
+    failed: dict[int, str]  # by seed: why it stopped
+
+
+@dataclass
+class Progress:
+    """Counters that all seeds share."""
+
+    decisions: int = 0
+    updates: int = 0
+
+
+@dataclass
+class Seed:
+    """What one training seed carries besides its learner's state and its environment."""
+
+    seed: int
+    index: int  # of its environment in the pools
+    replay: Replay
+    warmup: np.random.Generator
+    sampling: np.random.Generator
+    observation: np.ndarray
+    episodes: int = 0
+    last_episode: dict[str, Any] = field(default_factory=dict)
+    evaluation: float | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {
+            "warmup": self.warmup.bit_generator.state,
+            "sampling": self.sampling.bit_generator.state,
+            "observation": self.observation,
+            "episodes": self.episodes,
+            "last_episode": self.last_episode,
+            "evaluation": self.evaluation,
+        }
+
+    def load(self, plain: dict[str, Any]) -> None:
+        """From a checkpoint."""
+        self.warmup.bit_generator.state = plain["warmup"]
+        self.sampling.bit_generator.state = plain["sampling"]
+        self.observation = plain["observation"]
+        self.episodes, self.last_episode = plain["episodes"], plain["last_episode"]
+        self.evaluation = plain["evaluation"]
+
+
+def stream(seed: int, name: int, count: int = 0) -> np.random.SeedSequence:
+    """The named random stream of a training seed."""
+    return np.random.SeedSequence(seed, spawn_key=(name, count))
+
+
+def integer(sequence: np.random.SeedSequence) -> int:
+    """A seed for libraries that want a small integer."""
+    return int(sequence.generate_state(1)[0] >> 1)
+
+
+def build_algorithm(config: RunConfig, observation_size: int, action_size: int) -> Algorithm:
+    """The algorithm of a run."""
+    build = ALGORITHMS[config.algorithm].build
+    return build(observation_size, action_size, config.discount, config.settings)
+
+
+def make_environment(config: RunConfig, task: TaskLike | None = None, *, render: bool = False) -> Environment:
+    """An environment of a run; `task` stands in for a name that cannot be imported."""
+    return make(
+        task or config.task,
+        action_repeat=config.action_repeat,
+        episode_frames=config.episode_frames,
+        terminations=config.terminations,
+        render=render,
+    )
+
+
+def run_training(
+    config: RunConfig,
+    run: RunDirectory,
+    reporter: Reporter,
+    *,
+    resume: bool = False,
+    task: TaskLike | None = None,
+) -> Outcome:
+    """Trains until the run's frames are done, a signal arrives or every seed has failed.
+
+    Raises UserError for what the user can mend (see `errors`).
+    """
+    seeds_count, threads = len(config.seeds), os.cpu_count() or 1
+    training = Pool([make_environment(config, task) for _ in config.seeds], threads)
+    try:
+        sizes = training.environments[0].observation_size, training.environments[0].action_size
+        frames_limit = config.episode_frames
+        capacity = capacity_for(
+            config.settings.replay_size,
+            config.decisions,
+            frames_limit and -(-frames_limit // config.action_repeat) if not config.terminations else None,
+        )
+        needed = check_memory(capacity, *sizes, seeds_count)
+        reporter.message(f"replay: up to {needed / 2**30:.2f} GiB for {seeds_count} seed(s)")
+        testing = Pool([make_environment(config, task) for _ in config.seeds], threads)
+        try:
+            trainer = _Trainer(config, run, reporter, training, testing, capacity)
+            with _signals() as received:
+                return trainer.train(received, resume)
+        finally:
+            testing.close()
+    finally:
+        training.close()
+
+
+class _Trainer:
+    """The state of one call of `run_training`."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        run: RunDirectory,
+        reporter: Reporter,
+        training: Pool,
+        testing: Pool,
+        capacity: int,
+    ) -> None:
+        self.config, self.run, self.reporter = config, run, reporter
+        self.training, self.testing = training, testing
+        self.sizes = training.environments[0].observation_size, training.environments[0].action_size
+        self.algorithm = build_algorithm(config, *self.sizes)
+        self.learner = learner.make(self.algorithm)
+        self.progress = Progress()
+        self.seeds = [
+            Seed(
+                seed,
+                index,
+                Replay(capacity, *self.sizes),
+                np.random.default_rng(stream(seed, _WARMUP)),
+                np.random.default_rng(stream(seed, _REPLAY)),
+                np.zeros(self.sizes[0], np.float32),
+            )
+            for index, seed in enumerate(config.seeds)
+        ]
+        self.failed: dict[int, dict[str, Any]] = {}  # by seed: why, and its last good checkpoint's frames
+        self.states: learner.States = None
+        self.logs = Logs(config, run.path)
+        self.warned = False
+
+    @property
+    def frames(self) -> int:
+        """Environment frames per seed (a decision cut short by an episode's end counts in full)."""
+        return self.progress.decisions * self.config.action_repeat
+
+    def train(self, received: list[int], resume: bool) -> Outcome:
+        """The loop."""
+        config = self.config
+        initial = [self._initial(seed.seed) for seed in self.seeds]
+        if resume:
+            self._resume(initial)
+        else:
+            self._start(initial)
+        clock, last_frames, last_updates = time.perf_counter(), self.frames, self.progress.updates
+        while self.seeds and self.progress.decisions < config.decisions and not received:
+            metrics = self._decide()
+            if self._crossed(config.log_every):
+                elapsed = max(time.perf_counter() - clock, 1e-9)
+                rates = (
+                    len(self.seeds) * (self.frames - last_frames) / elapsed,
+                    len(self.seeds) * (self.progress.updates - last_updates) / elapsed,
+                )
+                self._log(metrics, *rates)
+                clock, last_frames, last_updates = time.perf_counter(), self.frames, self.progress.updates
+            if self._crossed(config.eval_every):
+                self._evaluate()
+            if self._crossed(config.checkpoint_every):
+                self._checkpoint()
+        finished = self.progress.decisions >= config.decisions
+        if self.seeds:
+            self._checkpoint()  # before an evaluation that a longer run would not have made
+            if finished and self.frames % config.eval_every >= config.action_repeat:
+                self._evaluate()
+        self.logs.close()
+        reasons = {seed: entry["reason"] for seed, entry in self.failed.items()}
+        return Outcome(self.run.path, self.frames, finished, received[0] if received else None, reasons)
+
+    def _crossed(self, interval: int) -> bool:
+        return self.frames // interval > (self.frames - self.config.action_repeat) // interval
+
+    def _initial(self, seed: int) -> Tree:
+        return self.algorithm.init(np.random.default_rng(stream(seed, _LEARNER)))
+
+    def _start(self, initial: list[Tree]) -> None:
+        self.states = self.learner.join(initial)
+        for seed in self.seeds:
+            seed.observation = self.training.reset(
+                seed.index, integer(stream(seed.seed, _ENVIRONMENT))
+            ).copy()
+        self._evaluate()
+
+    def _decide(self) -> Sequence[dict[str, Any]]:
+        """One agent decision of every seed and the gradient updates that follow it."""
+        settings, progress = self.config.settings, self.progress
+        observations = np.stack([seed.observation for seed in self.seeds])
+        if progress.decisions < settings.warmup:
+            actions = np.stack(
+                [s.warmup.uniform(-1, 1, self.sizes[1]).astype(np.float32) for s in self.seeds]
+            )
+        else:
+            actions = self.learner.explore(self.states, observations, progress.decisions)
+        results = self.training.step([seed.index for seed in self.seeds], actions)
+        for position in reversed(range(len(results))):
+            seed, result = self.seeds[position], results[position]
+            if isinstance(result, EnvironmentFault):
+                self._drop(position, str(result))
+                continue
+            over = result.episode is not None
+            seed.replay.add(
+                seed.observation,
+                actions[position],
+                result.reward,
+                result.next_observation,
+                terminated=result.terminated,
+                last=over,
+            )
+            seed.observation = result.next_observation
+            if result.episode is not None:
+                seed.episodes += 1
+                seed.last_episode = {
+                    "episode_return": result.episode.total_reward,
+                    "episode_frames": result.episode.frames,
+                    "episode_success": int(result.episode.success),
+                }
+                try:
+                    seed.observation = self.training.reset(seed.index)
+                except EnvironmentFault as fault:
+                    self._drop(position, str(fault))
+        progress.decisions += 1
+        if progress.decisions <= settings.warmup or not self.seeds:
+            return [{} for _ in self.seeds]
+        batches: list[Batch] = [
+            s.replay.sample(s.sampling, settings.utd, settings.batch_size) for s in self.seeds
+        ]
+        self.states, metrics = self.learner.update(self.states, batches, progress.updates)
+        progress.updates += settings.utd
+        return metrics
+
+    def _log(self, metrics: Sequence[dict[str, Any]], frames_rate: float, updates_rate: float) -> None:
+        values = [{k: float(v) for k, v in m.items()} for m in jax.device_get(list(metrics))]
+        rows = []
+        for position in reversed(range(len(self.seeds))):
+            wrong = [k for k, v in values[position].items() if not abs(v) < _DIVERGED]
+            if wrong:
+                name = wrong[0]
+                self._drop(
+                    position,
+                    f"{name} is {values[position][name]} after {self.progress.updates} gradient updates: "
+                    "training diverged; try a lower learning rate",
+                )
+                continue
+            rows.append(self._counters(self.seeds[position]) | values[position])
+        rows.reverse()
+        timing = {
+            "frames": self.frames,
+            "frames_per_second": round(frames_rate, 2),
+            "updates_per_second": round(updates_rate, 2),
+            "memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        }
+        self.logs.metrics(rows, timing)
+        evaluations = {s.seed: s.evaluation for s in self.seeds if s.evaluation is not None}
+        self.reporter.status(
+            Status(
+                self.frames,
+                self.config.decisions * self.config.action_repeat,
+                self.progress.decisions,
+                self.progress.updates,
+                frames_rate,
+                updates_rate,
+                rows,
+                evaluations,
+                self.config.metric,
+            )
+        )
+
+    def _counters(self, seed: Seed) -> dict[str, Any]:
+        return {
+            "seed": seed.seed,
+            "frames": self.frames,
+            "decisions": self.progress.decisions,
+            "updates": self.progress.updates,
+            "episodes": seed.episodes,
+            **seed.last_episode,
+        }
+
+    def _evaluate(self) -> None:
+        if not self.seeds:
+            return
+        starts = [integer(stream(seed.seed, _EVALUATION, self.frames)) for seed in self.seeds]
+        indices = [seed.index for seed in self.seeds]
+        done = evaluate(self.learner, self.states, self.testing, indices, starts, self.config.eval_episodes)
+        for seed, episodes in zip(self.seeds, done, strict=True):
+            results = {
+                "return": float(np.mean([e.total_reward for e in episodes])),
+                "success_rate": float(np.mean([e.success for e in episodes])),
+            }
+            seed.evaluation = results[self.config.metric]
+            self.logs.evaluation(seed.seed, self.frames, results)
+        shown = ", ".join(f"seed {seed.seed}: {seed.evaluation:.3g}" for seed in self.seeds)
+        self.reporter.message(f"evaluation at {self.frames:,} frames, {self.config.metric}: {shown}")
+
+    def _checkpoint(self) -> None:
+        by_seed = dict(zip((s.seed for s in self.seeds), self.learner.split(self.states), strict=True))
+        for position in reversed(range(len(self.seeds))):
+            if not _finite(by_seed[self.seeds[position].seed]):
+                self._drop(position, "its parameters are no longer finite: training diverged")
+        states = {
+            seed.seed: checkpoints.SeedState(
+                by_seed[seed.seed], seed.plain() | {"environment": self._snapshot(seed)}
+            )
+            for seed in self.seeds
+        }
+        if not states:
+            return
+        common = {
+            "decisions": self.progress.decisions,
+            "updates": self.progress.updates,
+            "failed": {str(seed): entry for seed, entry in self.failed.items()},
+            "logs": self.logs.positions(),
+        }
+        keep = {entry["good"] for entry in self.failed.values() if entry["good"] is not None}
+        replays = {seed.seed: seed.replay for seed in self.seeds}
+        checkpoints.save(self.run.checkpoints, self.frames, common, states, replays, keep)
+
+    def _snapshot(self, seed: Seed) -> dict[str, Any] | None:
+        try:
+            return self.training.environments[seed.index].snapshot()
+        except Unrestorable as reason:
+            if not self.warned:
+                self.warned = True
+                self.reporter.message(
+                    f"{self.config.task} cannot be restored exactly ({reason}): "
+                    "a resumed run starts a fresh episode"
+                )
+            return None
+
+    def _resume(self, initial: list[Tree]) -> None:
+        saved = checkpoints.newest(self.run.checkpoints, self.reporter.message)
+        self.progress = Progress(saved.common["decisions"], saved.common["updates"])
+        self.failed = {int(seed): entry for seed, entry in saved.common["failed"].items()}
+        states, going = [], []
+        for seed, like in zip(self.seeds, initial, strict=True):
+            if seed.seed in self.failed:
+                self.reporter.message(f"seed {seed.seed} had failed: {self.failed[seed.seed]['reason']}")
+                continue
+            state, plain = saved.state(seed.seed, like)
+            seed.load(plain)
+            saved.fill(seed.seed, seed.replay)
+            if plain["environment"] is not None:
+                self.training.environments[seed.index].restore(plain["environment"])
+            else:
+                seed.replay.end_episode()
+                start = integer(stream(seed.seed, _ENVIRONMENT, self.frames))
+                seed.observation = self.training.reset(seed.index, start)
+            states.append(state)
+            going.append(seed)
+        self.seeds = going
+        if not going:
+            raise UserError(f"every seed of {self.run.path} has failed: start a new run with other settings")
+        self.states = self.learner.join(states)
+        self.logs.cut(saved.common["logs"])
+        self.reporter.message(f"resumed from the checkpoint at {self.frames:,} frames")
+
+    def _drop(self, position: int, reason: str) -> None:
+        """Stops one seed; the others go on."""
+        seed = self.seeds[position]
+        good = [int(path.name) for path in checkpoints.available(self.run.checkpoints)]
+        self.failed[seed.seed] = {"reason": reason, "good": max(good, default=None)}
+        kept = f"last good checkpoint: {max(good)} frames" if good else "no checkpoint yet"
+        self.reporter.message(f"seed {seed.seed} stopped at {self.frames:,} frames: {reason} ({kept})")
+        states = self.learner.split(self.states)
+        self.seeds.pop(position)
+        states.pop(position)
+        self.states = self.learner.join(states) if states else None
+
+
+def _finite(state: Tree) -> bool:
+    leaves = jax.device_get(jax.tree.leaves(state))
+    return all(bool(np.isfinite(leaf).all()) for leaf in leaves if leaf.dtype.kind == "f")
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM, so that the loop can stop between two decisions; a second one is obeyed."""
+    received: list[int] = []
+    handlers: dict[int, Any] = {}
+
+    def receive(number: int, frame: Any) -> None:
+        received.append(number)
+        signal.signal(number, handlers[number])
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    try:
+        for number in numbers:
+            handlers[number] = signal.signal(number, receive)
+    except ValueError:  # not in the main thread: whoever runs that handles signals
+        pass
+    try:
+        yield received
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
