@@ -103,14 +103,14 @@ def save(
     return final
 
 
-def newest(directory: Path, warn: Callable[[str], None]) -> "Checkpoint":
+def newest(directory: Path, warn: Callable[[str], None], *, with_replay: bool = True) -> "Checkpoint":
     """The newest usable checkpoint; each damaged one is named to `warn` and the one before it tried.
 
     Raises UserError if there is none, or if it was written by a newer version.
     """
     for path in reversed(available(directory)):
         try:
-            return Checkpoint(path)
+            return Checkpoint(path, with_replay=with_replay)
         except Damaged as damage:
             warn(f"checkpoint {path.name} is damaged ({damage}): trying the one before it")
     raise UserError(f"no usable checkpoint in {directory}: start again with `crossq-wn train`")

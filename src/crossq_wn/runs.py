@@ -138,6 +138,13 @@ class RunDirectory:
         partial.write_text(json.dumps(values, indent=2) + "\n")
         os.replace(partial, self.path / name)
 
+    def note_command(self, command: list[str], config: RunConfig) -> None:
+        """Records a command that continued the run, and the configuration as it is now."""
+        values = json.loads((self.path / "manifest.json").read_text())
+        values["commands"].append(command)
+        self.write_json("manifest.json", values)
+        self.write_json("config.json", config.to_json())
+
 
 class Table:
     """A CSV file that grows by whole rows and can be cut back to what a checkpoint remembers."""

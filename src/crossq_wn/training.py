@@ -380,11 +380,17 @@ class _Trainer:
         }
         if not states:
             return
+        simulator = self.training.environments[0].simulator
         common = {
             "decisions": self.progress.decisions,
             "updates": self.progress.updates,
             "failed": {str(seed): entry for seed, entry in self.failed.items()},
             "logs": self.logs.positions(),
+            "interface": {
+                "observation_size": self.sizes[0],
+                "action_low": simulator.action_low.tolist(),
+                "action_high": simulator.action_high.tolist(),
+            },
         }
         keep = {entry["good"] for entry in self.failed.values() if entry["good"] is not None}
         replays = {seed.seed: seed.replay for seed in self.seeds}

@@ -36,6 +36,8 @@ class Simulator(Protocol):
 
     observation_size: int
     action_size: int
+    action_low: np.ndarray  # in the environment's own units and shape
+    action_high: np.ndarray
 
     def reset(self, seed: int | None) -> np.ndarray:
         """Starts an episode, reseeding first if a seed is given; float32 [observation_size]."""

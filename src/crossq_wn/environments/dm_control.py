@@ -16,7 +16,8 @@ class DMControl:
     def __init__(self, domain: str, task: str) -> None:
         self._environment = suite.load(domain, task, task_kwargs={"random": 0})
         action = self._environment.action_spec()
-        self._low, self._range = action.minimum, action.maximum - action.minimum
+        self.action_low, self.action_high = action.minimum, action.maximum
+        self._range = action.maximum - action.minimum
         physics = self._environment.physics
         self._physics = Physics(physics.model.ptr, physics.data.ptr)
         self.action_size = int(np.prod(action.shape))
@@ -32,7 +33,7 @@ class DMControl:
 
     def step(self, action: np.ndarray) -> Frame:
         """One control step; [-1, 1] is mapped to the task's own bounds."""
-        scaled = self._low + 0.5 * (action.astype(np.float64) + 1.0) * self._range
+        scaled = self.action_low + 0.5 * (action.astype(np.float64) + 1.0) * self._range
         moment = self._environment.step(scaled)
         last, terminated = moment.last(), moment.last() and moment.discount == 0
         observation = _flat(moment.observation)

@@ -87,8 +87,8 @@ class Gymnasium:
                 f"{name} has the unbounded action space {action}: wrap it in gymnasium.wrappers.RescaleAction "
                 "or give the Box finite bounds"
             )
-        self._low = action.low.astype(np.float64)
-        self._range = action.high.astype(np.float64) - self._low
+        self.action_low, self.action_high = action.low.astype(np.float64), action.high.astype(np.float64)
+        self._range = self.action_high - self.action_low
         self._dtype, self._shape = action.dtype, action.shape
         self.action_size = int(np.prod(action.shape))
         self.observation_size = int(spaces.flatdim(environment.observation_space))
@@ -107,7 +107,7 @@ class Gymnasium:
 
     def step(self, action: np.ndarray) -> Frame:
         """One environment step; [-1, 1] is mapped to the action space's bounds."""
-        scaled = self._low + 0.5 * (action.reshape(self._shape).astype(np.float64) + 1.0) * self._range
+        scaled = self.action_low + 0.5 * (action.reshape(self._shape).astype(np.float64) + 1.0) * self._range
         observation, reward, terminated, truncated, info = self._environment.step(scaled.astype(self._dtype))
         success = bool(np.any(info.get("is_success", info.get("success", False))))
         return Frame(self._flat(observation), float(reward), bool(terminated), bool(truncated), success)

@@ -31,6 +31,8 @@ class MyoSuite:
         self._task: Any = self._environment.unwrapped
         space: Any = self._environment.observation_space
         self.observation_size, self.action_size = int(np.prod(space.shape)), self._task.mj_model.nu
+        self.action_high = np.ones(self.action_size)
+        self.action_low = -self.action_high
         robot = self._task.robot
         self._simulated = Physics(robot.mj_model, robot.mj_data)
         self._observed = Physics(self._task.obsd_mj_model, self._task.obsd_mj_data)

@@ -1,0 +1,201 @@
+"""How is the package used from Python? The verbs of the command line, as functions."""
+
+import dataclasses
+import hashlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from crossq_wn import runs
+from crossq_wn.algorithms import ALGORITHMS
+from crossq_wn.algorithms.settings import Settings, setting_names
+from crossq_wn.environments import TaskLike, lookup
+from crossq_wn.errors import UserError, nearest
+from crossq_wn.presets import PRESETS
+from crossq_wn.runs import RunConfig
+from crossq_wn.training import Outcome, Reporter, run_training
+
+
+class Silent:
+    """A reporter that says nothing."""
+
+    def status(self, status: Any) -> None:
+        """Ignored."""
+
+    def message(self, text: str) -> None:
+        """Ignored."""
+
+
+def preset(algorithm: str, name: str) -> Settings:
+    """The settings of a preset. Raises UserError for unknown names, suggesting the nearest."""
+    if algorithm not in ALGORITHMS:
+        raise UserError(
+            f"unknown algorithm {algorithm!r}: {nearest(algorithm, ALGORITHMS)}known are {', '.join(ALGORITHMS)}"
+        )
+    known = PRESETS[algorithm]
+    if name not in known:
+        raise UserError(
+            f"{algorithm} has no preset {name!r}: {nearest(name, known)}known are {', '.join(known)}"
+        )
+    return known[name].settings
+
+
+def configure(
+    task: TaskLike,
+    *,
+    algorithm: str = "crossq-wn",
+    preset_name: str = "default",
+    settings: Settings | None = None,
+    frames: int = 1_000_000,
+    seeds: Sequence[int] = (0,),
+    action_repeat: int | None = None,
+    episode_frames: int | None = None,
+    terminations: bool = True,
+    eval_every: int = 25_000,
+    eval_episodes: int = 5,
+    checkpoint_every: int = 25_000,
+    log_every: int = 1_000,
+    video: bool = True,
+    tensorboard: bool = True,
+    wandb: str | None = None,
+) -> RunConfig:
+    """A run's resolved configuration; what is left out comes from the task's suite and the preset."""
+    known = lookup(task)
+    chosen = settings or preset(algorithm, preset_name)
+    return RunConfig(
+        task=known.name,
+        algorithm=algorithm,
+        preset=preset_name,
+        seeds=tuple(seeds),
+        frames=frames,
+        action_repeat=action_repeat or known.action_repeat,
+        episode_frames=episode_frames or known.episode_frames,
+        terminations=terminations,
+        discount=known.discount if chosen.discount is None else chosen.discount,
+        eval_every=eval_every,
+        eval_episodes=eval_episodes,
+        checkpoint_every=checkpoint_every,
+        log_every=log_every,
+        video=video,
+        tensorboard=tensorboard,
+        wandb=wandb,
+        settings=chosen,
+    )
+
+
+def train(
+    task: TaskLike,
+    *,
+    algorithm: str = "crossq-wn",
+    preset_name: str = "default",
+    frames: int = 1_000_000,
+    seeds: Sequence[int] = (0,),
+    out: str | Path | None = None,
+    reporter: Reporter | None = None,
+    run_options: dict[str, Any] | None = None,
+    **hyperparameters: Any,
+) -> Outcome:
+    """Trains and returns how it ended; `Outcome.path` is the run directory.
+
+    Args:
+        task: a short name, a Gymnasium id, `module:factory`, or a class or function that makes a
+            gymnasium.Env.
+        algorithm: see `crossq-wn list algorithms`.
+        preset_name: see `crossq-wn list presets`.
+        frames: environment frames per seed.
+        seeds: training seeds; they train side by side.
+        out: run directory; by default the next free one under runs/.
+        reporter: where progress goes; by default nowhere.
+        run_options: further arguments of `configure`, such as eval_every.
+        hyperparameters: settings that differ from the preset, such as utd=5.
+
+    Raises:
+        UserError: see the message.
+    """
+    chosen = preset(algorithm, preset_name)
+    for name in hyperparameters:
+        if name not in setting_names(type(chosen)):
+            raise UserError(
+                f"{algorithm} has no hyperparameter {name!r}: {nearest(name, setting_names(type(chosen)))}"
+            )
+    config = configure(
+        task,
+        algorithm=algorithm,
+        preset_name=preset_name,
+        settings=dataclasses.replace(chosen, **hyperparameters),
+        frames=frames,
+        seeds=seeds,
+        **({"video": False} | (run_options or {})),
+    )
+    return start(config, Path(out) if out is not None else None, reporter, task)
+
+
+def start(
+    config: RunConfig, out: Path | None, reporter: Reporter | None = None, task: TaskLike | None = None
+) -> Outcome:
+    """Trains a configuration in a new run directory."""
+    use_compilation_cache()
+    run = runs.create(config, out, _command())
+    try:
+        return run_training(config, run, reporter or Silent(), task=_callable(task))
+    finally:
+        run.close()
+
+
+def resume(
+    path: str | Path,
+    *,
+    frames: int | None = None,
+    reporter: Reporter | None = None,
+    task: TaskLike | None = None,
+) -> Outcome:
+    """Continues a run from its newest checkpoint, bit for bit on CPU.
+
+    Args:
+        path: the run directory.
+        frames: a new total of environment frames per seed; by default what the run was started with.
+        reporter: where progress goes.
+        task: the environment's class, for a run whose task cannot be imported by name.
+
+    Raises:
+        UserError: no run, in use, or no usable checkpoint.
+    """
+    use_compilation_cache()
+    path = Path(path)
+    config = runs.extend(runs.read_config(path), frames)
+    run = runs.RunDirectory(path)
+    try:
+        run.note_command(_command(), config)
+        return run_training(config, run, reporter or Silent(), resume=True, task=_callable(task))
+    finally:
+        run.close()
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs between processes, unless JAX has been told where already."""
+    if jax.config.jax_compilation_cache_dir is None:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        # Compiled CPU code does not carry over to another processor that shares the home directory.
+        folder = root / "crossq-wn" / f"jax-{hashlib.sha256(_processor().encode()).hexdigest()[:12]}"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return "unknown"
+    return "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
+
+
+def _callable(task: TaskLike | None) -> TaskLike | None:
+    return None if isinstance(task, str) else task
+
+
+def _command() -> list[str]:
+    return [Path(sys.argv[0]).name, *sys.argv[1:]]

@@ -1,0 +1,370 @@
+"""What does the command line say? One verb, one function; the only place that prints.
+
+Exit codes: 0 done, 1 doctor found something essential, 2 the user can mend it, 128 + n stopped by signal n.
+"""
+
+import argparse
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Never
+
+from crossq_wn.errors import UserError, nearest, one_line
+
+# Imports of what is slow or fixes MuJoCo's OpenGL backend wait until a verb needs them.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainArguments:
+    """Arguments of `train` that are not hyperparameters of the algorithm."""
+
+    frames: int = 1_000_000
+    """Environment frames to train, per seed."""
+    seeds: str = "0"
+    """Training seeds, such as 0,1,2; they train side by side in one process."""
+    out: Path | None = None
+    """Run directory, with all its seeds; by default the next free one under runs/TASK/."""
+    action_repeat: int | None = None
+    """Environment frames per agent decision; by default the suite's (DMC and MyoSuite 2, Gymnasium 1)."""
+    episode_frames: int | None = None
+    """Time limit in environment frames; by default the suite's (DMC 1000, MyoSuite 100)."""
+    terminations: bool = True
+    """Whether a terminating task ends the episode; without, it runs on to the time limit."""
+    eval_every: int = 25_000
+    """Environment frames between evaluations."""
+    eval_episodes: int = 5
+    """Episodes per evaluation, with the deterministic policy."""
+    checkpoint_every: int = 25_000
+    """Environment frames between checkpoints."""
+    log_every: int = 1_000
+    """Environment frames between rows of metrics."""
+    video: bool = True
+    """Whether a video of the trained policy is made at the end."""
+    tensorboard: bool = True
+    """Whether TensorBoard event files are written."""
+    wandb: str | None = None
+    """A Weights & Biases project to log to as well; nothing is sent unless this is given."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and exits."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # the compiler's notes to its own developers
+    verb = arguments[0] if arguments else "--help"
+    try:
+        if verb in ("-h", "--help"):
+            print(_overview())
+            code = 0
+        elif verb == "--version":
+            from crossq_wn import __version__
+
+            print(f"crossq-wn {__version__}")
+            code = 0
+        elif verb in VERBS:
+            code = VERBS[verb](arguments[1:])
+        else:
+            raise UserError(f"unknown command {verb!r}: {nearest(verb, VERBS)}known are {', '.join(VERBS)}")
+    except UserError as error:
+        print(f"crossq-wn: {one_line(error)}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        code = 128 + signal.SIGINT
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code)
+
+
+def train(arguments: list[str]) -> int:
+    """Train on a task: a short name, a Gymnasium id, or module:factory."""
+    import tyro
+
+    from crossq_wn import api
+    from crossq_wn.algorithms import ALGORITHMS
+    from crossq_wn.presets import PRESETS
+
+    # The algorithm decides which hyperparameters there are, the preset their defaults.
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--algorithm", default="crossq-wn")
+    first.add_argument("--preset", default="default")
+    chosen, rest = first.parse_known_args(arguments)
+    settings = api.preset(chosen.algorithm, chosen.preset)
+    kind = dataclasses.make_dataclass(
+        "Arguments",
+        [
+            ("task", Annotated[str, tyro.conf.arg(help="What to learn, e.g. cheetah-run.")]),
+            ("run", Annotated[TrainArguments, tyro.conf.arg(name="")], TrainArguments()),
+            ("settings", Annotated[type(settings), tyro.conf.arg(name="")], settings),
+        ],
+    )
+    positional: Any = tyro.conf.configure(tyro.conf.PositionalRequiredArgs)(kind)
+    description = (
+        f"Trains {chosen.algorithm} ({ALGORITHMS[chosen.algorithm].summary}).\n\n"
+        f"--algorithm {{{','.join(ALGORITHMS)}}} and --preset {{{','.join(PRESETS[chosen.algorithm])}}} "
+        f"(now: {PRESETS[chosen.algorithm][chosen.preset].source}) decide which options follow."
+    )
+    parsed = tyro.cli(positional, prog="crossq-wn train", args=rest, description=description)
+    values = dataclasses.asdict(parsed.run)
+    out, seeds = values.pop("out"), _seeds(values.pop("seeds"))
+    config = api.configure(
+        parsed.task,
+        algorithm=chosen.algorithm,
+        preset_name=chosen.preset,
+        settings=parsed.settings,
+        seeds=seeds,
+        **values,
+    )
+    return _follow(lambda reporter: api.start(config, out, reporter))
+
+
+def resume(arguments: list[str]) -> int:
+    """Continue a run from its newest checkpoint, bit for bit."""
+    from crossq_wn import api
+
+    parser = _parser("resume")
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--frames", type=int, help="a new total of environment frames per seed")
+    parsed = parser.parse_args(arguments)
+    return _follow(lambda reporter: api.resume(parsed.run, frames=parsed.frames, reporter=reporter))
+
+
+def evaluate(arguments: list[str]) -> int:
+    """Run fresh episodes with a trained policy."""
+    parser = _parser("eval")
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--episodes", type=_positive, default=10)
+    parser.add_argument("--seed", type=int, help="training seed; by default every seed")
+    parsed = parser.parse_args(arguments)
+    from crossq_wn.console import table
+    from crossq_wn.runs import read_config
+    from crossq_wn.trained import evaluate_policy, load
+
+    seeds = read_config(parsed.run).seeds if parsed.seed is None else (parsed.seed,)
+    rows = []
+    for seed in seeds:
+        policy = load(parsed.run, seed=seed, warn=_warn)
+        episodes = evaluate_policy(policy, parsed.episodes)
+        returns = [episode.total_reward for episode in episodes]
+        mean = sum(returns) / len(returns)
+        spread = (sum((value - mean) ** 2 for value in returns) / max(1, len(returns) - 1)) ** 0.5
+        success = sum(episode.success for episode in episodes) / len(episodes)
+        frames = sum(episode.frames for episode in episodes) / len(episodes)
+        rows.append(
+            [seed, f"{policy.frames:,}", f"{mean:.1f}", f"{spread:.1f}", f"{success:.0%}", f"{frames:.0f}"]
+        )
+    columns = ["seed", "trained frames", "return", "std", "success", "frames per episode"]
+    table(_console(), f"{parsed.run}: {parsed.episodes} episodes per seed", columns, rows)
+    return 0
+
+
+def video(arguments: list[str]) -> int:
+    """Record a trained policy as an mp4, without a display."""
+    parser = _parser("video")
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--seed", type=int, help="training seed; by default the first")
+    parser.add_argument("--out", type=Path, help="by default RUN/videos/seed-N-FRAMES.mp4")
+    parser.add_argument("--height", type=_positive, default=240)
+    parser.add_argument("--width", type=_positive, default=320)
+    parsed = parser.parse_args(arguments)
+    _render_headless()
+    from crossq_wn.trained import load, record
+
+    policy = load(parsed.run, seed=parsed.seed, warn=_warn)
+    out = parsed.out or parsed.run / "videos" / f"seed-{policy.seed}-{policy.frames:09d}.mp4"
+    episode = record(policy, out, height=parsed.height, width=parsed.width)
+    print(f"{out}: one episode, return {episode.total_reward:.1f}, {episode.frames} frames")
+    return 0
+
+
+def plot(arguments: list[str]) -> int:
+    """Draw the learning curves of runs of one task."""
+    parser = _parser("plot")
+    parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("--out", type=Path, help="without suffix; by default RUN/plots/learning_curve")
+    parsed = parser.parse_args(arguments)
+    from crossq_wn.figures.curves import learning_curve
+
+    out = parsed.out or parsed.runs[0] / "plots" / "learning_curve"
+    for path in learning_curve(parsed.runs, out):
+        print(path)
+    return 0
+
+
+def list_(arguments: list[str]) -> int:
+    """List tasks, algorithms, presets or runs."""
+    parser = _parser("list")
+    parser.add_argument("what", choices=["tasks", "algorithms", "presets", "runs"])
+    parser.add_argument("root", type=Path, nargs="?", default=Path("runs"), help="where runs lie")
+    parsed = parser.parse_args(arguments)
+    from crossq_wn.console import table
+
+    title, columns, rows = _LISTS[parsed.what](parsed.root)
+    table(_console(), title, columns, rows)
+    return 0
+
+
+def doctor(arguments: list[str]) -> int:
+    """Check this machine: versions, rendering, accelerator."""
+    _parser("doctor").parse_args(arguments)
+    from crossq_wn.console import table
+    from crossq_wn.doctor import examine
+
+    findings = examine()
+    rows = [[("!" if f.fix else "ok"), f.what, f.state, f.fix] for f in findings]
+    table(_console(), "crossq-wn doctor", ["", "what", "state", "fix"], rows)
+    return 1 if any(f.fix and f.essential for f in findings) else 0
+
+
+VERBS: dict[str, Callable[[list[str]], int]] = {
+    "train": train,
+    "resume": resume,
+    "eval": evaluate,
+    "video": video,
+    "plot": plot,
+    "list": list_,
+    "doctor": doctor,
+}
+
+
+def _follow(work: Callable[[Any], Any]) -> int:
+    """Trains under a progress display, then draws and records."""
+    from crossq_wn.console import reporter
+    from crossq_wn.runs import read_config
+
+    console = _console()
+    with reporter(console) as shown:
+        outcome = work(shown)
+    if outcome.signal is not None:
+        print(f"stopped at {outcome.frames:,} frames: continue with `crossq-wn resume {outcome.path}`")
+        return 128 + int(outcome.signal)
+    if len(outcome.failed) == len(read_config(outcome.path).seeds):
+        reasons = "; ".join(f"seed {seed}: {reason}" for seed, reason in outcome.failed.items())
+        raise UserError(f"every seed failed: {reasons}")
+    plot([str(outcome.path)])
+    if read_config(outcome.path).video:
+        command = [sys.executable, "-m", "crossq_wn", "video", str(outcome.path)]
+        # Apart, because training leaves MuJoCo without a renderer, and a broken driver must cost nothing.
+        if subprocess.run(command, check=False).returncode:
+            print("the video could not be made; the trained policy is saved all the same")
+    print(f"done: {outcome.path}")
+    return 0
+
+
+def _list_tasks(root: Path) -> tuple[str, list[str], list[list[Any]]]:
+    from crossq_wn.environments import MUJOCO_TASKS, MYO_IDS, PAPER_TASKS, dm_control_tasks
+
+    rows: list[list[Any]] = []
+    for name, (domain, task) in dm_control_tasks().items():
+        rows.append([name, "DeepMind Control", f"{domain} {task}", "yes" if name in PAPER_TASKS else ""])
+    rows += [[name, "MyoSuite", identifier, "yes"] for name, identifier in MYO_IDS.items()]
+    rows += [[name, "Gymnasium MuJoCo", name, ""] for name in MUJOCO_TASKS]
+    rows.sort(key=lambda row: (not row[3], row[1], row[0]))
+    rows.append(["any Gymnasium id", "Gymnasium", "Box observations, bounded Box actions", ""])
+    rows.append(["module:factory", "your own", "a class or function that makes a gymnasium.Env", ""])
+    return "tasks", ["name", "suite", "suite's name", "in the paper"], rows
+
+
+def _list_algorithms(root: Path) -> tuple[str, list[str], list[list[Any]]]:
+    from crossq_wn.algorithms import ALGORITHMS
+    from crossq_wn.presets import PRESETS
+
+    rows = [[n, r.summary, ", ".join(PRESETS[n])] for n, r in ALGORITHMS.items()]
+    return "algorithms", ["name", "what it is", "presets"], rows
+
+
+def _list_presets(root: Path) -> tuple[str, list[str], list[list[Any]]]:
+    from crossq_wn.presets import PRESETS
+
+    rows = []
+    for algorithm, presets in PRESETS.items():
+        default = dataclasses.asdict(presets["default"].settings)
+        for name, entry in presets.items():
+            values = dataclasses.asdict(entry.settings)
+            differs = {k: v for k, v in values.items() if v != default[k]}
+            shown = ", ".join(f"{k}={v}" for k, v in (differs or values).items())
+            rows.append([algorithm, name, entry.source, shown])
+    return (
+        "presets (settings that differ from the default)",
+        ["algorithm", "preset", "source", "settings"],
+        rows,
+    )
+
+
+def _list_runs(root: Path) -> tuple[str, list[str], list[list[Any]]]:
+    from crossq_wn.figures.curves import read
+    from crossq_wn.runs import find, read_config
+
+    if not root.is_dir():
+        raise UserError(f"{root} is not a directory: name the folder that holds runs, or train one")
+    rows = []
+    for path in find(root):
+        try:
+            config = read_config(path)
+            curves, _, _ = read([path])
+        except (UserError, OSError, KeyError, ValueError) as error:
+            _warn(f"{path} is skipped: {one_line(error)}")
+            continue
+        last = [points[-1] for seeds in curves.values() for points in seeds.values()]
+        value = sum(value for _, value in last) / len(last)
+        seeds = ",".join(map(str, config.seeds))
+        reached = max(frames for frames, _ in last)
+        rows.append(
+            [path, config.task, config.algorithm, seeds, f"{reached:,} / {config.frames:,}", f"{value:.3g}"]
+        )
+    columns = ["run", "task", "algorithm", "seeds", "evaluated frames", "last evaluation"]
+    return "runs", columns, rows
+
+
+_LISTS = {
+    "tasks": _list_tasks,
+    "algorithms": _list_algorithms,
+    "presets": _list_presets,
+    "runs": _list_runs,
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Never:
+        raise UserError(f"{message}; see `{self.prog} --help`")
+
+
+def _parser(verb: str) -> _Parser:
+    return _Parser(prog=f"crossq-wn {verb}", description=VERBS[verb].__doc__, allow_abbrev=False)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"--seeds is {text!r}: it must be whole numbers with commas, such as 0,1,2") from None
+
+
+def _overview() -> str:
+    lines = ["usage: crossq-wn COMMAND ...", "", "Sample-efficient reinforcement learning: CrossQ + WN.", ""]
+    lines += [f"  {name:8} {function.__doc__}" for name, function in VERBS.items()]
+    return "\n".join([*lines, "", "`crossq-wn COMMAND --help` explains each; `crossq-wn --version`."])
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 160)
+
+
+def _warn(text: str) -> None:
+    print(f"crossq-wn: {text}", file=sys.stderr)
+
+
+def _render_headless() -> None:
+    os.environ.setdefault("MUJOCO_GL", "egl")

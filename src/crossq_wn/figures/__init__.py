@@ -1,0 +1,1 @@
+"""Which pictures are there? One file per kind."""
