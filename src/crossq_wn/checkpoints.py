@@ -228,7 +228,7 @@ def _leaves(tree: Tree) -> list[tuple[str, np.ndarray]]:
     found = []
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         parts = [str(getattr(p, "name", getattr(p, "key", getattr(p, "idx", p)))) for p in path]
-        found.append((".".join(parts), np.ascontiguousarray(leaf)))
+        found.append((".".join(parts), np.asarray(leaf, order="C")))
     return found
 
 

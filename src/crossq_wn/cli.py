@@ -15,6 +15,9 @@ from typing import Annotated, Any, Never
 
 from crossq_wn.errors import UserError, nearest, one_line
 
+# As the user set it: training chooses MuJoCo's renderer for itself, a video for itself.
+_ENVIRONMENT = dict(os.environ)
+
 # Imports of what is slow or fixes MuJoCo's OpenGL backend wait until a verb needs them.
 
 
@@ -96,7 +99,7 @@ def train(arguments: list[str]) -> int:
     kind = dataclasses.make_dataclass(
         "Arguments",
         [
-            ("task", Annotated[str, tyro.conf.arg(help="What to learn, e.g. cheetah-run.")]),
+            ("task", Annotated[str, tyro.conf.arg(metavar="TASK", help="What to learn, such as cheetah-run.")]),
             ("run", Annotated[TrainArguments, tyro.conf.arg(name="")], TrainArguments()),
             ("settings", Annotated[type(settings), tyro.conf.arg(name="")], settings),
         ],
@@ -248,7 +251,7 @@ def _follow(work: Callable[[Any], Any]) -> int:
     if read_config(outcome.path).video:
         command = [sys.executable, "-m", "crossq_wn", "video", str(outcome.path)]
         # Apart, because training leaves MuJoCo without a renderer, and a broken driver must cost nothing.
-        if subprocess.run(command, check=False).returncode:
+        if subprocess.run(command, env=_ENVIRONMENT, check=False).returncode:
             print("the video could not be made; the trained policy is saved all the same")
     print(f"done: {outcome.path}")
     return 0
