@@ -94,7 +94,7 @@ def soft_actor_critic(observation_size: int, action_size: int, parts: Parts) -> 
         critic_vars = networks.create(critic, critic_stream, observation_size + action_size)
         log_temperature = np.log(np.float32(parts.initial_temperature))
         state = State(
-            key=key_stream.integers(0, 2**32, 2, np.uint32),
+            key=jnp.asarray(key_stream.integers(0, 2**32, 2, np.uint32)),
             actor=actor_vars,
             critic=critic_vars,
             target=parts.target.init(critic_vars),
@@ -102,9 +102,10 @@ def soft_actor_critic(observation_size: int, action_size: int, parts: Parts) -> 
             actor_moments=parts.actor_optimiser.init(actor_vars.params),
             critic_moments=parts.critic_optimiser.init(critic_vars.params),
             temperature_moments=parts.temperature_optimiser.init(log_temperature),
-            actor_metrics=ActorMetrics(np.float32(0), np.float32(0)),
+            actor_metrics=ActorMetrics(jnp.zeros(()), jnp.zeros(())),
         )
-        return jax.tree.map(jnp.asarray, state)
+        arrays: State = jax.tree.map(jnp.asarray, state)
+        return arrays
 
     def critic_step(state: State, batch: Batch, key: Array) -> tuple[State, Metrics]:
         # a' ~ pi(.|s') with running statistics; its gradient never reaches the actor.

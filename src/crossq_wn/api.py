@@ -33,8 +33,9 @@ class Silent:
 def preset(algorithm: str, name: str) -> Settings:
     """The settings of a preset. Raises UserError for unknown names, suggesting the nearest."""
     if algorithm not in ALGORITHMS:
+        known_names = ", ".join(ALGORITHMS)
         raise UserError(
-            f"unknown algorithm {algorithm!r}: {nearest(algorithm, ALGORITHMS)}known are {', '.join(ALGORITHMS)}"
+            f"unknown algorithm {algorithm!r}: {nearest(algorithm, ALGORITHMS)}known are {known_names}"
         )
     known = PRESETS[algorithm]
     if name not in known:
@@ -177,12 +178,13 @@ def resume(
 
 def use_compilation_cache() -> None:
     """Keeps compiled programs between processes, unless JAX has been told where already."""
-    if jax.config.jax_compilation_cache_dir is None:
+    update: Any = jax.config.update
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         # Compiled CPU code does not carry over to another processor that shares the home directory.
         folder = root / "crossq-wn" / f"jax-{hashlib.sha256(_processor().encode()).hexdigest()[:12]}"
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+        update("jax_compilation_cache_dir", str(folder))
+        update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def _processor() -> str:

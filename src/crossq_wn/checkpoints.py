@@ -1,4 +1,4 @@
-"""How does training survive a power cut? Atomic, checksummed checkpoints; replay is appended, never rewritten.
+"""How does training survive a power cut? Atomic, checksummed checkpoints to which replay is appended.
 
     checkpoints/
       000025000/               one checkpoint, named by environment frames
@@ -40,7 +40,7 @@ class SeedState(NamedTuple):
     plain: dict[str, Any]  # JSON values and numpy arrays, nested
 
 
-class Damaged(Exception):
+class DamagedError(Exception):
     """A checkpoint that cannot be used; the message names the file and what is wrong with it."""
 
 
@@ -111,7 +111,7 @@ def newest(directory: Path, warn: Callable[[str], None], *, with_replay: bool = 
     for path in reversed(available(directory)):
         try:
             return Checkpoint(path, with_replay=with_replay)
-        except Damaged as damage:
+        except DamagedError as damage:
             warn(f"checkpoint {path.name} is damaged ({damage}): trying the one before it")
     raise UserError(f"no usable checkpoint in {directory}: start again with `crossq-wn train`")
 
@@ -130,9 +130,9 @@ class Checkpoint:
             envelope = json.loads((path / "manifest.json").read_bytes())
             body, checksum = envelope["checkpoint"], envelope["sha256"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise Damaged(f"manifest.json cannot be read: {type(error).__name__}") from None
+            raise DamagedError(f"manifest.json cannot be read: {type(error).__name__}") from None
         if hashlib.sha256(json.dumps(body).encode()).hexdigest() != checksum:
-            raise Damaged("manifest.json has been altered")
+            raise DamagedError("manifest.json has been altered")
         if body["schema"] > SCHEMA:
             raise UserError(
                 f"{path} has checkpoint schema {body['schema']}, this version reads up to {SCHEMA}: "
@@ -268,17 +268,18 @@ def _verify(path: Path, checksum: str) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise Damaged(f"{path.name} cannot be read: {error.strerror}") from None
+        raise DamagedError(f"{path.name} cannot be read: {error.strerror}") from None
     if hashlib.sha256(content).hexdigest() != checksum:
-        raise Damaged(f"{path.name} is truncated or altered")
+        raise DamagedError(f"{path.name} is truncated or altered")
     return content
 
 
 def _read(path: Path, checksum: str) -> dict[str, np.ndarray]:
     try:
-        return load_tensors(_verify(path, checksum))
+        tensors: dict[str, np.ndarray] = load_tensors(_verify(path, checksum))
+        return tensors
     except SafetensorError as error:
-        raise Damaged(f"{path.name} is not a safetensors file: {error}") from None
+        raise DamagedError(f"{path.name} is not a safetensors file: {error}") from None
 
 
 def _sync(directory: Path) -> None:

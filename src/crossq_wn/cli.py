@@ -99,7 +99,10 @@ def train(arguments: list[str]) -> int:
     kind = dataclasses.make_dataclass(
         "Arguments",
         [
-            ("task", Annotated[str, tyro.conf.arg(metavar="TASK", help="What to learn, such as cheetah-run.")]),
+            (
+                "task",
+                Annotated[str, tyro.conf.arg(metavar="TASK", help="What to learn, such as cheetah-run.")],
+            ),
             ("run", Annotated[TrainArguments, tyro.conf.arg(name="")], TrainArguments()),
             ("settings", Annotated[type(settings), tyro.conf.arg(name="")], settings),
         ],

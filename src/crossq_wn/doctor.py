@@ -1,4 +1,4 @@
-"""Is this machine ready? What is installed, what renders, which accelerator, and what to do about the rest."""
+"""Is this machine ready? What is installed, what renders, which accelerator, and how to mend the rest."""
 
 import os
 import subprocess
@@ -11,8 +11,10 @@ from crossq_wn.replay import available_memory
 from crossq_wn.runs import version
 
 _RENDER = (
-    "import mujoco as m; x = m.MjModel.from_xml_string('<mujoco><worldbody><geom size=\"1\"/></worldbody></mujoco>');"
-    "d = m.MjData(x); m.mj_forward(x, d); r = m.Renderer(x, 32, 32); r.update_scene(d); assert r.render().any()"
+    "import mujoco as m;"
+    "x = m.MjModel.from_xml_string('<mujoco><worldbody><geom size=\"1\"/></worldbody></mujoco>');"
+    "d = m.MjData(x); m.mj_forward(x, d);"
+    "r = m.Renderer(x, 32, 32); r.update_scene(d); assert r.render().any()"
 )
 
 
@@ -34,9 +36,7 @@ def _packages() -> list[Finding]:
     findings = [Finding("python", sys.version.split()[0], "")]
     for name in ("crossq-wn", "jax", "jaxlib", "optax", "numpy", "gymnasium", "mujoco", "dm_control"):
         found = version(name)
-        findings.append(
-            Finding(name, found or "missing", "" if found else "pip install --upgrade crossq-wn")
-        )
+        findings.append(Finding(name, found or "missing", "" if found else "pip install --upgrade crossq-wn"))
     found = version("myosuite")
     fix = "" if found else "for the myo-* tasks: pip install 'crossq-wn[myosuite]'"
     return [*findings, Finding("myosuite", found or "not installed", fix, essential=False)]

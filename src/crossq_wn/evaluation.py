@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from crossq_wn.environments.core import EnvironmentFault, Episode
+from crossq_wn.environments.core import EnvironmentFaultError, Episode
 from crossq_wn.environments.pool import Pool
 from crossq_wn.learner import Learner, States
 
@@ -23,7 +23,7 @@ def evaluate(
         One list of finished episodes per entry of `indices`.
 
     Raises:
-        EnvironmentFault: an environment returned NaN or raised.
+        EnvironmentFaultError: an environment returned NaN or raised.
     """
     done: list[list[Episode]] = [[] for _ in indices]
     observations = np.stack([pool.reset(i, seed) for i, seed in zip(indices, seeds, strict=True)])
@@ -33,7 +33,7 @@ def evaluate(
         for k, result in zip(
             running, pool.step([indices[k] for k in running], actions[running]), strict=True
         ):
-            if isinstance(result, EnvironmentFault):
+            if isinstance(result, EnvironmentFaultError):
                 raise result
             observations[k] = result.next_observation
             if result.episode is not None:

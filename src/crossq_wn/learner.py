@@ -1,8 +1,8 @@
 """Where do the seed axis and the UTD ratio enter? Here, and nowhere else.
 
 An algorithm is written for one seed and one gradient update. One decision's updates are a scan inside one
-compiled call, whose compile time does not grow with the UTD ratio. The seeds are added in one of two ways that
-give the same numbers:
+compiled call, whose compile time does not grow with the UTD ratio. The seeds are added in one of two ways,
+which give the same numbers:
 
 * `one_by_one` (CPU): the seeds' states stay apart and the same program runs for each. Its matrix products are
   plain ones, which a CPU runs about twice as fast as batched ones, and a seed's result cannot depend on who

@@ -1,4 +1,4 @@
-"""Which rows does training write, and where? CSV and JSON lines always, TensorBoard by default, W&B if asked."""
+"""Which rows does training write, and where? CSV and JSON lines; TensorBoard by default, W&B if asked."""
 
 import importlib
 import time

@@ -53,7 +53,10 @@ def orthogonal(gain: float) -> Initialiser:
     return init
 
 
-def dense(n_out: int, kernel_init: Initialiser = orthogonal(2**0.5)) -> Layer:
+_HIDDEN = orthogonal(2**0.5)
+
+
+def dense(n_out: int, kernel_init: Initialiser = _HIDDEN) -> Layer:
     """Affine map `x W + b`, zero initial bias."""
 
     def init(generator: np.random.Generator, n_in: int) -> tuple[Tree, Tree, int]:
@@ -130,7 +133,8 @@ def _moments(x: Array) -> tuple[Array, Array]:
 
 def _affine(params: Tree, x: Array, mean: Array, variance: Array, epsilon: float) -> Array:
     scale = params["scale"] * jax.lax.rsqrt(variance + epsilon)
-    return (x - mean) * scale + params["bias"]
+    y: Array = (x - mean) * scale + params["bias"]
+    return y
 
 
 def batch_norm(momentum: float = 0.99, epsilon: float = 1e-3) -> Layer:

@@ -1,4 +1,4 @@
-"""How do a network and its target change? AdamW with the layer's decay mask and projection; target networks."""
+"""How do a network and its target change? By AdamW with the layer's decay mask, projection and Polyak."""
 
 from collections.abc import Callable
 from typing import NamedTuple

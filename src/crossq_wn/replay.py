@@ -80,13 +80,9 @@ class Replay:
         draws = generator.integers(len(self), size=(updates, batch_size))
         rows = self._starts[(self._oldest + draws) % (self.capacity + 1)] % (self.capacity + 1)
         stored = self._rows
-        return Batch(
-            stored.observation[rows],
-            stored.action[rows],
-            stored.reward[rows],
-            stored.mask[rows],
-            stored.observation[(rows + 1) % (self.capacity + 1)],
-        )
+        next_rows = (rows + 1) % (self.capacity + 1)
+        columns: tuple[Any, ...] = (*(c[rows] for c in stored[:4]), stored.observation[next_rows])
+        return Batch(*columns)
 
     @property
     def begin(self) -> int:
@@ -100,7 +96,7 @@ class Replay:
 
     def pending(self) -> np.ndarray:
         """Where the newest transition led: the observation after the last row."""
-        return self._rows.observation[self.end % (self.capacity + 1)].copy()
+        return np.array(self._rows.observation[self.end % (self.capacity + 1)])
 
     def load(self, end: int, rows: Rows, pending: np.ndarray) -> None:
         """Refills an empty replay with the rows up to `end`."""

@@ -1,13 +1,13 @@
 """What does a run leave behind? A directory that one run owns: config, versions, rows, checkpoints, pictures.
 
-    RUN/
-      config.json      every setting, resolved
-      manifest.json    exact command, versions of all that changes numbers, device, protocol
-      metrics.csv      one row per seed and interval (metrics.jsonl: the same as JSON lines)
-      eval.csv         exp_name, env_name, seed, metric, env_step, value; env_step counts environment frames
-      timing.csv       wall-clock and memory, apart because they never repeat
-      tensorboard/     event files, one folder per seed
-      checkpoints/  plots/  videos/
+RUN/
+  config.json      every setting, resolved
+  manifest.json    exact command, versions of all that changes numbers, device, protocol
+  metrics.csv      one row per seed and interval (metrics.jsonl: the same as JSON lines)
+  eval.csv         exp_name, env_name, seed, metric, env_step, value; env_step counts environment frames
+  timing.csv       wall-clock and memory, apart because they never repeat
+  tensorboard/     event files, one folder per seed
+  checkpoints/  plots/  videos/
 """
 
 import csv
@@ -126,6 +126,7 @@ class RunDirectory:
 
     @property
     def checkpoints(self) -> Path:
+        """Where its checkpoints lie."""
         return self.path / "checkpoints"
 
     def close(self) -> None:
@@ -225,7 +226,9 @@ def read_config(path: Path) -> RunConfig:
             f"{path} is not a run directory (no readable config.json): `crossq-wn list runs` names them"
         ) from None
     if schema > SCHEMA:
-        raise UserError(f"{path} has run schema {schema}, this version reads up to {SCHEMA}: upgrade crossq-wn")
+        raise UserError(
+            f"{path} has run schema {schema}, this version reads up to {SCHEMA}: upgrade crossq-wn"
+        )
     try:
         return RunConfig.from_json(values)
     except (KeyError, TypeError) as error:
@@ -279,4 +282,6 @@ def _next_free(parent: Path, stem: str) -> Path:
 
 def find(root: Path) -> list[Path]:
     """All run directories below a folder."""
-    return sorted(path.parent for path in root.rglob("config.json") if (path.parent / "manifest.json").exists())
+    return sorted(
+        path.parent for path in root.rglob("config.json") if (path.parent / "manifest.json").exists()
+    )

@@ -1,4 +1,4 @@
-"""How is a finished run used? `load(run).act(observation)`, evaluation and video, from its newest checkpoint."""
+"""How is a finished run used? `load(run).act(observation)`, evaluation and video of its newest checkpoint."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -69,7 +69,7 @@ class TrainedPolicy:
             )
         action = np.asarray(self._act(self.state, batch), np.float64).reshape(-1, *self._low.shape)
         scaled = (self._low + 0.5 * (action + 1.0) * (self._high - self._low)).astype(np.float32)
-        return scaled[0] if single else scaled
+        return np.asarray(scaled[0] if single else scaled)
 
     def environment(self, task: TaskLike | None = None, *, render: bool = False) -> Environment:
         """An environment like the one it was trained on."""
@@ -157,4 +157,3 @@ def _picture(environment: Environment, height: int, width: int) -> np.ndarray:
         raise UserError(
             f"cannot render here ({type(error).__name__}: {error}): `crossq-wn doctor` names the fix"
         ) from None
-

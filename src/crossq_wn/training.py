@@ -1,4 +1,4 @@
-"""How does training go, decision by decision? Act, step, store, update; at boundaries evaluate and checkpoint.
+"""How does training go, decision by decision? Act, step, store, update; now and then evaluate and save.
 
 One loop serves every algorithm, a fresh run and a resumed one. What it carries between decisions is either
 in a `Seed`, in the learner's states, or counted by `Progress`; all of it is in every checkpoint.
@@ -19,9 +19,9 @@ import numpy as np
 
 from crossq_wn import checkpoints, learner
 from crossq_wn.algorithms import ALGORITHMS
-from crossq_wn.environments import Environment, EnvironmentFault, TaskLike, make
+from crossq_wn.environments import Environment, EnvironmentFaultError, TaskLike, make
 from crossq_wn.environments.pool import Pool
-from crossq_wn.environments.snapshot import Unrestorable
+from crossq_wn.environments.snapshot import UnrestorableError
 from crossq_wn.errors import UserError
 from crossq_wn.evaluation import evaluate
 from crossq_wn.logs import Logs
@@ -270,7 +270,7 @@ class _Trainer:
         results = self.training.step([seed.index for seed in self.seeds], actions)
         for position in reversed(range(len(results))):
             seed, result = self.seeds[position], results[position]
-            if isinstance(result, EnvironmentFault):
+            if isinstance(result, EnvironmentFaultError):
                 self._drop(position, str(result))
                 continue
             over = result.episode is not None
@@ -292,7 +292,7 @@ class _Trainer:
                 }
                 try:
                     seed.observation = self.training.reset(seed.index)
-                except EnvironmentFault as fault:
+                except EnvironmentFaultError as fault:
                     self._drop(position, str(fault))
         progress.decisions += 1
         if progress.decisions <= settings.warmup or not self.seeds:
@@ -399,7 +399,7 @@ class _Trainer:
     def _snapshot(self, seed: Seed) -> dict[str, Any] | None:
         try:
             return self.training.environments[seed.index].snapshot()
-        except Unrestorable as reason:
+        except UnrestorableError as reason:
             if not self.warned:
                 self.warned = True
                 self.reporter.message(
@@ -455,7 +455,7 @@ def _finite(state: Tree) -> bool:
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM, so that the loop can stop between two decisions; a second one is obeyed."""
+    """Collects SIGINT and SIGTERM, so that the loop stops between two decisions; a second one is obeyed."""
     received: list[int] = []
     handlers: dict[int, Any] = {}
 
@@ -463,7 +463,7 @@ def _signals() -> Iterator[list[int]]:
         received.append(number)
         signal.signal(number, handlers[number])
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
     try:
         for number in numbers:
             handlers[number] = signal.signal(number, receive)

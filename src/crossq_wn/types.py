@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 Array = jax.Array
+HostArray = np.ndarray[Any, np.dtype[Any]]
 Tree = Any  # a pytree of arrays
 Metrics = dict[str, Array]
 

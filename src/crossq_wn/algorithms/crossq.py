@@ -10,9 +10,7 @@ CrossQ + WN passes the same joint batch through a target critic too, and holds e
 norm, so that the effective learning rate cannot fall while weights grow.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import optax
@@ -82,9 +80,12 @@ class CrossQWNSettings(CrossQSettings):
 
 def crossq(observation_size: int, action_size: int, discount: float, settings: CrossQSettings) -> Algorithm:
     """CrossQ: batch norm, the joint pass, no target network."""
-    hidden = [dense(settings.actor_width), dense(settings.critic_width)]
-    return _build(
-        observation_size, action_size, discount, settings, *hidden, dense(1), joint, no_target(), (0.0, 0.0)
+    actor = _network(settings, dense(settings.actor_width), gaussian_head(action_size))
+    member = _network(settings, dense(settings.critic_width), dense(1))
+    return soft_actor_critic(
+        observation_size,
+        action_size,
+        _parts(action_size, discount, settings, actor, member, q_pair=joint, target=no_target()),
     )
 
 
@@ -92,54 +93,61 @@ def crossq_wn(
     observation_size: int, action_size: int, discount: float, settings: CrossQWNSettings
 ) -> Algorithm:
     """CrossQ + WN: weight-normalised hidden layers, the joint pass also through a target critic."""
-    bound: Callable[[Layer], Layer] = partial(
-        weight_norm, projection=PROJECTIONS[settings.weight_norm], radius=settings.weight_norm_radius
-    )
-    actor_hidden, critic_hidden = dense(settings.actor_width), bound(dense(settings.critic_width))
-    return _build(
+
+    def bound(layer: Layer) -> Layer:
+        return weight_norm(layer, PROJECTIONS[settings.weight_norm], settings.weight_norm_radius)
+
+    actor_hidden, head = dense(settings.actor_width), dense(1)
+    if settings.weight_norm_actor:
+        actor_hidden = bound(actor_hidden)
+    if settings.weight_norm_head:  # in the authors' later code the bounded head decays all the same
+        head = bound(head)._replace(decay=head.decay)
+    actor = _network(settings, actor_hidden, gaussian_head(action_size))
+    member = _network(settings, bound(dense(settings.critic_width)), head)
+    return soft_actor_critic(
         observation_size,
         action_size,
-        discount,
-        settings,
-        bound(actor_hidden) if settings.weight_norm_actor else actor_hidden,
-        critic_hidden,
-        # The bounded head still decays in the authors' later code; its projection undoes most of it.
-        bound(dense(1))._replace(decay=dense(1).decay) if settings.weight_norm_head else dense(1),
-        joint_target,
-        polyak(settings.tau),
-        (settings.actor_weight_decay, settings.critic_weight_decay),
+        _parts(
+            action_size,
+            discount,
+            settings,
+            actor,
+            member,
+            q_pair=joint_target,
+            target=polyak(settings.tau),
+            actor_weight_decay=settings.actor_weight_decay,
+            critic_weight_decay=settings.critic_weight_decay,
+        ),
     )
 
 
-def _build(
-    observation_size: int,
+def _network(settings: CrossQSettings, hidden: Layer, head: Layer) -> Layer:
+    norm = NORMS[settings.norm](settings.norm_momentum, settings.norm_epsilon)
+    return serial(norm, hidden, relu(), norm, hidden, relu(), norm, head)
+
+
+def _parts(
     action_size: int,
     discount: float,
     settings: CrossQSettings,
-    actor_hidden: Layer,
-    critic_hidden: Layer,
-    critic_head: Layer,
+    actor: Layer,
+    critic_member: Layer,
+    *,
     q_pair: QPair,
     target: Target,
-    weight_decay: tuple[float, float],
-) -> Algorithm:
-    norm = NORMS[settings.norm](settings.norm_momentum, settings.norm_epsilon)
-
-    def mlp(hidden: Layer, head: Layer) -> Layer:
-        return serial(norm, hidden, relu(), norm, hidden, relu(), norm, head)
-
-    actor = mlp(actor_hidden, gaussian_head(action_size))
-    critic = ensemble(mlp(critic_hidden, critic_head), settings.critics)
-    parts = Parts(
+    actor_weight_decay: float = 0.0,
+    critic_weight_decay: float = 0.0,
+) -> Parts:
+    """What CrossQ with and without weight norm have in common."""
+    critic = ensemble(critic_member, settings.critics)
+    actor_rate = settings.schedule(settings.actor_learning_rate)
+    critic_rate = settings.schedule(settings.critic_learning_rate)
+    return Parts(
         actor=actor,
         policy=squashed_gaussian(settings.log_std_min, 2.0),
         critic=critic,
-        actor_optimiser=adamw(
-            actor, settings.schedule(settings.actor_learning_rate), weight_decay[0], settings.adam_beta1
-        ),
-        critic_optimiser=adamw(
-            critic, settings.schedule(settings.critic_learning_rate), weight_decay[1], settings.adam_beta1
-        ),
+        actor_optimiser=adamw(actor, actor_rate, actor_weight_decay, settings.adam_beta1),
+        critic_optimiser=adamw(critic, critic_rate, critic_weight_decay, settings.adam_beta1),
         q_pair=q_pair,
         target=target,
         td_loss=half_squared_error,
@@ -149,4 +157,3 @@ def _build(
         target_entropy=-settings.target_entropy_scale * action_size,
         policy_delay=settings.policy_delay,
     )
-    return soft_actor_critic(observation_size, action_size, parts)

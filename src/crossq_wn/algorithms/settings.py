@@ -21,7 +21,7 @@ class Settings:
     replay_size: int = 1_000_000
     """Transitions (agent decisions) that replay holds per seed."""
     discount: float | None = None
-    """Discount per agent decision (gamma); by default the suite's: 0.99 for DMC and Gymnasium, 0.95 for MyoSuite."""
+    """Discount per agent decision (gamma); by default 0.95 for MyoSuite and 0.99 for the others."""
     actor_width: int
     """Units per hidden layer of the actor (two hidden layers)."""
     critic_width: int

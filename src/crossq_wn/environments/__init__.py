@@ -7,7 +7,7 @@ from typing import Any
 
 from crossq_wn.environments.core import (
     Environment,
-    EnvironmentFault,
+    EnvironmentFaultError,
     Episode,
     Simulator,
     Task,
@@ -141,7 +141,7 @@ def _prepare_graphics(render: bool) -> None:
 
 __all__ = [
     "Environment",
-    "EnvironmentFault",
+    "EnvironmentFaultError",
     "Episode",
     "Task",
     "TaskLike",

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from crossq_wn.environments.snapshot import Snapshot, Unrestorable, capture_attributes
+from crossq_wn.environments.snapshot import Snapshot, UnrestorableError, capture_attributes
 from crossq_wn.errors import UserError
 
 
@@ -46,7 +46,7 @@ class Simulator(Protocol):
         """Advances one frame; action float32 [action_size] in [-1, 1]."""
 
     def snapshot(self) -> Snapshot:
-        """Everything a step depends on. Raises `Unrestorable`."""
+        """Everything a step depends on. Raises `UnrestorableError`."""
 
     def restore(self, snapshot: Snapshot) -> None:
         """Continues from a snapshot."""
@@ -76,7 +76,7 @@ class Transition(NamedTuple):
     episode: Episode | None  # set where the episode ended
 
 
-class EnvironmentFault(UserError):
+class EnvironmentFaultError(UserError):
     """The environment itself misbehaved: NaN, or an exception of its own."""
 
 
@@ -111,13 +111,15 @@ class Environment:
     def step(self, action: np.ndarray) -> Transition:
         """One agent decision: `action_repeat` frames, fewer where the episode ends within.
 
-        Raises EnvironmentFault if the environment returns NaN or infinity, or raises.
+        Raises EnvironmentFaultError if the environment returns NaN or infinity, or raises.
         """
         reward, terminated, truncated = 0.0, False, False
         for _ in range(self.action_repeat):
             frame = self._call(self.simulator.step, action)
             if not np.isfinite(frame.reward):
-                raise EnvironmentFault(f"{self.task.name} returned the reward {frame.reward}{self._when()}")
+                raise EnvironmentFaultError(
+                    f"{self.task.name} returned the reward {frame.reward}{self._when()}"
+                )
             self.frames += 1
             reward += frame.reward
             self.success |= frame.success
@@ -132,7 +134,7 @@ class Environment:
         return Transition(self.observation, reward, terminated, truncated, episode)
 
     def snapshot(self) -> Snapshot:
-        """Everything that later transitions depend on. Raises `Unrestorable`."""
+        """Everything that later transitions depend on. Raises `UnrestorableError`."""
         own = capture_attributes(self, ignore=(Task,), strict=False)
         return {"simulator": self.simulator.snapshot(), "episode": own}
 
@@ -153,13 +155,13 @@ class Environment:
 
     def _checked(self, observation: np.ndarray, call: str) -> np.ndarray:
         if observation.shape != (self.observation_size,):
-            raise EnvironmentFault(
+            raise EnvironmentFaultError(
                 f"{self.task.name}: {call} returned an observation of shape {observation.shape}, "
                 f"its observation space says {(self.observation_size,)}{self._when()}"
             )
         if not np.isfinite(observation).all():
             index = int(np.flatnonzero(~np.isfinite(observation))[0])
-            raise EnvironmentFault(
+            raise EnvironmentFaultError(
                 f"{self.task.name}: {call} returned {observation[index]} at index {index} of the "
                 f"observation{self._when()}; mend the environment, then resume"
             )
@@ -171,7 +173,7 @@ class Environment:
         except UserError:
             raise
         except Exception as error:
-            raise EnvironmentFault(
+            raise EnvironmentFaultError(
                 f"{self.task.name} raised {type(error).__name__}: {error}{self._when()}"
             ) from error
 
@@ -181,11 +183,11 @@ class Environment:
 
 __all__ = [
     "Environment",
-    "EnvironmentFault",
+    "EnvironmentFaultError",
     "Episode",
     "Frame",
     "Simulator",
     "Task",
     "Transition",
-    "Unrestorable",
+    "UnrestorableError",
 ]

@@ -1,4 +1,4 @@
-"""How does a DeepMind Control task become a simulator? 40 lines: float32, native key order, exact snapshots."""
+"""How does a DeepMind Control task become a simulator? In float32, native key order, with exact snapshots."""
 
 from typing import Any
 

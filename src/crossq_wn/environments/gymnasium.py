@@ -13,7 +13,7 @@ from gymnasium import spaces
 from crossq_wn.environments.core import Frame
 from crossq_wn.environments.snapshot import (
     Snapshot,
-    Unrestorable,
+    UnrestorableError,
     capture_attributes,
     capture_generator,
     restore_attributes,
@@ -84,10 +84,11 @@ class Gymnasium:
             )
         if not action.is_bounded("both"):
             raise UserError(
-                f"{name} has the unbounded action space {action}: wrap it in gymnasium.wrappers.RescaleAction "
-                "or give the Box finite bounds"
+                f"{name} has the unbounded action space {action}: give the Box finite bounds, or wrap the "
+                "environment in gymnasium.wrappers.RescaleAction"
             )
-        self.action_low, self.action_high = action.low.astype(np.float64), action.high.astype(np.float64)
+        self.action_low = action.low.astype(np.float64)
+        self.action_high = action.high.astype(np.float64)
         self._range = self.action_high - self.action_low
         self._dtype, self._shape = action.dtype, action.shape
         self.action_size = int(np.prod(action.shape))
@@ -142,29 +143,30 @@ class Gymnasium:
 
     def render(self, height: int, width: int) -> np.ndarray:
         """What the environment's `render_mode="rgb_array"` shows, at its own size."""
-        image = self._environment.render()
+        image: Any = self._environment.render()
         if not isinstance(image, np.ndarray) or image.ndim != 3:
             raise UserError("the environment renders no images: it must support render_mode='rgb_array'")
-        return image
+        return np.asarray(image)
 
     def close(self) -> None:
         """Closes the environment."""
         self._environment.close()
 
     def _wrappers(self) -> list[gymnasium.Env[Any, Any]]:
-        found, current = [], self._environment
+        found: list[gymnasium.Env[Any, Any]] = []
+        current = self._environment
         while isinstance(current, gymnasium.Wrapper):
             found.append(current)
             current = current.env
         return found
 
     def _attributes(self, unwrapped: Any) -> Snapshot:
-        ignore = _DESCRIPTIONS
+        ignore: tuple[type, ...] = _DESCRIPTIONS
         if self._physics is not None:
             ignore += (type(unwrapped.model), type(unwrapped.data), type(unwrapped.mujoco_renderer))
         saved = capture_attributes(unwrapped, ignore=(*ignore, np.random.Generator))
         if any("generator" in item for item in saved.values() if isinstance(item, dict)):
-            raise Unrestorable(f"{type(unwrapped).__name__} holds a random generator of its own")
+            raise UnrestorableError(f"{type(unwrapped).__name__} holds a random generator of its own")
         return saved
 
     def _flat(self, observation: Any) -> np.ndarray:

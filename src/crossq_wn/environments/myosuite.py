@@ -28,7 +28,8 @@ class MyoSuite:
         options = {} if episode_frames is None else {"max_episode_steps": episode_frames}
         with contextlib.redirect_stdout(io.StringIO()):
             self._environment = gymnasium.make(identifier, disable_env_checker=True, **options)
-        self._task: Any = self._environment.unwrapped
+        unwrapped: Any = self._environment.unwrapped
+        self._task = unwrapped
         space: Any = self._environment.observation_space
         self.observation_size, self.action_size = int(np.prod(space.shape)), self._task.mj_model.nu
         self.action_high = np.ones(self.action_size)

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from crossq_wn.environments.core import Environment, EnvironmentFault, Transition
+from crossq_wn.environments.core import Environment, EnvironmentFaultError, Transition
 
 # MuJoCo releases Python's lock while it steps: threads pay from about this much time per decision.
 _WORTH_A_THREAD = 5e-4  # seconds
@@ -22,10 +22,10 @@ class Pool:
         self._decision_seconds: list[float] = []
 
     def reset(self, index: int, seed: int | None = None) -> np.ndarray:
-        """Resets one seed's environment; float32 [observation_size]. Raises EnvironmentFault."""
+        """Resets one seed's environment; float32 [observation_size]. Raises EnvironmentFaultError."""
         return self.environments[index].reset(seed)
 
-    def step(self, indices: Sequence[int], actions: np.ndarray) -> list[Transition | EnvironmentFault]:
+    def step(self, indices: Sequence[int], actions: np.ndarray) -> list[Transition | EnvironmentFaultError]:
         """Steps the named seeds' environments; actions float32 [len(indices), action_size]."""
         jobs = [(self.environments[i], action) for i, action in zip(indices, actions, strict=True)]
         if self._executor is not None:
@@ -52,11 +52,9 @@ class Pool:
             self._decision_seconds.pop()
 
 
-def _step(job: tuple[Environment, np.ndarray]) -> Transition | EnvironmentFault:
+def _step(job: tuple[Environment, np.ndarray]) -> Transition | EnvironmentFaultError:
     environment, action = job
     try:
         return environment.step(action)
-    except EnvironmentFault as fault:
+    except EnvironmentFaultError as fault:
         return fault
-
-

@@ -13,14 +13,14 @@ Snapshot = dict[str, Any]
 _CONSTANT = (type, types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType)
 
 
-class Unrestorable(Exception):
+class UnrestorableError(Exception):
     """A part of the environment whose state cannot be captured; the message names it."""
 
 
 def capture_attributes(owner: Any, *, ignore: tuple[type, ...] = (), strict: bool = True) -> Snapshot:
     """An object's plain attributes and random generators.
 
-    With `strict`, raises `Unrestorable` for an attribute that is neither, nor a constant, nor in `ignore`.
+    With `strict`, raises UnrestorableError for an attribute that is neither, nor constant, nor in `ignore`.
     """
     saved = {}
     for name, value in vars(owner).items():
@@ -28,9 +28,9 @@ def capture_attributes(owner: Any, *, ignore: tuple[type, ...] = (), strict: boo
             continue
         try:
             saved[name] = _encode(value)
-        except Unrestorable as problem:
+        except UnrestorableError as problem:
             if strict:
-                raise Unrestorable(f"{type(owner).__name__}.{name} is {problem}") from None
+                raise UnrestorableError(f"{type(owner).__name__}.{name} is {problem}") from None
     return saved
 
 
@@ -86,7 +86,7 @@ def _encode(value: Any) -> Any:
         return {type(value).__name__: [_encode(item) for item in value]}
     if type(value) is dict and all(type(key) is str for key in value):
         return {"dict": {key: _encode(item) for key, item in value.items()}}
-    raise Unrestorable(f"a {type(value).__module__}.{type(value).__qualname__}")
+    raise UnrestorableError(f"a {type(value).__module__}.{type(value).__qualname__}")
 
 
 def _decode(saved: Any) -> Any:
