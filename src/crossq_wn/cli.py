@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 doctor found something essential, 2 the user can mend it, 
 
 import argparse
 import dataclasses
+import errno
 import os
 import signal
 import subprocess
@@ -17,6 +18,9 @@ from crossq_wn.errors import UserError, nearest, one_line
 
 # As the user set it: training chooses MuJoCo's renderer for itself, a video for itself.
 _ENVIRONMENT = dict(os.environ)
+
+# What a user can mend about files: space, quota, rights.
+_OUT_OF_REACH = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 # Imports of what is slow or fixes MuJoCo's OpenGL backend wait until a verb needs them.
 
@@ -74,11 +78,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UserError as error:
         print(f"crossq-wn: {one_line(error)}", file=sys.stderr)
         code = 2
+    except OSError as error:
+        if error.errno not in _OUT_OF_REACH:
+            raise
+        print(f"crossq-wn: {error.strerror}: {error.filename or 'the file system'}", file=sys.stderr)
+        code = 2
     except KeyboardInterrupt:
         code = 128 + signal.SIGINT
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
     sys.exit(code)
 
 

@@ -8,10 +8,12 @@ from crossq_wn.environments.core import EnvironmentFaultError, Episode
 from crossq_wn.environments.pool import Pool
 from crossq_wn.learner import Learner, States
 
+Evaluation = list[Episode] | EnvironmentFaultError
+
 
 def evaluate(
     learner: Learner, states: States, pool: Pool, indices: Sequence[int], seeds: Sequence[int], episodes: int
-) -> list[list[Episode]]:
+) -> list[Evaluation]:
     """Runs `episodes` episodes per seed, the seeds side by side.
 
     Args:
@@ -20,24 +22,30 @@ def evaluate(
         seeds: where each seed's first episode starts from; later episodes continue its random stream.
 
     Returns:
-        One list of finished episodes per entry of `indices`.
-
-    Raises:
-        EnvironmentFaultError: an environment returned NaN or raised.
+        Per entry of `indices` its finished episodes, or the fault of its environment.
     """
     done: list[list[Episode]] = [[] for _ in indices]
-    observations = np.stack([pool.reset(i, seed) for i, seed in zip(indices, seeds, strict=True)])
-    while any(len(finished) < episodes for finished in done):
+    faults: dict[int, EnvironmentFaultError] = {}
+    observations = np.zeros((len(indices), pool.environments[0].observation_size), np.float32)
+
+    def reset(k: int, seed: int | None = None) -> None:
+        try:
+            observations[k] = pool.reset(indices[k], seed)
+        except EnvironmentFaultError as fault:
+            faults[k] = fault
+
+    for k, seed in enumerate(seeds):
+        reset(k, seed)
+    while running := [k for k, finished in enumerate(done) if len(finished) < episodes and k not in faults]:
         actions = learner.exploit(states, observations)
-        running = [k for k, finished in enumerate(done) if len(finished) < episodes]
-        for k, result in zip(
-            running, pool.step([indices[k] for k in running], actions[running]), strict=True
-        ):
+        results = pool.step([indices[k] for k in running], actions[running])
+        for k, result in zip(running, results, strict=True):
             if isinstance(result, EnvironmentFaultError):
-                raise result
+                faults[k] = result
+                continue
             observations[k] = result.next_observation
             if result.episode is not None:
                 done[k].append(result.episode)
                 if len(done[k]) < episodes:
-                    observations[k] = pool.reset(indices[k])
-    return done
+                    reset(k)
+    return [faults.get(k, finished) for k, finished in enumerate(done)]

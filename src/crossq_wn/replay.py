@@ -128,13 +128,6 @@ class Replay:
             self._oldest += 1
 
 
-def capacity_for(replay_size: int, decisions: int, episode_decisions: int | None) -> int:
-    """Rows that a run of `decisions` needs at most, given that replay holds `replay_size` transitions."""
-    per_episode = max(1, episode_decisions or 1)
-    transitions = min(replay_size, decisions)
-    return transitions + -(-transitions // per_episode)
-
-
 def available_memory() -> int | None:
     """Bytes of memory that programs may still take, or None where the system does not say."""
     try:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from crossq_wn import checkpoints
-from crossq_wn.environments import Environment, Episode, TaskLike
+from crossq_wn.environments import Environment, EnvironmentFaultError, Episode, TaskLike
 from crossq_wn.environments.pool import Pool
 from crossq_wn.errors import UserError
 from crossq_wn.evaluation import evaluate
@@ -105,7 +105,10 @@ def evaluate_policy(policy: TrainedPolicy, episodes: int, task: TaskLike | None 
     pool = Pool([policy.environment(task)], threads=1)
     try:
         start = integer(stream(policy.seed, _FRESH))
-        return evaluate(policy.learner, [policy.state], pool, [0], [start], episodes)[0]
+        result = evaluate(policy.learner, [policy.state], pool, [0], [start], episodes)[0]
+        if isinstance(result, EnvironmentFaultError):
+            raise result
+        return result
     finally:
         pool.close()
 

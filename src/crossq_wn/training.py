@@ -25,7 +25,7 @@ from crossq_wn.environments.snapshot import UnrestorableError
 from crossq_wn.errors import UserError
 from crossq_wn.evaluation import evaluate
 from crossq_wn.logs import Logs
-from crossq_wn.replay import Replay, capacity_for, check_memory
+from crossq_wn.replay import Replay, check_memory
 from crossq_wn.runs import RunConfig, RunDirectory
 from crossq_wn.types import Algorithm, Batch, Tree
 
@@ -153,12 +153,8 @@ def run_training(
     training = Pool([make_environment(config, task) for _ in config.seeds], threads)
     try:
         sizes = training.environments[0].observation_size, training.environments[0].action_size
-        frames_limit = config.episode_frames
-        capacity = capacity_for(
-            config.settings.replay_size,
-            config.decisions,
-            frames_limit and -(-frames_limit // config.action_repeat) if not config.terminations else None,
-        )
+        # A transition is a row, and so is the end of an episode: two per decision at the very most.
+        capacity = min(config.settings.replay_size, 2 * config.decisions)
         needed = check_memory(capacity, *sizes, seeds_count)
         reporter.message(f"replay: up to {needed / 2**30:.2f} GiB for {seeds_count} seed(s)")
         testing = Pool([make_environment(config, task) for _ in config.seeds], threads)
@@ -357,13 +353,18 @@ class _Trainer:
         starts = [integer(stream(seed.seed, _EVALUATION, self.frames)) for seed in self.seeds]
         indices = [seed.index for seed in self.seeds]
         done = evaluate(self.learner, self.states, self.testing, indices, starts, self.config.eval_episodes)
-        for seed, episodes in zip(self.seeds, done, strict=True):
+        for position in reversed(range(len(done))):
+            if isinstance(fault := done[position], EnvironmentFaultError):
+                self._drop(position, f"in evaluation, {fault}")
+        for seed, episodes in zip(self.seeds, [e for e in done if isinstance(e, list)], strict=True):
             results = {
                 "return": float(np.mean([e.total_reward for e in episodes])),
                 "success_rate": float(np.mean([e.success for e in episodes])),
             }
             seed.evaluation = results[self.config.metric]
             self.logs.evaluation(seed.seed, self.frames, results)
+        if not self.seeds:
+            return
         shown = ", ".join(f"seed {seed.seed}: {seed.evaluation:.3g}" for seed in self.seeds)
         self.reporter.message(f"evaluation at {self.frames:,} frames, {self.config.metric}: {shown}")
 

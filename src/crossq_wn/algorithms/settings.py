@@ -19,7 +19,7 @@ class Settings:
     warmup: int
     """Transitions (agent decisions) collected with uniform actions before the first gradient update."""
     replay_size: int = 1_000_000
-    """Transitions (agent decisions) that replay holds per seed."""
+    """Rows that replay holds per seed: one per transition and one per episode end."""
     discount: float | None = None
     """Discount per agent decision (gamma); by default 0.95 for MyoSuite and 0.99 for the others."""
     actor_width: int

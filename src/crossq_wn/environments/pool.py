@@ -10,6 +10,7 @@ from crossq_wn.environments.core import Environment, EnvironmentFaultError, Tran
 
 # MuJoCo releases Python's lock while it steps: threads pay from about this much time per decision.
 _WORTH_A_THREAD = 5e-4  # seconds
+_TRIAL = 20  # steps in turn, to find out
 
 
 class Pool:
@@ -19,7 +20,7 @@ class Pool:
         self.environments = list(environments)
         self._threads = min(threads, len(self.environments))
         self._executor: ThreadPoolExecutor | None = None
-        self._decision_seconds: list[float] = []
+        self._trial: list[float] = []  # seconds per environment of the first steps
 
     def reset(self, index: int, seed: int | None = None) -> np.ndarray:
         """Resets one seed's environment; float32 [observation_size]. Raises EnvironmentFaultError."""
@@ -44,12 +45,11 @@ class Pool:
 
     def _consider_threads(self, seconds: float) -> None:
         # Results do not depend on who steps where, so the choice may depend on measured time.
-        self._decision_seconds.append(seconds)
-        if len(self._decision_seconds) == 20:
-            if self._threads > 1 and float(np.median(self._decision_seconds)) > _WORTH_A_THREAD:
-                self._executor = ThreadPoolExecutor(self._threads, "environment")
-        elif len(self._decision_seconds) > 20:
-            self._decision_seconds.pop()
+        if self._threads < 2 or len(self._trial) == _TRIAL:
+            return
+        self._trial.append(seconds)
+        if len(self._trial) == _TRIAL and float(np.median(self._trial)) > _WORTH_A_THREAD:
+            self._executor = ThreadPoolExecutor(self._threads, "environment")
 
 
 def _step(job: tuple[Environment, np.ndarray]) -> Transition | EnvironmentFaultError:

@@ -1,0 +1,91 @@
+"""What do all tests share? Small settings, an algorithm's parts, random batches, and a compilation cache."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from unittest import mock
+
+import jax
+import numpy as np
+import pytest
+
+from crossq_wn.actor_critic import Parts
+from crossq_wn.algorithms import ALGORITHMS, crossq, sac
+from crossq_wn.algorithms.settings import Settings
+from crossq_wn.presets import PRESETS
+from crossq_wn.types import Algorithm, Batch
+
+OBSERVATION, ACTION, DISCOUNT = 5, 2, 0.9
+SMALL = {"actor_width": 16, "critic_width": 16, "batch_size": 8}
+
+jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "crossq-wn" / "tests"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def _small(name: str, preset: str = "default", **changes: object) -> Settings:
+    return replace(PRESETS[name][preset].settings, **(SMALL | changes))
+
+
+def _parts(
+    name: str,
+    settings: Settings | None = None,
+    observation: int = OBSERVATION,
+    action: int = ACTION,
+    **changes: object,
+) -> Parts:
+    def keep(observation_size: int, action_size: int, parts: Parts) -> Parts:
+        return parts
+
+    settings = settings or _small(name, **changes)
+    with (
+        mock.patch.object(crossq, "soft_actor_critic", keep),
+        mock.patch.object(sac, "soft_actor_critic", keep),
+    ):
+        return ALGORITHMS[name].build(observation, action, DISCOUNT, settings)
+
+
+def _algorithm(name: str, preset: str = "default", **changes: object) -> Algorithm:
+    return ALGORITHMS[name].build(OBSERVATION, ACTION, DISCOUNT, _small(name, preset, **changes))
+
+
+def _batch(seed: int, *shape: int) -> Batch:
+    generator = np.random.default_rng(seed)
+    return Batch(
+        observation=generator.standard_normal((*shape, OBSERVATION), np.float32),
+        action=generator.uniform(-1, 1, (*shape, ACTION)).astype(np.float32),
+        reward=generator.uniform(0, 2, shape).astype(np.float32),
+        mask=(generator.uniform(size=shape) < 0.8).astype(np.float32),
+        next_observation=generator.standard_normal((*shape, OBSERVATION), np.float32),
+    )
+
+
+@pytest.fixture(scope="session")
+def small_settings() -> Callable[..., Settings]:
+    """(algorithm, preset, **changes) -> settings of width 16 and batch size 8."""
+    return _small
+
+
+@pytest.fixture(scope="session")
+def parts() -> Callable[..., Parts]:
+    """(algorithm, settings, observation, action, **changes) -> the parts that the algorithm is made of."""
+    return _parts
+
+
+@pytest.fixture(scope="session")
+def algorithm() -> Callable[..., Algorithm]:
+    """(algorithm, preset, **changes) -> a small algorithm for 5 observations and 2 actions."""
+    return _algorithm
+
+
+@pytest.fixture(scope="session")
+def batch() -> Callable[..., Batch]:
+    """(seed, *leading shape) -> random transitions, a fifth of them terminal."""
+    return _batch
+
+
+@pytest.fixture(scope="module")
+def float64() -> Iterator[None]:
+    """A module or test that uses this computes in float64; the others stay in float32."""
+    enable = getattr(jax, "enable_x64", None) or jax.experimental.enable_x64
+    with enable():
+        yield

@@ -1,0 +1,211 @@
+"""Are the networks as large and the presets as the paper's Table 1 says?"""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from crossq_wn.algorithms import ALGORITHMS
+from crossq_wn.presets import PRESETS
+
+DOG, HUMANOID, HOPPER = (223, 38), (67, 21), (15, 4)
+MYO = {
+    "reach": (115, 39),
+    "pose": (108, 39),
+    "obj-hold": (91, 39),
+    "key-turn": (93, 39),
+    "pen-twirl": (83, 39),
+}
+TASKS = {
+    **{f"dog-{gait}": DOG for gait in ("stand", "walk", "trot", "run")},
+    **{f"humanoid-{gait}": HUMANOID for gait in ("stand", "walk", "run")},
+    "cheetah-run": (17, 6),
+    "walker-run": (24, 6),
+    "hopper-stand": HOPPER,
+    "hopper-hop": HOPPER,
+    "finger-turn_hard": (12, 2),
+    "quadruped-run": (78, 12),
+    "fish-swim": (24, 5),
+    "pendulum-swingup": (3, 1),
+    **{f"myo-{task}{hard}": shape for task, shape in MYO.items() for hard in ("", "-hard")},
+}
+
+# (observations, actions): CrossQ (+ WN) one critic, both, actor, sum; official both; SAC critics, actor, sum.
+SIZES = {
+    DOG: (399883, 799766, 144138, 943904, 9487382, 266242, 142668, 408910),
+    HUMANOID: (310961, 621922, 95152, 717074, 8778082, 177666, 93994, 271660),
+    (78, 12): (311989, 623978, 93364, 717342, 8786282, 178690, 92184, 270874),
+    (24, 6): (281149, 562298, 76348, 638646, 8540282, 147970, 75276, 223246),
+    (24, 5): (280635, 561270, 75834, 637104, 8536182, 147458, 74762, 222220),
+    (17, 6): (277551, 555102, 74542, 629644, 8511582, 144386, 73484, 217870),
+    HOPPER: (275495, 550990, 72998, 623988, 8495182, 142338, 71944, 214282),
+    (12, 2): (272925, 545850, 71196, 617046, 8474682, 139778, 70148, 209926),
+    (3, 1): (267785, 535570, 68360, 603930, 8433682, 134658, 67330, 201988),
+    (6, 1): (269327, 538654, 69134, 607788, 8445982, 136194, 68098, 204292),  # acrobot-swingup, BRO's own
+    MYO["reach"]: (344885, 689770, 116788, 806558, 9048682, 211458, 115534, 326992),
+    MYO["pose"]: (341287, 682574, 114982, 797556, 9019982, 207874, 113742, 321616),
+    MYO["obj-hold"]: (332549, 665098, 110596, 775694, 8950282, 199170, 109390, 308560),
+    MYO["key-turn"]: (333577, 667154, 111112, 778266, 8958482, 200194, 109902, 310096),
+    MYO["pen-twirl"]: (328437, 656874, 108532, 765406, 8917482, 195074, 107342, 302416),
+}
+
+
+def count(tree):
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+@pytest.fixture
+def fresh(monkeypatch):
+    """(algorithm, preset, shape, **changes) -> its first state; only shapes matter, so QR is skipped."""
+    monkeypatch.setattr(np.linalg, "qr", lambda a: (a, np.ones((a.shape[1], a.shape[1]))))
+
+    def make(name, preset, shape, **changes):
+        settings = replace(PRESETS[name][preset].settings, **changes)
+        return ALGORITHMS[name].build(*shape, 0.99, settings).init(np.random.default_rng(0))
+
+    return make
+
+
+def test_the_table_has_25_tasks_and_every_one_has_a_row():
+    assert len(TASKS) == 25
+    assert set(TASKS.values()) == set(SIZES) - {(6, 1)}
+
+
+@pytest.mark.parametrize("shape", SIZES, ids="{0[0]}x{0[1]}".format)
+@pytest.mark.parametrize("name", ["crossq", "crossq-wn"])
+def test_crossq_has_the_trainable_parameters_of_the_table(fresh, name, shape):
+    state = fresh(name, "paper-v2", shape)
+    one, both, actor, total, *_ = SIZES[shape]
+    assert [count(member) for member in state.critic.params] == [one, one]
+    assert (count(state.critic.params), count(state.actor.params)) == (both, actor)
+    assert count((state.critic.params, state.actor.params)) == total
+    assert count(state.critic.stats) == 2 * 2 * (sum(shape) + 2 * 512)
+
+
+@pytest.mark.parametrize("shape", SIZES, ids="{0[0]}x{0[1]}".format)
+def test_official_crossq_has_the_trainable_parameters_of_the_table(fresh, shape):
+    assert count(fresh("crossq", "official", shape).critic.params) == SIZES[shape][4]
+
+
+@pytest.mark.parametrize("shape", SIZES, ids="{0[0]}x{0[1]}".format)
+def test_sac_has_the_trainable_parameters_of_the_table(fresh, shape):
+    state = fresh("sac", "default", shape)
+    critics, actor, total = SIZES[shape][5:]
+    assert (count(state.critic.params), count(state.actor.params)) == (critics, actor)
+    assert count((state.critic.params, state.actor.params)) == total
+
+
+def test_only_crossq_has_no_target_parameters(fresh):
+    targets = {name: count(getattr(fresh(name, "default", DOG).target, "params", ())) for name in ALGORITHMS}
+    assert targets == {"crossq": 0, "crossq-wn": 799766, "sac": 266242}
+
+
+def test_dog_critics_have_the_shapes_of_the_paper(fresh):
+    def norm(n):
+        return {"scale": (n,), "bias": (n,)}
+
+    def dense(n_in, n_out):
+        return {"kernel": (n_in, n_out), "bias": (n_out,)}
+
+    member = (norm(261), dense(261, 512), (), norm(512), dense(512, 512), (), norm(512), dense(512, 1))
+    shapes = jax.tree.map(lambda leaf: leaf.shape, fresh("crossq-wn", "paper-v2", DOG).critic.params)
+    assert shapes == (member, member)
+
+
+CROSSQ_V2 = {
+    "critic_learning_rate": 3e-4,
+    "critic_width": 512,
+    "actor_learning_rate": 3e-4,
+    "actor_width": 256,
+    "initial_temperature": 1.0,
+    "temperature_learning_rate": 1e-4,
+    "target_entropy_scale": 0.5,
+    "critics": 2,
+    "discount": None,  # by suite: 0.99 and 0.95
+    "adam_beta1": 0.9,
+    "policy_delay": 3,
+    "warmup": 5000,
+    "replay_size": 1_000_000,
+    "norm": "batch-norm",
+    "norm_momentum": 0.99,
+    "norm_epsilon": 1e-3,
+    "log_std_min": -10.0,
+    "batch_size": 256,
+    "learning_rate_end": 1.0,  # constant
+}
+CROSSQ_WN_V2 = CROSSQ_V2 | {
+    "tau": 0.005,
+    "critic_weight_decay": 0.01,
+    "actor_weight_decay": 0.01,
+    "weight_norm": "neuron",
+    "weight_norm_radius": 1.0,
+    "weight_norm_actor": True,
+    "weight_norm_head": False,
+}
+V1 = {"critic_learning_rate": 1e-4, "actor_learning_rate": 1e-4}
+TEMPERATURE = {"initial_temperature": 0.01, "temperature_learning_rate": 3e-4}
+TABLE = {
+    ("crossq", "paper-v2"): CROSSQ_V2,
+    ("crossq", "paper-v1"): CROSSQ_V2 | V1,
+    ("crossq", "default"): CROSSQ_V2 | TEMPERATURE,
+    ("crossq", "official"): CROSSQ_V2
+    | {
+        "critic_width": 2048,
+        "critic_learning_rate": 1e-3,
+        "actor_learning_rate": 1e-3,
+        "temperature_learning_rate": 1e-3,
+        "target_entropy_scale": 1.0,
+        "adam_beta1": 0.5,
+        "norm": "batch-renorm",
+        "log_std_min": -20.0,
+    },
+    ("crossq-wn", "paper-v2"): CROSSQ_WN_V2,
+    ("crossq-wn", "paper-v1"): CROSSQ_WN_V2 | V1,
+    ("crossq-wn", "default"): CROSSQ_WN_V2 | TEMPERATURE,
+    ("crossq-wn", "code"): CROSSQ_WN_V2
+    | TEMPERATURE
+    | {"learning_rate_end": 0.1, "learning_rate_updates": 990_000, "weight_norm_head": True},
+    ("sac", "default"): {
+        "critic_learning_rate": 3e-4,
+        "critic_width": 256,
+        "actor_learning_rate": 3e-4,
+        "actor_width": 256,
+        "initial_temperature": 1.0,
+        "temperature_learning_rate": 3e-4,
+        "target_entropy_scale": 0.5,
+        "tau": 0.005,
+        "utd": 1,
+        "critics": 2,
+        "discount": None,
+        "adam_beta1": 0.9,
+        "policy_delay": 1,
+        "warmup": 10_000,
+        "replay_size": 1_000_000,
+        "batch_size": 256,
+        "learning_rate_end": 1.0,
+    },
+}
+
+
+@pytest.mark.parametrize(("name", "preset"), [(n, p) for n, presets in PRESETS.items() for p in presets])
+def test_every_preset_has_its_columns_numbers(name, preset):
+    settings = PRESETS[name][preset].settings
+    assert {key: getattr(settings, key) for key in TABLE[name, preset]} == TABLE[name, preset]
+
+
+def test_crossq_wn_differs_from_crossq_only_in_what_weight_norm_adds():
+    wn, plain = (PRESETS[name]["paper-v2"].settings for name in ("crossq-wn", "crossq"))
+    assert {k for k in vars(plain) if getattr(wn, k) != getattr(plain, k)} == {"utd"}
+    assert (wn.utd, plain.utd) == (2, 1)
+
+
+def test_every_utd_is_one_that_the_paper_uses():
+    assert {preset.settings.utd for preset in PRESETS["crossq-wn"].values()} <= {1, 2, 5, 10, 20}
+    assert {preset.settings.utd for preset in PRESETS["crossq"].values()} <= {1, 5}
+    assert PRESETS["crossq-wn"]["paper-v1"].settings.utd in {1, 5}
+
+
+def test_crossq_settings_have_no_target_rate_and_no_decay():
+    names = set(vars(PRESETS["crossq"]["paper-v2"].settings))
+    assert names.isdisjoint({"tau", "critic_weight_decay", "actor_weight_decay", "weight_norm"})
