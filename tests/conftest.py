@@ -1,16 +1,19 @@
 """What do all tests share? Small settings, an algorithm's parts, random batches, and a compilation cache."""
 
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
+import hypothesis
 import jax
 import numpy as np
 import pytest
 
 from crossq_wn.actor_critic import Parts
-from crossq_wn.algorithms import ALGORITHMS, crossq, sac
+from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.algorithms.settings import Settings
 from crossq_wn.presets import PRESETS
 from crossq_wn.types import Algorithm, Batch
@@ -18,6 +21,8 @@ from crossq_wn.types import Algorithm, Batch
 OBSERVATION, ACTION, DISCOUNT = 5, 2, 0.9
 SMALL = {"actor_width": 16, "critic_width": 16, "batch_size": 8}
 
+hypothesis.settings.register_profile("small", max_examples=10, deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("small")
 jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "crossq-wn" / "tests"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
@@ -36,12 +41,9 @@ def _parts(
     def keep(observation_size: int, action_size: int, parts: Parts) -> Parts:
         return parts
 
-    settings = settings or _small(name, **changes)
-    with (
-        mock.patch.object(crossq, "soft_actor_critic", keep),
-        mock.patch.object(sac, "soft_actor_critic", keep),
-    ):
-        return ALGORITHMS[name].build(observation, action, DISCOUNT, settings)
+    recipe, settings = ALGORITHMS[name], settings or _small(name, **changes)
+    with mock.patch.object(sys.modules[recipe.build.__module__], "soft_actor_critic", keep):
+        return recipe.build(observation, action, DISCOUNT, settings)
 
 
 def _algorithm(name: str, preset: str = "default", **changes: object) -> Algorithm:
@@ -83,9 +85,7 @@ def batch() -> Callable[..., Batch]:
     return _batch
 
 
-@pytest.fixture(scope="module")
-def float64() -> Iterator[None]:
-    """A module or test that uses this computes in float64; the others stay in float32."""
-    enable = getattr(jax, "enable_x64", None) or jax.experimental.enable_x64
-    with enable():
-        yield
+@pytest.fixture(scope="session")
+def float64() -> Callable[[], AbstractContextManager[object]]:
+    """A context in which JAX computes in double precision; elsewhere it stays in float32."""
+    return jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64

@@ -1,0 +1,276 @@
+"""What do the tests share? Toy environments that resolve as `helpers:Name`, tiny runs, the command line."""
+
+import csv
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from safetensors.numpy import load_file
+
+from crossq_wn.training import _ENVIRONMENT, integer, stream
+
+TESTS = Path(__file__).parent
+
+# A run of a few seconds; crosses episode ends, evaluations and checkpoints.
+TINY = [
+    "--warmup", "20", "--batch-size", "8", "--actor-width", "8", "--critic-width", "8", "--utd", "1",
+    "--eval-episodes", "1", "--no-video", "--no-tensorboard",
+    "--log-every", "50", "--eval-every", "200", "--checkpoint-every", "100",
+]  # fmt: skip
+TINY_SETTINGS: dict[str, Any] = {
+    "warmup": 20, "batch_size": 8, "actor_width": 8, "critic_width": 8, "utd": 1,
+}  # fmt: skip
+TINY_OPTIONS: dict[str, Any] = {
+    "eval_episodes": 1, "video": False, "tensorboard": False,
+    "log_every": 50, "eval_every": 200, "checkpoint_every": 100,
+}  # fmt: skip
+
+
+class PointMass(gymnasium.Env):
+    """A point on a square: reaching the corner terminates, the 37th step is the time limit.
+
+    With HELPERS_SLEEP set it takes that many seconds per step, so that a signal finds it running.
+    """
+
+    LIMIT = 37
+    observation_space: Any = spaces.Box(-10, 10, (3,), np.float32)
+    action_space: Any = spaces.Box(-2, 3, (2,), np.float32)
+
+    def __init__(self):
+        self.position = np.zeros(2)
+        self.steps = 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.position = self.np_random.uniform(-0.5, 0.5, 2)
+        self.steps = 0
+        return self.observe(), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        time.sleep(float(os.environ.get("HELPERS_SLEEP", "0")))
+        self.steps += 1
+        noise = self.np_random.normal(0, 0.02, 2)
+        self.position = np.clip(self.position + 0.1 * action + noise, -1, 1)
+        corner = bool((self.position > 0.97).all())
+        reward = -float(np.abs(self.position - 0.5).sum())
+        return self.observe(), reward, corner, self.steps >= self.LIMIT, {"is_success": corner}
+
+    def observe(self):
+        return np.array([*self.position, self.steps / self.LIMIT], np.float32)
+
+
+class DictPoint(PointMass):
+    """The same with a Dict of two parts; sorted order puts `clock` first."""
+
+    observation_space = spaces.Dict(
+        {"place": spaces.Box(-1, 1, (2,), np.float64), "clock": spaces.Box(0, 1, (1,), np.float32)}
+    )
+
+    def observe(self):
+        return {"place": self.position.copy(), "clock": np.array([self.steps / self.LIMIT], np.float32)}
+
+
+class DiscretePoint(PointMass):
+    """Discrete actions: not supported."""
+
+    action_space = spaces.Discrete(3)
+
+
+class UnboundedPoint(PointMass):
+    """Unbounded actions: not supported."""
+
+    action_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
+
+
+class PixelPoint(PointMass):
+    """Pixel observations: not supported."""
+
+    observation_space = spaces.Box(0, 255, (8, 8, 3), np.uint8)
+
+
+class HugePoint(PointMass):
+    """Observations so large that no memory holds a replay of them."""
+
+    observation_space = spaces.Box(-1, 1, (500_000,), np.float32)
+
+
+class CountingPoint(PointMass):
+    """Counts its resets, over all of its objects."""
+
+    resets = 0
+
+    def reset(self, *, seed=None, options=None):
+        CountingPoint.resets += 1
+        return super().reset(seed=seed, options=options)
+
+
+class NanObservation(PointMass):
+    """After 60 steps of its own, in whatever episode, it sees NaN."""
+
+    AFTER = 60
+
+    def __init__(self):
+        super().__init__()
+        self.lifetime = 0
+
+    def step(self, action):
+        self.lifetime += 1
+        observation, *rest = super().step(action)
+        if self.lifetime >= self.AFTER:
+            observation[1] = np.nan
+        return observation, *rest
+
+
+class NanOnCheckpoint(NanObservation):
+    """Every seed fails in the very decision that would be saved (with checkpoints every 50 or 100)."""
+
+    AFTER = 100
+
+
+class NanForSeedOne(PointMass):
+    """Only where training seed 1 trains: NaN reward after 120 steps."""
+
+    FAILING = integer(stream(1, _ENVIRONMENT))
+
+    def __init__(self):
+        super().__init__()
+        self.lifetime, self.failing = 0, False
+
+    def reset(self, *, seed=None, options=None):
+        if seed is not None:
+            self.failing = seed == self.FAILING
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action):
+        self.lifetime += 1
+        observation, reward, *rest = super().step(action)
+        if self.failing and self.lifetime > 120:
+            reward = float("nan")
+        return observation, reward, *rest
+
+
+class NanInEvaluationOfSeedOne(PointMass):
+    """Only where training seed 1 is evaluated at 200 frames: NaN reward."""
+
+    def __init__(self):
+        super().__init__()
+        self.failing = False
+
+    def reset(self, *, seed=None, options=None):
+        from crossq_wn.training import _EVALUATION
+
+        if seed is not None:
+            self.failing = seed == integer(stream(1, _EVALUATION, 200))
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action):
+        observation, reward, *rest = super().step(action)
+        return observation, float("nan") if self.failing else reward, *rest
+
+
+class Raising(PointMass):
+    """Raises an exception of its own after 60 steps."""
+
+    def __init__(self):
+        super().__init__()
+        self.lifetime = 0
+
+    def step(self, action):
+        self.lifetime += 1
+        if self.lifetime > 60:
+            raise RuntimeError("the motor\nis on fire")
+        return super().step(action)
+
+
+class Strange(PointMass):
+    """Its state cannot be captured: it holds a running generator."""
+
+    def __init__(self):
+        super().__init__()
+        self.wind = iter(int, 1)
+
+    def step(self, action):
+        next(self.wind)
+        return super().step(action)
+
+
+def no_environment():
+    """A factory that makes none."""
+    return {"not": "an environment"}
+
+
+def broken_factory():
+    """A factory that raises."""
+    raise RuntimeError("no licence found")
+
+
+def needs_argument(size):
+    """A factory that wants an argument."""
+    return PointMass()
+
+
+NOT_CALLABLE = 3
+
+
+def environment_variables(env: dict[str, str] | None = None) -> dict[str, str]:
+    """For a subprocess in which `helpers:Name` resolves."""
+    path = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
+    # Training in this process leaves MuJoCo without a renderer; others choose for themselves.
+    kept = {k: v for k, v in os.environ.items() if (k, v) != ("MUJOCO_GL", "disabled")}
+    return {**kept, "PYTHONPATH": path, "COLUMNS": "200", **(env or {})}
+
+
+def cli(
+    *args: Any, cwd: Path, timeout: float = 120, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs the command line in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "crossq_wn", *map(str, args)],
+        cwd=cwd, timeout=timeout, env=environment_variables(env), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def start_cli(*args: Any, cwd: Path, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    """Starts the command line and does not wait for it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "crossq_wn", *map(str, args)],
+        cwd=cwd, env=environment_variables(env), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    """A CSV file as dicts."""
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def replay_rows(run: Path, seed: int) -> dict[str, np.ndarray]:
+    """All of a seed's replay that lies on disk, however it is cut into segments."""
+    files = sorted((run / "checkpoints" / "replay").glob(f"seed-{seed}-*.safetensors"))
+    segments = [load_file(file) for file in files]
+    return {
+        key: np.concatenate([segment[key] for segment in segments])
+        for key in ("observation", "action", "reward", "mask", "final")
+    }
+
+
+def same_run(left: Path, right: Path, *, tables: bool = True, seeds: tuple[int, ...] = (0,)) -> None:
+    """Asserts that two runs agree bit for bit: tables, last checkpoint, replay."""
+    if tables:
+        for name in ("metrics.csv", "metrics.jsonl", "eval.csv"):
+            assert (left / name).read_bytes() == (right / name).read_bytes(), name
+    final = [sorted((run / "checkpoints").glob("[0-9]*"))[-1] for run in (left, right)]
+    assert final[0].name == final[1].name
+    for seed in seeds:
+        name = f"seed-{seed}.safetensors"
+        assert (final[0] / name).read_bytes() == (final[1] / name).read_bytes(), name
+        ours, theirs = replay_rows(left, seed), replay_rows(right, seed)
+        for key, values in ours.items():
+            np.testing.assert_array_equal(values, theirs[key], err_msg=f"{name} {key}")

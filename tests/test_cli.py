@@ -1,0 +1,352 @@
+"""What does a person at the keyboard meet? One line and exit code 2 for every mistake; verbs that work."""
+
+import fcntl
+import importlib.util
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import crossq_wn
+import helpers
+from crossq_wn import doctor
+from crossq_wn.cli import VERBS, main
+from helpers import TINY, TINY_OPTIONS, TINY_SETTINGS, cli
+
+
+@pytest.fixture
+def run_cli(monkeypatch, tmp_path, capsys):
+    """(arguments) -> (exit code, stdout, stderr) of the command line in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+
+    def run(*arguments):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return stop.value.code, said.out, said.err
+
+    return run
+
+
+@pytest.fixture
+def refused(run_cli, tmp_path):
+    """(arguments) -> the one line with which the command line refuses them."""
+
+    def check(*arguments):
+        before = set(tmp_path.rglob("config.json"))
+        code, _, err = run_cli(*arguments)
+        assert code == 2, err
+        assert len(err.splitlines()) == 1, err
+        assert err.startswith("crossq-wn: ")
+        assert "Traceback" not in err
+        assert set(tmp_path.rglob("config.json")) == before, "a refused run leaves a run directory behind"
+        return err
+
+    return check
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A tiny trained run of two seeds."""
+    path = tmp_path_factory.mktemp("trained") / "run"
+    return crossq_wn.train(
+        helpers.PointMass, frames=200, seeds=(0, 4), out=path, run_options=TINY_OPTIONS, **TINY_SETTINGS
+    ).path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("train cheeta-run", "did you mean 'cheetah-run'?"),
+        ("train cheeta_run", "did you mean 'cheetah-run'?"),
+        ("train myo-reach-hrd", "did you mean 'myo-reach-hard'?"),
+        ("train myoFoo-v0", "unknown task"),
+        ("train Hoper-v5", "did you mean 'Hopper-v5'?"),
+        ("train Hopper-v99", "unknown task"),
+        ("train nothing/like-this-v0", "nothing/like-this"),
+        ("train cheetah-run --algorithm crosq", "did you mean 'crossq'?"),
+        ("train cheetah-run --preset defualt", "did you mean 'default'?"),
+        ("train cheetah-run --algorithm sac --preset official", "sac has no preset"),
+        ("train cheetah-run --algorithm", "--algorithm"),
+        ("train cheetah-run --utd 0", "--utd is 0"),
+        ("train cheetah-run --frames -5", "--frames is -5"),
+        ("train cheetah-run --frames 1", "at least one decision"),
+        ("train cheetah-run --batch-size 0", "--batch-size is 0"),
+        ("train cheetah-run --discount 1.5", "--discount is 1.5"),
+        ("train cheetah-run --actor-learning-rate nan", "--actor-learning-rate is nan"),
+        ("train pendulum-swingup --frames 100 --no-video --action-repeat 0", "--action-repeat is 0"),
+        ("train pendulum-swingup --frames 100 --no-video --episode-frames 0", "--episode-frames is 0"),
+        ("train pendulum-swingup --frames 100 --no-video --episode-frames -3", "--episode-frames is -3"),
+        ("train cheetah-run --seeds a,b", "--seeds is 'a,b'"),
+        ("train cheetah-run --seeds 0,0", "without repetition"),
+        ("train cheetah-run --seeds -1", "--seeds"),
+        ("train cheetah-run --seeds ,", "--seeds is ','"),
+        ("list bogus", "invalid choice: 'bogus'"),
+        ("list runs nowhere", "nowhere is not a directory"),
+        ("trian cheetah-run", "did you mean 'train'?"),
+        ("resume nowhere", "nowhere is not a run directory"),
+        ("eval nowhere", "nowhere is not a run directory"),
+        ("video nowhere", "nowhere is not a run directory"),
+        ("plot nowhere", "nowhere is not a run directory"),
+        ("resume", "required: run"),
+        ("resume nowhere --bogus", "--bogus"),
+        ("doctor now", "unrecognized arguments: now"),
+    ],
+)
+def test_a_mistake_costs_one_line_and_exit_code_2(arguments, says, refused):
+    assert says in refused(*arguments.split())
+
+
+@pytest.mark.parametrize("flags", ["--frames x", "--utd x", "--utdd 2", "--no-such", "--seeds"])
+def test_a_mistyped_flag_is_explained(flags, run_cli):
+    code, _, err = run_cli("train", "cheetah-run", *flags.split())
+    assert code == 2
+    assert flags.split()[0] in err
+    assert "Traceback" not in err
+    assert run_cli("train")[0] == 2
+
+
+def test_a_number_of_the_wrong_kind_is_explained_in_words(refused, trained):
+    said = refused("eval", trained, "--episodes", "x")
+    assert "_positive" not in said  # not the name of a function
+
+
+@pytest.mark.parametrize(
+    ("task", "says"),
+    [
+        ("helpers:DiscretePoint", "discrete actions are not supported"),
+        ("helpers:UnboundedPoint", "give the Box finite bounds"),
+        ("helpers:PixelPoint", "pixel observations are not supported"),
+        ("helpers:PointMas", "did you mean 'PointMass'?"),
+        ("helpers:", "helpers"),
+        ("helpers:NOT_CALLABLE", "helpers:NOT_CALLABLE"),
+        ("helpers:no_environment", "returned a dict, not a gymnasium.Env"),
+        ("helpers:needs_argument", "helpers:needs_argument"),
+        ("helpers:broken_factory", "no licence found"),
+        ("no_such_module:Point", "cannot import 'no_such_module'"),
+        ("broken_module:Point", "broken_module"),
+        ("myopic_module:Point", "myopic_module"),
+    ],
+)
+def test_an_environment_that_cannot_be_trained_on_costs_one_line(task, says, refused, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "broken_module.py").write_text("def f(:\n")
+    assert says in refused("train", task, "--frames", 100, *TINY)
+
+
+def test_a_factory_whose_module_begins_like_a_myosuite_task_is_still_a_factory(
+    run_cli, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "myotoy.py").write_text("from helpers import PointMass\n")
+    code, _, err = run_cli("train", "myotoy:PointMass", "--frames", 30, "--out", "run", *TINY)
+    assert code == 0, err
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["action_repeat"] == 1
+
+
+def test_replay_beyond_the_memory_is_refused_with_a_size_that_fits(refused):
+    said = refused("train", "helpers:HugePoint", "--replay-size", 10**6, *TINY)
+    assert "GiB" in said
+    assert "--replay-size" in said
+
+
+@pytest.mark.skipif(importlib.util.find_spec("wandb") is not None, reason="W&B is installed")
+def test_wandb_without_its_package_is_refused_with_the_fix(refused):
+    said = refused("train", "helpers:PointMass", "--frames", 100, "--wandb", "project", *TINY)
+    assert "pip install 'crossq-wn[wandb]'" in said
+
+
+def test_nothing_is_overwritten(refused, tmp_path, trained):
+    assert "holds a run" in refused("train", "helpers:PointMass", "--out", trained)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").touch()
+    assert "is not empty" in refused("train", "helpers:PointMass", "--out", "full")
+    assert "is not empty" in refused("train", "helpers:PointMass", "--out", "full/thesis.tex")
+    assert "cannot create" in refused("train", "helpers:PointMass", "--out", "full/thesis.tex/run")
+    (tmp_path / "runs").touch()
+    assert "runs" in refused("train", "helpers:PointMass")
+
+
+def test_a_run_in_use_is_refused(refused, trained):
+    with open(trained / ".lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert "in use by another process" in refused("resume", trained)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "says"),
+    [
+        ("config.json", lambda text: text.replace('"schema": 1', '"schema": 2'), "upgrade crossq-wn"),
+        ("config.json", lambda text: text[:-20], "is not a run directory"),
+        ("config.json", lambda text: text.replace('"algorithm": "', '"algorithm": "my-'), "altered"),
+        ("config.json", lambda text: text.replace('"utd"', '"utb"'), "altered"),
+        ("config.json", lambda text: text.replace('"critic_width": 8', '"critic_width": 9'), "does not fit"),
+        ("manifest.json", lambda text: text[:-20], "manifest.json"),
+        ("manifest.json", None, "manifest.json"),
+        ("eval.csv", lambda text: text[:-20], "shorter than the checkpoint remembers"),
+        ("metrics.jsonl", None, "shorter than the checkpoint remembers"),
+    ],
+)
+def test_an_altered_run_is_refused(name, change, says, refused, trained, tmp_path):
+    import shutil
+
+    run = shutil.copytree(trained, tmp_path / "copy")
+    if change is None:
+        (run / name).unlink()
+    else:
+        (run / name).write_text(change((run / name).read_text()))
+    assert says in refused("resume", run)
+
+
+def test_a_seed_that_the_run_does_not_have_is_refused(refused, trained):
+    for verb in ("eval", "video"):
+        said = refused(verb, trained, "--seed", 9)
+        assert "has no seed 9" in said
+        assert "it has 0, 4" in said
+
+
+@pytest.mark.parametrize("verb", ["", *VERBS])
+def test_every_verb_explains_itself(verb, run_cli):
+    code, out, err = run_cli(*verb.split(), "--help")
+    assert code == 0
+    assert "usage: crossq-wn" in out
+    assert err == ""
+
+
+def test_no_arguments_and_version(run_cli):
+    assert run_cli()[0] == 0
+    assert run_cli("--version")[1] == f"crossq-wn {crossq_wn.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("what", "names"),
+    [
+        ("tasks", ["dog-run", "myo-key-turn-hard", "Ant-v5", "finger-turn-hard"]),
+        ("algorithms", ["crossq-wn", "crossq", "sac"]),
+        ("presets", ["paper-v2", "official"]),
+    ],
+)
+def test_lists_name_what_there_is(what, names, run_cli):
+    code, out, err = run_cli("list", what)
+    assert (code, err) == (0, "")
+    for name in names:
+        assert name in out
+
+
+def test_list_runs_names_runs_and_survives_strange_ones(run_cli, tmp_path, trained):
+    code, out, err = run_cli("list", "runs", trained.parent)
+    assert (code, err) == (0, "")
+    assert "helpers:PointMass" in out
+    fresh = tmp_path / "runs" / "fresh"
+    fresh.mkdir(parents=True)
+    for name in ("config.json", "manifest.json"):
+        (fresh / name).write_bytes((trained / name).read_bytes())
+    (fresh / "eval.csv").write_text("exp_name,env_name,seed,metric,env_step,value\n")
+    code, out, err = run_cli("list", "runs")
+    assert code == 0
+    assert "is skipped" in err
+
+
+def test_doctor_finds_nothing_essential(run_cli):
+    code, out, _ = run_cli("doctor")
+    assert code == 0, out
+    for what in ("mujoco", "rendering", "device"):
+        assert what in out
+
+
+def test_eval_and_plot_of_a_trained_run(run_cli, trained, tmp_path):
+    code, out, err = run_cli("eval", trained, "--episodes", 2)
+    assert (code, err) == (0, "")
+    again = run_cli("eval", trained, "--episodes", 2)[1]
+    assert out == again  # its episodes have seeds of their own
+    code, out, err = run_cli("plot", trained, "--out", tmp_path / "curve")
+    assert (code, err) == (0, "")
+    for suffix in (".png", ".svg", ".csv"):
+        assert (tmp_path / f"curve{suffix}").stat().st_size > 100
+
+
+def test_the_installed_command_and_the_module_are_the_same(tmp_path):
+    for command in (["crossq-wn"], [sys.executable, "-m", "crossq_wn"]):
+        where = sys.executable.rsplit("/", 1)[0]
+        environment = helpers.environment_variables() | {"PATH": where}
+        done = subprocess.run(
+            [*command, "trian"], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2
+        assert done.stderr.startswith("crossq-wn: unknown command 'trian': did you mean 'train'?")
+
+
+def test_a_closed_pipe_is_no_accident(tmp_path):
+    command = f"{sys.executable} -m crossq_wn list tasks | head -1"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, env=helpers.environment_variables(), capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert done.stderr == ""
+
+
+def test_a_trained_policy_acts_within_its_bounds(trained):
+    policy = crossq_wn.load(trained)
+    assert (policy.seed, policy.frames, policy.observation_size) == (0, 200, 3)
+    space = helpers.PointMass.action_space
+    one = policy.act(np.array([0.1, 0.2, 0.5]))
+    assert space.contains(one)
+    many = policy.act(np.random.default_rng(0).normal(0, 100, (50, 3)))
+    assert many.shape == (50, 2)
+    assert all(space.contains(action) for action in many)
+    np.testing.assert_allclose(policy.act([[0.1, 0.2, 0.5]])[0], one, rtol=1e-6)
+    other = crossq_wn.load(trained, seed=4).act(np.array([0.1, 0.2, 0.5]))
+    assert not np.array_equal(one, other)
+    for wrong in (np.zeros(4), np.zeros((2, 2)), np.zeros((1, 1, 3)), 0.5):
+        with pytest.raises(crossq_wn.UserError, match="trained on"):
+            policy.act(wrong)
+
+
+def test_python_mistakes_are_user_errors(tmp_path):
+    with pytest.raises(crossq_wn.UserError, match="did you mean 'batch_size'"):
+        crossq_wn.train(helpers.PointMass, frames=10, out=tmp_path / "a", batchsize=3)
+    with pytest.raises(crossq_wn.UserError, match="did you mean 'crossq'"):
+        crossq_wn.train(helpers.PointMass, frames=10, out=tmp_path / "a", algorithm="crosq")
+    with pytest.raises(crossq_wn.UserError, match="--utd is 0"):
+        crossq_wn.train(helpers.PointMass, frames=10, out=tmp_path / "a", utd=0)
+    with pytest.raises(crossq_wn.UserError, match="discrete actions"):
+        crossq_wn.train(helpers.DiscretePoint, frames=10, out=tmp_path / "a")
+    with pytest.raises(crossq_wn.UserError, match="not a run directory"):
+        crossq_wn.load(tmp_path)
+    with pytest.raises(crossq_wn.UserError, match="not a run directory"):
+        crossq_wn.resume(tmp_path)
+
+
+def test_a_class_defined_in_a_function_trains_and_resumes(tmp_path):
+    class Local(helpers.PointMass):
+        pass
+
+    options = {"frames": 40, "out": tmp_path / "run", "run_options": TINY_OPTIONS}
+    assert crossq_wn.train(Local, **options, **TINY_SETTINGS).finished
+    assert crossq_wn.resume(tmp_path / "run", frames=60, task=Local).frames == 60
+    with pytest.raises(crossq_wn.UserError):
+        crossq_wn.resume(tmp_path / "run", frames=80)  # it has no name to import
+
+
+def test_training_ends_with_a_video_that_shows_something(tmp_path):
+    if doctor._rendering().fix:
+        pytest.skip("nothing renders here")
+    import av
+
+    flags = [flag for flag in TINY if flag != "--no-video"]
+    done = cli(
+        "train", "pendulum-swingup", "--frames", 60, "--episode-frames", 40, "--out", "run", *flags,
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    (path,) = (tmp_path / "run" / "videos").glob("*.mp4")
+    with av.open(str(path)) as container:
+        pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(pictures) == 21  # the start and one per decision
+    assert pictures[0].shape == (240, 320, 3)
+    assert pictures[0].std() > 5
+    assert not np.array_equal(pictures[0], pictures[-1])

@@ -1,0 +1,262 @@
+"""Does an interrupted run end like one that was never interrupted? Bit for bit, on every kind of task."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import crossq_wn
+import helpers
+from crossq_wn import checkpoints
+from crossq_wn.cli import main
+from helpers import TINY, TINY_OPTIONS, TINY_SETTINGS, cli, rows, same_run, start_cli
+
+
+class Listener:
+    """A reporter that remembers what it was told."""
+
+    def __init__(self):
+        self.messages = []
+
+    def status(self, status):
+        pass
+
+    def message(self, text):
+        self.messages.append(text)
+
+
+def quick(task, out, *, frames=400, seeds=(0,), resume=False, settings=None, **options):
+    """Trains or resumes in this process; returns the outcome and the messages."""
+    listener = Listener()
+    if resume:
+        return crossq_wn.resume(out, frames=frames, reporter=listener), listener.messages
+    outcome = crossq_wn.train(
+        task, frames=frames, seeds=seeds, out=out, reporter=listener,
+        run_options=TINY_OPTIONS | options, **(TINY_SETTINGS | (settings or {})),
+    )  # fmt: skip
+    return outcome, listener.messages
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """(task, **what `quick` takes) -> the run, trained once and not to be changed, or a copy of it."""
+    known = {}
+
+    def make(task, copy=None, **options):
+        key = f"{task} {sorted(options.items())}"
+        if key not in known:
+            known[key] = tmp_path_factory.mktemp("run") / "run"
+            quick(task, known[key], **options)
+        return known[key] if copy is None else Path(shutil.copytree(known[key], copy))
+
+    return make
+
+
+def last_frames(run):
+    return int(sorted((run / "checkpoints").glob("[0-9]*"))[-1].name)
+
+
+TASKS = {
+    "pendulum-swingup": {"episode_frames": 60},
+    "helpers:PointMass": {"seeds": (0, 1)},
+    "helpers:DictPoint": {"seeds": (3,)},
+    "Hopper-v5": {"eval_every": 10_000},
+    "myo-key-turn-hard": {"eval_every": 10_000, "episode_frames": 40},
+}
+
+
+@pytest.fixture(scope="module")
+def resumed(trained, tmp_path_factory):
+    """By task: a run to 170 frames, in the middle of an episode, that another process resumed to 300."""
+    root = tmp_path_factory.mktemp("resumed")
+    for number, (task, options) in enumerate(TASKS.items()):
+        trained(task, root / str(number), frames=170, **options)
+    script = "import sys, crossq_wn\nfor run in sys.argv[1:]: crossq_wn.resume(run, frames=300)"
+    paths = {task: root / str(number) for number, task in enumerate(TASKS)}
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(str, paths.values())],
+        env=helpers.environment_variables(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return paths
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_training_half_and_resuming_in_another_process_equals_training_through(task, resumed, trained):
+    whole = trained(task, frames=300, **TASKS[task])
+    same_run(whole, resumed[task], seeds=TASKS[task].get("seeds", (0,)))
+
+
+def test_the_command_line_trains_and_resumes_like_the_python_interface(trained, tmp_path):
+    first = cli(
+        "train", "helpers:PointMass", "--frames", 170, "--seeds", "0,1", "--out", "run", *TINY, cwd=tmp_path
+    )
+    assert first.returncode == 0, first.stdout + first.stderr
+    second = cli("resume", "run", "--frames", 300, cwd=tmp_path)
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert first.stderr + second.stderr == ""
+    same_run(trained("helpers:PointMass", frames=300, seeds=(0, 1)), tmp_path / "run", seeds=(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("task", "options"),
+    [
+        (
+            "helpers:PointMass",
+            {"settings": {"replay_size": 90}, "terminations": False, "episode_frames": 20},
+        ),
+        ("pendulum-swingup", {"action_repeat": 3, "episode_frames": 100}),
+    ],
+    ids=["replay that wraps, no terminations", "uneven action repeat"],
+)
+def test_resume_is_exact_whatever_the_options(task, options, trained, tmp_path):
+    whole = trained(task, frames=500, **options)
+    half = trained(task, tmp_path / "half", frames=231, **options)
+    quick(task, half, frames=500, resume=True)
+    for name in ("metrics.csv", "eval.csv"):
+        assert (whole / name).read_bytes() == (half / name).read_bytes(), name
+
+
+def test_resuming_a_finished_run_changes_nothing(trained, tmp_path):
+    run = trained("helpers:PointMass", tmp_path / "run", frames=300)
+    before = {run / name: (run / name).read_bytes() for name in ("metrics.csv", "metrics.jsonl", "eval.csv")}
+    quick("helpers:PointMass", run, frames=None, resume=True)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)]
+)
+def test_an_interrupted_run_resumes_bit_for_bit(number, code, trained, tmp_path):
+    run = tmp_path / "run"
+    process = start_cli(
+        "train", "helpers:PointMass", "--frames", 550, "--out", run, *TINY, cwd=tmp_path,
+        env={"HELPERS_SLEEP": "0.006"},
+    )  # fmt: skip
+    deadline = time.monotonic() + 90
+    while not (run / "metrics.csv").exists() or len((run / "metrics.csv").read_text().splitlines()) < 4:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "no progress"
+        time.sleep(0.02)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, out + err
+    assert "Traceback" not in out + err
+    assert 100 <= last_frames(run) < 550
+    if number != signal.SIGKILL:
+        assert f"stopped at {last_frames(run)} frames: continue with `crossq-wn resume {run}`" in out
+    quick("helpers:PointMass", run, frames=None, resume=True)
+    same_run(trained("helpers:PointMass", frames=550), run)
+
+
+def test_an_environment_that_cannot_be_restored_is_named_once_and_resumes_with_a_fresh_episode(tmp_path):
+    run = tmp_path / "run"
+    _, messages = quick("helpers:Strange", run, frames=230)
+    assert sum("cannot be restored" in text and "Strange.wind" in text for text in messages) == 1
+    outcome, messages = quick("helpers:Strange", run, frames=430, resume=True)
+    assert outcome.finished
+    assert sum("cannot be restored" in text for text in messages) == 1
+    replay = helpers.replay_rows(run, 0)
+    starts = np.flatnonzero(replay["final"]) + 1
+    assert np.count_nonzero(~replay["final"]) == 430
+    assert np.all(replay["observation"][starts[starts < len(replay["final"])], 2] == 0)  # the clock at reset
+    resumed = [row for row in rows(run / "metrics.csv") if int(row["frames"]) > 230]
+    assert resumed
+
+
+@pytest.mark.parametrize("victim", ["manifest.json", "seed-0.safetensors", "replay"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_continues_bit_for_bit(victim, trained, tmp_path):
+    run = trained("helpers:PointMass", tmp_path / "run", frames=300)
+    newest = run / "checkpoints" / "000000300"
+    path = sorted((run / "checkpoints" / "replay").glob("*"))[-1] if victim == "replay" else newest / victim
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    _, messages = quick("helpers:PointMass", run, frames=550, resume=True)
+    assert any("000000300 is damaged" in text and path.name in text for text in messages), messages
+    assert any("resumed from the checkpoint at 200 frames" in text for text in messages)
+    same_run(trained("helpers:PointMass", frames=550), run)
+    warnings = []
+    sound = checkpoints.newest(run / "checkpoints", warnings.append)  # what was written since is sound
+    assert (sound.frames, warnings) == (550, [])
+
+
+def test_a_damaged_last_checkpoint_is_written_anew(trained, tmp_path):
+    run = trained("helpers:PointMass", tmp_path / "run", frames=300)
+    (run / "checkpoints" / "000000300" / "seed-0.safetensors").write_bytes(b"")
+    quick("helpers:PointMass", run, frames=300, resume=True)
+    warnings = []
+    sound = checkpoints.newest(run / "checkpoints", warnings.append)
+    assert (sound.frames, warnings) == (300, [])
+
+
+def test_a_seed_is_the_same_alone_and_among_others(trained):
+    alone = trained("helpers:PointMass", frames=300, seeds=(1,))
+    among = trained("helpers:PointMass", frames=300, seeds=(0, 1, 2))
+    assert rows(alone / "eval.csv") == [row for row in rows(among / "eval.csv") if row["seed"] == "1"]
+    same_run(alone, among, tables=False, seeds=(1,))
+
+
+def test_one_seed_s_fault_stops_that_seed_only(tmp_path):
+    run = tmp_path / "run"
+    outcome, messages = quick("helpers:NanForSeedOne", run, seeds=(0, 1, 2))
+    assert outcome.finished
+    assert list(outcome.failed) == [1]
+    assert "reward nan" in outcome.failed[1]
+    stopped = [text for text in messages if text.startswith("seed 1 stopped")]
+    assert len(stopped) == 1
+    assert "last good checkpoint: 100 frames" in stopped[0]
+    quick("helpers:NanForSeedOne", tmp_path / "undisturbed", seeds=(0, 2))
+    same_run(tmp_path / "undisturbed", run, tables=False, seeds=(0, 2))
+    for name in ("metrics.csv", "eval.csv"):
+        others = [row for row in rows(run / name) if row["seed"] != "1"]
+        assert rows(tmp_path / "undisturbed" / name) == others
+    assert crossq_wn.load(run, seed=1).frames == 100  # its last good checkpoint outlives those of the others
+    outcome, messages = quick("helpers:NanForSeedOne", run, frames=500, resume=True)
+    assert any("seed 1 had failed" in text for text in messages)
+    assert outcome.finished
+
+
+def test_one_seed_s_fault_in_evaluation_stops_that_seed_only(tmp_path):
+    outcome, _ = quick("helpers:NanInEvaluationOfSeedOne", tmp_path / "run", seeds=(0, 1))
+    assert outcome.finished
+    assert list(outcome.failed) == [1]
+
+
+@pytest.mark.parametrize("task", ["NanObservation", "Raising", "NanOnCheckpoint"])
+def test_a_run_whose_every_seed_failed_exits_with_2_and_says_why(task, tmp_path, capsys):
+    out = str(tmp_path / "run")
+    with pytest.raises(SystemExit) as stop:
+        main(["train", f"helpers:{task}", "--frames", "300", "--seeds", "0,1", "--out", out, *TINY])
+    said = capsys.readouterr().err
+    assert stop.value.code == 2, said
+    assert len(said.splitlines()) == 1
+    assert "every seed failed" in said
+    assert ("RuntimeError: the motor is on fire" if task == "Raising" else "nan at index 1") in said
+
+
+def test_evaluation_leaves_training_unchanged(tmp_path):
+    quick("helpers:PointMass", tmp_path / "often", frames=200, eval_every=50, eval_episodes=2)
+    quick("helpers:PointMass", tmp_path / "never", frames=200, eval_every=100_000)
+    metrics = [rows(tmp_path / name / "metrics.csv") for name in ("often", "never")]
+    assert metrics[0] == metrics[1]
+    learned = [
+        helpers.load_file(tmp_path / name / "checkpoints" / "000000200" / "seed-0.safetensors")
+        for name in ("often", "never")
+    ]
+    assert learned[0].keys() == learned[1].keys()
+    for key, value in learned[0].items():
+        np.testing.assert_array_equal(value, learned[1][key], err_msg=key)
+
+
+def test_a_run_may_not_be_shortened_below_what_it_has_trained(trained, tmp_path):
+    run = trained("helpers:PointMass", tmp_path / "run", frames=300)
+    with pytest.raises(crossq_wn.UserError, match="300"):
+        quick("helpers:PointMass", run, frames=200, resume=True)
+    assert json.loads((run / "config.json").read_text())["frames"] == 300
