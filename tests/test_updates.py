@@ -384,7 +384,7 @@ def test_adams_first_step_moves_each_neuron_by_lr_times_root_of_its_inputs(in_fl
     after, _ = optimiser.step(gradient, optimiser.init(params), params)
     moved = np.concatenate([after["kernel"] - params["kernel"], after["bias"][None]])  # the bias was 0
     relative = np.linalg.norm(moved, axis=0)
-    np.testing.assert_allclose(relative, 3e-4 * (fan_in + 1) ** 0.5, rtol=0.05)
+    np.testing.assert_allclose(relative, 3e-4 * (fan_in + 1) ** 0.5, rtol=0.1)
     np.testing.assert_allclose(relative.mean(), size, rtol=0.03)
 
 

@@ -140,11 +140,10 @@ def start(
 ) -> Outcome:
     """Trains a configuration in a new run directory."""
     use_compilation_cache()
-    run = runs.create(config, out, _command())
-    try:
-        return run_training(config, run, reporter or Silent(), task=_callable(task))
-    finally:
-        run.close()
+    runs.check_free(out)
+    return run_training(
+        config, lambda: runs.create(config, out, _command()), reporter or Silent(), task=_callable(task)
+    )
 
 
 def resume(
@@ -168,12 +167,13 @@ def resume(
     use_compilation_cache()
     path = Path(path)
     config = runs.extend(runs.read_config(path), frames)
-    run = runs.RunDirectory(path)
-    try:
+
+    def open_run() -> runs.RunDirectory:
+        run = runs.RunDirectory(path)
         run.note_command(_command(), config)
-        return run_training(config, run, reporter or Silent(), resume=True, task=_callable(task))
-    finally:
-        run.close()
+        return run
+
+    return run_training(config, open_run, reporter or Silent(), resume=True, task=_callable(task))
 
 
 def use_compilation_cache() -> None:

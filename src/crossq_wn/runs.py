@@ -201,11 +201,7 @@ def create(config: RunConfig, out: Path | None, command: list[str]) -> RunDirect
         path = _next_free(Path("runs") / config.task.replace("/", "-").replace(":", "-"), config.algorithm)
     else:
         path = out
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            what = "holds a run" if (path / "config.json").exists() else "is not empty"
-            raise UserError(
-                f"--out {path} {what}: nothing is overwritten; choose another, or `crossq-wn resume {path}`"
-            )
+        check_free(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -214,6 +210,15 @@ def create(config: RunConfig, out: Path | None, command: list[str]) -> RunDirect
     run.write_json("config.json", config.to_json())
     run.write_json("manifest.json", manifest(config, command))
     return run
+
+
+def check_free(out: Path | None) -> None:
+    """Raises UserError if a run directory asked for already holds something."""
+    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        what = "holds a run" if (out / "config.json").exists() else "is not an empty directory"
+        raise UserError(
+            f"--out {out} {what}: nothing is overwritten; choose another, or `crossq-wn resume {out}`"
+        )
 
 
 def read_config(path: Path) -> RunConfig:

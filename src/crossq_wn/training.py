@@ -8,7 +8,7 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -139,13 +139,15 @@ def make_environment(config: RunConfig, task: TaskLike | None = None, *, render:
 
 def run_training(
     config: RunConfig,
-    run: RunDirectory,
+    open_run: Callable[[], RunDirectory],
     reporter: Reporter,
     *,
     resume: bool = False,
     task: TaskLike | None = None,
 ) -> Outcome:
     """Trains until the run's frames are done, a signal arrives or every seed has failed.
+
+    The run directory is opened last, so that what cannot start leaves nothing behind.
 
     Raises UserError for what the user can mend (see `errors`).
     """
@@ -159,9 +161,13 @@ def run_training(
         reporter.message(f"replay: up to {needed / 2**30:.2f} GiB for {seeds_count} seed(s)")
         testing = Pool([make_environment(config, task) for _ in config.seeds], threads)
         try:
-            trainer = _Trainer(config, run, reporter, training, testing, capacity)
-            with _signals() as received:
-                return trainer.train(received, resume)
+            run = open_run()
+            try:
+                trainer = _Trainer(config, run, reporter, training, testing, capacity)
+                with _signals() as received:
+                    return trainer.train(received, resume)
+            finally:
+                run.close()
         finally:
             testing.close()
     finally:

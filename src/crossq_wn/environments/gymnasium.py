@@ -45,6 +45,11 @@ def from_id(name: str, **options: Any) -> gymnasium.Env[Any, Any]:
 def from_factory(path: str) -> gymnasium.Env[Any, Any]:
     """The environment that `module:factory` returns; the module may lie in the current directory."""
     module_name, _, attribute = path.partition(":")
+    if module_name == "__main__":
+        raise UserError(
+            f"{path!r} was defined in a script, which nobody else can import: in that script, call "
+            "crossq_wn.resume(run, task=...), or move the class to a module"
+        )
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
