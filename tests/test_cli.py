@@ -68,6 +68,7 @@ def trained(tmp_path_factory):
         ("train Hoper-v5", "did you mean 'Hopper-v5'?"),
         ("train Hopper-v99", "unknown task"),
         ("train nothing/like-this-v0", "nothing/like-this"),
+        ("train Ant-v3", "Ant-v3"),
         ("train cheetah-run --algorithm crosq", "did you mean 'crossq'?"),
         ("train cheetah-run --preset defualt", "did you mean 'default'?"),
         ("train cheetah-run --algorithm sac --preset official", "sac has no preset"),
@@ -99,6 +100,12 @@ def trained(tmp_path_factory):
 )
 def test_a_mistake_costs_one_line_and_exit_code_2(arguments, says, refused):
     assert says in refused(*arguments.split())
+
+
+def test_a_replay_too_small_for_one_transition_is_refused(refused):
+    assert "--replay-size" in refused(
+        "train", "helpers:PointMass", "--frames", 100, "--replay-size", 1, *TINY
+    )
 
 
 @pytest.mark.parametrize("flags", ["--frames x", "--utd x", "--utdd 2", "--no-such", "--seeds"])
@@ -180,8 +187,8 @@ def test_nothing_is_overwritten(refused, tmp_path, trained):
     assert "holds a run" in refused("train", "helpers:PointMass", "--out", trained)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").touch()
-    assert "is not empty" in refused("train", "helpers:PointMass", "--out", "full")
-    assert "is not empty" in refused("train", "helpers:PointMass", "--out", "full/thesis.tex")
+    assert "empty" in refused("train", "helpers:PointMass", "--out", "full")
+    assert "empty" in refused("train", "helpers:PointMass", "--out", "full/thesis.tex")
     assert "cannot create" in refused("train", "helpers:PointMass", "--out", "full/thesis.tex/run")
 
 

@@ -65,7 +65,6 @@ def last_frames(run):
 TASKS = {
     "pendulum-swingup": {"episode_frames": 60},
     "helpers:PointMass": {"seeds": (0, 1)},
-    "helpers:DictPoint": {"seeds": (3,)},
     "Hopper-v5": {"eval_every": 10_000},
     "myo-key-turn-hard": {"eval_every": 10_000, "episode_frames": 40},
 }
