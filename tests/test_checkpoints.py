@@ -4,13 +4,14 @@ import errno
 import hashlib
 import json
 import os
+from functools import cache
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from crossq_wn import checkpoints
-from crossq_wn.checkpoints import SeedState, save
+from crossq_wn.checkpoints import SeedState, Writer
 from crossq_wn.errors import UserError
 from crossq_wn.replay import Replay
 
@@ -48,9 +49,16 @@ def stepped(replay, count, start=0.0):
     return replay
 
 
+@cache
+def writer(directory):
+    """The one that a training process has for its run."""
+    return Writer(directory)
+
+
 def store(directory, frames, replay, keep=(), seeds=(0,)):
     states = {seed: SeedState(learner(frames), plain()) for seed in seeds}
-    return save(directory, frames, COMMON, states, dict.fromkeys(seeds, replay), set(keep))
+    writer(directory).save(frames, COMMON, states, dict.fromkeys(seeds, replay), set(keep))
+    return directory / f"{frames:09d}"
 
 
 def segments(directory):
@@ -277,6 +285,7 @@ def test_a_damaged_segment_is_not_built_upon(tmp_path):
     found, _ = usable(tmp_path)
     again = Replay(1000, 2, 1)
     found.fill(0, again)
+    writer(tmp_path).continue_from(found)
     store(tmp_path, 200, stepped(again, 7))
     store(tmp_path, 300, stepped(again, 7))
     found, said = usable(tmp_path)

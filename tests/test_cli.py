@@ -211,8 +211,6 @@ def test_a_run_in_use_is_refused(refused, trained):
         ("config.json", lambda text: text.replace('"algorithm": "', '"algorithm": "my-'), "altered"),
         ("config.json", lambda text: text.replace('"utd"', '"utb"'), "altered"),
         ("config.json", lambda text: text.replace('"critic_width": 8', '"critic_width": 9'), "does not fit"),
-        ("manifest.json", lambda text: text[:-20], "manifest.json"),
-        ("manifest.json", None, "manifest.json"),
         ("eval.csv", lambda text: text[:-20], "shorter than the checkpoint remembers"),
         ("metrics.jsonl", None, "shorter than the checkpoint remembers"),
     ],
@@ -224,6 +222,16 @@ def test_an_altered_run_is_refused(name, change, says, refused, trained, tmp_pat
     else:
         (run / name).write_text(change((run / name).read_text()))
     assert says in refused("resume", run)
+
+
+@pytest.mark.parametrize("left", ["", "{"])
+def test_a_lost_manifest_begins_anew(left, capsys, trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "copy")
+    (run / "manifest.json").write_text(left)
+    with pytest.raises(SystemExit) as ending:
+        main(["resume", str(run)])
+    assert ending.value.code == 0
+    assert len(json.loads((run / "manifest.json").read_text())["commands"]) == 1
 
 
 def test_a_seed_that_the_run_does_not_have_is_refused(refused, trained):

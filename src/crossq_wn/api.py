@@ -13,8 +13,10 @@ import jax
 from crossq_wn import runs
 from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.algorithms.settings import Settings, setting_names
+from crossq_wn.checkpoints import available
 from crossq_wn.environments import TaskLike, lookup
 from crossq_wn.errors import UserError, nearest
+from crossq_wn.logs import require_extras
 from crossq_wn.presets import PRESETS
 from crossq_wn.runs import RunConfig
 from crossq_wn.training import Outcome, Reporter, run_training
@@ -69,12 +71,13 @@ def configure(
     chosen = settings or preset(algorithm, preset_name)
     return RunConfig(
         task=known.name,
+        metric=known.metric,
         algorithm=algorithm,
         preset=preset_name,
         seeds=tuple(seeds),
         frames=frames,
-        action_repeat=action_repeat or known.action_repeat,
-        episode_frames=episode_frames or known.episode_frames,
+        action_repeat=known.action_repeat if action_repeat is None else action_repeat,
+        episode_frames=known.episode_frames if episode_frames is None else episode_frames,
         terminations=terminations,
         discount=known.discount if chosen.discount is None else chosen.discount,
         eval_every=eval_every,
@@ -141,6 +144,7 @@ def start(
     """Trains a configuration in a new run directory."""
     use_compilation_cache()
     runs.check_free(out)
+    require_extras(config)
     return run_training(
         config, lambda: runs.create(config, out, _command()), reporter or Silent(), task=_callable(task)
     )
@@ -167,6 +171,12 @@ def resume(
     use_compilation_cache()
     path = Path(path)
     config = runs.extend(runs.read_config(path), frames)
+    trained = max((int(p.name) for p in available(path / "checkpoints")), default=0)
+    if config.frames < trained:
+        raise UserError(
+            f"--frames is {config.frames}: {path} is already trained for {trained} frames; ask for more"
+        )
+    require_extras(config)
 
     def open_run() -> runs.RunDirectory:
         run = runs.RunDirectory(path)

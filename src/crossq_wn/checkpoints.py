@@ -44,63 +44,92 @@ class DamagedError(Exception):
     """A checkpoint that cannot be used; the message names the file and what is wrong with it."""
 
 
-def save(
-    directory: Path,
-    frames: int,
-    common: dict[str, Any],
-    states: dict[int, SeedState],
-    replays: dict[int, Replay],
-    keep: set[int],
-) -> Path:
-    """Writes a checkpoint and removes those that are no longer needed.
+class Writer:
+    """Writes one run's checkpoints.
 
-    Args:
-        directory: the run's checkpoint folder.
-        frames: environment frames trained, the checkpoint's name.
-        common: JSON values that all seeds share.
-        states: by seed.
-        replays: by seed.
-        keep: frames of older checkpoints that must stay.
-
-    Raises:
-        UserError: it cannot be written (a full disk, say); what was there before is untouched.
+    Segments of replay are shared between checkpoints, so it builds only on what this process has itself
+    written or verified; anything newer than the present is obsolete and goes with the next checkpoint.
     """
-    final = directory / f"{frames:09d}"
-    if final.exists():
-        return final
-    temporary = directory / f".{frames:09d}.partial"
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
-        (directory / "replay").mkdir(exist_ok=True)
-        seeds = {}
-        for seed, state in states.items():
-            arrays = {f"learner/{path}": leaf for path, leaf in _leaves(state.learner)}
-            plain = _take_arrays(state.plain, "plain", arrays)
-            name = f"seed-{seed}.safetensors"
-            checksum = _write(temporary / name, save_tensors(arrays))
-            segments = _append_replay(directory, seed, replays[seed])
-            seeds[str(seed)] = {
-                "file": name,
-                "sha256": checksum,
-                "plain": plain,
-                "replay": {"end": replays[seed].end, "segments": segments},
-            }
-        body = {"schema": SCHEMA, "frames": frames, "common": common, "seeds": seeds}
-        text = json.dumps(body)
-        envelope = {"sha256": hashlib.sha256(text.encode()).hexdigest(), "checkpoint": body}
-        _write(temporary / "manifest.json", json.dumps(envelope).encode())
-        _sync(temporary)
-        os.replace(temporary, final)
-        _sync(directory)
-    except OSError as error:
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._segments: dict[int, list[dict[str, Any]]] = {}
+        self._present = -1  # frames of the newest checkpoint written or resumed from
+
+    def continue_from(self, checkpoint: "Checkpoint") -> None:
+        """Builds on a verified checkpoint."""
+        self._segments = {seed: list(checkpoint.segments(seed)) for seed in checkpoint.seeds}
+        self._present = checkpoint.frames
+
+    def save(
+        self,
+        frames: int,
+        common: dict[str, Any],
+        states: dict[int, SeedState],
+        replays: dict[int, Replay],
+        keep: set[int],
+    ) -> None:
+        """Writes a checkpoint, unless there is one at these frames, and removes what is no longer needed.
+
+        Args:
+            frames: environment frames trained, the checkpoint's name.
+            common: JSON values that all seeds share.
+            states: by seed.
+            replays: by seed.
+            keep: frames of older checkpoints that must stay.
+
+        Raises:
+            UserError: it cannot be written (a full disk, say); what was there before is untouched.
+        """
+        if frames == self._present:
+            return
+        directory = self.directory
+        final, temporary = directory / f"{frames:09d}", directory / f".{frames:09d}.partial"
         shutil.rmtree(temporary, ignore_errors=True)
-        raise UserError(
-            f"cannot write the checkpoint at {frames} frames to {directory}: {error.strerror or error}; "
-            "the checkpoint before it is intact: free some space, then `crossq-wn resume`"
-        ) from None
-    _prune(directory, keep)
-    return final
+        try:
+            temporary.mkdir(parents=True)
+            (directory / "replay").mkdir(exist_ok=True)
+            seeds = {}
+            for seed, state in states.items():
+                arrays = {f"learner/{path}": leaf for path, leaf in _leaves(state.learner)}
+                plain = _take_arrays(state.plain, "plain", arrays)
+                name = f"seed-{seed}.safetensors"
+                seeds[str(seed)] = {
+                    "file": name,
+                    "sha256": _write(temporary / name, save_tensors(arrays)),
+                    "plain": plain,
+                    "replay": {"end": replays[seed].end, "segments": self._append(seed, replays[seed])},
+                }
+            body = {"schema": SCHEMA, "frames": frames, "common": common, "seeds": seeds}
+            text = json.dumps(body)
+            envelope = {"sha256": hashlib.sha256(text.encode()).hexdigest(), "checkpoint": body}
+            _write(temporary / "manifest.json", json.dumps(envelope).encode())
+            _sync(temporary)
+            for path in available(directory):  # damaged ones that training has now caught up with
+                if int(path.name) >= frames:
+                    shutil.rmtree(path)
+            os.replace(temporary, final)
+            _sync(directory)
+        except OSError as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise UserError(
+                f"cannot write the checkpoint at {frames} frames to {directory}: {error.strerror or error}; "
+                "the checkpoint before it is intact: free some space, then `crossq-wn resume`"
+            ) from None
+        self._present = frames
+        _prune(directory, keep)
+
+    def _append(self, seed: int, replay: Replay) -> list[dict[str, Any]]:
+        """Writes the rows since the last checkpoint; returns all segments still needed."""
+        segments = [s for s in self._segments.get(seed, []) if s["last"] > replay.begin]
+        first = max(replay.begin, segments[-1]["last"] if segments else 0)
+        if first < replay.end or not segments:
+            name = f"seed-{seed}-{first:09d}-{replay.end:09d}.safetensors"
+            tensors = {**replay.read(first, replay.end)._asdict(), "pending": replay.pending()}
+            checksum = _write(self.directory / "replay" / name, save_tensors(tensors))
+            segments.append({"file": name, "first": first, "last": replay.end, "sha256": checksum})
+        self._segments[seed] = segments
+        return segments
 
 
 def newest(directory: Path, warn: Callable[[str], None], *, with_replay: bool = True) -> "Checkpoint":
@@ -145,13 +174,18 @@ class Checkpoint:
             int(seed): _read(path / entry["file"], entry["sha256"]) for seed, entry in self._seeds.items()
         }
         if with_replay:
-            for segment in self._segments():
+            for segment in (segment for seed in self.seeds for segment in self.segments(seed)):
                 _verify(path.parent / "replay" / segment["file"], segment["sha256"])
 
     @property
     def seeds(self) -> list[int]:
         """The seeds whose state it holds."""
         return list(self._tensors)
+
+    def segments(self, seed: int) -> list[dict[str, Any]]:
+        """The files of a seed's replay, oldest rows first."""
+        segments: list[dict[str, Any]] = self._seeds[str(seed)]["replay"]["segments"]
+        return segments
 
     def state(self, seed: int, like: Tree) -> SeedState:
         """A seed's state, its learner arranged like the freshly initialised `like`."""
@@ -171,37 +205,13 @@ class Checkpoint:
         saved = self._seeds[str(seed)]["replay"]
         end, begin = saved["end"], max(0, saved["end"] - replay.capacity)
         parts, pending = [], None
-        for segment in saved["segments"]:
+        for segment in self.segments(seed):
             tensors = _read(self.path.parent / "replay" / segment["file"], segment["sha256"])
             keep = slice(max(0, begin - segment["first"]), None)
             parts.append(Rows(*(tensors[name][keep] for name in Rows._fields)))
             pending = tensors["pending"]
         if parts and pending is not None:
             replay.load(end, Rows(*(np.concatenate(column) for column in zip(*parts, strict=True))), pending)
-
-    def _segments(self) -> list[dict[str, Any]]:
-        return [s for entry in self._seeds.values() for s in entry["replay"]["segments"]]
-
-
-def _append_replay(directory: Path, seed: int, replay: Replay) -> list[dict[str, Any]]:
-    """Writes the rows since the newest checkpoint that has this seed; returns all segments still needed."""
-    segments: list[dict[str, Any]] = []
-    for path in reversed(available(directory)):
-        try:
-            entry = json.loads((path / "manifest.json").read_bytes())["checkpoint"]["seeds"].get(str(seed))
-        except (OSError, ValueError, KeyError):
-            continue
-        if entry is not None and entry["replay"]["end"] <= replay.end:
-            segments = [s for s in entry["replay"]["segments"] if s["last"] > replay.begin]
-            break
-    first = max(replay.begin, segments[-1]["last"] if segments else 0)
-    if first < replay.end or not segments:
-        rows = replay.read(first, replay.end)
-        name = f"seed-{seed}-{first:09d}-{replay.end:09d}.safetensors"
-        tensors = {**rows._asdict(), "pending": replay.pending()}
-        checksum = _write(directory / "replay" / name, save_tensors(tensors))
-        segments.append({"file": name, "first": first, "last": replay.end, "sha256": checksum})
-    return segments
 
 
 def _prune(directory: Path, keep: set[int]) -> None:
@@ -214,10 +224,10 @@ def _prune(directory: Path, keep: set[int]) -> None:
     needed = set()
     for path in kept:
         try:
-            body = json.loads((path / "manifest.json").read_bytes())["checkpoint"]
-        except (OSError, ValueError, KeyError):
+            seeds = json.loads((path / "manifest.json").read_bytes())["checkpoint"]["seeds"]
+        except (OSError, ValueError, KeyError, TypeError):
             return  # nothing is removed while something is unreadable
-        needed |= {s["file"] for entry in body["seeds"].values() for s in entry["replay"]["segments"]}
+        needed |= {s["file"] for entry in seeds.values() for s in entry["replay"]["segments"]}
     for path in (directory / "replay").glob("*"):
         if path.name not in needed:
             path.unlink()
@@ -256,11 +266,15 @@ def _give_arrays(value: Any, where: str, arrays: dict[str, np.ndarray]) -> Any:
 
 def _write(path: Path, content: bytes) -> str:
     partial = path.with_name(f".{path.name}.partial")
-    with open(partial, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
     return hashlib.sha256(content).hexdigest()
 
 

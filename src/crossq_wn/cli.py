@@ -97,7 +97,7 @@ def train(arguments: list[str]) -> int:
     from crossq_wn.presets import PRESETS
 
     # The algorithm decides which hyperparameters there are, the preset their defaults.
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first = _Parser(prog="crossq-wn train", add_help=False, allow_abbrev=False)
     first.add_argument("--algorithm", default="crossq-wn")
     first.add_argument("--preset", default="default")
     chosen, rest = first.parse_known_args(arguments)
@@ -349,10 +349,9 @@ def _parser(verb: str) -> _Parser:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError(text)
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
 
 
 def _seeds(text: str) -> list[int]:

@@ -1,6 +1,7 @@
 """Which rows does training write, and where? CSV and JSON lines; TensorBoard by default, W&B if asked."""
 
 import importlib
+import importlib.util
 import time
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,14 @@ METRICS_COLUMNS = (
 TIMING_COLUMNS = ("frames", "seconds", "frames_per_second", "updates_per_second", "memory_mib")
 
 
+def require_extras(config: RunConfig) -> None:
+    """Raises UserError if W&B was asked for and is not installed."""
+    if config.wandb is not None and importlib.util.find_spec("wandb") is None:
+        raise UserError("--wandb needs W&B: pip install 'crossq-wn[wandb]'")
+
+
 class Logs:
-    """The tables of a run and their mirrors. Raises UserError if W&B was asked for and is not installed."""
+    """The tables of a run and their mirrors."""
 
     def __init__(self, config: RunConfig, path: Path) -> None:
         self._config, self._start = config, time.perf_counter()
@@ -27,10 +34,7 @@ class Logs:
         self._tensorboard = path / "tensorboard" if config.tensorboard else None
         self._wandb: Any = None
         if config.wandb is not None:
-            try:
-                wandb = importlib.import_module("wandb")
-            except ImportError:
-                raise UserError("--wandb needs W&B: pip install 'crossq-wn[wandb]'") from None
+            wandb = importlib.import_module("wandb")
             self._wandb = wandb.init(project=config.wandb, name=path.name, config=config.to_json())
 
     def metrics(self, rows: list[dict[str, Any]], timing: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ RUN/
   checkpoints/  plots/  videos/
 """
 
+import contextlib
 import csv
 import fcntl
 import hashlib
@@ -28,7 +29,6 @@ import jax
 
 from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.algorithms.settings import Settings, require
-from crossq_wn.environments import lookup
 from crossq_wn.errors import UserError
 
 SCHEMA = 1
@@ -43,6 +43,7 @@ class RunConfig:
     """Everything that decides a run's numbers, and what it records."""
 
     task: str
+    metric: str  # what evaluation reports first: "return" or "success_rate"
     algorithm: str
     preset: str
     seeds: tuple[int, ...]
@@ -74,11 +75,6 @@ class RunConfig:
     def decisions(self) -> int:
         """Agent decisions to train, per seed."""
         return self.frames // self.action_repeat
-
-    @property
-    def metric(self) -> str:
-        """What evaluation is about: "return" or "success_rate"."""
-        return "success_rate" if self.task.startswith("myo") else "return"
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -141,8 +137,9 @@ class RunDirectory:
 
     def note_command(self, command: list[str], config: RunConfig) -> None:
         """Records a command that continued the run, and the configuration as it is now."""
-        values = json.loads((self.path / "manifest.json").read_text())
-        values["commands"].append(command)
+        values = manifest(config, command)
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # lost: it begins anew
+            values["commands"] = [*json.loads((self.path / "manifest.json").read_text())["commands"], command]
         self.write_json("manifest.json", values)
         self.write_json("config.json", config.to_json())
 
@@ -174,8 +171,8 @@ class Table:
     def cut(self, position: list[int]) -> None:
         """Goes back to a position: what came later will be written again."""
         for path, size in zip(self._files(), position, strict=True):
-            if path.stat().st_size < size:
-                raise UserError(f"{path} is shorter than the checkpoint remembers: it has been altered")
+            if not path.exists() or path.stat().st_size < size:
+                raise UserError(f"{path} is missing or shorter than the checkpoint remembers: put it back")
             os.truncate(path, size)
 
     def _files(self) -> list[Path]:
@@ -215,10 +212,10 @@ def create(config: RunConfig, out: Path | None, command: list[str]) -> RunDirect
 def check_free(out: Path | None) -> None:
     """Raises UserError if a run directory asked for already holds something."""
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        what = "holds a run" if (out / "config.json").exists() else "is not an empty directory"
-        raise UserError(
-            f"--out {out} {what}: nothing is overwritten; choose another, or `crossq-wn resume {out}`"
-        )
+        holds_run = (out / "config.json").exists()
+        what = "holds a run" if holds_run else "is not an empty directory"
+        fix = f", or `crossq-wn resume {out}`" if holds_run else ""
+        raise UserError(f"--out {out} {what}: nothing is overwritten; choose another{fix}")
 
 
 def read_config(path: Path) -> RunConfig:
@@ -259,7 +256,6 @@ def manifest(config: RunConfig, command: list[str]) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "protocol": protocol,
         "protocol_sha256": digest,
-        "suite": lookup(config.task).suite if "__main__" not in config.task else "gymnasium",
         "executable": Path(sys.executable).name,
     }
 
@@ -273,7 +269,12 @@ def version(distribution: str) -> str | None:
 
 
 def _next_free(parent: Path, stem: str) -> Path:
-    parent.mkdir(parents=True, exist_ok=True)
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot create {parent}: {error.strerror}; choose another place with --out"
+        ) from None
     number = 1
     while True:
         path = parent / f"{stem}-{number:03d}"

@@ -69,6 +69,8 @@ class TrainedPolicy:
             )
         action = np.asarray(self._act(self.state, batch), np.float64).reshape(-1, *self._low.shape)
         scaled = (self._low + 0.5 * (action + 1.0) * (self._high - self._low)).astype(np.float32)
+        scaled = np.where(scaled > self._high, np.nextafter(scaled, np.float32(-np.inf)), scaled)
+        scaled = np.where(scaled < self._low, np.nextafter(scaled, np.float32(np.inf)), scaled)
         return np.asarray(scaled[0] if single else scaled)
 
     def environment(self, task: TaskLike | None = None, *, render: bool = False) -> Environment:

@@ -206,6 +206,7 @@ class _Trainer:
         self.failed: dict[int, dict[str, Any]] = {}  # by seed: why, and its last good checkpoint's frames
         self.states: learner.States = None
         self.logs = Logs(config, run.path)
+        self.writer = checkpoints.Writer(run.checkpoints)
         self.warned = False
 
     @property
@@ -375,6 +376,8 @@ class _Trainer:
         self.reporter.message(f"evaluation at {self.frames:,} frames, {self.config.metric}: {shown}")
 
     def _checkpoint(self) -> None:
+        if not self.seeds:
+            return
         by_seed = dict(zip((s.seed for s in self.seeds), self.learner.split(self.states), strict=True))
         for position in reversed(range(len(self.seeds))):
             if not _finite(by_seed[self.seeds[position].seed]):
@@ -401,7 +404,7 @@ class _Trainer:
         }
         keep = {entry["good"] for entry in self.failed.values() if entry["good"] is not None}
         replays = {seed.seed: seed.replay for seed in self.seeds}
-        checkpoints.save(self.run.checkpoints, self.frames, common, states, replays, keep)
+        self.writer.save(self.frames, common, states, replays, keep)
 
     def _snapshot(self, seed: Seed) -> dict[str, Any] | None:
         try:
@@ -417,6 +420,7 @@ class _Trainer:
 
     def _resume(self, initial: list[Tree]) -> None:
         saved = checkpoints.newest(self.run.checkpoints, self.reporter.message)
+        self.writer.continue_from(saved)
         self.progress = Progress(saved.common["decisions"], saved.common["updates"])
         self.failed = {int(seed): entry for seed, entry in saved.common["failed"].items()}
         states, going = [], []

@@ -48,9 +48,10 @@ class Settings:
     """Updates of a network over which its learning rate falls linearly to that fraction."""
 
     def __post_init__(self) -> None:
-        for name in ("utd", "batch_size", "replay_size", "actor_width", "critic_width", "critics",
+        for name in ("utd", "batch_size", "actor_width", "critic_width", "critics",
                      "policy_delay", "learning_rate_updates"):  # fmt: skip
             require(self, name, getattr(self, name) >= 1, "a whole number of at least 1")
+        require(self, "replay_size", self.replay_size >= 2, "a whole number of at least 2")
         require(self, "warmup", self.warmup >= 1, "at least 1 agent decision")
         require(self, "discount", self.discount is None or 0 <= self.discount < 1, "in [0, 1)")
         for name in ("actor_learning_rate", "critic_learning_rate", "temperature_learning_rate"):

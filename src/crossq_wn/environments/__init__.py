@@ -1,6 +1,7 @@
 """Which tasks are there, and how is one made? Short names, Gymnasium ids, `module:factory`, or a class."""
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -45,7 +46,7 @@ def dm_control_tasks() -> dict[str, tuple[str, str]]:
     _prepare_graphics(render=False)
     from dm_control import suite
 
-    return {f"{d}-{t}".replace("_", "-"): (d, t) for d, t in suite.ALL_TASKS}
+    return {f"{d}-{t}".replace("_", "-").lower(): (d, t) for d, t in suite.ALL_TASKS}
 
 
 def lookup(task: TaskLike) -> Task:
@@ -56,14 +57,16 @@ def lookup(task: TaskLike) -> Task:
     if not isinstance(task, str):
         where = f"{task.__module__}:{getattr(task, '__qualname__', type(task).__qualname__)}"
         return Task(where, "gymnasium", where, 1, None, 0.99, "return")
-    name = task.replace("_", "-")
+    name = task.replace("_", "-").lower()
     if name in MYO_IDS or task in MYO_IDS.values():
         identifier = MYO_IDS.get(name, task)
         short = next(key for key, value in MYO_IDS.items() if value == identifier)
         return Task(short, "myosuite", identifier, 2, 100, 0.95, "success_rate")
-    if task.startswith("myo"):
+    registered = re.search(r"-v\d+$", task) is not None or "/" in task
+    if task.startswith("myo") and registered and ":" not in task:
         return Task(task, "myosuite", task, 2, None, 0.95, "success_rate")
-    if ":" not in task and task == task.lower() and "/" not in task:
+    if ":" not in task and not registered:
+        _prepare_graphics(name in _NEEDS_GL)
         known = dm_control_tasks()
         if name in known:
             return Task(name, "dmc", ":".join(known[name]), 2, 1000, 0.99, "return")
@@ -96,13 +99,13 @@ def make(
         UserError: the task is unknown, its suite is not installed, or its spaces are not supported.
     """
     known = lookup(task)
-    episode_frames = episode_frames or known.episode_frames
+    episode_frames = known.episode_frames if episode_frames is None else episode_frames
     _prepare_graphics(render or known.name in _NEEDS_GL)
     simulator = _simulator(task, known, episode_frames, render)
     return Environment(
         simulator,
         known,
-        action_repeat=action_repeat or known.action_repeat,
+        action_repeat=known.action_repeat if action_repeat is None else action_repeat,
         episode_frames=episode_frames,
         terminations=terminations,
     )
@@ -126,7 +129,7 @@ def _simulator(task: TaskLike, known: Task, episode_frames: int | None, render: 
     from crossq_wn.environments import gymnasium as gym
 
     if not isinstance(task, str):
-        return gym.Gymnasium(gym.from_callable(task), known.name)
+        return gym.Gymnasium(gym.from_callable(task, known.name), known.name)
     if ":" in task:
         return gym.Gymnasium(gym.from_factory(task), known.name)
     options = {"render_mode": "rgb_array"} if render else {}

@@ -163,7 +163,7 @@ class Environment:
             index = int(np.flatnonzero(~np.isfinite(observation))[0])
             raise EnvironmentFaultError(
                 f"{self.task.name}: {call} returned {observation[index]} at index {index} of the "
-                f"observation{self._when()}; mend the environment, then resume"
+                f"observation{self._when()}"
             )
         return observation
 

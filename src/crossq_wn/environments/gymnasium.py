@@ -38,7 +38,7 @@ def from_id(name: str, **options: Any) -> gymnasium.Env[Any, Any]:
             f"unknown task {name!r}: {hint}a task is a short name such as dog-run or myo-key-turn-hard, "
             "a registered Gymnasium id, or module:factory"
         ) from None
-    except gymnasium.error.Error as error:
+    except (gymnasium.error.Error, ImportError) as error:
         raise UserError(f"Gymnasium cannot make {name!r}: {error}") from None
 
 
@@ -54,21 +54,32 @@ def from_factory(path: str) -> gymnasium.Env[Any, Any]:
         sys.path.insert(0, os.getcwd())
     try:
         value: Any = importlib.import_module(module_name)
-    except ImportError as error:
-        raise UserError(f"cannot import {module_name!r} for the task {path!r}: {error}") from None
+    except Exception as error:  # whatever the user's module raises
+        raise UserError(
+            f"cannot import {module_name!r} for the task {path!r}: {type(error).__name__}: {error}"
+        ) from None
     for part in attribute.split("."):
         if not hasattr(value, part):
             known = [name for name in dir(value) if not name.startswith("_")]
             raise UserError(f"{module_name!r} has no {part!r}: {nearest(part, known)}the task is {path!r}")
         value = getattr(value, part)
-    return from_callable(value)
+    return from_callable(value, path)
 
 
-def from_callable(factory: Callable[[], Any]) -> gymnasium.Env[Any, Any]:
+def from_callable(factory: Callable[[], Any], name: str) -> gymnasium.Env[Any, Any]:
     """The environment that a class or function of no arguments returns."""
-    environment = factory()
+    if not callable(factory):
+        raise UserError(f"the task {name!r} is neither a class nor a function that makes a gymnasium.Env")
+    try:
+        environment = factory()
+    except UserError:
+        raise
+    except Exception as error:  # whatever the user's code raises
+        raise UserError(
+            f"{name!r} raised {type(error).__name__}: {error}; it is called without arguments"
+        ) from None
     if not isinstance(environment, gymnasium.Env):
-        raise UserError(f"{factory!r} returned a {type(environment).__name__}, not a gymnasium.Env")
+        raise UserError(f"{name!r} returned a {type(environment).__name__}, not a gymnasium.Env")
     return environment
 
 

@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 
 from crossq_wn.environments.core import Frame
+from crossq_wn.environments.gymnasium import from_id
 from crossq_wn.environments.physics import Physics
 from crossq_wn.environments.snapshot import Snapshot, capture_attributes, restore_attributes
 
@@ -24,10 +25,9 @@ class MyoSuite:
     """
 
     def __init__(self, identifier: str, episode_frames: int | None) -> None:
-        gymnasium.logger.min_level = gymnasium.logger.ERROR
         options = {} if episode_frames is None else {"max_episode_steps": episode_frames}
         with contextlib.redirect_stdout(io.StringIO()):
-            self._environment = gymnasium.make(identifier, disable_env_checker=True, **options)
+            self._environment = from_id(identifier, **options)
         unwrapped: Any = self._environment.unwrapped
         self._task = unwrapped
         space: Any = self._environment.observation_space

@@ -10,8 +10,6 @@ import numpy as np
 
 Snapshot = dict[str, Any]
 
-_CONSTANT = (type, types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType)
-
 
 class UnrestorableError(Exception):
     """A part of the environment whose state cannot be captured; the message names it."""
@@ -22,12 +20,13 @@ def capture_attributes(owner: Any, *, ignore: tuple[type, ...] = (), strict: boo
 
     With `strict`, raises UnrestorableError for an attribute that is neither, nor constant, nor in `ignore`.
     """
-    saved = {}
+    saved: Snapshot = {}
+    seen: set[int] = set()
     for name, value in vars(owner).items():
-        if isinstance(value, (*_CONSTANT, *ignore)):
+        if _constant(value, owner) or isinstance(value, ignore):
             continue
         try:
-            saved[name] = _encode(value)
+            saved[name] = _encode(value, seen if strict else set())
         except UnrestorableError as problem:
             if strict:
                 raise UnrestorableError(f"{type(owner).__name__}.{name} is {problem}") from None
@@ -73,7 +72,20 @@ def _jsonable(state: Any) -> Any:
     return state.item() if isinstance(state, np.generic) else state
 
 
-def _encode(value: Any) -> Any:
+def _constant(value: Any, owner: Any) -> bool:
+    """Whether a step cannot change it: classes, modules, functions, and methods of stateless things."""
+    if isinstance(value, type | types.ModuleType | types.FunctionType):
+        return True
+    bound = isinstance(value, types.MethodType | types.BuiltinFunctionType)
+    return bound and (value.__self__ is owner or _constant(value.__self__, owner))
+
+
+def _encode(value: Any, seen: set[int]) -> Any:
+    """Plain data; `seen` collects what may change in place, which must not be found in two places."""
+    if isinstance(value, np.ndarray | np.random.Generator | np.random.RandomState | list | dict):
+        if id(value) in seen:
+            raise UnrestorableError("the same object as another attribute")
+        seen.add(id(value))
     if isinstance(value, np.random.RandomState) or hasattr(value, "bit_generator"):
         return {"generator": capture_generator(value)}
     if isinstance(value, np.ndarray) and value.dtype != object:
@@ -83,9 +95,9 @@ def _encode(value: Any) -> Any:
     if value is None or type(value) in (bool, int, float, str):
         return value
     if type(value) in (list, tuple):
-        return {type(value).__name__: [_encode(item) for item in value]}
+        return {type(value).__name__: [_encode(item, seen) for item in value]}
     if type(value) is dict and all(type(key) is str for key in value):
-        return {"dict": {key: _encode(item) for key, item in value.items()}}
+        return {"dict": {key: _encode(item, seen) for key, item in value.items()}}
     raise UnrestorableError(f"a {type(value).__module__}.{type(value).__qualname__}")
 
 
