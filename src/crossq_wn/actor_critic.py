@@ -1,7 +1,7 @@
 """How does one gradient update work? Soft actor-critic, once; algorithms are this file with other parts."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +47,7 @@ class State(NamedTuple):
     key: Array  # uint32[2], constant: counters select the random numbers
     actor: Vars
     critic: Vars
-    target: Any
+    target: Tree  # the target critic's parameters
     log_temperature: Array
     actor_moments: Tree
     critic_moments: Tree
@@ -63,7 +63,7 @@ QPair = Callable[[Layer, Tree, State, Array, Array], tuple[Array, Array, Tree]]
 def separate(critic: Layer, params: Tree, state: State, x: Array, next_x: Array) -> tuple[Array, Array, Tree]:
     """SAC: the online critic on (s, a), the target critic on (s', a')."""
     q, stats = critic.apply(params, state.critic.stats, x, True)
-    next_q, _ = critic.apply(state.target.params, state.target.stats, next_x, True)
+    next_q, _ = critic.apply(state.target, state.critic.stats, next_x, True)
     return q, next_q, stats
 
 
@@ -77,10 +77,14 @@ def joint(critic: Layer, params: Tree, state: State, x: Array, next_x: Array) ->
 def joint_target(
     critic: Layer, params: Tree, state: State, x: Array, next_x: Array
 ) -> tuple[Array, Array, Tree]:
-    """CrossQ + WN: the joint pass through critic and target critic, both in training mode (v2, section 4)."""
+    """CrossQ + WN: the joint pass through critic and target critic, both in training mode (v2, section 4).
+
+    Batch norm in training mode reads no running statistics; batch renorm does, and then target and prediction
+    must be renormalised alike, so the target uses the online critic's.
+    """
     both = jnp.concatenate([x, next_x])
     q, stats = critic.apply(params, state.critic.stats, both, True)
-    target_q, _ = critic.apply(state.target.params, state.target.stats, both, True)
+    target_q, _ = critic.apply(state.target, state.critic.stats, both, True)
     return q[:, : len(x)], target_q[:, len(x) :], stats
 
 
@@ -97,7 +101,7 @@ def soft_actor_critic(observation_size: int, action_size: int, parts: Parts) -> 
             key=jnp.asarray(key_stream.integers(0, 2**32, 2, np.uint32)),
             actor=actor_vars,
             critic=critic_vars,
-            target=parts.target.init(critic_vars),
+            target=parts.target.init(critic_vars.params),
             log_temperature=log_temperature,
             actor_moments=parts.actor_optimiser.init(actor_vars.params),
             critic_moments=parts.critic_optimiser.init(critic_vars.params),
@@ -126,7 +130,7 @@ def soft_actor_critic(observation_size: int, action_size: int, parts: Parts) -> 
         (value, (stats, q, y)), gradients = jax.value_and_grad(loss, has_aux=True)(state.critic.params)
         params, moments = parts.critic_optimiser.step(gradients, state.critic_moments, state.critic.params)
         online = Vars(params, stats)
-        target = parts.target.follow(state.target, online)
+        target = parts.target.follow(state.target, params)
         metrics = {"critic_loss": value, "q_mean": jnp.mean(q), "target_q_mean": jnp.mean(y)}
         return state._replace(critic=online, target=target, critic_moments=moments), metrics
 

@@ -7,7 +7,7 @@ import jax
 import optax
 
 from crossq_wn.networks import Layer
-from crossq_wn.types import Tree, Vars
+from crossq_wn.types import Tree
 
 
 class Optimiser(NamedTuple):
@@ -40,22 +40,22 @@ def linear_schedule(start: float, end: float, updates: int) -> optax.ScalarOrSch
 
 
 class Target(NamedTuple):
-    """init: online variables -> target; follow: (target, online variables) -> target."""
+    """A second set of a network's parameters; running statistics stay with the online network alone.
 
-    init: Callable[[Vars], Tree]
-    follow: Callable[[Tree, Vars], Tree]
+    init: online params -> target; follow: (target, online params) -> target.
+    """
+
+    init: Callable[[Tree], Tree]
+    follow: Callable[[Tree, Tree], Tree]
 
 
 def polyak(tau: float) -> Target:
-    """theta_bar <- tau theta + (1 - tau) theta_bar on all trainable parameters, batch-norm affine included.
+    """theta_bar <- tau theta + (1 - tau) theta_bar on all trainable parameters, batch norm's included."""
 
-    Running statistics of the target are never used (its passes are in training mode), so they stay.
-    """
+    def follow(target: Tree, online: Tree) -> Tree:
+        return jax.tree.map(lambda old, new: old + tau * (new - old), target, online)
 
-    def follow(target: Vars, online: Vars) -> Vars:
-        params = jax.tree.map(lambda old, new: old + tau * (new - old), target.params, online.params)
-        return Vars(params, target.stats)
-
+    # Copies, because the update donates every buffer once.
     return Target(lambda online: jax.tree.map(lambda leaf: leaf.copy(), online), follow)
 
 
