@@ -51,11 +51,11 @@ def trajectory():
         state = states[0]
         names = ("critic_loss", "q_mean", "target_q_mean", "temperature", "entropy", "actor_loss")
         row = {"updates": first + 10, **{name: float(metrics[0][name]) for name in names}}
-        row["target"] = checksums(state.target)
         for network in ("actor", "critic"):
             variables = getattr(state, network)
             row[network] = checksums(variables.params)
             row[f"{network} statistics"] = checksums(variables.stats)
+        row["target"] = checksums(state.target)
         rows.append(row)
     return rows
 
