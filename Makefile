@@ -20,27 +20,6 @@ demo: install
 	$(BIN)/crossq-wn train walker-walk --frames 40000 --warmup 2000 --eval-every 5000 \
 		--critic-width 256 --actor-width 128
 
-test: install and test. Everything lands in .venv and runs/.
-
-PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || command -v python3)
-BIN := .venv/bin
-
-.PHONY: install demo test test-slow lint clean
-
-install: .venv/installed
-
-.venv/installed: pyproject.toml requirements.lock
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in [(3, 11), (3, 12)])' || \
-		{ echo "crossq-wn needs Python 3.11 or 3.12, $(PYTHON) is another: make PYTHON=python3.12"; exit 2; }
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c requirements.lock -e '.[myosuite,dev]'
-	touch $@
-
-# Smaller networks and a shorter warm-up than the paper's (512 and 256 units, 5000 decisions), to learn in minutes.
-demo: install
-	$(BIN)/crossq-wn train cartpole-swingup --frames 30000 --warmup 1000 --eval-every 5000 \
-		--critic-width 256 --actor-width 128
-
 test: install
 	$(BIN)/python -m pytest
 
