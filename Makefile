@@ -1,6 +1,9 @@
 # make demo: install and train; make test: install and test. Everything lands in .venv and runs/.
 
-PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || command -v python3)
+# The first Python that runs and suits; on Debian, venv is a package of its own.
+SUITS = import ensurepip, sys, venv; sys.exit(sys.version_info[:2] not in [(3, 11), (3, 12)])
+PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
+	$$p -c '$(SUITS)' >/dev/null 2>&1 && { echo $$p; break; }; done)
 BIN := .venv/bin
 
 .PHONY: install demo test test-slow lint clean
@@ -8,8 +11,8 @@ BIN := .venv/bin
 install: .venv/installed
 
 .venv/installed: pyproject.toml requirements.lock
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in [(3, 11), (3, 12)])' || \
-		{ echo "crossq-wn needs Python 3.11 or 3.12, $(PYTHON) is another: make PYTHON=python3.12"; exit 2; }
+	@$(PYTHON) -c '$(SUITS)' 2>/dev/null || { echo "crossq-wn needs Python 3.11 or 3.12 with venv" \
+		"(apt-get install python3-venv), found '$(PYTHON)': make PYTHON=/path/to/python3.12"; exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c requirements.lock -e '.[myosuite,dev]'
 	touch $@
