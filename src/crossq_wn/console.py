@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from crossq_wn.training import Reporter, Status
 
@@ -21,8 +21,6 @@ class LiveReporter:
             TextColumn("{task.percentage:>3.0f}%"),
             TextColumn("{task.fields[numbers]}"),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
             console=console,
         )
         self._task: TaskID | None = None
@@ -49,8 +47,7 @@ class PlainReporter:
     """Lines for a log file."""
 
     def __init__(self, console: Console) -> None:
-        self._console, self._last, self._left = console, 0.0, ""
-        self._start: tuple[float, int] | None = None
+        self._console, self._last = console, 0.0
 
     def __enter__(self) -> Reporter:
         return self
@@ -61,15 +58,10 @@ class PlainReporter:
     def status(self, status: Status) -> None:
         """A line, unless one was just written."""
         now = time.monotonic()
-        if self._start is None:
-            self._start = now, status.frames
         if now - self._last < _PLAIN_SECONDS and status.frames < status.total_frames:
             return
         self._last = now
-        done = status.frames - self._start[1]
-        left = (now - self._start[0]) / done * (status.total_frames - status.frames) if done else None
-        text = f" | {left / 60:.0f} min left" if left is not None else ""
-        self.message(describe(status) + text)
+        self.message(describe(status))
 
     def message(self, text: str) -> None:
         """A line."""
@@ -82,7 +74,7 @@ def reporter(console: Console) -> LiveReporter | PlainReporter:
 
 
 def describe(status: Status) -> str:
-    """`12,000 frames | 6,000 decisions | 118 updates/s | return 204 | loss 0.31`."""
+    """`12,000 frames | 6,000 decisions | 118 updates/s | return 204 | loss 0.31 | 12 min left`."""
     parts = [f"{status.frames:,} frames", f"{status.decisions:,} decisions"]
     if status.updates:
         parts.append(f"{status.updates_per_second:.0f} updates/s")
@@ -94,6 +86,8 @@ def describe(status: Status) -> str:
     losses = [row["critic_loss"] for row in status.rows if "critic_loss" in row]
     if losses:
         parts.append(f"loss {sum(losses) / len(losses):.3g}")
+    if status.seconds_left is not None:
+        parts.append(f"{status.seconds_left / 60:.0f} min left")
     return " | ".join(parts)
 
 

@@ -46,6 +46,7 @@ class Status(NamedTuple):
     rows: list[dict[str, Any]]  # the newest row of metrics of each seed
     evaluations: dict[int, float]  # by seed: the newest evaluation
     metric: str
+    seconds_left: float | None  # at the pace since gradient updates began; None before
 
 
 class Reporter(Protocol):
@@ -208,6 +209,7 @@ class _Trainer:
         self.logs = Logs(config, run.path)
         self.writer = checkpoints.Writer(run.checkpoints)
         self.warned = False
+        self.pace: tuple[float, int] | None = None  # when gradient updates began: clock, decisions
 
     @property
     def frames(self) -> int:
@@ -341,8 +343,17 @@ class _Trainer:
                 rows,
                 evaluations,
                 self.config.metric,
+                self._seconds_left(),
             )
         )
+
+    def _seconds_left(self) -> float | None:
+        now = time.perf_counter(), self.progress.decisions
+        if self.pace is None and self.progress.updates:
+            self.pace = now
+        if self.pace is None or now[1] == self.pace[1]:
+            return None
+        return (now[0] - self.pace[0]) / (now[1] - self.pace[1]) * (self.config.decisions - now[1])
 
     def _counters(self, seed: Seed) -> dict[str, Any]:
         return {

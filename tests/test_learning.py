@@ -1,0 +1,84 @@
+"""Does every algorithm learn? Probes whose values are known; real tasks are slow (`make test-slow`)."""
+
+import numpy as np
+import pytest
+
+import crossq_wn
+from crossq_wn import learner
+from crossq_wn.algorithms import ALGORITHMS
+from crossq_wn.types import Batch
+from helpers import PointMass, rows
+
+# Faster than the paper's, because probes are small; the temperature is out of the way.
+QUICK = {
+    "actor_width": 32, "critic_width": 32, "batch_size": 64, "actor_learning_rate": 3e-3,
+    "critic_learning_rate": 3e-3, "initial_temperature": 1e-4, "temperature_learning_rate": 0.0,
+}  # fmt: skip
+TASK = {"frames": 3000, "warmup": 500, "utd": 1, "critic_width": 64, "actor_width": 64}
+OPTIONS = {"video": False, "tensorboard": False, "eval_every": 3000, "checkpoint_every": 3000}
+
+
+def reward_one(state, action):
+    """Nothing matters."""
+    return np.ones(len(state))
+
+
+def reward_near(state, action):
+    """The best action is half the state."""
+    return 1 - np.square(action[:, 0] - 0.5 * state[:, 0])
+
+
+def learned(name, settings_of, reward, mask, updates=1500):
+    """The algorithm and its state after learning from random transitions of a one-number world."""
+    settings = settings_of(name, **QUICK)
+    algorithm = ALGORITHMS[name].build(1, 1, 0.5, settings)
+    learn = learner.one_by_one(algorithm)
+    states = learn.join([algorithm.init(np.random.default_rng(0))])
+    generator = np.random.default_rng(1)
+    for first in range(0, updates, 100):
+        state, action, following = generator.uniform(-1, 1, (3, 100, 64, 1)).astype(np.float32)
+        rewards = np.stack([reward(s, a) for s, a in zip(state, action, strict=True)]).astype(np.float32)
+        batch = Batch(state, action, rewards, np.full((100, 64), mask, np.float32), following)
+        states, metrics = learn.update(states, [batch], first)
+    return learn, states, {k: float(v) for k, v in metrics[0].items()}
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize(("mask", "value"), [(0, 1.0), (1, 2.0)])
+def test_the_value_of_a_constant_reward(name, mask, value, small_settings):
+    """Terminated: Q = 1. Going on for ever at discount 0.5: Q = 1 / (1 - 0.5)."""
+    _, _, metrics = learned(name, small_settings, reward_one, mask)
+    assert metrics["q_mean"] == pytest.approx(value, abs=0.1)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_policy_finds_the_best_action_of_each_state(name, small_settings):
+    learn, states, _ = learned(name, small_settings, reward_near, 0)
+    for state in (-0.8, 0.0, 0.8):
+        action = learn.exploit(states, np.array([[state]], np.float32))[0, 0]
+        assert action == pytest.approx(0.5 * state, abs=0.15)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_training_reaches_a_goal(name, tmp_path):
+    """The whole loop: the point learns to sit where the reward is, 37 frames long."""
+    run = crossq_wn.train(PointMass, algorithm=name, out=tmp_path / "run", run_options=OPTIONS, **TASK).path
+    untrained, trained = [float(r["value"]) for r in rows(run / "eval.csv") if r["metric"] == "return"]
+    assert trained > max(-8, untrained + 5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("task", "frames", "reached", "settings"),
+    [
+        ("walker-walk", 40_000, 500, {"warmup": 2000, "critic_width": 256, "actor_width": 128}),  # make demo
+        ("cheetah-run", 50_000, 250, {}),  # the paper's size; BRO-fast's median is 265 here
+        ("myo-key-turn", 50_000, 0.8, {}),
+    ],
+)
+def test_real_tasks_are_learned(task, frames, reached, settings, tmp_path):
+    options = {"video": False, "eval_every": 12_500}
+    run = crossq_wn.train(task, frames=frames, out=tmp_path / "run", run_options=options, **settings).path
+    metric = crossq_wn.configure(task).metric
+    values = [float(r["value"]) for r in rows(run / "eval.csv") if r["metric"] == metric]
+    assert values[-1] > reached
