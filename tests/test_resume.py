@@ -111,8 +111,9 @@ def test_the_command_line_trains_and_resumes_like_the_python_interface(trained, 
             {"settings": {"replay_size": 90}, "terminations": False, "episode_frames": 20},
         ),
         ("pendulum-swingup", {"action_repeat": 3, "episode_frames": 100}),
+        ("helpers:PointMass", {"overlap": True, "seeds": (0, 1)}),
     ],
-    ids=["replay that wraps, no terminations", "uneven action repeat"],
+    ids=["replay that wraps, no terminations", "uneven action repeat", "overlap"],
 )
 def test_resume_is_exact_whatever_the_options(task, options, trained, tmp_path):
     whole = trained(task, frames=500, **options)

@@ -328,7 +328,7 @@ def test_the_actor_changes_on_every_third_update_across_calls(learners, batch, u
     states, changed = learn.join([made.init(generator(0))]), []
     for call in range(10 if utd == 1 else 4):
         before = jax.tree.map(np.array, states[0].actor.params)
-        states, _ = learn.update(states, [batch(call, utd, 8)], call * utd)
+        states, _ = learn.update(states, learn.transfer([batch(call, utd, 8)]), call * utd)
         done = (call + 1) * utd
         counts = [
             optax.tree_utils.tree_get(getattr(states[0], f"{who}_moments"), "count")
@@ -562,9 +562,8 @@ def trained(learners, batch):
         learn = kinds[kind]
         states = learn.join([made.init(generator(seed)) for seed in seeds])
         for call in range(2):
-            states, metrics = learn.update(
-                states, [batch(10 * seed + call, 5, 8) for seed in seeds], 5 * call
-            )
+            data = learn.transfer([batch(10 * seed + call, 5, 8) for seed in seeds])
+            states, metrics = learn.update(states, data, 5 * call)
         observations = np.stack([generator(seed).standard_normal(OBSERVATION, np.float32) for seed in seeds])
         actions = learn.explore(states, observations, 7), learn.exploit(states, observations)
         return learn.split(states), metrics, actions
@@ -592,7 +591,7 @@ def test_one_call_with_five_updates_equals_five_calls(learners, trained, batch, 
     for step in range(10):
         data = [batch(10 * seed + step // 5, 5, 8) for seed in seeds]
         one = jax.tree.map(lambda leaf, i=step % 5: leaf[i : i + 1], data)
-        states, metrics = learn.update(states, one, step)
+        states, metrics = learn.update(states, learn.transfer(one), step)
     same((learn.split(states), metrics), trained(kind, seeds)[:2], rtol=1e-3, atol=1e-5)
 
 
@@ -608,7 +607,7 @@ def test_an_update_is_traced_once_whatever_the_utd_ratio(algorithm, batch, make_
     for expected, utd in enumerate((1, 5), 1):
         states = learn.join([made.init(generator(seed)) for seed in range(3)])
         for call in range(2):
-            states, _ = learn.update(states, [batch(0, utd, 8)] * 3, call * utd)
+            states, _ = learn.update(states, learn.transfer([batch(0, utd, 8)] * 3), call * utd)
         assert len(traces) == expected
 
 

@@ -65,6 +65,7 @@ def configure(
     video: bool = True,
     tensorboard: bool = True,
     wandb: str | None = None,
+    overlap: bool = False,
 ) -> RunConfig:
     """A run's resolved configuration; what is left out comes from the task's suite and the preset."""
     known = lookup(task)
@@ -87,6 +88,7 @@ def configure(
         video=video,
         tensorboard=tensorboard,
         wandb=wandb,
+        overlap=overlap,
         settings=chosen,
     )
 

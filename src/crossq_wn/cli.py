@@ -55,6 +55,8 @@ class TrainArguments:
     """Whether TensorBoard event files are written."""
     wandb: str | None = None
     """A Weights & Biases project to log to as well; nothing is sent unless this is given."""
+    overlap: bool = False
+    """Whether environments step while gradient updates run, which then miss the newest transition."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from crossq_wn.types import Algorithm, Array, Batch, Tree
+from crossq_wn.types import Algorithm, Array, Batch, Metrics, Tree
 
 States = Any  # of all seeds; made by `join`, and donated by `update`
 
@@ -30,7 +30,8 @@ class Learner(NamedTuple):
     split:   states -> list of one state per seed
     explore: (states, observations [S, observation_size], decision) -> actions [S, action_size]
     exploit: (states, observations) -> deterministic actions
-    update:  (states, one Batch [U, B, ...] per seed, index of the first update)
+    transfer: one host Batch [U, B, ...] per seed -> batches on the device
+    update:  (states, batches on the device, index of the first update)
              -> (states, metrics of the last update, one dict per seed); the old states are gone
     """
 
@@ -38,7 +39,8 @@ class Learner(NamedTuple):
     split: Callable[[States], list[Tree]]
     explore: Callable[[States, np.ndarray, int], np.ndarray]
     exploit: Callable[[States, np.ndarray], np.ndarray]
-    update: Callable[[States, Sequence[Batch], int], tuple[States, list[dict[str, Array]]]]
+    transfer: Callable[[Sequence[Batch]], Any]
+    update: Callable[[States, Any, int], tuple[States, list[Metrics]]]
 
 
 def _updates(algorithm: Algorithm, over_seeds: Callable[..., Any]) -> Callable[..., Any]:
@@ -68,11 +70,11 @@ def one_by_one(algorithm: Algorithm) -> Learner:
     def exploit_all(states: States, observations: np.ndarray) -> np.ndarray:
         return np.stack([exploit(s, o) for s, o in zip(states, observations, strict=True)])
 
-    def update_all(states: States, batches: Sequence[Batch], first: int) -> tuple[States, list[Any]]:
+    def update_all(states: States, batches: Sequence[Batch], first: int) -> tuple[States, list[Metrics]]:
         done = [update(s, b, np.int32(first)) for s, b in zip(states, batches, strict=True)]
         return [state for state, _ in done], [metrics for _, metrics in done]
 
-    return Learner(list, list, explore_all, exploit_all, update_all)
+    return Learner(list, list, explore_all, exploit_all, jax.device_put, update_all)
 
 
 def vectorised(algorithm: Algorithm) -> Learner:
@@ -95,12 +97,14 @@ def vectorised(algorithm: Algorithm) -> Learner:
     def exploit_all(states: States, observations: np.ndarray) -> np.ndarray:
         return np.asarray(exploit(states, observations))
 
-    def update_all(states: States, batches: Sequence[Batch], first: int) -> tuple[States, list[Any]]:
-        stacked = jax.tree.map(lambda *leaves: np.stack(leaves, 1), *batches)
-        states, metrics = update(states, stacked, np.int32(first))
-        return states, [{k: v[i] for k, v in metrics.items()} for i in range(len(batches))]
+    def transfer(batches: Sequence[Batch]) -> Batch:
+        return Batch(*map(jax.device_put, (np.stack(leaves, 1) for leaves in zip(*batches, strict=True))))
 
-    return Learner(join, split, explore_all, exploit_all, update_all)
+    def update_all(states: States, batches: Batch, first: int) -> tuple[States, list[Metrics]]:
+        states, metrics = update(states, batches, np.int32(first))
+        return states, [{k: v[i] for k, v in metrics.items()} for i in range(batches.reward.shape[1])]
+
+    return Learner(join, split, explore_all, exploit_all, transfer, update_all)
 
 
 def make(algorithm: Algorithm) -> Learner:

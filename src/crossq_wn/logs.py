@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from crossq_wn.clock import PHASES
 from crossq_wn.errors import UserError
 from crossq_wn.runs import EVAL_COLUMNS, RunConfig, Table
 
@@ -13,7 +14,10 @@ METRICS_COLUMNS = (
     "seed", "frames", "decisions", "updates", "episodes", "episode_return", "episode_frames",
     "episode_success", "critic_loss", "q_mean", "target_q_mean", "actor_loss", "entropy", "temperature",
 )  # fmt: skip
-TIMING_COLUMNS = ("frames", "seconds", "frames_per_second", "updates_per_second", "memory_mib")
+TIMING_COLUMNS = (
+    "frames", "seconds", "frames_per_second", "updates_per_second", "memory_mib",
+    *(f"{phase}_ms" for phase in PHASES),
+)  # fmt: skip
 
 
 def require_extras(config: RunConfig) -> None:

@@ -59,6 +59,7 @@ class RunConfig:
     video: bool
     tensorboard: bool
     wandb: str | None  # project name
+    overlap: bool = False  # environments step while gradient updates run
     settings: Settings
 
     def __post_init__(self) -> None:

@@ -19,7 +19,8 @@ import numpy as np
 
 from crossq_wn import checkpoints, learner
 from crossq_wn.algorithms import ALGORITHMS
-from crossq_wn.environments import Environment, EnvironmentFaultError, TaskLike, make
+from crossq_wn.clock import Stopwatch
+from crossq_wn.environments import Environment, EnvironmentFaultError, TaskLike, Transition, make
 from crossq_wn.environments.pool import Pool
 from crossq_wn.environments.snapshot import UnrestorableError
 from crossq_wn.errors import UserError
@@ -27,7 +28,7 @@ from crossq_wn.evaluation import evaluate
 from crossq_wn.logs import Logs
 from crossq_wn.replay import Replay, check_memory
 from crossq_wn.runs import RunConfig, RunDirectory
-from crossq_wn.types import Algorithm, Batch, Tree
+from crossq_wn.types import Algorithm, Metrics, Tree
 
 # Named random streams; each training seed spawns its own, so seed k is the same alone and among ten.
 _ENVIRONMENT, _WARMUP, _REPLAY, _EVALUATION, _LEARNER = range(5)
@@ -90,6 +91,7 @@ class Seed:
     episodes: int = 0
     last_episode: dict[str, Any] = field(default_factory=dict)
     evaluation: float | None = None
+    metrics: Metrics = field(default_factory=dict)  # of the newest gradient update, still on the device
 
     def plain(self) -> dict[str, Any]:
         """For a checkpoint."""
@@ -210,6 +212,7 @@ class _Trainer:
         self.writer = checkpoints.Writer(run.checkpoints)
         self.warned = False
         self.pace: tuple[float, int] | None = None  # when gradient updates began: clock, decisions
+        self.stopwatch = Stopwatch()
 
     @property
     def frames(self) -> int:
@@ -224,21 +227,23 @@ class _Trainer:
             self._resume(initial)
         else:
             self._start(initial)
+        self.stopwatch.lap("record")
         clock, last_frames, last_updates = time.perf_counter(), self.frames, self.progress.updates
         while self.seeds and self.progress.decisions < config.decisions and not received:
-            metrics = self._decide()
+            self._decide()
             if self._crossed(config.log_every):
                 elapsed = max(time.perf_counter() - clock, 1e-9)
                 rates = (
                     len(self.seeds) * (self.frames - last_frames) / elapsed,
                     len(self.seeds) * (self.progress.updates - last_updates) / elapsed,
                 )
-                self._log(metrics, *rates)
+                self._log(*rates)
                 clock, last_frames, last_updates = time.perf_counter(), self.frames, self.progress.updates
             if self._crossed(config.eval_every):
                 self._evaluate()
             if self._crossed(config.checkpoint_every):
                 self._checkpoint()
+            self.stopwatch.lap("record")
         finished = self.progress.decisions >= config.decisions
         if self.seeds:
             self._checkpoint()  # before an evaluation that a longer run would not have made
@@ -262,17 +267,50 @@ class _Trainer:
             ).copy()
         self._evaluate()
 
-    def _decide(self) -> Sequence[dict[str, Any]]:
-        """One agent decision of every seed and the gradient updates that follow it."""
-        settings, progress = self.config.settings, self.progress
+    def _decide(self) -> None:
+        """One agent decision of every seed and the gradient updates that belong to it."""
+        jax.block_until_ready(self.states)  # type: ignore[no-untyped-call]
+        self.stopwatch.lap("update")
+        self.stopwatch.next_decision()
         observations = np.stack([seed.observation for seed in self.seeds])
-        if progress.decisions < settings.warmup:
+        if self.progress.decisions < self.config.settings.warmup:
             actions = np.stack(
                 [s.warmup.uniform(-1, 1, self.sizes[1]).astype(np.float32) for s in self.seeds]
             )
         else:
-            actions = self.learner.explore(self.states, observations, progress.decisions)
+            actions = self.learner.explore(self.states, observations, self.progress.decisions)
+        self.stopwatch.lap("act")
+        if self.config.overlap:  # the environment steps while the updates run
+            self._update()
+            self._step(actions)
+        else:
+            self._step(actions)
+            self._update()
+        self.progress.decisions += 1
+
+    def _step(self, actions: np.ndarray) -> None:
         results = self.training.step([seed.index for seed in self.seeds], actions)
+        self.stopwatch.lap("environment")
+        self._store(actions, results)
+        self.stopwatch.lap("replay")
+
+    def _update(self) -> None:
+        """Starts this decision's gradient updates; nothing waits for them here."""
+        settings, progress = self.config.settings, self.progress
+        if progress.decisions < settings.warmup or not self.seeds:
+            return
+        batches = [s.replay.sample(s.sampling, settings.utd, settings.batch_size) for s in self.seeds]
+        self.stopwatch.lap("replay")
+        on_device = self.learner.transfer(batches)
+        self.stopwatch.lap("transfer")
+        self.states, metrics = self.learner.update(self.states, on_device, progress.updates)
+        for seed, values in zip(self.seeds, metrics, strict=True):
+            seed.metrics = values
+        progress.updates += settings.utd
+        self.stopwatch.lap("update")
+
+    def _store(self, actions: np.ndarray, results: Sequence[Transition | EnvironmentFaultError]) -> None:
+        """Puts each seed's transition into its replay and resets environments whose episode is over."""
         for position in reversed(range(len(results))):
             seed, result = self.seeds[position], results[position]
             if isinstance(result, EnvironmentFaultError):
@@ -299,18 +337,11 @@ class _Trainer:
                     seed.observation = self.training.reset(seed.index)
                 except EnvironmentFaultError as fault:
                     self._drop(position, str(fault))
-        progress.decisions += 1
-        if progress.decisions <= settings.warmup or not self.seeds:
-            return [{} for _ in self.seeds]
-        batches: list[Batch] = [
-            s.replay.sample(s.sampling, settings.utd, settings.batch_size) for s in self.seeds
-        ]
-        self.states, metrics = self.learner.update(self.states, batches, progress.updates)
-        progress.updates += settings.utd
-        return metrics
 
-    def _log(self, metrics: Sequence[dict[str, Any]], frames_rate: float, updates_rate: float) -> None:
-        values = [{k: float(v) for k, v in m.items()} for m in jax.device_get(list(metrics))]
+    def _log(self, frames_rate: float, updates_rate: float) -> None:
+        fetched = jax.device_get([seed.metrics for seed in self.seeds])
+        self.stopwatch.lap("update")
+        values = [{k: float(v) for k, v in metrics.items()} for metrics in fetched]
         rows = []
         for position in reversed(range(len(self.seeds))):
             wrong = [k for k, v in values[position].items() if not abs(v) < _DIVERGED]
@@ -329,6 +360,7 @@ class _Trainer:
             "frames_per_second": round(frames_rate, 2),
             "updates_per_second": round(updates_rate, 2),
             "memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            **self.stopwatch.per_decision(),
         }
         self.logs.metrics(rows, timing)
         evaluations = {s.seed: s.evaluation for s in self.seeds if s.evaluation is not None}

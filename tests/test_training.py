@@ -1,0 +1,88 @@
+"""In which order does a decision happen, and where does its time go?"""
+
+import numpy as np
+import pytest
+
+import crossq_wn
+from crossq_wn import learner
+from crossq_wn.clock import PHASES, Stopwatch
+from crossq_wn.environments.pool import Pool
+from helpers import TINY_OPTIONS, TINY_SETTINGS, PointMass, replay_rows, rows
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """What the training loop asks of learner and environments, in order."""
+    called, make, step = [], learner.make, Pool.step
+
+    def noting(name, function):
+        def call(*arguments):
+            called.append(name)
+            return function(*arguments)
+
+        return call
+
+    def noting_learner(algorithm):
+        made = make(algorithm)
+        return made._replace(explore=noting("act", made.explore), update=noting("update", made.update))
+
+    monkeypatch.setattr(learner, "make", noting_learner)
+    monkeypatch.setattr(Pool, "step", noting("environment", step))
+    return called
+
+
+def train(path, frames=40, settings=None, **options):
+    options = TINY_OPTIONS | {"eval_every": 1000, "log_every": 20} | options
+    crossq_wn.train(
+        PointMass, frames=frames, out=path, run_options=options, **(TINY_SETTINGS | (settings or {}))
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("overlap", "order"),
+    [(False, ["act", "environment", "update"]), (True, ["act", "update", "environment"])],
+)
+def test_overlap_starts_the_update_before_the_environment_steps(overlap, order, calls, tmp_path):
+    train(tmp_path / "run", overlap=overlap)
+    first = calls.index("act")
+    assert calls[first - 20 : first] == ["environment"] * 20  # warm-up
+    last = [call for call in calls[first:] if call != "environment"].count("act")
+    assert last == calls.count("update") == 20
+    assert calls[first : first + 60] == order * 20
+
+
+def test_overlap_changes_what_is_learned_from_and_nothing_before(tmp_path):
+    """The action after the first update differs: that update missed the newest transition."""
+    plain, overlapped = (
+        replay_rows(train(tmp_path / str(overlap), settings={"policy_delay": 1}, overlap=overlap), 0)[
+            "action"
+        ]
+        for overlap in (False, True)
+    )
+    np.testing.assert_array_equal(plain[:21], overlapped[:21])
+    assert not np.array_equal(plain[21], overlapped[21])
+
+
+def test_every_phase_of_a_decision_is_timed(tmp_path):
+    table = rows(train(tmp_path / "run") / "timing.csv")
+    assert [int(row["frames"]) for row in table] == [20, 40]
+    for phase in PHASES:
+        assert all(float(row[f"{phase}_ms"]) >= 0 for row in table)
+    assert float(table[0]["transfer_ms"]) == 0 < float(table[1]["transfer_ms"])  # no update in the warm-up
+
+
+def test_a_stopwatch_charges_each_lap_to_its_phase(monkeypatch):
+    clock = iter([10.0, 10.0, 11.0, 13.0, 13.5])
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    watch = Stopwatch()
+    watch.next_decision()
+    watch.lap("act")
+    watch.lap("update")
+    watch.next_decision()
+    watch.lap("environment")
+    watch.lap("update")
+    times = watch.per_decision()
+    expected = {"act_ms": 0.0, "update_ms": 750.0, "environment_ms": 1000.0}
+    assert times == dict.fromkeys((f"{phase}_ms" for phase in PHASES), 0.0) | expected
+    assert set(watch.per_decision().values()) == {0.0}
