@@ -616,6 +616,6 @@ def test_old_states_are_given_up_to_the_update(learners, batch, kind):
     kinds, made = learners
     states = kinds[kind].join([made.init(generator(seed)) for seed in range(3)])
     old = jax.tree.leaves(states)
-    states, _ = kinds[kind].update(states, [batch(0, 1, 8)] * 3, 0)
+    states, _ = kinds[kind].update(states, kinds[kind].transfer([batch(0, 1, 8)] * 3), 0)
     assert all(leaf.is_deleted() for leaf in old)
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(states))
