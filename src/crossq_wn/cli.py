@@ -6,15 +6,19 @@ Exit codes: 0 done, 1 doctor found something essential, 2 the user can mend it, 
 import argparse
 import dataclasses
 import errno
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Never
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Never
 
 from crossq_wn.errors import UserError, nearest, one_line
+
+if TYPE_CHECKING:
+    from crossq_wn.runs import RunConfig
 
 # As the user set it: training chooses MuJoCo's renderer for itself, a video for itself.
 _ENVIRONMENT = dict(os.environ)
@@ -59,6 +63,22 @@ class TrainArguments:
     """Whether environments step while gradient updates run, which then miss the newest transition."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BenchArguments:
+    """Arguments of `bench` that are not hyperparameters of the algorithm."""
+
+    seeds: str = "0"
+    """Training seeds that train side by side, such as 0,1,2."""
+    action_repeat: int | None = None
+    """Environment frames per agent decision; by default the suite's."""
+    overlap: bool = False
+    """Whether environments step while gradient updates run, which then miss the newest transition."""
+    against: Literal["sbx"] | None = None
+    """A peer to measure in turn; its environment is built in the cache folder (sbx: 4 GB, for PyTorch)."""
+    json: Path | None = None
+    """A file for the figures."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -92,47 +112,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def train(arguments: list[str]) -> int:
     """Train on a task: a short name, a Gymnasium id, or module:factory."""
-    import tyro
-
     from crossq_wn import api
-    from crossq_wn.algorithms import ALGORITHMS
-    from crossq_wn.presets import PRESETS
 
-    # The algorithm decides which hyperparameters there are, the preset their defaults.
-    first = _Parser(prog="crossq-wn train", add_help=False, allow_abbrev=False)
-    first.add_argument("--algorithm", default="crossq-wn")
-    first.add_argument("--preset", default="default")
-    chosen, rest = first.parse_known_args(arguments)
-    settings = api.preset(chosen.algorithm, chosen.preset)
-    kind = dataclasses.make_dataclass(
-        "Arguments",
-        [
-            (
-                "task",
-                Annotated[str, tyro.conf.arg(metavar="TASK", help="What to learn, such as cheetah-run.")],
-            ),
-            ("run", Annotated[TrainArguments, tyro.conf.arg(name="")], TrainArguments()),
-            ("settings", Annotated[type(settings), tyro.conf.arg(name="")], settings),
-        ],
-    )
-    positional: Any = tyro.conf.configure(tyro.conf.PositionalRequiredArgs)(kind)
-    description = (
-        f"Trains {chosen.algorithm} ({ALGORITHMS[chosen.algorithm].summary}).\n\n"
-        f"--algorithm {{{','.join(ALGORITHMS)}}} and --preset {{{','.join(PRESETS[chosen.algorithm])}}} "
-        f"(now: {PRESETS[chosen.algorithm][chosen.preset].source}) decide which options follow."
-    )
-    parsed = tyro.cli(positional, prog="crossq-wn train", args=rest, description=description)
-    values = dataclasses.asdict(parsed.run)
-    out, seeds = values.pop("out"), _seeds(values.pop("seeds"))
-    config = api.configure(
-        parsed.task,
-        algorithm=chosen.algorithm,
-        preset_name=chosen.preset,
-        settings=parsed.settings,
-        seeds=seeds,
-        **values,
-    )
-    return _follow(lambda reporter: api.start(config, out, reporter))
+    config, own = _configure("train", arguments, TrainArguments(), own=("out",))
+    return _follow(lambda reporter: api.start(config, own["out"], reporter))
 
 
 def resume(arguments: list[str]) -> int:
@@ -208,6 +191,28 @@ def plot(arguments: list[str]) -> int:
     return 0
 
 
+def bench(arguments: list[str]) -> int:
+    """Measure updates and environments against this machine's limits, or a peer."""
+    from crossq_wn.bench import bench as measure
+    from crossq_wn.bench import describe
+    from crossq_wn.console import table
+
+    config, own = _configure("bench", arguments, BenchArguments(), own=("against", "json"))
+    out, settings, count = own["json"], config.settings, len(config.seeds)
+    if out is not None and out.exists():
+        raise UserError(f"--json {out} exists: nothing is overwritten; choose another file")
+    figures = measure(config, _warn, own["against"])
+    title = f"{config.task}, {config.algorithm}, UTD {settings.utd}, {count} seed(s)"
+    table(_console(), title, ["figure", "value", "meaning"], describe(figures))
+    if out is not None:
+        about = {"task": config.task, "algorithm": config.algorithm, "seeds": count}
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(
+            json.dumps(about | {"settings": dataclasses.asdict(settings)} | figures, indent=2) + "\n"
+        )
+    return 0
+
+
 def list_(arguments: list[str]) -> int:
     """List tasks, algorithms, presets or runs."""
     parser = _parser("list")
@@ -239,9 +244,54 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "eval": evaluate,
     "video": video,
     "plot": plot,
+    "bench": bench,
     "list": list_,
     "doctor": doctor,
 }
+
+
+def _configure(
+    verb: str, arguments: list[str], options: Any, own: tuple[str, ...]
+) -> tuple["RunConfig", dict[str, Any]]:
+    """The configuration that the arguments describe, and those options that are the verb's `own`."""
+    import tyro
+
+    from crossq_wn import api
+    from crossq_wn.algorithms import ALGORITHMS
+    from crossq_wn.presets import PRESETS
+
+    # The algorithm decides which hyperparameters there are, the preset their defaults.
+    first = _Parser(prog=f"crossq-wn {verb}", add_help=False, allow_abbrev=False)
+    first.add_argument("--algorithm", default="crossq-wn")
+    first.add_argument("--preset", default="default")
+    chosen, rest = first.parse_known_args(arguments)
+    settings = api.preset(chosen.algorithm, chosen.preset)
+    kind = dataclasses.make_dataclass(
+        "Arguments",
+        [
+            ("task", Annotated[str, tyro.conf.arg(metavar="TASK", help="The task, such as cheetah-run.")]),
+            ("run", Annotated[type(options), tyro.conf.arg(name="")], options),
+            ("settings", Annotated[type(settings), tyro.conf.arg(name="")], settings),
+        ],
+    )
+    positional: Any = tyro.conf.configure(tyro.conf.PositionalRequiredArgs)(kind)
+    description = (
+        f"{VERBS[verb].__doc__}\n\n--algorithm {{{','.join(ALGORITHMS)}}} (now {chosen.algorithm}: "
+        f"{ALGORITHMS[chosen.algorithm].summary}) and --preset {{{','.join(PRESETS[chosen.algorithm])}}} "
+        f"(now: {PRESETS[chosen.algorithm][chosen.preset].source}) decide which options follow."
+    )
+    parsed = tyro.cli(positional, prog=f"crossq-wn {verb}", args=rest, description=description)
+    values: dict[str, Any] = dataclasses.asdict(parsed.run)
+    kept = {name: values.pop(name) for name in own}
+    config = api.configure(
+        parsed.task,
+        algorithm=chosen.algorithm,
+        preset_name=chosen.preset,
+        settings=parsed.settings,
+        seeds=_seeds(values.pop("seeds")),
+        **values,
+    )
+    return config, kept
 
 
 def _follow(work: Callable[[Any], Any]) -> int:

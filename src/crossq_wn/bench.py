@@ -1,0 +1,361 @@
+"""How fast is training here, and how near to what the machine can do? All measured in one run, in turns.
+
+Speeds drift with heat and neighbours, so nothing is remembered: an update is compared with its own matrix
+products, environments with their bare physics and a peer with us in alternating rounds; every figure is the
+median of the rounds.
+"""
+
+import csv
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from crossq_wn import api, learner, peers, runs
+from crossq_wn.algorithms.crossq import CrossQSettings
+from crossq_wn.clock import PHASES
+from crossq_wn.environments.pool import Pool
+from crossq_wn.runs import RunConfig
+from crossq_wn.training import build_algorithm, make_environment, run_training
+from crossq_wn.types import Algorithm, Batch
+
+ROUNDS = 7
+_ROUND_SECONDS = 0.7  # of each thing measured, per round
+_LOOP_SECONDS = 15.0  # of the whole training loop
+_WARMUP = 300  # decisions before its first update
+
+Figures = dict[str, Any]
+Say = Callable[[str], None]
+
+
+class Product(NamedTuple):
+    """One matrix product: the operands' shapes, and what `lax.dot_general` contracts and batches."""
+
+    left: tuple[int, ...]
+    right: tuple[int, ...]
+    dimensions: Any
+
+
+def bench(config: RunConfig, say: Say, against: str | None = None) -> Figures:
+    """Measures a run's configuration; figures by name, times in ms or s, rates per second.
+
+    Args:
+        config: task, algorithm, settings and seeds to measure; the other fields do not matter.
+        say: told what is being measured.
+        against: a peer to measure in turn, "sbx" or nothing.
+    """
+    say("starting twice in a process of its own: compilation, cold and with the persistent cache")
+    figures = _first_updates(config)
+    api.use_compilation_cache()
+    environment = make_environment(config)
+    sizes = environment.observation_size, environment.action_size
+    environment.close()
+    algorithm = build_algorithm(config, *sizes)
+    crossq = replace(config, algorithm="crossq", settings=_crossq_of_equal_size(config))
+    with peers.start(against, crossq.settings, sizes, say) as peer, _environments(config) as (step, physics):
+        rivals: dict[str, Callable[[], float]] = {
+            "update": _updates(algorithm, config, sizes),
+            "floor": _floor(matrix_products(algorithm, config, sizes)),
+            "environment": step,
+            "physics": physics,
+        }
+        if peer is not None:
+            rivals["crossq_update"] = _updates(build_algorithm(crossq, *sizes), crossq, sizes)
+            rivals[f"{against}_update"] = lambda: peer(_ROUND_SECONDS)
+        for run in rivals.values():
+            run()  # compiles, touches memory
+        seconds: dict[str, list[float]] = {name: [] for name in rivals}
+        for number in range(ROUNDS):
+            say(f"round {number + 1} of {ROUNDS}: {', '.join(rivals)}")
+            for name, run in rivals.items():
+                seconds[name].append(run())
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    count, frames = len(config.seeds), config.action_repeat * len(config.seeds)
+    figures |= {
+        "update_ms": 1e3 * median["update"],
+        "floor_ms": 1e3 * median["floor"],
+        "update_over_floor": _ratio(seconds, "update", "floor"),
+        "seed_updates_per_s": 1 / median["update"],
+        "updates_per_s": 1 / median["update"] / count,
+        "environment_frames_per_s": frames / median["environment"],
+        "physics_frames_per_s": frames / median["physics"],
+        "environment_over_physics": _ratio(seconds, "environment", "physics"),
+    }
+    if against:
+        figures |= {
+            "crossq_update_ms": 1e3 * median["crossq_update"],
+            f"{against}_update_ms": 1e3 * median[f"{against}_update"],
+            f"crossq_speed_over_{against}": _ratio(seconds, f"{against}_update", "crossq_update"),
+        }
+    say("the whole training loop")
+    figures |= _loop(config, median["update"])
+    figures["host_memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    on_device = jax.devices()[0].memory_stats() or {}
+    figures["device_memory_mib"] = on_device.get("peak_bytes_in_use", 0) / 2**20 or None
+    return figures
+
+
+_MEANINGS = {
+    "first_update_cold_s": "first update in a new process, compiled from nothing",
+    "first_update_cached_s": "the same, from the persistent compilation cache",
+    "update_ms": "one gradient update of one seed",
+    "floor_ms": "its matrix products alone, at BLAS speed",
+    "update_over_floor": "1 is the limit",
+    "updates_per_s": "gradient updates per second, of each seed",
+    "seed_updates_per_s": "gradient updates per second, all seeds together",
+    "environment_frames_per_s": "environments alone, all seeds together",
+    "physics_frames_per_s": "their physics alone",
+    "environment_over_physics": "1 is the limit",
+    "crossq_update_ms": "CrossQ of equal sizes",
+    "sbx_update_ms": "sbx's CrossQ of equal sizes",
+    "crossq_speed_over_sbx": "how many times faster than sbx",
+    "frames_per_s": "the whole training loop, all seeds together",
+    "decision_ms": "one decision of the whole training loop",
+    "loop_over_updates": "a decision over its updates alone; 1 is the limit",
+    "host_memory_mib": "peak",
+    "device_memory_mib": "peak",
+}
+
+
+def describe(figures: Figures) -> list[list[str]]:
+    """Rows for a person: figure, value, meaning."""
+    rows = [[k, f"{figures[k]:.4g}", text] for k, text in _MEANINGS.items() if figures.get(k) is not None]
+    split = [[k, f"{v:.4g}", "of a decision of the whole loop"] for k, v in figures["split"].items()]
+    return [*rows, *split]
+
+
+def _crossq_of_equal_size(config: RunConfig) -> CrossQSettings:
+    ours, crossq = config.settings, api.preset("crossq", "default")
+    assert isinstance(crossq, CrossQSettings)
+    return replace(
+        crossq,
+        utd=ours.utd,
+        batch_size=ours.batch_size,
+        actor_width=ours.actor_width,
+        critic_width=ours.critic_width,
+        critics=ours.critics,
+        policy_delay=ours.policy_delay,
+    )
+
+
+def matrix_products(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, int]) -> dict[Product, float]:
+    """The matrix products of one gradient update and how often each is computed, read from its jaxpr.
+
+    A branch of a condition is what the policy delay skips, and counts in that proportion.
+    """
+    batch = jax.tree.map(lambda leaf: leaf[0], random_batch(sizes, 1, config.settings.batch_size))
+    state = algorithm.init(np.random.default_rng(0))
+    jaxpr = jax.make_jaxpr(algorithm.update)(state, batch, np.int32(0)).jaxpr
+    found: Counter[Product] = Counter()
+    for product, times in _products(jaxpr, 1 / config.settings.policy_delay):
+        found[product] += times  # type: ignore[assignment]
+    return dict(found)
+
+
+def _products(jaxpr: Any, branch: float) -> Iterator[tuple[Product, float]]:
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            left, right = (variable.aval.shape for variable in equation.invars)
+            yield Product(left, right, equation.params["dimension_numbers"]), 1.0
+        times = {"cond": branch, "scan": equation.params.get("length", 1)}.get(equation.primitive.name, 1)
+        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr):
+            if _is_jaxpr(inner):
+                for product, count in _products(getattr(inner, "jaxpr", inner), branch):
+                    yield product, times * count
+
+
+def _is_jaxpr(value: Any) -> bool:
+    return hasattr(getattr(value, "jaxpr", value), "eqns")
+
+
+def random_batch(sizes: tuple[int, int], updates: int, batch_size: int) -> Batch:
+    """Transitions of the right shapes; leaves lead with [updates, batch_size]."""
+    generator, shape = np.random.default_rng(0), (updates, batch_size)
+    columns: list[Any] = [
+        generator.standard_normal((*shape, sizes[0]), np.float32),
+        generator.uniform(-1, 1, (*shape, sizes[1])).astype(np.float32),
+        generator.uniform(0, 1, shape).astype(np.float32),
+        np.ones(shape, np.float32),
+        generator.standard_normal((*shape, sizes[0]), np.float32),
+    ]
+    return Batch(*columns)
+
+
+def _updates(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, int]) -> Callable[[], float]:
+    """Seconds per gradient update of one seed, when all seeds update as in training."""
+    learn, utd, count = learner.make(algorithm), config.settings.utd, len(config.seeds)
+    states = learn.join([algorithm.init(np.random.default_rng(seed)) for seed in config.seeds])
+    batches = [random_batch(sizes, utd, config.settings.batch_size) for _ in config.seeds]
+    done = 0
+
+    def decision() -> None:
+        nonlocal states, done
+        states, _ = learn.update(states, learn.transfer(batches), done)
+        done += utd
+
+    def wait() -> None:
+        jax.block_until_ready(states)  # type: ignore[no-untyped-call]
+
+    # A multiple of the policy delay, so that every round does the same work.
+    return lambda: _seconds_per_call(decision, config.settings.policy_delay, wait) / (utd * count)
+
+
+def _floor(products: dict[Product, float]) -> Callable[[], float]:
+    """Seconds that the matrix products of one update take, one after the other, on operands at hand."""
+    calls = [(_multiplication(product), times) for product, times in products.items()]
+    share = _ROUND_SECONDS / len(calls)
+    return lambda: sum(times * _seconds_per_call(call, 1, wait, share) for (call, wait), times in calls)
+
+
+def _multiplication(product: Product) -> tuple[Callable[[], None], Callable[[], None]]:
+    generator = np.random.default_rng(0)
+    left, right = (generator.standard_normal(s, np.float32) for s in (product.left, product.right))
+    if jax.default_backend() == "cpu":  # BLAS itself
+        a, b = _as_matrices(left, right, product.dimensions)
+        out = a @ b
+        return lambda: np.matmul(a, b, out=out), lambda: None
+    multiply = jax.jit(lambda x, y: jax.lax.dot_general(x, y, product.dimensions))
+    x, y = jax.device_put((left, right))
+    newest = [multiply(x, y)]
+
+    def call() -> None:
+        newest[0] = multiply(x, y)
+
+    return call, lambda: jax.block_until_ready(newest)  # type: ignore[no-untyped-call]
+
+
+def _as_matrices(left: np.ndarray, right: np.ndarray, dimensions: Any) -> tuple[np.ndarray, np.ndarray]:
+    (left_sum, right_sum), (left_batch, right_batch) = dimensions
+    keep = [i for i in range(left.ndim) if i not in (*left_sum, *left_batch)]
+    a = left.transpose(*left_batch, *keep, *left_sum)
+    keep = [i for i in range(right.ndim) if i not in (*right_sum, *right_batch)]
+    b = right.transpose(*right_batch, *right_sum, *keep)
+    batch, inner = a.shape[: len(left_batch)], [left.shape[i] for i in left_sum]
+    size = int(np.prod(inner))
+    return a.reshape(*batch, -1, size), b.reshape(*batch, size, -1)
+
+
+@contextmanager
+def _environments(config: RunConfig) -> Iterator[tuple[Callable[[], float], Callable[[], float]]]:
+    """Seconds per decision of all seeds' environments: as in training, and their physics alone."""
+    pool = Pool([make_environment(config) for _ in config.seeds], os.cpu_count() or 1)
+    indices, generator = list(range(len(config.seeds))), np.random.default_rng(0)
+    for index in indices:
+        pool.reset(index, index)
+    actions = generator.uniform(-1, 1, (64, len(indices), pool.environments[0].action_size))
+    actions = actions.astype(np.float32)
+    count = 0
+
+    def decide() -> None:
+        nonlocal count
+        count += 1
+        for index, result in zip(indices, pool.step(indices, actions[count % 64]), strict=True):
+            if isinstance(result, Exception):
+                raise result
+            if result.episode is not None:
+                pool.reset(index)
+
+    try:
+        yield lambda: _seconds_per_call(decide), lambda: _seconds_per_call(decide)
+    finally:
+        pool.close()
+
+
+def _seconds_per_call(
+    call: Callable[[], Any],
+    multiple: int = 1,
+    wait: Callable[[], Any] = lambda: None,
+    budget: float = _ROUND_SECONDS,
+) -> float:
+    """The mean over about `budget` seconds of calls, and over a multiple of `multiple` calls."""
+    wait()
+    start, done = time.perf_counter(), 0
+    while done == 0 or time.perf_counter() - start < budget:
+        for _ in range(multiple):
+            call()
+        wait()
+        done += multiple
+    return (time.perf_counter() - start) / done
+
+
+def _loop(config: RunConfig, update_seconds: float) -> Figures:
+    """The real training loop in a temporary run directory, by its own stopwatch."""
+    per_decision = update_seconds * config.settings.utd * len(config.seeds)
+    decisions = max(60, int(_LOOP_SECONDS / per_decision)) // 6 * 6
+    config = replace(
+        config,
+        frames=(_WARMUP + decisions) * config.action_repeat,
+        eval_episodes=1,
+        eval_every=10**9,
+        checkpoint_every=10**9,
+        log_every=decisions // 6 * config.action_repeat,
+        video=False,
+        settings=replace(config.settings, warmup=_WARMUP),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        outcome = run_training(config, lambda: runs.create(config, out, ["bench"]), api.Silent())
+        with open(outcome.path / "timing.csv", newline="") as file:
+            rows = [row for row in csv.DictReader(file) if float(row["updates_per_second"])]
+    rows = rows[2:]  # the first holds the compilation
+    split = {f"{p}_ms": statistics.median(float(row[f"{p}_ms"]) for row in rows) for p in PHASES}
+    decision = statistics.median(
+        len(config.seeds) * config.action_repeat / float(row["frames_per_second"]) for row in rows
+    )
+    return {
+        "frames_per_s": len(config.seeds) * config.action_repeat / decision,
+        "decision_ms": 1e3 * decision,
+        "loop_over_updates": decision / per_decision,
+        "split": split,
+    }
+
+
+def _first_updates(config: RunConfig) -> Figures:
+    """Seconds of the first update, compilation included, in a new process; cold, then with the cache."""
+    figures: Figures = {}
+    with tempfile.TemporaryDirectory() as folder:
+        described = Path(folder) / "config.json"
+        described.write_text(json.dumps(config.to_json()))
+        environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(Path(folder) / "cache")}
+        for state in ("cold", "cached"):
+            command = [sys.executable, "-m", "crossq_wn.bench", str(described)]
+            done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+            figures[f"first_update_{state}_s"] = float(done.stdout)
+    return figures
+
+
+def _first_update(path: Path) -> float:
+    config = RunConfig.from_json(json.loads(path.read_text()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # type: ignore[no-untyped-call]
+    environment = make_environment(config)
+    sizes = environment.observation_size, environment.action_size
+    algorithm = build_algorithm(config, *sizes)
+    learn = learner.make(algorithm)
+    states = learn.join([algorithm.init(np.random.default_rng(seed)) for seed in config.seeds])
+    batches = [random_batch(sizes, config.settings.utd, config.settings.batch_size) for _ in config.seeds]
+    start = time.perf_counter()
+    states, _ = learn.update(states, learn.transfer(batches), 0)
+    jax.block_until_ready(states)  # type: ignore[no-untyped-call]
+    return time.perf_counter() - start
+
+
+def _ratio(seconds: dict[str, list[float]], one: str, other: str) -> float:
+    """The median of the rounds' ratios: what drifts from round to round cancels."""
+    return statistics.median(a / b for a, b in zip(seconds[one], seconds[other], strict=True))
+
+
+if __name__ == "__main__":
+    print(_first_update(Path(sys.argv[1])))

@@ -1,0 +1,68 @@
+"""How does a rival package take part in a benchmark? In a virtual environment of its own, in turns with us.
+
+None of them is a dependency. A peer is a script beside this file; it is run by its own environment's Python,
+told sizes and budgets as JSON lines and answers seconds per gradient update.
+"""
+
+import json
+import subprocess
+import sys
+import venv
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from crossq_wn.algorithms.settings import Settings
+from crossq_wn.errors import UserError
+
+# Versions that are known to work together.
+REQUIREMENTS = {"sbx": ["sbx-rl==0.28.0"]}
+
+Peer = Callable[[float], float]  # seconds of budget -> seconds per gradient update
+
+
+@contextmanager
+def start(
+    name: str | None, settings: Settings, sizes: tuple[int, int], say: Callable[[str], None]
+) -> Iterator[Peer | None]:
+    """Starts a peer that trains networks of the same sizes on random transitions.
+
+    Raises UserError if its environment cannot be built.
+    """
+    if name is None:
+        yield None
+        return
+    python = _environment(name, say)
+    about = asdict(settings) | {"observation_size": sizes[0], "action_size": sizes[1]}
+    command = [str(python), str(Path(__file__).parent / f"{name}.py"), json.dumps(about)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+
+        def measure(budget: float) -> float:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(f"{budget}\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+            if not line:
+                raise UserError(f"{name} has stopped; remove {python.parents[1]} to build it anew")
+            return float(line)
+
+        try:
+            yield measure
+        finally:
+            process.kill()
+
+
+def _environment(name: str, say: Callable[[str], None]) -> Path:
+    """The Python of a peer's virtual environment, built if it is not there."""
+    folder = Path.home() / ".cache" / "crossq-wn" / "peers" / name
+    python, built = folder / "bin" / "python", folder / "built"
+    if not built.exists():
+        say(f"building an environment for {name} in {folder} (once)")
+        venv.create(folder, with_pip=True, clear=True)
+        command = [str(python), "-m", "pip", "install", "--quiet", *REQUIREMENTS[name]]
+        if subprocess.run(command, stdout=sys.stderr, check=False).returncode:
+            raise UserError(f"{name} could not be installed in {folder}: see above")
+        built.touch()
+    return python
