@@ -16,6 +16,7 @@ from crossq_wn.actor_critic import Parts
 from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.algorithms.settings import Settings
 from crossq_wn.presets import PRESETS
+from crossq_wn.replay import random_batch
 from crossq_wn.types import Algorithm, Batch
 
 OBSERVATION, ACTION, DISCOUNT = 5, 2, 0.9
@@ -51,14 +52,7 @@ def _algorithm(name: str, preset: str = "default", **changes: object) -> Algorit
 
 
 def _batch(seed: int, *shape: int) -> Batch:
-    generator = np.random.default_rng(seed)
-    return Batch(
-        observation=generator.standard_normal((*shape, OBSERVATION), np.float32),
-        action=generator.uniform(-1, 1, (*shape, ACTION)).astype(np.float32),
-        reward=generator.uniform(0, 2, shape).astype(np.float32),
-        mask=(generator.uniform(size=shape) < 0.8).astype(np.float32),
-        next_observation=generator.standard_normal((*shape, OBSERVATION), np.float32),
-    )
+    return random_batch(np.random.default_rng(seed), OBSERVATION, ACTION, *shape)
 
 
 @pytest.fixture(scope="session")

@@ -493,12 +493,12 @@ def test_log_stds_are_clipped(parts, small_settings, name, preset, low):
 def test_exploration_is_random_per_decision_and_exploitation_is_the_mode(algorithm, name):
     made = algorithm(name)
     state, observation = made.init(generator(0)), np.ones(OBSERVATION, np.float32)
-    explore = jax.jit(jax.vmap(made.explore, (None, None, 0)))
+    explore = jax.jit(jax.vmap(lambda s, o, decision: made.explore(s, (), o, decision)[0], (None, None, 0)))
     draws = np.asarray(explore(state, observation, np.arange(1000)))
     same(draws, explore(state, observation, np.arange(1000)))
     assert np.abs(draws).max() <= 1
     assert (draws.std(0) > 0.1).all()
-    np.testing.assert_allclose(np.median(draws, 0), made.exploit(state, observation), atol=0.1)
+    np.testing.assert_allclose(np.median(draws, 0), made.exploit(state, (), observation)[0], atol=0.1)
 
 
 # Batch renormalisation
@@ -565,8 +565,11 @@ def trained(learners, batch):
             data = learn.transfer([batch(10 * seed + call, 5, 8) for seed in seeds])
             states, metrics = learn.update(states, data, 5 * call)
         observations = np.stack([generator(seed).standard_normal(OBSERVATION, np.float32) for seed in seeds])
-        actions = learn.explore(states, observations, 7), learn.exploit(states, observations)
-        return learn.split(states), metrics, actions
+        memory = learn.memory(len(seeds))
+        actions = (
+            learn.explore(states, memory, observations, 7)[0], learn.exploit(states, memory, observations)[0]
+        )  # fmt: skip
+        return learn.split(states, len(seeds)), metrics, actions
 
     return train
 
@@ -592,7 +595,7 @@ def test_one_call_with_five_updates_equals_five_calls(learners, trained, batch, 
         data = [batch(10 * seed + step // 5, 5, 8) for seed in seeds]
         one = jax.tree.map(lambda leaf, i=step % 5: leaf[i : i + 1], data)
         states, metrics = learn.update(states, learn.transfer(one), step)
-    same((learn.split(states), metrics), trained(kind, seeds)[:2], rtol=1e-3, atol=1e-5)
+    same((learn.split(states, 3), metrics), trained(kind, seeds)[:2], rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("make_learner", [learner.one_by_one, learner.vectorised])

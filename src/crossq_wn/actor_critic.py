@@ -9,10 +9,24 @@ import numpy as np
 import optax
 
 from crossq_wn import networks
+from crossq_wn.losses import Readout, Reduce, minimum
 from crossq_wn.networks import Layer, predict
 from crossq_wn.optimisers import Optimiser, Target
 from crossq_wn.policies import Policy
 from crossq_wn.types import Algorithm, Array, Batch, Metrics, Tree, Vars
+
+Step = Callable[["State"], "State"]
+Order = Callable[["State", Step, Step], "State"]  # (state, critic step, actor step) -> state
+
+
+def critic_first(state: "State", critic: Step, actor: Step) -> "State":
+    """The actor and the temperature follow the critic just updated (jaxrl, CrossQ)."""
+    return actor(critic(state))
+
+
+def actor_first(state: "State", critic: Step, actor: Step) -> "State":
+    """The critic's target uses the actor and the temperature just updated (SimBa)."""
+    return critic(actor(state))
 
 
 class Parts(NamedTuple):
@@ -20,18 +34,27 @@ class Parts(NamedTuple):
 
     actor: Layer  # observation -> policy output
     policy: Policy
-    critic: Layer  # [observation, action] -> q[critic, sample, atom]
+    critic: Layer  # [observation, action] -> output[critic, sample, atom]
     actor_optimiser: Optimiser
     critic_optimiser: Optimiser
     q_pair: "QPair"  # how Q(s, a) and Q(s', a') are computed: `separate`, `joint` or `joint_target`
     target: Target
-    td_loss: Callable[[Array, Array], Array]  # (q[critic, sample, atom], y[sample, atom]) -> scalar
+    readout: Readout  # what the critics' outputs mean
     discount: float  # gamma
     initial_temperature: float  # alpha_0
     temperature_optimiser: optax.GradientTransformation
     target_entropy: float  # H_bar
     policy_delay: int = 1  # actor and temperature change once per so many gradient updates
-    reduce: Callable[[Array], Array] = lambda q: jnp.min(q, 0)  # q[critic, ...] -> [...]
+    reduce: Reduce = minimum  # how the actor sees several critics
+    order: Order = critic_first
+
+
+class CriticMetrics(NamedTuple):
+    """Of the last critic update."""
+
+    loss: Array
+    q: Array  # mean of the predictions
+    target_q: Array  # mean of the targets
 
 
 class ActorMetrics(NamedTuple):
@@ -52,6 +75,7 @@ class State(NamedTuple):
     actor_moments: Tree
     critic_moments: Tree
     temperature_moments: Tree
+    critic_metrics: CriticMetrics
     actor_metrics: ActorMetrics
 
 
@@ -62,8 +86,9 @@ QPair = Callable[[Layer, Tree, State, Array, Array], tuple[Array, Array, Tree]]
 
 def separate(critic: Layer, params: Tree, state: State, x: Array, next_x: Array) -> tuple[Array, Array, Tree]:
     """SAC: the online critic on (s, a), the target critic on (s', a')."""
-    q, stats = critic.apply(params, state.critic.stats, x, True)
-    next_q, _ = critic.apply(state.target, state.critic.stats, next_x, True)
+    # Statistics go through both passes, so that dropout draws anew; networks without any do not notice.
+    next_q, stats = critic.apply(state.target, state.critic.stats, next_x, True)
+    q, stats = critic.apply(params, stats, x, True)
     return q, next_q, stats
 
 
@@ -90,7 +115,7 @@ def joint_target(
 
 def soft_actor_critic(observation_size: int, action_size: int, parts: Parts) -> Algorithm:
     """Composes the parts into an algorithm for one seed; update order: critic, target, actor, temperature."""
-    actor, policy, critic = parts.actor, parts.policy, parts.critic
+    actor, policy, critic, readout = parts.actor, parts.policy, parts.critic, parts.readout
 
     def init(generator: np.random.Generator) -> State:
         key_stream, actor_stream, critic_stream = generator.spawn(3)
@@ -106,43 +131,48 @@ def soft_actor_critic(observation_size: int, action_size: int, parts: Parts) -> 
             actor_moments=parts.actor_optimiser.init(actor_vars.params),
             critic_moments=parts.critic_optimiser.init(critic_vars.params),
             temperature_moments=parts.temperature_optimiser.init(log_temperature),
-            actor_metrics=ActorMetrics(jnp.zeros(()), jnp.zeros(())),
+            critic_metrics=CriticMetrics(*np.zeros(3, np.float32)),
+            actor_metrics=ActorMetrics(*np.zeros(2, np.float32)),
         )
         arrays: State = jax.tree.map(jnp.asarray, state)
         return arrays
 
-    def critic_step(state: State, batch: Batch, key: Array) -> tuple[State, Metrics]:
+    def critic_step(state: State, batch: Batch, key: Array) -> State:
+        reduce_key = jax.random.fold_in(key, 0)
         # a' ~ pi(.|s') with running statistics; its gradient never reaches the actor.
         output = predict(actor, state.actor, batch.next_observation)
         next_action, next_log_density = policy.sample(output, key)
-        temperature = jnp.exp(state.log_temperature)
         x = jnp.concatenate([batch.observation, batch.action], -1)
         next_x = jnp.concatenate([batch.next_observation, next_action], -1)
+        continuation = parts.discount * batch.mask
+        bonus = -jnp.exp(state.log_temperature) * next_log_density
 
         def loss(params: Tree) -> tuple[Array, tuple[Tree, Array, Array]]:
             q, next_q, stats = parts.q_pair(critic, params, state, x, next_x)
             # Equation 1 with the entropy term: V(s') = Q(s', a') - alpha log pi(a'|s').
-            value = parts.reduce(next_q) - temperature * next_log_density[:, None]
-            y = batch.reward[:, None] + parts.discount * batch.mask[:, None] * value
+            y = readout.target(next_q, batch.reward, continuation, bonus, reduce_key)
             y = jax.lax.stop_gradient(y)
-            return parts.td_loss(q, y), (stats, q, y)
+            return readout.loss(q, y) + critic.penalty(params), (stats, q, y)
 
         (value, (stats, q, y)), gradients = jax.value_and_grad(loss, has_aux=True)(state.critic.params)
         params, moments = parts.critic_optimiser.step(gradients, state.critic_moments, state.critic.params)
-        online = Vars(params, stats)
-        target = parts.target.follow(state.target, params)
-        metrics = {"critic_loss": value, "q_mean": jnp.mean(q), "target_q_mean": jnp.mean(y)}
-        return state._replace(critic=online, target=target, critic_moments=moments), metrics
+        return state._replace(
+            critic=Vars(params, stats),
+            target=parts.target.follow(state.target, params),
+            critic_moments=moments,
+            critic_metrics=CriticMetrics(value, jnp.mean(readout.value(q)), jnp.mean(readout.expected(y))),
+        )
 
     def actor_step(state: State, batch: Batch, key: Array) -> State:
+        reduce_key = jax.random.fold_in(key, 0)
         temperature = jnp.exp(state.log_temperature)
 
         def loss(params: Tree) -> tuple[Array, tuple[Tree, Array]]:
             output, stats = actor.apply(params, state.actor.stats, batch.observation, True)
             action, log_density = policy.sample(output, key)
-            # The critic just updated, with running statistics.
+            # The critic with running statistics.
             q = predict(critic, state.critic, jnp.concatenate([batch.observation, action], -1))
-            value = jnp.mean(temperature * log_density - jnp.mean(parts.reduce(q), -1))
+            value = jnp.mean(temperature * log_density - parts.reduce(readout.value(q), reduce_key))
             return value, (stats, -jnp.mean(log_density))
 
         (value, (stats, entropy)), gradients = jax.value_and_grad(loss, has_aux=True)(state.actor.params)
@@ -161,25 +191,31 @@ def soft_actor_critic(observation_size: int, action_size: int, parts: Parts) -> 
 
     def update(state: State, batch: Batch, step: Array) -> tuple[State, Metrics]:
         critic_key, actor_key = jax.random.split(_key(state, 0, step))
-        state, metrics = critic_step(state, batch, critic_key)
-        # `step` has no seed axis: under vmap the condition stays a branch, and skipped work is skipped.
-        state = jax.lax.cond(
-            step % parts.policy_delay == parts.policy_delay - 1,
-            lambda s: actor_step(s, batch, actor_key),
-            lambda s: s,
-            state,
-        )
-        metrics |= {"actor_loss": state.actor_metrics.loss, "entropy": state.actor_metrics.entropy}
-        return state, metrics | {"temperature": jnp.exp(state.log_temperature)}
 
-    def explore(state: State, observation: Array, decision: Array) -> Array:
+        def delayed_actor_step(state: State) -> State:
+            # `step` has no seed axis: under vmap the condition stays a branch, and skipped work is skipped.
+            due = step % parts.policy_delay == parts.policy_delay - 1
+            after: State = jax.lax.cond(due, lambda s: actor_step(s, batch, actor_key), lambda s: s, state)
+            return after
+
+        state = parts.order(state, lambda s: critic_step(s, batch, critic_key), delayed_actor_step)
+        return state, {
+            "critic_loss": state.critic_metrics.loss,
+            "q_mean": state.critic_metrics.q,
+            "target_q_mean": state.critic_metrics.target_q,
+            "actor_loss": state.actor_metrics.loss,
+            "entropy": state.actor_metrics.entropy,
+            "temperature": jnp.exp(state.log_temperature),
+        }
+
+    def explore(state: State, memory: Tree, observation: Array, decision: Array) -> tuple[Array, Tree]:
         output = predict(actor, state.actor, observation[None])
-        return policy.sample(output, _key(state, 1, decision))[0][0]
+        return policy.sample(output, _key(state, 1, decision))[0][0], memory
 
-    def exploit(state: State, observation: Array) -> Array:
-        return policy.mode(predict(actor, state.actor, observation[None]))[0]
+    def exploit(state: State, memory: Tree, observation: Array) -> tuple[Array, Tree]:
+        return policy.mode(predict(actor, state.actor, observation[None]))[0], memory
 
-    return Algorithm(init, explore, exploit, update)
+    return Algorithm(init, explore, exploit, update, period=parts.policy_delay)
 
 
 def _key(state: State, stream: int, count: Array) -> Array:

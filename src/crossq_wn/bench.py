@@ -28,6 +28,7 @@ from crossq_wn import api, learner, peers, runs
 from crossq_wn.algorithms.crossq import CrossQSettings
 from crossq_wn.clock import PHASES
 from crossq_wn.environments.pool import Pool
+from crossq_wn.replay import random_batch
 from crossq_wn.runs import RunConfig
 from crossq_wn.training import build_algorithm, make_environment, run_training
 from crossq_wn.types import Algorithm, Batch
@@ -156,11 +157,11 @@ def matrix_products(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, i
 
     A branch of a condition is what the policy delay skips, and counts in that proportion.
     """
-    batch = jax.tree.map(lambda leaf: leaf[0], random_batch(sizes, 1, config.settings.batch_size))
+    batch = jax.tree.map(lambda leaf: leaf[0], _batch(algorithm, config, sizes))
     state = algorithm.init(np.random.default_rng(0))
     jaxpr = jax.make_jaxpr(algorithm.update)(state, batch, np.int32(0)).jaxpr
     found: Counter[Product] = Counter()
-    for product, times in _products(jaxpr, 1 / config.settings.policy_delay):
+    for product, times in _products(jaxpr, 1 / algorithm.period):
         found[product] += times  # type: ignore[assignment]
     return dict(found)
 
@@ -181,24 +182,17 @@ def _is_jaxpr(value: Any) -> bool:
     return hasattr(getattr(value, "jaxpr", value), "eqns")
 
 
-def random_batch(sizes: tuple[int, int], updates: int, batch_size: int) -> Batch:
-    """Transitions of the right shapes; leaves lead with [updates, batch_size]."""
-    generator, shape = np.random.default_rng(0), (updates, batch_size)
-    columns: list[Any] = [
-        generator.standard_normal((*shape, sizes[0]), np.float32),
-        generator.uniform(-1, 1, (*shape, sizes[1])).astype(np.float32),
-        generator.uniform(0, 1, shape).astype(np.float32),
-        np.ones(shape, np.float32),
-        generator.standard_normal((*shape, sizes[0]), np.float32),
-    ]
-    return Batch(*columns)
+def _batch(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, int]) -> Batch:
+    horizon = (algorithm.horizon,) if algorithm.horizon > 1 else ()
+    shape = (config.settings.utd, config.settings.batch_size, *horizon)
+    return random_batch(np.random.default_rng(0), *sizes, *shape)
 
 
 def _updates(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, int]) -> Callable[[], float]:
     """Seconds per gradient update of one seed, when all seeds update as in training."""
     learn, utd, count = learner.make(algorithm), config.settings.utd, len(config.seeds)
     states = learn.join([algorithm.init(np.random.default_rng(seed)) for seed in config.seeds])
-    batches = [random_batch(sizes, utd, config.settings.batch_size) for _ in config.seeds]
+    batches = [_batch(algorithm, config, sizes) for _ in config.seeds]
     done = 0
 
     def decision() -> None:
@@ -209,8 +203,8 @@ def _updates(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, int]) ->
     def wait() -> None:
         jax.block_until_ready(states)  # type: ignore[no-untyped-call]
 
-    # A multiple of the policy delay, so that every round does the same work.
-    return lambda: _seconds_per_call(decision, config.settings.policy_delay, wait) / (utd * count)
+    # A multiple of the period, so that every round does the same work.
+    return lambda: _seconds_per_call(decision, algorithm.period, wait) / (utd * count)
 
 
 def _floor(products: dict[Product, float]) -> Callable[[], float]:
@@ -345,7 +339,7 @@ def _first_update(path: Path) -> float:
     algorithm = build_algorithm(config, *sizes)
     learn = learner.make(algorithm)
     states = learn.join([algorithm.init(np.random.default_rng(seed)) for seed in config.seeds])
-    batches = [random_batch(sizes, config.settings.utd, config.settings.batch_size) for _ in config.seeds]
+    batches = [_batch(algorithm, config, sizes) for _ in config.seeds]
     start = time.perf_counter()
     states, _ = learn.update(states, learn.transfer(batches), 0)
     jax.block_until_ready(states)  # type: ignore[no-untyped-call]

@@ -27,8 +27,11 @@ def evaluate(
     done: list[list[Episode]] = [[] for _ in indices]
     faults: dict[int, EnvironmentFaultError] = {}
     observations = np.zeros((len(indices), pool.environments[0].observation_size), np.float32)
+    memories = learner.split(learner.memory(len(indices)), len(indices))
+    fresh = list(memories)
 
     def reset(k: int, seed: int | None = None) -> None:
+        memories[k] = fresh[k]
         try:
             observations[k] = pool.reset(indices[k], seed)
         except EnvironmentFaultError as fault:
@@ -37,7 +40,8 @@ def evaluate(
     for k, seed in enumerate(seeds):
         reset(k, seed)
     while running := [k for k, finished in enumerate(done) if len(finished) < episodes and k not in faults]:
-        actions = learner.exploit(states, observations)
+        actions, joined = learner.exploit(states, learner.join(memories), observations)
+        memories = learner.split(joined, len(indices))
         results = pool.step([indices[k] for k in running], actions[running])
         for k, result in zip(running, results, strict=True):
             if isinstance(result, EnvironmentFaultError):

@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ from crossq_wn.clock import PHASES
 from crossq_wn.errors import UserError
 from crossq_wn.runs import EVAL_COLUMNS, RunConfig, Table
 
-METRICS_COLUMNS = (
-    "seed", "frames", "decisions", "updates", "episodes", "episode_return", "episode_frames",
-    "episode_success", "critic_loss", "q_mean", "target_q_mean", "actor_loss", "entropy", "temperature",
+METRICS_COLUMNS = (  # then come the algorithm's own
+    "seed", "frames", "decisions", "updates", "resets", "episodes", "episode_return", "episode_frames",
+    "episode_success",
 )  # fmt: skip
 TIMING_COLUMNS = (
     "frames", "seconds", "frames_per_second", "updates_per_second", "memory_mib",
@@ -27,11 +28,11 @@ def require_extras(config: RunConfig) -> None:
 
 
 class Logs:
-    """The tables of a run and their mirrors."""
+    """The tables of a run and their mirrors; `metrics` names what the algorithm reports."""
 
-    def __init__(self, config: RunConfig, path: Path) -> None:
+    def __init__(self, config: RunConfig, path: Path, metrics: Sequence[str]) -> None:
         self._config, self._start = config, time.perf_counter()
-        self._metrics = Table(path / "metrics.csv", METRICS_COLUMNS, lines=True)
+        self._metrics = Table(path / "metrics.csv", (*METRICS_COLUMNS, *metrics), lines=True)
         self._eval = Table(path / "eval.csv", EVAL_COLUMNS)
         self._timing = Table(path / "timing.csv", TIMING_COLUMNS)
         self._writers: dict[int, Any] = {}

@@ -25,6 +25,14 @@ def _decay_all(params: Tree) -> Tree:
     return jax.tree.map(lambda _: True, params)
 
 
+def _decay_none(params: Tree) -> Tree:
+    return jax.tree.map(lambda _: False, params)
+
+
+def _no_penalty(params: Tree) -> Array | float:
+    return 0.0
+
+
 class Layer(NamedTuple):
     """A differentiable map and everything an optimiser must know about it.
 
@@ -32,12 +40,14 @@ class Layer(NamedTuple):
     apply:   (params, stats, x[B, n_in], train) -> (y[B, n_out], stats)
     project: params -> params, applied at initialisation and after every gradient step
     decay:   params -> the same tree of booleans, True where AdamW's weight decay applies
+    penalty: params -> what they add to the loss
     """
 
     init: Callable[[np.random.Generator, int], tuple[Tree, Tree, int]]
     apply: Callable[[Tree, Tree, Array, bool], tuple[Array, Tree]]
     project: Callable[[Tree], Tree] = _keep
     decay: Callable[[Tree], Tree] = _decay_all
+    penalty: Callable[[Tree], Array | float] = _no_penalty
 
 
 def orthogonal(gain: float) -> Initialiser:
@@ -67,11 +77,6 @@ def dense(n_out: int, kernel_init: Initialiser = _HIDDEN) -> Layer:
         return x @ params["kernel"] + params["bias"], stats
 
     return Layer(init, apply)
-
-
-def relu() -> Layer:
-    """Rectifier; no parameters."""
-    return Layer(lambda generator, n: ((), (), n), lambda params, stats, x, train: (jax.nn.relu(x), stats))
 
 
 def per_neuron(params: Tree, radius: float) -> Tree:
@@ -113,9 +118,19 @@ def weight_norm(
         params, stats, n_out = layer.init(generator, n_in)
         return project(params), stats, n_out
 
-    return layer._replace(
-        init=init, project=project, decay=lambda params: jax.tree.map(lambda _: False, params)
-    )
+    return layer._replace(init=init, project=project, decay=_decay_none)
+
+
+def l2_penalty(layer: Layer, scale: float) -> Layer:
+    """Adds scale * ||weights||^2 to the loss: the soft alternative to `weight_norm` (paper v2, section 5.4).
+
+    What is penalised does not decay as well.
+    """
+
+    def penalty(params: Tree) -> Array | float:
+        return scale * sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(params))
+
+    return layer._replace(penalty=penalty, decay=_decay_none)
 
 
 def _norm_params(n: int) -> Tree:
@@ -194,6 +209,57 @@ def batch_renorm(
     return Layer(init, apply)
 
 
+def layer_norm(epsilon: float = 1e-6) -> Layer:
+    """Layer normalisation over the features of each sample, with scale and bias (Ba et al. 2016)."""
+
+    def apply(params: Tree, stats: Tree, x: Array, train: bool) -> tuple[Array, Tree]:
+        mean = jnp.mean(x, -1, keepdims=True)
+        variance = jnp.mean(jnp.square(x - mean), -1, keepdims=True)
+        return _affine(params, x, mean, variance, epsilon), stats
+
+    return Layer(lambda generator, n: (_norm_params(n), (), n), apply)
+
+
+def activation(function: Callable[[Array], Array]) -> Layer:
+    """A map of the features without parameters."""
+    return Layer(lambda generator, n: ((), (), n), lambda params, stats, x, train: (function(x), stats))
+
+
+def relu() -> Layer:
+    """Rectifier."""
+    return activation(jax.nn.relu)
+
+
+def residual(*layers: Layer) -> Layer:
+    """x + f(x)."""
+    inner = serial(*layers)
+
+    def apply(params: Tree, stats: Tree, x: Array, train: bool) -> tuple[Array, Tree]:
+        y, stats = inner.apply(params, stats, x, train)
+        return x + y, stats
+
+    return inner._replace(apply=apply)
+
+
+def dropout(rate: float) -> Layer:
+    """Zeroes features at random in training and scales the others up (Srivastava et al. 2014).
+
+    Its statistics are a random key, which every training pass replaces.
+    """
+
+    def init(generator: np.random.Generator, n: int) -> tuple[Tree, Tree, int]:
+        return (), {"key": generator.integers(0, 2**32, 2, np.uint32)}, n
+
+    def apply(params: Tree, stats: Tree, x: Array, train: bool) -> tuple[Array, Tree]:
+        if not train:
+            return x, stats
+        key, following = jax.random.split(jax.random.wrap_key_data(stats["key"]))
+        kept = jax.random.bernoulli(key, 1 - rate, x.shape)
+        return jnp.where(kept, x / (1 - rate), 0.0), {"key": jax.random.key_data(following)}
+
+    return Layer(init, apply)
+
+
 def serial(*layers: Layer) -> Layer:
     """Feeds each layer's output to the next."""
 
@@ -217,6 +283,7 @@ def serial(*layers: Layer) -> Layer:
         apply,
         lambda params: tuple(layer.project(p) for layer, p in zip(layers, params, strict=True)),
         lambda params: tuple(layer.decay(p) for layer, p in zip(layers, params, strict=True)),
+        lambda params: sum(layer.penalty(p) for layer, p in zip(layers, params, strict=True)),
     )
 
 
@@ -240,6 +307,7 @@ def ensemble(layer: Layer, members: int) -> Layer:
         apply,
         lambda params: tuple(map(layer.project, params)),
         lambda params: tuple(map(layer.decay, params)),
+        lambda params: sum(map(layer.penalty, params)),
     )
 
 

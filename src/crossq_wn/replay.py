@@ -75,14 +75,39 @@ class Replay:
             row = self.end % (self.capacity + 1)
             self._append(self._rows.observation[row].copy(), 0, 0, mask=False, final=True)
 
-    def sample(self, generator: np.random.Generator, updates: int, batch_size: int) -> Batch:
-        """Uniform with replacement; leaves lead with [updates, batch_size]."""
-        draws = generator.integers(len(self), size=(updates, batch_size))
-        rows = self._starts[(self._oldest + draws) % (self.capacity + 1)] % (self.capacity + 1)
-        stored = self._rows
+    def sample(
+        self, generator: np.random.Generator, updates: int, batch_size: int, *, horizon: int = 1
+    ) -> Batch:
+        """Uniform with replacement; leaves lead with [updates, batch_size].
+
+        With a horizon above 1 a sample is that many transitions in a row of one episode, and leaves lead with
+        [updates, batch_size, horizon].
+
+        Raises UserError if no episode is as long as the horizon.
+        """
+        starts = self._draw(generator, (updates, batch_size), horizon)
+        if horizon > 1:
+            starts = starts[..., None] + np.arange(horizon)
+        rows, stored = starts % (self.capacity + 1), self._rows
         next_rows = (rows + 1) % (self.capacity + 1)
         columns: tuple[Any, ...] = (*(c[rows] for c in stored[:4]), stored.observation[next_rows])
         return Batch(*columns)
+
+    def _draw(self, generator: np.random.Generator, shape: tuple[int, ...], horizon: int) -> np.ndarray:
+        """Rows that start `horizon` transitions in a row, by rejection."""
+        starts = self._row(generator.integers(len(self), size=shape))
+        for _ in range(1000):
+            bad = np.zeros(shape, bool)
+            for ahead in range(1, horizon):
+                row = starts + ahead
+                bad |= (row >= self.end) | self._rows.final[row % (self.capacity + 1)]
+            if not bad.any():
+                return starts
+            starts[bad] = self._row(generator.integers(len(self), size=int(bad.sum())))
+        raise UserError(f"no episode has {horizon} decisions in a row to learn from: use a shorter horizon")
+
+    def _row(self, draws: np.ndarray) -> np.ndarray:
+        return np.asarray(self._starts[(self._oldest + draws) % (self.capacity + 1)])
 
     @property
     def begin(self) -> int:
@@ -126,6 +151,20 @@ class Replay:
         # The row after the newest is in use as well, so the oldest row of the ring is about to go.
         while self._newest > self._oldest and self._starts[self._oldest % (self.capacity + 1)] < self.begin:
             self._oldest += 1
+
+
+def random_batch(
+    generator: np.random.Generator, observation_size: int, action_size: int, *shape: int
+) -> Batch:
+    """Transitions as replay would return them, of random numbers; leaves lead with `shape`."""
+    columns: tuple[Any, ...] = (
+        generator.standard_normal((*shape, observation_size), np.float32),
+        generator.uniform(-1, 1, (*shape, action_size)).astype(np.float32),
+        generator.uniform(0, 2, shape).astype(np.float32),
+        (generator.uniform(size=shape) < 0.8).astype(np.float32),
+        generator.standard_normal((*shape, observation_size), np.float32),
+    )
+    return Batch(*columns)
 
 
 def available_memory() -> int | None:

@@ -43,8 +43,14 @@ class TrainedPolicy:
         self.observation_size: int = interface["observation_size"]
         algorithm = build_algorithm(self.config, self.observation_size, self._low.size)
         self.learner = one_by_one(algorithm)
-        self.state = saved.state(self.seed, algorithm.init(np.random.default_rng(0))).learner
-        self._act = jax.jit(jax.vmap(algorithm.exploit, in_axes=(None, 0)))
+        like = {"state": algorithm.init(np.random.default_rng(0)), "memory": algorithm.memory}
+        self.state = saved.state(self.seed, like).learner["state"]
+        # Observations that come alone are taken for beginnings: no plan is carried from call to call.
+        act = jax.vmap(
+            lambda state, observation: algorithm.exploit(state, algorithm.memory, observation)[0],
+            in_axes=(None, 0),
+        )
+        self._act = jax.jit(act)
 
     def act(self, observation: Any) -> np.ndarray:
         """The deterministic action, in the environment's own units.
@@ -136,14 +142,15 @@ def record(
             video.height, video.width = first.shape[0] // 2 * 2, first.shape[1] // 2 * 2
             video.pix_fmt = "yuv420p"
             picture, episode = first, None
+            memories = policy.learner.memory(1)
             while True:
                 shown = np.ascontiguousarray(picture[: video.height, : video.width])
                 for packet in video.encode(av.VideoFrame.from_ndarray(shown, "rgb24")):
                     container.mux(packet)
                 if episode is not None:
                     break
-                action = policy.learner.exploit([policy.state], observation[None])[0]
-                result = environment.step(action)
+                actions, memories = policy.learner.exploit([policy.state], memories, observation[None])
+                result = environment.step(actions[0])
                 observation, episode = result.next_observation, result.episode
                 picture = _picture(environment, height, width)
             for packet in video.encode():

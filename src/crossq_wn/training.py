@@ -28,7 +28,7 @@ from crossq_wn.evaluation import evaluate
 from crossq_wn.logs import Logs
 from crossq_wn.replay import Replay, check_memory
 from crossq_wn.runs import RunConfig, RunDirectory
-from crossq_wn.types import Algorithm, Metrics, Tree
+from crossq_wn.types import Algorithm, Batch, Metrics, Tree
 
 # Named random streams; each training seed spawns its own, so seed k is the same alone and among ten.
 _ENVIRONMENT, _WARMUP, _REPLAY, _EVALUATION, _LEARNER = range(5)
@@ -91,6 +91,8 @@ class Seed:
     episodes: int = 0
     last_episode: dict[str, Any] = field(default_factory=dict)
     evaluation: float | None = None
+    resets: int = 0
+    memory: Tree = ()  # what acting remembers of the present episode
     metrics: Metrics = field(default_factory=dict)  # of the newest gradient update, still on the device
 
     def plain(self) -> dict[str, Any]:
@@ -102,6 +104,7 @@ class Seed:
             "episodes": self.episodes,
             "last_episode": self.last_episode,
             "evaluation": self.evaluation,
+            "resets": self.resets,
         }
 
     def load(self, plain: dict[str, Any]) -> None:
@@ -110,7 +113,7 @@ class Seed:
         self.sampling.bit_generator.state = plain["sampling"]
         self.observation = plain["observation"]
         self.episodes, self.last_episode = plain["episodes"], plain["last_episode"]
-        self.evaluation = plain["evaluation"]
+        self.evaluation, self.resets = plain["evaluation"], plain["resets"]
 
 
 def stream(seed: int, name: int, count: int = 0) -> np.random.SeedSequence:
@@ -203,12 +206,13 @@ class _Trainer:
                 np.random.default_rng(stream(seed, _WARMUP)),
                 np.random.default_rng(stream(seed, _REPLAY)),
                 np.zeros(self.sizes[0], np.float32),
+                memory=self.algorithm.memory,
             )
             for index, seed in enumerate(config.seeds)
         ]
         self.failed: dict[int, dict[str, Any]] = {}  # by seed: why, and its last good checkpoint's frames
         self.states: learner.States = None
-        self.logs = Logs(config, run.path)
+        self.logs = Logs(config, run.path, learner.metric_names(self.algorithm, *self.sizes))
         self.writer = checkpoints.Writer(run.checkpoints)
         self.warned = False
         self.pace: tuple[float, int] | None = None  # when gradient updates began: clock, decisions
@@ -256,15 +260,14 @@ class _Trainer:
     def _crossed(self, interval: int) -> bool:
         return self.frames // interval > (self.frames - self.config.action_repeat) // interval
 
-    def _initial(self, seed: int) -> Tree:
-        return self.algorithm.init(np.random.default_rng(stream(seed, _LEARNER)))
+    def _initial(self, seed: int, resets: int = 0) -> Tree:
+        return self.algorithm.init(np.random.default_rng(stream(seed, _LEARNER, resets)))
 
     def _start(self, initial: list[Tree]) -> None:
         self.states = self.learner.join(initial)
         for seed in self.seeds:
-            seed.observation = self.training.reset(
-                seed.index, integer(stream(seed.seed, _ENVIRONMENT))
-            ).copy()
+            start = integer(stream(seed.seed, _ENVIRONMENT))
+            seed.observation = self.training.reset(seed.index, start).copy()
         self._evaluate()
 
     def _decide(self) -> None:
@@ -278,7 +281,7 @@ class _Trainer:
                 [s.warmup.uniform(-1, 1, self.sizes[1]).astype(np.float32) for s in self.seeds]
             )
         else:
-            actions = self.learner.explore(self.states, observations, self.progress.decisions)
+            actions = self._act(observations)
         self.stopwatch.lap("act")
         if self.config.overlap:  # the environment steps while the updates run
             self._update()
@@ -287,6 +290,13 @@ class _Trainer:
             self._step(actions)
             self._update()
         self.progress.decisions += 1
+
+    def _act(self, observations: np.ndarray) -> np.ndarray:
+        memories = self.learner.join([seed.memory for seed in self.seeds])
+        actions, memories = self.learner.explore(self.states, memories, observations, self.progress.decisions)
+        for seed, memory in zip(self.seeds, self.learner.split(memories, len(self.seeds)), strict=True):
+            seed.memory = memory
+        return actions
 
     def _step(self, actions: np.ndarray) -> None:
         results = self.training.step([seed.index for seed in self.seeds], actions)
@@ -299,18 +309,39 @@ class _Trainer:
         settings, progress = self.config.settings, self.progress
         if progress.decisions < settings.warmup or not self.seeds:
             return
-        batches = [s.replay.sample(s.sampling, settings.utd, settings.batch_size) for s in self.seeds]
-        self.stopwatch.lap("replay")
-        on_device = self.learner.transfer(batches)
-        self.stopwatch.lap("transfer")
-        self.states, metrics = self.learner.update(self.states, on_device, progress.updates)
-        for seed, values in zip(self.seeds, metrics, strict=True):
-            seed.metrics = values
-        progress.updates += settings.utd
-        self.stopwatch.lap("update")
+        if self.algorithm.resets(progress.decisions + 1):
+            self._reset_learners()
+        first = progress.decisions == settings.warmup
+        for _ in range(1 + first * (self.algorithm.first_updates // settings.utd)):
+            batches = [self._sample(seed) for seed in self.seeds]
+            self.stopwatch.lap("replay")
+            on_device = self.learner.transfer(batches)
+            self.stopwatch.lap("transfer")
+            self.states, metrics = self.learner.update(self.states, on_device, progress.updates)
+            for seed, values in zip(self.seeds, metrics, strict=True):
+                seed.metrics = values
+            progress.updates += settings.utd
+            self.stopwatch.lap("update")
+
+    def _sample(self, seed: Seed) -> Batch:
+        settings = self.config.settings
+        return seed.replay.sample(
+            seed.sampling, settings.utd, settings.batch_size, horizon=self.algorithm.horizon
+        )
+
+    def _reset_learners(self) -> None:
+        """New networks and optimisers for every seed, from a random stream of their own."""
+        states = self.learner.split(self.states, len(self.seeds))
+        for position, seed in enumerate(self.seeds):
+            seed.resets += 1
+            fresh = self._initial(seed.seed, seed.resets)
+            states[position] = self.algorithm.reset(states[position], fresh)
+        self.states = self.learner.join(states)
 
     def _store(self, actions: np.ndarray, results: Sequence[Transition | EnvironmentFaultError]) -> None:
         """Puts each seed's transition into its replay and resets environments whose episode is over."""
+        if self.learner.observe is not None:
+            self._observe(results)
         for position in reversed(range(len(results))):
             seed, result = self.seeds[position], results[position]
             if isinstance(result, EnvironmentFaultError):
@@ -333,10 +364,22 @@ class _Trainer:
                     "episode_frames": result.episode.frames,
                     "episode_success": int(result.episode.success),
                 }
+                seed.memory = self.algorithm.memory
                 try:
                     seed.observation = self.training.reset(seed.index)
                 except EnvironmentFaultError as fault:
                     self._drop(position, str(fault))
+
+    def _observe(self, results: Sequence[Transition | EnvironmentFaultError]) -> None:
+        """Tells the learners what they watch; of a faulty environment, nothing."""
+        sound = [None if isinstance(result, EnvironmentFaultError) else result for result in results]
+        assert self.learner.observe is not None
+        self.states = self.learner.observe(
+            self.states,
+            np.stack([seed.observation for seed in self.seeds]),
+            np.asarray([result.reward if result else 0.0 for result in sound], np.float32),
+            np.asarray([result is None or result.episode is not None for result in sound]),
+        )
 
     def _log(self, frames_rate: float, updates_rate: float) -> None:
         fetched = jax.device_get([seed.metrics for seed in self.seeds])
@@ -394,6 +437,7 @@ class _Trainer:
             "decisions": self.progress.decisions,
             "updates": self.progress.updates,
             "episodes": seed.episodes,
+            "resets": seed.resets,
             **seed.last_episode,
         }
 
@@ -421,13 +465,16 @@ class _Trainer:
     def _checkpoint(self) -> None:
         if not self.seeds:
             return
-        by_seed = dict(zip((s.seed for s in self.seeds), self.learner.split(self.states), strict=True))
+        by_seed = dict(
+            zip((s.seed for s in self.seeds), self.learner.split(self.states, len(self.seeds)), strict=True)
+        )
         for position in reversed(range(len(self.seeds))):
             if not _finite(by_seed[self.seeds[position].seed]):
                 self._drop(position, "its parameters are no longer finite: training diverged")
         states = {
             seed.seed: checkpoints.SeedState(
-                by_seed[seed.seed], seed.plain() | {"environment": self._snapshot(seed)}
+                {"state": by_seed[seed.seed], "memory": seed.memory},
+                seed.plain() | {"environment": self._snapshot(seed)},
             )
             for seed in self.seeds
         }
@@ -471,8 +518,9 @@ class _Trainer:
             if seed.seed in self.failed:
                 self.reporter.message(f"seed {seed.seed} had failed: {self.failed[seed.seed]['reason']}")
                 continue
-            state, plain = saved.state(seed.seed, like)
+            carried, plain = saved.state(seed.seed, {"state": like, "memory": self.algorithm.memory})
             seed.load(plain)
+            seed.memory = carried["memory"]
             saved.fill(seed.seed, seed.replay)
             if plain["environment"] is not None:
                 self.training.environments[seed.index].restore(plain["environment"])
@@ -480,7 +528,7 @@ class _Trainer:
                 seed.replay.end_episode()
                 start = integer(stream(seed.seed, _ENVIRONMENT, self.frames))
                 seed.observation = self.training.reset(seed.index, start)
-            states.append(state)
+            states.append(carried["state"])
             going.append(seed)
         self.seeds = going
         if not going:
@@ -496,7 +544,7 @@ class _Trainer:
         self.failed[seed.seed] = {"reason": reason, "good": max(good, default=None)}
         kept = f"last good checkpoint: {max(good)} frames" if good else "no checkpoint yet"
         self.reporter.message(f"seed {seed.seed} stopped at {self.frames:,} frames: {reason} ({kept})")
-        states = self.learner.split(self.states)
+        states = self.learner.split(self.states, len(self.seeds))
         self.seeds.pop(position)
         states.pop(position)
         self.states = self.learner.join(states) if states else None

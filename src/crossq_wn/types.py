@@ -34,9 +34,29 @@ class Algorithm(NamedTuple):
 
     `update` counts gradient updates, `explore` counts agent decisions; both counters select the random
     numbers, so that a state and its two counters are all there is to resume from.
+
+    What follows the first four has a default that most algorithms keep:
+
+    memory: what acting remembers from decision to decision of an episode, as it is at an episode's start.
+    observe: (state, observation, reward, ended) -> state, told each training transition once, before it can
+        be drawn from replay; for running statistics.
+    resets: decision -> whether the learner is reset before that decision's updates.
+    reset: (state, fresh state) -> state; what a reset keeps.
+    horizon: transitions per sample; above 1 a batch's leaves are [B, horizon, ...], from one episode each.
+    first_updates: gradient updates at the end of the warm-up, before the usual ones.
+    period: the number of updates after which the pattern of work repeats (a policy delay).
     """
 
     init: Callable[[np.random.Generator], Tree]  # host-side, from an explicit random generator
-    explore: Callable[[Tree, Array, Array], Array]  # (state, observation, decision) -> action
-    exploit: Callable[[Tree, Array], Array]  # (state, observation) -> deterministic action
+    explore: Callable[[Tree, Tree, Array, Array], tuple[Array, Tree]]
+    # (state, memory, observation, decision) -> (action, memory)
+    exploit: Callable[[Tree, Tree, Array], tuple[Array, Tree]]
+    # (state, memory, observation) -> (deterministic action, memory)
     update: Callable[[Tree, Batch, Array], tuple[Tree, Metrics]]  # (state, batch, update index)
+    memory: Tree = ()
+    observe: Callable[[Tree, Array, Array, Array], Tree] | None = None
+    resets: Callable[[int], bool] = lambda decision: False
+    reset: Callable[[Tree, Tree], Tree] = lambda state, fresh: fresh
+    horizon: int = 1
+    first_updates: int = 0
+    period: int = 1

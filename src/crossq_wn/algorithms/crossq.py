@@ -17,8 +17,8 @@ import optax
 
 from crossq_wn import networks
 from crossq_wn.actor_critic import Parts, QPair, joint, joint_target, soft_actor_critic
-from crossq_wn.algorithms.settings import Settings, require
-from crossq_wn.losses import half_squared_error
+from crossq_wn.algorithms.settings import ActorCriticSettings, require
+from crossq_wn.losses import half_squared_error, scalar
 from crossq_wn.networks import Layer, dense, ensemble, relu, serial, weight_norm
 from crossq_wn.optimisers import Target, adamw, no_target, polyak
 from crossq_wn.policies import gaussian_head, squashed_gaussian
@@ -33,7 +33,7 @@ PROJECTIONS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrossQSettings(Settings):
+class CrossQSettings(ActorCriticSettings):
     """Hyperparameters of CrossQ."""
 
     norm: Literal["batch-norm", "batch-renorm"] = "batch-norm"
@@ -150,7 +150,7 @@ def _parts(
         critic_optimiser=adamw(critic, critic_rate, critic_weight_decay, settings.adam_beta1),
         q_pair=q_pair,
         target=target,
-        td_loss=half_squared_error,
+        readout=scalar(half_squared_error),
         discount=discount,
         initial_temperature=settings.initial_temperature,
         temperature_optimiser=optax.adam(settings.temperature_learning_rate),

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import optax
 
 from crossq_wn.actor_critic import Parts, separate, soft_actor_critic
-from crossq_wn.algorithms.settings import Settings, require
-from crossq_wn.losses import squared_error
+from crossq_wn.algorithms.settings import ActorCriticSettings, require
+from crossq_wn.losses import scalar, squared_error
 from crossq_wn.networks import Layer, dense, ensemble, relu, serial
 from crossq_wn.optimisers import adamw, polyak
 from crossq_wn.policies import gaussian_head, squashed_gaussian
@@ -14,7 +14,7 @@ from crossq_wn.types import Algorithm
 
 
 @dataclass(frozen=True, kw_only=True)
-class SACSettings(Settings):
+class SACSettings(ActorCriticSettings):
     """Hyperparameters of SAC."""
 
     tau: float
@@ -46,7 +46,7 @@ def sac(observation_size: int, action_size: int, discount: float, settings: SACS
         ),
         q_pair=separate,
         target=polyak(settings.tau),
-        td_loss=squared_error,
+        readout=scalar(squared_error),
         discount=discount,
         initial_temperature=settings.initial_temperature,
         temperature_optimiser=optax.adam(settings.temperature_learning_rate),

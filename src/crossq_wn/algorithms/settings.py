@@ -1,4 +1,4 @@
-"""Which numbers does every soft actor-critic have? The rows of paper v2, Table 1, as one typed record."""
+"""Which numbers does every algorithm have, and every soft actor-critic? `presets` has them and their sources."""
 
 from dataclasses import dataclass, fields
 
@@ -10,24 +10,36 @@ from crossq_wn.optimisers import linear_schedule
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Hyperparameters shared by all algorithms; defaults and their sources are in `presets`."""
+    """What the training loop must know of any algorithm."""
 
     utd: int
     """Gradient updates per agent decision (the UTD ratio)."""
     batch_size: int
-    """Transitions per gradient update."""
+    """Transitions (or sequences of them) per gradient update."""
     warmup: int
     """Transitions (agent decisions) collected with uniform actions before the first gradient update."""
     replay_size: int = 1_000_000
     """Rows that replay holds per seed: one per transition and one per episode end."""
     discount: float | None = None
     """Discount per agent decision (gamma); by default 0.95 for MyoSuite and 0.99 for the others."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "utd", "batch_size")
+        require(self, "replay_size", self.replay_size >= 2, "a whole number of at least 2")
+        require(self, "warmup", self.warmup >= 1, "at least 1 agent decision")
+        require(self, "discount", self.discount is None or 0 <= self.discount < 1, "in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActorCriticSettings(Settings):
+    """Hyperparameters of a soft actor-critic: the rows of paper v2, Table 1."""
+
     actor_width: int
-    """Units per hidden layer of the actor (two hidden layers)."""
+    """Units per hidden layer of the actor."""
     critic_width: int
-    """Units per hidden layer of each critic (two hidden layers)."""
+    """Units per hidden layer of each critic."""
     critics: int
-    """Number of critics; the smallest of their values is used."""
+    """Number of critics."""
     actor_learning_rate: float
     """Adam learning rate of the actor."""
     critic_learning_rate: float
@@ -40,7 +52,7 @@ class Settings:
     """The target entropy is minus this times the number of action dimensions."""
     adam_beta1: float = 0.9
     """Adam's first-moment decay, for actor and critics."""
-    policy_delay: int
+    policy_delay: int = 1
     """The actor and the temperature change once per this many gradient updates."""
     learning_rate_end: float = 1.0
     """Final learning rate of actor and critics as a fraction of the initial one; 1 keeps it constant."""
@@ -48,12 +60,10 @@ class Settings:
     """Updates of a network over which its learning rate falls linearly to that fraction."""
 
     def __post_init__(self) -> None:
-        for name in ("utd", "batch_size", "actor_width", "critic_width", "critics",
-                     "policy_delay", "learning_rate_updates"):  # fmt: skip
-            require(self, name, getattr(self, name) >= 1, "a whole number of at least 1")
-        require(self, "replay_size", self.replay_size >= 2, "a whole number of at least 2")
-        require(self, "warmup", self.warmup >= 1, "at least 1 agent decision")
-        require(self, "discount", self.discount is None or 0 <= self.discount < 1, "in [0, 1)")
+        super().__post_init__()
+        require_positive(
+            self, "actor_width", "critic_width", "critics", "policy_delay", "learning_rate_updates"
+        )
         for name in ("actor_learning_rate", "critic_learning_rate", "temperature_learning_rate"):
             require(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
         require(self, "initial_temperature", self.initial_temperature > 0, "above 0")
@@ -73,6 +83,12 @@ def require(settings: object, name: str, valid: bool, what: str) -> None:
     if not valid:
         flag = "--" + name.replace("_", "-")
         raise UserError(f"{flag} is {getattr(settings, name)!r}: it must be {what}")
+
+
+def require_positive(settings: object, *names: str) -> None:
+    """Raises `UserError` for the first of these settings that is below 1."""
+    for name in names:
+        require(settings, name, getattr(settings, name) >= 1, "a whole number of at least 1")
 
 
 def setting_names(kind: type[Settings]) -> list[str]:
