@@ -1,0 +1,153 @@
+"""How do tables of evaluations become scores? Rows -> curves per system and task -> aligned scores.
+
+Two schemas are read, as .csv or .csv.gz:
+
+    eval.csv of a run         exp_name, env_name, seed, metric, env_step, value
+    published results         algorithm [, utd], task, seed, metric, env_step, value [, primary]
+
+In the second, algorithm and utd together name the system (`SimBa UTD 2`), task is the environment, and rows
+whose `primary` is not 1 are left out, since they repeat a system from another source. Other columns are
+ignored.
+"""
+
+import csv
+import gzip
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from crossq_wn.environments import MYO_IDS, PAPER_DMC_EASY, PAPER_DMC_HARD, dm_control_tasks
+from crossq_wn.errors import UserError
+from crossq_wn.statistics import Array
+
+Steps = npt.NDArray[np.int64]
+
+# Paper v2, section 5: the groups its figures aggregate over.
+GROUPS = {
+    "DMC dog & humanoid": PAPER_DMC_HARD,
+    "DMC medium & easy": PAPER_DMC_EASY,
+    "Myo hard": tuple(task for task in MYO_IDS if task.endswith("-hard")),
+    "Myo easy": tuple(task for task in MYO_IDS if not task.endswith("-hard")),
+}
+
+
+@dataclass(frozen=True)
+class Curves:
+    """One system's runs on one task."""
+
+    env_steps: Steps  # [points] environment frames
+    seeds: tuple[str, ...]  # [runs], the sources' labels
+    values: Array  # [runs, points]; NaN where a run has no evaluation
+
+
+Results = dict[str, dict[str, Curves]]  # system -> task -> its runs
+
+
+def read(paths: Iterable[Path]) -> Results:
+    """The scores in CSV files, run directories, or folders of these.
+
+    A score is what the paper plots: of dm_control tasks the return / 1000, of MyoSuite's the success rate; of
+    others it is the return.
+
+    Raises:
+        UserError: no evaluations there, an unknown schema, a value that is not a number, or two values for
+            one system, task, seed and step.
+    """
+    runs: dict[tuple[str, str], dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    for file in dict.fromkeys(file for path in paths for file in _files(path)):
+        for system, task, seed, step, value in _rows(file):
+            points = runs[system, task][seed]
+            if points.setdefault(step, value) != value and not np.isnan([points[step], value]).all():
+                raise UserError(
+                    f"{file}: {system} on {task}, seed {seed} has a second, different value at step {step}: "
+                    "read one of the two runs, or give them different names"
+                )
+    results: Results = defaultdict(dict)
+    for (system, task), seeds in runs.items():
+        results[system][task] = _curves(seeds, 1000 if _is_dm_control(task) else 1)
+    if not results:
+        raise UserError("no evaluations there: give run directories, or CSV files such as RUN/eval.csv")
+    return dict(results)
+
+
+def align(curves: Sequence[Curves]) -> tuple[Steps, list[Array]]:
+    """Environment frames at which all curves have evaluations [points], and the scores, each [runs, points].
+
+    A task's curve ends with its longest run, the aligned ones with the curve that ends first. To compare
+    two systems, align the curves of both at once.
+
+    Raises UserError if there are none.
+    """
+    if not curves:
+        raise UserError("no curves to align: the system has none of these tasks")
+    common = curves[0].env_steps
+    for curve in curves[1:]:
+        common = np.intersect1d(common, curve.env_steps)
+    if not len(common):
+        raise UserError("the tasks were never evaluated at the same environment frame")
+    return common, [curve.values[:, np.isin(curve.env_steps, common)] for curve in curves]
+
+
+def groups(tasks: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """What to aggregate over: each task alone, the paper's groups as far as they are there, and all of those.
+
+    Tasks beyond the paper's 25 stay alone: their returns may have another scale.
+    """
+    there = tuple(dict.fromkeys(tasks))
+    parts = {name: tuple(task for task in there if task in members) for name, members in GROUPS.items()}
+    together = parts | {"all": tuple(task for part in parts.values() for task in part)}
+    return {task: (task,) for task in there} | {name: part for name, part in together.items() if part}
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(path.rglob("eval.csv"))
+    if not path.exists():
+        raise UserError(f"{path} does not exist: give a run directory or a CSV file")
+    return [path]
+
+
+def _rows(path: Path) -> Iterator[tuple[str, str, str, int, float]]:
+    with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else open(path, newline="") as file:
+        reader = csv.DictReader(file)
+        columns = set(reader.fieldnames or ())
+        published = "algorithm" in columns
+        names = ("algorithm", "task") if published else ("exp_name", "env_name")
+        if lacking := {*names, "seed", "metric", "env_step", "value"} - columns:
+            raise UserError(f"{path} lacks the columns {', '.join(sorted(lacking))}: see crossq_wn.tidy")
+        for row in reader:
+            task = row[names[1]]
+            if row["metric"] != _metric(task) or row.get("primary", "1") != "1":
+                continue
+            system = row[names[0]] + (f" UTD {row['utd']}" if published and row.get("utd") else "")
+            try:
+                yield system, task, row["seed"], int(float(row["env_step"])), float(row["value"])
+            except (ValueError, TypeError):
+                raise UserError(
+                    f"{path}, line {reader.line_num}: env_step {row['env_step']!r} or value {row['value']!r} "
+                    "is not a number"
+                ) from None
+
+
+def _curves(seeds: Mapping[str, Mapping[int, float]], scale: float) -> Curves:
+    steps = sorted({step for points in seeds.values() for step in points})
+    values = np.array([[points.get(step, np.nan) for step in steps] for points in seeds.values()])
+    return Curves(np.array(steps, np.int64), tuple(seeds), values / scale)
+
+
+def _metric(task: str) -> str:
+    return "success_rate" if task.startswith("myo") else "return"
+
+
+@cache
+def _is_dm_control(task: str) -> bool:
+    if task in PAPER_DMC_HARD + PAPER_DMC_EASY:
+        return True  # without importing the suite
+    registered = re.search(r"-v\d+$|[/:]", task) is not None
+    return not registered and not task.startswith("myo") and task in dm_control_tasks()
