@@ -14,7 +14,7 @@ from crossq_wn import learner, losses, networks
 from crossq_wn.actor_critic import joint, joint_target, separate, soft_actor_critic
 from crossq_wn.networks import batch_norm, batch_renorm, dense, weight_norm
 from crossq_wn.optimisers import adamw, no_target, polyak
-from crossq_wn.policies import squashed_gaussian
+from crossq_wn.policies import clipped
 
 NAMES = ["crossq", "crossq-wn", "sac"]
 HIDDEN, HEAD = (1, 4), 7  # places within an actor or critic of crossq and crossq-wn
@@ -439,13 +439,13 @@ def test_target_entropies_are_minus_half_an_action_or_minus_one(parts, small_set
 def test_the_log_density_at_the_centre_is_that_of_the_normal():
     key = jax.random.key(3)
     noise = jax.random.normal(key, (4, 6))
-    _, log_density = squashed_gaussian(-10, 2).sample(jnp.concatenate([-noise, jnp.zeros((4, 6))], 1), key)
+    _, log_density = clipped(-10, 2).sample(jnp.concatenate([-noise, jnp.zeros((4, 6))], 1), key)
     np.testing.assert_allclose(log_density, -0.918939 * 6 - 0.5 * np.square(noise).sum(1), rtol=1e-5)
 
 
 def test_the_log_density_is_the_change_of_variables(in_float64):
     output = jnp.asarray(0.3 * generator(0).standard_normal((50, 6)))
-    action, log_density = squashed_gaussian(-10, 2).sample(output, jax.random.key(0))
+    action, log_density = clipped(-10, 2).sample(output, jax.random.key(0))
     mean, log_std = np.split(output, 2, 1)
     normal = -0.5 * ((np.arctanh(action) - mean) / np.exp(log_std)) ** 2 - log_std - 0.5 * np.log(2 * np.pi)
     np.testing.assert_allclose(log_density, (normal - np.log(1 - np.square(action))).sum(1), atol=1e-6)
@@ -453,7 +453,7 @@ def test_the_log_density_is_the_change_of_variables(in_float64):
 
 @pytest.mark.parametrize("mean", [-100.0, 100.0])
 def test_density_and_gradients_are_finite_far_out(mean):
-    policy = squashed_gaussian(-10, 2)
+    policy = clipped(-10, 2)
     output = jnp.concatenate([jnp.full((3, 4), mean), jnp.zeros((3, 4))], 1)
 
     def loss(output):

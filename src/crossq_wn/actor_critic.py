@@ -190,7 +190,7 @@ def soft_actor_critic(observation_size: int, action_size: int, parts: Parts) -> 
         return state._replace(log_temperature=log_temperature, temperature_moments=moments)
 
     def update(state: State, batch: Batch, step: Array) -> tuple[State, Metrics]:
-        critic_key, actor_key = jax.random.split(_key(state, 0, step))
+        critic_key, actor_key = jax.random.split(random_key(state, 0, step))
 
         def delayed_actor_step(state: State) -> State:
             # `step` has no seed axis: under vmap the condition stays a branch, and skipped work is skipped.
@@ -210,7 +210,7 @@ def soft_actor_critic(observation_size: int, action_size: int, parts: Parts) -> 
 
     def explore(state: State, memory: Tree, observation: Array, decision: Array) -> tuple[Array, Tree]:
         output = predict(actor, state.actor, observation[None])
-        return policy.sample(output, _key(state, 1, decision))[0][0], memory
+        return policy.sample(output, random_key(state, 1, decision))[0][0], memory
 
     def exploit(state: State, memory: Tree, observation: Array) -> tuple[Array, Tree]:
         return policy.mode(predict(actor, state.actor, observation[None]))[0], memory
@@ -218,6 +218,7 @@ def soft_actor_critic(observation_size: int, action_size: int, parts: Parts) -> 
     return Algorithm(init, explore, exploit, update, period=parts.policy_delay)
 
 
-def _key(state: State, stream: int, count: Array) -> Array:
+def random_key(state: State, stream: int, count: Array) -> Array:
+    """The key of an update (stream 0), of a decision (1) or of an extension (2 and up), by its counter."""
     key = jax.random.wrap_key_data(state.key)
     return jax.random.fold_in(jax.random.fold_in(key, stream), count)

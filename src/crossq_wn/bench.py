@@ -25,7 +25,7 @@ import jax
 import numpy as np
 
 from crossq_wn import api, learner, peers, runs
-from crossq_wn.algorithms.crossq import CrossQSettings
+from crossq_wn.algorithms.settings import Settings
 from crossq_wn.clock import PHASES
 from crossq_wn.environments.pool import Pool
 from crossq_wn.replay import random_batch
@@ -65,7 +65,7 @@ def bench(config: RunConfig, say: Say, against: str | None = None) -> Figures:
     sizes = environment.observation_size, environment.action_size
     environment.close()
     algorithm = build_algorithm(config, *sizes)
-    crossq = replace(config, algorithm="crossq", settings=_crossq_of_equal_size(config))
+    crossq = replace(config, algorithm="crossq", settings=_crossq_of_equal_size(config.settings))
     with peers.start(against, crossq.settings, sizes, say) as peer, _environments(config) as (step, physics):
         rivals: dict[str, Callable[[], float]] = {
             "update": _updates(algorithm, config, sizes),
@@ -138,18 +138,11 @@ def describe(figures: Figures) -> list[list[str]]:
     return [*rows, *split]
 
 
-def _crossq_of_equal_size(config: RunConfig) -> CrossQSettings:
-    ours, crossq = config.settings, api.preset("crossq", "default")
-    assert isinstance(crossq, CrossQSettings)
-    return replace(
-        crossq,
-        utd=ours.utd,
-        batch_size=ours.batch_size,
-        actor_width=ours.actor_width,
-        critic_width=ours.critic_width,
-        critics=ours.critics,
-        policy_delay=ours.policy_delay,
-    )
+def _crossq_of_equal_size(settings: Settings) -> Settings:
+    """What peers implement, with the sizes of the settings measured."""
+    shared = ("utd", "batch_size", "actor_width", "critic_width", "critics", "policy_delay")
+    sizes = {name: getattr(settings, name) for name in shared if hasattr(settings, name)}
+    return replace(api.preset("crossq", "default"), **sizes)
 
 
 def matrix_products(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, int]) -> dict[Product, float]:

@@ -39,8 +39,6 @@ class TrainArguments:
     """Training seeds, such as 0,1,2; they train side by side in one process."""
     out: Path | None = None
     """Run directory, with all its seeds; by default the next free one under runs/TASK/."""
-    action_repeat: int | None = None
-    """Environment frames per agent decision; by default the suite's (DMC and MyoSuite 2, Gymnasium 1)."""
     episode_frames: int | None = None
     """Time limit in environment frames; by default the suite's (DMC 1000, MyoSuite 100)."""
     terminations: bool = True
@@ -69,8 +67,6 @@ class BenchArguments:
 
     seeds: str = "0"
     """Training seeds that train side by side, such as 0,1,2."""
-    action_repeat: int | None = None
-    """Environment frames per agent decision; by default the suite's."""
     overlap: bool = False
     """Whether environments step while gradient updates run, which then miss the newest transition."""
     against: Literal["sbx"] | None = None

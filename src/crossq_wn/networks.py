@@ -25,10 +25,6 @@ def _decay_all(params: Tree) -> Tree:
     return jax.tree.map(lambda _: True, params)
 
 
-def _decay_none(params: Tree) -> Tree:
-    return jax.tree.map(lambda _: False, params)
-
-
 def _no_penalty(params: Tree) -> Array | float:
     return 0.0
 
@@ -63,6 +59,15 @@ def orthogonal(gain: float) -> Initialiser:
     return init
 
 
+def he_normal(generator: np.random.Generator, n_in: int, n_out: int) -> np.ndarray:
+    """Normal with variance 2 / n_in, cut off at two standard deviations (He et al. 2015, as in flax)."""
+    kernel = generator.standard_normal((n_in, n_out))
+    while (beyond := np.abs(kernel) > 2).any():
+        kernel[beyond] = generator.standard_normal(int(beyond.sum()))
+    of_cut_off = 0.87962566103423978  # the standard deviation of a normal cut off at 2
+    return np.asarray(kernel * np.sqrt(2 / n_in) / of_cut_off, np.float32)
+
+
 _HIDDEN = orthogonal(2**0.5)
 
 
@@ -80,20 +85,20 @@ def dense(n_out: int, kernel_init: Initialiser = _HIDDEN) -> Layer:
 
 
 def per_neuron(params: Tree, radius: float) -> Tree:
-    """Projects each output neuron's `[w; b]` onto the sphere of `radius`; kernel and bias jointly.
+    """Projects each output neuron's `[w; b]` onto the sphere of `radius`; kernel and bias, if any, jointly.
 
     Batch norm normalises each feature separately, so every neuron is scale-invariant on its own, but only
     when its weights and bias are scaled together (paper v2, theorem 1).
     """
-    square = jnp.sum(jnp.square(params["kernel"]), 0) + jnp.square(params["bias"])
+    square = sum(jnp.sum(jnp.square(jnp.atleast_2d(leaf)), 0) for leaf in params.values())
     scale = radius * jax.lax.rsqrt(square)
-    return {"kernel": params["kernel"] * scale, "bias": params["bias"] * scale}
+    return {name: leaf * scale for name, leaf in params.items()}
 
 
 def per_neuron_kernel(params: Tree, radius: float) -> Tree:
     """Like `per_neuron`, but the bias neither counts nor moves (changes the function; an ablation)."""
     square = jnp.sum(jnp.square(params["kernel"]), 0)
-    return {"kernel": params["kernel"] * (radius * jax.lax.rsqrt(square)), "bias": params["bias"]}
+    return params | {"kernel": params["kernel"] * (radius * jax.lax.rsqrt(square))}
 
 
 def per_layer(params: Tree, radius: float) -> Tree:
@@ -118,7 +123,12 @@ def weight_norm(
         params, stats, n_out = layer.init(generator, n_in)
         return project(params), stats, n_out
 
-    return layer._replace(init=init, project=project, decay=_decay_none)
+    return without_decay(layer)._replace(init=init, project=project)
+
+
+def without_decay(layer: Layer) -> Layer:
+    """Keeps AdamW's weight decay off a layer."""
+    return layer._replace(decay=lambda params: jax.tree.map(lambda _: False, params))
 
 
 def l2_penalty(layer: Layer, scale: float) -> Layer:
@@ -130,7 +140,7 @@ def l2_penalty(layer: Layer, scale: float) -> Layer:
     def penalty(params: Tree) -> Array | float:
         return scale * sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(params))
 
-    return layer._replace(penalty=penalty, decay=_decay_none)
+    return without_decay(layer)._replace(penalty=penalty)
 
 
 def _norm_params(n: int) -> Tree:
@@ -220,14 +230,41 @@ def layer_norm(epsilon: float = 1e-6) -> Layer:
     return Layer(lambda generator, n: (_norm_params(n), (), n), apply)
 
 
-def activation(function: Callable[[Array], Array]) -> Layer:
-    """A map of the features without parameters."""
-    return Layer(lambda generator, n: ((), (), n), lambda params, stats, x, train: (function(x), stats))
+def linear(n_out: int, kernel_init: Initialiser = _HIDDEN) -> Layer:
+    """`x W`, without a bias."""
+
+    def init(generator: np.random.Generator, n_in: int) -> tuple[Tree, Tree, int]:
+        return {"kernel": kernel_init(generator, n_in, n_out)}, (), n_out
+
+    return Layer(init, lambda params, stats, x, train: (x @ params["kernel"], stats))
+
+
+def activation(function: Callable[[Array], Array], more: int = 0) -> Layer:
+    """A map without parameters, which returns `more` features than it gets."""
+    return Layer(
+        lambda generator, n: ((), (), n + more), lambda params, stats, x, train: (function(x), stats)
+    )
 
 
 def relu() -> Layer:
     """Rectifier."""
     return activation(jax.nn.relu)
+
+
+def side_by_side(*layers: Layer) -> Layer:
+    """The same input through each layer, their outputs concatenated."""
+
+    def init(generator: np.random.Generator, n: int) -> tuple[Tree, Tree, int]:
+        made = [
+            layer.init(child, n) for layer, child in zip(layers, generator.spawn(len(layers)), strict=True)
+        ]
+        return tuple(m[0] for m in made), tuple(m[1] for m in made), sum(m[2] for m in made)
+
+    def apply(params: Tree, stats: Tree, x: Array, train: bool) -> tuple[Array, Tree]:
+        done = [layer.apply(p, s, x, train) for layer, p, s in zip(layers, params, stats, strict=True)]
+        return jnp.concatenate([y for y, _ in done], -1), tuple(s for _, s in done)
+
+    return serial(*layers)._replace(init=init, apply=apply)
 
 
 def residual(*layers: Layer) -> Layer:
@@ -242,7 +279,7 @@ def residual(*layers: Layer) -> Layer:
 
 
 def dropout(rate: float) -> Layer:
-    """Zeroes features at random in training and scales the others up (Srivastava et al. 2014).
+    """In training, zeroes features at random and scales the others up (Srivastava et al. 2014).
 
     Its statistics are a random key, which every training pass replaces.
     """
@@ -258,6 +295,16 @@ def dropout(rate: float) -> Layer:
         return jnp.where(kept, x / (1 - rate), 0.0), {"key": jax.random.key_data(following)}
 
     return Layer(init, apply)
+
+
+def always_training(layer: Layer) -> Layer:
+    """Outside training the layer does what it does in training, but its statistics stay."""
+
+    def apply(params: Tree, stats: Tree, x: Array, train: bool) -> tuple[Array, Tree]:
+        y, new_stats = layer.apply(params, stats, x, True)
+        return y, new_stats if train else stats
+
+    return layer._replace(apply=apply)
 
 
 def serial(*layers: Layer) -> Layer:

@@ -17,7 +17,7 @@ _EPSILON = 1e-8
 class Moments(NamedTuple):
     """Running mean and variance; starts as 1e-4 samples of mean 0 and variance 1."""
 
-    count: Array
+    samples: Array
     mean: Array
     variance: Array
 
@@ -29,11 +29,11 @@ def no_samples(*shape: int) -> Moments:
 
 def add_sample(moments: Moments, x: Array) -> Moments:
     """One more sample (Welford 1962)."""
-    count = moments.count + 1
+    samples = moments.samples + 1
     difference = x - moments.mean
-    mean = moments.mean + difference / count
-    squares = moments.variance * moments.count + difference * (x - mean)
-    return Moments(count, mean, squares / count)
+    mean = moments.mean + difference / samples
+    squares = moments.variance * moments.samples + difference * (x - mean)
+    return Moments(samples, mean, squares / samples)
 
 
 class ReturnStatistics(NamedTuple):

@@ -3,9 +3,17 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from crossq_wn.algorithms.bro import BROSettings, bro
 from crossq_wn.algorithms.crossq import CrossQSettings, CrossQWNSettings, crossq, crossq_wn
+from crossq_wn.algorithms.droq import DroQSettings, droq
+from crossq_wn.algorithms.redq import REDQSettings, redq
 from crossq_wn.algorithms.sac import SACSettings, sac
 from crossq_wn.algorithms.settings import Settings
+from crossq_wn.algorithms.simba import SimBaSettings, simba
+from crossq_wn.algorithms.simba_v2 import SimbaV2Settings, simba_v2
+from crossq_wn.algorithms.sr_sac import SRSACSettings, sr_sac
+from crossq_wn.algorithms.tdmpc2 import TDMPC2Settings, tdmpc2
+from crossq_wn.algorithms.xqc import XQCSettings, xqc
 from crossq_wn.types import Algorithm
 
 
@@ -23,4 +31,15 @@ ALGORITHMS = {
     ),
     "crossq": Recipe(CrossQSettings, crossq, "CrossQ: batch normalisation, no target network"),
     "sac": Recipe(SACSettings, sac, "soft actor-critic"),
+    "sr-sac": Recipe(SRSACSettings, sr_sac, "SAC at UTD 32 with full resets"),
+    "redq": Recipe(REDQSettings, redq, "ten critics, random pairs for targets, UTD 20"),
+    "droq": Recipe(DroQSettings, droq, "dropout and layer norm critics, UTD 20"),
+    "bro": Recipe(
+        BROSettings, bro, "large residual quantile critics, optimistic exploration, resets, UTD 10"
+    ),
+    "bro-fast": Recipe(BROSettings, bro, "BRO at UTD 2 with one reset"),
+    "simba": Recipe(SimBaSettings, simba, "residual layer-norm networks behind observation statistics"),
+    "simba-v2": Recipe(SimbaV2Settings, simba_v2, "hyperspherical networks, categorical critic"),
+    "tdmpc2": Recipe(TDMPC2Settings, tdmpc2, "latent world model and planning"),
+    "xqc": Recipe(XQCSettings, xqc, "batch and weight norm throughout, categorical critic"),
 }

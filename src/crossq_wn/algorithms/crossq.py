@@ -10,33 +10,41 @@ CrossQ + WN passes the same joint batch through a target critic too, and holds e
 norm, so that the effective learning rate cannot fall while weights grow.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-import optax
-
-from crossq_wn import networks
-from crossq_wn.actor_critic import Parts, QPair, joint, joint_target, soft_actor_critic
+from crossq_wn.actor_critic import joint, joint_target
+from crossq_wn.algorithms.assemble import assemble
 from crossq_wn.algorithms.settings import ActorCriticSettings, require
 from crossq_wn.losses import half_squared_error, scalar
-from crossq_wn.networks import Layer, dense, ensemble, relu, serial, weight_norm
-from crossq_wn.optimisers import Target, adamw, no_target, polyak
-from crossq_wn.policies import gaussian_head, squashed_gaussian
+from crossq_wn.networks import (
+    Layer,
+    batch_norm,
+    batch_renorm,
+    dense,
+    ensemble,
+    l2_penalty,
+    layer_norm,
+    per_layer,
+    per_neuron,
+    per_neuron_kernel,
+    relu,
+    serial,
+    weight_norm,
+    without_decay,
+)  # fmt: skip
+from crossq_wn.optimisers import no_target, polyak
+from crossq_wn.policies import clipped, gaussian_head
+from crossq_wn.resets import every_updates
 from crossq_wn.types import Algorithm
-
-NORMS = {"batch-norm": networks.batch_norm, "batch-renorm": networks.batch_renorm}
-PROJECTIONS = {
-    "neuron": networks.per_neuron,
-    "neuron-kernel": networks.per_neuron_kernel,
-    "layer": networks.per_layer,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
 class CrossQSettings(ActorCriticSettings):
     """Hyperparameters of CrossQ."""
 
-    norm: Literal["batch-norm", "batch-renorm"] = "batch-norm"
+    norm: Literal["batch-norm", "batch-renorm", "layer-norm"] = "batch-norm"
     """How the input and the hidden activations are normalised."""
     norm_momentum: float = 0.99
     """Running statistics keep this share per training pass."""
@@ -61,14 +69,21 @@ class CrossQWNSettings(CrossQSettings):
     """AdamW decay of what is unbounded in the actor: heads and batch-norm affine parameters."""
     critic_weight_decay: float
     """AdamW decay of what is unbounded in the critics: heads and batch-norm affine parameters."""
-    weight_norm: Literal["neuron", "neuron-kernel", "layer"] = "neuron"
-    """What is held at fixed norm: each neuron's weights and bias, its weights alone, or the whole layer."""
+    weight_norm: Literal["neuron", "neuron-kernel", "layer", "none", "l2"] = "neuron"
+    """What is held at fixed norm: each neuron's weights and bias, its weights alone, or the whole layer; or
+    nothing (none), or a penalty on the hidden layers' norms instead (l2)."""
     weight_norm_radius: float = 1.0
     """The fixed norm (c in equation 2)."""
+    l2_scale: float = 1e-3
+    """The penalty's scale, where --weight-norm is l2; the actor has none."""
     weight_norm_actor: bool = True
     """Whether the actor's hidden layers are weight-normalised too."""
     weight_norm_head: bool = False
     """Whether the critics' output layer is weight-normalised too, as in the authors' later code."""
+    target_network: bool = True
+    """Whether targets come from Polyak-averaged critics or, as in CrossQ, from the critics themselves."""
+    reset_updates: int | None = None
+    """Gradient updates between full resets of the learner; none by default."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,16 +91,39 @@ class CrossQWNSettings(CrossQSettings):
         for name in ("actor_weight_decay", "critic_weight_decay"):
             require(self, name, getattr(self, name) >= 0, "0 or above")
         require(self, "weight_norm_radius", self.weight_norm_radius > 0, "above 0")
+        require(self, "l2_scale", self.l2_scale >= 0, "0 or above")
+        require(self, "reset_updates", self.reset_updates is None or self.reset_updates >= 1, "at least 1")
+
+
+# By setting: settings -> the layer that normalises.
+NORMS: dict[str, Callable[[CrossQSettings], Layer]] = {
+    "batch-norm": lambda s: batch_norm(s.norm_momentum, s.norm_epsilon),
+    "batch-renorm": lambda s: batch_renorm(s.norm_momentum, s.norm_epsilon),
+    "layer-norm": lambda s: layer_norm(s.norm_epsilon),
+}
+# By setting: settings -> what bounds a dense layer.
+BOUNDS: dict[str, Callable[[CrossQWNSettings], Callable[[Layer], Layer]]] = {
+    "neuron": lambda s: lambda layer: weight_norm(layer, per_neuron, s.weight_norm_radius),
+    "neuron-kernel": lambda s: lambda layer: weight_norm(layer, per_neuron_kernel, s.weight_norm_radius),
+    "layer": lambda s: lambda layer: weight_norm(layer, per_layer, s.weight_norm_radius),
+    "none": lambda s: without_decay,
+    "l2": lambda s: lambda layer: l2_penalty(layer, s.l2_scale),
+}
 
 
 def crossq(observation_size: int, action_size: int, discount: float, settings: CrossQSettings) -> Algorithm:
     """CrossQ: batch norm, the joint pass, no target network."""
-    actor = _network(settings, dense(settings.actor_width), gaussian_head(action_size))
-    member = _network(settings, dense(settings.critic_width), dense(1))
-    return soft_actor_critic(
+    return assemble(
+        settings,
         observation_size,
         action_size,
-        _parts(action_size, discount, settings, actor, member, q_pair=joint, target=no_target()),
+        discount,
+        actor=_network(settings, dense(settings.actor_width), gaussian_head(action_size)),
+        policy=clipped(settings.log_std_min, 2.0),
+        critic=ensemble(_network(settings, dense(settings.critic_width), dense(1)), settings.critics),
+        q_pair=joint,
+        target=no_target(),
+        readout=scalar(half_squared_error),
     )
 
 
@@ -93,67 +131,32 @@ def crossq_wn(
     observation_size: int, action_size: int, discount: float, settings: CrossQWNSettings
 ) -> Algorithm:
     """CrossQ + WN: weight-normalised hidden layers, the joint pass also through a target critic."""
-
-    def bound(layer: Layer) -> Layer:
-        return weight_norm(layer, PROJECTIONS[settings.weight_norm], settings.weight_norm_radius)
-
+    bound = BOUNDS[settings.weight_norm](settings)
     actor_hidden, head = dense(settings.actor_width), dense(1)
     if settings.weight_norm_actor:
         actor_hidden = bound(actor_hidden)
     if settings.weight_norm_head:  # in the authors' later code the bounded head decays all the same
         head = bound(head)._replace(decay=head.decay)
-    actor = _network(settings, actor_hidden, gaussian_head(action_size))
     member = _network(settings, bound(dense(settings.critic_width)), head)
-    return soft_actor_critic(
+    algorithm = assemble(
+        settings,
         observation_size,
         action_size,
-        _parts(
-            action_size,
-            discount,
-            settings,
-            actor,
-            member,
-            q_pair=joint_target,
-            target=polyak(settings.tau),
-            actor_weight_decay=settings.actor_weight_decay,
-            critic_weight_decay=settings.critic_weight_decay,
-        ),
+        discount,
+        actor=_network(settings, actor_hidden, gaussian_head(action_size)),
+        policy=clipped(settings.log_std_min, 2.0),
+        critic=ensemble(member, settings.critics),
+        q_pair=joint_target if settings.target_network else joint,
+        target=polyak(settings.tau) if settings.target_network else no_target(),
+        readout=scalar(half_squared_error),
+        actor_weight_decay=settings.actor_weight_decay,
+        critic_weight_decay=settings.critic_weight_decay,
     )
+    if settings.reset_updates is None:
+        return algorithm
+    return algorithm._replace(resets=every_updates(settings.reset_updates, settings.utd, settings.warmup))
 
 
 def _network(settings: CrossQSettings, hidden: Layer, head: Layer) -> Layer:
-    norm = NORMS[settings.norm](settings.norm_momentum, settings.norm_epsilon)
+    norm = NORMS[settings.norm](settings)
     return serial(norm, hidden, relu(), norm, hidden, relu(), norm, head)
-
-
-def _parts(
-    action_size: int,
-    discount: float,
-    settings: CrossQSettings,
-    actor: Layer,
-    critic_member: Layer,
-    *,
-    q_pair: QPair,
-    target: Target,
-    actor_weight_decay: float = 0.0,
-    critic_weight_decay: float = 0.0,
-) -> Parts:
-    """What CrossQ with and without weight norm have in common."""
-    critic = ensemble(critic_member, settings.critics)
-    actor_rate = settings.schedule(settings.actor_learning_rate)
-    critic_rate = settings.schedule(settings.critic_learning_rate)
-    return Parts(
-        actor=actor,
-        policy=squashed_gaussian(settings.log_std_min, 2.0),
-        critic=critic,
-        actor_optimiser=adamw(actor, actor_rate, actor_weight_decay, settings.adam_beta1),
-        critic_optimiser=adamw(critic, critic_rate, critic_weight_decay, settings.adam_beta1),
-        q_pair=q_pair,
-        target=target,
-        readout=scalar(half_squared_error),
-        discount=discount,
-        initial_temperature=settings.initial_temperature,
-        temperature_optimiser=optax.adam(settings.temperature_learning_rate),
-        target_entropy=-settings.target_entropy_scale * action_size,
-        policy_delay=settings.policy_delay,
-    )

@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass
 
-import optax
-
-from crossq_wn.actor_critic import Parts, separate, soft_actor_critic
+from crossq_wn.actor_critic import separate
+from crossq_wn.algorithms.assemble import assemble, mlp
 from crossq_wn.algorithms.settings import ActorCriticSettings, require
 from crossq_wn.losses import scalar, squared_error
-from crossq_wn.networks import Layer, dense, ensemble, relu, serial
-from crossq_wn.optimisers import adamw, polyak
-from crossq_wn.policies import gaussian_head, squashed_gaussian
+from crossq_wn.networks import dense, ensemble
+from crossq_wn.optimisers import polyak
+from crossq_wn.policies import clipped, gaussian_head
 from crossq_wn.types import Algorithm
 
 
@@ -27,30 +26,15 @@ class SACSettings(ActorCriticSettings):
 
 def sac(observation_size: int, action_size: int, discount: float, settings: SACSettings) -> Algorithm:
     """Soft actor-critic as in jaxrl, the code base that the paper builds on."""
-
-    def mlp(width: int, head: Layer) -> Layer:
-        return serial(dense(width), relu(), dense(width), relu(), head)
-
-    head = gaussian_head(action_size, mean_gain=1.0)
-    actor = mlp(settings.actor_width, head)
-    critic = ensemble(mlp(settings.critic_width, dense(1)), settings.critics)
-    parts = Parts(
-        actor=actor,
-        policy=squashed_gaussian(-10.0, 2.0),
-        critic=critic,
-        actor_optimiser=adamw(
-            actor, settings.schedule(settings.actor_learning_rate), beta1=settings.adam_beta1
-        ),
-        critic_optimiser=adamw(
-            critic, settings.schedule(settings.critic_learning_rate), beta1=settings.adam_beta1
-        ),
+    return assemble(
+        settings,
+        observation_size,
+        action_size,
+        discount,
+        actor=mlp(settings.actor_width, gaussian_head(action_size, mean_gain=1.0)),
+        policy=clipped(-10.0, 2.0),
+        critic=ensemble(mlp(settings.critic_width, dense(1)), settings.critics),
         q_pair=separate,
         target=polyak(settings.tau),
         readout=scalar(squared_error),
-        discount=discount,
-        initial_temperature=settings.initial_temperature,
-        temperature_optimiser=optax.adam(settings.temperature_learning_rate),
-        target_entropy=-settings.target_entropy_scale * action_size,
-        policy_delay=settings.policy_delay,
     )
-    return soft_actor_critic(observation_size, action_size, parts)

@@ -1,4 +1,4 @@
-"""Which numbers does every algorithm have, and every soft actor-critic? `presets` has them and their sources."""
+"""Which numbers does every algorithm have, and every soft actor-critic? Their values are in `presets`."""
 
 from dataclasses import dataclass, fields
 
@@ -22,11 +22,14 @@ class Settings:
     """Rows that replay holds per seed: one per transition and one per episode end."""
     discount: float | None = None
     """Discount per agent decision (gamma); by default 0.95 for MyoSuite and 0.99 for the others."""
+    action_repeat: int | None = None
+    """Environment frames per agent decision; by default the suite's (DMC and MyoSuite 2, Gymnasium 1)."""
 
     def __post_init__(self) -> None:
         require_positive(self, "utd", "batch_size")
         require(self, "replay_size", self.replay_size >= 2, "a whole number of at least 2")
         require(self, "warmup", self.warmup >= 1, "at least 1 agent decision")
+        require(self, "action_repeat", self.action_repeat is None or self.action_repeat >= 1, "at least 1")
         require(self, "discount", self.discount is None or 0 <= self.discount < 1, "in [0, 1)")
 
 

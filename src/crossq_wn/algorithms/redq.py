@@ -1,0 +1,48 @@
+"""REDQ (Chen et al. 2021): ten critics, targets from the minimum of a random two, UTD 20.
+
+Algorithm 1: per decision G critic updates, each with a fresh subset of critics for its target, then one
+policy update against the mean of all critics. With a policy delay of G that is what happens here.
+"""
+
+from dataclasses import dataclass
+
+from crossq_wn.actor_critic import separate
+from crossq_wn.algorithms.assemble import assemble, mlp
+from crossq_wn.algorithms.settings import ActorCriticSettings, require
+from crossq_wn.losses import mean, minimum_of_subset, scalar, squared_error
+from crossq_wn.networks import dense, ensemble
+from crossq_wn.optimisers import polyak
+from crossq_wn.policies import clipped, gaussian_head
+from crossq_wn.types import Algorithm
+
+
+@dataclass(frozen=True, kw_only=True)
+class REDQSettings(ActorCriticSettings):
+    """Hyperparameters of REDQ."""
+
+    tau: float
+    """Polyak rate of the target critics, per gradient update."""
+    subset: int
+    """Critics whose minimum makes a target (M)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "tau", 0 <= self.tau <= 1, "in [0, 1]")
+        require(self, "subset", 1 <= self.subset <= self.critics, f"from 1 to --critics ({self.critics})")
+
+
+def redq(observation_size: int, action_size: int, discount: float, settings: REDQSettings) -> Algorithm:
+    """Randomised ensembled double Q-learning."""
+    return assemble(
+        settings,
+        observation_size,
+        action_size,
+        discount,
+        actor=mlp(settings.actor_width, gaussian_head(action_size)),
+        policy=clipped(-20.0, 2.0),
+        critic=ensemble(mlp(settings.critic_width, dense(1)), settings.critics),
+        q_pair=separate,
+        target=polyak(settings.tau),
+        readout=scalar(squared_error, minimum_of_subset(settings.subset)),
+        reduce=mean,
+    )
