@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -14,13 +15,18 @@ import pytest
 
 from crossq_wn.actor_critic import Parts
 from crossq_wn.algorithms import ALGORITHMS
+from crossq_wn.algorithms.assemble import assemble
 from crossq_wn.algorithms.settings import Settings
 from crossq_wn.presets import PRESETS
 from crossq_wn.replay import random_batch
 from crossq_wn.types import Algorithm, Batch
 
 OBSERVATION, ACTION, DISCOUNT = 5, 2, 0.9
-SMALL = {"actor_width": 16, "critic_width": 16, "batch_size": 8}
+SMALL = {
+    "actor_width": 16, "critic_width": 16, "batch_size": 8, "atoms": 11, "quantiles": 5,
+    "encoder_width": 16, "latent_size": 16, "width": 16, "bins": 11, "iterations": 2, "samples": 16,
+    "policy_samples": 4, "elites": 4, "reset_updates": 100, "reset_grid": 5,
+}  # fmt: skip
 
 hypothesis.settings.register_profile("small", max_examples=10, deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("small")
@@ -29,7 +35,9 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def _small(name: str, preset: str = "default", **changes: object) -> Settings:
-    return replace(PRESETS[name][preset].settings, **(SMALL | changes))
+    settings = PRESETS[name][preset].settings
+    small = {key: value for key, value in SMALL.items() if getattr(settings, key, None) is not None}
+    return replace(settings, **(small | changes))
 
 
 def _parts(
@@ -43,7 +51,8 @@ def _parts(
         return parts
 
     recipe, settings = ALGORITHMS[name], settings or _small(name, **changes)
-    with mock.patch.object(sys.modules[recipe.build.__module__], "soft_actor_critic", keep):
+    kept = partial(assemble, build=keep)
+    with mock.patch.object(sys.modules[recipe.build.__module__], "assemble", kept):
         return recipe.build(observation, action, DISCOUNT, settings)
 
 

@@ -48,6 +48,25 @@ SIZES = {
     MYO["pen-twirl"]: (328437, 656874, 108532, 765406, 8917482, 195074, 107342, 302416),
 }
 
+# BRO critics, actor, optimistic actor, sum; then the sums of SimBa, XQC, SimbaV2, TD-MPC2.
+RIVALS = {
+    DOG: (2482376, 209996, 209920, 2902292, 4507853, 2228712, 4851889, 5159082),
+    HUMANOID: (2305224, 161322, 161280, 2627826, 4394923, 2001882, 4738959, 5040776),
+    (78, 12): (2307272, 159512, 159488, 2626272, 4395033, 2002150, 4739069, 5002102),
+    (24, 6): (2245832, 142604, 142592, 2531028, 4355853, 1923454, 4699889, 4960618),
+    (24, 5): (2244808, 142090, 142080, 2528978, 4355083, 1921912, 4699119, 4956008),
+    (17, 6): (2238664, 140812, 140800, 2520276, 4351373, 1914452, 4695409, 4958826),
+    HOPPER: (2234568, 139272, 139264, 2513104, 4348553, 1908796, 4692589, 4949094),
+    (12, 2): (2229448, 137476, 137472, 2504396, 4345093, 1901854, 4689129, 4939106),
+    (3, 1): (2219208, 134658, 134656, 2488522, 4338563, 1888738, 4682599, 4932192),
+    (6, 1): (2222280, 135426, 135424, 2493130, 4340483, 1892596, 4684519, 4932960),
+    MYO["reach"]: (2372808, 182862, 182784, 2738454, 4439503, 2091366, 4783539, 5136044),
+    MYO["pose"]: (2365640, 181070, 180992, 2727702, 4435023, 2082364, 4779059, 5134252),
+    MYO["obj-hold"]: (2348232, 176718, 176640, 2701590, 4424143, 2060502, 4768179, 5129900),
+    MYO["key-turn"]: (2350280, 177230, 177152, 2704662, 4425423, 2063074, 4769459, 5130412),
+    MYO["pen-twirl"]: (2340040, 174670, 174592, 2689302, 4419023, 2050214, 4763059, 5127852),
+}
+
 
 def count(tree):
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
@@ -100,8 +119,38 @@ def test_sac_has_the_trainable_parameters_of_the_table(fresh, shape):
     assert count((state.critic.params, state.actor.params)) == total
 
 
+def trainable(state):
+    """(critics, actor, optimistic actor) of a soft actor-critic, whatever stands around it."""
+    while hasattr(state, "inner"):
+        state = state.inner
+    shift = count(state.shift.params) if hasattr(state, "shift") else 0
+    base = getattr(state, "base", state)
+    return count(base.critic.params), count(base.actor.params), shift
+
+
+@pytest.mark.parametrize("shape", RIVALS, ids="{0[0]}x{0[1]}".format)
+def test_rivals_have_the_trainable_parameters_of_the_table(fresh, shape):
+    *bro, bro_sum, simba, xqc, simba_v2, tdmpc2 = RIVALS[shape]
+    assert trainable(fresh("bro", "default", shape)) == tuple(bro)
+    assert sum(bro) == bro_sum
+    for name, total in (("simba", simba), ("xqc", xqc), ("simba-v2", simba_v2)):
+        assert sum(trainable(fresh(name, "default", shape))) == total, name
+    state = fresh("tdmpc2", "default", shape)
+    assert count([part.params for part in state.world]) + count(state.policy.params) == tdmpc2
+
+
+def test_sr_sac_is_as_large_as_sac(fresh):
+    assert trainable(fresh("sr-sac", "default", DOG)) == trainable(fresh("sac", "default", DOG))
+
+
+def test_redq_has_ten_critics_and_droq_adds_layer_norms_to_two(fresh):
+    critics, actor, _ = trainable(fresh("sac", "default", DOG))
+    assert trainable(fresh("redq", "default", DOG)) == (5 * critics, actor, 0)
+    assert trainable(fresh("droq", "default", DOG)) == (critics + 2 * 2 * 2 * 256, actor, 0)
+
+
 def test_only_crossq_has_no_target_parameters(fresh):
-    targets = {name: count(fresh(name, "default", DOG).target) for name in ALGORITHMS}
+    targets = {name: count(fresh(name, "default", DOG).target) for name in ("crossq", "crossq-wn", "sac")}
     assert targets == {"crossq": 0, "crossq-wn": 799766, "sac": 266242}
 
 

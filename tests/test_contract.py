@@ -1,0 +1,184 @@
+"""What does every algorithm promise the training loop? One test each, for all of them."""
+
+from functools import cache
+
+import jax
+import numpy as np
+import pytest
+
+import crossq_wn
+from crossq_wn import learner
+from crossq_wn.algorithms import ALGORITHMS, Recipe
+from crossq_wn.algorithms.settings import Settings
+from crossq_wn.presets import PRESETS, Preset
+from crossq_wn.replay import random_batch
+from crossq_wn.types import Algorithm
+from helpers import TINY_OPTIONS, PointMass, rows, same_run
+
+OBSERVATION, ACTION = 5, 2
+NAMES = list(ALGORITHMS)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def data(algorithm, seed, *shape):
+    horizon = (algorithm.horizon,) if algorithm.horizon > 1 else ()
+    return random_batch(np.random.default_rng(seed), OBSERVATION, ACTION, *shape, *horizon)
+
+
+def leaves(tree):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+
+
+def same(one, other, **tolerance):
+    check = np.testing.assert_allclose if tolerance else np.testing.assert_array_equal
+    for a, b in zip(leaves(one), leaves(other), strict=True):
+        check(a, b, **tolerance)
+
+
+@pytest.fixture(scope="module")
+def trained(algorithm):
+    """name -> algorithm, its one-by-one learner, and (states, metrics) of seeds 0 and 1 after six updates."""
+
+    @cache
+    def make(name):
+        made = algorithm(name)
+        return made, learner.one_by_one(made), run(made, learner.one_by_one(made), (0, 1))
+
+    return make
+
+
+def run(algorithm, learn, seeds, calls=2):
+    """States and metrics after `calls` decisions, each observed and followed by three updates."""
+    states = learn.join([algorithm.init(np.random.default_rng(seed)) for seed in seeds])
+    for call in range(calls):
+        if learn.observe is not None:
+            seen = np.stack(
+                [np.random.default_rng(s).standard_normal(OBSERVATION, np.float32) for s in seeds]
+            )
+            states = learn.observe(states, seen, np.ones(len(seeds), np.float32), np.zeros(len(seeds), bool))
+        batches = learn.transfer([data(algorithm, 10 * seed + call, 3, 8) for seed in seeds])
+        states, metrics = learn.update(states, batches, 3 * call)
+    return states, metrics
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_initialisation_is_random_and_reproducible(name, algorithm):
+    made = algorithm(name)
+    first, again, other = (made.init(np.random.default_rng(seed)) for seed in (0, 0, 1))
+    same(first, again)
+    assert any(not np.array_equal(a, b) for a, b in zip(leaves(first), leaves(other), strict=True))
+    assert all(leaf.dtype in (np.float32, np.int32, np.uint32) for leaf in leaves(first))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_updates_change_the_state_and_report_finite_numbers(name, trained):
+    made, _, (states, metrics) = trained(name)
+    assert all(np.isfinite(leaf).all() for leaf in leaves(states) if leaf.dtype.kind == "f")
+    assert np.isfinite([float(value) for value in metrics[0].values()]).all()
+    fresh = made.init(np.random.default_rng(0))
+    assert any(not np.array_equal(a, b) for a, b in zip(leaves(fresh), leaves(states[0]), strict=True))
+    assert list(metrics[0]) == learner.metric_names(made, OBSERVATION, ACTION)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_actions_are_in_range_random_while_exploring_and_repeatable(name, trained):
+    _, learn, (states, _) = trained(name)
+    seen = np.ones((2, OBSERVATION), np.float32)
+    drawn = [learn.explore(states, learn.memory(2), seen, decision)[0] for decision in (0, 0, 1)]
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert not np.array_equal(drawn[0], drawn[2])
+    chosen = [learn.exploit(states, learn.memory(2), seen)[0] for _ in range(2)]
+    np.testing.assert_array_equal(*chosen)
+    for actions in (*drawn, *chosen):
+        assert actions.shape == (2, ACTION)
+        assert actions.dtype == np.float32
+        assert np.abs(actions).max() <= 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_seeds_mapped_over_an_axis_are_the_seeds_alone(name, trained):
+    made, _, (states, metrics) = trained(name)
+    mapped = learner.vectorised(made)
+    together, together_metrics = run(made, mapped, (0, 1))
+    # Adam turns the last bits of a gradient that is zero but for rounding into whole steps: six of them here.
+    same(mapped.split(together, 2), states, rtol=2e-3, atol=6 * 3e-4)
+    same(together_metrics, metrics, rtol=2e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_state_given_to_an_update_is_given_up(name, trained):
+    made, learn, _ = trained(name)
+    states = learn.join([made.init(np.random.default_rng(0))])
+    old = jax.tree.leaves(states)
+    learn.update(states, learn.transfer([data(made, 0, 3, 8)]), 0)
+    assert all(leaf.is_deleted() for leaf in old if leaf.size > 100)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_poisoned_batch_shows_in_the_metrics(name, trained):
+    made, learn, _ = trained(name)
+    poisoned = data(made, 0, 3, 8)
+    poisoned.reward[...] = np.nan
+    states = learn.join([made.init(np.random.default_rng(0))])
+    _, metrics = learn.update(states, learn.transfer([poisoned]), 0)
+    assert not np.isfinite([float(value) for value in metrics[0].values()]).all()
+
+
+def train(name, path, settings, frames, **options):
+    """A run of small networks on a toy; at UTD 2 and the default delays."""
+    options = TINY_OPTIONS | {"checkpoint_every": 60, "eval_every": 60, "log_every": 30} | options
+    values = {key: getattr(settings, key) for key in vars(settings) if key not in ("utd", "warmup")}
+    crossq_wn.train(
+        PointMass, algorithm=name, frames=frames, out=path, run_options=options, utd=2, warmup=20, **values
+    )
+    return path
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_half_a_run_resumed_is_a_whole_run_and_evaluation_changes_nothing(name, small_settings, tmp_path):
+    settings = small_settings(name)
+    if "action_repeat" in vars(settings):
+        settings = type(settings)(**(vars(settings) | {"action_repeat": 1}))
+    whole = train(name, tmp_path / "whole", settings, 120)
+    half = train(name, tmp_path / "half", settings, 73)
+    crossq_wn.resume(half, frames=120)
+    same_run(whole, half)
+    unwatched = train(name, tmp_path / "unwatched", settings, 120, eval_every=1000)
+    for path in (whole, unwatched):  # evaluations are in the plain state, which the manifest holds
+        assert (path / "checkpoints" / "000000120" / "seed-0.safetensors").exists()
+    seeds = [path / "checkpoints" / "000000120" / "seed-0.safetensors" for path in (whole, unwatched)]
+    assert seeds[0].read_bytes() == seeds[1].read_bytes()
+    assert (whole / "metrics.csv").read_bytes() == (unwatched / "metrics.csv").read_bytes()
+    assert len(rows(whole / "eval.csv")) == 2 * 3
+
+
+def test_an_algorithm_from_outside_the_package_trains(monkeypatch, tmp_path):
+    """As docs/your-own-algorithm.md shows."""
+
+    def build(observation_size: int, action_size: int, discount: float, settings: Settings) -> Algorithm:
+        def act(state, memory, observation, decision=0):
+            return state * np.ones(action_size, np.float32), memory
+
+        def update(state, batch, step):
+            return 0.9 * state, {"norm": state}
+
+        return Algorithm(lambda generator: np.float32(1.0), act, act, update)
+
+    monkeypatch.setitem(ALGORITHMS, "shrink", Recipe(Settings, build, "goes to zero"))
+    settings = Settings(utd=1, batch_size=4, warmup=5)
+    monkeypatch.setitem(PRESETS, "shrink", {"default": Preset(settings, "nowhere")})
+    run = crossq_wn.train(
+        PointMass,
+        algorithm="shrink",
+        frames=15,
+        out=tmp_path / "run",
+        run_options=TINY_OPTIONS | {"log_every": 1},
+    ).path
+    assert float(rows(run / "metrics.csv")[-1]["norm"]) == pytest.approx(0.9**9, rel=1e-5)
+    assert crossq_wn.load(run).act(np.zeros(3)).shape == (2,)

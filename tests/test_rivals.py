@@ -1,0 +1,343 @@
+"""Do the rivals compute what their papers say? Closed forms; contracts are in test_contract.py."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crossq_wn import losses, normalisers
+from crossq_wn.algorithms.bro import coefficient, inverse_coefficient
+from crossq_wn.algorithms.simba_v2 import scaler, towards
+from crossq_wn.errors import UserError
+from crossq_wn.networks import activation, always_training, dropout, he_normal, layer_norm, residual
+from crossq_wn.planning import Model, Planner, plan
+from crossq_wn.policies import squeezed
+from crossq_wn.presets import PRESETS
+from crossq_wn.replay import Replay
+from crossq_wn.resets import at, every_updates, never
+from crossq_wn.twohot import symexp, symlog, two_hot
+
+KEY = jax.random.key(0)
+
+
+def default(name):
+    return PRESETS[name]["default"].settings
+
+
+# Quantiles
+
+
+def test_a_quantile_critic_finds_the_midpoint_quantiles_of_its_targets():
+    """The loss is least where atom i is the (i + 1/2) / n quantile: here, of a uniform distribution."""
+    readout = losses.quantile(4, kappa=1e-3)
+    y = jnp.linspace(0, 1, 2001)[None]
+    atoms = jnp.full((1, 1, 4), 0.5)
+    step = jax.jit(lambda a: a - 0.05 * jax.grad(readout.loss)(a, y))
+    for _ in range(800):
+        atoms = step(atoms)
+    np.testing.assert_allclose(atoms[0, 0], (np.arange(4) + 0.5) / 4, atol=5e-3)
+
+
+def test_the_quantile_loss_of_one_pair_by_hand():
+    readout = losses.quantile(1)  # midpoint 1/2
+    loss = readout.loss(jnp.zeros((1, 1, 1)), jnp.array([[0.5]]))
+    assert float(loss) == pytest.approx(0.5 * 0.5 * 0.25)  # |tau - 0| * huber
+    far = readout.loss(jnp.zeros((1, 1, 1)), jnp.array([[3.0]]))
+    assert float(far) == pytest.approx(0.5 * (3.0 - 0.5))
+    two = readout.loss(jnp.zeros((2, 1, 1)), jnp.array([[3.0]]))
+    assert float(two) == pytest.approx(2 * 0.5 * 2.5)  # summed over critics
+
+
+def test_quantile_targets_average_the_critics_and_shift_by_the_entropy_bonus():
+    readout = losses.quantile(2)
+    output = jnp.array([[[1.0, 3.0]], [[3.0, 5.0]]])
+    reward, continuation, bonus = (jnp.array([x]) for x in (0.5, 0.9, -1.0))
+    y = readout.target(output, reward, continuation, bonus, KEY)
+    np.testing.assert_allclose(y, [[0.5 + 0.9 * 1.0, 0.5 + 0.9 * 3.0]], rtol=1e-6)
+    np.testing.assert_allclose(readout.value(output), [[2.0], [4.0]])
+
+
+# Categorical critics and two-hot codes
+
+
+@given(st.integers(0, 10_000))
+def test_projection_sums_to_one_and_keeps_the_mean_within_the_support(seed):
+    generator = np.random.default_rng(seed)
+    support = np.linspace(-5, 5, 101)
+    probabilities = generator.dirichlet(np.ones(101), 3)
+    places = generator.uniform(-5, 5, (3, 101))
+    moved = losses.project(jnp.asarray(probabilities), jnp.asarray(places), jnp.asarray(support))
+    np.testing.assert_allclose(moved.sum(-1), 1, rtol=1e-5)
+    np.testing.assert_allclose((moved * support).sum(-1), (probabilities * places).sum(-1), atol=1e-5)
+    assert (np.asarray(moved) >= 0).all()
+
+
+def test_what_lies_beyond_the_support_goes_to_its_ends():
+    moved = losses.project(jnp.ones((1, 1)), jnp.array([[7.0]]), jnp.linspace(-5, 5, 11))
+    np.testing.assert_array_equal(moved[0], np.eye(11)[-1])
+
+
+def test_a_categorical_target_is_that_of_the_critic_with_the_smallest_value():
+    readout = losses.categorical(-1, 1, 3)
+    sure = 30 * jnp.eye(3)
+    output = jnp.stack([sure[jnp.array([2, 0])], sure[jnp.array([1, 1])]])  # values (1, -1) and (0, 0)
+    np.testing.assert_allclose(readout.value(output), [[1, -1], [0, 0]], atol=1e-6)
+    zero, one = jnp.zeros(2), jnp.ones(2)
+    y = readout.target(output, zero, one, zero, KEY)
+    np.testing.assert_allclose(readout.expected(y), [0, -1], atol=1e-6)
+    moved = readout.target(output, 0.25 * one, 0.5 * one, zero, KEY)
+    np.testing.assert_allclose(readout.expected(moved), [0.25, -0.25], atol=1e-6)
+
+
+def test_categorical_loss_is_the_cross_entropy_summed_over_critics():
+    readout = losses.categorical(-1, 1, 3)
+    y = jnp.array([[0.0, 1.0, 0.0]])
+    assert float(readout.loss(jnp.zeros((2, 1, 3)), y)) == pytest.approx(2 * np.log(3))
+
+
+def test_two_hot_of_200():
+    """symlog(200) = 5.3033 lies between bins 76 and 77 of 101 on [-10, 10]."""
+    code = np.asarray(two_hot(101, 10.0).encode(jnp.array([200.0])))[0]
+    np.testing.assert_array_equal(np.flatnonzero(code), [76, 77])
+    np.testing.assert_allclose(code[[76, 77]], [0.4835, 0.5165], atol=1e-4)
+
+
+@given(st.floats(-20_000, 20_000, width=32))
+def test_two_hot_codes_decode_to_their_value(value):
+    code = two_hot(101, 10.0)
+    decoded = code.decode(jnp.log(code.encode(jnp.array([value])) + 1e-30))
+    assert float(decoded[0]) == pytest.approx(value, rel=1e-3, abs=1e-3)
+    assert float(symexp(symlog(jnp.float32(value)))) == pytest.approx(value, rel=1e-4, abs=1e-5)
+
+
+# Ensembles
+
+
+def test_a_random_subset_of_critics_makes_redqs_target():
+    q = jnp.arange(10.0)[:, None]
+    drawn = [float(losses.minimum_of_subset(2)(q, jax.random.key(i))[0]) for i in range(300)]
+    assert set(drawn) <= set(range(9))  # the largest of ten is never the smaller of two
+    # The minimum of two out of 0..9 has the mean 8 / 3.
+    assert np.mean(drawn) == pytest.approx(8 / 3, abs=0.4)
+    assert float(losses.minimum_of_subset(10)(q, KEY)[0]) == 0
+
+
+def test_the_squeezed_log_std_is_minus_four_at_zero():
+    _, log_std = squeezed(-10.0, 2.0).gaussian(jnp.zeros(4))
+    np.testing.assert_allclose(log_std, -4.0)
+    np.testing.assert_allclose(np.exp(log_std), 0.018316, rtol=1e-4)
+    _, ends = squeezed(-10.0, 2.0).gaussian(jnp.array([0.0, 0.0, -50.0, 50.0]))
+    np.testing.assert_allclose(ends, [-10, 2])
+
+
+# BRO
+
+
+def test_optimism_starts_at_one_and_the_kl_weight_at_a_quarter():
+    assert inverse_coefficient(1.0) == pytest.approx(0.1438, abs=1e-4)
+    assert inverse_coefficient(0.25) == pytest.approx(-0.0156, abs=1e-4)
+    for value in (1.0, 0.25):
+        assert float(coefficient(jnp.float32(inverse_coefficient(value)))) == pytest.approx(value, rel=1e-5)
+
+
+def test_the_explorer_shifts_the_mean_and_evaluation_does_not(algorithm):
+    made = algorithm("bro")
+    state = made.init(np.random.default_rng(0))
+    shifted = jax.tree.map(lambda p: p + 0.3, state.shift.params)
+    moved = state._replace(shift=state.shift._replace(params=shifted))
+    seen = np.ones(5, np.float32)
+    np.testing.assert_array_equal(made.exploit(state, (), seen)[0], made.exploit(moved, (), seen)[0])
+    actions = [np.asarray(made.explore(s, (), seen, 0)[0]) for s in (state, moved)]
+    assert np.abs(actions[0] - actions[1]).max() > 1e-3
+
+
+# Resets
+
+
+@pytest.mark.parametrize("repeat", [1, 2])
+def test_sr_sac_resets_where_its_code_does(repeat):
+    """Counted in decisions, so that the action repeat does not matter."""
+    settings = default("sr-sac")
+    due = every_updates(settings.reset_updates, settings.utd, settings.warmup, grid=settings.reset_grid)
+    found = [decision for decision in range(1, 1_000_000 // repeat + 1) if due(decision)]
+    assert found[:5] == [90_000, 175_000, 260_000, 345_000, 430_000]
+
+
+def test_bro_resets_five_times_in_a_million_decisions_and_bro_fast_once():
+    due = at(default("bro").resets)
+    found = [decision for decision in default("bro").resets if decision <= 1_000_000]
+    assert found == [15_001, 50_001, 250_001, 500_001, 750_001]
+    assert all(map(due, found))
+    assert not due(15_000)
+    assert default("bro-fast").resets == (15_001,)
+    assert not any(map(never(), range(100)))
+
+
+def test_resets_every_so_many_updates_are_that_far_apart():
+    due = every_updates(250, utd=5, warmup=10)
+    found = [decision for decision in range(300) if due(decision)]
+    assert found[:3] == [60, 111, 162]  # more than 250 updates lie between two of them
+
+
+# Observation and reward statistics
+
+
+def test_running_moments_are_those_of_the_samples():
+    x = np.random.default_rng(0).normal(3, 2, (500, 4)).astype(np.float32)
+    moments = normalisers.no_samples(4)
+    for row in x:
+        moments = normalisers.add_sample(moments, row)
+    np.testing.assert_allclose(moments.mean, x.mean(0), rtol=1e-4)
+    np.testing.assert_allclose(moments.variance, x.var(0), rtol=1e-3)
+
+
+def test_simba_normalises_what_it_sees_and_not_what_is_stored(algorithm, batch):
+    """An agent that watched s -> 2 s + 1 from the start behaves on 2 s + 1 as the other on s."""
+    made = algorithm("simba")
+    plain, moved = (made.init(np.random.default_rng(0)) for _ in range(2))
+    for row in np.random.default_rng(1).standard_normal((2000, 5)).astype(np.float32):
+        plain = made.observe(plain, row, np.float32(0), False)
+        moved = made.observe(moved, 2 * row + 1, np.float32(0), False)
+    seen = np.random.default_rng(2).standard_normal(5).astype(np.float32)
+    np.testing.assert_allclose(
+        made.exploit(plain, (), seen)[0], made.exploit(moved, (), 2 * seen + 1)[0], atol=1e-3
+    )
+
+
+def test_scaled_rewards_do_not_depend_on_their_unit(algorithm, batch):
+    made = algorithm("xqc")
+    plain, larger = (made.init(np.random.default_rng(0)) for _ in range(2))
+    for reward in np.random.default_rng(1).uniform(0, 1, 1000).astype(np.float32):
+        plain = made.observe(plain, np.zeros(5, np.float32), reward, False)
+        larger = made.observe(larger, np.zeros(5, np.float32), 100 * reward, False)
+    data = batch(0, 8)
+    _, metrics = jax.jit(made.update)(plain, data, 0)
+    _, scaled = jax.jit(made.update)(larger, data._replace(reward=100 * data.reward), 0)
+    assert float(metrics["target_q_mean"]) == pytest.approx(float(scaled["target_q_mean"]), rel=1e-2)
+
+
+def test_the_return_restarts_with_each_episode_and_its_largest_value_is_kept():
+    made = normalisers.scale_rewards(default_algorithm(), 0.5, normalisers.bounded_return(5.0))
+    state = made.init(np.random.default_rng(0))
+    for reward, ended in ((1.0, False), (1.0, True), (4.0, False)):
+        state = made.observe(state, np.zeros(1), np.float32(reward), np.bool_(ended))
+    assert float(state.statistics.now) == 4.0
+    assert float(state.statistics.largest) == 4.0
+    assert float(normalisers.bounded_return(0.1)(state.statistics)) == pytest.approx(40.0)
+
+
+def default_algorithm():
+    from crossq_wn.types import Algorithm
+
+    return Algorithm(lambda generator: (), None, None, None)
+
+
+# Layers
+
+
+def test_residual_layer_norm_and_he_initialisation():
+    generator = np.random.default_rng(0)
+    x = generator.normal(3, 5, (6, 8)).astype(np.float32)
+    norm = layer_norm()
+    y = norm.apply(norm.init(generator, 8)[0], (), x, True)[0]
+    np.testing.assert_allclose(y.mean(-1), 0, atol=1e-5)
+    np.testing.assert_allclose(y.std(-1), 1, rtol=1e-4)
+    doubled = residual(activation(lambda x: x))
+    params, stats, size = doubled.init(generator, 8)
+    np.testing.assert_allclose(doubled.apply(params, stats, x, True)[0], 2 * x)
+    assert size == 8
+    kernel = he_normal(generator, 400, 300)
+    assert kernel.std() == pytest.approx((2 / 400) ** 0.5, rel=0.02)
+    assert np.abs(kernel).max() <= 2 * (2 / 400) ** 0.5 / 0.8796 + 1e-6
+
+
+def test_dropout_keeps_the_mean_draws_anew_and_rests_outside_training():
+    layer = dropout(0.25)
+    _, stats, _ = layer.init(np.random.default_rng(0), 1000)
+    x = np.ones((50, 1000), np.float32)
+    y, after = layer.apply((), stats, x, True)
+    again, _ = layer.apply((), after, x, True)
+    assert float(y.mean()) == pytest.approx(1, abs=0.02)
+    assert float((np.asarray(y) == 0).mean()) == pytest.approx(0.25, abs=0.01)
+    assert not np.array_equal(y, again)
+    np.testing.assert_array_equal(layer.apply((), stats, x, False)[0], x)
+    restless, kept = always_training(layer).apply((), stats, x, False)
+    np.testing.assert_array_equal(restless, y)
+    assert kept is stats
+
+
+def test_simba_v2_features_stay_on_the_unit_sphere_and_its_kernels_too(algorithm, batch):
+    made = algorithm("simba-v2")
+    state = made.init(np.random.default_rng(0))
+    state, _ = jax.jit(made.update)(state, batch(0, 8), 0)
+    critic = state.inner.inner.critic.params[0]
+    kernels = [leaf for path, leaf in jax.tree.leaves_with_path(critic) if "kernel" in str(path[-1])]
+    assert len(kernels) == 1 + 2 * 2 + 2
+    for kernel in kernels:
+        np.testing.assert_allclose(np.linalg.norm(kernel, axis=0), 1, rtol=1e-5)
+
+
+def test_a_scaler_starts_at_its_value_and_a_step_goes_part_of_the_way():
+    generator = np.random.default_rng(0)
+    scale = scaler(0.25, 0.5)
+    params, stats, _ = scale.init(generator, 3)
+    x = np.ones((2, 3), np.float32)
+    np.testing.assert_allclose(scale.apply(params, stats, x, True)[0], 0.25)
+    halfway = towards(activation(lambda x: 0 * x), scale)
+    params, stats, _ = halfway.init(generator, 3)
+    np.testing.assert_allclose(halfway.apply(params, stats, x, True)[0], 0.75)
+
+
+# Planning
+
+
+def test_the_planner_finds_the_best_action_sequence_of_a_known_world():
+    """z moves by the action and pays for its distance from 0.5: go there at once, then stay."""
+    model = Model(
+        step=lambda z, a: (z + a, -jnp.abs((z + a)[:, 0] - 0.5)),
+        value=lambda z, key: -jnp.abs(z[:, 0] - 0.5),
+        policy=lambda z, key: jnp.zeros_like(z),
+    )
+    planner = Planner(3, 8, 512, 24, 64, 0.01, 2.0, 5.0)
+    action, std, mean = plan(planner, model, 0.99, jnp.array([0.2]), jnp.zeros((3, 1)), KEY)
+    np.testing.assert_allclose(mean[:, 0], [0.3, 0, 0], atol=0.1)
+    assert float(action[0]) == pytest.approx(0.3, abs=0.1)
+    assert 0.0099 < float(std[0]) < 0.5
+
+
+def test_a_plan_is_carried_through_an_episode_and_forgotten_after_it(algorithm):
+    made = algorithm("tdmpc2")
+    state, seen = made.init(np.random.default_rng(0)), np.ones(5, np.float32)
+    act = jax.jit(made.exploit)
+    first, memory = act(state, made.memory, seen)
+    assert int(memory.decision) == 1
+    assert np.abs(memory.mean).max() > 0
+    np.testing.assert_array_equal(act(state, made.memory, seen)[0], first)
+
+
+# Sequences from replay
+
+
+def test_sequences_stay_within_an_episode():
+    replay = Replay(100, 1, 1)
+    for episode in range(4):
+        for place in range(10):
+            now, after = (np.array([100 * episode + place + k], np.float32) for k in (0, 1))
+            replay.add(now, np.zeros(1), place, after, terminated=False, last=place == 9)
+    batch = replay.sample(np.random.default_rng(0), 2, 50, horizon=3)
+    assert batch.observation.shape == (2, 50, 3, 1)
+    assert batch.reward.shape == (2, 50, 3)
+    np.testing.assert_array_equal(np.diff(batch.observation[..., 0], axis=-1), 1)
+    np.testing.assert_array_equal(batch.next_observation, batch.observation + 1)
+    starts = np.unique(batch.reward[..., 0])
+    np.testing.assert_array_equal(starts, np.arange(8))
+
+
+def test_a_horizon_longer_than_every_episode_is_refused():
+    replay = Replay(20, 1, 1)
+    for _ in range(3):
+        replay.add(np.zeros(1), np.zeros(1), 0, np.zeros(1), terminated=True, last=True)
+    with pytest.raises(UserError, match="shorter horizon"):
+        replay.sample(np.random.default_rng(0), 1, 4, horizon=3)
