@@ -1,6 +1,7 @@
 """What does every algorithm promise the training loop? One test each, for all of them."""
 
 from functools import cache
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -182,3 +183,17 @@ def test_an_algorithm_from_outside_the_package_trains(monkeypatch, tmp_path):
     ).path
     assert float(rows(run / "metrics.csv")[-1]["norm"]) == pytest.approx(0.9**9, rel=1e-5)
     assert crossq_wn.load(run).act(np.zeros(3)).shape == (2,)
+
+
+def test_the_documented_algorithm_trains(monkeypatch, tmp_path):
+    """The first program of docs/your-own-algorithm.md, as it stands there."""
+    page = (Path(__file__).parents[1] / "docs" / "your-own-algorithm.md").read_text()
+    program = page.split("```python\n")[1].split("```")[0]
+    monkeypatch.setattr("crossq_wn.algorithms.ALGORITHMS", dict(ALGORITHMS))
+    monkeypatch.setattr("crossq_wn.presets.PRESETS", dict(PRESETS))
+    spaces = {"__name__": "my_algorithm"}
+    exec(compile(program, "my_algorithm.py", "exec"), spaces)
+    recipe, preset = spaces["ALGORITHMS"]["layer-norm-sac"], spaces["PRESETS"]["layer-norm-sac"]["default"]
+    made = recipe.build(OBSERVATION, ACTION, 0.9, preset.settings)
+    _, metrics = run(made, learner.one_by_one(made), (0,))
+    assert np.isfinite([float(value) for value in metrics[0].values()]).all()
