@@ -34,12 +34,12 @@ from crossq_wn.training import build_algorithm, make_environment, run_training
 from crossq_wn.types import Algorithm, Batch
 
 ROUNDS = 7
-_ROUND_SECONDS = 0.7  # of each thing measured, per round
-_LOOP_SECONDS = 15.0  # of the whole training loop
+_LOOP = 20  # times the seconds of a round: the whole training loop
 _WARMUP = 300  # decisions before its first update
 
 Figures = dict[str, Any]
 Say = Callable[[str], None]
+Measure = Callable[[float], float]  # seconds to spend -> seconds per call
 
 
 class Product(NamedTuple):
@@ -50,13 +50,14 @@ class Product(NamedTuple):
     dimensions: Any
 
 
-def bench(config: RunConfig, say: Say, against: str | None = None) -> Figures:
+def bench(config: RunConfig, say: Say, against: str | None = None, seconds: float = 0.7) -> Figures:
     """Measures a run's configuration; figures by name, times in ms or s, rates per second.
 
     Args:
         config: task, algorithm, settings and seeds to measure; the other fields do not matter.
         say: told what is being measured.
         against: a peer to measure in turn, "sbx" or nothing.
+        seconds: of each thing measured, in each round.
     """
     say("starting twice in a process of its own: compilation, cold and with the persistent cache")
     figures = _first_updates(config)
@@ -67,7 +68,7 @@ def bench(config: RunConfig, say: Say, against: str | None = None) -> Figures:
     algorithm = build_algorithm(config, *sizes)
     crossq = replace(config, algorithm="crossq", settings=_crossq_of_equal_size(config.settings))
     with peers.start(against, crossq.settings, sizes, say) as peer, _environments(config) as (step, physics):
-        rivals: dict[str, Callable[[], float]] = {
+        rivals: dict[str, Measure] = {
             "update": _updates(algorithm, config, sizes),
             "floor": _floor(matrix_products(algorithm, config, sizes)),
             "environment": step,
@@ -75,34 +76,34 @@ def bench(config: RunConfig, say: Say, against: str | None = None) -> Figures:
         }
         if peer is not None:
             rivals["crossq_update"] = _updates(build_algorithm(crossq, *sizes), crossq, sizes)
-            rivals[f"{against}_update"] = lambda: peer(_ROUND_SECONDS)
-        for run in rivals.values():
-            run()  # compiles, touches memory
-        seconds: dict[str, list[float]] = {name: [] for name in rivals}
+            rivals[f"{against}_update"] = peer
+        for measure in rivals.values():
+            measure(0.0)  # compiles, touches memory
+        taken: dict[str, list[float]] = {name: [] for name in rivals}
         for number in range(ROUNDS):
             say(f"round {number + 1} of {ROUNDS}: {', '.join(rivals)}")
-            for name, run in rivals.items():
-                seconds[name].append(run())
-    median = {name: statistics.median(values) for name, values in seconds.items()}
+            for name, measure in rivals.items():
+                taken[name].append(measure(seconds))
+    median = {name: statistics.median(values) for name, values in taken.items()}
     count, frames = len(config.seeds), config.action_repeat * len(config.seeds)
     figures |= {
         "update_ms": 1e3 * median["update"],
         "floor_ms": 1e3 * median["floor"],
-        "update_over_floor": _ratio(seconds, "update", "floor"),
+        "update_over_floor": _ratio(taken, "update", "floor"),
         "seed_updates_per_s": 1 / median["update"],
         "updates_per_s": 1 / median["update"] / count,
         "environment_frames_per_s": frames / median["environment"],
         "physics_frames_per_s": frames / median["physics"],
-        "environment_over_physics": _ratio(seconds, "environment", "physics"),
+        "environment_over_physics": _ratio(taken, "environment", "physics"),
     }
     if against:
         figures |= {
             "crossq_update_ms": 1e3 * median["crossq_update"],
             f"{against}_update_ms": 1e3 * median[f"{against}_update"],
-            f"crossq_speed_over_{against}": _ratio(seconds, f"{against}_update", "crossq_update"),
+            f"crossq_speed_over_{against}": _ratio(taken, f"{against}_update", "crossq_update"),
         }
     say("the whole training loop")
-    figures |= _loop(config, median["update"])
+    figures |= _loop(config, median["update"], _LOOP * seconds)
     figures["host_memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     on_device = jax.devices()[0].memory_stats() or {}
     figures["device_memory_mib"] = on_device.get("peak_bytes_in_use", 0) / 2**20 or None
@@ -181,7 +182,7 @@ def _batch(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, int]) -> B
     return random_batch(np.random.default_rng(0), *sizes, *shape)
 
 
-def _updates(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, int]) -> Callable[[], float]:
+def _updates(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, int]) -> Measure:
     """Seconds per gradient update of one seed, when all seeds update as in training."""
     learn, utd, count = learner.make(algorithm), config.settings.utd, len(config.seeds)
     states = learn.join([algorithm.init(np.random.default_rng(seed)) for seed in config.seeds])
@@ -197,14 +198,18 @@ def _updates(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, int]) ->
         jax.block_until_ready(states)  # type: ignore[no-untyped-call]
 
     # A multiple of the period, so that every round does the same work.
-    return lambda: _seconds_per_call(decision, algorithm.period, wait) / (utd * count)
+    return lambda budget: _seconds_per_call(decision, budget, algorithm.period, wait) / (utd * count)
 
 
-def _floor(products: dict[Product, float]) -> Callable[[], float]:
+def _floor(products: dict[Product, float]) -> Measure:
     """Seconds that the matrix products of one update take, one after the other, on operands at hand."""
     calls = [(_multiplication(product), times) for product, times in products.items()]
-    share = _ROUND_SECONDS / len(calls)
-    return lambda: sum(times * _seconds_per_call(call, 1, wait, share) for (call, wait), times in calls)
+
+    def measure(budget: float) -> float:
+        share = budget / len(calls)
+        return sum(times * _seconds_per_call(call, share, wait=wait) for (call, wait), times in calls)
+
+    return measure
 
 
 def _multiplication(product: Product) -> tuple[Callable[[], None], Callable[[], None]]:
@@ -236,7 +241,7 @@ def _as_matrices(left: np.ndarray, right: np.ndarray, dimensions: Any) -> tuple[
 
 
 @contextmanager
-def _environments(config: RunConfig) -> Iterator[tuple[Callable[[], float], Callable[[], float]]]:
+def _environments(config: RunConfig) -> Iterator[tuple[Measure, Measure]]:
     """Seconds per decision of all seeds' environments: as in training, and their physics alone."""
     pool = Pool([make_environment(config) for _ in config.seeds], os.cpu_count() or 1)
     indices, generator = list(range(len(config.seeds))), np.random.default_rng(0)
@@ -256,16 +261,16 @@ def _environments(config: RunConfig) -> Iterator[tuple[Callable[[], float], Call
                 pool.reset(index)
 
     try:
-        yield lambda: _seconds_per_call(decide), lambda: _seconds_per_call(decide)
+        yield (
+            lambda budget: _seconds_per_call(decide, budget),
+            lambda budget: _seconds_per_call(decide, budget),
+        )
     finally:
         pool.close()
 
 
 def _seconds_per_call(
-    call: Callable[[], Any],
-    multiple: int = 1,
-    wait: Callable[[], Any] = lambda: None,
-    budget: float = _ROUND_SECONDS,
+    call: Callable[[], Any], budget: float, multiple: int = 1, wait: Callable[[], Any] = lambda: None
 ) -> float:
     """The mean over about `budget` seconds of calls, and over a multiple of `multiple` calls."""
     wait()
@@ -278,10 +283,10 @@ def _seconds_per_call(
     return (time.perf_counter() - start) / done
 
 
-def _loop(config: RunConfig, update_seconds: float) -> Figures:
+def _loop(config: RunConfig, update_seconds: float, seconds: float) -> Figures:
     """The real training loop in a temporary run directory, by its own stopwatch."""
     per_decision = update_seconds * config.settings.utd * len(config.seeds)
-    decisions = max(60, int(_LOOP_SECONDS / per_decision)) // 6 * 6
+    decisions = max(60, int(seconds / per_decision)) // 6 * 6
     config = replace(
         config,
         frames=(_WARMUP + decisions) * config.action_repeat,
@@ -339,9 +344,9 @@ def _first_update(path: Path) -> float:
     return time.perf_counter() - start
 
 
-def _ratio(seconds: dict[str, list[float]], one: str, other: str) -> float:
+def _ratio(taken: dict[str, list[float]], one: str, other: str) -> float:
     """The median of the rounds' ratios: what drifts from round to round cancels."""
-    return statistics.median(a / b for a, b in zip(seconds[one], seconds[other], strict=True))
+    return statistics.median(a / b for a, b in zip(taken[one], taken[other], strict=True))
 
 
 if __name__ == "__main__":

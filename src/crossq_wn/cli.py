@@ -73,6 +73,8 @@ class BenchArguments:
     """A peer to measure in turn; its environment is built in the cache folder (sbx: 4 GB, for PyTorch)."""
     json: Path | None = None
     """A file for the figures."""
+    seconds: float = 0.7
+    """Seconds for each thing measured, in each of seven rounds."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -187,17 +189,42 @@ def plot(arguments: list[str]) -> int:
     return 0
 
 
+def compare(arguments: list[str]) -> int:
+    """Lay runs beside others, or beside published curves."""
+    parser = _parser("compare")
+    parser.add_argument("runs", type=Path, nargs="+", help="run directories, or folders of them")
+    parser.add_argument(
+        "--against", type=Path, nargs="+", default=[], metavar="FILE", help="runs or CSV files of others"
+    )
+    parsed = parser.parse_args(arguments)
+    from crossq_wn import tidy
+    from crossq_wn.comparison import compare as lay_beside
+    from crossq_wn.console import table
+
+    theirs = tidy.read(parsed.against) if parsed.against else {}
+    for task, env_steps, rows in lay_beside(tidy.read(parsed.runs), theirs):
+        shown = [
+            [system, seeds, *("" if value is None else f"{value:.3f}" for value in medians)]
+            for system, seeds, medians in rows
+        ]
+        title = f"{task}: median score of the seeds at environment frames (DeepMind Control: return / 1000)"
+        table(_console(), title, ["system", "seeds", *(f"{step:,}" for step in env_steps)], shown)
+    return 0
+
+
 def bench(arguments: list[str]) -> int:
     """Measure updates and environments against this machine's limits, or a peer."""
     from crossq_wn.bench import bench as measure
     from crossq_wn.bench import describe
     from crossq_wn.console import table
 
-    config, own = _configure("bench", arguments, BenchArguments(), own=("against", "json"))
+    config, own = _configure("bench", arguments, BenchArguments(), own=("against", "json", "seconds"))
     out, settings, count = own["json"], config.settings, len(config.seeds)
     if out is not None and out.exists():
         raise UserError(f"--json {out} exists: nothing is overwritten; choose another file")
-    figures = measure(config, _warn, own["against"])
+    if not 0 < own["seconds"] < 1e3:
+        raise UserError(f"--seconds is {own['seconds']}: it must be above 0, such as 0.7")
+    figures = measure(config, _warn, own["against"], own["seconds"])
     title = f"{config.task}, {config.algorithm}, UTD {settings.utd}, {count} seed(s)"
     table(_console(), title, ["figure", "value", "meaning"], describe(figures))
     if out is not None:
@@ -240,6 +267,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "eval": evaluate,
     "video": video,
     "plot": plot,
+    "compare": compare,
     "bench": bench,
     "list": list_,
     "doctor": doctor,

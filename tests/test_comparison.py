@@ -1,0 +1,75 @@
+"""Are runs laid beside others at the same frames, and only there?"""
+
+import numpy as np
+import pytest
+
+from crossq_wn.cli import main
+from crossq_wn.comparison import compare
+from crossq_wn.errors import UserError
+from crossq_wn.tidy import Curves
+
+NAN = np.nan
+
+
+def curves(steps, *runs):
+    return Curves(np.array(steps), tuple(map(str, range(len(runs)))), np.array(runs, float))
+
+
+OURS = {"mine": {"walker-run": curves([0, 10, 20, 30], [0, 1, 2, 3], [0, 3, 4, NAN])}}
+
+
+def test_medians_stand_at_the_frames_that_both_evaluated():
+    theirs = {
+        "weak": {"walker-run": curves([20, 40], [0.5, 9])},
+        "strong": {"walker-run": curves([10, 20], [1, 5], [3, 6], [8, 7])},
+        "elsewhere": {"dog-run": curves([20], [1])},
+        "later": {"walker-run": curves([50], [1])},
+    }
+    (table,) = compare(OURS, theirs)
+    assert (table.task, table.env_steps) == ("walker-run", [10, 20])
+    assert table.rows == [("mine", 2, [2, 3]), ("strong", 3, [3, 6]), ("weak", 1, [None, 0.5])]
+
+
+def test_a_run_that_is_shorter_does_not_count_where_it_has_ended():
+    (table,) = compare(OURS, {})
+    assert table.env_steps == [0, 10, 20, 30]
+    assert table.rows == [("mine", 2, [0, 2, 3, 3])]
+
+
+def test_long_curves_are_thinned_and_keep_their_ends():
+    (table,) = compare({"mine": {"walker-run": curves(range(100), range(100))}}, {}, most=5)
+    assert len(table.env_steps) == 5
+    assert (table.env_steps[0], table.env_steps[-1]) == (0, 99)
+
+
+def test_nothing_in_common_is_an_error():
+    with pytest.raises(UserError, match="nothing to compare with on walker-run"):
+        compare(OURS, {"other": {"dog-run": curves([20], [1])}})
+
+
+def test_the_command_reads_runs_and_published_tables(tmp_path, capsys):
+    run, published = tmp_path / "run", tmp_path / "published.csv"
+    run.mkdir()
+    header = "exp_name,env_name,seed,metric,env_step,value\n"
+    (run / "eval.csv").write_text(header + "crossq-wn,walker-run,0,return,100,500\n")
+    published.write_text(
+        "algorithm,utd,task,seed,metric,env_step,value,primary\n"
+        "SimBa,2,walker-run,1,return,100,427,1\nSimBa,2,walker-run,1,return,100,999,0\n"
+    )
+    with pytest.raises(SystemExit) as stop:
+        main(["compare", str(run), "--against", str(published)])
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    assert "0.500" in out
+    assert "SimBa UTD 2" in out
+    assert "0.427" in out
+    assert "0.999" not in out
+
+
+@pytest.mark.parametrize("arguments", [["missing"], ["."]])
+def test_bad_input_is_refused(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(["compare", *arguments])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith("crossq-wn: ")
