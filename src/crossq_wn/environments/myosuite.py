@@ -6,10 +6,12 @@ import os
 from typing import Any
 
 import gymnasium
+import mujoco
 import numpy as np
 
 from crossq_wn.environments.core import Frame
 from crossq_wn.environments.gymnasium import from_id
+from crossq_wn.environments.myo_definitions import definition, look
 from crossq_wn.environments.physics import Physics
 from crossq_wn.environments.snapshot import Snapshot, capture_attributes, restore_attributes
 
@@ -37,18 +39,28 @@ class MyoSuite:
         robot = self._task.robot
         self._simulated = Physics(robot.mj_model, robot.mj_data)
         self._observed = Physics(self._task.obsd_mj_model, self._task.obsd_mj_data)
+        self._definition = definition(self._task)
+        self._observation: Any = None  # the last one, unless it is made when asked for
+        self._task.robot._advance = _advance
+        if self._definition is not None:
+            self._task.forward = self._forward  # what MyoSuite's own step ends with
 
-    def reset(self, seed: int | None) -> np.ndarray:
+    def reset(self, seed: int | None) -> None:
         """Starts an episode."""
         if seed is not None:
             self._task.seed(seed)
-        return np.asarray(self._environment.reset()[0], np.float32)
+        self._observation = self._environment.reset()[0]
 
     def step(self, action: np.ndarray) -> Frame:
         """One control step; the task squashes [-1, 1] to muscle activations itself."""
-        observation, reward, terminated, truncated, info = self._environment.step(action)
-        solved = bool(np.any(info["solved"]))
-        return Frame(np.asarray(observation, np.float32), float(reward), bool(terminated), truncated, solved)
+        self._observation, reward, terminated, truncated, info = self._environment.step(action)
+        return Frame(float(reward), bool(terminated), truncated, bool(np.any(info["solved"])))
+
+    def observe(self) -> np.ndarray:
+        """The task's observation."""
+        if self._definition is None:
+            return np.asarray(self._observation, np.float32)
+        return np.concatenate(self._definition.observe(), dtype=np.float32, casting="unsafe")
 
     def snapshot(self) -> Snapshot:
         """The stepped physics and its observed copy, the task's attributes, the time limit's counter."""
@@ -70,9 +82,9 @@ class MyoSuite:
 
     def render(self, height: int, width: int) -> np.ndarray:
         """The hand from the side."""
-        import mujoco
-
         model, data = self._task.obsd_mj_model, self._task.obsd_mj_data
+        if self._definition is not None:
+            mujoco.mj_forward(model, data)  # a picture shows more than an observation
         if not hasattr(self, "_renderer"):
             model.vis.global_.offheight = max(height, model.vis.global_.offheight)
             model.vis.global_.offwidth = max(width, model.vis.global_.offwidth)
@@ -94,3 +106,13 @@ class MyoSuite:
             found.append(current)
             current = current.env
         return found
+
+    def _forward(self) -> tuple[None, float, bool, bool, dict[str, Any]]:
+        assert self._definition is not None
+        look(self._task)
+        judgement = self._definition.judge()
+        return None, judgement.reward, judgement.failed, False, {"solved": judgement.solved}
+
+
+def _advance(model: Any, data: Any, n_frames: int = 1, render: Any = None) -> None:
+    mujoco.mj_step(model, data, n_frames)  # at once: other threads then run undisturbed
