@@ -1,9 +1,9 @@
 """What do the paper's DeepMind Control tasks observe and reward? Their formulas, on views of MuJoCo's memory.
 
 The suite looks up every name anew in every frame, at the cost of half a dog's step and nine tenths of a
-pendulum's. Here names are looked up once. The arithmetic is the suite's, operation by operation and in its order,
-so that results equal the suite's to the last bit (`tests/test_suites.py`): hence `**` on a numpy scalar, norms by
-`dot`, and sums by numpy, which does not add from left to right.
+pendulum's. Here names are looked up once. The arithmetic is the suite's, operation by operation and in its
+order, so that results equal the suite's to the last bit (`tests/test_suites.py`): hence `**` on a numpy
+scalar, norms by `dot`, and sums by numpy, which does not add from left to right.
 """
 
 from collections.abc import Callable, Sequence

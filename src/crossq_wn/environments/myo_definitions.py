@@ -2,8 +2,8 @@
 
 MyoSuite solves for all forces to know where fingertips are, and passes everything through dictionaries of
 arrays with two dimensions more. Here only positions are computed, and an observation only when asked for. The
-arithmetic is the suite's, operation by operation and in its order, so that results equal the suite's to the last
-bit (`tests/test_suites.py`): hence sums by numpy, which does not add from left to right.
+arithmetic is the suite's, operation by operation and in its order, so that results equal the suite's to the
+last bit (`tests/test_suites.py`): hence sums by numpy, which does not add from left to right.
 """
 
 from collections.abc import Callable, Sequence
@@ -109,7 +109,7 @@ def _key_turn(task: Any, model: Any, data: Any) -> Definition:
 
     def judge() -> Judgement:
         key = position[-1]
-        gaps = np.abs(_norm(head - finger) - 0.030), np.abs(_norm(head - thumb) - 0.030)
+        gaps = abs(_norm(head - finger) - 0.030), abs(_norm(head - thumb) - 0.030)
         reward = _weighted(
             task,
             key_turn=key,

@@ -39,11 +39,9 @@ class MyoSuite:
         robot = self._task.robot
         self._simulated = Physics(robot.mj_model, robot.mj_data)
         self._observed = Physics(self._task.obsd_mj_model, self._task.obsd_mj_data)
-        self._definition = definition(self._task)
+        # Only where the time limit is not MyoSuite's own, which its own `step` would have to keep.
+        self._definition = None if episode_frames is None else definition(self._task)
         self._observation: Any = None  # the last one, unless it is made when asked for
-        self._task.robot._advance = _advance
-        if self._definition is not None:
-            self._task.forward = self._forward  # what MyoSuite's own step ends with
 
     def reset(self, seed: int | None) -> None:
         """Starts an episode."""
@@ -52,9 +50,16 @@ class MyoSuite:
         self._observation = self._environment.reset()[0]
 
     def step(self, action: np.ndarray) -> Frame:
-        """One control step; the task squashes [-1, 1] to muscle activations itself."""
-        self._observation, reward, terminated, truncated, info = self._environment.step(action)
-        return Frame(float(reward), bool(terminated), truncated, bool(np.any(info["solved"])))
+        """One control step; muscles are activated by a logistic function of [-1, 1]."""
+        if self._definition is None:
+            self._observation, reward, terminated, truncated, info = self._environment.step(action)
+            return Frame(float(reward), bool(terminated), truncated, bool(np.any(info["solved"])))
+        robot = self._task.robot
+        robot.mj_data.ctrl[:] = 1.0 / (1.0 + np.exp(-5.0 * (action - 0.5)))
+        mujoco.mj_step(robot.mj_model, robot.mj_data, self._task.frame_skip)
+        look(self._task)
+        judgement = self._definition.judge()
+        return Frame(float(judgement.reward), bool(judgement.failed), False, bool(judgement.solved))
 
     def observe(self) -> np.ndarray:
         """The task's observation."""
@@ -106,13 +111,3 @@ class MyoSuite:
             found.append(current)
             current = current.env
         return found
-
-    def _forward(self) -> tuple[None, float, bool, bool, dict[str, Any]]:
-        assert self._definition is not None
-        look(self._task)
-        judgement = self._definition.judge()
-        return None, judgement.reward, judgement.failed, False, {"solved": judgement.solved}
-
-
-def _advance(model: Any, data: Any, n_frames: int = 1, render: Any = None) -> None:
-    mujoco.mj_step(model, data, n_frames)  # at once: other threads then run undisturbed
