@@ -481,6 +481,17 @@ def test_a_snapshot_is_a_copy(made):
     assert_same(first, play(environment, chosen))
 
 
+@pytest.mark.parametrize("name", ["myo-obj-hold-hard", "dog-run", "Hopper-v5"])
+def test_what_was_restored_is_captured_as_it_was(name, made):
+    original, fresh = made(name), made(name)
+    for seed, environment in enumerate((original, fresh)):
+        environment.reset(seed)
+        play(environment, actions(environment, 10, seed=seed))
+    saved = original.snapshot()
+    fresh.restore(saved)
+    np.testing.assert_equal(fresh.snapshot(), saved)
+
+
 def test_a_state_that_cannot_be_captured_is_named(made):
     environment = made("helpers:Strange")
     environment.reset(0)

@@ -1,8 +1,8 @@
 """How do several seeds' environments step at once? In turn or in threads, whichever proves faster.
 
-Not by EnvPool: it can neither save nor restore a state, so no run would resume exactly; its rewards are float32
-and some observations not the suites'; and in its last release for Python 3.11 (1.2.5) MyoSuite's random tasks
-are never randomised.
+Not by EnvPool: it can neither save nor restore a state, so no run would resume exactly; its rewards are
+float32 and some observations not the suites'; and in its last release for Python 3.11 (1.2.5) MyoSuite's
+random tasks are never randomised.
 """
 
 import time
