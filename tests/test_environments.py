@@ -101,7 +101,7 @@ def assert_continues(build, before, after, *, seed=3):
 
 
 class Stub:
-    """A simulator that plays a list of frames."""
+    """A simulator that plays a list of (observation, frame)."""
 
     observation_size, action_size = 1, 1
     action_low, action_high = -np.ones(1), np.ones(1)
@@ -111,14 +111,18 @@ class Stub:
 
     def reset(self, seed):
         self.resets += 1
-        return np.full(1, -1, np.float32)
+        self.observation = np.full(1, -1, np.float32)
 
     def step(self, action):
-        return self.frames.pop(0)
+        self.observation, outcome = self.frames.pop(0)
+        return outcome
+
+    def observe(self):
+        return self.observation
 
 
 def frame(number, reward=1.0, terminated=False, truncated=False, success=False):
-    return Frame(np.full(1, number, np.float32), reward, terminated, truncated, success)
+    return np.full(1, number, np.float32), Frame(reward, terminated, truncated, success)
 
 
 def stub(frames, *, action_repeat=2, episode_frames=None, terminations=True):
@@ -198,18 +202,15 @@ def test_a_deepmind_control_decision_is_the_suite_s_own_frames(name, made):
     plain.close()
 
 
-def test_quadruped_actions_fill_the_task_s_own_bounds(made, monkeypatch):
+def test_quadruped_actions_fill_the_task_s_own_bounds(made):
     environment = made("quadruped-run")
     environment.reset(0)
-    seen = []
     plain = environment.simulator._environment
-    real = plain.step
-    monkeypatch.setattr(plain, "step", lambda action: seen.append(np.array(action)) or real(action))
-    for value in (-1, 1):
-        environment.step(np.full(12, value, np.float32))
-    np.testing.assert_array_equal(seen[0], plain.action_spec().minimum)
-    np.testing.assert_allclose(seen[-1], plain.action_spec().maximum, rtol=1e-15)
-    assert seen[-1].max() == pytest.approx(1.1)
+    environment.step(np.full(12, -1, np.float32))
+    np.testing.assert_array_equal(plain.physics.control(), plain.action_spec().minimum)
+    environment.step(np.ones(12, np.float32))
+    np.testing.assert_allclose(plain.physics.control(), plain.action_spec().maximum, rtol=1e-15)
+    assert plain.physics.control().max() == pytest.approx(1.1)
 
 
 @pytest.mark.parametrize("name", ["myo-key-turn-hard", "myo-pose"])
@@ -381,7 +382,7 @@ def test_a_fault_of_the_environment_is_named(name, says, made):
 
 
 def test_an_observation_of_another_shape_is_a_fault():
-    environment = stub([frame(0), Frame(np.zeros(2, np.float32), 0.0, False, False, False)], action_repeat=1)
+    environment = stub([frame(0), (np.zeros(2, np.float32), frame(1)[1])], action_repeat=1)
     environment.step(ACTION)
     with pytest.raises(EnvironmentFaultError, match="shape"):
         environment.step(ACTION)
@@ -478,6 +479,17 @@ def test_a_snapshot_is_a_copy(made):
     assert_same(first, play(environment, chosen))
     environment.restore(saved)  # and restoring does not use it up
     assert_same(first, play(environment, chosen))
+
+
+@pytest.mark.parametrize("name", ["myo-obj-hold-hard", "dog-run", "Hopper-v5"])
+def test_what_was_restored_is_captured_as_it_was(name, made):
+    original, fresh = made(name), made(name)
+    for seed, environment in enumerate((original, fresh)):
+        environment.reset(seed)
+        play(environment, actions(environment, 10, seed=seed))
+    saved = original.snapshot()
+    fresh.restore(saved)
+    np.testing.assert_equal(fresh.snapshot(), saved)
 
 
 def test_a_state_that_cannot_be_captured_is_named(made):

@@ -1,5 +1,6 @@
 """What is an environment to the training loop? Decisions in [-1, 1], float32 observations, honest endings."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -22,9 +23,8 @@ class Task(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """What one simulator frame returns."""
+    """What one simulator frame leads to; `Simulator.observe` says what is seen then."""
 
-    observation: np.ndarray  # float32 [observation_size]
     reward: float
     terminated: bool  # the task truly ended: no bootstrap
     truncated: bool  # the suite's own time limit
@@ -39,11 +39,17 @@ class Simulator(Protocol):
     action_low: np.ndarray  # in the environment's own units and shape
     action_high: np.ndarray
 
-    def reset(self, seed: int | None) -> np.ndarray:
-        """Starts an episode, reseeding first if a seed is given; float32 [observation_size]."""
+    def reset(self, seed: int | None) -> None:
+        """Starts an episode, reseeding first if a seed is given."""
 
     def step(self, action: np.ndarray) -> Frame:
         """Advances one frame; action float32 [action_size] in [-1, 1]."""
+
+    def observe(self) -> np.ndarray:
+        """What is seen after the last reset or step, asked for at most once; float32 [observation_size].
+
+        Apart from `step`, because the agent sees only the last frame of a decision.
+        """
 
     def snapshot(self) -> Snapshot:
         """Everything a step depends on. Raises `UnrestorableError`."""
@@ -104,7 +110,8 @@ class Environment:
 
     def reset(self, seed: int | None = None) -> np.ndarray:
         """Starts an episode; with a seed, from that seed. Returns float32 [observation_size]."""
-        self.observation = self._checked(self._call(self.simulator.reset, seed), "reset")
+        self._call(self.simulator.reset, seed)
+        self.observation = self._observe("reset")
         self.total_reward, self.frames, self.success = 0.0, 0, False
         return self.observation
 
@@ -116,7 +123,7 @@ class Environment:
         reward, terminated, truncated = 0.0, False, False
         for _ in range(self.action_repeat):
             frame = self._call(self.simulator.step, action)
-            if not np.isfinite(frame.reward):
+            if not math.isfinite(frame.reward):
                 raise EnvironmentFaultError(
                     f"{self.task.name} returned the reward {frame.reward}{self._when()}"
                 )
@@ -127,7 +134,7 @@ class Environment:
             truncated = frame.truncated or self.frames == self.episode_frames
             if terminated or truncated:
                 break
-        self.observation = self._checked(frame.observation, "step")
+        self.observation = self._observe("step")
         self.total_reward += reward
         over = terminated or truncated
         episode = Episode(self.total_reward, self.frames, self.success) if over else None
@@ -153,7 +160,8 @@ class Environment:
         """Frees the simulator."""
         self.simulator.close()
 
-    def _checked(self, observation: np.ndarray, call: str) -> np.ndarray:
+    def _observe(self, call: str) -> np.ndarray:
+        observation: np.ndarray = self._call(self.simulator.observe)
         if observation.shape != (self.observation_size,):
             raise EnvironmentFaultError(
                 f"{self.task.name}: {call} returned an observation of shape {observation.shape}, "
@@ -167,9 +175,9 @@ class Environment:
             )
         return observation
 
-    def _call(self, function: Callable[..., Any], argument: Any) -> Any:
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            return function(argument)
+            return function(*arguments)
         except UserError:
             raise
         except Exception as error:

@@ -1,11 +1,12 @@
 """How does a DeepMind Control task become a simulator? In float32, native key order, with exact snapshots."""
 
-from typing import Any
-
+import mujoco
 import numpy as np
 from dm_control import suite
+from dm_control.rl.control import PhysicsError
 
 from crossq_wn.environments.core import Frame
+from crossq_wn.environments.dmc_definitions import definition
 from crossq_wn.environments.physics import Physics
 from crossq_wn.environments.snapshot import Snapshot, capture_attributes, restore_attributes
 
@@ -20,24 +21,40 @@ class DMControl:
         self._range = action.maximum - action.minimum
         physics = self._environment.physics
         self._physics = Physics(physics.model.ptr, physics.data.ptr)
+        self._definition = definition(domain, task, self._environment)
+        self._warnings = physics.data.warning.number  # how often MuJoCo gave each, a view
         self.action_size = int(np.prod(action.shape))
         specification = self._environment.observation_spec()
         self.observation_size = sum(int(np.prod(part.shape)) for part in specification.values())
         self._camera = 2 if domain == "quadruped" else 0
 
-    def reset(self, seed: int | None) -> np.ndarray:
+    def reset(self, seed: int | None) -> None:
         """Starts an episode."""
         if seed is not None:
             self._environment.task._random = np.random.RandomState(seed)
-        return _flat(self._environment.reset().observation)
+        self._environment.reset()
 
     def step(self, action: np.ndarray) -> Frame:
-        """One control step; [-1, 1] is mapped to the task's own bounds."""
-        scaled = self.action_low + 0.5 * (action.astype(np.float64) + 1.0) * self._range
-        moment = self._environment.step(scaled)
-        last, terminated = moment.last(), moment.last() and moment.discount == 0
-        observation = _flat(moment.observation)
-        return Frame(observation, float(moment.reward), terminated, last and not terminated, False)
+        """One control step; [-1, 1] is mapped to the task's own bounds.
+
+        What the suite's own `step` does, but that an observation is made only when asked for.
+        """
+        environment, task, physics = self._environment, self._environment.task, self._environment.physics
+        task.before_step(self.action_low + 0.5 * (action.astype(np.float64) + 1.0) * self._range, physics)
+        self._advance()
+        task.after_step(physics)
+        reward = float(self._definition.reward())
+        environment._step_count += 1
+        truncated = environment._step_count >= environment._step_limit
+        discount = None if truncated else task.get_termination(physics)
+        environment._reset_next_step = truncated or discount is not None
+        terminated = discount == 0
+        return Frame(reward, terminated, environment._reset_next_step and not terminated, False)
+
+    def observe(self) -> np.ndarray:
+        """The task's observation, flattened in its own order."""
+        parts = self._definition.observe()
+        return np.concatenate(parts, dtype=np.float32, casting="unsafe")
 
     def snapshot(self) -> Snapshot:
         """Physics, the task's attributes and random stream, the step counter."""
@@ -67,6 +84,11 @@ class DMControl:
         """Frees the physics."""
         self._environment.close()
 
-
-def _flat(observation: Any) -> np.ndarray:
-    return np.concatenate([np.ravel(part) for part in observation.values()]).astype(np.float32)
+    def _advance(self) -> None:
+        physics, before = self._environment.physics, self._warnings.tolist()
+        physics._step_with_up_to_date_position_velocity(self._environment._n_sub_steps)
+        after = self._warnings.tolist()
+        if after != before:  # a diverged simulation starts over by itself, and only warns
+            names = mujoco.mjtWarning.__members__
+            new = [name for name, was, now in zip(names, before, after, strict=False) if was != now]
+            raise PhysicsError(f"the simulation is no longer valid: {', '.join(new)}")

@@ -111,6 +111,7 @@ class Gymnasium:
         self.observation_size = int(spaces.flatdim(environment.observation_space))
         if not self.action_size or not self.observation_size:
             raise UserError(f"{name} has an empty observation or action space")
+        self._observation: Any = None  # the last one, not yet flattened
         self._physics: Any = None
         unwrapped = environment.unwrapped
         if type(getattr(unwrapped, "model", None)).__name__ == "MjModel":
@@ -118,16 +119,22 @@ class Gymnasium:
 
             self._physics = Physics(unwrapped.model, unwrapped.data)  # type: ignore[attr-defined]
 
-    def reset(self, seed: int | None) -> np.ndarray:
+    def reset(self, seed: int | None) -> None:
         """Starts an episode."""
-        return self._flat(self._environment.reset(seed=seed)[0])
+        self._observation = self._environment.reset(seed=seed)[0]
 
     def step(self, action: np.ndarray) -> Frame:
         """One environment step; [-1, 1] is mapped to the action space's bounds."""
         scaled = self.action_low + 0.5 * (action.reshape(self._shape).astype(np.float64) + 1.0) * self._range
-        observation, reward, terminated, truncated, info = self._environment.step(scaled.astype(self._dtype))
+        outcome = self._environment.step(scaled.astype(self._dtype))
+        self._observation, reward, terminated, truncated, info = outcome
         success = bool(np.any(info.get("is_success", info.get("success", False))))
-        return Frame(self._flat(observation), float(reward), bool(terminated), bool(truncated), success)
+        return Frame(float(reward), bool(terminated), bool(truncated), success)
+
+    def observe(self) -> np.ndarray:
+        """The last observation, flattened as Gymnasium does."""
+        flat = spaces.flatten(self._environment.observation_space, self._observation)
+        return np.asarray(flat, np.float32)
 
     def snapshot(self) -> Snapshot:
         """The environment's own `snapshot()`, or else all attributes of it and its wrappers."""
@@ -184,10 +191,6 @@ class Gymnasium:
         if any("generator" in item for item in saved.values() if isinstance(item, dict)):
             raise UnrestorableError(f"{type(unwrapped).__name__} holds a random generator of its own")
         return saved
-
-    def _flat(self, observation: Any) -> np.ndarray:
-        space = self._environment.observation_space
-        return np.asarray(spaces.flatten(space, observation), np.float32)
 
     @staticmethod
     def _check_observations(space: spaces.Space[Any], name: str) -> None:

@@ -6,10 +6,12 @@ import os
 from typing import Any
 
 import gymnasium
+import mujoco
 import numpy as np
 
 from crossq_wn.environments.core import Frame
 from crossq_wn.environments.gymnasium import from_id
+from crossq_wn.environments.myo_definitions import definition, look
 from crossq_wn.environments.physics import Physics
 from crossq_wn.environments.snapshot import Snapshot, capture_attributes, restore_attributes
 
@@ -37,18 +39,33 @@ class MyoSuite:
         robot = self._task.robot
         self._simulated = Physics(robot.mj_model, robot.mj_data)
         self._observed = Physics(self._task.obsd_mj_model, self._task.obsd_mj_data)
+        # Only where the time limit is not MyoSuite's own, which its own `step` would have to keep.
+        self._definition = None if episode_frames is None else definition(self._task)
+        self._observation: Any = None  # the last one, unless it is made when asked for
 
-    def reset(self, seed: int | None) -> np.ndarray:
+    def reset(self, seed: int | None) -> None:
         """Starts an episode."""
         if seed is not None:
             self._task.seed(seed)
-        return np.asarray(self._environment.reset()[0], np.float32)
+        self._observation = self._environment.reset()[0]
 
     def step(self, action: np.ndarray) -> Frame:
-        """One control step; the task squashes [-1, 1] to muscle activations itself."""
-        observation, reward, terminated, truncated, info = self._environment.step(action)
-        solved = bool(np.any(info["solved"]))
-        return Frame(np.asarray(observation, np.float32), float(reward), bool(terminated), truncated, solved)
+        """One control step; muscles are activated by a logistic function of [-1, 1]."""
+        if self._definition is None:
+            self._observation, reward, terminated, truncated, info = self._environment.step(action)
+            return Frame(float(reward), bool(terminated), truncated, bool(np.any(info["solved"])))
+        robot = self._task.robot
+        robot.mj_data.ctrl[:] = 1.0 / (1.0 + np.exp(-5.0 * (action - 0.5)))
+        mujoco.mj_step(robot.mj_model, robot.mj_data, self._task.frame_skip)
+        look(self._task)
+        judgement = self._definition.judge()
+        return Frame(float(judgement.reward), bool(judgement.failed), False, bool(judgement.solved))
+
+    def observe(self) -> np.ndarray:
+        """The task's observation."""
+        if self._definition is None:
+            return np.asarray(self._observation, np.float32)
+        return np.concatenate(self._definition.observe(), dtype=np.float32, casting="unsafe")
 
     def snapshot(self) -> Snapshot:
         """The stepped physics and its observed copy, the task's attributes, the time limit's counter."""
@@ -70,9 +87,9 @@ class MyoSuite:
 
     def render(self, height: int, width: int) -> np.ndarray:
         """The hand from the side."""
-        import mujoco
-
         model, data = self._task.obsd_mj_model, self._task.obsd_mj_data
+        if self._definition is not None:
+            mujoco.mj_forward(model, data)  # a picture shows more than an observation
         if not hasattr(self, "_renderer"):
             model.vis.global_.offheight = max(height, model.vis.global_.offheight)
             model.vis.global_.offwidth = max(width, model.vis.global_.offwidth)

@@ -12,7 +12,9 @@ from crossq_wn.environments.snapshot import Snapshot
 
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 _ASSETS = ("mesh_", "tex_", "skin_", "bvh_", "oct_", "flex", "names", "paths", "text_")  # never change
-_ARENA = ("efc_", "iefc_", "contact", "island_", "map_", "tendon_efc")  # recomputed before each use
+# Recomputed before each use; between uses it may be anybody's memory.
+_ARENA = ("efc_", "contact", "tendon_efc", "island_", "map_", "dof_island", "tree_island", "iefc_", "iacc",
+          "ifrc", "iM", "iLD")  # fmt: skip
 
 
 class Physics:

@@ -1,0 +1,169 @@
+"""How fast do ten environments step? The suites' own in a loop, ours in a pool, MuJoCo alone; in one process.
+
+    python benchmarks/environments.py dog-run humanoid-run myo-key-turn-hard --json speed.json
+
+Frames per second of wall-clock and of processor time; the second is what to read on a busy machine. All kinds
+are measured in turn, again and again, and the median counts. `pool 2` may use two threads, and so on up to as
+many as this process may use processors (`taskset` narrows that).
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from crossq_wn.environments import MYO_IDS, Environment, lookup, make
+from crossq_wn.environments.pool import Pool
+
+REPEAT = 2  # frames per decision
+Measurement = Callable[[], int]  # runs for a while; how many frames
+
+
+def plain_dmc(identifier: str, seed: int) -> Callable[[np.ndarray], None]:
+    from dm_control import suite
+
+    domain, task = identifier.split(":")
+    plain = suite.load(domain, task, task_kwargs={"random": seed})
+    bounds = plain.action_spec()
+    plain.reset()
+
+    def frame(action: np.ndarray) -> None:
+        scaled = bounds.minimum + 0.5 * (action.astype(float) + 1) * (bounds.maximum - bounds.minimum)
+        moment = plain.step(scaled)
+        np.concatenate([np.ravel(part) for part in moment.observation.values()]).astype(np.float32)
+
+    return frame
+
+
+def plain_myo(identifier: str, seed: int) -> Callable[[np.ndarray], None]:
+    import gymnasium
+
+    plain = gymnasium.make(identifier, max_episode_steps=100, disable_env_checker=True)
+    plain.unwrapped.seed(seed)
+    plain.reset()
+
+    def frame(action: np.ndarray) -> None:
+        observation, _, _, truncated, _ = plain.step(action)
+        np.asarray(observation, np.float32)
+        if truncated:  # failures play on, as in our pool
+            plain.reset()
+
+    return frame
+
+
+def bare(environment: Environment, action: np.ndarray) -> None:
+    """MuJoCo's part of one decision, in states that play leads to."""
+    simulator: Any = environment.simulator
+    if hasattr(simulator, "_task"):
+        robot, substeps = simulator._task.robot, simulator._task.frame_skip
+        model, data = robot.mj_model, robot.mj_data
+        data.ctrl[:] = 1 / (1 + np.exp(-5 * (action - 0.5)))
+    else:
+        suite = simulator._environment
+        model, data, substeps = suite.physics.model.ptr, suite.physics.data.ptr, suite._n_sub_steps
+        data.ctrl[:] = action
+    for _ in range(REPEAT):
+        mujoco.mj_step(model, data, substeps)
+    environment.frames += REPEAT
+    if environment.frames == environment.episode_frames:
+        environment.reset()
+
+
+class Task:
+    """The same number of the same environments, three ways, all fed the same random actions."""
+
+    def __init__(self, name: str, count: int, decisions: int) -> None:
+        self.ours, self.bare = ([make(name, terminations=False) for _ in range(count)] for _ in range(2))
+        for environments in (self.ours, self.bare):
+            for seed, environment in enumerate(environments):
+                environment.reset(seed)
+        plain = plain_myo if name in MYO_IDS else plain_dmc
+        self.plain = [plain(lookup(name).identifier, seed) for seed in range(count)]
+        self.count, self.decisions = count, decisions
+        self.generator = np.random.default_rng(0)
+
+    def actions(self) -> np.ndarray:
+        shape = (self.decisions, self.count, self.ours[0].action_size)
+        return self.generator.uniform(-1, 1, shape).astype(np.float32)
+
+    def run_plain(self) -> int:
+        for decision in self.actions():
+            for step, action in zip(self.plain, decision, strict=True):
+                for _ in range(REPEAT):
+                    step(action)
+        return self.decisions * self.count * REPEAT
+
+    def run_pool(self, pool: Pool) -> int:
+        for decision in self.actions():
+            for index, result in enumerate(pool.step(range(self.count), decision)):
+                if result.episode is not None:  # type: ignore[union-attr]
+                    pool.reset(index)
+        return self.decisions * self.count * REPEAT
+
+    def run_bare(self, executor: ThreadPoolExecutor) -> int:
+        for decision in self.actions():
+            list(executor.map(bare, self.bare, decision))
+        return self.decisions * self.count * REPEAT
+
+    def measurements(self, threads: list[int]) -> dict[str, Measurement]:
+        found: dict[str, Measurement] = {"plain": self.run_plain}
+        for number in threads:
+            pool, executor = Pool(self.ours, number), ThreadPoolExecutor(number)
+            found[f"pool {number}"] = lambda pool=pool: self.run_pool(pool)  # type: ignore[misc]
+            found[f"bare {number}"] = lambda executor=executor: self.run_bare(executor)  # type: ignore[misc]
+        return found
+
+
+def measure(measurements: dict[str, Measurement], repetitions: int) -> dict[str, dict[str, float]]:
+    """Frames per second, `wall` and `cpu`: medians of alternating repetitions after one to warm up."""
+    seen: dict[str, list[tuple[float, float]]] = {name: [] for name in measurements}
+    for repetition in range(repetitions + 1):
+        for name, run in measurements.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            frames = run()
+            rates = frames / (time.perf_counter() - wall), frames / (time.process_time() - cpu)
+            if repetition:
+                seen[name].append(rates)
+    return {
+        name: dict(zip(("wall", "cpu"), (statistics.median(column) for column in zip(*rates, strict=True)),
+                       strict=True))
+        for name, rates in seen.items()
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("tasks", nargs="*", default=["dog-run", "humanoid-run", "myo-key-turn-hard"])
+    parser.add_argument("--environments", type=int, default=10)
+    parser.add_argument("--decisions", type=int, default=50, help="per environment and repetition")
+    parser.add_argument("--repetitions", type=int, default=7)
+    parser.add_argument("--json", help="where to write the numbers")
+    options = parser.parse_args()
+    available = len(os.sched_getaffinity(0))
+    threads = sorted({min(2**power, available) for power in range(8)} | {available})
+    report: dict[str, Any] = {"processors": available, "environments": options.environments, "tasks": {}}
+    for name in options.tasks:
+        task = Task(name, options.environments, options.decisions)
+        rates = report["tasks"][name] = measure(task.measurements(threads), options.repetitions)
+        print(f"\n{name}, {options.environments} environments: frames per second (ratio to plain, to bare)")
+        for kind, rate in rates.items():
+            bare = rates[kind.replace("pool", "bare").replace("plain", "bare 1")]
+            ratios = [f"{rate[clock]:8.0f} ({rate[clock] / rates['plain'][clock]:.2f}, "
+                      f"{rate[clock] / bare[clock]:.2f})" for clock in ("wall", "cpu")]  # fmt: skip
+            print(f"  {kind:8} wall {ratios[0]}   cpu {ratios[1]}")
+        sys.stdout.flush()
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump(report, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()
