@@ -17,7 +17,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import mujoco
 import numpy as np
 
 from crossq_wn.environments import MYO_IDS, Environment, lookup, make
@@ -59,19 +58,10 @@ def plain_myo(identifier: str, seed: int) -> Callable[[np.ndarray], None]:
     return frame
 
 
-def bare(environment: Environment, action: np.ndarray) -> None:
+def bare(environment: Environment, generator: np.random.Generator) -> None:
     """MuJoCo's part of one decision, in states that play leads to."""
-    simulator: Any = environment.simulator
-    if hasattr(simulator, "_task"):
-        robot, substeps = simulator._task.robot, simulator._task.frame_skip
-        model, data = robot.mj_model, robot.mj_data
-        data.ctrl[:] = 1 / (1 + np.exp(-5 * (action - 0.5)))
-    else:
-        suite = simulator._environment
-        model, data, substeps = suite.physics.model.ptr, suite.physics.data.ptr, suite._n_sub_steps
-        data.ctrl[:] = action
     for _ in range(REPEAT):
-        mujoco.mj_step(model, data, substeps)
+        environment.simulator.physics.advance(generator)
     environment.frames += REPEAT
     if environment.frames == environment.episode_frames:
         environment.reset()
@@ -109,8 +99,9 @@ class Task:
         return self.decisions * self.count * REPEAT
 
     def run_bare(self, executor: ThreadPoolExecutor) -> int:
-        for decision in self.actions():
-            list(executor.map(bare, self.bare, decision))
+        generators = [np.random.default_rng(seed) for seed in range(self.count)]
+        for _ in range(self.decisions):
+            list(executor.map(bare, self.bare, generators))
         return self.decisions * self.count * REPEAT
 
     def measurements(self, threads: list[int]) -> dict[str, Measurement]:

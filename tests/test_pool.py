@@ -21,6 +21,7 @@ def pooled():
     def build_in_threads(names, **options):
         pool = build(names, len(names), **options)
         pool._in_threads, pool._choose = True, lambda seconds: None  # whatever the clock says
+        pool._helpers = len(names) - 1
         return pool
 
     build.in_threads = build_in_threads
@@ -46,21 +47,21 @@ def test_threads_change_nothing(name, pooled):
 
 
 def test_both_ways_are_tried_before_one_is_chosen(pooled):
-    pool = pooled(["helpers:PointMass"] * 2, 2)
+    pool = pooled(["cheetah-run"] * 2, 2)
     ways = []
     for _ in range(60):
         ways.append(pool._in_threads)
-        for index, result in enumerate(pool.step([0, 1], np.zeros((2, 2), np.float32))):
-            if result.episode is not None:
-                pool.reset(index)
+        pool.step([0, 1], np.zeros((2, 6), np.float32))
     assert ways[:40] == [False, True] * 20
     assert len(set(ways[40:])) == 1
 
 
-def test_one_environment_is_never_stepped_in_threads(pooled):
-    pool = pooled(["helpers:PointMass"], 8)
+@pytest.mark.parametrize("names", [["cheetah-run"], ["helpers:PointMass"] * 3])
+def test_one_environment_or_a_user_s_own_is_never_stepped_in_threads(names, pooled):
+    pool = pooled(names, 8)
+    shape = len(names), pool.environments[0].action_size
     for _ in range(30):
-        pool.step([0], np.zeros((1, 2), np.float32))
+        pool.step(range(len(names)), np.zeros(shape, np.float32))
         assert not pool._in_threads
 
 

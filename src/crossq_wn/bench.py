@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,8 @@ import numpy as np
 from crossq_wn import api, learner, peers, runs
 from crossq_wn.algorithms.settings import Settings
 from crossq_wn.clock import PHASES
-from crossq_wn.environments.pool import Pool
+from crossq_wn.environments import Environment
+from crossq_wn.environments.pool import Pool, processors
 from crossq_wn.replay import random_batch
 from crossq_wn.runs import RunConfig
 from crossq_wn.training import build_algorithm, make_environment, run_training
@@ -67,12 +69,11 @@ def bench(config: RunConfig, say: Say, against: str | None = None, seconds: floa
     environment.close()
     algorithm = build_algorithm(config, *sizes)
     crossq = replace(config, algorithm="crossq", settings=_crossq_of_equal_size(config.settings))
-    with peers.start(against, crossq.settings, sizes, say) as peer, _environments(config) as (step, physics):
+    with peers.start(against, crossq.settings, sizes, say) as peer, _environments(config) as environments:
         rivals: dict[str, Measure] = {
             "update": _updates(algorithm, config, sizes),
             "floor": _floor(matrix_products(algorithm, config, sizes)),
-            "environment": step,
-            "physics": physics,
+            **environments,
         }
         if peer is not None:
             rivals["crossq_update"] = _updates(build_algorithm(crossq, *sizes), crossq, sizes)
@@ -93,9 +94,12 @@ def bench(config: RunConfig, say: Say, against: str | None = None, seconds: floa
         "seed_updates_per_s": 1 / median["update"],
         "updates_per_s": 1 / median["update"] / count,
         "environment_frames_per_s": frames / median["environment"],
-        "physics_frames_per_s": frames / median["physics"],
-        "environment_over_physics": _ratio(taken, "environment", "physics"),
     }
+    if "physics" in median:
+        figures |= {
+            "physics_frames_per_s": frames / median["physics"],
+            "environment_over_physics": _ratio(taken, "environment", "physics"),
+        }
     if against:
         figures |= {
             "crossq_update_ms": 1e3 * median["crossq_update"],
@@ -241,32 +245,45 @@ def _as_matrices(left: np.ndarray, right: np.ndarray, dimensions: Any) -> tuple[
 
 
 @contextmanager
-def _environments(config: RunConfig) -> Iterator[tuple[Measure, Measure]]:
-    """Seconds per decision of all seeds' environments: as in training, and their physics alone."""
-    pool = Pool([make_environment(config) for _ in config.seeds], os.cpu_count() or 1)
+def _environments(config: RunConfig) -> Iterator[dict[str, Measure]]:
+    """Seconds per decision of all seeds' environments: as in training, and of their physics alone."""
+    threads = min(processors(), len(config.seeds))
+    played, bare = ([make_environment(config) for _ in config.seeds] for _ in range(2))
+    pool, executor = Pool(played, threads), ThreadPoolExecutor(threads)
     indices, generator = list(range(len(config.seeds))), np.random.default_rng(0)
-    for index in indices:
-        pool.reset(index, index)
-    actions = generator.uniform(-1, 1, (64, len(indices), pool.environments[0].action_size))
-    actions = actions.astype(np.float32)
-    count = 0
+    for environment in (*played, *bare):
+        environment.reset(0)
 
     def decide() -> None:
-        nonlocal count
-        count += 1
-        for index, result in zip(indices, pool.step(indices, actions[count % 64]), strict=True):
+        actions = generator.uniform(-1, 1, (len(indices), played[0].action_size)).astype(np.float32)
+        for index, result in zip(indices, pool.step(indices, actions), strict=True):
             if isinstance(result, Exception):
                 raise result
             if result.episode is not None:
                 pool.reset(index)
 
-    try:
-        yield (
-            lambda budget: _seconds_per_call(decide, budget),
-            lambda budget: _seconds_per_call(decide, budget),
+    generators = [np.random.default_rng(seed) for seed in config.seeds]
+    run = map if threads == 1 else executor.map
+
+    def advance(environment: Environment, generator: np.random.Generator) -> None:
+        for _ in range(config.action_repeat):
+            environment.simulator.physics.advance(generator)
+        environment.frames += config.action_repeat
+        if environment.frames >= (environment.episode_frames or 1000):
+            environment.reset()
+
+    measures: dict[str, Measure] = {"environment": lambda budget: _seconds_per_call(decide, budget)}
+    if all(environment.simulator.physics is not None for environment in bare):
+        measures["physics"] = lambda budget: _seconds_per_call(
+            lambda: list(run(advance, bare, generators)), budget
         )
+    try:
+        yield measures
     finally:
+        executor.shutdown()
         pool.close()
+        for environment in bare:
+            environment.close()
 
 
 def _seconds_per_call(

@@ -4,7 +4,6 @@ One loop serves every algorithm, a fresh run and a resumed one. What it carries 
 in a `Seed`, in the learner's states, or counted by `Progress`; all of it is in every checkpoint.
 """
 
-import os
 import resource
 import signal
 import time
@@ -21,7 +20,7 @@ from crossq_wn import checkpoints, learner
 from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.clock import Stopwatch
 from crossq_wn.environments import Environment, EnvironmentFaultError, TaskLike, Transition, make
-from crossq_wn.environments.pool import Pool
+from crossq_wn.environments.pool import Pool, processors
 from crossq_wn.environments.snapshot import UnrestorableError
 from crossq_wn.errors import UserError
 from crossq_wn.evaluation import evaluate
@@ -157,7 +156,7 @@ def run_training(
 
     Raises UserError for what the user can mend (see `errors`).
     """
-    seeds_count, threads = len(config.seeds), os.cpu_count() or 1
+    seeds_count, threads = len(config.seeds), processors()
     training = Pool([make_environment(config, task) for _ in config.seeds], threads)
     try:
         sizes = training.environments[0].observation_size, training.environments[0].action_size

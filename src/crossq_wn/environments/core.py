@@ -38,6 +38,8 @@ class Simulator(Protocol):
     action_size: int
     action_low: np.ndarray  # in the environment's own units and shape
     action_high: np.ndarray
+    in_threads: bool  # whether several may step at once without sharing anything
+    physics: Any  # of MuJoCo, an `environments.physics.Physics`; None where there is none
 
     def reset(self, seed: int | None) -> None:
         """Starts an episode, reseeding first if a seed is given."""

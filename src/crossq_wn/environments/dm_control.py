@@ -14,13 +14,15 @@ from crossq_wn.environments.snapshot import Snapshot, capture_attributes, restor
 class DMControl:
     """One task of the dm_control suite."""
 
+    in_threads = True
+
     def __init__(self, domain: str, task: str) -> None:
         self._environment = suite.load(domain, task, task_kwargs={"random": 0})
         action = self._environment.action_spec()
         self.action_low, self.action_high = action.minimum, action.maximum
         self._range = action.maximum - action.minimum
         physics = self._environment.physics
-        self._physics = Physics(physics.model.ptr, physics.data.ptr)
+        self.physics = Physics(physics.model.ptr, physics.data.ptr, self._environment._n_sub_steps)
         self._definition = definition(domain, task, self._environment)
         self._warnings = physics.data.warning.number  # how often MuJoCo gave each, a view
         self.action_size = int(np.prod(action.shape))
@@ -60,7 +62,7 @@ class DMControl:
         """Physics, the task's attributes and random stream, the step counter."""
         environment = self._environment
         return {
-            "physics": self._physics.capture(),
+            "physics": self.physics.capture(),
             "task": capture_attributes(environment.task, strict=False),
             "step_count": environment._step_count,
             "reset_next_step": environment._reset_next_step,
@@ -71,7 +73,7 @@ class DMControl:
         environment = self._environment
         if environment._reset_next_step:
             environment.reset()  # tasks build per-episode objects here
-        self._physics.restore(snapshot["physics"])
+        self.physics.restore(snapshot["physics"])
         restore_attributes(environment.task, snapshot["task"])
         environment._step_count = snapshot["step_count"]
         environment._reset_next_step = snapshot["reset_next_step"]

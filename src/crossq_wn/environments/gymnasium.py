@@ -112,12 +112,13 @@ class Gymnasium:
         if not self.action_size or not self.observation_size:
             raise UserError(f"{name} has an empty observation or action space")
         self._observation: Any = None  # the last one, not yet flattened
-        self._physics: Any = None
-        unwrapped = environment.unwrapped
+        self.physics: Any = None
+        unwrapped: Any = environment.unwrapped
         if type(getattr(unwrapped, "model", None)).__name__ == "MjModel":
             from crossq_wn.environments.physics import Physics
 
-            self._physics = Physics(unwrapped.model, unwrapped.data)  # type: ignore[attr-defined]
+            self.physics = Physics(unwrapped.model, unwrapped.data, getattr(unwrapped, "frame_skip", 1))
+        self.in_threads = self.physics is not None and type(unwrapped).__module__.startswith("gymnasium.")
 
     def reset(self, seed: int | None) -> None:
         """Starts an episode."""
@@ -143,8 +144,8 @@ class Gymnasium:
             inner = {"own": unwrapped.snapshot()}
         else:
             inner = {"attributes": self._attributes(unwrapped)}
-        if self._physics is not None:
-            inner["physics"] = self._physics.capture()
+        if self.physics is not None:
+            inner["physics"] = self.physics.capture()
         if unwrapped._np_random is not None:
             inner["random"] = capture_generator(unwrapped._np_random)
         return inner | {"wrappers": [capture_attributes(w, ignore=_DESCRIPTIONS) for w in self._wrappers()]}
@@ -157,8 +158,8 @@ class Gymnasium:
             unwrapped.restore(snapshot["own"])
         else:
             restore_attributes(unwrapped, snapshot["attributes"])
-        if self._physics is not None:
-            self._physics.restore(snapshot["physics"])
+        if self.physics is not None:
+            self.physics.restore(snapshot["physics"])
         if "random" in snapshot:
             restore_generator(unwrapped.np_random, snapshot["random"])
         for wrapper, saved in zip(self._wrappers(), snapshot["wrappers"], strict=True):
@@ -185,7 +186,7 @@ class Gymnasium:
 
     def _attributes(self, unwrapped: Any) -> Snapshot:
         ignore: tuple[type, ...] = _DESCRIPTIONS
-        if self._physics is not None:
+        if self.physics is not None:
             ignore += (type(unwrapped.model), type(unwrapped.data), type(unwrapped.mujoco_renderer))
         saved = capture_attributes(unwrapped, ignore=(*ignore, np.random.Generator))
         if any("generator" in item for item in saved.values() if isinstance(item, dict)):

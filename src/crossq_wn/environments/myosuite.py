@@ -26,6 +26,8 @@ class MyoSuite:
     MyoSuite 2 ignores `reset(seed=)`, so the task is seeded through its own method.
     """
 
+    in_threads = True
+
     def __init__(self, identifier: str, episode_frames: int | None) -> None:
         options = {} if episode_frames is None else {"max_episode_steps": episode_frames}
         with contextlib.redirect_stdout(io.StringIO()):
@@ -37,7 +39,7 @@ class MyoSuite:
         self.action_high = np.ones(self.action_size)
         self.action_low = -self.action_high
         robot = self._task.robot
-        self._simulated = Physics(robot.mj_model, robot.mj_data)
+        self.physics = Physics(robot.mj_model, robot.mj_data, self._task.frame_skip)
         self._observed = Physics(self._task.obsd_mj_model, self._task.obsd_mj_data)
         # Only where the time limit is not MyoSuite's own, which its own `step` would have to keep.
         self._definition = None if episode_frames is None else definition(self._task)
@@ -70,7 +72,7 @@ class MyoSuite:
     def snapshot(self) -> Snapshot:
         """The stepped physics and its observed copy, the task's attributes, the time limit's counter."""
         return {
-            "simulated": self._simulated.capture(),
+            "simulated": self.physics.capture(),
             "observed": self._observed.capture(),
             "task": capture_attributes(self._task, strict=False),
             "wrappers": [capture_attributes(w, strict=False) for w in self._wrappers()],
@@ -80,7 +82,7 @@ class MyoSuite:
         """Continues from a snapshot."""
         self._environment.reset()
         restore_attributes(self._task, snapshot["task"])
-        self._simulated.restore(snapshot["simulated"])
+        self.physics.restore(snapshot["simulated"])
         self._observed.restore(snapshot["observed"])
         for wrapper, saved in zip(self._wrappers(), snapshot["wrappers"], strict=True):
             restore_attributes(wrapper, saved)

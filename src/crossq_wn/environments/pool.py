@@ -5,6 +5,7 @@ float32 and some observations not the suites'; and in its last release for Pytho
 random tasks are never randomised.
 """
 
+import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -18,6 +19,11 @@ _TRIAL = 20  # steps in turn and as many in threads, to find out
 Result = Transition | EnvironmentFaultError
 
 
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Pool:
     """One environment per seed. A seed's fault is returned in its place and touches no other seed.
 
@@ -27,13 +33,12 @@ class Pool:
 
     def __init__(self, environments: Sequence[Environment], threads: int) -> None:
         self.environments = list(environments)
-        self._helpers = min(threads, len(self.environments)) - 1  # the calling thread works too
+        # A user's environment may share a global random stream, say: never in threads.
+        alone = not all(environment.simulator.in_threads for environment in self.environments)
+        self._helpers = 0 if alone else min(threads, len(self.environments)) - 1  # the caller works too
         self._executor = ThreadPoolExecutor(max(1, self._helpers), "environment")  # starts none yet
         self._in_threads = False
-        self._trials: dict[bool, list[float]] = {
-            False: [],
-            True: [],
-        }  # in threads? -> seconds per environment
+        self._trials: dict[bool, list[float]] = {False: [], True: []}  # in threads? -> seconds per step
 
     def reset(self, index: int, seed: int | None = None) -> np.ndarray:
         """Resets one seed's environment; float32 [observation_size]. Raises EnvironmentFaultError."""
