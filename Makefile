@@ -24,7 +24,7 @@ demo: install
 		--critic-width 256 --actor-width 128
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
