@@ -198,6 +198,42 @@ CROSSQ_WN_V2 = CROSSQ_V2 | {
 }
 V1 = {"critic_learning_rate": 1e-4, "actor_learning_rate": 1e-4}
 TEMPERATURE = {"initial_temperature": 0.01, "temperature_learning_rate": 3e-4}
+# Rows that the rivals' columns share, unless they say otherwise.
+RIVAL_V2 = {
+    "critic_learning_rate": 3e-4,
+    "critic_width": 512,
+    "actor_learning_rate": 3e-4,
+    "actor_width": 256,
+    "initial_temperature": 1.0,
+    "temperature_learning_rate": 3e-4,
+    "target_entropy_scale": 0.5,
+    "tau": 0.005,
+    "critics": 2,
+    "action_repeat": None,  # by suite: 2
+    "discount": None,  # by suite
+    "adam_beta1": 0.9,
+    "policy_delay": 1,
+    "batch_size": 256,
+}
+SR_SAC_V2 = RIVAL_V2 | {
+    "critic_width": 256,
+    "target_entropy_scale": 1.0,
+    "utd": 32,
+    "warmup": 10_000,
+    "reset_updates": 32 * 80_000,
+}
+BRO_V2 = RIVAL_V2 | {
+    "target_entropy_scale": 1.0,
+    "utd": 10,
+    "critics": 1,
+    "action_repeat": 1,
+    "discount": 0.99,
+    "warmup": 10_000,
+    "weight_decay": 1e-4,
+    "batch_size": 128,
+    "resets": (15_001, 50_001, 250_001, 500_001, 750_001, 1_000_001, 1_500_001, 2_000_001),
+}
+BRO_CODE = {"target_entropy_scale": 0.5, "critics": 2, "warmup": 2_500}
 TABLE = {
     ("crossq", "paper-v2"): CROSSQ_V2,
     ("crossq", "paper-v1"): CROSSQ_V2 | V1,
@@ -237,6 +273,74 @@ TABLE = {
         "replay_size": 1_000_000,
         "batch_size": 256,
         "learning_rate_end": 1.0,
+    },
+    ("simba", "default"): RIVAL_V2
+    | {
+        "critic_learning_rate": 1e-4,
+        "actor_learning_rate": 1e-4,
+        "actor_width": 128,
+        "initial_temperature": 0.01,
+        "temperature_learning_rate": 1e-4,
+        "utd": 2,
+        "critics": 1,
+        "warmup": 5000,
+        "weight_decay": 0.01,
+        "batch_size": 256,
+        "actor_blocks": 1,  # code
+        "critic_blocks": 2,  # code
+    },
+    ("sr-sac", "paper-v2"): SR_SAC_V2,
+    ("sr-sac", "default"): SR_SAC_V2 | {"target_entropy_scale": 0.5},  # code
+    ("bro", "paper-v2"): BRO_V2,
+    ("bro", "default"): BRO_V2 | BRO_CODE,
+    ("bro-fast", "default"): BRO_V2 | BRO_CODE | {"utd": 2, "resets": (15_001,)},
+    # Not in the table: the rows of their own papers and code.
+    ("redq", "default"): RIVAL_V2
+    | {"utd": 20, "critics": 10, "subset": 2, "critic_width": 256, "policy_delay": 20, "warmup": 5000},
+    ("droq", "default"): RIVAL_V2
+    | {"utd": 20, "dropout": 0.01, "critic_width": 256, "policy_delay": 20, "warmup": 5000},
+    ("xqc", "default"): RIVAL_V2
+    | TEMPERATURE
+    | {
+        "utd": 2,
+        "warmup": 5000,
+        "policy_delay": 3,
+        "learning_rate_end": 0.1,
+        "hidden_layers": 4,
+        "atoms": 101,
+        "value_limit": 5.0,
+    },
+    ("simba-v2", "default"): RIVAL_V2
+    | {
+        "critic_learning_rate": 1e-4,
+        "actor_learning_rate": 1e-4,
+        "temperature_learning_rate": 1e-4,
+        "initial_temperature": 0.01,
+        "actor_width": 128,
+        "utd": 2,
+        "critics": 1,
+        "warmup": 5000,
+        "learning_rate_end": 0.5,
+        "atoms": 101,
+        "value_limit": 5.0,
+    },
+    ("tdmpc2", "default"): {
+        "utd": 1,
+        "batch_size": 256,
+        "horizon": 3,
+        "iterations": 6,
+        "samples": 512,
+        "elites": 64,
+        "policy_samples": 24,
+        "value_functions": 5,
+        "tau": 0.01,
+        "rho": 0.5,
+        "learning_rate": 3e-4,
+        "encoder_rate": 0.3,
+        "consistency_weight": 20.0,
+        "reward_weight": 0.1,
+        "value_weight": 0.1,
+        "gradient_clip": 20.0,
     },
 }
 
