@@ -12,8 +12,7 @@ from crossq_wn.algorithms.bro import BROSettings
 from crossq_wn.algorithms.crossq import CrossQSettings, CrossQWNSettings
 from crossq_wn.algorithms.droq import DroQSettings
 from crossq_wn.algorithms.redq import REDQSettings
-from crossq_wn.algorithms.sac import SACSettings
-from crossq_wn.algorithms.settings import Settings
+from crossq_wn.algorithms.settings import PolyakSettings, Settings
 from crossq_wn.algorithms.simba import SimBaSettings
 from crossq_wn.algorithms.simba_v2 import SimbaV2Settings
 from crossq_wn.algorithms.sr_sac import SRSACSettings
@@ -87,7 +86,7 @@ _CROSSQ_OFFICIAL = replace(
 )
 
 # v1, Table 1, column SAC.
-_SAC = SACSettings(
+_SAC = PolyakSettings(
     utd=1,
     batch_size=256,
     warmup=10_000,

@@ -7,8 +7,8 @@ from crossq_wn.algorithms.bro import BROSettings, bro
 from crossq_wn.algorithms.crossq import CrossQSettings, CrossQWNSettings, crossq, crossq_wn
 from crossq_wn.algorithms.droq import DroQSettings, droq
 from crossq_wn.algorithms.redq import REDQSettings, redq
-from crossq_wn.algorithms.sac import SACSettings, sac
-from crossq_wn.algorithms.settings import Settings
+from crossq_wn.algorithms.sac import sac
+from crossq_wn.algorithms.settings import PolyakSettings, Settings
 from crossq_wn.algorithms.simba import SimBaSettings, simba
 from crossq_wn.algorithms.simba_v2 import SimbaV2Settings, simba_v2
 from crossq_wn.algorithms.sr_sac import SRSACSettings, sr_sac
@@ -30,7 +30,7 @@ ALGORITHMS = {
         CrossQWNSettings, crossq_wn, "CrossQ + batch and weight normalisation, target network (the paper)"
     ),
     "crossq": Recipe(CrossQSettings, crossq, "CrossQ: batch normalisation, no target network"),
-    "sac": Recipe(SACSettings, sac, "soft actor-critic"),
+    "sac": Recipe(PolyakSettings, sac, "soft actor-critic"),
     "sr-sac": Recipe(SRSACSettings, sr_sac, "SAC at UTD 32 with full resets"),
     "redq": Recipe(REDQSettings, redq, "ten critics, random pairs for targets, UTD 20"),
     "droq": Recipe(DroQSettings, droq, "dropout and layer norm critics, UTD 20"),

@@ -17,7 +17,7 @@ import optax
 from crossq_wn import networks
 from crossq_wn.actor_critic import Parts, State, random_key, separate, soft_actor_critic
 from crossq_wn.algorithms.assemble import assemble
-from crossq_wn.algorithms.settings import ActorCriticSettings, require, require_positive
+from crossq_wn.algorithms.settings import PolyakSettings, require, require_positive
 from crossq_wn.losses import mean, quantile
 from crossq_wn.networks import (
     Layer,
@@ -38,11 +38,9 @@ from crossq_wn.types import Algorithm, Array, Batch, Metrics, Tree, Vars
 
 
 @dataclass(frozen=True, kw_only=True)
-class BROSettings(ActorCriticSettings):
+class BROSettings(PolyakSettings):
     """Hyperparameters of BRO."""
 
-    tau: float
-    """Polyak rate of the target critics, per gradient update."""
     actor_blocks: int
     """Residual blocks of both actors."""
     critic_blocks: int
@@ -63,7 +61,6 @@ class BROSettings(ActorCriticSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "resets", tuple(self.resets))
-        require(self, "tau", 0 <= self.tau <= 1, "in [0, 1]")
         require_positive(self, "actor_blocks", "critic_blocks", "quantiles")
         for name in ("weight_decay", "optimism_learning_rate", "kl_target", "exploration_std"):
             require(self, name, getattr(self, name) >= 0, "0 or above")

@@ -16,7 +16,7 @@ from typing import Literal
 
 from crossq_wn.actor_critic import joint, joint_target
 from crossq_wn.algorithms.assemble import assemble
-from crossq_wn.algorithms.settings import ActorCriticSettings, require
+from crossq_wn.algorithms.settings import ActorCriticSettings, PolyakSettings, require
 from crossq_wn.losses import half_squared_error, scalar
 from crossq_wn.networks import (
     Layer,
@@ -60,11 +60,9 @@ class CrossQSettings(ActorCriticSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrossQWNSettings(CrossQSettings):
+class CrossQWNSettings(CrossQSettings, PolyakSettings):
     """Hyperparameters of CrossQ + WN."""
 
-    tau: float
-    """Polyak rate of the target critics, per gradient update."""
     actor_weight_decay: float
     """AdamW decay of what is unbounded in the actor: heads and batch-norm affine parameters."""
     critic_weight_decay: float
@@ -87,7 +85,6 @@ class CrossQWNSettings(CrossQSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, "tau", 0 <= self.tau <= 1, "in [0, 1]")
         for name in ("actor_weight_decay", "critic_weight_decay"):
             require(self, name, getattr(self, name) >= 0, "0 or above")
         require(self, "weight_norm_radius", self.weight_norm_radius > 0, "above 0")

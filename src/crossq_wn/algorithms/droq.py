@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from crossq_wn.actor_critic import separate
 from crossq_wn.algorithms.assemble import assemble, mlp
-from crossq_wn.algorithms.settings import ActorCriticSettings, require
+from crossq_wn.algorithms.settings import PolyakSettings, require
 from crossq_wn.losses import mean, scalar, squared_error
 from crossq_wn.networks import Layer, always_training, dense, dropout, ensemble, layer_norm, relu, serial
 from crossq_wn.optimisers import polyak
@@ -17,17 +17,14 @@ from crossq_wn.types import Algorithm
 
 
 @dataclass(frozen=True, kw_only=True)
-class DroQSettings(ActorCriticSettings):
+class DroQSettings(PolyakSettings):
     """Hyperparameters of DroQ."""
 
-    tau: float
-    """Polyak rate of the target critics, per gradient update."""
     dropout: float
     """Share of a critic's hidden units that is dropped."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, "tau", 0 <= self.tau <= 1, "in [0, 1]")
         require(self, "dropout", 0 <= self.dropout < 1, "in [0, 1)")
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from crossq_wn.actor_critic import separate
 from crossq_wn.algorithms.assemble import assemble, mlp
-from crossq_wn.algorithms.settings import ActorCriticSettings, require
+from crossq_wn.algorithms.settings import PolyakSettings, require
 from crossq_wn.losses import mean, minimum_of_subset, scalar, squared_error
 from crossq_wn.networks import dense, ensemble
 from crossq_wn.optimisers import polyak
@@ -17,17 +17,14 @@ from crossq_wn.types import Algorithm
 
 
 @dataclass(frozen=True, kw_only=True)
-class REDQSettings(ActorCriticSettings):
+class REDQSettings(PolyakSettings):
     """Hyperparameters of REDQ."""
 
-    tau: float
-    """Polyak rate of the target critics, per gradient update."""
     subset: int
     """Critics whose minimum makes a target (M)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, "tau", 0 <= self.tau <= 1, "in [0, 1]")
         require(self, "subset", 1 <= self.subset <= self.critics, f"from 1 to --critics ({self.critics})")
 
 

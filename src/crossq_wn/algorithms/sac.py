@@ -1,10 +1,8 @@
 """SAC (Haarnoja et al. 2018): plain two-layer networks, two Polyak target critics, their minimum."""
 
-from dataclasses import dataclass
-
 from crossq_wn.actor_critic import separate
 from crossq_wn.algorithms.assemble import assemble, mlp
-from crossq_wn.algorithms.settings import ActorCriticSettings, require
+from crossq_wn.algorithms.settings import PolyakSettings
 from crossq_wn.losses import scalar, squared_error
 from crossq_wn.networks import dense, ensemble
 from crossq_wn.optimisers import polyak
@@ -12,19 +10,7 @@ from crossq_wn.policies import clipped, gaussian_head
 from crossq_wn.types import Algorithm
 
 
-@dataclass(frozen=True, kw_only=True)
-class SACSettings(ActorCriticSettings):
-    """Hyperparameters of SAC."""
-
-    tau: float
-    """Polyak rate of the target critics, per gradient update."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self, "tau", 0 <= self.tau <= 1, "in [0, 1]")
-
-
-def sac(observation_size: int, action_size: int, discount: float, settings: SACSettings) -> Algorithm:
+def sac(observation_size: int, action_size: int, discount: float, settings: PolyakSettings) -> Algorithm:
     """Soft actor-critic as in jaxrl, the code base that the paper builds on."""
     return assemble(
         settings,

@@ -81,6 +81,18 @@ class ActorCriticSettings(Settings):
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class PolyakSettings(ActorCriticSettings):
+    """A soft actor-critic with target critics."""
+
+    tau: float
+    """Polyak rate of the target critics, per gradient update."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "tau", 0 <= self.tau <= 1, "in [0, 1]")
+
+
 def require(settings: object, name: str, valid: bool, what: str) -> None:
     """Raises `UserError` naming the setting, its value and what would be valid."""
     if not valid:

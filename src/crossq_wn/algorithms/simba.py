@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from crossq_wn.actor_critic import actor_first, separate
 from crossq_wn.algorithms.assemble import assemble
-from crossq_wn.algorithms.settings import ActorCriticSettings, require, require_positive
+from crossq_wn.algorithms.settings import PolyakSettings, require, require_positive
 from crossq_wn.losses import scalar, squared_error
 from crossq_wn.networks import (
     Layer,
@@ -28,11 +28,9 @@ from crossq_wn.types import Algorithm
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimBaSettings(ActorCriticSettings):
+class SimBaSettings(PolyakSettings):
     """Hyperparameters of SimBa."""
 
-    tau: float
-    """Polyak rate of the target critics, per gradient update."""
     actor_blocks: int
     """Residual blocks of the actor."""
     critic_blocks: int
@@ -42,7 +40,6 @@ class SimBaSettings(ActorCriticSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, "tau", 0 <= self.tau <= 1, "in [0, 1]")
         require_positive(self, "actor_blocks", "critic_blocks")
         require(self, "weight_decay", self.weight_decay >= 0, "0 or above")
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from crossq_wn.actor_critic import actor_first, separate
 from crossq_wn.algorithms.assemble import assemble
-from crossq_wn.algorithms.settings import ActorCriticSettings, require, require_positive
+from crossq_wn.algorithms.settings import PolyakSettings, require, require_positive
 from crossq_wn.losses import categorical
 from crossq_wn.networks import (
     Layer,
@@ -37,11 +37,9 @@ _SHIFT = 3.0  # the constant appended to an input, so that its length is not los
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimbaV2Settings(ActorCriticSettings):
+class SimbaV2Settings(PolyakSettings):
     """Hyperparameters of SimbaV2."""
 
-    tau: float
-    """Polyak rate of the target critics, per gradient update."""
     actor_blocks: int
     """Blocks of the actor."""
     critic_blocks: int
@@ -53,7 +51,6 @@ class SimbaV2Settings(ActorCriticSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, "tau", 0 <= self.tau <= 1, "in [0, 1]")
         require_positive(self, "actor_blocks", "critic_blocks")
         require(self, "atoms", self.atoms >= 2, "a whole number of at least 2")
         require(self, "value_limit", self.value_limit > 0, "above 0")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from crossq_wn.actor_critic import separate
 from crossq_wn.algorithms.assemble import assemble, mlp
-from crossq_wn.algorithms.settings import ActorCriticSettings, require, require_positive
+from crossq_wn.algorithms.settings import PolyakSettings, require_positive
 from crossq_wn.losses import scalar, squared_error
 from crossq_wn.networks import dense, ensemble
 from crossq_wn.optimisers import polyak
@@ -17,11 +17,9 @@ from crossq_wn.types import Algorithm
 
 
 @dataclass(frozen=True, kw_only=True)
-class SRSACSettings(ActorCriticSettings):
+class SRSACSettings(PolyakSettings):
     """Hyperparameters of SR-SAC."""
 
-    tau: float
-    """Polyak rate of the target critics, per gradient update."""
     reset_updates: int
     """A reset is due once more gradient updates than this have passed since the last."""
     reset_grid: int
@@ -29,7 +27,6 @@ class SRSACSettings(ActorCriticSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, "tau", 0 <= self.tau <= 1, "in [0, 1]")
         require_positive(self, "reset_updates", "reset_grid")
 
 

@@ -11,7 +11,7 @@ import optax
 
 from crossq_wn.actor_critic import joint_target
 from crossq_wn.algorithms.assemble import assemble
-from crossq_wn.algorithms.settings import ActorCriticSettings, require, require_positive
+from crossq_wn.algorithms.settings import PolyakSettings, require, require_positive
 from crossq_wn.losses import categorical
 from crossq_wn.networks import (
     Layer,
@@ -32,11 +32,9 @@ from crossq_wn.types import Algorithm
 
 
 @dataclass(frozen=True, kw_only=True)
-class XQCSettings(ActorCriticSettings):
+class XQCSettings(PolyakSettings):
     """Hyperparameters of XQC."""
 
-    tau: float
-    """Polyak rate of the target critics, per gradient update."""
     hidden_layers: int
     """Hidden layers of actor and critics."""
     atoms: int
@@ -50,7 +48,6 @@ class XQCSettings(ActorCriticSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, "tau", 0 <= self.tau <= 1, "in [0, 1]")
         require_positive(self, "hidden_layers")
         require(self, "atoms", self.atoms >= 2, "a whole number of at least 2")
         require(self, "value_limit", self.value_limit > 0, "above 0")
