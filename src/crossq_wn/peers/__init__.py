@@ -35,7 +35,7 @@ def start(
         return
     python = _environment(name, say)
     about = asdict(settings) | {"observation_size": sizes[0], "action_size": sizes[1]}
-    command = [str(python), str(Path(__file__).parent / f"{name}.py"), json.dumps(about)]
+    command = [str(python), str(Path(__file__).parent / f"run_{name}.py"), json.dumps(about)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
 
         def measure(budget: float) -> float:
