@@ -114,7 +114,10 @@ def joint_target(
 
 
 def soft_actor_critic(observation_size: int, action_size: int, parts: Parts) -> Algorithm:
-    """Composes the parts into an algorithm for one seed; update order: critic, target, actor, temperature."""
+    """Composes the parts into an algorithm for one seed.
+
+    A critic step ends with the target, an actor step with the temperature; `parts.order` puts them in order.
+    """
     actor, policy, critic, readout = parts.actor, parts.policy, parts.critic, parts.readout
 
     def init(generator: np.random.Generator) -> State:

@@ -525,6 +525,7 @@ class _Trainer:
                 self.training.environments[seed.index].restore(plain["environment"])
             else:
                 seed.replay.end_episode()
+                seed.memory = self.algorithm.memory
                 start = integer(stream(seed.seed, _ENVIRONMENT, self.frames))
                 seed.observation = self.training.reset(seed.index, start)
             states.append(carried["state"])
