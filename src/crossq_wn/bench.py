@@ -319,7 +319,7 @@ def _loop(config: RunConfig, update_seconds: float, seconds: float) -> Figures:
         outcome = run_training(config, lambda: runs.create(config, out, ["bench"]), api.Silent())
         with open(outcome.path / "timing.csv", newline="") as file:
             rows = [row for row in csv.DictReader(file) if float(row["updates_per_second"])]
-    rows = rows[2:]  # the first holds the compilation
+    rows = rows[2:]  # before that, warm-up and compilation count in
     split = {f"{p}_ms": statistics.median(float(row[f"{p}_ms"]) for row in rows) for p in PHASES}
     decision = statistics.median(
         len(config.seeds) * config.action_repeat / float(row["frames_per_second"]) for row in rows
