@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import numpy as np
 from gymnasium import spaces
 from safetensors.numpy import load_file
 
+from crossq_wn import api, runs
 from crossq_wn.training import _ENVIRONMENT, integer, stream
 
 TESTS = Path(__file__).parent
@@ -30,6 +33,9 @@ TINY_OPTIONS: dict[str, Any] = {
     "eval_episodes": 1, "video": False, "tensorboard": False,
     "log_every": 50, "eval_every": 200, "checkpoint_every": 100,
 }  # fmt: skip
+
+
+EVAL_HEADER = "exp_name,env_name,seed,metric,env_step,value\n"
 
 
 class PointMass(gymnasium.Env):
@@ -274,3 +280,22 @@ def same_run(left: Path, right: Path, *, tables: bool = True, seeds: tuple[int, 
         ours, theirs = replay_rows(left, seed), replay_rows(right, seed)
         for key, values in ours.items():
             np.testing.assert_array_equal(values, theirs[key], err_msg=f"{name} {key}")
+
+
+def make_run(
+    path: Path,
+    *,
+    task: str = "cheetah-run",
+    eval_rows: Iterable[tuple[int, float]] = ((100, 50.0),),
+    algorithm: str = "crossq-wn",
+    seed: int = 0,
+    **options: Any,
+) -> Path:
+    """A run directory as training leaves it, but for what it trained."""
+    hyperparameters = options.pop("hyperparameters", {})
+    settings = replace(api.preset(algorithm, "default"), **hyperparameters)
+    config = api.configure(task, algorithm=algorithm, settings=settings, seeds=[seed], **options)
+    runs.create(config, path, ["crossq-wn", "train"]).close()
+    rows = "".join(f"{config.system},{task},{seed},return,{step},{value}\n" for step, value in eval_rows)
+    (path / "eval.csv").write_text(EVAL_HEADER + rows)
+    return path

@@ -47,6 +47,22 @@ def preset(algorithm: str, name: str) -> Settings:
     return known[name].settings
 
 
+def system(algorithm: str, preset_name: str, settings: Settings) -> str:
+    """What a run stands for in a comparison: `crossq-wn UTD 5 (weight_norm=none)`.
+
+    The algorithm, its preset unless that is the default one, the UTD ratio, and every other setting that
+    leaves the preset's.
+    """
+    usual = preset(algorithm, preset_name)
+    differs = [
+        f"{name}={getattr(settings, name)}"
+        for name in setting_names(type(settings))
+        if name != "utd" and getattr(settings, name) != getattr(usual, name)
+    ]
+    name = algorithm if preset_name == "default" else f"{algorithm} {preset_name}"
+    return f"{name} UTD {settings.utd}" + (f" ({', '.join(differs)})" if differs else "")
+
+
 def configure(
     task: TaskLike,
     *,
@@ -74,6 +90,7 @@ def configure(
         metric=known.metric,
         algorithm=algorithm,
         preset=preset_name,
+        system=system(algorithm, preset_name, chosen),
         seeds=tuple(seeds),
         frames=frames,
         action_repeat=known.action_repeat if chosen.action_repeat is None else chosen.action_repeat,

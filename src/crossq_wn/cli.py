@@ -196,13 +196,15 @@ def compare(arguments: list[str]) -> int:
     parser.add_argument(
         "--against", type=Path, nargs="+", default=[], metavar="FILE", help="runs or CSV files of others"
     )
+    _add_force(parser)
     parsed = parser.parse_args(arguments)
     from crossq_wn import tidy
     from crossq_wn.comparison import compare as lay_beside
     from crossq_wn.console import table
 
-    theirs = tidy.read(parsed.against) if parsed.against else {}
-    for task, env_steps, rows in lay_beside(tidy.read(parsed.runs), theirs):
+    _check_protocols([*parsed.runs, *parsed.against], parsed.force)
+    theirs = tidy.read(parsed.against, _warn) if parsed.against else {}
+    for task, env_steps, rows in lay_beside(tidy.read(parsed.runs, _warn), theirs):
         shown = [
             [system, seeds, *("" if value is None else f"{value:.3f}" for value in medians)]
             for system, seeds, medians in rows
@@ -422,6 +424,20 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser(verb: str) -> _Parser:
     return _Parser(prog=f"crossq-wn {verb}", description=VERBS[verb].__doc__, allow_abbrev=False)
+
+
+def _add_force(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--force", action="store_true", help="compare runs of different protocols too")
+
+
+def _check_protocols(paths: Sequence[Path], force: bool) -> None:
+    """Refuses, or if forced warns, where runs of one task were trained or evaluated differently."""
+    from crossq_wn.runs import protocol_conflicts
+
+    for conflict in protocol_conflicts(paths):
+        if not force:
+            raise UserError(f"the protocols differ: {conflict}; --force compares the runs all the same")
+        _warn(f"the protocols differ: {conflict}")
 
 
 def _positive(text: str) -> int:

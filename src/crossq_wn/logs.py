@@ -56,7 +56,7 @@ class Logs:
 
     def evaluation(self, seed: int, frames: int, results: dict[str, float]) -> None:
         """One row per metric."""
-        names = (self._config.algorithm, self._config.task)
+        names = (self._config.system, self._config.task)
         self._eval.append(
             dict(zip(EVAL_COLUMNS, (*names, seed, metric, frames, value), strict=True))
             for metric, value in results.items()

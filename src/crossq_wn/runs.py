@@ -20,6 +20,7 @@ import json
 import os
 import platform
 import sys
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -46,6 +47,7 @@ class RunConfig:
     metric: str  # what evaluation reports first: "return" or "success_rate"
     algorithm: str
     preset: str
+    system: str  # what is being compared, as tables and figures name it
     seeds: tuple[int, ...]
     frames: int  # environment frames to train, over each seed
     action_repeat: int  # frames per decision
@@ -259,6 +261,31 @@ def manifest(config: RunConfig, command: list[str]) -> dict[str, Any]:
         "protocol_sha256": digest,
         "executable": Path(sys.executable).name,
     }
+
+
+def protocol_conflicts(paths: Iterable[Path]) -> list[str]:
+    """How runs of one task differ in protocol, a line per task; with none, they may be compared.
+
+    Args:
+        paths: run directories, or folders of them; other files have no protocol.
+    """
+    by_task: dict[str, dict[str, tuple[Path, dict[str, Any]]]] = defaultdict(dict)
+    for run in dict.fromkeys(run for path in paths if path.is_dir() for run in find(path)):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # damaged: readers say so
+            values = json.loads((run / "manifest.json").read_text())
+            by_task[values["protocol"]["task"]].setdefault(
+                values["protocol_sha256"], (run, values["protocol"])
+            )
+    lines = []
+    for task, known in by_task.items():
+        (first, usual), *others = known.values()
+        for run, protocol in others:
+            names = [name for name in {**usual, **protocol} if usual.get(name) != protocol.get(name)]
+            differs = ", ".join(
+                f"{n} is {usual.get(n)} in {first} and {protocol.get(n)} in {run}" for n in names
+            )
+            lines.append(f"{task}: {differs}")
+    return lines
 
 
 def version(distribution: str) -> str | None:

@@ -14,16 +14,17 @@ import csv
 import gzip
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from crossq_wn.environments import MYO_IDS, PAPER_DMC_EASY, PAPER_DMC_HARD, dm_control_tasks
-from crossq_wn.errors import UserError
+from crossq_wn.errors import UserError, one_line
+from crossq_wn.runs import read_config
 from crossq_wn.statistics import Array
 
 Steps = npt.NDArray[np.int64]
@@ -47,32 +48,65 @@ class Curves:
 
 
 Results = dict[str, dict[str, Curves]]  # system -> task -> its runs
+Row = tuple[str, str, str, int, float]  # system, task, seed, environment frames, value
+Rows = Callable[[Path], Iterator[Row]]
 
 
-def read(paths: Iterable[Path]) -> Results:
+def read(paths: Iterable[Path], warn: Callable[[str], None] | None = None) -> Results:
     """The scores in CSV files, run directories, or folders of these.
 
     A score is what the paper plots: of dm_control tasks the return / 1000, of MyoSuite's the success rate; of
     others it is the return.
 
+    Args:
+        paths: where to look.
+        warn: told of files found in folders that cannot be read, which are then left out; without it, and
+            for files given by name, they raise.
+
     Raises:
         UserError: no evaluations there, an unknown schema, a value that is not a number, or two values for
             one system, task, seed and step.
     """
-    runs: dict[tuple[str, str], dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
-    for file in dict.fromkeys(file for path in paths for file in _files(path)):
-        for system, task, seed, step, value in _rows(file):
-            points = runs[system, task][seed]
-            if points.setdefault(step, value) != value and not np.isnan([points[step], value]).all():
-                raise UserError(
-                    f"{file}: {system} on {task}, seed {seed} has a second, different value at step {step}: "
-                    "read one of the two runs, or give them different names"
-                )
-    results: Results = defaultdict(dict)
-    for (system, task), seeds in runs.items():
-        results[system][task] = _curves(seeds, 1000 if _is_dm_control(task) else 1)
+    results = _gather(_files(paths, "eval.csv", _evaluations, warn))
     if not results:
         raise UserError("no evaluations there: give run directories, or CSV files such as RUN/eval.csv")
+    return {
+        system: {
+            task: replace(curves, values=curves.values / 1000) if _is_dm_control(task) else curves
+            for task, curves in tasks.items()
+        }
+        for system, tasks in results.items()
+    }
+
+
+def read_metric(paths: Iterable[Path], column: str, warn: Callable[[str], None] | None = None) -> Results:
+    """A column of the runs' metrics.csv, such as a diagnostic, as it was logged in training.
+
+    Runs without that column, or without a value in it, are left out.
+
+    Args:
+        paths: run directories, or folders of them.
+        column: such as `critic_norm`.
+        warn: as for `read`.
+
+    Raises UserError as `read` does.
+    """
+    return _gather(_files(paths, "metrics.csv", partial(_logged, column), warn))
+
+
+def _gather(rows: Iterable[tuple[Path, Row]]) -> Results:
+    """Rows -> curves. Raises UserError if two contradict each other."""
+    runs: dict[tuple[str, str], dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    for file, (system, task, seed, step, value) in rows:
+        points = runs[system, task][seed]
+        if points.setdefault(step, value) != value and not np.isnan([points[step], value]).all():
+            raise UserError(
+                f"{file}: {system} on {task}, seed {seed} has a second, different value at step {step}: "
+                "read one of the two runs, or give them different names"
+            )
+    results: Results = defaultdict(dict)
+    for (system, task), seeds in runs.items():
+        results[system][task] = _curves(seeds)
     return dict(results)
 
 
@@ -105,15 +139,26 @@ def groups(tasks: Iterable[str]) -> dict[str, tuple[str, ...]]:
     return {task: (task,) for task in there} | {name: part for name, part in together.items() if part}
 
 
-def _files(path: Path) -> list[Path]:
-    if path.is_dir():
-        return sorted(path.rglob("eval.csv"))
-    if not path.exists():
-        raise UserError(f"{path} does not exist: give a run directory or a CSV file")
-    return [path]
+def _files(
+    paths: Iterable[Path], name: str, rows: Rows, warn: Callable[[str], None] | None
+) -> Iterator[tuple[Path, Row]]:
+    """The rows of files given by name, and of those called `name` below the folders given; each file once."""
+    given = {path: path for path in paths}
+    found = {file: path for path in given for file in (sorted(path.rglob(name)) if path.is_dir() else [path])}
+    for file, path in found.items():
+        try:
+            if not file.exists():
+                raise UserError(f"{file} does not exist: give a run directory or a CSV file")
+            done = list(rows(file))
+        except (UserError, OSError, KeyError) as error:
+            if warn is None or file == path:
+                raise
+            warn(f"{file} is skipped: {one_line(error)}")
+            continue
+        yield from ((file, row) for row in done)
 
 
-def _rows(path: Path) -> Iterator[tuple[str, str, str, int, float]]:
+def _evaluations(path: Path) -> Iterator[Row]:
     with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else open(path, newline="") as file:
         reader = csv.DictReader(file)
         columns = set(reader.fieldnames or ())
@@ -126,19 +171,32 @@ def _rows(path: Path) -> Iterator[tuple[str, str, str, int, float]]:
             if row["metric"] != _metric(task) or row.get("primary", "1") != "1":
                 continue
             system = row[names[0]] + (f" UTD {row['utd']}" if published and row.get("utd") else "")
-            try:
-                yield system, task, row["seed"], int(float(row["env_step"])), float(row["value"])
-            except (ValueError, TypeError):
-                raise UserError(
-                    f"{path}, line {reader.line_num}: env_step {row['env_step']!r} or value {row['value']!r} "
-                    "is not a number"
-                ) from None
+            yield system, task, row["seed"], *_numbers(path, reader.line_num, row, "env_step", "value")
 
 
-def _curves(seeds: Mapping[str, Mapping[int, float]], scale: float) -> Curves:
+def _logged(column: str, path: Path) -> Iterator[Row]:
+    config = read_config(path.parent)
+    with open(path, newline="") as file:
+        reader = csv.DictReader(file)
+        for row in reader:
+            if row.get(column):
+                numbers = _numbers(path, reader.line_num, row, "frames", column)
+                yield config.system, config.task, row["seed"], *numbers
+
+
+def _numbers(path: Path, line: int, row: dict[str, str], step: str, value: str) -> tuple[int, float]:
+    try:
+        return int(float(row[step])), float(row[value])
+    except (ValueError, TypeError):
+        raise UserError(
+            f"{path}, line {line}: {step} {row[step]!r} or {value} {row[value]!r} is not a number"
+        ) from None
+
+
+def _curves(seeds: Mapping[str, Mapping[int, float]]) -> Curves:
     steps = sorted({step for points in seeds.values() for step in points})
     values = np.array([[points.get(step, np.nan) for step in steps] for points in seeds.values()])
-    return Curves(np.array(steps, np.int64), tuple(seeds), values / scale)
+    return Curves(np.array(steps, np.int64), tuple(seeds), values)
 
 
 def _metric(task: str) -> str:

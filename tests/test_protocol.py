@@ -1,0 +1,100 @@
+"""Are only like runs compared? Names of systems, protocol identity, refusal, damaged directories."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from crossq_wn import api, runs, tidy
+from crossq_wn.errors import UserError
+from helpers import EVAL_HEADER, cli, make_run
+
+
+@pytest.mark.parametrize(
+    ("hyperparameters", "name"),
+    [
+        ({}, "crossq-wn UTD 2"),
+        ({"utd": 5}, "crossq-wn UTD 5"),
+        ({"weight_norm": "none", "critic_width": 64}, "crossq-wn UTD 2 (critic_width=64, weight_norm=none)"),
+    ],
+)
+def test_a_system_is_named_by_what_leaves_its_preset(hyperparameters, name):
+    settings = replace(api.preset("crossq-wn", "default"), **hyperparameters)
+    assert api.configure("cheetah-run", settings=settings).system == name
+
+
+def test_another_preset_is_part_of_the_name():
+    assert api.configure("cheetah-run", preset_name="paper-v2").system == "crossq-wn paper-v2 UTD 2"
+
+
+def test_runs_that_differ_in_settings_are_different_systems(tmp_path):
+    make_run(tmp_path / "a")
+    make_run(tmp_path / "b", hyperparameters={"utd": 5})
+    assert set(tidy.read([tmp_path])) == {"crossq-wn UTD 2", "crossq-wn UTD 5"}
+    assert runs.protocol_conflicts([tmp_path]) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"eval_episodes": 3}, "eval_episodes is 5 in"),
+        ({"eval_every": 50}, "eval_every is 25000 in"),
+        ({"episode_frames": 500}, "episode_frames is 1000 in"),
+        ({"terminations": False}, "terminations is True in"),
+        ({"hyperparameters": {"action_repeat": 4}}, "action_repeat is 2 in"),
+        ({"hyperparameters": {"discount": 0.9}}, "discount is 0.99 in"),
+    ],
+)
+def test_the_command_refuses_runs_of_different_protocols_and_names_the_difference(tmp_path, options, named):
+    make_run(tmp_path / "a")
+    make_run(tmp_path / "b", seed=1, **options)
+    (conflict,) = runs.protocol_conflicts([tmp_path])
+    assert conflict.startswith("cheetah-run: ")
+    assert named in conflict
+    refused = cli("compare", str(tmp_path / "a"), "--against", str(tmp_path / "b"), cwd=tmp_path)
+    assert refused.returncode == 2
+    assert named in refused.stderr
+    assert "--force" in refused.stderr
+    forced = cli("compare", str(tmp_path / "a"), "--against", str(tmp_path / "b"), "--force", cwd=tmp_path)
+    assert forced.returncode == 0
+    assert named in forced.stderr
+
+
+def test_another_simulator_is_another_protocol(tmp_path):
+    make_run(tmp_path / "a")
+    make_run(tmp_path / "b", seed=1)
+    manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
+    manifest["protocol"]["mujoco"], manifest["protocol_sha256"] = "2.0", "another"
+    (tmp_path / "b" / "manifest.json").write_text(json.dumps(manifest))
+    assert "mujoco is" in runs.protocol_conflicts([tmp_path])[0]
+
+
+def test_different_tasks_are_no_conflict(tmp_path):
+    make_run(tmp_path / "a")
+    make_run(tmp_path / "b", task="myo-reach")
+    assert runs.protocol_conflicts([tmp_path]) == []
+
+
+def test_damaged_runs_in_a_folder_are_skipped_with_the_reason(tmp_path):
+    make_run(tmp_path / "good")
+    shutil.copytree(make_run(tmp_path / "bad", seed=1), tmp_path / "worse")
+    (tmp_path / "bad" / "eval.csv").write_text(EVAL_HEADER + "x,cheetah-run,1,return,100,much\n")
+    (tmp_path / "worse" / "eval.csv").write_text("not,a,table\n")
+    said = []
+    results = tidy.read([tmp_path], said.append)
+    assert results["crossq-wn UTD 2"]["cheetah-run"].seeds == ("0",)
+    assert len(said) == 2
+    assert "bad" in said[0]
+    assert "'much' is not a number" in said[0]
+    with pytest.raises(UserError, match="much"):
+        tidy.read([tmp_path / "bad" / "eval.csv"], said.append)
+
+
+def test_a_logged_column_is_read_by_system(tmp_path):
+    make_run(tmp_path / "a")
+    (tmp_path / "a" / "metrics.csv").write_text("seed,frames,critic_norm\n0,1000,\n0,2000,3.5\n0,3000,4.5\n")
+    curves = tidy.read_metric([tmp_path], "critic_norm")["crossq-wn UTD 2"]["cheetah-run"]
+    assert curves.env_steps.tolist() == [2000, 3000]
+    assert curves.values.tolist() == [[3.5, 4.5]]
+    assert tidy.read_metric([tmp_path], "unknown") == {}
