@@ -394,14 +394,19 @@ def _list_runs(root: Path) -> tuple[str, list[str], list[list[Any]]]:
     for path in find(root):
         try:
             config = read_config(path)
-            curves, _, _ = read([path])
+            results = tidy.read([path / "eval.csv"], metric=config.metric)
         except (UserError, OSError, KeyError, ValueError) as error:
             _warn(f"{path} is skipped: {one_line(error)}")
             continue
-        last = [points[-1] for seeds in curves.values() for points in seeds.values()]
-        value = sum(value for _, value in last) / len(last)
+        seen = [curves for of in results.values() for curves in of.values()]
+        # A seed that failed ends sooner.
+        last = [seed[seed == seed][-1] for curves in seen for seed in curves.values if (seed == seed).any()]
+        if not last:
+            _warn(f"{path} is skipped: nothing has been evaluated yet")
+            continue
+        value = sum(last) / len(last)
         seeds = ",".join(map(str, config.seeds))
-        reached = max(frames for frames, _ in last)
+        reached = max(int(curves.env_steps[-1]) for curves in seen)
         rows.append(
             [path, config.task, config.algorithm, seeds, f"{reached:,} / {config.frames:,}", f"{value:.3g}"]
         )

@@ -10,6 +10,7 @@ whose `primary` is not 1 are left out, since they repeat a system from another s
 ignored.
 """
 
+import contextlib
 import csv
 import gzip
 import re
@@ -52,7 +53,9 @@ Row = tuple[str, str, str, int, float]  # system, task, seed, environment frames
 Rows = Callable[[Path], Iterator[Row]]
 
 
-def read(paths: Iterable[Path], warn: Callable[[str], None] | None = None) -> Results:
+def read(
+    paths: Iterable[Path], warn: Callable[[str], None] | None = None, metric: str | None = None
+) -> Results:
     """The scores in CSV files, run directories, or folders of these.
 
     A score is what the paper plots: of dm_control tasks the return / 1000, of MyoSuite's the success rate; of
@@ -62,17 +65,21 @@ def read(paths: Iterable[Path], warn: Callable[[str], None] | None = None) -> Re
         paths: where to look.
         warn: told of files found in folders that cannot be read, which are then left out; without it, and
             for files given by name, they raise.
+        metric: instead of the scores, evaluations of this name as they were logged, such as `return` or
+            `q_bias_std`; there may be none.
 
     Raises:
-        UserError: no evaluations there, an unknown schema, a value that is not a number, or two values for
+        UserError: no scores there, an unknown schema, a value that is not a number, or two values for
             one system, task, seed and step.
     """
-    results = _gather(_files(paths, "eval.csv", _evaluations, warn))
+    results = _gather(_files(paths, "eval.csv", partial(_evaluations, metric), warn))
+    if metric is not None:
+        return results
     if not results:
         raise UserError("no evaluations there: give run directories, or CSV files such as RUN/eval.csv")
     return {
         system: {
-            task: replace(curves, values=curves.values / 1000) if _is_dm_control(task) else curves
+            task: replace(curves, values=curves.values / 1000) if is_dm_control(task) else curves
             for task, curves in tasks.items()
         }
         for system, tasks in results.items()
@@ -85,13 +92,38 @@ def read_metric(paths: Iterable[Path], column: str, warn: Callable[[str], None] 
     Runs without that column, or without a value in it, are left out.
 
     Args:
-        paths: run directories, or folders of them.
+        paths: run directories, or folders of them; other files have no such columns.
         column: such as `critic_norm`.
         warn: as for `read`.
 
     Raises UserError as `read` does.
     """
-    return _gather(_files(paths, "metrics.csv", partial(_logged, column), warn))
+    return _gather(_files(filter(Path.is_dir, paths), "metrics.csv", partial(_logged, column), warn))
+
+
+def read_speed(
+    paths: Iterable[Path], warn: Callable[[str], None] | None = None
+) -> dict[str, dict[str, tuple[float, ...]]]:
+    """How fast runs trained: system -> task -> environment frames per second, one number per run directory.
+
+    It is the median over the run's rows of timing.csv in which gradient updates were made, and counts the
+    frames of all seeds that trained side by side. Runs without such rows are left out.
+
+    Args:
+        paths: as for `read_metric`.
+        warn: as for `read`.
+
+    Raises UserError as `read` does.
+    """
+    rates: dict[Path, list[float]] = defaultdict(list)
+    names: dict[Path, tuple[str, str]] = {}
+    for file, (system, task, _, _, rate) in _files(filter(Path.is_dir, paths), "timing.csv", _timed, warn):
+        names[file] = system, task
+        rates[file].append(rate)
+    speeds: dict[str, dict[str, tuple[float, ...]]] = defaultdict(dict)
+    for file, (system, task) in names.items():
+        speeds[system][task] = (*speeds[system].get(task, ()), float(np.median(rates[file])))
+    return dict(speeds)
 
 
 def _gather(rows: Iterable[tuple[Path, Row]]) -> Results:
@@ -148,7 +180,7 @@ def _files(
     for file, path in found.items():
         try:
             if not file.exists():
-                raise UserError(f"{file} does not exist: give a run directory or a CSV file")
+                raise UserError(f"{file} is not a run directory or a CSV file: it does not exist")
             done = list(rows(file))
         except (UserError, OSError, KeyError) as error:
             if warn is None or file == path:
@@ -158,7 +190,7 @@ def _files(
         yield from ((file, row) for row in done)
 
 
-def _evaluations(path: Path) -> Iterator[Row]:
+def _evaluations(metric: str | None, path: Path) -> Iterator[Row]:
     with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else open(path, newline="") as file:
         reader = csv.DictReader(file)
         columns = set(reader.fieldnames or ())
@@ -168,7 +200,7 @@ def _evaluations(path: Path) -> Iterator[Row]:
             raise UserError(f"{path} lacks the columns {', '.join(sorted(lacking))}: see crossq_wn.tidy")
         for row in reader:
             task = row[names[1]]
-            if row["metric"] != _metric(task) or row.get("primary", "1") != "1":
+            if row["metric"] != (metric or score_metric(task)) or row.get("primary", "1") != "1":
                 continue
             system = row[names[0]] + (f" UTD {row['utd']}" if published and row.get("utd") else "")
             yield system, task, row["seed"], *_numbers(path, reader.line_num, row, "env_step", "value")
@@ -182,6 +214,17 @@ def _logged(column: str, path: Path) -> Iterator[Row]:
             if row.get(column):
                 numbers = _numbers(path, reader.line_num, row, "frames", column)
                 yield config.system, config.task, row["seed"], *numbers
+
+
+def _timed(path: Path) -> Iterator[Row]:
+    config = read_config(path.parent)
+    with open(path, newline="") as file:
+        for row in csv.DictReader(file):
+            # A killed run may leave half a row: resuming cuts the other tables back, not the clock's.
+            with contextlib.suppress(ValueError, TypeError):
+                if float(row["updates_per_second"]) > 0:  # the warm-up is over
+                    rate = float(row["frames_per_second"])
+                    yield config.system, config.task, "all", int(row["frames"]), rate
 
 
 def _numbers(path: Path, line: int, row: dict[str, str], step: str, value: str) -> tuple[int, float]:
@@ -199,12 +242,14 @@ def _curves(seeds: Mapping[str, Mapping[int, float]]) -> Curves:
     return Curves(np.array(steps, np.int64), tuple(seeds), values)
 
 
-def _metric(task: str) -> str:
+def score_metric(task: str) -> str:
+    """The metric that a task is scored by, as eval.csv calls it."""
     return "success_rate" if task.startswith("myo") else "return"
 
 
 @cache
-def _is_dm_control(task: str) -> bool:
+def is_dm_control(task: str) -> bool:
+    """Whether a task is of the DeepMind Control suite, whose returns reach 1000."""
     if task in PAPER_DMC_HARD + PAPER_DMC_EASY:
         return True  # without importing the suite
     registered = re.search(r"-v\d+$|[/:]", task) is not None

@@ -1,1 +1,20 @@
-"""Which pictures are there? One file per kind."""
+"""Which figures are there, and how is one made? Draw it from a source, then save it:
+
+source = Source.of([Path("runs")], reference=[Path("rivals.csv")])
+picture = FIGURES["fig1"](source)
+save(picture.figure, picture.rows, Path("fig1"))        # fig1.png, fig1.svg, fig1.csv
+"""
+
+from collections.abc import Callable
+
+from crossq_wn.figures.curves import per_group, per_task
+from crossq_wn.figures.source import Source
+from crossq_wn.figures.style import Picture, save
+
+__all__ = ["FIGURES", "Picture", "Source", "save"]
+
+# Figures of the paper v2, and figure 2 of v1.
+FIGURES: dict[str, Callable[[Source], Picture]] = {
+    "fig6": per_group,
+    "fig7": per_task,
+}

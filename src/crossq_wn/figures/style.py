@@ -1,0 +1,209 @@
+"""How do all figures look? Colours for any colour vision, text that is legible at half width, files."""
+
+import contextlib
+import csv
+import math
+import os
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import matplotlib as mpl
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from crossq_wn import tidy
+from crossq_wn.errors import UserError
+
+# Okabe & Ito: distinguishable with any colour vision.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # the second round of colours has the next marker
+HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo")
+
+_MARK = "crossq-wn"  # in the pictures' metadata
+
+_STYLE: Any = {
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "legend.fontsize": 9.5,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": _MARK,  # the same picture is the same file
+}
+
+styled = mpl.rc_context(_STYLE)  # decorates what draws
+
+Row = Mapping[str, object]
+
+
+class Picture(NamedTuple):
+    """A figure and the table behind it."""
+
+    figure: Figure
+    rows: Sequence[Row]
+
+
+class Look(NamedTuple):
+    """How one system is drawn, in every panel."""
+
+    colour: str
+    marker: str
+    hatch: str
+    dash: Literal["-", "--"]  # dashed: not our own runs
+
+
+def looks(systems: Iterable[str], published: Iterable[str] = ()) -> dict[str, Look]:
+    """A look for each system, in order; equal systems in equal order look the same."""
+    others, rounds = set(published), len(COLOURS)
+    return {
+        system: Look(
+            COLOURS[i % rounds],
+            MARKERS[i // rounds % len(MARKERS)],
+            HATCHES[i // rounds % len(HATCHES)],
+            "--" if system in others else "-",
+        )
+        for i, system in enumerate(systems)
+    }
+
+
+def grid(rows: int, columns: int, width: float, height: float) -> tuple[Figure, list[list[Axes]]]:
+    """An empty figure in the house's style and its axes [rows][columns]; a panel's size is in inches."""
+    figure = Figure(figsize=(width * columns + 0.4, height * rows + 0.3), layout="constrained")
+    return figure, [list(row) for row in figure.subplots(rows, columns, squeeze=False)]
+
+
+def columns_of(panels: int, most: int) -> int:
+    """Into how many columns so many panels are laid, at most `most`."""
+    return panels if panels <= min(3, most) else min(most, math.ceil(math.sqrt(panels)))
+
+
+def wrapped(panels: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """As `grid`, for panels that fill row after row."""
+    figure, rows = grid(math.ceil(panels / columns), columns, width, height)
+    axes = [each for row in rows for each in row]
+    for unused in axes[panels:]:
+        unused.remove()
+    return figure, axes[:panels]
+
+
+def frames_axis(axes: Axes, label: bool = True) -> None:
+    """An x axis of environment frames."""
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4))
+    axes.xaxis.set_major_formatter(short)
+    if label:
+        axes.set_xlabel("environment frames")
+
+
+def short(number: float, position: object = None) -> str:
+    """1500 -> 1.5k, 2000000 -> 2M."""
+    for size, letter in ((1_000_000, "M"), (1_000, "k")):
+        if abs(number) >= size:
+            return f"{number / size:g}{letter}"
+    return f"{number:g}"
+
+
+def unit(tasks: Iterable[str]) -> str:
+    """What a score of these tasks is: `return / 1000`, `success rate`, `return`, or a mixture."""
+    names = {
+        "success rate" if tidy.score_metric(task) == "success_rate"
+        else "return / 1000" if tidy.is_dm_control(task) else "return"
+        for task in tasks
+    }  # fmt: skip
+    return names.pop() if len(names) == 1 else "score"
+
+
+def score_axis(axis_of: Callable[..., object], tasks: Iterable[str]) -> None:
+    """Limits of an axis of scores, given its `set_ylim` or `set_xlim`: 0 to 1 where 1 is the most."""
+    if unit(tasks) != "return":
+        axis_of(0, 1.03)
+
+
+def legend(figure: Figure, names: Mapping[str, Artist]) -> None:
+    """One legend above all panels: label -> what it looks like."""
+    inches = figure.get_figwidth()
+    longest = max(map(len, names))
+    columns = max(1, min(len(names), int(inches / (0.075 * longest + 0.55))))
+    figure.set_figheight(figure.get_figheight() + 0.2 * math.ceil(len(names) / columns))
+    figure.legend(
+        list(names.values()), list(names), loc="outside upper center", ncols=columns, frameon=False,
+        handlelength=2.2, columnspacing=1.2,
+    )  # fmt: skip
+
+
+def note(figure: Figure, texts: Sequence[str]) -> None:
+    """Small print below all panels."""
+    width = int(figure.get_figwidth() / 0.062)
+    small = [line for text in texts for line in textwrap.wrap(text, width)]
+    if small:
+        figure.set_figheight(figure.get_figheight() + 0.14 * len(small))
+        figure.supxlabel("\n".join(small), x=0.01, ha="left", fontsize=8, color="0.3")
+
+
+def save(figure: Figure, rows: Sequence[Row], stem: Path) -> list[Path]:
+    """Writes a figure as PNG and SVG, and the table behind it as CSV.
+
+    Args:
+        figure: what to draw.
+        rows: what it shows; the first one's keys are the columns, NaN becomes an empty cell.
+        stem: where to write; one of the three suffixes is taken off.
+
+    Returns:
+        The files written. Those of an earlier picture of that name are replaced.
+
+    Raises:
+        UserError: there is something else of that name, or it cannot be written there.
+    """
+    png, svg, table = paths = outputs(stem)
+    try:
+        png.parent.mkdir(parents=True, exist_ok=True)
+        with mpl.rc_context(_STYLE):
+            _replace(
+                png, lambda new: figure.savefig(new, format="png", dpi=150, metadata={"Software": _MARK})
+            )
+            marks = {"Creator": _MARK, "Date": None}
+            _replace(svg, lambda new: figure.savefig(new, format="svg", metadata=marks))
+        _replace(table, lambda new: _write(new, rows))
+    except OSError as error:
+        raise UserError(f"cannot write {png}: {error.strerror}; choose another place with --out") from None
+    return paths
+
+
+def outputs(stem: Path) -> list[Path]:
+    """The files that `save` would write. Raises UserError if there is anything but a picture of ours."""
+    name = stem.stem if stem.suffix in (".png", ".svg", ".csv") else stem.name
+    if not name or name == "..":
+        raise UserError(f"--out {stem} is a folder: name the file to write, without suffix")
+    paths = [stem.parent / f"{name}{suffix}" for suffix in (".png", ".svg", ".csv")]
+    there = [path for path in paths if path.exists()]
+    if there and len(there) < len(paths) and not _is_ours(paths[0]):
+        raise UserError(f"{there[0]} is no picture of ours: nothing is overwritten; choose another --out")
+    return paths
+
+
+def _is_ours(png: Path) -> bool:
+    """Whether a picture carries our mark; the PNG is written first, so that a killed run's can be told."""
+    from PIL import Image, UnidentifiedImageError
+
+    with contextlib.suppress(OSError, UnidentifiedImageError), Image.open(png) as image:
+        return image.info.get("Software") == _MARK
+    return False
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    write(partial)
+    os.replace(partial, path)
+
+
+def _write(path: Path, rows: Sequence[Row]) -> None:
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: "" if value != value else value for key, value in row.items()} for row in rows)
