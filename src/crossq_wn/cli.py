@@ -385,7 +385,7 @@ def _list_presets(root: Path) -> tuple[str, list[str], list[list[Any]]]:
 
 
 def _list_runs(root: Path) -> tuple[str, list[str], list[list[Any]]]:
-    from crossq_wn.figures.curves import read
+    from crossq_wn import tidy
     from crossq_wn.runs import find, read_config
 
     if not root.is_dir():
