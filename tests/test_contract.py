@@ -84,7 +84,7 @@ def test_updates_change_the_state_and_report_finite_numbers(name, trained):
     assert np.isfinite([float(value) for value in metrics[0].values()]).all()
     fresh = made.init(np.random.default_rng(0))
     assert any(not np.array_equal(a, b) for a, b in zip(leaves(fresh), leaves(states[0]), strict=True))
-    assert list(metrics[0]) == learner.metric_names(made, OBSERVATION, ACTION)
+    assert list(metrics[0]) == learner.metric_names(made, OBSERVATION, ACTION, diagnostics=False)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -197,3 +197,23 @@ def test_the_documented_algorithm_trains(monkeypatch, tmp_path):
     made = recipe.build(OBSERVATION, ACTION, 0.9, preset.settings)
     _, metrics = run(made, learner.one_by_one(made), (0,))
     assert np.isfinite([float(value) for value in metrics[0].values()]).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_critic_can_be_diagnosed_and_asked(name, trained):
+    made, learn, (states, _) = trained(name)
+    batches = learn.transfer([data(made, seed, 3, 8) for seed in (0, 1)])
+    before = leaves(states)
+    found = jax.device_get(learn.diagnose(states, batches, 5))
+    assert np.isfinite([*found[0].values()]).all()
+    assert found[0] != found[1]
+    assert found[0]["critic_norm"] > 0
+    assert found[0]["critic_gradient_norm"] > 0
+    assert 0 <= found[0]["dead_neurons"] <= 1
+    known = learner.metric_names(made, OBSERVATION, ACTION, diagnostics=True)
+    assert set(found[0]) < set(known)
+    actions, bonuses, values = learn.appraise(states, np.ones((2, OBSERVATION), np.float32), 3)
+    assert actions.shape == (2, ACTION)
+    assert bonuses.shape == values.shape == (2,)
+    assert np.isfinite(values).all()
+    same(before, states)

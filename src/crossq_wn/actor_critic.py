@@ -13,7 +13,7 @@ from crossq_wn.losses import Readout, Reduce, minimum
 from crossq_wn.networks import Layer, predict
 from crossq_wn.optimisers import Optimiser, Target
 from crossq_wn.policies import Policy
-from crossq_wn.types import Algorithm, Array, Batch, Metrics, Tree, Vars
+from crossq_wn.types import Algorithm, Appraisal, Array, Batch, CriticView, Metrics, Tree, Vars
 
 Step = Callable[["State"], "State"]
 Order = Callable[["State", Step, Step], "State"]  # (state, critic step, actor step) -> state
@@ -79,6 +79,14 @@ class State(NamedTuple):
     actor_metrics: ActorMetrics
 
 
+class Regression(NamedTuple):
+    """What a critic update fits."""
+
+    x: Array  # [B, .], the minibatch's [s, a]
+    next_x: Array  # [B, .], [s', a'] with the policy's a'
+    loss: Callable[[Tree], tuple[Array, tuple[Tree, Array, Array]]]  # params -> loss, (new stats, q, y)
+
+
 # (critic, critic params under differentiation, state, [s, a], [s', a'])
 #   -> (q(s, a), q(s', a'), new running statistics of the online critic)
 QPair = Callable[[Layer, Tree, State, Array, Array], tuple[Array, Array, Tree]]
@@ -140,7 +148,7 @@ def soft_actor_critic(observation_size: int, action_size: int, parts: Parts) -> 
         arrays: State = jax.tree.map(jnp.asarray, state)
         return arrays
 
-    def critic_step(state: State, batch: Batch, key: Array) -> State:
+    def regression(state: State, batch: Batch, key: Array) -> Regression:
         reduce_key = jax.random.fold_in(key, 0)
         # a' ~ pi(.|s') with running statistics; its gradient never reaches the actor.
         output = predict(actor, state.actor, batch.next_observation)
@@ -157,6 +165,10 @@ def soft_actor_critic(observation_size: int, action_size: int, parts: Parts) -> 
             y = jax.lax.stop_gradient(y)
             return readout.loss(q, y) + critic.penalty(params), (stats, q, y)
 
+        return Regression(x, next_x, loss)
+
+    def critic_step(state: State, batch: Batch, key: Array) -> State:
+        loss = regression(state, batch, key).loss
         (value, (stats, q, y)), gradients = jax.value_and_grad(loss, has_aux=True)(state.critic.params)
         params, moments = parts.critic_optimiser.step(gradients, state.critic_moments, state.critic.params)
         return state._replace(
@@ -218,7 +230,29 @@ def soft_actor_critic(observation_size: int, action_size: int, parts: Parts) -> 
     def exploit(state: State, memory: Tree, observation: Array) -> tuple[Array, Tree]:
         return policy.mode(predict(actor, state.actor, observation[None]))[0], memory
 
-    return Algorithm(init, explore, exploit, update, period=parts.policy_delay)
+    def view(state: State, batch: Batch, step: Array) -> CriticView:
+        critic_key, _ = jax.random.split(random_key(state, 0, step))
+        x, next_x, loss = regression(state, batch, critic_key)
+        params = state.critic.params
+        _, (_, _, y) = loss(params)
+        both = jnp.concatenate([x, next_x])
+        return CriticView(
+            params=params,
+            loss=lambda params: loss(params)[0],
+            learning_rate=parts.critic_optimiser.learning_rate(state.critic_moments),
+            hidden=critic.hidden(params, state.critic.stats, both, True),
+            stats=state.critic.stats,
+            new_stats=critic.apply(params, state.critic.stats, both, True)[1],
+            target=readout.expected(y),
+        )
+
+    def appraise(state: State, observation: Array, decision: Array) -> Appraisal:
+        output = predict(actor, state.actor, observation[None])
+        action, log_density = policy.sample(output, random_key(state, 1, decision))
+        q = readout.value(predict(critic, state.critic, jnp.concatenate([observation[None], action], -1)))
+        return Appraisal(action[0], -jnp.exp(state.log_temperature) * log_density[0], jnp.mean(q))
+
+    return Algorithm(init, explore, exploit, update, period=parts.policy_delay, view=view, appraise=appraise)
 
 
 def random_key(state: State, stream: int, count: Array) -> Array:

@@ -80,6 +80,8 @@ def configure(
     video: bool = True,
     tensorboard: bool = True,
     wandb: str | None = None,
+    diagnostics: bool = True,
+    q_bias: bool = False,
     overlap: bool = False,
 ) -> RunConfig:
     """A run's resolved configuration; what is left out comes from the task's suite and the preset."""
@@ -104,6 +106,8 @@ def configure(
         video=video,
         tensorboard=tensorboard,
         wandb=wandb,
+        diagnostics=diagnostics,
+        q_bias=q_bias,
         overlap=overlap,
         settings=chosen,
     )

@@ -26,6 +26,8 @@ _ENVIRONMENT = dict(os.environ)
 # What a user can mend about files: space, quota, rights.
 _OUT_OF_REACH = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
+_DAY = 24  # hours
+
 # Imports of what is slow or fixes MuJoCo's OpenGL backend wait until a verb needs them.
 
 
@@ -57,6 +59,10 @@ class TrainArguments:
     """Whether TensorBoard event files are written."""
     wandb: str | None = None
     """A Weights & Biases project to log to as well; nothing is sent unless this is given."""
+    diagnostics: bool = True
+    """Whether rows of metrics hold the critic's norms, effective learning rate, dead neurons and the like."""
+    q_bias: bool = False
+    """Whether evaluations measure the critics' bias too, on some 2,500 further decisions each."""
     overlap: bool = False
     """Whether environments step while gradient updates run, which then miss the newest transition."""
 
@@ -214,6 +220,98 @@ def compare(arguments: list[str]) -> int:
     return 0
 
 
+def report(arguments: list[str]) -> int:
+    """Write one HTML file on runs: scores, verdicts, curves, settings."""
+    parser = _parser("report")
+    parser.add_argument("runs", type=Path, nargs="+", help="run directories, or folders of them")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.html", help="the file to write")
+    parser.add_argument(
+        "--reference", type=Path, nargs="+", default=[], metavar="FILE", help="CSV files of others' curves"
+    )
+    parser.add_argument("--systems", nargs="+", default=[], metavar="SYSTEM", help="which; by default all")
+    parser.add_argument("--confidence", type=float, default=0.9, help="of the intervals; by default 0.9")
+    _add_force(parser)
+    parsed = parser.parse_args(arguments)
+    from crossq_wn.report.page import check_out, write
+    from crossq_wn.report.study import gather
+
+    check_out(parsed.out)
+    study = gather(parsed.runs, parsed.reference, parsed.systems, parsed.confidence)
+    for line in study.skipped:
+        _warn(line)
+    _check_protocols([run.path for run in study.runs], parsed.force)
+    write(study, parsed.out)
+    print(parsed.out)
+    return 0
+
+
+def diagnose(arguments: list[str]) -> int:
+    """Say in words what a run's norms, learning rates and features mean."""
+    parser = _parser("diagnose")
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--hessian", action="store_true", help="the spectrum of the critic's Hessian as well")
+    parser.add_argument("--seed", type=int, help="training seed of the Hessian; by default the first")
+    parsed = parser.parse_args(arguments)
+    from crossq_wn.console import table
+    from crossq_wn.diagnosis import MEANINGS, courses, findings, spectrum_of
+
+    found = courses(parsed.run)
+    rows = [
+        [name, f"{c.first:.4g}", f"{c.last:.4g}", f"{c.growth:.3g}x", MEANINGS[name]]
+        for name, c in found.items()
+    ]
+    table(_console(), str(parsed.run), ["diagnostic", "first", "last", "change", "what it is"], rows)
+    for sentence in findings(found):
+        print(f"* {sentence}")
+    if parsed.hessian:
+        for sentence in spectrum_of(parsed.run, parsed.seed, _warn).describe():
+            print(f"* {sentence}")
+    return 0
+
+
+def reproduce(arguments: list[str]) -> int:
+    """Repeat figures of the paper: plan, train what is missing, draw, judge its claims."""
+    parser = _parser("reproduce")
+    parser.add_argument("figures", nargs="+", metavar="FIGURE", help="fig1 to fig7; together they share runs")
+    parser.add_argument("--scale", required=True, help="smoke (minutes), laptop (hours) or paper (a cluster)")
+    parser.add_argument("--root", type=Path, default=Path("runs/reproduce"), help="where runs lie")
+    parser.add_argument("--out", type=Path, help="for figures and verdicts; by default ROOT/SCALE/results")
+    parser.add_argument("--jobs", type=_positive, help="runs side by side; by default one per processor")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and its cost, train nothing")
+    parser.add_argument("--yes", action="store_true", help="start even what takes more than a day")
+    parsed = parser.parse_args(arguments)
+    from crossq_wn import reproduce as steps
+    from crossq_wn.console import table
+
+    figures, scale = list(dict.fromkeys(parsed.figures)), steps.scale_called(parsed.scale)
+    runs, jobs = steps.plan(scale, figures, parsed.root), parsed.jobs or steps.default_jobs()
+    bill = steps.bill(runs, jobs)
+    table(_console(), f"{', '.join(figures)} at the scale {scale.name}", steps.COLUMNS, bill.rows)
+    print(
+        f"{bill.unfinished} of {len(runs)} runs to train: about {bill.core_hours:.1f} core-hours, "
+        f"{bill.hours:.1f} hours with {jobs} side by side; in the end {bill.disk:.1f} GB in {parsed.root}"
+    )
+    if parsed.dry_run:
+        return 0
+    if bill.hours > _DAY and not parsed.yes:
+        raise UserError(f"that would take about {bill.hours / _DAY:,.0f} days here: --yes starts it")
+    outcome = steps.train(runs, jobs, lambda text: print(text, flush=True), _ENVIRONMENT)
+    if outcome.signal is not None:
+        print("stopped: the same command goes on from here")
+        return 128 + outcome.signal
+    out = parsed.out or parsed.root / scale.name / "results"
+    judged, written = steps.conclude(scale, figures, runs, outcome.failed, out, _warn)
+    for claim, group, _, finding in judged:
+        print(f"{finding.verdict}: {claim.text} ({group})")
+    for path in written:
+        print(path)
+    if outcome.failed:
+        raise UserError(
+            f"{len(outcome.failed)} of {len(runs)} runs failed: the same command tries them again"
+        )
+    return 0
+
+
 def bench(arguments: list[str]) -> int:
     """Measure updates and environments against this machine's limits, or a peer."""
     from crossq_wn.bench import bench as measure
@@ -270,6 +368,9 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "video": video,
     "plot": plot,
     "compare": compare,
+    "reproduce": reproduce,
+    "report": report,
+    "diagnose": diagnose,
     "bench": bench,
     "list": list_,
     "doctor": doctor,

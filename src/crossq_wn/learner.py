@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from crossq_wn.diagnostics import diagnose
 from crossq_wn.replay import random_batch
 from crossq_wn.types import Algorithm, Array, Batch, Metrics, Tree
 
@@ -38,6 +39,10 @@ class Learner(NamedTuple):
     transfer: one host Batch [U, B, ...] per seed -> batches on the device
     update:  (states, batches on the device, index of the first update)
              -> (states, metrics of the last update, one dict per seed); the old states are gone
+    diagnose: (states, batches of the newest updates, index of the last) -> diagnostics, one dict per seed.
+             None where the algorithm shows no critic
+    appraise: (states, observations, decision) -> (stochastic actions [S, action_size], -alpha log pi [S],
+             Q [S]). None likewise
     """
 
     join: Callable[[Sequence[Tree]], States]
@@ -48,111 +53,164 @@ class Learner(NamedTuple):
     observe: Callable[[States, np.ndarray, np.ndarray, np.ndarray], States] | None
     transfer: Callable[[Sequence[Batch]], Any]
     update: Callable[[States, Any, int], tuple[States, list[Metrics]]]
+    diagnose: Callable[[States, Any, int], list[Metrics]] | None
+    appraise: Callable[[States, np.ndarray, int], tuple[np.ndarray, np.ndarray, np.ndarray]] | None
 
 
-def _updates(algorithm: Algorithm, over_seeds: Callable[..., Any]) -> Callable[..., Any]:
-    """(state, batch [U, ...], first update) -> (state, metrics of the last update)."""
+class _Axis(NamedTuple):
+    """How seeds lie beside each other.
 
-    def updates(state: Tree, batch: Batch, first: Array) -> tuple[Tree, Tree]:
-        count = jax.tree.leaves(batch)[0].shape[0]
+    join, split, transfer: as in `Learner`
+    count:  joined, not empty -> S
+    spread: (function of one seed that returns a tuple, whether its first argument is donated)
+            -> the same function of joined arguments, and of a last argument that all seeds share
+    """
 
-        def one(state: Tree, x: tuple[Batch, Array]) -> tuple[Tree, Tree]:
-            return over_seeds(algorithm.update)(state, *x)  # type: ignore[no-any-return]
-
-        state, metrics = jax.lax.scan(one, state, (batch, first + jnp.arange(count)))
-        return state, jax.tree.map(lambda m: m[-1], metrics)
-
-    return jax.jit(updates, donate_argnums=0)
+    join: Callable[[Sequence[Tree]], States]
+    split: Callable[[States, int], list[Tree]]
+    transfer: Callable[[Sequence[Batch]], Any]
+    count: Callable[[States], int]
+    spread: Callable[[Callable[..., tuple[Any, ...]], bool], Callable[..., tuple[Any, ...]]]
 
 
 def one_by_one(algorithm: Algorithm) -> Learner:
     """The same compiled program for each seed in turn."""
-    explore, exploit = jax.jit(algorithm.explore), jax.jit(algorithm.exploit)
-    update = _updates(algorithm, lambda function: function)
 
-    def explore_all(
-        states: States, memories: States, observations: np.ndarray, decision: int
-    ) -> tuple[np.ndarray, States]:
-        step = np.int32(decision)
-        done = [explore(*each, step) for each in zip(states, memories, observations, strict=True)]
-        return np.stack([action for action, _ in done]), [memory for _, memory in done]
+    def spread(function: Callable[..., tuple[Any, ...]], donate: bool) -> Callable[..., tuple[Any, ...]]:
+        program = jax.jit(function, donate_argnums=0 if donate else ())
 
-    def exploit_all(states: States, memories: States, observations: np.ndarray) -> tuple[np.ndarray, States]:
-        done = [exploit(*each) for each in zip(states, memories, observations, strict=True)]
-        return np.stack([action for action, _ in done]), [memory for _, memory in done]
+        def all_seeds(*arguments: Any) -> tuple[Any, ...]:
+            *joined, shared = arguments
+            done = [program(*each, shared) for each in zip(*joined, strict=True)]
+            return tuple(map(list, zip(*done, strict=True)))
 
-    observe_all = None
-    if algorithm.observe is not None:
-        observe = jax.jit(algorithm.observe, donate_argnums=0)
+        return all_seeds
 
-        def observe_all(states: States, *seen: np.ndarray) -> States:
-            return [observe(*each) for each in zip(states, *seen, strict=True)]
-
-    def update_all(states: States, batches: Sequence[Batch], first: int) -> tuple[States, list[Metrics]]:
-        done = [update(s, b, np.int32(first)) for s, b in zip(states, batches, strict=True)]
-        return [state for state, _ in done], [metrics for _, metrics in done]
-
-    return Learner(
-        join=list,
-        split=lambda states, count: list(states),
-        memory=lambda count: [algorithm.memory] * count,
-        explore=explore_all,
-        exploit=exploit_all,
-        observe=observe_all,
-        transfer=jax.device_put,
-        update=update_all,
-    )
+    return _over(_Axis(list, lambda joined, count: list(joined), jax.device_put, len, spread), algorithm)
 
 
 def vectorised(algorithm: Algorithm) -> Learner:
     """One program mapped over a leading seed axis."""
-    explore = jax.jit(jax.vmap(algorithm.explore, in_axes=(0, 0, 0, None)))
-    exploit = jax.jit(jax.vmap(algorithm.exploit))
-    # The update index has no seed axis, so that skipped actor updates are skipped and not masked.
-    update = _updates(algorithm, lambda function: jax.vmap(function, in_axes=(0, 0, None)))
 
-    def join(states: Sequence[Tree]) -> States:
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    def join(trees: Sequence[Tree]) -> States:
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
-    def split(states: States, count: int) -> list[Tree]:
-        return [jax.tree.map(lambda leaf, i=i: leaf[i], states) for i in range(count)]
+    def split(joined: States, count: int) -> list[Tree]:
+        return [jax.tree.map(lambda leaf, i=i: leaf[i], joined) for i in range(count)]
 
-    def explore_all(
-        states: States, memories: States, observations: np.ndarray, decision: int
-    ) -> tuple[np.ndarray, States]:
-        actions, memories = explore(states, memories, observations, np.int32(decision))
-        return np.asarray(actions), memories
+    def spread(function: Callable[..., tuple[Any, ...]], donate: bool) -> Callable[..., tuple[Any, ...]]:
+        def all_seeds(*arguments: Any) -> tuple[Any, ...]:
+            # What is shared has no seed axis, so that skipped actor updates are skipped and not masked.
+            axes = (*(0 for _ in arguments[1:]), None)
+            return jax.vmap(function, in_axes=axes)(*arguments)
 
-    def exploit_all(states: States, memories: States, observations: np.ndarray) -> tuple[np.ndarray, States]:
-        actions, memories = exploit(states, memories, observations)
-        return np.asarray(actions), memories
+        return jax.jit(all_seeds, donate_argnums=0 if donate else ())
 
     def transfer(batches: Sequence[Batch]) -> Batch:
-        return Batch(*map(jax.device_put, (np.stack(leaves, 1) for leaves in zip(*batches, strict=True))))
+        return Batch(*map(jax.device_put, map(np.stack, zip(*batches, strict=True))))
 
-    def update_all(states: States, batches: Batch, first: int) -> tuple[States, list[Metrics]]:
-        states, metrics = update(states, batches, np.int32(first))
-        return states, [{k: v[i] for k, v in metrics.items()} for i in range(batches.reward.shape[1])]
+    def count(joined: States) -> int:
+        return int(jax.tree.leaves(joined)[0].shape[0])
+
+    return _over(_Axis(join, split, transfer, count, spread), algorithm)
+
+
+def _over(axis: _Axis, algorithm: Algorithm) -> Learner:
+    """An algorithm over the seeds of an axis."""
+
+    def updates(state: Tree, batch: Batch, first: Array) -> tuple[Tree, Metrics]:
+        count = jax.tree.leaves(batch)[0].shape[0]
+        state, metrics = jax.lax.scan(
+            lambda state, x: algorithm.update(state, *x), state, (batch, first + jnp.arange(count))
+        )
+        return state, jax.tree.map(lambda m: m[-1], metrics)
+
+    explore_all = axis.spread(algorithm.explore, False)
+    exploit_all = axis.spread(lambda state, memory, seen, _: algorithm.exploit(state, memory, seen), False)
+    update_all = axis.spread(updates, True)
+
+    def explore(
+        states: States, memories: States, observations: np.ndarray, decision: int
+    ) -> tuple[np.ndarray, States]:
+        actions, memories = explore_all(states, memories, observations, np.int32(decision))
+        return np.asarray(actions), memories
+
+    def exploit(states: States, memories: States, observations: np.ndarray) -> tuple[np.ndarray, States]:
+        actions, memories = exploit_all(states, memories, observations, None)
+        return np.asarray(actions), memories
+
+    def update(states: States, batches: Any, first: int) -> tuple[States, list[Metrics]]:
+        states, metrics = update_all(states, batches, np.int32(first))
+        return states, axis.split(metrics, axis.count(metrics))
 
     return Learner(
-        join=join,
-        split=split,
-        memory=lambda count: join([algorithm.memory] * count),
-        explore=explore_all,
-        exploit=exploit_all,
-        observe=algorithm.observe and jax.jit(jax.vmap(algorithm.observe), donate_argnums=0),
-        transfer=transfer,
-        update=update_all,
+        join=axis.join,
+        split=axis.split,
+        memory=lambda count: axis.join([algorithm.memory] * count),
+        explore=explore,
+        exploit=exploit,
+        observe=_observer(axis, algorithm),
+        transfer=axis.transfer,
+        update=update,
+        diagnose=_diagnostician(axis, algorithm),
+        appraise=_appraiser(axis, algorithm),
     )
 
 
-def metric_names(algorithm: Algorithm, observation_size: int, action_size: int) -> list[str]:
-    """What the algorithm's updates report; nothing is computed."""
+def _observer(
+    axis: _Axis, algorithm: Algorithm
+) -> Callable[[States, np.ndarray, np.ndarray, np.ndarray], States] | None:
+    if (observe := algorithm.observe) is None:
+        return None
+    observe_all = axis.spread(lambda *arguments: (observe(*arguments[:-1]),), True)
+    return lambda *arguments: observe_all(*arguments, None)[0]
+
+
+def _diagnostician(axis: _Axis, algorithm: Algorithm) -> Callable[[States, Any, int], list[Metrics]] | None:
+    if (view := algorithm.view) is None:
+        return None
+
+    def newest(state: Tree, batches: Batch, last: Array) -> tuple[Metrics]:
+        return (diagnose(view(state, jax.tree.map(lambda leaf: leaf[-1], batches), last)),)
+
+    diagnose_all = axis.spread(newest, False)
+
+    def diagnose_seeds(states: States, batches: Any, last: int) -> list[Metrics]:
+        (found,) = diagnose_all(states, batches, np.int32(last))
+        return axis.split(found, axis.count(found))
+
+    return diagnose_seeds
+
+
+def _appraiser(
+    axis: _Axis, algorithm: Algorithm
+) -> Callable[[States, np.ndarray, int], tuple[np.ndarray, np.ndarray, np.ndarray]] | None:
+    if algorithm.appraise is None:
+        return None
+    appraise_all = axis.spread(algorithm.appraise, False)
+
+    def appraise(
+        states: States, observations: np.ndarray, decision: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        actions, bonuses, values = appraise_all(states, observations, np.int32(decision))
+        return np.asarray(actions), np.asarray(bonuses), np.asarray(values)
+
+    return appraise
+
+
+def metric_names(
+    algorithm: Algorithm, observation_size: int, action_size: int, *, diagnostics: bool
+) -> list[str]:
+    """What the algorithm's updates report, and the diagnostics; nothing is computed."""
     generator = np.random.default_rng(0)
     shape = (2,) if algorithm.horizon == 1 else (2, algorithm.horizon)
     batch = random_batch(generator, observation_size, action_size, *shape)
-    _, metrics = jax.eval_shape(algorithm.update, algorithm.init(generator), batch, np.int32(0))
-    return list(metrics)
+    state = algorithm.init(generator)
+    _, metrics = jax.eval_shape(algorithm.update, state, batch, np.int32(0))
+    if not diagnostics or (view := algorithm.view) is None:
+        return list(metrics)
+    found = jax.eval_shape(lambda *arguments: diagnose(view(*arguments)), state, batch, np.int32(0))
+    return [*metrics, *found]
 
 
 def make(algorithm: Algorithm) -> Learner:

@@ -29,6 +29,10 @@ def _no_penalty(params: Tree) -> Array | float:
     return 0.0
 
 
+def _nothing_hidden(params: Tree, stats: Tree, x: Array, train: bool) -> tuple[Array, ...]:
+    return ()
+
+
 class Layer(NamedTuple):
     """A differentiable map and everything an optimiser must know about it.
 
@@ -37,6 +41,7 @@ class Layer(NamedTuple):
     project: params -> params, applied at initialisation and after every gradient step
     decay:   params -> the same tree of booleans, True where AdamW's weight decay applies
     penalty: params -> what they add to the loss
+    hidden:  as apply -> the outputs of the non-linearities inside, each [B, units]; for diagnostics
     """
 
     init: Callable[[np.random.Generator, int], tuple[Tree, Tree, int]]
@@ -44,6 +49,7 @@ class Layer(NamedTuple):
     project: Callable[[Tree], Tree] = _keep
     decay: Callable[[Tree], Tree] = _decay_all
     penalty: Callable[[Tree], Array | float] = _no_penalty
+    hidden: Callable[[Tree, Tree, Array, bool], tuple[Array, ...]] = _nothing_hidden
 
 
 def orthogonal(gain: float) -> Initialiser:
@@ -239,11 +245,16 @@ def linear(n_out: int, kernel_init: Initialiser = _HIDDEN) -> Layer:
     return Layer(init, lambda params, stats, x, train: (x @ params["kernel"], stats))
 
 
-def activation(function: Callable[[Array], Array], more: int = 0) -> Layer:
+def elementwise(function: Callable[[Array], Array], more: int = 0) -> Layer:
     """A map without parameters, which returns `more` features than it gets."""
     return Layer(
         lambda generator, n: ((), (), n + more), lambda params, stats, x, train: (function(x), stats)
     )
+
+
+def activation(function: Callable[[Array], Array]) -> Layer:
+    """A non-linearity, whose outputs are what diagnostics look at."""
+    return elementwise(function)._replace(hidden=lambda params, stats, x, train: (function(x),))
 
 
 def relu() -> Layer:
@@ -264,7 +275,11 @@ def side_by_side(*layers: Layer) -> Layer:
         done = [layer.apply(p, s, x, train) for layer, p, s in zip(layers, params, stats, strict=True)]
         return jnp.concatenate([y for y, _ in done], -1), tuple(s for _, s in done)
 
-    return serial(*layers)._replace(init=init, apply=apply)
+    def hidden(params: Tree, stats: Tree, x: Array, train: bool) -> tuple[Array, ...]:
+        each = zip(layers, params, stats, strict=True)
+        return tuple(h for layer, p, s in each for h in layer.hidden(p, s, x, train))
+
+    return serial(*layers)._replace(init=init, apply=apply, hidden=hidden)
 
 
 def residual(*layers: Layer) -> Layer:
@@ -325,17 +340,25 @@ def serial(*layers: Layer) -> Layer:
             new_stats.append(s)
         return x, tuple(new_stats)
 
+    def hidden(params: Tree, stats: Tree, x: Array, train: bool) -> tuple[Array, ...]:
+        seen: list[Array] = []
+        for layer, p, s in zip(layers, params, stats, strict=True):
+            seen += layer.hidden(p, s, x, train)
+            x, _ = layer.apply(p, s, x, train)
+        return tuple(seen)
+
     return Layer(
         init,
         apply,
         lambda params: tuple(layer.project(p) for layer, p in zip(layers, params, strict=True)),
         lambda params: tuple(layer.decay(p) for layer, p in zip(layers, params, strict=True)),
         lambda params: sum(layer.penalty(p) for layer, p in zip(layers, params, strict=True)),
+        hidden,
     )
 
 
 def ensemble(layer: Layer, members: int) -> Layer:
-    """`members` independent copies of a layer on the same input; output [member, B, n_out].
+    """`members` independent copies of a layer on the same input; output and hidden are [member, B, n].
 
     Members are a tuple and not an array axis: batched matrix products run at half the speed of plain ones
     on CPU, and an accelerator gets its batch from the seed axis.
@@ -349,13 +372,27 @@ def ensemble(layer: Layer, members: int) -> Layer:
         done = [layer.apply(p, s, x, train) for p, s in zip(params, stats, strict=True)]
         return jnp.stack([y for y, _ in done]), tuple(s for _, s in done)
 
+    def hidden(params: Tree, stats: Tree, x: Array, train: bool) -> tuple[Array, ...]:
+        each = [layer.hidden(p, s, x, train) for p, s in zip(params, stats, strict=True)]
+        return tuple(map(jnp.stack, zip(*each, strict=True)))
+
     return Layer(
         init,
         apply,
         lambda params: tuple(map(layer.project, params)),
         lambda params: tuple(map(layer.decay, params)),
         lambda params: sum(map(layer.penalty, params)),
+        hidden,
     )
+
+
+def dense_layers(params: Tree) -> list[Tree]:
+    """The parameters of a network's dense layers, each {kernel[, bias]}, from its input to its output."""
+
+    def dense(node: Tree) -> bool:
+        return isinstance(node, dict) and "kernel" in node
+
+    return [node for node in jax.tree.leaves(params, is_leaf=dense) if dense(node)]
 
 
 def create(layer: Layer, generator: np.random.Generator, n_in: int) -> Vars:

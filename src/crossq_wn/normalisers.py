@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from crossq_wn.types import Algorithm, Array, Batch, Metrics, Tree
+from crossq_wn.types import Algorithm, Appraisal, Array, Batch, CriticView, Metrics, Tree
 
 _EPSILON = 1e-8
 
@@ -89,7 +89,15 @@ def scale_rewards(
 
     zero = np.zeros((), np.float32)
     start = ReturnStatistics(zero, no_samples(), zero)  # type: ignore[arg-type]
-    return _around(algorithm, start, watch, prepare, lambda statistics, observation: observation)
+    around = _around(algorithm, start, watch, prepare, lambda statistics, observation: observation)
+
+    def appraise(state: Scaled, observation: Array, decision: Array) -> Appraisal:
+        """In the environment's own unit of reward."""
+        assert around.appraise is not None
+        scaled, unit = around.appraise(state, observation, decision), scale(state.statistics)
+        return scaled._replace(bonus=unit * scaled.bonus, q=unit * scaled.q)
+
+    return around._replace(appraise=around.appraise and appraise)
 
 
 def deviation_of_return(statistics: ReturnStatistics) -> Array:
@@ -134,9 +142,24 @@ def _around(
     def exploit(state: Scaled, memory: Tree, observation: Array) -> tuple[Array, Tree]:
         return algorithm.exploit(state.inner, memory, see(state.statistics, observation))
 
+    def view(state: Scaled, batch: Batch, step: Array) -> CriticView:
+        assert algorithm.view is not None
+        return algorithm.view(state.inner, prepare(state.statistics, batch), step)
+
+    def appraise(state: Scaled, observation: Array, decision: Array) -> Appraisal:
+        assert algorithm.appraise is not None
+        return algorithm.appraise(state.inner, see(state.statistics, observation), decision)
+
     def reset(state: Scaled, fresh: Scaled) -> Scaled:
         return Scaled(algorithm.reset(state.inner, fresh.inner), state.statistics)
 
     return algorithm._replace(
-        init=init, explore=explore, exploit=exploit, update=update, observe=observe, reset=reset
+        init=init,
+        explore=explore,
+        exploit=exploit,
+        update=update,
+        observe=observe,
+        reset=reset,
+        view=algorithm.view and view,
+        appraise=algorithm.appraise and appraise,
     )

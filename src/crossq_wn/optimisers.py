@@ -4,17 +4,24 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from crossq_wn.networks import Layer
-from crossq_wn.types import Tree
+from crossq_wn.types import Array, Tree
 
 
 class Optimiser(NamedTuple):
-    """init: params -> moments; step: (gradients, moments, params) -> (projected params, moments)."""
+    """What moves parameters.
+
+    init: params -> moments
+    step: (gradients, moments, params) -> (projected params, moments)
+    learning_rate: moments -> eta of the next step
+    """
 
     init: Callable[[Tree], Tree]
     step: Callable[[Tree, Tree, Tree], tuple[Tree, Tree]]
+    learning_rate: Callable[[Tree], Array | float]
 
 
 def adamw(
@@ -31,7 +38,14 @@ def adamw(
         change, moments = transform.update(gradients, moments, params)
         return layer.project(optax.apply_updates(params, change)), moments
 
-    return Optimiser(transform.init, step)
+    def rate(moments: Tree) -> Array | float:
+        if not callable(learning_rate):
+            return float(learning_rate)
+        schedule = optax.tree.get(moments, "ScaleByScheduleState")
+        now: Array = jnp.asarray(learning_rate(schedule.count))
+        return now
+
+    return Optimiser(transform.init, step, rate)
 
 
 def linear_schedule(start: float, end: float, updates: int) -> optax.ScalarOrSchedule:

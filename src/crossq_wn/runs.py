@@ -61,6 +61,8 @@ class RunConfig:
     video: bool
     tensorboard: bool
     wandb: str | None  # project name
+    diagnostics: bool = True  # of the critic, in every row of metrics
+    q_bias: bool = False  # measured at every evaluation
     overlap: bool = False  # environments step while gradient updates run
     settings: Settings
 

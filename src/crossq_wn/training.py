@@ -25,12 +25,14 @@ from crossq_wn.environments.snapshot import UnrestorableError
 from crossq_wn.errors import UserError
 from crossq_wn.evaluation import evaluate
 from crossq_wn.logs import Logs
+from crossq_wn.q_bias import q_bias
 from crossq_wn.replay import Replay, check_memory
 from crossq_wn.runs import RunConfig, RunDirectory
 from crossq_wn.types import Algorithm, Batch, Metrics, Tree
 
 # Named random streams; each training seed spawns its own, so seed k is the same alone and among ten.
 _ENVIRONMENT, _WARMUP, _REPLAY, _EVALUATION, _LEARNER = range(5)
+_Q_BIAS = 6  # 5 is `trained._FRESH`
 _DIVERGED = 1e12  # no task here has values near it
 
 
@@ -160,6 +162,8 @@ def run_training(
     training = Pool([make_environment(config, task) for _ in config.seeds], threads)
     try:
         sizes = training.environments[0].observation_size, training.environments[0].action_size
+        if config.q_bias and build_algorithm(config, *sizes).appraise is None:
+            raise UserError(f"--q-bias: {config.algorithm} has no critics to ask; leave it out")
         # A transition is a row, and so is the end of an episode: two per decision at the very most.
         capacity = min(config.settings.replay_size, 2 * config.decisions)
         needed = check_memory(capacity, *sizes, seeds_count)
@@ -211,7 +215,12 @@ class _Trainer:
         ]
         self.failed: dict[int, dict[str, Any]] = {}  # by seed: why, and its last good checkpoint's frames
         self.states: learner.States = None
-        self.logs = Logs(config, run.path, learner.metric_names(self.algorithm, *self.sizes))
+        self.batches: Any = None  # of the newest gradient updates, on the device
+        self.logs = Logs(
+            config,
+            run.path,
+            learner.metric_names(self.algorithm, *self.sizes, diagnostics=config.diagnostics),
+        )
         self.writer = checkpoints.Writer(run.checkpoints)
         self.warned = False
         self.pace: tuple[float, int] | None = None  # when gradient updates began: clock, decisions
@@ -314,9 +323,9 @@ class _Trainer:
         for _ in range(1 + first * (self.algorithm.first_updates // settings.utd)):
             batches = [self._sample(seed) for seed in self.seeds]
             self.stopwatch.lap("replay")
-            on_device = self.learner.transfer(batches)
+            self.batches = self.learner.transfer(batches)
             self.stopwatch.lap("transfer")
-            self.states, metrics = self.learner.update(self.states, on_device, progress.updates)
+            self.states, metrics = self.learner.update(self.states, self.batches, progress.updates)
             for seed, values in zip(self.seeds, metrics, strict=True):
                 seed.metrics = values
             progress.updates += settings.utd
@@ -384,6 +393,8 @@ class _Trainer:
         fetched = jax.device_get([seed.metrics for seed in self.seeds])
         self.stopwatch.lap("update")
         values = [{k: float(v) for k, v in metrics.items()} for metrics in fetched]
+        found = self._diagnose()
+        self.stopwatch.lap("record")
         rows = []
         for position in reversed(range(len(self.seeds))):
             wrong = [k for k, v in values[position].items() if not abs(v) < _DIVERGED]
@@ -395,7 +406,7 @@ class _Trainer:
                     "training diverged; try a lower learning rate",
                 )
                 continue
-            rows.append(self._counters(self.seeds[position]) | values[position])
+            rows.append(self._counters(self.seeds[position]) | values[position] | found[position])
         rows.reverse()
         timing = {
             "frames": self.frames,
@@ -420,6 +431,14 @@ class _Trainer:
                 self._seconds_left(),
             )
         )
+
+    def _diagnose(self) -> list[dict[str, float]]:
+        """Of each seed's critic, on the newest minibatch."""
+        diagnose = self.learner.diagnose
+        if self.batches is None or diagnose is None or not self.config.diagnostics:
+            return [{} for _ in self.seeds]
+        fetched = jax.device_get(diagnose(self.states, self.batches, self.progress.updates - 1))
+        return [{name: float(value) for name, value in metrics.items()} for metrics in fetched]
 
     def _seconds_left(self) -> float | None:
         now = time.perf_counter(), self.progress.decisions
@@ -446,13 +465,21 @@ class _Trainer:
         starts = [integer(stream(seed.seed, _EVALUATION, self.frames)) for seed in self.seeds]
         indices = [seed.index for seed in self.seeds]
         done = evaluate(self.learner, self.states, self.testing, indices, starts, self.config.eval_episodes)
-        for position in reversed(range(len(done))):
-            if isinstance(fault := done[position], EnvironmentFaultError):
-                self._drop(position, f"in evaluation, {fault}")
-        for seed, episodes in zip(self.seeds, [e for e in done if isinstance(e, list)], strict=True):
+        biases = self._q_bias() if self.config.q_bias else [{} for _ in self.seeds]
+        outcomes = list(zip(done, biases, strict=True))
+        for position, outcome in reversed(list(enumerate(outcomes))):
+            for fault in outcome:
+                if isinstance(fault, EnvironmentFaultError):
+                    self._drop(position, f"in evaluation, {fault}")
+                    outcomes.pop(position)
+                    break
+        for seed, (episodes, bias) in zip(self.seeds, outcomes, strict=True):
+            assert isinstance(episodes, list)
+            assert isinstance(bias, dict)
             results = {
                 "return": float(np.mean([e.total_reward for e in episodes])),
                 "success_rate": float(np.mean([e.success for e in episodes])),
+                **bias,
             }
             seed.evaluation = results[self.config.metric]
             self.logs.evaluation(seed.seed, self.frames, results)
@@ -460,6 +487,15 @@ class _Trainer:
             return
         shown = ", ".join(f"seed {seed.seed}: {seed.evaluation:.3g}" for seed in self.seeds)
         self.reporter.message(f"evaluation at {self.frames:,} frames, {self.config.metric}: {shown}")
+
+    def _q_bias(self) -> list[dict[str, float] | EnvironmentFaultError]:
+        starts = [integer(stream(seed.seed, _Q_BIAS, self.frames)) for seed in self.seeds]
+        indices = [seed.index for seed in self.seeds]
+        limit, repeat = self.config.episode_frames, self.config.action_repeat
+        decisions = None if limit is None else -(-limit // repeat)
+        return q_bias(
+            self.learner, self.states, self.testing, indices, starts, self.config.discount, decisions
+        )
 
     def _checkpoint(self) -> None:
         if not self.seeds:
@@ -548,6 +584,7 @@ class _Trainer:
         self.seeds.pop(position)
         states.pop(position)
         self.states = self.learner.join(states) if states else None
+        self.batches = None  # which were of all seeds
 
 
 def _finite(state: Tree) -> bool:

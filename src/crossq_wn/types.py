@@ -29,6 +29,26 @@ class Vars(NamedTuple):
     stats: Tree  # batch-norm running moments; empty for networks without any
 
 
+class CriticView(NamedTuple):
+    """The critic in one gradient update, as diagnostics see it; params and stats are tuples over critics."""
+
+    params: Tree
+    loss: Callable[[Tree], Array]  # params -> what the update minimises, on its own minibatch and targets
+    learning_rate: Array | float
+    hidden: tuple[Array, ...]  # per non-linearity [critic, sample, unit]: its outputs in training mode
+    stats: Tree  # running statistics, and what they are
+    new_stats: Tree  # after one more training pass
+    target: Array  # [B], the expectation of each target
+
+
+class Appraisal(NamedTuple):
+    """One stochastic action and what the critics think of it."""
+
+    action: Array  # [action_size]
+    bonus: Array  # -alpha log pi(a|s), which a soft value adds to the reward
+    q: Array  # Q(s, a), the mean of the critics
+
+
 class Algorithm(NamedTuple):
     """An algorithm is a record of pure functions, written for ONE seed; `learner` adds the seed axis.
 
@@ -45,6 +65,8 @@ class Algorithm(NamedTuple):
     horizon: transitions per sample; above 1 a batch's leaves are [B, horizon, ...], from one episode each.
     first_updates: gradient updates at the end of the warm-up, before the usual ones.
     period: the number of updates after which the pattern of work repeats (a policy delay).
+    view: (state, batch, update index) -> the critic as that update sees it; None: no diagnostics.
+    appraise: (state, observation, decision) -> a stochastic action and its value; None: no Q-bias.
     """
 
     init: Callable[[np.random.Generator], Tree]  # host-side, from an explicit random generator
@@ -60,3 +82,5 @@ class Algorithm(NamedTuple):
     horizon: int = 1
     first_updates: int = 0
     period: int = 1
+    view: Callable[[Tree, Batch, Array], CriticView] | None = None
+    appraise: Callable[[Tree, Array, Array], Appraisal] | None = None

@@ -34,7 +34,7 @@ from crossq_wn.networks import (
 from crossq_wn.optimisers import Optimiser, adamw, polyak
 from crossq_wn.policies import gaussian_head, squashed_sample, squeezed
 from crossq_wn.resets import at
-from crossq_wn.types import Algorithm, Array, Batch, Metrics, Tree, Vars
+from crossq_wn.types import Algorithm, Appraisal, Array, Batch, CriticView, Metrics, Tree, Vars
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +170,18 @@ def explore_optimistically(
     def exploit(state: BROState, memory: Tree, observation: Array) -> tuple[Array, Tree]:
         return base.exploit(state.base, memory, observation)
 
-    return base._replace(init=init, explore=explore, exploit=exploit, update=update)
+    def view(state: BROState, batch: Batch, step: Array) -> CriticView:
+        assert base.view is not None
+        return base.view(state.base, batch, step)
+
+    def appraise(state: BROState, observation: Array, decision: Array) -> Appraisal:
+        """Of the base policy, whose values the critics estimate."""
+        assert base.appraise is not None
+        return base.appraise(state.base, observation, decision)
+
+    return base._replace(
+        init=init, explore=explore, exploit=exploit, update=update, view=view, appraise=appraise
+    )
 
 
 def bro(observation_size: int, action_size: int, discount: float, settings: BROSettings) -> Algorithm:

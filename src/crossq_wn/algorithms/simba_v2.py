@@ -18,7 +18,7 @@ from crossq_wn.algorithms.settings import PolyakSettings, require, require_posit
 from crossq_wn.losses import categorical
 from crossq_wn.networks import (
     Layer,
-    activation,
+    elementwise,
     ensemble,
     linear,
     orthogonal,
@@ -85,7 +85,7 @@ def simba_v2(
 def _encoder(width: int, blocks: int, head: Layer) -> Layer:
     scale = (2 / width) ** 0.5
     embedding = serial(
-        activation(_append_constant, 1), _sphere(), _hyper_dense(width), scaler(scale, scale), _sphere()
+        elementwise(_append_constant, 1), _sphere(), _hyper_dense(width), scaler(scale, scale), _sphere()
     )
     return serial(embedding, *[_block(width, 1 / (blocks + 1))] * blocks, head)
 
@@ -96,7 +96,7 @@ def _block(width: int, alpha: float) -> Layer:
         _hyper_dense(4 * width),
         scaler(scale, scale),
         relu(),
-        activation(lambda x: x + 1e-8),  # nothing has no direction
+        elementwise(lambda x: x + 1e-8),  # nothing has no direction
         _hyper_dense(width),
         _sphere(),
     )
@@ -112,7 +112,7 @@ def _hyper_dense(n_out: int) -> Layer:
 
 
 def _sphere() -> Layer:
-    return activation(lambda x: x * jax.lax.rsqrt(jnp.sum(jnp.square(x), -1, keepdims=True) + 1e-16))
+    return elementwise(lambda x: x * jax.lax.rsqrt(jnp.sum(jnp.square(x), -1, keepdims=True) + 1e-16))
 
 
 def _append_constant(x: Array) -> Array:
@@ -149,4 +149,7 @@ def towards(proposal: Layer, rate: Layer) -> Layer:
         step, second = rate.apply(params[1], stats[1], m - x, train)
         return x + step, (first, second)
 
-    return both._replace(apply=apply)
+    def hidden(params: Tree, stats: Tree, x: Array, train: bool) -> tuple[Array, ...]:
+        return proposal.hidden(params[0], stats[0], x, train)
+
+    return both._replace(apply=apply, hidden=hidden)

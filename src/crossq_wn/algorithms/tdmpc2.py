@@ -31,7 +31,7 @@ from crossq_wn.networks import (
 from crossq_wn.planning import Model, Plan, Planner, plan
 from crossq_wn.policies import squashed_sample, squeezed
 from crossq_wn.twohot import two_hot
-from crossq_wn.types import Algorithm, Array, Batch, Metrics, Tree, Vars
+from crossq_wn.types import Algorithm, Appraisal, Array, Batch, CriticView, Metrics, Tree, Vars
 
 _SIMNORM_GROUP = 8
 _POLICY = squeezed(-10.0, 2.0)
@@ -294,6 +294,31 @@ def tdmpc2(observation_size: int, action_size: int, discount: float, settings: T
         action, _, memory = search(state, memory, observation, _key(state, 2, memory.decision))
         return action, memory
 
+    def view(state: State, batch: Batch, step: Array) -> CriticView:
+        """Of the value functions, the rest of the model held as it is."""
+        key, _ = jax.random.split(_key(state, 0, step))
+        batch = Batch(*(jnp.swapaxes(leaf, 0, 1) for leaf in batch))  # [H, B, ...]
+        others, (params, stats) = _params(state.world)[:-1], state.world.values
+        z = predict(encoder, state.world.encoder, batch.observation[0])
+        x = jnp.concatenate([z, batch.action[0]], -1)
+        encoded = predict(encoder, state.world.encoder, batch.next_observation)
+        return CriticView(
+            params=params,
+            loss=lambda params: world_loss((*others, params), state, batch, key)[0],
+            learning_rate=settings.learning_rate,
+            hidden=values.hidden(params, stats, x, True),
+            stats=stats,
+            new_stats=stats,
+            target=targets(state, encoded, batch, key)[0],
+        )
+
+    def appraise(state: State, observation: Array, decision: Array) -> Appraisal:
+        """Of the policy alone, whose values the value functions estimate; without entropy, as they are."""
+        z = predict(encoder, state.world.encoder, observation[None])
+        action, _ = act(state.policy, z, _key(state, 1, decision))
+        logits = predict(values, state.world.values, jnp.concatenate([z, action], -1))
+        return Appraisal(action[0], jnp.zeros(()), jnp.mean(bins.decode(logits)))
+
     beginning = Plan(*map(jnp.asarray, (np.zeros((settings.horizon, action_size), np.float32), np.int32(0))))
     return Algorithm(
         init,
@@ -303,6 +328,8 @@ def tdmpc2(observation_size: int, action_size: int, discount: float, settings: T
         memory=beginning,
         horizon=settings.horizon,
         first_updates=settings.warmup,
+        view=view,
+        appraise=appraise,
     )
 
 

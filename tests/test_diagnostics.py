@@ -1,0 +1,324 @@
+"""Do diagnostics measure what they say? A network computed by hand, the scaling law, known Q."""
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium import spaces
+from jax.flatten_util import ravel_pytree
+
+from crossq_wn import learner
+from crossq_wn.diagnosis import Course, findings
+from crossq_wn.diagnostics import diagnose
+from crossq_wn.environments import make
+from crossq_wn.environments.pool import Pool
+from crossq_wn.hessian import lanczos, spectrum
+from crossq_wn.networks import batch_norm, create, dense, dense_layers, elementwise, ensemble, relu, serial
+from crossq_wn.q_bias import counted, q_bias, returns_to_go
+from crossq_wn.types import CriticView, Vars
+from helpers import TINY, cli, rows
+
+X = np.array([[1.0, 2.0], [3.0, -1.0]], np.float32)
+TARGET = np.array([1.0, -2.0], np.float32)
+
+
+def view_of(layer, variables, x=X, target=TARGET):
+    """A critic that regresses a target with half the mean squared error."""
+
+    def loss(params):
+        q = layer.apply(params, variables.stats, x, True)[0][..., 0]
+        return 0.5 * jnp.mean(jnp.square(q - target), -1).sum()
+
+    return CriticView(
+        params=variables.params,
+        loss=loss,
+        learning_rate=0.1,
+        hidden=layer.hidden(variables.params, variables.stats, x, True),
+        stats=variables.stats,
+        new_stats=layer.apply(variables.params, variables.stats, x, True)[1],
+        target=jnp.asarray(target),
+    )
+
+
+@pytest.fixture
+def by_hand():
+    """Two inputs, three hidden units of which the last is dead, one output; one critic."""
+    layer = ensemble(serial(dense(3), relu(), dense(1)), 1)
+    hidden = {
+        "kernel": np.array([[1, 0, 0], [0, 1, 0]], np.float32),
+        "bias": np.array([0, 0, -1], np.float32),
+    }
+    head = {"kernel": np.array([[2.0], [1.0], [5.0]], np.float32), "bias": np.array([0.5], np.float32)}
+    return layer, Vars(((hidden, (), head),), (((), (), ()),))
+
+
+def test_a_network_computed_by_hand(by_hand):
+    # hidden: [1, 2, 0], [3, 0, 0]; q: 4.5, 6.5; errors 3.5, 8.5; dL/dq = 1.75, 4.25.
+    found = {name: float(value) for name, value in diagnose(view_of(*by_hand)).items()}
+    head = np.array([1.75 + 3 * 4.25, 2 * 1.75, 0, 6.0])
+    kernel = np.array([[2 * 1.75 + 6 * 4.25, 1.75, 0], [4 * 1.75 - 2 * 4.25, 2 * 1.75, 0]])
+    bias = np.array([2 * 6.0, 1.75, 0])
+    hidden = np.concatenate([kernel.ravel(), bias])
+    weights = {"kernel": 2**0.5, "bias": 1.0, "head": 30**0.5, "head bias": 0.5}
+    rates = {
+        "kernel": 6 * np.linalg.norm(kernel) / weights["kernel"],
+        "bias": 3 * np.linalg.norm(bias),
+        "head": 3 * np.linalg.norm(head[:3]) / weights["head"],
+        "head bias": 6.0 / 0.5,
+    }
+    expected = {
+        "critic_norm": 3**0.5 + 30.25**0.5,
+        "critic_norm_root": 33.25**0.5,
+        "critic_norm_1": 3**0.5,
+        "critic_norm_head": 30.25**0.5,
+        "critic_gradient_norm": np.hypot(np.linalg.norm(hidden), np.linalg.norm(head)),
+        "critic_gradient_norm_1": np.linalg.norm(hidden),
+        "critic_gradient_norm_head": np.linalg.norm(head),
+        "critic_elr": sum(rates.values()) / 13,
+        "critic_elr_hidden": (rates["kernel"] + rates["bias"]) / 9,
+        "critic_elr_head": (rates["head"] + rates["head bias"]) / 4,
+        "critic_step_size": 0.1 / 3,
+        "dead_neurons": 1 / 3,
+        "feature_norm": (5**0.5 + 3) / 2,
+        "stable_rank": 2,
+        "bn_drift": 0,
+        "target_q_min": -2,
+        "target_q_max": 1,
+    }
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_zero_bias_counts_as_no_rate(by_hand):
+    layer, variables = by_hand
+    still = jax.tree.map(np.copy, variables)
+    still.params[0][0]["bias"][:] = 0
+    assert np.isfinite([float(v) for v in diagnose(view_of(layer, still)).values()]).all()
+
+
+@pytest.mark.parametrize("c", [3.0, 0.25])
+def test_rates_fall_with_the_square_of_a_normalised_layers_scale(c):
+    norm = batch_norm(epsilon=1e-12)
+    layer = ensemble(serial(norm, dense(8), relu(), norm, dense(8), relu(), norm, dense(1)), 2)
+    variables = create(layer, np.random.default_rng(0), 2)
+    x, target = np.split(np.random.default_rng(1).standard_normal((32, 3)).astype(np.float32), [2], axis=1)
+    # A bias that is not zero, so that it has a rate too.
+    params = jax.tree.map(lambda leaf: leaf + np.float32(0.1), variables.params)
+
+    def scaled(params):
+        def one(member):
+            grown = {name: leaf * np.float32(c) for name, leaf in member[4].items()}
+            return (*member[:4], grown, *member[5:])
+
+        return tuple(one(member) for member in params)
+
+    @jax.jit
+    def of(params):
+        return diagnose(view_of(layer, Vars(params, variables.stats), x, target[:, 0]))
+
+    before, after = of(params), of(scaled(params))
+    # Layer 2's weights grow by c, its gradient falls by c: the ratio falls by c^2, as does eta / ||w||^2.
+    assert float(after["critic_norm_2"] / before["critic_norm_2"]) == pytest.approx(c, rel=1e-4)
+    ratio = float(after["critic_gradient_norm_2"] / before["critic_gradient_norm_2"])
+    assert ratio == pytest.approx(1 / c, rel=2e-2)
+
+
+def test_batch_norm_drift_is_the_step_of_the_running_mean_in_standard_deviations():
+    layer = ensemble(serial(batch_norm(momentum=0.9), dense(4), relu(), dense(1)), 1)
+    found = diagnose(view_of(layer, create(layer, np.random.default_rng(0), 2)))
+    # Running mean 0 -> 0.1 * (2, 0.5), running variance 1.
+    assert float(found["bn_drift"]) == pytest.approx(0.1 * np.sqrt((4 + 0.25) / 2), rel=1e-5)
+
+
+def test_the_stable_rank_counts_directions():
+    rng = np.random.default_rng(0)
+    low = rng.standard_normal((1, 64, 3)) @ rng.standard_normal((1, 3, 32))
+    layer = ensemble(serial(dense(4), relu(), dense(1)), 1)
+    view = view_of(layer, create(layer, rng, 2))._replace(hidden=(jnp.asarray(low, jnp.float32),))
+    assert float(diagnose(view)["stable_rank"]) == 3
+
+
+def test_dense_layers_come_in_order_and_without_normalisation():
+    layer = serial(batch_norm(), dense(4), relu(), batch_norm(), dense(3))
+    params = create(layer, np.random.default_rng(0), 2).params
+    assert [d["kernel"].shape for d in dense_layers(params)] == [(2, 4), (4, 3)]
+
+
+def test_only_non_linearities_are_hidden_outputs():
+    layer = serial(dense(4), relu(), elementwise(jnp.negative), dense(3), relu(), dense(1))
+    variables = create(layer, np.random.default_rng(0), 2)
+    hidden = layer.hidden(variables.params, variables.stats, X, True)
+    assert [h.shape for h in hidden] == [(2, 4), (2, 3)]
+    assert min(float(h.min()) for h in hidden) >= 0
+
+
+def test_lanczos_finds_the_eigenvalues_of_a_symmetric_matrix():
+    rng = np.random.default_rng(0)
+    q, _ = np.linalg.qr(rng.standard_normal((12, 12)))
+    values = np.linspace(-2, 9, 12)
+    matrix = jnp.asarray(q @ np.diag(values) @ q.T, jnp.float32)
+    diagonal, sides = lanczos(lambda v: matrix @ v, jnp.asarray(rng.standard_normal(12), jnp.float32), 12)
+    found = np.linalg.eigvalsh(np.diag(diagonal) + np.diag(sides, 1) + np.diag(sides, -1))
+    np.testing.assert_allclose(found, values, atol=1e-3)
+
+
+def test_the_spectrum_is_that_of_the_exact_hessian(by_hand):
+    layer, variables = by_hand
+    view = view_of(layer, variables)
+    flat, unravel = ravel_pytree(view.params)
+    exact = np.linalg.eigvalsh(jax.hessian(lambda x: view.loss(unravel(x)))(flat))
+    found = spectrum(lambda: view, jax.random.key(0), iterations=13, probes=3)
+    assert found.size == 13
+    assert found.largest == pytest.approx(exact[-1], rel=1e-3)
+    assert found.smallest == pytest.approx(exact[0], abs=1e-2)
+    assert found.share(-np.inf, np.inf) == pytest.approx(1, abs=1e-5)
+    # A random direction's weights estimate the trace: exact in the mean over directions, near it with three.
+    trace = float((found.values * found.weights).sum() / 3 * found.size)
+    assert trace == pytest.approx(exact.sum(), rel=0.9)
+
+
+@pytest.mark.parametrize("kind", [learner.one_by_one, learner.vectorised])
+def test_learners_diagnose_the_newest_minibatch_of_each_seed(algorithm, batch, kind):
+    made = algorithm("crossq-wn")
+    learn = kind(made)
+    states = learn.join([made.init(np.random.default_rng(seed)) for seed in (0, 1)])
+    batches = [batch(seed, 3, 8) for seed in (0, 1)]
+    found = learn.diagnose(states, learn.transfer(batches), 2)
+    for seed in (0, 1):
+        last = jax.tree.map(lambda leaf: leaf[-1], batches[seed])
+        alone = jax.jit(lambda state, last: diagnose(made.view(state, last, 2)))(
+            made.init(np.random.default_rng(seed)), last
+        )
+        assert {k: float(v) for k, v in found[seed].items()} == pytest.approx(
+            {k: float(v) for k, v in alone.items()}, rel=1e-3, abs=1e-5
+        )
+
+
+class Lottery(gymnasium.Env):
+    """Pays 1 per step for ten steps, whatever one does."""
+
+    observation_space = spaces.Box(-1, 1, (1,), np.float32)
+    action_space = spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        self.steps = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        return np.zeros(1, np.float32), 1.0, False, self.steps == 10, {}
+
+
+def test_the_bias_is_the_critics_value_minus_the_return_over_ten_at_least(algorithm):
+    pool = Pool([make(Lottery) for _ in range(2)], 1)
+    # Seed 0 promises 7 and seed 1 promises 2, always; each action's entropy is worth 3.
+    learn = learner.one_by_one(algorithm("crossq-wn"))._replace(
+        appraise=lambda states, observations, decision: (
+            np.zeros((2, 1), np.float32), np.full(2, 3.0), np.array([7.0, 2.0])
+        )
+    )  # fmt: skip
+    found = q_bias(learn, None, pool, [0, 1], [0, 1], 0.5, 10)
+    returns = returns_to_go([1.0] * 10, [3.0] * 10, 0.5)[:4]
+    for promised, bias in zip((7, 2), found, strict=True):
+        expected = (promised - returns) / 10
+        assert bias == pytest.approx({"q_bias_mean": expected.mean(), "q_bias_std": expected.std()})
+
+
+def test_returns_to_go_charge_the_next_actions_entropy():
+    # G2 = 4; G1 = 2 + 0.5 (4 + 30); G0 = 1 + 0.5 (19 + 20)
+    np.testing.assert_allclose(returns_to_go([1, 2, 4], [10, 20, 30], 0.5), [20.5, 19, 4])
+
+
+@pytest.mark.parametrize(("limit", "pairs"), [(500, 200), (50, 20), (1, 1), (None, 350)])
+def test_pairs_close_to_the_time_limit_do_not_count(limit, pairs):
+    assert counted(limit) == pairs
+
+
+# In words
+
+
+def course(**ends):
+    usual = {"critic_norm": (40, 41), "critic_elr": (0.1, 0.09)}
+    return {name: Course(*values) for name, values in (usual | ends).items()}
+
+
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        ({}, "critic weight norm held (1.02x) and so did the effective learning rate"),
+        (
+            {"critic_norm": (40, 280), "critic_elr": (0.1, 0.002)},
+            "critic weight norm grew 7x, effective learning rate fell 50x: what weight normalisation removes",
+        ),
+        ({"critic_elr": (0.1, 0.01)}, "yet the effective learning rate fell 10x"),
+        ({"critic_norm": (40, 4)}, "critic weight norm fell 10x"),
+        ({"dead_neurons": (0, 0.3)}, "30% of the hidden units are dead"),
+        ({"stable_rank": (200, 50)}, "stable rank fell from 200 to 50"),
+        ({"feature_norm": (10, 100)}, "features grew 10x"),
+        ({"q_mean": (0, 2e5)}, "values reach 2e+05"),
+        ({"bn_drift": (0.01, 0.5)}, "statistics move by 0.5 standard deviations"),
+        ({"temperature": (1, 1e-4)}, "temperature fell 1e+04x"),
+        ({"temperature": (1e-3, 1)}, "temperature grew 1e+03x"),
+    ],
+)
+def test_courses_are_put_in_words(ends, said):
+    assert any(said in sentence for sentence in findings(course(**ends)))
+
+
+def test_calm_courses_raise_no_alarm():
+    calm = {"dead_neurons": (0, 0.01), "stable_rank": (200, 190), "feature_norm": (30, 40), "q_mean": (1, 60),
+            "bn_drift": (0.01, 0.01), "temperature": (0.01, 0.03)}  # fmt: skip
+    assert len(findings(course(**calm))) == 1
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A trained toy run with diagnostics and Q-bias."""
+    root = tmp_path_factory.mktemp("diagnosed")
+    done = cli("train", "helpers:PointMass", *TINY, "--frames", "400", "--q-bias", "--out", "run", cwd=root)
+    assert done.returncode == 0, done.stderr
+    return root / "run"
+
+
+def test_training_logs_diagnostics_and_bias(run):
+    logged = [row for row in rows(run / "metrics.csv") if row["critic_norm"]]
+    assert len(logged) == 8  # every 50 frames, warm-up of 20
+    # Two hidden layers of eight neurons at unit norm; the head is free.
+    assert float(logged[-1]["critic_norm"]) == pytest.approx(
+        2 * 8**0.5 + float(logged[-1]["critic_norm_head"]), rel=1e-3
+    )
+    metrics = {row["metric"] for row in rows(run / "eval.csv")}
+    assert metrics == {"return", "success_rate", "q_bias_mean", "q_bias_std"}
+
+
+def test_the_command_says_what_they_mean(run):
+    done = cli("diagnose", str(run), "--hessian", cwd=run.parent)
+    assert done.returncode == 0, done.stderr
+    assert "critic_elr" in done.stdout
+    assert "* critic weight norm" in done.stdout
+    assert "* Hessian of the critic's loss" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere"], "not a run directory"),
+        (["run", "--hessian", "--seed", "7"], "has no seed 7"),
+        (["run", "--seed", "x"], "invalid int value"),
+    ],
+)
+def test_bad_requests_are_refused_in_one_line(run, arguments, said):
+    done = cli("diagnose", *arguments, cwd=run.parent)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_run_without_diagnostics_is_told_so(tmp_path):
+    done = cli("train", "helpers:PointMass", *TINY, "--frames", "400", "--no-diagnostics", "--out", "run",
+               cwd=tmp_path)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "critic_norm" not in rows(tmp_path / "run" / "metrics.csv")[0]
+    refused = cli("diagnose", "run", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "--no-diagnostics" in refused.stderr
