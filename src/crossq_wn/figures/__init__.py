@@ -7,7 +7,10 @@ save(picture.figure, picture.rows, Path("fig1"))        # fig1.png, fig1.svg, fi
 
 from collections.abc import Callable
 
+from crossq_wn.figures.bars import ablations, aggregates
+from crossq_wn.figures.columns import q_bias, training_health
 from crossq_wn.figures.curves import per_group, per_task
+from crossq_wn.figures.scaling import performance_and_speed, utd_scaling
 from crossq_wn.figures.source import Source
 from crossq_wn.figures.style import Picture, save
 
@@ -15,6 +18,12 @@ __all__ = ["FIGURES", "Picture", "Source", "save"]
 
 # Figures of the paper v2, and figure 2 of v1.
 FIGURES: dict[str, Callable[[Source], Picture]] = {
+    "fig1": aggregates,
+    "fig2": performance_and_speed,
+    "fig3": training_health,
+    "fig4": utd_scaling,
+    "fig5": ablations,
     "fig6": per_group,
     "fig7": per_task,
+    "q-bias": q_bias,
 }

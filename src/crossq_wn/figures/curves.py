@@ -11,44 +11,43 @@ from matplotlib.lines import Line2D
 from crossq_wn import tidy
 from crossq_wn.environments import PAPER_TASKS
 from crossq_wn.errors import UserError
-from crossq_wn.figures.points import SCORE, Panels, Point, curves, lines, remarks, suites
+from crossq_wn.figures.points import Panels, Point, curves, labels, lines, remarks, seeds, suites, title
 from crossq_wn.figures.source import Source
 from crossq_wn.figures.style import (
     Look,
     Picture,
-    columns_of,
-    frames_axis,
+    frames_axes,
     grid,
     legend,
     looks,
     note,
     save,
-    score_axis,
+    score_axes,
     styled,
-    unit,
     wrapped,
 )
 from crossq_wn.runs import EVAL_COLUMNS
 from crossq_wn.tidy import Results
 
 
-@styled
 def per_task(source: Source) -> Picture:
     """Paper v2, figure 7: a learning curve for every task."""
-    panels = {task: (task,) for task in source.tasks}
-    points = curves(source.scores, panels, source.confidence, until=source.until)
-    figure = _figure(panels, points, looks(source.scores, source.published), most=5)
-    note(figure, source.tell(remarks(source, panels, points)))
-    return Picture(figure, [point._asdict() for point in points])
+    return _picture(source, {task: (task,) for task in source.tasks}, most=5)
+
+
+def per_group(source: Source) -> Picture:
+    """Paper v2, figure 6: learning curves aggregated over suites, for any UTD ratios."""
+    return _picture(source, suites(source.tasks), most=3)
 
 
 @styled
-def per_group(source: Source) -> Picture:
-    """Paper v2, figure 6: learning curves aggregated over suites, for any UTD ratios."""
-    panels = suites(source.tasks)
+def _picture(source: Source, panels: Panels, most: int) -> Picture:
     points = curves(source.scores, panels, source.confidence, until=source.until)
-    figure = _figure(panels, points, looks(source.scores, source.published), most=3)
-    note(figure, source.tell(remarks(source, panels, points)))
+    shown = {panel: tasks for panel, tasks in panels.items() if lines(points, panel)}
+    if not shown:
+        raise UserError(f"nothing was evaluated in the first {source.until} environment frames")
+    figure = _figure(shown, points, looks(source.scores, source.published), most)
+    note(figure, source.footnotes(remarks(source, panels, points)))
     return Picture(figure, [point._asdict() for point in points])
 
 
@@ -100,12 +99,12 @@ def learning_curve(paths: Sequence[Path], out: Path) -> list[Path]:
             ]
         shared = ~np.isnan(runs.values).any(axis=0)
         mean = runs.values[:, shared].mean(axis=0)
-        label = f"{system} ({_seeds(len(runs.seeds), len(runs.seeds))})"
+        label = f"{system} ({seeds(len(runs.seeds), len(runs.seeds))})"
         marker = look.marker if len(mean) == 1 else ""
         axes.plot(runs.env_steps[shared], mean, color=look.colour, linewidth=2.5, marker=marker, label=label)
     axes.set(title=task, ylabel=f"{metric.replace('_', ' ')} (deterministic policy)")
     axes.set_ylim(bottom=min(0, axes.get_ylim()[0]), top=1.03 if metric == "success_rate" else None)
-    frames_axis(axes)
+    frames_axes([axes])
     handles, labels = axes.get_legend_handles_labels()
     legend(figure, dict(zip(labels, handles, strict=True)))
     return save(figure, rows, out)
@@ -127,37 +126,22 @@ def band(axes: Axes, points: Sequence[Point], look: Look) -> None:
 
 def key(points: Iterable[Point], shown: Mapping[str, Look]) -> dict[str, Line2D]:
     """The legend of curves: system and how many seeds each task has -> its line."""
-    seeds: dict[str, list[Point]] = {}
-    for point in points:
-        seeds.setdefault(point.system, []).append(point)
     return {
-        f"{system} ({_seeds(min(p.fewest for p in of), max(p.most for p in of))})": Line2D(
+        label: Line2D(
             [], [], color=shown[system].colour, linestyle=shown[system].dash, linewidth=1.8,
             marker=shown[system].marker if shown[system].marker != "o" else "", markersize=4,
         )
-        for system, of in seeds.items()
+        for system, label in labels(points).items()
     }  # fmt: skip
 
 
 def _figure(panels: Panels, points: Sequence[Point], shown: Mapping[str, Look], most: int) -> Figure:
     """A panel per task or group."""
-    alone = len(panels) == 1
-    columns, names = columns_of(len(panels), most), list(panels)
-    figure, axes = wrapped(len(panels), columns, *((5.2, 3.4) if alone else (2.2, 1.9)))
-    for i, (here, (panel, tasks)) in enumerate(zip(axes, panels.items(), strict=True)):
-        here.set_title(panel)
-        for system, line in lines(points, panel, SCORE).items():
-            band(here, line, shown[system])
-        score_axis(here.set_ylim, tasks)
-        frames_axis(here, label=i + columns >= len(names))
-        # A row may hold tasks of several suites: name the unit where it changes.
-        if i % columns == 0 or unit(tasks) != unit(panels[names[i - 1]]):
-            here.set_ylabel(unit(tasks))
-    if points:
-        legend(figure, key(points, shown))
+    figure, axes = wrapped([title(panel, tasks) for panel, tasks in panels.items()], most, 2.2, 1.9)
+    for each, panel in zip(axes, panels, strict=True):
+        for system, line in lines(points, panel).items():
+            band(each, line, shown[system])
+    score_axes(axes, panels.values())
+    frames_axes(axes)
+    legend(figure, key(points, shown))
     return figure
-
-
-def _seeds(fewest: int, most: int) -> str:
-    number = f"{fewest}" if fewest == most else f"{fewest}–{most}"
-    return f"{number} seed{'s' if most != 1 else ''}"

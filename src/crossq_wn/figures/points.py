@@ -1,19 +1,22 @@
 """Which numbers does a figure show? The IQM of a system's runs over a panel's tasks, with its interval."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
 
 from crossq_wn import tidy
+from crossq_wn.errors import UserError
 from crossq_wn.figures.source import Source
+from crossq_wn.figures.style import short
 from crossq_wn.statistics import Array, estimate, iqm
 from crossq_wn.tidy import Curves, Results, Steps
 
 Panels = Mapping[str, tuple[str, ...]]  # name -> its tasks
 
 SCORE = "score"
+_SUITES = {"DMC": 15, "MyoSuite": 10, "all": 25}  # tasks of the paper
 _MOST = 50  # points of a curve: more cannot be told apart
 
 
@@ -78,7 +81,7 @@ def curves(
     return found
 
 
-def ends(source: Source, panels: Panels) -> list[Point]:
+def ends(source: Source, panels: Panels, results: Results) -> list[Point]:
     """Every system's score in every panel at the same environment frame: the last that all of them have.
 
     If frames were asked for, it is those. Systems that have no score there are left out; with the default,
@@ -86,7 +89,7 @@ def ends(source: Source, panels: Panels) -> list[Point]:
     """
     found = []
     for panel, tasks in panels.items():
-        aligned = {system: _aligned(there) for system, there in _systems(source.scores, tasks)}
+        aligned = {system: _aligned(there) for system, there in _systems(results, tasks)}
         start = np.array([] if source.frames is None else [source.frames], np.int64)
         shared = reduce(_shared, [steps[steps > 0] for steps, _ in aligned.values()], start)
         for system, (steps, scores) in aligned.items():
@@ -97,22 +100,84 @@ def ends(source: Source, panels: Panels) -> list[Point]:
     return found
 
 
+class End(NamedTuple):
+    """Scores at the end of training, for the figures that show only that."""
+
+    panels: Panels  # those in which something is drawn
+    points: list[Point]
+    titles: list[str]  # of the panels
+    remarks: list[str]
+
+
+def at_end(source: Source, of: Callable[[str], bool] = lambda system: True) -> End:
+    """The scores of all groups at their last frames, and what there is to say about them.
+
+    Args:
+        source: what to draw from.
+        of: which systems can be drawn; the others are left out.
+
+    Raises:
+        UserError: there are none.
+    """
+    panels = groups(source.tasks)
+    points = ends(source, panels, {system: tasks for system, tasks in source.scores.items() if of(system)})
+    if not points:
+        when = "after frame 0" if source.frames is None else f"at {source.frames} environment frames"
+        there = sorted({int(x) for of in source.scores.values() for c in of.values() for x in c.env_steps})
+        raise UserError(f"no run was evaluated {when}: --frames may be {', '.join(map(str, there[-5:]))}")
+    frames = {point.panel: point.frames for point in points}
+    drawn = {panel: tasks for panel, tasks in panels.items() if panel in frames}
+    titles = [title(panel, tasks, frames[panel]) for panel, tasks in drawn.items()]
+    return End(drawn, points, titles, remarks(source, panels, points))
+
+
 def remarks(source: Source, panels: Panels, points: Sequence[Point]) -> list[str]:
     """What a reader of the figure must know: what is missing, and what has no interval."""
     drawn = {(point.system, point.panel): point.tasks for point in points}
-    texts = []
+    lacks: dict[str, list[str]] = {}  # what -> which systems
     for system, there in source.scores.items():
-        lacks = []
-        for panel, tasks in panels.items():
-            has = drawn.get((system, panel), 0)
-            if has < len(tasks) and any(task in there for task in tasks):
-                lacks.append(f"{has} of {len(tasks)} tasks in {panel}")
+        parts = [
+            f"{drawn.get((system, panel), 0)} of {len(tasks)} tasks in {panel}"
+            for panel, tasks in panels.items()
+            if drawn.get((system, panel), 0) < len(tasks) and any(task in there for task in tasks)
+        ]
         if not any(name == system for name, _ in drawn):
-            texts.append(f"{system} is not drawn: it has no values here")
-        elif lacks:
-            texts.append(f"{system}: {', '.join(lacks)}")
+            parts = ["not drawn, having no values here"]
+        if parts:
+            lacks.setdefault(", ".join(parts), []).append(system)
     alone = dict.fromkeys(point.system for point in points if point.most == 1)
-    return [*texts, *([f"one seed, thus no interval: {', '.join(alone)}"] if alone else [])]
+    if alone:
+        lacks["one seed, thus no interval"] = list(alone)
+    return [f"{what}: {', '.join(systems)}" for what, systems in lacks.items()]
+
+
+def labels(points: Iterable[Point]) -> dict[str, str]:
+    """How legends call each system: its name, and how many seeds its tasks have."""
+    found: dict[str, list[Point]] = {}
+    for point in points:
+        found.setdefault(point.system, []).append(point)
+    return {
+        s: f"{s} ({seeds(min(p.fewest for p in of), max(p.most for p in of))})" for s, of in found.items()
+    }
+
+
+def seeds(fewest: int, most: int) -> str:
+    """1 seed, 3 seeds, 3–10 seeds."""
+    return f"{fewest if fewest == most else f'{fewest}–{most}'} seed{'s' if most != 1 else ''}"
+
+
+def title(panel: str, tasks: Sequence[str], frames: int | None = None) -> str:
+    """A panel's name; of a group that is not complete how much is there, and when it was looked at."""
+    size = ({name: len(part) for name, part in tidy.GROUPS.items()} | _SUITES).get(panel, len(tasks))
+    part = [f"{len(tasks)} of {size} tasks"] if len(tasks) < size else []
+    when = [f"{short(frames)} frames"] if frames is not None else []
+    return "\n".join([panel, *([", ".join(part + when)] if part + when else [])])
+
+
+def spread(points: Sequence[Point]) -> Array:
+    """How far intervals reach below and above their values: [2, points]; 0 where there is none."""
+    below, above = ([getattr(p, end) - p.value for p in points] for end in ("low", "high"))
+    return np.nan_to_num(np.abs([below, above]))
 
 
 def lines(points: Iterable[Point], panel: str, quantity: str = SCORE) -> dict[str, list[Point]]:

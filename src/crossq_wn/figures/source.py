@@ -116,11 +116,17 @@ class Source:
         last = max(int(curve.env_steps[-1]) for of in drawn for curve in of.values())
         return last if self.frames is None else self.frames
 
-    def tell(self, remarks: list[str]) -> list[str]:
-        """Passes remarks on, having warned of them."""
+    def footnotes(self, remarks: list[str]) -> list[str]:
+        """What stands below the figure: remarks, having warned of them, and how others' results are drawn."""
         for remark in remarks:
             self.warn(remark)
-        return remarks
+        others = self.published & set(self.scores)
+        return [*remarks, *(["dashed, pale or hollow: published by others"] if others else [])]
+
+    @cached_property
+    def speeds(self) -> dict[str, dict[str, tuple[float, ...]]]:
+        """As `tidy.read_speed`."""
+        return tidy.read_speed(self.paths, self.warn)
 
     def metric(self, column: str) -> Results:
         """A column of metrics.csv of the systems to draw; without those that have none."""

@@ -12,7 +12,9 @@ from typing import Any, Literal, NamedTuple
 import matplotlib as mpl
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from crossq_wn import tidy
 from crossq_wn.errors import UserError
@@ -78,27 +80,58 @@ def grid(rows: int, columns: int, width: float, height: float) -> tuple[Figure, 
     return figure, [list(row) for row in figure.subplots(rows, columns, squeeze=False)]
 
 
-def columns_of(panels: int, most: int) -> int:
-    """Into how many columns so many panels are laid, at most `most`."""
-    return panels if panels <= min(3, most) else min(most, math.ceil(math.sqrt(panels)))
-
-
-def wrapped(panels: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """As `grid`, for panels that fill row after row."""
-    figure, rows = grid(math.ceil(panels / columns), columns, width, height)
+def wrapped(titles: Sequence[str], most: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """As `grid`, for panels with these titles, in rows of at most `most`; a single panel is larger."""
+    panels = len(titles)
+    columns = panels if panels <= min(3, most) else min(most, math.ceil(math.sqrt(panels)))
+    size = (width, height) if panels > 1 else (5.2, 3.4)
+    figure, rows = grid(math.ceil(panels / columns), columns, *size)
     axes = [each for row in rows for each in row]
     for unused in axes[panels:]:
         unused.remove()
+    for each, title in zip(axes, titles, strict=False):
+        each.set_title(title)
     return figure, axes[:panels]
 
 
-def frames_axis(axes: Axes, label: bool = True) -> None:
-    """An x axis of environment frames."""
-    axes.set_xlim(left=0)
-    axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4))
-    axes.xaxis.set_major_formatter(short)
-    if label:
-        axes.set_xlabel("environment frames")
+def frames_axes(axes: Sequence[Axes]) -> None:
+    """X axes of environment frames; those with no panel below are labelled."""
+    for each in axes:
+        each.set_xlim(left=0)
+        each.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        each.xaxis.set_major_formatter(short)
+    for each in lowest(axes):
+        each.set_xlabel("environment frames")
+
+
+def score_axes(axes: Sequence[Axes], tasks: Iterable[Sequence[str]], statistic: str = "IQM") -> None:
+    """Y axes of these tasks' scores, to 1 where that is the most; the unit stands where it changes."""
+    before = ""
+    for each, those in zip(axes, tasks, strict=True):
+        here = unit(those)
+        if here != "return":
+            each.set_ylim(0, 1.03)
+        spec = each.get_subplotspec()
+        if here != before or spec is None or spec.is_first_col():
+            each.set_ylabel(f"{statistic} {here}")
+        before = here
+
+
+def lowest(axes: Sequence[Axes]) -> list[Axes]:
+    """Of panels that fill row after row, those with none below."""
+    spec = axes[0].get_subplotspec()
+    return list(axes) if spec is None else list(axes[-spec.get_gridspec().ncols :])
+
+
+def ratio_ticks(axis: Axis, low: float, high: float) -> None:
+    """Plain numbers as the ticks of a logarithmic axis that ranges over these."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [m * 10.0**e for e in decades for m in (1, 2, 5) if low <= m * 10.0**e <= high]
+    if len(ticks) < 2:
+        ticks = [tick for tick in MaxNLocator(3).tick_values(low, high) if low <= tick <= high]
+    axis.set_major_locator(FixedLocator(ticks[:: math.ceil(len(ticks) / 5)]))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(short)
 
 
 def short(number: float, position: object = None) -> str:
@@ -117,12 +150,6 @@ def unit(tasks: Iterable[str]) -> str:
         for task in tasks
     }  # fmt: skip
     return names.pop() if len(names) == 1 else "score"
-
-
-def score_axis(axis_of: Callable[..., object], tasks: Iterable[str]) -> None:
-    """Limits of an axis of scores, given its `set_ylim` or `set_xlim`: 0 to 1 where 1 is the most."""
-    if unit(tasks) != "return":
-        axis_of(0, 1.03)
 
 
 def legend(figure: Figure, names: Mapping[str, Artist]) -> None:

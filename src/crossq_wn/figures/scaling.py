@@ -1,0 +1,116 @@
+"""What does performance cost? The IQM at the end against speed, and against the UTD ratio."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from crossq_wn.errors import UserError
+from crossq_wn.figures.points import Point, at_end, labels, lines, spread
+from crossq_wn.figures.source import Source, family, utd
+from crossq_wn.figures.style import (
+    Look,
+    Picture,
+    legend,
+    looks,
+    lowest,
+    note,
+    ratio_ticks,
+    score_axes,
+    styled,
+    wrapped,
+)
+
+
+@styled
+def performance_and_speed(source: Source) -> Picture:
+    """Paper v2, figure 2: the score at the end against environment frames per second; right is faster.
+
+    A system's speed in a panel is the median over its runs there; whiskers reach to the slowest and fastest.
+
+    Raises UserError if no run was timed.
+    """
+    if not any(system in source.speeds for system in source.scores):
+        raise UserError("fig2 needs run directories whose timing.csv has gradient updates: none of these has")
+    end = at_end(source, of=lambda system: system in source.speeds)
+    looked = looks(source.scores, source.published)
+    figure, axes = wrapped(end.titles, 3, 2.2, 2.0)
+    rows = []
+    for each, (panel, tasks) in zip(axes, end.panels.items(), strict=True):
+        rates = {}
+        for system, points in lines(end.points, panel).items():
+            here = [rate for task in tasks for rate in source.speeds[system].get(task, ())]
+            if here:
+                rates[system] = middle, low, high = float(np.median(here)), min(here), max(here)
+                _draw(each, [middle], points, looked[system], "", xerr=[[middle - low], [high - middle]])
+                speed = {"frames_per_second": middle, "slowest": low, "fastest": high}
+                rows.append(points[0]._asdict() | speed)
+        _ratio_axis(each, [rate for three in rates.values() for rate in three])
+    for each in lowest(axes):
+        each.set_xlabel("environment frames / s")
+    score_axes(axes, end.panels.values())
+    legend(figure, {label: _key(looked[system], "") for system, label in labels(end.points).items()})
+    about = "frames / s: of all seeds that trained side by side, on the machine where they did"
+    note(figure, [about, *source.footnotes(end.remarks)])
+    return Picture(figure, rows)
+
+
+@styled
+def utd_scaling(source: Source) -> Picture:
+    """Paper v2, figure 4: the score at the end against the UTD ratio, a line per family of systems.
+
+    Raises UserError if no system's name says its UTD ratio.
+    """
+    if not any(utd(system) for system in source.scores):
+        raise UserError(f"fig4 needs names such as `crossq-wn UTD 5`: there are {', '.join(source.scores)}")
+    end = at_end(source, of=lambda system: utd(system) is not None)
+    looked = looks(dict.fromkeys(map(family, labels(end.points))), map(family, source.published))
+    figure, axes = wrapped(end.titles, 3, 2.2, 2.0)
+    for each, panel in zip(axes, end.panels, strict=True):
+        points = [point for of in lines(end.points, panel).values() for point in of]
+        for i, (name, look) in enumerate(looked.items()):
+            here = [point for point in points if family(point.system) == name]
+            # Side by side where they have equal ratios, so that all intervals are seen.
+            aside = 1.1 ** (i / len(looked) - 0.5)
+            _draw(each, [aside * (utd(point.system) or 1) for point in here], here, look, look.dash)
+        _ratio_axis(each, [utd(point.system) or 1 for point in points])
+    for each in lowest(axes):
+        each.set_xlabel("UTD (updates / decision)")
+    score_axes(axes, end.panels.values())
+    legend(figure, {name: _key(look, look.dash) for name, look in looked.items()})
+    note(figure, source.footnotes(end.remarks))
+    rows = [
+        point._asdict() | {"family": family(point.system), "utd": utd(point.system)} for point in end.points
+    ]
+    return Picture(figure, rows)
+
+
+def _draw(
+    axes: Axes, x: Sequence[float], points: Sequence[Point], look: Look, line: str, **errors: Any
+) -> None:
+    axes.errorbar(
+        x, [point.value for point in points], yerr=spread(points), **errors, color=look.colour,
+        marker=look.marker, markersize=5.5, markerfacecolor=_face(look), linestyle=line, linewidth=1.6,
+        elinewidth=1.2, capsize=2.5,
+    )  # fmt: skip
+
+
+def _key(look: Look, line: Literal["", "-", "--"]) -> Line2D:
+    return Line2D(
+        [], [], color=look.colour, marker=look.marker, markerfacecolor=_face(look), linestyle=line,
+        linewidth=1.6,
+    )  # fmt: skip
+
+
+def _face(look: Look) -> str:
+    return "white" if look.dash == "--" else look.colour
+
+
+def _ratio_axis(axes: Axes, values: Sequence[float]) -> None:
+    low, high = min(values), max(values)
+    room = 1.5 if high > 2 * low else 2
+    axes.set_xscale("log")
+    axes.set_xlim(low / room, high * room)
+    ratio_ticks(axes.xaxis, low / room, high * room)
