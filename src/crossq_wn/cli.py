@@ -182,15 +182,55 @@ def video(arguments: list[str]) -> int:
 
 
 def plot(arguments: list[str]) -> int:
-    """Draw the learning curves of runs of one task."""
+    """Draw the learning curves of any runs: each seed of one task, or a grid of tasks."""
     parser = _parser("plot")
-    parser.add_argument("runs", type=Path, nargs="+")
-    parser.add_argument("--out", type=Path, help="without suffix; by default RUN/plots/learning_curve")
+    parser.add_argument("runs", type=Path, nargs="+", help="run directories, folders of them, or CSV files")
+    parser.add_argument(
+        "--out", type=Path, help="without suffix; by default plots/learning_curve in the first run"
+    )
+    _add_force(parser)
     parsed = parser.parse_args(arguments)
+    _check_protocols(parsed.runs, parsed.force)
+    from crossq_wn.figures import FIGURES, Source, save
     from crossq_wn.figures.curves import learning_curve
 
-    out = parsed.out or parsed.runs[0] / "plots" / "learning_curve"
-    for path in learning_curve(parsed.runs, out):
+    first, source = parsed.runs[0], Source.of(parsed.runs, warn=_warn)
+    one = len(source.tasks) == 1
+    own = (first / "config.json").exists()
+    out = parsed.out or (first / "plots" / "learning_curve" if own else Path("learning_curves"))
+    for path in learning_curve(parsed.runs, out) if one else save(*FIGURES["fig7"](source), out):
+        print(path)
+    return 0
+
+
+def figure(arguments: list[str]) -> int:
+    """Draw a figure of the paper from any runs, beside published curves."""
+    from crossq_wn.figures import FIGURES, Source, save
+
+    parser = _parser("figure")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    about = {name: (draw.__doc__ or "").split("\n")[0] for name, draw in FIGURES.items()}
+    parser.epilog = "\n".join(f"  {name:8} {text}" for name, text in about.items())
+    parser.add_argument("name", choices=FIGURES, metavar="NAME", help="which figure; see below")
+    parser.add_argument("runs", type=Path, nargs="+", help="run directories, folders of them, or CSV files")
+    parser.add_argument(
+        "--reference", type=Path, nargs="+", default=[], metavar="FILE", help="CSV files of others' curves"
+    )
+    parser.add_argument(
+        "--systems", nargs="+", default=[], metavar="NAME", help="which, in order, by their first words"
+    )
+    parser.add_argument("--out", type=Path, help="without suffix; by default NAME in this folder")
+    parser.add_argument("--confidence", type=float, default=0.9, help="of the intervals (default 0.9)")
+    parser.add_argument(
+        "--frames", type=_positive, help="environment frame of the end; by default the last that all have"
+    )
+    _add_force(parser)
+    parsed = parser.parse_args(arguments)
+    _check_protocols([*parsed.runs, *parsed.reference], parsed.force)
+    source = Source.of(
+        parsed.runs, parsed.reference, parsed.systems, parsed.frames, parsed.confidence, warn=_warn
+    )
+    for path in save(*FIGURES[parsed.name](source), parsed.out or Path(parsed.name)):
         print(path)
     return 0
 
@@ -367,6 +407,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "eval": evaluate,
     "video": video,
     "plot": plot,
+    "figure": figure,
     "compare": compare,
     "reproduce": reproduce,
     "report": report,

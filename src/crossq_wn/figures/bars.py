@@ -49,7 +49,7 @@ def ablations(source: Source) -> Picture:
     looked = looks(source.scores, source.published)
     names = labels(end.points)
     places = {system: i for i, system in enumerate(names)}
-    beside = ["\n".join(textwrap.wrap(name, 30)) for name in names.values()]
+    beside = ["\n".join(textwrap.wrap(name, 30, break_on_hyphens=False)) for name in names.values()]
     tallest = max(text.count("\n") + 1 for text in beside)
     figure, axes = wrapped(end.titles, 3, 2.2, 0.8 + max(0.3, 0.17 * tallest) * len(names))
     figure.set_figwidth(figure.get_figwidth() + 1.8)  # for the names

@@ -80,12 +80,12 @@ def learning_curve(paths: Sequence[Path], out: Path) -> list[Path]:
     Raises:
         UserError: several tasks, or no evaluations.
     """
-    tasks = sorted({task for of in tidy.read(paths).values() for task in of})
-    if len(tasks) > 1:
-        raise UserError(f"the runs are of several tasks ({', '.join(tasks)}): plot one task at a time")
-    (task,) = tasks
+    source = Source.of(paths)
+    task, *others = source.tasks
+    if others:
+        raise UserError(f"the runs are of several tasks ({', '.join(source.tasks)}): plot one at a time")
     metric = tidy.score_metric(task)
-    results = {system: of[task] for system, of in tidy.read(paths, metric=metric).items()}
+    results = {system: of[task] for system, of in source.evaluations(metric).items()}
     figure, ((axes,),) = grid(1, 1, 5.2, 3.4)
     rows: list[Mapping[str, object]] = []
     for (system, runs), look in zip(results.items(), looks(results).values(), strict=True):

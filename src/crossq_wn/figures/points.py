@@ -162,8 +162,9 @@ def labels(points: Iterable[Point]) -> dict[str, str]:
 
 
 def seeds(fewest: int, most: int) -> str:
-    """1 seed, 3 seeds, 3–10 seeds."""
-    return f"{fewest if fewest == most else f'{fewest}–{most}'} seed{'s' if most != 1 else ''}"
+    """1 seed, 3 seeds, 3–10 seeds; in one line."""
+    number = f"{fewest}" if fewest == most else f"{fewest}–{most}"
+    return f"{number}\N{NO-BREAK SPACE}seed{'s' if most != 1 else ''}"
 
 
 def title(panel: str, tasks: Sequence[str], frames: int | None = None) -> str:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from crossq_wn import tidy
@@ -67,7 +67,8 @@ class Source:
             raise UserError(f"--confidence is {confidence}: it must be between 0 and 1, such as 0.9")
         if frames is not None and frames < 1:
             raise UserError(f"--frames is {frames}: it must be at least 1 environment frame")
-        return Source(tuple(paths), tuple(reference), tuple(systems), frames, confidence, warn)
+        once = cache(warn)  # files are read for several quantities
+        return Source(tuple(paths), tuple(reference), tuple(systems), frames, confidence, once)
 
     @cached_property
     def _ours(self) -> Results:

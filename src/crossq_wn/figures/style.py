@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -154,9 +155,7 @@ def unit(tasks: Iterable[str]) -> str:
 
 def legend(figure: Figure, names: Mapping[str, Artist]) -> None:
     """One legend above all panels: label -> what it looks like."""
-    inches = figure.get_figwidth()
-    longest = max(map(len, names))
-    columns = max(1, min(len(names), int(inches / (0.075 * longest + 0.55))))
+    columns = max(n for n in range(1, len(names) + 1) if n == 1 or _width(names, n) < figure.get_figwidth())
     figure.set_figheight(figure.get_figheight() + 0.2 * math.ceil(len(names) / columns))
     figure.legend(
         list(names.values()), list(names), loc="outside upper center", ncols=columns, frameon=False,
@@ -164,10 +163,16 @@ def legend(figure: Figure, names: Mapping[str, Artist]) -> None:
     )  # fmt: skip
 
 
+def _width(names: Iterable[str], columns: int) -> float:
+    """About how many inches a legend takes that is filled column after column."""
+    parts = np.array_split([len(name) for name in names], columns)
+    return sum(0.075 * int(part.max()) + 0.55 for part in parts)
+
+
 def note(figure: Figure, texts: Sequence[str]) -> None:
     """Small print below all panels."""
     width = int(figure.get_figwidth() / 0.062)
-    small = [line for text in texts for line in textwrap.wrap(text, width)]
+    small = [line for text in texts for line in textwrap.wrap(text, width, break_on_hyphens=False)]
     if small:
         figure.set_figheight(figure.get_figheight() + 0.14 * len(small))
         figure.supxlabel("\n".join(small), x=0.01, ha="left", fontsize=8, color="0.3")
