@@ -15,7 +15,7 @@ import crossq_wn
 import helpers
 from crossq_wn import doctor
 from crossq_wn.cli import VERBS, main
-from helpers import TINY, TINY_OPTIONS, TINY_SETTINGS, cli
+from helpers import TINY, TINY_OPTIONS, TINY_SETTINGS, cli, make_run
 
 
 @pytest.fixture
@@ -281,6 +281,21 @@ def test_list_runs_names_runs_and_survives_strange_ones(run_cli, tmp_path, train
     code, out, err = run_cli("list", "runs")
     assert code == 0
     assert "is skipped" in err
+
+
+def test_lists_are_sorted_by_any_column(run_cli, tmp_path):
+    for name, task, value in (("a", "walker-run", 5.0), ("b", "cheetah-run", 50.0), ("c", "dog-run", 500.0)):
+        make_run(tmp_path / "runs" / name, task=task, eval_rows=[(100, value)])
+    by = {}
+    for column in ("task", "score"):
+        code, out, _ = run_cli("list", "runs", "--sort", column)
+        assert code == 0
+        by[column] = [line.split("│")[2].strip() for line in out.splitlines() if "-run" in line]
+    assert by["task"] == sorted(by["task"])
+    assert by["score"] == ["dog-run", "cheetah-run", "walker-run"]
+    code, _, err = run_cli("list", "tasks", "--sort", "colour")
+    assert code == 2
+    assert "the columns of tasks are name, suite" in err
 
 
 def test_doctor_finds_nothing_essential(run_cli):

@@ -291,6 +291,12 @@ def test_training_logs_diagnostics_and_bias(run):
     assert metrics == {"return", "success_rate", "q_bias_mean", "q_bias_std"}
 
 
+def test_eval_measures_the_bias_of_a_trained_critic(run):
+    done = cli("eval", str(run), "--episodes", "1", "--q-bias", cwd=run.parent)
+    assert done.returncode == 0, done.stderr
+    assert "Q-bias std" in done.stdout
+
+
 def test_the_command_says_what_they_mean(run):
     done = cli("diagnose", str(run), "--hessian", cwd=run.parent)
     assert done.returncode == 0, done.stderr

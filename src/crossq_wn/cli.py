@@ -139,10 +139,13 @@ def evaluate(arguments: list[str]) -> int:
     parser.add_argument("run", type=Path)
     parser.add_argument("--episodes", type=_positive, default=10)
     parser.add_argument("--seed", type=int, help="training seed; by default every seed")
+    parser.add_argument(
+        "--q-bias", action="store_true", help="the critics' bias as well (Q - return) / |return|"
+    )
     parsed = parser.parse_args(arguments)
     from crossq_wn.console import table
     from crossq_wn.runs import read_config
-    from crossq_wn.trained import evaluate_policy, load
+    from crossq_wn.trained import evaluate_policy, load, measure_q_bias
 
     seeds = read_config(parsed.run).seeds if parsed.seed is None else (parsed.seed,)
     rows = []
@@ -154,10 +157,13 @@ def evaluate(arguments: list[str]) -> int:
         spread = (sum((value - mean) ** 2 for value in returns) / max(1, len(returns) - 1)) ** 0.5
         success = sum(episode.success for episode in episodes) / len(episodes)
         frames = sum(episode.frames for episode in episodes) / len(episodes)
+        bias = measure_q_bias(policy) if parsed.q_bias else {}
         rows.append(
-            [seed, f"{policy.frames:,}", f"{mean:.1f}", f"{spread:.1f}", f"{success:.0%}", f"{frames:.0f}"]
-        )
+            [seed, f"{policy.frames:,}", f"{mean:.1f}", f"{spread:.1f}", f"{success:.0%}", f"{frames:.0f}",
+             *(f"{value:.3f}" for value in bias.values())]
+        )  # fmt: skip
     columns = ["seed", "trained frames", "return", "std", "success", "frames per episode"]
+    columns += ["Q-bias mean", "Q-bias std"] if parsed.q_bias else []
     table(_console(), f"{parsed.run}: {parsed.episodes} episodes per seed", columns, rows)
     return 0
 
@@ -381,11 +387,20 @@ def list_(arguments: list[str]) -> int:
     parser = _parser("list")
     parser.add_argument("what", choices=["tasks", "algorithms", "presets", "runs"])
     parser.add_argument("root", type=Path, nargs="?", default=Path("runs"), help="where runs lie")
+    parser.add_argument(
+        "--sort", metavar="COLUMN", help="order by a column: names from a, numbers from the top"
+    )
     parsed = parser.parse_args(arguments)
     from crossq_wn.console import table
 
     title, columns, rows = _LISTS[parsed.what](parsed.root)
-    table(_console(), title, columns, rows)
+    if parsed.sort is not None:
+        if parsed.sort not in columns:
+            raise UserError(f"--sort is {parsed.sort!r}: the columns of {title} are {', '.join(columns)}")
+        at = columns.index(parsed.sort)
+        rows.sort(key=lambda row: row[at] if isinstance(row[at], str) else -row[at])
+    shown = [[_readable(value) for value in row] for row in rows]
+    table(_console(), title, columns, shown)
     return 0
 
 
@@ -486,6 +501,10 @@ def _follow(work: Callable[[Any], Any]) -> int:
     return 0
 
 
+def _readable(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}" if isinstance(value, float) else value
+
+
 def _list_tasks(root: Path) -> tuple[str, list[str], list[list[Any]]]:
     from crossq_wn.environments import MUJOCO_TASKS, MYO_IDS, PAPER_TASKS, dm_control_tasks
 
@@ -549,10 +568,8 @@ def _list_runs(root: Path) -> tuple[str, list[str], list[list[Any]]]:
         value = sum(last) / len(last)
         seeds = ",".join(map(str, config.seeds))
         reached = max(int(curves.env_steps[-1]) for curves in seen)
-        rows.append(
-            [path, config.task, config.algorithm, seeds, f"{reached:,} / {config.frames:,}", f"{value:.3g}"]
-        )
-    columns = ["run", "task", "algorithm", "seeds", "evaluated frames", "last evaluation"]
+        rows.append([str(path), config.task, config.system, seeds, reached, config.frames, float(value)])
+    columns = ["run", "task", "system", "seeds", "evaluated", "frames", "score"]
     return "runs", columns, rows
 
 

@@ -82,6 +82,11 @@ class RunConfig:
         return self.frames // self.action_repeat
 
     @property
+    def episode_decisions(self) -> int | None:
+        """Time limit in agent decisions; None: the environment's own."""
+        return None if self.episode_frames is None else -(-self.episode_frames // self.action_repeat)
+
+    @property
     def protocol(self) -> dict[str, Any]:
         """What must agree before two runs may be compared."""
         return {

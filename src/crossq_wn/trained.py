@@ -13,6 +13,7 @@ from crossq_wn.environments.pool import Pool
 from crossq_wn.errors import UserError
 from crossq_wn.evaluation import evaluate
 from crossq_wn.learner import one_by_one
+from crossq_wn.q_bias import q_bias
 from crossq_wn.runs import read_config
 from crossq_wn.training import build_algorithm, integer, make_environment, stream
 
@@ -114,6 +115,27 @@ def evaluate_policy(policy: TrainedPolicy, episodes: int, task: TaskLike | None 
     try:
         start = integer(stream(policy.seed, _FRESH))
         result = evaluate(policy.learner, [policy.state], pool, [0], [start], episodes)[0]
+        if isinstance(result, EnvironmentFaultError):
+            raise result
+        return result
+    finally:
+        pool.close()
+
+
+def measure_q_bias(policy: TrainedPolicy, task: TaskLike | None = None) -> dict[str, float]:
+    """Mean and standard deviation of the critics' bias under the stochastic policy (see `q_bias`).
+
+    Raises:
+        UserError: the algorithm has no critics to ask.
+    """
+    if policy.learner.appraise is None:
+        raise UserError(f"--q-bias: {policy.config.algorithm} has no critics to ask; leave it out")
+    config, start = policy.config, integer(stream(policy.seed, _FRESH, 2))
+    pool = Pool([policy.environment(task)], threads=1)
+    try:
+        result = q_bias(
+            policy.learner, [policy.state], pool, [0], [start], config.discount, config.episode_decisions
+        )[0]
         if isinstance(result, EnvironmentFaultError):
             raise result
         return result

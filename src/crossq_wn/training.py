@@ -491,10 +491,14 @@ class _Trainer:
     def _q_bias(self) -> list[dict[str, float] | EnvironmentFaultError]:
         starts = [integer(stream(seed.seed, _Q_BIAS, self.frames)) for seed in self.seeds]
         indices = [seed.index for seed in self.seeds]
-        limit, repeat = self.config.episode_frames, self.config.action_repeat
-        decisions = None if limit is None else -(-limit // repeat)
         return q_bias(
-            self.learner, self.states, self.testing, indices, starts, self.config.discount, decisions
+            self.learner,
+            self.states,
+            self.testing,
+            indices,
+            starts,
+            self.config.discount,
+            self.config.episode_decisions,
         )
 
     def _checkpoint(self) -> None:
