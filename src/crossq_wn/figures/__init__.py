@@ -10,9 +10,10 @@ from collections.abc import Callable
 from crossq_wn.figures.bars import ablations, aggregates
 from crossq_wn.figures.columns import q_bias, training_health
 from crossq_wn.figures.curves import per_group, per_task
+from crossq_wn.figures.files import save
 from crossq_wn.figures.scaling import performance_and_speed, utd_scaling
 from crossq_wn.figures.source import Source
-from crossq_wn.figures.style import Picture, save
+from crossq_wn.figures.style import Picture
 
 __all__ = ["FIGURES", "Picture", "Source", "save"]
 

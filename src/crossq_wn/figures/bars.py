@@ -8,7 +8,9 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from crossq_wn.figures.points import Point, at_end, labels, lines, spread
+from crossq_wn.figures.captions import labels
+from crossq_wn.figures.ends import at_end
+from crossq_wn.figures.points import Point, lines, spread
 from crossq_wn.figures.source import Source
 from crossq_wn.figures.style import (
     Look,
@@ -26,7 +28,7 @@ from crossq_wn.figures.style import (
 @styled
 def aggregates(source: Source) -> Picture:
     """Paper v2, figure 1: systems side by side, per group of tasks and over all."""
-    end = at_end(source)
+    end = at_end(source, source.scores)
     looked = looks(source.scores, source.published)
     figure, axes = wrapped(end.titles, 3, 2.2, 2.0)
     for each, panel in zip(axes, end.panels, strict=True):
@@ -45,7 +47,7 @@ def aggregates(source: Source) -> Picture:
 @styled
 def ablations(source: Source) -> Picture:
     """Paper v2, figure 5: a bar per variant, named beside it; the dotted line continues the first one's."""
-    end = at_end(source)
+    end = at_end(source, source.scores)
     looked = looks(source.scores, source.published)
     names = labels(end.points)
     places = {system: i for i, system in enumerate(names)}

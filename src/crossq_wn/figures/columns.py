@@ -6,8 +6,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from crossq_wn.errors import UserError
+from crossq_wn.figures.captions import remarks, title
 from crossq_wn.figures.curves import band, key
-from crossq_wn.figures.points import SCORE, Panels, Point, curves, groups, lines, remarks, title
+from crossq_wn.figures.points import SCORE, Panels, Point, curves, groups, lines
 from crossq_wn.figures.source import Source
 from crossq_wn.figures.style import (
     Picture,
@@ -79,6 +80,9 @@ def _logged(source: Source, panels: Panels, column: str) -> list[Point]:
 
 
 def _picture(source: Source, panels: Panels, points: Sequence[Point], cells: Cells) -> Picture:
+    scores = [point for point in points if point.quantity == SCORE]
+    if not scores:
+        raise UserError(f"no run was evaluated in the first {source.until} environment frames")
     looked = looks(source.scores, source.published)
     figure, axes = grid(len(cells), len(cells[0]), 2.3, 1.9)
     for cell, each, left, above in _neighbours(cells, axes):
@@ -93,8 +97,7 @@ def _picture(source: Source, panels: Panels, points: Sequence[Point], cells: Cel
         if left == _NOTHING or name != _name(left[1], panels[left[0]]):
             each.set_ylabel(name)
     frames_axes([each for row in axes for each in row])
-    legend(figure, key(points, looked))
-    scores = [point for point in points if point.quantity == SCORE]
+    legend(figure, key(scores, looked))
     note(figure, source.footnotes([*remarks(source, panels, scores), *_without(source, points, cells)]))
     return Picture(figure, [point._asdict() for point in points])
 

@@ -11,7 +11,9 @@ from matplotlib.lines import Line2D
 from crossq_wn import tidy
 from crossq_wn.environments import PAPER_TASKS
 from crossq_wn.errors import UserError
-from crossq_wn.figures.points import Panels, Point, curves, labels, lines, remarks, seeds, suites, title
+from crossq_wn.figures.captions import labels, remarks, seeds, title
+from crossq_wn.figures.files import save
+from crossq_wn.figures.points import Panels, Point, curves, lines, suites
 from crossq_wn.figures.source import Source
 from crossq_wn.figures.style import (
     Look,
@@ -21,7 +23,6 @@ from crossq_wn.figures.style import (
     legend,
     looks,
     note,
-    save,
     score_axes,
     styled,
     wrapped,
@@ -43,9 +44,9 @@ def per_group(source: Source) -> Picture:
 @styled
 def _picture(source: Source, panels: Panels, most: int) -> Picture:
     points = curves(source.scores, panels, source.confidence, until=source.until)
+    if not points:
+        raise UserError(f"no run was evaluated in the first {source.until} environment frames")
     shown = {panel: tasks for panel, tasks in panels.items() if lines(points, panel)}
-    if not shown:
-        raise UserError(f"nothing was evaluated in the first {source.until} environment frames")
     figure = _figure(shown, points, looks(source.scores, source.published), most)
     note(figure, source.footnotes(remarks(source, panels, points)))
     return Picture(figure, [point._asdict() for point in points])

@@ -8,7 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from crossq_wn.errors import UserError
-from crossq_wn.figures.points import Point, at_end, labels, lines, spread
+from crossq_wn.figures.captions import labels
+from crossq_wn.figures.ends import at_end
+from crossq_wn.figures.points import Point, lines, spread
 from crossq_wn.figures.source import Source, family, utd
 from crossq_wn.figures.style import (
     Look,
@@ -32,22 +34,26 @@ def performance_and_speed(source: Source) -> Picture:
 
     Raises UserError if no run was timed.
     """
-    if not any(system in source.speeds for system in source.scores):
+    timed = {
+        system: {task: curves for task, curves in of.items() if task in source.speeds.get(system, {})}
+        for system, of in source.scores.items()
+    }
+    if not any(timed.values()):
         raise UserError("fig2 needs run directories whose timing.csv has gradient updates: none of these has")
-    end = at_end(source, of=lambda system: system in source.speeds)
+    end = at_end(source, timed)
     looked = looks(source.scores, source.published)
     figure, axes = wrapped(end.titles, 3, 2.2, 2.0)
     rows = []
     for each, (panel, tasks) in zip(axes, end.panels.items(), strict=True):
-        rates = {}
+        seen: list[float] = []
         for system, points in lines(end.points, panel).items():
-            here = [rate for task in tasks for rate in source.speeds[system].get(task, ())]
-            if here:
-                rates[system] = middle, low, high = float(np.median(here)), min(here), max(here)
-                _draw(each, [middle], points, looked[system], "", xerr=[[middle - low], [high - middle]])
-                speed = {"frames_per_second": middle, "slowest": low, "fastest": high}
-                rows.append(points[0]._asdict() | speed)
-        _ratio_axis(each, [rate for three in rates.values() for rate in three])
+            rates = [rate for task in tasks for rate in source.speeds[system].get(task, ())]
+            middle, low, high = float(np.median(rates)), min(rates), max(rates)
+            _draw(each, [middle], points, looked[system], "", xerr=[[middle - low], [high - middle]])
+            speed = {"frames_per_second": middle, "slowest": low, "fastest": high}
+            rows.append(points[0]._asdict() | speed)
+            seen += rates
+        _ratio_axis(each, seen)
     for each in lowest(axes):
         each.set_xlabel("environment frames / s")
     score_axes(axes, end.panels.values())
@@ -63,9 +69,10 @@ def utd_scaling(source: Source) -> Picture:
 
     Raises UserError if no system's name says its UTD ratio.
     """
-    if not any(utd(system) for system in source.scores):
+    rated = {system: of for system, of in source.scores.items() if utd(system) is not None}
+    if not rated:
         raise UserError(f"fig4 needs names such as `crossq-wn UTD 5`: there are {', '.join(source.scores)}")
-    end = at_end(source, of=lambda system: utd(system) is not None)
+    end = at_end(source, rated)
     looked = looks(dict.fromkeys(map(family, labels(end.points))), map(family, source.published))
     figure, axes = wrapped(end.titles, 3, 2.2, 2.0)
     for each, panel in zip(axes, end.panels, strict=True):

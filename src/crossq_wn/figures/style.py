@@ -1,12 +1,8 @@
 """How do all figures look? Colours for any colour vision, text that is legible at half width, files."""
 
-import contextlib
-import csv
 import math
-import os
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import matplotlib as mpl
@@ -18,16 +14,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from crossq_wn import tidy
-from crossq_wn.errors import UserError
 
 # Okabe & Ito: distinguishable with any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # the second round of colours has the next marker
 HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo")
 
-_MARK = "crossq-wn"  # in the pictures' metadata
+MARK = "crossq-wn"  # in the pictures' metadata
 
-_STYLE: Any = {
+STYLE: Any = {
     "font.size": 10,
     "axes.titlesize": 10,
     "legend.fontsize": 9.5,
@@ -37,10 +32,10 @@ _STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": _MARK,  # the same picture is the same file
+    "svg.hashsalt": MARK,  # the same picture is the same file
 }
 
-styled = mpl.rc_context(_STYLE)  # decorates what draws
+styled = mpl.rc_context(STYLE)  # decorates what draws
 
 Row = Mapping[str, object]
 
@@ -176,66 +171,3 @@ def note(figure: Figure, texts: Sequence[str]) -> None:
     if small:
         figure.set_figheight(figure.get_figheight() + 0.14 * len(small))
         figure.supxlabel("\n".join(small), x=0.01, ha="left", fontsize=8, color="0.3")
-
-
-def save(figure: Figure, rows: Sequence[Row], stem: Path) -> list[Path]:
-    """Writes a figure as PNG and SVG, and the table behind it as CSV.
-
-    Args:
-        figure: what to draw.
-        rows: what it shows; the first one's keys are the columns, NaN becomes an empty cell.
-        stem: where to write; one of the three suffixes is taken off.
-
-    Returns:
-        The files written. Those of an earlier picture of that name are replaced.
-
-    Raises:
-        UserError: there is something else of that name, or it cannot be written there.
-    """
-    png, svg, table = paths = outputs(stem)
-    try:
-        png.parent.mkdir(parents=True, exist_ok=True)
-        with mpl.rc_context(_STYLE):
-            _replace(
-                png, lambda new: figure.savefig(new, format="png", dpi=150, metadata={"Software": _MARK})
-            )
-            marks = {"Creator": _MARK, "Date": None}
-            _replace(svg, lambda new: figure.savefig(new, format="svg", metadata=marks))
-        _replace(table, lambda new: _write(new, rows))
-    except OSError as error:
-        raise UserError(f"cannot write {png}: {error.strerror}; choose another place with --out") from None
-    return paths
-
-
-def outputs(stem: Path) -> list[Path]:
-    """The files that `save` would write. Raises UserError if there is anything but a picture of ours."""
-    name = stem.stem if stem.suffix in (".png", ".svg", ".csv") else stem.name
-    if not name or name == "..":
-        raise UserError(f"--out {stem} is a folder: name the file to write, without suffix")
-    paths = [stem.parent / f"{name}{suffix}" for suffix in (".png", ".svg", ".csv")]
-    there = [path for path in paths if path.exists()]
-    if there and len(there) < len(paths) and not _is_ours(paths[0]):
-        raise UserError(f"{there[0]} is no picture of ours: nothing is overwritten; choose another --out")
-    return paths
-
-
-def _is_ours(png: Path) -> bool:
-    """Whether a picture carries our mark; the PNG is written first, so that a killed run's can be told."""
-    from PIL import Image, UnidentifiedImageError
-
-    with contextlib.suppress(OSError, UnidentifiedImageError), Image.open(png) as image:
-        return image.info.get("Software") == _MARK
-    return False
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    write(partial)
-    os.replace(partial, path)
-
-
-def _write(path: Path, rows: Sequence[Row]) -> None:
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({key: "" if value != value else value for key, value in row.items()} for row in rows)
