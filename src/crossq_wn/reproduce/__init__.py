@@ -1,0 +1,94 @@
+"""How is the paper reproduced? Plan the runs, train what is missing, draw, and judge the paper's claims."""
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from crossq_wn.environments.pool import processors
+from crossq_wn.reproduce.cost import cost
+from crossq_wn.reproduce.pages import write
+from crossq_wn.reproduce.results import Judged, draw, ended_early, judge_all
+from crossq_wn.reproduce.studies import Run, Scale, plan, scale_called
+from crossq_wn.reproduce.workers import Outcome, look, remaining, train
+
+COLUMNS = [
+    "system", "runs", "seeds", "frames per seed", "gradient updates", "ms each", "core-hours", "disk",
+    "finished",
+]  # fmt: skip
+
+
+class Bill(NamedTuple):
+    """What a plan costs."""
+
+    rows: list[list[str]]  # one per system, see COLUMNS
+    core_hours: float  # that remain
+    hours: float  # that remain, so many runs side by side
+    unfinished: int  # runs
+    disk: float  # GB, once all is trained
+
+
+def bill(runs: Sequence[Run], jobs: int) -> Bill:
+    """What a plan costs, about, before anything is trained.
+
+    Raises UserError if a run directory holds something else.
+    """
+    rows = []
+    for label in dict.fromkeys(run.label for run in runs):
+        mine = [run for run in runs if run.label == label]
+        costs = [cost(run.config) for run in mine]
+        frames = sorted({run.config.frames for run in mine})
+        rows.append([
+            label, str(len(mine)), str(len(mine[0].config.seeds)), " to ".join(f"{n:,}" for n in frames),
+            f"{sum(c.updates for c in costs):,}",
+            f"{max(c.update_seconds for c in costs) * 1e3:.1f}",
+            f"{sum(c.core_seconds for c in costs) / 3600:.2f}",
+            f"{sum(c.disk for c in costs) / 1e9:.2f} GB",
+            str(sum(look(run).kind == "finished" for run in mine)),
+        ])  # fmt: skip
+    left = [remaining(run) / 3600 for run in runs if look(run).kind != "finished"]
+    hours = max(sum(left) / jobs, max(left, default=0.0))
+    return Bill(rows, sum(left), hours, len(left), sum(cost(run.config).disk for run in runs) / 1e9)
+
+
+def default_jobs() -> int:
+    """How many runs to train side by side: one per processor, or one on a GPU, where seeds share it."""
+    return 1 if importlib.util.find_spec("jax_cuda12_plugin") else processors()
+
+
+def conclude(
+    scale: Scale,
+    figures: Sequence[str],
+    runs: Sequence[Run],
+    failed: dict[Path, str],
+    out: Path,
+    warn: Callable[[str], None],
+) -> tuple[list[Judged], list[Path]]:
+    """Judges and draws what has finished.
+
+    Args:
+        scale: whose studies the figures are.
+        figures: such as fig3.
+        runs: all that were planned.
+        failed: by run directory: why.
+        out: the folder for verdicts, numbers and pictures.
+        warn: told of what cannot be drawn.
+
+    Returns:
+        What was found, and the files written.
+    """
+    finished = [run for run in runs if look(run).kind == "finished"]
+    notes = ended_early(finished)
+    if len(finished) < len(runs):
+        notes.append(f"{len(runs) - len(finished)} of {len(runs)} runs have not finished and do not count")
+    notes += [f"{run.config.task}, {run.label}: {failed[run.path]}" for run in runs if run.path in failed]
+    judged = judge_all(scale, figures, finished)
+    command = f"crossq-wn reproduce {' '.join(figures)} --scale {scale.name}"
+    written = write(judged, scale, runs, notes, command, out)
+    return judged, [*written, *draw(scale, figures, finished, out, warn)]
+
+
+__all__ = [
+    "COLUMNS", "Bill", "Judged", "Outcome", "Run", "Scale",
+    "bill", "conclude", "default_jobs", "plan", "scale_called", "train",
+]  # fmt: skip

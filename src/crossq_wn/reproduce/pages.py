@@ -1,0 +1,104 @@
+"""How are findings written down? A page for a reader, JSON for a program, a table for a spreadsheet."""
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from crossq_wn.reproduce.judging import Number
+from crossq_wn.reproduce.results import CONFIDENCE, Judged
+from crossq_wn.reproduce.studies import Run, Scale
+
+_HOW = (
+    "A claim holds if the whole interval of each of its numbers lies where the claim wants it, does not hold "
+    "if the whole interval of one lies on the other side, and cannot be told otherwise. Numbers are IQMs "
+    f"over runs and tasks with {CONFIDENCE:.0%} stratified bootstrap intervals; differences and ratios are "
+    "of IQMs, ratios by way of logarithms. Scores are return / 1000 or success rate."
+)
+
+
+def write(
+    judged: Sequence[Judged], scale: Scale, runs: Sequence[Run], notes: Sequence[str], command: str, out: Path
+) -> list[Path]:
+    """Writes verdict.md, verdict.json and verdict.csv; files of these names are replaced.
+
+    Args:
+        judged: what was found.
+        scale: at which it was found.
+        runs: all runs that were planned.
+        notes: what a reader must know besides, such as runs that failed.
+        command: which made this.
+        out: the folder.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    page, data, table = (out / f"verdict.{suffix}" for suffix in ("md", "json", "csv"))
+    page.write_text(_page(judged, scale, runs, notes, command))
+    about: dict[str, object] = {
+        "command": command,
+        "scale": scale.name,
+        "about": scale.about,
+        "notes": list(notes),
+    }
+    about |= {"confidence": CONFIDENCE, "claims": [_entry(each) for each in judged]}
+    data.write_text(json.dumps(about, indent=2) + "\n")
+    with open(table, "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["claim", "tasks", "number", "iqm", "low", "high", "wanted", "threshold", "verdict"])
+        for claim, group, _, finding in judged:
+            for n in finding.numbers:
+                shown = [f"{x:.6g}" for x in (n.value, n.low, n.high)]
+                wanted = ["above" if n.above else "below", f"{n.threshold:.6g}"]
+                writer.writerow([claim.name, group, n.what, *shown, *wanted, n.verdict])
+    return [page, data, table]
+
+
+def _entry(judged: Judged) -> dict[str, object]:
+    claim, group, tasks, finding = judged
+    return {
+        "claim": claim.name,
+        "text": claim.text,
+        "where": claim.where,
+        "group": group,
+        "tasks": list(tasks),
+        "verdict": finding.verdict,
+        "why": finding.why,
+        "numbers": [{**number._asdict(), "verdict": number.verdict} for number in finding.numbers],
+    }
+
+
+def _page(
+    judged: Sequence[Judged], scale: Scale, runs: Sequence[Run], notes: Sequence[str], command: str
+) -> str:
+    tasks = dict.fromkeys(run.config.task for run in runs)
+    frames = sorted({run.config.frames for run in runs})
+    changes = ", ".join(f"{name} {value}" for name, value in scale.changes.items()) or "as in Table 1"
+    lines = [
+        f"# The paper's claims at the scale `{scale.name}`",
+        "",
+        f"`{command}`: {scale.about}.",
+        "",
+        f"- tasks: {', '.join(tasks)}",
+        f"- environment frames per seed: {', '.join(f'{n:,}' for n in frames)}",
+        f"- seeds per task: {len(scale.seeds)}",
+        f"- settings: {changes}; otherwise each algorithm's default preset",
+        *(f"- {note}" for note in notes),
+        "",
+        _HOW,
+        "",
+        "| claim (paper v2) | where | tasks | verdict | measured [interval], wanted |",
+        "|---|---|---|---|---|",
+        *map(_row, judged),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _row(judged: Judged) -> str:
+    claim, group, _, (verdict, why, numbers) = judged
+    found = f"**{verdict}**" + (f": {why}" if why else "")
+    measured = "<br>".join(map(_measured, numbers))
+    return f"| {claim.text} | {claim.where} | {group} | {found} | {measured} |"
+
+
+def _measured(n: Number) -> str:
+    what = n.what.replace("|", "\\|")
+    return f"{what}: {n.value:.3g} [{n.low:.3g}, {n.high:.3g}], {'>' if n.above else '<'} {n.threshold:.3g}"

@@ -1,0 +1,126 @@
+"""What do the runs say? A finding for every claim of the paper, and its figures."""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from crossq_wn import tidy
+from crossq_wn.errors import UserError
+from crossq_wn.reproduce.claims import CLAIMS, Claim
+from crossq_wn.reproduce.judging import Evidence, Finding, judge
+from crossq_wn.reproduce.studies import Run, Scale
+from crossq_wn.runs import read_config
+from crossq_wn.tidy import Results
+
+Say = Callable[[str], None]
+CONFIDENCE = 0.9  # paper v2, section 5.1
+
+
+class Judged(NamedTuple):
+    """A claim on one group of tasks."""
+
+    claim: Claim
+    group: str
+    tasks: tuple[str, ...]
+    finding: Finding
+
+
+def judge_all(scale: Scale, figures: Iterable[str], finished: Sequence[Run]) -> list[Judged]:
+    """Every claim about these figures, on each of the paper's groups of tasks that was run.
+
+    Args:
+        scale: whose studies the figures are.
+        figures: such as fig3.
+        finished: runs that have finished; others are no evidence.
+    """
+    figures = list(figures)
+    scores, metric = _labelled(finished)
+    judged = []
+    for claim in CLAIMS:
+        studies = [scale.studies[figure] for figure in figures if figure in claim.figures]
+        parts = groups(task for study in studies for task in study.tasks)
+        spoken_of = {group: part for group, part in parts.items() if group in (claim.only or parts)}
+        for group, tasks in spoken_of.items():
+            finding = judge(claim.measure, Evidence(scores, metric, tasks, CONFIDENCE))
+            if not scale.decides:
+                finding = Finding(
+                    "cannot be told", f"{scale.name} proves the machinery only", finding.numbers
+                )
+            judged.append(Judged(claim, group, tasks, finding))
+        if studies and not spoken_of:
+            why = f"none of {', '.join(claim.only)} is run at this scale"
+            judged.append(Judged(claim, "none", (), Finding("cannot be told", why, ())))
+    return judged
+
+
+def groups(tasks: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """The paper's groups as far as these tasks are in them; each other task by itself."""
+    there = tuple(dict.fromkeys(tasks))
+    parts = {name: tuple(t for t in there if t in members) for name, members in tidy.GROUPS.items()}
+    grouped = {task for part in parts.values() for task in part}
+    alone = {task: (task,) for task in there if task not in grouped}
+    return {name: part for name, part in parts.items() if part} | alone
+
+
+def ended_early(finished: Sequence[Run]) -> list[str]:
+    """Seeds that failed before their run's end, a line per run; the claims do without them."""
+    lines = []
+    scores, _ = _labelled(finished)
+    for run in finished:
+        curves = scores[run.label][run.config.task]
+        lost = [
+            seed for seed, value in zip(curves.seeds, curves.values[:, -1], strict=True) if np.isnan(value)
+        ]
+        if lost:
+            lines.append(f"{run.config.task}, {run.label}: seed {', '.join(lost)} failed before the end")
+    return lines
+
+
+def _labelled(finished: Sequence[Run]) -> tuple[Results, Callable[[str], Results]]:
+    """Scores, and columns of metrics.csv, of systems by their labels."""
+    paths = [run.path for run in finished]
+    labels = {read_config(run.path).system: run.label for run in finished}
+
+    def relabel(results: Results) -> Results:
+        return {labels[system]: curves for system, curves in results.items()}
+
+    @cache
+    def metric(column: str) -> Results:
+        return relabel(tidy.read_metric(paths, column))
+
+    return relabel(tidy.read(paths)) if paths else {}, metric
+
+
+def draw(scale: Scale, figures: Iterable[str], finished: Sequence[Run], out: Path, warn: Say) -> list[Path]:
+    """Each figure from its own runs: pictures and the numbers behind them.
+
+    Args:
+        scale: whose studies the figures are.
+        figures: such as fig3.
+        finished: runs that have finished; others are not drawn.
+        out: the folder.
+        warn: told of what is left out, such as a figure none of whose runs has finished.
+    """
+    from crossq_wn.figures import FIGURES, Source, save
+
+    written = []
+    for figure in figures:
+        tasks, systems = scale.studies[figure]
+        labels = [system.label for system in systems]
+        shown = [run for run in finished if run.label in labels and run.config.task in tasks]
+        if not shown:
+            warn(f"{figure} is not drawn: none of its runs has finished")
+            continue
+        shown.sort(key=lambda run: labels.index(run.label))
+        names = list(dict.fromkeys(read_config(run.path).system for run in shown))
+        source = Source.of([run.path for run in shown], systems=names, confidence=CONFIDENCE, warn=warn)
+        try:
+            picture = FIGURES[figure](source)
+        except UserError as reason:
+            warn(f"{figure} is not drawn: {reason}")
+            continue
+        written += save(picture.figure, picture.rows, out / figure)
+    return written

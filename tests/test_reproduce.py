@@ -1,0 +1,505 @@
+"""Is the paper repeated as planned, no run twice, and judged by rules that can go either way?"""
+
+import fcntl
+import json
+import os
+import signal
+import threading
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from crossq_wn import cli, reproduce, runs
+from crossq_wn.environments import PAPER_DMC_HARD, PAPER_TASKS
+from crossq_wn.errors import UserError
+from crossq_wn.reproduce import results, studies, workers
+from crossq_wn.reproduce.claims import CLAIMS
+from crossq_wn.reproduce.cost import cost
+from crossq_wn.reproduce.judging import Evidence, Number, judge
+from crossq_wn.reproduce.studies import LAPTOP, PAPER, SCALES, SMOKE, Scale, Study, crossq, plan, wn
+from crossq_wn.tidy import GROUPS, Curves
+from helpers import environment_variables
+
+TASKS = ("walker-run", "cheetah-run")
+HARD = {*PAPER_DMC_HARD, *GROUPS["Myo hard"]}
+FULL = "CrossQ + WN UTD 5"
+
+
+# --- What is planned, and what it costs
+
+
+def test_figures_share_their_runs(tmp_path):
+    norms, ladder, both = (
+        plan(LAPTOP, figures, tmp_path) for figures in (["fig3"], ["fig4"], ["fig3", "fig4"])
+    )
+    assert (len(norms), len(ladder), len(both)) == (8, 8, 12)
+    assert {run.path for run in both} == {run.path for run in norms + ladder}
+    everything = plan(PAPER, PAPER.studies, tmp_path)
+    kept = [(run.config.task, run.config.system) for run in everything]
+    assert len(kept) == len(set(kept)) == len({run.path for run in everything})
+
+
+def test_the_paper_scale_is_the_papers(tmp_path):
+    ladder = {run for run in plan(PAPER, ["fig4"], tmp_path) if run.config.algorithm == "crossq-wn"}
+    assert {run.config.settings.utd for run in ladder} == {1, 2, 5, 10, 20}
+    assert {run.config.task for run in ladder} == set(PAPER_TASKS)
+    norms = plan(PAPER, ["fig3"], tmp_path)
+    assert {run.label for run in norms} == {"CrossQ UTD 1", "CrossQ UTD 5", "CrossQ + WN UTD 1", FULL}
+    assert {run.config.task for run in norms} == HARD
+    for run in plan(PAPER, PAPER.studies, tmp_path):
+        config = run.config
+        assert (len(config.seeds), config.eval_every, config.eval_episodes) == (10, 25_000, 5)
+        assert config.frames == (1_000_000 if config.task in HARD else 200_000)
+    assert plan(PAPER, ["fig1"], tmp_path)[0].config.settings.critic_width == 512
+
+
+@pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
+def test_the_command_of_each_run_means_its_configuration(scale, tmp_path):
+    seen = {run.label: run for run in plan(scale, scale.studies, tmp_path)}
+    for run in seen.values():
+        verb, *arguments = run.command
+        config, own = cli._configure(verb, arguments, cli.TrainArguments(), own=("out",))
+        assert (config, own["out"]) == (run.config, run.path)
+
+
+@pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
+def test_runs_end_with_an_evaluation(scale, tmp_path):
+    for run in plan(scale, scale.studies, tmp_path):
+        assert run.config.frames % run.config.eval_every == 0
+        assert run.config.eval_every % run.config.action_repeat == 0
+
+
+def test_cost_follows_the_speeds_measured_and_grows_with_utd(tmp_path):
+    config = plan(PAPER, ["fig4"], tmp_path)[0].config
+    for critic, actor, per_second in ((512, 256, 30), (256, 128, 90), (128, 64, 180)):
+        settings = replace(config.settings, critic_width=critic, actor_width=actor)
+        spent = cost(replace(config, task="walker-run", settings=settings))
+        assert 1 / spent.update_seconds == pytest.approx(per_second, rel=0.1)
+    by_utd = {run.config.settings.utd: cost(run.config) for run in plan(LAPTOP, ["fig4"], tmp_path)}
+    assert [by_utd[utd].core_seconds for utd in (1, 2, 5, 10)] == sorted(
+        c.core_seconds for c in by_utd.values()
+    )
+    assert by_utd[10].updates == 10 * by_utd[1].updates == 10 * 5 * 28_000
+
+
+def test_a_laptop_can_afford_the_laptop_scale(tmp_path):
+    bill = reproduce.bill(plan(LAPTOP, ["fig3", "fig4"], tmp_path), jobs=2)
+    assert bill.unfinished == 12
+    assert 4 < bill.hours < 7
+    assert bill.disk < 1
+    assert reproduce.bill(plan(SMOKE, ["fig3", "fig4"], tmp_path), jobs=2).hours < 0.2
+
+
+# --- What the claims say
+
+
+def results_of(values, task_shift=0.1, seeds=5):
+    """Curves by label and task; values: label -> one course [points] per run, or the same for all."""
+    made = {}
+    for label, courses in values.items():
+        courses = np.array(courses, float)
+        courses = np.tile(courses, (seeds, 1)) if courses.ndim == 1 else courses
+        noise = 1 + 0.001 * np.arange(len(courses))[:, None]
+        steps, names = np.arange(1, courses.shape[1] + 1) * 1000, tuple(map(str, range(len(courses))))
+        made[label] = {task: Curves(steps, names, courses * noise) for task in TASKS}
+    return made
+
+
+def evidence(world, tasks=TASKS):
+    return Evidence(world.get("score", {}), lambda column: world.get(column, {}), tasks)
+
+
+def world(seeds=5, **metrics):
+    return {name: results_of(values, seeds=seeds) for name, values in metrics.items()}
+
+
+def scores(**ends):
+    """Flat courses that end at these scores, by the end of the label."""
+    return {"score": {label: [0.0, end / 2, end] for label, end in ends.items()}}
+
+
+C1, C5, W1, W2, W5, W10 = (
+    "CrossQ UTD 1", "CrossQ UTD 5", "CrossQ + WN UTD 1", "CrossQ + WN UTD 2", FULL, "CrossQ + WN UTD 10"
+)  # fmt: skip
+NO_WN, NO_TARGET, RESETS, L2 = (
+    f"{FULL}, {but}" for but in ("no WN", "no target network", "resets", "L2 0.001")
+)
+FLAT_LINE, GROWS, FALLS = [30, 30, 30], [30, 45, 60], [60, 45, 30]
+
+# By claim: what makes it hold, what makes it fail.
+CASES = {
+    "norms-grow": ({"critic_norm": {C1: GROWS, C5: GROWS}}, {"critic_norm": {C1: GROWS, C5: FALLS}}),
+    "norms-grow-with-utd": (
+        {"critic_norm": {C1: FLAT_LINE, C5: GROWS}}, {"critic_norm": {C1: GROWS, C5: FLAT_LINE}}),
+    "elr-falls": ({"critic_elr": {C1: FALLS, C5: FALLS}}, {"critic_elr": {C1: GROWS, C5: GROWS}}),
+    "neurons-die": ({"dead_neurons": {C5: [0, 0.1, 0.3]}}, {"dead_neurons": {C5: [0, 0, 0]}}),
+    "crossq-does-not-gain": (scores(**{C1: 0.5, C5: 0.5}), scores(**{C1: 0.5, C5: 0.8})),
+    "wn-norm-flat": (
+        {"critic_norm": {W1: FLAT_LINE, W5: [30, 31, 33]}}, {"critic_norm": {W1: FLAT_LINE, W5: GROWS}}),
+    "wn-elr-flat": (
+        {"critic_elr": {C5: FALLS, W5: FLAT_LINE}}, {"critic_elr": {C5: FLAT_LINE, W5: GROWS}}),
+    "wn-learns-better": (
+        scores(**{C1: 0.3, C5: 0.3, W1: 0.5, W5: 0.6}), scores(**{C1: 0.3, C5: 0.7, W1: 0.5, W5: 0.6})),
+    "wn-never-loses": (
+        scores(**{W1: 0.5, W2: 0.6, W5: 0.6, W10: 0.59}), scores(**{W1: 0.5, W2: 0.6, W5: 0.4, W10: 0.7})),
+    "wn-scales": (scores(**{W1: 0.5, W10: 0.7}), scores(**{W1: 0.7, W10: 0.7 / 1.001**2 - 0.1})),
+    "no-wn-hurts-most": (
+        scores(**{FULL: 0.8, NO_WN: 0.2, NO_TARGET: 0.4, L2: 0.5}),
+        scores(**{FULL: 0.8, NO_WN: 0.5, NO_TARGET: 0.4, L2: 0.6})),
+    "no-target-hurts": (scores(**{FULL: 0.8, NO_TARGET: 0.4}), scores(**{FULL: 0.4, NO_TARGET: 0.8})),
+    "l2-is-worse": (scores(**{FULL: 0.8, L2: 0.4}), scores(**{FULL: 0.4, L2: 0.8})),
+    "resets-help": (scores(**{FULL: 0.5, RESETS: 0.8}), scores(**{FULL: 0.8, RESETS: 0.5})),
+    "resets-change-nothing": (scores(**{FULL: 0.5, RESETS: 0.5}), scores(**{FULL: 0.5, RESETS: 0.8})),
+    "wn-beats-rivals": (
+        scores(**{W2: 0.8, "SimBa UTD 2": 0.6, "BRO UTD 2": 0.6}),
+        scores(**{W2: 0.8, "SimBa UTD 2": 0.6, "BRO UTD 2": 0.9})),
+    "wn-beats-crossq": (scores(**{W5: 0.8, C1: 0.5, C5: 0.5}), scores(**{W5: 0.8, C1: 0.5, C5: 0.9})),
+    "wn-matches-bro": (scores(**{W5: 0.78, "BRO UTD 10": 0.8}), scores(**{W5: 0.7, "BRO UTD 10": 0.8})),
+}  # fmt: skip
+BY_NAME = {claim.name: claim for claim in CLAIMS}
+
+
+def test_every_claim_is_put_to_the_test():
+    assert set(CASES) == set(BY_NAME)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_claim_can_hold_fail_and_stay_open(name):
+    measure, (good, bad) = BY_NAME[name].measure, CASES[name]
+    holds, fails = (judge(measure, evidence(world(**case))) for case in (good, bad))
+    assert (holds.verdict, fails.verdict) == ("holds", "does not hold")
+    assert all(n.low <= n.value <= n.high for n in holds.numbers)
+    few = judge(measure, evidence(world(seeds=2, **good)))
+    assert few.verdict == "cannot be told"
+    assert "2 runs per task" in few.why
+    nothing = judge(measure, evidence({}))
+    assert nothing.verdict == "cannot be told"
+    assert nothing.why
+    torn = {  # half of the runs as where it holds, half as where it fails
+        metric: {
+            label: np.repeat([course, bad[metric].get(label, course)], 3, axis=0)
+            for label, course in values.items()
+        }
+        for metric, values in good.items()
+    }
+    assert judge(measure, evidence(world(**torn))).verdict == "cannot be told"
+
+
+def test_a_number_is_measured_as_it_says():
+    found = judge(BY_NAME["norms-grow"].measure, evidence(world(critic_norm={C1: GROWS, C5: [10, 20, 50]})))
+    assert [n.value for n in found.numbers] == pytest.approx([2, 5])
+    (gap,) = judge(BY_NAME["wn-scales"].measure, evidence(world(**scores(**{W1: 0.4, W10: 0.8})))).numbers
+    assert gap.value == pytest.approx(0.2, rel=0.01)  # means of 0, half and the end
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "above", "verdict"),
+    [
+        (0.1, 0.3, True, "holds"), (-0.3, -0.1, True, "does not hold"), (-0.1, 0.1, True, "cannot be told"),
+        (0.1, 0.3, False, "does not hold"), (-0.3, -0.1, False, "holds"),
+        (-0.1, 0.1, False, "cannot be told"),
+        (0, 0, True, "does not hold"), (0, 0, False, "does not hold"), (np.nan, 1, True, "cannot be told"),
+    ],
+)  # fmt: skip
+def test_an_interval_decides_as_a_whole(low, high, above, verdict):
+    assert Number("x", (low + high) / 2, low, high, above, 0.0).verdict == verdict
+
+
+def test_runs_that_died_do_not_count():
+    alive = results_of({C1: GROWS, C5: GROWS})
+    for task in TASKS:
+        alive[C5][task].values[0, -1] = np.nan
+    found = judge(BY_NAME["norms-grow"].measure, Evidence({}, lambda column: alive, TASKS))
+    assert found.verdict == "holds"
+    for task in TASKS:
+        alive[C5][task].values[:3, -1] = np.nan
+    assert (
+        judge(BY_NAME["norms-grow"].measure, Evidence({}, lambda column: alive, TASKS)).verdict
+        == "cannot be told"
+    )
+
+
+# --- What is trained
+
+
+def toy(*tasks, **changes):
+    """A scale whose one figure takes seconds."""
+    options = {"eval_every": 100, "eval_episodes": 1, "checkpoint_every": 50, "diagnostics": False}
+    settings = {"warmup": 20, "batch_size": 8, "actor_width": 8, "critic_width": 8}
+    study = {"fig4": Study(tasks, (wn(1),))}
+    scale = Scale("toy", "a toy", True, (0,), lambda task: 200, settings, options, study)
+    return replace(scale, **changes)
+
+
+def begun(run, *checkpoints, **changes):
+    """A run directory as training leaves it when it is cut off."""
+    runs.create(replace(run.config, **changes), run.path, ["crossq-wn"]).close()
+    (run.path / "eval.csv").write_text("trained\n")
+    for frames in checkpoints:
+        (run.path / "checkpoints" / f"{frames:09d}").mkdir(parents=True)
+    return run
+
+
+@pytest.fixture
+def run(tmp_path):
+    (planned,) = plan(toy("helpers:PointMass"), ["fig4"], tmp_path)
+    return planned
+
+
+def test_what_is_there_decides_what_is_done(run):
+    assert workers.look(run) == ("missing", 0)
+    assert workers.remaining(run) == cost(run.config).core_seconds
+    begun(run)
+    assert workers.look(run) == ("without a checkpoint", 0)
+    begun_checkpoints = run.path / "checkpoints"
+    (begun_checkpoints / "000000150").mkdir(parents=True)
+    assert workers.look(run) == ("cut off", 150)
+    assert workers.remaining(run) == pytest.approx(cost(run.config).core_seconds / 4)
+    (begun_checkpoints / "000000200").mkdir()
+    assert workers.look(run) == ("finished", 200)
+    assert workers.remaining(run) == 0
+
+
+def test_a_shorter_run_is_cut_off_and_a_longer_one_has_finished(run):
+    begun(run, 100, frames=100)
+    assert workers.look(run).kind == "cut off"
+    (run.path / "checkpoints" / "000000400").mkdir()
+    assert workers.look(run).kind == "finished"
+
+
+def test_another_run_in_its_place_is_refused(run):
+    begun(run, settings=replace(run.config.settings, critic_width=16))
+    with pytest.raises(UserError, match="critic_width is 16, not 8"):
+        workers.look(run)
+
+
+def test_what_has_no_checkpoint_is_set_aside_unless_it_is_in_use(run):
+    begun(run)
+    with open(run.path / ".lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="in use by another process"):
+            workers._set_aside(run.path)
+    aside = workers._set_aside(run.path)
+    assert not run.path.exists()
+    assert (aside / "eval.csv").read_text() == "trained\n"
+    begun(run)
+    assert workers._set_aside(run.path) != aside
+
+
+def test_each_job_has_processors_of_its_own(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
+    assert [workers._processors(slot, 2) for slot in range(2)] == [[0, 2], [1, 3]]
+    assert [workers._processors(slot, 6) for slot in range(6)] == [[0], [1], [2], [3], [0], [1]]
+
+
+@pytest.mark.parametrize(
+    ("code", "stopped", "says"),
+    [
+        (2, [], "failed (exit code 2): the last line; see"),
+        (-9, [], "failed (killed by signal 9): the last line; see"),
+        (0, [], "failed (exit code 0)"),  # it says that it is done, but is not
+        (143, [signal.SIGTERM], "stopped at 100 frames"),
+        (-15, [signal.SIGTERM], "stopped at 100 frames"),
+    ],
+)
+def test_why_a_run_has_not_finished(code, stopped, says, run, tmp_path):
+    begun(run, 100)
+    log = tmp_path / "log"
+    log.write_text("the first line\nthe last line\n\n")
+    job = workers._Job(run, SimpleNamespace(returncode=code), log, "[1/1]")
+    assert job.why(stopped).startswith(says)
+
+
+def test_a_job_is_told_of_each_signal_once(run, tmp_path):
+    told = []
+    job = workers._Job(run, SimpleNamespace(terminate=lambda: told.append(1)), tmp_path / "log", "[1/1]")
+    for received in ([], [2], [2], [2, 2], [2, 2]):
+        job.forward(received)
+    assert len(told) == 2
+
+
+def test_a_hang_up_that_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with workers._signals() as received:
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert received == [signal.SIGTERM]
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.fixture
+def reproduce_cli(monkeypatch, tmp_path, capsys):
+    """(scale, arguments) -> (exit code, stdout, stderr) of `reproduce fig4`, with that scale known as toy."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(scale, *arguments, env=None):
+        monkeypatch.setitem(studies.SCALES, "toy", scale)
+        monkeypatch.setattr(cli, "_ENVIRONMENT", environment_variables(env))
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["reproduce", *arguments])
+        said = capsys.readouterr()
+        return stop.value.code, said.out, said.err
+
+    return call
+
+
+def test_it_goes_on_where_it_was_stopped_and_reports_what_fails(reproduce_cli, tmp_path):
+    scale = toy("helpers:PointMass", "helpers:no_environment")
+    command = ("fig4", "--scale", "toy", "--root", "r", "--jobs", "1")
+    path = tmp_path / "r" / "toy" / "helpers-pointmass" / "crossq-wn-utd-1"
+
+    def stop():
+        while not list(path.glob("checkpoints/0*")):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop, daemon=True).start()
+    code, out, err = reproduce_cli(scale, *command, env={"HELPERS_SLEEP": "0.1"})
+    assert code == 128 + signal.SIGTERM, err
+    assert "stopped: the same command goes on" in out
+    reached = workers.look(plan(scale, ["fig4"], tmp_path / "r")[0])
+    assert reached.kind == "cut off"
+
+    code, out, err = reproduce_cli(scale, *command)
+    assert f"resumes at {reached.frames} of 200 frames" in out
+    assert "helpers:no_environment, CrossQ + WN UTD 1: failed (exit code 2): crossq-wn: " in out
+    assert code == 2
+    assert "1 of 2 runs failed" in err
+    assert workers.look(plan(scale, ["fig4"], tmp_path / "r")[0]).kind == "finished"
+    verdict = json.loads((tmp_path / "r" / "toy" / "results" / "verdict.json").read_text())
+    assert any("1 of 2 runs have not finished" in note for note in verdict["notes"])
+    assert {claim["verdict"] for claim in verdict["claims"]} == {"cannot be told"}
+
+    before = {file: file.stat().st_mtime_ns for file in path.rglob("*")}
+    code, out, _ = reproduce_cli(toy("helpers:PointMass"), *command)
+    assert code == 0
+    assert "0 of 1 runs to train" in out
+    assert {file: file.stat().st_mtime_ns for file in path.rglob("*")} == before
+
+
+# --- What is written
+
+
+def finished(scale, root, task="walker-run", grow=2.0):
+    """All runs of a scale, as if trained; CrossQ's norms grow, and scores with the UTD ratio."""
+    planned = plan(scale, scale.studies, root)
+    for run in planned:
+        begun(run, run.config.frames)
+        ours = run.config.algorithm == "crossq-wn"
+        rows, metrics = [], ["seed,frames,critic_norm,critic_elr,dead_neurons"]
+        for seed in run.config.seeds:
+            for frames in (0, 100, 200):
+                score = frames * (1 + 0.1 * run.config.settings.utd) + seed
+                rows.append(f'"{run.config.system}",{run.config.task},{seed},return,{frames},{score}')
+                norm = 30 * (1 if ours else grow ** (frames / 200))
+                metrics.append(f"{seed},{frames},{norm},{1 / norm**2},0")
+        (run.path / "eval.csv").write_text(
+            "\n".join(["exp_name,env_name,seed,metric,env_step,value", *rows, ""])
+        )
+        (run.path / "metrics.csv").write_text("\n".join([*metrics, ""]))
+    return planned
+
+
+NORMS = (crossq(1), crossq(5), wn(1), wn(5))
+
+
+def test_verdicts_come_with_their_numbers(tmp_path):
+    scale = toy(*TASKS, seeds=(0, 1, 2), studies={"fig3": Study(TASKS, NORMS)})
+    done = finished(scale, tmp_path)
+    found = {each.claim.name: each for each in results.judge_all(scale, ["fig3"], done)}
+    assert found["norms-grow"].finding.verdict == "holds"
+    assert found["norms-grow"].group == "DMC medium & easy"
+    assert found["wn-norm-flat"].finding.verdict == "holds"
+    assert found["neurons-die"].finding.verdict == "does not hold"
+    reproduce.write(
+        list(found.values()), scale, done, ["a note"], "crossq-wn reproduce fig3", tmp_path / "out"
+    )
+    page = (tmp_path / "out" / "verdict.md").read_text()
+    assert (
+        "| CrossQ's critic norm grows over training | section 3, Fig. 3 | DMC medium & easy | **holds** |"
+        in page
+    )
+    assert "critic norm, last / first, CrossQ UTD 1: 2 [2, 2], > 1" in page
+    assert "- a note" in page
+    data = json.loads((tmp_path / "out" / "verdict.json").read_text())
+    assert [claim["claim"] for claim in data["claims"]] == list(found)
+    table = (tmp_path / "out" / "verdict.csv").read_text().splitlines()
+    assert len(table) == 1 + sum(len(each.finding.numbers) for each in found.values())
+
+
+def test_a_scale_that_proves_nothing_says_so(tmp_path):
+    scale = toy(*TASKS, seeds=(0, 1, 2), decides=False, studies={"fig3": Study(TASKS, NORMS)})
+    found = results.judge_all(scale, ["fig3"], finished(scale, tmp_path))
+    assert {each.finding.verdict for each in found} == {"cannot be told"}
+    assert all("proves the machinery only" in each.finding.why for each in found)
+    assert any(each.finding.numbers for each in found)
+    assert not SMOKE.decides
+
+
+def test_claims_speak_of_their_own_tasks(tmp_path):
+    figure = {"fig5": Study(("dog-run", *TASKS, "myo-reach"), studies.ablations(100, (1e-3,)))}
+    found = results.judge_all(toy(studies=figure), ["fig5"], [])
+    heard = {}
+    for each in found:
+        heard.setdefault(each.claim.name, []).append(each.group)
+    assert heard["resets-help"] == ["DMC dog & humanoid"]
+    assert heard["resets-change-nothing"] == ["DMC medium & easy", "Myo easy"]
+    assert heard["no-target-hurts"] == ["DMC dog & humanoid", "DMC medium & easy"]
+    assert heard["no-wn-hurts-most"] == ["DMC dog & humanoid", "DMC medium & easy", "Myo easy"]
+    easy = results.judge_all(
+        toy(studies={"fig5": Study(TASKS, studies.ablations(100, (1e-3,)))}), ["fig5"], []
+    )
+    (resets,) = [each for each in easy if each.claim.name == "resets-help"]
+    assert resets.finding.why == "none of DMC dog & humanoid is run at this scale"
+
+
+def test_seeds_that_failed_are_named(tmp_path):
+    scale = toy("walker-run", seeds=(0, 1, 2))
+    (done,) = finished(scale, tmp_path)
+    evaluations = done.path / "eval.csv"
+    lines = evaluations.read_text().splitlines()
+    evaluations.write_text("\n".join(line for line in lines if ",1,return,200," not in line) + "\n")
+    assert results.ended_early([done]) == ["walker-run, CrossQ + WN UTD 1: seed 1 failed before the end"]
+
+
+# --- What a person at the keyboard meets
+
+
+def test_the_plan_and_its_cost_come_first(reproduce_cli, tmp_path):
+    code, out, _ = reproduce_cli(toy(), "fig3", "fig4", "--scale", "laptop", "--jobs", "2", "--dry-run")
+    assert code == 0
+    assert "12 of 12 runs to train: about 10" in out
+    assert "CrossQ + WN UTD 10" in out
+    assert not list(tmp_path.iterdir())
+
+
+def test_weeks_of_training_need_a_yes(reproduce_cli, tmp_path):
+    code, _, err = reproduce_cli(toy(), "fig4", "--scale", "paper", "--jobs", "2")
+    assert code == 2
+    assert "--yes starts it" in err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("fig44 --scale smoke", "did you mean 'fig4'?"),
+        ("fig4 --scale smoky", "did you mean 'smoke'?"),
+        ("fig4 --scale smoke --jobs 0", "'0' is not a whole number of at least 1"),
+        ("fig4", "--scale"),
+        ("--scale smoke", "FIGURE"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(arguments, says, reproduce_cli, tmp_path):
+    code, _, err = reproduce_cli(toy(), *arguments.split())
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert says in err
+    assert not list(tmp_path.iterdir())
