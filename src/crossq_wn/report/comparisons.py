@@ -1,0 +1,176 @@
+"""Who beats whom? A verdict on each pair of systems, and the finding that sums them up."""
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Collection
+from itertools import combinations
+from typing import NamedTuple
+
+from crossq_wn.errors import UserError, one_line
+from crossq_wn.report.html import Html, bullets, details, section, table, tag
+from crossq_wn.report.study import Study
+from crossq_wn.report.verdict import (
+    Comparison,
+    compare,
+    fraction,
+    number,
+    place,
+    scopes,
+    seeds_of,
+    span,
+    verdict,
+)
+from crossq_wn.tidy import Curves
+
+_WORDS = ("separated", "leaning", "undecided")
+_MANY = 8  # comparisons that are read at once
+
+
+class Pair(NamedTuple):
+    """Two systems, one at least of our own, compared on tasks whose scores may be averaged."""
+
+    ours: str
+    theirs: str
+    published: bool  # the second
+    result: Comparison
+
+    @property
+    def sentence(self) -> str:
+        """The verdict."""
+        return verdict(self.ours, self.theirs, self.result)
+
+    @property
+    def word(self) -> str:
+        """The verdict in a word."""
+        return _WORDS[0 if self.result.separated else 1 if self.result.excludes_zero else 2]
+
+
+def pairs(study: Study) -> tuple[list[Pair], list[str]]:
+    """Every comparison that can be made, and what keeps the others from being made."""
+    found, notes = [], []
+    for ours, theirs in combinations(study.scores, 2):
+        if ours in study.source.published:
+            continue
+        mine, other = study.scores[ours], study.scores[theirs]
+        for tasks in scopes([task for task in mine if task in other]):
+            try:
+                results = _compare(mine, other, tasks, study.source.confidence)
+            except UserError as error:
+                notes.append(f"{ours} and {theirs} are not compared on {', '.join(tasks)}: {one_line(error)}")
+            else:
+                found += [Pair(ours, theirs, theirs in study.source.published, each) for each in results]
+    return found, notes
+
+
+def _compare(
+    ours: dict[str, Curves], theirs: dict[str, Curves], tasks: tuple[str, ...], confidence: float
+) -> list[Comparison]:
+    """On all tasks at once; on each of them if they have no frame in common. Raises UserError if none has."""
+    try:
+        return [compare({task: ours[task] for task in tasks}, theirs, confidence=confidence)]
+    except UserError:
+        found = []
+        for task in tasks:
+            with contextlib.suppress(UserError):
+                found.append(compare({task: ours[task]}, theirs, confidence=confidence))
+        if not found:
+            raise
+        return found
+
+
+def finding(found: list[Pair]) -> str:
+    """What to remember: a sentence on our systems, and one on published ones."""
+    inner = [pair for pair in found if not pair.published]
+    outer = [pair for pair in found if pair.published]
+    said = [_decided(inner)] if inner else []
+    return " ".join([*said, f"Against published curves: {_decided(outer)}"] if outer else said)
+
+
+def _decided(found: list[Pair]) -> str:
+    """Who won against whom; of published systems, from ours' point of view."""
+    if len(found) == 1:
+        return found[0].sentence
+    wins: dict[str, dict[str, None]] = defaultdict(dict)
+    losses: dict[str, dict[str, None]] = defaultdict(dict)
+    for pair in found:
+        if pair.result.separated and pair.result.gain.value > 0:
+            wins[pair.ours][pair.theirs] = None
+        elif pair.result.separated and pair.published:
+            losses[pair.ours][pair.theirs] = None
+        elif pair.result.separated:
+            wins[pair.theirs][pair.ours] = None
+    said = [
+        f"{system} "
+        + " and ".join(
+            f"{verb} {_and(others[system])}"
+            for verb, others in (("beats", wins), ("loses to", losses))
+            if system in others
+        )
+        for system in {**wins, **losses}
+    ]
+    if count := sum(not pair.result.separated for pair in found):
+        said.append(f"{count} of {len(found)} comparisons are not decided by these seeds")
+    return f"{'; '.join(said)}."
+
+
+def verdicts(study: Study, found: list[Pair]) -> Html:
+    """A sentence on each pair, ours first, and the numbers in a table."""
+    if not found:
+        return section("Verdicts", tag("p", "There is one system: nothing to compare it with."))
+    parts = []
+    for published in (False, True):
+        some = [pair for pair in found if pair.published == published]
+        lines = [
+            tag("span", tag("b", pair.word, class_=pair.word), " ", pair.sentence)
+            for word in _WORDS
+            for pair in some
+            if pair.word == word
+        ]
+        counts = ", ".join(f"{n} {word}" for word in _WORDS if (n := sum(p.word == word for p in some)))
+        whose = "Against published curves" if published else "Between these runs"
+        if lines:
+            parts.append(details(f"{whose}: {counts}", bullets(lines), open_=len(lines) <= _MANY))
+    table_ = details("All comparisons as a table", _pairs_table(found))
+    return section("Verdicts", *parts, table_, tag("p", _explained(study, len(found)), class_="note"))
+
+
+def _explained(study: Study, comparisons: int) -> str:
+    return (
+        f"In brackets: {study.source.confidence:.0%} intervals of the stratified bootstrap. Separated: the "
+        "interval of the IQM's difference excludes 0, also when widened for so few seeds; leaning: it does "
+        "not when widened. How many seeds would tell takes the observed difference for the true one; with so "
+        "many, about half of the experiments would."
+        + (
+            f" {comparisons} comparisons are many: even of equal systems, some would look separated."
+            if comparisons > _MANY
+            else ""
+        )
+    )
+
+
+def _pairs_table(found: list[Pair]) -> Html:
+    rows = [
+        (
+            f"{pair.ours} – {pair.theirs}",
+            place(pair.result),
+            " / ".join(seeds_of(seeds, unit="") for seeds in pair.result.seeds),
+            f"{fraction(pair.result.probability.value)} ({span(pair.result.probability, fraction)})",
+            f"{number(pair.result.gain.value)} ({span(pair.result.gain)})",
+            pair.word,
+        )
+        for pair in found
+    ]
+    head = [
+        "first – second",
+        "where",
+        "seeds",
+        "probability that the first is better",
+        "difference of IQMs",
+        "verdict",
+    ]
+    return table("Comparisons", head, rows)
+
+
+def _and(names: Collection[str]) -> str:
+    """Both names, or how many there are."""
+    return " and ".join(names) if len(names) < 3 else f"{len(names)} systems"

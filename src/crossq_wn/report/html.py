@@ -1,0 +1,59 @@
+"""How is text made into HTML? Elements as nested calls; whatever is not `Html` already gets escaped."""
+
+import html
+import re
+from collections.abc import Iterable, Sequence
+
+
+class Html(str):
+    """Markup. Any other string is text, whatever it holds."""
+
+
+def escape(part: object) -> Html:
+    """Text as markup; markup as it is."""
+    return part if isinstance(part, Html) else Html(html.escape(str(part)))
+
+
+def join(parts: Iterable[object]) -> Html:
+    """Parts one after the other."""
+    return Html("\n".join(map(escape, parts)))
+
+
+def tag(name: str, *children: object, **attributes: object) -> Html:
+    """An element. `class_` gives class, `aria_label` aria-label; an attribute that is True has no value."""
+    pairs = [(key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items()]
+    written = "".join(
+        f" {key}" if value is True else f' {key}="{html.escape(str(value))}"'
+        for key, value in pairs
+        if value not in (None, False)
+    )
+    return Html(f"<{name}{written}>{''.join(map(escape, children))}</{name}>")
+
+
+def table(caption: str, head: Sequence[object], rows: Iterable[Sequence[object]]) -> Html:
+    """A table that scrolls inside its own box; each row's first cell is its header."""
+    columns = tag("tr", *(tag("th", cell, scope="col") for cell in head))
+    body = [
+        tag("tr", tag("th", first, scope="row"), *(tag("td", cell) for cell in rest)) for first, *rest in rows
+    ]
+    whole = tag(
+        "table", tag("caption", tag("span", caption)), tag("thead", columns), tag("tbody", join(body))
+    )
+    # Focusable, so that a keyboard can scroll it.
+    return tag("div", whole, class_="scroll", role="region", aria_label=caption, tabindex="0")
+
+
+def details(summary: object, *children: object, open_: bool = False) -> Html:
+    """What is folded away until asked for."""
+    return tag("details", tag("summary", summary), *children, open=open_)
+
+
+def section(title: str, *children: object) -> Html:
+    """A part of the page, which links can name."""
+    name = re.sub(r"\W+", "-", title.lower())
+    return tag("section", tag("h2", title), *children, id=name, aria_label=title)
+
+
+def bullets(items: Iterable[object]) -> Html:
+    """A list."""
+    return tag("ul", *(tag("li", item) for item in items))

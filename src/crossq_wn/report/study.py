@@ -1,0 +1,167 @@
+"""What does a report tell about? Runs and published curves, and what was skipped, with reasons."""
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+from crossq_wn import tidy
+from crossq_wn.environments import PAPER_TASKS
+from crossq_wn.errors import UserError, one_line
+from crossq_wn.figures import Source
+from crossq_wn.report.html import Html, escape, tag
+from crossq_wn.runs import RunConfig, read_config
+from crossq_wn.tidy import Curves, Results
+
+_NEEDED = ("commands", "versions", "device", "protocol", "protocol_sha256")  # of manifest.json
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run directory, with all its seeds."""
+
+    path: Path
+    config: RunConfig
+    manifest: dict[str, Any]
+    system: str  # as its evaluations name it
+    curves: Curves  # scores
+
+    @property
+    def frames(self) -> int:
+        """The last environment frame that was evaluated."""
+        return int(self.curves.env_steps[-1])
+
+
+class Speed(NamedTuple):
+    """How fast a run trained, all seeds together; medians over the rows with gradient updates."""
+
+    frames: float  # environment frames per second
+    updates: float  # gradient updates per second
+    hours: float  # of training so far
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is compared."""
+
+    runs: tuple[Run, ...]
+    source: Source  # of the same runs, and of published curves
+    skipped: tuple[str, ...]  # a line each: what, and why
+
+    @property
+    def scores(self) -> Results:
+        """Of all systems, ours first."""
+        return self.source.scores
+
+    @property
+    def ours(self) -> list[str]:
+        """Systems that were trained here."""
+        return [system for system in self.scores if system not in self.source.published]
+
+    @property
+    def tasks(self) -> list[str]:
+        """Tasks of our systems: the paper's in its order, then others."""
+        there = dict.fromkeys(task for system in self.ours for task in self.scores[system])
+        return [*(task for task in PAPER_TASKS if task in there), *(t for t in there if t not in PAPER_TASKS)]
+
+    def name(self, system: str) -> Html:
+        """A system's name, marked if its curves were published by others."""
+        mark = [" ", tag("small", "published")] if system in self.source.published else []
+        return Html("".join(map(escape, [system, *mark])))
+
+    def until(self, tasks: Iterable[str]) -> int:
+        """The last environment frame up to which each of these tasks has a run of ours."""
+        return min(max(run.frames for run in self.runs if run.config.task == task) for task in tasks)
+
+
+def gather(
+    paths: Sequence[Path],
+    reference: Sequence[Path] = (),
+    systems: Sequence[str] = (),
+    confidence: float = 0.9,
+) -> Study:
+    """The runs in folders, and published curves on their tasks.
+
+    Args:
+        paths: run directories, or folders of them.
+        reference: CSV files of others; see `crossq_wn.tidy`.
+        systems: which to keep, as `Source.of` names them; all by default.
+        confidence: of the intervals.
+
+    Raises:
+        UserError: not a folder, no run that can be read, or what `Source.of` and `tidy.read` refuse.
+    """
+    runs: list[Run] = []
+    skipped: list[str] = []
+    for path in _directories(paths):
+        try:
+            run = _load(path)
+            _check_new(run, runs)
+        except (UserError, OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+            skipped.append(f"{path} is skipped: {one_line(error)}")
+        else:
+            runs.append(run)
+    if not runs:
+        named = skipped[0] if skipped else f"there is none in {', '.join(map(str, paths))}"
+        raise UserError(f"no run can be reported: {named}")
+    source = Source.of([run.path for run in runs], reference, systems, None, confidence, skipped.append)
+    kept = [run for run in runs if run.system in source.scores]
+    if not kept:
+        raise UserError(f"--systems names none of the runs: there are {', '.join({r.system for r in runs})}")
+    return Study(tuple(kept), source, tuple(dict.fromkeys(skipped)))
+
+
+def speed(run: Run) -> Speed | None:
+    """How fast a run trained, or None if its timing.csv does not tell."""
+    try:
+        with open(run.path / "timing.csv", newline="") as file:
+            rows = [
+                tuple(float(row[name]) for name in ("frames_per_second", "updates_per_second", "seconds"))
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, KeyError, TypeError, ValueError, csv.Error):
+        return None
+    training = [row for row in rows if row[1] > 0]
+    if not training:
+        return None
+    # The clock starts anew when a run is resumed.
+    clock = [row[2] for row in rows]
+    seconds = clock[-1] + sum(last for last, following in pairwise(clock) if following < last)
+    return Speed(median(row[0] for row in training), median(row[1] for row in training), seconds / 3600)
+
+
+def _directories(paths: Sequence[Path]) -> list[Path]:
+    """Folders that hold a run, or what is left of one."""
+    for path in paths:
+        if not path.is_dir():
+            state = "is a file: give published curves to --reference" if path.exists() else "does not exist"
+            raise UserError(f"{path} is not a run directory or a folder of them: it {state}")
+    files = (file for path in paths for name in ("config.json", "eval.csv") for file in path.rglob(name))
+    return sorted({file.parent for file in files})
+
+
+def _load(path: Path) -> Run:
+    config = read_config(path)
+    manifest = json.loads((path / "manifest.json").read_text())
+    if lacking := [name for name in _NEEDED if name not in manifest]:
+        raise UserError(f"manifest.json lacks {', '.join(lacking)}")
+    if not (path / "eval.csv").exists():
+        raise UserError("there is no eval.csv: nothing has been evaluated yet")
+    results = tidy.read([path / "eval.csv"])
+    if len(results) > 1 or list(*results.values()) != [config.task]:
+        raise UserError(f"eval.csv is not of one system on {config.task} alone")
+    ((system, tasks),) = results.items()
+    return Run(path, config, manifest, system, tasks[config.task])
+
+
+def _check_new(run: Run, others: Iterable[Run]) -> None:
+    """Raises UserError if a run would count twice."""
+    for other in others:
+        if (other.system, other.config.task) == (run.system, run.config.task):
+            for seed in run.curves.seeds:
+                if seed in other.curves.seeds:
+                    raise UserError(f"{other.path} holds seed {seed} of {run.system} already")

@@ -1,0 +1,530 @@
+"""Does a report say what the runs say? Verdicts, numbers, escaping, what is left out; then a real browser."""
+
+import base64
+import csv
+import html
+import json
+import re
+import shutil
+import subprocess
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crossq_wn.cli import main
+from crossq_wn.errors import UserError
+from crossq_wn.report.verdict import compare, last_scores, number, span, verdict
+from crossq_wn.statistics import (
+    difference,
+    estimate,
+    iqm,
+    mean,
+    probability_of_improvement,
+    seeds_to_separate,
+)
+from crossq_wn.tidy import Curves
+from helpers import EVAL_HEADER, make_run
+
+NAN = np.nan
+GENERATOR = '<meta name="generator" content="crossq-wn report">'
+FRAMES = (0, 100, 200)
+SCORES = {  # system -> task -> seed -> returns at `FRAMES`
+    "plain": {
+        "cheetah-run": [(5, 300, 500), (5, 310, 520), (5, 290, 510)],
+        "walker-run": [(20, 400, 600), (20, 380, 640), (20, 390, 620)],
+    },
+    "utd5": {
+        "cheetah-run": [(5, 400, 700), (5, 410, 720), (5, 390, 740)],
+        "walker-run": [(20, 500, 800), (20, 480, 780), (20, 490, 790)],
+    },
+}
+NAMES = {"plain": "crossq-wn UTD 2", "utd5": "crossq-wn UTD 5"}
+METRICS = "seed,frames,critic_norm,entropy\n{0},100,45,-3\n{0},200,46,-2\n"
+TIMING = "frames,seconds,frames_per_second,updates_per_second\n" + (
+    "0,1,900,0\n100,3600,20,40\n0,0,20,40\n200,1800,30,60\n"
+)
+
+
+def curves(*runs, steps=(100,)):
+    values = np.array([[run] if np.isscalar(run) else run for run in runs], float)
+    return Curves(np.array(steps), tuple(map(str, range(len(runs)))), values)
+
+
+# Verdicts
+
+
+def test_a_clear_win_is_told_from_either_side():
+    strong = {"walker-run": curves(0.8, 0.82, 0.85, 0.81, 0.79)}
+    weak = {"walker-run": curves(0.4, 0.42, 0.38, 0.41, 0.44)}
+    result = compare(strong, weak)
+    assert result.separated
+    assert result.seeds == ((5,), (5,))
+    text = verdict("A", "B", result)
+    assert text.startswith("A beats B with probability 1.00 (1.00 to 1.00) on walker-run at 100 frames: IQM ")
+    assert text.endswith("With 5 seeds they are clearly separated.")
+    gain = estimate(difference(iqm), *([system["walker-run"].values[:, 0]] for system in (strong, weak)))
+    assert f"a difference of {number(gain.value)} ({span(gain)})." in text
+    assert verdict("B", "A", result.swapped()) == text
+
+
+def test_what_cannot_be_separated_says_how_many_seeds_would():
+    x, y = [0.5, 0.62, 0.4], [0.45, 0.5, 0.38]
+    result = compare({"walker-run": curves(*x)}, {"walker-run": curves(*y)})
+    needed = seeds_to_separate(iqm, [x], [y])
+    assert not result.separated
+    assert not result.excludes_zero
+    odds = estimate(probability_of_improvement, [x], [y])
+    text = verdict("C", "D", result)
+    assert text.startswith("With 3 seeds you cannot separate C from D on walker-run at 100 frames: IQM ")
+    assert f"with probability {odds.value:.2f} ({odds.low:.2f} to {odds.high:.2f}) that C is better" in text
+    assert text.endswith(f"about {needed} of each would.")
+    alike = compare({"walker-run": curves(0.5, 0.62, 0.4)}, {"walker-run": curves(0.501, 0.62, 0.4)})
+    assert verdict("C", "D", alike).endswith("more than 100 seeds of each would be needed.")
+    same = {"walker-run": curves(1, 1, 1)}
+    assert "nothing separates C from D" in verdict("C", "D", compare(same, same))
+
+
+def test_an_interval_beside_zero_from_two_seeds_is_not_yet_a_win():
+    result = compare({"walker-run": curves(0.5, 0.7)}, {"walker-run": curves(0.35, 0.48)})
+    assert result.excludes_zero
+    assert not result.separated
+    text = verdict("A", "B", result)
+    assert text.startswith("A is ahead of B on walker-run")
+    assert "2 seeds are too few to be sure: about" in text
+
+
+def test_one_seed_separates_nothing():
+    result = compare({"walker-run": curves(0.9)}, {"walker-run": curves(*np.linspace(0.1, 0.2, 10))})
+    assert not result.separated
+    text = verdict("A", "B", result)
+    assert text.startswith(
+        "One seed separates nothing: on walker-run at 100 frames, A has an IQM of 0.900 (1 seed)"
+    )
+    assert "(10 seeds)" in text
+
+
+def test_only_tasks_that_both_have_are_compared():
+    ours = {"walker-run": curves(0.8, 0.9), "dog-run": curves(0.1, 0.1)}
+    theirs = {"dog-walk": curves(0.9, 0.9), "walker-run": curves(0.2, 0.3, 0.25)}
+    result = compare(ours, theirs)
+    assert result.tasks == ("walker-run",)
+    assert result.seeds == ((2,), (3,))
+    with pytest.raises(UserError, match="no task in common: dog-run there, dog-walk here"):
+        compare({"dog-run": ours["dog-run"]}, {"dog-walk": theirs["dog-walk"]})
+    never = {"walker-run": curves(0.2, 0.3, steps=(7,))}
+    with pytest.raises(UserError, match="same environment frame"):
+        compare(ours, never)
+
+
+def test_scores_are_taken_where_most_runs_are():
+    steps = (0, 10, 20, 30)
+    died = curves([0, 1, 2, 3], [0, 4, 5, 6], [0, 7, NAN, NAN], steps=steps)
+    frame, scores = last_scores([died])
+    assert (frame, scores[0].tolist()) == (30, [3, 6])
+    extended = curves([0, 1, 2, 3], [0, 4, 5, NAN], steps=steps)
+    assert last_scores([extended])[0] == 20
+    assert last_scores([died, extended], among=np.array([10, 30]))[0] == 10
+    assert last_scores([died], among=np.array([25]))[0] == 30
+    with pytest.raises(UserError, match="after frame 0"):
+        last_scores([curves([0], [1], steps=(0,))])
+
+
+# The page
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A folder of 12 runs: two systems, two tasks, three seeds."""
+    root = tmp_path_factory.mktemp("report") / "runs"
+    for key, tasks in SCORES.items():
+        for task, seeds in tasks.items():
+            for seed, values in enumerate(seeds):
+                path = make_run(
+                    root / f"{key}-{task}-{seed}", task=task, seed=seed, frames=200, eval_every=100,
+                    eval_rows=zip(FRAMES, values, strict=True),
+                    hyperparameters={"utd": 5} if key == "utd5" else {},
+                )  # fmt: skip
+                (path / "metrics.csv").write_text(METRICS.format(seed))
+                (path / "timing.csv").write_text(TIMING)
+    return root
+
+
+@pytest.fixture
+def copy(runs, tmp_path):
+    """The runs on cheetah-run, without diagnostics, to be altered."""
+    return Path(
+        shutil.copytree(runs, tmp_path / "runs", ignore=shutil.ignore_patterns("*walker*", "metrics*"))
+    )
+
+
+def report(*arguments, out):
+    """What `crossq-wn report` writes."""
+    with pytest.raises(SystemExit) as stop:
+        main(["report", *map(str, arguments), "--out", str(out)])
+    assert stop.value.code == 0
+    return out.read_text()
+
+
+@pytest.fixture(scope="module")
+def page(runs):
+    return report(runs, out=runs.parent / "deep" / "er" / "report.html")
+
+
+VOID = {"meta", "br", "hr", "img", "link", "input"}
+
+
+class Page(HTMLParser):
+    """Checks that elements are balanced; collects tables (caption -> rows), text, attributes."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tables, self.rows, self.elements, self.words = [], {}, [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "table":
+            self.rows = []
+        elif tag == "tr":
+            self.rows.append([])
+        elif tag in ("th", "td", "caption"):
+            self.words = []
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+        text = " ".join("".join(self.words).split())
+        if tag == "caption":
+            self.tables[text] = self.rows
+        elif tag in ("th", "td"):
+            self.rows[-1].append(text)
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def words(text):
+    """The text of a page without markup."""
+    body = re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
+    return " ".join(re.sub(r"<[^>]*>", " ", body).split())
+
+
+def test_it_is_well_formed_and_accessible(page):
+    parsed = Page(page)
+    assert page.startswith('<!DOCTYPE html>\n<html lang="en">')
+    ids = Counter(attributes["id"] for _, attributes in parsed.elements if "id" in attributes)
+    assert max(ids.values()) == 1
+    pointed = re.findall(r'(?:href="|url\()#([^")]+)', page)
+    assert pointed
+    assert set(pointed) <= set(ids)
+    for tag, attributes in parsed.elements:
+        if tag == "th":
+            assert attributes["scope"] in ("col", "row")
+        if tag == "svg":
+            assert "viewbox" in attributes
+            assert attributes.get("aria-hidden") == "true" or attributes["aria-label"]
+    headings = re.findall(r"<h2>(.*?)</h2>", page)
+    assert headings == [
+        "Verdicts", "Scores", "Learning curves", "Diagnostics", "Hyperparameters", "Protocol",
+        "Runs and speed", "Left out",
+    ]  # fmt: skip
+
+
+def test_it_needs_nothing_else(page):
+    parsed = Page(page)
+    assert not {"script", "link", "img", "iframe"} & {tag for tag, _ in parsed.elements}
+    for _, attributes in parsed.elements:
+        for name in ("src", "href", "xlink:href", "srcset", "action"):
+            assert attributes.get(name, "#").startswith(("#", "data:"))
+    assert "@import" not in page
+    assert not re.search(r"url\((?!#)", page)
+
+
+@pytest.mark.parametrize("key", SCORES)
+def test_numbers_are_the_statistics_of_the_runs(page, key):
+    tables = Page(page).tables
+    name = NAMES[key]
+    scores = {task: np.array(seeds)[:, 2] / 1000 for task, seeds in SCORES[key].items()}
+    for caption, tasks in (
+        ("cheetah-run at 200 environment frames: return / 1000", [scores["cheetah-run"]]),
+        ("all 2 tasks at 200 environment frames: return / 1000", list(scores.values())),
+        ("DMC medium & easy (2 tasks) at 200 environment frames: return / 1000", list(scores.values())),
+    ):
+        if caption.startswith("all"):
+            assert caption not in tables  # it would repeat the group
+            continue
+        (row,) = [row for row in tables[caption] if row[0] == name]
+        middle = estimate(iqm, tasks)
+        assert row[1:5] == [number(middle.value), span(middle), "3", number(estimate(mean, tasks).value)]
+
+
+def test_verdict_and_finding_agree_with_the_numbers(page):
+    x, y = ([np.array(seeds)[:, 2] / 1000 for seeds in tasks.values()] for tasks in SCORES.values())
+    gain = estimate(difference(iqm), x, y)
+    sentence = (
+        "crossq-wn UTD 5 beats crossq-wn UTD 2 with probability 1.00 (1.00 to 1.00) on cheetah-run and "
+        f"walker-run at 200 frames: IQM {number(estimate(iqm, y).value)} against "
+        f"{number(estimate(iqm, x).value)}, a difference of {number(-gain.value)} "
+        f"({number(-gain.high)} to {number(-gain.low)}). With 3 seeds per task they are clearly separated."
+    )
+    assert words(page).count(sentence) == 2  # on top, and among the verdicts
+    row = Page(page).tables["Comparisons"][1]
+    assert row[0] == "crossq-wn UTD 2 – crossq-wn UTD 5"
+    assert row[-1] == "separated"
+
+
+def test_settings_protocol_commands_speed_and_diagnostics_are_there(page, runs):
+    tables, text = Page(page).tables, words(page)
+    assert tables["Settings that differ"] == [
+        ["setting", "crossq-wn UTD 2", "crossq-wn UTD 5"],
+        ["utd", "2", "5"],
+    ]
+    shared = dict(tables["Shared"])
+    assert shared["batch_size"] == "256"
+    assert "utd" not in shared
+    protocol = dict(tables["Protocol by task"][1:])
+    assert protocol["eval_episodes"] == "5"
+    assert protocol["action_repeat"] == "2"
+    assert "jax" in dict(tables["Versions and device"])
+    assert "crossq-wn train" in text
+    # Two runs of the clock, 1 h and half an hour, for each of six runs; medians over rows with updates.
+    assert tables["Speed"][1] == ["crossq-wn UTD 2", "20", "40", "9.0", "6"]
+    rows = {row[0]: row[1:] for row in tables["Run directories"]}
+    expected = ["walker-run", "1", "200 of 200", "20", "40", "1.5", "crossq-wn UTD 5"]
+    assert rows[str(runs / "utd5-walker-run-1")] == expected
+    for column in ("critic_norm", "entropy"):
+        assert page.count(f"<b>{column}</b>") == 2  # for each task
+    assert "<b>stable_rank</b>" not in page
+    assert (
+        "critic_norm on walker-run over environment frames: crossq-wn UTD 2 ends at 46.0 at 200 frames"
+        in page
+    )
+
+
+def test_text_from_outside_is_only_text(copy, tmp_path):
+    path, wicked = copy / "plain-cheetah-run-0", "<script>alert(1)</script>&\"'<b>"
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | {"system": wicked}))
+    rows = csv.reader((path / "eval.csv").read_text().splitlines()[1:])
+    with open(path / "eval.csv", "w", newline="") as file:
+        file.write(EVAL_HEADER)
+        csv.writer(file, lineterminator="\n").writerows([wicked, *row[1:]] for row in rows)
+    path.rename(copy / "<script>run")
+    parsed = Page(report(copy, out=tmp_path / "report.html"))
+    assert "script" not in {tag for tag, _ in parsed.elements}
+    assert all(not name.startswith("on") for _, attributes in parsed.elements for name in attributes)
+    caption = "cheetah-run at 200 environment frames: return / 1000"
+    assert wicked in [row[0] for row in parsed.tables[caption]]
+    assert str(copy / "<script>run") in [row[0] for row in parsed.tables["Run directories"]]
+    (label,) = [a["aria-label"] for tag, a in parsed.elements if tag == "svg" and "aria-label" in a]
+    assert wicked in label
+
+
+def test_damaged_runs_and_those_that_fell_behind_are_named(copy, tmp_path, capsys):
+    (copy / "plain-cheetah-run-0" / "eval.csv").write_text("broken\n")
+    (copy / "plain-cheetah-run-1" / "config.json").write_text("{")
+    for name in ("no-manifest", "no-evaluations"):
+        shutil.copytree(copy / "utd5-cheetah-run-0", copy / name)
+    (copy / "no-manifest" / "manifest.json").unlink()
+    (copy / "no-evaluations" / "eval.csv").unlink()
+    late = copy / "utd5-cheetah-run-2" / "eval.csv"
+    late.write_text("\n".join(late.read_text().splitlines()[:3]) + "\n")  # up to frame 100
+    shutil.copytree(copy / "utd5-cheetah-run-0", copy / "utd5-again")
+    text = report(copy, out=tmp_path / "report.html")
+    said = capsys.readouterr().err.splitlines()
+    parsed = Page(text)
+    left = words(text[text.index('id="left-out"') :])
+    for name, why in (
+        ("plain-cheetah-run-0", "lacks the columns"),
+        ("plain-cheetah-run-1", "no readable config.json"),
+        ("no-manifest", "manifest.json"),
+        ("no-evaluations", "nothing has been evaluated"),
+        ("utd5-cheetah-run-0", "utd5-again holds seed 0 of crossq-wn UTD 5 already"),
+    ):
+        (line,) = [line for line in said if f"/{name} is skipped: " in line]
+        assert why in line
+        assert line.removeprefix("crossq-wn: ") in left.replace("&#x27;", "'").replace("&gt;", ">")
+    assert "utd5-cheetah-run-2: seed 2 ended at 100 frames; it counts in the curves, but not" in left
+    caption = "cheetah-run at 200 environment frames: return / 1000"
+    assert {row[0]: row[3] for row in parsed.tables[caption][1:]} == {
+        "crossq-wn UTD 2": "1", "crossq-wn UTD 5": "2",
+    }  # fmt: skip
+    assert "One seed separates nothing" in text
+
+
+def test_published_curves_are_rivals_on_our_tasks(copy, tmp_path):
+    published = tmp_path / "published.csv"
+    lines = [
+        f"Rival,2,{task},{seed},{step},return,{value + seed},1"
+        for task in ("cheetah-run", "dog-run")
+        for seed in range(4)
+        for step, value in ((200, 100), (900, 999))
+    ]
+    published.write_text("\n".join(["algorithm,utd,task,seed,env_step,metric,value,primary", *lines]) + "\n")
+    text = report(copy, "--reference", published, out=tmp_path / "report.html")
+    row = Page(text).tables["cheetah-run at 200 environment frames: return / 1000"][-1]
+    assert row[:2] == ["Rival UTD 2 published", "0.102"]
+    assert "dog-run" not in text
+    assert "999" not in words(text)  # beyond our last frame
+    assert "crossq-wn UTD 2 beats Rival UTD 2 with probability 1.00" in words(text)
+    assert "Rival UTD 2 ends at 0.102 at 200 frames" in text
+    wanted = ["--systems", NAMES["utd5"], "Rival"]
+    chosen = report(copy, "--reference", published, *wanted, out=tmp_path / "chosen.html")
+    assert "crossq-wn UTD 2" not in words(chosen)
+    assert "crossq-wn UTD 5 beats Rival UTD 2" in words(chosen)
+
+
+def test_one_system_has_no_verdict(runs, tmp_path):
+    only = [runs / f"plain-cheetah-run-{seed}" for seed in range(3)]
+    text = words(report(*only, "--confidence", 0.5, out=tmp_path / "report.html"))
+    assert "There is one system: nothing to compare it with." in text
+    assert "crossq-wn UTD 2 has an IQM of 0.510 on cheetah-run at 200 frames with 3 seeds" in text
+    assert "50% interval" in text
+
+
+def test_the_newest_video_is_inside_and_a_large_one_is_named(copy, tmp_path):
+    for name, size in (("plain-cheetah-run-0", 10), ("utd5-cheetah-run-0", 5 * 2**20)):
+        (copy / name / "videos").mkdir()
+        (copy / name / "videos" / "seed-0-000000200.mp4").write_bytes(b"x" * size)
+    text = report(copy, out=tmp_path / "report.html")
+    assert text.count("<video") == 1
+    assert f"data:video/mp4;base64,{base64.b64encode(b'x' * 10).decode()}" in text
+    assert "seed-0-000000200.mp4 is left out: 5.0 MiB" in text
+
+
+def test_runs_of_one_system_that_differ_in_settings_are_pointed_out(copy, tmp_path):
+    config = copy / "plain-cheetah-run-0" / "config.json"
+    config.write_text(config.read_text().replace('"critic_width": 512', '"critic_width": 64'))
+    text = report(copy, out=tmp_path / "report.html")
+    assert "The runs of crossq-wn UTD 2 differ in critic_width, and yet count as one system." in text
+
+
+def refused(*arguments, capsys):
+    """The line that `crossq-wn report` says before exiting with 2."""
+    with pytest.raises(SystemExit) as stop:
+        main(["report", *map(str, arguments)])
+    assert stop.value.code == 2
+    *_, line = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_different_protocols_are_refused_unless_forced(copy, tmp_path, capsys):
+    make_run(
+        copy / "other", seed=9, eval_episodes=3, eval_rows=[(0, 1), (200, 500)], frames=200, eval_every=100
+    )
+    out = tmp_path / "report.html"
+    line = refused(copy, "--out", out, capsys=capsys)
+    assert "eval_episodes is 3 in" in line
+    assert "--force" in line
+    assert not out.exists()
+    assert "The protocols differ: cheetah-run: eval_episodes is" in report(copy, "--force", out=out)
+
+
+def test_only_reports_are_overwritten(copy, tmp_path, capsys):
+    one = copy / "plain-cheetah-run-0"
+    out = tmp_path / "report.html"
+    first = report(one, out=out)
+    assert report(one, out=out) == first  # the same runs give the same file
+    assert GENERATOR in first
+    out.write_text("<html>mine</html>")
+    assert "is no report: nothing is overwritten" in refused(one, "--out", out, capsys=capsys)
+    assert out.read_text() == "<html>mine</html>"
+    assert "is a folder" in refused(one, "--out", tmp_path, capsys=capsys)
+    assert "cannot write" in refused(one, "--out", out / "report.html", capsys=capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["missing"], "missing is not a run directory or a folder of them: it does not exist"),
+        (["file.csv"], "give published curves to --reference"),
+        (["."], "no run can be reported: there is none in ."),
+        (["RUNS", "--confidence", "2"], "--confidence is 2.0"),
+        (["RUNS", "--systems", "crosq-wn"], "no system 'crosq-wn': did you mean 'crossq-wn UTD"),
+        (["RUNS", "--reference", "missing.csv"], "missing.csv"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, said, runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file.csv").write_text("")
+    paths = [str(runs) if argument == "RUNS" else argument for argument in arguments]
+    assert said in refused(*paths, "--out", "report.html", capsys=capsys)
+    assert not (tmp_path / "report.html").exists()
+
+
+# A real browser
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chrome", "google-chrome"))), None)
+needs_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium, chrome or google-chrome on the PATH")
+MEASURE = """<script>addEventListener("load", () => {
+  document.querySelectorAll("details").forEach(each => each.open = true);
+  const root = document.documentElement, loaded = performance.getEntriesByType("resource").map(e => e.name);
+  const outside = [...document.querySelectorAll("svg, p, li, .scroll, pre, video")]
+    .filter(e => e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80));
+  const svg = document.querySelector("figure svg").getBoundingClientRect();
+  parent.postMessage(JSON.stringify({
+    window: innerWidth, page: root.scrollWidth, outside, svg: svg.width,
+    loaded: loaded.filter(name => !name.startsWith("data:")),
+    text: parseFloat(getComputedStyle(document.querySelector("td")).fontSize),
+  }), "*");
+});</script>"""
+# The window of a headless browser is 500 pixels wide at least; a frame is as wide as a phone.
+FRAME = """<!DOCTYPE html><script>
+addEventListener("message", event => document.documentElement.dataset.measured = event.data);
+</script><iframe src="measured.html" width="WIDTH" height="800" style="border: 0"></iframe>"""
+
+
+def browse(page, *arguments):
+    """Runs the browser on a page, without network."""
+    command = [
+        BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+        "--disable-dev-shm-usage",
+        "--proxy-server=127.0.0.1:9", f"--user-data-dir={page.parent / 'profile'}", *arguments, page.as_uri(),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_sticks_out_of_the_window(page, tmp_path, width):
+    frame = tmp_path / "frame.html"
+    frame.write_text(FRAME.replace("WIDTH", str(width)))
+    (tmp_path / "measured.html").write_text(page.replace("</head>", MEASURE + "</head>"))
+    dom = browse(frame, "--window-size=1400,900", "--dump-dom")
+    measured = json.loads(html.unescape(re.search(r'data-measured="([^"]*)"', dom)[1]))
+    assert measured["window"] == width
+    assert measured["page"] <= width
+    assert measured["outside"] == []
+    assert measured["loaded"] == []
+    assert measured["svg"] > (300 if width == 390 else 250)
+    assert measured["text"] >= 12
+
+
+@needs_browser
+def test_it_is_seen_in_light_and_in_dark(page, tmp_path):
+    from PIL import Image
+
+    file = tmp_path / "report.html"
+    file.write_text(page)
+    backgrounds = {}
+    for scheme, setting in (("dark", 0), ("light", 1)):
+        shot = tmp_path / f"{scheme}.png"
+        browse(
+            file, "--window-size=390,2400", f"--blink-settings=preferredColorScheme={setting}",
+            f"--screenshot={shot}",
+        )  # fmt: skip
+        pixels = np.asarray(Image.open(shot).convert("L"), float)
+        assert pixels.shape == (2400, 390)
+        backgrounds[scheme] = float(np.median(pixels))
+        marked = np.abs(pixels - backgrounds[scheme]) > 60
+        assert 0.01 < marked.mean() < 0.5  # neither blank nor a blot
+        assert marked[:, -3:].mean() < 0.05  # a margin on the right
+    assert backgrounds["dark"] < 60
+    assert backgrounds["light"] > 240
