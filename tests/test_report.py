@@ -328,8 +328,10 @@ def test_text_from_outside_is_only_text(copy, tmp_path):
 def test_damaged_runs_and_those_that_fell_behind_are_named(copy, tmp_path, capsys):
     (copy / "plain-cheetah-run-0" / "eval.csv").write_text("broken\n")
     (copy / "plain-cheetah-run-1" / "config.json").write_text("{")
-    for name in ("no-manifest", "no-evaluations"):
+    for name in ("infinite", "no-manifest", "no-evaluations"):
         shutil.copytree(copy / "utd5-cheetah-run-0", copy / name)
+    infinite = copy / "infinite" / "eval.csv"
+    infinite.write_text(infinite.read_text().replace("700", "inf"))
     (copy / "no-manifest" / "manifest.json").unlink()
     (copy / "no-evaluations" / "eval.csv").unlink()
     late = copy / "utd5-cheetah-run-2" / "eval.csv"
@@ -342,6 +344,7 @@ def test_damaged_runs_and_those_that_fell_behind_are_named(copy, tmp_path, capsy
     for name, why in (
         ("plain-cheetah-run-0", "lacks the columns"),
         ("plain-cheetah-run-1", "no readable config.json"),
+        ("infinite", "a score is infinite"),
         ("no-manifest", "manifest.json"),
         ("no-evaluations", "nothing has been evaluated"),
         ("utd5-cheetah-run-0", "utd5-again holds seed 0 of crossq-wn UTD 5 already"),

@@ -9,6 +9,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from crossq_wn import tidy
 from crossq_wn.environments import PAPER_TASKS
 from crossq_wn.errors import UserError, one_line
@@ -155,7 +157,10 @@ def _load(path: Path) -> Run:
     if len(results) > 1 or list(*results.values()) != [config.task]:
         raise UserError(f"eval.csv is not of one system on {config.task} alone")
     ((system, tasks),) = results.items()
-    return Run(path, config, manifest, system, tasks[config.task])
+    curves = tasks[config.task]
+    if np.isinf(curves.values).any() or np.isnan(curves.values).all(axis=1).any():
+        raise UserError("a score is infinite, or all of a seed's are missing")
+    return Run(path, config, manifest, system, curves)
 
 
 def _check_new(run: Run, others: Iterable[Run]) -> None:
