@@ -9,6 +9,7 @@ from crossq_wn import tidy
 from crossq_wn.environments import PAPER_TASKS
 from crossq_wn.errors import UserError
 from crossq_wn.runs import EVAL_COLUMNS
+from helpers import make_run
 
 HEADER = ",".join(EVAL_COLUMNS)
 
@@ -60,6 +61,36 @@ def test_published_results_are_named_by_algorithm_and_utd(tmp_path):
     assert {name: tasks["dog-run"].values.item() for name, tasks in results.items()} == {
         "SimBa UTD 2": 0.1,
         "SimBa UTD 8": 0.2,
+    }
+
+
+def test_another_metric_is_read_as_it_was_logged(table):
+    path = table("a", "q,dog-run,0,return,100,500", "q,dog-run,0,q_bias_std,100,7")
+    assert tidy.read([path], metric="q_bias_std")["q"]["dog-run"].values.item() == 7
+    assert tidy.read([path], metric="return")["q"]["dog-run"].values.item() == 500
+    assert tidy.read([path], metric="q_bias_mean") == {}
+
+
+def test_columns_of_metrics_are_curves_of_runs(table, tmp_path):
+    run = make_run(tmp_path / "run", task="dog-run", hyperparameters={"utd": 5})
+    lines = ("seed,frames,critic_norm", "0,100,", "0,200,3", "4,200,5")
+    (run / "metrics.csv").write_text("\n".join(lines) + "\n")
+    other = table("other", "q,dog-run,0,return,100,500")  # a tidy table has no metrics
+    curves = tidy.read_metric([tmp_path, other], "critic_norm")["crossq-wn UTD 5"]["dog-run"]
+    assert (curves.env_steps.tolist(), curves.seeds) == ([200], ("0", "4"))
+    assert curves.values.tolist() == [[3], [5]]
+    assert tidy.read_metric([tmp_path, other], "critic_elr") == {}
+
+
+def test_speed_is_each_runs_median_while_it_updates(tmp_path):
+    header = "frames,seconds,frames_per_second,updates_per_second\n"
+    for seed, rows in enumerate(("1,1,9000,0\n2,2,10,5\n3,3,30,5\n4,4,20,5\n5,", "1,1,9000,0\n2,2,44,5\n")):
+        run = make_run(tmp_path / str(seed), task="dog-run", seed=seed)
+        (run / "timing.csv").write_text(header + rows)
+    idle = make_run(tmp_path / "idle", task="dog-walk")
+    (idle / "timing.csv").write_text(header + "1,1,9000,0\n")
+    assert tidy.read_speed([tmp_path, tmp_path / "0" / "eval.csv"]) == {
+        "crossq-wn UTD 2": {"dog-run": (20, 44)}
     }
 
 

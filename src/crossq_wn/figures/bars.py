@@ -68,7 +68,7 @@ def ablations(source: Source) -> Picture:
         spec = each.get_subplotspec()
         each.tick_params(axis="y", length=0, labelleft=spec is None or spec.is_first_col())
         if unit(tasks) != "return":
-            each.set_xlim(0, 1.03)
+            each.set_xlim(0, 1.05)
         each.set_xlabel(f"IQM {unit(tasks)}")
     note(figure, source.footnotes(end.remarks))
     return Picture(figure, [point._asdict() for point in end.points])

@@ -26,7 +26,7 @@ def remarks(source: Source, panels: Panels, points: Sequence[Point]) -> list[str
             lacks.setdefault(", ".join(parts), []).append(system)
     alone = dict.fromkeys(point.system for point in points if point.most_seeds == 1)
     if alone:
-        lacks["one seed, thus no interval"] = list(alone)
+        lacks["no interval where there is a single seed"] = list(alone)
     return [f"{what}: {', '.join(systems)}" for what, systems in lacks.items()]
 
 

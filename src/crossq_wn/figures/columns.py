@@ -125,7 +125,7 @@ def _limit(axes: Axes, quantity: str, tasks: Sequence[str]) -> None:
     elif quantity != SCORE:
         axes.set_ylim(bottom=0)
     elif unit(tasks) != "return":
-        axes.set_ylim(0, 1.03)
+        axes.set_ylim(0, 1.05)
 
 
 def _without(source: Source, points: Sequence[Point], cells: Cells) -> list[str]:

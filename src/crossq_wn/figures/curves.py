@@ -104,7 +104,7 @@ def learning_curve(paths: Sequence[Path], out: Path) -> list[Path]:
         marker = look.marker if len(mean) == 1 else ""
         axes.plot(runs.env_steps[shared], mean, color=look.colour, linewidth=2.5, marker=marker, label=label)
     axes.set(title=task, ylabel=f"{metric.replace('_', ' ')} (deterministic policy)")
-    axes.set_ylim(bottom=min(0, axes.get_ylim()[0]), top=1.03 if metric == "success_rate" else None)
+    axes.set_ylim(bottom=min(0, axes.get_ylim()[0]), top=1.05 if metric == "success_rate" else None)
     frames_axes([axes])
     handles, labels = axes.get_legend_handles_labels()
     legend(figure, dict(zip(labels, handles, strict=True)))

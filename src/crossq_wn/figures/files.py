@@ -32,6 +32,7 @@ def save(figure: Figure, rows: Sequence[Row], stem: Path) -> list[Path]:
         png.parent.mkdir(parents=True, exist_ok=True)
         with mpl.rc_context(STYLE):
             _replace(png, lambda new: figure.savefig(new, format="png", dpi=150, metadata={"Software": MARK}))
+            figure.set_layout_engine("none")  # it is laid out: finding places takes longest
             marks = {"Creator": MARK, "Date": None}
             _replace(svg, lambda new: figure.savefig(new, format="svg", metadata=marks))
         _replace(table, lambda new: _write(new, rows))

@@ -78,9 +78,9 @@ def curves(
 
 
 def spread(points: Sequence[Point]) -> Array:
-    """How far intervals reach below and above their values: [2, points]; 0 where there is none."""
+    """How far intervals reach below and above their values: [2, points]; NaN where there is none."""
     below, above = ([getattr(p, end) - p.value for p in points] for end in ("low", "high"))
-    return np.nan_to_num(np.abs([below, above]))
+    return np.abs([below, above])
 
 
 def lines(points: Iterable[Point], panel: str, quantity: str = SCORE) -> dict[str, list[Point]]:

@@ -106,7 +106,7 @@ def score_axes(axes: Sequence[Axes], tasks: Iterable[Sequence[str]], statistic: 
     for each, those in zip(axes, tasks, strict=True):
         here = unit(those)
         if here != "return":
-            each.set_ylim(0, 1.03)
+            each.set_ylim(0, 1.05)
         spec = each.get_subplotspec()
         if here != before or spec is None or spec.is_first_col():
             each.set_ylabel(f"{statistic} {here}")

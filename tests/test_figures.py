@@ -1,0 +1,465 @@
+"""Do figures show what the runs say? The tables behind them against hand-computed IQMs, and the pictures."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from crossq_wn import tidy
+from crossq_wn.cli import main
+from crossq_wn.environments import PAPER_TASKS
+from crossq_wn.errors import UserError
+from crossq_wn.figures import FIGURES, Source, save
+from crossq_wn.figures.curves import learning_curve, task_grid
+from crossq_wn.figures.source import family, utd
+from crossq_wn.figures.style import COLOURS, looks, ratio_ticks, short
+from crossq_wn.statistics import estimate, iqm
+from helpers import make_run, rows
+
+HARD, MYO = "DMC dog & humanoid", "Myo easy"
+DIAGNOSTICS = ("critic_norm", "critic_gradient_norm", "critic_elr", "dead_neurons")
+OURS = ["crossq UTD 1", "crossq-wn UTD 2", "crossq-wn UTD 5", "crossq-wn UTD 5 (weight_norm=none)"]
+
+# system -> per task the returns (or success rates) at the end, one per seed
+ENDS = {
+    "crossq UTD 1": {"dog-run": (100, 200), "dog-walk": (300, 400), "myo-reach": (0.1, 0.2)},
+    "crossq-wn UTD 2": {"dog-run": (400, 500), "dog-walk": (800, 900), "myo-reach": (0.5, 0.7)},
+    "crossq-wn UTD 5": {"dog-run": (450, 550), "dog-walk": (850, 950), "myo-reach": (0.6, 0.8)},
+    "crossq-wn UTD 5 (weight_norm=none)": {"dog-run": (150, 250)},
+}
+SETTINGS = {
+    "crossq UTD 1": ("crossq", {"utd": 1}),
+    "crossq-wn UTD 2": ("crossq-wn", {}),
+    "crossq-wn UTD 5": ("crossq-wn", {"utd": 5}),
+    "crossq-wn UTD 5 (weight_norm=none)": ("crossq-wn", {"utd": 5, "weight_norm": "none"}),
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A folder with the runs above, evaluated at 0, 100 and 200 frames; crossq and dog-run have more."""
+    root = tmp_path_factory.mktemp("runs")
+    for system, tasks in ENDS.items():
+        algorithm, hyperparameters = SETTINGS[system]
+        for task, values in tasks.items():
+            for seed, end in enumerate(values):
+                path = root / f"{system}-{task}-{seed}"
+                steps = (0, 100, 200)
+                make_run(
+                    path, task=task, algorithm=algorithm, seed=seed, hyperparameters=hyperparameters,
+                    eval_rows=[] if task == "myo-reach" else [(x, end * x / 200) for x in steps],
+                )  # fmt: skip
+                extra = []
+                if task == "myo-reach":
+                    extra = [("success_rate", x, end * x / 200) for x in steps]
+                if task == "dog-run":
+                    extra = [("q_bias_std", x, seed + x / 100) for x in steps]
+                with open(path / "eval.csv", "a") as file:
+                    file.writelines(f"{system},{task},{seed},{m},{x},{v}\n" for m, x, v in extra)
+                if algorithm == "crossq-wn":
+                    lines = [f"{seed},{x},{x + seed},{2 + seed},{0.1},{0.25}" for x in (20, 40, 60)]
+                    header = f"seed,frames,{','.join(DIAGNOSTICS)}"
+                    (path / "metrics.csv").write_text("\n".join([header, f"{seed},10,,,,", *lines, ""]))
+                    rates = [(900, 0), (50 + seed, 20), (60 + seed, 20), (70 + seed, 20)]
+                    text = "".join(f"{i},{i},{f},{u}\n" for i, (f, u) in enumerate(rates))
+                    head = "frames,seconds,frames_per_second,updates_per_second\n"
+                    (path / "timing.csv").write_text(head + text + "9,1")  # killed in the middle of a row
+    return root
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """Published curves: SimBa ends later, and has a task that we lack; REDQ has other frames."""
+    path = tmp_path_factory.mktemp("reference") / "rivals.csv"
+    lines = ["algorithm,utd,task,seed,metric,env_step,value"]
+    for ratio, end in ((2, 300), (8, 600)):
+        for task in ("dog-run", "dog-walk", "humanoid-run"):
+            for seed in range(2):
+                lines += [
+                    f"SimBa,{ratio},{task},{seed},return,{x},{end * x / 400 + seed}" for x in (100, 200, 400)
+                ]
+    lines += [f"REDQ,20,dog-run,{seed},return,{x},5" for seed in range(2) for x in (33, 66)]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture
+def told():
+    """What a source warned of."""
+    return []
+
+
+@pytest.fixture
+def draw(runs, told):
+    """(name, ...) -> the picture, from the runs; further arguments are the source's."""
+    return lambda name, *paths, **more: FIGURES[name](Source.of(paths or [runs], warn=told.append, **more))
+
+
+def table(picture, *columns, **where):
+    """The rows that match, as tuples of these columns."""
+    found = [row for row in picture.rows if all(row[key] == value for key, value in where.items())]
+    return [tuple(row[column] for column in columns) for row in found]
+
+
+def texts(figure):
+    """All words of a figure."""
+    return [text.get_text() for text in figure.findobj(match=lambda artist: hasattr(artist, "get_text"))]
+
+
+def trimmed(*values):
+    """Interquartile mean of four values, or the mean of two."""
+    ordered = sorted(values)
+    return np.mean(ordered[1:3] if len(ordered) == 4 else ordered)
+
+
+def test_aggregates_are_iqms_of_all_runs_at_the_same_frame(draw, reference):
+    picture = draw("fig1", reference=[reference])
+    assert {row["panel"] for row in picture.rows} == {HARD, MYO, "all"}
+    assert {row["frames"] for row in picture.rows} == {200}
+    found = dict(table(picture, "system", "value", panel=HARD))
+    assert list(found) == [*OURS, "SimBa UTD 2", "SimBa UTD 8"]
+    for system in OURS[:3]:
+        values = [v / 1000 for task in ("dog-run", "dog-walk") for v in ENDS[system][task]]
+        assert found[system] == pytest.approx(trimmed(*values))
+    assert found["SimBa UTD 8"] == pytest.approx(0.3005)
+    assert dict(table(picture, "system", "value", panel=MYO))["crossq-wn UTD 2"] == pytest.approx(0.6)
+    for row in picture.rows:
+        assert row["low"] <= row["value"] <= row["high"]
+    ((low, high),) = table(picture, "low", "high", panel=HARD, system="crossq-wn UTD 2")
+    expected = estimate(iqm, [[0.4, 0.5], [0.8, 0.9]])
+    assert (low, high) == pytest.approx((expected.low, expected.high))
+
+
+def test_gaps_are_named_in_the_figure_and_by_warnings(draw, reference, told):
+    picture = draw("fig1", reference=[reference])
+    assert table(picture, "tasks", panel=HARD, system=OURS[3]) == [(1,)]
+    told_of = "\n".join(told)
+    assert f"1 of 2 tasks in {HARD}, 1 of 3 tasks in all: {OURS[3]}" in told_of
+    assert "not drawn, having no values here: REDQ UTD 20" in told_of
+    (small,) = (text for text in texts(picture.figure) if "REDQ" in text)
+    assert "published by others" in small
+    assert f"{HARD}\n2/7 tasks, 200 frames" in texts(picture.figure)
+
+
+def test_the_end_can_be_chosen(draw, reference):
+    assert {row["frames"] for row in draw("fig1", frames=100).rows} == {100}
+    late = draw("fig1", reference=[reference], frames=400)
+    assert {row["system"] for row in late.rows} == {"SimBa UTD 2", "SimBa UTD 8"}
+    with pytest.raises(UserError, match=r"no run was evaluated at 150 .*--frames may be 0, 100, 200"):
+        draw("fig1", frames=150)
+
+
+def test_a_single_seed_has_no_interval(runs, draw, tmp_path, told):
+    picture = draw("fig1", runs / "crossq UTD 1-dog-run-0")
+    assert table(picture, "value", "most_seeds") == [(0.1, 1)]
+    assert np.isnan([picture.rows[0]["low"], picture.rows[0]["high"]]).all()
+    assert any("single seed" in text for text in told)
+    assert rows(save(*picture, tmp_path / "one")[2])[0]["low"] == ""
+
+
+def test_bars_are_as_long_as_the_table_says(draw):
+    for name, length in (("fig1", "get_height"), ("fig5", "get_width")):
+        picture = draw(name)
+        axes = picture.figure.axes[0]
+        drawn = [getattr(bar, length)() for bar in axes.patches]
+        assert drawn == [value for (value,) in table(picture, "value", panel=HARD)]
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert [" ".join(n.split()) for n in names] == [f"{system} (2 seeds)" for system in OURS]
+    assert axes.yaxis_inverted()
+
+
+def test_speed_is_the_median_after_the_warm_up(draw, reference, told):
+    picture = draw("fig2", reference=[reference])
+    # Rows with updates: 50, 60, 70 of seed 0 and 51, 61, 71 of seed 1; two runs of two tasks each.
+    ((rate, slowest, fastest),) = table(
+        picture, "frames_per_second", "slowest", "fastest", panel=HARD, system="crossq-wn UTD 2"
+    )
+    assert (rate, slowest, fastest) == (60.5, 60, 61)
+    assert {row["system"] for row in picture.rows} == set(OURS[1:])  # crossq has no timing.csv
+    assert any("not drawn" in text and "SimBa UTD 2" in text for text in told)
+    with pytest.raises(UserError, match=r"fig2 needs run directories whose timing.csv"):
+        draw("fig2", reference)
+
+
+def test_health_aggregates_the_columns_of_metrics(draw, told):
+    picture = draw("fig3")
+    assert {row["quantity"] for row in picture.rows} == {"score", *DIAGNOSTICS}
+    assert "all" not in {row["panel"] for row in picture.rows}
+    found = table(picture, "frames", "value", panel=HARD, system="crossq-wn UTD 2", quantity="critic_norm")
+    assert found == [(20, 20.5), (40, 40.5), (60, 60.5)]
+    assert any(text == "without critic parameter norm: crossq UTD 1" for text in told)
+    first = picture.figure.axes[:5]
+    assert [axes.get_ylabel() for axes in first] == [
+        "IQM return / 1000", "critic parameter norm", "critic gradient norm", "effective learning rate",
+        "dead neurons (fraction)",
+    ]  # fmt: skip
+    assert [axes.get_yscale() for axes in first] == ["linear", "linear", "log", "log", "linear"]
+
+
+def test_figures_that_need_more_say_which_option_logs_it(runs, draw):
+    without = runs / "crossq UTD 1-dog-walk-0"
+    with pytest.raises(UserError, match=r"fig3 needs critic_norm, .*--diagnostics"):
+        draw("fig3", without)
+    with pytest.raises(UserError, match=r"q-bias needs q_bias_std .*--q-bias"):
+        draw("q-bias", without)
+
+
+def test_scaling_draws_families_over_their_ratios(draw, reference):
+    picture = draw("fig4", reference=[reference])
+    found = table(picture, "family", "utd", panel=HARD)
+    assert found == [
+        ("crossq", 1), ("crossq-wn", 2), ("crossq-wn", 5), ("crossq-wn (weight_norm=none)", 5),
+        ("SimBa", 2), ("SimBa", 8),
+    ]  # fmt: skip
+    axes = picture.figure.axes[0]
+    assert axes.get_xscale() == "log"
+    points = {
+        line.get_color(): list(line.get_ydata()) for line in axes.lines if line.get_linestyle() != "None"
+    }
+    wn = [value for (value,) in table(picture, "value", panel=HARD, family="crossq-wn")]
+    assert points[COLOURS[1]] == wn
+    assert (family(OURS[3]), utd(OURS[3]), utd("sac")) == ("crossq-wn (weight_norm=none)", 5, None)
+
+
+def test_scaling_needs_names_with_a_ratio(draw, tmp_path):
+    path = tmp_path / "plain.csv"
+    path.write_text("exp_name,env_name,seed,metric,env_step,value\nq,dog-run,0,return,100,1\n")
+    with pytest.raises(UserError, match="fig4 needs names such as `crossq-wn UTD 5`: there are q"):
+        draw("fig4", path)
+
+
+def test_curves_of_suites_end_with_ours(draw, reference):
+    picture = draw("fig6", reference=[reference])
+    assert {row["panel"] for row in picture.rows} == {"DMC", "MyoSuite"}
+    values = [v / 2000 for task in ("dog-run", "dog-walk") for v in ENDS["crossq-wn UTD 5"][task]]
+    found = table(picture, "frames", "value", panel="DMC", system="crossq-wn UTD 5")
+    assert found[1] == (100, pytest.approx(trimmed(*values)))
+    assert [frames for frames, _ in found] == [0, 100, 200]
+    assert max(row["frames"] for row in picture.rows) == 200
+    line = picture.figure.axes[0].lines[2]
+    assert list(line.get_ydata()) == [value for _, value in found]
+
+
+def test_a_grid_has_a_panel_per_task_in_the_papers_order(draw):
+    picture = draw("fig7")
+    assert [axes.get_title() for axes in picture.figure.axes] == ["dog-walk", "dog-run", "myo-reach"]
+    assert [axes.get_ylabel() for axes in picture.figure.axes] == [
+        "IQM return / 1000", "", "IQM success rate",
+    ]  # fmt: skip
+    assert table(picture, "value", panel="dog-run", system=OURS[0], frames=200) == [(pytest.approx(0.15),)]
+    last = table(draw("fig7", frames=100), "frames", panel="dog-run", system=OURS[0])
+    assert last == [(0,), (100,)]
+
+
+@pytest.mark.parametrize("count", [1, 25])
+def test_a_grid_of_few_or_many_tasks(count):
+    steps = np.array([0, 50_000, 100_000])
+    values = np.linspace(0, 1, 6).reshape(2, 3)
+    curves = tidy.Curves(steps, ("0", "1"), values)
+    results = {name: dict.fromkeys(PAPER_TASKS[:count], curves) for name in ("a", "b")}
+    figure = task_grid(results)
+    assert [axes.get_title() for axes in figure.axes] == list(PAPER_TASKS[:count])
+    for axes in figure.axes:
+        np.testing.assert_allclose([line.get_ydata() for line in axes.lines], [values.mean(0)] * 2)
+    labelled = [axes for axes in figure.axes if axes.get_xlabel() == "environment frames"]
+    assert labelled == figure.axes[-5:]
+    figure.draw_without_rendering()  # a layout that does not fit warns, which is an error here
+
+
+def test_bias_stands_between_scores_and_norms(draw):
+    picture = draw("q-bias")
+    assert {row["panel"] for row in picture.rows} == {"dog-run"}
+    found = table(picture, "frames", "value", system=OURS[0], quantity="q_bias_std")
+    assert found == [(0, 0.5), (100, 1.5), (200, 2.5)]
+    labels = ["IQM return / 1000", "normalised Q-bias, std", "critic parameter norm"]
+    assert [axes.get_ylabel() for axes in picture.figure.axes] == labels
+    assert picture.figure.axes[-1].get_xlabel() == "environment frames"
+
+
+def test_systems_are_chosen_and_ordered_by_name_or_first_words(draw):
+    chosen = draw("fig1", systems=["crossq-wn UTD 5", "crossq"])
+    assert [system for (system,) in table(chosen, "system", panel=HARD)] == [
+        "crossq-wn UTD 5",
+        "crossq UTD 1",
+    ]
+    many = draw("fig1", systems=["crossq-wn"])
+    assert [system for (system,) in table(many, "system", panel=HARD)] == OURS[1:]
+    with pytest.raises(
+        UserError, match=r"no system 'crossq-w': did you mean 'crossq-wn UTD .*there are crossq UTD 1"
+    ):
+        draw("fig1", systems=["crossq-w"])
+
+
+def test_published_systems_keep_apart_from_ours_of_the_same_name(runs, draw):
+    ours = runs / "crossq UTD 1-dog-run-0"
+    picture = draw("fig1", ours, reference=[runs / "crossq UTD 1-dog-run-1" / "eval.csv"])
+    assert table(picture, "system", "value") == [("crossq UTD 1", 0.1), ("crossq UTD 1 (reference)", 0.2)]
+
+
+def test_systems_look_alike_everywhere_and_never_like_each_other():
+    shown = looks([str(i) for i in range(3 * len(COLOURS))], published=["1"])
+    assert len({(look.colour, look.marker) for look in shown.values()}) == len(shown)
+    assert len({(look.colour, look.hatch) for look in shown.values()}) == len(shown)
+    assert [name for name, look in shown.items() if look.dash == "--"] == ["1"]
+
+
+def test_numbers_on_axes_are_short_and_few():
+    assert [short(x) for x in (0, 0.5, 500, 1500, 25_000, 2_000_000)] == [
+        "0",
+        "0.5",
+        "500",
+        "1.5k",
+        "25k",
+        "2M",
+    ]
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    axes.set_xscale("log")
+    for low, high, ticks in (
+        (1, 20, [1, 2, 5, 10, 20]),
+        (0.9, 110, [1, 5, 20, 100]),
+        (21, 29, [21, 24, 27]),
+    ):
+        ratio_ticks(axes.xaxis, low, high)
+        assert list(axes.xaxis.get_major_locator()()) == ticks
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_is_drawn(name, draw, reference, tmp_path):
+    picture = draw(name, reference=[reference])
+    png, svg, behind = save(*picture, tmp_path / "deep" / name)
+    colours_and_contrast(png)
+    drawing = svg.read_text()
+    assert "<text" in drawing  # not outlines
+    assert "crossq-wn UTD 5" in drawing or name == "fig4"
+    assert len(rows(behind)) == len(picture.rows)
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_the_same_runs_give_the_same_files(draw, tmp_path):
+    first, again = (save(*draw("fig7"), tmp_path / name) for name in "ab")
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
+
+
+def colours_and_contrast(png):
+    """Asserts that a picture shows something."""
+    with Image.open(png) as image:
+        pixels = np.asarray(image.convert("RGB"))
+        assert image.info["dpi"] == pytest.approx((150, 150), abs=0.1)
+    assert pixels.std() > 15
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 100
+    wanted = [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in COLOURS[:-1]]
+    close = [np.abs(pixels.astype(int) - each).sum(axis=2) < 30 for each in wanted]
+    assert sum(there.sum() > 20 for there in close) >= 2  # systems
+
+
+def test_only_pictures_of_ours_are_overwritten(draw, tmp_path):
+    picture = draw("fig1")
+    written = save(*picture, tmp_path / "a.b.svg")
+    assert [path.name for path in written] == ["a.b.png", "a.b.svg", "a.b.csv"]
+    written[2].unlink()  # as a killed process may leave it
+    assert save(*picture, tmp_path / "a.b") == written
+    (tmp_path / "eval.csv").write_text("precious")
+    Image.new("RGB", (3, 3)).save(tmp_path / "photo.png")
+    for name in ("eval", "photo"):
+        with pytest.raises(UserError, match=f"{name}.* is no picture of ours"):
+            save(*picture, tmp_path / name)
+    assert (tmp_path / "eval.csv").read_text() == "precious"
+    with pytest.raises(UserError, match="is a folder"):
+        save(*picture, tmp_path / "..")
+    with pytest.raises(UserError, match="cannot write"):
+        save(*picture, tmp_path / "photo.png" / "x")
+
+
+def test_a_learning_curve_shows_each_seed_as_it_was_logged(runs, tmp_path):
+    seeds = [runs / f"crossq-wn UTD 2-dog-run-{seed}" for seed in range(2)]
+    png, _, behind = learning_curve(seeds, tmp_path / "curve")
+    with Image.open(png) as image:
+        assert np.asarray(image).std() > 15
+    found = [(row["exp_name"], row["seed"], row["env_step"], row["value"]) for row in rows(behind)]
+    assert found[:3] == [("crossq-wn UTD 2", "0", step, value) for step, value in
+                         (("0", "0.0"), ("100", "200.0"), ("200", "400.0"))]  # fmt: skip
+    assert len(found) == 6
+    with pytest.raises(UserError, match=r"several tasks \(dog-walk, dog-run, myo-reach\)"):
+        learning_curve([runs], tmp_path / "curve")
+
+
+@pytest.fixture
+def run_cli(monkeypatch, tmp_path, capsys):
+    """(arguments) -> (exit code, stdout, stderr), in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return stop.value.code, said.out, said.err
+
+    return run
+
+
+def test_the_figure_command(run_cli, runs, reference, tmp_path):
+    code, out, err = run_cli(
+        "figure", "fig1", runs, "--reference", reference, "--systems", "crossq-wn UTD 5", "SimBa",
+        "--frames", 200, "--confidence", 0.5,
+    )  # fmt: skip
+    assert (code, out.split()) == (0, ["fig1.png", "fig1.svg", "fig1.csv"])
+    assert err.startswith("crossq-wn: 2 of 3 tasks in all: SimBa UTD 2, SimBa UTD 8\n")
+    found = [row["system"] for row in rows(tmp_path / "fig1.csv") if row["panel"] == HARD]
+    assert found == ["crossq-wn UTD 5", "SimBa UTD 2", "SimBa UTD 8"]
+    code, out, _ = run_cli("figure", "fig7", runs, "--out", tmp_path / "sub" / "mine")
+    assert (code, (tmp_path / "sub" / "mine.svg").exists()) == (0, True)
+    code, out, _ = run_cli("figure", "--help")
+    assert all(name in out for name in FIGURES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("fig9 RUNS", "invalid choice: 'fig9'"),
+        ("fig1", "required: runs"),
+        ("fig1 nowhere", "nowhere is not a run directory"),
+        ("fig1 RUNS --reference nowhere.csv", "nowhere.csv is not a run directory or a CSV file"),
+        ("fig1 RUNS --systems bro", "no system 'bro': "),
+        ("fig1 RUNS --frames 7", "no run was evaluated at 7 environment frames"),
+        ("fig1 RUNS --frames -1", "'-1' is not a whole number"),
+        ("fig1 RUNS --confidence 90", "--confidence is 90.0"),
+        ("fig1 RUNS --out wall/picture", "cannot write wall"),
+        ("fig1 RUNS --out wall", "wall.csv is no picture of ours"),
+    ],
+)
+def test_mistakes_are_one_line(run_cli, runs, arguments, says):
+    for name in ("wall", "wall.csv"):
+        Path(name).touch()
+    code, _, err = run_cli("figure", *(runs if word == "RUNS" else word for word in arguments.split()))
+    assert code == 2
+    assert says in err
+    assert "Traceback" not in err
+
+
+def test_plot_draws_one_task_into_its_run_and_several_as_a_grid(run_cli, tmp_path):
+    for name, task in (("a", "dog-run"), ("b", "dog-walk")):
+        make_run(tmp_path / name, task=task, eval_rows=[(0, 0), (100, 50)])
+    assert run_cli("plot", "a")[1].split()[0] == "a/plots/learning_curve.png"
+    code, out, _ = run_cli("plot", ".")
+    assert (code, out.split()) == (0, [f"learning_curves.{kind}" for kind in ("png", "svg", "csv")])
+    assert {row["panel"] for row in rows(tmp_path / "learning_curves.csv")} == {"dog-run", "dog-walk"}
+
+
+@pytest.mark.parametrize("verb", ["plot", "figure fig1"])
+def test_runs_of_different_protocols_are_drawn_only_if_forced(verb, run_cli, tmp_path):
+    for seed, episodes in enumerate((5, 10)):
+        make_run(tmp_path / str(seed), task="dog-run", seed=seed, eval_episodes=episodes)
+    code, _, err = run_cli(*verb.split(), "0", "1")
+    assert (code, "the protocols differ: dog-run: eval_episodes is 5 in 0" in err) == (2, True)
+    code, out, err = run_cli(*verb.split(), "0", "1", "--force")
+    assert (code, "the protocols differ" in err, ".png" in out) == (0, True, True)
+
+
+def test_a_tidy_table_alone_is_enough(run_cli, reference, tmp_path):
+    assert run_cli("figure", "fig5", reference, "--systems", "SimBa")[0] == 0
+    with open(tmp_path / "fig5.csv", newline="") as file:
+        assert {row["frames"] for row in csv.DictReader(file)} == {"400"}
