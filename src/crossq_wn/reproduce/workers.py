@@ -122,11 +122,11 @@ class _Job:
 
     def why(self, received: Sequence[int]) -> str:
         """Why the run has not finished, or nothing."""
-        code = self.process.returncode
-        if received and code:
-            return f"stopped at {look(self.run).frames:,} frames"
-        if code == 0 and look(self.run).kind == "finished":
+        code, state = self.process.returncode, look(self.run)
+        if state.kind == "finished" and (received or code == 0):
             return ""
+        if received:
+            return f"stopped at {state.frames:,} frames"
         lines = self.log.read_text(errors="replace").split("\n")
         last = next((line for line in reversed(lines) if line.strip()), "it said nothing").strip()
         how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
