@@ -63,7 +63,7 @@ def run(algorithm, learn, seeds, calls=2):
                 [np.random.default_rng(s).standard_normal(OBSERVATION, np.float32) for s in seeds]
             )
             states = learn.observe(states, seen, np.ones(len(seeds), np.float32), np.zeros(len(seeds), bool))
-        batches = learn.transfer([data(algorithm, 10 * seed + call, 3, 8) for seed in seeds])
+        batches = learn.join([data(algorithm, 10 * seed + call, 3, 8) for seed in seeds])
         states, metrics = learn.update(states, batches, 3 * call)
     return states, metrics
 
@@ -117,7 +117,7 @@ def test_a_state_given_to_an_update_is_given_up(name, trained):
     made, learn, _ = trained(name)
     states = learn.join([made.init(np.random.default_rng(0))])
     old = jax.tree.leaves(states)
-    learn.update(states, learn.transfer([data(made, 0, 3, 8)]), 0)
+    learn.update(states, learn.join([data(made, 0, 3, 8)]), 0)
     assert all(leaf.is_deleted() for leaf in old if leaf.size > 100)
 
 
@@ -127,7 +127,7 @@ def test_a_poisoned_batch_shows_in_the_metrics(name, trained):
     poisoned = data(made, 0, 3, 8)
     poisoned.reward[...] = np.nan
     states = learn.join([made.init(np.random.default_rng(0))])
-    _, metrics = learn.update(states, learn.transfer([poisoned]), 0)
+    _, metrics = learn.update(states, learn.join([poisoned]), 0)
     assert not np.isfinite([float(value) for value in metrics[0].values()]).all()
 
 
@@ -202,7 +202,7 @@ def test_the_documented_algorithm_trains(monkeypatch, tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_critic_can_be_diagnosed_and_asked(name, trained):
     made, learn, (states, _) = trained(name)
-    batches = learn.transfer([data(made, seed, 3, 8) for seed in (0, 1)])
+    batches = learn.join([data(made, seed, 3, 8) for seed in (0, 1)])
     before = leaves(states)
     found = jax.device_get(learn.diagnose(states, batches, 5))
     assert np.isfinite([*found[0].values()]).all()

@@ -183,7 +183,7 @@ def test_learners_diagnose_the_newest_minibatch_of_each_seed(algorithm, batch, k
     learn = kind(made)
     states = learn.join([made.init(np.random.default_rng(seed)) for seed in (0, 1)])
     batches = [batch(seed, 3, 8) for seed in (0, 1)]
-    found = learn.diagnose(states, learn.transfer(batches), 2)
+    found = learn.diagnose(states, learn.join(batches), 2)
     for seed in (0, 1):
         last = jax.tree.map(lambda leaf: leaf[-1], batches[seed])
         alone = jax.jit(lambda state, last: diagnose(made.view(state, last, 2)))(

@@ -47,7 +47,7 @@ def trajectory():
     states, batches, rows = learn.join([algorithm.init(np.random.default_rng(0))]), stream(50), []
     for first in range(0, 50, 10):
         chunk = jax.tree.map(lambda leaf, i=first: leaf[i : i + 10], batches)
-        states, metrics = learn.update(states, learn.transfer([chunk]), first)
+        states, metrics = learn.update(states, learn.join([chunk]), first)
         state = states[0]
         names = ("critic_loss", "q_mean", "target_q_mean", "temperature", "entropy", "actor_loss")
         row = {"updates": first + 10, **{name: float(metrics[0][name]) for name in names}}

@@ -46,7 +46,7 @@ def learned(name, settings_of, reward, mask, updates=1500):
         state, action, following = generator.uniform(-1, 1, (3, 100, 64, 1)).astype(np.float32)
         rewards = np.stack([reward(s, a) for s, a in zip(state, action, strict=True)]).astype(np.float32)
         batch = Batch(state, action, rewards, np.full((100, 64), mask, np.float32), following)
-        states, metrics = learn.update(states, learn.transfer([batch]), first)
+        states, metrics = learn.update(states, learn.join([batch]), first)
     return learn, states, {k: float(v) for k, v in metrics[0].items()}
 
 

@@ -328,7 +328,7 @@ def test_the_actor_changes_on_every_third_update_across_calls(learners, batch, u
     states, changed = learn.join([made.init(generator(0))]), []
     for call in range(10 if utd == 1 else 4):
         before = jax.tree.map(np.array, states[0].actor.params)
-        states, _ = learn.update(states, learn.transfer([batch(call, utd, 8)]), call * utd)
+        states, _ = learn.update(states, learn.join([batch(call, utd, 8)]), call * utd)
         done = (call + 1) * utd
         counts = [
             optax.tree_utils.tree_get(getattr(states[0], f"{who}_moments"), "count")
@@ -562,7 +562,7 @@ def trained(learners, batch):
         learn = kinds[kind]
         states = learn.join([made.init(generator(seed)) for seed in seeds])
         for call in range(2):
-            data = learn.transfer([batch(10 * seed + call, 5, 8) for seed in seeds])
+            data = learn.join([batch(10 * seed + call, 5, 8) for seed in seeds])
             states, metrics = learn.update(states, data, 5 * call)
         observations = np.stack([generator(seed).standard_normal(OBSERVATION, np.float32) for seed in seeds])
         memory = learn.memory(len(seeds))
@@ -594,7 +594,7 @@ def test_one_call_with_five_updates_equals_five_calls(learners, trained, batch, 
     for step in range(10):
         data = [batch(10 * seed + step // 5, 5, 8) for seed in seeds]
         one = jax.tree.map(lambda leaf, i=step % 5: leaf[i : i + 1], data)
-        states, metrics = learn.update(states, learn.transfer(one), step)
+        states, metrics = learn.update(states, learn.join(one), step)
     same((learn.split(states, 3), metrics), trained(kind, seeds)[:2], rtol=1e-3, atol=1e-5)
 
 
@@ -610,7 +610,7 @@ def test_an_update_is_traced_once_whatever_the_utd_ratio(algorithm, batch, make_
     for expected, utd in enumerate((1, 5), 1):
         states = learn.join([made.init(generator(seed)) for seed in range(3)])
         for call in range(2):
-            states, _ = learn.update(states, learn.transfer([batch(0, utd, 8)] * 3), call * utd)
+            states, _ = learn.update(states, learn.join([batch(0, utd, 8)] * 3), call * utd)
         assert len(traces) == expected
 
 
@@ -619,6 +619,6 @@ def test_old_states_are_given_up_to_the_update(learners, batch, kind):
     kinds, made = learners
     states = kinds[kind].join([made.init(generator(seed)) for seed in range(3)])
     old = jax.tree.leaves(states)
-    states, _ = kinds[kind].update(states, kinds[kind].transfer([batch(0, 1, 8)] * 3), 0)
+    states, _ = kinds[kind].update(states, kinds[kind].join([batch(0, 1, 8)] * 3), 0)
     assert all(leaf.is_deleted() for leaf in old)
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(states))

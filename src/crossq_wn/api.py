@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
@@ -83,6 +83,7 @@ def configure(
     diagnostics: bool = True,
     q_bias: bool = False,
     overlap: bool = False,
+    matmul_precision: Literal["float32", "tensorfloat32", "bfloat16"] = "float32",
 ) -> RunConfig:
     """A run's resolved configuration; what is left out comes from the task's suite and the preset."""
     known = lookup(task)
@@ -109,6 +110,7 @@ def configure(
         diagnostics=diagnostics,
         q_bias=q_bias,
         overlap=overlap,
+        matmul_precision=matmul_precision,
         settings=chosen,
     )
 

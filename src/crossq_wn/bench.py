@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,6 +62,11 @@ def bench(config: RunConfig, say: Say, against: str | None = None, seconds: floa
         against: a peer to measure in turn, "sbx" or nothing.
         seconds: of each thing measured, in each round.
     """
+    with jax.default_matmul_precision(config.matmul_precision):
+        return _bench(config, say, against, seconds)
+
+
+def _bench(config: RunConfig, say: Say, against: str | None, seconds: float) -> Figures:
     say("starting twice in a process of its own: compilation, cold and with the persistent cache")
     figures = _first_updates(config)
     api.use_compilation_cache()
@@ -68,13 +74,19 @@ def bench(config: RunConfig, say: Say, against: str | None = None, seconds: floa
     sizes = environment.observation_size, environment.action_size
     environment.close()
     algorithm = build_algorithm(config, *sizes)
+    update = _updates(algorithm, config, sizes)
+    update(0.0)  # compiles
+    say("the whole training loop")
+    figures |= _loop(config, update(seconds), _LOOP * seconds) | _memory()
     crossq = replace(config, algorithm="crossq", settings=_crossq_of_equal_size(config.settings))
     with peers.start(against, crossq.settings, sizes, say) as peer, _environments(config) as environments:
         rivals: dict[str, Measure] = {
-            "update": _updates(algorithm, config, sizes),
+            "update": update,
             "floor": _floor(matrix_products(algorithm, config, sizes)),
             **environments,
         }
+        if algorithm.view is not None:
+            rivals["diagnosis"] = _diagnosis(algorithm, config, sizes)
         if peer is not None:
             rivals["crossq_update"] = _updates(build_algorithm(crossq, *sizes), crossq, sizes)
             rivals[f"{against}_update"] = peer
@@ -106,12 +118,20 @@ def bench(config: RunConfig, say: Say, against: str | None = None, seconds: floa
             f"{against}_update_ms": 1e3 * median[f"{against}_update"],
             f"crossq_speed_over_{against}": _ratio(taken, f"{against}_update", "crossq_update"),
         }
-    say("the whole training loop")
-    figures |= _loop(config, median["update"], _LOOP * seconds)
-    figures["host_memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if "diagnosis" in median:
+        interval = config.log_every / config.action_repeat * config.settings.utd  # gradient updates
+        figures["diagnostics_share"] = median["diagnosis"] / (interval * median["update"])
+    updates = median["update"] * config.settings.utd * count
+    return figures | {"loop_over_updates": figures["decision_ms"] / 1e3 / updates}
+
+
+def _memory() -> Figures:
+    """Peaks so far."""
     on_device = jax.devices()[0].memory_stats() or {}
-    figures["device_memory_mib"] = on_device.get("peak_bytes_in_use", 0) / 2**20 or None
-    return figures
+    return {
+        "host_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "device_memory_mib": on_device.get("peak_bytes_in_use", 0) / 2**20 or None,
+    }
 
 
 _MEANINGS = {
@@ -128,11 +148,12 @@ _MEANINGS = {
     "crossq_update_ms": "CrossQ of equal sizes",
     "sbx_update_ms": "sbx's CrossQ of equal sizes",
     "crossq_speed_over_sbx": "how many times faster than sbx",
+    "diagnostics_share": "of the updates' time, at a row of metrics every 1,000 frames",
     "frames_per_s": "the whole training loop, all seeds together",
     "decision_ms": "one decision of the whole training loop",
     "loop_over_updates": "a decision over its updates alone; 1 is the limit",
-    "host_memory_mib": "peak",
-    "device_memory_mib": "peak",
+    "host_memory_mib": "peak of the training loop",
+    "device_memory_mib": "peak of the training loop",
 }
 
 
@@ -190,12 +211,12 @@ def _updates(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, int]) ->
     """Seconds per gradient update of one seed, when all seeds update as in training."""
     learn, utd, count = learner.make(algorithm), config.settings.utd, len(config.seeds)
     states = learn.join([algorithm.init(np.random.default_rng(seed)) for seed in config.seeds])
-    batches = [_batch(algorithm, config, sizes) for _ in config.seeds]
+    feed = learn.join([_batch(algorithm, config, sizes) for _ in config.seeds])
     done = 0
 
     def decision() -> None:
         nonlocal states, done
-        states, _ = learn.update(states, learn.transfer(batches), done)
+        states, _ = learn.update(states, feed, done)
         done += utd
 
     def wait() -> None:
@@ -203,6 +224,20 @@ def _updates(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, int]) ->
 
     # A multiple of the period, so that every round does the same work.
     return lambda budget: _seconds_per_call(decision, budget, algorithm.period, wait) / (utd * count)
+
+
+def _diagnosis(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, int]) -> Measure:
+    """Seconds per diagnosis of one seed's critic."""
+    learn, count = learner.make(algorithm), len(config.seeds)
+    states = learn.join([algorithm.init(np.random.default_rng(seed)) for seed in config.seeds])
+    feed = learn.join([_batch(algorithm, config, sizes) for _ in config.seeds])
+    diagnose = learn.diagnose
+    assert diagnose is not None
+
+    def once() -> None:
+        jax.block_until_ready(diagnose(states, feed, 0))  # type: ignore[no-untyped-call]
+
+    return lambda budget: _seconds_per_call(once, budget / 2) / count
 
 
 def _floor(products: dict[Product, float]) -> Measure:
@@ -263,7 +298,7 @@ def _environments(config: RunConfig) -> Iterator[dict[str, Measure]]:
                 pool.reset(index)
 
     generators = [np.random.default_rng(seed) for seed in config.seeds]
-    run = map if threads == 1 else executor.map
+    ways: list[Callable[..., Any]] = [map] if threads == 1 else [map, executor.map]
 
     def advance(environment: Environment, generator: np.random.Generator) -> None:
         for _ in range(config.action_repeat):
@@ -274,8 +309,13 @@ def _environments(config: RunConfig) -> Iterator[dict[str, Measure]]:
 
     measures: dict[str, Measure] = {"environment": lambda budget: _seconds_per_call(decide, budget)}
     if all(environment.simulator.physics is not None for environment in bare):
-        measures["physics"] = lambda budget: _seconds_per_call(
-            lambda: list(run(advance, bare, generators)), budget
+
+        def once(run: Callable[..., Any]) -> None:
+            list(run(advance, bare, generators))
+
+        # Whichever way is faster, as in training.
+        measures["physics"] = lambda budget: min(
+            _seconds_per_call(partial(once, run), budget / len(ways)) for run in ways
         )
     try:
         yield measures
@@ -312,6 +352,7 @@ def _loop(config: RunConfig, update_seconds: float, seconds: float) -> Figures:
         checkpoint_every=10**9,
         log_every=decisions // 6 * config.action_repeat,
         video=False,
+        diagnostics=False,  # a row of metrics comes far more often here than in training
         settings=replace(config.settings, warmup=_WARMUP),
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -327,7 +368,6 @@ def _loop(config: RunConfig, update_seconds: float, seconds: float) -> Figures:
     return {
         "frames_per_s": len(config.seeds) * config.action_repeat / decision,
         "decision_ms": 1e3 * decision,
-        "loop_over_updates": decision / per_decision,
         "split": split,
     }
 
@@ -354,9 +394,9 @@ def _first_update(path: Path) -> float:
     algorithm = build_algorithm(config, *sizes)
     learn = learner.make(algorithm)
     states = learn.join([algorithm.init(np.random.default_rng(seed)) for seed in config.seeds])
-    batches = [_batch(algorithm, config, sizes) for _ in config.seeds]
+    feed = learn.join([_batch(algorithm, config, sizes) for _ in config.seeds])
     start = time.perf_counter()
-    states, _ = learn.update(states, learn.transfer(batches), 0)
+    states, _ = learn.update(states, feed, 0)
     jax.block_until_ready(states)  # type: ignore[no-untyped-call]
     return time.perf_counter() - start
 

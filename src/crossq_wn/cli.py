@@ -65,6 +65,8 @@ class TrainArguments:
     """Whether evaluations measure the critics' bias too, on some 2,500 further decisions each."""
     overlap: bool = False
     """Whether environments step while gradient updates run, which then miss the newest transition."""
+    matmul_precision: Literal["float32", "tensorfloat32", "bfloat16"] = "float32"
+    """How accelerators multiply matrices; CPUs always do in float32."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,6 +77,8 @@ class BenchArguments:
     """Training seeds that train side by side, such as 0,1,2."""
     overlap: bool = False
     """Whether environments step while gradient updates run, which then miss the newest transition."""
+    matmul_precision: Literal["float32", "tensorfloat32", "bfloat16"] = "float32"
+    """How accelerators multiply matrices; CPUs always do in float32."""
     against: Literal["sbx"] | None = None
     """A peer to measure in turn; its environment is built in the cache folder (sbx: 4 GB, for PyTorch)."""
     json: Path | None = None

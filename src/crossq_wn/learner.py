@@ -8,7 +8,7 @@ which give the same numbers:
   plain ones, which a CPU runs about twice as fast as batched ones, and a seed's result cannot depend on who
   trains beside it.
 * `vectorised` (accelerators): the states are stacked and the program is mapped over the new axis, so that
-  all seeds' updates are one launch.
+  all seeds' updates are one launch; several devices share the seeds out, and never talk.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,10 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from crossq_wn.diagnostics import diagnose
-from crossq_wn.replay import random_batch
-from crossq_wn.types import Algorithm, Array, Batch, Metrics, Tree
+from crossq_wn.feed import Feed, fits, gathered, resident, zeros_like
+from crossq_wn.replay import Replay, random_batch
+from crossq_wn.types import Algorithm, Array, Metrics, Tree
 
 States = Any  # of all seeds; made by `join`, and donated by `update`
+
+_Spec: Any = jax.sharding.PartitionSpec
+_SEED = _Spec("seed")
 
 
 class Learner(NamedTuple):
@@ -36,10 +40,11 @@ class Learner(NamedTuple):
     exploit: (states, memories, observations) -> (deterministic actions, memories)
     observe: (states, observations, rewards [S], ended [S]) -> states; the old states are gone. None where
              the algorithm does not watch its transitions
-    transfer: one host Batch [U, B, ...] per seed -> batches on the device
-    update:  (states, batches on the device, index of the first update)
+    load:    (feed before or None, one Replay per seed, places [U, B] per seed) -> feed of one decision's
+             updates; the feed before is gone. Joined batches [U, B, ...] are a feed of host-fed learners
+    update:  (states, feed, index of the first update)
              -> (states, metrics of the last update, one dict per seed); the old states are gone
-    diagnose: (states, batches of the newest updates, index of the last) -> diagnostics, one dict per seed.
+    diagnose: (states, feed of the newest updates, index of the last) -> diagnostics, one dict per seed.
              None where the algorithm shows no critic
     appraise: (states, observations, decision) -> (stochastic actions [S, action_size], -alpha log pi [S],
              Q [S]). None likewise
@@ -51,7 +56,7 @@ class Learner(NamedTuple):
     explore: Callable[[States, States, np.ndarray, int], tuple[np.ndarray, States]]
     exploit: Callable[[States, States, np.ndarray], tuple[np.ndarray, States]]
     observe: Callable[[States, np.ndarray, np.ndarray, np.ndarray], States] | None
-    transfer: Callable[[Sequence[Batch]], Any]
+    load: Callable[[Any, Sequence[Replay], Sequence[np.ndarray]], Any]
     update: Callable[[States, Any, int], tuple[States, list[Metrics]]]
     diagnose: Callable[[States, Any, int], list[Metrics]] | None
     appraise: Callable[[States, np.ndarray, int], tuple[np.ndarray, np.ndarray, np.ndarray]] | None
@@ -60,7 +65,7 @@ class Learner(NamedTuple):
 class _Axis(NamedTuple):
     """How seeds lie beside each other.
 
-    join, split, transfer: as in `Learner`
+    join, split: as in `Learner`
     count:  joined, not empty -> S
     spread: (function of one seed that returns a tuple, whether its first argument is donated)
             -> the same function of joined arguments, and of a last argument that all seeds share
@@ -68,7 +73,6 @@ class _Axis(NamedTuple):
 
     join: Callable[[Sequence[Tree]], States]
     split: Callable[[States, int], list[Tree]]
-    transfer: Callable[[Sequence[Batch]], Any]
     count: Callable[[States], int]
     spread: Callable[[Callable[..., tuple[Any, ...]], bool], Callable[..., tuple[Any, ...]]]
 
@@ -86,43 +90,73 @@ def one_by_one(algorithm: Algorithm) -> Learner:
 
         return all_seeds
 
-    return _over(_Axis(list, lambda joined, count: list(joined), jax.device_put, len, spread), algorithm)
+    feed = gathered(lambda trees: jax.device_put(list(trees)), algorithm.horizon)
+    return _over(_Axis(list, lambda joined, count: list(joined), len, spread), feed, algorithm)
 
 
-def vectorised(algorithm: Algorithm) -> Learner:
-    """One program mapped over a leading seed axis."""
+def vectorised(
+    algorithm: Algorithm, devices: Sequence[jax.Device] | None = None, *, replay_on_device: bool = False
+) -> Learner:
+    """One program mapped over a leading seed axis.
+
+    Args:
+        algorithm: of one seed.
+        devices: which share the seeds out, as many of them as divide their number; by default the first.
+        replay_on_device: whether minibatches come from a copy of replay there.
+    """
+    usable = jax.devices()[:1] if devices is None else devices
+
+    def mesh(seeds: int) -> jax.sharding.Mesh:
+        share = max(n for n in range(1, len(usable) + 1) if seeds % n == 0)
+        return jax.sharding.Mesh(np.array(usable[:share]), ("seed",))
+
+    def place(joined: Tree, seeds: int) -> Tree:
+        return jax.device_put(joined, jax.sharding.NamedSharding(mesh(seeds), _SEED))
 
     def join(trees: Sequence[Tree]) -> States:
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+        return place(jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees), len(trees))
 
     def split(joined: States, count: int) -> list[Tree]:
         return [jax.tree.map(lambda leaf, i=i: leaf[i], joined) for i in range(count)]
 
-    def spread(function: Callable[..., tuple[Any, ...]], donate: bool) -> Callable[..., tuple[Any, ...]]:
-        def all_seeds(*arguments: Any) -> tuple[Any, ...]:
-            # What is shared has no seed axis, so that skipped actor updates are skipped and not masked.
-            axes = (*(0 for _ in arguments[1:]), None)
-            return jax.vmap(function, in_axes=axes)(*arguments)
-
-        return jax.jit(all_seeds, donate_argnums=0 if donate else ())
-
-    def transfer(batches: Sequence[Batch]) -> Batch:
-        return Batch(*map(jax.device_put, map(np.stack, zip(*batches, strict=True))))
-
     def count(joined: States) -> int:
         return int(jax.tree.leaves(joined)[0].shape[0])
 
-    return _over(_Axis(join, split, transfer, count, spread), algorithm)
+    def spread(function: Callable[..., tuple[Any, ...]], donate: bool) -> Callable[..., tuple[Any, ...]]:
+        def all_seeds(*arguments: Any) -> tuple[Any, ...]:
+            # What is shared has no seed axis, so that skipped actor updates are skipped and not masked.
+            others = len(arguments) - 1
+            mapped = jax.vmap(function, in_axes=(*[0] * others, None))
+            specs = (*[_SEED] * others, _Spec())
+            shared_out = jax.shard_map(
+                mapped, mesh=mesh(count(arguments[0])), in_specs=specs, out_specs=_SEED, check_vma=False
+            )
+            return tuple(shared_out(*arguments))
+
+        return jax.jit(all_seeds, donate_argnums=0 if donate else ())
+
+    def put(trees: Sequence[Tree]) -> Any:
+        return place(jax.tree.map(lambda *leaves: np.stack(leaves), *trees), len(trees))
+
+    def zeros(seeds: int, like: Tree) -> Any:
+        sharding = jax.sharding.NamedSharding(mesh(seeds), _SEED)
+        return jax.jit(lambda: zeros_like(like, seeds), out_shardings=sharding)()
+
+    feed = resident(put, zeros, algorithm.horizon) if replay_on_device else gathered(put, algorithm.horizon)
+    return _over(_Axis(join, split, count, spread), feed, algorithm)
 
 
-def _over(axis: _Axis, algorithm: Algorithm) -> Learner:
+def _over(axis: _Axis, feed: Feed, algorithm: Algorithm) -> Learner:
     """An algorithm over the seeds of an axis."""
 
-    def updates(state: Tree, batch: Batch, first: Array) -> tuple[Tree, Metrics]:
-        count = jax.tree.leaves(batch)[0].shape[0]
-        state, metrics = jax.lax.scan(
-            lambda state, x: algorithm.update(state, *x), state, (batch, first + jnp.arange(count))
-        )
+    def updates(state: Tree, fed: Any, first: Array) -> tuple[Tree, Metrics]:
+        rows, batch = feed.batches(fed)
+
+        def one(state: Tree, x: tuple[Tree, Array]) -> tuple[Tree, Metrics]:
+            return algorithm.update(state, batch(x[0]), x[1])
+
+        count = jax.tree.leaves(rows)[0].shape[0]
+        state, metrics = jax.lax.scan(one, state, (rows, first + jnp.arange(count)))
         return state, jax.tree.map(lambda m: m[-1], metrics)
 
     explore_all = axis.spread(algorithm.explore, False)
@@ -139,8 +173,8 @@ def _over(axis: _Axis, algorithm: Algorithm) -> Learner:
         actions, memories = exploit_all(states, memories, observations, None)
         return np.asarray(actions), memories
 
-    def update(states: States, batches: Any, first: int) -> tuple[States, list[Metrics]]:
-        states, metrics = update_all(states, batches, np.int32(first))
+    def update(states: States, fed: Any, first: int) -> tuple[States, list[Metrics]]:
+        states, metrics = update_all(states, fed, np.int32(first))
         return states, axis.split(metrics, axis.count(metrics))
 
     return Learner(
@@ -150,9 +184,9 @@ def _over(axis: _Axis, algorithm: Algorithm) -> Learner:
         explore=explore,
         exploit=exploit,
         observe=_observer(axis, algorithm),
-        transfer=axis.transfer,
+        load=feed.load,
         update=update,
-        diagnose=_diagnostician(axis, algorithm),
+        diagnose=_diagnostician(axis, feed, algorithm),
         appraise=_appraiser(axis, algorithm),
     )
 
@@ -166,17 +200,20 @@ def _observer(
     return lambda *arguments: observe_all(*arguments, None)[0]
 
 
-def _diagnostician(axis: _Axis, algorithm: Algorithm) -> Callable[[States, Any, int], list[Metrics]] | None:
+def _diagnostician(
+    axis: _Axis, feed: Feed, algorithm: Algorithm
+) -> Callable[[States, Any, int], list[Metrics]] | None:
     if (view := algorithm.view) is None:
         return None
 
-    def newest(state: Tree, batches: Batch, last: Array) -> tuple[Metrics]:
-        return (diagnose(view(state, jax.tree.map(lambda leaf: leaf[-1], batches), last)),)
+    def newest(state: Tree, fed: Any, last: Array) -> tuple[Metrics]:
+        rows, batch = feed.batches(fed)
+        return (diagnose(view(state, batch(jax.tree.map(lambda leaf: leaf[-1], rows)), last)),)
 
     diagnose_all = axis.spread(newest, False)
 
-    def diagnose_seeds(states: States, batches: Any, last: int) -> list[Metrics]:
-        (found,) = diagnose_all(states, batches, np.int32(last))
+    def diagnose_seeds(states: States, fed: Any, last: int) -> list[Metrics]:
+        (found,) = diagnose_all(states, fed, np.int32(last))
         return axis.split(found, axis.count(found))
 
     return diagnose_seeds
@@ -213,6 +250,14 @@ def metric_names(
     return [*metrics, *found]
 
 
-def make(algorithm: Algorithm) -> Learner:
-    """The learner that suits this machine's device."""
-    return one_by_one(algorithm) if jax.default_backend() == "cpu" else vectorised(algorithm)
+def make(algorithm: Algorithm, replay_bytes: int = 0) -> Learner:
+    """The learner that suits this machine's devices.
+
+    Args:
+        algorithm: of one seed.
+        replay_bytes: of all seeds' replays, which go onto an accelerator if they fit.
+    """
+    if jax.default_backend() == "cpu":
+        return one_by_one(algorithm)
+    devices = jax.devices()
+    return vectorised(algorithm, devices, replay_on_device=fits(replay_bytes, devices))

@@ -85,13 +85,21 @@ class Replay:
 
         Raises UserError if no episode is as long as the horizon.
         """
+        return self.take(self.draw(generator, updates, batch_size, horizon=horizon), horizon)
+
+    def draw(
+        self, generator: np.random.Generator, updates: int, batch_size: int, *, horizon: int = 1
+    ) -> np.ndarray:
+        """The places of a sample: int32 [updates, batch_size], where each begins.
+
+        Raises UserError if no episode is as long as the horizon.
+        """
         starts = self._draw(generator, (updates, batch_size), horizon)
-        if horizon > 1:
-            starts = starts[..., None] + np.arange(horizon)
-        rows, stored = starts % (self.capacity + 1), self._rows
-        next_rows = (rows + 1) % (self.capacity + 1)
-        columns: tuple[Any, ...] = (*(c[rows] for c in stored[:4]), stored.observation[next_rows])
-        return Batch(*columns)
+        return np.asarray(starts % (self.capacity + 1), np.int32)
+
+    def take(self, places: np.ndarray, horizon: int) -> Batch:
+        """The transitions at places."""
+        return look_up(self._rows, places, horizon)
 
     def _draw(self, generator: np.random.Generator, shape: tuple[int, ...], horizon: int) -> np.ndarray:
         """Rows that start `horizon` transitions in a row, by rejection."""
@@ -116,7 +124,19 @@ class Replay:
 
     def read(self, first: int, last: int) -> Rows:
         """Copies of rows first .. last - 1."""
-        places = np.arange(first, last) % (self.capacity + 1)
+        return self.at(np.arange(first, last) % (self.capacity + 1))
+
+    @property
+    def filled(self) -> int:
+        """Places that hold something; the first ones."""
+        return min(self.end, self.capacity) + 1
+
+    def newest(self, count: int) -> np.ndarray:
+        """The places of the last rows and of the observation after them, int32 [count]."""
+        return np.asarray(np.arange(self.end + 1 - count, self.end + 1) % (self.capacity + 1), np.int32)
+
+    def at(self, places: np.ndarray | slice) -> Rows:
+        """What lies at places."""
         return Rows(*(column[places] for column in self._rows))
 
     def pending(self) -> np.ndarray:
@@ -151,6 +171,15 @@ class Replay:
         # The row after the newest is in use as well, so the oldest row of the ring is about to go.
         while self._newest > self._oldest and self._starts[self._oldest % (self.capacity + 1)] < self.begin:
             self._oldest += 1
+
+
+def look_up(rows: Rows, places: Any, horizon: int) -> Batch:
+    """The transitions that start at places of a ring; on the host or on a device."""
+    if horizon > 1:
+        places = (places[..., None] + np.arange(horizon, dtype=np.int32)) % len(rows.reward)
+    next_observation = rows.observation[(places + 1) % len(rows.reward)]
+    columns: tuple[Any, ...] = (*(column[places] for column in rows[:4]), next_observation)
+    return Batch(*columns)
 
 
 def random_batch(

@@ -24,7 +24,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
@@ -64,6 +64,7 @@ class RunConfig:
     diagnostics: bool = True  # of the critic, in every row of metrics
     q_bias: bool = False  # measured at every evaluation
     overlap: bool = False  # environments step while gradient updates run
+    matmul_precision: Literal["float32", "tensorfloat32", "bfloat16"] = "float32"  # on accelerators
     settings: Settings
 
     def __post_init__(self) -> None:

@@ -28,7 +28,7 @@ from crossq_wn.logs import Logs
 from crossq_wn.q_bias import q_bias
 from crossq_wn.replay import Replay, check_memory
 from crossq_wn.runs import RunConfig, RunDirectory
-from crossq_wn.types import Algorithm, Batch, Metrics, Tree
+from crossq_wn.types import Algorithm, Metrics, Tree
 
 # Named random streams; each training seed spawns its own, so seed k is the same alone and among ten.
 _ENVIRONMENT, _WARMUP, _REPLAY, _EVALUATION, _LEARNER = range(5)
@@ -173,7 +173,7 @@ def run_training(
             run = open_run()
             try:
                 trainer = _Trainer(config, run, reporter, training, testing, capacity)
-                with _signals() as received:
+                with _signals() as received, jax.default_matmul_precision(config.matmul_precision):
                     return trainer.train(received, resume)
             finally:
                 run.close()
@@ -199,7 +199,7 @@ class _Trainer:
         self.training, self.testing = training, testing
         self.sizes = training.environments[0].observation_size, training.environments[0].action_size
         self.algorithm = build_algorithm(config, *self.sizes)
-        self.learner = learner.make(self.algorithm)
+        self.learner = learner.make(self.algorithm, len(config.seeds) * Replay.bytes(capacity, *self.sizes))
         self.progress = Progress()
         self.seeds = [
             Seed(
@@ -215,7 +215,7 @@ class _Trainer:
         ]
         self.failed: dict[int, dict[str, Any]] = {}  # by seed: why, and its last good checkpoint's frames
         self.states: learner.States = None
-        self.batches: Any = None  # of the newest gradient updates, on the device
+        self.feed: Any = None  # of the newest gradient updates, on the device
         self.logs = Logs(
             config,
             run.path,
@@ -321,19 +321,19 @@ class _Trainer:
             self._reset_learners()
         first = progress.decisions == settings.warmup
         for _ in range(1 + first * (self.algorithm.first_updates // settings.utd)):
-            batches = [self._sample(seed) for seed in self.seeds]
+            places = [self._draw(seed) for seed in self.seeds]
             self.stopwatch.lap("replay")
-            self.batches = self.learner.transfer(batches)
+            self.feed = self.learner.load(self.feed, [seed.replay for seed in self.seeds], places)
             self.stopwatch.lap("transfer")
-            self.states, metrics = self.learner.update(self.states, self.batches, progress.updates)
+            self.states, metrics = self.learner.update(self.states, self.feed, progress.updates)
             for seed, values in zip(self.seeds, metrics, strict=True):
                 seed.metrics = values
             progress.updates += settings.utd
             self.stopwatch.lap("update")
 
-    def _sample(self, seed: Seed) -> Batch:
+    def _draw(self, seed: Seed) -> np.ndarray:
         settings = self.config.settings
-        return seed.replay.sample(
+        return seed.replay.draw(
             seed.sampling, settings.utd, settings.batch_size, horizon=self.algorithm.horizon
         )
 
@@ -435,9 +435,9 @@ class _Trainer:
     def _diagnose(self) -> list[dict[str, float]]:
         """Of each seed's critic, on the newest minibatch."""
         diagnose = self.learner.diagnose
-        if self.batches is None or diagnose is None or not self.config.diagnostics:
+        if self.feed is None or diagnose is None or not self.config.diagnostics:
             return [{} for _ in self.seeds]
-        fetched = jax.device_get(diagnose(self.states, self.batches, self.progress.updates - 1))
+        fetched = jax.device_get(diagnose(self.states, self.feed, self.progress.updates - 1))
         return [{name: float(value) for name, value in metrics.items()} for metrics in fetched]
 
     def _seconds_left(self) -> float | None:
@@ -588,7 +588,7 @@ class _Trainer:
         self.seeds.pop(position)
         states.pop(position)
         self.states = self.learner.join(states) if states else None
-        self.batches = None  # which were of all seeds
+        self.feed = None  # which was of all seeds
 
 
 def _finite(state: Tree) -> bool:

@@ -1,0 +1,153 @@
+"""Do minibatches reach the updates alike from host and device, and do devices that share seeds agree?"""
+
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from crossq_wn import feed, learner
+from crossq_wn.replay import Replay
+from helpers import TESTS, environment_variables
+
+OBSERVATION, ACTION = 5, 2
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def replays(count, capacity=50):
+    return [Replay(capacity, OBSERVATION, ACTION) for _ in range(count)]
+
+
+def fill(replay, rng, transitions, episode=7):
+    seen = rng.standard_normal(OBSERVATION, np.float32)
+    for step in range(transitions):
+        following = rng.standard_normal(OBSERVATION, np.float32)
+        last = step % episode == episode - 1
+        action = rng.uniform(-1, 1, ACTION).astype(np.float32)
+        replay.add(seen, action, rng.normal(), following, terminated=last and step % 2 == 0, last=last)
+        seen = rng.standard_normal(OBSERVATION, np.float32) if last else following
+
+
+def train(learn, made, seeds, decisions=8, batch=8):
+    """Parameters after some decisions of two updates each, on replays that grow and wrap around."""
+    rng = [np.random.default_rng(seed) for seed in seeds]
+    filled = replays(len(seeds))
+    states = learn.join([made.init(np.random.default_rng(seed)) for seed in seeds])
+    fed, metrics, found = None, None, None
+    for decision in range(decisions):
+        for replay, generator in zip(filled, rng, strict=True):
+            fill(replay, generator, 45 if decision == 0 else 1)
+        places = [r.draw(g, 2, batch, horizon=made.horizon) for r, g in zip(filled, rng, strict=True)]
+        fed = learn.load(fed, filled, places)
+        states, metrics = learn.update(states, fed, 2 * decision)
+        found = learn.diagnose(states, fed, 2 * decision + 1)
+    return learn.split(states, len(seeds)), metrics, found
+
+
+def check_same(one, other, rtol, atol):
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
+
+
+@pytest.mark.parametrize("horizon", [1, 3])
+def test_the_device_holds_what_the_host_holds(horizon):
+    def put(trees):
+        return jax.tree.map(lambda *leaves: jax.device_put(np.stack(leaves)), *trees)
+
+    fed = feed.resident(put, lambda seeds, like: feed.zeros_like(like, seeds), horizon)
+    rng, filled, loaded = np.random.default_rng(0), replays(2), None
+    for _ in range(40):
+        for replay in filled:
+            fill(replay, rng, 1 + int(rng.integers(3)), episode=int(rng.integers(1, 9)) + horizon)
+        if min(map(len, filled)) < 20:
+            continue
+        places = [replay.draw(rng, 2, 16, horizon=horizon) for replay in filled]
+        # Only the last four rows travel: load after each transition or two.
+        loaded = fed.load(None, filled, places)
+        for seed, replay in enumerate(filled):
+            one = jax.tree.map(lambda leaf, seed=seed: leaf[seed], loaded)
+            rows, batch = fed.batches(one)
+            expected = replay.take(places[seed], horizon)
+            for got, want in zip(batch(rows), expected, strict=True):
+                np.testing.assert_array_equal(got, want)
+
+
+def test_a_transition_at_a_time_keeps_the_copy_up_to_date():
+    def put(trees):
+        return jax.tree.map(lambda *leaves: jax.device_put(np.stack(leaves)), *trees)
+
+    fed = feed.resident(put, lambda seeds, like: feed.zeros_like(like, seeds), 1)
+    rng, (replay,) = np.random.default_rng(0), replays(1)
+    fill(replay, rng, 30)
+    loaded = None
+    seen = rng.standard_normal(OBSERVATION, np.float32)
+    for step in range(150):  # three times around the ring
+        following = rng.standard_normal(OBSERVATION, np.float32)
+        last = step % 5 == 4
+        replay.add(seen, np.zeros(ACTION, np.float32), step, following, terminated=last, last=last)
+        seen = following
+        places = replay.draw(rng, 1, 32)
+        loaded = fed.load(loaded, [replay], [places])
+        rows, batch = fed.batches(jax.tree.map(lambda leaf: leaf[0], loaded))
+        for got, want in zip(batch(rows), replay.take(places, 1), strict=True):
+            np.testing.assert_array_equal(got, want)
+
+
+def test_host_fed_and_device_fed_learners_are_the_same(algorithm):
+    made = algorithm("crossq-wn")
+    fed = train(learner.vectorised(made), made, (0, 1))
+    resident = train(learner.vectorised(made, replay_on_device=True), made, (0, 1))
+    check_same(fed, resident, rtol=1e-4, atol=1e-4)
+
+
+def test_an_accelerator_is_used_for_replay_only_where_it_fits():
+    class Device:
+        platform = "gpu"
+
+        def __init__(self, limit):
+            self.limit = limit
+
+        def memory_stats(self):
+            return {"bytes_limit": self.limit, "bytes_in_use": 10}
+
+    assert feed.fits(59, [Device(100)])
+    assert not feed.fits(60, [Device(100)])
+    assert feed.fits(119, [Device(100), Device(200)])
+    assert not feed.fits(1, jax.devices("cpu"))
+
+
+SHARED = """
+import jax, numpy as np, sys
+sys.path.insert(0, {tests!r})
+from conftest import _algorithm
+from crossq_wn import learner
+from test_feed import train, check_same
+assert len(jax.devices()) == 4
+made = _algorithm("crossq-wn")
+jax.config.update("jax_disable_most_optimizations", True)
+for seeds, devices, on_device in (((0, 1, 2, 3), 4, True), ((0, 1, 2, 3, 4, 5), 3, False)):
+    learn = learner.vectorised(made, jax.devices(), replay_on_device=on_device)
+    states = learn.join([made.init(np.random.default_rng(s)) for s in seeds])
+    assert len(jax.tree.leaves(states)[0].sharding.device_set) == devices
+    shared = train(learn, made, seeds)
+    alone = train(learner.vectorised(made), made, seeds)
+    check_same(shared[0], alone[0], rtol=1e-4, atol=1e-4)
+print("same")
+"""
+
+
+def test_devices_that_share_seeds_train_what_one_would(tmp_path):
+    environment = environment_variables({"XLA_FLAGS": "--xla_force_host_platform_device_count=4"})
+    done = subprocess.run(
+        [sys.executable, "-c", SHARED.format(tests=str(TESTS))],
+        env=environment, cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "same"
