@@ -1,9 +1,11 @@
-"""Do tables become the right scores? Both schemas, scales, unequal grids, contradictions, groups."""
+"""Do tables become the right scores? Both schemas, scales, unequal grids, contradictions, groups, names."""
 
 import gzip
 
+import hypothesis.strategies as st
 import numpy as np
 import pytest
+from hypothesis import given
 
 from crossq_wn import tidy
 from crossq_wn.environments import PAPER_TASKS
@@ -100,6 +102,64 @@ def test_groups_are_the_papers():
     assert set(groups["all"]) == set(PAPER_TASKS)
     assert groups["Ant-v5"] == ("Ant-v5",)
     assert tidy.groups(["myo-pose"]) == dict.fromkeys(("myo-pose", "Myo easy", "all"), ("myo-pose",))
+
+
+SETTINGS = st.dictionaries(
+    st.sampled_from(["warmup", "resets", "norm", "critic_width"]),
+    st.sampled_from(["64", "2000", "(1, 2)", "(2, 1)", "None", "Schedule(end=0.1, x=(3, 4))"]),
+)
+SYSTEMS = st.dictionaries(  # name -> its settings
+    st.sampled_from(["crossq UTD 1", "crossq UTD 5", "crossq-wn UTD 5", "bro fast UTD 2"]),
+    SETTINGS,
+    min_size=1,
+)
+
+
+def called(name, settings):
+    """As `api.system` writes it."""
+    inside = ", ".join(f"{key}={value}" for key, value in settings.items())
+    return f"{name} ({inside})" if inside else name
+
+
+@given(SYSTEMS)
+def test_short_names_leave_out_what_all_share_and_nothing_else(systems):
+    shared = dict(set.intersection(*(set(of.items()) for of in systems.values())) if len(systems) > 1 else ())
+    expected = {
+        called(name, of): called(name, {key: value for key, value in of.items() if key not in shared})
+        for name, of in systems.items()
+    }
+    names = tidy.short_names([called(*each) for each in systems.items()])
+    assert names == expected
+    assert len({*names.values()}) == len(names)
+    first = next(iter(systems.values()))
+    assert tidy.dropped(names) == ", ".join(f"{k}={v}" for k, v in first.items() if k in shared)
+    assert tidy.short_names(names.values()) == {short: short for short in names.values()}  # none is left
+
+
+@pytest.mark.parametrize(
+    ("systems", "published"),
+    [
+        (["a UTD 1 (x=1)"], []),  # alone
+        (["a UTD 1 (x=1)", "a UTD 1"], []),  # the second leaves no preset
+        (["a UTD 1 (x=1)", "b UTD 1 (x=10)"], []),
+        (["a UTD 1 (x=(1, 2))", "b UTD 1 (x=(1, 3))"], []),  # 1 is no value of its own
+        (["a (x=1, y=2)", "a (y=2, x=1)"], []),  # both would be a
+        (["a UTD 1 (x=1)", "b UTD 1 (x=1)", "a UTD 1"], ["a UTD 1"]),  # published by others
+        (["a UTD 1 (x=1)", "b UTD 1 (x=1)"], ["b UTD 1 (x=1)"]),
+        (["a (one)", "b (one)", "c (x=1", "d (x=1) e (y=2)"], []),  # no settings, whatever they are
+        ([], []),
+    ],
+)
+def test_names_stay_where_nothing_is_shared_or_they_would_be_alike(systems, published):
+    names = tidy.short_names(systems, published)
+    assert names == {system: system for system in systems}
+    assert tidy.dropped(names) == ""
+
+
+def test_published_systems_share_nothing_and_keep_their_names():
+    names = tidy.short_names(["a (x=1, y=2)", "b (y=3, x=1)", "c (x=1)", "d"], ["c (x=1)", "d"])
+    assert list(names.values()) == ["a (y=2)", "b (y=3)", "c (x=1)", "d"]
+    assert tidy.dropped(names) == "x=1"
 
 
 def test_mistakes_are_named(table, tmp_path):

@@ -18,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +170,47 @@ def groups(tasks: Iterable[str]) -> dict[str, tuple[str, ...]]:
     parts = {name: tuple(task for task in there if task in members) for name, members in GROUPS.items()}
     together = parts | {"all": tuple(task for part in parts.values() for task in part)}
     return {task: (task,) for task in there} | {name: part for name, part in together.items() if part}
+
+
+def short_names(systems: Iterable[str], published: Iterable[str] = ()) -> dict[str, str]:
+    """What to call systems side by side: without the settings in brackets that all of ours have.
+
+    `a UTD 1 (x=1, y=2)` and `b UTD 5 (x=1, y=3)` become `a UTD 1 (y=2)` and `b UTD 5 (y=3)`. Names stay as
+    they are if there is only one of ours, or if two would be called alike.
+
+    Args:
+        systems: their names, as `read` gives them.
+        published: those that are not ours; they keep their names.
+    """
+    names = {system: system for system in systems}
+    others = set(published)
+    ours = {system: _settings(system) for system in names if system not in others}
+    shared = set.intersection(*(set(settings) for _, settings in ours.values())) if len(ours) > 1 else set()
+    for system, (name, settings) in ours.items():
+        kept = ", ".join(setting for setting in settings if setting not in shared)
+        names[system] = f"{name} ({kept})" if kept else name
+    return names if len({*names.values()}) == len(names) else {system: system for system in names}
+
+
+def dropped(names: Mapping[str, str]) -> str:
+    """The settings that `short_names` left out of these, as `x=1, y=2`; to be told once."""
+    for system, short in names.items():
+        if short != system:
+            kept = _settings(short)[1]
+            return ", ".join(setting for setting in _settings(system)[1] if setting not in kept)
+    return ""
+
+
+def _settings(system: str) -> tuple[str, list[str]]:
+    """`a UTD 1 (x=1, y=(2, 3))` -> `a UTD 1` and [`x=1`, `y=(2, 3)`]; any other form has no settings."""
+    found = re.fullmatch(r"(.*?) \((\w+=.*)\)", system)
+    inside = found[2] if found else ""
+    depths = [*accumulate((letter in "([{") - (letter in ")]}") for letter in inside)]
+    if found is None or min(depths) < 0 or depths[-1] != 0:
+        return system, []
+    # A comma inside a value is in brackets, or no new name follows.
+    starts = [i for i, depth in enumerate(depths) if depth == 0 and re.match(r", \w+=", inside[i:])]
+    return found[1], [inside[i + 2 : j] for i, j in pairwise([-2, *starts, len(inside)])]
 
 
 def _files(

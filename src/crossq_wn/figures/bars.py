@@ -39,7 +39,7 @@ def aggregates(source: Source) -> Picture:
         each.set_xticks([])
         each.grid(axis="x", visible=False)
     score_axes(axes, end.panels.values())
-    legend(figure, _key(end.points, looked))
+    legend(figure, _key(labels(end.points, source.names), looked))
     note(figure, source.footnotes(end.remarks))
     return Picture(figure, [point._asdict() for point in end.points])
 
@@ -49,7 +49,7 @@ def ablations(source: Source) -> Picture:
     """Paper v2, figure 5: a bar per variant, named beside it; the dotted line continues the first one's."""
     end = at_end(source, source.scores)
     looked = looks(source.scores, source.published)
-    names = labels(end.points)
+    names = labels(end.points, source.names)
     places = {system: i for i, system in enumerate(names)}
     beside = ["\n".join(textwrap.wrap(name, 30, break_on_hyphens=False)) for name in names.values()]
     tallest = max(text.count("\n") + 1 for text in beside)
@@ -78,9 +78,9 @@ def _bars(points: Sequence[Point], panel: str) -> list[Point]:
     return [point for of in lines(points, panel).values() for point in of]
 
 
-def _key(points: Sequence[Point], looked: Mapping[str, Look]) -> dict[str, Artist]:
+def _key(names: Mapping[str, str], looked: Mapping[str, Look]) -> dict[str, Artist]:
     patches: dict[str, Artist] = {}
-    for system, label in labels(points).items():
+    for system, label in names.items():
         patches[label] = Patch()
         patches[label].update(_fill(looked[system]))
     return patches

@@ -1,6 +1,6 @@
 """What do a figure's words say? Titles, legends, and what the reader must know about gaps."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from crossq_wn import tidy
 from crossq_wn.figures.points import Panels, Point
@@ -27,16 +27,16 @@ def remarks(source: Source, panels: Panels, points: Sequence[Point]) -> list[str
     alone = dict.fromkeys(point.system for point in points if point.most_seeds == 1)
     if alone:
         lacks["no interval where there is a single seed"] = list(alone)
-    return [f"{what}: {', '.join(systems)}" for what, systems in lacks.items()]
+    return [f"{what}: {', '.join(source.names[s] for s in systems)}" for what, systems in lacks.items()]
 
 
-def labels(points: Iterable[Point]) -> dict[str, str]:
-    """How legends call each system: its name, and how many seeds its tasks have."""
+def labels(points: Iterable[Point], names: Mapping[str, str]) -> dict[str, str]:
+    """How legends call each system: its short name, and how many seeds its tasks have."""
     found: dict[str, list[Point]] = {}
     for point in points:
         found.setdefault(point.system, []).append(point)
     return {
-        s: f"{s} ({seeds(min(p.fewest_seeds for p in of), max(p.most_seeds for p in of))})"
+        s: f"{names[s]} ({seeds(min(p.fewest_seeds for p in of), max(p.most_seeds for p in of))})"
         for s, of in found.items()
     }
 

@@ -97,7 +97,7 @@ def _picture(source: Source, panels: Panels, points: Sequence[Point], cells: Cel
         if left == _NOTHING or name != _name(left[1], panels[left[0]]):
             each.set_ylabel(name)
     frames_axes([each for row in axes for each in row])
-    legend(figure, key(scores, looked))
+    legend(figure, key(scores, looked, source.names))
     note(figure, source.footnotes([*remarks(source, panels, scores), *_without(source, points, cells)]))
     return Picture(figure, [point._asdict() for point in points])
 
@@ -133,7 +133,7 @@ def _without(source: Source, points: Sequence[Point], cells: Cells) -> list[str]
     remarks = []
     for quantity in dict.fromkeys(quantity for row in cells for _, quantity in row):
         has = {point.system for point in points if point.quantity == quantity}
-        lacking = [name for name in source.scores if name not in has | source.published]
+        lacking = [source.names[s] for s in source.scores if s not in has | source.published]
         if lacking and quantity != SCORE:
             remarks.append(f"without {_NAMES[quantity]}: {', '.join(lacking)}")
     return remarks

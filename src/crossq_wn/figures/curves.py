@@ -47,7 +47,7 @@ def _picture(source: Source, panels: Panels, most: int) -> Picture:
     if not points:
         raise UserError(f"no run was evaluated in the first {source.until} environment frames")
     shown = {panel: tasks for panel, tasks in panels.items() if lines(points, panel)}
-    figure = _figure(shown, points, looks(source.scores, source.published), most)
+    figure = _figure(shown, points, looks(source.scores, source.published), source.names, most)
     note(figure, source.footnotes(remarks(source, panels, points)))
     return Picture(figure, [point._asdict() for point in points])
 
@@ -64,7 +64,8 @@ def task_grid(results: Results, confidence: float = 0.9, published: Iterable[str
     there = dict.fromkeys(task for of in results.values() for task in of)
     ordered = dict.fromkeys([*(task for task in PAPER_TASKS if task in there), *there])
     panels = {task: (task,) for task in ordered}
-    return _figure(panels, curves(results, panels, confidence), looks(results, published), most=5)
+    names = tidy.short_names(results, published)
+    return _figure(panels, curves(results, panels, confidence), looks(results, published), names, most=5)
 
 
 @styled
@@ -100,7 +101,7 @@ def learning_curve(paths: Sequence[Path], out: Path) -> list[Path]:
             ]
         shared = ~np.isnan(runs.values).any(axis=0)
         mean = runs.values[:, shared].mean(axis=0)
-        label = f"{system} ({seeds(len(runs.seeds), len(runs.seeds))})"
+        label = f"{source.names[system]} ({seeds(len(runs.seeds), len(runs.seeds))})"
         marker = look.marker if len(mean) == 1 else ""
         axes.plot(runs.env_steps[shared], mean, color=look.colour, linewidth=2.5, marker=marker, label=label)
     axes.set(title=task, ylabel=f"{metric.replace('_', ' ')} (deterministic policy)")
@@ -108,6 +109,7 @@ def learning_curve(paths: Sequence[Path], out: Path) -> list[Path]:
     frames_axes([axes])
     handles, labels = axes.get_legend_handles_labels()
     legend(figure, dict(zip(labels, handles, strict=True)))
+    note(figure, source.footnotes([]))
     return save(figure, rows, out)
 
 
@@ -125,18 +127,20 @@ def band(axes: Axes, points: Sequence[Point], look: Look) -> None:
     )
 
 
-def key(points: Iterable[Point], shown: Mapping[str, Look]) -> dict[str, Line2D]:
+def key(points: Iterable[Point], shown: Mapping[str, Look], names: Mapping[str, str]) -> dict[str, Line2D]:
     """The legend of curves: system and how many seeds each task has -> its line."""
     return {
         label: Line2D(
             [], [], color=shown[system].colour, linestyle=shown[system].dash, linewidth=1.8,
             marker=shown[system].marker if shown[system].marker != "o" else "", markersize=4,
         )
-        for system, label in labels(points).items()
+        for system, label in labels(points, names).items()
     }  # fmt: skip
 
 
-def _figure(panels: Panels, points: Sequence[Point], shown: Mapping[str, Look], most: int) -> Figure:
+def _figure(
+    panels: Panels, points: Sequence[Point], shown: Mapping[str, Look], names: Mapping[str, str], most: int
+) -> Figure:
     """A panel per task or group."""
     figure, axes = wrapped([title(panel, tasks) for panel, tasks in panels.items()], most, 2.2, 1.9)
     for each, panel in zip(axes, panels, strict=True):
@@ -144,5 +148,5 @@ def _figure(panels: Panels, points: Sequence[Point], shown: Mapping[str, Look], 
             band(each, line, shown[system])
     score_axes(axes, panels.values())
     frames_axes(axes)
-    legend(figure, key(points, shown))
+    legend(figure, key(points, shown, names))
     return figure

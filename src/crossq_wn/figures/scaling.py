@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from crossq_wn import tidy
 from crossq_wn.errors import UserError
 from crossq_wn.figures.captions import labels
 from crossq_wn.figures.ends import at_end
@@ -57,7 +58,8 @@ def performance_and_speed(source: Source) -> Picture:
     for each in lowest(axes):
         each.set_xlabel("environment frames / s")
     score_axes(axes, end.panels.values())
-    legend(figure, {label: _key(looked[system], "") for system, label in labels(end.points).items()})
+    names = labels(end.points, source.names)
+    legend(figure, {label: _key(looked[system], "") for system, label in names.items()})
     about = "frames / s: of all seeds that trained side by side, on the machine where they did"
     note(figure, [about, *source.footnotes(end.remarks)])
     return Picture(figure, rows)
@@ -73,7 +75,9 @@ def utd_scaling(source: Source) -> Picture:
     if not rated:
         raise UserError(f"fig4 needs names such as `crossq-wn UTD 5`: there are {', '.join(source.scores)}")
     end = at_end(source, rated)
-    looked = looks(dict.fromkeys(map(family, labels(end.points))), map(family, source.published))
+    families = dict.fromkeys(family(point.system) for point in end.points)
+    others = {family(system) for system in source.published}
+    looked, names = looks(families, others), tidy.short_names(families, others)
     figure, axes = wrapped(end.titles, 3, 2.2, 2.0)
     for each, panel in zip(axes, end.panels, strict=True):
         points = [point for of in lines(end.points, panel).values() for point in of]
@@ -86,7 +90,7 @@ def utd_scaling(source: Source) -> Picture:
     for each in lowest(axes):
         each.set_xlabel("UTD (updates / decision)")
     score_axes(axes, end.panels.values())
-    legend(figure, {name: _key(look, look.dash) for name, look in looked.items()})
+    legend(figure, {names[name]: _key(look, look.dash) for name, look in looked.items()})
     note(figure, source.footnotes(end.remarks))
     rows = [
         point._asdict() | {"family": family(point.system), "utd": utd(point.system)} for point in end.points

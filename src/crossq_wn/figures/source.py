@@ -98,6 +98,11 @@ class Source:
         names = list(there) if not self.wanted else [n for want in self.wanted for n in _called(want, there)]
         return {name: there[name] for name in dict.fromkeys(names)}
 
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """What the figure calls each system to draw: see `tidy.short_names`. Tables keep the full names."""
+        return tidy.short_names(self.scores, self.published)
+
     @property
     def published(self) -> frozenset[str]:
         """The systems that come from the reference files."""
@@ -118,11 +123,18 @@ class Source:
         return last if self.frames is None else self.frames
 
     def footnotes(self, remarks: list[str]) -> list[str]:
-        """What stands below the figure: remarks, having warned of them, and how others' results are drawn."""
+        """What stands below the figure: remarks, having warned of them, what all systems have in common, and
+        how others' results are drawn.
+        """
         for remark in remarks:
             self.warn(remark)
         others = self.published & set(self.scores)
-        return [*remarks, *(["dashed, pale or hollow: published by others"] if others else [])]
+        shared = tidy.dropped(self.names)
+        return [
+            *([f"all{' of ours' if others else ''} with {shared}"] if shared else []),
+            *remarks,
+            *(["dashed, pale or hollow: published by others"] if others else []),
+        ]
 
     @cached_property
     def speeds(self) -> dict[str, dict[str, tuple[float, ...]]]:
