@@ -1,10 +1,10 @@
 """How good is the policy? Its deterministic action, on environments of its own, from seeds of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from crossq_wn.environments.core import EnvironmentFaultError, Episode
+from crossq_wn.environments.core import EnvironmentFaultError, Episode, Transition
 from crossq_wn.environments.pool import Pool
 from crossq_wn.learner import Learner, States
 
@@ -25,13 +25,54 @@ def evaluate(
         Per entry of `indices` its finished episodes, or the fault of its environment.
     """
     done: list[list[Episode]] = [[] for _ in indices]
-    faults: dict[int, EnvironmentFaultError] = {}
+    fresh = learner.split(learner.memory(len(indices)), len(indices))
+    memories = list(fresh)
+
+    def begin(k: int) -> None:
+        memories[k] = fresh[k]
+
+    def act(observations: np.ndarray) -> np.ndarray:
+        actions, joined = learner.exploit(states, learner.join(memories), observations)
+        memories[:] = learner.split(joined, len(indices))
+        return actions
+
+    def take(k: int, result: Transition) -> bool:
+        if result.episode is not None:
+            done[k].append(result.episode)
+        return result.episode is not None
+
+    faults = play(pool, indices, seeds, begin, act, take, lambda k: len(done[k]) < episodes)
+    return [faults.get(k, finished) for k, finished in enumerate(done)]
+
+
+def play(
+    pool: Pool,
+    indices: Sequence[int],
+    seeds: Sequence[int],
+    begin: Callable[[int], None],
+    act: Callable[[np.ndarray], np.ndarray],
+    take: Callable[[int, Transition], bool],
+    wanted: Callable[[int], bool],
+) -> dict[int, EnvironmentFaultError]:
+    """Episodes of several environments side by side, as long as something is wanted of one.
+
+    Args:
+        pool: the environments, of which those at `indices` play; k counts these.
+        indices: of the environments.
+        seeds: where each one's first episode starts from; later ones continue its random stream.
+        begin: told that k begins an episode.
+        act: observations [len(indices), observation_size] -> actions.
+        take: (k, what k's decision led to) -> whether its episode is over.
+        wanted: whether k shall go on.
+
+    Returns:
+        The faults of those that had one, by k; they stop.
+    """
     observations = np.zeros((len(indices), pool.environments[0].observation_size), np.float32)
-    memories = learner.split(learner.memory(len(indices)), len(indices))
-    fresh = list(memories)
+    faults: dict[int, EnvironmentFaultError] = {}
 
     def reset(k: int, seed: int | None = None) -> None:
-        memories[k] = fresh[k]
+        begin(k)
         try:
             observations[k] = pool.reset(indices[k], seed)
         except EnvironmentFaultError as fault:
@@ -39,17 +80,14 @@ def evaluate(
 
     for k, seed in enumerate(seeds):
         reset(k, seed)
-    while running := [k for k, finished in enumerate(done) if len(finished) < episodes and k not in faults]:
-        actions, joined = learner.exploit(states, learner.join(memories), observations)
-        memories = learner.split(joined, len(indices))
+    while running := [k for k in range(len(indices)) if wanted(k) and k not in faults]:
+        actions = act(observations)
         results = pool.step([indices[k] for k in running], actions[running])
         for k, result in zip(running, results, strict=True):
             if isinstance(result, EnvironmentFaultError):
                 faults[k] = result
                 continue
             observations[k] = result.next_observation
-            if result.episode is not None:
-                done[k].append(result.episode)
-                if len(done[k]) < episodes:
-                    reset(k)
-    return [faults.get(k, finished) for k, finished in enumerate(done)]
+            if take(k, result) and wanted(k):
+                reset(k)
+    return faults

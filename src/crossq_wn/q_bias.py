@@ -4,11 +4,13 @@ Chen et al. 2021; paper v1, figure 2. A constant bias does no harm, so the stand
 """
 
 from collections.abc import Sequence
+from itertools import count
 
 import numpy as np
 
-from crossq_wn.environments.core import EnvironmentFaultError
+from crossq_wn.environments.core import EnvironmentFaultError, Transition
 from crossq_wn.environments.pool import Pool
+from crossq_wn.evaluation import play
 from crossq_wn.learner import Learner, States
 
 PAIRS = 1000  # state-action pairs at least
@@ -57,38 +59,31 @@ def q_bias(
         discount: gamma, per decision.
         time_limit: decisions per episode; None if the environment has none of its own.
     """
-    assert learner.appraise is not None
-    keep = counted(time_limit)
+    appraise, keep = learner.appraise, counted(time_limit)
+    assert appraise is not None
     biases: list[list[np.ndarray]] = [[] for _ in indices]
     episodes: list[list[tuple[float, float, float]]] = [[] for _ in indices]  # reward, bonus, Q
-    faults: dict[int, EnvironmentFaultError] = {}
-    observations = np.zeros((len(indices), pool.environments[0].observation_size), np.float32)
+    decisions = count()
+    bonuses = values = np.zeros(len(indices))
 
-    def reset(k: int, seed: int | None = None) -> None:
+    def begin(k: int) -> None:
         episodes[k] = []
-        try:
-            observations[k] = pool.reset(indices[k], seed)
-        except EnvironmentFaultError as fault:
-            faults[k] = fault
 
-    for k, seed in enumerate(seeds):
-        reset(k, seed)
-    decision = 0
-    while running := [k for k, b in enumerate(biases) if sum(map(len, b)) < PAIRS and k not in faults]:
-        actions, bonuses, values = learner.appraise(states, observations, decision)
-        results = pool.step([indices[k] for k in running], actions[running])
-        for k, result in zip(running, results, strict=True):
-            if isinstance(result, EnvironmentFaultError):
-                faults[k] = result
-                continue
-            observations[k] = result.next_observation
-            episodes[k].append((result.reward, bonuses[k], values[k]))
-            if result.episode is not None or len(episodes[k]) == _LONGEST:
-                rewards, bonus, q = np.array(episodes[k]).T
-                known = returns_to_go(rewards.tolist(), bonus.tolist(), discount)[:keep]
-                biases[k].append((q[:keep] - known) / np.maximum(np.abs(known), _FLOOR))
-                reset(k)
-        decision += 1
+    def act(observations: np.ndarray) -> np.ndarray:
+        nonlocal bonuses, values
+        actions, bonuses, values = appraise(states, observations, next(decisions))
+        return actions
+
+    def take(k: int, result: Transition) -> bool:
+        episodes[k].append((result.reward, bonuses[k], values[k]))
+        over = result.episode is not None or len(episodes[k]) == _LONGEST
+        if over:
+            rewards, bonus, q = np.array(episodes[k]).T
+            known = returns_to_go(rewards.tolist(), bonus.tolist(), discount)[:keep]
+            biases[k].append((q[:keep] - known) / np.maximum(np.abs(known), _FLOOR))
+        return over
+
+    faults = play(pool, indices, seeds, begin, act, take, lambda k: sum(map(len, biases[k])) < PAIRS)
     return [faults[k] if k in faults else _summary(np.concatenate(b)) for k, b in enumerate(biases)]
 
 
