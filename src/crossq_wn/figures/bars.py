@@ -7,6 +7,7 @@ from typing import Any
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from crossq_wn.figures.captions import labels
 from crossq_wn.figures.ends import at_end
@@ -19,6 +20,7 @@ from crossq_wn.figures.style import (
     looks,
     note,
     score_axes,
+    short,
     styled,
     unit,
     wrapped,
@@ -70,6 +72,8 @@ def ablations(source: Source) -> Picture:
         if unit(tasks) != "return":
             each.set_xlim(0, 1.05)
         each.set_xlabel(f"IQM {unit(tasks)}")
+        each.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
+        each.xaxis.set_major_formatter(short)
     note(figure, source.footnotes(end.remarks))
     return Picture(figure, [point._asdict() for point in end.points])
 

@@ -1,5 +1,6 @@
 """Does training stay healthy? Scores above, or beside, what the critics' diagnostics say on the way."""
 
+import textwrap
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -32,6 +33,7 @@ DIAGNOSTICS = {
 _NAMES = DIAGNOSTICS | {"q_bias_std": "normalised Q-bias, std"}
 _LOGARITHMIC = ("critic_gradient_norm", "critic_elr")  # they change by orders of magnitude
 
+_TALL = 17  # letters that stand beside a panel: more would reach into the titles
 _NOTHING = ("", "")
 Cells = Sequence[Sequence[tuple[str, str]]]  # [row][column]: panel and quantity
 
@@ -95,7 +97,7 @@ def _picture(source: Source, panels: Panels, points: Sequence[Point], cells: Cel
         _limit(each, quantity, panels[panel])
         name = _name(quantity, panels[panel])
         if left == _NOTHING or name != _name(left[1], panels[left[0]]):
-            each.set_ylabel(name)
+            each.set_ylabel(textwrap.fill(name, _TALL))
     frames_axes([each for row in axes for each in row])
     legend(figure, key(scores, looked, source.names))
     note(figure, source.footnotes([*remarks(source, panels, scores), *_without(source, points, cells)]))

@@ -122,7 +122,8 @@ def lowest(axes: Sequence[Axes]) -> list[Axes]:
 def ratio_ticks(axis: Axis, low: float, high: float) -> None:
     """Plain numbers as the ticks of a logarithmic axis that ranges over these."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks = [m * 10.0**e for e in decades for m in (1, 2, 5) if low <= m * 10.0**e <= high]
+    multiples = (1, 2, 5) if len(decades) < 6 else (1,)
+    ticks = [m * 10.0**e for e in decades for m in multiples if low <= m * 10.0**e <= high]
     if len(ticks) < 2:
         ticks = [tick for tick in MaxNLocator(3).tick_values(low, high) if low <= tick <= high]
     axis.set_major_locator(FixedLocator(ticks[:: math.ceil(len(ticks) / 5)]))
@@ -131,9 +132,9 @@ def ratio_ticks(axis: Axis, low: float, high: float) -> None:
 
 
 def short(number: float, position: object = None) -> str:
-    """1500 -> 1.5k, 2000000 -> 2M."""
+    """1500 -> 1.5k, 2000000 -> 2M, 2000000000 -> 2e+09."""
     for size, letter in ((1_000_000, "M"), (1_000, "k")):
-        if abs(number) >= size:
+        if size <= abs(number) < 1e9:
             return f"{number / size:g}{letter}"
     return f"{number:g}"
 

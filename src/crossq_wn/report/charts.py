@@ -48,7 +48,7 @@ def curves(study: Study) -> Html:
     explained = (
         "Lines: IQM of the seeds; bands: its interval; a single seed has none. The policy acts without noise."
     )
-    if absent := [system for system in study.scores if system not in drawn]:
+    if absent := [study.names[system] for system in study.scores if system not in drawn]:
         explained += f" Not drawn, to keep it legible (choose with --systems): {', '.join(absent)}."
     parts = [_legend(study, panels), _gallery(study, panels, "curve")]
     return section("Learning curves", *parts, tag("p", explained, class_="note"))
@@ -119,7 +119,7 @@ def _gallery(study: Study, panels: Sequence[Panel], name: str) -> Html:
         title = [panel.name] if score else [panel.quantity, DIAGNOSTICS[panel.quantity]]
         words = tag("figcaption", tag("b", title[0]), *(f" {meaning}" for meaning in title[1:]))
         figures.append(
-            tag("figure", words, picture(_drawing(panel, shown), f"{name}-{i}", _described(panel)))
+            tag("figure", words, picture(_drawing(panel, shown), f"{name}-{i}", _described(study, panel)))
         )
     return tag("div", join(figures), class_="gallery")
 
@@ -135,9 +135,9 @@ def _drawing(panel: Panel, shown: Mapping[str, style.Look]) -> Figure:
     return figure
 
 
-def _described(panel: Panel) -> str:
+def _described(study: Study, panel: Panel) -> str:
     ends = [
-        f"{system} ends at {number(line[-1].value)} at {line[-1].frames:,} frames"
+        f"{study.names[system]} ends at {number(line[-1].value)} at {line[-1].frames:,} frames"
         for system, line in panel.curves.items()
     ]
     return f"{panel.quantity} on {panel.name} over environment frames: {'; '.join(ends)}"

@@ -29,7 +29,7 @@ _MANY = 8  # comparisons that are read at once
 class Pair(NamedTuple):
     """Two systems, one at least of our own, compared on tasks whose scores may be averaged."""
 
-    ours: str
+    ours: str  # the short name, as everywhere on the page
     theirs: str
     published: bool  # the second
     result: Comparison
@@ -52,13 +52,16 @@ def pairs(study: Study) -> tuple[list[Pair], list[str]]:
         if ours in study.source.published:
             continue
         mine, other = study.scores[ours], study.scores[theirs]
+        first, second = study.names[ours], study.names[theirs]
         for tasks in scopes([task for task in mine if task in other]):
             try:
                 results = _compare(mine, other, tasks, study.source.confidence)
             except UserError as error:
-                notes.append(f"{ours} and {theirs} are not compared on {', '.join(tasks)}: {one_line(error)}")
+                on = ", ".join(tasks)
+                notes.append(f"{first} and {second} are not compared on {on}: {one_line(error)}")
             else:
-                found += [Pair(ours, theirs, theirs in study.source.published, each) for each in results]
+                published = theirs in study.source.published
+                found += [Pair(first, second, published, each) for each in results]
     return found, notes
 
 

@@ -8,7 +8,7 @@ import os
 from importlib.resources import files
 from pathlib import Path
 
-from crossq_wn import __version__
+from crossq_wn import __version__, tidy
 from crossq_wn.errors import UserError
 from crossq_wn.report import charts, comparisons, provenance, scores
 from crossq_wn.report.html import Html, join, tag
@@ -35,11 +35,15 @@ def page(study: Study) -> str:
         provenance.runs(study),
         provenance.left_out(study, tables, [*unpaired, *apart]),
     ]
-    about = f"Runs: {len(study.runs)}. Systems: {len(study.ours)}. crossq-wn {__version__}"
+    shared = tidy.dropped(study.names)
+    about = (
+        f"Runs: {len(study.runs)}. Systems: {len(study.ours)}{f', all with {shared}' if shared else ''}. "
+        f"crossq-wn {__version__}"
+    )
     header = tag(
         "header",
         tag("h1", title),
-        tag("p", comparisons.finding(found) or scores.finding(tables), class_="finding"),
+        tag("p", comparisons.finding(found) or scores.finding(study, tables), class_="finding"),
         tag("p", about, class_="note"),
     )
     head = [

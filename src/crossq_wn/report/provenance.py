@@ -29,7 +29,7 @@ def hyperparameters(study: Study) -> Html:
     cells = {name: [column.get(name, "–") for column in columns.values()] for name in names}
     differ = {name: row for name, row in cells.items() if len(set(row)) > 1 or " / " in row[0]}
     mixed = [
-        f"The runs of {system} differ in {', '.join(uneven)}, and yet count as one system."
+        f"The runs of {study.names[system]} differ in {', '.join(uneven)}, and yet count as one system."
         for system, column in columns.items()
         if (uneven := [name for name, value in column.items() if " / " in value])
     ]
@@ -38,7 +38,7 @@ def hyperparameters(study: Study) -> Html:
     return section(
         "Hyperparameters",
         join(tag("p", line, class_="warning") for line in mixed),
-        table("Settings that differ", ["setting", *columns], rows)
+        table("Settings that differ", ["setting", *map(study.name, columns)], rows)
         if rows
         else tag("p", "No setting differs." if len(columns) > 1 else "There is one system."),
         details(f"The {len(same)} settings that all runs share", table("Shared", ["setting", "value"], same)),
@@ -88,7 +88,8 @@ def runs(study: Study) -> Html:
         known = [fast for run in study.runs if run.system == system if (fast := pace[run.path])]
         middle = [f"{median(values):.0f}" for values in zip(*(fast[:2] for fast in known), strict=True)]
         hours = f"{sum(fast.hours for fast in known):.1f}"
-        by_system.append((system, *(middle or "––"), hours, sum(run.system == system for run in study.runs)))
+        count = sum(run.system == system for run in study.runs)
+        by_system.append((study.name(system), *(middle or "––"), hours, count))
     rows = [
         (
             run.path,
@@ -130,7 +131,7 @@ def videos(study: Study) -> Html:
             notes.append(f"{newest} is left out: {len(data) / 2**20:.1f} MiB; open it yourself.")
             continue
         size += len(data)
-        what = f"{run.system} on {run.config.task}: {newest.name}"
+        what = f"{study.names[run.system]} on {run.config.task}: {newest.name}"
         source = f"data:video/mp4;base64,{base64.b64encode(data).decode()}"
         film = tag("video", controls=True, preload="metadata", playsinline=True, src=source, aria_label=what)
         shown.append(tag("figure", tag("figcaption", what), film))

@@ -87,15 +87,16 @@ def title_of(group: str, tasks: tuple[str, ...]) -> str:
     return f"all {len(tasks)} tasks" if group == "all" else f"{group} ({len(tasks)} tasks)"
 
 
-def finding(tables: list[Summary]) -> str:
+def finding(study: Study, tables: list[Summary]) -> str:
     """What to remember of one system: its score on most tasks."""
     if not tables:
         return "Nothing has been evaluated after the start yet."
     widest = max(tables, key=lambda each: len(each.tasks))
     system, tasks = next(iter(widest.scores.items()))
     return (
-        f"{system} has an IQM of {number(_value(iqm, tasks))} on {widest.name} at {widest.frames:,} frames "
-        f"with {seeds_of(tuple(map(len, tasks)))}; there is nothing to compare it with."
+        f"{study.names[system]} has an IQM of {number(_value(iqm, tasks))} on {widest.name} at "
+        f"{widest.frames:,} frames with {seeds_of(tuple(map(len, tasks)))}; "
+        "there is nothing to compare it with."
     )
 
 
@@ -121,7 +122,8 @@ def _scores_table(study: Study, summary: Summary) -> Html:
     whole = table(caption, ["system", "IQM", interval, "seeds", "mean", "median", "optimality gap"], rows)
     if not summary.absent:
         return whole
-    absent = f"Not evaluated at this frame on {_all_of(summary.tasks)}: {', '.join(summary.absent)}."
+    names = ", ".join(study.names[system] for system in summary.absent)
+    absent = f"Not evaluated at this frame on {_all_of(summary.tasks)}: {names}."
     return join([whole, tag("p", absent, class_="note")])
 
 

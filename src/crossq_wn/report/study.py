@@ -70,10 +70,15 @@ class Study:
         there = dict.fromkeys(task for system in self.ours for task in self.scores[system])
         return [*(task for task in PAPER_TASKS if task in there), *(t for t in there if t not in PAPER_TASKS)]
 
+    @property
+    def names(self) -> dict[str, str]:
+        """What the page calls each system: see `tidy.short_names`. The list of runs has the full names."""
+        return self.source.names
+
     def name(self, system: str) -> Html:
-        """A system's name, marked if its curves were published by others."""
+        """A system's short name, marked if its curves were published by others."""
         mark = [" ", tag("small", "published")] if system in self.source.published else []
-        return Html("".join(map(escape, [system, *mark])))
+        return Html("".join(map(escape, [self.names[system], *mark])))
 
     def until(self, tasks: Iterable[str]) -> int:
         """The last environment frame up to which each of these tasks has a run of ours."""
