@@ -197,7 +197,8 @@ CROSSQ_WN_V2 = CROSSQ_V2 | {
     "weight_norm_head": False,
 }
 V1 = {"critic_learning_rate": 1e-4, "actor_learning_rate": 1e-4}
-TEMPERATURE = {"initial_temperature": 0.01, "temperature_learning_rate": 3e-4}
+TEMPERATURE = {"initial_temperature": 0.1, "temperature_learning_rate": 3e-4}  # measured
+CODE_TEMPERATURE = {"initial_temperature": 0.01, "temperature_learning_rate": 3e-4}
 # Rows that the rivals' columns share, unless they say otherwise.
 RIVAL_V2 = {
     "critic_learning_rate": 3e-4,
@@ -253,7 +254,7 @@ TABLE = {
     ("crossq-wn", "paper-v1"): CROSSQ_WN_V2 | V1,
     ("crossq-wn", "default"): CROSSQ_WN_V2 | TEMPERATURE,
     ("crossq-wn", "code"): CROSSQ_WN_V2
-    | TEMPERATURE
+    | CODE_TEMPERATURE
     | {"learning_rate_end": 0.1, "learning_rate_updates": 990_000, "weight_norm_head": True},
     ("sac", "default"): {
         "critic_learning_rate": 3e-4,
@@ -300,7 +301,7 @@ TABLE = {
     ("droq", "default"): RIVAL_V2
     | {"utd": 20, "dropout": 0.01, "critic_width": 256, "policy_delay": 20, "warmup": 5000},
     ("xqc", "default"): RIVAL_V2
-    | TEMPERATURE
+    | CODE_TEMPERATURE
     | {
         "utd": 2,
         "warmup": 5000,

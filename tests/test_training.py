@@ -22,8 +22,8 @@ def calls(monkeypatch):
 
         return call
 
-    def noting_learner(algorithm):
-        made = make(algorithm)
+    def noting_learner(*arguments):
+        made = make(*arguments)
         return made._replace(explore=noting("act", made.explore), update=noting("update", made.update))
 
     monkeypatch.setattr(learner, "make", noting_learner)
