@@ -1,10 +1,12 @@
 """Do figures show what the runs say? The tables behind them against hand-computed IQMs, and the pictures."""
 
 import csv
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 
 from crossq_wn import tidy
@@ -15,6 +17,7 @@ from crossq_wn.figures import FIGURES, Source, save
 from crossq_wn.figures.curves import learning_curve, task_grid
 from crossq_wn.figures.source import family, utd
 from crossq_wn.figures.style import COLOURS, looks, ratio_ticks, short
+from crossq_wn.runs import read_config
 from crossq_wn.statistics import estimate, iqm
 from helpers import make_run, rows
 
@@ -35,6 +38,12 @@ SETTINGS = {
     "crossq-wn UTD 5": ("crossq-wn", {"utd": 5}),
     "crossq-wn UTD 5 (weight_norm=none)": ("crossq-wn", {"utd": 5, "weight_norm": "none"}),
 }
+
+SHARED = {"warmup": 2000, "critic_width": 128}
+FULL = [
+    "crossq UTD 1 (warmup=2000, critic_width=128)",
+    "crossq-wn UTD 5 (warmup=2000, critic_width=128, policy_delay=1)",
+]
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +94,26 @@ def reference(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def alike(tmp_path_factory):
+    """Two runs that share settings which leave their presets, and are all that there is to log."""
+    root = tmp_path_factory.mktemp("alike")
+    for algorithm, own in (("crossq", {}), ("crossq-wn", {"utd": 5, "policy_delay": 1})):
+        path = make_run(
+            root / algorithm, task="dog-run", algorithm=algorithm, eval_rows=[],
+            hyperparameters=SHARED | own,
+        )  # fmt: skip
+        system = read_config(path).system
+        with open(path / "eval.csv", "a") as file:
+            metrics = [(metric, frames) for metric in ("return", "q_bias_std") for frames in (0, 100)]
+            file.writelines(f'"{system}",dog-run,0,{m},{x},{x}\n' for m, x in metrics)
+        header = f"seed,frames,{','.join(DIAGNOSTICS)}"
+        (path / "metrics.csv").write_text(f"{header}\n0,50,1,2,3,0.1\n0,100,2,4,1,0.2\n")
+        head = "frames,seconds,frames_per_second,updates_per_second"
+        (path / "timing.csv").write_text(f"{head}\n100,2,50,20\n")
+    return root
+
+
 @pytest.fixture
 def told():
     """What a source warned of."""
@@ -106,6 +135,11 @@ def table(picture, *columns, **where):
 def texts(figure):
     """All words of a figure."""
     return [text.get_text() for text in figure.findobj(match=lambda artist: hasattr(artist, "get_text"))]
+
+
+def unwrapped(text):
+    """A text in one line."""
+    return " ".join(text.split())
 
 
 def trimmed(*values):
@@ -166,7 +200,7 @@ def test_bars_are_as_long_as_the_table_says(draw):
         drawn = [getattr(bar, length)() for bar in axes.patches]
         assert drawn == [value for (value,) in table(picture, "value", panel=HARD)]
     names = [label.get_text() for label in axes.get_yticklabels()]
-    assert [" ".join(n.split()) for n in names] == [f"{system} (2 seeds)" for system in OURS]
+    assert [unwrapped(name) for name in names] == [f"{system} (2 seeds)" for system in OURS]
     assert axes.yaxis_inverted()
 
 
@@ -191,7 +225,7 @@ def test_health_aggregates_the_columns_of_metrics(draw, told):
     assert found == [(20, 20.5), (40, 40.5), (60, 60.5)]
     assert any(text == "without critic parameter norm: crossq UTD 1" for text in told)
     first = picture.figure.axes[:5]
-    assert [axes.get_ylabel() for axes in first] == [
+    assert [unwrapped(axes.get_ylabel()) for axes in first] == [
         "IQM return / 1000", "critic parameter norm", "critic gradient norm", "effective learning rate",
         "dead neurons (fraction)",
     ]  # fmt: skip
@@ -274,7 +308,7 @@ def test_bias_stands_between_scores_and_norms(draw):
     found = table(picture, "frames", "value", system=OURS[0], quantity="q_bias_std")
     assert found == [(0, 0.5), (100, 1.5), (200, 2.5)]
     labels = ["IQM return / 1000", "normalised Q-bias, std", "critic parameter norm"]
-    assert [axes.get_ylabel() for axes in picture.figure.axes] == labels
+    assert [unwrapped(axes.get_ylabel()) for axes in picture.figure.axes] == labels
     assert picture.figure.axes[-1].get_xlabel() == "environment frames"
 
 
@@ -314,6 +348,7 @@ def test_numbers_on_axes_are_short_and_few():
         "25k",
         "2M",
     ]
+    assert short(5e9) == "5e+09"  # not 5000M
     from matplotlib.figure import Figure
 
     axes = Figure().subplots()
@@ -321,10 +356,55 @@ def test_numbers_on_axes_are_short_and_few():
     for low, high, ticks in (
         (1, 20, [1, 2, 5, 10, 20]),
         (0.9, 110, [1, 5, 20, 100]),
+        (2, 1e6, [10, 1000, 100_000]),
         (21, 29, [21, 24, 27]),
     ):
         ratio_ticks(axes.xaxis, low, high)
         assert list(axes.xaxis.get_major_locator()()) == ticks
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_settings_that_all_systems_share_are_told_once(name, alike, draw):
+    picture = draw(name, alike)
+    said = [unwrapped(text) for text in texts(picture.figure)]
+    (told,) = (text for text in said if "warmup" in text)
+    assert told.endswith(
+        "all with warmup=2000, critic_width=128 no interval where there is a single seed: crossq UTD 1, "
+        "crossq-wn UTD 5 (policy_delay=1)"
+    )
+    shown = ["crossq UTD 1 (1 seed)", "crossq-wn UTD 5 (policy_delay=1) (1 seed)"]
+    assert set(["crossq", "crossq-wn (policy_delay=1)"] if name == "fig4" else shown) <= set(said)
+    assert list(dict.fromkeys(row["system"] for row in picture.rows)) == FULL
+
+
+def test_published_systems_share_no_settings(alike, reference, draw):
+    said = "\n".join(texts(draw("fig1", alike, reference=[reference]).figure))
+    assert "all of ours with warmup=2000, critic_width=128\n" in said
+    assert "\nSimBa UTD 2 (2\N{NO-BREAK SPACE}seeds)\n" in said
+
+
+def test_a_learning_curve_names_systems_as_the_figures_do(alike, tmp_path):
+    _, svg, behind = learning_curve([alike], tmp_path / "curve")
+    assert "crossq UTD 1 (1" in svg.read_text()
+    assert svg.read_text().count("warmup=2000") == svg.read_text().count("all with warmup=2000") > 0
+    assert {row["exp_name"] for row in rows(behind)} == set(FULL)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_titles_labels_and_legends_do_not_overlap(name, alike, draw):
+    figure = draw(name, alike).figure
+    figure.draw_without_rendering()
+    ticks = {
+        label for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) for label in axis.get_ticklabels()
+    }
+    words = [
+        text
+        for text in figure.findobj(Text)
+        if text.get_visible() and text.get_text().strip() and text not in ticks
+    ]
+    assert len(words) >= 3
+    for one, other in combinations(words, 2):
+        assert not one.get_window_extent().overlaps(other.get_window_extent()), (one, other)
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -347,13 +427,14 @@ def test_the_same_runs_give_the_same_files(draw, tmp_path):
 def colours_and_contrast(png):
     """Asserts that a picture shows something."""
     with Image.open(png) as image:
-        pixels = np.asarray(image.convert("RGB"))
+        pixels = image.convert("RGB")
         assert image.info["dpi"] == pytest.approx((150, 150), abs=0.1)
-    assert pixels.std() > 15
-    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 100
+    assert np.asarray(pixels).std() > 15
+    counts, colours = map(np.array, zip(*pixels.getcolors(2**24), strict=True))
+    assert len(colours) > 100
     wanted = [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in COLOURS[:-1]]
-    close = [np.abs(pixels.astype(int) - each).sum(axis=2) < 30 for each in wanted]
-    assert sum(there.sum() > 20 for there in close) >= 2  # systems
+    close = [np.abs(colours - each).sum(axis=1) < 30 for each in wanted]
+    assert sum(counts[there].sum() > 20 for there in close) >= 2  # systems
 
 
 def test_only_pictures_of_ours_are_overwritten(draw, tmp_path):

@@ -41,7 +41,8 @@ def checksums(params):
 
 
 def trajectory():
-    settings = replace(PRESETS["crossq-wn"]["default"].settings, actor_width=16, critic_width=16)
+    default = PRESETS["crossq-wn"]["default"].settings
+    settings = replace(default, actor_width=16, critic_width=16, initial_temperature=0.01)
     algorithm = ALGORITHMS["crossq-wn"].build(OBSERVATION, ACTION, 0.99, settings)
     learn = learner.one_by_one(algorithm)
     states, batches, rows = learn.join([algorithm.init(np.random.default_rng(0))]), stream(50), []
