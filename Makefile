@@ -21,7 +21,7 @@ install: .venv/installed
 # so that a walk is learned within minutes.
 demo: install
 	$(BIN)/crossq-wn train walker-walk --frames 35000 --warmup 2000 --eval-every 5000 \
-		--critic-width 256 --actor-width 128
+		--critic-width 256 --actor-width 128 --initial-temperature 0.01
 
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile

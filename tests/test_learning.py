@@ -22,6 +22,7 @@ TASK = {
     "batch_size": 64, "quantiles": 10, "iterations": 2,
     "encoder_width": 64, "latent_size": 64, "width": 64, "samples": 64, "policy_samples": 8, "elites": 8,
 }  # fmt: skip
+DEMO = {"warmup": 2000, "critic_width": 256, "actor_width": 128, "initial_temperature": 0.01}  # Makefile
 OPTIONS = {"video": False, "tensorboard": False, "eval_every": 3000, "checkpoint_every": 3000}
 
 
@@ -87,7 +88,7 @@ def test_training_reaches_a_goal(name, tmp_path):
 @pytest.mark.parametrize(
     ("task", "frames", "reached", "settings"),
     [
-        ("walker-walk", 35_000, 400, {"warmup": 2000, "critic_width": 256, "actor_width": 128}),  # make demo
+        ("walker-walk", 35_000, 400, DEMO),
         ("cheetah-run", 50_000, 250, {}),  # the paper's size; BRO-fast's median is 265 here
         ("myo-key-turn", 50_000, 0.8, {}),
     ],
