@@ -32,7 +32,7 @@ def test_runs_that_differ_in_settings_are_different_systems(tmp_path):
     make_run(tmp_path / "a")
     make_run(tmp_path / "b", hyperparameters={"utd": 5})
     assert set(tidy.read([tmp_path])) == {"crossq-wn UTD 2", "crossq-wn UTD 5"}
-    assert runs.protocol_conflicts([tmp_path]) == []
+    assert runs.protocol_conflicts([tmp_path]) == runs.setting_conflicts([tmp_path]) == []
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,22 @@ def test_the_command_refuses_runs_of_different_protocols_and_names_the_differenc
     forced = cli("compare", str(tmp_path / "a"), "--against", str(tmp_path / "b"), "--force", cwd=tmp_path)
     assert forced.returncode == 0
     assert named in forced.stderr
+
+
+def test_runs_of_one_name_and_different_settings_are_refused(tmp_path):
+    """As when a version changes a preset: the same name then means something else."""
+    make_run(tmp_path / "a")
+    make_run(tmp_path / "b", seed=1)
+    config = json.loads((tmp_path / "b" / "config.json").read_text())
+    config["settings"]["initial_temperature"] = 0.7
+    (tmp_path / "b" / "config.json").write_text(json.dumps(config))
+    (conflict,) = runs.setting_conflicts([tmp_path])
+    assert conflict == (
+        f"crossq-wn UTD 2: initial_temperature is 0.1 in {tmp_path / 'a'} and 0.7 in {tmp_path / 'b'}"
+    )
+    refused = cli("compare", str(tmp_path / "a"), "--against", str(tmp_path / "b"), cwd=tmp_path)
+    assert refused.returncode == 2
+    assert conflict in refused.stderr.replace("\n", " ")
 
 
 def test_another_simulator_is_another_protocol(tmp_path):

@@ -200,7 +200,7 @@ def plot(arguments: list[str]) -> int:
     )
     _add_force(parser)
     parsed = parser.parse_args(arguments)
-    _check_protocols(parsed.runs, parsed.force)
+    _check_alike(parsed.runs, parsed.force)
     from crossq_wn.figures import FIGURES, Source, save
     from crossq_wn.figures.curves import learning_curve
 
@@ -236,7 +236,7 @@ def figure(arguments: list[str]) -> int:
     )
     _add_force(parser)
     parsed = parser.parse_args(arguments)
-    _check_protocols([*parsed.runs, *parsed.reference], parsed.force)
+    _check_alike([*parsed.runs, *parsed.reference], parsed.force)
     source = Source.of(
         parsed.runs, parsed.reference, parsed.systems, parsed.frames, parsed.confidence, warn=_warn
     )
@@ -258,7 +258,7 @@ def compare(arguments: list[str]) -> int:
     from crossq_wn.comparison import compare as lay_beside
     from crossq_wn.console import table
 
-    _check_protocols([*parsed.runs, *parsed.against], parsed.force)
+    _check_alike([*parsed.runs, *parsed.against], parsed.force)
     theirs = tidy.read(parsed.against, _warn) if parsed.against else {}
     for task, env_steps, rows in lay_beside(tidy.read(parsed.runs, _warn), theirs):
         shown = [
@@ -289,7 +289,7 @@ def report(arguments: list[str]) -> int:
     study = gather(parsed.runs, parsed.reference, parsed.systems, parsed.confidence)
     for line in study.skipped:
         _warn(line)
-    _check_protocols([run.path for run in study.runs], parsed.force)
+    _check_alike([run.path for run in study.runs], parsed.force)
     write(study, parsed.out)
     print(parsed.out)
     return 0
@@ -595,17 +595,21 @@ def _parser(verb: str) -> _Parser:
 
 
 def _add_force(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--force", action="store_true", help="compare runs of different protocols too")
+    parser.add_argument(
+        "--force", action="store_true", help="compare runs of different protocols or versions too"
+    )
 
 
-def _check_protocols(paths: Sequence[Path], force: bool) -> None:
-    """Refuses, or if forced warns, where runs of one task were trained or evaluated differently."""
-    from crossq_wn.runs import protocol_conflicts
+def _check_alike(paths: Sequence[Path], force: bool) -> None:
+    """Refuses, or if forced warns, where runs of one task or of one system are not alike."""
+    from crossq_wn.runs import protocol_conflicts, setting_conflicts
 
-    for conflict in protocol_conflicts(paths):
+    conflicts = [f"the protocols differ: {line}" for line in protocol_conflicts(paths)]
+    conflicts += [f"runs of one name have different settings: {line}" for line in setting_conflicts(paths)]
+    for conflict in conflicts:
         if not force:
-            raise UserError(f"the protocols differ: {conflict}; --force compares the runs all the same")
-        _warn(f"the protocols differ: {conflict}")
+            raise UserError(f"{conflict}; --force compares the runs all the same")
+        _warn(conflict)
 
 
 def _positive(text: str) -> int:

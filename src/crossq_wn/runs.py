@@ -21,7 +21,7 @@ import os
 import platform
 import sys
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -277,22 +277,48 @@ def protocol_conflicts(paths: Iterable[Path]) -> list[str]:
     Args:
         paths: run directories, or folders of them; other files have no protocol.
     """
-    by_task: dict[str, dict[str, tuple[Path, dict[str, Any]]]] = defaultdict(dict)
+
+    def protocol(run: Path) -> tuple[str, dict[str, Any]]:
+        values = json.loads((run / "manifest.json").read_text())["protocol"]
+        return values["task"], values
+
+    return _differences(paths, protocol)
+
+
+def setting_conflicts(paths: Iterable[Path]) -> list[str]:
+    """How runs of one system differ in hyperparameters, a line per system: versions with other presets.
+
+    A system is named by what leaves its preset, so its runs are alike unless the preset has changed between
+    them.
+    """
+
+    def settings(run: Path) -> tuple[str, dict[str, Any]]:
+        values = json.loads((run / "config.json").read_text())
+        return values["system"], values["settings"]
+
+    return _differences(paths, settings)
+
+
+def _differences(paths: Iterable[Path], read: Callable[[Path], tuple[str, dict[str, Any]]]) -> list[str]:
+    """Where runs that should be alike are not, a line each.
+
+    Args:
+        read: run directory -> (what it should be like all others of, its values)
+    """
+    known: dict[str, list[tuple[Path, dict[str, Any]]]] = defaultdict(list)
     for run in dict.fromkeys(run for path in paths if path.is_dir() for run in find(path)):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # damaged: readers say so
-            values = json.loads((run / "manifest.json").read_text())
-            by_task[values["protocol"]["task"]].setdefault(
-                values["protocol_sha256"], (run, values["protocol"])
-            )
+            group, values = read(run)
+            if all(values != others for _, others in known[group]):
+                known[group].append((run, values))
     lines = []
-    for task, known in by_task.items():
-        (first, usual), *others = known.values()
-        for run, protocol in others:
-            names = [name for name in {**usual, **protocol} if usual.get(name) != protocol.get(name)]
+    for group, ((first, usual), *others) in known.items():
+        for run, values in others:
+            names = [name for name in {**usual, **values} if usual.get(name) != values.get(name)]
             differs = ", ".join(
-                f"{n} is {usual.get(n)} in {first} and {protocol.get(n)} in {run}" for n in names
+                f"{n} is {usual.get(n)} in {first} and {values.get(n)} in {run}" for n in names
             )
-            lines.append(f"{task}: {differs}")
+            lines.append(f"{group}: {differs}")
     return lines
 
 
