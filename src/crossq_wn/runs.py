@@ -20,7 +20,6 @@ import json
 import os
 import platform
 import sys
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -300,26 +299,23 @@ def setting_conflicts(paths: Iterable[Path]) -> list[str]:
 
 
 def _differences(paths: Iterable[Path], read: Callable[[Path], tuple[str, dict[str, Any]]]) -> list[str]:
-    """Where runs that should be alike are not, a line each.
+    """Where runs that should be alike are not, a line for each way in which they are not.
 
     Args:
         read: run directory -> (what it should be like all others of, its values)
     """
-    known: dict[str, list[tuple[Path, dict[str, Any]]]] = defaultdict(list)
+    first: dict[str, tuple[Path, dict[str, Any]]] = {}
+    lines: dict[str, str] = {}
     for run in dict.fromkeys(run for path in paths if path.is_dir() for run in find(path)):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # damaged: readers say so
             group, values = read(run)
-            if all(values != others for _, others in known[group]):
-                known[group].append((run, values))
-    lines = []
-    for group, ((first, usual), *others) in known.items():
-        for run, values in others:
-            names = [name for name in {**usual, **values} if usual.get(name) != values.get(name)]
-            differs = ", ".join(
-                f"{n} is {usual.get(n)} in {first} and {values.get(n)} in {run}" for n in names
-            )
-            lines.append(f"{group}: {differs}")
-    return lines
+            other, usual = first.setdefault(group, (run, values))
+            # What only one version knows of is no difference.
+            differs = {n: value for n, value in values.items() if n in usual and value != usual[n]}
+            told = ", ".join(f"{n} is {usual[n]} in {other} and {v} in {run}" for n, v in differs.items())
+            if differs:
+                lines.setdefault(f"{group}{differs}", f"{group}: {told}")
+    return list(lines.values())
 
 
 def version(distribution: str) -> str | None:
