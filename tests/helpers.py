@@ -234,7 +234,7 @@ def environment_variables(env: dict[str, str] | None = None) -> dict[str, str]:
 
 
 def cli(
-    *args: Any, cwd: Path, timeout: float = 120, env: dict[str, str] | None = None
+    *args: Any, cwd: Path, timeout: float = 400, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Runs the command line in a process of its own."""
     return subprocess.run(
