@@ -14,12 +14,12 @@ from crossq_wn.cli import main
 from crossq_wn.environments import PAPER_TASKS
 from crossq_wn.errors import UserError
 from crossq_wn.figures import FIGURES, Source, save
-from crossq_wn.figures.curves import learning_curve, task_grid
+from crossq_wn.figures.curves import learning_curve
 from crossq_wn.figures.source import family, utd
 from crossq_wn.figures.style import COLOURS, looks, ratio_ticks, short
 from crossq_wn.runs import read_config
 from crossq_wn.statistics import estimate, iqm
-from helpers import make_run, rows
+from helpers import EVAL_HEADER, make_run, rows
 
 HARD, MYO = "DMC dog & humanoid", "Myo easy"
 DIAGNOSTICS = ("critic_norm", "critic_gradient_norm", "critic_elr", "dead_neurons")
@@ -288,18 +288,45 @@ def test_a_grid_has_a_panel_per_task_in_the_papers_order(draw):
 
 
 @pytest.mark.parametrize("count", [1, 25])
-def test_a_grid_of_few_or_many_tasks(count):
-    steps = np.array([0, 50_000, 100_000])
-    values = np.linspace(0, 1, 6).reshape(2, 3)
-    curves = tidy.Curves(steps, ("0", "1"), values)
-    results = {name: dict.fromkeys(PAPER_TASKS[:count], curves) for name in ("a", "b")}
-    figure = task_grid(results)
+def test_a_grid_of_few_or_many_tasks(count, tmp_path):
+    steps, values = (0, 50_000, 100_000), np.linspace(0, 1, 6).reshape(2, 3)
+    lines = [
+        f"{name},{task},{seed},{tidy.score_metric(task)},{step},{value * most}"
+        for name in ("a", "b")
+        for task in PAPER_TASKS[:count]
+        for most in [1000 if tidy.is_dm_control(task) else 1]
+        for seed, of in enumerate(values)
+        for step, value in zip(steps, of, strict=True)
+    ]
+    (tmp_path / "curves.csv").write_text(EVAL_HEADER + "\n".join(lines) + "\n")
+    figure = FIGURES["fig7"](Source.of([tmp_path / "curves.csv"])).figure
     assert [axes.get_title() for axes in figure.axes] == list(PAPER_TASKS[:count])
     for axes in figure.axes:
         np.testing.assert_allclose([line.get_ydata() for line in axes.lines], [values.mean(0)] * 2)
     labelled = [axes for axes in figure.axes if axes.get_xlabel() == "environment frames"]
     assert labelled == figure.axes[-5:]
     figure.draw_without_rendering()  # a layout that does not fit warns, which is an error here
+
+
+def test_profiles_count_the_runs_above_a_score(draw):
+    rows = draw("profile").rows
+    found = {
+        round(r["score"], 2): r["value"]
+        for r in rows
+        if (r["panel"], r["system"]) == (HARD, "crossq-wn UTD 2")
+    }
+    # Scores 0.4, 0.5, 0.8 and 0.9; a run at a threshold is not above it.
+    for score, value in (
+        (0.0, 1.0),
+        (0.39, 1.0),
+        (0.4, 0.75),
+        (0.6, 0.5),
+        (0.85, 0.25),
+        (0.9, 0.0),
+        (1.0, 0.0),
+    ):
+        assert found[score] == value
+    assert len(found) == 101
 
 
 def test_bias_stands_between_scores_and_norms(draw):

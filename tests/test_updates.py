@@ -417,6 +417,29 @@ def test_learning_rates_fall_linearly_over_the_networks_own_updates(parts, small
     assert small_settings("crossq-wn").schedule(3e-4) == 3e-4
 
 
+@pytest.mark.parametrize("name", ["crossq-wn", "bro", "simba-v2", "xqc"])
+def test_a_schedule_holds_for_actor_critics_and_temperature(algorithm, batch, name):
+    """After its only update at a rate above 0, nothing moves any more but what follows the critics."""
+    made = algorithm(name, "default", learning_rate_end=0.0, learning_rate_updates=1, policy_delay=1)
+    update = jax.jit(made.update)
+    states = [made.init(generator(0))]
+    for step in range(2):
+        states.append(update(states[-1], batch(step, 8), step)[0])
+    first, once, twice = (_trained(state) for state in states)
+    assert all(np.any(before != after) for before, after in zip(first, once, strict=True))
+    for before, after in zip(once, twice, strict=True):
+        np.testing.assert_allclose(before, after, rtol=1e-5, atol=1e-7)
+
+
+def _trained(state):
+    """What gradients move, a vector each."""
+    explorer = [state.shift.params] if hasattr(state, "shift") else []
+    while not hasattr(state, "log_temperature"):
+        state = state.base if hasattr(state, "base") else state[0]
+    trained = [*explorer, state.actor.params, state.critic.params, state.log_temperature]
+    return [np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]) for tree in trained]
+
+
 @pytest.mark.parametrize(("target_entropy", "sign"), [(-50.0, -1), (50.0, 1)])
 def test_the_temperature_first_moves_by_its_learning_rate_towards_the_target_entropy(
     make, batch, target_entropy, sign

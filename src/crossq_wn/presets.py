@@ -322,7 +322,9 @@ PRESETS: dict[str, dict[str, Preset]] = {
         ),
         "paper-v2": Preset(_CROSSQ, "paper v2, Table 1 as printed"),
         "paper-v1": Preset(replace(_CROSSQ, **_V1), "paper v1, Table 1"),
-        "official": Preset(_CROSSQ_OFFICIAL, "CrossQ's own repository (Bhatt et al. 2024)"),
+        "official": Preset(
+            _CROSSQ_OFFICIAL, "CrossQ's own repository (Bhatt et al. 2024), but orthogonal initialisation"
+        ),
     },
     "sac": {"default": Preset(_SAC, "paper v1, Table 1; target entropy as in jaxrl")},
     "sr-sac": {
@@ -332,7 +334,11 @@ PRESETS: dict[str, dict[str, Preset]] = {
     "redq": {"default": Preset(_REDQ, "Chen et al. 2021")},
     "droq": {"default": Preset(_DROQ, "Hiraoka et al. 2022")},
     "bro": {
-        "default": Preset(_BRO, "paper v2, Table 1, and the authors' code (Nauman et al. 2024)"),
+        "default": Preset(
+            _BRO,
+            "paper v2, Table 1, and the authors' code (Nauman et al. 2024), "
+            "which uses --no-terminations on MyoSuite",
+        ),
         "paper-v2": Preset(
             replace(_BRO, warmup=10_000, critics=1, target_entropy_scale=1.0), "paper v2, Table 1 as printed"
         ),
@@ -342,8 +348,18 @@ PRESETS: dict[str, dict[str, Preset]] = {
             replace(_BRO, utd=2, resets=(15_001,)), "BRO's code at UTD 2, which keeps the first reset only"
         )
     },
-    "simba": {"default": Preset(_SIMBA, "paper v2, Table 1, and the authors' code (Lee et al. 2025)")},
+    "simba": {
+        "default": Preset(
+            _SIMBA,
+            "paper v2, Table 1, and the authors' code (Lee et al. 2025), "
+            "which uses --critics 2 where episodes terminate (Gymnasium)",
+        )
+    },
     "simba-v2": {"default": Preset(_SIMBA_V2, "the authors' code (Lee et al. 2025)")},
-    "tdmpc2": {"default": Preset(_TDMPC2, "the authors' code (Hansen et al. 2024)")},
+    "tdmpc2": {
+        "default": Preset(
+            _TDMPC2, "the authors' code (Hansen et al. 2024), which uses --no-terminations on MyoSuite"
+        )
+    },
     "xqc": {"default": Preset(_XQC, "the authors' code (Palenicek et al. 2025)")},
 }

@@ -5,18 +5,13 @@ from collections.abc import Callable
 Schedule = Callable[[int], bool]  # decision, counted from 1 -> whether to reset before its updates
 
 
-def never() -> Schedule:
-    """No resets."""
-    return lambda decision: False
-
-
 def at(decisions: tuple[int, ...]) -> Schedule:
     """At the decisions named."""
     return frozenset(decisions).__contains__
 
 
 def every_updates(updates: int, utd: int, warmup: int, grid: int = 1) -> Schedule:
-    """Once more than `updates` gradient updates have passed, at the next decision divisible by `grid`.
+    """Every `updates` gradient updates, rounded to whole decisions, at the next one divisible by `grid`.
 
     SR-SAC (2.56M updates, UTD 32, warm-up 10k, grid 5k): decisions 90k, 175k, 260k, 345k, ...
     """

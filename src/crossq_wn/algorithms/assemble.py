@@ -52,7 +52,7 @@ def assemble(
         readout=readout,
         discount=discount,
         initial_temperature=settings.initial_temperature,
-        temperature_optimiser=optax.adam(settings.temperature_learning_rate),
+        temperature_optimiser=optax.adam(settings.schedule(settings.temperature_learning_rate)),
         target_entropy=-settings.target_entropy_scale * action_size,
         policy_delay=settings.policy_delay,
     )

@@ -96,6 +96,11 @@ def inverse_coefficient(value: float) -> float:
     return float(np.arctanh((np.log(value) + 10.0) / 8.75 - 1.0))
 
 
+def upper_bound(q: Array, optimism: Array | float) -> Array:
+    """(Q1 + Q2) / 2 + beta |Q1 - Q2| / 2 per quantile, averaged: q [critics, B, quantiles] -> [B]."""
+    return jnp.mean(jnp.mean(q, 0) + optimism * 0.5 * (jnp.max(q, 0) - jnp.min(q, 0)), -1)
+
+
 def explore_optimistically(
     explorer: Explorer, observation_size: int, action_size: int, parts: Parts
 ) -> Algorithm:
@@ -134,9 +139,7 @@ def explore_optimistically(
         def loss(params: Tree) -> tuple[Array, Array]:
             mu, log_std, shift = gaussian(state, params, batch.observation)
             x = jnp.concatenate([batch.observation, optimistic(mu, log_std, shift, key)], -1)
-            q = parts.readout.value(predict(parts.critic, state.base.critic, x))
-            # (Q1 + Q2) / 2 + beta |Q1 - Q2| / 2
-            upper = jnp.mean(q, 0) + optimism * 0.5 * (jnp.max(q, 0) - jnp.min(q, 0))
+            upper = upper_bound(predict(parts.critic, state.base.critic, x), optimism)
             kl = jnp.mean(jnp.sum(jnp.square(shift) / (2 * jnp.exp(2 * log_std)), -1))
             return -jnp.mean(upper) + kl_weight * kl, kl
 
@@ -191,7 +194,12 @@ def bro(observation_size: int, action_size: int, discount: float, settings: BROS
     shift = _network(settings.actor_width, settings.actor_blocks, linear(action_size, orthogonal(0.01)))
     explorer = Explorer(
         shift,
-        adamw(shift, settings.actor_learning_rate, settings.weight_decay, settings.adam_beta1),
+        adamw(
+            shift,
+            settings.schedule(settings.actor_learning_rate),
+            settings.weight_decay,
+            settings.adam_beta1,
+        ),
         optax.adam(settings.optimism_learning_rate, b1=0.5),
         settings.exploration_std,
         settings.kl_target,
@@ -209,7 +217,7 @@ def bro(observation_size: int, action_size: int, discount: float, settings: BROS
         readout=quantile(settings.quantiles),
         actor_weight_decay=settings.weight_decay,
         critic_weight_decay=settings.weight_decay,
-        temperature_optimiser=optax.adam(settings.temperature_learning_rate, b1=0.5),
+        temperature_optimiser=optax.adam(settings.schedule(settings.temperature_learning_rate), b1=0.5),
         reduce=mean,
         build=partial(explore_optimistically, explorer),
     )

@@ -58,9 +58,9 @@ class ActorCriticSettings(Settings):
     policy_delay: int = 1
     """The actor and the temperature change once per this many gradient updates."""
     learning_rate_end: float = 1.0
-    """Final learning rate of actor and critics as a fraction of the initial one; 1 keeps it constant."""
+    """Final learning rates of actor, critics and temperature over the initial ones; 1 keeps them."""
     learning_rate_updates: int = 1_000_000
-    """Updates of a network over which its learning rate falls linearly to that fraction."""
+    """Own updates of each, over which its learning rate falls linearly to that fraction."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -75,7 +75,7 @@ class ActorCriticSettings(Settings):
         require(self, "learning_rate_end", 0 <= self.learning_rate_end <= 1, "in [0, 1]")
 
     def schedule(self, learning_rate: float) -> optax.ScalarOrSchedule:
-        """The learning rate of actor or critics over that network's own updates."""
+        """The learning rate of actor, critics or temperature over its own updates."""
         return linear_schedule(
             learning_rate, learning_rate * self.learning_rate_end, self.learning_rate_updates
         )

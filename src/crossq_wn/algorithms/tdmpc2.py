@@ -227,14 +227,15 @@ def tdmpc2(observation_size: int, action_size: int, discount: float, settings: T
         params: Tree, state: State, latents: Array, key: Array
     ) -> tuple[Array, tuple[Array, Metrics]]:
         action_key, value_key = jax.random.split(key)
-        action, log_density = act(Vars(params, state.policy.stats), latents, action_key)
+        mean, log_std = _POLICY.gaussian(predict(policy, Vars(params, state.policy.stats), latents))
+        action, log_density = squashed_sample(mean, log_std, action_key)
         x = jnp.concatenate([latents, action], -1)
         q = jnp.mean(
             jax.vmap(lambda x: two_values(state.world.values.params, state.world, x, value_key))(x), 1
         )
         low, high = jnp.percentile(jax.lax.stop_gradient(q[0]), jnp.asarray([5.0, 95.0]))
         scale = state.scale + 0.01 * (jnp.maximum(high - low, 1.0) - state.scale)
-        entropy = -action_size * log_density
+        entropy = action_size * jnp.sum(log_std, -1)  # before the tanh, without its constant
         value = -jnp.mean(steps * jnp.mean(settings.entropy_weight * entropy + q / scale, -1))
         metrics = {"policy_loss": value, "entropy": -jnp.mean(log_density), "value_scale": scale}
         return value, (scale, metrics | {"q_mean": jnp.mean(q)})

@@ -7,8 +7,6 @@ by cross-entropy, which rewards divided by the return's standard deviation fit i
 
 from dataclasses import dataclass
 
-import optax
-
 from crossq_wn.actor_critic import joint_target
 from crossq_wn.algorithms.assemble import assemble
 from crossq_wn.algorithms.settings import PolyakSettings, require, require_positive
@@ -59,8 +57,6 @@ def xqc(observation_size: int, action_size: int, discount: float, settings: XQCS
     """Soft actor-critic with XQC's networks and scaled rewards."""
     actor = _network(settings, settings.actor_width, gaussian_head(action_size))
     member = _network(settings, settings.critic_width, dense(settings.atoms))
-    # The temperature follows the actor's schedule, as in the authors' code.
-    temperature_optimiser = optax.adam(settings.schedule(settings.temperature_learning_rate))
     algorithm = assemble(
         settings,
         observation_size,
@@ -72,7 +68,6 @@ def xqc(observation_size: int, action_size: int, discount: float, settings: XQCS
         q_pair=joint_target,
         target=polyak(settings.tau),
         readout=categorical(-settings.value_limit, settings.value_limit, settings.atoms),
-        temperature_optimiser=temperature_optimiser,
     )
     return scale_rewards(algorithm, discount, deviation_of_return)
 

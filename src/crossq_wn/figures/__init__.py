@@ -11,13 +11,14 @@ from crossq_wn.figures.bars import ablations, aggregates
 from crossq_wn.figures.columns import q_bias, training_health
 from crossq_wn.figures.curves import per_group, per_task
 from crossq_wn.figures.files import save
+from crossq_wn.figures.profiles import profiles
 from crossq_wn.figures.scaling import performance_and_speed, utd_scaling
 from crossq_wn.figures.source import Source
 from crossq_wn.figures.style import Picture
 
 __all__ = ["FIGURES", "Picture", "Source", "save"]
 
-# Figures of the paper v2, and figure 2 of v1.
+# Figures of the paper v2, figure 2 of v1, and what else users compare by.
 FIGURES: dict[str, Callable[[Source], Picture]] = {
     "fig1": aggregates,
     "fig2": performance_and_speed,
@@ -27,4 +28,5 @@ FIGURES: dict[str, Callable[[Source], Picture]] = {
     "fig6": per_group,
     "fig7": per_task,
     "q-bias": q_bias,
+    "profile": profiles,
 }

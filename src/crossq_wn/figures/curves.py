@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from crossq_wn import tidy
-from crossq_wn.environments import PAPER_TASKS
 from crossq_wn.errors import UserError
 from crossq_wn.figures.captions import labels, remarks, seeds, title
 from crossq_wn.figures.files import save
@@ -28,7 +27,6 @@ from crossq_wn.figures.style import (
     wrapped,
 )
 from crossq_wn.runs import EVAL_COLUMNS
-from crossq_wn.tidy import Results
 
 
 def per_task(source: Source) -> Picture:
@@ -50,22 +48,6 @@ def _picture(source: Source, panels: Panels, most: int) -> Picture:
     figure = _figure(shown, points, looks(source.scores, source.published), source.names, most)
     note(figure, source.footnotes(remarks(source, panels, points)))
     return Picture(figure, [point._asdict() for point in points])
-
-
-@styled
-def task_grid(results: Results, confidence: float = 0.9, published: Iterable[str] = ()) -> Figure:
-    """Learning curves per task: IQM over seeds with its interval, one line per system.
-
-    Args:
-        results: scores, as `tidy.read` gives them.
-        confidence: of the intervals.
-        published: systems to draw dashed, because they are not our own runs.
-    """
-    there = dict.fromkeys(task for of in results.values() for task in of)
-    ordered = dict.fromkeys([*(task for task in PAPER_TASKS if task in there), *there])
-    panels = {task: (task,) for task in ordered}
-    names = tidy.short_names(results, published)
-    return _figure(panels, curves(results, panels, confidence), looks(results, published), names, most=5)
 
 
 @styled

@@ -1,5 +1,6 @@
 """Who stands where in the end? All systems' scores at one environment frame, per group of tasks."""
 
+from collections.abc import Iterator
 from functools import reduce
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from crossq_wn.errors import UserError
 from crossq_wn.figures.captions import remarks, title
 from crossq_wn.figures.points import SCORE, Panels, Point, aligned, groups, points_at, systems_with
 from crossq_wn.figures.source import Source
+from crossq_wn.statistics import Array
 from crossq_wn.tidy import Results, Steps
 
 
@@ -17,6 +19,7 @@ class End(NamedTuple):
 
     panels: Panels  # those in which something is drawn
     points: list[Point]
+    scores: dict[tuple[str, str], list[Array]]  # (panel, system) -> per task [runs]
     titles: list[str]  # of the panels
     remarks: list[str]
 
@@ -32,24 +35,26 @@ def at_end(source: Source, results: Results) -> End:
         UserError: there are none.
     """
     panels = groups(source.tasks)
-    points = _ends(source, panels, results)
+    points, scores = [], {}
+    for panel, system, steps, tasks in _ends(source, panels, results):
+        points += points_at((panel, SCORE, system), steps, tasks, source.confidence)
+        scores[panel, system] = [task[:, 0] for task in tasks]
     if not points:
         when = "after frame 0" if source.frames is None else f"at {source.frames} environment frames"
         there = sorted({int(x) for of in source.scores.values() for c in of.values() for x in c.env_steps})
         raise UserError(f"no run was evaluated {when}: --frames may be {', '.join(map(str, there[-5:]))}")
     frames = {point.panel: point.frames for point in points}
-    drawn = {panel: tasks for panel, tasks in panels.items() if panel in frames}
-    titles = [title(panel, tasks, frames[panel]) for panel, tasks in drawn.items()]
-    return End(drawn, points, titles, remarks(source, panels, points))
+    drawn = {panel: those for panel, those in panels.items() if panel in frames}
+    titles = [title(panel, those, frames[panel]) for panel, those in drawn.items()]
+    return End(drawn, points, scores, titles, remarks(source, panels, points))
 
 
-def _ends(source: Source, panels: Panels, results: Results) -> list[Point]:
-    """Every system's score in every panel at the same environment frame: the last that all of them have.
+def _ends(source: Source, panels: Panels, results: Results) -> Iterator[tuple[str, str, Steps, list[Array]]]:
+    """Panel, system, frame [1] and per task scores [runs, 1]: at the last frame that all of a panel have.
 
     If frames were asked for, it is those. Systems that have no score there are left out; with the default,
     those that were never evaluated at a frame at which the ones before were.
     """
-    found = []
     for panel, tasks in panels.items():
         curves = {system: aligned(there) for system, there in systems_with(results, tasks)}
         start = np.array([] if source.frames is None else [source.frames], np.int64)
@@ -57,9 +62,7 @@ def _ends(source: Source, panels: Panels, results: Results) -> list[Point]:
         for system, (steps, scores) in curves.items():
             where = steps == (shared[-1] if len(shared) else -1)
             if where.any():
-                kept = [task[:, where] for task in scores]
-                found += points_at((panel, SCORE, system), steps[where], kept, source.confidence)
-    return found
+                yield panel, system, steps[where], [task[:, where] for task in scores]
 
 
 def _shared(first: Steps, second: Steps) -> Steps:
