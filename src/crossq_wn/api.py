@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import inspect
 import os
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Any, Literal
 import jax
 
 from crossq_wn import runs
-from crossq_wn.algorithms import ALGORITHMS
+from crossq_wn.algorithms import registered
 from crossq_wn.algorithms.settings import Settings, setting_names
 from crossq_wn.checkpoints import available
 from crossq_wn.environments import TaskLike, lookup
@@ -34,12 +35,7 @@ class Silent:
 
 def preset(algorithm: str, name: str) -> Settings:
     """The settings of a preset. Raises UserError for unknown names, suggesting the nearest."""
-    if algorithm not in ALGORITHMS:
-        known_names = ", ".join(ALGORITHMS)
-        raise UserError(
-            f"unknown algorithm {algorithm!r}: {nearest(algorithm, ALGORITHMS)}known are {known_names}"
-        )
-    known = PRESETS[algorithm]
+    known = PRESETS[registered(algorithm)]
     if name not in known:
         raise UserError(
             f"{algorithm} has no preset {name!r}: {nearest(name, known)}known are {', '.join(known)}"
@@ -59,7 +55,8 @@ def system(algorithm: str, preset_name: str, settings: Settings) -> str:
         for name in setting_names(type(settings))
         if name != "utd" and getattr(settings, name) != getattr(usual, name)
     ]
-    name = algorithm if preset_name == "default" else f"{algorithm} {preset_name}"
+    own = registered(algorithm)
+    name = own if preset_name == "default" else f"{own} {preset_name}"
     return f"{name} UTD {settings.utd}" + (f" ({', '.join(differs)})" if differs else "")
 
 
@@ -94,7 +91,7 @@ def configure(
         algorithm=algorithm,
         preset=preset_name,
         system=system(algorithm, preset_name, chosen),
-        seeds=tuple(seeds),
+        seeds=tuple(seeds) if isinstance(seeds, Sequence) and not isinstance(seeds, str) else seeds,
         frames=frames,
         action_repeat=known.action_repeat if chosen.action_repeat is None else chosen.action_repeat,
         episode_frames=known.episode_frames if episode_frames is None else episode_frames,
@@ -132,7 +129,7 @@ def train(
     Args:
         task: a short name, a Gymnasium id, `module:factory`, or a class or function that makes a
             gymnasium.Env.
-        algorithm: see `crossq-wn list algorithms`.
+        algorithm: see `crossq-wn list algorithms`; your own as `module:name`.
         preset_name: see `crossq-wn list presets`.
         frames: environment frames per seed.
         seeds: training seeds; they train side by side.
@@ -149,6 +146,13 @@ def train(
         if name not in setting_names(type(chosen)):
             raise UserError(
                 f"{algorithm} has no hyperparameter {name!r}: {nearest(name, setting_names(type(chosen)))}"
+            )
+    own = ("task", "algorithm", "preset_name", "settings", "frames", "seeds")
+    options = [name for name in inspect.signature(configure).parameters if name not in own]
+    for name in run_options or {}:
+        if name not in options:
+            raise UserError(
+                f"there is no run option {name!r}: {nearest(name, options)}known are {', '.join(options)}"
             )
     config = configure(
         task,
@@ -234,4 +238,5 @@ def _callable(task: TaskLike | None) -> TaskLike | None:
 
 
 def _command() -> list[str]:
-    return [Path(sys.argv[0]).name, *sys.argv[1:]]
+    program = Path(sys.argv[0]).name
+    return ["crossq-wn" if program == "__main__.py" else program, *sys.argv[1:]]  # python -m crossq_wn

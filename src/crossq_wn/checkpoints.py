@@ -147,7 +147,7 @@ def newest(directory: Path, warn: Callable[[str], None], *, with_replay: bool = 
 
 def available(directory: Path) -> list[Path]:
     """All checkpoints, oldest first."""
-    return sorted(path for path in directory.glob("[0-9]*") if path.is_dir())
+    return sorted(path for path in directory.glob("[0-9]*") if path.is_dir() and path.name.isdecimal())
 
 
 class Checkpoint:
@@ -195,7 +195,10 @@ class Checkpoint:
         for path, leaf in _leaves(like):
             stored = arrays.get(f"learner/{path}")
             if stored is None or stored.shape != leaf.shape or stored.dtype != leaf.dtype:
-                raise UserError(f"{self.path} does not fit this run's algorithm: {path} differs")
+                raise UserError(
+                    f"{self.path} does not fit this run's algorithm ({path} differs): use the version of "
+                    "crossq-wn that wrote it (manifest.json names it), or train again"
+                )
             leaves.append(jax.numpy.asarray(stored))
         plain = _give_arrays(self._seeds[str(seed)]["plain"], "plain", arrays)
         return SeedState(jax.tree.unflatten(treedef, leaves), plain)

@@ -4,14 +4,18 @@ Exit codes: 0 done, 1 doctor found something essential, 2 the user can mend it, 
 """
 
 import argparse
+import contextlib
 import dataclasses
 import errno
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Never
 
@@ -23,8 +27,11 @@ if TYPE_CHECKING:
 # As the user set it: training chooses MuJoCo's renderer for itself, a video for itself.
 _ENVIRONMENT = dict(os.environ)
 
-# What a user can mend about files: space, quota, rights.
-_OUT_OF_REACH = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+# What a user can mend about files: space, quota, rights, a file where a folder should be.
+_OUT_OF_REACH = (
+    errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS,
+    errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
+)  # fmt: skip
 
 _DAY = 24  # hours
 
@@ -108,6 +115,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UserError as error:
         print(f"crossq-wn: {one_line(error)}", file=sys.stderr)
         code = 2
+    except BrokenPipeError:  # whoever read our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 128 + signal.SIGPIPE
     except OSError as error:
         if error.errno not in _OUT_OF_REACH:
             raise
@@ -181,6 +191,9 @@ def video(arguments: list[str]) -> int:
     parser.add_argument("--height", type=_positive, default=240)
     parser.add_argument("--width", type=_positive, default=320)
     parsed = parser.parse_args(arguments)
+    if parsed.out is not None and (parsed.out.suffix != ".mp4" or parsed.out.exists()):
+        wrong = "exists: nothing is overwritten" if parsed.out.suffix == ".mp4" else "must end in .mp4"
+        raise UserError(f"--out {parsed.out} {wrong}; choose another file, such as policy.mp4")
     _render_headless()
     from crossq_wn.trained import load, record
 
@@ -307,7 +320,7 @@ def diagnose(arguments: list[str]) -> int:
 
     found = courses(parsed.run)
     rows = [
-        [name, f"{c.first:.4g}", f"{c.last:.4g}", f"{c.growth:.3g}x", MEANINGS[name]]
+        [name, f"{c.first:.4g}", f"{c.last:.4g}", f"{c.growth:.3g}x" if c.first else "", MEANINGS[name]]
         for name, c in found.items()
     ]
     table(_console(), str(parsed.run), ["diagnostic", "first", "last", "change", "what it is"], rows)
@@ -335,6 +348,8 @@ def reproduce(arguments: list[str]) -> int:
 
     figures, scale = list(dict.fromkeys(parsed.figures)), steps.scale_called(parsed.scale)
     runs, jobs = steps.plan(scale, figures, parsed.root), parsed.jobs or steps.default_jobs()
+    out = parsed.out or parsed.root / scale.name / "results"
+    steps.check_out(out)
     bill = steps.bill(runs, jobs)
     table(_console(), f"{', '.join(figures)} at the scale {scale.name}", steps.COLUMNS, bill.rows)
     print(
@@ -349,7 +364,6 @@ def reproduce(arguments: list[str]) -> int:
     if outcome.signal is not None:
         print("stopped: the same command goes on from here")
         return 128 + outcome.signal
-    out = parsed.out or parsed.root / scale.name / "results"
     judged, written = steps.conclude(scale, figures, runs, outcome.failed, out, _warn)
     for claim, group, _, finding in judged:
         print(f"{finding.verdict}: {claim.text} ({group})")
@@ -372,6 +386,8 @@ def bench(arguments: list[str]) -> int:
     out, settings, count = own["json"], config.settings, len(config.seeds)
     if out is not None and out.exists():
         raise UserError(f"--json {out} exists: nothing is overwritten; choose another file")
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
     if not 0 < own["seconds"] < 1e3:
         raise UserError(f"--seconds is {own['seconds']}: it must be above 0, such as 0.7")
     figures = measure(config, _warn, own["against"], own["seconds"])
@@ -379,7 +395,6 @@ def bench(arguments: list[str]) -> int:
     table(_console(), title, ["figure", "value", "meaning"], describe(figures))
     if out is not None:
         about = {"task": config.task, "algorithm": config.algorithm, "seeds": count}
-        out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(
             json.dumps(about | {"settings": dataclasses.asdict(settings)} | figures, indent=2) + "\n"
         )
@@ -444,7 +459,7 @@ def _configure(
     import tyro
 
     from crossq_wn import api
-    from crossq_wn.algorithms import ALGORITHMS
+    from crossq_wn.algorithms import ALGORITHMS, registered
     from crossq_wn.presets import PRESETS
 
     # The algorithm decides which hyperparameters there are, the preset their defaults.
@@ -453,6 +468,7 @@ def _configure(
     first.add_argument("--preset", default="default")
     chosen, rest = first.parse_known_args(arguments)
     settings = api.preset(chosen.algorithm, chosen.preset)
+    name = registered(chosen.algorithm)
     kind = dataclasses.make_dataclass(
         "Arguments",
         [
@@ -464,10 +480,17 @@ def _configure(
     positional: Any = tyro.conf.configure(tyro.conf.PositionalRequiredArgs)(kind)
     description = (
         f"{VERBS[verb].__doc__}\n\n--algorithm {{{','.join(ALGORITHMS)}}} (now {chosen.algorithm}: "
-        f"{ALGORITHMS[chosen.algorithm].summary}) and --preset {{{','.join(PRESETS[chosen.algorithm])}}} "
-        f"(now: {PRESETS[chosen.algorithm][chosen.preset].source}) decide which options follow."
+        f"{ALGORITHMS[name].summary}) and --preset {{{','.join(PRESETS[name])}}} "
+        f"(now: {PRESETS[name][chosen.preset].source}) decide which options follow."
     )
-    parsed = tyro.cli(positional, prog=f"crossq-wn {verb}", args=rest, description=description)
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            parsed = tyro.cli(positional, prog=f"crossq-wn {verb}", args=rest, description=description)
+    except SystemExit as end:
+        if not end.code:  # help
+            raise
+        raise UserError(f"{_unboxed(said.getvalue())}; see `crossq-wn {verb} --help`") from None
     values: dict[str, Any] = dataclasses.asdict(parsed.run)
     kept = {name: values.pop(name) for name in own}
     config = api.configure(
@@ -479,6 +502,17 @@ def _configure(
         **values,
     )
     return config, kept
+
+
+def _unboxed(text: str) -> str:
+    """What a box of the option parser says, as one line."""
+    lines = [line.strip("╭╮╰╯│+| ") for line in text.splitlines()[1:]]
+    parts = groupby(lines, lambda line: not line.strip("─-"))  # between rules
+    message, *hints = [" ".join(part) for rule, part in parts if not rule]
+    message = re.sub(r"invalid literal for int\(\) with base 10: (.*)", r"\1 is not a whole number", message)
+    message = re.sub(r"could not convert string to float: (.*)", r"\1 is not a number", message)
+    meant = re.findall(r"--[\w-]+(?= [A-Z{])", hints[0]) if hints and "Perhaps" in hints[0] else []
+    return message.rstrip(".") + (f" (did you mean {' or '.join(meant)}?)" if meant else "")
 
 
 def _follow(work: Callable[[Any], Any]) -> int:

@@ -17,7 +17,7 @@ class Table(NamedTuple):
     rows: list[tuple[str, int, list[float | None]]]  # system, its seeds, medians
 
 
-def compare(ours: Results, theirs: Results, most: int = 8) -> list[Table]:
+def compare(ours: Results, theirs: Results, most: int = 10) -> list[Table]:
     """A table per task of ours: our systems first, then the others by their last score.
 
     Args:

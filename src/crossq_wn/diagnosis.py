@@ -60,8 +60,8 @@ def courses(run: Path) -> dict[str, Course]:
                     found[name] = Course(_middle(first), _middle(last))
     if "critic_norm" not in found:
         raise UserError(
-            f"{run} has too few rows of diagnostics: it needs {_ENOUGH} after the warm-up; train on, or with "
-            "a smaller --log-every, and not with --no-diagnostics"
+            f"{run} has fewer than {_ENOUGH} rows of diagnostics: train on, or with a smaller --log-every; "
+            "runs with --no-diagnostics or of older versions have none"
         )
     return found
 
@@ -113,10 +113,12 @@ def _norms(found: dict[str, Course]) -> list[str]:
     if norm < 0.67:
         return [f"critic weight norm fell {1 / norm:.2g}x: weight decay outweighs the gradients"]
     kept = f"critic weight norm held ({norm:.2f}x)"
-    if rate > 3:
+    if rate > 1.5:
         return [
             f"{kept}, yet the effective learning rate fell {rate:.2g}x: gradients shrank as the critic fits"
         ]
+    if rate < 0.67:
+        return [f"{kept}, and the effective learning rate grew {1 / rate:.2g}x: gradients grew"]
     return [f"{kept} and so did the effective learning rate ({1 / rate:.2f}x): updates stay effective"]
 
 

@@ -27,9 +27,9 @@ from typing import Any, Literal
 
 import jax
 
-from crossq_wn.algorithms import ALGORITHMS
-from crossq_wn.algorithms.settings import Settings, require
-from crossq_wn.errors import UserError
+from crossq_wn.algorithms import ALGORITHMS, registered
+from crossq_wn.algorithms.settings import Settings, require, require_types
+from crossq_wn.errors import UserError, one_line
 
 SCHEMA = 1
 EVAL_COLUMNS = ("exp_name", "env_name", "seed", "metric", "env_step", "value")
@@ -67,13 +67,14 @@ class RunConfig:
     settings: Settings
 
     def __post_init__(self) -> None:
+        require_types(self)
         for name in ("frames", "action_repeat", "eval_every", "eval_episodes", "checkpoint_every",
                      "log_every"):  # fmt: skip
             require(self, name, getattr(self, name) >= 1, "a whole number of at least 1")
         require(self, "episode_frames", self.episode_frames is None or self.episode_frames >= 1, "at least 1")
         require(self, "seeds", len(self.seeds) > 0, "at least one seed, such as 0 or 0,1,2")
         require(self, "seeds", len(set(self.seeds)) == len(self.seeds), "without repetition")
-        require(self, "seeds", all(0 <= s < 2**31 for s in self.seeds), "whole numbers from 0")
+        require(self, "seeds", all(0 <= s < 2**31 for s in self.seeds), "whole numbers from 0 to 2147483647")
         require(self, "frames", self.frames >= self.action_repeat, "at least one decision's frames")
 
     @property
@@ -109,7 +110,7 @@ class RunConfig:
         """The inverse of `to_json`."""
         values = dict(values)
         values.pop("schema")
-        kind = ALGORITHMS[values["algorithm"]].settings
+        kind = ALGORITHMS[registered(values["algorithm"])].settings
         settings = kind(**values.pop("settings"))
         return RunConfig(**{**values, "seeds": tuple(values["seeds"]), "settings": settings})
 
@@ -205,7 +206,9 @@ def create(config: RunConfig, out: Path | None, command: list[str]) -> RunDirect
     Raises UserError if `out` already holds something.
     """
     if out is None:
-        path = _next_free(Path("runs") / config.task.replace("/", "-").replace(":", "-"), config.algorithm)
+        path = _next_free(
+            Path("runs") / config.task.replace("/", "-").replace(":", "-"), registered(config.algorithm)
+        )
     else:
         path = out
         check_free(path)
@@ -232,7 +235,7 @@ def read_config(path: Path) -> RunConfig:
     """A run's configuration. Raises UserError if there is none, or one of a newer version."""
     try:
         values = json.loads((path / "config.json").read_text())
-        schema = values["schema"]
+        schema = int(values["schema"])
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
             f"{path} is not a run directory (no readable config.json): `crossq-wn list runs` names them"
@@ -244,7 +247,7 @@ def read_config(path: Path) -> RunConfig:
     try:
         return RunConfig.from_json(values)
     except (KeyError, TypeError) as error:
-        raise UserError(f"{path / 'config.json'} has been altered: {error}") from None
+        raise UserError(f"{path / 'config.json'} has been altered: {one_line(error)}") from None
 
 
 def extend(config: RunConfig, frames: int | None) -> RunConfig:

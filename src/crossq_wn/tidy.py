@@ -14,6 +14,7 @@ import contextlib
 import csv
 import gzip
 import re
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -224,12 +225,16 @@ def _files(
             if not file.exists():
                 raise UserError(f"{file} is not a run directory or a CSV file: it does not exist")
             done = list(rows(file))
-        except (UserError, OSError, KeyError) as error:
-            if warn is None or file == path:
-                raise
-            warn(f"{file} is skipped: {one_line(error)}")
+        except UserError as error:
+            wrong = error
+        except (OSError, EOFError, ValueError, KeyError, csv.Error, zlib.error) as error:
+            wrong = UserError(f"{file} cannot be read: {one_line(error)}")
+        else:
+            yield from ((file, row) for row in done)
             continue
-        yield from ((file, row) for row in done)
+        if warn is None or file == path:
+            raise wrong
+        warn(f"{file} is skipped: {one_line(wrong)}")
 
 
 def _evaluations(metric: str | None, path: Path) -> Iterator[Row]:
@@ -239,7 +244,9 @@ def _evaluations(metric: str | None, path: Path) -> Iterator[Row]:
         published = "algorithm" in columns
         names = ("algorithm", "task") if published else ("exp_name", "env_name")
         if lacking := {*names, "seed", "metric", "env_step", "value"} - columns:
-            raise UserError(f"{path} lacks the columns {', '.join(sorted(lacking))}: see crossq_wn.tidy")
+            raise UserError(
+                f"{path} lacks the columns {', '.join(sorted(lacking))}: see Published curves in README.md"
+            )
         for row in reader:
             task = row[names[1]]
             if row["metric"] != (metric or score_metric(task)) or row.get("primary", "1") != "1":
@@ -272,7 +279,7 @@ def _timed(path: Path) -> Iterator[Row]:
 def _numbers(path: Path, line: int, row: dict[str, str], step: str, value: str) -> tuple[int, float]:
     try:
         return int(float(row[step])), float(row[value])
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         raise UserError(
             f"{path}, line {line}: {step} {row[step]!r} or {value} {row[value]!r} is not a number"
         ) from None

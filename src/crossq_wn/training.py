@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from crossq_wn import checkpoints, learner
-from crossq_wn.algorithms import ALGORITHMS
+from crossq_wn.algorithms import ALGORITHMS, registered
 from crossq_wn.clock import Stopwatch
 from crossq_wn.environments import Environment, EnvironmentFaultError, TaskLike, Transition, make
 from crossq_wn.environments.pool import Pool, processors
@@ -129,7 +129,7 @@ def integer(sequence: np.random.SeedSequence) -> int:
 
 def build_algorithm(config: RunConfig, observation_size: int, action_size: int) -> Algorithm:
     """The algorithm of a run."""
-    build = ALGORITHMS[config.algorithm].build
+    build = ALGORITHMS[registered(config.algorithm)].build
     return build(observation_size, action_size, config.discount, config.settings)
 
 

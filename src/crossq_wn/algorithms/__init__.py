@@ -14,6 +14,8 @@ from crossq_wn.algorithms.simba_v2 import SimbaV2Settings, simba_v2
 from crossq_wn.algorithms.sr_sac import SRSACSettings, sr_sac
 from crossq_wn.algorithms.tdmpc2 import TDMPC2Settings, tdmpc2
 from crossq_wn.algorithms.xqc import XQCSettings, xqc
+from crossq_wn.errors import UserError, nearest
+from crossq_wn.modules import import_user_module
 from crossq_wn.types import Algorithm
 
 
@@ -43,3 +45,19 @@ ALGORITHMS = {
     "tdmpc2": Recipe(TDMPC2Settings, tdmpc2, "latent world model and planning"),
     "xqc": Recipe(XQCSettings, xqc, "batch and weight norm throughout, categorical critic"),
 }
+
+
+def registered(name: str) -> str:
+    """The key in `ALGORITHMS` that a name stands for; the module of `module:name` is imported.
+
+    Raises UserError for what is not there, suggesting the nearest.
+    """
+    module, _, own = name.rpartition(":")
+    if module:
+        import_user_module(module, f"the algorithm {name!r}")
+    if own not in ALGORITHMS:
+        raise UserError(
+            f"unknown algorithm {name!r}: {nearest(own, ALGORITHMS)}known are {', '.join(ALGORITHMS)}, "
+            "and your own as module:name (docs/your-own-algorithm.md)"
+        )
+    return own

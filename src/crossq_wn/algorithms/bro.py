@@ -59,8 +59,8 @@ class BROSettings(PolyakSettings):
     """Decisions before whose updates everything is reset."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "resets", tuple(self.resets))  # JSON has lists
         super().__post_init__()
-        object.__setattr__(self, "resets", tuple(self.resets))
         require_positive(self, "actor_blocks", "critic_blocks", "quantiles")
         for name in ("weight_decay", "optimism_learning_rate", "kl_target", "exploration_std"):
             require(self, name, getattr(self, name) >= 0, "0 or above")

@@ -39,6 +39,8 @@ from crossq_wn.policies import clipped, gaussian_head
 from crossq_wn.resets import every_updates
 from crossq_wn.types import Algorithm
 
+_LOG_STD_MAX = 2.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class CrossQSettings(ActorCriticSettings):
@@ -57,6 +59,7 @@ class CrossQSettings(ActorCriticSettings):
         super().__post_init__()
         require(self, "norm_momentum", 0 <= self.norm_momentum < 1, "in [0, 1)")
         require(self, "norm_epsilon", self.norm_epsilon > 0, "above 0")
+        require(self, "log_std_min", self.log_std_min < _LOG_STD_MAX, f"below {_LOG_STD_MAX}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +119,7 @@ def crossq(observation_size: int, action_size: int, discount: float, settings: C
         action_size,
         discount,
         actor=_network(settings, dense(settings.actor_width), gaussian_head(action_size)),
-        policy=clipped(settings.log_std_min, 2.0),
+        policy=clipped(settings.log_std_min, _LOG_STD_MAX),
         critic=ensemble(_network(settings, dense(settings.critic_width), dense(1)), settings.critics),
         q_pair=joint,
         target=no_target(),
@@ -141,7 +144,7 @@ def crossq_wn(
         action_size,
         discount,
         actor=_network(settings, actor_hidden, gaussian_head(action_size)),
-        policy=clipped(settings.log_std_min, 2.0),
+        policy=clipped(settings.log_std_min, _LOG_STD_MAX),
         critic=ensemble(member, settings.critics),
         q_pair=joint_target if settings.target_network else joint,
         target=polyak(settings.tau) if settings.target_network else no_target(),

@@ -1,6 +1,9 @@
 """Which numbers does every algorithm have, and every soft actor-critic? Their values are in `presets`."""
 
+import math
 from dataclasses import dataclass, fields
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import optax
 
@@ -26,6 +29,7 @@ class Settings:
     """Environment frames per agent decision; by default the suite's (DMC and MyoSuite 2, Gymnasium 1)."""
 
     def __post_init__(self) -> None:
+        require_types(self)
         require_positive(self, "utd", "batch_size")
         require(self, "replay_size", self.replay_size >= 2, "a whole number of at least 2")
         require(self, "warmup", self.warmup >= 1, "at least 1 agent decision")
@@ -98,6 +102,43 @@ def require(settings: object, name: str, valid: bool, what: str) -> None:
     if not valid:
         flag = "--" + name.replace("_", "-")
         raise UserError(f"{flag} is {getattr(settings, name)!r}: it must be {what}")
+
+
+def require_types(settings: Any) -> None:
+    """Raises `UserError` for the first field of a dataclass not of its declared type, or not finite."""
+    for name, kind in get_type_hints(type(settings)).items():
+        if not any(_is_of(getattr(settings, name), each) for each in _alternatives(kind)):
+            wanted = " or ".join(_described(each) for each in _alternatives(kind))
+            require(settings, name, False, wanted)
+
+
+def _alternatives(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_is_of(each, get_args(kind)[0]) for each in value)
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+def _described(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return ", ".join(map(repr, get_args(kind)))
+    if get_origin(kind) is tuple:
+        return f"a tuple of which each is {_described(get_args(kind)[0])}"
+    names = {
+        int: "a whole number",
+        float: "a finite number",
+        bool: "True or False",
+        str: "a text",
+        NoneType: "None",
+    }
+    return names.get(kind) or kind.__name__
 
 
 def require_positive(settings: object, *names: str) -> None:

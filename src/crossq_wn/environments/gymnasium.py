@@ -1,8 +1,5 @@
 """How does any Gymnasium environment become a simulator? Box observations flattened, Box actions rescaled."""
 
-import importlib
-import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +17,7 @@ from crossq_wn.environments.snapshot import (
     restore_generator,
 )
 from crossq_wn.errors import UserError, nearest
+from crossq_wn.modules import import_user_module
 
 gymnasium.logger.min_level = gymnasium.logger.ERROR
 
@@ -50,14 +48,7 @@ def from_factory(path: str) -> gymnasium.Env[Any, Any]:
             f"{path!r} was defined in a script, which nobody else can import: in that script, call "
             "crossq_wn.resume(run, task=...), or move the class to a module"
         )
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        value: Any = importlib.import_module(module_name)
-    except Exception as error:  # whatever the user's module raises
-        raise UserError(
-            f"cannot import {module_name!r} for the task {path!r}: {type(error).__name__}: {error}"
-        ) from None
+    value = import_user_module(module_name, f"the task {path!r}")
     for part in attribute.split("."):
         if not hasattr(value, part):
             known = [name for name in dir(value) if not name.startswith("_")]

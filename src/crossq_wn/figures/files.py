@@ -25,8 +25,10 @@ def save(figure: Figure, rows: Sequence[Row], stem: Path) -> list[Path]:
         The files written. Those of an earlier picture of that name are replaced.
 
     Raises:
-        UserError: there is something else of that name, or it cannot be written there.
+        UserError: there is nothing to draw, something else of that name, or no way to write there.
     """
+    if not rows:
+        raise UserError("there is nothing to draw: no evaluation has a value")
     png, svg, table = paths = outputs(stem)
     try:
         png.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +50,7 @@ def outputs(stem: Path) -> list[Path]:
         raise UserError(f"--out {stem} is a folder: name the file to write, without suffix")
     paths = [stem.parent / f"{name}{suffix}" for suffix in (".png", ".svg", ".csv")]
     there = [path for path in paths if path.exists()]
-    if there and len(there) < len(paths) and not _is_ours(paths[0]):
+    if there and not _is_ours(paths[0]):
         raise UserError(f"{there[0]} is no picture of ours: nothing is overwritten; choose another --out")
     return paths
 

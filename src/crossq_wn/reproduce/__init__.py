@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from crossq_wn.environments.pool import processors
 from crossq_wn.reproduce.cost import cost
-from crossq_wn.reproduce.pages import write
+from crossq_wn.reproduce.pages import check_out, write
 from crossq_wn.reproduce.results import Judged, draw, ended_early, judge_all
 from crossq_wn.reproduce.studies import Run, Scale, plan, scale_called
 from crossq_wn.reproduce.workers import Outcome, look, remaining, train
@@ -90,5 +90,5 @@ def conclude(
 
 __all__ = [
     "COLUMNS", "Bill", "Judged", "Outcome", "Run", "Scale",
-    "bill", "conclude", "default_jobs", "plan", "scale_called", "train",
+    "bill", "check_out", "conclude", "default_jobs", "plan", "scale_called", "train",
 ]  # fmt: skip

@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from crossq_wn.errors import UserError
 from crossq_wn.reproduce.judging import Number
 from crossq_wn.reproduce.results import CONFIDENCE, Judged
 from crossq_wn.reproduce.studies import Run, Scale
@@ -17,10 +18,24 @@ _HOW = (
 )
 
 
+_FILES = ("verdict.md", "verdict.json", "verdict.csv")
+
+
+def check_out(out: Path) -> None:
+    """Raises UserError if a file that `write` would replace is not its own."""
+    try:
+        ours = "claims" in json.loads((out / "verdict.json").read_text())
+    except (OSError, ValueError):
+        ours = False
+    for name in _FILES:
+        if (out / name).exists() and not ours:
+            raise UserError(f"--out {out} holds a {name} of another origin: choose another folder")
+
+
 def write(
     judged: Sequence[Judged], scale: Scale, runs: Sequence[Run], notes: Sequence[str], command: str, out: Path
 ) -> list[Path]:
-    """Writes verdict.md, verdict.json and verdict.csv; files of these names are replaced.
+    """Writes verdict.md, verdict.json and verdict.csv; those of an earlier call are replaced.
 
     Args:
         judged: what was found.
@@ -29,9 +44,13 @@ def write(
         notes: what a reader must know besides, such as runs that failed.
         command: which made this.
         out: the folder.
+
+    Raises:
+        UserError: see `check_out`.
     """
+    check_out(out)
     out.mkdir(parents=True, exist_ok=True)
-    page, data, table = (out / f"verdict.{suffix}" for suffix in ("md", "json", "csv"))
+    page, data, table = (out / name for name in _FILES)
     page.write_text(_page(judged, scale, runs, notes, command))
     about: dict[str, object] = {
         "command": command,
