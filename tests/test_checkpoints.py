@@ -199,6 +199,12 @@ def test_a_manifest_of_another_kind_is_damage_and_no_accident(tmp_path):
     assert usable(tmp_path)[0].frames == 500
 
 
+def test_a_copy_beside_a_checkpoint_is_left_alone(tmp_path):
+    (tmp_path / "000000100-backup").mkdir()
+    (tmp_path / "000000100").mkdir()
+    assert [path.name for path in checkpoints.available(tmp_path)] == ["000000100"]
+
+
 def test_no_usable_checkpoint_is_a_user_error_that_says_what_to_do(tmp_path):
     with pytest.raises(UserError, match="start again"):
         usable(tmp_path)

@@ -237,7 +237,12 @@ def test_a_run_in_use_is_refused(refused, trained):
     [
         ("config.json", lambda text: text.replace('"schema": 1', '"schema": 2'), "upgrade crossq-wn"),
         ("config.json", lambda text: text[:-20], "is not a run directory"),
-        ("config.json", lambda text: text.replace('"algorithm": "', '"algorithm": "my-'), "altered"),
+        (
+            "config.json",
+            lambda text: text.replace('"algorithm": "', '"algorithm": "my-'),
+            "unknown algorithm 'my-",
+        ),
+        ("config.json", lambda text: text.replace('"schema": 1', '"schema": "x"'), "is not a run directory"),
         ("config.json", lambda text: text.replace('"utd"', '"utb"'), "altered"),
         ("config.json", lambda text: text.replace('"critic_width": 8', '"critic_width": 9'), "does not fit"),
         ("eval.csv", lambda text: text[:-20], "shorter than the checkpoint remembers"),
@@ -268,6 +273,27 @@ def test_a_seed_that_the_run_does_not_have_is_refused(refused, trained):
         said = refused(verb, trained, "--seed", 9)
         assert "has no seed 9" in said
         assert "it has 0, 4" in said
+
+
+def test_a_video_overwrites_nothing_and_is_an_mp4(refused, trained, tmp_path):
+    (tmp_path / "mine.mp4").write_text("precious")
+    assert "nothing is overwritten" in refused("video", trained, "--out", tmp_path / "mine.mp4")
+    assert "must end in .mp4" in refused("video", trained, "--out", tmp_path / "mine.txt")
+    assert (tmp_path / "mine.mp4").read_text() == "precious"
+
+
+def test_verdicts_of_another_origin_are_not_replaced(refused, tmp_path):
+    (tmp_path / "verdict.md").write_text("precious")
+    said = refused("reproduce", "fig3", "--scale", "smoke", "--dry-run", "--out", tmp_path)
+    assert "verdict.md of another origin" in said
+
+
+def test_a_reader_that_goes_away_is_no_mistake(tmp_path):
+    done = subprocess.run(
+        f"{sys.executable} -m crossq_wn train --help | true", shell=True, capture_output=True, text=True,
+        cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize("verb", ["", *VERBS])

@@ -476,6 +476,10 @@ def test_only_pictures_of_ours_are_overwritten(draw, tmp_path):
         with pytest.raises(UserError, match=f"{name}.* is no picture of ours"):
             save(*picture, tmp_path / name)
     assert (tmp_path / "eval.csv").read_text() == "precious"
+    for suffix in (".svg", ".csv"):  # all three are somebody's
+        (tmp_path / "photo").with_suffix(suffix).write_text("precious")
+    with pytest.raises(UserError, match=r"photo.* is no picture of ours"):
+        save(*picture, tmp_path / "photo")
     with pytest.raises(UserError, match="is a folder"):
         save(*picture, tmp_path / "..")
     with pytest.raises(UserError, match="cannot write"):

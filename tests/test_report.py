@@ -278,6 +278,15 @@ def test_verdict_and_finding_agree_with_the_numbers(page):
     assert row[-1] == "separated"
 
 
+def test_each_task_has_a_verdict_of_its_own(page):
+    rows = Page(page).tables["Comparisons by group and task"][1:]
+    assert [row[1] for row in rows] == ["on cheetah-run at 200 frames", "on walker-run at 200 frames"]
+    for task, row in zip(("cheetah-run", "walker-run"), rows, strict=True):
+        x, y = ([np.array(seeds)[:, 2] / 1000] for seeds in (SCORES["plain"][task], SCORES["utd5"][task]))
+        gain = estimate(difference(iqm), x, y)
+        assert row[4] == f"{number(gain.value)} ({span(gain)})"
+
+
 def test_settings_protocol_commands_speed_and_diagnostics_are_there(page, runs):
     tables, text = Page(page).tables, words(page)
     assert tables["Settings that differ"] == [
@@ -403,7 +412,7 @@ def test_the_newest_video_is_inside_and_a_large_one_is_named(copy, tmp_path):
 def test_runs_of_one_system_that_differ_in_settings_are_pointed_out(copy, tmp_path):
     config = copy / "plain-cheetah-run-0" / "config.json"
     config.write_text(config.read_text().replace('"critic_width": 512', '"critic_width": 64'))
-    text = report(copy, out=tmp_path / "report.html")
+    text = report(copy, "--force", out=tmp_path / "report.html")
     assert "The runs of crossq-wn UTD 2 differ in critic_width, and yet count as one system." in text
 
 

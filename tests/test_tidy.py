@@ -1,6 +1,7 @@
 """Do tables become the right scores? Both schemas, scales, unequal grids, contradictions, groups, names."""
 
 import gzip
+import re
 
 import hypothesis.strategies as st
 import numpy as np
@@ -160,6 +161,29 @@ def test_published_systems_share_nothing_and_keep_their_names():
     names = tidy.short_names(["a (x=1, y=2)", "b (y=3, x=1)", "c (x=1)", "d"], ["c (x=1)", "d"])
     assert list(names.values()) == ["a (y=2)", "b (y=3)", "c (x=1)", "d"]
     assert tidy.dropped(names) == "x=1"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("eval.csv", b"\xff\xfe\x00\x01" * 9),
+        ("eval.csv", b"exp_name,env_name,seed,metric,env_step,value\nq,dog-run,0,return,inf,1\n"),
+        ("eval.csv.gz", b"no archive"),
+        ("eval.csv.gz", gzip.compress(b"exp_name,env_name,seed,metric,env_step,value\n" * 99)[:40]),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named_or_skipped(name, content, table, tmp_path):
+    """Alone it is a mistake; in a folder of others it is left out, with a line that says why."""
+    bad = tmp_path / "run" / name
+    bad.parent.mkdir()
+    bad.write_bytes(content)
+    with pytest.raises(UserError, match=re.escape(str(bad))):
+        tidy.read([bad])
+    if name == "eval.csv":  # the name that is looked for in folders
+        told = []
+        table("sound", "q,dog-run,0,return,5,1")
+        assert list(tidy.read([tmp_path], told.append)) == ["q"]
+        assert [line.startswith(f"{bad} is skipped: ") for line in told] == [True]
 
 
 def test_mistakes_are_named(table, tmp_path):

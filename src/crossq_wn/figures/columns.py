@@ -89,8 +89,12 @@ def _picture(source: Source, panels: Panels, points: Sequence[Point], cells: Cel
     figure, axes = grid(len(cells), len(cells[0]), 2.3, 1.9)
     for cell, each, left, above in _neighbours(cells, axes):
         panel, quantity = cell
-        for system, line in lines(points, panel, quantity).items():
+        drawn = lines(points, panel, quantity)
+        for system, line in drawn.items():
             band(each, line, looked[system])
+        if not drawn:
+            each.text(0.5, 0.5, "not recorded", transform=each.transAxes, ha="center", color="0.5")
+            each.set_yticks([])
         # Names stand where they change.
         if panel not in (left[0], above[0]):
             each.set_title(title(panel, panels[panel]).replace("\n", ", "), loc="left")
@@ -133,9 +137,16 @@ def _limit(axes: Axes, quantity: str, tasks: Sequence[str]) -> None:
 def _without(source: Source, points: Sequence[Point], cells: Cells) -> list[str]:
     """Which of our systems lack which quantity; others publish scores alone."""
     remarks = []
+    panels = dict.fromkeys(panel for row in cells for panel, _ in row)
     for quantity in dict.fromkeys(quantity for row in cells for _, quantity in row):
-        has = {point.system for point in points if point.quantity == quantity}
-        lacking = [source.names[s] for s in source.scores if s not in has | source.published]
+        has, scored = ({(p.system, p.panel) for p in points if p.quantity == q} for q in (quantity, SCORE))
+        lacking = []
+        for system in source.scores:
+            own = [panel for panel in panels if (system, panel) in scored]
+            parts = [panel for panel in own if (system, panel) not in has]
+            if parts and system not in source.published:
+                where = f" ({', '.join(parts)})" if parts != own else ""
+                lacking.append(f"{source.names[system]}{where}")
         if lacking and quantity != SCORE:
             remarks.append(f"without {_NAMES[quantity]}: {', '.join(lacking)}")
     return remarks

@@ -103,6 +103,7 @@ def band(axes: Axes, points: Sequence[Point], look: Look) -> None:
     axes.plot(
         x, [point.value for point in points], color=look.colour, linestyle=look.dash, linewidth=1.8,
         marker=marker, markersize=4, markevery=max(1, len(x) // 6),
+        zorder=2 if look.dash == "--" else 2.5,  # ours above published ones
     )  # fmt: skip
     axes.fill_between(
         x, [p.low for p in points], [p.high for p in points], color=look.colour, alpha=0.18, linewidth=0

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from itertools import combinations
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from crossq_wn.report.verdict import (
     span,
     verdict,
 )
-from crossq_wn.tidy import Curves
+from crossq_wn.tidy import Curves, groups
 
 _WORDS = ("separated", "leaning", "undecided")
 _MANY = 8  # comparisons that are read at once
@@ -33,6 +33,7 @@ class Pair(NamedTuple):
     theirs: str
     published: bool  # the second
     result: Comparison
+    group: str | None = None  # what its tasks are called together
 
     @property
     def sentence(self) -> str:
@@ -48,9 +49,7 @@ class Pair(NamedTuple):
 def pairs(study: Study) -> tuple[list[Pair], list[str]]:
     """Every comparison that can be made, and what keeps the others from being made."""
     found, notes = [], []
-    for ours, theirs in combinations(study.scores, 2):
-        if ours in study.source.published:
-            continue
+    for ours, theirs in _couples(study):
         mine, other = study.scores[ours], study.scores[theirs]
         first, second = study.names[ours], study.names[theirs]
         for tasks in scopes([task for task in mine if task in other]):
@@ -63,6 +62,32 @@ def pairs(study: Study) -> tuple[list[Pair], list[str]]:
                 published = theirs in study.source.published
                 found += [Pair(first, second, published, each) for each in results]
     return found, notes
+
+
+def parts(study: Study) -> list[Pair]:
+    """The comparisons of many tasks at once, on each of the paper's groups and on each task."""
+    found = []
+    for ours, theirs in _couples(study):
+        mine, other = study.scores[ours], study.scores[theirs]
+        for whole in scopes([task for task in mine if task in other]):
+            named = {name: tasks for name, tasks in groups(whole).items() if tasks != whole}
+            for name, tasks in sorted(named.items(), key=lambda item: len(item[1]) == 1):
+                if name in tasks or len(tasks) > 1:  # a group of one task is that task
+                    with contextlib.suppress(UserError):  # as `pairs` says
+                        result = compare(
+                            {task: mine[task] for task in tasks}, other, confidence=study.source.confidence
+                        )
+                        names, published = study.names, theirs in study.source.published
+                        group = name if len(tasks) > 1 else None
+                        found.append(Pair(names[ours], names[theirs], published, result, group))
+    return found
+
+
+def _couples(study: Study) -> Iterator[tuple[str, str]]:
+    """Two systems each, the first of our own."""
+    for ours, theirs in combinations(study.scores, 2):
+        if ours not in study.source.published:
+            yield ours, theirs
 
 
 def _compare(
@@ -120,7 +145,7 @@ def verdicts(study: Study, found: list[Pair]) -> Html:
     """A sentence on each pair, ours first, and the numbers in a table."""
     if not found:
         return section("Verdicts", tag("p", "There is one system: nothing to compare it with."))
-    parts = []
+    lists = []
     for published in (False, True):
         some = [pair for pair in found if pair.published == published]
         lines = [
@@ -132,9 +157,14 @@ def verdicts(study: Study, found: list[Pair]) -> Html:
         counts = ", ".join(f"{n} {word}" for word in _WORDS if (n := sum(p.word == word for p in some)))
         whose = "Against published curves" if published else "Between these runs"
         if lines:
-            parts.append(details(f"{whose}: {counts}", bullets(lines), open_=len(lines) <= _MANY))
-    table_ = details("All comparisons as a table", _pairs_table(found))
-    return section("Verdicts", *parts, table_, tag("p", _explained(study, len(found)), class_="note"))
+            lists.append(details(f"{whose}: {counts}", bullets(lines), open_=len(lines) <= _MANY))
+    tables = [details("All comparisons as a table", _pairs_table("Comparisons", found))]
+    if narrower := parts(study):
+        counts = ", ".join(f"{n} {word}" for word in _WORDS if (n := sum(p.word == word for p in narrower)))
+        tables.append(
+            details(f"By group and task: {counts}", _pairs_table("Comparisons by group and task", narrower))
+        )
+    return section("Verdicts", *lists, *tables, tag("p", _explained(study, len(found)), class_="note"))
 
 
 def _explained(study: Study, comparisons: int) -> str:
@@ -151,11 +181,11 @@ def _explained(study: Study, comparisons: int) -> str:
     )
 
 
-def _pairs_table(found: list[Pair]) -> Html:
+def _pairs_table(caption: str, found: list[Pair]) -> Html:
     rows = [
         (
             f"{pair.ours} – {pair.theirs}",
-            place(pair.result),
+            place(pair.result, group=pair.group),
             " / ".join(seeds_of(seeds, unit="") for seeds in pair.result.seeds),
             f"{fraction(pair.result.probability.value)} ({span(pair.result.probability, fraction)})",
             f"{number(pair.result.gain.value)} ({span(pair.result.gain)})",
@@ -171,7 +201,7 @@ def _pairs_table(found: list[Pair]) -> Html:
         "difference of IQMs",
         "verdict",
     ]
-    return table("Comparisons", head, rows)
+    return table(caption, head, rows)
 
 
 def _and(names: Collection[str]) -> str:

@@ -164,10 +164,11 @@ def verdict(ours: str, theirs: str, result: Comparison) -> str:
     )
 
 
-def place(result: Comparison, frames: bool = True) -> str:
-    """On which tasks, and at which environment frame."""
+def place(result: Comparison, frames: bool = True, group: str | None = None) -> str:
+    """On which tasks, called `group` together if that is given, and at which environment frame."""
     tasks = result.tasks
     on = f"on {' and '.join(tasks)}" if len(tasks) < 3 else f"over {len(tasks)} tasks"
+    on = f"over {group}, {len(tasks)} tasks" if group else on
     return f"{on} at {result.frames:,} frames" if frames else on
 
 
