@@ -32,7 +32,7 @@ def test_runs_that_differ_in_settings_are_different_systems(tmp_path):
     make_run(tmp_path / "a")
     make_run(tmp_path / "b", hyperparameters={"utd": 5})
     assert set(tidy.read([tmp_path])) == {"crossq-wn UTD 2", "crossq-wn UTD 5"}
-    assert runs.protocol_conflicts([tmp_path]) == runs.setting_conflicts([tmp_path]) == []
+    assert runs.protocol_conflicts(runs.find(tmp_path)) == runs.setting_conflicts(runs.find(tmp_path)) == []
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_runs_that_differ_in_settings_are_different_systems(tmp_path):
 def test_the_command_refuses_runs_of_different_protocols_and_names_the_difference(tmp_path, options, named):
     make_run(tmp_path / "a")
     make_run(tmp_path / "b", seed=1, **options)
-    (conflict,) = runs.protocol_conflicts([tmp_path])
+    (conflict,) = runs.protocol_conflicts(runs.find(tmp_path))
     assert conflict.startswith("cheetah-run: ")
     assert named in conflict
     refused = cli("compare", str(tmp_path / "a"), "--against", str(tmp_path / "b"), cwd=tmp_path)
@@ -68,7 +68,7 @@ def test_runs_of_one_name_and_different_settings_are_refused(tmp_path):
     config = json.loads((tmp_path / "b" / "config.json").read_text())
     config["settings"]["initial_temperature"] = 0.7
     (tmp_path / "b" / "config.json").write_text(json.dumps(config))
-    (conflict,) = runs.setting_conflicts([tmp_path])
+    (conflict,) = runs.setting_conflicts(runs.find(tmp_path))
     assert conflict == (
         f"crossq-wn UTD 2: initial_temperature is 0.1 in {tmp_path / 'a'} and 0.7 in {tmp_path / 'b'}"
     )
@@ -77,19 +77,30 @@ def test_runs_of_one_name_and_different_settings_are_refused(tmp_path):
     assert conflict in refused.stderr.replace("\n", " ")
 
 
+def test_only_what_is_compared_must_be_alike(tmp_path):
+    make_run(tmp_path / "a")
+    make_run(tmp_path / "b", seed=1, eval_episodes=3, hyperparameters={"utd": 5})
+    (conflict,) = runs.conflicts([tmp_path])
+    assert "eval_episodes is 5 in" in conflict
+    assert runs.conflicts([tmp_path], ["crossq-wn UTD 2"]) == []
+    figure = ("figure", "fig7", str(tmp_path), "--out", str(tmp_path / "fig7"))
+    assert cli(*figure, cwd=tmp_path).returncode == 2
+    assert cli(*figure, "--systems", "crossq-wn UTD 2", cwd=tmp_path).returncode == 0
+
+
 def test_another_simulator_is_another_protocol(tmp_path):
     make_run(tmp_path / "a")
     make_run(tmp_path / "b", seed=1)
     manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
     manifest["protocol"]["mujoco"], manifest["protocol_sha256"] = "2.0", "another"
     (tmp_path / "b" / "manifest.json").write_text(json.dumps(manifest))
-    assert "mujoco is" in runs.protocol_conflicts([tmp_path])[0]
+    assert "mujoco is" in runs.protocol_conflicts(runs.find(tmp_path))[0]
 
 
 def test_different_tasks_are_no_conflict(tmp_path):
     make_run(tmp_path / "a")
     make_run(tmp_path / "b", task="myo-reach")
-    assert runs.protocol_conflicts([tmp_path]) == []
+    assert runs.protocol_conflicts(runs.find(tmp_path)) == []
 
 
 def test_damaged_runs_in_a_folder_are_skipped_with_the_reason(tmp_path):

@@ -14,7 +14,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Never
@@ -249,10 +249,10 @@ def figure(arguments: list[str]) -> int:
     )
     _add_force(parser)
     parsed = parser.parse_args(arguments)
-    _check_alike([*parsed.runs, *parsed.reference], parsed.force)
     source = Source.of(
         parsed.runs, parsed.reference, parsed.systems, parsed.frames, parsed.confidence, warn=_warn
     )
+    _check_alike([*parsed.runs, *parsed.reference], parsed.force, source.scores if parsed.systems else None)
     for path in save(*FIGURES[parsed.name](source), parsed.out or Path(parsed.name)):
         print(path)
     return 0
@@ -634,13 +634,11 @@ def _add_force(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _check_alike(paths: Sequence[Path], force: bool) -> None:
+def _check_alike(paths: Sequence[Path], force: bool, systems: Collection[str] | None = None) -> None:
     """Refuses, or if forced warns, where runs of one task or of one system are not alike."""
-    from crossq_wn.runs import protocol_conflicts, setting_conflicts
+    from crossq_wn.runs import conflicts
 
-    conflicts = [f"the protocols differ: {line}" for line in protocol_conflicts(paths)]
-    conflicts += [f"runs of one name have different settings: {line}" for line in setting_conflicts(paths)]
-    for conflict in conflicts:
+    for conflict in conflicts(paths, systems):
         if not force:
             raise UserError(f"{conflict}; --force compares the runs all the same")
         _warn(conflict)

@@ -20,7 +20,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -273,21 +273,38 @@ def manifest(config: RunConfig, command: list[str]) -> dict[str, Any]:
     }
 
 
-def protocol_conflicts(paths: Iterable[Path]) -> list[str]:
-    """How runs of one task differ in protocol, a line per task; with none, they may be compared.
+def conflicts(paths: Iterable[Path], systems: Collection[str] | None = None) -> list[str]:
+    """Why runs should not be compared, a line each: unlike protocols on a task, unlike settings of a system.
 
     Args:
         paths: run directories, or folders of them; other files have no protocol.
+        systems: those that are compared; by default all.
     """
+    runs = dict.fromkeys(run for path in paths if path.is_dir() for run in find(path))
+    compared = [run for run in runs if systems is None or _system(run) in systems]
+    return [
+        *(f"the protocols differ: {line}" for line in protocol_conflicts(compared)),
+        *(f"runs of one name have different settings: {line}" for line in setting_conflicts(compared)),
+    ]
+
+
+def _system(run: Path) -> str | None:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # damaged: readers say so
+        return str(json.loads((run / "config.json").read_text())["system"])
+    return None
+
+
+def protocol_conflicts(runs: Iterable[Path]) -> list[str]:
+    """How runs of one task differ in protocol, a line per task; with none, they may be compared."""
 
     def protocol(run: Path) -> tuple[str, dict[str, Any]]:
         values = json.loads((run / "manifest.json").read_text())["protocol"]
         return values["task"], values
 
-    return _differences(paths, protocol)
+    return _differences(runs, protocol)
 
 
-def setting_conflicts(paths: Iterable[Path]) -> list[str]:
+def setting_conflicts(runs: Iterable[Path]) -> list[str]:
     """How runs of one system differ in hyperparameters, a line per system: versions with other presets.
 
     A system is named by what leaves its preset, so its runs are alike unless the preset has changed between
@@ -298,10 +315,10 @@ def setting_conflicts(paths: Iterable[Path]) -> list[str]:
         values = json.loads((run / "config.json").read_text())
         return values["system"], values["settings"]
 
-    return _differences(paths, settings)
+    return _differences(runs, settings)
 
 
-def _differences(paths: Iterable[Path], read: Callable[[Path], tuple[str, dict[str, Any]]]) -> list[str]:
+def _differences(runs: Iterable[Path], read: Callable[[Path], tuple[str, dict[str, Any]]]) -> list[str]:
     """Where runs that should be alike are not, a line for each way in which they are not.
 
     Args:
@@ -309,7 +326,7 @@ def _differences(paths: Iterable[Path], read: Callable[[Path], tuple[str, dict[s
     """
     first: dict[str, tuple[Path, dict[str, Any]]] = {}
     lines: dict[str, str] = {}
-    for run in dict.fromkeys(run for path in paths if path.is_dir() for run in find(path)):
+    for run in runs:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # damaged: readers say so
             group, values = read(run)
             other, usual = first.setdefault(group, (run, values))
