@@ -434,6 +434,19 @@ def test_titles_labels_and_legends_do_not_overlap(name, alike, draw):
         assert not one.get_window_extent().overlaps(other.get_window_extent()), (one, other)
 
 
+def test_a_long_name_stays_in_the_picture(tmp_path):
+    """One run far from its preset, as `make demo` leaves: all its settings stand in the legend."""
+    widths = {"warmup": 2000, "actor_width": 128, "critic_width": 256, "initial_temperature": 0.01}
+    make_run(tmp_path / "run", eval_rows=[(0, 20), (100, 600)], hyperparameters=widths)
+    figure = FIGURES["fig7"](Source.of([tmp_path / "run"])).figure
+    figure.draw_without_rendering()
+    for text in figure.findobj(Text):
+        if text.get_visible() and text.get_text().strip():
+            box = text.get_window_extent()
+            assert 0 <= box.x0 < box.x1 <= figure.bbox.x1, text
+            assert 0 <= box.y0 < box.y1 <= figure.bbox.y1, text
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_is_drawn(name, draw, reference, tmp_path):
     picture = draw(name, reference=[reference])

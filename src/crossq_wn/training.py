@@ -167,7 +167,7 @@ def run_training(
         # A transition is a row, and so is the end of an episode: two per decision at the very most.
         capacity = min(config.settings.replay_size, 2 * config.decisions)
         needed = check_memory(capacity, *sizes, seeds_count)
-        reporter.message(f"replay: up to {needed / 2**30:.2f} GiB for {seeds_count} seed(s)")
+        reporter.message(f"replay: up to {needed / 2**20:,.0f} MiB for {seeds_count} seed(s)")
         testing = Pool([make_environment(config, task) for _ in config.seeds], threads)
         try:
             run = open_run()

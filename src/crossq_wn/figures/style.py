@@ -35,6 +35,8 @@ STYLE: Any = {
     "svg.hashsalt": MARK,  # the same picture is the same file
 }
 
+_LETTER, _HANDLE = 0.075, 0.55  # inches in a legend, about: a letter, the mark before a label
+
 styled = mpl.rc_context(STYLE)  # decorates what draws
 
 Row = Mapping[str, object]
@@ -151,18 +153,26 @@ def unit(tasks: Iterable[str]) -> str:
 
 def legend(figure: Figure, names: Mapping[str, Artist]) -> None:
     """One legend above all panels: label -> what it looks like."""
-    columns = max(n for n in range(1, len(names) + 1) if n == 1 or _width(names, n) < figure.get_figwidth())
-    figure.set_figheight(figure.get_figheight() + 0.2 * math.ceil(len(names) / columns))
+    room = figure.get_figwidth()
+    labels = [textwrap.wrap(name, int((room - _HANDLE) / _LETTER), break_on_hyphens=False) for name in names]
+    columns = max(n for n in range(1, len(names) + 1) if n == 1 or _width(labels, n) < room)
+    lines = max(sum(map(len, column)) for column in _columns(labels, columns))
+    figure.set_figheight(figure.get_figheight() + 0.2 * lines)
     figure.legend(
-        list(names.values()), list(names), loc="outside upper center", ncols=columns, frameon=False,
-        handlelength=2.2, columnspacing=1.2,
+        list(names.values()), ["\n".join(label) for label in labels], loc="outside upper center",
+        ncols=columns, frameon=False, handlelength=2.2, columnspacing=1.2,
     )  # fmt: skip
 
 
-def _width(names: Iterable[str], columns: int) -> float:
-    """About how many inches a legend takes that is filled column after column."""
-    parts = np.array_split([len(name) for name in names], columns)
-    return sum(0.075 * int(part.max()) + 0.55 for part in parts)
+def _columns(labels: Sequence[list[str]], columns: int) -> list[list[list[str]]]:
+    """A legend is filled column after column."""
+    return [[labels[i] for i in part] for part in np.array_split(range(len(labels)), columns)]
+
+
+def _width(labels: Sequence[list[str]], columns: int) -> float:
+    """About how many inches a legend of these wrapped labels takes."""
+    longest = [max(len(line) for label in part for line in label) for part in _columns(labels, columns)]
+    return sum(_LETTER * most + _HANDLE for most in longest)
 
 
 def note(figure: Figure, texts: Sequence[str]) -> None:
