@@ -296,6 +296,6 @@ def make_run(
     settings = replace(api.preset(algorithm, "default"), **hyperparameters)
     config = api.configure(task, algorithm=algorithm, settings=settings, seeds=[seed], **options)
     runs.create(config, path, ["crossq-wn", "train"]).close()
-    rows = "".join(f"{config.system},{task},{seed},return,{step},{value}\n" for step, value in eval_rows)
+    rows = "".join(f'"{config.system}",{task},{seed},return,{step},{value}\n' for step, value in eval_rows)
     (path / "eval.csv").write_text(EVAL_HEADER + rows)
     return path
