@@ -72,6 +72,29 @@ class PointMass(gymnasium.Env):
         return np.array([*self.position, self.steps / self.LIMIT], np.float32)
 
 
+class Unending(PointMass):
+    """Neither terminates nor has a time limit."""
+
+    def step(self, action):
+        return (*super().step(action)[:2], False, False, {})
+
+
+class StartFault(PointMass):
+    """Whose second environment (of the second seed) cannot begin."""
+
+    made = 0
+
+    def __init__(self):
+        super().__init__()
+        type(self).made += 1
+        self.number = type(self).made
+
+    def reset(self, *, seed=None, options=None):
+        if self.number == 2:
+            raise RuntimeError("no signal from [/dev/motor]")
+        return super().reset(seed=seed, options=options)
+
+
 class DictPoint(PointMass):
     """The same with a Dict of two parts; sorted order puts `clock` first."""
 

@@ -499,7 +499,13 @@ def test_a_state_that_cannot_be_captured_is_named(made):
         environment.snapshot()
 
 
-@pytest.mark.parametrize("attribute", ["file", "stream", "method", "thing", "set", "deque", "integers"])
+@pytest.mark.parametrize(
+    "attribute",
+    [
+        "file", "stream", "method", "thing", "set", "deque", "integers", "generator", "generators", "inner",
+        "words",
+    ],
+)  # fmt: skip
 def test_no_state_is_silently_left_out(attribute, tmp_path, made):
     class Holder(helpers.PointMass):
         def __init__(self):
@@ -512,6 +518,10 @@ def test_no_state_is_silently_left_out(attribute, tmp_path, made):
                 "set": lambda: {1, 2},
                 "deque": lambda: collections.deque([1.0]),
                 "integers": lambda: {0: 1.0},
+                "generator": lambda: np.random.default_rng(3),
+                "generators": lambda: [np.random.default_rng(3)],
+                "inner": helpers.PointMass,
+                "words": lambda: np.array(["left", "right"]),
             }[attribute]()
 
     environment = made(Holder)

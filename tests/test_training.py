@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import crossq_wn
-from crossq_wn import learner
+from crossq_wn import UserError, learner
 from crossq_wn.clock import PHASES, Stopwatch
 from crossq_wn.environments.pool import Pool
-from helpers import TINY_OPTIONS, TINY_SETTINGS, PointMass, replay_rows, rows
+from helpers import TINY_OPTIONS, TINY_SETTINGS, PointMass, StartFault, Unending, replay_rows, rows
 
 
 @pytest.fixture
@@ -86,3 +86,24 @@ def test_a_stopwatch_charges_each_lap_to_its_phase(monkeypatch):
     expected = {"act_ms": 0.0, "update_ms": 750.0, "environment_ms": 1000.0}
     assert times == dict.fromkeys((f"{phase}_ms" for phase in PHASES), 0.0) | expected
     assert set(watch.per_decision().values()) == {0.0}
+
+
+def test_an_evaluation_without_end_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr("crossq_wn.evaluation._ENDLESS", 50)
+    with pytest.raises(UserError, match=r"not ended after 50 decisions: .*--episode-frames"):
+        crossq_wn.train(Unending, frames=40, out=tmp_path / "run", run_options=TINY_OPTIONS, **TINY_SETTINGS)
+    limited = TINY_OPTIONS | {"episode_frames": 20}
+    assert crossq_wn.train(
+        Unending, frames=40, out=tmp_path / "b", run_options=limited, **TINY_SETTINGS
+    ).finished
+
+
+def test_a_seed_whose_environment_cannot_begin_stops_alone(tmp_path):
+    StartFault.made = 0
+    done = crossq_wn.train(
+        StartFault, frames=40, seeds=(0, 1, 2), out=tmp_path / "run", run_options=TINY_OPTIONS,
+        **TINY_SETTINGS,
+    )  # fmt: skip
+    assert done.finished
+    assert list(done.failed) == [1]
+    assert "no signal from [/dev/motor]" in done.failed[1]

@@ -27,6 +27,7 @@ from safetensors.numpy import save as save_tensors
 
 from crossq_wn.errors import UserError
 from crossq_wn.replay import Replay, Rows
+from crossq_wn.runs import to_disk
 from crossq_wn.types import Tree
 
 SCHEMA = 1
@@ -55,6 +56,11 @@ class Writer:
         self.directory = directory
         self._segments: dict[int, list[dict[str, Any]]] = {}
         self._present = -1  # frames of the newest checkpoint written or resumed from
+
+    @property
+    def present(self) -> int | None:
+        """Environment frames of the newest checkpoint that this process has written or verified."""
+        return self._present if self._present >= 0 else None
 
     def continue_from(self, checkpoint: "Checkpoint") -> None:
         """Builds on a verified checkpoint."""
@@ -104,12 +110,13 @@ class Writer:
             text = json.dumps(body)
             envelope = {"sha256": hashlib.sha256(text.encode()).hexdigest(), "checkpoint": body}
             _write(temporary / "manifest.json", json.dumps(envelope).encode())
-            _sync(temporary)
+            to_disk(directory / "replay")
+            to_disk(temporary)
             for path in available(directory):  # damaged ones that training has now caught up with
                 if int(path.name) >= frames:
                     shutil.rmtree(path)
             os.replace(temporary, final)
-            _sync(directory)
+            to_disk(directory)
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
             raise UserError(
@@ -297,11 +304,3 @@ def _read(path: Path, checksum: str) -> dict[str, np.ndarray]:
         return tensors
     except SafetensorError as error:
         raise DamagedError(f"{path.name} is not a safetensors file: {error}") from None
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -40,7 +40,7 @@ class LiveReporter:
 
     def message(self, text: str) -> None:
         """A line above the bar."""
-        self._console.print(text, highlight=False, soft_wrap=True)
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class PlainReporter:

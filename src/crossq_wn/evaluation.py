@@ -6,9 +6,12 @@ import numpy as np
 
 from crossq_wn.environments.core import EnvironmentFaultError, Episode, Transition
 from crossq_wn.environments.pool import Pool
+from crossq_wn.errors import UserError
 from crossq_wn.learner import Learner, States
 
 Evaluation = list[Episode] | EnvironmentFaultError
+
+_ENDLESS = 100_000  # decisions
 
 
 def evaluate(
@@ -69,6 +72,7 @@ def play(
         The faults of those that had one, by k; they stop.
     """
     observations = np.zeros((len(indices), pool.environments[0].observation_size), np.float32)
+    lengths = [0] * len(indices)  # decisions of the present episodes
     faults: dict[int, EnvironmentFaultError] = {}
 
     def reset(k: int, seed: int | None = None) -> None:
@@ -88,6 +92,14 @@ def play(
                 faults[k] = result
                 continue
             observations[k] = result.next_observation
-            if take(k, result) and wanted(k):
-                reset(k)
+            lengths[k] += 1
+            if lengths[k] == _ENDLESS:
+                raise UserError(
+                    f"an evaluation episode has not ended after {_ENDLESS:,} decisions: give the environment "
+                    "a time limit with --episode-frames"
+                )
+            if take(k, result):
+                lengths[k] = 0
+                if wanted(k):
+                    reset(k)
     return faults

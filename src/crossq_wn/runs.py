@@ -144,6 +144,7 @@ class RunDirectory:
         """Replaces a JSON file at once."""
         partial = self.path / f".{name}.partial"
         partial.write_text(json.dumps(values, indent=2) + "\n")
+        to_disk(partial)
         os.replace(partial, self.path / name)
 
     def note_command(self, command: list[str], config: RunConfig) -> None:
@@ -176,7 +177,9 @@ class Table:
             _append(self._json, "".join(json.dumps(row) + "\n" for row in rows))
 
     def position(self) -> list[int]:
-        """The sizes of the files now."""
+        """The sizes of the files, which are on disk from now on."""
+        for path in self._files():
+            to_disk(path)
         return [path.stat().st_size for path in self._files()]
 
     def cut(self, position: list[int]) -> None:
@@ -188,6 +191,15 @@ class Table:
 
     def _files(self) -> list[Path]:
         return [self.path, *([self._json] if self._json else [])]
+
+
+def to_disk(path: Path) -> None:
+    """Returns once a file, or a folder's list of names, would survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _append(path: Path, text: str) -> None:

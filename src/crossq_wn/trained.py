@@ -37,7 +37,12 @@ class TrainedPolicy:
             good = saved.common["failed"][str(self.seed)]["good"]
             if good is None:
                 raise UserError(f"seed {self.seed} of {path} failed before its first checkpoint")
-            saved = checkpoints.Checkpoint(path / "checkpoints" / f"{good:09d}", with_replay=False)
+            try:
+                saved = checkpoints.Checkpoint(path / "checkpoints" / f"{good:09d}", with_replay=False)
+            except checkpoints.DamagedError as damage:
+                raise UserError(
+                    f"the last good checkpoint of seed {self.seed} of {path} is damaged: {damage}"
+                ) from None
         self.frames = saved.frames
         interface = saved.common["interface"]
         self._low, self._high = np.asarray(interface["action_low"]), np.asarray(interface["action_high"])

@@ -273,9 +273,12 @@ class _Trainer:
 
     def _start(self, initial: list[Tree]) -> None:
         self.states = self.learner.join(initial)
-        for seed in self.seeds:
-            start = integer(stream(seed.seed, _ENVIRONMENT))
-            seed.observation = self.training.reset(seed.index, start).copy()
+        for position, seed in reversed(list(enumerate(self.seeds))):
+            try:
+                start = integer(stream(seed.seed, _ENVIRONMENT))
+                seed.observation = self.training.reset(seed.index, start).copy()
+            except EnvironmentFaultError as fault:
+                self._drop(position, str(fault))
         self._evaluate()
 
     def _decide(self) -> None:
@@ -580,9 +583,9 @@ class _Trainer:
     def _drop(self, position: int, reason: str) -> None:
         """Stops one seed; the others go on."""
         seed = self.seeds[position]
-        good = [int(path.name) for path in checkpoints.available(self.run.checkpoints)]
-        self.failed[seed.seed] = {"reason": reason, "good": max(good, default=None)}
-        kept = f"last good checkpoint: {max(good)} frames" if good else "no checkpoint yet"
+        good = self.writer.present
+        self.failed[seed.seed] = {"reason": reason, "good": good}
+        kept = "no checkpoint yet" if good is None else f"last good checkpoint: {good} frames"
         self.reporter.message(f"seed {seed.seed} stopped at {self.frames:,} frames: {reason} ({kept})")
         states = self.learner.split(self.states, len(self.seeds))
         self.seeds.pop(position)

@@ -13,6 +13,8 @@ from crossq_wn.environments.snapshot import (
     UnrestorableError,
     capture_attributes,
     capture_generator,
+    decode,
+    encode,
     restore_attributes,
     restore_generator,
 )
@@ -22,7 +24,7 @@ from crossq_wn.modules import import_user_module
 gymnasium.logger.min_level = gymnasium.logger.ERROR
 
 # Descriptions of an environment, which no step changes.
-_DESCRIPTIONS = (spaces.Space, gymnasium.envs.registration.EnvSpec, gymnasium.Env)
+_DESCRIPTIONS = (spaces.Space, gymnasium.envs.registration.EnvSpec)
 
 
 def from_id(name: str, **options: Any) -> gymnasium.Env[Any, Any]:
@@ -118,7 +120,9 @@ class Gymnasium:
     def step(self, action: np.ndarray) -> Frame:
         """One environment step; [-1, 1] is mapped to the action space's bounds."""
         scaled = self.action_low + 0.5 * (action.reshape(self._shape).astype(np.float64) + 1.0) * self._range
-        outcome = self._environment.step(scaled.astype(self._dtype))
+        # Rounding may leave the bounds by a bit.
+        bounded = np.clip(scaled, self.action_low, self.action_high).astype(self._dtype)
+        outcome = self._environment.step(bounded)
         self._observation, reward, terminated, truncated, info = outcome
         success = bool(np.any(info.get("is_success", info.get("success", False))))
         return Frame(float(reward), bool(terminated), bool(truncated), success)
@@ -132,21 +136,22 @@ class Gymnasium:
         """The environment's own `snapshot()`, or else all attributes of it and its wrappers."""
         unwrapped: Any = self._environment.unwrapped
         if hasattr(unwrapped, "snapshot") and hasattr(unwrapped, "restore"):
-            inner = {"own": unwrapped.snapshot()}
+            inner = {"own": encode(unwrapped.snapshot())}
         else:
             inner = {"attributes": self._attributes(unwrapped)}
         if self.physics is not None:
             inner["physics"] = self.physics.capture()
         if unwrapped._np_random is not None:
             inner["random"] = capture_generator(unwrapped._np_random)
-        return inner | {"wrappers": [capture_attributes(w, ignore=_DESCRIPTIONS) for w in self._wrappers()]}
+        ignore = (*_DESCRIPTIONS, gymnasium.Env)  # what it wraps
+        return inner | {"wrappers": [capture_attributes(w, ignore=ignore) for w in self._wrappers()]}
 
     def restore(self, snapshot: Snapshot) -> None:
         """Continues from a snapshot."""
         unwrapped: Any = self._environment.unwrapped
         self._environment.reset(seed=0)  # builds what only a first reset builds
         if "own" in snapshot:
-            unwrapped.restore(snapshot["own"])
+            unwrapped.restore(decode(snapshot["own"]))
         else:
             restore_attributes(unwrapped, snapshot["attributes"])
         if self.physics is not None:
@@ -179,9 +184,11 @@ class Gymnasium:
         ignore: tuple[type, ...] = _DESCRIPTIONS
         if self.physics is not None:
             ignore += (type(unwrapped.model), type(unwrapped.data), type(unwrapped.mujoco_renderer))
-        saved = capture_attributes(unwrapped, ignore=(*ignore, np.random.Generator))
-        if any("generator" in item for item in saved.values() if isinstance(item, dict)):
-            raise UnrestorableError(f"{type(unwrapped).__name__} holds a random generator of its own")
+        saved = capture_attributes(unwrapped, ignore=ignore)
+        saved.pop("_np_random", None)  # Gymnasium's own, which has its place in the snapshot
+        for name, item in saved.items():
+            if isinstance(item, dict) and "generator" in item:
+                raise UnrestorableError(f"{type(unwrapped).__name__}.{name} is a random generator of its own")
         return saved
 
     @staticmethod

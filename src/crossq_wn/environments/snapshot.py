@@ -26,7 +26,7 @@ def capture_attributes(owner: Any, *, ignore: tuple[type, ...] = (), strict: boo
         if _constant(value, owner) or isinstance(value, ignore):
             continue
         try:
-            saved[name] = _encode(value, seen if strict else set())
+            saved[name] = _generator(value, seen) or encode(value, seen if strict else None)
         except UnrestorableError as problem:
             if strict:
                 raise UnrestorableError(f"{type(owner).__name__}.{name} is {problem}") from None
@@ -37,7 +37,7 @@ def restore_attributes(owner: Any, saved: Snapshot) -> None:
     """Puts captured attributes back; arrays that view other memory are written in place."""
     for name, item in saved.items():
         current = vars(owner).get(name)
-        value = _decode(item)
+        value = decode(item)
         if isinstance(item, dict) and "generator" in item:
             restore_generator(current, item["generator"])
         elif (
@@ -80,35 +80,52 @@ def _constant(value: Any, owner: Any) -> bool:
     return bound and (value.__self__ is owner or _constant(value.__self__, owner))
 
 
-def _encode(value: Any, seen: set[int]) -> Any:
-    """Plain data; `seen` collects what may change in place, which must not be found in two places."""
-    if isinstance(value, np.ndarray | np.random.Generator | np.random.RandomState | list | dict):
+def _generator(value: Any, seen: set[int]) -> Any:
+    if not isinstance(value, np.random.RandomState) and not hasattr(value, "bit_generator"):
+        return None
+    _note(value, seen)
+    return {"generator": capture_generator(value)}
+
+
+def _note(value: Any, seen: set[int] | None) -> None:
+    if seen is not None:
         if id(value) in seen:
             raise UnrestorableError("the same object as another attribute")
         seen.add(id(value))
-    if isinstance(value, np.random.RandomState) or hasattr(value, "bit_generator"):
-        return {"generator": capture_generator(value)}
-    if isinstance(value, np.ndarray) and value.dtype != object:
-        return value.copy()
-    if isinstance(value, np.generic):
-        return np.asarray(value)
+
+
+def encode(value: Any, seen: set[int] | None = None) -> Any:
+    """Plain data, which a checkpoint can hold.
+
+    Args:
+        value: None, numbers, texts, numpy arrays of numbers, and lists, tuples and dicts (by text) of them.
+        seen: collects what may change in place, which must not be found in two places.
+
+    Raises:
+        UnrestorableError: anything else is in it.
+    """
+    if isinstance(value, np.ndarray | list | dict):
+        _note(value, seen)
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biuf":
+        return np.array(value)
     if value is None or type(value) in (bool, int, float, str):
         return value
     if type(value) in (list, tuple):
-        return {type(value).__name__: [_encode(item, seen) for item in value]}
+        return {type(value).__name__: [encode(item, seen) for item in value]}
     if type(value) is dict and all(type(key) is str for key in value):
-        return {"dict": {key: _encode(item, seen) for key, item in value.items()}}
+        return {"dict": {key: encode(item, seen) for key, item in value.items()}}
     raise UnrestorableError(f"a {type(value).__module__}.{type(value).__qualname__}")
 
 
-def _decode(saved: Any) -> Any:
+def decode(saved: Any) -> Any:
+    """The inverse of `encode`."""
     if isinstance(saved, np.ndarray):
         return saved[()] if saved.ndim == 0 else saved.copy()
     if isinstance(saved, dict):
         if "dict" in saved:
-            return {key: _decode(item) for key, item in saved["dict"].items()}
+            return {key: decode(item) for key, item in saved["dict"].items()}
         if "list" in saved:
-            return [_decode(item) for item in saved["list"]]
+            return [decode(item) for item in saved["list"]]
         if "tuple" in saved:
-            return tuple(_decode(item) for item in saved["tuple"])
+            return tuple(decode(item) for item in saved["tuple"])
     return saved
