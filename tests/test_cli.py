@@ -268,6 +268,30 @@ def test_a_lost_manifest_begins_anew(left, capsys, trained, tmp_path):
     assert len(json.loads((run / "manifest.json").read_text())["commands"]) == 1
 
 
+def test_a_resumption_notes_what_has_changed(capsys, trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "copy")
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["versions"]["jax"] = "0.0.1"
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(SystemExit) as ending:
+        main(["resume", str(run)])
+    assert ending.value.code == 0
+    said = capsys.readouterr()
+    assert "versions have changed (jax 0.0.1, now " in said.out + said.err
+    noted = json.loads((run / "manifest.json").read_text())
+    assert len(noted["commands"]) == 2
+    assert [versions["jax"] for versions in noted["earlier_versions"]] == ["0.0.1"]
+    assert noted["versions"]["jax"] != "0.0.1"
+
+
+def test_a_resumption_that_fails_notes_nothing(refused, trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "copy")
+    (run / "eval.csv").write_text("")
+    before = [(run / name).read_bytes() for name in ("manifest.json", "config.json")]
+    refused("resume", run, "--frames", 100_000)
+    assert [(run / name).read_bytes() for name in ("manifest.json", "config.json")] == before
+
+
 def test_a_seed_that_the_run_does_not_have_is_refused(refused, trained):
     for verb in ("eval", "video"):
         said = refused(verb, trained, "--seed", 9)

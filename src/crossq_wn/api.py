@@ -206,12 +206,13 @@ def resume(
         )
     require_extras(config)
 
-    def open_run() -> runs.RunDirectory:
-        run = runs.RunDirectory(path)
-        run.note_command(_command(), config)
-        return run
-
-    return run_training(config, open_run, reporter or Silent(), resume=True, task=_callable(task))
+    return run_training(
+        config,
+        lambda: runs.RunDirectory(path, _command()),
+        reporter or Silent(),
+        resume=True,
+        task=_callable(task),
+    )
 
 
 def use_compilation_cache() -> None:

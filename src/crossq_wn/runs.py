@@ -20,7 +20,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -121,8 +121,8 @@ class RunDirectory:
     Raises UserError if another process holds it.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, command: Sequence[str] = ()) -> None:
+        self.path, self._command = path, list(command)
         self._lock = open(path / ".lock", "w")  # noqa: SIM115 (held until close)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -147,13 +147,22 @@ class RunDirectory:
         to_disk(partial)
         os.replace(partial, self.path / name)
 
-    def note_command(self, command: list[str], config: RunConfig) -> None:
-        """Records a command that continued the run, and the configuration as it is now."""
-        values = manifest(config, command)
+    def note_resumption(self, config: RunConfig) -> list[str]:
+        """Records the command that continues the run, the configuration and versions as they are now.
+
+        Returns:
+            What differs from the versions before, such as `jax 0.9.0, now 0.10.2`.
+        """
+        values, differs = manifest(config, self._command), []
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # lost: it begins anew
-            values["commands"] = [*json.loads((self.path / "manifest.json").read_text())["commands"], command]
+            old = json.loads((self.path / "manifest.json").read_text())
+            now = values["versions"]
+            differs = [f"{n} {v}, now {now[n]}" for n, v in old["versions"].items() if v != now.get(n, v)]
+            earlier = [*old.get("earlier_versions", []), *([old["versions"]] if differs else [])]
+            values |= {"commands": [*old["commands"], self._command], "earlier_versions": earlier}
         self.write_json("manifest.json", values)
         self.write_json("config.json", config.to_json())
+        return differs
 
 
 class Table:
@@ -228,7 +237,7 @@ def create(config: RunConfig, out: Path | None, command: list[str]) -> RunDirect
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot create --out {path}: {error.strerror}") from None
-    run = RunDirectory(path)
+    run = RunDirectory(path, command)
     run.write_json("config.json", config.to_json())
     run.write_json("manifest.json", manifest(config, command))
     return run

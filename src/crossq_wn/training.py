@@ -578,6 +578,9 @@ class _Trainer:
             raise UserError(f"every seed of {self.run.path} has failed: start a new run with other settings")
         self.states = self.learner.join(states)
         self.logs.cut(saved.common["logs"])
+        if differs := self.run.note_resumption(self.config):
+            told = "; ".join(differs)
+            self.reporter.message(f"versions have changed ({told}): numbers may not continue bit for bit")
         self.reporter.message(f"resumed from the checkpoint at {self.frames:,} frames")
 
     def _drop(self, position: int, reason: str) -> None:
