@@ -35,7 +35,7 @@ class Silent:
 
 def preset(algorithm: str, name: str) -> Settings:
     """The settings of a preset. Raises UserError for unknown names, suggesting the nearest."""
-    known = PRESETS[registered(algorithm)]
+    known = PRESETS.get(registered(algorithm), {})
     if name not in known:
         raise UserError(
             f"{algorithm} has no preset {name!r}: {nearest(name, known)}known are {', '.join(known)}"
@@ -91,6 +91,7 @@ def configure(
         algorithm=algorithm,
         preset=preset_name,
         system=system(algorithm, preset_name, chosen),
+        # RunConfig refuses what is no sequence.
         seeds=tuple(seeds) if isinstance(seeds, Sequence) and not isinstance(seeds, str) else seeds,
         frames=frames,
         action_repeat=known.action_repeat if chosen.action_repeat is None else chosen.action_repeat,
@@ -147,7 +148,7 @@ def train(
             raise UserError(
                 f"{algorithm} has no hyperparameter {name!r}: {nearest(name, setting_names(type(chosen)))}"
             )
-    own = ("task", "algorithm", "preset_name", "settings", "frames", "seeds")
+    own = (*inspect.signature(train).parameters, "settings")
     options = [name for name in inspect.signature(configure).parameters if name not in own]
     for name in run_options or {}:
         if name not in options:

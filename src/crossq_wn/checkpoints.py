@@ -55,17 +55,12 @@ class Writer:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._segments: dict[int, list[dict[str, Any]]] = {}
-        self._present = -1  # frames of the newest checkpoint written or resumed from
-
-    @property
-    def present(self) -> int | None:
-        """Environment frames of the newest checkpoint that this process has written or verified."""
-        return self._present if self._present >= 0 else None
+        self.present: int | None = None  # frames of the newest checkpoint written or resumed from
 
     def continue_from(self, checkpoint: "Checkpoint") -> None:
         """Builds on a verified checkpoint."""
         self._segments = {seed: list(checkpoint.segments(seed)) for seed in checkpoint.seeds}
-        self._present = checkpoint.frames
+        self.present = checkpoint.frames
 
     def save(
         self,
@@ -87,7 +82,7 @@ class Writer:
         Raises:
             UserError: it cannot be written (a full disk, say); what was there before is untouched.
         """
-        if frames == self._present:
+        if frames == self.present:
             return
         directory = self.directory
         final, temporary = directory / f"{frames:09d}", directory / f".{frames:09d}.partial"
@@ -123,7 +118,7 @@ class Writer:
                 f"cannot write the checkpoint at {frames} frames to {directory}: {error.strerror or error}; "
                 "the checkpoint before it is intact: free some space, then `crossq-wn resume`"
             ) from None
-        self._present = frames
+        self.present = frames
         _prune(directory, keep)
 
     def _append(self, seed: int, replay: Replay) -> list[dict[str, Any]]:

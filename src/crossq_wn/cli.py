@@ -386,10 +386,10 @@ def bench(arguments: list[str]) -> int:
     out, settings, count = own["json"], config.settings, len(config.seeds)
     if out is not None and out.exists():
         raise UserError(f"--json {out} exists: nothing is overwritten; choose another file")
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
     if not 0 < own["seconds"] < 1e3:
         raise UserError(f"--seconds is {own['seconds']}: it must be above 0, such as 0.7")
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
     figures = measure(config, _warn, own["against"], own["seconds"])
     title = f"{config.task}, {config.algorithm}, UTD {settings.utd}, {count} seed(s)"
     table(_console(), title, ["figure", "value", "meaning"], describe(figures))

@@ -147,6 +147,6 @@ def _without(source: Source, points: Sequence[Point], cells: Cells) -> list[str]
             if parts and system not in source.published:
                 where = f" ({', '.join(parts)})" if parts != own else ""
                 lacking.append(f"{source.names[system]}{where}")
-        if lacking and quantity != SCORE:
+        if lacking:
             remarks.append(f"without {_NAMES[quantity]}: {', '.join(lacking)}")
     return remarks

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from crossq_wn.figures.captions import labels
 from crossq_wn.figures.curves import key
 from crossq_wn.figures.ends import at_end
 from crossq_wn.figures.source import Source
@@ -16,12 +15,12 @@ _THRESHOLDS = 101
 def profiles(source: Source) -> Picture:
     """Performance profiles (Agarwal et al. 2021): the fraction of runs above each score."""
     end = at_end(source, source.scores)
-    looked, names = looks(source.scores, source.published), labels(end.points, source.names)
+    looked = looks(source.scores, source.published)
     frames = {point.panel: point.frames for point in end.points}
     figure, axes = wrapped(end.titles, 3, 2.2, 2.0)
     rows = []
     for each, (panel, tasks) in zip(axes, end.panels.items(), strict=True):
-        here = {system: end.scores[panel, system] for system in names if (panel, system) in end.scores}
+        here = {system: end.scores[panel, system] for system in looked if (panel, system) in end.scores}
         every = np.concatenate([task for of in here.values() for task in of])
         top = np.nanmax(every) if unit(tasks) == "return" else 1.0
         taus = np.linspace(min(0.0, np.nanmin(every)), top, _THRESHOLDS)

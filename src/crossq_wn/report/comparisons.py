@@ -70,17 +70,20 @@ def parts(study: Study) -> list[Pair]:
     for ours, theirs in _couples(study):
         mine, other = study.scores[ours], study.scores[theirs]
         for whole in scopes([task for task in mine if task in other]):
-            named = {name: tasks for name, tasks in groups(whole).items() if tasks != whole}
-            for name, tasks in sorted(named.items(), key=lambda item: len(item[1]) == 1):
-                if name in tasks or len(tasks) > 1:  # a group of one task is that task
-                    with contextlib.suppress(UserError):  # as `pairs` says
-                        result = compare(
-                            {task: mine[task] for task in tasks}, other, confidence=study.source.confidence
-                        )
-                        names, published = study.names, theirs in study.source.published
-                        group = name if len(tasks) > 1 else None
-                        found.append(Pair(names[ours], names[theirs], published, result, group))
+            for group, tasks in _narrower(whole):
+                with contextlib.suppress(UserError):  # as `pairs` says
+                    some = {task: mine[task] for task in tasks}
+                    result = compare(some, other, confidence=study.source.confidence)
+                    published = theirs in study.source.published
+                    found.append(Pair(study.names[ours], study.names[theirs], published, result, group))
     return found
+
+
+def _narrower(whole: tuple[str, ...]) -> Iterator[tuple[str | None, tuple[str, ...]]]:
+    """The groups of several tasks that are not all of these, by name, and then each task, if not alone."""
+    known = groups(whole).items()
+    yield from ((name, tasks) for name, tasks in known if 1 < len(tasks) < len(whole))
+    yield from ((None, (task,)) for task in whole if len(whole) > 1)
 
 
 def _couples(study: Study) -> Iterator[tuple[str, str]]:
@@ -154,17 +157,23 @@ def verdicts(study: Study, found: list[Pair]) -> Html:
             for pair in some
             if pair.word == word
         ]
-        counts = ", ".join(f"{n} {word}" for word in _WORDS if (n := sum(p.word == word for p in some)))
         whose = "Against published curves" if published else "Between these runs"
         if lines:
-            lists.append(details(f"{whose}: {counts}", bullets(lines), open_=len(lines) <= _MANY))
+            lists.append(details(f"{whose}: {_counts(some)}", bullets(lines), open_=len(lines) <= _MANY))
     tables = [details("All comparisons as a table", _pairs_table("Comparisons", found))]
     if narrower := parts(study):
-        counts = ", ".join(f"{n} {word}" for word in _WORDS if (n := sum(p.word == word for p in narrower)))
         tables.append(
-            details(f"By group and task: {counts}", _pairs_table("Comparisons by group and task", narrower))
+            details(
+                f"By group and task: {_counts(narrower)}",
+                _pairs_table("Comparisons by group and task", narrower),
+            )
         )
     return section("Verdicts", *lists, *tables, tag("p", _explained(study, len(found)), class_="note"))
+
+
+def _counts(found: list[Pair]) -> str:
+    """`2 separated, 1 undecided`."""
+    return ", ".join(f"{n} {word}" for word in _WORDS if (n := sum(p.word == word for p in found)))
 
 
 def _explained(study: Study, comparisons: int) -> str:

@@ -164,12 +164,12 @@ def verdict(ours: str, theirs: str, result: Comparison) -> str:
     )
 
 
-def place(result: Comparison, frames: bool = True, group: str | None = None) -> str:
+def place(result: Comparison, group: str | None = None) -> str:
     """On which tasks, called `group` together if that is given, and at which environment frame."""
     tasks = result.tasks
     on = f"on {' and '.join(tasks)}" if len(tasks) < 3 else f"over {len(tasks)} tasks"
     on = f"over {group}, {len(tasks)} tasks" if group else on
-    return f"{on} at {result.frames:,} frames" if frames else on
+    return f"{on} at {result.frames:,} frames"
 
 
 def number(score: float | Array) -> str:

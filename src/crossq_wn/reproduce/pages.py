@@ -16,8 +16,6 @@ _HOW = (
     f"over runs and tasks with {CONFIDENCE:.0%} stratified bootstrap intervals; differences and ratios are "
     "of IQMs, ratios by way of logarithms. Scores are return / 1000 or success rate."
 )
-
-
 _FILES = ("verdict.md", "verdict.json", "verdict.csv")
 
 
@@ -25,7 +23,7 @@ def check_out(out: Path) -> None:
     """Raises UserError if a file that `write` would replace is not its own."""
     try:
         ours = "claims" in json.loads((out / "verdict.json").read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):
         ours = False
     for name in _FILES:
         if (out / name).exists() and not ours:

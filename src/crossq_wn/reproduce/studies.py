@@ -69,9 +69,8 @@ def ablations(reset_updates: int, l2_scales: Iterable[float]) -> tuple[System, .
     """Figure 5. The paper states neither when it resets nor the penalty's scales: both are our choice."""
     return (
         wn(5),
-        wn(
-            5, "no WN", weight_norm="none", actor_weight_decay=0.0, critic_weight_decay=0.0
-        ),  # CrossQ + target
+        # CrossQ with a target network, so without decay.
+        wn(5, "no WN", weight_norm="none", actor_weight_decay=0.0, critic_weight_decay=0.0),
         wn(5, "no target network", target_network=False),
         wn(5, "resets", reset_updates=reset_updates),
         *(wn(5, f"L2 {scale:g}", weight_norm="l2", l2_scale=scale) for scale in l2_scales),
