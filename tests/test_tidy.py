@@ -169,7 +169,7 @@ def test_published_systems_share_nothing_and_keep_their_names():
         ("eval.csv", b"\xff\xfe\x00\x01" * 9),
         ("eval.csv", b"exp_name,env_name,seed,metric,env_step,value\nq,dog-run,0,return,inf,1\n"),
         ("eval.csv.gz", b"no archive"),
-        ("eval.csv.gz", gzip.compress(b"exp_name,env_name,seed,metric,env_step,value\n" * 99)[:40]),
+        ("eval.csv.gz", gzip.compress(b"exp_name,env_name,seed,metric,env_step,value\n" * 99, mtime=0)[:40]),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named_or_skipped(name, content, table, tmp_path):
