@@ -140,6 +140,22 @@ class CountingPoint(PointMass):
         return super().reset(seed=seed, options=options)
 
 
+class Hardening(PointMass):
+    """Each episode pays less than the one before: a curriculum that no reset begins anew."""
+
+    def __init__(self):
+        super().__init__()
+        self.begun = 0
+
+    def reset(self, *, seed=None, options=None):
+        self.begun += 1
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action):
+        observation, reward, *rest = super().step(action)
+        return observation, reward - 0.1 * self.begun, *rest
+
+
 class NanObservation(PointMass):
     """After 60 steps of its own, in whatever episode, it sees NaN."""
 

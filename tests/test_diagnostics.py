@@ -211,17 +211,19 @@ class Lottery(gymnasium.Env):
 
 def test_the_bias_is_the_critics_value_minus_the_return_over_ten_at_least(algorithm):
     pool = Pool([make(Lottery) for _ in range(2)], 1)
+    asked = []
     # Seed 0 promises 7 and seed 1 promises 2, always; each action's entropy is worth 3.
     learn = learner.one_by_one(algorithm("crossq-wn"))._replace(
         appraise=lambda states, observations, decision: (
-            np.zeros((2, 1), np.float32), np.full(2, 3.0), np.array([7.0, 2.0])
-        )
+            asked.append(decision), np.zeros((2, 1), np.float32), np.full(2, 3.0), np.array([7.0, 2.0])
+        )[1:]
     )  # fmt: skip
-    found = q_bias(learn, None, pool, [0, 1], [0, 1], 0.5, 10)
+    found = q_bias(learn, None, pool, [0, 1], [0, 1], 0.5, 10, 70)
     returns = returns_to_go([1.0] * 10, [3.0] * 10, 0.5)[:4]
     for promised, bias in zip((7, 2), found, strict=True):
         expected = (promised - returns) / 10
         assert bias == pytest.approx({"q_bias_mean": expected.mean(), "q_bias_std": expected.std()})
+    assert asked == list(range(70, 70 + len(asked)))  # the numbers of the action noise
 
 
 def test_returns_to_go_charge_the_next_actions_entropy():

@@ -274,6 +274,15 @@ def test_a_deepmind_control_episode_is_truncated_after_500_decisions(made):
     assert (result.terminated, result.truncated, result.episode.frames) == (False, True, 1000)
 
 
+@pytest.mark.parametrize(("name", "own"), [("pendulum-swingup", 1000), ("Pendulum-v1", 200)])
+def test_a_time_limit_beyond_the_suite_s_own_holds(name, own, made):
+    environment = made(name, action_repeat=1, episode_frames=own + 50)
+    environment.reset(0)
+    ends = [result.episode for result in (environment.step(np.zeros(1, np.float32)) for _ in range(own + 50))]
+    assert ends.count(None) == own + 49
+    assert ends[-1].frames == own + 50
+
+
 def test_a_myosuite_episode_is_truncated_after_50_decisions(made):
     environment = made("myo-key-turn", terminations=False)  # its own limit is 200 frames
     for _ in range(2):
@@ -452,6 +461,7 @@ def test_resets_happen_when_asked_and_not_otherwise(made):
         ("pendulum-swingup", 60), ("cheetah-run", 60), ("finger-turn-hard", 60), ("hopper-hop", 60),
         ("walker-run", 60), ("fish-swim", 60), ("humanoid-run", 60), ("quadruped-run", 100), ("dog-run", 60),
         ("myo-key-turn-hard", 40), ("myo-pen-twirl-hard", None), ("myo-pose-hard", 40),
+        ("myoFatiHandReachRandom-v0", 40),
         ("Ant-v5", 40), ("Hopper-v5", None), ("Pendulum-v1", None), ("helpers:PointMass", None),
         ("helpers:DictPoint", None),
     ],

@@ -114,9 +114,12 @@ class Writer:
             to_disk(directory)
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
+            fix = "free some space, then start anew with another --out"
+            if self.present is not None:
+                fix = "the checkpoint before it is intact: free some space, then `crossq-wn resume`"
             raise UserError(
                 f"cannot write the checkpoint at {frames} frames to {directory}: {error.strerror or error}; "
-                "the checkpoint before it is intact: free some space, then `crossq-wn resume`"
+                f"{fix}"
             ) from None
         self.present = frames
         _prune(directory, keep)

@@ -9,7 +9,7 @@ from typing import Any
 
 from crossq_wn.clock import PHASES
 from crossq_wn.errors import UserError
-from crossq_wn.runs import EVAL_COLUMNS, RunConfig, Table
+from crossq_wn.runs import EVAL_COLUMNS, RunConfig, Table, cannot_write
 
 METRICS_COLUMNS = (  # then come the algorithm's own
     "seed", "frames", "decisions", "updates", "resets", "episodes", "episode_return", "episode_frames",
@@ -82,11 +82,41 @@ class Logs:
     def _mirror(self, seed: int, frames: int, numbers: dict[str, Any]) -> None:
         if self._tensorboard is not None:
             if seed not in self._writers:
-                from tensorboardX import SummaryWriter
-
-                folder = str(self._tensorboard / f"seed-{seed}")
-                self._writers[seed] = SummaryWriter(folder, purge_step=frames, flush_secs=30)
-            for name, value in numbers.items():
-                self._writers[seed].add_scalar(name, value, frames)
+                self._writers[seed] = _EventFile(self._tensorboard / f"seed-{seed}", frames)
+            self._writers[seed].add(frames, numbers)
         if self._wandb is not None:
             self._wandb.log({f"seed-{seed}/{k}": v for k, v in numbers.items()} | {"frames": frames})
+
+
+class _EventFile:
+    """A TensorBoard event file, written at once: after a full disk, tensorboardX's thread would hang."""
+
+    def __init__(self, folder: Path, frames: int) -> None:
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import SessionLog
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder
+        self._writer = EventsWriter(str(folder / "events"))
+        # What an earlier session wrote from here on is void.
+        self._write(frames, session_log=SessionLog(status=SessionLog.START))
+
+    def add(self, frames: int, numbers: dict[str, Any]) -> None:
+        """Scalars of one place on the axis of environment frames."""
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=name, simple_value=float(value)) for name, value in numbers.items()]
+        self._write(frames, summary=Summary(value=values))
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._writer.close()
+
+    def _write(self, frames: int, **content: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        try:
+            self._writer.write_event(Event(wall_time=time.time(), step=frames, **content))
+            self._writer.flush()
+        except OSError as error:
+            raise cannot_write(self._path, error) from None

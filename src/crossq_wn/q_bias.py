@@ -49,6 +49,7 @@ def q_bias(
     seeds: Sequence[int],
     discount: float,
     time_limit: int | None,
+    decisions: int,
 ) -> list[dict[str, float] | EnvironmentFaultError]:
     """Mean and standard deviation of (Q - G) / max(|G|, 10) under the stochastic policy, per training seed.
 
@@ -58,12 +59,13 @@ def q_bias(
         seeds: where each seed's first episode starts from.
         discount: gamma, per decision.
         time_limit: decisions per episode; None if the environment has none of its own.
+        decisions: that training has taken, so that no evaluation repeats another's action noise.
     """
     appraise, keep = learner.appraise, counted(time_limit)
     assert appraise is not None
     biases: list[list[np.ndarray]] = [[] for _ in indices]
     episodes: list[list[tuple[float, float, float]]] = [[] for _ in indices]  # reward, bonus, Q
-    decisions = count()
+    numbers = count(decisions)
     bonuses = values = np.zeros(len(indices))
 
     def begin(k: int) -> None:
@@ -71,7 +73,7 @@ def q_bias(
 
     def act(observations: np.ndarray) -> np.ndarray:
         nonlocal bonuses, values
-        actions, bonuses, values = appraise(states, observations, next(decisions))
+        actions, bonuses, values = appraise(states, observations, next(numbers))
         return actions
 
     def take(k: int, result: Transition) -> bool:

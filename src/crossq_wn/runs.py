@@ -193,9 +193,18 @@ class Table:
 
     def cut(self, position: list[int]) -> None:
         """Goes back to a position: what came later will be written again."""
-        for path, size in zip(self._files(), position, strict=True):
+        sizes = list(zip(self._files(), position, strict=True))
+        for path, size in sizes:
             if not path.exists() or path.stat().st_size < size:
                 raise UserError(f"{path} is missing or shorter than the checkpoint remembers: put it back")
+        with open(self.path, errors="replace") as file:
+            header = file.readline().rstrip("\n")
+        if header != ",".join(self.columns):
+            raise UserError(
+                f"{self.path} has other columns than this version writes: resume with the version that "
+                "manifest.json names, or start a new run"
+            )
+        for path, size in sizes:
             os.truncate(path, size)
 
     def _files(self) -> list[Path]:
@@ -216,9 +225,12 @@ def _append(path: Path, text: str) -> None:
         with open(path, "a") as file:
             file.write(text)
     except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; free some space, then `crossq-wn resume`"
-        ) from None
+        raise cannot_write(path, error) from None
+
+
+def cannot_write(path: Path, error: OSError) -> UserError:
+    """What to tell of a record that could not be written."""
+    return UserError(f"cannot write {path}: {error.strerror}; free some space, then `crossq-wn resume`")
 
 
 def create(config: RunConfig, out: Path | None, command: list[str]) -> RunDirectory:

@@ -139,7 +139,14 @@ def measure_q_bias(policy: TrainedPolicy, task: TaskLike | None = None) -> dict[
     pool = Pool([policy.environment(task)], threads=1)
     try:
         result = q_bias(
-            policy.learner, [policy.state], pool, [0], [start], config.discount, config.episode_decisions
+            policy.learner,
+            [policy.state],
+            pool,
+            [0],
+            [start],
+            config.discount,
+            config.episode_decisions,
+            policy.frames // config.action_repeat,
         )[0]
         if isinstance(result, EnvironmentFaultError):
             raise result

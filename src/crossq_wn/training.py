@@ -280,6 +280,7 @@ class _Trainer:
             except EnvironmentFaultError as fault:
                 self._drop(position, str(fault))
         self._evaluate()
+        self._checkpoint()
 
     def _decide(self) -> None:
         """One agent decision of every seed and the gradient updates that belong to it."""
@@ -502,6 +503,7 @@ class _Trainer:
             starts,
             self.config.discount,
             self.config.episode_decisions,
+            self.progress.decisions,
         )
 
     def _checkpoint(self) -> None:
@@ -516,7 +518,11 @@ class _Trainer:
         states = {
             seed.seed: checkpoints.SeedState(
                 {"state": by_seed[seed.seed], "memory": seed.memory},
-                seed.plain() | {"environment": self._snapshot(seed)},
+                seed.plain()
+                | {
+                    "environment": self._snapshot(self.training.environments[seed.index]),
+                    "evaluation_environment": self._snapshot(self.testing.environments[seed.index]),
+                },
             )
             for seed in self.seeds
         }
@@ -538,9 +544,9 @@ class _Trainer:
         replays = {seed.seed: seed.replay for seed in self.seeds}
         self.writer.save(self.frames, common, states, replays, keep)
 
-    def _snapshot(self, seed: Seed) -> dict[str, Any] | None:
+    def _snapshot(self, environment: Environment) -> dict[str, Any] | None:
         try:
-            return self.training.environments[seed.index].snapshot()
+            return environment.snapshot()
         except UnrestorableError as reason:
             if not self.warned:
                 self.warned = True
@@ -571,6 +577,8 @@ class _Trainer:
                 seed.memory = self.algorithm.memory
                 start = integer(stream(seed.seed, _ENVIRONMENT, self.frames))
                 seed.observation = self.training.reset(seed.index, start)
+            if plain["evaluation_environment"] is not None:
+                self.testing.environments[seed.index].restore(plain["evaluation_environment"])
             states.append(carried["state"])
             going.append(seed)
         self.seeds = going

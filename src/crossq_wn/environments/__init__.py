@@ -132,7 +132,9 @@ def _simulator(task: TaskLike, known: Task, episode_frames: int | None, render: 
         return gym.Gymnasium(gym.from_callable(task, known.name), known.name)
     if ":" in task:
         return gym.Gymnasium(gym.from_factory(task), known.name)
-    options = {"render_mode": "rgb_array"} if render else {}
+    options: dict[str, Any] = {"render_mode": "rgb_array"} if render else {}
+    if episode_frames is not None:
+        options["max_episode_steps"] = -1  # no limit of its own
     return gym.Gymnasium(gym.from_id(task, **options), known.name)
 
 

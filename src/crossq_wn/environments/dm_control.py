@@ -18,6 +18,7 @@ class DMControl:
 
     def __init__(self, domain: str, task: str) -> None:
         self._environment = suite.load(domain, task, task_kwargs={"random": 0})
+        self._environment._step_limit = float("inf")  # `core.Environment` keeps the time limit
         action = self._environment.action_spec()
         self.action_low, self.action_high = action.minimum, action.maximum
         self._range = action.maximum - action.minimum
@@ -47,11 +48,10 @@ class DMControl:
         task.after_step(physics)
         reward = float(self._definition.reward())
         environment._step_count += 1
-        truncated = environment._step_count >= environment._step_limit
-        discount = None if truncated else task.get_termination(physics)
-        environment._reset_next_step = truncated or discount is not None
+        discount = task.get_termination(physics)  # None: the episode goes on; 0: no bootstrap
+        environment._reset_next_step = discount is not None
         terminated = discount == 0
-        return Frame(reward, terminated, environment._reset_next_step and not terminated, False)
+        return Frame(reward, terminated, discount is not None and not terminated, False)
 
     def observe(self) -> np.ndarray:
         """The task's observation, flattened in its own order."""

@@ -38,6 +38,7 @@ class MyoSuite:
         self.observation_size, self.action_size = int(np.prod(space.shape)), self._task.mj_model.nu
         self.action_high = np.ones(self.action_size)
         self.action_low = -self.action_high
+        self._fatigue: Any = getattr(unwrapped, "muscle_fatigue", None)  # of the myoFati tasks
         robot = self._task.robot
         self.physics = Physics(robot.mj_model, robot.mj_data, self._task.frame_skip)
         self._observed = Physics(self._task.obsd_mj_model, self._task.obsd_mj_data)
@@ -70,11 +71,12 @@ class MyoSuite:
         return np.concatenate(self._definition.observe(), dtype=np.float32, casting="unsafe")
 
     def snapshot(self) -> Snapshot:
-        """The stepped physics and its observed copy, the task's attributes, the time limit's counter."""
+        """Both physics (stepped, observed), the attributes of task and wrappers, tired muscles."""
         return {
             "simulated": self.physics.capture(),
             "observed": self._observed.capture(),
             "task": capture_attributes(self._task, strict=False),
+            "fatigue": capture_attributes(self._fatigue, strict=False) if self._fatigue else None,
             "wrappers": [capture_attributes(w, strict=False) for w in self._wrappers()],
         }
 
@@ -82,6 +84,8 @@ class MyoSuite:
         """Continues from a snapshot."""
         self._environment.reset()
         restore_attributes(self._task, snapshot["task"])
+        if self._fatigue:
+            restore_attributes(self._fatigue, snapshot["fatigue"])
         self.physics.restore(snapshot["simulated"])
         self._observed.restore(snapshot["observed"])
         for wrapper, saved in zip(self._wrappers(), snapshot["wrappers"], strict=True):
