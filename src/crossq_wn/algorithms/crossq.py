@@ -92,6 +92,8 @@ class CrossQWNSettings(CrossQSettings, PolyakSettings):
             require(self, name, getattr(self, name) >= 0, "0 or above")
         require(self, "weight_norm_radius", self.weight_norm_radius > 0, "above 0")
         require(self, "l2_scale", self.l2_scale >= 0, "0 or above")
+        unused = self.weight_norm != "l2" and self.l2_scale != type(self).l2_scale
+        require(self, "l2_scale", not unused, "left out unless --weight-norm is l2")
         require(self, "reset_updates", self.reset_updates is None or self.reset_updates >= 1, "at least 1")
 
 
