@@ -1,5 +1,7 @@
 """Do the rivals compute what their papers say? Closed forms; contracts are in test_contract.py."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +18,7 @@ from crossq_wn.planning import Model, Planner, plan
 from crossq_wn.policies import squeezed
 from crossq_wn.presets import PRESETS
 from crossq_wn.replay import Replay
-from crossq_wn.resets import at, every_updates
+from crossq_wn.resets import at, every_updates, on_grid
 from crossq_wn.twohot import symexp, symlog, two_hot
 
 KEY = jax.random.key(0)
@@ -124,6 +126,18 @@ def test_a_random_subset_of_critics_makes_redqs_target():
     assert float(losses.minimum_of_subset(10)(q, KEY)[0]) == 0
 
 
+@pytest.mark.parametrize("name", ["redq", "droq"])
+def test_the_policy_follows_once_per_decision_whatever_the_utd(name, algorithm, batch):
+    made = algorithm(name, "default", utd=4)
+    state, actors = made.init(np.random.default_rng(0)), []
+    for step in range(8):
+        actors.append(jax.tree.leaves(state.actor)[0])
+        state, _ = made.update(state, batch(step, 8), np.int32(step))
+    changed = [bool((old != new).any()) for old, new in itertools.pairwise(actors)]
+    assert changed == [False, False, False, True, False, False, False]
+    assert made.period == 4
+
+
 def test_the_squeezed_log_std_is_minus_four_at_zero():
     _, log_std = squeezed(-10.0, 2.0).gaussian(jnp.zeros(4))
     np.testing.assert_allclose(log_std, -4.0)
@@ -167,7 +181,7 @@ def test_the_explorer_shifts_the_mean_and_evaluation_does_not(algorithm):
 def test_sr_sac_resets_where_its_code_does(repeat):
     """Counted in decisions, so that the action repeat does not matter."""
     settings = default("sr-sac")
-    due = every_updates(settings.reset_updates, settings.utd, settings.warmup, grid=settings.reset_grid)
+    due = on_grid(settings.reset_updates, settings.utd, settings.warmup, settings.reset_grid)
     found = [decision for decision in range(1, 1_000_000 // repeat + 1) if due(decision)]
     assert found[:5] == [90_000, 175_000, 260_000, 345_000, 430_000]
 
@@ -181,10 +195,16 @@ def test_bro_resets_five_times_in_a_million_decisions_and_bro_fast_once():
     assert default("bro-fast").resets == (15_001,)
 
 
-def test_resets_every_so_many_updates_are_that_far_apart():
-    due = every_updates(250, utd=5, warmup=10)
-    found = [decision for decision in range(300) if due(decision)]
-    assert found[:3] == [60, 111, 162]  # more than 250 updates lie between two of them
+@pytest.mark.parametrize(("updates", "utd"), [(250, 5), (10, 5), (4, 5), (7, 2), (3, 1)])
+def test_resets_come_after_so_many_updates(updates, utd):
+    due, since, found = every_updates(updates, utd, warmup=10), 0, []
+    for decision in range(1, 400):
+        if due(decision):
+            found.append(since)
+            since = 0
+        since += utd * (decision > 10)  # the updates that follow it
+    assert len(found) > 2
+    assert set(found) == {-(-updates // utd) * utd}
 
 
 # Observation and reward statistics

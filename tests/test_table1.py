@@ -255,7 +255,7 @@ TABLE = {
     ("crossq-wn", "default"): CROSSQ_WN_V2 | TEMPERATURE,
     ("crossq-wn", "code"): CROSSQ_WN_V2
     | CODE_TEMPERATURE
-    | {"learning_rate_end": 0.1, "learning_rate_updates": 990_000, "weight_norm_head": True},
+    | {"learning_rate_end": 0.1, "weight_norm_head": True},
     ("sac", "default"): {
         "critic_learning_rate": 3e-4,
         "critic_width": 256,
@@ -297,9 +297,9 @@ TABLE = {
     ("bro-fast", "default"): BRO_V2 | BRO_CODE | {"utd": 2, "resets": (15_001,)},
     # Not in the table: the rows of their own papers and code.
     ("redq", "default"): RIVAL_V2
-    | {"utd": 20, "critics": 10, "subset": 2, "critic_width": 256, "policy_delay": 20, "warmup": 5000},
+    | {"utd": 20, "critics": 10, "subset": 2, "critic_width": 256, "policy_delay": 1, "warmup": 5000},
     ("droq", "default"): RIVAL_V2
-    | {"utd": 20, "dropout": 0.01, "critic_width": 256, "policy_delay": 20, "warmup": 5000},
+    | {"utd": 20, "dropout": 0.01, "critic_width": 256, "policy_delay": 1, "warmup": 5000},
     ("xqc", "default"): RIVAL_V2
     | CODE_TEMPERATURE
     | {

@@ -272,10 +272,16 @@ def test_projection_leaves_head_and_batch_norm_alone(parts):
             jax.tree.map(np.testing.assert_array_equal, after[layer], before[layer])
 
 
-def test_the_head_is_projected_only_on_request(parts):
+def test_the_heads_kernels_are_projected_only_on_request(parts):
     critic, params, _ = wn_critic(parts, weight_norm_head=True)
-    norms = [np.linalg.norm(weights(member[HEAD])) for member in critic.project(params)]
-    np.testing.assert_allclose(norms, 1, **CLOSE)
+    for before, member in zip(params, critic.project(params), strict=True):
+        np.testing.assert_allclose(np.linalg.norm(member[HEAD]["kernel"], axis=0), 1, **CLOSE)
+        np.testing.assert_array_equal(member[HEAD]["bias"], before[HEAD]["bias"])
+    for bound in (True, False):
+        actor = parts("crossq-wn", weight_norm_head=bound).actor
+        params = random_like(networks.create(actor, np.random.default_rng(0), 5).params, 1)
+        norms = np.linalg.norm(actor.project(params)[HEAD]["kernel"], axis=0)
+        assert np.allclose(norms, 1, **CLOSE) == bound
 
 
 def test_the_actor_is_projected_unless_it_is_not_to_be(parts):

@@ -139,7 +139,6 @@ _REDQ = REDQSettings(
     initial_temperature=1.0,
     target_entropy_scale=0.5,
     adam_beta1=0.9,
-    policy_delay=20,
     tau=0.005,
     subset=2,
 )
@@ -159,7 +158,6 @@ _DROQ = DroQSettings(
     initial_temperature=1.0,
     target_entropy_scale=0.5,
     adam_beta1=0.9,
-    policy_delay=20,
     tau=0.005,
     dropout=0.01,
 )
@@ -228,8 +226,7 @@ _SIMBA_V2 = SimbaV2Settings(
     initial_temperature=0.01,
     target_entropy_scale=0.5,
     adam_beta1=0.9,
-    learning_rate_end=0.5,
-    learning_rate_updates=990_000,  # of the critic in 1M frames: 495k decisions at UTD 2
+    learning_rate_end=0.5,  # after 1M updates of its own, as in 1M frames at UTD 2
     tau=0.005,
     actor_blocks=1,
     critic_blocks=2,
@@ -253,8 +250,7 @@ _XQC = XQCSettings(
     target_entropy_scale=0.5,
     adam_beta1=0.9,
     policy_delay=3,
-    learning_rate_end=0.1,
-    learning_rate_updates=990_000,
+    learning_rate_end=0.1,  # likewise
     tau=0.005,
     hidden_layers=4,
     atoms=101,
@@ -301,8 +297,7 @@ _V1: dict[str, Any] = {"actor_learning_rate": 1e-4, "critic_learning_rate": 1e-4
 _CODE: dict[str, Any] = {
     "initial_temperature": 0.01,
     "temperature_learning_rate": 3e-4,
-    "learning_rate_end": 0.1,
-    "learning_rate_updates": 990_000,  # of the critic in 1M frames: 495k decisions at UTD 2
+    "learning_rate_end": 0.1,  # after 1M updates of its own, as in 1M frames at UTD 2
     "weight_norm_head": True,  # its projector is called without its last-layer flag
 }
 
@@ -358,7 +353,9 @@ PRESETS: dict[str, dict[str, Preset]] = {
     "simba-v2": {"default": Preset(_SIMBA_V2, "the authors' code (Lee et al. 2025)")},
     "tdmpc2": {
         "default": Preset(
-            _TDMPC2, "the authors' code (Hansen et al. 2024), which uses --no-terminations on MyoSuite"
+            _TDMPC2,
+            "the authors' code (Hansen et al. 2024), "
+            "which uses --no-terminations --action-repeat 1 on MyoSuite",
         )
     },
     "xqc": {"default": Preset(_XQC, "the authors' code (Palenicek et al. 2025)")},

@@ -80,7 +80,7 @@ class CrossQWNSettings(CrossQSettings, PolyakSettings):
     weight_norm_actor: bool = True
     """Whether the actor's hidden layers are weight-normalised too."""
     weight_norm_head: bool = False
-    """Whether the critics' output layer is weight-normalised too, as in the authors' later code."""
+    """Whether the output layers' kernels are normalised per neuron too, as in the authors' later code."""
     target_network: bool = True
     """Whether targets come from Polyak-averaged critics or, as in CrossQ, from the critics themselves."""
     reset_updates: int | None = None
@@ -134,18 +134,20 @@ def crossq_wn(
 ) -> Algorithm:
     """CrossQ + WN: weight-normalised hidden layers, the joint pass also through a target critic."""
     bound = BOUNDS[settings.weight_norm](settings)
-    actor_hidden, head = dense(settings.actor_width), dense(1)
+    actor_hidden, actor_head, head = dense(settings.actor_width), gaussian_head(action_size), dense(1)
     if settings.weight_norm_actor:
         actor_hidden = bound(actor_hidden)
-    if settings.weight_norm_head:  # in the authors' later code the bounded head decays all the same
-        head = bound(head)._replace(decay=head.decay)
+    if settings.weight_norm_head:  # in the authors' later code the bounded heads decay all the same
+        actor_head, head = (
+            weight_norm(layer, per_neuron_kernel)._replace(decay=layer.decay) for layer in (actor_head, head)
+        )
     member = _network(settings, bound(dense(settings.critic_width)), head)
     algorithm = assemble(
         settings,
         observation_size,
         action_size,
         discount,
-        actor=_network(settings, actor_hidden, gaussian_head(action_size)),
+        actor=_network(settings, actor_hidden, actor_head),
         policy=clipped(settings.log_std_min, _LOG_STD_MAX),
         critic=ensemble(member, settings.critics),
         q_pair=joint_target if settings.target_network else joint,

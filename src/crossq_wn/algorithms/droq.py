@@ -20,6 +20,8 @@ from crossq_wn.types import Algorithm
 class DroQSettings(PolyakSettings):
     """Hyperparameters of DroQ."""
 
+    policy_delay: int = 1
+    """The actor and the temperature change once per this many agent decisions."""
     dropout: float
     """Share of a critic's hidden units that is dropped."""
 
@@ -46,4 +48,5 @@ def droq(observation_size: int, action_size: int, discount: float, settings: Dro
         target=polyak(settings.tau),
         readout=scalar(squared_error),
         reduce=mean,
+        policy_delay=settings.policy_delay * settings.utd,
     )

@@ -1,7 +1,7 @@
 """REDQ (Chen et al. 2021): ten critics, targets from the minimum of a random two, UTD 20.
 
 Algorithm 1: per decision G critic updates, each with a fresh subset of critics for its target, then one
-policy update against the mean of all critics. With a policy delay of G that is what happens here.
+policy update against the mean of all critics.
 """
 
 from dataclasses import dataclass
@@ -20,6 +20,8 @@ from crossq_wn.types import Algorithm
 class REDQSettings(PolyakSettings):
     """Hyperparameters of REDQ."""
 
+    policy_delay: int = 1
+    """The actor and the temperature change once per this many agent decisions."""
     subset: int
     """Critics whose minimum makes a target (M)."""
 
@@ -42,4 +44,5 @@ def redq(observation_size: int, action_size: int, discount: float, settings: RED
         target=polyak(settings.tau),
         readout=scalar(squared_error, minimum_of_subset(settings.subset)),
         reduce=mean,
+        policy_delay=settings.policy_delay * settings.utd,
     )

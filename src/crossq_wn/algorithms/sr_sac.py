@@ -12,7 +12,7 @@ from crossq_wn.losses import scalar, squared_error
 from crossq_wn.networks import dense, ensemble
 from crossq_wn.optimisers import polyak
 from crossq_wn.policies import gaussian_head, squeezed
-from crossq_wn.resets import every_updates
+from crossq_wn.resets import on_grid
 from crossq_wn.types import Algorithm
 
 
@@ -44,5 +44,5 @@ def sr_sac(observation_size: int, action_size: int, discount: float, settings: S
         target=polyak(settings.tau),
         readout=scalar(squared_error),
     )
-    schedule = every_updates(settings.reset_updates, settings.utd, settings.warmup, grid=settings.reset_grid)
+    schedule = on_grid(settings.reset_updates, settings.utd, settings.warmup, settings.reset_grid)
     return algorithm._replace(resets=schedule)

@@ -179,9 +179,9 @@ def tdmpc2(observation_size: int, action_size: int, discount: float, settings: T
     def act(actor: Vars, z: Array, key: Array) -> tuple[Array, Array]:
         return squashed_sample(*_POLICY.gaussian(predict(policy, actor, z)), key)
 
-    def two_values(params: Tree, world: World, x: Array, key: Array) -> Array:
-        """Two random value functions' expectations, [2, ...]; without dropout."""
-        logits = values.apply(params, world.values.stats, x, False)[0]
+    def two_values(params: Tree, world: World, x: Array, key: Array, train: bool = False) -> Array:
+        """Two random value functions' expectations, [2, ...]; dropout in training only."""
+        logits = values.apply(params, world.values.stats, x, train)[0]
         chosen = jax.random.choice(key, settings.value_functions, (2,), replace=False)
         return bins.decode(logits[chosen])
 
@@ -230,9 +230,8 @@ def tdmpc2(observation_size: int, action_size: int, discount: float, settings: T
         mean, log_std = _POLICY.gaussian(predict(policy, Vars(params, state.policy.stats), latents))
         action, log_density = squashed_sample(mean, log_std, action_key)
         x = jnp.concatenate([latents, action], -1)
-        q = jnp.mean(
-            jax.vmap(lambda x: two_values(state.world.values.params, state.world, x, value_key))(x), 1
-        )
+        params_q = state.world.values.params
+        q = jnp.mean(jax.vmap(lambda x: two_values(params_q, state.world, x, value_key, True))(x), 1)
         low, high = jnp.percentile(jax.lax.stop_gradient(q[0]), jnp.asarray([5.0, 95.0]))
         scale = state.scale + 0.01 * (jnp.maximum(high - low, 1.0) - state.scale)
         entropy = action_size * jnp.sum(log_std, -1)  # before the tanh, without its constant
