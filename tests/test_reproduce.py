@@ -108,8 +108,11 @@ def results_of(values, task_shift=0.1, seeds=5):
     return made
 
 
-def evidence(world, tasks=TASKS):
-    return Evidence(world.get("score", {}), lambda column: world.get(column, {}), tasks)
+def evidence(world, tasks=TASKS, planned=()):
+    """Of systems that are all planned on these tasks, as are those named besides."""
+    labels = [label for results in world.values() for label in results]
+    every = dict.fromkeys([*labels, *planned], tasks)
+    return Evidence(world.get("score", {}), lambda column: world.get(column, {}), tasks, every)
 
 
 def world(seeds=5, **metrics):
@@ -212,14 +215,27 @@ def test_runs_that_died_do_not_count():
     alive = results_of({C1: GROWS, C5: GROWS})
     for task in TASKS:
         alive[C5][task].values[0, -1] = np.nan
-    found = judge(BY_NAME["norms-grow"].measure, Evidence({}, lambda column: alive, TASKS))
-    assert found.verdict == "holds"
+    measure = BY_NAME["norms-grow"].measure
+    assert judge(measure, evidence({"critic_norm": alive})).verdict == "holds"
     for task in TASKS:
         alive[C5][task].values[:3, -1] = np.nan
-    assert (
-        judge(BY_NAME["norms-grow"].measure, Evidence({}, lambda column: alive, TASKS)).verdict
-        == "cannot be told"
-    )
+    assert judge(measure, evidence({"critic_norm": alive})).verdict == "cannot be told"
+
+
+def test_a_claim_about_a_group_needs_all_of_its_tasks():
+    partly = results_of({C1: GROWS, C5: GROWS})
+    del partly[C5][TASKS[-1]]
+    found = judge(BY_NAME["norms-grow"].measure, evidence({"critic_norm": partly}))
+    assert (found.verdict, found.numbers) == ("cannot be told", ())
+    assert f"{C5} has not finished on {TASKS[-1]}" in found.why
+
+
+@pytest.mark.parametrize("name", ["l2-is-worse", "no-wn-hurts-most"])
+def test_a_claim_about_every_system_needs_all_that_are_planned(name):
+    good = world(**CASES[name][0])
+    found = judge(BY_NAME[name].measure, evidence(good, planned=(f"{FULL}, L2 0.01",)))
+    assert found.verdict == "cannot be told"
+    assert "L2 0.01 has not finished" in found.why
 
 
 # --- What is trained

@@ -25,7 +25,7 @@ from crossq_wn.reproduce.judging import (
     typical,
     whole,
 )
-from crossq_wn.tidy import GROUPS, Results
+from crossq_wn.tidy import GROUPS
 
 SIMILAR = 0.05  # difference in score (return / 1000, or success rate) that counts as none
 FLAT = 1.25  # factor within which a norm counts as constant
@@ -47,7 +47,7 @@ class Claim(NamedTuple):
 def norms_grow(evidence: Evidence) -> list[Number]:
     """CrossQ's, at each UTD ratio."""
     norms = evidence.metric("critic_norm")
-    what, labels = "critic norm, last / first, {}", _ladder(norms, _CROSSQ)
+    what, labels = "critic norm, last / first, {}", _ladder(evidence, _CROSSQ)
     found = {label: typical(evidence, norms, label, log_growth) for label in labels}
     return [number(what.format(label), growth, 1, log=True) for label, growth in found.items()]
 
@@ -55,7 +55,7 @@ def norms_grow(evidence: Evidence) -> list[Number]:
 def norms_grow_with_utd(evidence: Evidence) -> list[Number]:
     """CrossQ's, at the end of training; they began alike."""
     norms = evidence.metric("critic_norm")
-    low, high = _ends(norms, _CROSSQ)
+    low, high = _ends(evidence, _CROSSQ)
     found = gap(evidence, norms, high, low, log_end)
     return [number(f"final critic norm, {high} / {low}", found, 1, log=True)]
 
@@ -63,7 +63,7 @@ def norms_grow_with_utd(evidence: Evidence) -> list[Number]:
 def elr_falls(evidence: Evidence) -> list[Number]:
     """CrossQ's, at each UTD ratio."""
     rates = evidence.metric("critic_elr")
-    what, labels = "effective learning rate, last / second tenth, {}", _ladder(rates, _CROSSQ)
+    what, labels = "effective learning rate, last / second tenth, {}", _ladder(evidence, _CROSSQ)
     found = {label: typical(evidence, rates, label, log_trend) for label in labels}
     return [number(what.format(label), trend, 1, above=False, log=True) for label, trend in found.items()]
 
@@ -71,14 +71,14 @@ def elr_falls(evidence: Evidence) -> list[Number]:
 def neurons_die(evidence: Evidence) -> list[Number]:
     """CrossQ's, at the highest UTD ratio."""
     dead = evidence.metric("dead_neurons")
-    label = _ladder(dead, _CROSSQ)[-1]
+    label = _ladder(evidence, _CROSSQ)[-1]
     found = typical(evidence, dead, label, rise)
     return [number(f"fraction of dead neurons, last minus first, {label}", found, 0)]
 
 
 def crossq_does_not_gain(evidence: Evidence) -> list[Number]:
     """More than `SIMILAR`, from its lowest UTD ratio to its highest."""
-    low, high = _ends(evidence.scores, _CROSSQ)
+    low, high = _ends(evidence, _CROSSQ)
     found = gap(evidence, evidence.scores, high, low, end)
     return [number(f"final score, {high} minus {low}", found, SIMILAR, above=False)]
 
@@ -86,7 +86,7 @@ def crossq_does_not_gain(evidence: Evidence) -> list[Number]:
 def wn_norm_is_flat(evidence: Evidence) -> list[Number]:
     """Within a factor `FLAT` either way, at each UTD ratio."""
     norms = evidence.metric("critic_norm")
-    what, labels = "critic norm, last / first, {}", _ladder(norms, _WN)
+    what, labels = "critic norm, last / first, {}", _ladder(evidence, _WN)
     found = {label: typical(evidence, norms, label, log_growth) for label in labels}
     bounds = ((FLAT, False), (1 / FLAT, True))
     return [
@@ -105,48 +105,48 @@ def wn_elr_is_steadier(evidence: Evidence) -> list[Number]:
         what = f"|log(effective learning rate, last / second tenth)|, {wn} minus {crossq}"
         return number(what, found, 0, above=False)
 
-    return [change(*pair) for pair in _same_utd(rates)]
+    return [change(*pair) for pair in _same_utd(evidence)]
 
 
 def wn_learns_better(evidence: Evidence) -> list[Number]:
     """Than CrossQ, at the same UTD ratios."""
-    return [_beats(evidence, wn, crossq) for wn, crossq in _same_utd(evidence.scores)]
+    return [_beats(evidence, wn, crossq) for wn, crossq in _same_utd(evidence)]
 
 
 def wn_never_loses(evidence: Evidence) -> list[Number]:
     """More than `SIMILAR`, from one UTD ratio to the next."""
-    _ends(evidence.scores, _WN)
-    labels = _ladder(evidence.scores, _WN)
+    _ends(evidence, _WN)
+    labels = _ladder(evidence, _WN)
     return [_beats(evidence, high, low, -SIMILAR) for low, high in pairwise(labels)]
 
 
 def wn_scales(evidence: Evidence) -> list[Number]:
     """In sample efficiency, from the lowest UTD ratio to the highest."""
-    low, high = _ends(evidence.scores, _WN)
+    low, high = _ends(evidence, _WN)
     found = gap(evidence, evidence.scores, high, low, whole)
     return [number(f"mean score over training, {high} minus {low}", found, 0)]
 
 
 def no_wn_hurts_most(evidence: Evidence) -> list[Number]:
     """Against the full algorithm, and against every other thing removed or replaced."""
-    (without,) = _but(evidence.scores, "no WN")
-    others = _but(evidence.scores, "no target network") + _but(evidence.scores, "L2")
+    (without,) = _but(evidence, "no WN")
+    others = _but(evidence, "no target network") + _but(evidence, "L2")
     return [_beats(evidence, label, without) for label in (_FULL, *others)]
 
 
 def full_is_better(what: str, evidence: Evidence) -> list[Number]:
     """Than every ablation called so."""
-    return [_beats(evidence, _FULL, label) for label in _but(evidence.scores, what)]
+    return [_beats(evidence, _FULL, label) for label in _but(evidence, what)]
 
 
 def resets_help(evidence: Evidence) -> list[Number]:
     """CrossQ + WN."""
-    return [_beats(evidence, label, _FULL) for label in _but(evidence.scores, "resets")]
+    return [_beats(evidence, label, _FULL) for label in _but(evidence, "resets")]
 
 
 def resets_change_nothing(evidence: Evidence) -> list[Number]:
     """More than `SIMILAR`, either way."""
-    (reset,) = _but(evidence.scores, "resets")
+    (reset,) = _but(evidence, "resets")
     up = _beats(evidence, reset, _FULL, -SIMILAR)
     return [up, up._replace(above=False, threshold=SIMILAR)]
 
@@ -161,36 +161,36 @@ def _beats(evidence: Evidence, label: str, other: str, threshold: float = 0.0) -
     return number(f"final score, {label} minus {other}", found, threshold)
 
 
-def _ladder(results: Results, family: str) -> list[str]:
+def _ladder(evidence: Evidence, family: str) -> list[str]:
     """A family's labels at all its UTD ratios, lowest first; without ablations."""
-    found = [re.fullmatch(rf"{re.escape(family)} UTD (\d+)", label) for label in results]
+    found = [re.fullmatch(rf"{re.escape(family)} UTD (\d+)", label) for label in evidence.planned]
     labels = [match[0] for match in sorted((m for m in found if m), key=lambda match: int(match[1]))]
     if not labels:
-        raise UntoldError(f"no run of {family} has finished, or none has logged this")
+        raise UntoldError(f"{family} is not run at this scale")
     return labels
 
 
-def _ends(results: Results, family: str) -> tuple[str, str]:
-    labels = _ladder(results, family)
+def _ends(evidence: Evidence, family: str) -> tuple[str, str]:
+    labels = _ladder(evidence, family)
     if len(labels) < 2:
-        raise UntoldError(f"{family} has finished at one UTD ratio only")
+        raise UntoldError(f"{family} is run at one UTD ratio only")
     return labels[0], labels[-1]
 
 
-def _same_utd(results: Results) -> list[tuple[str, str]]:
-    """CrossQ + WN and CrossQ, where both have finished."""
-    pairs = [(label.replace(_CROSSQ, _WN), label) for label in _ladder(results, _CROSSQ)]
-    found = [pair for pair in pairs if pair[0] in results]
+def _same_utd(evidence: Evidence) -> list[tuple[str, str]]:
+    """CrossQ + WN and CrossQ, where both are run."""
+    pairs = [(label.replace(_CROSSQ, _WN), label) for label in _ladder(evidence, _CROSSQ)]
+    found = [pair for pair in pairs if pair[0] in evidence.planned]
     if not found:
-        raise UntoldError(f"{_WN} and {_CROSSQ} have finished at no UTD ratio in common")
+        raise UntoldError(f"{_WN} and {_CROSSQ} are run at no UTD ratio in common")
     return found
 
 
-def _but(results: Results, what: str) -> list[str]:
+def _but(evidence: Evidence, what: str) -> list[str]:
     """The ablations called so."""
-    found = [label for label in results if label.startswith(f"{_FULL}, {what}")]
+    found = [label for label in evidence.planned if label.startswith(f"{_FULL}, {what}")]
     if not found:
-        raise UntoldError(f"no run of {_FULL}, {what} has finished")
+        raise UntoldError(f"{_FULL}, {what} is not run at this scale")
     return found
 
 

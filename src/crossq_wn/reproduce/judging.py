@@ -6,7 +6,7 @@ runs and tasks with stratified bootstrap intervals (paper v2, section 5.1).
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -60,14 +60,18 @@ class Evidence:
     scores: Results
     metric: Callable[[str], Results]  # a column of metrics.csv
     tasks: tuple[str, ...]  # over which is aggregated
+    planned: Mapping[str, tuple[str, ...]]  # system -> tasks; a claim needs all of these
     confidence: float = 0.9
 
     def of(self, results: Results, label: str) -> dict[str, Curves]:
-        """A system's curves by task. Raises UntoldError if it has none here."""
-        found = {task: c for task, c in results.get(label, {}).items() if task in self.tasks}
-        if not found:
-            raise UntoldError(f"{label} has not finished here, or has not logged this")
-        return found
+        """A system's curves by task. Raises UntoldError if any of them is lacking."""
+        tasks = [task for task in self.planned.get(label, ()) if task in self.tasks]
+        if not tasks:
+            raise UntoldError(f"{label} is not run here at this scale")
+        there = results.get(label, {})
+        if missing := [task for task in tasks if task not in there]:
+            raise UntoldError(f"{label} has not finished on {', '.join(missing)}, or has not logged this")
+        return {task: there[task] for task in tasks}
 
 
 def judge(measure: Callable[[Evidence], list[Number]], evidence: Evidence) -> Finding:

@@ -11,7 +11,7 @@ from crossq_wn import tidy
 from crossq_wn.errors import UserError
 from crossq_wn.reproduce.claims import CLAIMS, Claim
 from crossq_wn.reproduce.judging import Evidence, Finding, judge
-from crossq_wn.reproduce.studies import Run, Scale
+from crossq_wn.reproduce.studies import Run, Scale, Study
 from crossq_wn.runs import read_config
 from crossq_wn.tidy import Results
 
@@ -44,7 +44,8 @@ def judge_all(scale: Scale, figures: Iterable[str], finished: Sequence[Run]) -> 
         parts = groups(task for study in studies for task in study.tasks)
         spoken_of = {group: part for group, part in parts.items() if group in (claim.only or parts)}
         for group, tasks in spoken_of.items():
-            finding = judge(claim.measure, Evidence(scores, metric, tasks, CONFIDENCE))
+            evidence = Evidence(scores, metric, tasks, _planned(studies), CONFIDENCE)
+            finding = judge(claim.measure, evidence)
             if not scale.decides:
                 finding = Finding(
                     "cannot be told", f"{scale.name} proves the machinery only", finding.numbers
@@ -54,6 +55,15 @@ def judge_all(scale: Scale, figures: Iterable[str], finished: Sequence[Run]) -> 
             why = f"none of {', '.join(claim.only)} is run at this scale"
             judged.append(Judged(claim, "none", (), Finding("cannot be told", why, ())))
     return judged
+
+
+def _planned(studies: Iterable[Study]) -> dict[str, tuple[str, ...]]:
+    """System -> the tasks that it is to be run on."""
+    planned: dict[str, tuple[str, ...]] = {}
+    for tasks, systems in studies:
+        for system in systems:
+            planned[system.label] = tuple(dict.fromkeys((*planned.get(system.label, ()), *tasks)))
+    return planned
 
 
 def groups(tasks: Iterable[str]) -> dict[str, tuple[str, ...]]:
