@@ -9,7 +9,7 @@ from gymnasium import spaces
 from jax.flatten_util import ravel_pytree
 
 from crossq_wn import learner
-from crossq_wn.diagnosis import Course, findings
+from crossq_wn.diagnosis import Course, courses, findings
 from crossq_wn.diagnostics import diagnose
 from crossq_wn.environments import make
 from crossq_wn.environments.pool import Pool
@@ -17,7 +17,7 @@ from crossq_wn.hessian import lanczos, spectrum
 from crossq_wn.networks import batch_norm, create, dense, dense_layers, elementwise, ensemble, relu, serial
 from crossq_wn.q_bias import counted, q_bias, returns_to_go
 from crossq_wn.types import CriticView, Vars
-from helpers import TINY, cli, rows
+from helpers import TINY, cli, make_run, rows
 
 X = np.array([[1.0, 2.0], [3.0, -1.0]], np.float32)
 TARGET = np.array([1.0, -2.0], np.float32)
@@ -209,7 +209,8 @@ class Lottery(gymnasium.Env):
         return np.zeros(1, np.float32), 1.0, False, self.steps == 10, {}
 
 
-def test_the_bias_is_the_critics_value_minus_the_return_over_ten_at_least(algorithm):
+@pytest.mark.parametrize("limit", [10, None], ids=["known", "the environment's own"])
+def test_the_bias_is_the_critics_value_minus_the_return_over_ten_at_least(limit, algorithm):
     pool = Pool([make(Lottery) for _ in range(2)], 1)
     asked = []
     # Seed 0 promises 7 and seed 1 promises 2, always; each action's entropy is worth 3.
@@ -218,7 +219,7 @@ def test_the_bias_is_the_critics_value_minus_the_return_over_ten_at_least(algori
             asked.append(decision), np.zeros((2, 1), np.float32), np.full(2, 3.0), np.array([7.0, 2.0])
         )[1:]
     )  # fmt: skip
-    found = q_bias(learn, None, pool, [0, 1], [0, 1], 0.5, 10, 70)
+    found = q_bias(learn, None, pool, [0, 1], [0, 1], 0.5, limit, 70)
     returns = returns_to_go([1.0] * 10, [3.0] * 10, 0.5)[:4]
     for promised, bias in zip((7, 2), found, strict=True):
         expected = (promised - returns) / 10
@@ -260,11 +261,20 @@ def course(**ends):
         ({"q_mean": (0, 2e5)}, "values reach 2e+05"),
         ({"bn_drift": (0.01, 0.5)}, "statistics move by 0.5 standard deviations"),
         ({"temperature": (1, 1e-4)}, "temperature fell 1e+04x"),
+        ({"temperature": (1, 0)}, "temperature fell infx"),
+        ({"critic_norm": (40, 0), "critic_elr": (0.1, 0)}, "critic weight norm fell infx"),
         ({"temperature": (1e-3, 1)}, "temperature grew 1e+03x"),
     ],
 )
 def test_courses_are_put_in_words(ends, said):
     assert any(said in sentence for sentence in findings(course(**ends)))
+
+
+def test_growth_is_that_of_the_seeds_which_reached_the_end(tmp_path):
+    run = make_run(tmp_path / "run")
+    lines = [f"0,{1000 * n},{20 + n},0.1" for n in range(8)] + [f"1,{1000 * n},200,0.1" for n in range(4)]
+    (run / "metrics.csv").write_text("\n".join(["seed,frames,critic_norm,critic_elr", *lines, ""]))
+    assert courses(run)["critic_norm"] == (21, 26)  # medians of three rows at either end
 
 
 def test_calm_courses_raise_no_alarm():

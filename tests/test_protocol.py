@@ -97,6 +97,42 @@ def test_another_simulator_is_another_protocol(tmp_path):
     assert "mujoco is" in runs.protocol_conflicts(runs.find(tmp_path))[0]
 
 
+def test_a_run_of_unknown_protocol_is_not_compared_silently(tmp_path):
+    make_run(tmp_path / "a")
+    assert runs.conflicts([tmp_path]) == []
+    for damage in (lambda path: path.unlink(), lambda path: path.write_text('{"protocol": null}')):
+        damage(make_run(tmp_path / "b", seed=1) / "manifest.json")
+        (conflict,) = runs.conflicts([tmp_path])
+        assert conflict.startswith(f"the protocol of {tmp_path / 'b'} is unknown")
+        shutil.rmtree(tmp_path / "b")
+
+
+def test_a_run_s_table_by_name_has_the_run_s_protocol(tmp_path):
+    tables = [make_run(tmp_path / f"{n}", seed=n, eval_episodes=n) / "eval.csv" for n in (3, 5)]
+    (conflict,) = runs.conflicts(tables)
+    assert "eval_episodes is 3 in" in conflict
+    shutil.copy(tables[0], tmp_path / "published.csv")
+    assert runs.conflicts([tables[1], tmp_path / "published.csv"]) == []
+
+
+def test_what_one_run_does_not_know_is_compared_between_the_others(tmp_path):
+    for seed, terminations in enumerate((True, True, False)):
+        make_run(tmp_path / f"{seed}", seed=seed, terminations=terminations)
+    manifest = json.loads((tmp_path / "0" / "manifest.json").read_text())
+    del manifest["protocol"]["terminations"]
+    (tmp_path / "0" / "manifest.json").write_text(json.dumps(manifest))
+    (conflict,) = runs.conflicts([tmp_path])
+    assert f"terminations is True in {tmp_path / '1'} and False in {tmp_path / '2'}" in conflict
+
+
+@pytest.mark.parametrize("option", [{"overlap": True}, {"matmul_precision": "bfloat16"}])
+def test_seeds_trained_in_other_ways_are_not_pooled(option, tmp_path):
+    make_run(tmp_path / "a")
+    make_run(tmp_path / "b", seed=1, **option)
+    (conflict,) = runs.conflicts([tmp_path])
+    assert next(iter(option)) in conflict
+
+
 def test_different_tasks_are_no_conflict(tmp_path):
     make_run(tmp_path / "a")
     make_run(tmp_path / "b", task="myo-reach")

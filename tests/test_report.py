@@ -91,6 +91,9 @@ def test_an_interval_beside_zero_from_two_seeds_is_not_yet_a_win():
     result = compare({"walker-run": curves(0.5, 0.7)}, {"walker-run": curves(0.35, 0.48)})
     assert result.excludes_zero
     assert not result.separated
+    far = compare({"walker-run": curves(0.7, 0.71)}, {"walker-run": curves(0.1, 0.11)})
+    assert far.excludes_zero
+    assert not far.separated  # nor however far apart
     text = verdict("A", "B", result)
     assert text.startswith("A is ahead of B on walker-run")
     assert "2 seeds are too few to be sure: about" in text
@@ -99,6 +102,7 @@ def test_an_interval_beside_zero_from_two_seeds_is_not_yet_a_win():
 def test_one_seed_separates_nothing():
     result = compare({"walker-run": curves(0.9)}, {"walker-run": curves(*np.linspace(0.1, 0.2, 10))})
     assert not result.separated
+    assert not result.excludes_zero
     text = verdict("A", "B", result)
     assert text.startswith(
         "One seed separates nothing: on walker-run at 100 frames, A has an IQM of 0.900 (1 seed)"
@@ -435,6 +439,45 @@ def test_different_protocols_are_refused_unless_forced(copy, tmp_path, capsys):
     assert "--force" in line
     assert not out.exists()
     assert "The protocols differ: cheetah-run: eval_episodes is" in report(copy, "--force", out=out)
+
+
+def test_a_reference_that_is_a_run_must_be_alike_too(copy, tmp_path, capsys):
+    other = make_run(
+        tmp_path / "other", eval_episodes=3, eval_rows=[(0, 1), (200, 500)], frames=200, eval_every=100
+    )
+    line = refused(copy, "--reference", other, "--out", tmp_path / "report.html", capsys=capsys)
+    assert "eval_episodes is" in line
+
+
+def test_one_seed_has_neither_verdict_nor_interval(copy, tmp_path):
+    for path in copy.iterdir():
+        if not path.name.endswith("-0"):
+            shutil.rmtree(path)
+    text = words(report(copy, out=tmp_path / "report.html"))
+    assert "Between these runs: 1 undecided" in text
+    assert "One seed separates nothing" in text
+    assert not re.search(r"1\.00 \(1\.00 to 1\.00\)", text)
+
+
+def test_the_finding_says_where_one_beats_the_other(tmp_path):
+    for task, low, high in (("Hopper-v5", 1, 2), ("Reacher-v5", 2, 1)):
+        for seed in range(5):
+            for utd, end in ((2, low), (5, high)):
+                make_run(
+                    tmp_path / "runs" / f"{task}-{utd}-{seed}", task=task, seed=seed, frames=200,
+                    eval_every=100, eval_rows=[(0, 0), (200, 100 * end + seed)],
+                    hyperparameters={"utd": utd},
+                )  # fmt: skip
+    text = words(report(tmp_path / "runs", out=tmp_path / "report.html"))
+    assert "UTD 5 beats crossq-wn UTD 2 on Hopper-v5" in text
+    assert "UTD 2 beats crossq-wn UTD 5 on Reacher-v5" in text
+
+
+def test_a_row_cut_off_in_writing_does_not_hide_the_speed(copy, tmp_path):
+    for path in copy.iterdir():
+        (path / "timing.csv").write_text(TIMING + "300,19")
+    tables = Page(report(copy, out=tmp_path / "report.html")).tables
+    assert tables["Speed"][1] == ["crossq-wn UTD 2", "20", "40", "4.5", "3"]
 
 
 def test_only_reports_are_overwritten(copy, tmp_path, capsys):

@@ -366,6 +366,16 @@ def reproduce_cli(monkeypatch, tmp_path, capsys):
     return call
 
 
+def test_a_picture_of_another_origin_is_noticed_before_anything_is_trained(reproduce_cli, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "fig4.png").write_bytes(b"holiday")
+    command = ("fig4", "--scale", "toy", "--root", "r", "--out", "out")
+    code, _, err = reproduce_cli(toy("helpers:PointMass"), *command)
+    assert code == 2
+    assert "out/fig4.png is no picture of ours" in err
+    assert not (tmp_path / "r").exists()
+
+
 def test_it_goes_on_where_it_was_stopped_and_reports_what_fails(reproduce_cli, tmp_path):
     scale = toy("helpers:PointMass", "helpers:no_environment")
     command = ("fig4", "--scale", "toy", "--root", "r", "--jobs", "1")

@@ -302,7 +302,8 @@ def report(arguments: list[str]) -> int:
     study = gather(parsed.runs, parsed.reference, parsed.systems, parsed.confidence)
     for line in study.skipped:
         _warn(line)
-    _check_alike([run.path for run in study.runs], parsed.force)
+    of = study.source.scores if parsed.systems else None
+    _check_alike([*(run.path for run in study.runs), *parsed.reference], parsed.force, of)
     write(study, parsed.out)
     print(parsed.out)
     return 0
@@ -349,7 +350,7 @@ def reproduce(arguments: list[str]) -> int:
     figures, scale = list(dict.fromkeys(parsed.figures)), steps.scale_called(parsed.scale)
     runs, jobs = steps.plan(scale, figures, parsed.root), parsed.jobs or steps.default_jobs()
     out = parsed.out or parsed.root / scale.name / "results"
-    steps.check_out(out)
+    steps.check_out(out, figures)
     bill = steps.bill(runs, jobs)
     table(_console(), f"{', '.join(figures)} at the scale {scale.name}", steps.COLUMNS, bill.rows)
     print(

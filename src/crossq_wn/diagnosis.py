@@ -34,7 +34,7 @@ _ENOUGH = 2 * _FEW  # rows below which nothing is said
 
 
 class Course(NamedTuple):
-    """How one diagnostic went; medians of a few rows at either end, then the mean over seeds."""
+    """How one diagnostic went: medians of a few rows at either end; the mean over seeds that have both."""
 
     first: float
     last: float
@@ -43,6 +43,11 @@ class Course(NamedTuple):
     def growth(self) -> float:
         """last / first; NaN if it began at 0."""
         return self.last / self.first if self.first else float("nan")
+
+    @property
+    def fall(self) -> float:
+        """first / last; infinite if it ended at 0."""
+        return self.first / self.last if self.last else float("inf")
 
 
 def courses(run: Path) -> dict[str, Course]:
@@ -56,8 +61,10 @@ def courses(run: Path) -> dict[str, Course]:
         for tasks in tidy.read_metric([run], name).values():
             for curves in tasks.values():
                 if curves.values.shape[1] >= _ENOUGH:
-                    first, last = curves.values[:, :_FEW], curves.values[:, -_FEW:]
-                    found[name] = Course(_middle(first), _middle(last))
+                    ends = curves.values[:, :_FEW], curves.values[:, -_FEW:]
+                    whole = np.all([np.isfinite(end).any(axis=1) for end in ends], axis=0)
+                    if whole.any():
+                        found[name] = Course(*(_middle(end[whole]) for end in ends))
     if "critic_norm" not in found:
         raise UserError(
             f"{run} has fewer than {_ENOUGH} rows of diagnostics: train on, or with a smaller --log-every; "
@@ -104,22 +111,22 @@ def _middle(ends: np.ndarray) -> float:
 
 
 def _norms(found: dict[str, Course]) -> list[str]:
-    norm, rate = found["critic_norm"].growth, 1 / found["critic_elr"].growth
+    weights, rates = found["critic_norm"], found["critic_elr"]
+    norm, rate = weights.growth, rates.growth
     if norm > 1.5:
         text = f"critic weight norm grew {norm:.2g}x"
-        if rate > 1.5:
-            text += f", effective learning rate fell {rate:.2g}x"
+        if rates.fall > 1.5:
+            text += f", effective learning rate fell {rates.fall:.2g}x"
         return [f"{text}: what weight normalisation removes (--algorithm crossq-wn)"]
     if norm < 0.67:
-        return [f"critic weight norm fell {1 / norm:.2g}x: weight decay outweighs the gradients"]
+        return [f"critic weight norm fell {weights.fall:.2g}x: weight decay outweighs the gradients"]
     kept = f"critic weight norm held ({norm:.2f}x)"
+    if rates.fall > 1.5:
+        fell = f"the effective learning rate fell {rates.fall:.2g}x"
+        return [f"{kept}, yet {fell}: gradients shrank as the critic fits"]
     if rate > 1.5:
-        return [
-            f"{kept}, yet the effective learning rate fell {rate:.2g}x: gradients shrank as the critic fits"
-        ]
-    if rate < 0.67:
-        return [f"{kept}, and the effective learning rate grew {1 / rate:.2g}x: gradients grew"]
-    return [f"{kept} and so did the effective learning rate ({1 / rate:.2f}x): updates stay effective"]
+        return [f"{kept}, and the effective learning rate grew {rate:.2g}x: gradients grew"]
+    return [f"{kept} and so did the effective learning rate ({rate:.2f}x): updates stay effective"]
 
 
 def _capacity(found: dict[str, Course]) -> list[str]:
@@ -155,7 +162,7 @@ def _values(found: dict[str, Course]) -> list[str]:
 def _exploration(found: dict[str, Course]) -> list[str]:
     temperature = found.get("temperature")
     if temperature and temperature.growth < 1e-2:
-        return [f"temperature fell {1 / temperature.growth:.2g}x: the policy hardly explores any more"]
+        return [f"temperature fell {temperature.fall:.2g}x: the policy hardly explores any more"]
     if temperature and temperature.growth > 1e2:
         return [f"temperature grew {temperature.growth:.2g}x: the policy cannot keep the target entropy"]
     return []

@@ -22,7 +22,7 @@ def counted(time_limit: int | None) -> int:
     """The first decisions of an episode that count; the later ones' returns are cut off by the time limit.
 
     40 % of the time limit (200 decisions of DeepMind Control's 500: 0.99^300 = 5 % are missing there); the
-    350 of Chen et al. where there is none.
+    350 of Chen et al. where there is none. What an environment truncates by itself tells its time limit.
     """
     return 350 if time_limit is None else max(1, 2 * time_limit // 5)
 
@@ -61,7 +61,7 @@ def q_bias(
         time_limit: decisions per episode; None if the environment has none of its own.
         decisions: that training has taken, so that no evaluation repeats another's action noise.
     """
-    appraise, keep = learner.appraise, counted(time_limit)
+    appraise = learner.appraise
     assert appraise is not None
     biases: list[list[np.ndarray]] = [[] for _ in indices]
     episodes: list[list[tuple[float, float, float]]] = [[] for _ in indices]  # reward, bonus, Q
@@ -81,8 +81,9 @@ def q_bias(
         over = result.episode is not None or len(episodes[k]) == _LONGEST
         if over:
             rewards, bonus, q = np.array(episodes[k]).T
-            known = returns_to_go(rewards.tolist(), bonus.tolist(), discount)[:keep]
-            biases[k].append((q[:keep] - known) / np.maximum(np.abs(known), _FLOOR))
+            limit = len(q) if time_limit is None and result.truncated else time_limit
+            known = returns_to_go(rewards.tolist(), bonus.tolist(), discount)[: counted(limit)]
+            biases[k].append((q[: len(known)] - known) / np.maximum(np.abs(known), _FLOOR))
         return over
 
     faults = play(pool, indices, seeds, begin, act, take, lambda k: sum(map(len, biases[k])) < PAIRS)

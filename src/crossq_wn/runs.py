@@ -33,6 +33,7 @@ from crossq_wn.errors import UserError, one_line
 
 SCHEMA = 1
 EVAL_COLUMNS = ("exp_name", "env_name", "seed", "metric", "env_step", "value")
+_DAMAGED = (OSError, ValueError, KeyError, TypeError)  # what reading a damaged file raises
 _NUMBERS_DEPEND_ON = (
     "crossq-wn", "jax", "jaxlib", "optax", "numpy", "gymnasium", "mujoco", "dm_control", "myosuite",
 )  # fmt: skip
@@ -310,28 +311,44 @@ def conflicts(paths: Iterable[Path], systems: Collection[str] | None = None) -> 
     """Why runs should not be compared, a line each: unlike protocols on a task, unlike settings of a system.
 
     Args:
-        paths: run directories, or folders of them; other files have no protocol.
+        paths: run directories, folders of them, or their eval.csv; other files have no protocol.
         systems: those that are compared; by default all.
     """
-    runs = dict.fromkeys(run for path in paths if path.is_dir() for run in find(path))
+    runs = dict.fromkeys(run for path in paths for run in _described(path))
     compared = [run for run in runs if systems is None or _system(run) in systems]
+    unknown = [run for run in compared if len(compared) > 1 and not _protocol(run)]
     return [
+        *(f"the protocol of {run} is unknown: it has no readable manifest.json" for run in unknown),
         *(f"the protocols differ: {line}" for line in protocol_conflicts(compared)),
         *(f"runs of one name have different settings: {line}" for line in setting_conflicts(compared)),
     ]
 
 
+def _described(path: Path) -> list[Path]:
+    """The run directories below a folder, or the one that a file belongs to; damaged ones too."""
+    folders = {file.parent for file in path.rglob("eval.csv")} if path.is_dir() else {path.parent}
+    names = ("config.json", "manifest.json")
+    return sorted(folder for folder in folders if any((folder / name).exists() for name in names))
+
+
 def _system(run: Path) -> str | None:
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # damaged: readers say so
+    with contextlib.suppress(*_DAMAGED):
         return str(json.loads((run / "config.json").read_text())["system"])
     return None
+
+
+def _protocol(run: Path) -> dict[str, Any]:
+    """Empty if it cannot be read."""
+    with contextlib.suppress(*_DAMAGED):
+        return dict(json.loads((run / "manifest.json").read_text())["protocol"])
+    return {}
 
 
 def protocol_conflicts(runs: Iterable[Path]) -> list[str]:
     """How runs of one task differ in protocol, a line per task; with none, they may be compared."""
 
     def protocol(run: Path) -> tuple[str, dict[str, Any]]:
-        values = json.loads((run / "manifest.json").read_text())["protocol"]
+        values = _protocol(run)
         return values["task"], values
 
     return _differences(runs, protocol)
@@ -346,7 +363,8 @@ def setting_conflicts(runs: Iterable[Path]) -> list[str]:
 
     def settings(run: Path) -> tuple[str, dict[str, Any]]:
         values = json.loads((run / "config.json").read_text())
-        return values["system"], values["settings"]
+        besides = {name: values[name] for name in ("overlap", "matmul_precision") if name in values}
+        return values["system"], values["settings"] | besides
 
     return _differences(runs, settings)
 
@@ -357,17 +375,19 @@ def _differences(runs: Iterable[Path], read: Callable[[Path], tuple[str, dict[st
     Args:
         read: run directory -> (what it should be like all others of, its values)
     """
-    first: dict[str, tuple[Path, dict[str, Any]]] = {}
+    first: dict[tuple[str, str], tuple[Path, Any]] = {}  # what only one version knows of is no difference
     lines: dict[str, str] = {}
     for run in runs:
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # damaged: readers say so
+        with contextlib.suppress(*_DAMAGED):
             group, values = read(run)
-            other, usual = first.setdefault(group, (run, values))
-            # What only one version knows of is no difference.
-            differs = {n: value for n, value in values.items() if n in usual and value != usual[n]}
-            told = ", ".join(f"{n} is {usual[n]} in {other} and {v} in {run}" for n, v in differs.items())
-            if differs:
-                lines.setdefault(f"{group}{differs}", f"{group}: {told}")
+            differs, told = {}, []
+            for name, value in values.items():
+                other, usual = first.setdefault((group, name), (run, value))
+                if value != usual:
+                    differs[name] = value
+                    told.append(f"{name} is {usual} in {other} and {value} in {run}")
+            if told:
+                lines.setdefault(f"{group}{differs}", f"{group}: {', '.join(told)}")
     return list(lines.values())
 
 

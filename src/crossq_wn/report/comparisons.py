@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import combinations
 from typing import NamedTuple
 
@@ -14,12 +14,14 @@ from crossq_wn.report.verdict import (
     compare,
     fraction,
     number,
+    on,
     place,
     scopes,
     seeds_of,
     span,
     verdict,
 )
+from crossq_wn.statistics import Array, Estimate
 from crossq_wn.tidy import Curves, groups
 
 _WORDS = ("separated", "leaning", "undecided")
@@ -121,6 +123,21 @@ def _decided(found: list[Pair]) -> str:
     """Who won against whom; of published systems, from ours' point of view."""
     if len(found) == 1:
         return found[0].sentence
+    places: dict[tuple[str, ...], list[Pair]] = defaultdict(list)
+    for pair in found:
+        places[pair.result.tasks].append(pair)
+    said = [
+        sentence + (f" {on(tasks)}" if len(places) > 1 else "")
+        for tasks, some in places.items()
+        for sentence in _meetings(some)
+    ]
+    if count := sum(not pair.result.separated for pair in found):
+        said.append(f"{count} of {len(found)} comparisons are not decided by these seeds")
+    return f"{'; '.join(said)}."
+
+
+def _meetings(found: list[Pair]) -> list[str]:
+    """`A beats B and loses to C`, for each system, of comparisons in one place."""
     wins: dict[str, dict[str, None]] = defaultdict(dict)
     losses: dict[str, dict[str, None]] = defaultdict(dict)
     for pair in found:
@@ -130,7 +147,7 @@ def _decided(found: list[Pair]) -> str:
             losses[pair.ours][pair.theirs] = None
         elif pair.result.separated:
             wins[pair.theirs][pair.ours] = None
-    said = [
+    return [
         f"{system} "
         + " and ".join(
             f"{verb} {_and(others[system])}"
@@ -139,9 +156,6 @@ def _decided(found: list[Pair]) -> str:
         )
         for system in {**wins, **losses}
     ]
-    if count := sum(not pair.result.separated for pair in found):
-        said.append(f"{count} of {len(found)} comparisons are not decided by these seeds")
-    return f"{'; '.join(said)}."
 
 
 def verdicts(study: Study, found: list[Pair]) -> Html:
@@ -196,8 +210,8 @@ def _pairs_table(caption: str, found: list[Pair]) -> Html:
             f"{pair.ours} – {pair.theirs}",
             place(pair.result, group=pair.group),
             " / ".join(seeds_of(seeds, unit="") for seeds in pair.result.seeds),
-            f"{fraction(pair.result.probability.value)} ({span(pair.result.probability, fraction)})",
-            f"{number(pair.result.gain.value)} ({span(pair.result.gain)})",
+            _with_interval(pair.result, pair.result.probability, fraction),
+            _with_interval(pair.result, pair.result.gain, number),
             pair.word,
         )
         for pair in found
@@ -211,6 +225,12 @@ def _pairs_table(caption: str, found: list[Pair]) -> Html:
         "verdict",
     ]
     return table(caption, head, rows)
+
+
+def _with_interval(result: Comparison, found: Estimate, form: Callable[[float | Array], str]) -> str:
+    """A number and its interval, which one seed does not have."""
+    value = form(found.value)
+    return value if result.fewest < 2 else f"{value} ({span(found, form)})"
 
 
 def _and(names: Collection[str]) -> str:

@@ -1,5 +1,6 @@
 """What does a report tell about? Runs and published curves, and what was skipped, with reasons."""
 
+import contextlib
 import csv
 import json
 from collections.abc import Iterable, Sequence
@@ -124,13 +125,13 @@ def gather(
 
 def speed(run: Run) -> Speed | None:
     """How fast a run trained, or None if its timing.csv does not tell."""
+    names, rows = ("frames_per_second", "updates_per_second", "seconds"), []
     try:
         with open(run.path / "timing.csv", newline="") as file:
-            rows = [
-                tuple(float(row[name]) for name in ("frames_per_second", "updates_per_second", "seconds"))
-                for row in csv.DictReader(file)
-            ]
-    except (OSError, KeyError, TypeError, ValueError, csv.Error):
+            for row in csv.DictReader(file):
+                with contextlib.suppress(TypeError, ValueError):  # a row cut off in writing
+                    rows.append(tuple(float(row[name]) for name in names))
+    except (OSError, KeyError, csv.Error):
         return None
     training = [row for row in rows if row[1] > 0]
     if not training:
@@ -154,7 +155,7 @@ def _directories(paths: Sequence[Path]) -> list[Path]:
 def _load(path: Path) -> Run:
     config = read_config(path)
     manifest = json.loads((path / "manifest.json").read_text())
-    if lacking := [name for name in _NEEDED if name not in manifest]:
+    if lacking := [name for name in _NEEDED if not manifest.get(name)]:
         raise UserError(f"manifest.json lacks {', '.join(lacking)}")
     if not (path / "eval.csv").exists():
         raise UserError("there is no eval.csv: nothing has been evaluated yet")

@@ -22,6 +22,7 @@ from crossq_wn.statistics import (
 )
 from crossq_wn.tidy import Curves, Steps, align, groups
 
+FEWEST = 3  # seeds per task below which nothing is separated
 MOST = 100  # seeds beyond which nobody would go
 
 
@@ -44,17 +45,22 @@ class Comparison:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the interval of the difference does, and the probability of improvement says the same."""
-        return bool((self.gain.low > 0 or self.gain.high < 0) and self.gain.value * self._odds > 0)
+        """Whether the interval of the difference does, and the probability of improvement says the same.
+
+        One seed has no interval.
+        """
+        apart = self.gain.low > 0 or self.gain.high < 0
+        return bool(self.fewest > 1 and apart and self.gain.value * self._odds > 0)
 
     @property
     def separated(self) -> bool:
-        """Whether that also holds for the wider interval that so few seeds need.
+        """Whether that also holds for the wider interval that so few seeds need; never with two.
 
         The bootstrap's interval is too narrow for a few seeds: of two equal systems with 3 seeds each it
-        would call one better in a quarter of the experiments, not in a tenth.
+        would call one better in a quarter of the experiments, not in a tenth; the wider one, in a seventh.
         """
-        return self.excludes_zero and self.needed is not None and self.needed <= self.fewest
+        enough = self.fewest >= FEWEST and self.needed is not None and self.needed <= self.fewest
+        return self.excludes_zero and enough
 
     @property
     def _odds(self) -> float:
@@ -141,7 +147,7 @@ def verdict(ours: str, theirs: str, result: Comparison) -> str:
         return (
             f"One seed separates nothing: {where}, {ours} has an IQM of {first} "
             f"({seeds_of(result.seeds[0])}), {theirs} of {second} "
-            f"({seeds_of(result.seeds[1])}). Train at least 3 seeds of each."
+            f"({seeds_of(result.seeds[1])}). Train at least {FEWEST} seeds of each."
         )
     odds = f"probability {fraction(result.probability.value)} ({span(result.probability, fraction)})"
     numbers = (
@@ -166,10 +172,13 @@ def verdict(ours: str, theirs: str, result: Comparison) -> str:
 
 def place(result: Comparison, group: str | None = None) -> str:
     """On which tasks, called `group` together if that is given, and at which environment frame."""
-    tasks = result.tasks
-    on = f"on {' and '.join(tasks)}" if len(tasks) < 3 else f"over {len(tasks)} tasks"
-    on = f"over {group}, {len(tasks)} tasks" if group else on
-    return f"{on} at {result.frames:,} frames"
+    where = f"over {group}, {len(result.tasks)} tasks" if group else on(result.tasks)
+    return f"{where} at {result.frames:,} frames"
+
+
+def on(tasks: Sequence[str]) -> str:
+    """`on dog-run`, `over 15 tasks`."""
+    return f"on {' and '.join(tasks)}" if len(tasks) < 3 else f"over {len(tasks)} tasks"
 
 
 def number(score: float | Array) -> str:

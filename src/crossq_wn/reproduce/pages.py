@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from crossq_wn.errors import UserError
@@ -19,8 +19,10 @@ _HOW = (
 _FILES = ("verdict.md", "verdict.json", "verdict.csv")
 
 
-def check_out(out: Path) -> None:
-    """Raises UserError if a file that `write` would replace is not its own."""
+def check_out(out: Path, figures: Iterable[str] = ()) -> None:
+    """Raises UserError if a file that `write`, or a figure, would replace is not its own."""
+    from crossq_wn.figures.files import outputs
+
     try:
         ours = "claims" in json.loads((out / "verdict.json").read_text())
     except (OSError, ValueError, TypeError):
@@ -28,6 +30,8 @@ def check_out(out: Path) -> None:
     for name in _FILES:
         if (out / name).exists() and not ours:
             raise UserError(f"--out {out} holds a {name} of another origin: choose another folder")
+    for figure in figures:
+        outputs(out / figure)
 
 
 def write(
