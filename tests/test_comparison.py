@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from crossq_wn.cli import main
-from crossq_wn.comparison import compare
+from crossq_wn.comparison import Median, compare
 from crossq_wn.errors import UserError
 from crossq_wn.tidy import Curves
 
@@ -13,6 +13,11 @@ NAN = np.nan
 
 def curves(steps, *runs):
     return Curves(np.array(steps), tuple(map(str, range(len(runs)))), np.array(runs, float))
+
+
+def values(rows):
+    """The rows with plain medians."""
+    return [(system, seeds, [cell and cell.value for cell in cells]) for system, seeds, cells in rows]
 
 
 OURS = {"mine": {"walker-run": curves([0, 10, 20, 30], [0, 1, 2, 3], [0, 3, 4, NAN])}}
@@ -27,13 +32,15 @@ def test_medians_stand_at_the_frames_that_both_evaluated():
     }
     (table,) = compare(OURS, theirs)
     assert (table.task, table.env_steps) == ("walker-run", [10, 20])
-    assert table.rows == [("mine", 2, [2, 3]), ("strong", 3, [3, 6]), ("weak", 1, [None, 0.5])]
+    assert values(table.rows) == [("mine", 2, [2, 3]), ("strong", 3, [3, 6]), ("weak", 1, [None, 0.5])]
 
 
 def test_a_run_that_is_shorter_does_not_count_where_it_has_ended():
     (table,) = compare(OURS, {})
     assert table.env_steps == [0, 10, 20, 30]
-    assert table.rows == [("mine", 2, [0, 2, 3, 3])]
+    assert values(table.rows) == [("mine", 2, [0, 2, 3, 3])]
+    assert table.rows[0][2][2:] == [Median(3, 2, 2), Median(3, 1, 2)]
+    assert [f"{cell:.3f}" for cell in table.rows[0][2][2:]] == ["3.000", "3.000 (1/2)"]
 
 
 def test_long_curves_are_thinned_and_keep_their_ends():

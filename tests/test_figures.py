@@ -15,6 +15,7 @@ from crossq_wn.environments import PAPER_TASKS
 from crossq_wn.errors import UserError
 from crossq_wn.figures import FIGURES, Source, save
 from crossq_wn.figures.curves import learning_curve
+from crossq_wn.figures.points import curves
 from crossq_wn.figures.source import family, utd
 from crossq_wn.figures.style import COLOURS, looks, ratio_ticks, short
 from crossq_wn.runs import read_config
@@ -132,6 +133,13 @@ def table(picture, *columns, **where):
     return [tuple(row[column] for column in columns) for row in found]
 
 
+def tidy_table(path, rows):
+    """A CSV file of (system, task, seed, frame, return or success rate)."""
+    lines = (f'"{s}",{t},{seed},{tidy.score_metric(t)},{x},{y}\n' for s, t, seed, x, y in rows)
+    path.write_text(EVAL_HEADER + "".join(lines))
+    return path
+
+
 def texts(figure):
     """All words of a figure."""
     return [text.get_text() for text in figure.findobj(match=lambda artist: hasattr(artist, "get_text"))]
@@ -181,8 +189,29 @@ def test_the_end_can_be_chosen(draw, reference):
     assert {row["frames"] for row in draw("fig1", frames=100).rows} == {100}
     late = draw("fig1", reference=[reference], frames=400)
     assert {row["system"] for row in late.rows} == {"SimBa UTD 2", "SimBa UTD 8"}
-    with pytest.raises(UserError, match=r"no run was evaluated at 150 .*--frames may be 0, 100, 200"):
+    with pytest.raises(UserError, match=r"no run was evaluated at 150 .*--frames may be 100, 200$"):
         draw("fig1", frames=150)
+
+
+def test_the_end_is_where_most_runs_of_each_system_got(draw, tmp_path):
+    ended = {0: 300, 1: 200, 2: 200}  # the last frame of each seed
+    rows = [("long", "dog-run", seed, x, x) for seed in ended for x in (100, 200, 300)]
+    rows += [
+        ("died", "dog-run", seed, x, seed) for seed, end in ended.items() for x in range(100, end + 1, 100)
+    ]
+    path = tidy_table(tmp_path / "unequal.csv", rows)
+    found = table(draw("fig1", path), "system", "frames", "fewest_seeds")
+    assert found == [("died", 200, 3), ("long", 200, 3)]
+    assert table(draw("fig1", path, frames=300), "system", "fewest_seeds") == [("died", 1), ("long", 3)]
+
+
+def test_frame_0_is_no_end(draw, tmp_path):
+    start = tidy_table(tmp_path / "start.csv", [("a", "dog-run", 0, 0, 5)])
+    with pytest.raises(UserError, match=r"no system was evaluated after frame 0, .*: train longer$"):
+        draw("fig1", start)
+    apart = tidy_table(tmp_path / "apart.csv", [("a", "dog-run", seed, 100 + seed, 5) for seed in range(2)])
+    with pytest.raises(UserError, match=r"more than half of a system's runs: --frames may be 100, 101$"):
+        draw("fig1", apart)
 
 
 def test_a_single_seed_has_no_interval(runs, draw, tmp_path, told):
@@ -202,6 +231,26 @@ def test_bars_are_as_long_as_the_table_says(draw):
     names = [label.get_text() for label in axes.get_yticklabels()]
     assert [unwrapped(name) for name in names] == [f"{system} (2 seeds)" for system in OURS]
     assert axes.yaxis_inverted()
+
+
+def test_the_second_round_of_bars_has_hatches_to_see(draw, tmp_path):
+    rows = [(f"s{i}", "dog-run", 0, 100, 500) for i in range(len(COLOURS) + 1)]
+    first, *_, last = draw("fig1", tidy_table(tmp_path / "many.csv", rows)).figure.axes[0].patches
+    assert first.get_facecolor() == last.get_facecolor() != last.get_edgecolor()
+    assert (first.get_hatch() or "", bool(last.get_hatch())) == ("", True)
+
+
+def test_the_dotted_line_continues_the_first_systems_bar_alone(draw, tmp_path):
+    rows = [("b", task, 0, 100, 1) for task in ("dog-run", "myo-reach")]
+    rows += [("c", "dog-run", 0, 100, 2), ("a", "myo-reach", 0, 100, 0.5)]
+    picture = draw("fig5", tidy_table(tmp_path / "some.csv", rows), systems=["a", "c", "b"])
+    names = [unwrapped(label.get_text()) for label in picture.figure.axes[0].get_yticklabels()]
+    assert names == ["a (1 seed)", "c (1 seed)", "b (1 seed)"]
+    dotted = [
+        [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"]
+        for axes in picture.figure.axes
+    ]
+    assert dotted == [[], [0.5], [0.5]]  # dog & humanoid, Myo easy, all
 
 
 def test_speed_is_the_median_after_the_warm_up(draw, reference, told):
@@ -232,6 +281,17 @@ def test_health_aggregates_the_columns_of_metrics(draw, told):
     assert [axes.get_yscale() for axes in first] == ["linear", "linear", "log", "log", "linear"]
 
 
+def test_flat_diagnostics_have_room_above_and_below(alike, draw):
+    for path in alike.rglob("metrics.csv"):
+        header, *_ = path.read_text().split("\n")
+        path.write_text(f"{header}\n0,50,20,0.1,0.1,0.5\n0,100,20,0.10000000000000002,0.1,inf\n")
+    picture = draw("fig3", alike)
+    for axes, value in zip(picture.figure.axes[1:], (20, 0.1, 0.1, 0.5), strict=True):
+        low, high = axes.get_ylim()
+        assert low < 0.96 * value < 1.04 * value < high
+    assert table(picture, "frames", quantity="dead_neurons") == [(50,), (50,)]
+
+
 def test_figures_that_need_more_say_which_option_logs_it(runs, draw):
     without = runs / "crossq UTD 1-dog-walk-0"
     with pytest.raises(UserError, match=r"fig3 needs critic_norm, .*--diagnostics"):
@@ -257,6 +317,18 @@ def test_scaling_draws_families_over_their_ratios(draw, reference):
     assert (family(OURS[3]), utd(OURS[3]), utd("sac")) == ("crossq-wn (weight_norm=none)", 5, None)
 
 
+def test_scaling_keeps_others_apart_from_ours_of_the_same_family(draw, tmp_path):
+    ours = [(f"q UTD {ratio}", "dog-run", 0, 100, 5) for ratio in (1, 2)]
+    theirs = [(f"q UTD {ratio}", "dog-run", 0, 100, 5) for ratio in (2, 5)]
+    reference = tidy_table(tmp_path / "theirs.csv", theirs)
+    picture = draw("fig4", tidy_table(tmp_path / "ours.csv", ours), reference=[reference])
+    families = table(picture, "family", "utd")
+    assert families == [("q", 1), ("q", 2), ("q (reference)", 2), ("q (reference)", 5)]
+    drawn = [line for line in picture.figure.axes[0].lines if len(line.get_xdata()) == 2]
+    styles = [line.get_linestyle() for line in drawn if line.get_linestyle() != "None"]
+    assert styles == ["-", "--"]
+
+
 def test_scaling_needs_names_with_a_ratio(draw, tmp_path):
     path = tmp_path / "plain.csv"
     path.write_text("exp_name,env_name,seed,metric,env_step,value\nq,dog-run,0,return,100,1\n")
@@ -274,6 +346,21 @@ def test_curves_of_suites_end_with_ours(draw, reference):
     assert max(row["frames"] for row in picture.rows) == 200
     line = picture.figure.axes[0].lines[2]
     assert list(line.get_ydata()) == [value for _, value in found]
+
+
+def test_curves_do_not_leap_between_runs_with_unequal_grids():
+    """Every 2 and every 3 frames: drawn every 6; a run that has ended holds nobody up."""
+
+    def drawn(*runs):
+        steps = sorted({x for run in runs for x in run})
+        values = np.array([[float(i) if x in run else np.nan for x in steps] for i, run in enumerate(runs)])
+        of = tidy.Curves(np.array(steps), tuple(map(str, range(len(runs)))), values)
+        return [(p.frames, p.most_seeds) for p in curves({"a": {"dog-run": of}}, {"p": ("dog-run",)}, 0.9)]
+
+    assert drawn(range(2, 21, 2), range(3, 19, 3)) == [(6, 2), (12, 2), (18, 2)]
+    assert drawn(range(2, 11, 2), range(2, 7, 2)) == [(2, 2), (4, 2), (6, 2), (8, 1), (10, 1)]
+    assert drawn(range(2, 7, 2), ()) == [(2, 1), (4, 1), (6, 1)]
+    assert drawn([4], [4, 8]) == [(4, 2), (8, 1)]
 
 
 def test_a_grid_has_a_panel_per_task_in_the_papers_order(draw):
@@ -329,6 +416,16 @@ def test_profiles_count_the_runs_above_a_score(draw):
     assert len(found) == 101
 
 
+@pytest.mark.parametrize("value", [-500, 0])
+def test_a_profile_of_equal_returns_shows_where_they_are(value, draw, tmp_path):
+    path = tidy_table(tmp_path / "equal.csv", [("a", "Ant-v5", seed, 100, value) for seed in range(2)])
+    rows = draw("profile", path).rows
+    assert {row["value"]: row["score"] < value for row in rows if row["score"] != value} == {
+        1: True,
+        0: False,
+    }
+
+
 def test_bias_stands_between_scores_and_norms(draw):
     picture = draw("q-bias")
     assert {row["panel"] for row in picture.rows} == {"dog-run"}
@@ -357,6 +454,15 @@ def test_published_systems_keep_apart_from_ours_of_the_same_name(runs, draw):
     ours = runs / "crossq UTD 1-dog-run-0"
     picture = draw("fig1", ours, reference=[runs / "crossq UTD 1-dog-run-1" / "eval.csv"])
     assert table(picture, "system", "value") == [("crossq UTD 1", 0.1), ("crossq UTD 1 (reference)", 0.2)]
+
+
+def test_a_reference_on_other_tasks_is_told_of(runs, draw, reference, told):
+    picture = draw("fig7", runs / "crossq UTD 1-myo-reach-0", reference=[reference])
+    said = "not drawn, having none of these tasks: all of the reference"
+    assert said in told
+    assert any(said in text for text in texts(picture.figure))
+    draw("fig7", runs / "crossq UTD 1-dog-walk-0", reference=[reference])
+    assert told[-1] == "not drawn, having none of these tasks: REDQ UTD 20"
 
 
 def test_systems_look_alike_everywhere_and_never_like_each_other():

@@ -85,6 +85,33 @@ def test_columns_of_metrics_are_curves_of_runs(table, tmp_path):
     assert tidy.read_metric([tmp_path, other], "critic_elr") == {}
 
 
+def test_a_diagnostic_that_is_not_finite_is_missing(tmp_path):
+    run = make_run(tmp_path / "run", task="dog-run")
+    (run / "metrics.csv").write_text("seed,frames,critic_norm\n0,100,3\n0,200,inf\n0,300,nan\n")
+    (curves,) = tidy.read_metric([run], "critic_norm")["crossq-wn UTD 2"].values()
+    np.testing.assert_array_equal(curves.values, [[3, np.nan, np.nan]])
+
+
+def test_half_a_last_row_is_left_out_and_any_other_is_named(table, tmp_path):
+    """A killed run may leave it; in the middle of a file it is damage."""
+    row = "q,dog-run,0,return,100,500"
+    for i, half in enumerate(("q", "q,dog-run,0,ret", "q,dog-run,0,return,2")):
+        assert tidy.read([table(f"killed{i}", row, half)])["q"]["dog-run"].values.tolist() == [[0.5]]
+    bad, told = table("damaged", "q", row.replace("q", "p")), []
+    with pytest.raises(UserError, match=rf"{re.escape(str(bad))}, line 2 is cut short"):
+        tidy.read([bad])
+    assert list(tidy.read([tmp_path], told.append)) == ["q"]
+    assert [line.startswith(f"{bad} is skipped: ") for line in told] == [True]
+
+
+def test_frames_that_most_runs_reached():
+    nan = np.nan
+    three = np.array([[1, 1, 1, nan], [1, 1, nan, nan], [1, nan, nan, 1]])
+    assert tidy.reached_by_most([three]).tolist() == [True, True, False, False]
+    one_of_two = np.array([[1, 1, 1, 1], [1, nan, 1, 1]])
+    assert tidy.reached_by_most([three, one_of_two]).tolist() == [True, False, False, False]
+
+
 def test_speed_is_each_runs_median_while_it_updates(tmp_path):
     header = "frames,seconds,frames_per_second,updates_per_second\n"
     for seed, rows in enumerate(("1,1,9000,0\n2,2,10,5\n3,3,30,5\n4,4,20,5\n5,", "1,1,9000,0\n2,2,44,5\n")):

@@ -245,7 +245,9 @@ def figure(arguments: list[str]) -> int:
     parser.add_argument("--out", type=Path, help="without suffix; by default NAME in this folder")
     parser.add_argument("--confidence", type=float, default=0.9, help="of the intervals (default 0.9)")
     parser.add_argument(
-        "--frames", type=_positive, help="environment frame of the end; by default the last that all have"
+        "--frames",
+        type=_positive,
+        help="environment frame of the end; by default the last that most seeds of each system reached",
     )
     _add_force(parser)
     parsed = parser.parse_args(arguments)

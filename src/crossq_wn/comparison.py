@@ -9,12 +9,24 @@ from crossq_wn.errors import UserError
 from crossq_wn.tidy import Curves, Results
 
 
+class Median(NamedTuple):
+    """A cell; written with its seeds where not all of them got that far: `0.540 (1/3)`."""
+
+    value: float
+    reached: int  # seeds
+    seeds: int
+
+    def __format__(self, form: str) -> str:
+        few = f" ({self.reached}/{self.seeds})" if self.reached < self.seeds else ""
+        return f"{self.value:{form}}{few}"
+
+
 class Table(NamedTuple):
     """One task: a row per system; a cell is None where a system was not evaluated at that frame."""
 
     task: str
     env_steps: list[int]  # columns, environment frames
-    rows: list[tuple[str, int, list[float | None]]]  # system, its seeds, medians
+    rows: list[tuple[str, int, list[Median | None]]]  # system, its seeds, medians
 
 
 def compare(ours: Results, theirs: Results, most: int = 10) -> list[Table]:
@@ -48,17 +60,19 @@ def _table(task: str, ours: dict[str, Curves], theirs: dict[str, Curves], most: 
         steps = steps[np.unique(np.linspace(0, len(steps) - 1, most).round().astype(int))]
     mine = [_row(system, curve, steps) for system, curve in ours.items()]
     rest = [_row(system, curve, steps) for system, curve in theirs.items()]
-    rest = [row for row in rest if any(value is not None for value in row[2])]
-    rest.sort(key=lambda row: [-np.inf if value is None else value for value in reversed(row[2])])
+    rest = [row for row in rest if any(cell is not None for cell in row[2])]
+    rest.sort(key=lambda row: [-np.inf if cell is None else cell.value for cell in reversed(row[2])])
     return Table(task, [int(step) for step in steps], [*mine, *reversed(rest)])
 
 
 def _row(
     system: str, curve: Curves, steps: Sequence[int] | np.ndarray
-) -> tuple[str, int, list[float | None]]:
-    medians: list[float | None] = []
+) -> tuple[str, int, list[Median | None]]:
+    seeds = len(curve.seeds)
+    medians: list[Median | None] = []
     for step in steps:
         values = curve.values[:, curve.env_steps == step]
         reached = values[~np.isnan(values)]
-        medians.append(float(np.median(reached)) if len(reached) else None)
-    return system, len(curve.seeds), medians
+        found = Median(float(np.median(reached)), len(reached), seeds) if len(reached) else None
+        medians.append(found)
+    return system, seeds, medians

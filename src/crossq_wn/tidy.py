@@ -162,6 +162,15 @@ def align(curves: Sequence[Curves]) -> tuple[Steps, list[Array]]:
     return common, [curve.values[:, np.isin(curve.env_steps, common)] for curve in curves]
 
 
+def reached_by_most(scores: Iterable[Array]) -> npt.NDArray[np.bool_]:
+    """Where more than half of each task's runs have a score [points]; scores are per task [runs, points].
+
+    There they stand for their system: the longest run alone would not, and one that died early is no reason
+    to stop.
+    """
+    return np.asarray(np.all([np.mean(~np.isnan(runs), axis=0) > 0.5 for runs in scores], axis=0))
+
+
 def groups(tasks: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """What to aggregate over: each task alone, the paper's groups as far as they are there, and all of those.
 
@@ -247,22 +256,23 @@ def _evaluations(metric: str | None, path: Path) -> Iterator[Row]:
             raise UserError(
                 f"{path} lacks the columns {', '.join(sorted(lacking))}: see Published curves in README.md"
             )
-        for row in reader:
+        for line, row in _complete(path, reader):
             task = row[names[1]]
             if row["metric"] != (metric or score_metric(task)) or row.get("primary", "1") != "1":
                 continue
             system = row[names[0]] + (f" UTD {row['utd']}" if published and row.get("utd") else "")
-            yield system, task, row["seed"], *_numbers(path, reader.line_num, row, "env_step", "value")
+            yield system, task, row["seed"], *_numbers(path, line, row, "env_step", "value")
 
 
 def _logged(column: str, path: Path) -> Iterator[Row]:
     config = read_config(path.parent)
     with open(path, newline="") as file:
-        reader = csv.DictReader(file)
-        for row in reader:
+        for line, row in _complete(path, csv.DictReader(file)):
             if row.get(column):
-                numbers = _numbers(path, reader.line_num, row, "frames", column)
-                yield config.system, config.task, row["seed"], *numbers
+                frames, value = _numbers(path, line, row, "frames", column)
+                # A diagnostic that ran away says nothing of the runs beside it.
+                finite = value if np.isfinite(value) else np.nan
+                yield config.system, config.task, row["seed"], frames, finite
 
 
 def _timed(path: Path) -> Iterator[Row]:
@@ -274,6 +284,16 @@ def _timed(path: Path) -> Iterator[Row]:
                 if float(row["updates_per_second"]) > 0:  # the warm-up is over
                     rate = float(row["frames_per_second"])
                     yield config.system, config.task, "all", int(row["frames"]), rate
+
+
+def _complete(path: Path, reader: "csv.DictReader[str]") -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows with their lines, without the last one if a killed run left half of it."""
+    for row in reader:
+        line = reader.line_num
+        if None not in row.values():
+            yield line, row
+        elif next(reader, None) is not None:
+            raise UserError(f"{path}, line {line} is cut short: complete it, or take it out")
 
 
 def _numbers(path: Path, line: int, row: dict[str, str], step: str, value: str) -> tuple[int, float]:

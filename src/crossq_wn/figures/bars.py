@@ -53,6 +53,7 @@ def ablations(source: Source) -> Picture:
     looked = looks(source.scores, source.published)
     names = labels(end.points, source.names)
     places = {system: i for i, system in enumerate(names)}
+    first = next(iter(names))
     beside = ["\n".join(textwrap.wrap(name, 30, break_on_hyphens=False)) for name in names.values()]
     tallest = max(text.count("\n") + 1 for text in beside)
     figure, axes = wrapped(end.titles, 3, 2.2, 0.8 + max(0.3, 0.17 * tallest) * len(names))
@@ -63,7 +64,9 @@ def ablations(source: Source) -> Picture:
             bar = each.barh(places[point.system], point.value, height=0.75)
             bar.patches[0].update(_fill(looked[point.system]))
         _whiskers(each, [p.value for p in bars], [places[p.system] for p in bars], xerr=spread(bars))
-        each.axvline(bars[0].value, color="0.3", linestyle=":", linewidth=1)
+        for point in bars:
+            if point.system == first:
+                each.axvline(point.value, color="0.3", linestyle=":", linewidth=1)
         each.set_yticks(range(len(names)), beside, fontsize=9)
         each.set_ylim(len(names) - 0.4, -0.6)
         each.grid(axis="y", visible=False)
@@ -90,9 +93,11 @@ def _key(names: Mapping[str, str], looked: Mapping[str, Look]) -> dict[str, Arti
     return patches
 
 
-def _fill(look: Look) -> dict[str, str]:
-    pale = "66" if look.dash == "--" else ""  # others' results
-    return {"facecolor": look.colour + pale, "edgecolor": look.colour, "hatch": look.hatch}
+def _fill(look: Look) -> dict[str, object]:
+    if look.dash == "--":  # others' results
+        return {"facecolor": f"{look.colour}66", "edgecolor": look.colour, "hatch": look.hatch}
+    # The edge's colour, which has no width here, is the hatch's.
+    return {"facecolor": look.colour, "edgecolor": "white", "linewidth": 0, "hatch": look.hatch}
 
 
 def _whiskers(axes: Axes, x: Sequence[float], y: Sequence[float], **reach: Any) -> None:

@@ -31,13 +31,14 @@ def remarks(source: Source, panels: Panels, points: Sequence[Point]) -> list[str
 
 
 def labels(points: Iterable[Point], names: Mapping[str, str]) -> dict[str, str]:
-    """How legends call each system: its short name, and how many seeds its tasks have."""
+    """How legends call each system, in the order of `names`: its short name, and its tasks' seeds."""
     found: dict[str, list[Point]] = {}
     for point in points:
         found.setdefault(point.system, []).append(point)
     return {
-        s: f"{names[s]} ({seeds(min(p.fewest_seeds for p in of), max(p.most_seeds for p in of))})"
-        for s, of in found.items()
+        s: f"{name} ({seeds(min(p.fewest_seeds for p in found[s]), max(p.most_seeds for p in found[s]))})"
+        for s, name in names.items()
+        if s in found
     }
 
 

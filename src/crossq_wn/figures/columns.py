@@ -84,7 +84,9 @@ def _logged(source: Source, panels: Panels, column: str) -> list[Point]:
 def _picture(source: Source, panels: Panels, points: Sequence[Point], cells: Cells) -> Picture:
     scores = [point for point in points if point.quantity == SCORE]
     if not scores:
-        raise UserError(f"no run was evaluated in the first {source.until} environment frames")
+        raise UserError(
+            f"no system was evaluated with all its runs in the first {source.until} environment frames"
+        )
     looked = looks(source.scores, source.published)
     figure, axes = grid(len(cells), len(cells[0]), 2.3, 1.9)
     for cell, each, left, above in _neighbours(cells, axes):
@@ -127,9 +129,13 @@ def _limit(axes: Axes, quantity: str, tasks: Sequence[str]) -> None:
     lowest = min((value for line in axes.lines for value in np.asarray(line.get_ydata())), default=0)
     if quantity in _LOGARITHMIC and lowest > 0:
         axes.set_yscale("log")  # finds its limits
-        ratio_ticks(axes.yaxis, *axes.get_ylim())
+        low, high = axes.get_ylim()
+        room = 1 if high > 2 * low else 2
+        axes.set_ylim(low / room, high * room)
+        ratio_ticks(axes.yaxis, low / room, high * room)
     elif quantity != SCORE:
-        axes.set_ylim(bottom=0)
+        # The limits of a flat line are tight around it.
+        axes.set_ylim(0, max(axes.get_ylim()[1], 1.05 * axes.dataLim.ymax))
     elif unit(tasks) != "return":
         axes.set_ylim(0, 1.05)
 

@@ -43,7 +43,9 @@ def per_group(source: Source) -> Picture:
 def _picture(source: Source, panels: Panels, most: int) -> Picture:
     points = curves(source.scores, panels, source.confidence, until=source.until)
     if not points:
-        raise UserError(f"no run was evaluated in the first {source.until} environment frames")
+        raise UserError(
+            f"no system was evaluated with all its runs in the first {source.until} environment frames"
+        )
     shown = {panel: tasks for panel, tasks in panels.items() if lines(points, panel)}
     figure = _figure(shown, points, looks(source.scores, source.published), source.names, most)
     note(figure, source.footnotes(remarks(source, panels, points)))

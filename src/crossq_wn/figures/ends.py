@@ -1,6 +1,6 @@
 """Who stands where in the end? All systems' scores at one environment frame, per group of tasks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import reduce
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from crossq_wn.figures.captions import remarks, title
 from crossq_wn.figures.points import SCORE, Panels, Point, aligned, groups, points_at, systems_with
 from crossq_wn.figures.source import Source
 from crossq_wn.statistics import Array
-from crossq_wn.tidy import Results, Steps
+from crossq_wn.tidy import Curves, Results, Steps, reached_by_most
 
 
 class End(NamedTuple):
@@ -36,35 +36,53 @@ def at_end(source: Source, results: Results) -> End:
     """
     panels = groups(source.tasks)
     points, scores = [], {}
-    for panel, system, steps, tasks in _ends(source, panels, results):
-        points += points_at((panel, SCORE, system), steps, tasks, source.confidence)
-        scores[panel, system] = [task[:, 0] for task in tasks]
+    for panel, tasks in panels.items():
+        for system, steps, values in _ends(systems_with(results, tasks), source.frames):
+            points += points_at((panel, SCORE, system), steps, values, source.confidence)
+            scores[panel, system] = [task[:, 0] for task in values]
     if not points:
-        when = "after frame 0" if source.frames is None else f"at {source.frames} environment frames"
-        there = sorted({int(x) for of in source.scores.values() for c in of.values() for x in c.env_steps})
-        raise UserError(f"no run was evaluated {when}: --frames may be {', '.join(map(str, there[-5:]))}")
+        there = [aligned(of)[0] for tasks in panels.values() for _, of in systems_with(results, tasks)]
+        raise UserError(_nothing(source.frames, [*map(int, np.unique(np.concatenate(there)))]))
     frames = {point.panel: point.frames for point in points}
     drawn = {panel: those for panel, those in panels.items() if panel in frames}
     titles = [title(panel, those, frames[panel]) for panel, those in drawn.items()]
     return End(drawn, points, scores, titles, remarks(source, panels, points))
 
 
-def _ends(source: Source, panels: Panels, results: Results) -> Iterator[tuple[str, str, Steps, list[Array]]]:
-    """Panel, system, frame [1] and per task scores [runs, 1]: at the last frame that all of a panel have.
+def _ends(
+    there: Iterable[tuple[str, list[Curves]]], frames: int | None
+) -> Iterator[tuple[str, Steps, list[Array]]]:
+    """System, frame [1] and per task scores [runs, 1]: at the last frame that most runs of each reached.
 
     If frames were asked for, it is those. Systems that have no score there are left out; with the default,
-    those that were never evaluated at a frame at which the ones before were.
+    those most of whose runs did not reach it.
     """
-    for panel, tasks in panels.items():
-        curves = {system: aligned(there) for system, there in systems_with(results, tasks)}
-        start = np.array([] if source.frames is None else [source.frames], np.int64)
-        shared = reduce(_shared, [steps[steps > 0] for steps, _ in curves.values()], start)
-        for system, (steps, scores) in curves.items():
-            where = steps == (shared[-1] if len(shared) else -1)
-            if where.any():
-                yield panel, system, steps[where], [task[:, where] for task in scores]
+    curves = {system: aligned(of) for system, of in there}
+    choices = {system: _choice(frames, *curve) for system, curve in curves.items()}
+    shared = reduce(_shared, choices.values(), np.array([], np.int64))
+    for system, (steps, scores) in curves.items():
+        end = np.intersect1d(choices[system], shared[-1:])
+        if len(end):
+            yield system, end, [task[:, steps == end] for task in scores]
+
+
+def _choice(frames: int | None, steps: Steps, scores: Sequence[Array]) -> Steps:
+    return steps[(steps > 0) & reached_by_most(scores) if frames is None else steps == frames]
 
 
 def _shared(first: Steps, second: Steps) -> Steps:
     both = np.intersect1d(first, second)
     return both if len(both) else first if len(first) else second
+
+
+def _nothing(frames: int | None, there: Sequence[int]) -> str:
+    """Why there is nothing to show, and which frames may be asked for, if any."""
+    later = [str(frame) for frame in there if frame > 0]
+    if not later:
+        return "no system was evaluated after frame 0, on all its tasks at once: train longer"
+    lacking = (
+        "no environment frame was reached by more than half of a system's runs"
+        if frames is None
+        else f"no run was evaluated at {frames} environment frames"
+    )
+    return f"{lacking}: --frames may be {', '.join(later[-5:])}"

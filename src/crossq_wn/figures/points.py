@@ -1,10 +1,12 @@
 """Which numbers does a figure show? The IQM of a system's runs over a panel's tasks, with its interval."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from crossq_wn import tidy
 from crossq_wn.statistics import Array, estimate, iqm
@@ -59,6 +61,8 @@ def curves(
 ) -> list[Point]:
     """Every system's curve in every panel, over the environment frames at which all its tasks have a value.
 
+    Of runs with different grids only what they share is drawn: nothing is interpolated.
+
     Args:
         results: of one quantity.
         panels: the tasks to aggregate.
@@ -69,7 +73,7 @@ def curves(
     found = []
     for panel, tasks in panels.items():
         for system, there in systems_with(results, tasks):
-            steps, scores = aligned(there)
+            steps, scores = aligned([_in_step(curve) for curve in there])
             kept = _thinned(steps[: np.searchsorted(steps, np.inf if until is None else until, "right")])
             where = np.isin(steps, kept)
             about = (panel, quantity, system)
@@ -102,6 +106,21 @@ def aligned(there: Sequence[Curves]) -> tuple[Steps, list[Array]]:
     """As `tidy.align`, but no points if the tasks share no frame."""
     shared = reduce(np.intersect1d, [curve.env_steps for curve in there])
     return tidy.align(there) if len(shared) else (shared, [curve.values[:, :0] for curve in there])
+
+
+def _in_step(curves: Curves) -> Curves:
+    """Only the frames at which all runs under way have a value: where some lack theirs a curve would leap."""
+    steps, there = curves.env_steps, ~np.isnan(curves.values)
+    missed = [_under_way(steps, steps[own]) & ~own for own in there]
+    kept = there.any(axis=0) & ~np.any(missed, axis=0)
+    return replace(curves, env_steps=steps[kept], values=curves.values[:, kept])
+
+
+def _under_way(steps: Steps, own: Steps) -> npt.NDArray[np.bool_]:
+    """Which steps lie between the first and last of a run's own, or so near that its next was not due yet."""
+    if not len(own):
+        return np.zeros(len(steps), bool)
+    return np.asarray((steps > own[0] - np.ptp(own[:2])) & (steps < own[-1] + np.ptp(own[-2:])))
 
 
 def _thinned(steps: Steps) -> Steps:

@@ -1,6 +1,7 @@
 """How often is a system how good? Performance profiles: the fraction of runs that score above a threshold."""
 
 import numpy as np
+from matplotlib.transforms import nonsingular
 
 from crossq_wn.figures.curves import key
 from crossq_wn.figures.ends import at_end
@@ -23,7 +24,9 @@ def profiles(source: Source) -> Picture:
         here = {system: end.scores[panel, system] for system in looked if (panel, system) in end.scores}
         every = np.concatenate([task for of in here.values() for task in of])
         top = np.nanmax(every) if unit(tasks) == "return" else 1.0
-        taus = np.linspace(min(0.0, np.nanmin(every)), top, _THRESHOLDS)
+        # Equal returns, none above 0, have room around them.
+        bottom, top = nonsingular(min(0.0, np.nanmin(every)), top, expander=0.5)
+        taus = np.linspace(bottom, top, _THRESHOLDS)
         for system, scores in here.items():
             value, low, high = performance_profile(scores, taus, confidence=source.confidence)
             if max(len(task) for task in scores) == 1:

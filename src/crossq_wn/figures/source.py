@@ -36,7 +36,7 @@ class Source:
     paths: tuple[Path, ...]
     reference: tuple[Path, ...]
     wanted: tuple[str, ...]
-    frames: int | None  # environment frames at which curves end; None: the last that all have
+    frames: int | None  # environment frames at which curves end; None: the last that most runs reached
     confidence: float
     warn: Callable[[str], None]
 
@@ -56,7 +56,8 @@ class Source:
             reference: tidy CSV files (or runs) of others; drawn only on tasks that `paths` have.
             systems: which to draw, in this order; each a full name, or its first words (`SimBa`). By default
                 all, ours first.
-            frames: environment frames at which curves and comparisons end; by default the last that all have.
+            frames: environment frames at which curves and comparisons end; by default the last that more than
+                half of each system's runs reached.
             confidence: of the intervals.
             warn: told of what is left out.
 
@@ -75,18 +76,18 @@ class Source:
         return tidy.read(self.paths, self.warn)
 
     @cached_property
+    def _others(self) -> Results:
+        """What the reference files hold, by names whose families none of ours has."""
+        families = {family(name) for name in self._ours}
+        there = tidy.read(self.reference, self.warn) if self.reference else {}
+        return {f"{name} (reference)" if family(name) in families else name: of for name, of in there.items()}
+
+    @cached_property
     def _published(self) -> Results:
-        """By a name that none of ours has, on our tasks."""
-        if not self.reference:
-            return {}
+        """Of those, what is on our tasks."""
         tasks = {task for curves in self._ours.values() for task in curves}
-        return {
-            f"{name} (reference)" if name in self._ours else name: {
-                t: c for t, c in there.items() if t in tasks
-            }
-            for name, there in tidy.read(self.reference, self.warn).items()
-            if tasks & set(there)
-        }
+        shared = {name: {t: c for t, c in of.items() if t in tasks} for name, of in self._others.items()}
+        return {name: of for name, of in shared.items() if of}
 
     @cached_property
     def scores(self) -> Results:
@@ -126,6 +127,7 @@ class Source:
         """What stands below the figure: remarks, having warned of them, what all systems have in common, and
         how others' results are drawn.
         """
+        remarks = [*remarks, *self.elsewhere()]
         for remark in remarks:
             self.warn(remark)
         others = self.published & set(self.scores)
@@ -135,6 +137,12 @@ class Source:
             *remarks,
             *(["dashed, pale or hollow: published by others"] if others else []),
         ]
+
+    def elsewhere(self) -> list[str]:
+        """Which of the reference files' systems are on other tasks than ours; not if some were asked for."""
+        names = [name for name in self._others if name not in self._published]
+        whom = ", ".join(names) if self._published else "all of the reference"
+        return [f"not drawn, having none of these tasks: {whom}"] if names and not self.wanted else []
 
     @cached_property
     def speeds(self) -> dict[str, dict[str, tuple[float, ...]]]:

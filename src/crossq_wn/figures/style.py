@@ -18,7 +18,7 @@ from crossq_wn import tidy
 # Okabe & Ito: distinguishable with any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # the second round of colours has the next marker
-HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo")
+HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++", "oooo")
 
 MARK = "crossq-wn"  # in the pictures' metadata
 

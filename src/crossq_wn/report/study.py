@@ -117,6 +117,7 @@ def gather(
         named = skipped[0] if skipped else f"there is none in {', '.join(map(str, paths))}"
         raise UserError(f"no run can be reported: {named}")
     source = Source.of([run.path for run in runs], reference, systems, None, confidence, skipped.append)
+    skipped += source.elsewhere()
     kept = [run for run in runs if run.system in source.scores]
     if not kept:
         raise UserError(f"--systems names none of the runs: there are {', '.join({r.system for r in runs})}")

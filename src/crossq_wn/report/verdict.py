@@ -20,7 +20,7 @@ from crossq_wn.statistics import (
     probability_of_improvement,
     seeds_to_separate,
 )
-from crossq_wn.tidy import Curves, Steps, align, groups
+from crossq_wn.tidy import Curves, Steps, align, groups, reached_by_most
 
 FEWEST = 3  # seeds per task below which nothing is separated
 MOST = 100  # seeds beyond which nobody would go
@@ -95,7 +95,7 @@ def last_scores(curves: Sequence[Curves], among: Steps | None = None) -> tuple[i
         UserError: no such frame.
     """
     frames, scores = align(curves)
-    there = (frames > 0) & np.all([np.mean(~np.isnan(runs), axis=0) > 0.5 for runs in scores], axis=0)
+    there = (frames > 0) & reached_by_most(scores)
     if not there.any():
         raise UserError("after frame 0 there is none at which more than half of the runs were evaluated")
     preferred = there & np.isin(frames, frames if among is None else among)
