@@ -111,8 +111,10 @@ def test_a_run_s_table_by_name_has_the_run_s_protocol(tmp_path):
     tables = [make_run(tmp_path / f"{n}", seed=n, eval_episodes=n) / "eval.csv" for n in (3, 5)]
     (conflict,) = runs.conflicts(tables)
     assert "eval_episodes is 3 in" in conflict
-    shutil.copy(tables[0], tmp_path / "published.csv")
-    assert runs.conflicts([tables[1], tmp_path / "published.csv"]) == []
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "config.json").write_text("{}")  # of some other program
+    published = shutil.copy(tables[0], tmp_path / "others" / "published.csv")
+    assert runs.conflicts([tables[1], published]) == []
 
 
 def test_what_one_run_does_not_know_is_compared_between_the_others(tmp_path):

@@ -3,9 +3,14 @@
 import importlib
 import importlib.util
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
 
 from crossq_wn.clock import PHASES
 from crossq_wn.errors import UserError
@@ -92,19 +97,15 @@ class _EventFile:
     """A TensorBoard event file, written at once: after a full disk, tensorboardX's thread would hang."""
 
     def __init__(self, folder: Path, frames: int) -> None:
-        from tensorboardX.event_file_writer import EventsWriter
-        from tensorboardX.proto.event_pb2 import SessionLog
-
-        folder.mkdir(parents=True, exist_ok=True)
-        self._path = folder
-        self._writer = EventsWriter(str(folder / "events"))
+        self._folder = folder
+        with self._one_line():
+            folder.mkdir(parents=True, exist_ok=True)
+            self._writer = EventsWriter(str(folder / "events"))
         # What an earlier session wrote from here on is void.
         self._write(frames, session_log=SessionLog(status=SessionLog.START))
 
     def add(self, frames: int, numbers: dict[str, Any]) -> None:
         """Scalars of one place on the axis of environment frames."""
-        from tensorboardX.proto.summary_pb2 import Summary
-
         values = [Summary.Value(tag=name, simple_value=float(value)) for name, value in numbers.items()]
         self._write(frames, summary=Summary(value=values))
 
@@ -113,10 +114,13 @@ class _EventFile:
         self._writer.close()
 
     def _write(self, frames: int, **content: Any) -> None:
-        from tensorboardX.proto.event_pb2 import Event
-
-        try:
+        with self._one_line():
             self._writer.write_event(Event(wall_time=time.time(), step=frames, **content))
             self._writer.flush()
+
+    @contextmanager
+    def _one_line(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
-            raise cannot_write(self._path, error) from None
+            raise cannot_write(self._folder, error) from None

@@ -155,7 +155,7 @@ class RunDirectory:
             What differs from the versions before, such as `jax 0.9.0, now 0.10.2`.
         """
         values, differs = manifest(config, self._command), []
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # lost: it begins anew
+        with contextlib.suppress(*_DAMAGED):  # lost: it begins anew
             old = json.loads((self.path / "manifest.json").read_text())
             now = values["versions"]
             differs = [f"{n} {v}, now {now[n]}" for n, v in old["versions"].items() if v != now.get(n, v)]
@@ -270,7 +270,7 @@ def read_config(path: Path) -> RunConfig:
     try:
         values = json.loads((path / "config.json").read_text())
         schema = int(values["schema"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except _DAMAGED:
         raise UserError(
             f"{path} is not a run directory (no readable config.json): `crossq-wn list runs` names them"
         ) from None
@@ -326,7 +326,8 @@ def conflicts(paths: Iterable[Path], systems: Collection[str] | None = None) -> 
 
 def _described(path: Path) -> list[Path]:
     """The run directories below a folder, or the one that a file belongs to; damaged ones too."""
-    folders = {file.parent for file in path.rglob("eval.csv")} if path.is_dir() else {path.parent}
+    tables = path.rglob("eval.csv") if path.is_dir() else [path] * (path.name == "eval.csv")
+    folders = {table.parent for table in tables}
     names = ("config.json", "manifest.json")
     return sorted(folder for folder in folders if any((folder / name).exists() for name in names))
 

@@ -18,7 +18,6 @@ class DMControl:
 
     def __init__(self, domain: str, task: str) -> None:
         self._environment = suite.load(domain, task, task_kwargs={"random": 0})
-        self._environment._step_limit = float("inf")  # `core.Environment` keeps the time limit
         action = self._environment.action_spec()
         self.action_low, self.action_high = action.minimum, action.maximum
         self._range = action.maximum - action.minimum
@@ -40,14 +39,14 @@ class DMControl:
     def step(self, action: np.ndarray) -> Frame:
         """One control step; [-1, 1] is mapped to the task's own bounds.
 
-        What the suite's own `step` does, but that an observation is made only when asked for.
+        What the suite's own `step` does, but that an observation is made only when asked for, and that
+        `core.Environment` keeps the time limit.
         """
         environment, task, physics = self._environment, self._environment.task, self._environment.physics
         task.before_step(self.action_low + 0.5 * (action.astype(np.float64) + 1.0) * self._range, physics)
         self._advance()
         task.after_step(physics)
         reward = float(self._definition.reward())
-        environment._step_count += 1
         discount = task.get_termination(physics)  # None: the episode goes on; 0: no bootstrap
         environment._reset_next_step = discount is not None
         terminated = discount == 0
@@ -59,12 +58,11 @@ class DMControl:
         return np.concatenate(parts, dtype=np.float32, casting="unsafe")
 
     def snapshot(self) -> Snapshot:
-        """Physics, the task's attributes and random stream, the step counter."""
+        """Physics, the task's attributes and random stream."""
         environment = self._environment
         return {
             "physics": self.physics.capture(),
             "task": capture_attributes(environment.task, strict=False),
-            "step_count": environment._step_count,
             "reset_next_step": environment._reset_next_step,
         }
 
@@ -75,7 +73,6 @@ class DMControl:
             environment.reset()  # tasks build per-episode objects here
         self.physics.restore(snapshot["physics"])
         restore_attributes(environment.task, snapshot["task"])
-        environment._step_count = snapshot["step_count"]
         environment._reset_next_step = snapshot["reset_next_step"]
 
     def render(self, height: int, width: int) -> np.ndarray:

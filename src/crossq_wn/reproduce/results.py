@@ -42,10 +42,10 @@ def judge_all(scale: Scale, figures: Iterable[str], finished: Sequence[Run]) -> 
     for claim in CLAIMS:
         studies = [scale.studies[figure] for figure in figures if figure in claim.figures]
         parts = groups(task for study in studies for task in study.tasks)
+        planned = _planned(studies)
         spoken_of = {group: part for group, part in parts.items() if group in (claim.only or parts)}
         for group, tasks in spoken_of.items():
-            evidence = Evidence(scores, metric, tasks, _planned(studies), CONFIDENCE)
-            finding = judge(claim.measure, evidence)
+            finding = judge(claim.measure, Evidence(scores, metric, tasks, planned, CONFIDENCE))
             if not scale.decides:
                 finding = Finding(
                     "cannot be told", f"{scale.name} proves the machinery only", finding.numbers
