@@ -1,7 +1,7 @@
 """What do all tests share? Small settings, an algorithm's parts, random batches, and a compilation cache."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
@@ -13,12 +13,14 @@ import jax
 import numpy as np
 import pytest
 
+from crossq_wn import learner, training
 from crossq_wn.actor_critic import Parts
 from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.algorithms.assemble import assemble
 from crossq_wn.algorithms.settings import Settings
 from crossq_wn.presets import PRESETS
 from crossq_wn.replay import random_batch
+from crossq_wn.runs import RunConfig
 from crossq_wn.types import Algorithm, Batch
 
 OBSERVATION, ACTION, DISCOUNT = 5, 2, 0.9
@@ -92,3 +94,41 @@ def batch() -> Callable[..., Batch]:
 def float64() -> Callable[[], AbstractContextManager[object]]:
     """A context in which JAX computes in double precision; elsewhere it stays in float32."""
     return jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten_programs() -> Iterator[None]:
+    """Compiled programs go with their module: kept, they fill gigabytes."""
+    yield
+    jax.clear_caches()
+
+
+@pytest.fixture(scope="module")
+def compiled_once() -> Iterator[None]:
+    """Trainings of a module with the same algorithm and settings share their compiled programs."""
+    build, make, names = training.build_algorithm, learner.make, learner.metric_names
+    algorithms: dict[object, Algorithm] = {}
+    kept: dict[object, object] = {}
+
+    def build_once(config: RunConfig, *sizes: int) -> Algorithm:
+        key = config.algorithm, config.settings, config.discount, sizes
+        if key not in algorithms:
+            algorithms[key] = build(config, *sizes)
+        return algorithms[key]
+
+    def once(function: Callable[..., object]) -> Callable[..., object]:
+        def call(algorithm: Algorithm, *arguments: object, **options: object) -> object:
+            if not any(algorithm is known for known in algorithms.values()):
+                return function(algorithm, *arguments, **options)
+            key = function, id(algorithm), *options.items()
+            if key not in kept:
+                kept[key] = function(algorithm, *arguments, **options)
+            return kept[key]
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "build_algorithm", build_once)
+        patch.setattr(learner, "make", once(make))
+        patch.setattr(learner, "metric_names", once(names))
+        yield

@@ -18,6 +18,7 @@ from helpers import TINY_OPTIONS, PointMass, load_file, rows, same_run
 
 OBSERVATION, ACTION = 5, 2
 NAMES = list(ALGORITHMS)
+pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
 @pytest.fixture(scope="module", autouse=True)

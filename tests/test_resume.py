@@ -17,6 +17,8 @@ from crossq_wn import checkpoints
 from crossq_wn.cli import main
 from helpers import TINY, TINY_OPTIONS, TINY_SETTINGS, cli, rows, same_run, start_cli
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 
 class Listener:
     """A reporter that remembers what it was told."""
