@@ -662,7 +662,7 @@ def _seeds(text: str) -> list[int]:
 
 def _overview() -> str:
     lines = ["usage: crossq-wn COMMAND ...", "", "Sample-efficient reinforcement learning: CrossQ + WN.", ""]
-    lines += [f"  {name:8} {function.__doc__}" for name, function in VERBS.items()]
+    lines += [f"  {name:10} {function.__doc__}" for name, function in VERBS.items()]
     return "\n".join([*lines, "", "`crossq-wn COMMAND --help` explains each; `crossq-wn --version`."])
 
 
