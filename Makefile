@@ -20,7 +20,7 @@ install: .venv/installed
 # Not the paper's setting: networks half as wide (512 and 256 units there) and a warm-up of 2000 decisions, not 5000,
 # so that a walk is learned within minutes.
 demo: install
-	$(BIN)/crossq-wn train walker-walk --frames 35000 --warmup 2000 --eval-every 5000 \
+	$(BIN)/crossq-wn train walker-walk --frames 25000 --warmup 2000 --eval-every 5000 \
 		--critic-width 256 --actor-width 128 --initial-temperature 0.01
 
 test: install

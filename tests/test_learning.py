@@ -88,7 +88,7 @@ def test_training_reaches_a_goal(name, tmp_path):
 @pytest.mark.parametrize(
     ("task", "frames", "reached", "settings"),
     [
-        ("walker-walk", 35_000, 400, DEMO),
+        ("walker-walk", 25_000, 300, DEMO),
         ("cheetah-run", 50_000, 250, {}),  # the paper's size; BRO-fast's median is 265 here
         ("myo-key-turn", 50_000, 0.8, {}),
     ],
