@@ -106,9 +106,8 @@ def forgotten_programs() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def compiled_once() -> Iterator[None]:
     """Trainings of a module with the same algorithm and settings share their compiled programs."""
-    build, make, names = training.build_algorithm, learner.make, learner.metric_names
+    build = training.build_algorithm
     algorithms: dict[object, Algorithm] = {}
-    kept: dict[object, object] = {}
 
     def build_once(config: RunConfig, *sizes: int) -> Algorithm:
         key = config.algorithm, config.settings, config.discount, sizes
@@ -117,18 +116,18 @@ def compiled_once() -> Iterator[None]:
         return algorithms[key]
 
     def once(function: Callable[..., object]) -> Callable[..., object]:
+        kept: dict[object, tuple[Algorithm, object]] = {}  # an algorithm that is held keeps its id
+
         def call(algorithm: Algorithm, *arguments: object, **options: object) -> object:
-            if not any(algorithm is known for known in algorithms.values()):
-                return function(algorithm, *arguments, **options)
-            key = function, id(algorithm), *options.items()
+            key = id(algorithm), *options.items()
             if key not in kept:
-                kept[key] = function(algorithm, *arguments, **options)
-            return kept[key]
+                kept[key] = algorithm, function(algorithm, *arguments, **options)
+            return kept[key][1]
 
         return call
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "build_algorithm", build_once)
-        patch.setattr(learner, "make", once(make))
-        patch.setattr(learner, "metric_names", once(names))
+        patch.setattr(learner, "make", once(learner.make))
+        patch.setattr(learner, "metric_names", once(learner.metric_names))
         yield

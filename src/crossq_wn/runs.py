@@ -326,8 +326,8 @@ def conflicts(paths: Iterable[Path], systems: Collection[str] | None = None) -> 
 
 def _described(path: Path) -> list[Path]:
     """The run directories below a folder, or the one that a file belongs to; damaged ones too."""
-    tables = path.rglob("eval.csv") if path.is_dir() else [path] * (path.name == "eval.csv")
-    folders = {table.parent for table in tables}
+    tables = path.rglob("eval.csv") if path.is_dir() else [path]
+    folders = {table.parent for table in tables if table.name == "eval.csv"}
     names = ("config.json", "manifest.json")
     return sorted(folder for folder in folders if any((folder / name).exists() for name in names))
 
