@@ -61,7 +61,9 @@ def test_a_benchmark_writes_its_figures(tmp_path, capsys):
         assert figures[name] > 0, name
     assert figures["seed_updates_per_s"] == pytest.approx(2 * figures["updates_per_s"])
     assert set(figures["split"]) == {f"{phase}_ms" for phase in bench.PHASES}
-    assert "update_over_floor" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "update_over_floor" in printed
+    assert "split.update_ms" in printed
 
 
 @pytest.mark.parametrize(

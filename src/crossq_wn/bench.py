@@ -77,7 +77,10 @@ def _bench(config: RunConfig, say: Say, against: str | None, seconds: float) -> 
     update = _updates(algorithm, config, sizes)
     update(0.0)  # compiles
     say("the whole training loop")
-    figures |= _loop(config, update(seconds), _LOOP * seconds) | _memory()
+    before = update(2 * seconds)
+    figures |= _loop(config, before, _LOOP * seconds) | _memory()
+    alone = (before + update(2 * seconds)) / 2 * config.settings.utd * len(config.seeds)
+    figures["loop_over_updates"] = figures["decision_ms"] / 1e3 / alone
     crossq = replace(config, algorithm="crossq", settings=_crossq_of_equal_size(config.settings))
     with peers.start(against, crossq.settings, sizes, say) as peer, _environments(config) as environments:
         rivals: dict[str, Measure] = {
@@ -121,8 +124,7 @@ def _bench(config: RunConfig, say: Say, against: str | None, seconds: float) -> 
     if "diagnosis" in median:
         interval = config.log_every / config.action_repeat * config.settings.utd  # gradient updates
         figures["diagnostics_share"] = median["diagnosis"] / (interval * median["update"])
-    updates = median["update"] * config.settings.utd * count
-    return figures | {"loop_over_updates": figures["decision_ms"] / 1e3 / updates}
+    return figures
 
 
 def _memory() -> Figures:
@@ -151,7 +153,7 @@ _MEANINGS = {
     "diagnostics_share": "of the updates' time, at a row of metrics every 1,000 frames",
     "frames_per_s": "the whole training loop, all seeds together",
     "decision_ms": "one decision of the whole training loop",
-    "loop_over_updates": "a decision over its updates alone; 1 is the limit",
+    "loop_over_updates": "a decision over its updates alone, just before and after; 1 is the limit",
     "host_memory_mib": "peak of the training loop",
     "device_memory_mib": "peak of the training loop",
 }
@@ -160,8 +162,8 @@ _MEANINGS = {
 def describe(figures: Figures) -> list[list[str]]:
     """Rows for a person: figure, value, meaning."""
     rows = [[k, f"{figures[k]:.4g}", text] for k, text in _MEANINGS.items() if figures.get(k) is not None]
-    split = [[k, f"{v:.4g}", "of a decision of the whole loop"] for k, v in figures["split"].items()]
-    return [*rows, *split]
+    split = {f"split.{name}": value for name, value in figures["split"].items()}
+    return [*rows, *([k, f"{v:.4g}", "of a decision of the whole loop"] for k, v in split.items())]
 
 
 def _crossq_of_equal_size(settings: Settings) -> Settings:
