@@ -52,6 +52,23 @@ def test_the_quantile_loss_of_one_pair_by_hand():
     assert float(two) == pytest.approx(2 * 0.5 * 2.5)  # summed over critics
 
 
+@pytest.mark.parametrize("kappa", [0.3, 1.0])
+def test_the_quantile_loss_adds_up_every_pair_and_so_does_its_gradient(kappa):
+    """mean over the batch and over targets j, sum over critics and predictions i, of rho_i(y_j - theta_i)."""
+    critics, batch, predicted, targets = 2, 3, 4, 23  # more targets than are added up at a time
+    generator = np.random.default_rng(0)
+    theta, y = generator.normal(0, 1, (critics, batch, predicted)), generator.normal(0, 1, (batch, targets))
+    loss, gradient = 0.0, np.zeros_like(theta)
+    for critic, b, i, j in itertools.product(*map(range, (critics, batch, predicted, targets))):
+        u = y[b, j] - theta[critic, b, i]
+        weight = abs((i + 0.5) / predicted - (u < 0)) / (kappa * batch * targets)
+        loss += weight * (0.5 * u**2 if abs(u) <= kappa else kappa * (abs(u) - 0.5 * kappa))
+        gradient[critic, b, i] -= weight * np.clip(u, -kappa, kappa)
+    value, slope = jax.value_and_grad(losses.quantile(predicted, kappa).loss)(jnp.array(theta), jnp.array(y))
+    assert float(value) == pytest.approx(loss, rel=1e-5)
+    np.testing.assert_allclose(slope, gradient, atol=1e-6)
+
+
 def test_quantile_targets_average_the_critics_and_shift_by_the_entropy_bonus():
     readout = losses.quantile(2)
     output = jnp.array([[[1.0, 3.0]], [[3.0, 5.0]]])
