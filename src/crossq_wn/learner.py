@@ -78,9 +78,10 @@ class _Axis(NamedTuple):
 
 
 def one_by_one(algorithm: Algorithm) -> Learner:
-    """The same compiled program for each seed in turn: two at once could wait for each other for ever.
+    """The same compiled program for each seed in turn.
 
-    jaxlib's LAPACK kernels block the thread pool that they need (singular values in diagnostics).
+    Two at once can wait for ever: jaxlib's LAPACK kernels, which the diagnostics' singular values call, block
+    the thread pool that they need.
     """
 
     def spread(function: Callable[..., tuple[Any, ...]], donate: bool) -> Callable[..., tuple[Any, ...]]:
