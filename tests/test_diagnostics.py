@@ -1,5 +1,7 @@
 """Do diagnostics measure what they say? A network computed by hand, the scaling law, known Q."""
 
+import re
+
 import gymnasium
 import jax
 import jax.numpy as jnp
@@ -136,6 +138,15 @@ def test_the_stable_rank_counts_directions():
     layer = ensemble(serial(dense(4), relu(), dense(1)), 1)
     view = view_of(layer, create(layer, rng, 2))._replace(hidden=(jnp.asarray(low, jnp.float32),))
     assert float(diagnose(view)["stable_rank"]) == 3
+
+
+def test_singular_values_are_taken_matrix_by_matrix():
+    layer = ensemble(serial(dense(8), relu(), dense(1)), 3)
+    made = create(layer, np.random.default_rng(0), 2)
+    text = jax.jit(lambda made: diagnose(view_of(layer, made))).lower(made).as_text()
+    operands = re.findall(r"@lapack_\w+\([^)]*\).*?: \(tensor<([0-9x]+)xf32>", text)
+    assert operands, text
+    assert {shape.count("x") for shape in operands} == {1}, "batches of matrices can wait for ever in jaxlib"
 
 
 def test_dense_layers_come_in_order_and_without_normalisation():

@@ -1,5 +1,6 @@
 """Does one update of each algorithm do what its equations say, and does the learner only repeat it?"""
 
+import threading
 from functools import cache
 
 import jax
@@ -636,6 +637,24 @@ def test_an_update_is_traced_once_whatever_the_utd_ratio(algorithm, batch, make_
         for call in range(2):
             states, _ = learn.update(states, learn.join([batch(0, utd, 8)] * 3), call * utd)
         assert len(traces) == expected
+
+
+def test_seeds_on_several_threads_share_one_program_of_the_precision_asked_for(algorithm, batch, monkeypatch):
+    made, traces = algorithm("crossq-wn"), []
+
+    def noting(state, data, step):
+        traces.append((threading.current_thread(), jax.config.jax_default_matmul_precision))
+        return made.update(state, data, step)
+
+    monkeypatch.setattr(learner, "processors", lambda: 2)
+    learn = learner.one_by_one(made._replace(update=noting))
+    with jax.default_matmul_precision("bfloat16"):
+        for seeds in (3, 1):
+            states = learn.join([made.init(generator(seed)) for seed in range(seeds)])
+            learn.update(states, learn.join([batch(0, 1, 8)] * seeds), 0)
+    ((thread, precision),) = traces
+    assert precision == "bfloat16"
+    assert thread is not threading.current_thread()
 
 
 @pytest.mark.parametrize("kind", ["one by one", "vectorised"])

@@ -92,7 +92,9 @@ def stable_rank(probe: Probe) -> Metrics:
     Of [min(256, samples), units] outputs (Kumar et al. 2021); at most the smaller of the two.
     """
     h = probe.view.hidden[-1][:, :_RANK_ROWS]
-    share = jnp.cumsum(jnp.linalg.svd(h, compute_uv=False), -1)
+    # One matrix at a time: batches wait in jaxlib's thread pool, and two that fill it wait for ever.
+    singular = jnp.stack([jnp.linalg.svd(of_critic, compute_uv=False) for of_critic in h])
+    share = jnp.cumsum(singular, -1)
     count = 1 + jnp.sum(share < _RANK_SHARE * share[:, -1:], -1)
     return {"stable_rank": jnp.mean(count.astype(jnp.float32))}
 

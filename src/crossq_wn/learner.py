@@ -4,14 +4,16 @@ An algorithm is written for one seed and one gradient update. One decision's upd
 compiled call, whose compile time does not grow with the UTD ratio. The seeds are added in one of two ways,
 which give the same numbers:
 
-* `one_by_one` (CPU): the seeds' states stay apart and the same program runs for each. Its matrix products are
-  plain ones, which a CPU runs about twice as fast as batched ones, and a seed's result cannot depend on who
-  trains beside it.
+* `one_by_one` (CPU): the seeds' states stay apart and the same program runs for each, as many at a time as
+  there are processors. Its matrix products are plain ones, which a CPU runs about twice as fast as batched
+  ones, and a seed's result cannot depend on who trains beside it.
 * `vectorised` (accelerators): the states are stacked and the program is mapped over the new axis, so that
   all seeds' updates are one launch; several devices share the seeds out, and never talk.
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from crossq_wn.diagnostics import diagnose
+from crossq_wn.environments.pool import processors
 from crossq_wn.feed import Feed, fits, gathered, resident, zeros_like
 from crossq_wn.replay import Replay, random_batch
 from crossq_wn.types import Algorithm, Array, Metrics, Tree
@@ -78,18 +81,29 @@ class _Axis(NamedTuple):
 
 
 def one_by_one(algorithm: Algorithm) -> Learner:
-    """The same compiled program for each seed in turn.
-
-    Two at once can wait for ever: jaxlib's LAPACK kernels, which the diagnostics' singular values call, block
-    the thread pool that they need.
-    """
+    """The same compiled program for each seed; updates of several seeds at a time."""
+    # What one thread launches runs in order, and one program alone does not keep all processors busy.
+    lanes = [ThreadPoolExecutor(1) for _ in range(processors())]
 
     def spread(function: Callable[..., tuple[Any, ...]], donate: bool) -> Callable[..., tuple[Any, ...]]:
         program = jax.jit(function, donate_argnums=0 if donate else ())
 
         def all_seeds(*arguments: Any) -> tuple[Any, ...]:
             *joined, shared = arguments
-            done = [program(*each, shared) for each in zip(*joined, strict=True)]
+            seeds = list(zip(*joined, strict=True))
+            precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+
+            def launch(seed: tuple[Any, ...]) -> Any:
+                with jax.default_matmul_precision(precision):  # which every thread has of its own
+                    return program(*seed, shared)
+
+            if (
+                donate and len(seeds) > 1
+            ):  # waits for each launch, of which the first compiles, not for results
+                turns = zip(cycle(lanes), seeds, strict=False)
+                done = [lane.submit(launch, seed).result() for lane, seed in turns]
+            else:
+                done = [program(*seed, shared) for seed in seeds]
             return tuple(map(list, zip(*done, strict=True)))
 
         return all_seeds
