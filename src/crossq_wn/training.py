@@ -244,6 +244,8 @@ class _Trainer:
         while self.seeds and self.progress.decisions < config.decisions and not received:
             self._decide()
             if self._crossed(config.log_every):
+                # Rates count the updates of this decision too.
+                jax.block_until_ready(self.states)  # type: ignore[no-untyped-call]
                 elapsed = max(time.perf_counter() - clock, 1e-9)
                 rates = (
                     len(self.seeds) * (self.frames - last_frames) / elapsed,
