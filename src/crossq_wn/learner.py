@@ -97,9 +97,8 @@ def one_by_one(algorithm: Algorithm) -> Learner:
                 with jax.default_matmul_precision(precision):  # which every thread has of its own
                     return program(*seed, shared)
 
-            if (
-                donate and len(seeds) > 1
-            ):  # waits for each launch, of which the first compiles, not for results
+            # Updates donate. Waits for each launch, of which the first compiles, and not for results.
+            if donate and len(seeds) > 1:
                 turns = zip(cycle(lanes), seeds, strict=False)
                 done = [lane.submit(launch, seed).result() for lane, seed in turns]
             else:
