@@ -1,11 +1,17 @@
 """Does the benchmark measure what it says? Counts of matrix products, figures of a tiny run, bad input."""
 
 import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 
-from crossq_wn import api, bench
+from crossq_wn import UserError, api, bench, learner, peers
 from crossq_wn.cli import main
 from crossq_wn.training import build_algorithm
 
@@ -60,10 +66,98 @@ def test_a_benchmark_writes_its_figures(tmp_path, capsys):
     ):  # fmt: skip
         assert figures[name] > 0, name
     assert figures["seed_updates_per_s"] == pytest.approx(2 * figures["updates_per_s"])
+    assert figures["seed_updates_per_s"] == pytest.approx(1e3 / figures["update_ms"])
+    assert figures["frames_per_s"] == pytest.approx(1e3 * 2 * 2 / figures["decision_ms"])  # seeds, repeat
     assert set(figures["split"]) == {f"{phase}_ms" for phase in bench.PHASES}
+    assert all(value > 0 for value in figures["split"].values())
+    assert figures["replay_mib"] == pytest.approx(2 * 1_000_001 * (4 * (3 + 1 + 2) + 9) / 2**20)
+    assert 100 < figures["host_memory_mib"] < 10_000
+    assert figures["versions"]["jax"] == jax.__version__
+    assert figures["device"]["platform"] == "cpu"
     printed = capsys.readouterr().out
     assert "update_over_floor" in printed
     assert "split.update_ms" in printed
+
+
+def test_updates_are_measured_on_every_kind_of_learner(algorithm, monkeypatch):
+    """Also where replay lies on the device, as on accelerators."""
+    config = api.configure("pendulum-swingup", seeds=(0, 1))
+    made = algorithm("crossq-wn")
+    config = replace(config, settings=replace(config.settings, batch_size=8))
+    for learn in (
+        learner.one_by_one(made),
+        learner.vectorised(made),
+        learner.vectorised(made, replay_on_device=True),
+    ):
+        monkeypatch.setattr(learner, "make", lambda *arguments, learn=learn: learn)
+        for measure in (bench._updates, bench._fed_updates, bench._diagnosis):
+            assert measure(made, config, (5, 2))(0.0) > 0
+
+
+def test_a_ratio_to_the_floor_is_of_one_seeds_update_whatever_the_seeds(monkeypatch):
+    """Calls take a second each: an update of every seed two, its one product, which counts thrice, one."""
+    monkeypatch.setattr(bench, "_seconds_per_call", lambda *arguments, **options: 1.0)
+    product = bench.Product((2, 3), (3, 4), (((1,), (0,)), ((), ())))
+    assert bench._floor({product: 3.0}, seeds=5)(1.0) == 3.0
+    assert bench._by_device(product, 5)(1.0) == 0.2
+
+
+PEER = """
+import sys, time
+print("cpu", flush=True)
+for line in sys.stdin:
+    {answer}
+"""
+
+
+@pytest.fixture
+def peer(monkeypatch, tmp_path):
+    """A stand-in for a rival package: what it does when its turn comes -> its measurement."""
+    monkeypatch.setattr(peers, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(peers, "_environment", lambda name, say: Path(sys.executable))
+
+    def start(script):
+        (tmp_path / "run_sbx.py").write_text(script)
+        return peers.start("sbx", api.preset("crossq", "default"), (3, 1), print)
+
+    return start
+
+
+def test_a_peer_is_told_its_budget_and_answers(peer):
+    with peer(PEER.format(answer="print(2 * float(line), flush=True)")) as rival:
+        assert rival.device == "cpu"
+        assert [rival.measure(budget) for budget in (0.5, 2.0)] == [1.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    "script", ["import nothing_there", PEER.format(answer="sys.exit(3)"), "print('cpu')"]
+)
+def test_a_peer_that_stops_is_one_line(peer, script):
+    def measure():
+        with peer(script) as rival:
+            time.sleep(0.3)
+            rival.measure(1.0)
+
+    with pytest.raises(UserError, match="sbx has stopped; remove"):
+        measure()
+
+
+def test_a_peers_environment_is_built_again_when_its_versions_change(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(
+        peers.venv, "create", lambda folder, **options: folder.mkdir(parents=True, exist_ok=True)
+    )
+    installed = []
+
+    def run(command, **options):
+        installed.append(command[-1])
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(peers.subprocess, "run", run)
+    for requirement in ("a==1", "a==1", "a==2"):
+        monkeypatch.setitem(peers.REQUIREMENTS, "sbx", [requirement])
+        peers._environment("sbx", print)
+    assert installed == ["a==1", "a==2"]
 
 
 @pytest.mark.parametrize(

@@ -45,9 +45,9 @@ def train(learn, made, seeds, decisions=8, batch=8):
         for replay, generator in zip(filled, rng, strict=True):
             fill(replay, generator, 45 if decision == 0 else 1)
         places = [r.draw(g, 2, batch, horizon=made.horizon) for r, g in zip(filled, rng, strict=True)]
-        fed = learn.load(fed, filled, places)
+        fed = learn.load(fed, learn.pack(filled, places))
         states, metrics = learn.update(states, fed, 2 * decision)
-    return learn.split(states, len(seeds)), metrics
+    return learn.split(states, len(seeds)), learn.split(metrics, len(seeds))
 
 
 def check_same(one, other, rtol, atol):
@@ -69,7 +69,7 @@ def test_the_device_holds_what_the_host_holds(horizon):
             continue
         places = [replay.draw(rng, 2, 16, horizon=horizon) for replay in filled]
         # Only the last four rows travel: load after each transition or two.
-        loaded = fed.load(None, filled, places)
+        loaded = fed.load(None, fed.pack(filled, places))
         for seed, replay in enumerate(filled):
             one = jax.tree.map(lambda leaf, seed=seed: leaf[seed], loaded)
             rows, batch = fed.batches(one)
@@ -93,7 +93,7 @@ def test_a_transition_at_a_time_keeps_the_copy_up_to_date():
         replay.add(seen, np.zeros(ACTION, np.float32), step, following, terminated=last, last=last)
         seen = following
         places = replay.draw(rng, 1, 32)
-        loaded = fed.load(loaded, [replay], [places])
+        loaded = fed.load(loaded, fed.pack([replay], [places]))
         rows, batch = fed.batches(jax.tree.map(lambda leaf: leaf[0], loaded))
         for got, want in zip(batch(rows), replay.take(places, 1), strict=True):
             np.testing.assert_array_equal(got, want)
@@ -114,7 +114,7 @@ def test_a_critic_is_diagnosed_on_the_minibatch_that_lies_on_the_device(algorith
         states = learn.join([made.init(np.random.default_rng(0))])
         (replay,), rng = replays(1), np.random.default_rng(1)
         fill(replay, rng, 30)
-        fed = learn.load(None, [replay], [replay.draw(rng, 2, 8)])
+        fed = learn.load(None, learn.pack([replay], [replay.draw(rng, 2, 8)]))
         found.append(learn.diagnose(states, fed, 1))
     check_same(*found, rtol=1e-4, atol=1e-4)
 
@@ -129,10 +129,15 @@ def test_an_accelerator_is_used_for_replay_only_where_it_fits():
         def memory_stats(self):
             return {"bytes_limit": self.limit, "bytes_in_use": 10}
 
-    assert feed.fits(59, [Device(100)])
-    assert not feed.fits(60, [Device(100)])
-    assert feed.fits(119, [Device(100), Device(200)])
-    assert not feed.fits(1, jax.devices("cpu"))
+    assert feed.fits(59, 1, [Device(100)])
+    assert not feed.fits(60, 1, [Device(100)])
+    assert feed.fits(29, 2, [Device(100)])
+    assert not feed.fits(30, 2, [Device(100)])
+    assert feed.fits(29, 4, [Device(100), Device(200)]) is False  # three of four left share one device
+    assert feed.fits(19, 4, [Device(100), Device(200)])
+    assert feed.fits(59, 1, [Device(100)] * 8)  # which uses one of them
+    assert not feed.fits(60, 1, [Device(100)] * 8)
+    assert not feed.fits(1, 1, jax.devices("cpu"))
 
 
 SHARED = """

@@ -1,15 +1,11 @@
 """Does replay hand out what was put in? Against a plain list, over random episodes and a ring that wraps."""
 
-import re
-
 import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from crossq_wn import replay as module
-from crossq_wn.errors import UserError
-from crossq_wn.replay import Replay, check_memory
+from crossq_wn.replay import Replay
 
 OBSERVATION, ACTION = 2, 1
 
@@ -186,18 +182,3 @@ def test_the_announced_bytes_are_those_of_the_arrays(capacity, observation, acti
     replay = Replay(capacity, observation, action)
     held = sum(column.nbytes for column in replay._rows) + replay._starts.nbytes
     assert Replay.bytes(capacity, observation, action) == held
-
-
-def test_replay_beyond_the_free_memory_is_refused_with_a_size_that_fits(monkeypatch):
-    monkeypatch.setattr(module, "available_memory", lambda: 100 * 2**20)
-    assert check_memory(10_000, 10, 2, seeds=2) == 2 * Replay.bytes(10_000, 10, 2)
-    with pytest.raises(UserError, match="--replay-size") as refusal:
-        check_memory(1_000_000, 200, 40, seeds=2)
-    size = int(re.search(r"--replay-size (\d+)", str(refusal.value))[1])
-    assert size > 10_000
-    assert check_memory(size, 200, 40, seeds=2) <= 100 * 2**20
-
-
-def test_a_system_that_does_not_say_how_much_memory_it_has_refuses_nothing(monkeypatch):
-    monkeypatch.setattr(module, "available_memory", lambda: None)
-    assert check_memory(10**9, 1000, 10, seeds=1) > 10**12

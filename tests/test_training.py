@@ -1,5 +1,6 @@
 """In which order does a decision happen, and where does its time go?"""
 
+import jax
 import numpy as np
 import pytest
 
@@ -7,7 +8,17 @@ import crossq_wn
 from crossq_wn import UserError, learner
 from crossq_wn.clock import PHASES, Stopwatch
 from crossq_wn.environments.pool import Pool
-from helpers import TINY_OPTIONS, TINY_SETTINGS, PointMass, StartFault, Unending, replay_rows, rows
+from helpers import (
+    TINY_OPTIONS,
+    TINY_SETTINGS,
+    NanForSeedOne,
+    PointMass,
+    StartFault,
+    Unending,
+    replay_rows,
+    rows,
+    same_run,
+)
 
 
 @pytest.fixture
@@ -107,3 +118,38 @@ def test_a_seed_whose_environment_cannot_begin_stops_alone(tmp_path):
     assert done.finished
     assert list(done.failed) == [1]
     assert "no signal from [/dev/motor]" in done.failed[1]
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_a_learner_of_all_seeds_at_once_trains_resumes_and_goes_on_without_a_failed_seed(
+    on_device, monkeypatch, tmp_path
+):
+    """As on accelerators."""
+    monkeypatch.setattr(
+        learner, "make", lambda algorithm, *_: learner.vectorised(algorithm, replay_on_device=on_device)
+    )
+
+    def run(folder, frames):
+        return crossq_wn.train(
+            NanForSeedOne, frames=frames, seeds=(0, 1), out=tmp_path / folder, run_options=TINY_OPTIONS,
+            **TINY_SETTINGS,
+        )  # fmt: skip
+
+    whole = run("whole", 200)
+    assert list(whole.failed) == [1]
+    table = rows(whole.path / "metrics.csv")
+    assert [row["seed"] for row in table if row["frames"] == "100"] == ["0", "1"]
+    assert [row["seed"] for row in table if row["frames"] == "200"] == ["0"]
+    assert all(np.isfinite(float(row["critic_loss"])) for row in table if int(row["updates"]))
+    half = run("half", 110)
+    crossq_wn.resume(half.path, frames=200)
+    same_run(whole.path, half.path)
+
+
+def test_work_that_the_policy_delay_skips_is_skipped_also_where_seeds_are_mapped(algorithm, batch):
+    made = algorithm("crossq-wn")
+    learn = learner.vectorised(made)
+    states = learn.join([made.init(np.random.default_rng(seed)) for seed in (0, 1)])
+    batches = learn.join([batch(seed, 2, 8) for seed in (0, 1)])
+    program = str(jax.make_jaxpr(lambda states, fed: learn.update(states, fed, 0))(states, batches))
+    assert program.count("cond[") == 1

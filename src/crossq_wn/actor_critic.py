@@ -205,7 +205,7 @@ def soft_actor_critic(observation_size: int, action_size: int, parts: Parts) -> 
         return state._replace(log_temperature=log_temperature, temperature_moments=moments)
 
     def update(state: State, batch: Batch, step: Array) -> tuple[State, Metrics]:
-        critic_key, actor_key = jax.random.split(random_key(state, 0, step))
+        critic_key, actor_key = jax.random.split(random_key(state.key, 0, step))
 
         def delayed_actor_step(state: State) -> State:
             # `step` has no seed axis: under vmap the condition stays a branch, and skipped work is skipped.
@@ -225,13 +225,13 @@ def soft_actor_critic(observation_size: int, action_size: int, parts: Parts) -> 
 
     def explore(state: State, memory: Tree, observation: Array, decision: Array) -> tuple[Array, Tree]:
         output = predict(actor, state.actor, observation[None])
-        return policy.sample(output, random_key(state, 1, decision))[0][0], memory
+        return policy.sample(output, random_key(state.key, 1, decision))[0][0], memory
 
     def exploit(state: State, memory: Tree, observation: Array) -> tuple[Array, Tree]:
         return policy.mode(predict(actor, state.actor, observation[None]))[0], memory
 
     def view(state: State, batch: Batch, step: Array) -> CriticView:
-        critic_key, _ = jax.random.split(random_key(state, 0, step))
+        critic_key, _ = jax.random.split(random_key(state.key, 0, step))
         x, next_x, loss = regression(state, batch, critic_key)
         params = state.critic.params
         _, (_, _, y) = loss(params)
@@ -248,14 +248,13 @@ def soft_actor_critic(observation_size: int, action_size: int, parts: Parts) -> 
 
     def appraise(state: State, observation: Array, decision: Array) -> Appraisal:
         output = predict(actor, state.actor, observation[None])
-        action, log_density = policy.sample(output, random_key(state, 1, decision))
+        action, log_density = policy.sample(output, random_key(state.key, 1, decision))
         q = readout.value(predict(critic, state.critic, jnp.concatenate([observation[None], action], -1)))
         return Appraisal(action[0], -jnp.exp(state.log_temperature) * log_density[0], jnp.mean(q))
 
     return Algorithm(init, explore, exploit, update, period=parts.policy_delay, view=view, appraise=appraise)
 
 
-def random_key(state: State, stream: int, count: Array) -> Array:
+def random_key(key: Array, stream: int, count: Array) -> Array:
     """The key of an update (stream 0), of a decision (1) or of an extension (2 and up), by its counter."""
-    key = jax.random.wrap_key_data(state.key)
-    return jax.random.fold_in(jax.random.fold_in(key, stream), count)
+    return jax.random.fold_in(jax.random.fold_in(jax.random.wrap_key_data(key), stream), count)

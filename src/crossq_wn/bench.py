@@ -8,7 +8,6 @@ median of the rounds.
 import csv
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -31,16 +30,20 @@ from crossq_wn.algorithms.settings import Settings
 from crossq_wn.clock import PHASES
 from crossq_wn.environments import Environment
 from crossq_wn.environments.pool import Pool, processors
-from crossq_wn.replay import random_batch
+from crossq_wn.errors import UserError
+from crossq_wn.memory import peak_memory
+from crossq_wn.replay import Replay, random_batch
 from crossq_wn.runs import RunConfig
-from crossq_wn.training import build_algorithm, make_environment, run_training
-from crossq_wn.types import Algorithm, Batch
+from crossq_wn.training import build_algorithm, make_environment, replay_capacity, run_training
+from crossq_wn.types import Algorithm
 
 ROUNDS = 7
 _LEAD = 0.3  # times the seconds of a round: not counted, before each measurement
 _LOOPS = 3
 _LOOP = 7  # times the seconds of a round: the whole training loop
 _WARMUP = 300  # decisions before its first update
+_ROWS = 5_000  # of replay behind updates that are measured alone
+_IN_FLIGHT = 100  # products that an accelerator is given before anything waits
 
 Figures = dict[str, Any]
 Say = Callable[[str], None]
@@ -59,10 +62,12 @@ def bench(config: RunConfig, say: Say, against: str | None = None, seconds: floa
     """Measures a run's configuration; figures by name, times in ms or s, rates per second.
 
     Args:
-        config: task, algorithm, settings and seeds to measure; the other fields do not matter.
+        config: what to measure; its frames, evaluations and checkpoints do not matter.
         say: told what is being measured.
         against: a peer to measure in turn, "sbx" or nothing.
         seconds: of each thing measured, in each round.
+
+    Raises UserError if a process that it starts fails.
     """
     with jax.default_matmul_precision(config.matmul_precision):
         return _bench(config, say, against, seconds)
@@ -88,20 +93,24 @@ def _bench(config: RunConfig, say: Say, against: str | None, seconds: float) -> 
         alone = (before + after) / 2 * config.settings.utd * len(config.seeds)
         over_updates.append(loops[-1]["decision_ms"] / 1e3 / alone)
         before = after
+    capacity = replay_capacity(config)
     figures |= sorted(loops, key=lambda loop: loop["decision_ms"])[_LOOPS // 2] | _memory()
+    figures["replay_mib"] = len(config.seeds) * Replay.bytes(capacity, *sizes) / 2**20
     figures["loop_over_updates"] = statistics.median(over_updates)
     crossq = replace(config, algorithm="crossq", settings=_crossq_of_equal_size(config.settings))
     with peers.start(against, crossq.settings, sizes, say) as peer, _environments(config) as environments:
         rivals: dict[str, Measure] = {
             "update": update,
-            "floor": _floor(matrix_products(algorithm, config, sizes)),
+            "floor": _floor(matrix_products(algorithm, config, sizes), len(config.seeds)),
             **environments,
         }
         if algorithm.view is not None:
             rivals["diagnosis"] = _diagnosis(algorithm, config, sizes)
         if peer is not None:
-            rivals["crossq_update"] = _updates(build_algorithm(crossq, *sizes), crossq, sizes)
-            rivals[f"{against}_update"] = peer
+            if peer.device != jax.default_backend():
+                say(f"{against} runs on {peer.device}, we on {jax.default_backend()}: do not compare them")
+            rivals["crossq_update"] = _fed_updates(build_algorithm(crossq, *sizes), crossq, sizes)
+            rivals[f"{against}_update"] = peer.measure
         for measure in rivals.values():
             measure(0.0)  # compiles, touches memory
         taken: dict[str, list[float]] = {name: [] for name in rivals}
@@ -130,6 +139,7 @@ def _bench(config: RunConfig, say: Say, against: str | None, seconds: float) -> 
             "crossq_update_ms": 1e3 * median["crossq_update"],
             f"{against}_update_ms": 1e3 * median[f"{against}_update"],
             f"crossq_speed_over_{against}": _ratio(taken, f"{against}_update", "crossq_update"),
+            f"{against}_device": peer and peer.device,
         }
     if "diagnosis" in median:
         interval = config.log_every / config.action_repeat * config.settings.utd  # gradient updates
@@ -141,7 +151,7 @@ def _memory() -> Figures:
     """Peaks so far."""
     on_device = jax.devices()[0].memory_stats() or {}
     return {
-        "host_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "host_memory_mib": peak_memory() / 2**20,
         "device_memory_mib": on_device.get("peak_bytes_in_use", 0) / 2**20 or None,
     }
 
@@ -157,15 +167,16 @@ _MEANINGS = {
     "environment_frames_per_s": "environments alone, all seeds together",
     "physics_frames_per_s": "their physics alone",
     "environment_over_physics": "1 is the limit",
-    "crossq_update_ms": "CrossQ of equal sizes",
-    "sbx_update_ms": "sbx's CrossQ of equal sizes",
+    "crossq_update_ms": "CrossQ of equal sizes, minibatches drawn from replay and metrics fetched",
+    "sbx_update_ms": "sbx's CrossQ, likewise",
     "crossq_speed_over_sbx": "how many times faster than sbx",
     "diagnostics_share": "of the updates' time, at a row of metrics every 1,000 frames",
     "frames_per_s": "the whole training loop, all seeds together",
     "decision_ms": "one decision of the whole training loop",
     "loop_over_updates": "a decision over its updates alone, just before and after (median); 1 is the limit",
-    "host_memory_mib": "peak of the training loop",
-    "device_memory_mib": "peak of the training loop",
+    "host_memory_mib": "peak of the training loop, whose replay is still almost empty",
+    "device_memory_mib": "likewise, on the accelerator",
+    "replay_mib": "replay of all seeds in the run asked for, when full",
 }
 
 
@@ -188,8 +199,10 @@ def matrix_products(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, i
 
     A branch of a condition is what the policy delay skips, and counts in that proportion.
     """
-    batch = jax.tree.map(lambda leaf: leaf[0], _batch(algorithm, config, sizes))
-    state = algorithm.init(np.random.default_rng(0))
+    horizon = (algorithm.horizon,) if algorithm.horizon > 1 else ()
+    generator = np.random.default_rng(0)
+    batch = random_batch(generator, *sizes, config.settings.batch_size, *horizon)
+    state = algorithm.init(generator)
     jaxpr = jax.make_jaxpr(algorithm.update)(state, batch, np.int32(0)).jaxpr
     found: Counter[Product] = Counter()
     for product, times in _products(jaxpr, 1 / algorithm.period):
@@ -213,18 +226,45 @@ def _is_jaxpr(value: Any) -> bool:
     return hasattr(getattr(value, "jaxpr", value), "eqns")
 
 
-def _batch(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, int]) -> Batch:
-    horizon = (algorithm.horizon,) if algorithm.horizon > 1 else ()
-    shape = (config.settings.utd, config.settings.batch_size, *horizon)
-    return random_batch(np.random.default_rng(0), *sizes, *shape)
+class _Trainee(NamedTuple):
+    """What updates need."""
+
+    learn: learner.Learner
+    states: learner.States
+    pack: Callable[[], Any]  # draws one decision's minibatches, as training does
+
+
+def _trainee(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, int]) -> _Trainee:
+    """All seeds' learners, and replays of random transitions."""
+    seeds, settings = config.seeds, config.settings
+    learn = learner.make(algorithm, len(seeds), Replay.bytes(replay_capacity(config), *sizes))
+    states = learn.join([algorithm.init(np.random.default_rng(seed)) for seed in seeds])
+    generators = [np.random.default_rng(seed) for seed in seeds]
+    replays = [_replay(generator, sizes) for generator in generators]
+
+    def pack() -> Any:
+        places = [
+            replay.draw(generator, settings.utd, settings.batch_size, horizon=algorithm.horizon)
+            for replay, generator in zip(replays, generators, strict=True)
+        ]
+        return learn.pack(replays, places)
+
+    return _Trainee(learn, states, pack)
+
+
+def _replay(generator: np.random.Generator, sizes: tuple[int, int]) -> Replay:
+    replay = Replay(_ROWS, *sizes)
+    columns = map(np.asarray, random_batch(generator, *sizes, _ROWS))
+    for observation, action, reward, _, following in zip(*columns, strict=True):
+        replay.add(observation, action, reward, following, terminated=False, last=False)
+    return replay
 
 
 def _updates(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, int]) -> Measure:
-    """Seconds per gradient update of one seed, when all seeds update as in training."""
-    learn, utd, count = learner.make(algorithm), config.settings.utd, len(config.seeds)
-    states = learn.join([algorithm.init(np.random.default_rng(seed)) for seed in config.seeds])
-    feed = learn.join([_batch(algorithm, config, sizes) for _ in config.seeds])
-    done = 0
+    """Seconds per gradient update of one seed, when all seeds update, on minibatches at hand."""
+    learn, states, pack = _trainee(algorithm, config, sizes)
+    utd, count = config.settings.utd, len(config.seeds)
+    feed, done = learn.load(None, pack()), 0
 
     def decision() -> None:
         nonlocal states, done
@@ -238,46 +278,67 @@ def _updates(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, int]) ->
     return lambda budget: _seconds_per_call(decision, budget, algorithm.period, wait) / (utd * count)
 
 
+def _fed_updates(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, int]) -> Measure:
+    """The same with all that a peer's call does: drawing and sending minibatches, fetching metrics."""
+    learn, states, pack = _trainee(algorithm, config, sizes)
+    utd, count = config.settings.utd, len(config.seeds)
+    feed, done = None, 0
+
+    def decision() -> None:
+        nonlocal states, feed, done
+        feed = learn.load(feed, pack())
+        states, metrics = learn.update(states, feed, done)
+        jax.device_get(metrics)
+        done += utd
+
+    return lambda budget: _seconds_per_call(decision, budget, algorithm.period) / (utd * count)
+
+
 def _diagnosis(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, int]) -> Measure:
     """Seconds per diagnosis of one seed's critic."""
-    learn, count = learner.make(algorithm), len(config.seeds)
-    states = learn.join([algorithm.init(np.random.default_rng(seed)) for seed in config.seeds])
-    feed = learn.join([_batch(algorithm, config, sizes) for _ in config.seeds])
-    diagnose = learn.diagnose
+    learn, states, pack = _trainee(algorithm, config, sizes)
+    feed, diagnose = learn.load(None, pack()), learn.diagnose
     assert diagnose is not None
-
-    def once() -> None:
-        jax.block_until_ready(diagnose(states, feed, 0))  # type: ignore[no-untyped-call]
-
-    return lambda budget: _seconds_per_call(once, budget / 2) / count
+    return lambda budget: _seconds_per_call(lambda: diagnose(states, feed, 0), budget / 2) / len(config.seeds)
 
 
-def _floor(products: dict[Product, float]) -> Measure:
-    """Seconds that the matrix products of one update take, one after the other, on operands at hand."""
-    calls = [(_multiplication(product), times) for product, times in products.items()]
+def _floor(products: dict[Product, float], seeds: int) -> Measure:
+    """Seconds that the matrix products of one update of one seed take, on operands at hand.
 
-    def measure(budget: float) -> float:
-        share = budget / len(calls)
-        return sum(times * _seconds_per_call(call, share, wait=wait) for (call, wait), times in calls)
+    One seed's at a time on a CPU, where BLAS itself multiplies; all seeds' at once on accelerators.
+    """
+    on_cpu = jax.default_backend() == "cpu"
+    measures = [
+        (_by_blas(product) if on_cpu else _by_device(product, seeds), times)
+        for product, times in products.items()
+    ]
+    return lambda budget: sum(times * measure(budget / len(measures)) for measure, times in measures)
 
-    return measure
 
-
-def _multiplication(product: Product) -> tuple[Callable[[], None], Callable[[], None]]:
+def _by_blas(product: Product) -> Measure:
     generator = np.random.default_rng(0)
     left, right = (generator.standard_normal(s, np.float32) for s in (product.left, product.right))
-    if jax.default_backend() == "cpu":  # BLAS itself
-        a, b = _as_matrices(left, right, product.dimensions)
-        out = a @ b
-        return lambda: np.matmul(a, b, out=out), lambda: None
-    multiply = jax.jit(lambda x, y: jax.lax.dot_general(x, y, product.dimensions))
-    x, y = jax.device_put((left, right))
-    newest = [multiply(x, y)]
+    a, b = _as_matrices(left, right, product.dimensions)
+    out = a @ b
+    return lambda budget: _seconds_per_call(lambda: np.matmul(a, b, out=out), budget)
+
+
+def _by_device(product: Product, seeds: int) -> Measure:
+    generator = np.random.default_rng(0)
+    x, y = jax.device_put(
+        tuple(generator.standard_normal((seeds, *s), np.float32) for s in (product.left, product.right))
+    )
+    multiply = jax.jit(jax.vmap(lambda x, y: jax.lax.dot_general(x, y, product.dimensions)))
+    newest = multiply(x, y)
 
     def call() -> None:
-        newest[0] = multiply(x, y)
+        nonlocal newest
+        newest = multiply(x, y)
 
-    return call, lambda: jax.block_until_ready(newest)  # type: ignore[no-untyped-call]
+    def wait() -> None:
+        jax.block_until_ready(newest)  # type: ignore[no-untyped-call]
+
+    return lambda budget: _seconds_per_call(call, budget, _IN_FLIGHT, wait) / seeds
 
 
 def _as_matrices(left: np.ndarray, right: np.ndarray, dimensions: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -370,6 +431,8 @@ def _loop(config: RunConfig, update_seconds: float, seconds: float) -> Figures:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         outcome = run_training(config, lambda: runs.create(config, out, ["bench"]), api.Silent())
+        if outcome.signal is not None:
+            raise KeyboardInterrupt
         with open(outcome.path / "timing.csv", newline="") as file:
             rows = [row for row in csv.DictReader(file) if float(row["updates_per_second"])]
     rows = rows[2:]  # before that, warm-up and compilation count in
@@ -391,8 +454,10 @@ def _first_updates(config: RunConfig) -> Figures:
         environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(Path(folder) / "cache")}
         for state in ("cold", "cached"):
             command = [sys.executable, "-m", "crossq_wn.bench", str(described)]
-            done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-            figures[f"first_update_{state}_s"] = float(done.stdout)
+            done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+            if done.returncode:
+                raise UserError(f"a first update in a process of its own failed: {done.stderr.strip()}")
+            figures[f"first_update_{state}_s"] = float(done.stdout.splitlines()[-1])
     return figures
 
 
@@ -402,13 +467,13 @@ def _first_update(path: Path) -> float:
     environment = make_environment(config)
     sizes = environment.observation_size, environment.action_size
     algorithm = build_algorithm(config, *sizes)
-    learn = learner.make(algorithm)
-    states = learn.join([algorithm.init(np.random.default_rng(seed)) for seed in config.seeds])
-    feed = learn.join([_batch(algorithm, config, sizes) for _ in config.seeds])
-    start = time.perf_counter()
-    states, _ = learn.update(states, feed, 0)
-    jax.block_until_ready(states)  # type: ignore[no-untyped-call]
-    return time.perf_counter() - start
+    learn, states, pack = _trainee(algorithm, config, sizes)
+    with jax.default_matmul_precision(config.matmul_precision):
+        feed = learn.load(None, pack())
+        start = time.perf_counter()
+        states, _ = learn.update(states, feed, 0)
+        jax.block_until_ready(states)  # type: ignore[no-untyped-call]
+        return time.perf_counter() - start
 
 
 def _ratio(taken: dict[str, list[float]], one: str, other: str) -> float:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import jax
 
-from crossq_wn.replay import available_memory
+from crossq_wn.memory import available_memory
 from crossq_wn.runs import version
 
 _RENDER = (

@@ -24,21 +24,23 @@ _CHUNK = 1 << 16  # rows per seed that are uploaded at once
 class Feed(NamedTuple):
     """A way from replay to the updates of one decision.
 
-    load:    (the feed before or None, one Replay per seed, places [U, B] per seed) -> feed, joined over seeds
+    pack:    (one Replay per seed, places [U, B] per seed) -> what is sent, still on the host
+    load:    (the feed before or None, what is sent) -> feed, joined over seeds
     batches: one seed's feed -> (what a scan over updates runs over, one of these -> Batch)
     """
 
-    load: Callable[[Any, Sequence[Replay], Sequence[np.ndarray]], Any]
+    pack: Callable[[Sequence[Replay], Sequence[np.ndarray]], Any]
+    load: Callable[[Any, Any], Any]
     batches: Callable[[Any], tuple[Tree, Callable[[Tree], Batch]]]
 
 
 def gathered(put: Put, horizon: int) -> Feed:
     """Minibatches are gathered on the host; a feed is a Batch [U, B, ...]."""
 
-    def load(before: Any, replays: Sequence[Replay], places: Sequence[np.ndarray]) -> Any:
-        return put([replay.take(each, horizon) for replay, each in zip(replays, places, strict=True)])
+    def pack(replays: Sequence[Replay], places: Sequence[np.ndarray]) -> list[Batch]:
+        return [replay.take(each, horizon) for replay, each in zip(replays, places, strict=True)]
 
-    return Feed(load, lambda feed: (feed, lambda batch: batch))
+    return Feed(pack, lambda before, packed: put(packed), lambda feed: (feed, lambda batch: batch))
 
 
 class Resident(NamedTuple):
@@ -74,7 +76,11 @@ def resident(put: Put, zeros: Callable[[int, Tree], Any], horizon: int) -> Feed:
             rows = copy(rows, replays, [places] * len(replays))
         return rows
 
-    def load(before: Any, replays: Sequence[Replay], places: Sequence[np.ndarray]) -> Any:
+    def pack(replays: Sequence[Replay], places: Sequence[np.ndarray]) -> Any:
+        return replays, places
+
+    def load(before: Any, packed: Any) -> Any:
+        replays, places = packed
         rows = upload(replays) if before is None else before.rows
         rows = copy(rows, replays, [replay.newest(_NEWEST) for replay in replays])
         return Resident(rows, put(list(places)))
@@ -82,16 +88,25 @@ def resident(put: Put, zeros: Callable[[int, Tree], Any], horizon: int) -> Feed:
     def batches(feed: Resident) -> tuple[Array, Callable[[Array], Batch]]:
         return feed.places, lambda places: look_up(feed.rows, places, horizon)
 
-    return Feed(load, batches)
+    return Feed(pack, load, batches)
 
 
-def fits(needed: int, devices: Sequence[jax.Device]) -> bool:
-    """Whether so many bytes of replay, spread over these devices, leave a third of their free memory."""
+def sharing(seeds: int, devices: int) -> int:
+    """How many of the devices share so many seeds: the most that get equally many each."""
+    return max(n for n in range(1, devices + 1) if seeds % n == 0)
+
+
+def fits(replay_bytes: int, seeds: int, devices: Sequence[jax.Device]) -> bool:
+    """Whether replays of so many bytes each leave every device a third of its free memory.
+
+    Also when seeds have failed and those left are shared by fewer devices.
+    """
     if any(device.platform == "cpu" for device in devices):
         return False  # the host's memory is the device's
     known: list[dict[str, int]] = [device.memory_stats() or {} for device in devices]
     free = min(stats.get("bytes_limit", 0) - stats.get("bytes_in_use", 0) for stats in known)
-    return 3 * needed < 2 * free * len(devices)
+    most = max(left // sharing(left, len(devices)) for left in range(1, seeds + 1))
+    return 3 * most * replay_bytes < 2 * free
 
 
 def zeros_like(tree: Tree, seeds: int) -> Tree:

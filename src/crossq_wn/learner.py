@@ -22,7 +22,7 @@ import numpy as np
 
 from crossq_wn.diagnostics import diagnose
 from crossq_wn.environments.pool import processors
-from crossq_wn.feed import Feed, fits, gathered, resident, zeros_like
+from crossq_wn.feed import Feed, fits, gathered, resident, sharing, zeros_like
 from crossq_wn.replay import Replay, random_batch
 from crossq_wn.types import Algorithm, Array, Metrics, Tree
 
@@ -36,19 +36,20 @@ class Learner(NamedTuple):
     """An algorithm over several seeds (S of them), UTD (U) updates at a time.
 
     join:    list of one tree per seed -> joined; for learners' states and acting memories
-    split:   (joined, S) -> list of one tree per seed
+    split:   (joined, S) -> list of one tree per seed; of metrics that were fetched, on the host
     memory:  S -> joined acting memories of episodes that begin
     explore: (states, memories, observations [S, observation_size], decision)
              -> (actions [S, action_size], memories)
     exploit: (states, memories, observations) -> (deterministic actions, memories)
     observe: (states, observations, rewards [S], ended [S]) -> states; the old states are gone. None where
              the algorithm does not watch its transitions
-    load:    (feed before or None, one Replay per seed, places [U, B] per seed) -> feed of one decision's
-             updates; the feed before is gone. Joined batches [U, B, ...] are a feed of host-fed learners
+    pack:    (one Replay per seed, places [U, B] per seed) -> what one decision's updates need, on the host
+    load:    (feed before or None, what was packed) -> feed of one decision's updates; the feed before is
+             gone. Joined batches [U, B, ...] are a feed of host-fed learners
     update:  (states, feed, index of the first update)
-             -> (states, metrics of the last update, one dict per seed); the old states are gone
-    diagnose: (states, feed of the newest updates, index of the last) -> diagnostics, one dict per seed.
-             None where the algorithm shows no critic
+             -> (states, joined metrics of the last update); the old states are gone
+    diagnose: (states, feed of the newest updates, index of the last) -> diagnostics on the host, one dict
+             per seed. None where the algorithm shows no critic
     appraise: (states, observations, decision) -> (stochastic actions [S, action_size], -alpha log pi [S],
              Q [S]). None likewise
     """
@@ -59,8 +60,9 @@ class Learner(NamedTuple):
     explore: Callable[[States, States, np.ndarray, int], tuple[np.ndarray, States]]
     exploit: Callable[[States, States, np.ndarray], tuple[np.ndarray, States]]
     observe: Callable[[States, np.ndarray, np.ndarray, np.ndarray], States] | None
-    load: Callable[[Any, Sequence[Replay], Sequence[np.ndarray]], Any]
-    update: Callable[[States, Any, int], tuple[States, list[Metrics]]]
+    pack: Callable[[Sequence[Replay], Sequence[np.ndarray]], Any]
+    load: Callable[[Any, Any], Any]
+    update: Callable[[States, Any, int], tuple[States, Any]]
     diagnose: Callable[[States, Any, int], list[Metrics]] | None
     appraise: Callable[[States, np.ndarray, int], tuple[np.ndarray, np.ndarray, np.ndarray]] | None
 
@@ -124,8 +126,7 @@ def vectorised(
     usable = jax.devices()[:1] if devices is None else devices
 
     def mesh(seeds: int) -> jax.sharding.Mesh:
-        share = max(n for n in range(1, len(usable) + 1) if seeds % n == 0)
-        return jax.sharding.Mesh(np.array(usable[:share]), ("seed",))
+        return jax.sharding.Mesh(np.array(usable[: sharing(seeds, len(usable))]), ("seed",))
 
     def place(joined: Tree, seeds: int) -> Tree:
         return jax.device_put(joined, jax.sharding.NamedSharding(mesh(seeds), _SEED))
@@ -190,9 +191,9 @@ def _over(axis: _Axis, feed: Feed, algorithm: Algorithm) -> Learner:
         actions, memories = exploit_all(states, memories, observations, None)
         return np.asarray(actions), memories
 
-    def update(states: States, fed: Any, first: int) -> tuple[States, list[Metrics]]:
-        states, metrics = update_all(states, fed, np.int32(first))
-        return states, axis.split(metrics, axis.count(metrics))
+    def update(states: States, fed: Any, first: int) -> tuple[States, Any]:
+        updated: tuple[States, Any] = update_all(states, fed, np.int32(first))
+        return updated
 
     return Learner(
         join=axis.join,
@@ -201,6 +202,7 @@ def _over(axis: _Axis, feed: Feed, algorithm: Algorithm) -> Learner:
         explore=explore,
         exploit=exploit,
         observe=_observer(axis, algorithm),
+        pack=feed.pack,
         load=feed.load,
         update=update,
         diagnose=_diagnostician(axis, feed, algorithm),
@@ -230,7 +232,7 @@ def _diagnostician(
     diagnose_all = axis.spread(newest, False)
 
     def diagnose_seeds(states: States, fed: Any, last: int) -> list[Metrics]:
-        (found,) = diagnose_all(states, fed, np.int32(last))
+        (found,) = jax.device_get(diagnose_all(states, fed, np.int32(last)))
         return axis.split(found, axis.count(found))
 
     return diagnose_seeds
@@ -267,14 +269,15 @@ def metric_names(
     return [*metrics, *found]
 
 
-def make(algorithm: Algorithm, replay_bytes: int = 0) -> Learner:
+def make(algorithm: Algorithm, seeds: int, replay_bytes: int) -> Learner:
     """The learner that suits this machine's devices.
 
     Args:
         algorithm: of one seed.
-        replay_bytes: of all seeds' replays, which go onto an accelerator if they fit.
+        seeds: how many there are.
+        replay_bytes: of each seed's replay; they go onto an accelerator if they fit.
     """
     if jax.default_backend() == "cpu":
         return one_by_one(algorithm)
     devices = jax.devices()
-    return vectorised(algorithm, devices, replay_on_device=fits(replay_bytes, devices))
+    return vectorised(algorithm, devices, replay_on_device=fits(replay_bytes, seeds, devices))

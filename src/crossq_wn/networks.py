@@ -138,7 +138,7 @@ def without_decay(layer: Layer) -> Layer:
 
 
 def l2_penalty(layer: Layer, scale: float) -> Layer:
-    """Adds scale * ||weights||^2 to the loss: the soft alternative to `weight_norm` (paper v2, section 5.4).
+    """Adds scale * ||[W; b]||^2 to the loss: the soft alternative to `weight_norm` (paper v2, section 5.4).
 
     What is penalised does not decay as well.
     """
@@ -196,7 +196,7 @@ def batch_renorm(
     d_max: float = 5.0,
     warmup_calls: int = 100_000,
 ) -> Layer:
-    """Batch renormalisation as CrossQ uses it: plain batch norm for the layer's first `warmup_calls`.
+    """Batch renormalisation (Ioffe 2017): plain batch norm for the layer's first `warmup_calls`.
 
     Afterwards y = r x_hat + d with r = clip(sigma_B / sigma, 1/r_max, r_max) and
     d = clip((mu_B - mu) / sigma, -d_max, d_max), both without gradient.

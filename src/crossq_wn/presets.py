@@ -326,8 +326,8 @@ PRESETS: dict[str, dict[str, Preset]] = {
         "default": Preset(_SR_SAC, "paper v2, Table 1, and the authors' code (D'Oro et al. 2023)"),
         "paper-v2": Preset(replace(_SR_SAC, target_entropy_scale=1.0), "paper v2, Table 1 as printed"),
     },
-    "redq": {"default": Preset(_REDQ, "Chen et al. 2021")},
-    "droq": {"default": Preset(_DROQ, "Hiraoka et al. 2022")},
+    "redq": {"default": Preset(_REDQ, "Chen et al. 2021, but orthogonal initialisation")},
+    "droq": {"default": Preset(_DROQ, "Hiraoka et al. 2022, but orthogonal initialisation")},
     "bro": {
         "default": Preset(
             _BRO,
@@ -355,7 +355,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
         "default": Preset(
             _TDMPC2,
             "the authors' code (Hansen et al. 2024), "
-            "which uses --no-terminations --action-repeat 1 on MyoSuite",
+            "which uses --no-terminations --action-repeat 1 --warmup 1000 on MyoSuite",
         )
     },
     "xqc": {"default": Preset(_XQC, "the authors' code (Palenicek et al. 2025)")},

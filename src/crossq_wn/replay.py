@@ -194,26 +194,3 @@ def random_batch(
         generator.standard_normal((*shape, observation_size), np.float32),
     )
     return Batch(*columns)
-
-
-def available_memory() -> int | None:
-    """Bytes of memory that programs may still take, or None where the system does not say."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            fields: dict[str, Any] = dict(line.split(":") for line in file)
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return None
-
-
-def check_memory(capacity: int, observation_size: int, action_size: int, seeds: int) -> int:
-    """The bytes that `seeds` replays will take. Raises UserError if they do not fit."""
-    needed = seeds * Replay.bytes(capacity, observation_size, action_size)
-    available = available_memory()
-    if available is not None and needed > available:
-        fitting = int(capacity * 0.8 * available / needed)
-        raise UserError(
-            f"replay of {capacity:,} rows for {seeds} seed(s) takes {needed / 2**30:.1f} GiB and only "
-            f"{available / 2**30:.1f} GiB are free: try --replay-size {fitting} or fewer seeds"
-        )
-    return needed

@@ -4,7 +4,6 @@ One loop serves every algorithm, a fresh run and a resumed one. What it carries 
 in a `Seed`, in the learner's states, or counted by `Progress`; all of it is in every checkpoint.
 """
 
-import resource
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,8 +24,9 @@ from crossq_wn.environments.snapshot import UnrestorableError
 from crossq_wn.errors import UserError
 from crossq_wn.evaluation import evaluate
 from crossq_wn.logs import Logs
+from crossq_wn.memory import check_memory, resident_memory
 from crossq_wn.q_bias import q_bias
-from crossq_wn.replay import Replay, check_memory
+from crossq_wn.replay import Replay
 from crossq_wn.runs import RunConfig, RunDirectory
 from crossq_wn.types import Algorithm, Metrics, Tree
 
@@ -94,7 +94,6 @@ class Seed:
     evaluation: float | None = None
     resets: int = 0
     memory: Tree = ()  # what acting remembers of the present episode
-    metrics: Metrics = field(default_factory=dict)  # of the newest gradient update, still on the device
 
     def plain(self) -> dict[str, Any]:
         """For a checkpoint."""
@@ -144,6 +143,12 @@ def make_environment(config: RunConfig, task: TaskLike | None = None, *, render:
     )
 
 
+def replay_capacity(config: RunConfig) -> int:
+    """Rows of each seed's replay: what is asked for, but no more than the run can fill."""
+    # A transition is a row, and so is the end of an episode: two per decision at the very most.
+    return min(config.settings.replay_size, 2 * config.decisions)
+
+
 def run_training(
     config: RunConfig,
     open_run: Callable[[], RunDirectory],
@@ -164,9 +169,8 @@ def run_training(
         sizes = training.environments[0].observation_size, training.environments[0].action_size
         if config.q_bias and build_algorithm(config, *sizes).appraise is None:
             raise UserError(f"--q-bias: {config.algorithm} has no critics to ask; leave it out")
-        # A transition is a row, and so is the end of an episode: two per decision at the very most.
-        capacity = min(config.settings.replay_size, 2 * config.decisions)
-        needed = check_memory(capacity, *sizes, seeds_count)
+        capacity = replay_capacity(config)
+        needed = check_memory(capacity, Replay.bytes(capacity, *sizes), seeds_count)
         reporter.message(f"replay: up to {needed / 2**20:,.0f} MiB for {seeds_count} seed(s)")
         testing = Pool([make_environment(config, task) for _ in config.seeds], threads)
         try:
@@ -199,7 +203,7 @@ class _Trainer:
         self.training, self.testing = training, testing
         self.sizes = training.environments[0].observation_size, training.environments[0].action_size
         self.algorithm = build_algorithm(config, *self.sizes)
-        self.learner = learner.make(self.algorithm, len(config.seeds) * Replay.bytes(capacity, *self.sizes))
+        self.learner = learner.make(self.algorithm, len(config.seeds), Replay.bytes(capacity, *self.sizes))
         self.progress = Progress()
         self.seeds = [
             Seed(
@@ -216,6 +220,7 @@ class _Trainer:
         self.failed: dict[int, dict[str, Any]] = {}  # by seed: why, and its last good checkpoint's frames
         self.states: learner.States = None
         self.feed: Any = None  # of the newest gradient updates, on the device
+        self.metrics: Any = None  # of the newest gradient update, joined, on the device
         self.logs = Logs(
             config,
             run.path,
@@ -270,8 +275,8 @@ class _Trainer:
     def _crossed(self, interval: int) -> bool:
         return self.frames // interval > (self.frames - self.config.action_repeat) // interval
 
-    def _initial(self, seed: int, resets: int = 0) -> Tree:
-        return self.algorithm.init(np.random.default_rng(stream(seed, _LEARNER, resets)))
+    def _initial(self, seed: int) -> Tree:
+        return self.algorithm.init(np.random.default_rng(stream(seed, _LEARNER)))
 
     def _start(self, initial: list[Tree]) -> None:
         self.states = self.learner.join(initial)
@@ -328,12 +333,11 @@ class _Trainer:
         first = progress.decisions == settings.warmup
         for _ in range(1 + first * (self.algorithm.first_updates // settings.utd)):
             places = [self._draw(seed) for seed in self.seeds]
+            packed = self.learner.pack([seed.replay for seed in self.seeds], places)
             self.stopwatch.lap("replay")
-            self.feed = self.learner.load(self.feed, [seed.replay for seed in self.seeds], places)
+            self.feed = self.learner.load(self.feed, packed)
             self.stopwatch.lap("transfer")
-            self.states, metrics = self.learner.update(self.states, self.feed, progress.updates)
-            for seed, values in zip(self.seeds, metrics, strict=True):
-                seed.metrics = values
+            self.states, self.metrics = self.learner.update(self.states, self.feed, progress.updates)
             progress.updates += settings.utd
             self.stopwatch.lap("update")
 
@@ -344,12 +348,11 @@ class _Trainer:
         )
 
     def _reset_learners(self) -> None:
-        """New networks and optimisers for every seed, from a random stream of their own."""
+        """Every seed's networks and optimisers as they were at first (as in SR-SAC's and BRO's code)."""
         states = self.learner.split(self.states, len(self.seeds))
         for position, seed in enumerate(self.seeds):
             seed.resets += 1
-            fresh = self._initial(seed.seed, seed.resets)
-            states[position] = self.algorithm.reset(states[position], fresh)
+            states[position] = self.algorithm.reset(states[position], self._initial(seed.seed))
         self.states = self.learner.join(states)
 
     def _store(self, actions: np.ndarray, results: Sequence[Transition | EnvironmentFaultError]) -> None:
@@ -396,7 +399,9 @@ class _Trainer:
         )
 
     def _log(self, frames_rate: float, updates_rate: float) -> None:
-        fetched = jax.device_get([seed.metrics for seed in self.seeds])
+        fetched: list[Metrics] = [{} for _ in self.seeds]
+        if self.metrics is not None:
+            fetched = self.learner.split(jax.device_get(self.metrics), len(self.seeds))
         self.stopwatch.lap("update")
         values = [{k: float(v) for k, v in metrics.items()} for metrics in fetched]
         found = self._diagnose()
@@ -418,7 +423,7 @@ class _Trainer:
             "frames": self.frames,
             "frames_per_second": round(frames_rate, 2),
             "updates_per_second": round(updates_rate, 2),
-            "memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            "memory_mib": resident_memory() // 2**20,
             **self.stopwatch.per_decision(),
         }
         self.logs.metrics(rows, timing)
@@ -443,8 +448,8 @@ class _Trainer:
         diagnose = self.learner.diagnose
         if self.feed is None or diagnose is None or not self.config.diagnostics:
             return [{} for _ in self.seeds]
-        fetched = jax.device_get(diagnose(self.states, self.feed, self.progress.updates - 1))
-        return [{name: float(value) for name, value in metrics.items()} for metrics in fetched]
+        found = diagnose(self.states, self.feed, self.progress.updates - 1)
+        return [{name: float(value) for name, value in metrics.items()} for metrics in found]
 
     def _seconds_left(self) -> float | None:
         now = time.perf_counter(), self.progress.decisions
@@ -600,11 +605,20 @@ class _Trainer:
         self.failed[seed.seed] = {"reason": reason, "good": good}
         kept = "no checkpoint yet" if good is None else f"last good checkpoint: {good} frames"
         self.reporter.message(f"seed {seed.seed} stopped at {self.frames:,} frames: {reason} ({kept})")
-        states = self.learner.split(self.states, len(self.seeds))
-        self.seeds.pop(position)
-        states.pop(position)
-        self.states = self.learner.join(states) if states else None
+        self.states, self.metrics = (
+            self._without(self.states, position),
+            self._without(self.metrics, position),
+        )
         self.feed = None  # which was of all seeds
+        self.seeds.pop(position)
+
+    def _without(self, joined: Any, position: int) -> Any:
+        """What the other seeds have; None if there is no other."""
+        if joined is None:
+            return None
+        left = self.learner.split(joined, len(self.seeds))
+        left.pop(position)
+        return self.learner.join(left) if left else None
 
 
 def _finite(state: Tree) -> bool:

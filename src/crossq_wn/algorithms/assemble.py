@@ -60,5 +60,5 @@ def assemble(
 
 
 def mlp(width: int, head: Layer) -> Layer:
-    """Two hidden layers with rectifiers, as in SAC."""
+    """Two hidden layers with rectifiers."""
     return serial(dense(width), relu(), dense(width), relu(), head)

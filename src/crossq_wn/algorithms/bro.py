@@ -1,8 +1,13 @@
 """BRO (Nauman et al. 2024): a large residual quantile critic, optimistic exploration, resets.
 
 Critic: dense, layer norm, relu, then residual blocks x + LN(dense(relu(LN(dense(x))))), 100 quantiles;
-targets and policy average two critics. A second, optimistic actor collects the data: it shifts the base
-policy's mean towards actions on which the critics disagree, as far as a bound on the KL divergence lets it.
+targets and policy average two critics (`losses.quantile`, `actor_critic`, as for the others). A second,
+optimistic actor collects the data: it shifts the base policy's mean towards actions on which the critics
+disagree, as far as a bound on the KL divergence lets it:
+
+    shift:           -mean(Q + beta |Q1 - Q2| / 2) + tau KL,   KL = sum_i shift_i^2 / (2 sigma_i^2)
+    optimism beta:    beta (KL / |A| - target)
+    KL weight tau:   -tau (KL / |A| - target)
 """
 
 from dataclasses import dataclass
@@ -147,9 +152,10 @@ def explore_optimistically(
         params, moments = explorer.optimiser.step(gradients, state.shift_moments, state.shift.params)
 
         def coefficient_loss(x: Array) -> Array:
-            beta, tau = coefficient(x)
-            value: Array = (beta - tau) * (kl / action_size - explorer.kl_target)
-            return value
+            optimism, kl_weight = coefficient(x)
+            excess = kl / action_size - explorer.kl_target
+            loss: Array = optimism * excess - kl_weight * excess
+            return loss
 
         change, coefficient_moments = explorer.coefficient_optimiser.update(
             jax.grad(coefficient_loss)(state.coefficients), state.coefficient_moments
@@ -163,11 +169,11 @@ def explore_optimistically(
 
     def update(state: BROState, batch: Batch, step: Array) -> tuple[BROState, Metrics]:
         updated, metrics = base.update(state.base, batch, step)
-        state, more = explorer_step(state._replace(base=updated), batch, random_key(updated, 2, step))
+        state, more = explorer_step(state._replace(base=updated), batch, random_key(updated.key, 2, step))
         return state, metrics | more
 
     def explore(state: BROState, memory: Tree, observation: Array, decision: Array) -> tuple[Array, Tree]:
-        key = random_key(state.base, 1, decision)
+        key = random_key(state.base.key, 1, decision)
         return optimistic(*gaussian(state, state.shift.params, observation[None]), key)[0], memory
 
     def exploit(state: BROState, memory: Tree, observation: Array) -> tuple[Array, Tree]:

@@ -58,6 +58,10 @@ class CrossQSettings(ActorCriticSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, "norm_momentum", 0 <= self.norm_momentum < 1, "in [0, 1)")
+        unused = self.norm == "layer-norm" and self.norm_momentum != CrossQSettings.norm_momentum
+        require(
+            self, "norm_momentum", not unused, "left out with --norm layer-norm, which keeps no statistics"
+        )
         require(self, "norm_epsilon", self.norm_epsilon > 0, "above 0")
         require(self, "log_std_min", self.log_std_min < _LOG_STD_MAX, f"below {_LOG_STD_MAX}")
 
@@ -92,8 +96,14 @@ class CrossQWNSettings(CrossQSettings, PolyakSettings):
             require(self, name, getattr(self, name) >= 0, "0 or above")
         require(self, "weight_norm_radius", self.weight_norm_radius > 0, "above 0")
         require(self, "l2_scale", self.l2_scale >= 0, "0 or above")
-        unused = self.weight_norm != "l2" and self.l2_scale != type(self).l2_scale
+        unused = self.weight_norm != "l2" and self.l2_scale != CrossQWNSettings.l2_scale
         require(self, "l2_scale", not unused, "left out unless --weight-norm is l2")
+        unused = (
+            self.weight_norm in ("none", "l2")
+            and not self.weight_norm_head
+            and self.weight_norm_radius != CrossQWNSettings.weight_norm_radius
+        )
+        require(self, "weight_norm_radius", not unused, "left out where nothing is held at fixed norm")
         require(self, "reset_updates", self.reset_updates is None or self.reset_updates >= 1, "at least 1")
 
 
@@ -139,7 +149,8 @@ def crossq_wn(
         actor_hidden = bound(actor_hidden)
     if settings.weight_norm_head:  # in the authors' later code the bounded heads decay all the same
         actor_head, head = (
-            weight_norm(layer, per_neuron_kernel)._replace(decay=layer.decay) for layer in (actor_head, head)
+            weight_norm(layer, per_neuron_kernel, settings.weight_norm_radius)._replace(decay=layer.decay)
+            for layer in (actor_head, head)
         )
     member = _network(settings, bound(dense(settings.critic_width)), head)
     algorithm = assemble(

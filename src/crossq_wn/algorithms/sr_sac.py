@@ -21,9 +21,9 @@ class SRSACSettings(PolyakSettings):
     """Hyperparameters of SR-SAC."""
 
     reset_updates: int
-    """A reset is due once more gradient updates than this have passed since the last."""
+    """A reset is due after so many gradient updates since the last."""
     reset_grid: int
-    """It then happens at the next decision divisible by this."""
+    """It then happens at the next decision divisible by this, before its updates."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -16,6 +16,7 @@ import numpy as np
 import optax
 
 from crossq_wn import networks
+from crossq_wn.actor_critic import random_key
 from crossq_wn.algorithms.settings import Settings, require, require_positive
 from crossq_wn.networks import (
     Initialiser,
@@ -28,6 +29,7 @@ from crossq_wn.networks import (
     predict,
     serial,
 )  # fmt: skip
+from crossq_wn.optimisers import polyak
 from crossq_wn.planning import Model, Plan, Planner, plan
 from crossq_wn.policies import squashed_sample, squeezed
 from crossq_wn.twohot import two_hot
@@ -62,7 +64,7 @@ class TDMPC2Settings(Settings):
     gradient_clip: float
     """Largest norm of a gradient."""
     tau: float
-    """Polyak rate of the target value functions, per gradient update."""
+    """Polyak rate of the target value functions and of the scale of values, per gradient update."""
     horizon: int
     """Decisions that the model is unrolled for, in training and in planning."""
     rho: float
@@ -92,15 +94,20 @@ class TDMPC2Settings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive(
-            self, "encoder_width", "latent_size", "width", "horizon", "iterations", "samples", "elites"
-        )
+        require_positive(self, "encoder_width", "latent_size", "width", "iterations", "samples", "elites")
+        require(self, "horizon", self.horizon >= 2, "a whole number of at least 2")
         require(self, "latent_size", self.latent_size % _SIMNORM_GROUP == 0, "a multiple of 8")
         require(self, "value_functions", self.value_functions >= 2, "a whole number of at least 2")
         require(self, "bins", self.bins >= 2, "a whole number of at least 2")
         require(self, "tau", 0 <= self.tau <= 1, "in [0, 1]")
         require(self, "dropout", 0 <= self.dropout < 1, "in [0, 1)")
         require(self, "learning_rate", 0 <= self.learning_rate < 1, "in [0, 1)")
+        require(self, "rho", 0 < self.rho <= 1, "above 0 and at most 1")
+        for name in ("consistency_weight", "reward_weight", "value_weight", "entropy_weight", "encoder_rate"):
+            require(self, name, getattr(self, name) >= 0, "0 or above")
+        for name in ("bin_limit", "gradient_clip", "min_std", "planner_temperature"):
+            require(self, name, getattr(self, name) > 0, "above 0")
+        require(self, "max_std", self.max_std >= self.min_std, f"at least --min-std ({self.min_std})")
         require(
             self, "policy_samples", 0 < self.policy_samples < self.samples, f"from 1 to {self.samples - 1}"
         )
@@ -137,21 +144,22 @@ def tdmpc2(observation_size: int, action_size: int, discount: float, settings: T
     reward = serial(_normed(width), _normed(width), dense(settings.bins, zero))
     one_value = serial(_normed(width, settings.dropout), _normed(width), dense(settings.bins, zero))
     values = ensemble(one_value, settings.value_functions)
-    policy = serial(_normed(width), _normed(width), dense(2 * action_size, _truncated))
+    policy = serial(_normed(width), _normed(width), dense(2 * action_size, _narrow))
     planner = Planner(
-        settings.horizon,
-        settings.iterations + 2 * (action_size >= 20),
-        settings.samples,
-        settings.policy_samples,
-        settings.elites,
-        settings.min_std,
-        settings.max_std,
-        settings.planner_temperature,
+        horizon=settings.horizon,
+        iterations=settings.iterations + 2 * (action_size >= 20),  # as the authors' code
+        samples=settings.samples,
+        policy_samples=settings.policy_samples,
+        elites=settings.elites,
+        min_std=settings.min_std,
+        max_std=settings.max_std,
+        temperature=settings.planner_temperature,
     )
-    world_optimiser = _clipped_adam(settings, encoder_rate=settings.encoder_rate)
+    world_optimiser = _clipped_adam(settings)
     policy_optimiser = optax.chain(
         optax.clip_by_global_norm(settings.gradient_clip), optax.adam(settings.learning_rate, eps=1e-5)
     )
+    target_network = polyak(settings.tau)
     steps = settings.rho ** jnp.arange(settings.horizon + 1)
 
     def init(generator: np.random.Generator) -> State:
@@ -168,7 +176,7 @@ def tdmpc2(observation_size: int, action_size: int, discount: float, settings: T
             key=jnp.asarray(streams[5].integers(0, 2**32, 2, np.uint32)),
             world=world,
             policy=actor,
-            target=jax.tree.map(np.copy, world.values.params),
+            target=target_network.init(world.values.params),
             world_moments=world_optimiser.init(_params(world)),
             policy_moments=policy_optimiser.init(actor.params),
             scale=np.float32(1.0),  # type: ignore[arg-type]
@@ -233,14 +241,14 @@ def tdmpc2(observation_size: int, action_size: int, discount: float, settings: T
         params_q = state.world.values.params
         q = jnp.mean(jax.vmap(lambda x: two_values(params_q, state.world, x, value_key, True))(x), 1)
         low, high = jnp.percentile(jax.lax.stop_gradient(q[0]), jnp.asarray([5.0, 95.0]))
-        scale = state.scale + 0.01 * (jnp.maximum(high - low, 1.0) - state.scale)
+        scale = state.scale + settings.tau * (jnp.maximum(high - low, 1.0) - state.scale)
         entropy = action_size * jnp.sum(log_std, -1)  # before the tanh, without its constant
         value = -jnp.mean(steps * jnp.mean(settings.entropy_weight * entropy + q / scale, -1))
         metrics = {"policy_loss": value, "entropy": -jnp.mean(log_density), "value_scale": scale}
         return value, (scale, metrics | {"q_mean": jnp.mean(q)})
 
     def update(state: State, batch: Batch, step: Array) -> tuple[State, Metrics]:
-        target_key, policy_key = jax.random.split(_key(state, 0, step))
+        target_key, policy_key = jax.random.split(random_key(state.key, 0, step))
         batch = Batch(*(jnp.swapaxes(leaf, 0, 1) for leaf in batch))  # [H, B, ...]
         params = _params(state.world)
         (loss, (latents, metrics, stats)), gradients = jax.value_and_grad(world_loss, has_aux=True)(
@@ -257,9 +265,7 @@ def tdmpc2(observation_size: int, action_size: int, discount: float, settings: T
         )
         change, policy_moments = policy_optimiser.update(gradients, state.policy_moments)
         actor = Vars(optax.apply_updates(state.policy.params, change), state.policy.stats)
-        target = jax.tree.map(
-            lambda old, new: old + settings.tau * (new - old), state.target, world.values.params
-        )
+        target = target_network.follow(state.target, world.values.params)
         state = state._replace(policy=actor, policy_moments=policy_moments, scale=scale, target=target)
         return state, {"world_loss": loss} | metrics | more
 
@@ -285,18 +291,18 @@ def tdmpc2(observation_size: int, action_size: int, discount: float, settings: T
         return action, std, Plan(mean, memory.decision + 1)
 
     def explore(state: State, memory: Plan, observation: Array, decision: Array) -> tuple[Array, Plan]:
-        plan_key, noise_key = jax.random.split(_key(state, 1, decision))
+        plan_key, noise_key = jax.random.split(random_key(state.key, 1, decision))
         action, std, memory = search(state, memory, observation, plan_key)
         noisy = action + std * jax.random.normal(noise_key, action.shape)
         return jnp.clip(noisy, -1.0, 1.0), memory
 
     def exploit(state: State, memory: Plan, observation: Array) -> tuple[Array, Plan]:
-        action, _, memory = search(state, memory, observation, _key(state, 2, memory.decision))
+        action, _, memory = search(state, memory, observation, random_key(state.key, 2, memory.decision))
         return action, memory
 
     def view(state: State, batch: Batch, step: Array) -> CriticView:
         """Of the value functions, the rest of the model held as it is."""
-        key, _ = jax.random.split(_key(state, 0, step))
+        key, _ = jax.random.split(random_key(state.key, 0, step))
         batch = Batch(*(jnp.swapaxes(leaf, 0, 1) for leaf in batch))  # [H, B, ...]
         others, (params, stats) = _params(state.world)[:-1], state.world.values
         z = predict(encoder, state.world.encoder, batch.observation[0])
@@ -315,7 +321,7 @@ def tdmpc2(observation_size: int, action_size: int, discount: float, settings: T
     def appraise(state: State, observation: Array, decision: Array) -> Appraisal:
         """Of the policy alone, whose values the value functions estimate; without entropy, as they are."""
         z = predict(encoder, state.world.encoder, observation[None])
-        action, _ = act(state.policy, z, _key(state, 1, decision))
+        action, _ = act(state.policy, z, random_key(state.key, 1, decision))
         logits = predict(values, state.world.values, jnp.concatenate([z, action], -1))
         return Appraisal(action[0], jnp.zeros(()), jnp.mean(bins.decode(logits)))
 
@@ -336,7 +342,7 @@ def tdmpc2(observation_size: int, action_size: int, discount: float, settings: T
 def _normed(width: int, drop: float = 0.0) -> Layer:
     """Linear, dropout, layer norm, Mish."""
     middle = [dropout(drop)] if drop else []
-    return serial(dense(width, _truncated), *middle, layer_norm(1e-5), activation(jax.nn.mish))
+    return serial(dense(width, _narrow), *middle, layer_norm(1e-5), activation(jax.nn.mish))
 
 
 def _simnormed(width: int) -> Layer:
@@ -345,11 +351,11 @@ def _simnormed(width: int) -> Layer:
     def simnorm(x: Array) -> Array:
         return jax.nn.softmax(x.reshape(*x.shape[:-1], -1, _SIMNORM_GROUP)).reshape(x.shape)
 
-    return serial(dense(width, _truncated), layer_norm(1e-5), activation(simnorm))
+    return serial(dense(width, _narrow), layer_norm(1e-5), activation(simnorm))
 
 
-def _truncated(generator: np.random.Generator, n_in: int, n_out: int) -> np.ndarray:
-    """Normal of standard deviation 0.02, cut off at 2 in its own units: never, in effect."""
+def _narrow(generator: np.random.Generator, n_in: int, n_out: int) -> np.ndarray:
+    """Normal of standard deviation 0.02. (The authors' code cuts it off at 2, a hundred deviations away.)"""
     return generator.normal(0.0, 0.02, (n_in, n_out)).astype(np.float32)
 
 
@@ -357,12 +363,12 @@ def _constant(value: float) -> Initialiser:
     return lambda generator, n_in, n_out: np.full((n_in, n_out), value, np.float32)
 
 
-def _clipped_adam(settings: TDMPC2Settings, encoder_rate: float) -> optax.GradientTransformation:
+def _clipped_adam(settings: TDMPC2Settings) -> optax.GradientTransformation:
     """Adam for the world model behind a clip of the whole gradient; the encoder learns more slowly."""
 
     def slower(changes: Tree) -> Tree:
         encoder, *others = changes
-        return (jax.tree.map(lambda leaf: encoder_rate * leaf, encoder), *others)
+        return (jax.tree.map(lambda leaf: settings.encoder_rate * leaf, encoder), *others)
 
     scale = optax.stateless(lambda changes, params: slower(changes))
     return optax.chain(
@@ -372,8 +378,3 @@ def _clipped_adam(settings: TDMPC2Settings, encoder_rate: float) -> optax.Gradie
 
 def _params(world: World) -> tuple[Tree, ...]:
     return tuple(variables.params for variables in world)
-
-
-def _key(state: State, stream: int, count: Array) -> Array:
-    key = jax.random.wrap_key_data(state.key)
-    return jax.random.fold_in(jax.random.fold_in(key, stream), count)

@@ -1,10 +1,11 @@
 """How does a rival package take part in a benchmark? In a virtual environment of its own, in turns with us.
 
 None of them is a dependency. A peer is a script beside this file; it is run by its own environment's Python,
-told sizes and budgets as JSON lines and answers seconds per gradient update.
+told sizes and budgets as JSON lines, says where it computes and answers seconds per gradient update.
 """
 
 import json
+import os
 import subprocess
 import sys
 import venv
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 from crossq_wn.algorithms.settings import Settings
 from crossq_wn.errors import UserError
@@ -19,7 +21,12 @@ from crossq_wn.errors import UserError
 # Versions that are known to work together.
 REQUIREMENTS = {"sbx": ["sbx-rl==0.28.0"]}
 
-Peer = Callable[[float], float]  # seconds of budget -> seconds per gradient update
+
+class Peer(NamedTuple):
+    """A peer that waits for its turn."""
+
+    device: str  # "cpu" or "gpu", as JAX names them
+    measure: Callable[[float], float]  # seconds of budget -> seconds per gradient update
 
 
 @contextmanager
@@ -28,7 +35,7 @@ def start(
 ) -> Iterator[Peer | None]:
     """Starts a peer that trains networks of the same sizes on random transitions.
 
-    Raises UserError if its environment cannot be built.
+    Raises UserError if its environment cannot be built, or if it stops.
     """
     if name is None:
         yield None
@@ -36,33 +43,40 @@ def start(
     python = _environment(name, say)
     about = asdict(settings) | {"observation_size": sizes[0], "action_size": sizes[1]}
     command = [str(python), str(Path(__file__).parent / f"run_{name}.py"), json.dumps(about)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    # Unbuffered, so that nothing is left to be written when the peer has stopped.
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
+
+        def answer() -> str:
+            assert process.stdout is not None
+            if line := process.stdout.readline():
+                return str(line, "utf-8")
+            raise UserError(f"{name} has stopped; remove {python.parents[1]} to build it anew")
 
         def measure(budget: float) -> float:
             assert process.stdin is not None
-            assert process.stdout is not None
-            process.stdin.write(f"{budget}\n")
-            process.stdin.flush()
-            line = process.stdout.readline()
-            if not line:
-                raise UserError(f"{name} has stopped; remove {python.parents[1]} to build it anew")
-            return float(line)
+            try:
+                process.stdin.write(f"{budget}\n".encode())
+            except BrokenPipeError:  # the answer that does not come says so
+                pass
+            return float(answer())
 
         try:
-            yield measure
+            yield Peer(answer().strip(), measure)
         finally:
             process.kill()
 
 
 def _environment(name: str, say: Callable[[str], None]) -> Path:
     """The Python of a peer's virtual environment, built if it is not there."""
-    folder = Path.home() / ".cache" / "crossq-wn" / "peers" / name
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = root / "crossq-wn" / "peers" / name
     python, built = folder / "bin" / "python", folder / "built"
-    if not built.exists():
+    wanted = "\n".join(REQUIREMENTS[name])
+    if not built.exists() or built.read_text() != wanted:
         say(f"building an environment for {name} in {folder} (once)")
         venv.create(folder, with_pip=True, clear=True)
         command = [str(python), "-m", "pip", "install", "--quiet", *REQUIREMENTS[name]]
         if subprocess.run(command, stdout=sys.stderr, check=False).returncode:
             raise UserError(f"{name} could not be installed in {folder}: see above")
-        built.touch()
+        built.write_text(wanted)
     return python

@@ -1,5 +1,7 @@
 """CrossQ of stable-baselines' JAX port, driven by `crossq_wn.peers`: budgets in, seconds per update out.
 
+Its training call draws minibatches from replay, computes the updates and fetches the losses.
+
 Runs in an environment of its own and imports nothing of ours.
 """
 
@@ -51,6 +53,7 @@ def main() -> None:
         observation, following = rng.standard_normal((2, 1, about["observation_size"]), np.float32)
         action = rng.uniform(-1, 1, (1, about["action_size"])).astype(np.float32)
         model.replay_buffer.add(observation, following, action, rng.uniform(size=1), np.zeros(1), [{}])
+    print(jax.default_backend(), flush=True)
     for line in sys.stdin:
         budget, done, start = float(line), 0, time.perf_counter()
         while done == 0 or time.perf_counter() - start < budget:

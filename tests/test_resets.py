@@ -1,0 +1,101 @@
+"""What does a reset rebuild, and what does it leave alone? In whole trainings."""
+
+import jax
+import numpy as np
+import pytest
+
+import crossq_wn
+from crossq_wn import learner
+from crossq_wn.training import _LEARNER, build_algorithm, stream
+from helpers import TINY_OPTIONS, PointMass, replay_rows, rows, same_run
+
+# What a setting of each algorithm resets at these decisions, with a warm-up of 20 and UTD 2.
+RESETS = {
+    "crossq-wn": ({"reset_updates": 20}, [31, 41, 51]),
+    "sr-sac": ({"reset_updates": 20, "reset_grid": 5}, [30, 45]),
+    "bro": ({"resets": (25, 40)}, [25, 40]),
+}
+NONE = {"crossq-wn": {}, "sr-sac": {"reset_updates": 10**6}, "bro": {"resets": ()}}
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
+def train(small_settings, tmp_path):
+    """(name, folder, changes, frames, seeds) -> a run at action repeat 2, a row of metrics per decision."""
+
+    def make(name, folder, changes, decisions=55, seeds=(0, 1)):
+        values = vars(small_settings(name)) | {"utd": 2, "warmup": 20, "action_repeat": 2} | changes
+        options = TINY_OPTIONS | {"log_every": 2, "checkpoint_every": 1000, "eval_every": 1000}
+        path = tmp_path / folder
+        crossq_wn.train(
+            PointMass,
+            algorithm=name,
+            frames=2 * decisions,
+            out=path,
+            seeds=seeds,
+            run_options=options,
+            **values,
+        )
+        return path
+
+    return make
+
+
+@pytest.fixture
+def before_updates(monkeypatch):
+    """By index of a decision's first update: the states that it starts from, by seed."""
+    seen, make = {}, learner.make
+
+    def spying(*arguments):
+        made = make(*arguments)
+
+        def update(states, fed, first):
+            seen[first] = jax.tree.map(np.array, states)
+            return made.update(states, fed, first)
+
+        return made._replace(update=update)
+
+    monkeypatch.setattr(learner, "make", spying)
+    return seen
+
+
+@pytest.mark.parametrize("name", RESETS)
+def test_a_reset_makes_every_learner_as_it_was_at_first_and_is_counted(name, train, before_updates):
+    changes, decisions = RESETS[name]
+    path = train(name, "run", changes)
+    table = [row for row in rows(path / "metrics.csv") if row["seed"] == "1"]
+    for row in table:
+        done = sum(decision <= int(row["decisions"]) for decision in decisions)
+        assert int(row["resets"]) == done, row["decisions"]
+        assert int(row["frames"]) == 2 * int(row["decisions"])
+    config = crossq_wn.runs.read_config(path)
+    made = build_algorithm(config, 3, 2)
+    for decision in range(21, 56):
+        for seed, state in zip((0, 1), before_updates[2 * (decision - 21)], strict=True):
+            fresh = made.init(np.random.default_rng(stream(seed, _LEARNER)))
+            pairs = zip(jax.tree.leaves(state), jax.tree.leaves(fresh), strict=True)
+            assert all(np.array_equal(*pair) for pair in pairs) == (decision in (21, *decisions))
+
+
+@pytest.mark.parametrize("name", RESETS)
+def test_resets_keep_the_replay_and_are_the_same_alone_and_after_a_resumption(name, train):
+    changes, decisions = RESETS[name]
+    whole = train(name, "whole", changes)
+    without = train(name, "without", NONE[name])
+    for seed in (0, 1):
+        kept, other = replay_rows(whole, seed), replay_rows(without, seed)
+        assert len(kept["reward"]) >= 55
+        for key, values in kept.items():  # the decision after the first reset is the first to differ
+            np.testing.assert_array_equal(values[: decisions[0]], other[key][: decisions[0]], err_msg=key)
+        assert not np.array_equal(kept["action"], other["action"])
+    half = train(name, "half", changes, decisions=decisions[0] + 2)
+    crossq_wn.resume(half, frames=110)
+    same_run(whole, half, seeds=(0, 1))
+    same_run(whole, train(name, "alone", changes, seeds=(1,)), tables=False, seeds=(1,))
