@@ -2,10 +2,11 @@
 
 import csv
 import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -319,6 +320,22 @@ def same_run(left: Path, right: Path, *, tables: bool = True, seeds: tuple[int, 
         ours, theirs = replay_rows(left, seed), replay_rows(right, seed)
         for key, values in ours.items():
             np.testing.assert_array_equal(values, theirs[key], err_msg=f"{name} {key}")
+
+
+# By name: what may happen to a run directory, and what is said of it then.
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no manifest": (lambda run: (run / "manifest.json").unlink(), "no readable manifest.json"),
+    "half a manifest": (lambda run: (run / "manifest.json").write_text("{"), "no readable manifest.json"),
+    "no configuration": (lambda run: (run / "config.json").unlink(), "no readable config.json"),
+    "no scores": (lambda run: (run / "eval.csv").unlink(), "nothing has been evaluated yet"),
+    "junk for scores": (lambda run: (run / "eval.csv").write_text("junk\n"), "lacks the columns"),
+    "an infinite score": (
+        lambda run: (run / "eval.csv").write_text(
+            re.sub(",[^,]*$", ",inf\n", (run / "eval.csv").read_text())
+        ),
+        "a score is infinite",
+    ),
+}
 
 
 def make_run(

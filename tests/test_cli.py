@@ -15,7 +15,7 @@ import crossq_wn
 import helpers
 from crossq_wn import doctor
 from crossq_wn.cli import VERBS, main
-from helpers import TINY, TINY_OPTIONS, TINY_SETTINGS, cli, make_run
+from helpers import DAMAGE, TINY, TINY_OPTIONS, TINY_SETTINGS, cli, make_run
 
 
 @pytest.fixture
@@ -361,6 +361,17 @@ def test_list_runs_names_runs_and_survives_strange_ones(run_cli, tmp_path, train
     code, out, err = run_cli("list", "runs")
     assert code == 0
     assert "is skipped" in err
+
+
+def test_list_runs_names_all_that_is_left_of_runs_and_why_it_is_not_listed(run_cli, tmp_path):
+    make_run(tmp_path / "runs" / "sound", eval_rows=[(100, 50.0)])
+    for kind, (damage, _) in DAMAGE.items():
+        damage(make_run(tmp_path / "runs" / kind))
+    code, out, err = run_cli("list", "runs")
+    assert (code, "runs/sound" in out, "│ 50 " in out) == (0, True, True)  # the return as it was logged
+    told = {line.split(" is skipped: ")[0]: line for line in err.splitlines()}
+    for kind, (_, why) in DAMAGE.items():
+        assert why in told[f"crossq-wn: runs/{kind}"]
 
 
 def test_lists_are_sorted_by_any_column(run_cli, tmp_path):

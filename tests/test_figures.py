@@ -20,7 +20,7 @@ from crossq_wn.figures.source import family, utd
 from crossq_wn.figures.style import COLOURS, looks, ratio_ticks, short
 from crossq_wn.runs import read_config
 from crossq_wn.statistics import estimate, iqm
-from helpers import EVAL_HEADER, make_run, rows
+from helpers import DAMAGE, EVAL_HEADER, make_run, rows
 
 HARD, MYO = "DMC dog & humanoid", "Myo easy"
 DIAGNOSTICS = ("critic_norm", "critic_gradient_norm", "critic_elr", "dead_neurons")
@@ -517,7 +517,7 @@ def test_published_systems_share_no_settings(alike, reference, draw):
 
 
 def test_a_learning_curve_names_systems_as_the_figures_do(alike, tmp_path):
-    _, svg, behind = learning_curve([alike], tmp_path / "curve")
+    _, svg, behind = learning_curve(Source.of([alike]), tmp_path / "curve")
     assert "crossq UTD 1 (1" in svg.read_text()
     assert svg.read_text().count("warmup=2000") == svg.read_text().count("all with warmup=2000") > 0
     assert {row["exp_name"] for row in rows(behind)} == set(FULL)
@@ -606,7 +606,7 @@ def test_only_pictures_of_ours_are_overwritten(draw, tmp_path):
 
 def test_a_learning_curve_shows_each_seed_as_it_was_logged(runs, tmp_path):
     seeds = [runs / f"crossq-wn UTD 2-dog-run-{seed}" for seed in range(2)]
-    png, _, behind = learning_curve(seeds, tmp_path / "curve")
+    png, _, behind = learning_curve(Source.of(seeds), tmp_path / "curve")
     with Image.open(png) as image:
         assert np.asarray(image).std() > 15
     found = [(row["exp_name"], row["seed"], row["env_step"], row["value"]) for row in rows(behind)]
@@ -614,7 +614,25 @@ def test_a_learning_curve_shows_each_seed_as_it_was_logged(runs, tmp_path):
                          (("0", "0.0"), ("100", "200.0"), ("200", "400.0"))]  # fmt: skip
     assert len(found) == 6
     with pytest.raises(UserError, match=r"several tasks \(dog-walk, dog-run, myo-reach\)"):
-        learning_curve([runs], tmp_path / "curve")
+        learning_curve(Source.of([runs]), tmp_path / "curve")
+
+
+def test_a_mean_that_ends_early_says_where_and_why(told, tmp_path):
+    for seed, steps in enumerate(((0, 100, 200), (0, 100))):
+        make_run(tmp_path / str(seed), task="dog-run", seed=seed, eval_rows=[(x, x) for x in steps])
+    _, svg, _ = learning_curve(Source.of([tmp_path], warn=told.append), tmp_path / "curve")
+    says = "the mean of crossq-wn UTD 2 ends at 100 frames: not all seeds have values beyond"
+    assert told == [says]
+    assert says.split(":")[0] in svg.read_text()
+    assert "thin: each seed; thick: their mean" in svg.read_text()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_what_intervals_are_is_said_below_the_figure_and_in_its_table(name, alike, draw):
+    picture = draw(name, alike, confidence=0.5)
+    (said,) = (unwrapped(text) for text in texts(picture.figure) if "bootstrap" in text)
+    assert "50 % stratified bootstrap intervals" in said
+    assert {row["confidence"] for row in picture.rows} == {0.5}
 
 
 @pytest.fixture
@@ -687,6 +705,39 @@ def test_runs_of_different_protocols_are_drawn_only_if_forced(verb, run_cli, tmp
     assert (code, "the protocols differ: dog-run: eval_episodes is 5 in 0" in err) == (2, True)
     code, out, err = run_cli(*verb.split(), "0", "1", "--force")
     assert (code, "the protocols differ" in err, ".png" in out) == (0, True, True)
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_run_stops_no_verb(kind, run_cli, tmp_path):
+    for seed, name in enumerate("abc"):
+        make_run(tmp_path / "runs" / name, task="dog-run", seed=seed, eval_rows=[(100, 50 + seed)])
+    damage, why = DAMAGE[kind]
+    damage(tmp_path / "runs" / "b")
+    for verb in ("compare runs", "plot runs", "figure fig1 runs", "list runs"):
+        code, _, err = run_cli(*verb.split())
+        assert (code, [why in line for line in err.splitlines() if "runs/b is skipped" in line]) == (
+            0,
+            [True],
+        )
+    assert rows(tmp_path / "fig1.csv")[0]["most_seeds"] == "2"
+    assert {row["seed"] for row in rows(tmp_path / "learning_curves.csv")} == {"0", "2"}
+    make_run(tmp_path / "runs" / "d", task="dog-run", seed=3, eval_episodes=3)
+    for verb in ("compare runs", "plot runs", "figure fig1 runs"):
+        code, _, err = run_cli(*verb.split())
+        assert (code, "eval_episodes is 5 in runs/a and 3 in runs/d" in err) == (2, True)
+
+
+def test_junk_for_diagnostics_costs_that_run_s_diagnostics_alone(run_cli, tmp_path):
+    for seed, name in enumerate("abc"):
+        run = make_run(tmp_path / "runs" / name, task="dog-run", seed=seed, eval_rows=[(100, 50 + seed)])
+        (run / "metrics.csv").write_text(
+            f"seed,frames,critic_norm\n{seed},100,{'junk' if name == 'b' else 3}\n"
+        )
+    code, _, err = run_cli("figure", "fig3", "runs")
+    assert (code, "runs/b/metrics.csv is skipped" in err) == (0, True)
+    assert {row["quantity"]: row["most_seeds"] for row in rows(tmp_path / "fig3.csv")} == {
+        "score": "3", "critic_norm": "2",
+    }  # fmt: skip
 
 
 def test_a_tidy_table_alone_is_enough(run_cli, reference, tmp_path):

@@ -97,6 +97,75 @@ def test_another_simulator_is_another_protocol(tmp_path):
     assert "mujoco is" in runs.protocol_conflicts(runs.find(tmp_path))[0]
 
 
+@pytest.mark.parametrize("part", [*api.configure("cheetah-run").protocol, "mujoco", "dm_control"])
+def test_another_protocol_has_another_digest(part, monkeypatch):
+    config = api.configure("cheetah-run")
+    before = runs.manifest(config, [])
+    assert runs.manifest(config, ["another", "command"])["protocol_sha256"] == before["protocol_sha256"]
+    if part in config.protocol:
+        changed = config.protocol | {part: "another"}
+        monkeypatch.setattr(runs.RunConfig, "protocol", property(lambda config: changed))
+    else:
+        monkeypatch.setattr(
+            runs, "version", lambda name: "another" if name == part else before["versions"][name]
+        )
+    after = runs.manifest(config, [])
+    assert after["protocol"] == before["protocol"] | {part: "another"}
+    assert after["protocol_sha256"] != before["protocol_sha256"]
+
+
+def test_the_protocol_names_the_simulators_that_the_task_has():
+    simulators = {"mujoco", "dm_control", "myosuite", "gymnasium"}
+    for task, own in (("cheetah-run", "dm_control"), ("myo-reach", "myosuite"), ("Ant-v5", "gymnasium")):
+        assert runs.manifest(api.configure(task), [])["protocol"].keys() & simulators == {"mujoco", own}
+
+
+def altered(run, **protocol):
+    """A run whose manifest has another protocol; None takes a part away."""
+    manifest = json.loads((run / "manifest.json").read_text())
+    changed = manifest["protocol"] | protocol
+    manifest["protocol"] = {name: value for name, value in changed.items() if value is not None}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    return run
+
+
+def test_gymnasium_of_another_version_is_another_protocol_unless_it_is_unknown(tmp_path):
+    for seed, version in enumerate((None, "1.1", "1.2")):  # older manifests do not name it
+        altered(make_run(tmp_path / str(seed), task="Ant-v5", seed=seed), gymnasium=version)
+    assert runs.conflicts([tmp_path / "0", tmp_path / "1"]) == []
+    (conflict,) = runs.conflicts([tmp_path])
+    assert f"gymnasium is 1.1 in {tmp_path / '1'} and 1.2 in {tmp_path / '2'}" in conflict
+
+
+def test_a_run_resumed_under_another_simulator_is_not_wholly_new(tmp_path):
+    for name, then in (("a", {}), ("b", {"mujoco": "2.0"}), ("c", {"dm_control": None})):
+        path = altered(make_run(tmp_path / name, seed=ord(name)), **then)
+        for _ in range(2):
+            directory = runs.RunDirectory(path, ["crossq-wn", "resume"])
+            directory.note_resumption(runs.read_config(path))
+            directory.close()
+    manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
+    assert manifest["protocol"]["mujoco"] == runs.version("mujoco")
+    assert [protocol["mujoco"] for protocol in manifest["earlier_protocols"]] == ["2.0"]
+    assert runs.conflicts([tmp_path / "a", tmp_path / "c"]) == runs.conflicts([tmp_path / "b"]) == []
+    for paths in (["a", "b"], ["b", "c"]):
+        (conflict,) = runs.conflicts(tmp_path / path for path in paths)
+        assert f"and 2.0 in {tmp_path / 'b'} before it was resumed" in conflict
+    (line,) = runs.simulator_conflicts([tmp_path / "a", tmp_path / "b"])
+    assert line.startswith("simulators: mujoco is ")
+
+
+def test_all_conflicts_are_told(tmp_path):
+    for task in ("cheetah-run", "walker-run"):
+        for seed in range(2):
+            make_run(tmp_path / f"{task}-{seed}", task=task, seed=seed, eval_episodes=3 + seed)
+    refused = cli("compare", str(tmp_path), cwd=tmp_path)
+    first, last = refused.stderr.splitlines()
+    assert "cheetah-run: eval_episodes is 3 in" in first
+    assert "walker-run: eval_episodes is 3 in" in last
+    assert "--force" in last
+
+
 def test_a_run_of_unknown_protocol_is_not_compared_silently(tmp_path):
     make_run(tmp_path / "a")
     assert runs.conflicts([tmp_path]) == []
@@ -115,6 +184,19 @@ def test_a_run_s_table_by_name_has_the_run_s_protocol(tmp_path):
     (tmp_path / "others" / "config.json").write_text("{}")  # of some other program
     published = shutil.copy(tables[0], tmp_path / "others" / "published.csv")
     assert runs.conflicts([tables[1], published]) == []
+
+
+def test_runs_and_what_is_left_of_them_are_found_but_no_checkpoints(tmp_path):
+    whole = make_run(tmp_path / "whole")
+    (whole / "checkpoints" / "000000100").mkdir(parents=True)
+    left = {}
+    for name in ("config.json", "manifest.json", "eval.csv"):
+        left[name] = make_run(tmp_path / "checkpoints" / name.partition(".")[0], seed=len(left) + 1)
+        for other in {"config.json", "manifest.json", "eval.csv"} - {name}:
+            (left[name] / other).unlink()
+    shutil.copy(whole / "manifest.json", whole / "checkpoints" / "000000100")
+    assert runs.find(tmp_path) == sorted([whole, left["config.json"], left["eval.csv"]])
+    assert runs.find(whole) == [whole]
 
 
 def test_what_one_run_does_not_know_is_compared_between_the_others(tmp_path):

@@ -63,8 +63,10 @@ def test_a_clear_win_is_told_from_either_side():
     assert result.separated
     assert result.seeds == ((5,), (5,))
     text = verdict("A", "B", result)
-    assert text.startswith("A beats B with probability 1.00 (1.00 to 1.00) on walker-run at 100 frames: IQM ")
-    assert text.endswith("With 5 seeds they are clearly separated.")
+    assert text.startswith(
+        "A run of A beats one of B with probability 1.00 (1.00 to 1.00) on walker-run at 100 frames: IQM "
+    )
+    assert text.endswith("With 5 seeds they are separated.")
     gain = estimate(difference(iqm), *([system["walker-run"].values[:, 0]] for system in (strong, weak)))
     assert f"a difference of {number(gain.value)} ({span(gain)})." in text
     assert verdict("B", "A", result.swapped()) == text
@@ -79,12 +81,22 @@ def test_what_cannot_be_separated_says_how_many_seeds_would():
     odds = estimate(probability_of_improvement, [x], [y])
     text = verdict("C", "D", result)
     assert text.startswith("With 3 seeds you cannot separate C from D on walker-run at 100 frames: IQM ")
-    assert f"with probability {odds.value:.2f} ({odds.low:.2f} to {odds.high:.2f}) that C is better" in text
-    assert text.endswith(f"about {needed} of each would.")
+    said = f"probability {odds.value:.2f} ({odds.low:.2f} to {odds.high:.2f})"
+    assert f"and a run of C beats one of D with {said}; " in text
+    assert text.endswith(f"about {needed} seeds of each would tell.")
     alike = compare({"walker-run": curves(0.5, 0.62, 0.4)}, {"walker-run": curves(0.501, 0.62, 0.4)})
     assert verdict("C", "D", alike).endswith("more than 100 seeds of each would be needed.")
     same = {"walker-run": curves(1, 1, 1)}
     assert "nothing separates C from D" in verdict("C", "D", compare(same, same))
+
+
+def test_only_the_system_with_too_few_seeds_is_asked_for_more():
+    many, few = [0.5, 0.62, 0.4, 0.55, 0.45, 0.6, 0.52, 0.48, 0.58, 0.5] * 5, [0.4, 0.52]
+    result = compare({"walker-run": curves(*many)}, {"walker-run": curves(*few)})
+    assert 2 < result.needed < 50
+    said = f"about {result.needed} seeds of D would tell."
+    assert verdict("C", "D", result).endswith(said)
+    assert verdict("D", "C", result.swapped()).endswith(said)
 
 
 def test_an_interval_beside_zero_from_two_seeds_is_not_yet_a_win():
@@ -271,15 +283,24 @@ def test_verdict_and_finding_agree_with_the_numbers(page):
     x, y = ([np.array(seeds)[:, 2] / 1000 for seeds in tasks.values()] for tasks in SCORES.values())
     gain = estimate(difference(iqm), x, y)
     sentence = (
-        "crossq-wn UTD 5 beats crossq-wn UTD 2 with probability 1.00 (1.00 to 1.00) on cheetah-run and "
-        f"walker-run at 200 frames: IQM {number(estimate(iqm, y).value)} against "
+        "A run of crossq-wn UTD 5 beats one of crossq-wn UTD 2 with probability 1.00 (1.00 to 1.00) on "
+        f"cheetah-run and walker-run at 200 frames: IQM {number(estimate(iqm, y).value)} against "
         f"{number(estimate(iqm, x).value)}, a difference of {number(-gain.value)} "
-        f"({number(-gain.high)} to {number(-gain.low)}). With 3 seeds per task they are clearly separated."
+        f"({number(-gain.high)} to {number(-gain.low)}). With 3 seeds per task they are separated."
     )
     assert words(page).count(sentence) == 2  # on top, and among the verdicts
     row = Page(page).tables["Comparisons"][1]
     assert row[0] == "crossq-wn UTD 2 – crossq-wn UTD 5"
     assert row[-1] == "separated"
+
+
+def test_how_far_verdicts_can_be_trusted_is_said(page):
+    text = words(page)
+    assert "undecided: it does neither" in text
+    assert "of two equal systems with 3 seeds each on one task, about one experiment in six" in text
+    assert "are many" not in text  # one comparison, and two by task
+    head = Page(page).tables["Comparisons"][0]
+    assert "probability that a run of the first beats one of the second" in head
 
 
 def test_each_task_has_a_verdict_of_its_own(page):
@@ -299,6 +320,7 @@ def test_settings_protocol_commands_speed_and_diagnostics_are_there(page, runs):
     ]
     shared = dict(tables["Shared"])
     assert shared["batch_size"] == "256"
+    assert shared["matmul_precision"] == "float32"
     assert "utd" not in shared
     protocol = dict(tables["Protocol by task"][1:])
     assert protocol["eval_episodes"] == "5"
@@ -387,12 +409,48 @@ def test_published_curves_are_rivals_on_our_tasks(copy, tmp_path):
     assert row[:2] == ["Rival UTD 2 published", "0.102"]
     assert "dog-run" not in text
     assert "999" not in words(text)  # beyond our last frame
-    assert "crossq-wn UTD 2 beats Rival UTD 2 with probability 1.00" in words(text)
+    assert "A run of crossq-wn UTD 2 beats one of Rival UTD 2 with probability 1.00" in words(text)
     assert "Rival UTD 2 ends at 0.102 at 200 frames" in text
     wanted = ["--systems", NAMES["utd5"], "Rival"]
     chosen = report(copy, "--reference", published, *wanted, out=tmp_path / "chosen.html")
     assert "crossq-wn UTD 2" not in words(chosen)
-    assert "crossq-wn UTD 5 beats Rival UTD 2" in words(chosen)
+    assert "A run of crossq-wn UTD 5 beats one of Rival UTD 2" in words(chosen)
+
+
+def test_damaged_metrics_are_named_once_each(runs, tmp_path, capsys):
+    copied = Path(shutil.copytree(runs, tmp_path / "runs", ignore=shutil.ignore_patterns("*walker*")))
+    short, garbled = (copied / f"plain-cheetah-run-{seed}" / "metrics.csv" for seed in (0, 1))
+    short.write_text("seed,frames,critic_norm,entropy\n0,100\n0,200,46,-2\n")
+    garbled.write_text("seed,frames,critic_norm,entropy\n0,x,45,-3\n0,200,46,-2\n")
+    text = report(copied, out=tmp_path / "report.html")
+    said = capsys.readouterr().err
+    left = text[text.index('id="left-out"') :]
+    for file in (short, garbled):
+        assert said.count(f"{file} is skipped: ") == left.count(f"{file} is skipped: ") == 1
+    assert "<b>critic_norm</b>" in text  # of the others
+
+
+def test_it_says_what_it_is_doing(page, copy, tmp_path, capsys):
+    report(copy, out=tmp_path / "report.html")
+    said = capsys.readouterr().err
+    assert "crossq-wn: reading 6 run directories\n" in said
+    assert "crossq-wn: comparing 2 systems\n" in said
+    assert "crossq-wn: drawing the diagnostics on cheetah-run\n" in said
+
+
+def test_the_finding_names_all_who_were_beaten_and_all_comparisons_count(tmp_path):
+    for task in ("cheetah-run", "walker-run"):
+        for utd in (1, 2, 3, 4):
+            for seed in range(3):
+                make_run(
+                    tmp_path / "runs" / f"{task}-{utd}-{seed}", task=task, seed=seed, frames=200,
+                    eval_every=100, eval_rows=[(0, 0), (200, 200 * utd + seed)],
+                    hyperparameters={"utd": utd},
+                )  # fmt: skip
+    text = words(report(tmp_path / "runs", out=tmp_path / "report.html"))
+    beaten = "crossq-wn UTD 1, crossq-wn UTD 2 and crossq-wn UTD 3"
+    assert f"crossq-wn UTD 4 beats {beaten}." in text
+    assert "18 comparisons, with those by group and task, are many" in text
 
 
 def test_one_system_has_no_verdict(runs, tmp_path):
@@ -515,7 +573,8 @@ def test_bad_input_is_one_line(arguments, said, runs, tmp_path, monkeypatch, cap
 # A real browser
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chrome", "google-chrome"))), None)
-needs_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium, chrome or google-chrome on the PATH")
+NO_BROWSER = "no chromium, chrome or google-chrome on the PATH: `apt install chromium`, or any that is built"
+needs_browser = pytest.mark.skipif(BROWSER is None, reason=NO_BROWSER)
 MEASURE = """<script>addEventListener("load", () => {
   document.querySelectorAll("details").forEach(each => each.open = true);
   const root = document.documentElement, loaded = performance.getEntriesByType("resource").map(e => e.name);

@@ -21,7 +21,7 @@ from crossq_wn.reproduce.cost import cost
 from crossq_wn.reproduce.judging import Evidence, Number, judge
 from crossq_wn.reproduce.studies import LAPTOP, PAPER, SCALES, SMOKE, Scale, Study, crossq, plan, wn
 from crossq_wn.tidy import GROUPS, Curves
-from helpers import environment_variables
+from helpers import DAMAGE, environment_variables
 
 TASKS = ("walker-run", "cheetah-run")
 HARD = {*PAPER_DMC_HARD, *GROUPS["Myo hard"]}
@@ -90,6 +90,8 @@ def test_a_laptop_can_afford_the_laptop_scale(tmp_path):
     assert bill.unfinished == 12
     assert 4 < bill.hours < 7
     assert bill.disk < 1
+    many = reproduce.bill(plan(LAPTOP, ["fig3", "fig4"], tmp_path), jobs=1000)
+    assert many.hours == many.longest < bill.hours
     assert reproduce.bill(plan(SMOKE, ["fig3", "fig4"], tmp_path), jobs=2).hours < 0.2
 
 
@@ -130,19 +132,21 @@ C1, C5, W1, W2, W5, W10 = (
 NO_WN, NO_TARGET, RESETS, L2 = (
     f"{FULL}, {but}" for but in ("no WN", "no target network", "resets", "L2 0.001")
 )
-FLAT_LINE, GROWS, FALLS = [30, 30, 30], [30, 45, 60], [60, 45, 30]
+FLAT_LINE, GROWS, FALLS, DROPS = [30, 30, 30], [30, 45, 60], [60, 45, 30], [60, 60, 10]
 
 # By claim: what makes it hold, what makes it fail.
 CASES = {
     "norms-grow": ({"critic_norm": {C1: GROWS, C5: GROWS}}, {"critic_norm": {C1: GROWS, C5: FALLS}}),
     "norms-grow-with-utd": (
         {"critic_norm": {C1: FLAT_LINE, C5: GROWS}}, {"critic_norm": {C1: GROWS, C5: FLAT_LINE}}),
-    "elr-falls": ({"critic_elr": {C1: FALLS, C5: FALLS}}, {"critic_elr": {C1: GROWS, C5: GROWS}}),
+    "elr-falls": ({"critic_elr": {C1: DROPS, C5: DROPS}}, {"critic_elr": {C1: GROWS, C5: GROWS}}),
     "neurons-die": ({"dead_neurons": {C5: [0, 0.1, 0.3]}}, {"dead_neurons": {C5: [0, 0, 0]}}),
     "crossq-does-not-gain": (scores(**{C1: 0.5, C5: 0.5}), scores(**{C1: 0.5, C5: 0.8})),
     "wn-norm-flat": (
         {"critic_norm": {W1: FLAT_LINE, W5: [30, 31, 33]}}, {"critic_norm": {W1: FLAT_LINE, W5: GROWS}}),
     "wn-elr-flat": (
+        {"critic_elr": {W1: FLAT_LINE, W5: FALLS}}, {"critic_elr": {W1: FLAT_LINE, W5: DROPS}}),
+    "wn-elr-steadier": (
         {"critic_elr": {C5: FALLS, W5: FLAT_LINE}}, {"critic_elr": {C5: FLAT_LINE, W5: GROWS}}),
     "wn-learns-better": (
         scores(**{C1: 0.3, C5: 0.3, W1: 0.5, W5: 0.6}), scores(**{C1: 0.3, C5: 0.7, W1: 0.5, W5: 0.6})),
@@ -189,6 +193,20 @@ def test_a_claim_can_hold_fail_and_stay_open(name):
         for metric, values in good.items()
     }
     assert judge(measure, evidence(world(**torn))).verdict == "cannot be told"
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "verdict"),
+    [
+        ("norms-grow", {"critic_norm": {C1: [30, 31, 31.5], C5: GROWS}}, "does not hold"),  # 1.05 times
+        ("wn-norm-flat", {"critic_norm": {W5: [30, 33, 37]}}, "holds"),  # 1.23 times, and so no growth
+        ("elr-falls", {"critic_elr": {C5: FALLS}}, "does not hold"),  # to 2 / 3
+        ("wn-elr-steadier", {"critic_elr": {C5: [60, 60, 3], W5: [60, 60, 4]}}, "holds"),
+        ("wn-elr-flat", {"critic_elr": {W5: [60, 60, 4]}}, "does not hold"),
+    ],
+)
+def test_flat_and_growing_exclude_each_other(name, metric, verdict):
+    assert judge(BY_NAME[name].measure, evidence(world(**metric))).verdict == verdict
 
 
 def test_a_number_is_measured_as_it_says():
@@ -241,6 +259,23 @@ def test_a_claim_about_every_system_needs_all_that_are_planned(name):
 # --- What is trained
 
 
+def test_settings_of_several_values_reach_the_command_line(tmp_path):
+    bro = studies.System("BRO", "bro", {"resets": (15_001, 50_001)})
+    (run,) = plan(toy("walker-run", studies={"fig7": Study(("walker-run",), (bro,))}), ["fig7"], tmp_path)
+    config, _ = cli._configure("train", list(run.command[1:]), cli.TrainArguments(), own=("out",))
+    assert config == run.config
+    assert config.settings.resets == (15_001, 50_001)
+
+
+def test_where_systems_differ_by_plan_is_said_once(tmp_path):
+    repeat, discount = studies.unlike(plan(PAPER, ["fig1"], tmp_path))
+    ours = "(CrossQ + WN UTD 2, SimBa UTD 2)"
+    assert f"action_repeat is 2 {ours} but 1 (BRO UTD 2), on " in repeat
+    assert f"discount is 0.95 {ours} but 0.99 (BRO UTD 2), on myo-" in discount
+    assert all(task in repeat for task in PAPER_TASKS)
+    assert studies.unlike(plan(PAPER, ["fig3"], tmp_path)) == []
+
+
 def toy(*tasks, **changes):
     """A scale whose one figure takes seconds."""
     options = {"eval_every": 100, "eval_episodes": 1, "checkpoint_every": 50, "diagnostics": False}
@@ -284,6 +319,14 @@ def test_a_shorter_run_is_cut_off_and_a_longer_one_has_finished(run):
     assert workers.look(run).kind == "cut off"
     (run.path / "checkpoints" / "000000400").mkdir()
     assert workers.look(run).kind == "finished"
+
+
+def test_a_run_without_its_configuration_fails_alone(run):
+    begun(run, 200)
+    (run.path / "config.json").write_text("{")
+    assert workers.look(run).kind == "damaged"
+    outcome = workers.train([run], 1, [].append, {})
+    assert "no readable config.json: put it back, or move the folder away" in outcome.failed[run.path]
 
 
 def test_another_run_in_its_place_is_refused(run):
@@ -439,7 +482,7 @@ NORMS = (crossq(1), crossq(5), wn(1), wn(5))
 def test_verdicts_come_with_their_numbers(tmp_path):
     scale = toy(*TASKS, seeds=(0, 1, 2), studies={"fig3": Study(TASKS, NORMS)})
     done = finished(scale, tmp_path)
-    found = {each.claim.name: each for each in results.judge_all(scale, ["fig3"], done)}
+    found = {each.claim.name: each for each in results.judge_all(scale, ["fig3"], done, [].append)}
     assert found["norms-grow"].finding.verdict == "holds"
     assert found["norms-grow"].group == "DMC medium & easy"
     assert found["wn-norm-flat"].finding.verdict == "holds"
@@ -448,12 +491,15 @@ def test_verdicts_come_with_their_numbers(tmp_path):
         list(found.values()), scale, done, ["a note"], "crossq-wn reproduce fig3", tmp_path / "out"
     )
     page = (tmp_path / "out" / "verdict.md").read_text()
+    said = "CrossQ's critic norm grows over training (beyond a factor of 1.25)"
+    assert f"| {said} | section 3, Fig. 3 | DMC medium & easy | **holds** |" in page
+    assert "critic norm, last / first, CrossQ UTD 1: 2 [2, 2], > 1.25" in page
+    assert "a critic norm is flat within a factor of 1.25 and grows beyond it" in page
+    assert "- a note" in page
     assert (
-        "| CrossQ's critic norm grows over training | section 3, Fig. 3 | DMC medium & easy | **holds** |"
+        "- settings: each algorithm's default preset (departures from Table 1: PAPER.md), but warmup 20"
         in page
     )
-    assert "critic norm, last / first, CrossQ UTD 1: 2 [2, 2], > 1" in page
-    assert "- a note" in page
     data = json.loads((tmp_path / "out" / "verdict.json").read_text())
     assert [claim["claim"] for claim in data["claims"]] == list(found)
     table = (tmp_path / "out" / "verdict.csv").read_text().splitlines()
@@ -462,7 +508,7 @@ def test_verdicts_come_with_their_numbers(tmp_path):
 
 def test_a_scale_that_proves_nothing_says_so(tmp_path):
     scale = toy(*TASKS, seeds=(0, 1, 2), decides=False, studies={"fig3": Study(TASKS, NORMS)})
-    found = results.judge_all(scale, ["fig3"], finished(scale, tmp_path))
+    found = results.judge_all(scale, ["fig3"], finished(scale, tmp_path), [].append)
     assert {each.finding.verdict for each in found} == {"cannot be told"}
     assert all("proves the machinery only" in each.finding.why for each in found)
     assert any(each.finding.numbers for each in found)
@@ -471,7 +517,7 @@ def test_a_scale_that_proves_nothing_says_so(tmp_path):
 
 def test_claims_speak_of_their_own_tasks(tmp_path):
     figure = {"fig5": Study(("dog-run", *TASKS, "myo-reach"), studies.ablations(100, (1e-3,)))}
-    found = results.judge_all(toy(studies=figure), ["fig5"], [])
+    found = results.judge_all(toy(studies=figure), ["fig5"], [], [].append)
     heard = {}
     for each in found:
         heard.setdefault(each.claim.name, []).append(each.group)
@@ -480,10 +526,62 @@ def test_claims_speak_of_their_own_tasks(tmp_path):
     assert heard["no-target-hurts"] == ["DMC dog & humanoid", "DMC medium & easy"]
     assert heard["no-wn-hurts-most"] == ["DMC dog & humanoid", "DMC medium & easy", "Myo easy"]
     easy = results.judge_all(
-        toy(studies={"fig5": Study(TASKS, studies.ablations(100, (1e-3,)))}), ["fig5"], []
+        toy(studies={"fig5": Study(TASKS, studies.ablations(100, (1e-3,)))}), ["fig5"], [], [].append
     )
     (resets,) = [each for each in easy if each.claim.name == "resets-help"]
     assert resets.finding.why == "none of DMC dog & humanoid is run at this scale"
+
+
+@pytest.fixture
+def concluded(tmp_path):
+    """(what happens to the run of CrossQ at UTD 5) -> (that run, findings by claim, notes, warnings)."""
+
+    def conclude(damage):
+        scale = toy("walker-run", seeds=(0, 1, 2), studies={"fig3": Study(("walker-run",), NORMS)})
+        done = finished(scale, tmp_path)
+        run = next(run for run in done if run.label == C5)
+        damage(run.path)
+        said = []
+        _, written = reproduce.conclude(scale, ["fig3"], done, {}, tmp_path / "out", said.append)
+        assert tmp_path / "out" / "fig3.png" in written
+        page = json.loads((tmp_path / "out" / "verdict.json").read_text())
+        return run, {each["claim"]: each for each in page["claims"]}, page["notes"], said
+
+    return conclude
+
+
+@pytest.mark.parametrize(
+    "kind", ["no manifest", "no configuration", "junk for scores", "junk for diagnostics"]
+)
+def test_a_damaged_run_costs_the_claims_that_need_it_alone(kind, concluded):
+    junk = (
+        lambda run: (run / "metrics.csv").write_text("seed,frames,critic_norm\n0,100,junk\n"),
+        "not a number",
+    )
+    damage, why = (DAMAGE | {"junk for diagnostics": junk})[kind]
+    run, claims, notes, said = concluded(damage)
+    assert claims["wn-norm-flat"]["verdict"] == "holds"
+    assert claims["norms-grow"]["verdict"] == "cannot be told"
+    assert f"{C5} has not finished on walker-run" in claims["norms-grow"]["why"]
+    if kind == "no configuration":  # training it again has said why
+        assert "1 of 4 runs have not finished and do not count" in notes
+    else:
+        (note,) = (note for note in notes if str(run.path) in note)
+        assert why in note
+        assert note in said
+
+
+def test_runs_of_different_simulators_are_judged_with_a_warning(concluded):
+    def older(run):
+        manifest = json.loads((run / "manifest.json").read_text())
+        manifest["protocol"]["mujoco"] = "2.0"
+        (run / "manifest.json").write_text(json.dumps(manifest))
+
+    run, claims, (note,), said = concluded(older)
+    assert note.startswith("DIFFERENT SIMULATORS, so that runs may not be comparable: simulators: mujoco is ")
+    assert f"2.0 in {run.path}" in note
+    assert note in said
+    assert claims["norms-grow"]["verdict"] == "holds"
 
 
 def test_seeds_that_failed_are_named(tmp_path):
@@ -502,6 +600,8 @@ def test_the_plan_and_its_cost_come_first(reproduce_cli, tmp_path):
     code, out, _ = reproduce_cli(toy(), "fig3", "fig4", "--scale", "laptop", "--jobs", "2", "--dry-run")
     assert code == 0
     assert "12 of 12 runs to train: about 10" in out
+    longest = reproduce.bill(plan(LAPTOP, ["fig3", "fig4"], tmp_path), jobs=2).longest
+    assert f" hours with 2 side by side (the longest run {longest:.1f});" in out
     assert "CrossQ + WN UTD 10" in out
     assert not list(tmp_path.iterdir())
 

@@ -12,7 +12,7 @@ from crossq_wn import tidy
 from crossq_wn.environments import PAPER_TASKS
 from crossq_wn.errors import UserError
 from crossq_wn.runs import EVAL_COLUMNS
-from helpers import make_run
+from helpers import DAMAGE, make_run
 
 HEADER = ",".join(EVAL_COLUMNS)
 
@@ -213,6 +213,43 @@ def test_a_file_that_cannot_be_read_is_named_or_skipped(name, content, table, tm
         assert [line.startswith(f"{bad} is skipped: ") for line in told] == [True]
 
 
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_run_counts_nowhere_and_harms_no_other(kind, tmp_path):
+    a, b, c = (make_run(tmp_path / name, seed=ord(name)) for name in "abc")
+    damage, why = DAMAGE[kind]
+    damage(b)
+    told = []
+    assert tidy.sound([tmp_path], told.append) == [a, c]
+    assert [line.startswith(f"{b} is skipped: ") and why in line for line in told] == [True]
+    with pytest.raises(UserError, match=why):
+        tidy.sound([b], told.append)
+    assert len(told) == 1
+
+
+def test_a_seed_counts_once_and_who_has_it_is_named(tmp_path):
+    first = make_run(tmp_path / "a", eval_rows=[(100, 1.0)])
+    make_run(tmp_path / "b", eval_rows=[(100, 2.0)])
+    other = make_run(tmp_path / "c", eval_rows=[(100, 2.0)], hyperparameters={"utd": 5})
+    told = []
+    assert tidy.sound([tmp_path], told.append) == [first, other]
+    assert told == [f"{tmp_path / 'b'} is skipped: {first} holds seed 0 of crossq-wn UTD 2 already"]
+
+
+def test_tables_by_name_are_taken_as_they_are(table, tmp_path):
+    run, alone = make_run(tmp_path / "run"), table("alone", "q,dog-run,0,return,100,500")
+    told = []
+    assert tidy.sound([alone, tmp_path], told.append) == [alone, run]
+    assert [line.startswith(f"{alone.parent} is skipped: ") for line in told] == [True]
+    assert tidy.sound([], told.append) == []
+
+
+def test_infinity_is_no_score_and_a_missing_diagnostic(table):
+    path = table("a", "q,dog-run,0,return,100,inf", "q,dog-run,0,q_bias_std,100,inf")
+    with pytest.raises(UserError, match=rf"{re.escape(str(path))}, line 2: a score is infinite"):
+        tidy.read([path])
+    assert np.isnan(tidy.read([path], metric="q_bias_std")["q"]["dog-run"].values).all()
+
+
 def test_mistakes_are_named(table, tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         tidy.read([tmp_path / "nowhere"])
@@ -224,6 +261,11 @@ def test_mistakes_are_named(table, tmp_path):
         tidy.read([table("word", "q,dog-run,0,return,0,high")])
     with pytest.raises(UserError, match="seed 0 has a second, different value at step 5"):
         tidy.read([table("twice", "q,dog-run,0,return,5,1", "q,dog-run,0,return,5,2")])
+    one, two = (table(name, f"q,dog-run,0,return,5,{i}") for i, name in enumerate(("one", "two")))
+    with pytest.raises(
+        UserError, match=rf"^{re.escape(str(two))}: .* beside {re.escape(str(one))}: read one"
+    ):
+        tidy.read([one, two])
     curves = tidy.read([table("grids", "q,dog-run,0,return,5,1", "q,dog-walk,0,return,6,1")])["q"]
     with pytest.raises(UserError, match="same environment frame"):
         tidy.align(list(curves.values()))

@@ -213,15 +213,15 @@ def plot(arguments: list[str]) -> int:
     )
     _add_force(parser)
     parsed = parser.parse_args(arguments)
-    _check_alike(parsed.runs, parsed.force)
     from crossq_wn.figures import FIGURES, Source, save
     from crossq_wn.figures.curves import learning_curve
 
     first, source = parsed.runs[0], Source.of(parsed.runs, warn=_warn)
+    _check_alike(source.ours, parsed.force)
     one = len(source.tasks) == 1
     own = (first / "config.json").exists()
     out = parsed.out or (first / "plots" / "learning_curve" if own else Path("learning_curves"))
-    for path in learning_curve(parsed.runs, out) if one else save(*FIGURES["fig7"](source), out):
+    for path in learning_curve(source, out) if one else save(*FIGURES["fig7"](source), out):
         print(path)
     return 0
 
@@ -254,7 +254,7 @@ def figure(arguments: list[str]) -> int:
     source = Source.of(
         parsed.runs, parsed.reference, parsed.systems, parsed.frames, parsed.confidence, warn=_warn
     )
-    _check_alike([*parsed.runs, *parsed.reference], parsed.force, source.scores if parsed.systems else None)
+    _check_alike([*source.ours, *source.theirs], parsed.force, source.scores if parsed.systems else None)
     for path in save(*FIGURES[parsed.name](source), parsed.out or Path(parsed.name)):
         print(path)
     return 0
@@ -273,9 +273,9 @@ def compare(arguments: list[str]) -> int:
     from crossq_wn.comparison import compare as lay_beside
     from crossq_wn.console import table
 
-    _check_alike([*parsed.runs, *parsed.against], parsed.force)
-    theirs = tidy.read(parsed.against, _warn) if parsed.against else {}
-    for task, env_steps, rows in lay_beside(tidy.read(parsed.runs, _warn), theirs):
+    ours, theirs = tidy.sound(parsed.runs, _warn), tidy.sound(parsed.against, _warn)
+    _check_alike([*ours, *theirs], parsed.force)
+    for task, env_steps, rows in lay_beside(tidy.read(ours), tidy.read(theirs) if theirs else {}):
         shown = [
             [system, seeds, *("" if value is None else f"{value:.3f}" for value in medians)]
             for system, seeds, medians in rows
@@ -301,12 +301,12 @@ def report(arguments: list[str]) -> int:
     from crossq_wn.report.study import gather
 
     check_out(parsed.out)
-    study = gather(parsed.runs, parsed.reference, parsed.systems, parsed.confidence)
+    study = gather(parsed.runs, parsed.reference, parsed.systems, parsed.confidence, _warn)
     for line in study.skipped:
         _warn(line)
     of = study.source.scores if parsed.systems else None
     _check_alike([*(run.path for run in study.runs), *parsed.reference], parsed.force, of)
-    write(study, parsed.out)
+    write(study, parsed.out, _warn)
     print(parsed.out)
     return 0
 
@@ -319,15 +319,16 @@ def diagnose(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, help="training seed of the Hessian; by default the first")
     parsed = parser.parse_args(arguments)
     from crossq_wn.console import table
-    from crossq_wn.diagnosis import MEANINGS, courses, findings, spectrum_of
+    from crossq_wn.diagnosis import MEANINGS, change, courses, findings, spectrum_of
+    from crossq_wn.runs import read_config
 
     found = courses(parsed.run)
     rows = [
-        [name, f"{c.first:.4g}", f"{c.last:.4g}", f"{c.growth:.3g}x" if c.first else "", MEANINGS[name]]
+        [name, f"{c.first:.4g}", f"{c.last:.4g}", change(name, c), MEANINGS[name]]
         for name, c in found.items()
     ]
     table(_console(), str(parsed.run), ["diagnostic", "first", "last", "change", "what it is"], rows)
-    for sentence in findings(found):
+    for sentence in findings(found, read_config(parsed.run).settings):
         print(f"* {sentence}")
     if parsed.hessian:
         for sentence in spectrum_of(parsed.run, parsed.seed, _warn).describe():
@@ -357,7 +358,8 @@ def reproduce(arguments: list[str]) -> int:
     table(_console(), f"{', '.join(figures)} at the scale {scale.name}", steps.COLUMNS, bill.rows)
     print(
         f"{bill.unfinished} of {len(runs)} runs to train: about {bill.core_hours:.1f} core-hours, "
-        f"{bill.hours:.1f} hours with {jobs} side by side; in the end {bill.disk:.1f} GB in {parsed.root}"
+        f"{bill.hours:.1f} hours with {jobs} side by side (the longest run {bill.longest:.1f}); "
+        f"in the end {bill.disk:.1f} GB in {parsed.root}"
     )
     if parsed.dry_run:
         return 0
@@ -384,6 +386,7 @@ def bench(arguments: list[str]) -> int:
     from crossq_wn.bench import bench as measure
     from crossq_wn.bench import describe
     from crossq_wn.console import table
+    from crossq_wn.runs import manifest
 
     config, own = _configure("bench", arguments, BenchArguments(), own=("against", "json", "seconds"))
     out, settings, count = own["json"], config.settings, len(config.seeds)
@@ -397,10 +400,16 @@ def bench(arguments: list[str]) -> int:
     title = f"{config.task}, {config.algorithm}, UTD {settings.utd}, {count} seed(s)"
     table(_console(), title, ["figure", "value", "meaning"], describe(figures))
     if out is not None:
-        about = {"task": config.task, "algorithm": config.algorithm, "seeds": count}
-        out.write_text(
-            json.dumps(about | {"settings": dataclasses.asdict(settings)} | figures, indent=2) + "\n"
-        )
+        about = {
+            "task": config.task,
+            "algorithm": config.algorithm,
+            "seeds": count,
+            "overlap": config.overlap,
+            "matmul_precision": config.matmul_precision,
+            "settings": dataclasses.asdict(settings),
+        }
+        machine = {name: manifest(config, [])[name] for name in ("versions", "device")}
+        out.write_text(json.dumps(about | figures | machine, indent=2) + "\n")
     return 0
 
 
@@ -595,21 +604,15 @@ def _list_runs(root: Path) -> tuple[str, list[str], list[list[Any]]]:
     rows = []
     for path in find(root):
         try:
-            config = read_config(path)
-            results = tidy.read([path / "eval.csv"], metric=config.metric)
-        except (UserError, OSError, KeyError, ValueError) as error:
+            config, (system, task, curves) = read_config(path), tidy.load(path)
+        except UserError as error:
             _warn(f"{path} is skipped: {one_line(error)}")
             continue
-        seen = [curves for of in results.values() for curves in of.values()]
-        # A seed that failed ends sooner.
-        last = [seed[seed == seed][-1] for curves in seen for seed in curves.values if (seed == seed).any()]
-        if not last:
-            _warn(f"{path} is skipped: nothing has been evaluated yet")
-            continue
-        value = sum(last) / len(last)
+        last = [seed[seed == seed][-1] for seed in curves.values]  # a seed that failed ends sooner
+        value = sum(last) / len(last) * (1000 if tidy.is_dm_control(task) else 1)  # as it was logged
         seeds = ",".join(map(str, config.seeds))
-        reached = max(int(curves.env_steps[-1]) for curves in seen)
-        rows.append([str(path), config.task, config.system, seeds, reached, config.frames, float(value)])
+        reached = int(curves.env_steps[-1])
+        rows.append([str(path), task, system, seeds, reached, config.frames, float(value)])
     columns = ["run", "task", "system", "seeds", "evaluated", "frames", "score"]
     return "runs", columns, rows
 
@@ -641,10 +644,12 @@ def _check_alike(paths: Sequence[Path], force: bool, systems: Collection[str] | 
     """Refuses, or if forced warns, where runs of one task or of one system are not alike."""
     from crossq_wn.runs import conflicts
 
-    for conflict in conflicts(paths, systems):
-        if not force:
-            raise UserError(f"{conflict}; --force compares the runs all the same")
+    found = conflicts(paths, systems)
+    refusal = found.pop() if found and not force else None
+    for conflict in found:
         _warn(conflict)
+    if refusal:
+        raise UserError(f"{refusal}; --force compares the runs all the same")
 
 
 def _positive(text: str) -> int:

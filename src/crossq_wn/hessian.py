@@ -40,11 +40,12 @@ class Spectrum(NamedTuple):
     def describe(self) -> list[str]:
         """In words."""
         top = self.largest
-        flat = self.share(-1e-3 * top, 1e-3 * top)
+        little = 1e-3 * max(abs(self.smallest), abs(top))
+        flat = self.share(-little, little)
         return [
             f"Hessian of the critic's loss ({self.size:,} parameters): eigenvalues from {self.smallest:.3g} "
             f"to {top:.3g}",
-            f"{flat:.1%} of them are below a thousandth of the largest: directions that hardly matter",
+            f"{flat:.1%} of them are in magnitude below a thousandth of the largest: flat directions",
         ]
 
     def share(self, low: float, high: float) -> float:

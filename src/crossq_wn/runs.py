@@ -20,7 +20,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +29,7 @@ import jax
 
 from crossq_wn.algorithms import ALGORITHMS, registered
 from crossq_wn.algorithms.settings import Settings, require, require_types
+from crossq_wn.environments import lookup
 from crossq_wn.errors import UserError, one_line
 
 SCHEMA = 1
@@ -37,6 +38,10 @@ _DAMAGED = (OSError, ValueError, KeyError, TypeError)  # what reading a damaged 
 _NUMBERS_DEPEND_ON = (
     "crossq-wn", "jax", "jaxlib", "optax", "numpy", "gymnasium", "mujoco", "dm_control", "myosuite",
 )  # fmt: skip
+# By suite, those of them that decide what a task is.
+_SIMULATORS = {
+    "dmc": ("mujoco", "dm_control"), "myosuite": ("mujoco", "myosuite"), "gymnasium": ("mujoco", "gymnasium"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +166,10 @@ class RunDirectory:
             differs = [f"{n} {v}, now {now[n]}" for n, v in old["versions"].items() if v != now.get(n, v)]
             earlier = [*old.get("earlier_versions", []), *([old["versions"]] if differs else [])]
             values |= {"commands": [*old["commands"], self._command], "earlier_versions": earlier}
+            # What was trained under another simulator stays so: see `protocol_conflicts`.
+            under, today = dict(old["protocol"]), values["protocol"]
+            other = any(v != today.get(n, v) for n, v in under.items())
+            values["earlier_protocols"] = [*old.get("earlier_protocols", []), *([under] if other else [])]
         self.write_json("manifest.json", values)
         self.write_json("config.json", config.to_json())
         return differs
@@ -268,7 +277,42 @@ def check_free(out: Path | None) -> None:
 def read_config(path: Path) -> RunConfig:
     """A run's configuration. Raises UserError if there is none, or one of a newer version."""
     try:
-        values = json.loads((path / "config.json").read_text())
+        return RunConfig.from_json(_configured(path))
+    except (KeyError, TypeError) as error:
+        raise _altered(path / "config.json", error) from None
+
+
+def read_names(path: Path) -> tuple[str, str]:
+    """A run's system and task; of a run, too, whose settings this version does not know.
+
+    Raises UserError if config.json does not say, or is of a newer version.
+    """
+    values = _configured(path)
+    try:
+        return str(values["system"]), str(values["task"])
+    except KeyError as error:
+        raise _altered(path / "config.json", error) from None
+
+
+def read_protocols(path: Path) -> list[dict[str, Any]]:
+    """What a run was trained and evaluated under: now, and before it was resumed under something else.
+
+    Raises UserError if manifest.json does not say.
+    """
+    try:
+        manifest = json.loads((path / "manifest.json").read_text())
+        found = [dict(each) for each in (manifest["protocol"], *manifest.get("earlier_protocols", []))]
+    except _DAMAGED:
+        found = []
+    if not all(found) or not found:
+        raise UserError(f"{path} has no readable manifest.json, so its protocol is unknown")
+    return found
+
+
+def _configured(path: Path) -> dict[str, Any]:
+    """What config.json holds. Raises UserError if there is none, or one of a newer version."""
+    try:
+        values: dict[str, Any] = json.loads((path / "config.json").read_text())
         schema = int(values["schema"])
     except _DAMAGED:
         raise UserError(
@@ -278,10 +322,11 @@ def read_config(path: Path) -> RunConfig:
         raise UserError(
             f"{path} has run schema {schema}, this version reads up to {SCHEMA}: upgrade crossq-wn"
         )
-    try:
-        return RunConfig.from_json(values)
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path / 'config.json'} has been altered: {one_line(error)}") from None
+    return values
+
+
+def _altered(file: Path, error: Exception) -> UserError:
+    return UserError(f"{file} has been altered: {one_line(error)}")
 
 
 def extend(config: RunConfig, frames: int | None) -> RunConfig:
@@ -292,7 +337,7 @@ def extend(config: RunConfig, frames: int | None) -> RunConfig:
 def manifest(config: RunConfig, command: list[str]) -> dict[str, Any]:
     """What else decides numbers: versions, device, protocol; and the command that started the run."""
     device = jax.devices()[0]
-    protocol = config.protocol | {name: version(name) for name in ("mujoco", "dm_control", "myosuite")}
+    protocol = config.protocol | {name: version(name) for name in _SIMULATORS[lookup(config.task).suite]}
     digest = hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()
     return {
         "schema": SCHEMA,
@@ -316,7 +361,9 @@ def conflicts(paths: Iterable[Path], systems: Collection[str] | None = None) -> 
     """
     runs = dict.fromkeys(run for path in paths for run in _described(path))
     compared = [run for run in runs if systems is None or _system(run) in systems]
-    unknown = [run for run in compared if len(compared) > 1 and not _protocol(run)]
+    if len(compared) < 2:
+        return []  # nothing stands beside it; that it was resumed under another simulator is no matter then
+    unknown = [run for run in compared if not _protocols(run)]
     return [
         *(f"the protocol of {run} is unknown: it has no readable manifest.json" for run in unknown),
         *(f"the protocols differ: {line}" for line in protocol_conflicts(compared)),
@@ -328,31 +375,45 @@ def _described(path: Path) -> list[Path]:
     """The run directories below a folder, or the one that a file belongs to; damaged ones too."""
     tables = path.rglob("eval.csv") if path.is_dir() else [path]
     folders = {table.parent for table in tables if table.name == "eval.csv"}
-    names = ("config.json", "manifest.json")
-    return sorted(folder for folder in folders if any((folder / name).exists() for name in names))
+    marks = ("config.json", "manifest.json")
+    return sorted(folder for folder in folders if any((folder / name).exists() for name in marks))
 
 
 def _system(run: Path) -> str | None:
-    with contextlib.suppress(*_DAMAGED):
-        return str(json.loads((run / "config.json").read_text())["system"])
+    with contextlib.suppress(UserError):
+        return read_names(run)[0]
     return None
 
 
-def _protocol(run: Path) -> dict[str, Any]:
-    """Empty if it cannot be read."""
-    with contextlib.suppress(*_DAMAGED):
-        return dict(json.loads((run / "manifest.json").read_text())["protocol"])
-    return {}
+def _protocols(run: Path) -> list[dict[str, Any]]:
+    """None if they cannot be read."""
+    with contextlib.suppress(UserError):
+        return read_protocols(run)
+    return []
 
 
 def protocol_conflicts(runs: Iterable[Path]) -> list[str]:
-    """How runs of one task differ in protocol, a line per task; with none, they may be compared."""
+    """How runs of one task differ in protocol, a line per task; with none, they may be compared.
 
-    def protocol(run: Path) -> tuple[str, dict[str, Any]]:
-        values = _protocol(run)
-        return values["task"], values
+    A run that was resumed under another simulator differs from itself.
+    """
+    return _differences((str(values.get("task")), where, values) for where, values in _histories(runs))
 
-    return _differences(runs, protocol)
+
+def simulator_conflicts(runs: Iterable[Path]) -> list[str]:
+    """How runs of any tasks differ in the versions of their simulators, a line for each other set of them."""
+    known = {name for simulators in _SIMULATORS.values() for name in simulators}
+    return _differences(
+        ("simulators", where, {name: value for name, value in values.items() if name in known})
+        for where, values in _histories(runs)
+    )
+
+
+def _histories(runs: Iterable[Path]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each run, in words, with each of its protocols."""
+    for run in runs:
+        for i, values in enumerate(_protocols(run)):
+            yield f"{run} before it was resumed" if i else f"{run}", values
 
 
 def setting_conflicts(runs: Iterable[Path]) -> list[str]:
@@ -361,34 +422,35 @@ def setting_conflicts(runs: Iterable[Path]) -> list[str]:
     A system is named by what leaves its preset, so its runs are alike unless the preset has changed between
     them.
     """
-
-    def settings(run: Path) -> tuple[str, dict[str, Any]]:
-        values = json.loads((run / "config.json").read_text())
-        besides = {name: values[name] for name in ("overlap", "matmul_precision") if name in values}
-        return values["system"], values["settings"] | besides
-
-    return _differences(runs, settings)
+    return _differences(_settings(runs))
 
 
-def _differences(runs: Iterable[Path], read: Callable[[Path], tuple[str, dict[str, Any]]]) -> list[str]:
-    """Where runs that should be alike are not, a line for each way in which they are not.
+def _settings(runs: Iterable[Path]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """System, run and settings, of those whose configuration can be read."""
+    for run in runs:
+        with contextlib.suppress(UserError, *_DAMAGED):
+            values = _configured(run)
+            besides = {name: values[name] for name in ("overlap", "matmul_precision") if name in values}
+            yield values["system"], str(run), values["settings"] | besides
+
+
+def _differences(entries: Iterable[tuple[str, str, dict[str, Any]]]) -> list[str]:
+    """Where what should be alike is not, a line for each way in which it is not.
 
     Args:
-        read: run directory -> (what it should be like all others of, its values)
+        entries: (what each should be like all others of, where it is from, its values)
     """
-    first: dict[tuple[str, str], tuple[Path, Any]] = {}  # what only one version knows of is no difference
+    first: dict[tuple[str, str], tuple[str, Any]] = {}  # what only one version knows of is no difference
     lines: dict[str, str] = {}
-    for run in runs:
-        with contextlib.suppress(*_DAMAGED):
-            group, values = read(run)
-            differs, told = {}, []
-            for name, value in values.items():
-                other, usual = first.setdefault((group, name), (run, value))
-                if value != usual:
-                    differs[name] = value
-                    told.append(f"{name} is {usual} in {other} and {value} in {run}")
-            if told:
-                lines.setdefault(f"{group}{differs}", f"{group}: {', '.join(told)}")
+    for group, where, values in entries:
+        differs, told = {}, []
+        for name, value in values.items():
+            other, usual = first.setdefault((group, name), (where, value))
+            if value != usual:
+                differs[name] = value
+                told.append(f"{name} is {usual} in {other} and {value} in {where}")
+        if told:
+            lines.setdefault(f"{group}{differs}", f"{group}: {', '.join(told)}")
     return list(lines.values())
 
 
@@ -419,7 +481,8 @@ def _next_free(parent: Path, stem: str) -> Path:
 
 
 def find(root: Path) -> list[Path]:
-    """All run directories below a folder."""
-    return sorted(
-        path.parent for path in root.rglob("config.json") if (path.parent / "manifest.json").exists()
-    )
+    """All directories below a folder that hold a run, or what is left of one."""
+    files = [file for name in ("config.json", "eval.csv") for file in root.rglob(name)]
+    # A checkpoint has a manifest of its own.
+    files += [file for file in root.rglob("manifest.json") if file.parts[-3:-2] != ("checkpoints",)]
+    return sorted({file.parent for file in files})

@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from crossq_wn.environments import MYO_IDS, PAPER_DMC_EASY, PAPER_DMC_HARD, dm_control_tasks
 from crossq_wn.errors import UserError, one_line
-from crossq_wn.runs import read_config
+from crossq_wn.runs import find, read_names, read_protocols
 from crossq_wn.statistics import Array
 
 Steps = npt.NDArray[np.int64]
@@ -55,6 +55,68 @@ Row = tuple[str, str, str, int, float]  # system, task, seed, environment frames
 Rows = Callable[[Path], Iterator[Row]]
 
 
+def sound(paths: Iterable[Path], warn: Callable[[str], None]) -> list[Path]:
+    """Of what is given, what counts: run directories that are whole, and tables, in the order given.
+
+    A run counts wholly or not at all, whatever is read of it.
+
+    Args:
+        paths: run directories, folders of them, or tidy CSV files, which are taken as they are.
+        warn: told of every run that is left out: one that `load` refuses, or has a seed that a run before it
+            has already.
+
+    Raises:
+        UserError: there are folders, and no run in them counts.
+    """
+    given = dict.fromkeys(paths)
+    there = dict.fromkeys(each for path in given for each in (find(path) if path.is_dir() else [path]))
+    kept: list[Path] = []
+    lost: list[str] = []
+    owners: dict[tuple[str, str, str], Path] = {}
+    for path in there:
+        try:
+            seeds = _seeds(path) if path.is_dir() else []
+            for system, task, seed in seeds:
+                if other := owners.get((system, task, seed)):
+                    raise UserError(f"{other} holds seed {seed} of {system} already")
+        except UserError as reason:
+            lost.append(f"{path} is skipped: {one_line(reason)}")
+        else:
+            owners |= dict.fromkeys(seeds, path)
+            kept.append(path)
+    if given and not kept:
+        lost = lost or ["give run directories, or CSV files such as RUN/eval.csv"]
+        raise UserError(f"no evaluations there: {'; '.join(lost)}")
+    for line in lost:
+        warn(line)
+    return kept
+
+
+def _seeds(run: Path) -> list[tuple[str, str, str]]:
+    """System, task and seed of each seed of a run directory. Raises UserError as `load` does."""
+    system, task, curves = load(run)
+    return [(system, task, seed) for seed in curves.seeds]
+
+
+def load(path: Path) -> tuple[str, str, Curves]:
+    """A run directory's system, as its evaluations name it, its task, and its scores.
+
+    Raises UserError if its configuration, protocol or scores are lacking or damaged.
+    """
+    _, task = read_names(path)
+    read_protocols(path)
+    file = path / "eval.csv"
+    if not file.exists():
+        raise UserError("there is no eval.csv: nothing has been evaluated yet")
+    results = read([file])
+    if [list(tasks) for tasks in results.values()] != [[task]]:
+        raise UserError(f"eval.csv is not of one system on {task} alone")
+    ((system, tasks),) = results.items()
+    if np.isnan(tasks[task].values).all(axis=1).any():
+        raise UserError("all scores of a seed are missing")
+    return system, task, tasks[task]
+
+
 def read(
     paths: Iterable[Path], warn: Callable[[str], None] | None = None, metric: str | None = None
 ) -> Results:
@@ -71,8 +133,8 @@ def read(
             `q_bias_std`; there may be none.
 
     Raises:
-        UserError: no scores there, an unknown schema, a value that is not a number, or two values for
-            one system, task, seed and step.
+        UserError: no scores there, an unknown schema, a value that is not a number, an infinite score, or two
+            values for one system, task, seed and step.
     """
     results = _gather(_files(paths, "eval.csv", partial(_evaluations, metric), warn))
     if metric is not None:
@@ -118,12 +180,12 @@ def read_speed(
     Raises UserError as `read` does.
     """
     rates: dict[Path, list[float]] = defaultdict(list)
-    names: dict[Path, tuple[str, str]] = {}
+    of: dict[Path, tuple[str, str]] = {}
     for file, (system, task, _, _, rate) in _files(filter(Path.is_dir, paths), "timing.csv", _timed, warn):
-        names[file] = system, task
+        of[file] = system, task
         rates[file].append(rate)
     speeds: dict[str, dict[str, tuple[float, ...]]] = defaultdict(dict)
-    for file, (system, task) in names.items():
+    for file, (system, task) in of.items():
         speeds[system][task] = (*speeds[system].get(task, ()), float(np.median(rates[file])))
     return dict(speeds)
 
@@ -131,12 +193,14 @@ def read_speed(
 def _gather(rows: Iterable[tuple[Path, Row]]) -> Results:
     """Rows -> curves. Raises UserError if two contradict each other."""
     runs: dict[tuple[str, str], dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    first: dict[tuple[str, str, str], Path] = {}  # the file that began with a seed
     for file, (system, task, seed, step, value) in rows:
-        points = runs[system, task][seed]
+        points, begun = runs[system, task][seed], first.setdefault((system, task, seed), file)
         if points.setdefault(step, value) != value and not np.isnan([points[step], value]).all():
+            beside = f" beside {begun}" if begun != file else ""
             raise UserError(
-                f"{file}: {system} on {task}, seed {seed} has a second, different value at step {step}: "
-                "read one of the two runs, or give them different names"
+                f"{file}: {system} on {task}, seed {seed} has a second, different value at step {step}"
+                f"{beside}: read one of the two runs, or give them different names"
             )
     results: Results = defaultdict(dict)
     for (system, task), seeds in runs.items():
@@ -251,39 +315,42 @@ def _evaluations(metric: str | None, path: Path) -> Iterator[Row]:
         reader = csv.DictReader(file)
         columns = set(reader.fieldnames or ())
         published = "algorithm" in columns
-        names = ("algorithm", "task") if published else ("exp_name", "env_name")
-        if lacking := {*names, "seed", "metric", "env_step", "value"} - columns:
+        name, place = ("algorithm", "task") if published else ("exp_name", "env_name")
+        if lacking := {name, place, "seed", "metric", "env_step", "value"} - columns:
             raise UserError(
                 f"{path} lacks the columns {', '.join(sorted(lacking))}: see Published curves in README.md"
             )
         for line, row in _complete(path, reader):
-            task = row[names[1]]
+            task = row[place]
             if row["metric"] != (metric or score_metric(task)) or row.get("primary", "1") != "1":
                 continue
-            system = row[names[0]] + (f" UTD {row['utd']}" if published and row.get("utd") else "")
-            yield system, task, row["seed"], *_numbers(path, line, row, "env_step", "value")
+            system = row[name] + (f" UTD {row['utd']}" if published and row.get("utd") else "")
+            frames, value = _numbers(path, line, row, "env_step", "value")
+            if metric is None and np.isinf(value):
+                raise UserError(
+                    f"{path}, line {line}: a score is infinite: take the row out, or leave this out"
+                )
+            yield system, task, row["seed"], frames, _finite(value)
 
 
 def _logged(column: str, path: Path) -> Iterator[Row]:
-    config = read_config(path.parent)
+    system, task = read_names(path.parent)
     with open(path, newline="") as file:
         for line, row in _complete(path, csv.DictReader(file)):
             if row.get(column):
                 frames, value = _numbers(path, line, row, "frames", column)
-                # A diagnostic that ran away says nothing of the runs beside it.
-                finite = value if np.isfinite(value) else np.nan
-                yield config.system, config.task, row["seed"], frames, finite
+                yield system, task, row["seed"], frames, _finite(value)
 
 
 def _timed(path: Path) -> Iterator[Row]:
-    config = read_config(path.parent)
+    system, task = read_names(path.parent)
     with open(path, newline="") as file:
         for row in csv.DictReader(file):
             # A killed run may leave half a row: resuming cuts the other tables back, not the clock's.
             with contextlib.suppress(ValueError, TypeError):
                 if float(row["updates_per_second"]) > 0:  # the warm-up is over
                     rate = float(row["frames_per_second"])
-                    yield config.system, config.task, "all", int(row["frames"]), rate
+                    yield system, task, "all", int(row["frames"]), rate
 
 
 def _complete(path: Path, reader: "csv.DictReader[str]") -> Iterator[tuple[int, dict[str, str]]]:
@@ -303,6 +370,11 @@ def _numbers(path: Path, line: int, row: dict[str, str], step: str, value: str) 
         raise UserError(
             f"{path}, line {line}: {step} {row[step]!r} or {value} {row[value]!r} is not a number"
         ) from None
+
+
+def _finite(value: float) -> float:
+    """A diagnostic that ran away is missing: it says nothing of the runs beside it."""
+    return value if np.isfinite(value) else np.nan
 
 
 def _curves(seeds: Mapping[str, Mapping[int, float]]) -> Curves:

@@ -42,7 +42,7 @@ def aggregates(source: Source) -> Picture:
         each.grid(axis="x", visible=False)
     score_axes(axes, end.panels.values())
     legend(figure, _key(labels(end.points, source.names), looked))
-    note(figure, source.footnotes(end.remarks))
+    note(figure, source.footnotes(_meaning(source), end.remarks))
     return Picture(figure, [point._asdict() for point in end.points])
 
 
@@ -77,8 +77,12 @@ def ablations(source: Source) -> Picture:
         each.set_xlabel(f"IQM {unit(tasks)}")
         each.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
         each.xaxis.set_major_formatter(short)
-    note(figure, source.footnotes(end.remarks))
+    note(figure, source.footnotes(_meaning(source), end.remarks))
     return Picture(figure, [point._asdict() for point in end.points])
+
+
+def _meaning(source: Source) -> str:
+    return f"bars: IQM over runs; whiskers: {source.interval}"
 
 
 def _bars(points: Sequence[Point], panel: str) -> list[Point]:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from crossq_wn.errors import UserError
 from crossq_wn.figures.captions import remarks, title
-from crossq_wn.figures.curves import band, key
+from crossq_wn.figures.curves import band, bands, key
 from crossq_wn.figures.points import SCORE, Panels, Point, curves, groups, lines
 from crossq_wn.figures.source import Source
 from crossq_wn.figures.style import (
@@ -106,7 +106,8 @@ def _picture(source: Source, panels: Panels, points: Sequence[Point], cells: Cel
             each.set_ylabel(textwrap.fill(name, _TALL))
     frames_axes([each for row in axes for each in row])
     legend(figure, key(scores, looked, source.names))
-    note(figure, source.footnotes([*remarks(source, panels, scores), *_without(source, points, cells)]))
+    gaps = [*remarks(source, panels, scores), *_without(source, points, cells)]
+    note(figure, source.footnotes(bands(source), gaps))
     return Picture(figure, [point._asdict() for point in points])
 
 

@@ -48,16 +48,16 @@ def _picture(source: Source, panels: Panels, most: int) -> Picture:
         )
     shown = {panel: tasks for panel, tasks in panels.items() if lines(points, panel)}
     figure = _figure(shown, points, looks(source.scores, source.published), source.names, most)
-    note(figure, source.footnotes(remarks(source, panels, points)))
+    note(figure, source.footnotes(bands(source), remarks(source, panels, points)))
     return Picture(figure, [point._asdict() for point in points])
 
 
 @styled
-def learning_curve(paths: Sequence[Path], out: Path) -> list[Path]:
-    """Draws runs of one task: thin lines for seeds, a thick one for their mean.
+def learning_curve(source: Source, out: Path) -> list[Path]:
+    """Draws runs of one task: thin lines for seeds, a thick one for their mean where all have a value.
 
     Args:
-        paths: run directories, folders of them, or tidy CSV files.
+        source: whose systems and tasks are drawn.
         out: where to write, without suffix.
 
     Returns:
@@ -66,7 +66,6 @@ def learning_curve(paths: Sequence[Path], out: Path) -> list[Path]:
     Raises:
         UserError: several tasks, or no evaluations.
     """
-    source = Source.of(paths)
     task, *others = source.tasks
     if others:
         raise UserError(f"the runs are of several tasks ({', '.join(source.tasks)}): plot one at a time")
@@ -74,6 +73,7 @@ def learning_curve(paths: Sequence[Path], out: Path) -> list[Path]:
     results = {system: of[task] for system, of in source.evaluations(metric).items()}
     figure, ((axes,),) = grid(1, 1, 5.2, 3.4)
     rows: list[Mapping[str, object]] = []
+    gaps = []
     for (system, runs), look in zip(results.items(), looks(results).values(), strict=True):
         for seed, values in zip(runs.seeds, runs.values, strict=True):
             reached = ~np.isnan(values)
@@ -83,7 +83,10 @@ def learning_curve(paths: Sequence[Path], out: Path) -> list[Path]:
                 dict(zip(EVAL_COLUMNS, (system, task, seed, metric, int(x), float(y)), strict=True))
                 for x, y in zip(steps, scores, strict=True)
             ]
-        shared = ~np.isnan(runs.values).any(axis=0)
+        shared = np.asarray(~np.isnan(runs.values).any(axis=0))
+        if not shared[-1]:
+            end = f"{runs.env_steps[shared][-1]:,} frames" if shared.any() else "its beginning"
+            gaps.append(f"the mean of {source.names[system]} ends at {end}: not all seeds have values beyond")
         mean = runs.values[:, shared].mean(axis=0)
         label = f"{source.names[system]} ({seeds(len(runs.seeds), len(runs.seeds))})"
         marker = look.marker if len(mean) == 1 else ""
@@ -93,8 +96,13 @@ def learning_curve(paths: Sequence[Path], out: Path) -> list[Path]:
     frames_axes([axes])
     handles, labels = axes.get_legend_handles_labels()
     legend(figure, dict(zip(labels, handles, strict=True)))
-    note(figure, source.footnotes([]))
+    note(figure, source.footnotes("thin: each seed; thick: their mean", gaps))
     return save(figure, rows, out)
+
+
+def bands(source: Source) -> str:
+    """What such curves show; for a footnote."""
+    return f"lines: IQM over runs; bands: pointwise {source.interval}"
 
 
 def band(axes: Axes, points: Sequence[Point], look: Look) -> None:

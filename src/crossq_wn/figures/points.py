@@ -28,6 +28,7 @@ class Point(NamedTuple):
     value: float  # IQM over the tasks' runs
     low: float  # NaN if no task has a second run: nothing is known of the spread then
     high: float
+    confidence: float  # of the interval
     tasks: int  # of the panel's, those that the system has
     fewest_seeds: int  # of any of these tasks
     most_seeds: int
@@ -140,6 +141,9 @@ def points_at(
     low, high = np.where(alone, np.nan, low), np.where(alone, np.nan, high)
     numbers = zip(steps, value, low, high, strict=True)
     return [
-        Point(*about, int(step), float(v), float(lo), float(hi), len(scores), int(n.min()), int(n.max()))
+        Point(
+            *about, int(step), float(v), float(lo), float(hi), confidence,
+            len(scores), int(n.min()), int(n.max()),
+        )
         for (step, v, lo, hi), n in zip(numbers, counts.T, strict=True)
-    ]
+    ]  # fmt: skip

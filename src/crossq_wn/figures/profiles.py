@@ -37,7 +37,7 @@ def profiles(source: Source) -> Picture:
             numbers = zip(taus, value, low, high, strict=True)
             rows += [
                 {"panel": panel, "system": system, "frames": frames[panel], "score": float(tau),
-                 "value": float(v), "low": float(lo), "high": float(hi)}
+                 "value": float(v), "low": float(lo), "high": float(hi), "confidence": source.confidence}
                 for tau, v, lo, hi in numbers
             ]  # fmt: skip
         each.set(xlim=(taus[0], taus[-1]), ylim=(0, 1.05))
@@ -48,5 +48,5 @@ def profiles(source: Source) -> Picture:
         if spec is None or spec.is_first_col():
             each.set_ylabel("fraction of runs above")
     legend(figure, key(end.points, looked, source.names))
-    note(figure, source.footnotes(end.remarks))
+    note(figure, source.footnotes(f"bands: pointwise {source.interval}", end.remarks))
     return Picture(figure, rows)

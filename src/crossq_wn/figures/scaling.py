@@ -60,8 +60,9 @@ def performance_and_speed(source: Source) -> Picture:
     score_axes(axes, end.panels.values())
     names = labels(end.points, source.names)
     legend(figure, {label: _key(looked[system], "") for system, label in names.items()})
-    about = "frames / s: of all seeds that trained side by side, on the machine where they did"
-    note(figure, [about, *source.footnotes(end.remarks)])
+    along = "frames / s: of all seeds that trained side by side, on the machine where they did"
+    across = f"whiskers upright: {source.interval} of the IQM over runs; across: slowest and fastest run"
+    note(figure, [along, *source.footnotes(across, end.remarks)])
     return Picture(figure, rows)
 
 
@@ -91,7 +92,7 @@ def utd_scaling(source: Source) -> Picture:
         each.set_xlabel("UTD (updates / decision)")
     score_axes(axes, end.panels.values())
     legend(figure, {names[name]: _key(look, look.dash) for name, look in looked.items()})
-    note(figure, source.footnotes(end.remarks))
+    note(figure, source.footnotes(f"points: IQM over runs; whiskers: {source.interval}", end.remarks))
     rows = [
         point._asdict() | {"family": family(point.system), "utd": utd(point.system)} for point in end.points
     ]

@@ -72,14 +72,24 @@ class Source:
         return Source(tuple(paths), tuple(reference), tuple(systems), frames, confidence, once)
 
     @cached_property
+    def ours(self) -> tuple[Path, ...]:
+        """The runs and tables that count, without damaged ones: see `tidy.sound`."""
+        return tuple(tidy.sound(self.paths, self.warn))
+
+    @cached_property
+    def theirs(self) -> tuple[Path, ...]:
+        """Those of the reference."""
+        return tuple(tidy.sound(self.reference, self.warn))
+
+    @cached_property
     def _ours(self) -> Results:
-        return tidy.read(self.paths, self.warn)
+        return tidy.read(self.ours, self.warn)
 
     @cached_property
     def _others(self) -> Results:
         """What the reference files hold, by names whose families none of ours has."""
         families = {family(name) for name in self._ours}
-        there = tidy.read(self.reference, self.warn) if self.reference else {}
+        there = tidy.read(self.theirs, self.warn) if self.theirs else {}
         return {f"{name} (reference)" if family(name) in families else name: of for name, of in there.items()}
 
     @cached_property
@@ -123,9 +133,14 @@ class Source:
         last = max(int(curve.env_steps[-1]) for of in drawn for curve in of.values())
         return last if self.frames is None else self.frames
 
-    def footnotes(self, remarks: list[str]) -> list[str]:
-        """What stands below the figure: remarks, having warned of them, what all systems have in common, and
-        how others' results are drawn.
+    @property
+    def interval(self) -> str:
+        """What whiskers and bands reach over; for a footnote."""
+        return f"{100 * self.confidence:g} % stratified bootstrap intervals"
+
+    def footnotes(self, meaning: str, remarks: list[str]) -> list[str]:
+        """What stands below the figure: what its marks mean, what all systems have in common, remarks, having
+        warned of them, and how others' results are drawn.
         """
         remarks = [*remarks, *self.elsewhere()]
         for remark in remarks:
@@ -133,6 +148,7 @@ class Source:
         others = self.published & set(self.scores)
         shared = tidy.dropped(self.names)
         return [
+            meaning,
             *([f"all{' of ours' if others else ''} with {shared}"] if shared else []),
             *remarks,
             *(["dashed, pale or hollow: published by others"] if others else []),
@@ -147,15 +163,15 @@ class Source:
     @cached_property
     def speeds(self) -> dict[str, dict[str, tuple[float, ...]]]:
         """As `tidy.read_speed`."""
-        return tidy.read_speed(self.paths, self.warn)
+        return tidy.read_speed(self.ours, self.warn)
 
     def metric(self, column: str) -> Results:
         """A column of metrics.csv of the systems to draw; without those that have none."""
-        return self._drawn(tidy.read_metric(self.paths, column, self.warn))
+        return self._drawn(tidy.read_metric(self.ours, column, self.warn))
 
     def evaluations(self, metric: str) -> Results:
         """Another metric of eval.csv than the score, such as `q_bias_std`, unscaled."""
-        return self._drawn(tidy.read(self.paths, self.warn, metric))
+        return self._drawn(tidy.read(self.ours, self.warn, metric))
 
     def _drawn(self, found: Results) -> Results:
         return {name: found[name] for name in self.scores if name in found and name in self._ours}

@@ -19,7 +19,16 @@ from crossq_wn.algorithms.settings import Settings
 from crossq_wn.errors import UserError
 
 # Versions that are known to work together.
-REQUIREMENTS = {"sbx": ["sbx-rl==0.28.0"]}
+REQUIREMENTS = {
+    "sbx": [
+        "sbx-rl==0.28.0",
+        "stable-baselines3==2.9.2",
+        "torch==2.15.0",
+        "jax==0.10.2",
+        "flax==0.12.8",
+        "numpy==2.4.6",
+    ]
+}
 
 
 class Peer(NamedTuple):

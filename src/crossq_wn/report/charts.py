@@ -6,27 +6,17 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from crossq_wn.diagnosis import MEANINGS
 from crossq_wn.figures import points, style
 from crossq_wn.figures.curves import band
 from crossq_wn.report.html import Html, details, join, section, tag
 from crossq_wn.report.scores import title_of
-from crossq_wn.report.study import Study
+from crossq_wn.report.study import DIAGNOSTICS, Study, Tell
 from crossq_wn.report.svg import picture
 from crossq_wn.report.verdict import number
 from crossq_wn.tidy import Results
 
 _RIVALS = 3  # published systems that are drawn even if ours use up the colours
 _ALONE = 4  # tasks up to which each has its own diagnostics; more are shown by the paper's groups
-
-# Column of metrics.csv, or metric of eval.csv -> what it is.
-DIAGNOSTICS = MEANINGS | {
-    "target_q_mean": "mean target of a minibatch: where it leaves q_mean behind, values run away",
-    "critic_loss": "the critics' loss; algorithms with different losses cannot be compared",
-    "actor_loss": "the actor's loss; it falls as values rise",
-    "q_bias_mean": "how much more the critics promise than follows, over |return|",
-    "q_bias_std": "spread of that: unequal promises mislead a policy, equal ones do not",
-}
 
 
 class Panel(NamedTuple):
@@ -72,19 +62,24 @@ def _drawn(study: Study) -> list[str]:
     return [system for system in study.scores if system in kept]
 
 
-def diagnostics(study: Study) -> Html:
-    """What the runs logged about their networks, by task or group; nothing if they logged none."""
+def diagnostics(study: Study, tell: Tell) -> Html:
+    """What the runs logged about their networks, by task or group; nothing if they logged none.
+
+    `tell` is told of each: over many tasks the intervals take a while.
+    """
     groups: points.Panels = {task: (task,) for task in study.tasks}
     if len(groups) > _ALONE:
         groups = {title_of(name, tasks): tasks for name, tasks in points.groups(study.tasks).items()}
-    by_group: dict[str, list[Panel]] = {name: [] for name in groups}
-    for column in DIAGNOSTICS:
-        results = (
-            study.source.evaluations(column) if column.startswith("q_bias") else study.source.metric(column)
-        )
-        for panel in _panels(study, results, groups, column):
-            by_group[panel.name].append(panel)
-    known = {name: panels for name, panels in by_group.items() if panels}
+    known = {}
+    for name, tasks in groups.items():
+        tell(f"drawing the diagnostics on {name}")
+        found = [
+            panel
+            for quantity, results in study.diagnostics.items()
+            for panel in _panels(study, results, {name: tasks}, quantity)
+        ]
+        if found:
+            known[name] = found
     if not known:
         return Html("")
     folded = [

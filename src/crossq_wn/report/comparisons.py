@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ from crossq_wn.errors import UserError, one_line
 from crossq_wn.report.html import Html, bullets, details, section, table, tag
 from crossq_wn.report.study import Study
 from crossq_wn.report.verdict import (
+    EQUAL_SEPARATED,
     Comparison,
     compare,
     fraction,
@@ -174,15 +175,17 @@ def verdicts(study: Study, found: list[Pair]) -> Html:
         whose = "Against published curves" if published else "Between these runs"
         if lines:
             lists.append(details(f"{whose}: {_counts(some)}", bullets(lines), open_=len(lines) <= _MANY))
+    narrower = parts(study)
     tables = [details("All comparisons as a table", _pairs_table("Comparisons", found))]
-    if narrower := parts(study):
+    if narrower:
         tables.append(
             details(
                 f"By group and task: {_counts(narrower)}",
                 _pairs_table("Comparisons by group and task", narrower),
             )
         )
-    return section("Verdicts", *lists, *tables, tag("p", _explained(study, len(found)), class_="note"))
+    explained = tag("p", _explained(study, len(found) + len(narrower)), class_="note")
+    return section("Verdicts", *lists, *tables, explained)
 
 
 def _counts(found: list[Pair]) -> str:
@@ -194,10 +197,12 @@ def _explained(study: Study, comparisons: int) -> str:
     return (
         f"In brackets: {study.source.confidence:.0%} intervals of the stratified bootstrap. Separated: the "
         "interval of the IQM's difference excludes 0, also when widened for so few seeds; leaning: it does "
-        "not when widened. How many seeds would tell takes the observed difference for the true one; with so "
-        "many, about half of the experiments would."
+        "not when widened; undecided: it does neither, and either system may be the better one. "
+        f"{EQUAL_SEPARATED} How many seeds would tell takes the observed difference for the true one; with "
+        "so many, about half of the experiments would."
         + (
-            f" {comparisons} comparisons are many: even of equal systems, some would look separated."
+            f" {comparisons} comparisons, with those by group and task, are many: even of equal systems, "
+            "some would look separated."
             if comparisons > _MANY
             else ""
         )
@@ -220,7 +225,7 @@ def _pairs_table(caption: str, found: list[Pair]) -> Html:
         "first – second",
         "where",
         "seeds",
-        "probability that the first is better",
+        "probability that a run of the first beats one of the second",
         "difference of IQMs",
         "verdict",
     ]
@@ -233,6 +238,7 @@ def _with_interval(result: Comparison, found: Estimate, form: Callable[[float | 
     return value if result.fewest < 2 else f"{value} ({span(found, form)})"
 
 
-def _and(names: Collection[str]) -> str:
-    """Both names, or how many there are."""
-    return " and ".join(names) if len(names) < 3 else f"{len(names)} systems"
+def _and(names: Iterable[str]) -> str:
+    """`A`, `A and B`, `A, B and C`."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last

@@ -12,14 +12,15 @@ from crossq_wn import __version__, tidy
 from crossq_wn.errors import UserError
 from crossq_wn.report import charts, comparisons, provenance, scores
 from crossq_wn.report.html import Html, join, tag
-from crossq_wn.report.study import Study
+from crossq_wn.report.study import Study, Tell, silent
 
 _GENERATOR = "crossq-wn report"
 _MARK = f'<meta name="generator" content="{_GENERATOR}">'
 
 
-def page(study: Study) -> str:
-    """The whole report."""
+def page(study: Study, tell: Tell = silent) -> str:
+    """The whole report; `tell` is told what is being done."""
+    tell(f"comparing {len(study.scores)} systems")
     found, unpaired = comparisons.pairs(study)
     tables, apart = scores.summaries(study)
     many = f"{len(study.tasks)} tasks"
@@ -28,7 +29,7 @@ def page(study: Study) -> str:
         comparisons.verdicts(study, found),
         scores.scores(study, tables),
         charts.curves(study),
-        charts.diagnostics(study),
+        charts.diagnostics(study, tell),
         provenance.videos(study),
         provenance.hyperparameters(study),
         provenance.protocol(study),
@@ -70,13 +71,15 @@ def check_out(out: Path) -> None:
                 )
 
 
-def write(study: Study, out: Path) -> None:
+def write(study: Study, out: Path, tell: Tell = silent) -> None:
     """Writes the report; missing folders are made, and an earlier report is replaced.
+
+    `tell` is told what is being done.
 
     Raises UserError if something else is there, or it cannot be written.
     """
     check_out(out)
-    text = page(study)
+    text = page(study, tell)
     partial = out.with_name(f".{out.name}.partial")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

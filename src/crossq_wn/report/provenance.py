@@ -157,7 +157,9 @@ def left_out(study: Study, tables: Iterable[Summary], notes: Iterable[str]) -> H
 
 
 def _settings(run: Run) -> dict[str, object]:
-    about = {name: getattr(run.config, name) for name in ("algorithm", "preset", "overlap")}
+    about = {
+        name: getattr(run.config, name) for name in ("algorithm", "preset", "overlap", "matmul_precision")
+    }
     return about | asdict(run.config.settings)
 
 

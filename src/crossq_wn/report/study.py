@@ -3,7 +3,7 @@
 import contextlib
 import csv
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from crossq_wn import tidy
+from crossq_wn.diagnosis import EVALUATED, MEANINGS
 from crossq_wn.environments import PAPER_TASKS
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.figures import Source
@@ -20,7 +21,19 @@ from crossq_wn.report.html import Html, escape, tag
 from crossq_wn.runs import RunConfig, read_config
 from crossq_wn.tidy import Curves, Results
 
+# Column of metrics.csv, or metric of eval.csv -> what it is.
+DIAGNOSTICS = MEANINGS | {
+    "target_q_mean": "mean target of a minibatch: where it leaves q_mean behind, values run away",
+    "critic_loss": "the critics' loss; algorithms with different losses cannot be compared",
+    "actor_loss": "the actor's loss; it falls as values rise",
+}
+Tell = Callable[[str], None]  # is told what is being done, which may take minutes
+
 _NEEDED = ("commands", "versions", "device", "protocol", "protocol_sha256")  # of manifest.json
+
+
+def silent(text: str) -> None:
+    """Tells nobody."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +66,7 @@ class Study:
 
     runs: tuple[Run, ...]
     source: Source  # of the same runs, and of published curves
+    diagnostics: dict[str, Results]  # by the names of `DIAGNOSTICS`; of our systems
     skipped: tuple[str, ...]  # a line each: what, and why
 
     @property
@@ -91,6 +105,7 @@ def gather(
     reference: Sequence[Path] = (),
     systems: Sequence[str] = (),
     confidence: float = 0.9,
+    tell: Tell = silent,
 ) -> Study:
     """The runs in folders, and published curves on their tasks.
 
@@ -99,13 +114,16 @@ def gather(
         reference: CSV files of others; see `crossq_wn.tidy`.
         systems: which to keep, as `Source.of` names them; all by default.
         confidence: of the intervals.
+        tell: what is being done.
 
     Raises:
         UserError: not a folder, no run that can be read, or what `Source.of` and `tidy.read` refuse.
     """
     runs: list[Run] = []
     skipped: list[str] = []
-    for path in _directories(paths):
+    directories = _directories(paths)
+    tell(f"reading {len(directories)} run directories")
+    for path in directories:
         try:
             run = _load(path)
             _check_new(run, runs)
@@ -121,7 +139,10 @@ def gather(
     kept = [run for run in runs if run.system in source.scores]
     if not kept:
         raise UserError(f"--systems names none of the runs: there are {', '.join({r.system for r in runs})}")
-    return Study(tuple(kept), source, tuple(dict.fromkeys(skipped)))
+    tell("reading their diagnostics")
+    # All files are read here, so that what is wrong with any of them is known before the page is written.
+    diagnostics = {name: _diagnostic(source, name) for name in DIAGNOSTICS}
+    return Study(tuple(kept), source, diagnostics, _once(skipped))
 
 
 def speed(run: Run) -> Speed | None:
@@ -141,6 +162,18 @@ def speed(run: Run) -> Speed | None:
     clock = [row[2] for row in rows]
     seconds = clock[-1] + sum(last for last, following in pairwise(clock) if following < last)
     return Speed(median(row[0] for row in training), median(row[1] for row in training), seconds / 3600)
+
+
+def _diagnostic(source: Source, name: str) -> Results:
+    return source.evaluations(name) if name in EVALUATED else source.metric(name)
+
+
+def _once(skipped: Iterable[str]) -> tuple[str, ...]:
+    """The first line on each file: a damaged one is met again for every column."""
+    by_file: dict[str, str] = {}
+    for line in skipped:
+        by_file.setdefault(line.partition(" is skipped: ")[0], line)
+    return tuple(by_file.values())
 
 
 def _directories(paths: Sequence[Path]) -> list[Path]:

@@ -24,6 +24,11 @@ from crossq_wn.tidy import Curves, Steps, align, groups, reached_by_most
 
 FEWEST = 3  # seeds per task below which nothing is separated
 MOST = 100  # seeds beyond which nobody would go
+# Measured over hundreds of experiments with normal scores and intervals of 90 %.
+EQUAL_SEPARATED = (
+    "Few seeds mislead: of two equal systems with 3 seeds each on one task, about one experiment in six "
+    "(with 5 seeds, one in eleven) would call one the better, at 90 %."
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Comparison:
         """Whether that also holds for the wider interval that so few seeds need; never with two.
 
         The bootstrap's interval is too narrow for a few seeds: of two equal systems with 3 seeds each it
-        would call one better in a quarter of the experiments, not in a tenth; the wider one, in a seventh.
+        would call one better in a quarter of the experiments, not in a tenth; the wider one, in a sixth.
         """
         enough = self.fewest >= FEWEST and self.needed is not None and self.needed <= self.fewest
         return self.excludes_zero and enough
@@ -150,23 +155,22 @@ def verdict(ours: str, theirs: str, result: Comparison) -> str:
             f"({seeds_of(result.seeds[1])}). Train at least {FEWEST} seeds of each."
         )
     odds = f"probability {fraction(result.probability.value)} ({span(result.probability, fraction)})"
+    chance = f"run of {ours} beats one of {theirs} with {odds}"
     numbers = (
         f"IQM {first} against {second}, a difference of {number(result.gain.value)} ({span(result.gain)})"
     )
     if result.separated:
-        return (
-            f"{ours} beats {theirs} with {odds} {where}: {numbers}. With {both} they are clearly separated."
-        )
+        return f"A {chance} {where}: {numbers}. With {both} they are separated."
     if result.excludes_zero:
         return (
-            f"{ours} is ahead of {theirs} {where}, {numbers}, with {odds} of beating it; but {both} are "
-            f"too few to be sure: {_needed(result)}."
+            f"{ours} is ahead of {theirs} {where}, {numbers}, and a {chance}; but {both} are too few to be "
+            f"sure: {_needed(ours, theirs, result)}."
         )
     if result.gain.low == result.gain.high == 0:
         return f"With {both} nothing separates {ours} from {theirs} {where}: both have an IQM of {first}."
     return (
-        f"With {both} you cannot separate {ours} from {theirs} {where}: {numbers}, with {odds} that "
-        f"{ours} is better; {_needed(result)}."
+        f"With {both} you cannot separate {ours} from {theirs} {where}: {numbers}, and a {chance}; "
+        f"{_needed(ours, theirs, result)}."
     )
 
 
@@ -197,10 +201,13 @@ def fraction(probability: float | Array) -> str:
     return f"{probability:.2f}"
 
 
-def _needed(result: Comparison) -> str:
+def _needed(ours: str, theirs: str, result: Comparison) -> str:
+    """How many seeds would do, of the system that has fewer or of both."""
     if result.needed is None:
         return f"more than {MOST} seeds of each would be needed"
-    return f"about {max(result.needed, result.fewest + 1)} of each would"
+    enough = max(result.needed, result.fewest + 1)
+    short = [name for name, has in zip((ours, theirs), result.seeds, strict=True) if min(has) < enough]
+    return f"about {enough} seeds of {'each' if len(short) > 1 else short[0]} would tell"
 
 
 def seeds_of(per_task: Sequence[int], unit: str = "seed") -> str:

@@ -8,9 +8,10 @@ from typing import NamedTuple
 from crossq_wn.environments.pool import processors
 from crossq_wn.reproduce.cost import cost
 from crossq_wn.reproduce.pages import check_out, write
-from crossq_wn.reproduce.results import Judged, draw, ended_early, judge_all
-from crossq_wn.reproduce.studies import Run, Scale, plan, scale_called
+from crossq_wn.reproduce.results import Judged, damaged, draw, ended_early, judge_all
+from crossq_wn.reproduce.studies import Run, Scale, plan, scale_called, unlike
 from crossq_wn.reproduce.workers import Outcome, look, remaining, train
+from crossq_wn.runs import simulator_conflicts
 
 COLUMNS = [
     "system", "runs", "seeds", "frames per seed", "gradient updates", "ms each", "core-hours", "disk",
@@ -23,7 +24,8 @@ class Bill(NamedTuple):
 
     rows: list[list[str]]  # one per system, see COLUMNS
     core_hours: float  # that remain
-    hours: float  # that remain, so many runs side by side
+    longest: float  # of them, the longest single run's
+    hours: float  # that remain, so many runs side by side; never less than the longest run's
     unfinished: int  # runs
     disk: float  # GB, once all is trained
 
@@ -47,8 +49,9 @@ def bill(runs: Sequence[Run], jobs: int) -> Bill:
             str(sum(look(run).kind == "finished" for run in mine)),
         ])  # fmt: skip
     left = [remaining(run) / 3600 for run in runs if look(run).kind != "finished"]
-    hours = max(sum(left) / jobs, max(left, default=0.0))
-    return Bill(rows, sum(left), hours, len(left), sum(cost(run.config).disk for run in runs) / 1e9)
+    total, longest = sum(left), max(left, default=0.0)
+    disk = sum(cost(run.config).disk for run in runs) / 1e9
+    return Bill(rows, total, longest, max(total / jobs, longest), len(left), disk)
 
 
 def default_jobs() -> int:
@@ -64,7 +67,7 @@ def conclude(
     out: Path,
     warn: Callable[[str], None],
 ) -> tuple[list[Judged], list[Path]]:
-    """Judges and draws what has finished.
+    """Judges and draws what has finished and can be read.
 
     Args:
         scale: whose studies the figures are.
@@ -72,17 +75,29 @@ def conclude(
         runs: all that were planned.
         failed: by run directory: why.
         out: the folder for verdicts, numbers and pictures.
-        warn: told of what cannot be drawn.
+        warn: told of what cannot be read or drawn, and of what should be alike and is not.
 
     Returns:
         What was found, and the files written.
     """
-    finished = [run for run in runs if look(run).kind == "finished"]
-    notes = ended_early(finished)
-    if len(finished) < len(runs):
-        notes.append(f"{len(runs) - len(finished)} of {len(runs)} runs have not finished and do not count")
+    states = {run.path: look(run).kind for run in runs}
+    ended = [run for run in runs if states[run.path] == "finished"]
+    lost = damaged(ended)
+    finished = [run for run in ended if run.path not in lost]
+    other = simulator_conflicts([run.path for run in finished])
+    notes = [f"DIFFERENT SIMULATORS, so that runs may not be comparable: {line}" for line in other]
+    notes += unlike(runs)
+    notes += [
+        f"{path} does not count: {why}; once it is moved away, the same command trains it again"
+        for path, why in lost.items()
+    ]
+    judged = judge_all(scale, figures, finished, notes.append)
+    for note in notes:
+        warn(note)
+    notes += ended_early(finished)
+    if len(ended) < len(runs):
+        notes.append(f"{len(runs) - len(ended)} of {len(runs)} runs have not finished and do not count")
     notes += [f"{run.config.task}, {run.label}: {failed[run.path]}" for run in runs if run.path in failed]
-    judged = judge_all(scale, figures, finished)
     command = f"crossq-wn reproduce {' '.join(figures)} --scale {scale.name}"
     written = write(judged, scale, runs, notes, command, out)
     return judged, [*written, *draw(scale, figures, finished, out, warn)]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from crossq_wn.errors import UserError
+from crossq_wn.reproduce.claims import THRESHOLDS
 from crossq_wn.reproduce.judging import Number
 from crossq_wn.reproduce.results import CONFIDENCE, Judged
 from crossq_wn.reproduce.studies import Run, Scale
@@ -16,6 +17,7 @@ _HOW = (
     f"over runs and tasks with {CONFIDENCE:.0%} stratified bootstrap intervals; differences and ratios are "
     "of IQMs, ratios by way of logarithms. Scores are return / 1000 or success rate."
 )
+_DEFAULT = "each algorithm's default preset (departures from Table 1: PAPER.md)"
 _FILES = ("verdict.md", "verdict.json", "verdict.csv")
 
 
@@ -92,7 +94,7 @@ def _page(
 ) -> str:
     tasks = dict.fromkeys(run.config.task for run in runs)
     frames = sorted({run.config.frames for run in runs})
-    changes = ", ".join(f"{name} {value}" for name, value in scale.changes.items()) or "as in Table 1"
+    changes = ", ".join(f"{name} {value}" for name, value in scale.changes.items())
     lines = [
         f"# The paper's claims at the scale `{scale.name}`",
         "",
@@ -101,10 +103,12 @@ def _page(
         f"- tasks: {', '.join(tasks)}",
         f"- environment frames per seed: {', '.join(f'{n:,}' for n in frames)}",
         f"- seeds per task: {len(scale.seeds)}",
-        f"- settings: {changes}; otherwise each algorithm's default preset",
+        f"- settings: {_DEFAULT}{f', but {changes}' if changes else ''}",
         *(f"- {note}" for note in notes),
         "",
         _HOW,
+        "",
+        THRESHOLDS,
         "",
         "| claim (paper v2) | where | tasks | verdict | measured [interval], wanted |",
         "|---|---|---|---|---|",

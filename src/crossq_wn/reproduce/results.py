@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from crossq_wn import tidy
-from crossq_wn.errors import UserError
+from crossq_wn.errors import UserError, one_line
 from crossq_wn.reproduce.claims import CLAIMS, Claim
 from crossq_wn.reproduce.judging import Evidence, Finding, judge
 from crossq_wn.reproduce.studies import Run, Scale, Study
@@ -28,16 +28,28 @@ class Judged(NamedTuple):
     finding: Finding
 
 
-def judge_all(scale: Scale, figures: Iterable[str], finished: Sequence[Run]) -> list[Judged]:
+def damaged(finished: Iterable[Run]) -> dict[Path, str]:
+    """Why runs cannot be read, by their directories: they are no evidence, and do no harm to others."""
+    found = {}
+    for run in finished:
+        try:
+            tidy.load(run.path)
+        except UserError as reason:
+            found[run.path] = one_line(reason)
+    return found
+
+
+def judge_all(scale: Scale, figures: Iterable[str], finished: Sequence[Run], warn: Say) -> list[Judged]:
     """Every claim about these figures, on each of the paper's groups of tasks that was run.
 
     Args:
         scale: whose studies the figures are.
         figures: such as fig3.
-        finished: runs that have finished; others are no evidence.
+        finished: runs that have finished and can be read; others are no evidence.
+        warn: told of diagnostics that cannot be read.
     """
     figures = list(figures)
-    scores, metric = _labelled(finished)
+    scores, metric = _labelled(finished, warn)
     judged = []
     for claim in CLAIMS:
         studies = [scale.studies[figure] for figure in figures if figure in claim.figures]
@@ -77,8 +89,8 @@ def groups(tasks: Iterable[str]) -> dict[str, tuple[str, ...]]:
 
 def ended_early(finished: Sequence[Run]) -> list[str]:
     """Seeds that failed before their run's end, a line per run; the claims do without them."""
-    lines = []
-    scores, _ = _labelled(finished)
+    lines: list[str] = []
+    scores, _ = _labelled(finished, lines.append)
     for run in finished:
         curves = scores[run.label][run.config.task]
         lost = [
@@ -89,9 +101,9 @@ def ended_early(finished: Sequence[Run]) -> list[str]:
     return lines
 
 
-def _labelled(finished: Sequence[Run]) -> tuple[Results, Callable[[str], Results]]:
+def _labelled(finished: Sequence[Run], warn: Say) -> tuple[Results, Callable[[str], Results]]:
     """Scores, and columns of metrics.csv, of systems by their labels."""
-    paths = [run.path for run in finished]
+    paths, once = [run.path for run in finished], cache(warn)  # files are read for several columns
     labels = {read_config(run.path).system: run.label for run in finished}
 
     def relabel(results: Results) -> Results:
@@ -99,7 +111,7 @@ def _labelled(finished: Sequence[Run]) -> tuple[Results, Callable[[str], Results
 
     @cache
     def metric(column: str) -> Results:
-        return relabel(tidy.read_metric(paths, column))
+        return relabel(tidy.read_metric(paths, column, once))
 
     return relabel(tidy.read(paths)) if paths else {}, metric
 

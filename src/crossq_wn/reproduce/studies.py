@@ -4,7 +4,7 @@ A run is what it is, not whom it serves: it lies in ROOT/SCALE/TASK/SYSTEM, so f
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -172,6 +172,21 @@ def plan(scale: Scale, figures: Iterable[str], root: Path) -> list[Run]:
     return list(runs.values())
 
 
+def unlike(runs: Sequence[Run]) -> list[str]:
+    """In what parts of the protocol systems differ on a task by plan, a line per difference."""
+    places: dict[str, list[str]] = {}  # the difference -> on which tasks
+    for task in dict.fromkeys(run.config.task for run in runs):
+        here = [run for run in runs if run.config.task == task]
+        for name in here[0].config.protocol:
+            values: dict[Any, list[str]] = {}
+            for run in here:
+                values.setdefault(run.config.protocol[name], []).append(run.label)
+            if len(values) > 1:
+                parts = [f"{value} ({', '.join(labels)})" for value, labels in values.items()]
+                places.setdefault(f"{name} is {' but '.join(parts)}", []).append(task)
+    return [f"protocols differ by plan: {told}, on {', '.join(tasks)}" for told, tasks in places.items()]
+
+
 def _run(scale: Scale, task: str, system: System, root: Path) -> Run:
     usual = api.preset(system.algorithm, "default")
     changes = {**{k: v for k, v in scale.changes.items() if hasattr(usual, k)}, **system.changes}
@@ -190,7 +205,9 @@ def _flag(name: str, value: Any) -> tuple[str, ...]:
     words = name.replace("_", "-")
     if isinstance(value, bool):
         return (f"--{words}",) if value else (f"--no-{words}",)
-    return (f"--{words}", ",".join(map(str, value)) if isinstance(value, tuple) else str(value))
+    if name == "seeds":
+        return (f"--{words}", ",".join(map(str, value)))
+    return (f"--{words}", *map(str, value if isinstance(value, tuple) else (value,)))
 
 
 def _words(changes: Mapping[str, Any]) -> str:

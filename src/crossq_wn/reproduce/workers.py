@@ -30,7 +30,7 @@ _NOT_NUMBERS = ("frames", "system", "checkpoint_every", "log_every", "video", "t
 class State(NamedTuple):
     """How far a run has come."""
 
-    kind: Literal["missing", "without a checkpoint", "cut off", "finished"]
+    kind: Literal["missing", "without a checkpoint", "damaged", "cut off", "finished"]
     frames: int  # environment frames, per seed, of its newest checkpoint
 
 
@@ -50,7 +50,11 @@ def look(run: Run) -> State:
         return State("missing", 0)
     if {path.name for path in run.path.iterdir()} <= {".lock", ".config.json.partial"}:
         return State("without a checkpoint", 0)  # not even a configuration
-    differs = _differences(read_config(run.path), run.config)
+    try:
+        there = read_config(run.path)
+    except UserError:
+        return State("damaged", 0)  # whatever it is, it is no reason not to go on with the others
+    differs = _differences(there, run.config)
     if differs:
         raise UserError(f"{run.path} holds another run ({', '.join(differs)}): choose another --root")
     frames = max((int(path.name) for path in available(run.path / "checkpoints")), default=0)
@@ -135,6 +139,8 @@ class _Job:
 
 def _start(run: Run, processors: Sequence[int], environment: Mapping[str, str], count: str, say: Say) -> _Job:
     state = look(run)
+    if state.kind == "damaged":
+        raise UserError(f"{run.path} has no readable config.json: put it back, or move the folder away")
     arguments = run.command
     if state.kind == "cut off":
         arguments = ("resume", str(run.path), "--frames", str(run.config.frames))
