@@ -305,7 +305,7 @@ def report(arguments: list[str]) -> int:
     for line in study.skipped:
         _warn(line)
     of = study.source.scores if parsed.systems else None
-    _check_alike([*(run.path for run in study.runs), *parsed.reference], parsed.force, of)
+    _check_alike([*(run.path for run in study.runs), *study.source.theirs], parsed.force, of)
     write(study, parsed.out, _warn)
     print(parsed.out)
     return 0

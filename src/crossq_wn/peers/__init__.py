@@ -10,7 +10,7 @@ import subprocess
 import sys
 import venv
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -63,10 +63,8 @@ def start(
 
         def measure(budget: float) -> float:
             assert process.stdin is not None
-            try:
+            with suppress(BrokenPipeError):  # the answer that does not come says so
                 process.stdin.write(f"{budget}\n".encode())
-            except BrokenPipeError:  # the answer that does not come says so
-                pass
             return float(answer())
 
         try:

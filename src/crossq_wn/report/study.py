@@ -10,8 +10,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from crossq_wn import tidy
 from crossq_wn.diagnosis import EVALUATED, MEANINGS
 from crossq_wn.environments import PAPER_TASKS
@@ -123,14 +121,11 @@ def gather(
     skipped: list[str] = []
     directories = _directories(paths)
     tell(f"reading {len(directories)} run directories")
-    for path in directories:
+    for path in tidy.sound(directories, skipped.append):
         try:
-            run = _load(path)
-            _check_new(run, runs)
-        except (UserError, OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+            runs.append(_load(path))
+        except UserError as error:
             skipped.append(f"{path} is skipped: {one_line(error)}")
-        else:
-            runs.append(run)
     if not runs:
         named = skipped[0] if skipped else f"there is none in {', '.join(map(str, paths))}"
         raise UserError(f"no run can be reported: {named}")
@@ -187,26 +182,8 @@ def _directories(paths: Sequence[Path]) -> list[Path]:
 
 
 def _load(path: Path) -> Run:
-    config = read_config(path)
+    config, (system, _, curves) = read_config(path), tidy.load(path)
     manifest = json.loads((path / "manifest.json").read_text())
     if lacking := [name for name in _NEEDED if not manifest.get(name)]:
         raise UserError(f"manifest.json lacks {', '.join(lacking)}")
-    if not (path / "eval.csv").exists():
-        raise UserError("there is no eval.csv: nothing has been evaluated yet")
-    results = tidy.read([path / "eval.csv"])
-    if len(results) > 1 or list(*results.values()) != [config.task]:
-        raise UserError(f"eval.csv is not of one system on {config.task} alone")
-    ((system, tasks),) = results.items()
-    curves = tasks[config.task]
-    if np.isinf(curves.values).any() or np.isnan(curves.values).all(axis=1).any():
-        raise UserError("a score is infinite, or all of a seed's are missing")
     return Run(path, config, manifest, system, curves)
-
-
-def _check_new(run: Run, others: Iterable[Run]) -> None:
-    """Raises UserError if a run would count twice."""
-    for other in others:
-        if (other.system, other.config.task) == (run.system, run.config.task):
-            for seed in run.curves.seeds:
-                if seed in other.curves.seeds:
-                    raise UserError(f"{other.path} holds seed {seed} of {run.system} already")
