@@ -66,7 +66,7 @@ def run(algorithm, learn, seeds, calls=2):
             states = learn.observe(states, seen, np.ones(len(seeds), np.float32), np.zeros(len(seeds), bool))
         batches = learn.join([data(algorithm, 10 * seed + call, 3, 8) for seed in seeds])
         states, metrics = learn.update(states, batches, 3 * call)
-    return states, metrics
+    return states, learn.split(metrics, len(seeds))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -103,14 +103,27 @@ def test_actions_are_in_range_random_while_exploring_and_repeatable(name, traine
         assert np.abs(actions).max() <= 1
 
 
+def agreement(one, other):
+    """The share of float entries that are equal but for rounding."""
+    pairs = [(a, b) for a, b in zip(leaves(one), leaves(other), strict=True) if a.dtype.kind == "f"]
+    close = [np.isclose(a, b, rtol=1e-4, atol=2e-5).ravel() for a, b in pairs]
+    return np.concatenate(close).mean()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_seeds_mapped_over_an_axis_are_the_seeds_alone(name, trained):
     made, _, (states, metrics) = trained(name)
     mapped = learner.vectorised(made)
     together, together_metrics = run(made, mapped, (0, 1))
+    apart = mapped.split(together, 2)
     # Adam turns the last bits of a gradient that is zero but for rounding into whole steps: six of them here.
-    same(mapped.split(together, 2), states, rtol=2e-3, atol=6 * 3e-4)
+    same(apart, states, rtol=2e-3, atol=6 * 3e-4)
     same(together_metrics, metrics, rtol=2e-2, atol=1e-3)
+    # That would hide a whole lost step, so most entries must agree far better. XQC has more that are rounding
+    # alone: its second batch norm takes the shift of its first away again.
+    enough = 0.95 if name == "xqc" else 0.99
+    assert agreement(apart, states) > enough
+    assert agreement([made.init(np.random.default_rng(seed)) for seed in (0, 1)], states) < enough
 
 
 @pytest.mark.parametrize("name", NAMES)

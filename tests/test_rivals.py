@@ -1,31 +1,78 @@
 """Do the rivals compute what their papers say? Closed forms; contracts are in test_contract.py."""
 
 import itertools
+import sys
+from functools import cache
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossq_wn import losses, normalisers
+from crossq_wn import losses, networks, normalisers
+from crossq_wn.actor_critic import soft_actor_critic
+from crossq_wn.algorithms import ALGORITHMS
+from crossq_wn.algorithms.assemble import assemble
 from crossq_wn.algorithms.bro import coefficient, inverse_coefficient, upper_bound
 from crossq_wn.algorithms.simba_v2 import scaler, towards
 from crossq_wn.errors import UserError
-from crossq_wn.networks import activation, always_training, dropout, he_normal, layer_norm, residual
+from crossq_wn.networks import (
+    activation,
+    always_training,
+    dense,
+    dropout,
+    ensemble,
+    he_normal,
+    layer_norm,
+    residual,
+)  # fmt: skip
+from crossq_wn.optimisers import adamw
 from crossq_wn.planning import Model, Planner, plan
-from crossq_wn.policies import squeezed
+from crossq_wn.policies import gaussian_head, squeezed
 from crossq_wn.presets import PRESETS
 from crossq_wn.replay import Replay
 from crossq_wn.resets import at, every_updates, on_grid
 from crossq_wn.twohot import symexp, symlog, two_hot
 
 KEY = jax.random.key(0)
+OBSERVATION, ACTION = 5, 2
+SOFT_ACTOR_CRITICS = [name for name in ALGORITHMS if name != "tdmpc2"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def default(name):
     return PRESETS[name]["default"].settings
+
+
+@pytest.fixture(scope="module")
+def rules(small_settings):
+    """(algorithm, **changes) -> the parts it is made of, behind whatever statistics or explorer."""
+
+    def make(name, **changes):
+        recipe, found = ALGORITHMS[name], []
+
+        def noting(*arguments, build=soft_actor_critic, **others):
+            def note(observation, action, parts):
+                found.append(parts)
+                return build(observation, action, parts)
+
+            return assemble(*arguments, build=note, **others)
+
+        with mock.patch.object(sys.modules[recipe.build.__module__], "assemble", noting):
+            recipe.build(OBSERVATION, ACTION, 0.9, small_settings(name, **changes))
+        return found[0]
+
+    return make
 
 
 # Quantiles
@@ -146,10 +193,10 @@ def test_a_random_subset_of_critics_makes_redqs_target():
 @pytest.mark.parametrize("name", ["redq", "droq"])
 def test_the_policy_follows_once_per_decision_whatever_the_utd(name, algorithm, batch):
     made = algorithm(name, "default", utd=4)
-    state, actors = made.init(np.random.default_rng(0)), []
+    update, state, actors = jax.jit(made.update), made.init(np.random.default_rng(0)), []
     for step in range(8):
         actors.append(jax.tree.leaves(state.actor)[0])
-        state, _ = made.update(state, batch(step, 8), np.int32(step))
+        state, _ = update(state, batch(step, 8), np.int32(step))
     changed = [bool((old != new).any()) for old, new in itertools.pairwise(actors)]
     assert changed == [False, False, False, True, False, False, False]
     assert made.period == 4
@@ -163,7 +210,116 @@ def test_the_squeezed_log_std_is_minus_four_at_zero():
     np.testing.assert_allclose(ends, [-10, 2])
 
 
+# Whose turn it is, and how the actor sees several critics
+
+
+@pytest.fixture(scope="module")
+def bare(rules):
+    """algorithm -> a state and the update of its rules around networks of one layer, three critics if plain.
+
+    The critics do not learn.
+    """
+
+    @cache
+    def make(name):
+        made = rules(name, critics=3, critic_learning_rate=0.0)
+        atoms = made.critic.init(np.random.default_rng(0), OBSERVATION + ACTION)[2]
+        actor, critic = gaussian_head(ACTION), ensemble(dense(atoms), 3)
+        made = made._replace(
+            actor=actor,
+            critic=critic,
+            actor_optimiser=adamw(actor, 3e-4),
+            critic_optimiser=adamw(critic, 0.0),
+            policy_delay=1,
+        )
+        plain = soft_actor_critic(OBSERVATION, ACTION, made)
+        return plain.init(np.random.default_rng(0)), jax.jit(plain.update)
+
+    return make
+
+
+@pytest.mark.parametrize("name", SOFT_ACTOR_CRITICS)
+def test_only_the_simbas_take_their_target_from_the_temperature_just_updated(name, bare, batch):
+    """Adam's momentum says how far the temperature goes in this very update."""
+    state, update = bare(name)
+    moments = optax.tree_utils.tree_set(state.temperature_moments, mu=jnp.float32(1e6))
+    hurried = state._replace(temperature_moments=moments)
+    (_, metrics), (_, other) = (update(s, batch(0, 8), 0) for s in (state, hurried))
+    assert other["temperature"] < 1e-3 < metrics["temperature"]
+    assert (other["target_q_mean"] != metrics["target_q_mean"]) == (name in ("simba", "simba-v2"))
+
+
+@pytest.mark.parametrize("name", [n for n in SOFT_ACTOR_CRITICS if n not in ("xqc", "simba-v2")])
+def test_the_actor_sees_the_mean_of_redq_droq_and_bro_and_elsewhere_the_smallest(name, bare, batch):
+    """One critic of three goes far up, and then farther."""
+    state, update = bare(name)
+    first, *others = state.critic.params
+    losses = []
+    for rise in (100.0, 130.0):
+        params = (first | {"bias": first["bias"] + rise}, *others)
+        _, metrics = update(state._replace(critic=state.critic._replace(params=params)), batch(0, 8), 0)
+        losses.append(metrics["actor_loss"])
+    share = 1 / 3 if name in ("redq", "droq", "bro", "bro-fast") else 0
+    np.testing.assert_allclose(losses[1] - losses[0], -30 * share, atol=1e-4)
+
+
 # BRO
+
+
+@pytest.mark.parametrize("name", ["bro", "simba"])
+def test_every_parameter_of_bro_and_simba_decays(name, rules):
+    made = rules(name, weight_decay=0.1, actor_learning_rate=0.1, critic_learning_rate=0.1)
+    for network in ("actor", "critic"):
+        layer, optimiser = getattr(made, network), getattr(made, f"{network}_optimiser")
+        params = jax.tree.map(np.ones_like, networks.create(layer, np.random.default_rng(0), 7).params)
+        after, _ = optimiser.step(jax.tree.map(np.zeros_like, params), optimiser.init(params), params)
+        for leaf in jax.tree.leaves(after):
+            np.testing.assert_allclose(leaf, 0.99, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def bro(algorithm):
+    """BRO, a first state, and (state, shift) -> the state whose explorer shifts every mean by this much."""
+    made = algorithm("bro")
+
+    def shifted(state, shift):
+        first, norm, none, (*block, last), head = state.shift.params
+        off = {"scale": 0 * norm["scale"]}  # features are 1 whatever is observed, and the block adds nothing
+        ones, nothing = off | {"bias": norm["bias"] * 0 + 1}, off | {"bias": last["bias"] * 0}
+        kernel = jnp.zeros_like(head["kernel"]) + jnp.asarray(shift) / len(head["kernel"])
+        params = (first, ones, none, (*block, nothing), {"kernel": kernel})
+        return state._replace(shift=state.shift._replace(params=params))
+
+    return made, made.init(np.random.default_rng(0)), shifted
+
+
+def test_bros_divergence_is_the_shift_in_standard_deviations_and_steers_optimism_and_its_weight(
+    bro, rules, batch
+):
+    """KL = mean over states of sum over dimensions of shift^2 / (2 sigma^2); its target is 0.05 of each."""
+    made, state, shifted = bro
+    actor, policy = rules("bro")[:2]
+    update, data = jax.jit(made.update), batch(0, 8)
+    for shift, sign in (((0.0, 0.0), 1), ((0.3, -0.1), -1)):
+        start = shifted(state, shift)
+        after, metrics = update(start, data, 0)
+        _, log_std = policy.gaussian(networks.predict(actor, after.base.actor, data.observation))
+        kl = np.mean(np.sum(np.square(shift) / (2 * np.exp(2 * log_std)), -1))
+        np.testing.assert_allclose(metrics["explorer_kl"], kl, rtol=1e-4)
+        assert np.sign(0.05 * ACTION - kl) == sign
+        # Adam's first step is its learning rate, 3e-5.
+        change = after.coefficients - start.coefficients
+        np.testing.assert_allclose(change, [sign * 3e-5, -sign * 3e-5], rtol=0.02)
+        np.testing.assert_allclose([metrics["optimism"], metrics["kl_weight"]], [1, 0.25], rtol=1e-5)
+
+
+def test_bro_explores_with_three_quarters_of_its_policys_standard_deviation(bro):
+    made, state, shifted = bro
+    seen, still = np.ones(OBSERVATION, np.float32), shifted(state, (0.0, 0.0))
+    mean = np.arctanh(made.exploit(still, (), seen)[0])
+    drawn, explored = made.appraise(still, seen, 3).action, made.explore(still, (), seen, 3)[0]
+    assert np.abs(np.arctanh(drawn) - mean).min() > 1e-3
+    np.testing.assert_allclose(np.arctanh(explored) - mean, 0.75 * (np.arctanh(drawn) - mean), rtol=1e-2)
 
 
 def test_optimism_starts_at_one_and_the_kl_weight_at_a_quarter():
@@ -280,6 +436,19 @@ def default_algorithm():
 # Layers
 
 
+def test_xqc_normalises_before_its_rectifiers_and_crossq_after_them(rules):
+    """So the size of a hidden kernel shows in what CrossQ's rectifiers let through, and not in XQC's."""
+    x = np.random.default_rng(0).standard_normal((16, 7)).astype(np.float32)
+    for name, factor in (("xqc", 1), ("crossq", 10)):
+        critic = rules(name, norm_epsilon=1e-9).critic
+        params, stats = networks.create(critic, np.random.default_rng(0), 7)
+        larger = jax.tree.map(np.copy, params)
+        networks.dense_layers(larger[0])[0]["kernel"] *= 10
+        plain, changed = (critic.hidden(p, stats, x, True)[0][0] for p in (params, larger))
+        assert plain.max() > 0.1
+        np.testing.assert_allclose(changed, factor * plain, rtol=1e-3, atol=1e-3)
+
+
 def test_residual_layer_norm_and_he_initialisation():
     generator = np.random.default_rng(0)
     x = generator.normal(3, 5, (6, 8)).astype(np.float32)
@@ -358,6 +527,146 @@ def test_a_plan_is_carried_through_an_episode_and_forgotten_after_it(algorithm):
     assert int(memory.decision) == 1
     assert np.abs(memory.mean).max() > 0
     np.testing.assert_array_equal(act(state, made.memory, seen)[0], first)
+
+
+# TD-MPC2
+
+
+def normalised(layer, x):
+    """Linear, layer norm."""
+    affine, norm, _ = layer
+    y = x @ affine["kernel"] + affine["bias"]
+    y = (y - y.mean(-1, keepdims=True)) / np.sqrt(y.var(-1, keepdims=True) + 1e-5)
+    return y * norm["scale"] + norm["bias"]
+
+
+def through(params, x, end):
+    """Hidden layers with Mish, and an end: `simnorm` or `logits`."""
+    *hidden, last = params
+    for layer in hidden:
+        x = normalised(layer, x)
+        x = x * np.tanh(np.log1p(np.exp(x)))
+    return end(last, x)
+
+
+def simnorm(layer, x):
+    groups = np.exp(normalised(layer, x)).reshape(*x.shape[:-1], -1, 8)
+    return (groups / groups.sum(-1, keepdims=True)).reshape(*x.shape[:-1], -1)
+
+
+def logits(affine, x):
+    return x @ affine["kernel"] + affine["bias"]
+
+
+def in_numpy(tree):
+    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), tree)
+
+
+@pytest.fixture(scope="module")
+def dreamt(algorithm, batch):
+    """Settings, state before and after one update, batch [H, B, ...] and metrics of a tiny TD-MPC2.
+
+    Nothing in the state is zero, the target is not the online critic, and the policy hardly draws.
+    """
+    settings = {"encoder_width": 8, "width": 8, "dropout": 0.0, "value_functions": 2, "horizon": 2}
+    settings |= {"learning_rate": 0.01, "gradient_clip": 1e-3, "entropy_weight": 0.1}
+    made = algorithm("tdmpc2", **settings)
+    draws = np.random.default_rng(1)
+
+    def moved(tree):
+        return jax.tree.map(lambda p: p + 0.5 * draws.standard_normal(p.shape).astype(np.float32), tree)
+
+    state = made.init(np.random.default_rng(0))
+    world = type(state.world)(*(part._replace(params=moved(part.params)) for part in state.world))
+    *hidden, head = moved(state.policy.params)
+    quiet = {"kernel": head["kernel"].at[:, ACTION:].multiply(0.1), "bias": jnp.array([0.1, -0.2, -2, -2])}
+    policy = state.policy._replace(params=(*hidden, quiet))
+    state = state._replace(world=world, policy=policy, target=moved(state.target))
+    data = batch(0, 8, 2)
+    after, metrics = jax.jit(made.update)(state, data, 0)
+    return state, after, type(data)(*(np.swapaxes(leaf, 0, 1) for leaf in data)), metrics
+
+
+BINS = two_hot(11, 10.0)
+
+
+def values(params, x):
+    """[value function, ...]"""
+    return np.stack([BINS.decode(through(member, x, logits)) for member in params])
+
+
+def policy_of(params, z):
+    """The action at the mean, and the log standard deviation."""
+    mean, x = np.split(through(params, z, logits), 2, -1)
+    return np.tanh(mean), -10 + 6 * (1 + np.tanh(x))
+
+
+def joined(*parts):
+    return np.concatenate(parts, -1)
+
+
+def dreamt_latents(world, data):
+    """Where the model goes from the first observation under the batch's actions, [H + 1, B, latent]."""
+    latents = [through(world.encoder.params, data.observation[0], simnorm)]
+    for action in data.action:
+        latents.append(through(world.dynamics.params, joined(latents[-1], action), simnorm))
+    return np.stack(latents)
+
+
+def test_tdmpc2s_model_loss_sums_consistency_rewards_and_values_along_the_horizon(dreamt):
+    before, _, data, metrics = dreamt
+    world, policy, target = in_numpy((before.world, before.policy.params, before.target))
+    encoded = through(world.encoder.params, data.next_observation, simnorm)
+    q = values(target, joined(encoded, policy_of(policy, encoded)[0]))
+    y = data.reward + 0.9 * data.mask * q.min(0)
+    assert np.abs(q[0] - q[1]).min() > 1e-2
+    np.testing.assert_allclose(metrics["target_q_mean"], y.mean(), rtol=1e-3)
+
+    latents = dreamt_latents(world, data)
+    x = joined(latents[:-1], data.action)
+    weights = np.array([1, 0.5]) / 2  # rho^t / H
+    consistency = weights @ np.square(latents[1:] - encoded).mean((1, 2))
+    reward = weights @ BINS.loss(through(world.reward.params, x, logits), data.reward).mean(1)
+    each = [BINS.loss(through(member, x, logits), y) for member in world.values.params]
+    value = weights @ np.mean(each, (0, 2))
+    found = [metrics[f"{name}_loss"] for name in ("consistency", "reward", "value", "world")]
+    total = 20 * consistency + 0.1 * reward + 0.1 * value
+    np.testing.assert_allclose(found, [consistency, reward, value, total], rtol=1e-3)
+
+
+def test_tdmpc2s_policy_maximises_scaled_values_and_entropy_along_the_horizon(dreamt):
+    """It sees the latents of the model as it was, and the value functions as they are now."""
+    before, after, data, metrics = dreamt
+    world, critics, policy = in_numpy((before.world, after.world.values.params, before.policy.params))
+    latents = dreamt_latents(world, data)
+    action, log_std = policy_of(policy, latents)
+    q = values(critics, joined(latents, action)).mean(0)
+    low, high = np.percentile(q[0], [5, 95])
+    assert high - low > 1.5
+    scale = 1 + 0.01 * (high - low - 1)
+    np.testing.assert_allclose(metrics["value_scale"], scale, rtol=1e-4)
+    np.testing.assert_allclose(after.scale, scale, rtol=1e-4)
+    each = (0.1 * ACTION * log_std.sum(-1) + q / scale).mean(1)
+    np.testing.assert_allclose(metrics["policy_loss"], -np.mean([1, 0.5, 0.25] * each), rtol=1e-3)
+
+
+def test_tdmpc2_clips_its_gradients_slows_its_encoder_and_lets_its_target_follow(dreamt):
+    """Adam's first step is its learning rate, and its first moment a tenth of the gradient."""
+    before, after, _, _ = dreamt
+    for part, rate in (("encoder", 0.003), ("dynamics", 0.01), ("reward", 0.01), ("values", 0.01)):
+        moves = [
+            np.abs(new - old).max()
+            for old, new in zip(
+                *(jax.tree.leaves(getattr(s.world, part).params) for s in (before, after)), strict=True
+            )
+        ]
+        assert max(moves) == pytest.approx(rate, rel=1e-2), part
+    for moments in (after.world_moments, after.policy_moments):
+        moment = optax.tree_utils.tree_get(moments, "mu")
+        assert float(optax.global_norm(moment)) == pytest.approx(0.1 * 1e-3, rel=1e-3)
+    trees = (before.target, after.target, after.world.values.params)
+    for old, new, online in zip(*map(jax.tree.leaves, trees), strict=True):
+        np.testing.assert_allclose(new, old + 0.01 * (online - old), rtol=1e-5, atol=1e-6)
 
 
 # Sequences from replay
