@@ -7,6 +7,7 @@ from crossq_wn.cli import main
 from crossq_wn.comparison import Median, compare
 from crossq_wn.errors import UserError
 from crossq_wn.tidy import Curves
+from helpers import make_run
 
 NAN = np.nan
 
@@ -55,10 +56,8 @@ def test_nothing_in_common_is_an_error():
 
 
 def test_the_command_reads_runs_and_published_tables(tmp_path, capsys):
-    run, published = tmp_path / "run", tmp_path / "published.csv"
-    run.mkdir()
-    header = "exp_name,env_name,seed,metric,env_step,value\n"
-    (run / "eval.csv").write_text(header + "crossq-wn,walker-run,0,return,100,500\n")
+    run = make_run(tmp_path / "run", task="walker-run", eval_rows=[(100, 500.0)])
+    published = tmp_path / "published.csv"
     published.write_text(
         "algorithm,utd,task,seed,metric,env_step,value,primary\n"
         "SimBa,2,walker-run,1,return,100,427,1\nSimBa,2,walker-run,1,return,100,999,0\n"

@@ -594,7 +594,7 @@ def trained(learners, batch):
         actions = (
             learn.explore(states, memory, observations, 7)[0], learn.exploit(states, memory, observations)[0]
         )  # fmt: skip
-        return learn.split(states, len(seeds)), metrics, actions
+        return learn.split(states, len(seeds)), learn.split(metrics, len(seeds)), actions
 
     return train
 
@@ -620,7 +620,7 @@ def test_one_call_with_five_updates_equals_five_calls(learners, trained, batch, 
         data = [batch(10 * seed + step // 5, 5, 8) for seed in seeds]
         one = jax.tree.map(lambda leaf, i=step % 5: leaf[i : i + 1], data)
         states, metrics = learn.update(states, learn.join(one), step)
-    same((learn.split(states, 3), metrics), trained(kind, seeds)[:2], rtol=1e-3, atol=1e-5)
+    same((learn.split(states, 3), learn.split(metrics, 3)), trained(kind, seeds)[:2], rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("make_learner", [learner.one_by_one, learner.vectorised])
