@@ -104,6 +104,14 @@ def forgotten_programs() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
+def quick_compilation() -> Iterator[None]:
+    """Programs that compile sooner and run more slowly; for small ones that run a few times."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="module")
 def compiled_once() -> Iterator[None]:
     """Trainings of a module with the same algorithm and settings share their compiled programs."""
     build = training.build_algorithm

@@ -9,15 +9,10 @@ import pytest
 
 from crossq_wn import networks
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 HIDDEN, HEAD = (1, 4), 7  # places within an actor or critic
 FROZEN = {"critic_learning_rate": 0.0}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")

@@ -18,14 +18,7 @@ from helpers import TINY_OPTIONS, PointMass, load_file, rows, same_run
 
 OBSERVATION, ACTION = 5, 2
 NAMES = list(ALGORITHMS)
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("compiled_once", "quick_compilation")
 
 
 def data(algorithm, seed, *shape):

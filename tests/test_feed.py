@@ -11,14 +11,9 @@ from crossq_wn import feed, learner
 from crossq_wn.replay import Replay
 from helpers import TESTS, environment_variables
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 OBSERVATION, ACTION = 5, 2
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def replays(count, capacity=50):

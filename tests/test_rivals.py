@@ -38,16 +38,11 @@ from crossq_wn.replay import Replay
 from crossq_wn.resets import at, every_updates, on_grid
 from crossq_wn.twohot import symexp, symlog, two_hot
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 KEY = jax.random.key(0)
 OBSERVATION, ACTION = 5, 2
 SOFT_ACTOR_CRITICS = [name for name in ALGORITHMS if name != "tdmpc2"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def default(name):

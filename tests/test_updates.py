@@ -17,6 +17,8 @@ from crossq_wn.networks import batch_norm, batch_renorm, dense, weight_norm
 from crossq_wn.optimisers import adamw, no_target, polyak
 from crossq_wn.policies import clipped
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 NAMES = ["crossq", "crossq-wn", "sac"]
 HIDDEN, HEAD = (1, 4), 7  # places within an actor or critic of crossq and crossq-wn
 OBSERVATION, ACTION = 5, 2
@@ -53,13 +55,6 @@ def run(update, state, batch, steps):
 def in_float64(float64):
     with float64():
         yield
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")
