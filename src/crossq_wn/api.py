@@ -216,13 +216,17 @@ def resume(
     )
 
 
+def cache_folder() -> Path:
+    """Where this user's programs keep what can be made again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crossq-wn"
+
+
 def use_compilation_cache() -> None:
     """Keeps compiled programs between processes, unless JAX has been told where already."""
     update: Any = jax.config.update
     if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         # Compiled CPU code does not carry over to another processor that shares the home directory.
-        folder = root / "crossq-wn" / f"jax-{hashlib.sha256(_processor().encode()).hexdigest()[:12]}"
+        folder = cache_folder() / f"jax-{hashlib.sha256(_processor().encode()).hexdigest()[:12]}"
         update("jax_compilation_cache_dir", str(folder))
         update("jax_persistent_cache_min_compile_time_secs", 0.1)
 

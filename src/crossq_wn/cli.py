@@ -408,8 +408,9 @@ def bench(arguments: list[str]) -> int:
             "matmul_precision": config.matmul_precision,
             "settings": dataclasses.asdict(settings),
         }
-        machine = {name: manifest(config, [])[name] for name in ("versions", "device")}
-        out.write_text(json.dumps(about | figures | machine, indent=2) + "\n")
+        machine = manifest(config, [])
+        about |= {name: machine[name] for name in ("versions", "device")}
+        out.write_text(json.dumps(about | figures, indent=2) + "\n")
     return 0
 
 

@@ -18,7 +18,7 @@ from crossq_wn.errors import UserError
 from crossq_wn.hessian import Spectrum, spectrum
 from crossq_wn.replay import Replay
 from crossq_wn.runs import read_config
-from crossq_wn.training import build_algorithm
+from crossq_wn.training import build_algorithm, replay_capacity
 
 # Column of metrics.csv, or metric of eval.csv -> what it is.
 MEANINGS = {
@@ -147,7 +147,7 @@ def spectrum_of(run: Path, seed: int | None, warn: Callable[[str], None]) -> Spe
         raise UserError(f"{config.algorithm} shows no critic: its Hessian cannot be had")
     like = {"state": algorithm.init(np.random.default_rng(0)), "memory": algorithm.memory}
     state = saved.state(seed, like).learner["state"]
-    replay = Replay(min(settings.replay_size, 2 * config.decisions), *sizes)
+    replay = Replay(replay_capacity(config), *sizes)
     saved.fill(seed, replay)
     if not len(replay):
         raise UserError(f"{run} has no transitions yet: train it further")

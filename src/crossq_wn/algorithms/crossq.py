@@ -16,7 +16,7 @@ from typing import Literal
 
 from crossq_wn.actor_critic import joint, joint_target
 from crossq_wn.algorithms.assemble import assemble
-from crossq_wn.algorithms.settings import ActorCriticSettings, PolyakSettings, require
+from crossq_wn.algorithms.settings import ActorCriticSettings, PolyakSettings, require, require_effect
 from crossq_wn.losses import half_squared_error, scalar
 from crossq_wn.networks import (
     Layer,
@@ -58,10 +58,8 @@ class CrossQSettings(ActorCriticSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, "norm_momentum", 0 <= self.norm_momentum < 1, "in [0, 1)")
-        unused = self.norm == "layer-norm" and self.norm_momentum != CrossQSettings.norm_momentum
-        require(
-            self, "norm_momentum", not unused, "left out with --norm layer-norm, which keeps no statistics"
-        )
+        left_out = "left out with --norm layer-norm, which keeps no statistics"
+        require_effect(self, "norm_momentum", self.norm != "layer-norm", left_out)
         require(self, "norm_epsilon", self.norm_epsilon > 0, "above 0")
         require(self, "log_std_min", self.log_std_min < _LOG_STD_MAX, f"below {_LOG_STD_MAX}")
 
@@ -96,14 +94,9 @@ class CrossQWNSettings(CrossQSettings, PolyakSettings):
             require(self, name, getattr(self, name) >= 0, "0 or above")
         require(self, "weight_norm_radius", self.weight_norm_radius > 0, "above 0")
         require(self, "l2_scale", self.l2_scale >= 0, "0 or above")
-        unused = self.weight_norm != "l2" and self.l2_scale != CrossQWNSettings.l2_scale
-        require(self, "l2_scale", not unused, "left out unless --weight-norm is l2")
-        unused = (
-            self.weight_norm in ("none", "l2")
-            and not self.weight_norm_head
-            and self.weight_norm_radius != CrossQWNSettings.weight_norm_radius
-        )
-        require(self, "weight_norm_radius", not unused, "left out where nothing is held at fixed norm")
+        require_effect(self, "l2_scale", self.weight_norm == "l2", "left out unless --weight-norm is l2")
+        held = self.weight_norm not in ("none", "l2") or self.weight_norm_head
+        require_effect(self, "weight_norm_radius", held, "left out where nothing is held at fixed norm")
         require(self, "reset_updates", self.reset_updates is None or self.reset_updates >= 1, "at least 1")
 
 

@@ -104,6 +104,11 @@ def require(settings: object, name: str, valid: bool, what: str) -> None:
         raise UserError(f"{flag} is {getattr(settings, name)!r}: it must be {what}")
 
 
+def require_effect(settings: Any, name: str, effective: bool, what: str) -> None:
+    """Raises `UserError` if a setting would have no effect and yet is not its type's default."""
+    require(settings, name, effective or getattr(settings, name) == getattr(type(settings), name), what)
+
+
 def require_types(settings: Any) -> None:
     """Raises `UserError` for the first field of a dataclass not of its declared type, or not finite."""
     for name, kind in get_type_hints(type(settings)).items():

@@ -5,7 +5,6 @@ told sizes and budgets as JSON lines, says where it computes and answers seconds
 """
 
 import json
-import os
 import subprocess
 import sys
 import venv
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from crossq_wn.algorithms.settings import Settings
+from crossq_wn.api import cache_folder
 from crossq_wn.errors import UserError
 
 # Versions that are known to work together.
@@ -75,8 +75,7 @@ def start(
 
 def _environment(name: str, say: Callable[[str], None]) -> Path:
     """The Python of a peer's virtual environment, built if it is not there."""
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = root / "crossq-wn" / "peers" / name
+    folder = cache_folder() / "peers" / name
     python, built = folder / "bin" / "python", folder / "built"
     wanted = "\n".join(REQUIREMENTS[name])
     if not built.exists() or built.read_text() != wanted:
