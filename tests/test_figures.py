@@ -613,6 +613,8 @@ def test_a_learning_curve_shows_each_seed_as_it_was_logged(runs, tmp_path):
     assert found[:3] == [("crossq-wn UTD 2", "0", step, value) for step, value in
                          (("0", "0.0"), ("100", "200.0"), ("200", "400.0"))]  # fmt: skip
     assert len(found) == 6
+    learning_curve(Source.of(seeds[:1]), tmp_path / "one")
+    assert "each line is one seed" in (tmp_path / "one.svg").read_text()
     with pytest.raises(UserError, match=r"several tasks \(dog-walk, dog-run, myo-reach\)"):
         learning_curve(Source.of([runs]), tmp_path / "curve")
 

@@ -96,7 +96,9 @@ def learning_curve(source: Source, out: Path) -> list[Path]:
     frames_axes([axes])
     handles, labels = axes.get_legend_handles_labels()
     legend(figure, dict(zip(labels, handles, strict=True)))
-    note(figure, source.footnotes("thin: each seed; thick: their mean", gaps))
+    several = any(len(runs.seeds) > 1 for runs in results.values())
+    meaning = "thin: each seed; thick: their mean" if several else "each line is one seed"
+    note(figure, source.footnotes(meaning, gaps))
     return save(figure, rows, out)
 
 
