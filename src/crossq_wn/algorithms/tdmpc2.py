@@ -8,6 +8,7 @@ value of the predicted latents. Acting plans with `planning.plan`.
 """
 
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import NamedTuple
 
 import jax
@@ -143,7 +144,7 @@ def tdmpc2(observation_size: int, action_size: int, discount: float, settings: T
     dynamics = serial(_normed(width), _normed(width), _simnormed(settings.latent_size))
     reward = serial(_normed(width), _normed(width), dense(settings.bins, zero))
     one_value = serial(_normed(width, settings.dropout), _normed(width), dense(settings.bins, zero))
-    values = ensemble(one_value, settings.value_functions)
+    values, pair = ensemble(one_value, settings.value_functions), ensemble(one_value, 2)
     policy = serial(_normed(width), _normed(width), dense(2 * action_size, _narrow))
     planner = Planner(
         horizon=settings.horizon,
@@ -188,10 +189,14 @@ def tdmpc2(observation_size: int, action_size: int, discount: float, settings: T
         return squashed_sample(*_POLICY.gaussian(predict(policy, actor, z)), key)
 
     def two_values(params: Tree, world: World, x: Array, key: Array, train: bool = False) -> Array:
-        """Two random value functions' expectations, [2, ...]; dropout in training only."""
-        logits = values.apply(params, world.values.stats, x, train)[0]
+        """Two random value functions' expectations, [2, ...], the only ones computed; dropout in training."""
         chosen = jax.random.choice(key, settings.value_functions, (2,), replace=False)
-        return bins.decode(logits[chosen])
+
+        def pick(members: tuple[Tree, ...]) -> tuple[Tree, ...]:
+            stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
+            return tuple(jax.tree.map(itemgetter(i), stacked) for i in chosen)
+
+        return bins.decode(pair.apply(pick(params), pick(world.values.stats), x, train)[0])
 
     def targets(state: State, z: Array, batch: Batch, key: Array) -> Array:
         """y = r + gamma min of two target values at the encoded next state; [H, B]."""
