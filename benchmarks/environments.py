@@ -60,8 +60,7 @@ def plain_myo(identifier: str, seed: int) -> Callable[[np.ndarray], None]:
 
 def bare(environment: Environment, generator: np.random.Generator) -> None:
     """MuJoCo's part of one decision, in states that play leads to."""
-    for _ in range(REPEAT):
-        environment.simulator.physics.advance(generator)
+    environment.simulator.physics.advance(REPEAT, generator)
     environment.frames += REPEAT
     if environment.frames == environment.episode_frames:
         environment.reset()

@@ -374,8 +374,7 @@ def _environments(config: RunConfig) -> Iterator[dict[str, Measure]]:
     ways: list[Callable[..., Any]] = [map] if threads == 1 else [map, executor.map]
 
     def advance(environment: Environment, generator: np.random.Generator) -> None:
-        for _ in range(config.action_repeat):
-            environment.simulator.physics.advance(generator)
+        environment.simulator.physics.advance(config.action_repeat, generator)
         environment.frames += config.action_repeat
         if environment.frames >= (environment.episode_frames or 1000):
             environment.reset()
