@@ -75,7 +75,7 @@ def test_training_reaches_a_goal(name, tmp_path):
     run = crossq_wn.train(
         PointMass,
         algorithm=name,
-        frames=1000 if name == "tdmpc2" else 3000,
+        frames=700 if name == "tdmpc2" else 2000,
         out=tmp_path / "run",
         run_options=OPTIONS,
         **settings,

@@ -45,7 +45,8 @@ def adamw(
         now: Array = jnp.asarray(learning_rate(schedule.count))
         return now
 
-    return Optimiser(transform.init, step, rate)
+    # One program for all leaves starts sooner than many little ones.
+    return Optimiser(jax.jit(transform.init), step, rate)
 
 
 def linear_schedule(start: float, end: float, updates: int) -> optax.ScalarOrSchedule:

@@ -176,9 +176,10 @@ def run_training(
         try:
             run = open_run()
             try:
-                trainer = _Trainer(config, run, reporter, training, testing, capacity)
-                with _signals() as received, jax.default_matmul_precision(config.matmul_precision):
-                    return trainer.train(received, resume)
+                with jax.default_matmul_precision(config.matmul_precision):  # programs are kept by it
+                    trainer = _Trainer(config, run, reporter, training, testing, capacity)
+                    with _signals() as received:
+                        return trainer.train(received, resume)
             finally:
                 run.close()
         finally:
