@@ -140,7 +140,7 @@ def test_a_poisoned_batch_shows_in_the_metrics(name, trained):
 
 def train(name, path, settings, frames, **options):
     """A run of small networks on a toy; at UTD 2 and the default delays."""
-    options = TINY_OPTIONS | {"checkpoint_every": 60, "eval_every": 60, "log_every": 30} | options
+    options = TINY_OPTIONS | {"checkpoint_every": 40, "eval_every": 40, "log_every": 20} | options
     values = {key: getattr(settings, key) for key in vars(settings) if key not in ("utd", "warmup")}
     crossq_wn.train(
         PointMass, algorithm=name, frames=frames, out=path, run_options=options, utd=2, warmup=20, **values
@@ -153,13 +153,13 @@ def test_half_a_run_resumed_is_a_whole_run_and_evaluation_changes_nothing(name, 
     settings = small_settings(name)
     if "action_repeat" in vars(settings):
         settings = type(settings)(**(vars(settings) | {"action_repeat": 1}))
-    whole = train(name, tmp_path / "whole", settings, 120)
-    half = train(name, tmp_path / "half", settings, 73)
-    crossq_wn.resume(half, frames=120)
+    whole = train(name, tmp_path / "whole", settings, 80)
+    half = train(name, tmp_path / "half", settings, 49)
+    crossq_wn.resume(half, frames=80)
     same_run(whole, half)
-    unwatched = train(name, tmp_path / "unwatched", settings, 120, eval_every=1000)
+    unwatched = train(name, tmp_path / "unwatched", settings, 80, eval_every=1000)
     learned = [
-        load_file(path / "checkpoints" / "000000120" / "seed-0.safetensors") for path in (whole, unwatched)
+        load_file(path / "checkpoints" / "000000080" / "seed-0.safetensors") for path in (whole, unwatched)
     ]
     for name, value in learned[0].items():
         if not name.startswith("plain/evaluation_environment/"):
