@@ -84,8 +84,8 @@ def utd_scaling(source: Source) -> Picture:
         points = [point for of in lines(end.points, panel).values() for point in of]
         for i, (name, look) in enumerate(looked.items()):
             here = [point for point in points if family(point.system) == name]
-            # Side by side where they have equal ratios, so that all intervals are seen.
-            aside = 1.1 ** (i / len(looked) - 0.5)
+            # Side by side around their ratio, so that all intervals are seen.
+            aside = 1.1 ** ((i + 0.5) / len(looked) - 0.5)
             _draw(each, [aside * (utd(point.system) or 1) for point in here], here, look, look.dash)
         _ratio_axis(each, [utd(point.system) or 1 for point in points])
     for each in lowest(axes):
