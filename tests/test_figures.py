@@ -317,6 +317,14 @@ def test_scaling_draws_families_over_their_ratios(draw, reference):
     assert (family(OURS[3]), utd(OURS[3]), utd("sac")) == ("crossq-wn (weight_norm=none)", 5, None)
 
 
+def test_scaling_names_no_settings_that_all_have_and_puts_a_lone_family_on_its_ratios(draw, tmp_path):
+    rows_ = [(f"q UTD {ratio} (x=1)", "dog-run", 0, 100, 5) for ratio in (1, 2)]
+    figure = draw("fig4", tidy_table(tmp_path / "q.csv", rows_)).figure
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["q"]
+    drawn = [line for line in figure.axes[0].lines if line.get_linestyle() == "-"]
+    assert list(drawn[0].get_xdata()) == pytest.approx([1, 2])
+
+
 def test_scaling_keeps_others_apart_from_ours_of_the_same_family(draw, tmp_path):
     ours = [(f"q UTD {ratio}", "dog-run", 0, 100, 5) for ratio in (1, 2)]
     theirs = [(f"q UTD {ratio}", "dog-run", 0, 100, 5) for ratio in (2, 5)]

@@ -7,7 +7,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from crossq_wn import tidy
 from crossq_wn.errors import UserError
 from crossq_wn.figures.captions import labels
 from crossq_wn.figures.ends import at_end
@@ -78,7 +77,8 @@ def utd_scaling(source: Source) -> Picture:
     end = at_end(source, rated)
     families = dict.fromkeys(family(point.system) for point in end.points)
     others = {family(system) for system in source.published}
-    looked, names = looks(families, others), tidy.short_names(families, others)
+    looked = looks(families, others)
+    names = {family(system): family(short) for system, short in source.names.items()}
     figure, axes = wrapped(end.titles, 3, 2.2, 2.0)
     for each, panel in zip(axes, end.panels, strict=True):
         points = [point for of in lines(end.points, panel).values() for point in of]
