@@ -80,7 +80,7 @@ def random_scores() -> tuple[np.ndarray, np.ndarray]:
 
 def our_side(x: np.ndarray, y: np.ndarray, seed: int) -> Result:
     """All statistics by crossq_wn, and the seconds of the IQM curve."""
-    from crossq_wn import statistics as s
+    from crossq_wn.results import statistics as s
 
     def estimate(statistic: s.Statistic, *scores: np.ndarray) -> np.ndarray:
         tasks = [list(each.swapaxes(0, 1)) for each in scores]

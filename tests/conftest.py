@@ -13,14 +13,15 @@ import jax
 import numpy as np
 import pytest
 
-from crossq_wn import learner, training
-from crossq_wn.actor_critic import Parts
 from crossq_wn.algorithms import ALGORITHMS
+from crossq_wn.algorithms.actor_critic import Parts
 from crossq_wn.algorithms.assemble import assemble
+from crossq_wn.algorithms.presets import PRESETS
 from crossq_wn.algorithms.settings import Settings
-from crossq_wn.presets import PRESETS
-from crossq_wn.replay import random_batch
-from crossq_wn.runs import RunConfig
+from crossq_wn.learning import learner
+from crossq_wn.learning.replay import random_batch
+from crossq_wn.runs.config import RunConfig
+from crossq_wn.training import loop
 from crossq_wn.types import Algorithm, Batch
 
 OBSERVATION, ACTION, DISCOUNT = 5, 2, 0.9
@@ -114,7 +115,7 @@ def quick_compilation() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def compiled_once() -> Iterator[None]:
     """Trainings of a module with the same algorithm and settings share their compiled programs."""
-    build = training.build_algorithm
+    build = loop.build_algorithm
     algorithms: dict[object, Algorithm] = {}
 
     def build_once(config: RunConfig, *sizes: int) -> Algorithm:
@@ -135,7 +136,7 @@ def compiled_once() -> Iterator[None]:
         return call
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "build_algorithm", build_once)
+        patch.setattr(loop, "build_algorithm", build_once)
         patch.setattr(learner, "make", once(learner.make))
         patch.setattr(learner, "metric_names", once(learner.metric_names))
         yield

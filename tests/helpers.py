@@ -16,8 +16,9 @@ import numpy as np
 from gymnasium import spaces
 from safetensors.numpy import load_file
 
-from crossq_wn import api, runs
-from crossq_wn.training import _ENVIRONMENT, integer, stream
+from crossq_wn.runs import directory
+from crossq_wn.training import api
+from crossq_wn.training.loop import _ENVIRONMENT, integer, stream
 
 TESTS = Path(__file__).parent
 
@@ -210,7 +211,7 @@ class NanInEvaluationOfSeedOne(PointMass):
         self.failing = False
 
     def reset(self, *, seed=None, options=None):
-        from crossq_wn.training import _EVALUATION
+        from crossq_wn.training.loop import _EVALUATION
 
         if seed is not None:
             self.failing = seed == integer(stream(1, _EVALUATION, 200))
@@ -351,7 +352,7 @@ def make_run(
     hyperparameters = options.pop("hyperparameters", {})
     settings = replace(api.preset(algorithm, "default"), **hyperparameters)
     config = api.configure(task, algorithm=algorithm, settings=settings, seeds=[seed], **options)
-    runs.create(config, path, ["crossq-wn", "train"]).close()
+    directory.create(config, path, ["crossq-wn", "train"]).close()
     rows = "".join(f'"{config.system}",{task},{seed},return,{step},{value}\n' for step, value in eval_rows)
     (path / "eval.csv").write_text(EVAL_HEADER + rows)
     return path

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from crossq_wn import networks
+from crossq_wn.nets import layers
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -102,7 +102,7 @@ def stepped(parts, network, **changes):
     made = parts("crossq-wn", actor_learning_rate=0.01, critic_learning_rate=0.01, **changes)
     layer, optimiser = getattr(made, network), getattr(made, f"{network}_optimiser")
     draws = np.random.default_rng(0)
-    before = params = networks.create(layer, draws, 7).params
+    before = params = layers.create(layer, draws, 7).params
     moments = optimiser.init(params)
     for _ in range(3):
         gradient = jax.tree.map(lambda p: draws.standard_normal(p.shape).astype(np.float32), params)
@@ -157,7 +157,7 @@ def test_the_learning_rate_that_an_optimiser_reports_falls_linearly_and_is_what_
     """Under a constant gradient Adam's steps are its learning rate."""
     made = parts("crossq-wn", learning_rate_end=0.1, learning_rate_updates=4)
     layer, optimiser = getattr(made, network), getattr(made, f"{network}_optimiser")
-    params = networks.create(layer, np.random.default_rng(0), 7).params
+    params = layers.create(layer, np.random.default_rng(0), 7).params
     moments, reported, places = optimiser.init(params), [], [0.0]
     for _ in range(6):
         reported.append(float(optimiser.learning_rate(moments)))

@@ -11,9 +11,12 @@ import jax
 import numpy as np
 import pytest
 
-from crossq_wn import UserError, api, bench, learner, peers
+from crossq_wn import UserError, bench
+from crossq_wn.bench import peers
 from crossq_wn.cli import main
-from crossq_wn.training import build_algorithm
+from crossq_wn.learning import learner
+from crossq_wn.training import api
+from crossq_wn.training.loop import build_algorithm
 
 
 def flops(name, sizes, **changes):

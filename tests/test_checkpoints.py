@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from crossq_wn import checkpoints
-from crossq_wn.checkpoints import SeedState, Writer
 from crossq_wn.errors import UserError
-from crossq_wn.replay import Replay
+from crossq_wn.learning.replay import Replay
+from crossq_wn.runs import checkpoints
+from crossq_wn.runs.checkpoints import SeedState, Writer
 
 COMMON = {"decisions": 3, "logs": [[1, 2], [3]]}
 

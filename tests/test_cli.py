@@ -13,8 +13,7 @@ import pytest
 
 import crossq_wn
 import helpers
-from crossq_wn import doctor
-from crossq_wn.cli import VERBS, main
+from crossq_wn.cli import VERBS, doctor, main
 from helpers import DAMAGE, TINY, TINY_OPTIONS, TINY_SETTINGS, cli, make_run
 
 

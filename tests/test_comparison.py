@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from crossq_wn.cli import main
-from crossq_wn.comparison import Median, compare
 from crossq_wn.errors import UserError
-from crossq_wn.tidy import Curves
+from crossq_wn.results.reading import Curves
+from crossq_wn.results.tables import Median, compare
 from helpers import make_run
 
 NAN = np.nan

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import crossq_wn
-from crossq_wn import learner
 from crossq_wn.algorithms import ALGORITHMS, Recipe
+from crossq_wn.algorithms.presets import PRESETS, Preset
 from crossq_wn.algorithms.settings import Settings
-from crossq_wn.presets import PRESETS, Preset
-from crossq_wn.replay import random_batch
+from crossq_wn.learning import learner
+from crossq_wn.learning.replay import random_batch
 from crossq_wn.types import Algorithm
 from helpers import TINY_OPTIONS, PointMass, load_file, rows, same_run
 

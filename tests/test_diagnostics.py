@@ -11,16 +11,16 @@ import pytest
 from gymnasium import spaces
 from jax.flatten_util import ravel_pytree
 
-from crossq_wn import learner
+from crossq_wn.algorithms.presets import PRESETS
 from crossq_wn.algorithms.settings import PolyakSettings
-from crossq_wn.diagnosis import Course, change, courses, findings
-from crossq_wn.diagnostics import diagnose
 from crossq_wn.environments import make
 from crossq_wn.environments.pool import Pool
-from crossq_wn.hessian import Spectrum, lanczos, spectrum
-from crossq_wn.networks import batch_norm, create, dense, dense_layers, elementwise, ensemble, relu, serial
-from crossq_wn.presets import PRESETS
-from crossq_wn.q_bias import counted, q_bias, returns_to_go
+from crossq_wn.learning import learner
+from crossq_wn.learning.diagnostics import diagnose
+from crossq_wn.learning.hessian import Spectrum, lanczos, spectrum
+from crossq_wn.learning.q_bias import counted, q_bias, returns_to_go
+from crossq_wn.nets.layers import batch_norm, create, dense, dense_layers, elementwise, ensemble, relu, serial
+from crossq_wn.results.health import Course, change, courses, findings
 from crossq_wn.types import CriticView, Vars
 from helpers import TINY, cli, make_run, rows
 

@@ -8,9 +8,9 @@ import pytest
 
 import crossq_wn
 from crossq_wn.algorithms import ALGORITHMS, Recipe
+from crossq_wn.algorithms.presets import PRESETS, Preset
 from crossq_wn.algorithms.settings import Settings
-from crossq_wn.presets import PRESETS, Preset
-from crossq_wn.training import _LEARNER, stream
+from crossq_wn.training.loop import _LEARNER, stream
 from crossq_wn.types import Algorithm
 from helpers import TINY_OPTIONS, PointMass, rows, same_run
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import helpers
-from crossq_wn import doctor
+from crossq_wn.cli import doctor
 from crossq_wn.environments import MYO_IDS, PAPER_TASKS, dm_control_tasks, lookup, make
 from crossq_wn.environments.core import Environment, EnvironmentFaultError, Frame, Task
 from crossq_wn.environments.snapshot import UnrestorableError

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from crossq_wn import feed, learner
-from crossq_wn.replay import Replay
+from crossq_wn.learning import learner, minibatches
+from crossq_wn.learning.replay import Replay
 from helpers import TESTS, environment_variables
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -55,7 +55,7 @@ def test_the_device_holds_what_the_host_holds(horizon):
     def put(trees):
         return jax.tree.map(lambda *leaves: jax.device_put(np.stack(leaves)), *trees)
 
-    fed = feed.resident(put, lambda seeds, like: feed.zeros_like(like, seeds), horizon)
+    fed = minibatches.resident(put, lambda seeds, like: minibatches.zeros_like(like, seeds), horizon)
     rng, filled, loaded = np.random.default_rng(0), replays(2), None
     for _ in range(40):
         for replay in filled:
@@ -77,7 +77,7 @@ def test_a_transition_at_a_time_keeps_the_copy_up_to_date():
     def put(trees):
         return jax.tree.map(lambda *leaves: jax.device_put(np.stack(leaves)), *trees)
 
-    fed = feed.resident(put, lambda seeds, like: feed.zeros_like(like, seeds), 1)
+    fed = minibatches.resident(put, lambda seeds, like: minibatches.zeros_like(like, seeds), 1)
     rng, (replay,) = np.random.default_rng(0), replays(1)
     fill(replay, rng, 30)
     loaded = None
@@ -124,15 +124,15 @@ def test_an_accelerator_is_used_for_replay_only_where_it_fits():
         def memory_stats(self):
             return {"bytes_limit": self.limit, "bytes_in_use": 10}
 
-    assert feed.fits(59, 1, [Device(100)])
-    assert not feed.fits(60, 1, [Device(100)])
-    assert feed.fits(29, 2, [Device(100)])
-    assert not feed.fits(30, 2, [Device(100)])
-    assert feed.fits(29, 4, [Device(100), Device(200)]) is False  # three of four left share one device
-    assert feed.fits(19, 4, [Device(100), Device(200)])
-    assert feed.fits(59, 1, [Device(100)] * 8)  # which uses one of them
-    assert not feed.fits(60, 1, [Device(100)] * 8)
-    assert not feed.fits(1, 1, jax.devices("cpu"))
+    assert minibatches.fits(59, 1, [Device(100)])
+    assert not minibatches.fits(60, 1, [Device(100)])
+    assert minibatches.fits(29, 2, [Device(100)])
+    assert not minibatches.fits(30, 2, [Device(100)])
+    assert minibatches.fits(29, 4, [Device(100), Device(200)]) is False  # three of four left share one device
+    assert minibatches.fits(19, 4, [Device(100), Device(200)])
+    assert minibatches.fits(59, 1, [Device(100)] * 8)  # which uses one of them
+    assert not minibatches.fits(60, 1, [Device(100)] * 8)
+    assert not minibatches.fits(1, 1, jax.devices("cpu"))
 
 
 SHARED = """

@@ -9,17 +9,17 @@ import pytest
 from matplotlib.text import Text
 from PIL import Image
 
-from crossq_wn import tidy
 from crossq_wn.cli import main
 from crossq_wn.environments import PAPER_TASKS
 from crossq_wn.errors import UserError
-from crossq_wn.figures import FIGURES, Source, save
-from crossq_wn.figures.curves import learning_curve
-from crossq_wn.figures.points import curves
-from crossq_wn.figures.source import family, utd
-from crossq_wn.figures.style import COLOURS, looks, ratio_ticks, short
-from crossq_wn.runs import read_config
-from crossq_wn.statistics import estimate, iqm
+from crossq_wn.results import reading
+from crossq_wn.results.figures import FIGURES, Source, save
+from crossq_wn.results.figures.curves import learning_curve
+from crossq_wn.results.figures.points import curves
+from crossq_wn.results.figures.source import family, utd
+from crossq_wn.results.figures.style import COLOURS, looks, ratio_ticks, short
+from crossq_wn.results.statistics import estimate, iqm
+from crossq_wn.runs.config import read_config
 from helpers import DAMAGE, EVAL_HEADER, make_run, rows
 
 HARD, MYO = "DMC dog & humanoid", "Myo easy"
@@ -135,7 +135,7 @@ def table(picture, *columns, **where):
 
 def tidy_table(path, rows):
     """A CSV file of (system, task, seed, frame, return or success rate)."""
-    lines = (f'"{s}",{t},{seed},{tidy.score_metric(t)},{x},{y}\n' for s, t, seed, x, y in rows)
+    lines = (f'"{s}",{t},{seed},{reading.score_metric(t)},{x},{y}\n' for s, t, seed, x, y in rows)
     path.write_text(EVAL_HEADER + "".join(lines))
     return path
 
@@ -362,7 +362,7 @@ def test_curves_do_not_leap_between_runs_with_unequal_grids():
     def drawn(*runs):
         steps = sorted({x for run in runs for x in run})
         values = np.array([[float(i) if x in run else np.nan for x in steps] for i, run in enumerate(runs)])
-        of = tidy.Curves(np.array(steps), tuple(map(str, range(len(runs)))), values)
+        of = reading.Curves(np.array(steps), tuple(map(str, range(len(runs)))), values)
         return [(p.frames, p.most_seeds) for p in curves({"a": {"dog-run": of}}, {"p": ("dog-run",)}, 0.9)]
 
     assert drawn(range(2, 21, 2), range(3, 19, 3)) == [(6, 2), (12, 2), (18, 2)]
@@ -386,10 +386,10 @@ def test_a_grid_has_a_panel_per_task_in_the_papers_order(draw):
 def test_a_grid_of_few_or_many_tasks(count, tmp_path):
     steps, values = (0, 50_000, 100_000), np.linspace(0, 1, 6).reshape(2, 3)
     lines = [
-        f"{name},{task},{seed},{tidy.score_metric(task)},{step},{value * most}"
+        f"{name},{task},{seed},{reading.score_metric(task)},{step},{value * most}"
         for name in ("a", "b")
         for task in PAPER_TASKS[:count]
-        for most in [1000 if tidy.is_dm_control(task) else 1]
+        for most in [1000 if reading.is_dm_control(task) else 1]
         for seed, of in enumerate(values)
         for step, value in zip(steps, of, strict=True)
     ]

@@ -13,9 +13,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from crossq_wn import learner
 from crossq_wn.algorithms import ALGORITHMS
-from crossq_wn.presets import PRESETS
+from crossq_wn.algorithms.presets import PRESETS
+from crossq_wn.learning import learner
 from crossq_wn.types import Batch
 
 GOLDEN = Path(__file__).parent / "golden" / "crossq_wn.json"

@@ -1,38 +1,76 @@
-"""Is the README's map of the house true? Every file is on it, and imports only from files above itself."""
+"""Do imports run one way, inside functions too, and does the source keep to the house's limits?"""
 
 import ast
 import re
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-PACKAGE = ROOT / "src" / "crossq_wn"
-ENTRY = {"__init__", "__main__"}
+import pytest
+
+from house import PACKAGE, ROOT, sources
+
+ENTRY = {"__init__", "__main__"}  # of the package itself
 
 
-def layout():
-    """The names of modules and folders, from the top."""
+def floors():
+    """The rooms from the bottom up, as README.md lists them."""
     block = (ROOT / "README.md").read_text().split("```\nsrc/crossq_wn/\n")[1].split("\ntests/")[0]
-    columns = [re.split(r" {3,}", line.strip())[0] for line in block.splitlines()]
-    return [name.rstrip("/").removesuffix(".py") for column in columns for name in column.split()]
+    columns = [re.split(r" {2,}", line.strip())[0] for line in block.splitlines()]
+    return [name.rstrip("/").removesuffix(".py") for name in columns]
 
 
-def test_every_file_is_on_the_map_once():
+def module_name(file):
+    parts = file.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
+
+
+def imported(file):
+    """The modules of the package that a file imports anywhere, as (name, where) without `crossq_wn.`."""
+    modules = {module_name(each) for each in sources()}
+    found = []
+    for node in ast.walk(ast.parse(file.read_text())):
+        if not isinstance(node, ast.ImportFrom) or node.module is None:
+            continue
+        package, _, rest = node.module.partition(".")
+        if package != "crossq_wn":
+            continue
+        for alias in node.names:
+            whole = f"{rest}.{alias.name}".lstrip(".")
+            found.append(whole if whole in modules else rest)
+    return [name for name in found if name]
+
+
+def room(name):
+    return name.split(".")[0]
+
+
+def test_every_room_is_on_the_map_once():
     there = {
         path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
     }
-    assert sorted(layout()) == sorted(there - ENTRY)
+    assert sorted(floors()) == sorted(there - ENTRY)
 
 
-def test_a_file_imports_only_from_files_above_it():
-    places = {name: place for place, name in enumerate(layout())}
+def test_a_room_imports_only_from_rooms_below_it():
+    places = {name: place for place, name in enumerate(floors())}
     wrong = []
-    for file in PACKAGE.rglob("*.py"):
-        own = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        for node in ast.parse(file.read_text()).body:  # what is imported inside a function comes later
-            if own in ENTRY or not isinstance(node, ast.ImportFrom) or node.module is None:
-                continue
-            package, _, rest = node.module.partition(".")
-            names = [rest.split(".")[0]] if rest else [alias.name for alias in node.names]
-            if package == "crossq_wn":
-                wrong += [(own, name) for name in names if name in places and places[name] > places[own]]
+    for file in sources():
+        own = room(module_name(file))
+        if own in ENTRY or own not in places:
+            continue
+        for name in imported(file):
+            if places[room(name)] > places[own]:
+                wrong.append((module_name(file), name))
     assert not wrong
+
+
+@pytest.mark.parametrize("name", floors())
+def test_no_two_files_of_a_room_import_each_other(name):
+    """Inside a room imports run one way too: the files can be ordered."""
+    edges = {}
+    for file in sources(PACKAGE / name) if (PACKAGE / name).is_dir() else []:
+        own = module_name(file)
+        edges[own] = {other for other in imported(file) if room(other) == name and other != own}
+    while edges:
+        free = [own for own, others in edges.items() if not others & edges.keys()]
+        assert free, f"these import each other in a circle: {sorted(edges)}"
+        for own in free:
+            del edges[own]

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import crossq_wn
-from crossq_wn import learner
 from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.algorithms.settings import setting_names
+from crossq_wn.learning import learner
 from crossq_wn.types import Batch
 from helpers import PointMass, rows
 

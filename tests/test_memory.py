@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from crossq_wn import UserError, memory
-from crossq_wn.replay import Replay
+from crossq_wn import UserError, machine
+from crossq_wn.learning.replay import Replay
 
 MIB = 2**20
 
@@ -36,36 +36,36 @@ def system(tmp_path):
 
 
 def test_without_limits_the_machines_free_memory_counts(system):
-    assert memory.available_memory(system(300)) == 300 * MIB
-    assert memory.available_memory(system(300, {"/job": ("max", 10, 0)}, own="/job")) == 300 * MIB
+    assert machine.available_memory(system(300)) == 300 * MIB
+    assert machine.available_memory(system(300, {"/job": ("max", 10, 0)}, own="/job")) == 300 * MIB
 
 
 def test_a_limit_counts_for_the_groups_inside_it_and_cached_files_give_way(system):
     groups = {"/slurm": (200, 150, 20), "/slurm/job": ("max", 100, 0), "/other": (1, 1, 0)}
-    assert memory.available_memory(system(300, groups, own="/slurm/job")) == 70 * MIB
+    assert machine.available_memory(system(300, groups, own="/slurm/job")) == 70 * MIB
 
 
 def test_a_system_that_says_nothing_has_no_known_limit(tmp_path):
-    assert memory.available_memory(tmp_path) is None
+    assert machine.available_memory(tmp_path) is None
 
 
 def test_resident_memory_falls_when_memory_is_given_back():
-    before = memory.resident_memory()
+    before = machine.resident_memory()
     block = mmap.mmap(-1, 64 * MIB)  # fresh pages, which an allocator need not give
     block.write(b"x" * len(block))
-    grown = memory.resident_memory()
+    grown = machine.resident_memory()
     assert grown - before > 60 * MIB
     block.close()
-    assert grown - memory.resident_memory() > 60 * MIB
-    assert memory.peak_memory() > grown - MIB
+    assert grown - machine.resident_memory() > 60 * MIB
+    assert machine.peak_memory() > grown - MIB
 
 
 def check(capacity, observation, action, seeds):
-    return memory.check_memory(capacity, Replay.bytes(capacity, observation, action), seeds)
+    return machine.check_memory(capacity, Replay.bytes(capacity, observation, action), seeds)
 
 
 def test_replay_beyond_the_free_memory_is_refused_with_a_size_that_fits(monkeypatch):
-    monkeypatch.setattr(memory, "available_memory", lambda: 100 * MIB)
+    monkeypatch.setattr(machine, "available_memory", lambda: 100 * MIB)
     assert check(10_000, 10, 2, seeds=2) == 2 * Replay.bytes(10_000, 10, 2)
     with pytest.raises(UserError, match="--replay-size") as refusal:
         check(1_000_000, 200, 40, seeds=2)
@@ -75,10 +75,10 @@ def test_replay_beyond_the_free_memory_is_refused_with_a_size_that_fits(monkeypa
 
 
 def test_ten_replays_of_a_million_dog_transitions_take_less_than_eleven_gigabytes(monkeypatch):
-    monkeypatch.setattr(memory, "available_memory", lambda: None)
+    monkeypatch.setattr(machine, "available_memory", lambda: None)
     assert 10e9 < check(1_000_000, 223, 38, seeds=10) < 11e9
 
 
 def test_a_system_that_does_not_say_how_much_memory_it_has_refuses_nothing(monkeypatch):
-    monkeypatch.setattr(memory, "available_memory", lambda: None)
+    monkeypatch.setattr(machine, "available_memory", lambda: None)
     assert check(10**9, 1000, 10, seeds=1) > 10**12

@@ -6,8 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from crossq_wn import api, runs, tidy
 from crossq_wn.errors import UserError
+from crossq_wn.results import reading
+from crossq_wn.runs import directory, protocol
+from crossq_wn.runs.config import RunConfig, read_config
+from crossq_wn.training import api
 from helpers import EVAL_HEADER, cli, make_run
 
 
@@ -31,8 +34,12 @@ def test_another_preset_is_part_of_the_name():
 def test_runs_that_differ_in_settings_are_different_systems(tmp_path):
     make_run(tmp_path / "a")
     make_run(tmp_path / "b", hyperparameters={"utd": 5})
-    assert set(tidy.read([tmp_path])) == {"crossq-wn UTD 2", "crossq-wn UTD 5"}
-    assert runs.protocol_conflicts(runs.find(tmp_path)) == runs.setting_conflicts(runs.find(tmp_path)) == []
+    assert set(reading.read([tmp_path])) == {"crossq-wn UTD 2", "crossq-wn UTD 5"}
+    assert (
+        protocol.protocol_conflicts(directory.find(tmp_path))
+        == protocol.setting_conflicts(directory.find(tmp_path))
+        == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -49,7 +56,7 @@ def test_runs_that_differ_in_settings_are_different_systems(tmp_path):
 def test_the_command_refuses_runs_of_different_protocols_and_names_the_difference(tmp_path, options, named):
     make_run(tmp_path / "a")
     make_run(tmp_path / "b", seed=1, **options)
-    (conflict,) = runs.protocol_conflicts(runs.find(tmp_path))
+    (conflict,) = protocol.protocol_conflicts(directory.find(tmp_path))
     assert conflict.startswith("cheetah-run: ")
     assert named in conflict
     refused = cli("compare", str(tmp_path / "a"), "--against", str(tmp_path / "b"), cwd=tmp_path)
@@ -68,7 +75,7 @@ def test_runs_of_one_name_and_different_settings_are_refused(tmp_path):
     config = json.loads((tmp_path / "b" / "config.json").read_text())
     config["settings"]["initial_temperature"] = 0.7
     (tmp_path / "b" / "config.json").write_text(json.dumps(config))
-    (conflict,) = runs.setting_conflicts(runs.find(tmp_path))
+    (conflict,) = protocol.setting_conflicts(directory.find(tmp_path))
     assert conflict == (
         f"crossq-wn UTD 2: initial_temperature is 0.1 in {tmp_path / 'a'} and 0.7 in {tmp_path / 'b'}"
     )
@@ -80,9 +87,9 @@ def test_runs_of_one_name_and_different_settings_are_refused(tmp_path):
 def test_only_what_is_compared_must_be_alike(tmp_path):
     make_run(tmp_path / "a")
     make_run(tmp_path / "b", seed=1, eval_episodes=3, hyperparameters={"utd": 5})
-    (conflict,) = runs.conflicts([tmp_path])
+    (conflict,) = protocol.conflicts([tmp_path])
     assert "eval_episodes is 5 in" in conflict
-    assert runs.conflicts([tmp_path], ["crossq-wn UTD 2"]) == []
+    assert protocol.conflicts([tmp_path], ["crossq-wn UTD 2"]) == []
     figure = ("figure", "fig7", str(tmp_path), "--out", str(tmp_path / "fig7"))
     assert cli(*figure, cwd=tmp_path).returncode == 2
     assert cli(*figure, "--systems", "crossq-wn UTD 2", cwd=tmp_path).returncode == 0
@@ -94,22 +101,22 @@ def test_another_simulator_is_another_protocol(tmp_path):
     manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
     manifest["protocol"]["mujoco"], manifest["protocol_sha256"] = "2.0", "another"
     (tmp_path / "b" / "manifest.json").write_text(json.dumps(manifest))
-    assert "mujoco is" in runs.protocol_conflicts(runs.find(tmp_path))[0]
+    assert "mujoco is" in protocol.protocol_conflicts(directory.find(tmp_path))[0]
 
 
 @pytest.mark.parametrize("part", [*api.configure("cheetah-run").protocol, "mujoco", "dm_control"])
 def test_another_protocol_has_another_digest(part, monkeypatch):
     config = api.configure("cheetah-run")
-    before = runs.manifest(config, [])
-    assert runs.manifest(config, ["another", "command"])["protocol_sha256"] == before["protocol_sha256"]
+    before = directory.manifest(config, [])
+    assert directory.manifest(config, ["another", "command"])["protocol_sha256"] == before["protocol_sha256"]
     if part in config.protocol:
         changed = config.protocol | {part: "another"}
-        monkeypatch.setattr(runs.RunConfig, "protocol", property(lambda config: changed))
+        monkeypatch.setattr(RunConfig, "protocol", property(lambda config: changed))
     else:
         monkeypatch.setattr(
-            runs, "version", lambda name: "another" if name == part else before["versions"][name]
+            directory, "version", lambda name: "another" if name == part else before["versions"][name]
         )
-    after = runs.manifest(config, [])
+    after = directory.manifest(config, [])
     assert after["protocol"] == before["protocol"] | {part: "another"}
     assert after["protocol_sha256"] != before["protocol_sha256"]
 
@@ -117,7 +124,7 @@ def test_another_protocol_has_another_digest(part, monkeypatch):
 def test_the_protocol_names_the_simulators_that_the_task_has():
     simulators = {"mujoco", "dm_control", "myosuite", "gymnasium"}
     for task, own in (("cheetah-run", "dm_control"), ("myo-reach", "myosuite"), ("Ant-v5", "gymnasium")):
-        assert runs.manifest(api.configure(task), [])["protocol"].keys() & simulators == {"mujoco", own}
+        assert directory.manifest(api.configure(task), [])["protocol"].keys() & simulators == {"mujoco", own}
 
 
 def altered(run, **protocol):
@@ -132,8 +139,8 @@ def altered(run, **protocol):
 def test_gymnasium_of_another_version_is_another_protocol_unless_it_is_unknown(tmp_path):
     for seed, version in enumerate((None, "1.1", "1.2")):  # older manifests do not name it
         altered(make_run(tmp_path / str(seed), task="Ant-v5", seed=seed), gymnasium=version)
-    assert runs.conflicts([tmp_path / "0", tmp_path / "1"]) == []
-    (conflict,) = runs.conflicts([tmp_path])
+    assert protocol.conflicts([tmp_path / "0", tmp_path / "1"]) == []
+    (conflict,) = protocol.conflicts([tmp_path])
     assert f"gymnasium is 1.1 in {tmp_path / '1'} and 1.2 in {tmp_path / '2'}" in conflict
 
 
@@ -141,17 +148,17 @@ def test_a_run_resumed_under_another_simulator_is_not_wholly_new(tmp_path):
     for name, then in (("a", {}), ("b", {"mujoco": "2.0"}), ("c", {"dm_control": None})):
         path = altered(make_run(tmp_path / name, seed=ord(name)), **then)
         for _ in range(2):
-            directory = runs.RunDirectory(path, ["crossq-wn", "resume"])
-            directory.note_resumption(runs.read_config(path))
-            directory.close()
+            owned = directory.RunDirectory(path, ["crossq-wn", "resume"])
+            owned.note_resumption(read_config(path))
+            owned.close()
     manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
-    assert manifest["protocol"]["mujoco"] == runs.version("mujoco")
+    assert manifest["protocol"]["mujoco"] == directory.version("mujoco")
     assert [protocol["mujoco"] for protocol in manifest["earlier_protocols"]] == ["2.0"]
-    assert runs.conflicts([tmp_path / "a", tmp_path / "c"]) == runs.conflicts([tmp_path / "b"]) == []
+    assert protocol.conflicts([tmp_path / "a", tmp_path / "c"]) == protocol.conflicts([tmp_path / "b"]) == []
     for paths in (["a", "b"], ["b", "c"]):
-        (conflict,) = runs.conflicts(tmp_path / path for path in paths)
+        (conflict,) = protocol.conflicts(tmp_path / path for path in paths)
         assert f"and 2.0 in {tmp_path / 'b'} before it was resumed" in conflict
-    (line,) = runs.simulator_conflicts([tmp_path / "a", tmp_path / "b"])
+    (line,) = protocol.simulator_conflicts([tmp_path / "a", tmp_path / "b"])
     assert line.startswith("simulators: mujoco is ")
 
 
@@ -168,22 +175,22 @@ def test_all_conflicts_are_told(tmp_path):
 
 def test_a_run_of_unknown_protocol_is_not_compared_silently(tmp_path):
     make_run(tmp_path / "a")
-    assert runs.conflicts([tmp_path]) == []
+    assert protocol.conflicts([tmp_path]) == []
     for damage in (lambda path: path.unlink(), lambda path: path.write_text('{"protocol": null}')):
         damage(make_run(tmp_path / "b", seed=1) / "manifest.json")
-        (conflict,) = runs.conflicts([tmp_path])
+        (conflict,) = protocol.conflicts([tmp_path])
         assert conflict.startswith(f"the protocol of {tmp_path / 'b'} is unknown")
         shutil.rmtree(tmp_path / "b")
 
 
 def test_a_run_s_table_by_name_has_the_run_s_protocol(tmp_path):
     tables = [make_run(tmp_path / f"{n}", seed=n, eval_episodes=n) / "eval.csv" for n in (3, 5)]
-    (conflict,) = runs.conflicts(tables)
+    (conflict,) = protocol.conflicts(tables)
     assert "eval_episodes is 3 in" in conflict
     (tmp_path / "others").mkdir()
     (tmp_path / "others" / "config.json").write_text("{}")  # of some other program
     published = shutil.copy(tables[0], tmp_path / "others" / "published.csv")
-    assert runs.conflicts([tables[1], published]) == []
+    assert protocol.conflicts([tables[1], published]) == []
 
 
 def test_runs_and_what_is_left_of_them_are_found_but_no_checkpoints(tmp_path):
@@ -195,8 +202,8 @@ def test_runs_and_what_is_left_of_them_are_found_but_no_checkpoints(tmp_path):
         for other in {"config.json", "manifest.json", "eval.csv"} - {name}:
             (left[name] / other).unlink()
     shutil.copy(whole / "manifest.json", whole / "checkpoints" / "000000100")
-    assert runs.find(tmp_path) == sorted([whole, left["config.json"], left["eval.csv"]])
-    assert runs.find(whole) == [whole]
+    assert directory.find(tmp_path) == sorted([whole, left["config.json"], left["eval.csv"]])
+    assert directory.find(whole) == [whole]
 
 
 def test_what_one_run_does_not_know_is_compared_between_the_others(tmp_path):
@@ -205,7 +212,7 @@ def test_what_one_run_does_not_know_is_compared_between_the_others(tmp_path):
     manifest = json.loads((tmp_path / "0" / "manifest.json").read_text())
     del manifest["protocol"]["terminations"]
     (tmp_path / "0" / "manifest.json").write_text(json.dumps(manifest))
-    (conflict,) = runs.conflicts([tmp_path])
+    (conflict,) = protocol.conflicts([tmp_path])
     assert f"terminations is True in {tmp_path / '1'} and False in {tmp_path / '2'}" in conflict
 
 
@@ -213,14 +220,14 @@ def test_what_one_run_does_not_know_is_compared_between_the_others(tmp_path):
 def test_seeds_trained_in_other_ways_are_not_pooled(option, tmp_path):
     make_run(tmp_path / "a")
     make_run(tmp_path / "b", seed=1, **option)
-    (conflict,) = runs.conflicts([tmp_path])
+    (conflict,) = protocol.conflicts([tmp_path])
     assert next(iter(option)) in conflict
 
 
 def test_different_tasks_are_no_conflict(tmp_path):
     make_run(tmp_path / "a")
     make_run(tmp_path / "b", task="myo-reach")
-    assert runs.protocol_conflicts(runs.find(tmp_path)) == []
+    assert protocol.protocol_conflicts(directory.find(tmp_path)) == []
 
 
 def test_damaged_runs_in_a_folder_are_skipped_with_the_reason(tmp_path):
@@ -229,19 +236,19 @@ def test_damaged_runs_in_a_folder_are_skipped_with_the_reason(tmp_path):
     (tmp_path / "bad" / "eval.csv").write_text(EVAL_HEADER + "x,cheetah-run,1,return,100,much\n")
     (tmp_path / "worse" / "eval.csv").write_text("not,a,table\n")
     said = []
-    results = tidy.read([tmp_path], said.append)
+    results = reading.read([tmp_path], said.append)
     assert results["crossq-wn UTD 2"]["cheetah-run"].seeds == ("0",)
     assert len(said) == 2
     assert "bad" in said[0]
     assert "'much' is not a number" in said[0]
     with pytest.raises(UserError, match="much"):
-        tidy.read([tmp_path / "bad" / "eval.csv"], said.append)
+        reading.read([tmp_path / "bad" / "eval.csv"], said.append)
 
 
 def test_a_logged_column_is_read_by_system(tmp_path):
     make_run(tmp_path / "a")
     (tmp_path / "a" / "metrics.csv").write_text("seed,frames,critic_norm\n0,1000,\n0,2000,3.5\n0,3000,4.5\n")
-    curves = tidy.read_metric([tmp_path], "critic_norm")["crossq-wn UTD 2"]["cheetah-run"]
+    curves = reading.read_metric([tmp_path], "critic_norm")["crossq-wn UTD 2"]["cheetah-run"]
     assert curves.env_steps.tolist() == [2000, 3000]
     assert curves.values.tolist() == [[3.5, 4.5]]
-    assert tidy.read_metric([tmp_path], "unknown") == {}
+    assert reading.read_metric([tmp_path], "unknown") == {}

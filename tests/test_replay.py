@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from crossq_wn.replay import Replay
+from crossq_wn.learning.replay import Replay
 
 OBSERVATION, ACTION = 2, 1
 

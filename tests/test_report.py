@@ -16,8 +16,8 @@ import pytest
 
 from crossq_wn.cli import main
 from crossq_wn.errors import UserError
-from crossq_wn.report.verdict import compare, last_scores, number, span, verdict
-from crossq_wn.statistics import (
+from crossq_wn.results.reading import Curves
+from crossq_wn.results.statistics import (
     difference,
     estimate,
     iqm,
@@ -25,7 +25,7 @@ from crossq_wn.statistics import (
     probability_of_improvement,
     seeds_to_separate,
 )
-from crossq_wn.tidy import Curves
+from crossq_wn.results.verdicts import compare, last_scores, number, span, verdict
 from helpers import EVAL_HEADER, make_run
 
 NAN = np.nan

@@ -20,7 +20,7 @@ from crossq_wn.reproduce.claims import CLAIMS
 from crossq_wn.reproduce.cost import cost
 from crossq_wn.reproduce.judging import Evidence, Number, judge
 from crossq_wn.reproduce.studies import LAPTOP, PAPER, SCALES, SMOKE, Scale, Study, crossq, plan, wn
-from crossq_wn.tidy import GROUPS, Curves
+from crossq_wn.results.reading import GROUPS, Curves
 from helpers import DAMAGE, environment_variables
 
 TASKS = ("walker-run", "cheetah-run")

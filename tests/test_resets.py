@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 import crossq_wn
-from crossq_wn import learner
-from crossq_wn.training import _LEARNER, build_algorithm, stream
+import crossq_wn.runs.config
+from crossq_wn.learning import learner
+from crossq_wn.training.loop import _LEARNER, build_algorithm, stream
 from helpers import TINY_OPTIONS, PointMass, replay_rows, rows, same_run
 
 # What a setting of each algorithm resets at these decisions, with a warm-up of 20 and UTD 2.
@@ -68,7 +69,7 @@ def test_a_reset_makes_every_learner_as_it_was_at_first_and_is_counted(name, tra
         done = sum(decision <= int(row["decisions"]) for decision in decisions)
         assert int(row["resets"]) == done, row["decisions"]
         assert int(row["frames"]) == 2 * int(row["decisions"])
-    config = crossq_wn.runs.read_config(path)
+    config = crossq_wn.runs.config.read_config(path)
     made = build_algorithm(config, 3, 2)
     for decision in range(21, 56):
         for seed, state in zip((0, 1), before_updates[2 * (decision - 21)], strict=True):

@@ -13,8 +13,8 @@ import pytest
 
 import crossq_wn
 import helpers
-from crossq_wn import checkpoints
 from crossq_wn.cli import main
+from crossq_wn.runs import checkpoints
 from helpers import TINY, TINY_OPTIONS, TINY_SETTINGS, cli, rows, same_run, start_cli
 
 pytestmark = pytest.mark.usefixtures("compiled_once")

@@ -13,14 +13,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossq_wn import losses, networks, normalisers
-from crossq_wn.actor_critic import soft_actor_critic
-from crossq_wn.algorithms import ALGORITHMS
+from crossq_wn.algorithms import ALGORITHMS, normalisers
+from crossq_wn.algorithms.actor_critic import soft_actor_critic
 from crossq_wn.algorithms.assemble import assemble
 from crossq_wn.algorithms.bro import coefficient, inverse_coefficient, upper_bound
+from crossq_wn.algorithms.presets import PRESETS
+from crossq_wn.algorithms.resets import at, every_updates, on_grid
 from crossq_wn.algorithms.simba_v2 import scaler, towards
+from crossq_wn.algorithms.tdmpc2.planning import Model, Planner, plan
 from crossq_wn.errors import UserError
-from crossq_wn.networks import (
+from crossq_wn.learning.replay import Replay
+from crossq_wn.nets import layers, losses
+from crossq_wn.nets.layers import (
     activation,
     always_training,
     dense,
@@ -29,14 +33,10 @@ from crossq_wn.networks import (
     he_normal,
     layer_norm,
     residual,
-)  # fmt: skip
-from crossq_wn.optimisers import adamw
-from crossq_wn.planning import Model, Planner, plan
-from crossq_wn.policies import gaussian_head, squeezed
-from crossq_wn.presets import PRESETS
-from crossq_wn.replay import Replay
-from crossq_wn.resets import at, every_updates, on_grid
-from crossq_wn.twohot import symexp, symlog, two_hot
+)
+from crossq_wn.nets.optimisers import adamw
+from crossq_wn.nets.policies import gaussian_head, squeezed
+from crossq_wn.nets.twohot import symexp, symlog, two_hot
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -266,7 +266,7 @@ def test_every_parameter_of_bro_and_simba_decays(name, rules):
     made = rules(name, weight_decay=0.1, actor_learning_rate=0.1, critic_learning_rate=0.1)
     for network in ("actor", "critic"):
         layer, optimiser = getattr(made, network), getattr(made, f"{network}_optimiser")
-        params = jax.tree.map(np.ones_like, networks.create(layer, np.random.default_rng(0), 7).params)
+        params = jax.tree.map(np.ones_like, layers.create(layer, np.random.default_rng(0), 7).params)
         after, _ = optimiser.step(jax.tree.map(np.zeros_like, params), optimiser.init(params), params)
         for leaf in jax.tree.leaves(after):
             np.testing.assert_allclose(leaf, 0.99, rtol=1e-5)
@@ -298,7 +298,7 @@ def test_bros_divergence_is_the_shift_in_standard_deviations_and_steers_optimism
     for shift, sign in (((0.0, 0.0), 1), ((0.3, -0.1), -1)):
         start = shifted(state, shift)
         after, metrics = update(start, data, 0)
-        _, log_std = policy.gaussian(networks.predict(actor, after.base.actor, data.observation))
+        _, log_std = policy.gaussian(layers.predict(actor, after.base.actor, data.observation))
         kl = np.mean(np.sum(np.square(shift) / (2 * np.exp(2 * log_std)), -1))
         np.testing.assert_allclose(metrics["explorer_kl"], kl, rtol=1e-4)
         assert np.sign(0.05 * ACTION - kl) == sign
@@ -436,9 +436,9 @@ def test_xqc_normalises_before_its_rectifiers_and_crossq_after_them(rules):
     x = np.random.default_rng(0).standard_normal((16, 7)).astype(np.float32)
     for name, factor in (("xqc", 1), ("crossq", 10)):
         critic = rules(name, norm_epsilon=1e-9).critic
-        params, stats = networks.create(critic, np.random.default_rng(0), 7)
+        params, stats = layers.create(critic, np.random.default_rng(0), 7)
         larger = jax.tree.map(np.copy, params)
-        networks.dense_layers(larger[0])[0]["kernel"] *= 10
+        layers.dense_layers(larger[0])[0]["kernel"] *= 10
         plain, changed = (critic.hidden(p, stats, x, True)[0][0] for p in (params, larger))
         assert plain.max() > 0.1
         np.testing.assert_allclose(changed, factor * plain, rtol=1e-3, atol=1e-3)

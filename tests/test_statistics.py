@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossq_wn import statistics as s
 from crossq_wn.errors import UserError
+from crossq_wn.results import statistics as s
 
 ONE = (s.iqm, s.mean, s.median, s.optimality_gap)
 SEED = st.integers(0, 2**32 - 1)

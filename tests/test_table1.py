@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from crossq_wn.algorithms import ALGORITHMS
-from crossq_wn.presets import PRESETS
+from crossq_wn.algorithms.presets import PRESETS
 
 DOG, HUMANOID, HOPPER = (223, 38), (67, 21), (15, 4)
 MYO = {

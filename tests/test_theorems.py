@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossq_wn import networks
-from crossq_wn.networks import batch_norm, dense, ensemble, relu, serial
+from crossq_wn.nets import layers
+from crossq_wn.nets.layers import batch_norm, dense, ensemble, relu, serial
 
 OBSERVATION, ACTION, BATCH, WIDTH = 67, 21, 32, 48
 N_IN = OBSERVATION + ACTION
@@ -69,7 +69,7 @@ def make(parts):
     @cache
     def make(epsilon):
         critic = parts("crossq", None, OBSERVATION, ACTION, critic_width=WIDTH, norm_epsilon=epsilon).critic
-        params, stats = networks.create(critic, np.random.default_rng(0), N_IN)
+        params, stats = layers.create(critic, np.random.default_rng(0), N_IN)
         y = jnp.asarray(np.random.default_rng(2).standard_normal(BATCH))
 
         def q(params, x):
@@ -192,7 +192,7 @@ def test_the_mean_over_the_joint_batch_is_what_head_and_last_norm_say(make, epsi
 @pytest.mark.parametrize("name", ["crossq", "crossq-wn"])
 def test_the_mean_over_the_joint_batch_is_zero_at_the_start(parts, name):
     critic = parts(name, None, OBSERVATION, ACTION).critic
-    params, stats = networks.create(critic, np.random.default_rng(0), N_IN)
+    params, stats = layers.create(critic, np.random.default_rng(0), N_IN)
     q, _ = critic.apply(params, stats, transitions(0), True)
     assert np.abs(q.mean(1)).max() < 1e-6 < 0.1 < np.abs(q).max()
 
@@ -203,7 +203,7 @@ def test_the_mean_over_the_joint_batch_is_zero_at_the_start(parts, name):
 def wn_critic(parts, **changes):
     """A crossq-wn critic with random parameters that are not projected yet."""
     critic = parts("crossq-wn", None, OBSERVATION, ACTION, norm_epsilon=TINY, **changes).critic
-    params, stats = networks.create(critic, np.random.default_rng(0), N_IN)
+    params, stats = layers.create(critic, np.random.default_rng(0), N_IN)
     return critic, random_like(params, 1), stats
 
 
@@ -225,7 +225,7 @@ def test_projection_gives_every_hidden_neuron_unit_norm_and_the_layers_root_of_t
 def test_hidden_layers_start_projected(parts):
     for network in ("actor", "critic"):
         layer = getattr(parts("crossq-wn"), network)
-        params = networks.create(layer, np.random.default_rng(0), 7).params
+        params = layers.create(layer, np.random.default_rng(0), 7).params
         for member in params if network == "critic" else (params,):
             norms = [np.linalg.norm(weights(member[place]), axis=0) for place in HIDDEN]
             np.testing.assert_allclose(norms, 1, rtol=1e-6)
@@ -279,7 +279,7 @@ def test_the_heads_kernels_are_projected_only_on_request(parts):
         np.testing.assert_array_equal(member[HEAD]["bias"], before[HEAD]["bias"])
     for bound in (True, False):
         actor = parts("crossq-wn", weight_norm_head=bound).actor
-        params = random_like(networks.create(actor, np.random.default_rng(0), 5).params, 1)
+        params = random_like(layers.create(actor, np.random.default_rng(0), 5).params, 1)
         norms = np.linalg.norm(actor.project(params)[HEAD]["kernel"], axis=0)
         assert np.allclose(norms, 1, **CLOSE) == bound
 
@@ -287,7 +287,7 @@ def test_the_heads_kernels_are_projected_only_on_request(parts):
 def test_the_actor_is_projected_unless_it_is_not_to_be(parts):
     for bound in (True, False):
         actor = parts("crossq-wn", weight_norm_actor=bound).actor
-        params = random_like(networks.create(actor, np.random.default_rng(0), 5).params, 1)
+        params = random_like(layers.create(actor, np.random.default_rng(0), 5).params, 1)
         norms = [np.linalg.norm(weights(actor.project(params)[layer]), axis=0) for layer in HIDDEN]
         assert np.allclose(norms, 1, **CLOSE) == bound
 
@@ -302,7 +302,7 @@ def test_the_actor_is_projected_unless_it_is_not_to_be(parts):
 )
 def test_orthogonal_initialisation_has_the_norms_of_its_gain(parts, observation, action, first, total):
     critic = parts("crossq", None, observation, action, critic_width=512, critics=1).critic
-    for member in networks.create(critic, np.random.default_rng(0), observation + action).params:
+    for member in layers.create(critic, np.random.default_rng(0), observation + action).params:
         kernels = [np.asarray(member[layer]["kernel"], np.float64) for layer in (*HIDDEN, HEAD)]
         norms = [np.linalg.norm(kernel) for kernel in kernels]
         np.testing.assert_allclose(norms, [first, 32, 2**0.5], atol=1e-3)
@@ -314,7 +314,7 @@ def test_orthogonal_initialisation_has_the_norms_of_its_gain(parts, observation,
 
 def test_actor_heads_start_with_their_own_gains(parts):
     for name, mean_gain in {"crossq": 2**0.5, "crossq-wn": 2**0.5, "sac": 1.0}.items():
-        params = networks.create(parts(name).actor, np.random.default_rng(0), 5).params
+        params = layers.create(parts(name).actor, np.random.default_rng(0), 5).params
         mean, log_std = np.split(np.asarray(params[-1]["kernel"], np.float64), 2, 1)
         np.testing.assert_allclose(mean.T @ mean, mean_gain**2 * np.eye(2), atol=1e-6)
         np.testing.assert_allclose(log_std.T @ log_std, np.eye(2), atol=1e-6)

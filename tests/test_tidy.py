@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from crossq_wn import tidy
 from crossq_wn.environments import PAPER_TASKS
 from crossq_wn.errors import UserError
-from crossq_wn.runs import EVAL_COLUMNS
+from crossq_wn.results import reading
+from crossq_wn.runs.tables import EVAL_COLUMNS
 from helpers import DAMAGE, make_run
 
 HEADER = ",".join(EVAL_COLUMNS)
@@ -35,10 +35,10 @@ def test_runs_of_several_directories_become_curves(table, tmp_path):
     table(
         "b", "q,dog-run,1,return,100,250", "q,myo-reach,0,success_rate,100,0.5", "q,myo-reach,0,return,100,7"
     )
-    results = tidy.read([tmp_path, tmp_path / "a"])  # a file named twice is read once
+    results = reading.read([tmp_path, tmp_path / "a"])  # a file named twice is read once
     np.testing.assert_array_equal(results["q"]["dog-run"].values, [[0.5, 1.0], [0.25, np.nan]])
     np.testing.assert_array_equal(results["q"]["myo-reach"].values, [[0.5]])
-    steps, scores = tidy.align([results["q"]["dog-run"], results["q"]["myo-reach"]])
+    steps, scores = reading.align([results["q"]["dog-run"], results["q"]["myo-reach"]])
     assert steps.tolist() == [100]
     assert [task.shape for task in scores] == [(2, 1), (1, 1)]
 
@@ -47,7 +47,7 @@ def test_only_dm_control_returns_are_scaled(table):
     path = table(
         "a", *(f"q,{task},0,return,0,500" for task in ("walker-walk", "fish-swim", "Ant-v5", "m:make"))
     )
-    values = {task: curves.values.item() for task, curves in tidy.read([path])["q"].items()}
+    values = {task: curves.values.item() for task, curves in reading.read([path])["q"].items()}
     assert values == {"walker-walk": 0.5, "fish-swim": 0.5, "Ant-v5": 500, "m:make": 500}
 
 
@@ -60,7 +60,7 @@ def test_published_results_are_named_by_algorithm_and_utd(tmp_path):
             "SimBa,8,dmc,dog-run,0,100000,return,200,1\n"
             "SimBa,2,dmc,dog-run,0,100000,return,300,0\n"
         )
-    results = tidy.read([path])
+    results = reading.read([path])
     assert {name: tasks["dog-run"].values.item() for name, tasks in results.items()} == {
         "SimBa UTD 2": 0.1,
         "SimBa UTD 8": 0.2,
@@ -69,9 +69,9 @@ def test_published_results_are_named_by_algorithm_and_utd(tmp_path):
 
 def test_another_metric_is_read_as_it_was_logged(table):
     path = table("a", "q,dog-run,0,return,100,500", "q,dog-run,0,q_bias_std,100,7")
-    assert tidy.read([path], metric="q_bias_std")["q"]["dog-run"].values.item() == 7
-    assert tidy.read([path], metric="return")["q"]["dog-run"].values.item() == 500
-    assert tidy.read([path], metric="q_bias_mean") == {}
+    assert reading.read([path], metric="q_bias_std")["q"]["dog-run"].values.item() == 7
+    assert reading.read([path], metric="return")["q"]["dog-run"].values.item() == 500
+    assert reading.read([path], metric="q_bias_mean") == {}
 
 
 def test_columns_of_metrics_are_curves_of_runs(table, tmp_path):
@@ -79,16 +79,16 @@ def test_columns_of_metrics_are_curves_of_runs(table, tmp_path):
     lines = ("seed,frames,critic_norm", "0,100,", "0,200,3", "4,200,5")
     (run / "metrics.csv").write_text("\n".join(lines) + "\n")
     other = table("other", "q,dog-run,0,return,100,500")  # a tidy table has no metrics
-    curves = tidy.read_metric([tmp_path, other], "critic_norm")["crossq-wn UTD 5"]["dog-run"]
+    curves = reading.read_metric([tmp_path, other], "critic_norm")["crossq-wn UTD 5"]["dog-run"]
     assert (curves.env_steps.tolist(), curves.seeds) == ([200], ("0", "4"))
     assert curves.values.tolist() == [[3], [5]]
-    assert tidy.read_metric([tmp_path, other], "critic_elr") == {}
+    assert reading.read_metric([tmp_path, other], "critic_elr") == {}
 
 
 def test_a_diagnostic_that_is_not_finite_is_missing(tmp_path):
     run = make_run(tmp_path / "run", task="dog-run")
     (run / "metrics.csv").write_text("seed,frames,critic_norm\n0,100,3\n0,200,inf\n0,300,nan\n")
-    (curves,) = tidy.read_metric([run], "critic_norm")["crossq-wn UTD 2"].values()
+    (curves,) = reading.read_metric([run], "critic_norm")["crossq-wn UTD 2"].values()
     np.testing.assert_array_equal(curves.values, [[3, np.nan, np.nan]])
 
 
@@ -96,20 +96,20 @@ def test_half_a_last_row_is_left_out_and_any_other_is_named(table, tmp_path):
     """A killed run may leave it; in the middle of a file it is damage."""
     row = "q,dog-run,0,return,100,500"
     for i, half in enumerate(("q", "q,dog-run,0,ret", "q,dog-run,0,return,2")):
-        assert tidy.read([table(f"killed{i}", row, half)])["q"]["dog-run"].values.tolist() == [[0.5]]
+        assert reading.read([table(f"killed{i}", row, half)])["q"]["dog-run"].values.tolist() == [[0.5]]
     bad, told = table("damaged", "q", row.replace("q", "p")), []
     with pytest.raises(UserError, match=rf"{re.escape(str(bad))}, line 2 is cut short"):
-        tidy.read([bad])
-    assert list(tidy.read([tmp_path], told.append)) == ["q"]
+        reading.read([bad])
+    assert list(reading.read([tmp_path], told.append)) == ["q"]
     assert [line.startswith(f"{bad} is skipped: ") for line in told] == [True]
 
 
 def test_frames_that_most_runs_reached():
     nan = np.nan
     three = np.array([[1, 1, 1, nan], [1, 1, nan, nan], [1, nan, nan, 1]])
-    assert tidy.reached_by_most([three]).tolist() == [True, True, False, False]
+    assert reading.reached_by_most([three]).tolist() == [True, True, False, False]
     one_of_two = np.array([[1, 1, 1, 1], [1, nan, 1, 1]])
-    assert tidy.reached_by_most([three, one_of_two]).tolist() == [True, False, False, False]
+    assert reading.reached_by_most([three, one_of_two]).tolist() == [True, False, False, False]
 
 
 def test_speed_is_each_runs_median_while_it_updates(tmp_path):
@@ -119,17 +119,17 @@ def test_speed_is_each_runs_median_while_it_updates(tmp_path):
         (run / "timing.csv").write_text(header + rows)
     idle = make_run(tmp_path / "idle", task="dog-walk")
     (idle / "timing.csv").write_text(header + "1,1,9000,0\n")
-    assert tidy.read_speed([tmp_path, tmp_path / "0" / "eval.csv"]) == {
+    assert reading.read_speed([tmp_path, tmp_path / "0" / "eval.csv"]) == {
         "crossq-wn UTD 2": {"dog-run": (20, 44)}
     }
 
 
 def test_groups_are_the_papers():
-    groups = tidy.groups([*PAPER_TASKS, "Ant-v5"])
-    assert [len(groups[name]) for name in (*tidy.GROUPS, "all")] == [7, 8, 5, 5, 25]
+    groups = reading.groups([*PAPER_TASKS, "Ant-v5"])
+    assert [len(groups[name]) for name in (*reading.GROUPS, "all")] == [7, 8, 5, 5, 25]
     assert set(groups["all"]) == set(PAPER_TASKS)
     assert groups["Ant-v5"] == ("Ant-v5",)
-    assert tidy.groups(["myo-pose"]) == dict.fromkeys(("myo-pose", "Myo easy", "all"), ("myo-pose",))
+    assert reading.groups(["myo-pose"]) == dict.fromkeys(("myo-pose", "Myo easy", "all"), ("myo-pose",))
 
 
 SETTINGS = st.dictionaries(
@@ -156,12 +156,12 @@ def test_short_names_leave_out_what_all_share_and_nothing_else(systems):
         called(name, of): called(name, {key: value for key, value in of.items() if key not in shared})
         for name, of in systems.items()
     }
-    names = tidy.short_names([called(*each) for each in systems.items()])
+    names = reading.short_names([called(*each) for each in systems.items()])
     assert names == expected
     assert len({*names.values()}) == len(names)
     first = next(iter(systems.values()))
-    assert tidy.dropped(names) == ", ".join(f"{k}={v}" for k, v in first.items() if k in shared)
-    assert tidy.short_names(names.values()) == {short: short for short in names.values()}  # none is left
+    assert reading.dropped(names) == ", ".join(f"{k}={v}" for k, v in first.items() if k in shared)
+    assert reading.short_names(names.values()) == {short: short for short in names.values()}  # none is left
 
 
 @pytest.mark.parametrize(
@@ -179,15 +179,15 @@ def test_short_names_leave_out_what_all_share_and_nothing_else(systems):
     ],
 )
 def test_names_stay_where_nothing_is_shared_or_they_would_be_alike(systems, published):
-    names = tidy.short_names(systems, published)
+    names = reading.short_names(systems, published)
     assert names == {system: system for system in systems}
-    assert tidy.dropped(names) == ""
+    assert reading.dropped(names) == ""
 
 
 def test_published_systems_share_nothing_and_keep_their_names():
-    names = tidy.short_names(["a (x=1, y=2)", "b (y=3, x=1)", "c (x=1)", "d"], ["c (x=1)", "d"])
+    names = reading.short_names(["a (x=1, y=2)", "b (y=3, x=1)", "c (x=1)", "d"], ["c (x=1)", "d"])
     assert list(names.values()) == ["a (y=2)", "b (y=3)", "c (x=1)", "d"]
-    assert tidy.dropped(names) == "x=1"
+    assert reading.dropped(names) == "x=1"
 
 
 @pytest.mark.parametrize(
@@ -205,11 +205,11 @@ def test_a_file_that_cannot_be_read_is_named_or_skipped(name, content, table, tm
     bad.parent.mkdir()
     bad.write_bytes(content)
     with pytest.raises(UserError, match=re.escape(str(bad))):
-        tidy.read([bad])
+        reading.read([bad])
     if name == "eval.csv":  # the name that is looked for in folders
         told = []
         table("sound", "q,dog-run,0,return,5,1")
-        assert list(tidy.read([tmp_path], told.append)) == ["q"]
+        assert list(reading.read([tmp_path], told.append)) == ["q"]
         assert [line.startswith(f"{bad} is skipped: ") for line in told] == [True]
 
 
@@ -219,10 +219,10 @@ def test_a_damaged_run_counts_nowhere_and_harms_no_other(kind, tmp_path):
     damage, why = DAMAGE[kind]
     damage(b)
     told = []
-    assert tidy.sound([tmp_path], told.append) == [a, c]
+    assert reading.sound([tmp_path], told.append) == [a, c]
     assert [line.startswith(f"{b} is skipped: ") and why in line for line in told] == [True]
     with pytest.raises(UserError, match=why):
-        tidy.sound([b], told.append)
+        reading.sound([b], told.append)
     assert len(told) == 1
 
 
@@ -231,43 +231,43 @@ def test_a_seed_counts_once_and_who_has_it_is_named(tmp_path):
     make_run(tmp_path / "b", eval_rows=[(100, 2.0)])
     other = make_run(tmp_path / "c", eval_rows=[(100, 2.0)], hyperparameters={"utd": 5})
     told = []
-    assert tidy.sound([tmp_path], told.append) == [first, other]
+    assert reading.sound([tmp_path], told.append) == [first, other]
     assert told == [f"{tmp_path / 'b'} is skipped: {first} holds seed 0 of crossq-wn UTD 2 already"]
 
 
 def test_tables_by_name_are_taken_as_they_are(table, tmp_path):
     run, alone = make_run(tmp_path / "run"), table("alone", "q,dog-run,0,return,100,500")
     told = []
-    assert tidy.sound([alone, tmp_path], told.append) == [alone, run]
+    assert reading.sound([alone, tmp_path], told.append) == [alone, run]
     assert [line.startswith(f"{alone.parent} is skipped: ") for line in told] == [True]
-    assert tidy.sound([], told.append) == []
+    assert reading.sound([], told.append) == []
 
 
 def test_infinity_is_no_score_and_a_missing_diagnostic(table):
     path = table("a", "q,dog-run,0,return,100,inf", "q,dog-run,0,q_bias_std,100,inf")
     with pytest.raises(UserError, match=rf"{re.escape(str(path))}, line 2: a score is infinite"):
-        tidy.read([path])
-    assert np.isnan(tidy.read([path], metric="q_bias_std")["q"]["dog-run"].values).all()
+        reading.read([path])
+    assert np.isnan(reading.read([path], metric="q_bias_std")["q"]["dog-run"].values).all()
 
 
 def test_mistakes_are_named(table, tmp_path):
     with pytest.raises(UserError, match="does not exist"):
-        tidy.read([tmp_path / "nowhere"])
+        reading.read([tmp_path / "nowhere"])
     with pytest.raises(UserError, match="no evaluations"):
-        tidy.read([tmp_path])
+        reading.read([tmp_path])
     with pytest.raises(UserError, match="lacks the columns env_step, value"):
-        tidy.read([table("short", header="exp_name,env_name,seed,metric")])
+        reading.read([table("short", header="exp_name,env_name,seed,metric")])
     with pytest.raises(UserError, match=r"line 2.*'high' is not a number"):
-        tidy.read([table("word", "q,dog-run,0,return,0,high")])
+        reading.read([table("word", "q,dog-run,0,return,0,high")])
     with pytest.raises(UserError, match="seed 0 has a second, different value at step 5"):
-        tidy.read([table("twice", "q,dog-run,0,return,5,1", "q,dog-run,0,return,5,2")])
+        reading.read([table("twice", "q,dog-run,0,return,5,1", "q,dog-run,0,return,5,2")])
     one, two = (table(name, f"q,dog-run,0,return,5,{i}") for i, name in enumerate(("one", "two")))
     with pytest.raises(
         UserError, match=rf"^{re.escape(str(two))}: .* beside {re.escape(str(one))}: read one"
     ):
-        tidy.read([one, two])
-    curves = tidy.read([table("grids", "q,dog-run,0,return,5,1", "q,dog-walk,0,return,6,1")])["q"]
+        reading.read([one, two])
+    curves = reading.read([table("grids", "q,dog-run,0,return,5,1", "q,dog-walk,0,return,6,1")])["q"]
     with pytest.raises(UserError, match="same environment frame"):
-        tidy.align(list(curves.values()))
+        reading.align(list(curves.values()))
     with pytest.raises(UserError, match="no curves"):
-        tidy.align([])
+        reading.align([])

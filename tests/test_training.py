@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 import crossq_wn
-from crossq_wn import UserError, learner
-from crossq_wn.clock import PHASES, Stopwatch
+from crossq_wn import UserError
 from crossq_wn.environments.pool import Pool
+from crossq_wn.learning import learner
+from crossq_wn.training.stopwatch import PHASES, Stopwatch
 from helpers import (
     TINY_OPTIONS,
     TINY_SETTINGS,

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossq_wn import learner, losses, networks
-from crossq_wn.actor_critic import joint, joint_target, separate, soft_actor_critic
-from crossq_wn.networks import batch_norm, batch_renorm, dense, weight_norm
-from crossq_wn.optimisers import adamw, no_target, polyak
-from crossq_wn.policies import clipped
+from crossq_wn.algorithms.actor_critic import joint, joint_target, separate, soft_actor_critic
+from crossq_wn.learning import learner
+from crossq_wn.nets import layers, losses
+from crossq_wn.nets.layers import batch_norm, batch_renorm, dense, weight_norm
+from crossq_wn.nets.optimisers import adamw, no_target, polyak
+from crossq_wn.nets.policies import clipped
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -114,14 +115,14 @@ def test_tau_one_makes_the_whole_trajectory_target_free(make, batch):
 
 
 def test_tau_zero_freezes_the_target():
-    online, target = (networks.Vars({"w": generator(seed).standard_normal(3)}, ()) for seed in range(2))
+    online, target = (layers.Vars({"w": generator(seed).standard_normal(3)}, ()) for seed in range(2))
     same(polyak(0.0).follow(target, online), target)
 
 
 @given(tau=st.floats(0, 1), steps=st.integers(1, 20))
 def test_the_target_approaches_a_constant_critic_geometrically(tau, steps):
-    online = networks.Vars({"w": generator(0).standard_normal(3)}, ())
-    start = target = networks.Vars({"w": generator(1).standard_normal(3)}, ())
+    online = layers.Vars({"w": generator(0).standard_normal(3)}, ())
+    start = target = layers.Vars({"w": generator(1).standard_normal(3)}, ())
     for _ in range(steps):
         target = polyak(tau).follow(target, online)
     expected = online.params["w"] + (1 - tau) ** steps * (start.params["w"] - online.params["w"])
@@ -217,7 +218,7 @@ def deterministic(state):
     head = state.actor.params[-1]
     narrow = {"bias": jnp.asarray([0.1, -0.2, -50, -50]), "kernel": head["kernel"].at[:, ACTION:].set(0)}
     stats = jax.tree.map(lambda s: s + 0.2, state.actor.stats)
-    actor = networks.Vars((*state.actor.params[:-1], narrow), stats)
+    actor = layers.Vars((*state.actor.params[:-1], narrow), stats)
     return state._replace(actor=actor, log_temperature=jnp.asarray(-jnp.inf))
 
 
@@ -239,7 +240,7 @@ def test_the_target_is_reward_plus_discounted_minimum_minus_temperature_times_lo
     if name != "crossq":
         state = state._replace(target=shifted(state.target, 2))
 
-    mean = networks.predict(made.actor, state.actor, data.next_observation)[:, :ACTION]
+    mean = layers.predict(made.actor, state.actor, data.next_observation)[:, :ACTION]
     x = np.concatenate([data.observation, data.action], 1)
     next_x = np.concatenate([data.next_observation, np.tanh(mean)], 1)
     both = np.concatenate([x, next_x])
@@ -261,7 +262,7 @@ def test_the_target_is_reward_plus_discounted_minimum_minus_temperature_times_lo
     np.testing.assert_allclose(metrics["critic_loss"], loss, rtol=1e-3)
 
     _, density = made.policy.sample(
-        networks.predict(made.actor, state.actor, data.next_observation), jax.random.key(0)
+        layers.predict(made.actor, state.actor, data.next_observation), jax.random.key(0)
     )
     _, warm = update(state._replace(log_temperature=jnp.asarray(np.log(2.0), np.float32)), data, 0)
     # Of a density this narrow only the noise differs between draws, by about one nat per action.
@@ -307,7 +308,7 @@ def test_the_actor_follows_the_gradient_of_the_updated_critics_minimum(make, bat
     def loss(params):
         output, _ = made.actor.apply(params, state.actor.stats, data.observation, True)
         action = jnp.tanh(output[:, :ACTION])
-        q = networks.predict(made.critic, after.critic, jnp.concatenate([data.observation, action], 1))
+        q = layers.predict(made.critic, after.critic, jnp.concatenate([data.observation, action], 1))
         return -jnp.mean(jnp.min(q, 0))
 
     value, gradient = jax.value_and_grad(loss)(state.actor.params)

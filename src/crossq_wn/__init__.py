@@ -1,8 +1,25 @@
 """CrossQ + WN: sample-efficient off-policy reinforcement learning with batch and weight normalisation."""
 
-from crossq_wn.api import resume, train
+from typing import TYPE_CHECKING, Any
+
 from crossq_wn.errors import UserError
-from crossq_wn.trained import load
+
+if TYPE_CHECKING:
+    from crossq_wn.training.api import resume, train
+    from crossq_wn.training.policy import load
 
 __all__ = ["UserError", "load", "resume", "train"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Loads the verbs on first use, so that `import crossq_wn.errors` loads neither JAX nor MuJoCo."""
+    if name in ("train", "resume"):
+        from crossq_wn.training import api
+
+        return getattr(api, name)
+    if name == "load":
+        from crossq_wn.training import policy
+
+        return policy.load
+    raise AttributeError(f"module 'crossq_wn' has no attribute {name!r}")

@@ -1,7 +1,11 @@
 """What went wrong that the user can mend? One line: the wrong value, the valid ones, the fix; exit code 2."""
 
 import difflib
+import importlib
+import os
+import sys
 from collections.abc import Iterable
+from typing import Any
 
 
 class UserError(ValueError):
@@ -18,3 +22,21 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """`did you mean 'x'? ` for the closest known name, or nothing."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"did you mean {found[0]!r}? " if found else ""
+
+
+def import_user_module(name: str, wanted: str) -> Any:
+    """A module that may lie in the current directory.
+
+    Args:
+        name: of the module.
+        wanted: what it is imported for, in words.
+
+    Raises:
+        UserError: it cannot be imported.
+    """
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # whatever the user's module raises
+        raise UserError(f"cannot import {name!r} for {wanted}: {type(error).__name__}: {error}") from None

@@ -1,12 +1,16 @@
 """Which nouns does the numeric core speak? Every shared type of the learner, defined once."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
 import numpy as np
 
-Array = jax.Array
+if TYPE_CHECKING:
+    from jax import Array as Array
+else:
+    Array = Any  # JAX is not loaded for a type
+
+
 HostArray = np.ndarray[Any, np.dtype[Any]]
 Tree = Any  # a pytree of arrays
 Metrics = dict[str, Array]

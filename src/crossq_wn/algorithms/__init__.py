@@ -14,8 +14,7 @@ from crossq_wn.algorithms.simba_v2 import SimbaV2Settings, simba_v2
 from crossq_wn.algorithms.sr_sac import SRSACSettings, sr_sac
 from crossq_wn.algorithms.tdmpc2 import TDMPC2Settings, tdmpc2
 from crossq_wn.algorithms.xqc import XQCSettings, xqc
-from crossq_wn.errors import UserError, nearest
-from crossq_wn.modules import import_user_module
+from crossq_wn.errors import UserError, import_user_module, nearest
 from crossq_wn.types import Algorithm
 
 

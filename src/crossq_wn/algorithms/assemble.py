@@ -3,14 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
-import optax
-
-from crossq_wn.actor_critic import Parts, QPair, soft_actor_critic
+from crossq_wn.algorithms.actor_critic import Parts, QPair, soft_actor_critic
 from crossq_wn.algorithms.settings import ActorCriticSettings
-from crossq_wn.losses import Readout
-from crossq_wn.networks import Layer, dense, relu, serial
-from crossq_wn.optimisers import Optimiser, Target, adamw
-from crossq_wn.policies import Policy
+from crossq_wn.lazy import optax
+from crossq_wn.nets.layers import Layer, dense, relu, serial
+from crossq_wn.nets.losses import Readout
+from crossq_wn.nets.optimisers import Optimiser, Target, adamw
+from crossq_wn.nets.policies import Policy
 from crossq_wn.types import Algorithm
 
 

@@ -10,21 +10,21 @@ disagree, as far as a bound on the KL divergence lets it:
     KL weight tau:   -tau (KL / |A| - target)
 """
 
+from __future__ import annotations  # JAX's types are loaded on first use
+
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 
-from crossq_wn import networks
-from crossq_wn.actor_critic import Parts, State, random_key, separate, soft_actor_critic
+from crossq_wn.algorithms.actor_critic import Parts, State, random_key, separate, soft_actor_critic
 from crossq_wn.algorithms.assemble import assemble
+from crossq_wn.algorithms.resets import at
 from crossq_wn.algorithms.settings import PolyakSettings, require, require_positive
-from crossq_wn.losses import mean, quantile
-from crossq_wn.networks import (
+from crossq_wn.lazy import jax, jnp, optax
+from crossq_wn.nets import layers
+from crossq_wn.nets.layers import (
     Layer,
     dense,
     ensemble,
@@ -35,10 +35,10 @@ from crossq_wn.networks import (
     relu,
     residual,
     serial,
-)  # fmt: skip
-from crossq_wn.optimisers import Optimiser, adamw, polyak
-from crossq_wn.policies import gaussian_head, squashed_sample, squeezed
-from crossq_wn.resets import at
+)
+from crossq_wn.nets.losses import mean, quantile
+from crossq_wn.nets.optimisers import Optimiser, adamw, polyak
+from crossq_wn.nets.policies import gaussian_head, squashed_sample, squeezed
 from crossq_wn.types import Algorithm, Appraisal, Array, Batch, CriticView, Metrics, Tree, Vars
 
 
@@ -115,7 +115,7 @@ def explore_optimistically(
 
     def init(generator: np.random.Generator) -> BROState:
         base_stream, shift_stream = generator.spawn(2)
-        shift = networks.create(explorer.shift, shift_stream, observation_size + action_size)
+        shift = layers.create(explorer.shift, shift_stream, observation_size + action_size)
         state = BROState(
             base=base.init(base_stream),
             shift=shift,

@@ -14,11 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from crossq_wn.actor_critic import joint, joint_target
+from crossq_wn.algorithms.actor_critic import joint, joint_target
 from crossq_wn.algorithms.assemble import assemble
+from crossq_wn.algorithms.resets import every_updates
 from crossq_wn.algorithms.settings import ActorCriticSettings, PolyakSettings, require, require_effect
-from crossq_wn.losses import half_squared_error, scalar
-from crossq_wn.networks import (
+from crossq_wn.nets.layers import (
     Layer,
     batch_norm,
     batch_renorm,
@@ -33,10 +33,10 @@ from crossq_wn.networks import (
     serial,
     weight_norm,
     without_decay,
-)  # fmt: skip
-from crossq_wn.optimisers import no_target, polyak
-from crossq_wn.policies import clipped, gaussian_head
-from crossq_wn.resets import every_updates
+)
+from crossq_wn.nets.losses import half_squared_error, scalar
+from crossq_wn.nets.optimisers import no_target, polyak
+from crossq_wn.nets.policies import clipped, gaussian_head
 from crossq_wn.types import Algorithm
 
 _LOG_STD_MAX = 2.0

@@ -6,13 +6,13 @@ target and policy update included, because it stands in for the ensemble's sprea
 
 from dataclasses import dataclass
 
-from crossq_wn.actor_critic import separate
+from crossq_wn.algorithms.actor_critic import separate
 from crossq_wn.algorithms.assemble import assemble, mlp
 from crossq_wn.algorithms.settings import PolyakSettings, require
-from crossq_wn.losses import mean, scalar, squared_error
-from crossq_wn.networks import Layer, always_training, dense, dropout, ensemble, layer_norm, relu, serial
-from crossq_wn.optimisers import polyak
-from crossq_wn.policies import clipped, gaussian_head
+from crossq_wn.nets.layers import Layer, always_training, dense, dropout, ensemble, layer_norm, relu, serial
+from crossq_wn.nets.losses import mean, scalar, squared_error
+from crossq_wn.nets.optimisers import polyak
+from crossq_wn.nets.policies import clipped, gaussian_head
 from crossq_wn.types import Algorithm
 
 

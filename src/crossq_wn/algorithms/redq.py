@@ -6,13 +6,13 @@ policy update against the mean of all critics.
 
 from dataclasses import dataclass
 
-from crossq_wn.actor_critic import separate
+from crossq_wn.algorithms.actor_critic import separate
 from crossq_wn.algorithms.assemble import assemble, mlp
 from crossq_wn.algorithms.settings import PolyakSettings, require
-from crossq_wn.losses import mean, minimum_of_subset, scalar, squared_error
-from crossq_wn.networks import dense, ensemble
-from crossq_wn.optimisers import polyak
-from crossq_wn.policies import clipped, gaussian_head
+from crossq_wn.nets.layers import dense, ensemble
+from crossq_wn.nets.losses import mean, minimum_of_subset, scalar, squared_error
+from crossq_wn.nets.optimisers import polyak
+from crossq_wn.nets.policies import clipped, gaussian_head
 from crossq_wn.types import Algorithm
 
 

@@ -1,12 +1,12 @@
 """SAC (Haarnoja et al. 2018): plain two-layer networks, two Polyak target critics, their minimum."""
 
-from crossq_wn.actor_critic import separate
+from crossq_wn.algorithms.actor_critic import separate
 from crossq_wn.algorithms.assemble import assemble, mlp
 from crossq_wn.algorithms.settings import PolyakSettings
-from crossq_wn.losses import scalar, squared_error
-from crossq_wn.networks import dense, ensemble
-from crossq_wn.optimisers import polyak
-from crossq_wn.policies import clipped, gaussian_head
+from crossq_wn.nets.layers import dense, ensemble
+from crossq_wn.nets.losses import scalar, squared_error
+from crossq_wn.nets.optimisers import polyak
+from crossq_wn.nets.policies import clipped, gaussian_head
 from crossq_wn.types import Algorithm
 
 

@@ -1,14 +1,15 @@
 """Which numbers does every algorithm have, and every soft actor-critic? Their values are in `presets`."""
 
+from __future__ import annotations  # JAX's types are loaded on first use
+
 import math
 from dataclasses import dataclass, fields
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-import optax
-
 from crossq_wn.errors import UserError
-from crossq_wn.optimisers import linear_schedule
+from crossq_wn.lazy import optax
+from crossq_wn.nets.optimisers import linear_schedule
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,11 +6,11 @@ suffices on tasks that do not end early. Update order: actor, temperature, criti
 
 from dataclasses import dataclass
 
-from crossq_wn.actor_critic import actor_first, separate
+from crossq_wn.algorithms.actor_critic import actor_first, separate
 from crossq_wn.algorithms.assemble import assemble
+from crossq_wn.algorithms.normalisers import normalise_observations
 from crossq_wn.algorithms.settings import PolyakSettings, require, require_positive
-from crossq_wn.losses import scalar, squared_error
-from crossq_wn.networks import (
+from crossq_wn.nets.layers import (
     Layer,
     dense,
     ensemble,
@@ -20,10 +20,10 @@ from crossq_wn.networks import (
     relu,
     residual,
     serial,
-)  # fmt: skip
-from crossq_wn.normalisers import normalise_observations
-from crossq_wn.optimisers import polyak
-from crossq_wn.policies import gaussian_head, squeezed
+)
+from crossq_wn.nets.losses import scalar, squared_error
+from crossq_wn.nets.optimisers import polyak
+from crossq_wn.nets.policies import gaussian_head, squeezed
 from crossq_wn.types import Algorithm
 
 

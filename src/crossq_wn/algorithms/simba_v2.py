@@ -8,15 +8,14 @@ rewards are scaled by the return, observations by their running moments.
 
 from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from crossq_wn.actor_critic import actor_first, separate
+from crossq_wn.algorithms.actor_critic import actor_first, separate
 from crossq_wn.algorithms.assemble import assemble
+from crossq_wn.algorithms.normalisers import bounded_return, normalise_observations, scale_rewards
 from crossq_wn.algorithms.settings import PolyakSettings, require, require_positive
-from crossq_wn.losses import categorical
-from crossq_wn.networks import (
+from crossq_wn.lazy import jax, jnp
+from crossq_wn.nets.layers import (
     Layer,
     elementwise,
     ensemble,
@@ -27,10 +26,10 @@ from crossq_wn.networks import (
     serial,
     side_by_side,
     weight_norm,
-)  # fmt: skip
-from crossq_wn.normalisers import bounded_return, normalise_observations, scale_rewards
-from crossq_wn.optimisers import polyak
-from crossq_wn.policies import squeezed
+)
+from crossq_wn.nets.losses import categorical
+from crossq_wn.nets.optimisers import polyak
+from crossq_wn.nets.policies import squeezed
 from crossq_wn.types import Algorithm, Array, Tree
 
 _SHIFT = 3.0  # the constant appended to an input, so that its length is not lost on the sphere

@@ -5,14 +5,14 @@ Resets rebuild actor, critics, targets, temperature and optimisers and keep the 
 
 from dataclasses import dataclass
 
-from crossq_wn.actor_critic import separate
+from crossq_wn.algorithms.actor_critic import separate
 from crossq_wn.algorithms.assemble import assemble, mlp
+from crossq_wn.algorithms.resets import on_grid
 from crossq_wn.algorithms.settings import PolyakSettings, require_positive
-from crossq_wn.losses import scalar, squared_error
-from crossq_wn.networks import dense, ensemble
-from crossq_wn.optimisers import polyak
-from crossq_wn.policies import gaussian_head, squeezed
-from crossq_wn.resets import on_grid
+from crossq_wn.nets.layers import dense, ensemble
+from crossq_wn.nets.losses import scalar, squared_error
+from crossq_wn.nets.optimisers import polyak
+from crossq_wn.nets.policies import gaussian_head, squeezed
 from crossq_wn.types import Algorithm
 
 

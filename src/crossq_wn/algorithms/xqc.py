@@ -7,11 +7,11 @@ by cross-entropy, which rewards divided by the return's standard deviation fit i
 
 from dataclasses import dataclass
 
-from crossq_wn.actor_critic import joint_target
+from crossq_wn.algorithms.actor_critic import joint_target
 from crossq_wn.algorithms.assemble import assemble
+from crossq_wn.algorithms.normalisers import deviation_of_return, scale_rewards
 from crossq_wn.algorithms.settings import PolyakSettings, require, require_positive
-from crossq_wn.losses import categorical
-from crossq_wn.networks import (
+from crossq_wn.nets.layers import (
     Layer,
     batch_norm,
     dense,
@@ -22,10 +22,10 @@ from crossq_wn.networks import (
     relu,
     serial,
     weight_norm,
-)  # fmt: skip
-from crossq_wn.normalisers import deviation_of_return, scale_rewards
-from crossq_wn.optimisers import polyak
-from crossq_wn.policies import clipped, gaussian_head
+)
+from crossq_wn.nets.losses import categorical
+from crossq_wn.nets.optimisers import polyak
+from crossq_wn.nets.policies import clipped, gaussian_head
 from crossq_wn.types import Algorithm
 
 

@@ -18,8 +18,7 @@ from crossq_wn.environments.snapshot import (
     restore_attributes,
     restore_generator,
 )
-from crossq_wn.errors import UserError, nearest
-from crossq_wn.modules import import_user_module
+from crossq_wn.errors import UserError, import_user_module, nearest
 
 gymnasium.logger.min_level = gymnasium.logger.ERROR
 

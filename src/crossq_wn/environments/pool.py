@@ -5,7 +5,6 @@ float32 and some observations not the suites'; and in its last release for Pytho
 random tasks are never randomised.
 """
 
-import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -17,11 +16,6 @@ from crossq_wn.environments.core import Environment, EnvironmentFaultError, Tran
 _TRIAL = 20  # steps in turn and as many in threads, to find out
 
 Result = Transition | EnvironmentFaultError
-
-
-def processors() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Pool:

@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from crossq_wn.environments.pool import processors
+from crossq_wn.machine import processors
 from crossq_wn.reproduce.cost import cost
 from crossq_wn.reproduce.pages import check_out, write
 from crossq_wn.reproduce.results import Judged, damaged, draw, ended_early, judge_all
 from crossq_wn.reproduce.studies import Run, Scale, plan, scale_called, unlike
 from crossq_wn.reproduce.workers import Outcome, look, remaining, train
-from crossq_wn.runs import simulator_conflicts
+from crossq_wn.runs.protocol import simulator_conflicts
 
 COLUMNS = [
     "system", "runs", "seeds", "frames per seed", "gradient updates", "ms each", "core-hours", "disk",

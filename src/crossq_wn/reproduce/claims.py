@@ -25,8 +25,8 @@ from crossq_wn.reproduce.judging import (
     typical,
     whole,
 )
-from crossq_wn.statistics import Estimate
-from crossq_wn.tidy import GROUPS
+from crossq_wn.results.reading import GROUPS
+from crossq_wn.results.statistics import Estimate
 
 SIMILAR = 0.05  # difference in score (return / 1000, or success rate) that counts as none
 FLAT = 1.25  # factor within which a norm counts as constant, and beyond which it grows

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from crossq_wn.algorithms.settings import ActorCriticSettings
 from crossq_wn.errors import UserError
-from crossq_wn.runs import RunConfig
-from crossq_wn.tidy import GROUPS
+from crossq_wn.results.reading import GROUPS
+from crossq_wn.runs.config import RunConfig
 
 _UPDATE_SECONDS = 3.1e-3
 _SECONDS_PER_PRODUCT = 2.4e-11  # multiply and add in single precision: 84 GFLOP/s

@@ -12,8 +12,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from crossq_wn.statistics import Array, Estimate, difference, estimate, iqm
-from crossq_wn.tidy import Curves, Results
+from crossq_wn.results.reading import Curves, Results
+from crossq_wn.results.statistics import Array, Estimate, difference, estimate, iqm
 
 Verdict = Literal["holds", "does not hold", "cannot be told"]
 Summary = Callable[[Curves], Array]  # curves -> one number per run [runs]; NaN where a run has none

@@ -23,7 +23,7 @@ _FILES = ("verdict.md", "verdict.json", "verdict.csv")
 
 def check_out(out: Path, figures: Iterable[str] = ()) -> None:
     """Raises UserError if a file that `write`, or a figure, would replace is not its own."""
-    from crossq_wn.figures.files import outputs
+    from crossq_wn.results.figures.files import outputs
 
     try:
         ours = "claims" in json.loads((out / "verdict.json").read_text())

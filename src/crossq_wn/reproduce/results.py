@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crossq_wn import tidy
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.reproduce.claims import CLAIMS, Claim
 from crossq_wn.reproduce.judging import Evidence, Finding, judge
 from crossq_wn.reproduce.studies import Run, Scale, Study
-from crossq_wn.runs import read_config
-from crossq_wn.tidy import Results
+from crossq_wn.results import reading
+from crossq_wn.results.reading import Results
+from crossq_wn.runs.config import read_config
 
 Say = Callable[[str], None]
 CONFIDENCE = 0.9  # paper v2, section 5.1
@@ -33,7 +33,7 @@ def damaged(finished: Iterable[Run]) -> dict[Path, str]:
     found = {}
     for run in finished:
         try:
-            tidy.load(run.path)
+            reading.load(run.path)
         except UserError as reason:
             found[run.path] = one_line(reason)
     return found
@@ -81,7 +81,7 @@ def _planned(studies: Iterable[Study]) -> dict[str, tuple[str, ...]]:
 def groups(tasks: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """The paper's groups as far as these tasks are in them; each other task by itself."""
     there = tuple(dict.fromkeys(tasks))
-    parts = {name: tuple(t for t in there if t in members) for name, members in tidy.GROUPS.items()}
+    parts = {name: tuple(t for t in there if t in members) for name, members in reading.GROUPS.items()}
     grouped = {task for part in parts.values() for task in part}
     alone = {task: (task,) for task in there if task not in grouped}
     return {name: part for name, part in parts.items() if part} | alone
@@ -111,9 +111,9 @@ def _labelled(finished: Sequence[Run], warn: Say) -> tuple[Results, Callable[[st
 
     @cache
     def metric(column: str) -> Results:
-        return relabel(tidy.read_metric(paths, column, once))
+        return relabel(reading.read_metric(paths, column, once))
 
-    return relabel(tidy.read(paths)) if paths else {}, metric
+    return relabel(reading.read(paths)) if paths else {}, metric
 
 
 def draw(scale: Scale, figures: Iterable[str], finished: Sequence[Run], out: Path, warn: Say) -> list[Path]:
@@ -126,7 +126,7 @@ def draw(scale: Scale, figures: Iterable[str], finished: Sequence[Run], out: Pat
         out: the folder.
         warn: told of what is left out, such as a figure none of whose runs has finished.
     """
-    from crossq_wn.figures import FIGURES, Source, save
+    from crossq_wn.results.figures import FIGURES, Source, save
 
     written = []
     for figure in figures:

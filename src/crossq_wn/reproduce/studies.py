@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from crossq_wn import api
 from crossq_wn.environments import MYO_IDS, PAPER_DMC_EASY, PAPER_DMC_HARD, PAPER_TASKS
 from crossq_wn.errors import UserError, nearest
-from crossq_wn.runs import RunConfig
-from crossq_wn.tidy import GROUPS
+from crossq_wn.results.reading import GROUPS
+from crossq_wn.runs.config import RunConfig
+from crossq_wn.training import api
 
 
 class System(NamedTuple):

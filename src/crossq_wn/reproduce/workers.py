@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from crossq_wn.checkpoints import available
 from crossq_wn.errors import UserError
 from crossq_wn.reproduce.cost import cost
 from crossq_wn.reproduce.studies import Run
-from crossq_wn.runs import RunConfig, RunDirectory, read_config
+from crossq_wn.runs.checkpoints import available
+from crossq_wn.runs.config import RunConfig, read_config
+from crossq_wn.runs.directory import RunDirectory
 
 Say = Callable[[str], None]
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

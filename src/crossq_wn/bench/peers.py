@@ -1,0 +1,88 @@
+"""How does a rival package take part in a benchmark? In a virtual environment of its own, in turns with us.
+
+None of them is a dependency. A peer is a script beside this file; it is run by its own environment's Python,
+told sizes and budgets as JSON lines, says where it computes and answers seconds per gradient update.
+"""
+
+import json
+import subprocess
+import sys
+import venv
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+from crossq_wn.algorithms.settings import Settings
+from crossq_wn.errors import UserError
+from crossq_wn.training.api import cache_folder
+
+# Versions that are known to work together.
+REQUIREMENTS = {
+    "sbx": [
+        "sbx-rl==0.28.0",
+        "stable-baselines3==2.9.2",
+        "torch==2.15.0",
+        "jax==0.10.2",
+        "flax==0.12.8",
+        "numpy==2.4.6",
+    ]
+}
+
+
+class Peer(NamedTuple):
+    """A peer that waits for its turn."""
+
+    device: str  # "cpu" or "gpu", as JAX names them
+    measure: Callable[[float], float]  # seconds of budget -> seconds per gradient update
+
+
+@contextmanager
+def start(
+    name: str | None, settings: Settings, sizes: tuple[int, int], say: Callable[[str], None]
+) -> Iterator[Peer | None]:
+    """Starts a peer that trains networks of the same sizes on random transitions.
+
+    Raises UserError if its environment cannot be built, or if it stops.
+    """
+    if name is None:
+        yield None
+        return
+    python = _environment(name, say)
+    about = asdict(settings) | {"observation_size": sizes[0], "action_size": sizes[1]}
+    command = [str(python), str(Path(__file__).parent / f"run_{name}.py"), json.dumps(about)]
+    # Unbuffered, so that nothing is left to be written when the peer has stopped.
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
+
+        def answer() -> str:
+            assert process.stdout is not None
+            if line := process.stdout.readline():
+                return str(line, "utf-8")
+            raise UserError(f"{name} has stopped; remove {python.parents[1]} to build it anew")
+
+        def measure(budget: float) -> float:
+            assert process.stdin is not None
+            with suppress(BrokenPipeError):  # the answer that does not come says so
+                process.stdin.write(f"{budget}\n".encode())
+            return float(answer())
+
+        try:
+            yield Peer(answer().strip(), measure)
+        finally:
+            process.kill()
+
+
+def _environment(name: str, say: Callable[[str], None]) -> Path:
+    """The Python of a peer's virtual environment, built if it is not there."""
+    folder = cache_folder() / "peers" / name
+    python, built = folder / "bin" / "python", folder / "built"
+    wanted = "\n".join(REQUIREMENTS[name])
+    if not built.exists() or built.read_text() != wanted:
+        say(f"building an environment for {name} in {folder} (once)")
+        venv.create(folder, with_pip=True, clear=True)
+        command = [str(python), "-m", "pip", "install", "--quiet", *REQUIREMENTS[name]]
+        if subprocess.run(command, stdout=sys.stderr, check=False).returncode:
+            raise UserError(f"{name} could not be installed in {folder}: see above")
+        built.write_text(wanted)
+    return python

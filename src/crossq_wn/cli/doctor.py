@@ -1,0 +1,90 @@
+"""Is this machine ready? What is installed, what renders, which accelerator, and how to mend the rest."""
+
+import os
+import subprocess
+import sys
+from typing import NamedTuple
+
+from crossq_wn.lazy import jax
+from crossq_wn.machine import available_memory
+from crossq_wn.runs.directory import version
+
+_RENDER = (
+    "import mujoco as m;"
+    "x = m.MjModel.from_xml_string('<mujoco><worldbody><geom size=\"1\"/></worldbody></mujoco>');"
+    "d = m.MjData(x); m.mj_forward(x, d);"
+    "r = m.Renderer(x, 32, 32); r.update_scene(d); assert r.render().any()"
+)
+
+
+class Finding(NamedTuple):
+    """One line of the report."""
+
+    what: str
+    state: str
+    fix: str  # empty where nothing is wrong
+    essential: bool = True  # whether training needs it
+
+
+def examine() -> list[Finding]:
+    """Everything that is known to go wrong, checked."""
+    return [*_packages(), *_pairs(), _rendering(), _device(), _memory()]
+
+
+def _packages() -> list[Finding]:
+    findings = [Finding("python", sys.version.split()[0], "")]
+    for name in ("crossq-wn", "jax", "jaxlib", "optax", "numpy", "gymnasium", "mujoco", "dm_control"):
+        found = version(name)
+        findings.append(Finding(name, found or "missing", "" if found else "pip install --upgrade crossq-wn"))
+    found = version("myosuite")
+    fix = "" if found else "for the myo-* tasks: pip install 'crossq-wn[myosuite]'"
+    return [*findings, Finding("myosuite", found or "not installed", fix, essential=False)]
+
+
+def _pairs() -> list[Finding]:
+    """Versions that install together and do not work together."""
+
+    def release(name: str) -> tuple[int, ...]:
+        parts = (version(name) or "0").split(".")
+        return tuple(int(part) for part in parts[:3] if part.isdigit())
+
+    findings = []
+    if release("mujoco") >= (4,):
+        findings.append(
+            Finding("mujoco + dm_control", "mujoco 4 breaks dm_control", "pip install 'mujoco==3.6.*'")
+        )
+    if release("myosuite") >= (3,):
+        state = "MyoSuite 3 changes the reach and pose tasks: results are not comparable"
+        findings.append(Finding("myosuite", state, "pip install myosuite==2.12.2", essential=False))
+    if version("myosuite") and release("gymnasium") >= (1, 3):
+        state = "MyoSuite 2.12 asks for gymnasium below 1.3"
+        findings.append(Finding("gymnasium", state, "pip install 'gymnasium<1.3'", essential=False))
+    if release("numpy") >= (2, 5) and sys.version_info >= (3, 12):
+        findings.append(Finding("numpy + dm_control", "harmless DeprecationWarnings", "", essential=False))
+    return findings or [Finding("version pairs", "no known bad pair", "")]
+
+
+def _rendering() -> Finding:
+    wanted = os.environ.get("MUJOCO_GL")
+    for backend in [wanted] if wanted else ["egl", "osmesa", "glfw"]:
+        environment = os.environ | {"MUJOCO_GL": backend}
+        done = subprocess.run(
+            [sys.executable, "-c", _RENDER], env=environment, capture_output=True, timeout=120, check=False
+        )
+        if done.returncode == 0:
+            return Finding("rendering", f"works with MUJOCO_GL={backend}", "")
+    fix = "apt-get install -y libegl1 libopengl0 libgl1-mesa-dri (Debian, Ubuntu), and unset MUJOCO_GL"
+    return Finding("rendering", "no OpenGL backend works; videos cannot be made", fix, essential=False)
+
+
+def _device() -> Finding:
+    device = jax.devices()[0]
+    state = f"{device.platform}: {device.device_kind}, {os.cpu_count()} CPU cores"
+    if device.platform == "cpu" and os.path.exists("/dev/nvidia0"):
+        return Finding("device", state, "a GPU is there: pip install 'crossq-wn[cuda]'", essential=False)
+    return Finding("device", state, "")
+
+
+def _memory() -> Finding:
+    available = available_memory()
+    return Finding("memory", "unknown" if available is None else f"{available / 2**30:.1f} GiB free", "")

@@ -1,0 +1,1 @@
+"""From transitions to gradient updates: replay, the learner, evaluation and diagnostics."""

@@ -1,0 +1,1 @@
+"""Networks as values: layers, policies, losses and optimisers."""

@@ -1,0 +1,73 @@
+"""How does a network's output become an action? As a squashed Gaussian: u ~ N(mean, std), a = tanh(u)."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from crossq_wn.lazy import jax, jnp
+from crossq_wn.nets.layers import Layer, dense, orthogonal
+from crossq_wn.types import Array
+
+LOG_2 = float(np.log(2.0))
+HALF_LOG_2PI = float(0.5 * np.log(2.0 * np.pi))
+
+
+class Policy(NamedTuple):
+    """What an actor's output [..., 2 * action_size] means: a Gaussian of u, and the action tanh(u).
+
+    gaussian: output -> (mean [..., action_size], log standard deviation [..., action_size])
+    """
+
+    gaussian: Callable[[Array], tuple[Array, Array]]
+
+    def sample(self, output: Array, key: Array) -> tuple[Array, Array]:
+        """An action [..., action_size] and its log density [...]."""
+        return squashed_sample(*self.gaussian(output), key)
+
+    def mode(self, output: Array) -> Array:
+        """The deterministic action."""
+        return jnp.tanh(self.gaussian(output)[0])
+
+
+def squashed_sample(mean: Array, log_std: Array, key: Array) -> tuple[Array, Array]:
+    """tanh of a diagonal Gaussian and its log density.
+
+    log pi(a) = sum_i log N(u_i) - 2 (log 2 - u_i - softplus(-2 u_i)): the exact change of variables, finite
+    for any u (SAC, Haarnoja et al. 2018, appendix C).
+    """
+    noise = jax.random.normal(key, mean.shape, mean.dtype)
+    u = mean + jnp.exp(log_std) * noise
+    log_normal = -0.5 * jnp.square(noise) - log_std - HALF_LOG_2PI
+    log_det = 2.0 * (LOG_2 - u - jax.nn.softplus(-2.0 * u))
+    return jnp.tanh(u), jnp.sum(log_normal - log_det, -1)
+
+
+def clipped(log_std_min: float, log_std_max: float) -> Policy:
+    """The log standard deviation is hard-clipped (SAC in jaxrl, CrossQ)."""
+
+    def gaussian(output: Array) -> tuple[Array, Array]:
+        mean, log_std = jnp.split(output, 2, -1)
+        return mean, jnp.clip(log_std, log_std_min, log_std_max)
+
+    return Policy(gaussian)
+
+
+def squeezed(log_std_min: float, log_std_max: float) -> Policy:
+    """The log standard deviation is min + (max - min) (1 + tanh(x)) / 2 (SR-SAC, BRO, SimBa, TD-MPC2)."""
+
+    def gaussian(output: Array) -> tuple[Array, Array]:
+        mean, x = jnp.split(output, 2, -1)
+        return mean, log_std_min + 0.5 * (log_std_max - log_std_min) * (1.0 + jnp.tanh(x))
+
+    return Policy(gaussian)
+
+
+def gaussian_head(action_size: int, mean_gain: float = 2**0.5, log_std_gain: float = 1.0) -> Layer:
+    """The mean head and the log-std head side by side, each orthogonal with its own gain."""
+
+    def kernel_init(generator: np.random.Generator, n_in: int, n_out: int) -> np.ndarray:
+        gains = (mean_gain, log_std_gain)
+        return np.concatenate([orthogonal(g)(generator, n_in, n_out // 2) for g in gains], 1)
+
+    return dense(2 * action_size, kernel_init)

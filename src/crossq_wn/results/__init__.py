@@ -1,0 +1,1 @@
+"""What runs tell: reading, statistics, verdicts, figures and reports."""

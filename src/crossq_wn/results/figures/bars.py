@@ -1,0 +1,108 @@
+"""Who is ahead in the end? Bars of the IQM at one environment frame, with intervals, per group of tasks."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from crossq_wn.results.figures.captions import labels
+from crossq_wn.results.figures.ends import at_end
+from crossq_wn.results.figures.points import Point, lines, spread
+from crossq_wn.results.figures.source import Source
+from crossq_wn.results.figures.style import (
+    Look,
+    Picture,
+    legend,
+    looks,
+    note,
+    score_axes,
+    short,
+    styled,
+    unit,
+    wrapped,
+)
+
+
+@styled
+def aggregates(source: Source) -> Picture:
+    """Paper v2, figure 1: systems side by side, per group of tasks and over all."""
+    end = at_end(source, source.scores)
+    looked = looks(source.scores, source.published)
+    figure, axes = wrapped(end.titles, 3, 2.2, 2.0)
+    for each, panel in zip(axes, end.panels, strict=True):
+        bars = _bars(end.points, panel)
+        for i, point in enumerate(bars):
+            each.bar(i, point.value, width=0.8).patches[0].update(_fill(looked[point.system]))
+        _whiskers(each, range(len(bars)), [p.value for p in bars], yerr=spread(bars))
+        each.set_xticks([])
+        each.grid(axis="x", visible=False)
+    score_axes(axes, end.panels.values())
+    legend(figure, _key(labels(end.points, source.names), looked))
+    note(figure, source.footnotes(_meaning(source), end.remarks))
+    return Picture(figure, [point._asdict() for point in end.points])
+
+
+@styled
+def ablations(source: Source) -> Picture:
+    """Paper v2, figure 5: a bar per variant, named beside it; the dotted line continues the first one's."""
+    end = at_end(source, source.scores)
+    looked = looks(source.scores, source.published)
+    names = labels(end.points, source.names)
+    places = {system: i for i, system in enumerate(names)}
+    first = next(iter(names))
+    beside = ["\n".join(textwrap.wrap(name, 30, break_on_hyphens=False)) for name in names.values()]
+    tallest = max(text.count("\n") + 1 for text in beside)
+    figure, axes = wrapped(end.titles, 3, 2.2, 0.8 + max(0.3, 0.17 * tallest) * len(names))
+    figure.set_figwidth(figure.get_figwidth() + 1.8)  # for the names
+    for each, (panel, tasks) in zip(axes, end.panels.items(), strict=True):
+        bars = _bars(end.points, panel)
+        for point in bars:
+            bar = each.barh(places[point.system], point.value, height=0.75)
+            bar.patches[0].update(_fill(looked[point.system]))
+        _whiskers(each, [p.value for p in bars], [places[p.system] for p in bars], xerr=spread(bars))
+        for point in bars:
+            if point.system == first:
+                each.axvline(point.value, color="0.3", linestyle=":", linewidth=1)
+        each.set_yticks(range(len(names)), beside, fontsize=9)
+        each.set_ylim(len(names) - 0.4, -0.6)
+        each.grid(axis="y", visible=False)
+        spec = each.get_subplotspec()
+        each.tick_params(axis="y", length=0, labelleft=spec is None or spec.is_first_col())
+        if unit(tasks) != "return":
+            each.set_xlim(0, 1.05)
+        each.set_xlabel(f"IQM {unit(tasks)}")
+        each.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
+        each.xaxis.set_major_formatter(short)
+    note(figure, source.footnotes(_meaning(source), end.remarks))
+    return Picture(figure, [point._asdict() for point in end.points])
+
+
+def _meaning(source: Source) -> str:
+    return f"bars: IQM over runs; whiskers: {source.interval}"
+
+
+def _bars(points: Sequence[Point], panel: str) -> list[Point]:
+    return [point for of in lines(points, panel).values() for point in of]
+
+
+def _key(names: Mapping[str, str], looked: Mapping[str, Look]) -> dict[str, Artist]:
+    patches: dict[str, Artist] = {}
+    for system, label in names.items():
+        patches[label] = Patch()
+        patches[label].update(_fill(looked[system]))
+    return patches
+
+
+def _fill(look: Look) -> dict[str, object]:
+    if look.dash == "--":  # others' results
+        return {"facecolor": f"{look.colour}66", "edgecolor": look.colour, "hatch": look.hatch}
+    # The edge's colour, which has no width here, is the hatch's.
+    return {"facecolor": look.colour, "edgecolor": "white", "linewidth": 0, "hatch": look.hatch}
+
+
+def _whiskers(axes: Axes, x: Sequence[float], y: Sequence[float], **reach: Any) -> None:
+    axes.errorbar(x, y, **reach, fmt="none", ecolor="0.15", elinewidth=1.2, capsize=2.5)

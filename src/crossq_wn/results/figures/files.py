@@ -1,0 +1,77 @@
+"""Where does a figure go? PNG, SVG and the CSV behind them; nothing else is overwritten."""
+
+import contextlib
+import csv
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from crossq_wn.errors import UserError
+from crossq_wn.results.figures.style import MARK, STYLE, Row
+
+
+def save(figure: Figure, rows: Sequence[Row], stem: Path) -> list[Path]:
+    """Writes a figure as PNG and SVG, and the table behind it as CSV.
+
+    Args:
+        figure: what to draw.
+        rows: what it shows; the first one's keys are the columns, NaN becomes an empty cell.
+        stem: where to write; one of the three suffixes is taken off.
+
+    Returns:
+        The files written. Those of an earlier picture of that name are replaced.
+
+    Raises:
+        UserError: there is nothing to draw, something else of that name, or no way to write there.
+    """
+    if not rows:
+        raise UserError("there is nothing to draw: no evaluation has a value")
+    png, svg, table = paths = outputs(stem)
+    try:
+        png.parent.mkdir(parents=True, exist_ok=True)
+        with mpl.rc_context(STYLE):
+            _replace(png, lambda new: figure.savefig(new, format="png", dpi=150, metadata={"Software": MARK}))
+            figure.set_layout_engine("none")  # it is laid out: finding places takes longest
+            marks = {"Creator": MARK, "Date": None}
+            _replace(svg, lambda new: figure.savefig(new, format="svg", metadata=marks))
+        _replace(table, lambda new: _write(new, rows))
+    except OSError as error:
+        raise UserError(f"cannot write {png}: {error.strerror}; choose another place with --out") from None
+    return paths
+
+
+def outputs(stem: Path) -> list[Path]:
+    """The files that `save` would write. Raises UserError if there is anything but a picture of ours."""
+    name = stem.stem if stem.suffix in (".png", ".svg", ".csv") else stem.name
+    if not name or name == "..":
+        raise UserError(f"--out {stem} is a folder: name the file to write, without suffix")
+    paths = [stem.parent / f"{name}{suffix}" for suffix in (".png", ".svg", ".csv")]
+    there = [path for path in paths if path.exists()]
+    if there and not _is_ours(paths[0]):
+        raise UserError(f"{there[0]} is no picture of ours: nothing is overwritten; choose another --out")
+    return paths
+
+
+def _is_ours(png: Path) -> bool:
+    """Whether a picture carries our mark; the PNG is written first, so that a killed run's can be told."""
+    from PIL import Image, UnidentifiedImageError
+
+    with contextlib.suppress(OSError, UnidentifiedImageError), Image.open(png) as image:
+        return image.info.get("Software") == MARK
+    return False
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    write(partial)
+    os.replace(partial, path)
+
+
+def _write(path: Path, rows: Sequence[Row]) -> None:
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: "" if value != value else value for key, value in row.items()} for row in rows)

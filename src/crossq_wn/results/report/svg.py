@@ -1,0 +1,62 @@
+"""How does a Matplotlib figure become part of a page? Inline SVG with the page's font and width."""
+
+import io
+import re
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+from crossq_wn.results.report.html import Html
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def picture(figure: "Figure", name: str, label: str) -> Html:
+    """A figure as an inline SVG element as wide as what it stands in.
+
+    Args:
+        figure: the figure; it is not closed.
+        name: unlike any other's on the page, because a page's SVGs share their ids.
+        label: what it shows, for those who do not see it.
+    """
+    import matplotlib
+
+    file = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "crossq-wn"}):
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    root = ElementTree.fromstring(file.getvalue())
+    for parent in root.iter():
+        for child in list(parent):
+            if _local(child.tag) in ("metadata", "style"):
+                parent.remove(child)
+    used = set(re.findall(r"#([\w.-]+)", " ".join(v for e in root.iter() for v in e.attrib.values())))
+    for element in root.iter():
+        element.tag = _local(element.tag)
+        attributes = {_local(key): value for key, value in element.attrib.items()}
+        if attributes.get("id") not in used:
+            attributes.pop("id", None)
+        element.attrib = {key: _attribute(key, value, name) for key, value in attributes.items()}
+        # Line breaks between elements; those of paths are attributes.
+        element.text, element.tail = (text and text.strip() for text in (element.text, element.tail))
+    root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": label}
+    return Html(ElementTree.tostring(root, encoding="unicode", short_empty_elements=False))
+
+
+def _local(name: str) -> str:
+    return name.rpartition("}")[2]
+
+
+def _attribute(key: str, value: str, name: str) -> str:
+    if key == "id":
+        return f"{name}-{value}"
+    if key == "href":
+        return value.replace("#", f"#{name}-")
+    if key == "style":
+        value = re.sub(r"font-family: [^;]*;?", "", value)
+        # Black is the text's colour, which is white in the dark.
+        value = re.sub(r"#000000\b", "currentColor", value)
+        return re.sub(r"font: ([^;']*)'[^;]*", r"font: \1sans-serif", value)
+    if key == "clip-path":
+        return value.replace("url(#", f"url(#{name}-")
+    # A hundredth of a point is less than any screen shows.
+    return re.sub(r"(\.\d\d)\d+", r"\1", " ".join(value.split()))

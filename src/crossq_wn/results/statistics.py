@@ -1,0 +1,318 @@
+"""What do a few seeds on many tasks tell? Estimates over runs and tasks, and how far they can be trusted.
+
+The estimators are those of Agarwal et al. (2021), "Deep RL at the edge of the statistical precipice"; the
+paper (v2, section 5.1) reports the IQM with 90 % stratified bootstrap intervals:
+
+    steps, scores = tidy.align([results["crossq-wn"][task] for task in PAPER_DMC_HARD])
+    curve = estimate(iqm, scores)                          # .value, .low, .high: [points]
+    gain = estimate(difference(iqm), ours, theirs)         # separated if 0 is outside low..high
+
+Scores are one array per task, [runs] or [runs, points]; larger is better. Runs may be of unequal length:
+NaN says that a run has no score at a point, and at each point only the runs that have one count. (So a run
+that died is missing, not bad.) Where a task has no run at all the value is NaN, and a replicate that drew
+none of a task's runs is left out of the interval. Tasks count alike however many runs each has: the runs of
+a task with fewer weigh as if they were repeated until there are as many as in the task with most.
+"""
+
+import math
+import warnings
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from crossq_wn.errors import UserError
+
+Array = npt.NDArray[np.float64]
+Scores = Sequence[npt.ArrayLike]  # per task [runs] or [runs, points]
+
+# Monte-Carlo error of an interval's end: 5 % of the estimate's standard error (1 % with 50,000 replicates).
+REPLICATES = 2000
+_BLOCK = 256  # replicates at a time: bounds memory, and their weights stay in the processor's cache
+
+
+@dataclass(frozen=True)
+class Sample:
+    """All runs at one point, in many replicates; a replicate is a weighting of the runs."""
+
+    values: Array  # [runs], task after task
+    first: npt.NDArray[np.intp]  # [tasks]: each task's first run
+    weights: Array  # [replicates, runs]; 0 for a run without a score; whole if tasks have equally many
+    size: Array  # [replicates]: sum of the weights, to which each task adds as much
+
+    def tasks(self) -> list[slice]:
+        """Each task's runs."""
+        return [slice(start, end) for start, end in pairwise([*self.first, len(self.values)])]
+
+
+Statistic = Callable[..., Array]  # one Sample per algorithm -> [replicates]
+
+
+class Estimate(NamedTuple):
+    """A value with its interval; each [points], or a scalar array if the scores have no points."""
+
+    value: Array
+    low: Array
+    high: Array
+
+
+def mean(sample: Sample) -> Array:
+    """Mean of the tasks' means."""
+    return sample.weights @ sample.values / sample.size
+
+
+def median(sample: Sample) -> Array:
+    """Median of the tasks' means."""
+    sums = np.add.reduceat(sample.weights * sample.values, sample.first, axis=1)
+    return np.asarray(np.median(sums, axis=1) * len(sample.first) / sample.size)
+
+
+def iqm(sample: Sample) -> Array:
+    """Interquartile mean: of all runs of all tasks together, without the lowest and the highest quarter.
+
+    Of n runs floor(n / 4) are dropped at either end. Where tasks have unequally many, n is as if all had as
+    many as the one with most, and a run at the border counts in part.
+    """
+    # Sort the values once, not in each replicate: the running sum of the weights says where the quarters end.
+    order = np.argsort(sample.values)
+    rank = sample.weights.take(order, axis=1)
+    np.cumsum(rank, axis=1, out=rank)
+    low = np.floor(sample.size / 4)[:, None]
+    high = sample.size[:, None] - low
+    np.clip(rank, low, high, out=rank)
+    values = sample.values[order]
+    kept = (rank[:, 0] - low[:, 0]) * values[0] + np.diff(rank, axis=1) @ values[1:]
+    return np.asarray(kept / (high - low)[:, 0])
+
+
+def optimality_gap(sample: Sample, gamma: float = 1.0) -> Array:
+    """By how much scores fall short of `gamma`; what lies above does not make up for it."""
+    return sample.weights @ np.maximum(gamma - sample.values, 0) / sample.size
+
+
+def probability_of_improvement(x: Sample, y: Sample) -> Array:
+    """How likely a run of x beats one of y on the same task, averaged over tasks; a tie counts half."""
+    if len(x.first) != len(y.first):
+        raise UserError(
+            f"there are {len(x.first)} and {len(y.first)} tasks, but improvement is per task: "
+            "keep those that both have"
+        )
+    pairs = np.zeros(1)
+    for i, j in zip(x.tasks(), y.tasks(), strict=True):
+        higher = (1 + np.sign(x.values[i, None] - y.values[j])) / 2
+        pairs = pairs + np.sum(x.weights[:, i] @ higher * y.weights[:, j], axis=1)
+    return np.asarray(pairs * len(x.first) / (x.size * y.size))
+
+
+def difference(statistic: Statistic) -> Statistic:
+    """The statistic of one algorithm minus that of another, whose runs are drawn independently."""
+    return lambda x, y: statistic(x) - statistic(y)
+
+
+def performance_profile(
+    scores: Scores,
+    taus: npt.ArrayLike,
+    *,
+    confidence: float = 0.9,
+    replicates: int = REPLICATES,
+    seed: int | np.random.Generator = 0,
+) -> Estimate:
+    """The fraction of runs that score above each of `taus`, with pointwise intervals, each [taus].
+
+    Args:
+        scores: per task [runs].
+        taus: thresholds [taus], in the unit of the scores.
+        confidence: as for `estimate`, and so are replicates and seed.
+
+    Raises:
+        UserError: as for `estimate`.
+    """
+    columns = [np.asarray(task, float)[:, None] for task in scores]
+    above = [np.where(np.isnan(task), np.nan, task > np.asarray(taus)) for task in columns]
+    return estimate(mean, above, confidence=confidence, replicates=replicates, seed=seed)
+
+
+def estimate(
+    statistic: Statistic,
+    *scores: Scores,
+    confidence: float = 0.9,
+    replicates: int = REPLICATES,
+    seed: int | np.random.Generator = 0,
+) -> Estimate:
+    """A statistic with its stratified bootstrap percentile interval, pointwise along curves.
+
+    Args:
+        statistic: such as `iqm`, or one of two algorithms such as `difference(iqm)`.
+        scores: as many as the statistic takes; per task [runs] or [runs, points].
+        confidence: what fraction of such intervals shall cover the truth.
+        replicates: bootstrap samples; see `REPLICATES`.
+        seed: equal seeds give equal intervals.
+
+    Raises:
+        UserError: scores that do not fit together, a confidence outside (0, 1), or no replicates.
+    """
+    if not 0 < confidence < 1:
+        raise UserError(f"confidence is {confidence}: it must be between 0 and 1, such as 0.9")
+    drawn = bootstrap(statistic, *scores, replicates=replicates, seed=seed)
+    return Estimate(point_estimate(statistic, *scores), *_interval(drawn, confidence))
+
+
+def point_estimate(statistic: Statistic, *scores: Scores) -> Array:
+    """A statistic of the runs as they are: [points], or a scalar array.
+
+    Raises UserError as `estimate` does.
+    """
+    strata = _together(scores)
+    return np.asarray(_evaluate(statistic, strata, [np.ones((1, len(s.task))) for s in strata])[0])
+
+
+def bootstrap(
+    statistic: Statistic,
+    *scores: Scores,
+    replicates: int = REPLICATES,
+    seed: int | np.random.Generator = 0,
+    runs: int | None = None,
+) -> Array:
+    """A statistic of resampled runs: [replicates] or [replicates, points].
+
+    Runs are drawn with replacement within their task, each with all its points.
+
+    Args:
+        statistic: as for `estimate`, and so are scores, replicates and seed.
+        runs: how many to draw per task; by default as many as it has.
+
+    Raises:
+        UserError: as `estimate`.
+    """
+    if replicates < 1:
+        raise UserError(f"replicates is {replicates}: at least 1, such as {REPLICATES}")
+    generator, strata = np.random.default_rng(seed), _together(scores)
+    blocks = [min(_BLOCK, replicates - done) for done in range(0, replicates, _BLOCK)]
+    return np.concatenate(
+        [_evaluate(statistic, strata, [s.draw(generator, n, runs) for s in strata]) for n in blocks]
+    )
+
+
+def seeds_to_separate(
+    statistic: Statistic,
+    x: Scores,
+    y: Scores,
+    *,
+    confidence: float = 0.9,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+    most: int = 100,
+) -> int | None:
+    """About how many seeds per task and algorithm would tell x from y? None: more than `most`.
+
+    The smallest number of runs, drawn from those observed, for which the interval of the difference
+    excludes 0. This takes the observed difference for the true one, and the observed spread, widened by
+    sqrt(k / (k - 1)) because k runs (the fewest of any task) lie too close to their own mean. From 3 runs
+    that is a guess; and since the interval then only just excludes 0, about half of the experiments with
+    so many seeds would tell.
+
+    Args:
+        statistic: of one algorithm, such as `iqm`.
+        x: per task [runs]; y alike.
+        y: see x.
+        confidence: as for `estimate`, and so are replicates and seed.
+        replicates: see confidence.
+        seed: see confidence.
+        most: where to stop looking.
+
+    Raises:
+        UserError: as `estimate`, or a task with fewer than 2 runs, whose spread is unknown.
+    """
+    x, y = ([np.asarray(t, float)[~np.isnan(t)] for t in scores] for scores in (x, y))
+    fewest = min((len(task) for task in [*x, *y]), default=0)
+    if fewest < 2:
+        raise UserError(f"a task has {fewest} runs: the spread between seeds needs at least 2 of each task")
+    gap = difference(statistic)
+    centre, widen = point_estimate(gap, x, y), math.sqrt(fewest / (fewest - 1))
+
+    def separates(runs: int) -> bool:
+        drawn = bootstrap(gap, x, y, replicates=replicates, seed=seed, runs=runs)
+        low, high = _interval(centre + widen * (drawn - centre), confidence)
+        return bool(low > 0 or high < 0)
+
+    numbers = range(2, most + 1)
+    found = bisect_left(numbers, True, key=separates)
+    return numbers[found] if found < len(numbers) else None
+
+
+@dataclass(frozen=True)
+class _Strata:
+    """All runs of all tasks on top of each other; the tasks are the strata of the bootstrap."""
+
+    values: Array  # [runs, points]
+    task: npt.NDArray[np.intp]  # [runs]
+    first: npt.NDArray[np.intp]  # [tasks]
+    counts: npt.NDArray[np.intp]  # [tasks]
+    curve: bool  # whether the scores had a points axis
+
+    def draw(self, generator: np.random.Generator, replicates: int, runs: int | None) -> Array:
+        """How often each run is drawn: [replicates, runs]."""
+        each = self.counts if runs is None else runs
+        task = np.repeat(np.arange(len(self.first)), each)
+        picks = self.first[task] + generator.integers(self.counts[task], size=(replicates, len(task)))
+        total = len(self.task)
+        flat = (picks + total * np.arange(replicates)[:, None]).ravel()
+        return np.bincount(flat, minlength=replicates * total).reshape(replicates, total).astype(float)
+
+    def samples(self, draws: Array) -> Iterator[Sample]:
+        """Point by point; neighbours at which the same runs have a score share their weights."""
+        last: npt.NDArray[np.bool_] | None = None
+        for values, reached in zip(self.values.T, ~np.isnan(self.values.T), strict=True):
+            if last is None or not np.array_equal(reached, last):
+                last = reached
+                drawn = draws * reached
+                per_task = np.add.reduceat(drawn, self.first, axis=1)
+                most = per_task.max(axis=1, keepdims=True)
+                with np.errstate(
+                    divide="ignore", invalid="ignore"
+                ):  # no run of a task: its weights become NaN
+                    weights = drawn * (most / per_task)[:, self.task]
+                size = len(self.first) * most[:, 0]
+            yield Sample(np.where(reached, values, 0), self.first, weights, size)
+
+
+def _stack(scores: Scores) -> _Strata:
+    tasks = [np.asarray(task, float) for task in scores]
+    shapes = {task.shape[1:] for task in tasks}
+    if not tasks or any(task.ndim not in (1, 2) or task.size == 0 for task in tasks):
+        raise UserError("scores are one array per task, [runs] or [runs, points], and none may be empty")
+    if len(shapes) > 1:
+        raise UserError(
+            f"tasks have unequal points {sorted(shapes)}: crossq_wn.results.reading.align() aligns them"
+        )
+    stacked = np.concatenate(tasks).reshape(sum(map(len, tasks)), -1)
+    if np.isinf(stacked).any():
+        raise UserError("a score is infinite: leave the run out, or give NaN where it has no score")
+    counts = np.array([len(task) for task in tasks])
+    task = np.repeat(np.arange(len(tasks)), counts)
+    return _Strata(stacked, task, np.cumsum(counts) - counts, counts, tasks[0].ndim == 2)
+
+
+def _together(scores: Sequence[Scores]) -> list[_Strata]:
+    strata = [_stack(each) for each in scores]
+    if len({s.values.shape[1] for s in strata}) != 1 or len({s.curve for s in strata}) != 1:
+        raise UserError(f"the algorithms have {[s.values.shape[1] for s in strata]} points: align them first")
+    return strata
+
+
+def _evaluate(statistic: Statistic, strata: Sequence[_Strata], draws: Sequence[Array]) -> Array:
+    points = zip(*(s.samples(d) for s, d in zip(strata, draws, strict=True)), strict=True)
+    result = np.stack([statistic(*samples) for samples in points], axis=1)
+    return result if strata[0].curve else result[:, 0]
+
+
+def _interval(drawn: Array, confidence: float) -> tuple[Array, Array]:
+    tail = (1 - confidence) / 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a point that no replicate reaches is NaN
+        low, high = np.nanquantile(drawn, [tail, 1 - tail], axis=0)
+    return low, high

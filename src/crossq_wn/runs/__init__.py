@@ -1,0 +1,1 @@
+"""The run directory: configuration, tables, checkpoints and protocol."""

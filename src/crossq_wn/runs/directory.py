@@ -1,0 +1,172 @@
+"""The run directory: a folder that one process owns at a time.
+
+RUN/
+  config.json      every setting, resolved
+  manifest.json    exact command, versions of all that changes numbers, device, protocol
+  metrics.csv      one row per seed and interval (metrics.jsonl: the same as JSON lines)
+  eval.csv         exp_name, env_name, seed, metric, env_step, value; env_step counts environment frames
+  timing.csv       wall-clock and memory, apart because they never repeat
+  tensorboard/     event files, one folder per seed
+  checkpoints/  plots/  videos/
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from crossq_wn.algorithms import registered
+from crossq_wn.environments import lookup
+from crossq_wn.errors import UserError
+from crossq_wn.lazy import jax
+from crossq_wn.machine import to_disk
+from crossq_wn.runs.config import DAMAGED, SCHEMA, RunConfig
+from crossq_wn.runs.protocol import SIMULATORS
+
+_NUMBERS_DEPEND_ON = (
+    "crossq-wn", "jax", "jaxlib", "optax", "numpy", "gymnasium", "mujoco", "dm_control", "myosuite",
+)  # fmt: skip
+
+
+class RunDirectory:
+    """An open run directory; only one process may write to it at a time.
+
+    Raises UserError if another process holds it.
+    """
+
+    def __init__(self, path: Path, command: Sequence[str] = ()) -> None:
+        self.path, self._command = path, list(command)
+        self._lock = open(path / ".lock", "w")  # noqa: SIM115 (held until close)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(
+                f"{path} is in use by another process: wait for it, stop it, or choose another --out"
+            ) from None
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where its checkpoints lie."""
+        return self.path / "checkpoints"
+
+    def close(self) -> None:
+        """Lets other processes write here."""
+        self._lock.close()
+
+    def write_json(self, name: str, values: Any) -> None:
+        """Replaces a JSON file at once."""
+        partial = self.path / f".{name}.partial"
+        partial.write_text(json.dumps(values, indent=2) + "\n")
+        to_disk(partial)
+        os.replace(partial, self.path / name)
+
+    def note_resumption(self, config: RunConfig) -> list[str]:
+        """Records the command that continues the run, the configuration and versions as they are now.
+
+        Returns:
+            What differs from the versions before, such as `jax 0.9.0, now 0.10.2`.
+        """
+        values, differs = manifest(config, self._command), []
+        with contextlib.suppress(*DAMAGED):  # lost: it begins anew
+            old = json.loads((self.path / "manifest.json").read_text())
+            now = values["versions"]
+            differs = [f"{n} {v}, now {now[n]}" for n, v in old["versions"].items() if v != now.get(n, v)]
+            earlier = [*old.get("earlier_versions", []), *([old["versions"]] if differs else [])]
+            values |= {"commands": [*old["commands"], self._command], "earlier_versions": earlier}
+            # What was trained under another simulator stays so: see `protocol_conflicts`.
+            under, today = dict(old["protocol"]), values["protocol"]
+            other = any(v != today.get(n, v) for n, v in under.items())
+            values["earlier_protocols"] = [*old.get("earlier_protocols", []), *([under] if other else [])]
+        self.write_json("manifest.json", values)
+        self.write_json("config.json", config.to_json())
+        return differs
+
+
+def create(config: RunConfig, out: Path | None, command: list[str]) -> RunDirectory:
+    """A new run directory; without `out`, the next free number under runs/TASK/.
+
+    Raises UserError if `out` already holds something.
+    """
+    if out is None:
+        path = _next_free(
+            Path("runs") / config.task.replace("/", "-").replace(":", "-"), registered(config.algorithm)
+        )
+    else:
+        path = out
+        check_free(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot create --out {path}: {error.strerror}") from None
+    run = RunDirectory(path, command)
+    run.write_json("config.json", config.to_json())
+    run.write_json("manifest.json", manifest(config, command))
+    return run
+
+
+def check_free(out: Path | None) -> None:
+    """Raises UserError if a run directory asked for already holds something."""
+    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        holds_run = (out / "config.json").exists()
+        what = "holds a run" if holds_run else "is not an empty directory"
+        fix = f", or `crossq-wn resume {out}`" if holds_run else ""
+        raise UserError(f"--out {out} {what}: nothing is overwritten; choose another{fix}")
+
+
+def manifest(config: RunConfig, command: list[str]) -> dict[str, Any]:
+    """What else decides numbers: versions, device, protocol; and the command that started the run."""
+    device = jax.devices()[0]
+    protocol = config.protocol | {name: version(name) for name in SIMULATORS[lookup(config.task).suite]}
+    digest = hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()
+    return {
+        "schema": SCHEMA,
+        "commands": [command],
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in _NUMBERS_DEPEND_ON},
+        "device": {"platform": device.platform, "kind": device.device_kind, "cores": os.cpu_count()},
+        "system": f"{platform.system()} {platform.machine()}",
+        "protocol": protocol,
+        "protocol_sha256": digest,
+        "executable": Path(sys.executable).name,
+    }
+
+
+def version(distribution: str) -> str | None:
+    """An installed distribution's version, or None."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _next_free(parent: Path, stem: str) -> Path:
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot create {parent}: {error.strerror}; choose another place with --out"
+        ) from None
+    number = 1
+    while True:
+        path = parent / f"{stem}-{number:03d}"
+        try:
+            path.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return path
+
+
+def find(root: Path) -> list[Path]:
+    """All directories below a folder that hold a run, or what is left of one."""
+    files = [file for name in ("config.json", "eval.csv") for file in root.rglob(name)]
+    # A checkpoint has a manifest of its own.
+    files += [file for file in root.rglob("manifest.json") if file.parts[-3:-2] != ("checkpoints",)]
+    return sorted({file.parent for file in files})

@@ -1,0 +1,1 @@
+"""The training loop, and what is done with a trained run."""
