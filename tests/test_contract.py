@@ -199,7 +199,7 @@ def test_the_documented_algorithm_trains(monkeypatch, tmp_path):
     page = (Path(__file__).parents[1] / "docs" / "your-own-algorithm.md").read_text()
     program = page.split("```python\n")[1].split("```")[0]
     monkeypatch.setattr("crossq_wn.algorithms.ALGORITHMS", dict(ALGORITHMS))
-    monkeypatch.setattr("crossq_wn.presets.PRESETS", dict(PRESETS))
+    monkeypatch.setattr("crossq_wn.algorithms.presets.PRESETS", dict(PRESETS))
     spaces = {"__name__": "my_algorithm"}
     exec(compile(program, "my_algorithm.py", "exec"), spaces)
     recipe, preset = spaces["ALGORITHMS"]["layer-norm-sac"], spaces["PRESETS"]["layer-norm-sac"]["default"]

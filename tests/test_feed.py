@@ -139,7 +139,7 @@ SHARED = """
 import jax, numpy as np, sys
 sys.path.insert(0, {tests!r})
 from conftest import _algorithm
-from crossq_wn import learner
+from crossq_wn.learning import learner
 from test_feed import train, check_same
 assert len(jax.devices()) == 4
 made = _algorithm("crossq-wn")
