@@ -16,16 +16,11 @@ import pytest
 
 from crossq_wn.cli import main
 from crossq_wn.errors import UserError
+from crossq_wn.results.comparison import compare, last_scores
 from crossq_wn.results.reading import Curves
-from crossq_wn.results.statistics import (
-    difference,
-    estimate,
-    iqm,
-    mean,
-    probability_of_improvement,
-    seeds_to_separate,
-)
-from crossq_wn.results.verdicts import compare, last_scores, number, span, verdict
+from crossq_wn.results.statistics import estimate, iqm, mean, probability_of_improvement
+from crossq_wn.results.verdicts import EQUAL_CALLED_BETTER, effect, seeds_needed
+from crossq_wn.results.wording import number, sentence, span
 from helpers import EVAL_HEADER, make_run
 
 NAN = np.nan
@@ -60,64 +55,66 @@ def test_a_clear_win_is_told_from_either_side():
     strong = {"walker-run": curves(0.8, 0.82, 0.85, 0.81, 0.79)}
     weak = {"walker-run": curves(0.4, 0.42, 0.38, 0.41, 0.44)}
     result = compare(strong, weak)
-    assert result.separated
+    assert result.decided
     assert result.seeds == ((5,), (5,))
-    text = verdict("A", "B", result)
-    assert text.startswith(
-        "A run of A beats one of B with probability 1.00 (1.00 to 1.00) on walker-run at 100 frames: IQM "
+    text = sentence("A", "B", result)
+    gain = effect(*([system["walker-run"].values[:, 0]] for system in (strong, weak)))
+    assert text == (
+        "A is better than B on walker-run at 100 frames with 5 seeds: the means differ by "
+        f"{number(gain.value)} ({span(gain)}), the IQMs are 0.810 and 0.410, and a run of A beats one of B "
+        "with probability 1.00."
     )
-    assert text.endswith("With 5 seeds they are separated.")
-    gain = estimate(difference(iqm), *([system["walker-run"].values[:, 0]] for system in (strong, weak)))
-    assert f"a difference of {number(gain.value)} ({span(gain)})." in text
-    assert verdict("B", "A", result.swapped()) == text
+    assert sentence("B", "A", result.swapped()) == text
 
 
-def test_what_cannot_be_separated_says_how_many_seeds_would():
+def test_an_inconclusive_comparison_says_how_many_seeds_would_tell():
     x, y = [0.5, 0.62, 0.4], [0.45, 0.5, 0.38]
     result = compare({"walker-run": curves(*x)}, {"walker-run": curves(*y)})
-    needed = seeds_to_separate(iqm, [x], [y])
-    assert not result.separated
-    assert not result.excludes_zero
+    needed = seeds_needed([x], [y])
+    assert not result.decided
     odds = estimate(probability_of_improvement, [x], [y])
-    text = verdict("C", "D", result)
-    assert text.startswith("With 3 seeds you cannot separate C from D on walker-run at 100 frames: IQM ")
-    said = f"probability {odds.value:.2f} ({odds.low:.2f} to {odds.high:.2f})"
-    assert f"and a run of C beats one of D with {said}; " in text
-    assert text.endswith(f"about {needed} seeds of each would tell.")
+    text = sentence("C", "D", result)
+    assert text.startswith(
+        "Inconclusive on walker-run at 100 frames with 3 seeds: C and D are not told apart, the means "
+        "differ by "
+    )
+    assert f"and a run of C beats one of D with probability {odds.value:.2f}. " in text
+    assert text.endswith(f"About {needed} seeds of each would tell.")
     alike = compare({"walker-run": curves(0.5, 0.62, 0.4)}, {"walker-run": curves(0.501, 0.62, 0.4)})
-    assert verdict("C", "D", alike).endswith("more than 100 seeds of each would be needed.")
+    assert sentence("C", "D", alike).endswith("More than 100 seeds of each would be needed.")
     same = {"walker-run": curves(1, 1, 1)}
-    assert "nothing separates C from D" in verdict("C", "D", compare(same, same))
+    text = sentence("C", "D", compare(same, same))
+    assert text == "Inconclusive on walker-run at 100 frames with 3 seeds: C and D have the same scores."
 
 
 def test_only_the_system_with_too_few_seeds_is_asked_for_more():
     many, few = [0.5, 0.62, 0.4, 0.55, 0.45, 0.6, 0.52, 0.48, 0.58, 0.5] * 5, [0.4, 0.52]
     result = compare({"walker-run": curves(*many)}, {"walker-run": curves(*few)})
     assert 2 < result.needed < 50
-    said = f"about {result.needed} seeds of D would tell."
-    assert verdict("C", "D", result).endswith(said)
-    assert verdict("D", "C", result.swapped()).endswith(said)
+    said = f"About {result.needed} seeds of D would tell."
+    assert sentence("C", "D", result).endswith(said)
+    assert sentence("D", "C", result.swapped()).endswith(said)
 
 
-def test_an_interval_beside_zero_from_two_seeds_is_not_yet_a_win():
+def test_two_seeds_on_one_task_are_never_a_win():
     result = compare({"walker-run": curves(0.5, 0.7)}, {"walker-run": curves(0.35, 0.48)})
-    assert result.excludes_zero
-    assert not result.separated
+    assert not result.decided
     far = compare({"walker-run": curves(0.7, 0.71)}, {"walker-run": curves(0.1, 0.11)})
-    assert far.excludes_zero
-    assert not far.separated  # nor however far apart
-    text = verdict("A", "B", result)
-    assert text.startswith("A is ahead of B on walker-run")
-    assert "2 seeds are too few to be sure: about" in text
-
-
-def test_one_seed_separates_nothing():
-    result = compare({"walker-run": curves(0.9)}, {"walker-run": curves(*np.linspace(0.1, 0.2, 10))})
-    assert not result.separated
-    assert not result.excludes_zero
-    text = verdict("A", "B", result)
+    assert not far.decided  # however far apart
+    text = sentence("A", "B", result)
     assert text.startswith(
-        "One seed separates nothing: on walker-run at 100 frames, A has an IQM of 0.900 (1 seed)"
+        "Inconclusive on walker-run at 100 frames with 2 seeds: the IQMs are 0.600 and 0.415"
+    )
+    assert "but 2 runs per task: a verdict needs 3, or 2 on each of 3 tasks or more. About" in text
+
+
+def test_one_seed_decides_nothing():
+    result = compare({"walker-run": curves(0.9)}, {"walker-run": curves(*np.linspace(0.1, 0.2, 10))})
+    assert not result.decided
+    text = sentence("A", "B", result)
+    assert text.startswith(
+        "Inconclusive on walker-run at 100 frames: one seed tells nothing about the spread. "
+        "A has an IQM of 0.900 (1 seed)"
     )
     assert "(10 seeds)" in text
 
@@ -281,23 +278,23 @@ def test_numbers_are_the_statistics_of_the_runs(page, key):
 
 def test_verdict_and_finding_agree_with_the_numbers(page):
     x, y = ([np.array(seeds)[:, 2] / 1000 for seeds in tasks.values()] for tasks in SCORES.values())
-    gain = estimate(difference(iqm), x, y)
-    sentence = (
-        "A run of crossq-wn UTD 5 beats one of crossq-wn UTD 2 with probability 1.00 (1.00 to 1.00) on "
-        f"cheetah-run and walker-run at 200 frames: IQM {number(estimate(iqm, y).value)} against "
-        f"{number(estimate(iqm, x).value)}, a difference of {number(-gain.value)} "
-        f"({number(-gain.high)} to {number(-gain.low)}). With 3 seeds per task they are separated."
+    gain = effect(y, x)
+    said = (
+        "crossq-wn UTD 5 is better than crossq-wn UTD 2 on cheetah-run and walker-run at 200 frames with 3 "
+        f"seeds per task: the means differ by {number(gain.value)} ({span(gain)}), the IQMs are "
+        f"{number(estimate(iqm, y).value)} and {number(estimate(iqm, x).value)}, and a run of crossq-wn UTD "
+        "5 beats one of crossq-wn UTD 2 with probability 1.00."
     )
-    assert words(page).count(sentence) == 2  # on top, and among the verdicts
+    assert words(page).count(said) == 2  # on top, and among the verdicts
     row = Page(page).tables["Comparisons"][1]
     assert row[0] == "crossq-wn UTD 2 – crossq-wn UTD 5"
-    assert row[-1] == "separated"
+    assert row[-1] == "crossq-wn UTD 5 is better"
 
 
 def test_how_far_verdicts_can_be_trusted_is_said(page):
     text = words(page)
-    assert "undecided: it does neither" in text
-    assert "of two equal systems with 3 seeds each on one task, about one experiment in six" in text
+    assert "otherwise the comparison is inconclusive, and either system may be the better one" in text
+    assert EQUAL_CALLED_BETTER in text
     assert "are many" not in text  # one comparison, and two by task
     head = Page(page).tables["Comparisons"][0]
     assert "probability that a run of the first beats one of the second" in head
@@ -308,7 +305,7 @@ def test_each_task_has_a_verdict_of_its_own(page):
     assert [row[1] for row in rows] == ["on cheetah-run at 200 frames", "on walker-run at 200 frames"]
     for task, row in zip(("cheetah-run", "walker-run"), rows, strict=True):
         x, y = ([np.array(seeds)[:, 2] / 1000] for seeds in (SCORES["plain"][task], SCORES["utd5"][task]))
-        gain = estimate(difference(iqm), x, y)
+        gain = effect(x, y)
         assert row[4] == f"{number(gain.value)} ({span(gain)})"
 
 
@@ -392,7 +389,7 @@ def test_damaged_runs_and_those_that_fell_behind_are_named(copy, tmp_path, capsy
     assert {row[0]: row[3] for row in parsed.tables[caption][1:]} == {
         "crossq-wn UTD 2": "1", "crossq-wn UTD 5": "2",
     }  # fmt: skip
-    assert "One seed separates nothing" in text
+    assert "one seed tells nothing about the spread" in text
 
 
 def test_published_curves_are_rivals_on_our_tasks(copy, tmp_path):
@@ -409,12 +406,12 @@ def test_published_curves_are_rivals_on_our_tasks(copy, tmp_path):
     assert row[:2] == ["Rival UTD 2 published", "0.102"]
     assert "dog-run" not in text
     assert "999" not in words(text)  # beyond our last frame
-    assert "A run of crossq-wn UTD 2 beats one of Rival UTD 2 with probability 1.00" in words(text)
+    assert "crossq-wn UTD 2 is better than Rival UTD 2 on cheetah-run at 200 frames" in words(text)
     assert "Rival UTD 2 ends at 0.102 at 200 frames" in text
     wanted = ["--systems", NAMES["utd5"], "Rival"]
     chosen = report(copy, "--reference", published, *wanted, out=tmp_path / "chosen.html")
     assert "crossq-wn UTD 2" not in words(chosen)
-    assert "A run of crossq-wn UTD 5 beats one of Rival UTD 2" in words(chosen)
+    assert "crossq-wn UTD 5 is better than Rival UTD 2 on cheetah-run at 200 frames" in words(chosen)
 
 
 def test_damaged_metrics_are_named_once_each(runs, tmp_path, capsys):
@@ -512,8 +509,8 @@ def test_one_seed_has_neither_verdict_nor_interval(copy, tmp_path):
         if not path.name.endswith("-0"):
             shutil.rmtree(path)
     text = words(report(copy, out=tmp_path / "report.html"))
-    assert "Between these runs: 1 undecided" in text
-    assert "One seed separates nothing" in text
+    assert "Between these runs: 1 inconclusive" in text
+    assert "one seed tells nothing about the spread" in text
     assert not re.search(r"1\.00 \(1\.00 to 1\.00\)", text)
 
 

@@ -55,7 +55,7 @@ def test_iqm_of_equally_many_runs_is_the_trimmed_mean(seed, tasks, runs):
 def test_replicates_are_the_statistic_of_the_runs_drawn(seed):
     scores = random(seed, counts=(5, 6), points=3)
     drawn = s.bootstrap(s.iqm, scores, replicates=7, seed=seed)
-    draws = s._stack(scores).draw(np.random.default_rng(seed), 7, None).astype(int)
+    draws = s._stack(scores).draw(np.random.default_rng(seed), 7).astype(int)
     for replicate, point in product(range(7), range(3)):
         values = np.repeat(np.concatenate(scores)[:, point], draws[replicate])
         assert drawn[replicate, point] == pytest.approx(trimmed(values))
@@ -157,20 +157,6 @@ def test_intervals_cover_the_truth_nearly_as_often_as_promised(statistic):
     found = [s.estimate(statistic, each, replicates=300, seed=generator) for each in scores]
     covered = np.mean([low <= 0.5 <= high for _, low, high in found])
     assert 0.82 < covered < 0.93
-
-
-def test_more_seeds_separate_a_smaller_difference():
-    generator = np.random.default_rng(0)
-    x = generator.normal(0, 1, (5, 10))
-    needed = [s.seeds_to_separate(s.mean, x, x - gap, replicates=500) for gap in (0.2, 0.5, 1, 5)]
-    assert needed == sorted(needed, reverse=True)
-    assert needed[-1] == 2
-    # Each mean of 5 tasks and n runs has variance s^2 / 5n: apart once the gap is 1.645 sqrt(2 s^2 / 5n).
-    spread = np.mean(x.var(axis=1, ddof=1))
-    assert needed[1] == pytest.approx(2 * spread / 5 * (1.645 / 0.5) ** 2, rel=0.25)
-    assert s.seeds_to_separate(s.mean, x, x, replicates=100, most=20) is None
-    with pytest.raises(UserError, match="at least 2"):
-        s.seeds_to_separate(s.mean, [[1.0]], [[1.0, 2.0]])
 
 
 # Scores, per task [8 runs], and what rliable 1.2.0 finds in them: value and 90 % interval of

@@ -1,22 +1,22 @@
-"""What do a few seeds on many tasks tell? Estimates over runs and tasks, and how far they can be trusted.
+"""Estimates over runs and tasks, with stratified bootstrap intervals.
 
 The estimators are those of Agarwal et al. (2021), "Deep RL at the edge of the statistical precipice"; the
 paper (v2, section 5.1) reports the IQM with 90 % stratified bootstrap intervals:
 
-    steps, scores = tidy.align([results["crossq-wn"][task] for task in PAPER_DMC_HARD])
-    curve = estimate(iqm, scores)                          # .value, .low, .high: [points]
-    gain = estimate(difference(iqm), ours, theirs)         # separated if 0 is outside low..high
+    steps, scores = reading.align([results["crossq-wn"][task] for task in tasks])
+    curve = estimate(iqm, scores)  # .value, .low, .high: [points]
+
+These intervals are for figures and tables. With few seeds they are too narrow to judge by: verdicts.py does
+that.
 
 Scores are one array per task, [runs] or [runs, points]; larger is better. Runs may be of unequal length:
-NaN says that a run has no score at a point, and at each point only the runs that have one count. (So a run
-that died is missing, not bad.) Where a task has no run at all the value is NaN, and a replicate that drew
-none of a task's runs is left out of the interval. Tasks count alike however many runs each has: the runs of
-a task with fewer weigh as if they were repeated until there are as many as in the task with most.
+NaN marks a point at which a run has no score, and each point counts only the runs that have one. (A run that
+died is therefore missing, not bad.) Where a task has no run at all the value is NaN, and a replicate that
+drew none of a task's runs is left out of the interval. Tasks count alike however many runs each has: the
+runs of a task with fewer weigh as if they were repeated until there are as many as in the task with most.
 """
 
-import math
 import warnings
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -37,15 +37,15 @@ _BLOCK = 256  # replicates at a time: bounds memory, and their weights stay in t
 
 @dataclass(frozen=True)
 class Sample:
-    """All runs at one point, in many replicates; a replicate is a weighting of the runs."""
+    """All runs at one point, in many bootstrap replicates, each of which weights the runs."""
 
     values: Array  # [runs], task after task
     first: npt.NDArray[np.intp]  # [tasks]: each task's first run
-    weights: Array  # [replicates, runs]; 0 for a run without a score; whole if tasks have equally many
-    size: Array  # [replicates]: sum of the weights, to which each task adds as much
+    weights: Array  # [replicates, runs]; 0 without a score; whole if tasks have equally many runs
+    size: Array  # [replicates]: sum of the weights; all tasks contribute equally
 
     def tasks(self) -> list[slice]:
-        """Each task's runs."""
+        """Returns where each task's runs lie in `values`."""
         return [slice(start, end) for start, end in pairwise([*self.first, len(self.values)])]
 
 
@@ -61,23 +61,23 @@ class Estimate(NamedTuple):
 
 
 def mean(sample: Sample) -> Array:
-    """Mean of the tasks' means."""
+    """Computes the mean of the tasks' means."""
     return sample.weights @ sample.values / sample.size
 
 
 def median(sample: Sample) -> Array:
-    """Median of the tasks' means."""
+    """Computes the median of the tasks' means."""
     sums = np.add.reduceat(sample.weights * sample.values, sample.first, axis=1)
     return np.asarray(np.median(sums, axis=1) * len(sample.first) / sample.size)
 
 
 def iqm(sample: Sample) -> Array:
-    """Interquartile mean: of all runs of all tasks together, without the lowest and the highest quarter.
+    """Computes the mean of all tasks' runs together without the lowest and the highest quarter.
 
-    Of n runs floor(n / 4) are dropped at either end. Where tasks have unequally many, n is as if all had as
-    many as the one with most, and a run at the border counts in part.
+    Of n runs floor(n / 4) are dropped at either end. Where tasks have unequally many runs, n counts as if all
+    tasks had as many as the one with most, and a run at the border counts in part.
     """
-    # Sort the values once, not in each replicate: the running sum of the weights says where the quarters end.
+    # Values are sorted once, not in each replicate; the running sum of weights says where quarters end.
     order = np.argsort(sample.values)
     rank = sample.weights.take(order, axis=1)
     np.cumsum(rank, axis=1, out=rank)
@@ -90,12 +90,12 @@ def iqm(sample: Sample) -> Array:
 
 
 def optimality_gap(sample: Sample, gamma: float = 1.0) -> Array:
-    """By how much scores fall short of `gamma`; what lies above does not make up for it."""
+    """Computes by how much scores fall short of `gamma`; scores above it do not make up for others."""
     return sample.weights @ np.maximum(gamma - sample.values, 0) / sample.size
 
 
 def probability_of_improvement(x: Sample, y: Sample) -> Array:
-    """How likely a run of x beats one of y on the same task, averaged over tasks; a tie counts half."""
+    """Computes how likely a run of x beats one of y, averaged over tasks; a tie counts half."""
     if len(x.first) != len(y.first):
         raise UserError(
             f"there are {len(x.first)} and {len(y.first)} tasks, but improvement is per task: "
@@ -109,7 +109,7 @@ def probability_of_improvement(x: Sample, y: Sample) -> Array:
 
 
 def difference(statistic: Statistic) -> Statistic:
-    """The statistic of one algorithm minus that of another, whose runs are drawn independently."""
+    """Returns the statistic of one algorithm minus that of another, whose runs are drawn independently."""
     return lambda x, y: statistic(x) - statistic(y)
 
 
@@ -121,12 +121,14 @@ def performance_profile(
     replicates: int = REPLICATES,
     seed: int | np.random.Generator = 0,
 ) -> Estimate:
-    """The fraction of runs that score above each of `taus`, with pointwise intervals, each [taus].
+    """Computes the fraction of runs that score above each of `taus`, with pointwise intervals, each [taus].
 
     Args:
         scores: per task [runs].
         taus: thresholds [taus], in the unit of the scores.
-        confidence: as for `estimate`, and so are replicates and seed.
+        confidence: as for `estimate`.
+        replicates: as for `estimate`.
+        seed: as for `estimate`.
 
     Raises:
         UserError: as for `estimate`.
@@ -143,17 +145,17 @@ def estimate(
     replicates: int = REPLICATES,
     seed: int | np.random.Generator = 0,
 ) -> Estimate:
-    """A statistic with its stratified bootstrap percentile interval, pointwise along curves.
+    """Computes a statistic with its stratified bootstrap percentile interval, pointwise along curves.
 
     Args:
         statistic: such as `iqm`, or one of two algorithms such as `difference(iqm)`.
-        scores: as many as the statistic takes; per task [runs] or [runs, points].
-        confidence: what fraction of such intervals shall cover the truth.
+        scores: one system's, or two systems' for a statistic of two; each per task [runs] or [runs, points].
+        confidence: the fraction of such intervals that should cover the truth.
         replicates: bootstrap samples; see `REPLICATES`.
-        seed: equal seeds give equal intervals.
+        seed: of the bootstrap; equal seeds give equal intervals.
 
     Raises:
-        UserError: scores that do not fit together, a confidence outside (0, 1), or no replicates.
+        UserError: scores do not fit together, confidence lies outside (0, 1), or there are no replicates.
     """
     if not 0 < confidence < 1:
         raise UserError(f"confidence is {confidence}: it must be between 0 and 1, such as 0.9")
@@ -162,9 +164,10 @@ def estimate(
 
 
 def point_estimate(statistic: Statistic, *scores: Scores) -> Array:
-    """A statistic of the runs as they are: [points], or a scalar array.
+    """Computes a statistic of the runs as they are: [points], or a scalar array.
 
-    Raises UserError as `estimate` does.
+    Raises:
+        UserError: scores do not fit together.
     """
     strata = _together(scores)
     return np.asarray(_evaluate(statistic, strata, [np.ones((1, len(s.task))) for s in strata])[0])
@@ -175,96 +178,49 @@ def bootstrap(
     *scores: Scores,
     replicates: int = REPLICATES,
     seed: int | np.random.Generator = 0,
-    runs: int | None = None,
 ) -> Array:
-    """A statistic of resampled runs: [replicates] or [replicates, points].
+    """Computes a statistic of resampled runs: [replicates] or [replicates, points].
 
     Runs are drawn with replacement within their task, each with all its points.
 
     Args:
-        statistic: as for `estimate`, and so are scores, replicates and seed.
-        runs: how many to draw per task; by default as many as it has.
+        statistic: as for `estimate`.
+        scores: as for `estimate`.
+        replicates: as for `estimate`.
+        seed: as for `estimate`.
 
     Raises:
-        UserError: as `estimate`.
+        UserError: as for `estimate`.
     """
     if replicates < 1:
         raise UserError(f"replicates is {replicates}: at least 1, such as {REPLICATES}")
     generator, strata = np.random.default_rng(seed), _together(scores)
-    blocks = [min(_BLOCK, replicates - done) for done in range(0, replicates, _BLOCK)]
-    return np.concatenate(
-        [_evaluate(statistic, strata, [s.draw(generator, n, runs) for s in strata]) for n in blocks]
-    )
-
-
-def seeds_to_separate(
-    statistic: Statistic,
-    x: Scores,
-    y: Scores,
-    *,
-    confidence: float = 0.9,
-    replicates: int = REPLICATES,
-    seed: int = 0,
-    most: int = 100,
-) -> int | None:
-    """About how many seeds per task and algorithm would tell x from y? None: more than `most`.
-
-    The smallest number of runs, drawn from those observed, for which the interval of the difference
-    excludes 0. This takes the observed difference for the true one, and the observed spread, widened by
-    sqrt(k / (k - 1)) because k runs (the fewest of any task) lie too close to their own mean. From 3 runs
-    that is a guess; and since the interval then only just excludes 0, about half of the experiments with
-    so many seeds would tell.
-
-    Args:
-        statistic: of one algorithm, such as `iqm`.
-        x: per task [runs]; y alike.
-        y: see x.
-        confidence: as for `estimate`, and so are replicates and seed.
-        replicates: see confidence.
-        seed: see confidence.
-        most: where to stop looking.
-
-    Raises:
-        UserError: as `estimate`, or a task with fewer than 2 runs, whose spread is unknown.
-    """
-    x, y = ([np.asarray(t, float)[~np.isnan(t)] for t in scores] for scores in (x, y))
-    fewest = min((len(task) for task in [*x, *y]), default=0)
-    if fewest < 2:
-        raise UserError(f"a task has {fewest} runs: the spread between seeds needs at least 2 of each task")
-    gap = difference(statistic)
-    centre, widen = point_estimate(gap, x, y), math.sqrt(fewest / (fewest - 1))
-
-    def separates(runs: int) -> bool:
-        drawn = bootstrap(gap, x, y, replicates=replicates, seed=seed, runs=runs)
-        low, high = _interval(centre + widen * (drawn - centre), confidence)
-        return bool(low > 0 or high < 0)
-
-    numbers = range(2, most + 1)
-    found = bisect_left(numbers, True, key=separates)
-    return numbers[found] if found < len(numbers) else None
+    drawn = []
+    for done in range(0, replicates, _BLOCK):
+        block = min(_BLOCK, replicates - done)
+        drawn.append(_evaluate(statistic, strata, [each.draw(generator, block) for each in strata]))
+    return np.concatenate(drawn)
 
 
 @dataclass(frozen=True)
 class _Strata:
-    """All runs of all tasks on top of each other; the tasks are the strata of the bootstrap."""
+    """All runs of all tasks stacked; the tasks are the strata of the bootstrap."""
 
     values: Array  # [runs, points]
     task: npt.NDArray[np.intp]  # [runs]
     first: npt.NDArray[np.intp]  # [tasks]
-    counts: npt.NDArray[np.intp]  # [tasks]
+    counts: npt.NDArray[np.intp]  # [tasks]: how many runs each has
     curve: bool  # whether the scores had a points axis
 
-    def draw(self, generator: np.random.Generator, replicates: int, runs: int | None) -> Array:
-        """How often each run is drawn: [replicates, runs]."""
-        each = self.counts if runs is None else runs
-        task = np.repeat(np.arange(len(self.first)), each)
-        picks = self.first[task] + generator.integers(self.counts[task], size=(replicates, len(task)))
+    def draw(self, generator: np.random.Generator, replicates: int) -> Array:
+        """Draws as many runs as each task has, and counts how often each was drawn: [replicates, runs]."""
         total = len(self.task)
+        picks = self.first[self.task] + generator.integers(self.counts[self.task], size=(replicates, total))
         flat = (picks + total * np.arange(replicates)[:, None]).ravel()
         return np.bincount(flat, minlength=replicates * total).reshape(replicates, total).astype(float)
 
     def samples(self, draws: Array) -> Iterator[Sample]:
-        """Point by point; neighbours at which the same runs have a score share their weights."""
+        """Yields a sample per point; neighbouring points with scores of the same runs share their weights."""
         last: npt.NDArray[np.bool_] | None = None
         for values, reached in zip(self.values.T, ~np.isnan(self.values.T), strict=True):
             if last is None or not np.array_equal(reached, last):
@@ -272,9 +228,8 @@ class _Strata:
                 drawn = draws * reached
                 per_task = np.add.reduceat(drawn, self.first, axis=1)
                 most = per_task.max(axis=1, keepdims=True)
-                with np.errstate(
-                    divide="ignore", invalid="ignore"
-                ):  # no run of a task: its weights become NaN
+                # The weights of a task without any run become NaN.
+                with np.errstate(divide="ignore", invalid="ignore"):
                     weights = drawn * (most / per_task)[:, self.task]
                 size = len(self.first) * most[:, 0]
             yield Sample(np.where(reached, values, 0), self.first, weights, size)

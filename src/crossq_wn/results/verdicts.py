@@ -1,228 +1,226 @@
-"""Is one system better than another, and can these seeds tell? Two systems' curves -> numbers -> a sentence.
+"""The one rule by which a number is judged against a threshold.
 
-result = compare(results["crossq-wn UTD 5"], results["crossq-wn UTD 2"])
-print(verdict("crossq-wn UTD 5", "crossq-wn UTD 2", result))
+    found = effect(ours, theirs)                 # the difference of two systems; effect(ours) is one system's
+    verdict(found, threshold=-0.05, above=True)  # "holds", "does not hold" or "inconclusive"
+
+The number is the mean of the tasks' means, since the interquartile mean of few runs throws away too many of
+them to tell how uncertain it is. Its interval is Welch's: each task's variance is estimated from its own
+seeds, and Student's t has the degrees of freedom that Satterthwaite's formula gives. Where two systems have
+unequally many seeds, the variance is at least the one that pools both systems' seeds, because three seeds
+that happen to agree say little about their spread. A verdict needs the whole interval on one side of the
+threshold, the interquartile mean on the same side, and enough seeds (`too_few`).
+
+What error rates this keeps is simulated by benchmarks/verdict_error_rates.py and told in docs/statistics.md.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from bisect import bisect_left
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from crossq_wn.errors import UserError
-from crossq_wn.results.reading import Curves, Steps, align, groups, reached_by_most
-from crossq_wn.results.statistics import (
-    Array,
-    Estimate,
-    difference,
-    estimate,
-    iqm,
-    point_estimate,
-    probability_of_improvement,
-    seeds_to_separate,
+from crossq_wn.results.statistics import Array, Scores, difference, iqm, point_estimate
+
+Verdict = Literal["holds", "does not hold", "inconclusive"]
+
+FEWEST = 3  # runs per task that a verdict needs
+FEWEST_TASKS = 3  # from so many tasks on, two runs of each do
+MOST = 100  # seeds per task beyond which nobody would go
+EQUAL_CALLED_BETTER = (
+    "A verdict at 90 % still errs: of two equal systems, up to one comparison in nine calls one of them "
+    "better, whatever the number of seeds."
 )
-
-FEWEST = 3  # seeds per task below which nothing is separated
-MOST = 100  # seeds beyond which nobody would go
-# Measured over hundreds of experiments with normal scores and intervals of 90 %.
-EQUAL_SEPARATED = (
-    "Few seeds mislead: of two equal systems with 3 seeds each on one task, about one experiment in six "
-    "(with 5 seeds, one in eleven) would call one the better, at 90 %."
-)
+# Relative to the largest score. Equal scores have no spread, but their mean is rounded.
+_ROUNDING = 1e-12
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Two systems on the tasks that both have, at the last frame that most of their runs reached."""
+class Effect(NamedTuple):
+    """A number, or the difference of two systems' numbers, with the interval that judges it.
 
-    tasks: tuple[str, ...]
-    frames: int  # environment frames
-    seeds: tuple[tuple[int, ...], tuple[int, ...]]  # of either system, per task
-    iqms: tuple[float, float]
-    probability: Estimate  # that a run of the first beats one of the second; scalar
-    gain: Estimate  # IQM of the first minus that of the second; scalar
-    needed: int | None  # about how many seeds per task would tell them apart; None: more than `MOST`
+    Each is a scalar array, or [points] if the scores have points.
+    """
 
-    @property
-    def fewest(self) -> int:
-        """Seeds on the task with fewest."""
-        return min(min(each) for each in self.seeds)
+    value: Array  # mean of the tasks' means
+    low: Array  # of the interval; infinite where there are too few runs
+    high: Array
+    middle: Array  # the interquartile mean of all runs, or the difference of two
 
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the interval of the difference does, and the probability of improvement says the same.
-
-        One seed has no interval.
-        """
-        apart = self.gain.low > 0 or self.gain.high < 0
-        return bool(self.fewest > 1 and apart and self.gain.value * self._odds > 0)
-
-    @property
-    def separated(self) -> bool:
-        """Whether that also holds for the wider interval that so few seeds need; never with two.
-
-        The bootstrap's interval is too narrow for a few seeds: of two equal systems with 3 seeds each it
-        would call one better in a quarter of the experiments, not in a tenth; the wider one, in a sixth.
-        """
-        enough = self.fewest >= FEWEST and self.needed is not None and self.needed <= self.fewest
-        return self.excludes_zero and enough
-
-    @property
-    def _odds(self) -> float:
-        return float(self.probability.value) - 0.5
-
-    def swapped(self) -> "Comparison":
-        """The same, seen from the other system."""
-        p, d = self.probability, self.gain
-        return replace(
-            self,
-            seeds=self.seeds[::-1],
-            iqms=self.iqms[::-1],
-            probability=Estimate(1 - p.value, 1 - p.high, 1 - p.low),
-            gain=Estimate(-d.value, -d.high, -d.low),
-        )
+    def swapped(self) -> "Effect":
+        """The difference as seen from the other system."""
+        return Effect(-self.value, -self.high, -self.low, -self.middle)
 
 
-def last_scores(curves: Sequence[Curves], among: Steps | None = None) -> tuple[int, list[Array]]:
-    """The last environment frame that more than half of the runs of each curve reached, and the scores there.
+class _Tasks(NamedTuple):
+    """What the rule takes from one system's scores, each [tasks] or [tasks, points]."""
 
-    Not the longest run's: it would stand for its system alone. Not the shortest's: it may have died early.
-    Nor frame 0: nothing is learned there.
+    mean: Array
+    variance: Array  # of single runs, unbiased; NaN for one run
+    runs: Array
+
+
+def effect(ours: Scores, theirs: Scores | None = None, *, confidence: float = 0.9) -> Effect:
+    """Measures one system's number, or by how much it exceeds that of another system.
 
     Args:
-        curves: one per system and task.
-        among: environment frames to prefer, if any of them will do.
+        ours: per task [runs] or [runs, points]; NaN marks a run without a score.
+        theirs: the other system's scores on the same tasks; None measures `ours` alone.
+        confidence: of the two-sided interval, between 0 and 1.
+
+    Raises:
+        UserError: the two have different tasks, or scores do not fit together.
+    """
+    if theirs is not None and len(ours) != len(theirs):
+        raise UserError(f"there are {len(ours)} and {len(theirs)} tasks: keep those that both have")
+    x = _summarise(ours)
+    if theirs is None:
+        value, middle = x.mean.mean(axis=0), point_estimate(iqm, ours)
+        variances, weights = _alone(x)
+        few = _few(x.runs)
+    else:
+        y = _summarise(theirs)
+        value = x.mean.mean(axis=0) - y.mean.mean(axis=0)
+        middle = point_estimate(difference(iqm), ours, theirs)
+        variances, weights = _welch(x, y)
+        few = np.logical_or(_few(x.runs), _few(y.runs))
+    rounding = _ROUNDING * _largest(ours, theirs or ())
+    value, half = (
+        np.where(np.abs(each) < rounding, 0.0, each)
+        for each in (value, _half_width(variances, weights, confidence))
+    )
+    half = np.where(few, np.inf, half)
+    return Effect(value, value - half, value + half, middle)
+
+
+def lies_above(found: Effect, threshold: float = 0.0) -> Array:
+    """Whether the whole interval and the interquartile mean lie above the threshold."""
+    return np.asarray((found.low > threshold) & (found.middle > threshold))
+
+
+def lies_below(found: Effect, threshold: float = 0.0) -> Array:
+    """Whether the whole interval and the interquartile mean lie below the threshold."""
+    return np.asarray((found.high < threshold) & (found.middle < threshold))
+
+
+def verdict(found: Effect, threshold: float, *, above: bool) -> Verdict:
+    """Judges the claim that a number lies above the threshold, or below it.
+
+    A number without any spread that equals the threshold lies on neither side, so that the claim does not
+    hold.
+    """
+    beyond, opposite = (lies_above, lies_below) if above else (lies_below, lies_above)
+    if beyond(found, threshold):
+        return "holds"
+    if opposite(found, threshold) or found.low == threshold == found.high:
+        return "does not hold"
+    return "inconclusive"
+
+
+def too_few(*scores: Scores) -> str:
+    """Says why these runs are too few for any verdict; empty if they are not."""
+    fewest = min((_count(task) for each in scores for task in each), default=0)
+    tasks = min(map(len, scores))
+    if fewest >= FEWEST or (fewest == 2 and tasks >= FEWEST_TASKS):
+        return ""
+    runs = "run" if fewest == 1 else "runs"
+    return f"{fewest} {runs} per task: a verdict needs {FEWEST}, or 2 on each of {FEWEST_TASKS} tasks or more"
+
+
+def seeds_needed(ours: Scores, theirs: Scores, *, confidence: float = 0.9, most: int = MOST) -> int | None:
+    """About how many seeds per task and system would call one system better, by the same rule.
+
+    It takes the observed difference and the observed variances for the true ones. With so many seeds the
+    interval only just excludes 0, so that about half of such experiments would tell; and from 3 seeds it is
+    a guess.
+
+    Args:
+        ours: per task [runs].
+        theirs: per task [runs].
+        confidence: of the verdict.
+        most: where to stop looking.
 
     Returns:
-        The frame, and per curve [runs], without those that did not get there.
+        The number of seeds, or None if more than `most` would be needed.
 
     Raises:
-        UserError: no such frame.
+        UserError: a task has fewer than 2 runs, whose spread is unknown.
     """
-    frames, scores = align(curves)
-    there = (frames > 0) & reached_by_most(scores)
-    if not there.any():
-        raise UserError("after frame 0 there is none at which more than half of the runs were evaluated")
-    preferred = there & np.isin(frames, frames if among is None else among)
-    last = np.flatnonzero(preferred if preferred.any() else there)[-1]
-    return int(frames[last]), [runs[:, last][~np.isnan(runs[:, last])] for runs in scores]
+    x, y = _summarise(ours), _summarise(theirs)
+    fewest = int(min(x.runs.min(), y.runs.min()))
+    if fewest < 2:
+        raise UserError(f"a task has {fewest} runs: the spread between seeds needs at least 2 of each task")
+    gap, tasks = abs(float(x.mean.mean() - y.mean.mean())), len(x.mean)
+
+    def separates(runs: int) -> bool:
+        counts = np.full(tasks, runs)
+        enough = not _few(counts)
+        variances, weights = _welch(x._replace(runs=counts), y._replace(runs=counts))
+        return bool(enough and gap > _half_width(variances, weights, confidence))
+
+    numbers = range(2, most + 1)
+    found = bisect_left(numbers, True, key=separates)
+    return numbers[found] if found < len(numbers) else None
 
 
-def scopes(tasks: Sequence[str]) -> list[tuple[str, ...]]:
-    """Tasks whose scores may be averaged: those of the paper together, each other one alone."""
-    together = groups(tasks).get("all", ())
-    return [*([together] if together else []), *((task,) for task in tasks if task not in together)]
+def _summarise(scores: Scores) -> _Tasks:
+    means, variances, counts = [], [], []
+    for task in scores:
+        runs = np.asarray(task, float)
+        count = np.sum(~np.isnan(runs), axis=0)
+        with np.errstate(divide="ignore", invalid="ignore"):  # no run has no mean, one run no variance
+            mean = np.nansum(runs, axis=0) / count
+            variance = np.nansum((runs - mean) ** 2, axis=0) / (count - 1)
+        means.append(mean)
+        variances.append(variance)
+        counts.append(count)
+    return _Tasks(np.array(means), np.array(variances), np.array(counts))
 
 
-def compare(
-    ours: Mapping[str, Curves], theirs: Mapping[str, Curves], *, confidence: float = 0.9
-) -> Comparison:
-    """What the runs tell about two systems, each task -> curves, on the tasks that both have.
+def _alone(x: _Tasks) -> tuple[Array, Array]:
+    """Each task's variance of its mean, and that variance squared per degree of freedom."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        variance = x.variance / x.runs
+        return variance, variance**2 / (x.runs - 1)
 
-    Raises:
-        UserError: no task, or no environment frame, in common.
+
+def _welch(x: _Tasks, y: _Tasks) -> tuple[Array, Array]:
+    """The same of the difference: Welch's, or that of all seeds pooled where it is larger.
+
+    For equally many seeds the two variances are the same, and Welch's degrees of freedom are fewer.
     """
-    tasks = tuple(task for task in ours if task in theirs)
-    if not tasks:
-        raise UserError(
-            f"no task in common: {', '.join(ours) or 'none'} there, {', '.join(theirs) or 'none'} here"
-        )
-    frames, scores = last_scores([system[task] for system in (ours, theirs) for task in tasks])
-    x, y = scores[: len(tasks)], scores[len(tasks) :]
-    seeds = (tuple(map(len, x)), tuple(map(len, y)))
-    alone = min(map(len, scores)) < 2
-    return Comparison(
-        tasks,
-        frames,
-        seeds,
-        (float(point_estimate(iqm, x)), float(point_estimate(iqm, y))),
-        estimate(probability_of_improvement, x, y, confidence=confidence),
-        estimate(difference(iqm), x, y, confidence=confidence),
-        None if alone else seeds_to_separate(iqm, x, y, confidence=confidence, most=MOST),
-    )
-
-
-def verdict(ours: str, theirs: str, result: Comparison) -> str:
-    """One or two sentences on two systems by name; `result` is theirs, in this order."""
-    if result.gain.value < 0:
-        return verdict(theirs, ours, result.swapped())
-    where, both = place(result), _both_seeds(result)
-    first, second = map(number, result.iqms)
-    if result.fewest < 2:
+    (ours, our_weight), (theirs, their_weight) = _alone(x), _alone(y)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        freedom = x.runs + y.runs - 2
+        shared = ((x.runs - 1) * x.variance + (y.runs - 1) * y.variance) / freedom
+        pooled = shared * (1 / x.runs + 1 / y.runs)
+        separate, unequal = ours + theirs, x.runs != y.runs
+        larger = unequal & (pooled > separate)
         return (
-            f"One seed separates nothing: {where}, {ours} has an IQM of {first} "
-            f"({seeds_of(result.seeds[0])}), {theirs} of {second} "
-            f"({seeds_of(result.seeds[1])}). Train at least {FEWEST} seeds of each."
+            np.where(larger, pooled, separate),
+            np.where(larger, pooled**2 / freedom, our_weight + their_weight),
         )
-    odds = f"probability {fraction(result.probability.value)} ({span(result.probability, fraction)})"
-    chance = f"run of {ours} beats one of {theirs} with {odds}"
-    numbers = (
-        f"IQM {first} against {second}, a difference of {number(result.gain.value)} ({span(result.gain)})"
-    )
-    if result.separated:
-        return f"A {chance} {where}: {numbers}. With {both} they are separated."
-    if result.excludes_zero:
-        return (
-            f"{ours} is ahead of {theirs} {where}, {numbers}, and a {chance}; but {both} are too few to be "
-            f"sure: {_needed(ours, theirs, result)}."
-        )
-    if result.gain.low == result.gain.high == 0:
-        return f"With {both} nothing separates {ours} from {theirs} {where}: both have an IQM of {first}."
-    return (
-        f"With {both} you cannot separate {ours} from {theirs} {where}: {numbers}, and a {chance}; "
-        f"{_needed(ours, theirs, result)}."
-    )
 
 
-def place(result: Comparison, group: str | None = None) -> str:
-    """On which tasks, called `group` together if that is given, and at which environment frame."""
-    where = f"over {group}, {len(result.tasks)} tasks" if group else on(result.tasks)
-    return f"{where} at {result.frames:,} frames"
+def _half_width(variances: Array, weights: Array, confidence: float) -> Array:
+    """Half the width of the interval around the mean over tasks, from `_alone` or `_welch`."""
+    from scipy.special import stdtrit  # takes a tenth of a second to load
+
+    if not 0 < confidence < 1:
+        raise UserError(f"confidence is {confidence}: it must be between 0 and 1, such as 0.9")
+    total, weight = variances.sum(axis=0), weights.sum(axis=0)
+    freedom = np.divide(total**2, weight, out=np.ones_like(total), where=weight > 0)
+    return np.asarray(stdtrit(freedom, (1 + confidence) / 2) * np.sqrt(total) / len(variances))
 
 
-def on(tasks: Sequence[str]) -> str:
-    """`on dog-run`, `over 15 tasks`."""
-    return f"on {' and '.join(tasks)}" if len(tasks) < 3 else f"over {len(tasks)} tasks"
+def _few(runs: Array) -> Array:
+    """Where there are too few runs; they are [tasks] or [tasks, points]."""
+    fewest = runs.min(axis=0)
+    return np.asarray((fewest < FEWEST) & ((fewest < 2) | (len(runs) < FEWEST_TASKS)))
 
 
-def number(score: float | Array) -> str:
-    """A score: three decimals where it is a fraction, whole where it is a large return."""
-    value = float(score)
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+def _count(task: object) -> int:
+    return int(np.sum(~np.isnan(np.asarray(task, float)), axis=0).min())
 
 
-def span(interval: Estimate, form: Callable[[float], str] | None = None) -> str:
-    """The ends of an interval, `form` says how each is written."""
-    return " to ".join((form or number)(float(end)) for end in (interval.low, interval.high))
-
-
-def fraction(probability: float | Array) -> str:
-    """A probability."""
-    return f"{probability:.2f}"
-
-
-def _needed(ours: str, theirs: str, result: Comparison) -> str:
-    """How many seeds would do, of the system that has fewer or of both."""
-    if result.needed is None:
-        return f"more than {MOST} seeds of each would be needed"
-    enough = max(result.needed, result.fewest + 1)
-    short = [name for name, has in zip((ours, theirs), result.seeds, strict=True) if min(has) < enough]
-    return f"about {enough} seeds of {'each' if len(short) > 1 else short[0]} would tell"
-
-
-def seeds_of(per_task: Sequence[int], unit: str = "seed") -> str:
-    """`3 seeds`, `2 to 5 seeds per task`; only the number if the unit is empty."""
-    fewest, most = min(per_task), max(per_task)
-    count = f"{fewest}" if fewest == most else f"{fewest} to {most}"
-    if not unit:
-        return count
-    return f"{count} {unit}{'' if most == 1 else 's'}" + (" per task" if len(per_task) > 1 else "")
-
-
-def _both_seeds(result: Comparison) -> str:
-    ours, theirs = result.seeds
-    if seeds_of(ours) == seeds_of(theirs):
-        return seeds_of(ours)
-    if len(set(ours)) == len(set(theirs)) == 1:
-        return f"{ours[0]} and {seeds_of(theirs)}"
-    return seeds_of([*ours, *theirs])
+def _largest(*systems: Scores) -> float:
+    sizes = [np.nanmax(np.abs(np.asarray(task, float))) for scores in systems for task in scores]
+    return float(max(sizes))

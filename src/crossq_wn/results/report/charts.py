@@ -13,7 +13,7 @@ from crossq_wn.results.report.html import Html, details, join, section, tag
 from crossq_wn.results.report.scores import title_of
 from crossq_wn.results.report.study import DIAGNOSTICS, Study, Tell
 from crossq_wn.results.report.svg import picture
-from crossq_wn.results.verdicts import number
+from crossq_wn.results.wording import number
 
 _RIVALS = 3  # published systems that are drawn even if ours use up the colours
 _ALONE = 4  # tasks up to which each has its own diagnostics; more are shown by the paper's groups

@@ -2,30 +2,19 @@
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import combinations
 from typing import NamedTuple
 
 from crossq_wn.errors import UserError, one_line
+from crossq_wn.results.comparison import Comparison, compare, scopes
 from crossq_wn.results.reading import Curves, groups
 from crossq_wn.results.report.html import Html, bullets, details, section, table, tag
 from crossq_wn.results.report.study import Study
-from crossq_wn.results.statistics import Array, Estimate
-from crossq_wn.results.verdicts import (
-    EQUAL_SEPARATED,
-    Comparison,
-    compare,
-    fraction,
-    number,
-    on,
-    place,
-    scopes,
-    seeds_of,
-    span,
-    verdict,
-)
+from crossq_wn.results.verdicts import EQUAL_CALLED_BETTER
+from crossq_wn.results.wording import fraction, number, on, place, seeds_of, sentence, span
 
-_WORDS = ("separated", "leaning", "undecided")
+_WORDS = ("better", "inconclusive")
 _MANY = 8  # comparisons that are read at once
 
 
@@ -40,13 +29,20 @@ class Pair(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """The verdict."""
-        return verdict(self.ours, self.theirs, self.result)
+        """The verdict and its numbers."""
+        return sentence(self.ours, self.theirs, self.result)
 
     @property
     def word(self) -> str:
         """The verdict in a word."""
-        return _WORDS[0 if self.result.separated else 1 if self.result.excludes_zero else 2]
+        return "better" if self.result.decided else "inconclusive"
+
+    @property
+    def outcome(self) -> str:
+        """The verdict, saying which of the two is better."""
+        if not self.result.decided:
+            return "inconclusive"
+        return f"{self.ours if self.result.gain.value > 0 else self.theirs} is better"
 
 
 def pairs(study: Study) -> tuple[list[Pair], list[str]]:
@@ -132,8 +128,8 @@ def _decided(found: list[Pair]) -> str:
         for tasks, some in places.items()
         for sentence in _meetings(some)
     ]
-    if count := sum(not pair.result.separated for pair in found):
-        said.append(f"{count} of {len(found)} comparisons are not decided by these seeds")
+    if count := sum(not pair.result.decided for pair in found):
+        said.append(f"{count} of {len(found)} comparisons are inconclusive with these seeds")
     return f"{'; '.join(said)}."
 
 
@@ -142,11 +138,11 @@ def _meetings(found: list[Pair]) -> list[str]:
     wins: dict[str, dict[str, None]] = defaultdict(dict)
     losses: dict[str, dict[str, None]] = defaultdict(dict)
     for pair in found:
-        if pair.result.separated and pair.result.gain.value > 0:
+        if pair.result.decided and pair.result.gain.value > 0:
             wins[pair.ours][pair.theirs] = None
-        elif pair.result.separated and pair.published:
+        elif pair.result.decided and pair.published:
             losses[pair.ours][pair.theirs] = None
-        elif pair.result.separated:
+        elif pair.result.decided:
             wins[pair.theirs][pair.ours] = None
     return [
         f"{system} "
@@ -189,23 +185,25 @@ def verdicts(study: Study, found: list[Pair]) -> Html:
 
 
 def _counts(found: list[Pair]) -> str:
-    """`2 separated, 1 undecided`."""
+    """`2 better, 1 inconclusive`."""
     return ", ".join(f"{n} {word}" for word in _WORDS if (n := sum(p.word == word for p in found)))
 
 
 def _explained(study: Study, comparisons: int) -> str:
+    confidence = f"{study.source.confidence:.0%}"
+    said = (
+        f"A system is called better if the {confidence} interval of the difference between the tasks' mean "
+        "scores, which is in brackets, excludes 0 and the IQMs agree; otherwise the comparison is "
+        "inconclusive, and either system may be the better one. The interval is Welch's and allows for few "
+        f"seeds; that of the probability is the stratified bootstrap's. {EQUAL_CALLED_BETTER} How many seeds "
+        "would tell takes the observed difference for the true one; with so many, about half of the "
+        "experiments would."
+    )
+    if comparisons <= _MANY:
+        return said
     return (
-        f"In brackets: {study.source.confidence:.0%} intervals of the stratified bootstrap. Separated: the "
-        "interval of the IQM's difference excludes 0, also when widened for so few seeds; leaning: it does "
-        "not when widened; undecided: it does neither, and either system may be the better one. "
-        f"{EQUAL_SEPARATED} How many seeds would tell takes the observed difference for the true one; with "
-        "so many, about half of the experiments would."
-        + (
-            f" {comparisons} comparisons, with those by group and task, are many: even of equal systems, "
-            "some would look separated."
-            if comparisons > _MANY
-            else ""
-        )
+        f"{said} {comparisons} comparisons, with those by group and task, are many: even of equal systems, "
+        "some would be called better."
     )
 
 
@@ -215,9 +213,9 @@ def _pairs_table(caption: str, found: list[Pair]) -> Html:
             f"{pair.ours} – {pair.theirs}",
             place(pair.result, group=pair.group),
             " / ".join(seeds_of(seeds, unit="") for seeds in pair.result.seeds),
-            _with_interval(pair.result, pair.result.probability, fraction),
-            _with_interval(pair.result, pair.result.gain, number),
-            pair.word,
+            _odds(pair.result),
+            _gain(pair.result),
+            pair.outcome,
         )
         for pair in found
     ]
@@ -226,16 +224,22 @@ def _pairs_table(caption: str, found: list[Pair]) -> Html:
         "where",
         "seeds",
         "probability that a run of the first beats one of the second",
-        "difference of IQMs",
+        "difference of means",
         "verdict",
     ]
     return table(caption, head, rows)
 
 
-def _with_interval(result: Comparison, found: Estimate, form: Callable[[float | Array], str]) -> str:
-    """A number and its interval, which one seed does not have."""
-    value = form(found.value)
-    return value if result.fewest < 2 else f"{value} ({span(found, form)})"
+def _odds(result: Comparison) -> str:
+    """The probability of improvement and its interval, which one seed does not have."""
+    value = fraction(result.probability.value)
+    return value if result.fewest < 2 else f"{value} ({span(result.probability, fraction)})"
+
+
+def _gain(result: Comparison) -> str:
+    """The difference of the means and its interval, which too few seeds do not have."""
+    value = number(result.gain.value)
+    return value if result.too_few else f"{value} ({span(result.gain)})"
 
 
 def _and(names: Iterable[str]) -> str:

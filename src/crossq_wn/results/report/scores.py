@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from crossq_wn.errors import UserError, one_line
+from crossq_wn.results.comparison import last_scores
 from crossq_wn.results.figures.style import unit
 from crossq_wn.results.reading import Curves, Steps, groups
 from crossq_wn.results.report.html import Html, details, join, section, table, tag
@@ -19,7 +20,7 @@ from crossq_wn.results.statistics import (
     optimality_gap,
     point_estimate,
 )
-from crossq_wn.results.verdicts import last_scores, number, seeds_of, span
+from crossq_wn.results.wording import number, seeds_of, span
 
 _MANY = 8  # tasks that are read at once
 

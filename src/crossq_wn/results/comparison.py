@@ -1,0 +1,118 @@
+"""Two systems' curves compared on the tasks that both have.
+
+result = compare(results["crossq-wn UTD 5"], results["crossq-wn UTD 2"])
+print(sentence("crossq-wn UTD 5", "crossq-wn UTD 2", result))  # of results.wording
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from crossq_wn.errors import UserError
+from crossq_wn.results.reading import Curves, Steps, align, groups, reached_by_most
+from crossq_wn.results.statistics import (
+    Array,
+    Estimate,
+    estimate,
+    iqm,
+    point_estimate,
+    probability_of_improvement,
+)
+from crossq_wn.results.verdicts import Effect, effect, lies_above, lies_below, seeds_needed, too_few
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two systems on the tasks that both have, at the last frame that most of their runs reached."""
+
+    tasks: tuple[str, ...]
+    frames: int  # environment frames
+    seeds: tuple[tuple[int, ...], tuple[int, ...]]  # of either system, per task
+    iqms: tuple[float, float]
+    probability: Estimate  # that a run of the first beats one of the second
+    gain: Effect  # by how much the first exceeds the second
+    needed: int | None  # about how many seeds per task would tell; None: more than `verdicts.MOST`
+    too_few: str  # why no verdict is possible with these seeds; empty if one is
+
+    @property
+    def fewest(self) -> int:
+        """Seeds on the task with fewest."""
+        return min(min(each) for each in self.seeds)
+
+    @property
+    def decided(self) -> bool:
+        """Whether one of the two is better; it is the first if the gain is positive."""
+        return bool(lies_above(self.gain) or lies_below(self.gain))
+
+    def swapped(self) -> "Comparison":
+        """The same, seen from the other system."""
+        odds = self.probability
+        return replace(
+            self,
+            seeds=self.seeds[::-1],
+            iqms=self.iqms[::-1],
+            probability=Estimate(1 - odds.value, 1 - odds.high, 1 - odds.low),
+            gain=self.gain.swapped(),
+        )
+
+
+def compare(
+    ours: Mapping[str, Curves], theirs: Mapping[str, Curves], *, confidence: float = 0.9
+) -> Comparison:
+    """Compares two systems, each task -> curves, on the tasks that both have.
+
+    Raises:
+        UserError: they have no task, or no environment frame, in common.
+    """
+    tasks = tuple(task for task in ours if task in theirs)
+    if not tasks:
+        raise UserError(
+            f"no task in common: {', '.join(ours) or 'none'} there, {', '.join(theirs) or 'none'} here"
+        )
+    frames, scores = last_scores([system[task] for system in (ours, theirs) for task in tasks])
+    x, y = scores[: len(tasks)], scores[len(tasks) :]
+    alone = min(map(len, scores)) < 2
+    return Comparison(
+        tasks=tasks,
+        frames=frames,
+        seeds=(tuple(map(len, x)), tuple(map(len, y))),
+        iqms=(float(point_estimate(iqm, x)), float(point_estimate(iqm, y))),
+        probability=estimate(probability_of_improvement, x, y, confidence=confidence),
+        gain=effect(x, y, confidence=confidence),
+        needed=None if alone else seeds_needed(x, y, confidence=confidence),
+        too_few=too_few(x, y),
+    )
+
+
+def last_scores(curves: Sequence[Curves], among: Steps | None = None) -> tuple[int, list[Array]]:
+    """Finds the last environment frame that more than half of the runs of each curve reached.
+
+    The longest run would stand for its system alone, and the shortest may have died early. Frame 0 does not
+    count, since nothing is learned there.
+
+    Args:
+        curves: one per system and task.
+        among: environment frames to prefer, if any of them will do.
+
+    Returns:
+        The frame, and the scores there, per curve [runs], without runs that did not get that far.
+
+    Raises:
+        UserError: there is no such frame.
+    """
+    frames, scores = align(curves)
+    there = (frames > 0) & reached_by_most(scores)
+    if not there.any():
+        raise UserError("after frame 0 there is none at which more than half of the runs were evaluated")
+    preferred = there & np.isin(frames, frames if among is None else among)
+    last = np.flatnonzero(preferred if preferred.any() else there)[-1]
+    return int(frames[last]), [runs[:, last][~np.isnan(runs[:, last])] for runs in scores]
+
+
+def scopes(tasks: Sequence[str]) -> list[tuple[str, ...]]:
+    """Splits tasks into those whose scores may be averaged: the paper's together, each other one alone."""
+    together = groups(tasks).get("all", ())
+    found = [together] if together else []
+    found += [(task,) for task in tasks if task not in together]
+    return found

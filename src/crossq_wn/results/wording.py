@@ -1,0 +1,103 @@
+"""Comparisons in words, and how numbers are written."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from crossq_wn.results.comparison import Comparison
+from crossq_wn.results.statistics import Array
+from crossq_wn.results.verdicts import MOST
+
+
+class Interval(Protocol):
+    """Anything with two ends, such as an `Estimate` or an `Effect`."""
+
+    @property
+    def low(self) -> Array:
+        """The lower end, a scalar array."""
+
+    @property
+    def high(self) -> Array:
+        """The upper end, a scalar array."""
+
+
+def sentence(ours: str, theirs: str, result: Comparison) -> str:
+    """The verdict on two systems by name, in one or two sentences; `result` compares them in this order."""
+    if result.gain.value < 0:
+        return sentence(theirs, ours, result.swapped())
+    both, where = _both_seeds(result), place(result)
+    first, second = map(number, result.iqms)
+    numbers = f"the IQMs are {first} and {second}"
+    if result.fewest < 2:
+        return (
+            f"Inconclusive {where}: one seed tells nothing about the spread. {ours} has an IQM of {first} "
+            f"({seeds_of(result.seeds[0])}), {theirs} of {second} ({seeds_of(result.seeds[1])})."
+        )
+    odds = f"a run of {ours} beats one of {theirs} with probability {fraction(result.probability.value)}"
+    if result.too_few:
+        return (
+            f"Inconclusive {where} with {both}: {numbers}, and {odds}, but {result.too_few}. "
+            f"{_needed(ours, theirs, result)}"
+        )
+    if result.gain.value == 0 and result.gain.low == result.gain.high:
+        return f"Inconclusive {where} with {both}: {ours} and {theirs} have the same scores."
+    gap = f"the means differ by {number(result.gain.value)} ({span(result.gain)})"
+    if result.decided:
+        return f"{ours} is better than {theirs} {where} with {both}: {gap}, {numbers}, and {odds}."
+    return (
+        f"Inconclusive {where} with {both}: {ours} and {theirs} are not told apart, {gap}, {numbers}, and "
+        f"{odds}. {_needed(ours, theirs, result)}"
+    )
+
+
+def place(result: Comparison, group: str | None = None) -> str:
+    """Says on which tasks, called `group` together if that is given, and at which environment frame."""
+    where = f"over {group}, {len(result.tasks)} tasks" if group else on(result.tasks)
+    return f"{where} at {result.frames:,} frames"
+
+
+def on(tasks: Sequence[str]) -> str:
+    """`on dog-run`, `over 15 tasks`."""
+    return f"on {' and '.join(tasks)}" if len(tasks) < 3 else f"over {len(tasks)} tasks"
+
+
+def number(score: float | Array) -> str:
+    """Writes a score: three decimals where it is a fraction, whole where it is a large return."""
+    value = float(score)
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def span(interval: Interval, form: Callable[[float], str] | None = None) -> str:
+    """Writes the ends of an interval; `form` says how each is written."""
+    return " to ".join((form or number)(float(end)) for end in (interval.low, interval.high))
+
+
+def fraction(probability: float | Array) -> str:
+    """Writes a probability."""
+    return f"{probability:.2f}"
+
+
+def seeds_of(per_task: Sequence[int], unit: str = "seed") -> str:
+    """`3 seeds`, `2 to 5 seeds per task`; only the number if the unit is empty."""
+    fewest, most = min(per_task), max(per_task)
+    count = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    if not unit:
+        return count
+    return f"{count} {unit}{'' if most == 1 else 's'}" + (" per task" if len(per_task) > 1 else "")
+
+
+def _needed(ours: str, theirs: str, result: Comparison) -> str:
+    """Says how many seeds would tell, of the system that has fewer or of both."""
+    if result.needed is None:
+        return f"More than {MOST} seeds of each would be needed."
+    enough = max(result.needed, result.fewest + 1)
+    short = [name for name, has in zip((ours, theirs), result.seeds, strict=True) if min(has) < enough]
+    return f"About {enough} seeds of {'each' if len(short) > 1 else short[0]} would tell."
+
+
+def _both_seeds(result: Comparison) -> str:
+    ours, theirs = result.seeds
+    if seeds_of(ours) == seeds_of(theirs):
+        return seeds_of(ours)
+    if len(set(ours)) == len(set(theirs)) == 1:
+        return f"{ours[0]} and {seeds_of(theirs)}"
+    return seeds_of([*ours, *theirs])
