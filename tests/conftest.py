@@ -119,7 +119,7 @@ def compiled_once() -> Iterator[None]:
     algorithms: dict[object, Algorithm] = {}
 
     def build_once(config: RunConfig, *sizes: int) -> Algorithm:
-        key = config.algorithm, config.settings, config.discount, sizes
+        key = config.system.algorithm, config.settings, config.discount, sizes
         if key not in algorithms:
             algorithms[key] = build(config, *sizes)
         return algorithms[key]

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -350,9 +349,10 @@ def make_run(
 ) -> Path:
     """A run directory as training leaves it, but for what it trained."""
     hyperparameters = options.pop("hyperparameters", {})
-    settings = replace(api.preset(algorithm, "default"), **hyperparameters)
-    config = api.configure(task, algorithm=algorithm, settings=settings, seeds=[seed], **options)
+    config = api.configure(task, algorithm=algorithm, seeds=[seed], **options, **hyperparameters)
     directory.create(config, path, ["crossq-wn", "train"]).close()
-    rows = "".join(f'"{config.system}",{task},{seed},return,{step},{value}\n' for step, value in eval_rows)
+    rows = "".join(
+        f'"{config.system.label}",{task},{seed},return,{step},{value}\n' for step, value in eval_rows
+    )
     (path / "eval.csv").write_text(EVAL_HEADER + rows)
     return path

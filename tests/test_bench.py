@@ -15,6 +15,7 @@ from crossq_wn import UserError, bench
 from crossq_wn.bench import peers
 from crossq_wn.cli import main
 from crossq_wn.learning import learner
+from crossq_wn.runs.config import preset_settings
 from crossq_wn.training import api
 from crossq_wn.training.loop import build_algorithm
 
@@ -121,7 +122,7 @@ def peer(monkeypatch, tmp_path):
 
     def start(script):
         (tmp_path / "run_sbx.py").write_text(script)
-        return peers.start("sbx", api.preset("crossq", "default"), (3, 1), print)
+        return peers.start("sbx", preset_settings("crossq", "default"), (3, 1), print)
 
     return start
 

@@ -53,7 +53,7 @@ def trained(tmp_path_factory):
     """A tiny trained run of two seeds."""
     path = tmp_path_factory.mktemp("trained") / "run"
     return crossq_wn.train(
-        helpers.PointMass, frames=200, seeds=(0, 4), out=path, run_options=TINY_OPTIONS, **TINY_SETTINGS
+        helpers.PointMass, frames=200, seeds=(0, 4), out=path, **TINY_OPTIONS, **TINY_SETTINGS
     ).path
 
 
@@ -238,14 +238,14 @@ def test_a_run_in_use_is_refused(refused, trained):
 @pytest.mark.parametrize(
     ("name", "change", "says"),
     [
-        ("config.json", lambda text: text.replace('"schema": 1', '"schema": 2'), "upgrade crossq-wn"),
+        ("config.json", lambda text: text.replace('"schema": 2', '"schema": 3'), "upgrade crossq-wn"),
         ("config.json", lambda text: text[:-20], "is not a run directory"),
         (
             "config.json",
             lambda text: text.replace('"algorithm": "', '"algorithm": "my-'),
             "unknown algorithm 'my-",
         ),
-        ("config.json", lambda text: text.replace('"schema": 1', '"schema": "x"'), "is not a run directory"),
+        ("config.json", lambda text: text.replace('"schema": 2', '"schema": "x"'), "is not a run directory"),
         ("config.json", lambda text: text.replace('"utd"', '"utb"'), "altered"),
         ("config.json", lambda text: text.replace('"critic_width": 8', '"critic_width": 9'), "does not fit"),
         ("eval.csv", lambda text: text[:-20], "shorter than the checkpoint remembers"),
@@ -465,7 +465,7 @@ def test_a_class_defined_in_a_function_trains_and_resumes(tmp_path):
     class Local(helpers.PointMass):
         pass
 
-    options = {"frames": 40, "out": tmp_path / "run", "run_options": TINY_OPTIONS}
+    options = {"frames": 40, "out": tmp_path / "run", **TINY_OPTIONS}
     assert crossq_wn.train(Local, **options, **TINY_SETTINGS).finished
     assert crossq_wn.resume(tmp_path / "run", frames=60, task=Local).frames == 60
     with pytest.raises(crossq_wn.UserError):

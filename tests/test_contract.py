@@ -142,9 +142,7 @@ def train(name, path, settings, frames, **options):
     """A run of small networks on a toy; at UTD 2 and the default delays."""
     options = TINY_OPTIONS | {"checkpoint_every": 40, "eval_every": 40, "log_every": 20} | options
     values = {key: getattr(settings, key) for key in vars(settings) if key not in ("utd", "warmup")}
-    crossq_wn.train(
-        PointMass, algorithm=name, frames=frames, out=path, run_options=options, utd=2, warmup=20, **values
-    )
+    crossq_wn.train(PointMass, algorithm=name, frames=frames, out=path, **options, utd=2, warmup=20, **values)
     return path
 
 
@@ -188,7 +186,7 @@ def test_an_algorithm_from_outside_the_package_trains(monkeypatch, tmp_path):
         algorithm="shrink",
         frames=15,
         out=tmp_path / "run",
-        run_options=TINY_OPTIONS | {"log_every": 1},
+        **(TINY_OPTIONS | {"log_every": 1}),
     ).path
     assert float(rows(run / "metrics.csv")[-1]["norm"]) == pytest.approx(0.9**9, rel=1e-5)
     assert crossq_wn.load(run).act(np.zeros(3)).shape == (2,)

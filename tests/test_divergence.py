@@ -53,7 +53,7 @@ def train(monkeypatch, tmp_path):
             frames=100,
             out=tmp_path / folder,
             seeds=seeds,
-            run_options=options,
+            **options,
         )
 
     return run

@@ -104,7 +104,7 @@ def alike(tmp_path_factory):
             root / algorithm, task="dog-run", algorithm=algorithm, eval_rows=[],
             hyperparameters=SHARED | own,
         )  # fmt: skip
-        system = read_config(path).system
+        system = read_config(path).system.label
         with open(path / "eval.csv", "a") as file:
             metrics = [(metric, frames) for metric in ("return", "q_bias_std") for frames in (0, 100)]
             file.writelines(f'"{system}",dog-run,0,{m},{x},{x}\n' for m, x in metrics)

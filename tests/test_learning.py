@@ -7,6 +7,7 @@ import crossq_wn
 from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.algorithms.settings import setting_names
 from crossq_wn.learning import learner
+from crossq_wn.runs.config import read_config
 from crossq_wn.types import Batch
 from helpers import PointMass, rows
 
@@ -77,7 +78,7 @@ def test_training_reaches_a_goal(name, tmp_path):
         algorithm=name,
         frames=700 if name == "tdmpc2" else 2000,
         out=tmp_path / "run",
-        run_options=OPTIONS,
+        **OPTIONS,
         **settings,
     ).path
     untrained, trained = [float(r["value"]) for r in rows(run / "eval.csv") if r["metric"] == "return"]
@@ -95,7 +96,7 @@ def test_training_reaches_a_goal(name, tmp_path):
 )
 def test_real_tasks_are_learned(task, frames, reached, settings, tmp_path):
     options = {"video": False, "eval_every": 12_500}
-    run = crossq_wn.train(task, frames=frames, out=tmp_path / "run", run_options=options, **settings).path
-    metric = crossq_wn.configure(task).metric
+    run = crossq_wn.train(task, frames=frames, out=tmp_path / "run", **options, **settings).path
+    metric = read_config(run).metric
     values = [float(r["value"]) for r in rows(run / "eval.csv") if r["metric"] == metric]
     assert values[-1] > reached

@@ -12,7 +12,7 @@ from helpers import TINY_OPTIONS, TINY_SETTINGS, PointMass, rows
 
 def train(path, frames=200, **options):
     options = TINY_OPTIONS | {"tensorboard": True} | options
-    crossq_wn.train(PointMass, frames=frames, out=path, run_options=options, **TINY_SETTINGS)
+    crossq_wn.train(PointMass, frames=frames, out=path, **options, **TINY_SETTINGS)
     return path
 
 

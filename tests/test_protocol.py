@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import replace
 
 import pytest
 
@@ -23,12 +22,11 @@ from helpers import EVAL_HEADER, cli, make_run
     ],
 )
 def test_a_system_is_named_by_what_leaves_its_preset(hyperparameters, name):
-    settings = replace(api.preset("crossq-wn", "default"), **hyperparameters)
-    assert api.configure("cheetah-run", settings=settings).system == name
+    assert api.configure("cheetah-run", **hyperparameters).system.label == name
 
 
 def test_another_preset_is_part_of_the_name():
-    assert api.configure("cheetah-run", preset_name="paper-v2").system == "crossq-wn paper-v2 UTD 2"
+    assert api.configure("cheetah-run", preset="paper-v2").system.label == "crossq-wn paper-v2 UTD 2"
 
 
 def test_runs_that_differ_in_settings_are_different_systems(tmp_path):

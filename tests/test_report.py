@@ -21,6 +21,7 @@ from crossq_wn.results.reading import Curves
 from crossq_wn.results.statistics import estimate, iqm, mean, probability_of_improvement
 from crossq_wn.results.verdicts import EQUAL_CALLED_BETTER, effect, seeds_needed
 from crossq_wn.results.wording import number, sentence, span
+from crossq_wn.runs.system import System
 from helpers import EVAL_HEADER, make_run
 
 NAN = np.nan
@@ -341,20 +342,22 @@ def test_settings_protocol_commands_speed_and_diagnostics_are_there(page, runs):
 def test_text_from_outside_is_only_text(copy, tmp_path):
     path, wicked = copy / "plain-cheetah-run-0", "<script>alert(1)</script>&\"'<b>"
     config = json.loads((path / "config.json").read_text())
-    (path / "config.json").write_text(json.dumps(config | {"system": wicked}))
+    config["system"]["preset"] = wicked
+    label = System.from_json(config["system"]).label
+    (path / "config.json").write_text(json.dumps(config))
     rows = csv.reader((path / "eval.csv").read_text().splitlines()[1:])
     with open(path / "eval.csv", "w", newline="") as file:
         file.write(EVAL_HEADER)
-        csv.writer(file, lineterminator="\n").writerows([wicked, *row[1:]] for row in rows)
+        csv.writer(file, lineterminator="\n").writerows([label, *row[1:]] for row in rows)
     path.rename(copy / "<script>run")
     parsed = Page(report(copy, out=tmp_path / "report.html"))
     assert "script" not in {tag for tag, _ in parsed.elements}
     assert all(not name.startswith("on") for _, attributes in parsed.elements for name in attributes)
     caption = "cheetah-run at 200 environment frames: return / 1000"
-    assert wicked in [row[0] for row in parsed.tables[caption]]
+    assert label in [row[0] for row in parsed.tables[caption]]
     assert str(copy / "<script>run") in [row[0] for row in parsed.tables["Run directories"]]
-    (label,) = [a["aria-label"] for tag, a in parsed.elements if tag == "svg" and "aria-label" in a]
-    assert wicked in label
+    (chart,) = [a["aria-label"] for tag, a in parsed.elements if tag == "svg" and "aria-label" in a]
+    assert label in chart
 
 
 def test_damaged_runs_and_those_that_fell_behind_are_named(copy, tmp_path, capsys):

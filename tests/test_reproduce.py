@@ -38,12 +38,12 @@ def test_figures_share_their_runs(tmp_path):
     assert (len(norms), len(ladder), len(both)) == (8, 8, 12)
     assert {run.path for run in both} == {run.path for run in norms + ladder}
     everything = plan(PAPER, PAPER.studies, tmp_path)
-    kept = [(run.config.task, run.config.system) for run in everything]
+    kept = [(run.config.task, run.config.system.label) for run in everything]
     assert len(kept) == len(set(kept)) == len({run.path for run in everything})
 
 
 def test_the_paper_scale_is_the_papers(tmp_path):
-    ladder = {run for run in plan(PAPER, ["fig4"], tmp_path) if run.config.algorithm == "crossq-wn"}
+    ladder = {run for run in plan(PAPER, ["fig4"], tmp_path) if run.config.system.algorithm == "crossq-wn"}
     assert {run.config.settings.utd for run in ladder} == {1, 2, 5, 10, 20}
     assert {run.config.task for run in ladder} == set(PAPER_TASKS)
     norms = plan(PAPER, ["fig3"], tmp_path)
@@ -51,8 +51,12 @@ def test_the_paper_scale_is_the_papers(tmp_path):
     assert {run.config.task for run in norms} == HARD
     for run in plan(PAPER, PAPER.studies, tmp_path):
         config = run.config
-        assert (len(config.seeds), config.eval_every, config.eval_episodes) == (10, 25_000, 5)
-        assert config.frames == (1_000_000 if config.task in HARD else 200_000)
+        assert (len(config.options.seeds), config.options.eval_every, config.options.eval_episodes) == (
+            10,
+            25_000,
+            5,
+        )
+        assert config.options.frames == (1_000_000 if config.task in HARD else 200_000)
     assert plan(PAPER, ["fig1"], tmp_path)[0].config.settings.critic_width == 512
 
 
@@ -68,8 +72,8 @@ def test_the_command_of_each_run_means_its_configuration(scale, tmp_path):
 @pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
 def test_runs_end_with_an_evaluation(scale, tmp_path):
     for run in plan(scale, scale.studies, tmp_path):
-        assert run.config.frames % run.config.eval_every == 0
-        assert run.config.eval_every % run.config.action_repeat == 0
+        assert run.config.options.frames % run.config.options.eval_every == 0
+        assert run.config.options.eval_every % run.config.action_repeat == 0
 
 
 def test_cost_follows_the_speeds_measured_and_grows_with_utd(tmp_path):
@@ -315,7 +319,7 @@ def test_what_is_there_decides_what_is_done(run):
 
 
 def test_a_shorter_run_is_cut_off_and_a_longer_one_has_finished(run):
-    begun(run, 100, frames=100)
+    begun(run, 100, options=replace(run.config.options, frames=100))
     assert workers.look(run).kind == "cut off"
     (run.path / "checkpoints" / "000000400").mkdir()
     assert workers.look(run).kind == "finished"
@@ -460,13 +464,13 @@ def finished(scale, root, task="walker-run", grow=2.0):
     """All runs of a scale, as if trained; CrossQ's norms grow, and scores with the UTD ratio."""
     planned = plan(scale, scale.studies, root)
     for run in planned:
-        begun(run, run.config.frames)
-        ours = run.config.algorithm == "crossq-wn"
+        begun(run, run.config.options.frames)
+        ours = run.config.system.algorithm == "crossq-wn"
         rows, metrics = [], ["seed,frames,critic_norm,critic_elr,dead_neurons"]
-        for seed in run.config.seeds:
+        for seed in run.config.options.seeds:
             for frames in (0, 100, 200):
                 score = frames * (1 + 0.1 * run.config.settings.utd) + seed
-                rows.append(f'"{run.config.system}",{run.config.task},{seed},return,{frames},{score}')
+                rows.append(f'"{run.config.system.label}",{run.config.task},{seed},return,{frames},{score}')
                 norm = 30 * (1 if ours else grow ** (frames / 200))
                 metrics.append(f"{seed},{frames},{norm},{1 / norm**2},0")
         (run.path / "eval.csv").write_text(

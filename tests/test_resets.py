@@ -34,7 +34,7 @@ def train(small_settings, tmp_path):
             frames=2 * decisions,
             out=path,
             seeds=seeds,
-            run_options=options,
+            **options,
             **values,
         )
         return path

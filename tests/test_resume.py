@@ -47,7 +47,7 @@ def quick(task, out, *, frames=400, seeds=(0,), resume=False, settings=None, **o
         return crossq_wn.resume(out, frames=frames, reporter=listener), listener.messages
     outcome = crossq_wn.train(
         task, frames=frames, seeds=seeds, out=out, reporter=listener,
-        run_options=TINY_OPTIONS | options, **(TINY_SETTINGS | (settings or {})),
+        **(TINY_OPTIONS | options), **(TINY_SETTINGS | (settings or {})),
     )  # fmt: skip
     return outcome, listener.messages
 
@@ -170,7 +170,7 @@ def test_a_run_that_crashed_before_its_first_periodic_checkpoint_resumes_from_it
     options = TINY_OPTIONS | {"checkpoint_every": 100_000}
     with pytest.raises(InterruptedError):
         crossq_wn.train(
-            "helpers:PointMass", frames=300, out=run, reporter=Crash(), run_options=options, **TINY_SETTINGS
+            "helpers:PointMass", frames=300, out=run, reporter=Crash(), **options, **TINY_SETTINGS
         )
     assert last_frames(run) == 0
     quick("helpers:PointMass", run, frames=None, resume=True)
@@ -292,4 +292,4 @@ def test_a_run_may_not_be_shortened_below_what_it_has_trained(trained, tmp_path)
     run = trained("helpers:PointMass", tmp_path / "run", frames=300)
     with pytest.raises(crossq_wn.UserError, match="300"):
         quick("helpers:PointMass", run, frames=200, resume=True)
-    assert json.loads((run / "config.json").read_text())["frames"] == 300
+    assert json.loads((run / "config.json").read_text())["options"]["frames"] == 300

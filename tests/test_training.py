@@ -45,9 +45,7 @@ def calls(monkeypatch):
 
 def train(path, frames=40, settings=None, **options):
     options = TINY_OPTIONS | {"eval_every": 1000, "log_every": 20} | options
-    crossq_wn.train(
-        PointMass, frames=frames, out=path, run_options=options, **(TINY_SETTINGS | (settings or {}))
-    )
+    crossq_wn.train(PointMass, frames=frames, out=path, **options, **(TINY_SETTINGS | (settings or {})))
     return path
 
 
@@ -103,17 +101,15 @@ def test_a_stopwatch_charges_each_lap_to_its_phase(monkeypatch):
 def test_an_evaluation_without_end_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr("crossq_wn.learning.evaluation._ENDLESS", 50)
     with pytest.raises(UserError, match=r"not ended after 50 decisions: .*--episode-frames"):
-        crossq_wn.train(Unending, frames=40, out=tmp_path / "run", run_options=TINY_OPTIONS, **TINY_SETTINGS)
+        crossq_wn.train(Unending, frames=40, out=tmp_path / "run", **TINY_OPTIONS, **TINY_SETTINGS)
     limited = TINY_OPTIONS | {"episode_frames": 20}
-    assert crossq_wn.train(
-        Unending, frames=40, out=tmp_path / "b", run_options=limited, **TINY_SETTINGS
-    ).finished
+    assert crossq_wn.train(Unending, frames=40, out=tmp_path / "b", **limited, **TINY_SETTINGS).finished
 
 
 def test_a_seed_whose_environment_cannot_begin_stops_alone(tmp_path):
     StartFault.made = 0
     done = crossq_wn.train(
-        StartFault, frames=40, seeds=(0, 1, 2), out=tmp_path / "run", run_options=TINY_OPTIONS,
+        StartFault, frames=40, seeds=(0, 1, 2), out=tmp_path / "run", **TINY_OPTIONS,
         **TINY_SETTINGS,
     )  # fmt: skip
     assert done.finished
@@ -132,7 +128,7 @@ def test_a_learner_of_all_seeds_at_once_trains_resumes_and_goes_on_without_a_fai
 
     def run(folder, frames):
         return crossq_wn.train(
-            NanForSeedOne, frames=frames, seeds=(0, 1), out=tmp_path / folder, run_options=TINY_OPTIONS,
+            NanForSeedOne, frames=frames, seeds=(0, 1), out=tmp_path / folder, **TINY_OPTIONS,
             **TINY_SETTINGS,
         )  # fmt: skip
 

@@ -36,7 +36,8 @@ from crossq_wn.learning import learner
 from crossq_wn.learning.replay import Replay, random_batch
 from crossq_wn.machine import peak_memory, processors
 from crossq_wn.runs import directory
-from crossq_wn.runs.config import RunConfig
+from crossq_wn.runs.config import RunConfig, preset_settings
+from crossq_wn.runs.system import System
 from crossq_wn.training import api
 from crossq_wn.training.loop import build_algorithm, make_environment, replay_capacity, run_training
 from crossq_wn.training.stopwatch import PHASES
@@ -74,7 +75,7 @@ def bench(config: RunConfig, say: Say, against: str | None = None, seconds: floa
 
     Raises UserError if a process that it starts fails.
     """
-    with jax.default_matmul_precision(config.matmul_precision):
+    with jax.default_matmul_precision(config.options.matmul_precision):
         return _bench(config, say, against, seconds)
 
 
@@ -95,18 +96,18 @@ def _bench(config: RunConfig, say: Say, against: str | None, seconds: float) -> 
     for _ in range(_LOOPS):
         loops.append(_loop(config, before, _LOOP * seconds))
         after = update(2 * seconds)
-        alone = (before + after) / 2 * config.settings.utd * len(config.seeds)
+        alone = (before + after) / 2 * config.settings.utd * len(config.options.seeds)
         over_updates.append(loops[-1]["decision_ms"] / 1e3 / alone)
         before = after
     capacity = replay_capacity(config)
     figures |= sorted(loops, key=lambda loop: loop["decision_ms"])[_LOOPS // 2] | _memory()
-    figures["replay_mib"] = len(config.seeds) * Replay.bytes(capacity, *sizes) / 2**20
+    figures["replay_mib"] = len(config.options.seeds) * Replay.bytes(capacity, *sizes) / 2**20
     figures["loop_over_updates"] = statistics.median(over_updates)
-    crossq = replace(config, algorithm="crossq", settings=_crossq_of_equal_size(config.settings))
+    crossq = replace(config, system=System("crossq"), settings=_crossq_of_equal_size(config.settings))
     with peers.start(against, crossq.settings, sizes, say) as peer, _environments(config) as environments:
         rivals: dict[str, Measure] = {
             "update": update,
-            "floor": _floor(matrix_products(algorithm, config, sizes), len(config.seeds)),
+            "floor": _floor(matrix_products(algorithm, config, sizes), len(config.options.seeds)),
             **environments,
         }
         if algorithm.view is not None:
@@ -125,7 +126,7 @@ def _bench(config: RunConfig, say: Say, against: str | None, seconds: float) -> 
                 measure(_LEAD * seconds)  # threads of the one before, such as BLAS's, still wait actively
                 taken[name].append(measure(seconds))
     median = {name: statistics.median(values) for name, values in taken.items()}
-    count, frames = len(config.seeds), config.action_repeat * len(config.seeds)
+    count, frames = len(config.options.seeds), config.action_repeat * len(config.options.seeds)
     figures |= {
         "update_ms": 1e3 * median["update"],
         "floor_ms": 1e3 * median["floor"],
@@ -147,7 +148,7 @@ def _bench(config: RunConfig, say: Say, against: str | None, seconds: float) -> 
             f"{against}_device": peer and peer.device,
         }
     if "diagnosis" in median:
-        interval = config.log_every / config.action_repeat * config.settings.utd  # gradient updates
+        interval = config.options.log_every / config.action_repeat * config.settings.utd  # gradient updates
         figures["diagnostics_share"] = median["diagnosis"] / (interval * median["update"])
     return figures
 
@@ -196,7 +197,7 @@ def _crossq_of_equal_size(settings: Settings) -> Settings:
     """What peers implement, with the sizes of the settings measured."""
     shared = ("utd", "batch_size", "actor_width", "critic_width", "critics", "policy_delay")
     sizes = {name: getattr(settings, name) for name in shared if hasattr(settings, name)}
-    return replace(api.preset("crossq", "default"), **sizes)
+    return replace(preset_settings("crossq", "default"), **sizes)
 
 
 def matrix_products(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, int]) -> dict[Product, float]:
@@ -241,7 +242,7 @@ class _Trainee(NamedTuple):
 
 def _trainee(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, int]) -> _Trainee:
     """All seeds' learners, and replays of random transitions."""
-    seeds, settings = config.seeds, config.settings
+    seeds, settings = config.options.seeds, config.settings
     learn = learner.make(algorithm, len(seeds), Replay.bytes(replay_capacity(config), *sizes))
     states = learn.join([algorithm.init(np.random.default_rng(seed)) for seed in seeds])
     generators = [np.random.default_rng(seed) for seed in seeds]
@@ -268,7 +269,7 @@ def _replay(generator: np.random.Generator, sizes: tuple[int, int]) -> Replay:
 def _updates(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, int]) -> Measure:
     """Seconds per gradient update of one seed, when all seeds update, on minibatches at hand."""
     learn, states, pack = _trainee(algorithm, config, sizes)
-    utd, count = config.settings.utd, len(config.seeds)
+    utd, count = config.settings.utd, len(config.options.seeds)
     feed, done = learn.load(None, pack()), 0
 
     def decision() -> None:
@@ -286,7 +287,7 @@ def _updates(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, int]) ->
 def _fed_updates(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, int]) -> Measure:
     """The same with all that a peer's call does: drawing and sending minibatches, fetching metrics."""
     learn, states, pack = _trainee(algorithm, config, sizes)
-    utd, count = config.settings.utd, len(config.seeds)
+    utd, count = config.settings.utd, len(config.options.seeds)
     feed, done = None, 0
 
     def decision() -> None:
@@ -304,7 +305,9 @@ def _diagnosis(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, int]) 
     learn, states, pack = _trainee(algorithm, config, sizes)
     feed, diagnose = learn.load(None, pack()), learn.diagnose
     assert diagnose is not None
-    return lambda budget: _seconds_per_call(lambda: diagnose(states, feed, 0), budget / 2) / len(config.seeds)
+    return lambda budget: (
+        _seconds_per_call(lambda: diagnose(states, feed, 0), budget / 2) / len(config.options.seeds)
+    )
 
 
 def _floor(products: dict[Product, float], seeds: int) -> Measure:
@@ -360,10 +363,10 @@ def _as_matrices(left: np.ndarray, right: np.ndarray, dimensions: Any) -> tuple[
 @contextmanager
 def _environments(config: RunConfig) -> Iterator[dict[str, Measure]]:
     """Seconds per decision of all seeds' environments: as in training, and of their physics alone."""
-    threads = min(processors(), len(config.seeds))
-    played, bare = ([make_environment(config) for _ in config.seeds] for _ in range(2))
+    threads = min(processors(), len(config.options.seeds))
+    played, bare = ([make_environment(config) for _ in config.options.seeds] for _ in range(2))
     pool, executor = Pool(played, threads), ThreadPoolExecutor(threads)
-    indices, generator = list(range(len(config.seeds))), np.random.default_rng(0)
+    indices, generator = list(range(len(config.options.seeds))), np.random.default_rng(0)
     for environment in (*played, *bare):
         environment.reset(0)
 
@@ -375,7 +378,7 @@ def _environments(config: RunConfig) -> Iterator[dict[str, Measure]]:
             if result.episode is not None:
                 pool.reset(index)
 
-    generators = [np.random.default_rng(seed) for seed in config.seeds]
+    generators = [np.random.default_rng(seed) for seed in config.options.seeds]
     ways: list[Callable[..., Any]] = [map] if threads == 1 else [map, executor.map]
 
     def advance(environment: Environment, generator: np.random.Generator) -> None:
@@ -419,10 +422,10 @@ def _seconds_per_call(
 
 def _loop(config: RunConfig, update_seconds: float, seconds: float) -> Figures:
     """The real training loop in a temporary run directory, by its own stopwatch."""
-    per_decision = update_seconds * config.settings.utd * len(config.seeds)
+    per_decision = update_seconds * config.settings.utd * len(config.options.seeds)
     decisions = max(30, int(seconds / per_decision)) // 6 * 6
-    config = replace(
-        config,
+    options = replace(
+        config.options,
         frames=(_WARMUP + decisions) * config.action_repeat,
         eval_episodes=1,
         eval_every=10**9,
@@ -430,8 +433,8 @@ def _loop(config: RunConfig, update_seconds: float, seconds: float) -> Figures:
         log_every=decisions // 6 * config.action_repeat,
         video=False,
         diagnostics=False,  # a row of metrics comes far more often here than in training
-        settings=replace(config.settings, warmup=_WARMUP),
     )
+    config = replace(config, options=options, settings=replace(config.settings, warmup=_WARMUP))
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         outcome = run_training(config, lambda: directory.create(config, out, ["bench"]), api.Silent())
@@ -443,7 +446,7 @@ def _loop(config: RunConfig, update_seconds: float, seconds: float) -> Figures:
     laps = [{f"{phase}_ms": float(row[f"{phase}_ms"]) for phase in PHASES} for row in rows]
     decision = statistics.median(sum(lap.values()) for lap in laps)
     return {
-        "frames_per_s": 1e3 * len(config.seeds) * config.action_repeat / decision,
+        "frames_per_s": 1e3 * len(config.options.seeds) * config.action_repeat / decision,
         "decision_ms": decision,
         "split": {name: statistics.median(lap[name] for lap in laps) for name in laps[0]},
     }
@@ -472,7 +475,7 @@ def _first_update(path: Path) -> float:
     sizes = environment.observation_size, environment.action_size
     algorithm = build_algorithm(config, *sizes)
     learn, states, pack = _trainee(algorithm, config, sizes)
-    with jax.default_matmul_precision(config.matmul_precision):
+    with jax.default_matmul_precision(config.options.matmul_precision):
         feed = learn.load(None, pack())
         start = time.perf_counter()
         states, _ = learn.update(states, feed, 0)

@@ -161,7 +161,7 @@ def evaluate(arguments: list[str]) -> int:
     from crossq_wn.runs.config import read_config
     from crossq_wn.training.policy import evaluate_policy, load, measure_q_bias
 
-    seeds = read_config(parsed.run).seeds if parsed.seed is None else (parsed.seed,)
+    seeds = read_config(parsed.run).options.seeds if parsed.seed is None else (parsed.seed,)
     rows = []
     for seed in seeds:
         policy = load(parsed.run, seed=seed, warn=_warn)
@@ -389,7 +389,7 @@ def bench(arguments: list[str]) -> int:
     from crossq_wn.runs.directory import manifest
 
     config, own = _configure("bench", arguments, BenchArguments(), own=("against", "json", "seconds"))
-    out, settings, count = own["json"], config.settings, len(config.seeds)
+    out, settings, count = own["json"], config.settings, len(config.options.seeds)
     if out is not None and out.exists():
         raise UserError(f"--json {out} exists: nothing is overwritten; choose another file")
     if not 0 < own["seconds"] < 1e3:
@@ -397,15 +397,15 @@ def bench(arguments: list[str]) -> int:
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
     figures = measure(config, _warn, own["against"], own["seconds"])
-    title = f"{config.task}, {config.algorithm}, UTD {settings.utd}, {count} seed(s)"
+    title = f"{config.task}, {config.system.algorithm}, UTD {settings.utd}, {count} seed(s)"
     table(_console(), title, ["figure", "value", "meaning"], describe(figures))
     if out is not None:
         about = {
             "task": config.task,
-            "algorithm": config.algorithm,
+            "algorithm": config.system.algorithm,
             "seeds": count,
-            "overlap": config.overlap,
-            "matmul_precision": config.matmul_precision,
+            "overlap": config.options.overlap,
+            "matmul_precision": config.options.matmul_precision,
             "settings": dataclasses.asdict(settings),
         }
         machine = manifest(config, [])
@@ -473,6 +473,7 @@ def _configure(
 
     from crossq_wn.algorithms import ALGORITHMS, registered
     from crossq_wn.algorithms.presets import PRESETS
+    from crossq_wn.runs.config import preset_settings
     from crossq_wn.training import api
 
     # The algorithm decides which hyperparameters there are, the preset their defaults.
@@ -480,7 +481,7 @@ def _configure(
     first.add_argument("--algorithm", default="crossq-wn")
     first.add_argument("--preset", default="default")
     chosen, rest = first.parse_known_args(arguments)
-    settings = api.preset(chosen.algorithm, chosen.preset)
+    settings = preset_settings(chosen.algorithm, chosen.preset)
     name = registered(chosen.algorithm)
     kind = dataclasses.make_dataclass(
         "Arguments",
@@ -509,10 +510,10 @@ def _configure(
     config = api.configure(
         parsed.task,
         algorithm=chosen.algorithm,
-        preset_name=chosen.preset,
-        settings=parsed.settings,
+        preset=chosen.preset,
         seeds=_seeds(values.pop("seeds")),
         **values,
+        **dataclasses.asdict(parsed.settings),
     )
     return config, kept
 
@@ -539,11 +540,11 @@ def _follow(work: Callable[[Any], Any]) -> int:
     if outcome.signal is not None:
         print(f"stopped at {outcome.frames:,} frames: continue with `crossq-wn resume {outcome.path}`")
         return 128 + int(outcome.signal)
-    if len(outcome.failed) == len(read_config(outcome.path).seeds):
+    if len(outcome.failed) == len(read_config(outcome.path).options.seeds):
         reasons = "; ".join(f"seed {seed}: {reason}" for seed, reason in outcome.failed.items())
         raise UserError(f"every seed failed: {reasons}")
     plot([str(outcome.path)])
-    if read_config(outcome.path).video:
+    if read_config(outcome.path).options.video:
         command = [sys.executable, "-m", "crossq_wn", "video", str(outcome.path)]
         # Apart, because training leaves MuJoCo without a renderer, and a broken driver must cost nothing.
         if subprocess.run(command, env=_ENVIRONMENT, check=False).returncode:
@@ -612,9 +613,9 @@ def _list_runs(root: Path) -> tuple[str, list[str], list[list[Any]]]:
             continue
         last = [seed[seed == seed][-1] for seed in curves.values]  # a seed that failed ends sooner
         value = sum(last) / len(last) * (1000 if reading.is_dm_control(task) else 1)  # as it was logged
-        seeds = ",".join(map(str, config.seeds))
+        seeds = ",".join(map(str, config.options.seeds))
         reached = int(curves.env_steps[-1])
-        rows.append([str(path), task, system, seeds, reached, config.frames, float(value)])
+        rows.append([str(path), task, system, seeds, reached, config.options.frames, float(value)])
     columns = ["run", "task", "system", "seeds", "evaluated", "frames", "score"]
     return "runs", columns, rows
 

@@ -39,9 +39,10 @@ def bill(runs: Sequence[Run], jobs: int) -> Bill:
     for label in dict.fromkeys(run.label for run in runs):
         mine = [run for run in runs if run.label == label]
         costs = [cost(run.config) for run in mine]
-        frames = sorted({run.config.frames for run in mine})
+        options = mine[0].config.options
+        frames = sorted({run.config.options.frames for run in mine})
         rows.append([
-            label, str(len(mine)), str(len(mine[0].config.seeds)), " to ".join(f"{n:,}" for n in frames),
+            label, str(len(mine)), str(len(options.seeds)), " to ".join(f"{n:,}" for n in frames),
             f"{sum(c.updates for c in costs):,}",
             f"{max(c.update_seconds for c in costs) * 1e3:.1f}",
             f"{sum(c.core_seconds for c in costs) / 3600:.2f}",

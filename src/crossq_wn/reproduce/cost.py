@@ -61,16 +61,16 @@ def cost(config: RunConfig) -> Cost:
 
     Raises UserError for an algorithm whose networks are not known here.
     """
-    settings, seeds = config.settings, len(config.seeds)
-    if config.algorithm not in _NETWORKS or not isinstance(settings, ActorCriticSettings):
-        raise UserError(f"no cost is known for {config.algorithm}: known are {', '.join(_NETWORKS)}")
-    networks = _NETWORKS[config.algorithm]
+    settings, seeds = config.settings, len(config.options.seeds)
+    if config.system.algorithm not in _NETWORKS or not isinstance(settings, ActorCriticSettings):
+        raise UserError(f"no cost is known for {config.system.algorithm}: known are {', '.join(_NETWORKS)}")
+    networks = _NETWORKS[config.system.algorithm]
     task = next((_TYPICAL[name] for name, tasks in GROUPS.items() if config.task in tasks), _EASY)
     actor, critics = _weights(settings, networks, task)
     products = settings.batch_size * _passes(settings, networks, actor, critics)
     updates = max(0, config.decisions - settings.warmup) * settings.utd
-    episodes = (1 + config.frames // config.eval_every) * config.eval_episodes
-    frames = config.frames + episodes * (config.episode_frames or 1000)
+    episodes = (1 + config.options.frames // config.options.eval_every) * config.options.eval_episodes
+    frames = config.options.frames + episodes * (config.episode_frames or 1000)
     each = _UPDATE_SECONDS + _SECONDS_PER_PRODUCT * products
     seconds = updates * each + frames * task.frame_seconds
     row = 4 * (task.observation_size + task.action_size + 4)

@@ -93,7 +93,7 @@ def _page(
     judged: Sequence[Judged], scale: Scale, runs: Sequence[Run], notes: Sequence[str], command: str
 ) -> str:
     tasks = dict.fromkeys(run.config.task for run in runs)
-    frames = sorted({run.config.frames for run in runs})
+    frames = sorted({run.config.options.frames for run in runs})
     changes = ", ".join(f"{name} {value}" for name, value in scale.changes.items())
     lines = [
         f"# The paper's claims at the scale `{scale.name}`",

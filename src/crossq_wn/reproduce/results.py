@@ -104,7 +104,7 @@ def ended_early(finished: Sequence[Run]) -> list[str]:
 def _labelled(finished: Sequence[Run], warn: Say) -> tuple[Results, Callable[[str], Results]]:
     """Scores, and columns of metrics.csv, of systems by their labels."""
     paths, once = [run.path for run in finished], cache(warn)  # files are read for several columns
-    labels = {read_config(run.path).system: run.label for run in finished}
+    labels = {read_config(run.path).system.label: run.label for run in finished}
 
     def relabel(results: Results) -> Results:
         return {labels[system]: curves for system, curves in results.items()}
@@ -137,7 +137,7 @@ def draw(scale: Scale, figures: Iterable[str], finished: Sequence[Run], out: Pat
             warn(f"{figure} is not drawn: none of its runs has finished")
             continue
         shown.sort(key=lambda run: labels.index(run.label))
-        names = list(dict.fromkeys(read_config(run.path).system for run in shown))
+        names = list(dict.fromkeys(read_config(run.path).system.label for run in shown))
         source = Source.of([run.path for run in shown], systems=names, confidence=CONFIDENCE, warn=warn)
         try:
             picture = FIGURES[figure](source)

@@ -5,14 +5,14 @@ A run is what it is, not whom it serves: it lies in ROOT/SCALE/TASK/SYSTEM, so f
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from crossq_wn.environments import MYO_IDS, PAPER_DMC_EASY, PAPER_DMC_HARD, PAPER_TASKS
 from crossq_wn.errors import UserError, nearest
 from crossq_wn.results.reading import GROUPS
-from crossq_wn.runs.config import RunConfig
+from crossq_wn.runs.config import RunConfig, preset_settings
 from crossq_wn.training import api
 
 
@@ -188,10 +188,10 @@ def unlike(runs: Sequence[Run]) -> list[str]:
 
 
 def _run(scale: Scale, task: str, system: System, root: Path) -> Run:
-    usual = api.preset(system.algorithm, "default")
+    usual = preset_settings(system.algorithm, "default")
     changes = {**{k: v for k, v in scale.changes.items() if hasattr(usual, k)}, **system.changes}
     options = {"seeds": scale.seeds, "frames": scale.frames(task), **_QUIET, **scale.options}
-    config = api.configure(task, algorithm=system.algorithm, settings=replace(usual, **changes), **options)
+    config = api.configure(task, algorithm=system.algorithm, **options, **changes)
     path = root / scale.name / _slug(task) / _slug(f"{system.algorithm} {_words(system.changes)}")
     flags = [flag for name, value in {**options, **changes}.items() for flag in _flag(name, value)]
     command = ("train", task, "--algorithm", system.algorithm, *flags, "--out", str(path))

@@ -24,8 +24,8 @@ from crossq_wn.runs.directory import RunDirectory
 
 Say = Callable[[str], None]
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# What may differ between a run and its plan: how long it is, its name, what is recorded besides.
-_NOT_NUMBERS = ("frames", "system", "checkpoint_every", "log_every", "video", "tensorboard", "wandb")
+# What may differ between a run and its plan: how long it is, what is recorded besides.
+_NOT_NUMBERS = ("frames", "checkpoint_every", "log_every", "video", "tensorboard", "wandb")
 
 
 class State(NamedTuple):
@@ -66,7 +66,7 @@ def look(run: Run) -> State:
 
 def remaining(run: Run) -> float:
     """Core-seconds that a run still needs, about."""
-    return cost(run.config).core_seconds * max(0.0, 1 - look(run).frames / run.config.frames)
+    return cost(run.config).core_seconds * max(0.0, 1 - look(run).frames / run.config.options.frames)
 
 
 def train(runs: Sequence[Run], jobs: int, say: Say, environment: Mapping[str, str]) -> Outcome:
@@ -144,7 +144,7 @@ def _start(run: Run, processors: Sequence[int], environment: Mapping[str, str], 
         raise UserError(f"{run.path} has no readable config.json: put it back, or move the folder away")
     arguments = run.command
     if state.kind == "cut off":
-        arguments = ("resume", str(run.path), "--frames", str(run.config.frames))
+        arguments = ("resume", str(run.path), "--frames", str(run.config.options.frames))
     elif state.kind == "without a checkpoint":
         say(f"{count} {_name(run)} had no checkpoint; what it left lies in {_set_aside(run.path)}")
     run.path.parent.mkdir(parents=True, exist_ok=True)
@@ -159,8 +159,8 @@ def _start(run: Run, processors: Sequence[int], environment: Mapping[str, str], 
         with suppress(OSError):
             os.sched_setaffinity(process.pid, processors)
     how = f"resumes at {state.frames:,} of" if state.frames else "trains"
-    minutes = remaining(run) / 60
-    say(f"{count} {_name(run)} {how} {run.config.frames:,} frames, about {minutes:.0f} min; log: {log}")
+    minutes, frames = remaining(run) / 60, run.config.options.frames
+    say(f"{count} {_name(run)} {how} {frames:,} frames, about {minutes:.0f} min; log: {log}")
     return _Job(run, process, log, count)
 
 
@@ -190,8 +190,9 @@ def _differences(there: RunConfig, planned: RunConfig) -> list[str]:
 
 def _flat(config: RunConfig) -> dict[str, Any]:
     values = config.to_json()
-    settings: dict[str, Any] = values.pop("settings")
-    return values | settings
+    system, settings, options = (values.pop(name) for name in ("system", "settings", "options"))
+    values |= {name: system[name] for name in ("algorithm", "preset")}
+    return {**settings, **options, **values}  # the resolved time limit, discount and action repeat count
 
 
 def _name(run: Run) -> str:

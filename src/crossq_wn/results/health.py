@@ -145,7 +145,7 @@ def spectrum_of(run: Path, seed: int | None, warn: Callable[[str], None]) -> Spe
     sizes = interface["observation_size"], len(interface["action_low"])
     algorithm = build_algorithm(config, *sizes)
     if (view := algorithm.view) is None:
-        raise UserError(f"{config.algorithm} shows no critic: its Hessian cannot be had")
+        raise UserError(f"{config.system.algorithm} shows no critic: its Hessian cannot be had")
     like = {"state": algorithm.init(np.random.default_rng(0)), "memory": algorithm.memory}
     state = saved.state(seed, like).learner["state"]
     replay = Replay(replay_capacity(config), *sizes)

@@ -28,7 +28,7 @@ import numpy.typing as npt
 from crossq_wn.environments import MYO_IDS, PAPER_DMC_EASY, PAPER_DMC_HARD, dm_control_tasks
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.results.statistics import Array
-from crossq_wn.runs.config import read_names
+from crossq_wn.runs.config import read_identity
 from crossq_wn.runs.directory import find
 from crossq_wn.runs.protocol import read_protocols
 
@@ -105,7 +105,7 @@ def load(path: Path) -> tuple[str, str, Curves]:
 
     Raises UserError if its configuration, protocol or scores are lacking or damaged.
     """
-    _, task = read_names(path)
+    task = read_identity(path).task
     read_protocols(path)
     file = path / "eval.csv"
     if not file.exists():
@@ -336,23 +336,23 @@ def _evaluations(metric: str | None, path: Path) -> Iterator[Row]:
 
 
 def _logged(column: str, path: Path) -> Iterator[Row]:
-    system, task = read_names(path.parent)
+    system, task, _ = read_identity(path.parent)
     with open(path, newline="") as file:
         for line, row in _complete(path, csv.DictReader(file)):
             if row.get(column):
                 frames, value = _numbers(path, line, row, "frames", column)
-                yield system, task, row["seed"], frames, _finite(value)
+                yield system.label, task, row["seed"], frames, _finite(value)
 
 
 def _timed(path: Path) -> Iterator[Row]:
-    system, task = read_names(path.parent)
+    system, task, _ = read_identity(path.parent)
     with open(path, newline="") as file:
         for row in csv.DictReader(file):
             # A killed run may leave half a row: resuming cuts the other tables back, not the clock's.
             with contextlib.suppress(ValueError, TypeError):
                 if float(row["updates_per_second"]) > 0:  # the warm-up is over
                     rate = float(row["frames_per_second"])
-                    yield system, task, "all", int(row["frames"]), rate
+                    yield system.label, task, "all", int(row["frames"]), rate
 
 
 def _complete(path: Path, reader: "csv.DictReader[str]") -> Iterator[tuple[int, dict[str, str]]]:

@@ -1,63 +1,45 @@
-"""The configuration of a run: everything that decides its numbers, and what it records."""
+"""The configuration of a run, as config.json keeps it."""
 
 import json
-from dataclasses import asdict, dataclass, replace
+import re
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 from crossq_wn.algorithms import ALGORITHMS, registered
-from crossq_wn.algorithms.settings import Settings, require, require_types
-from crossq_wn.errors import UserError, one_line
+from crossq_wn.algorithms.presets import PRESETS
+from crossq_wn.algorithms.settings import Settings, require, require_positive, require_types, setting_names
+from crossq_wn.errors import UserError, nearest, one_line
+from crossq_wn.runs.options import RunOptions
+from crossq_wn.runs.system import System
 
-SCHEMA = 1
-
-
-DAMAGED = (OSError, ValueError, KeyError, TypeError)  # what reading a damaged file raises
+SCHEMA = 2
+DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError)  # what reading a damaged file raises
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Everything that decides a run's numbers, and what it records."""
+    """Everything that decides a run's numbers, and what the run records."""
 
     task: str
     metric: str  # what evaluation reports first: "return" or "success_rate"
-    algorithm: str
-    preset: str
-    system: str  # what is being compared, as tables and figures name it
-    seeds: tuple[int, ...]
-    frames: int  # environment frames to train, over each seed
-    action_repeat: int  # frames per decision
-    episode_frames: int | None  # time limit in frames; None: the environment's own
-    terminations: bool  # whether terminating tasks end the episode
-    discount: float  # per decision
-    eval_every: int  # environment frames between evaluations
-    eval_episodes: int
-    checkpoint_every: int  # environment frames between checkpoints
-    log_every: int  # environment frames between rows of metrics
-    video: bool
-    tensorboard: bool
-    wandb: str | None  # project name
-    diagnostics: bool = True  # of the critic, in every row of metrics
-    q_bias: bool = False  # measured at every evaluation
-    overlap: bool = False  # environments step while gradient updates run
-    matmul_precision: Literal["float32", "tensorfloat32", "bfloat16"] = "float32"  # on accelerators
+    system: System
+    action_repeat: int  # environment frames per agent decision
+    episode_frames: int | None  # time limit in environment frames; None: the environment's own
+    discount: float  # per agent decision
+    options: RunOptions
     settings: Settings
 
     def __post_init__(self) -> None:
         require_types(self)
-        for name in ("frames", "action_repeat", "eval_every", "eval_episodes", "checkpoint_every",
-                     "log_every"):  # fmt: skip
-            require(self, name, getattr(self, name) >= 1, "a whole number of at least 1")
-        require(self, "episode_frames", self.episode_frames is None or self.episode_frames >= 1, "at least 1")
-        require(self, "seeds", len(self.seeds) > 0, "at least one seed, such as 0 or 0,1,2")
-        require(self, "seeds", len(set(self.seeds)) == len(self.seeds), "without repetition")
-        require(self, "seeds", all(0 <= s < 2**31 for s in self.seeds), "whole numbers from 0 to 2147483647")
-        require(self, "frames", self.frames >= self.action_repeat, "at least one decision's frames")
+        require_positive(self, "action_repeat")
+        enough = self.options.frames >= self.action_repeat
+        require(self.options, "frames", enough, "at least one decision's frames")
 
     @property
     def decisions(self) -> int:
         """Agent decisions to train, per seed."""
-        return self.frames // self.action_repeat
+        return self.options.frames // self.action_repeat
 
     @property
     def episode_decisions(self) -> int | None:
@@ -71,49 +53,96 @@ class RunConfig:
             "task": self.task,
             "action_repeat": self.action_repeat,
             "episode_frames": self.episode_frames,
-            "terminations": self.terminations,
+            "terminations": self.options.terminations,
             "discount": self.discount,
-            "eval_every": self.eval_every,
-            "eval_episodes": self.eval_episodes,
+            "eval_every": self.options.eval_every,
+            "eval_episodes": self.options.eval_episodes,
             "success_rule": "any frame of the episode",
         }
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        return asdict(self) | {"schema": SCHEMA, "seeds": list(self.seeds)}
+        """Returns the configuration as plain JSON values."""
+        return asdict(self) | {"system": self.system.to_json(), "schema": SCHEMA}
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> "RunConfig":
-        """The inverse of `to_json`."""
-        values = dict(values)
-        values.pop("schema")
-        kind = ALGORITHMS[registered(values["algorithm"])].settings
-        settings = kind(**values.pop("settings"))
-        return RunConfig(**{**values, "seeds": tuple(values["seeds"]), "settings": settings})
+        """The inverse of `to_json`; imports the module of a user's own algorithm."""
+        values = {name: value for name, value in values.items() if name != "schema"}
+        system = System.from_json(values["system"])
+        kind = ALGORITHMS[registered(system.algorithm)].settings
+        records = {"options": RunOptions(**values["options"]), "settings": kind(**values["settings"])}
+        return RunConfig(**values | {"system": system} | records)
+
+
+def extend(config: RunConfig, frames: int | None) -> RunConfig:
+    """The same run, to be trained to another total of environment frames."""
+    return config if frames is None else replace(config, options=replace(config.options, frames=frames))
+
+
+def preset_settings(algorithm: str, preset: str) -> Settings:
+    """The settings of a preset. Raises UserError for unknown names, suggesting the nearest."""
+    known = PRESETS.get(registered(algorithm), {})
+    if preset not in known:
+        raise UserError(
+            f"{algorithm} has no preset {preset!r}: {nearest(preset, known)}known are {', '.join(known)}"
+        )
+    return known[preset].settings
+
+
+def system_of(algorithm: str, preset: str, settings: Settings) -> System:
+    """The system that an algorithm, its preset and its settings make.
+
+    Its changes are the settings, other than the UTD ratio, that differ from the preset's.
+    """
+    usual = preset_settings(algorithm, preset)
+    changes = []
+    for name in setting_names(type(settings)):
+        value = getattr(settings, name)
+        if name != "utd" and value != getattr(usual, name):
+            changes.append((name, value))
+    return System(algorithm, settings.utd, preset, tuple(changes))
+
+
+class Identity(NamedTuple):
+    """What a run is a result of."""
+
+    system: System
+    task: str
+    metric: str  # what evaluation reports first: "return" or "success_rate"
 
 
 def read_config(path: Path) -> RunConfig:
-    """A run's configuration. Raises UserError if there is none, or one of a newer version."""
-    try:
-        return RunConfig.from_json(read_json(path))
-    except (KeyError, TypeError) as error:
-        raise _altered(path / "config.json", error) from None
+    """Reads a run's configuration.
 
-
-def read_names(path: Path) -> tuple[str, str]:
-    """A run's system and task; of a run, too, whose settings this version does not know.
-
-    Raises UserError if config.json does not say, or is of a newer version.
+    Raises:
+        UserError: there is none, a newer version wrote it, or its algorithm or a setting is unknown.
     """
     values = read_json(path)
     try:
-        return str(values["system"]), str(values["task"])
-    except KeyError as error:
-        raise _altered(path / "config.json", error) from None
+        return RunConfig.from_json(values)
+    except (KeyError, TypeError) as error:
+        raise _altered(path, error) from None
+
+
+def read_identity(path: Path) -> Identity:
+    """Reads a run's system, task and metric, whether or not its algorithm and its settings are known here.
+
+    Raises:
+        UserError: config.json is missing or damaged, or a newer version wrote it.
+    """
+    values = read_json(path)
+    try:
+        return Identity(System.from_json(values["system"]), str(values["task"]), str(values["metric"]))
+    except (KeyError, TypeError) as error:
+        raise _altered(path, error) from None
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """What config.json holds. Raises UserError if there is none, or one of a newer version."""
+    """Reads config.json in the present schema, whichever it was written in.
+
+    Raises:
+        UserError: it is missing or damaged, or a newer version wrote it.
+    """
     try:
         values: dict[str, Any] = json.loads((path / "config.json").read_text())
         schema = int(values["schema"])
@@ -125,13 +154,30 @@ def read_json(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path} has run schema {schema}, this version reads up to {SCHEMA}: upgrade crossq-wn"
         )
-    return values
+    try:
+        return migrate(values)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _altered(path, error) from None
 
 
-def _altered(file: Path, error: Exception) -> UserError:
-    return UserError(f"{file} has been altered: {one_line(error)}")
+def migrate(values: dict[str, Any]) -> dict[str, Any]:
+    """Brings what config.json holds to the present schema; what already has it is returned as it is.
+
+    Schema 1 kept the options beside the protocol, and the system as a label that names what was changed:
+    `crossq-wn UTD 5 (weight_norm=none, tau=0.01)`. The names come from the label because the preset may have
+    changed since, or belong to a user's module; the values come from the settings.
+    """
+    if values["schema"] != 1:
+        return values
+    label, settings = values["system"], values["settings"]
+    changes = {name: value for name, value in settings.items() if re.search(rf"[(,] ?{name}=", label)}
+    system = {name: values[name] for name in ("algorithm", "preset")}
+    options = {option.name: values[option.name] for option in fields(RunOptions) if option.name in values}
+    options["episode_frames"] = None  # only the resolved time limit was kept
+    same = ("task", "metric", "action_repeat", "episode_frames", "discount", "settings")
+    system |= {"utd": settings["utd"], "changes": changes}
+    return {name: values[name] for name in same} | {"schema": 2, "system": system, "options": options}
 
 
-def extend(config: RunConfig, frames: int | None) -> RunConfig:
-    """The same run to a new number of environment frames."""
-    return config if frames is None else replace(config, frames=frames)
+def _altered(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path / 'config.json'} has been altered: {one_line(error)}")

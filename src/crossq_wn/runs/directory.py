@@ -96,7 +96,8 @@ def create(config: RunConfig, out: Path | None, command: list[str]) -> RunDirect
     """
     if out is None:
         path = _next_free(
-            Path("runs") / config.task.replace("/", "-").replace(":", "-"), registered(config.algorithm)
+            Path("runs") / config.task.replace("/", "-").replace(":", "-"),
+            registered(config.system.algorithm),
         )
     else:
         path = out

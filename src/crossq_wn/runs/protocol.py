@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from crossq_wn.errors import UserError
-from crossq_wn.runs.config import DAMAGED, read_json, read_names
+from crossq_wn.runs.config import DAMAGED, read_identity, read_json
+from crossq_wn.runs.system import System
 
 # By suite, those of them that decide what a task is.
 SIMULATORS = {
@@ -59,7 +60,7 @@ def _described(path: Path) -> list[Path]:
 
 def _system(run: Path) -> str | None:
     with contextlib.suppress(UserError):
-        return read_names(run)[0]
+        return read_identity(run).system.label
     return None
 
 
@@ -108,8 +109,9 @@ def _settings(runs: Iterable[Path]) -> Iterator[tuple[str, str, dict[str, Any]]]
     for run in runs:
         with contextlib.suppress(UserError, *DAMAGED):
             values = read_json(run)
-            besides = {name: values[name] for name in ("overlap", "matmul_precision") if name in values}
-            yield values["system"], str(run), values["settings"] | besides
+            options = values["options"]
+            besides = {name: options[name] for name in ("overlap", "matmul_precision") if name in options}
+            yield System.from_json(values["system"]).label, str(run), values["settings"] | besides
 
 
 def _differences(entries: Iterable[tuple[str, str, dict[str, Any]]]) -> list[str]:

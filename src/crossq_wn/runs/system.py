@@ -12,7 +12,7 @@ class System:
     It is stored as a record and put in words as late as possible: nothing reads a label back.
     """
 
-    algorithm: str  # its name in the table of algorithms, or as published
+    algorithm: str  # its name in the table of algorithms, as `module:name` if it is a user's, or as published
     utd: int | None = None  # gradient updates per agent decision; None: not known
     preset: str = "default"
     changes: tuple[tuple[str, Any], ...] = ()  # settings other than utd that leave the preset's
@@ -35,7 +35,8 @@ class System:
     @property
     def label(self) -> str:
         """In words, such as `crossq-wn UTD 5 (weight_norm=none)`."""
-        name = self.algorithm if self.preset == "default" else f"{self.algorithm} {self.preset}"
+        own = self.algorithm.rpartition(":")[2]
+        name = own if self.preset == "default" else f"{own} {self.preset}"
         rate = "" if self.utd is None else f" UTD {self.utd}"
         changed = ", ".join(f"{name}={value}" for name, value in self.changes)
         return f"{name}{rate} ({changed})" if changed else f"{name}{rate}"

@@ -2,22 +2,19 @@
 
 import dataclasses
 import hashlib
-import inspect
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from crossq_wn.algorithms import registered
-from crossq_wn.algorithms.presets import PRESETS
-from crossq_wn.algorithms.settings import Settings, setting_names
+from crossq_wn.algorithms.settings import setting_names
 from crossq_wn.environments import TaskLike, lookup
 from crossq_wn.errors import UserError, nearest
 from crossq_wn.lazy import jax
 from crossq_wn.runs import directory
 from crossq_wn.runs.checkpoints import available
-from crossq_wn.runs.config import RunConfig, extend, read_config
+from crossq_wn.runs.config import RunConfig, extend, preset_settings, read_config, system_of
+from crossq_wn.runs.options import RunOptions
 from crossq_wn.training.logs import require_extras
 from crossq_wn.training.loop import Outcome, Reporter, run_training
 
@@ -32,83 +29,39 @@ class Silent:
         """Ignored."""
 
 
-def preset(algorithm: str, name: str) -> Settings:
-    """The settings of a preset. Raises UserError for unknown names, suggesting the nearest."""
-    known = PRESETS.get(registered(algorithm), {})
-    if name not in known:
-        raise UserError(
-            f"{algorithm} has no preset {name!r}: {nearest(name, known)}known are {', '.join(known)}"
-        )
-    return known[name].settings
-
-
-def system(algorithm: str, preset_name: str, settings: Settings) -> str:
-    """What a run stands for in a comparison: `crossq-wn UTD 5 (weight_norm=none)`.
-
-    The algorithm, its preset unless that is the default one, the UTD ratio, and every other setting that
-    leaves the preset's.
-    """
-    usual = preset(algorithm, preset_name)
-    differs = [
-        f"{name}={getattr(settings, name)}"
-        for name in setting_names(type(settings))
-        if name != "utd" and getattr(settings, name) != getattr(usual, name)
-    ]
-    own = registered(algorithm)
-    name = own if preset_name == "default" else f"{own} {preset_name}"
-    return f"{name} UTD {settings.utd}" + (f" ({', '.join(differs)})" if differs else "")
-
-
 def configure(
-    task: TaskLike,
-    *,
-    algorithm: str = "crossq-wn",
-    preset_name: str = "default",
-    settings: Settings | None = None,
-    frames: int = 1_000_000,
-    seeds: Sequence[int] = (0,),
-    episode_frames: int | None = None,
-    terminations: bool = True,
-    eval_every: int = 25_000,
-    eval_episodes: int = 5,
-    checkpoint_every: int = 25_000,
-    log_every: int = 1_000,
-    video: bool = True,
-    tensorboard: bool = True,
-    wandb: str | None = None,
-    diagnostics: bool = True,
-    q_bias: bool = False,
-    overlap: bool = False,
-    matmul_precision: Literal["float32", "tensorfloat32", "bfloat16"] = "float32",
+    task: TaskLike, *, algorithm: str = "crossq-wn", preset: str = "default", **choices: Any
 ) -> RunConfig:
-    """A run's resolved configuration; what is left out comes from the task's suite and the preset."""
+    """Resolves a run's configuration: what is left out comes from the task's suite and the preset.
+
+    Args:
+        task: see `train`.
+        algorithm: see `train`.
+        preset: see `train`.
+        choices: run options (`RunOptions`) and hyperparameters (the algorithm's settings) by name.
+
+    Raises:
+        UserError: an unknown name or a value outside its limits.
+    """
+    usual = preset_settings(algorithm, preset)
+    option_names = [option.name for option in dataclasses.fields(RunOptions)]
+    names = [*option_names, *setting_names(type(usual))]
+    for name in choices:
+        if name not in names:
+            raise UserError(f"{algorithm} has no option or hyperparameter {name!r}: {nearest(name, names)}")
+    options = RunOptions(**{name: value for name, value in choices.items() if name in option_names})
+    changes = {name: value for name, value in choices.items() if name not in option_names}
+    settings = dataclasses.replace(usual, **changes)
     known = lookup(task)
-    chosen = settings or preset(algorithm, preset_name)
     return RunConfig(
         task=known.name,
         metric=known.metric,
-        algorithm=algorithm,
-        preset=preset_name,
-        system=system(algorithm, preset_name, chosen),
-        # RunConfig refuses what is no sequence.
-        seeds=tuple(seeds) if isinstance(seeds, Sequence) and not isinstance(seeds, str) else seeds,
-        frames=frames,
-        action_repeat=known.action_repeat if chosen.action_repeat is None else chosen.action_repeat,
-        episode_frames=known.episode_frames if episode_frames is None else episode_frames,
-        terminations=terminations,
-        discount=known.discount if chosen.discount is None else chosen.discount,
-        eval_every=eval_every,
-        eval_episodes=eval_episodes,
-        checkpoint_every=checkpoint_every,
-        log_every=log_every,
-        video=video,
-        tensorboard=tensorboard,
-        wandb=wandb,
-        diagnostics=diagnostics,
-        q_bias=q_bias,
-        overlap=overlap,
-        matmul_precision=matmul_precision,
-        settings=chosen,
+        system=system_of(algorithm, preset, settings),
+        action_repeat=known.action_repeat if settings.action_repeat is None else settings.action_repeat,
+        episode_frames=known.episode_frames if options.episode_frames is None else options.episode_frames,
+        discount=known.discount if settings.discount is None else settings.discount,
+        options=options,
+        settings=settings,
     )
 
 
@@ -116,53 +69,29 @@ def train(
     task: TaskLike,
     *,
     algorithm: str = "crossq-wn",
-    preset_name: str = "default",
-    frames: int = 1_000_000,
-    seeds: Sequence[int] = (0,),
+    preset: str = "default",
     out: str | Path | None = None,
     reporter: Reporter | None = None,
-    run_options: dict[str, Any] | None = None,
-    **hyperparameters: Any,
+    **choices: Any,
 ) -> Outcome:
     """Trains and returns how it ended; `Outcome.path` is the run directory.
+
+    `train("cheetah-run", frames=100_000, seeds=[0, 1], utd=5)` trains two seeds at a UTD ratio of 5.
 
     Args:
         task: a short name, a Gymnasium id, `module:factory`, or a class or function that makes a
             gymnasium.Env.
         algorithm: see `crossq-wn list algorithms`; your own as `module:name`.
-        preset_name: see `crossq-wn list presets`.
-        frames: environment frames per seed.
-        seeds: training seeds; they train side by side.
+        preset: where the settings start from; see `crossq-wn list presets`.
         out: run directory; by default the next free one under runs/.
         reporter: where progress goes; by default nowhere.
-        run_options: further arguments of `configure`, such as eval_every.
-        hyperparameters: settings that differ from the preset, such as utd=5.
+        choices: run options (`crossq_wn.runs.options.RunOptions`) and hyperparameters by name, as on the
+            command line with underscores; a video is made only if asked for.
 
     Raises:
-        UserError: see the message.
+        UserError: a name, a value, the task or the run directory cannot be used; the message says why.
     """
-    chosen = preset(algorithm, preset_name)
-    for name in hyperparameters:
-        if name not in setting_names(type(chosen)):
-            raise UserError(
-                f"{algorithm} has no hyperparameter {name!r}: {nearest(name, setting_names(type(chosen)))}"
-            )
-    own = (*inspect.signature(train).parameters, "settings")
-    options = [name for name in inspect.signature(configure).parameters if name not in own]
-    for name in run_options or {}:
-        if name not in options:
-            raise UserError(
-                f"there is no run option {name!r}: {nearest(name, options)}known are {', '.join(options)}"
-            )
-    config = configure(
-        task,
-        algorithm=algorithm,
-        preset_name=preset_name,
-        settings=dataclasses.replace(chosen, **hyperparameters),
-        frames=frames,
-        seeds=seeds,
-        **({"video": False} | (run_options or {})),
-    )
+    config = configure(task, algorithm=algorithm, preset=preset, **({"video": False} | choices))
     return start(config, Path(out) if out is not None else None, reporter, task)
 
 
@@ -200,9 +129,10 @@ def resume(
     path = Path(path)
     config = extend(read_config(path), frames)
     trained = max((int(p.name) for p in available(path / "checkpoints")), default=0)
-    if config.frames < trained:
+    if config.options.frames < trained:
         raise UserError(
-            f"--frames is {config.frames}: {path} is already trained for {trained} frames; ask for more"
+            f"--frames is {config.options.frames}: {path} is already trained for {trained} frames; "
+            "ask for more"
         )
     require_extras(config)
 

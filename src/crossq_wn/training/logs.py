@@ -25,7 +25,7 @@ TIMING_COLUMNS = (
 
 def require_extras(config: RunConfig) -> None:
     """Raises UserError if W&B was asked for and is not installed."""
-    if config.wandb is not None and importlib.util.find_spec("wandb") is None:
+    if config.options.wandb is not None and importlib.util.find_spec("wandb") is None:
         raise UserError("--wandb needs W&B: pip install 'crossq-wn[wandb]'")
 
 
@@ -38,11 +38,11 @@ class Logs:
         self._eval = Table(path / "eval.csv", EVAL_COLUMNS)
         self._timing = Table(path / "timing.csv", TIMING_COLUMNS)
         self._writers: dict[int, Any] = {}
-        self._tensorboard = path / "tensorboard" if config.tensorboard else None
+        self._tensorboard = path / "tensorboard" if config.options.tensorboard else None
         self._wandb: Any = None
-        if config.wandb is not None:
+        if config.options.wandb is not None:
             wandb = importlib.import_module("wandb")
-            self._wandb = wandb.init(project=config.wandb, name=path.name, config=config.to_json())
+            self._wandb = wandb.init(project=config.options.wandb, name=path.name, config=config.to_json())
 
     def metrics(self, rows: list[dict[str, Any]], timing: dict[str, Any]) -> None:
         """One row per seed, and what the clock says."""
@@ -58,7 +58,7 @@ class Logs:
 
     def evaluation(self, seed: int, frames: int, results: dict[str, float]) -> None:
         """One row per metric."""
-        names = (self._config.system, self._config.task)
+        names = (self._config.system.label, self._config.task)
         self._eval.append(
             dict(zip(EVAL_COLUMNS, (*names, seed, metric, frames, value), strict=True))
             for metric, value in results.items()

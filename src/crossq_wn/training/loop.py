@@ -132,7 +132,7 @@ def integer(sequence: np.random.SeedSequence) -> int:
 
 def build_algorithm(config: RunConfig, observation_size: int, action_size: int) -> Algorithm:
     """The algorithm of a run."""
-    build = ALGORITHMS[registered(config.algorithm)].build
+    build = ALGORITHMS[registered(config.system.algorithm)].build
     return build(observation_size, action_size, config.discount, config.settings)
 
 
@@ -142,7 +142,7 @@ def make_environment(config: RunConfig, task: TaskLike | None = None, *, render:
         task or config.task,
         action_repeat=config.action_repeat,
         episode_frames=config.episode_frames,
-        terminations=config.terminations,
+        terminations=config.options.terminations,
         render=render,
     )
 
@@ -167,20 +167,20 @@ def run_training(
 
     Raises UserError for what the user can mend (see `errors`).
     """
-    seeds_count, threads = len(config.seeds), processors()
-    training = Pool([make_environment(config, task) for _ in config.seeds], threads)
+    seeds_count, threads = len(config.options.seeds), processors()
+    training = Pool([make_environment(config, task) for _ in config.options.seeds], threads)
     try:
         sizes = training.environments[0].observation_size, training.environments[0].action_size
-        if config.q_bias and build_algorithm(config, *sizes).appraise is None:
-            raise UserError(f"--q-bias: {config.algorithm} has no critics to ask; leave it out")
+        if config.options.q_bias and build_algorithm(config, *sizes).appraise is None:
+            raise UserError(f"--q-bias: {config.system.algorithm} has no critics to ask; leave it out")
         capacity = replay_capacity(config)
         needed = check_memory(capacity, Replay.bytes(capacity, *sizes), seeds_count)
         reporter.message(f"replay: up to {needed / 2**20:,.0f} MiB for {seeds_count} seed(s)")
-        testing = Pool([make_environment(config, task) for _ in config.seeds], threads)
+        testing = Pool([make_environment(config, task) for _ in config.options.seeds], threads)
         try:
             run = open_run()
             try:
-                with jax.default_matmul_precision(config.matmul_precision):  # programs are kept by it
+                with jax.default_matmul_precision(config.options.matmul_precision):  # programs are kept by it
                     trainer = _Trainer(config, run, reporter, training, testing, capacity)
                     with _signals() as received:
                         return trainer.train(received, resume)
@@ -208,7 +208,9 @@ class _Trainer:
         self.training, self.testing = training, testing
         self.sizes = training.environments[0].observation_size, training.environments[0].action_size
         self.algorithm = build_algorithm(config, *self.sizes)
-        self.learner = learner.make(self.algorithm, len(config.seeds), Replay.bytes(capacity, *self.sizes))
+        self.learner = learner.make(
+            self.algorithm, len(config.options.seeds), Replay.bytes(capacity, *self.sizes)
+        )
         self.progress = Progress()
         self.seeds = [
             Seed(
@@ -220,7 +222,7 @@ class _Trainer:
                 np.zeros(self.sizes[0], np.float32),
                 memory=self.algorithm.memory,
             )
-            for index, seed in enumerate(config.seeds)
+            for index, seed in enumerate(config.options.seeds)
         ]
         self.failed: dict[int, dict[str, Any]] = {}  # by seed: why, and its last good checkpoint's frames
         self.states: learner.States = None
@@ -229,7 +231,7 @@ class _Trainer:
         self.logs = Logs(
             config,
             run.path,
-            learner.metric_names(self.algorithm, *self.sizes, diagnostics=config.diagnostics),
+            learner.metric_names(self.algorithm, *self.sizes, diagnostics=config.options.diagnostics),
         )
         self.writer = checkpoints.Writer(run.checkpoints)
         self.warned = False
@@ -253,7 +255,7 @@ class _Trainer:
         clock, last_frames, last_updates = time.perf_counter(), self.frames, self.progress.updates
         while self.seeds and self.progress.decisions < config.decisions and not received:
             self._decide()
-            if self._crossed(config.log_every):
+            if self._crossed(config.options.log_every):
                 # Rates count the updates of this decision too.
                 jax.block_until_ready(self.states)  # type: ignore[no-untyped-call]
                 elapsed = max(time.perf_counter() - clock, 1e-9)
@@ -263,15 +265,15 @@ class _Trainer:
                 )
                 self._log(*rates)
                 clock, last_frames, last_updates = time.perf_counter(), self.frames, self.progress.updates
-            if self._crossed(config.eval_every):
+            if self._crossed(config.options.eval_every):
                 self._evaluate()
-            if self._crossed(config.checkpoint_every):
+            if self._crossed(config.options.checkpoint_every):
                 self._checkpoint()
             self.stopwatch.lap("record")
         finished = self.progress.decisions >= config.decisions
         if self.seeds:
             self._checkpoint()  # before an evaluation that a longer run would not have made
-            if finished and self.frames % config.eval_every >= config.action_repeat:
+            if finished and self.frames % config.options.eval_every >= config.action_repeat:
                 self._evaluate()
         self.logs.close()
         reasons = {seed: entry["reason"] for seed, entry in self.failed.items()}
@@ -307,7 +309,7 @@ class _Trainer:
         else:
             actions = self._act(observations)
         self.stopwatch.lap("act")
-        if self.config.overlap:  # the environment steps while the updates run
+        if self.config.options.overlap:  # the environment steps while the updates run
             self._update()
             self._step(actions)
         else:
@@ -451,7 +453,7 @@ class _Trainer:
     def _diagnose(self) -> list[dict[str, float]]:
         """Of each seed's critic, on the newest minibatch."""
         diagnose = self.learner.diagnose
-        if self.feed is None or diagnose is None or not self.config.diagnostics:
+        if self.feed is None or diagnose is None or not self.config.options.diagnostics:
             return [{} for _ in self.seeds]
         found = diagnose(self.states, self.feed, self.progress.updates - 1)
         return [{name: float(value) for name, value in metrics.items()} for metrics in found]
@@ -480,8 +482,10 @@ class _Trainer:
             return
         starts = [integer(stream(seed.seed, _EVALUATION, self.frames)) for seed in self.seeds]
         indices = [seed.index for seed in self.seeds]
-        done = evaluate(self.learner, self.states, self.testing, indices, starts, self.config.eval_episodes)
-        biases = self._q_bias() if self.config.q_bias else [{} for _ in self.seeds]
+        done = evaluate(
+            self.learner, self.states, self.testing, indices, starts, self.config.options.eval_episodes
+        )
+        biases = self._q_bias() if self.config.options.q_bias else [{} for _ in self.seeds]
         outcomes = list(zip(done, biases, strict=True))
         for position, outcome in reversed(list(enumerate(outcomes))):
             for fault in outcome:

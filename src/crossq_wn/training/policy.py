@@ -90,7 +90,7 @@ class TrainedPolicy:
         return make_environment(self.config, task, render=render)
 
     def _choose(self, saved: checkpoints.Checkpoint, seed: int | None) -> int:
-        known = list(self.config.seeds)
+        known = list(self.config.options.seeds)
         if seed is None:
             return saved.seeds[0]
         if seed not in known:
@@ -134,7 +134,7 @@ def measure_q_bias(policy: TrainedPolicy, task: TaskLike | None = None) -> dict[
         UserError: the algorithm has no critics to ask.
     """
     if policy.learner.appraise is None:
-        raise UserError(f"--q-bias: {policy.config.algorithm} has no critics to ask; leave it out")
+        raise UserError(f"--q-bias: {policy.config.system.algorithm} has no critics to ask; leave it out")
     config, start = policy.config, integer(stream(policy.seed, _FRESH, 2))
     pool = Pool([policy.environment(task)], threads=1)
     try:

@@ -95,7 +95,7 @@ def runs(study: Study) -> Html:
             run.path,
             run.config.task,
             ", ".join(run.curves.seeds),
-            f"{run.frames:,} of {run.config.frames:,}",
+            f"{run.frames:,} of {run.config.options.frames:,}",
             *(
                 ("–",) * 3
                 if fast is None
@@ -157,9 +157,9 @@ def left_out(study: Study, tables: Iterable[Summary], notes: Iterable[str]) -> H
 
 
 def _settings(run: Run) -> dict[str, object]:
-    about = {
-        name: getattr(run.config, name) for name in ("algorithm", "preset", "overlap", "matmul_precision")
-    }
+    system, options = run.config.system, run.config.options
+    about = {"algorithm": system.algorithm, "preset": system.preset}
+    about |= {name: getattr(options, name) for name in ("overlap", "matmul_precision")}
     return about | asdict(run.config.settings)
 
 

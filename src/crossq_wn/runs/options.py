@@ -1,0 +1,59 @@
+"""The options of a run: everything the user chooses apart from the task, the algorithm and its settings."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from crossq_wn.algorithms.settings import require, require_positive, require_types
+
+Precision = Literal["float32", "tensorfloat32", "bfloat16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Every option of a run.
+
+    The command line, the Python functions and config.json all take names, types, defaults and help texts from
+    here.
+    """
+
+    frames: int = 1_000_000
+    """Environment frames to train per seed; the paper uses 1,000,000, and 200,000 on easier tasks."""
+    seeds: tuple[int, ...] = field(default=(0,), metadata={"commas": True})
+    """Training seeds, such as 0,1,2. They train side by side in one process, each as if it were alone."""
+    episode_frames: int | None = None
+    """Time limit of an episode in environment frames; by default the suite's (DMC 1000, MyoSuite 100)."""
+    terminations: bool = True
+    """End an episode when the task terminates it; without, it continues to the time limit."""
+    eval_every: int = 25_000
+    """Environment frames between evaluations; lower it for short runs, to see a curve."""
+    eval_episodes: int = 5
+    """Episodes per evaluation with the deterministic policy; more make the scores less noisy."""
+    checkpoint_every: int = 25_000
+    """Environment frames between checkpoints: at most this much training is repeated after a crash."""
+    log_every: int = 1_000
+    """Environment frames between rows of metrics.csv; lower it to see training in finer detail."""
+    video: bool = True
+    """Record a video of the trained policy at the end; turn it off where nothing can render."""
+    tensorboard: bool = True
+    """Write TensorBoard event files; turn them off to save disk space in large sweeps."""
+    wandb: str | None = None
+    """A Weights & Biases project to log to as well; nothing is sent unless this is given."""
+    diagnostics: bool = True
+    """Log norms, effective learning rates, dead neurons and the like; turning them off saves some time."""
+    q_bias: bool = False
+    """Measure the critics' bias at every evaluation as well; it costs some 2,500 further decisions each."""
+    overlap: bool = False
+    """Step the environments while gradient updates run: faster, but updates miss the newest transition."""
+    matmul_precision: Precision = "float32"
+    """How accelerators multiply matrices; the others are faster and less exact. CPUs always use float32."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.seeds, Sequence) and not isinstance(self.seeds, str):
+            object.__setattr__(self, "seeds", tuple(self.seeds))  # Python users write lists and ranges
+        require_types(self)
+        require_positive(self, "frames", "eval_every", "eval_episodes", "checkpoint_every", "log_every")
+        require(self, "episode_frames", self.episode_frames is None or self.episode_frames >= 1, "at least 1")
+        require(self, "seeds", len(self.seeds) > 0, "at least one seed, such as 0 or 0,1,2")
+        require(self, "seeds", len(set(self.seeds)) == len(self.seeds), "without repetition")
+        require(self, "seeds", all(0 <= s < 2**31 for s in self.seeds), "whole numbers from 0 to 2147483647")

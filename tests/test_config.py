@@ -1,0 +1,226 @@
+"""The configuration: one list of options, systems as records, and runs that an older version made."""
+
+import csv
+import inspect
+import json
+import shutil
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+
+import crossq_wn
+import helpers
+from crossq_wn.results import reading
+from crossq_wn.runs import directory, protocol
+from crossq_wn.runs.config import SCHEMA, RunConfig, migrate, read_config, read_identity, system_of
+from crossq_wn.runs.options import RunOptions
+from crossq_wn.runs.system import System
+from crossq_wn.training.api import configure
+from helpers import TINY_OPTIONS, TINY_SETTINGS, cli, make_run
+
+OLD = helpers.TESTS / "data" / "run-schema-1"
+OLD_CHANGES = {"batch_size": 8, "warmup": 20, "actor_width": 8, "critic_width": 8, "weight_norm": "none"}
+
+
+@pytest.fixture
+def old(tmp_path):
+    """A copy of a run directory of schema 1: `helpers:PointMass`, seeds 0 and 1, 300 frames."""
+    return shutil.copytree(OLD, tmp_path / "old")
+
+
+# --- Options
+
+
+def test_every_option_says_what_it_does_and_has_a_default():
+    source = inspect.getsource(RunOptions)
+    for option in fields(RunOptions):
+        assert getattr(RunOptions(), option.name) == option.default
+        assert f"    {option.name}: " in source
+    assert source.count('"""') == 2 * (1 + len(fields(RunOptions)))  # its own docstring and one each
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"frames": 0}, "--frames is 0"),
+        ({"frames": 1.5}, "--frames is 1.5: it must be a whole number"),
+        ({"frames": True}, "--frames is True"),
+        ({"eval_every": 0}, "--eval-every is 0"),
+        ({"eval_episodes": 0}, "--eval-episodes is 0"),
+        ({"checkpoint_every": -1}, "--checkpoint-every is -1"),
+        ({"log_every": 0}, "--log-every is 0"),
+        ({"episode_frames": 0}, "--episode-frames is 0"),
+        ({"seeds": ()}, "at least one seed"),
+        ({"seeds": (1, 1)}, "without repetition"),
+        ({"seeds": (2**31,)}, "whole numbers from 0 to 2147483647"),
+        ({"seeds": 3}, "--seeds is 3"),
+        ({"seeds": "01"}, "--seeds is '01'"),
+        ({"video": 1}, "--video is 1"),
+        ({"matmul_precision": "half"}, "'float32', 'tensorfloat32', 'bfloat16'"),
+    ],
+)
+def test_an_option_outside_its_limits_is_refused(values, says):
+    with pytest.raises(crossq_wn.UserError, match=says):
+        RunOptions(**values)
+
+
+def test_options_and_hyperparameters_are_plain_keywords():
+    made = configure("cheetah-run", preset="code", eval_every=5000, utd=5, seeds=[0, 1])
+    assert (made.options.eval_every, made.options.seeds, made.settings.utd) == (5000, (0, 1), 5)
+    assert made.system == System("crossq-wn", 5, "code")
+    assert made.settings.initial_temperature == 0.01  # the preset's
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("eval_evry", "eval_every"), ("batchsize", "batch_size"), ("qbias", "q_bias")]
+)
+def test_an_unknown_name_is_answered_with_the_nearest_of_all(name, meant):
+    with pytest.raises(crossq_wn.UserError, match=f"{name}.*did you mean '{meant}'"):
+        configure("no-such-task", **{name: 1})  # found before the task is looked up
+
+
+def test_the_protocol_is_resolved_from_task_options_and_settings():
+    usual = configure("cheetah-run")
+    assert (usual.action_repeat, usual.episode_frames, usual.discount) == (2, 1000, 0.99)
+    asked = configure("cheetah-run", action_repeat=1, episode_frames=50, discount=0.9)
+    assert (asked.action_repeat, asked.episode_frames, asked.discount) == (1, 50, 0.9)
+    assert usual.options.episode_frames is None
+    assert configure("myo-reach").discount == 0.95
+
+
+def test_a_configuration_survives_its_file(tmp_path):
+    made = configure("cheetah-run", algorithm="bro", seeds=(3, 1), resets=(5, 9), wandb="project")
+    directory.create(made, tmp_path / "run", ["crossq-wn"]).close()
+    assert read_config(tmp_path / "run") == made
+    assert made.system.changes == (("resets", (5, 9)),)
+    written = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert written["schema"] == SCHEMA == 2
+    assert written["system"] == {
+        "algorithm": "bro", "preset": "default", "utd": 10, "changes": {"resets": [5, 9]},
+    }  # fmt: skip
+    assert written["options"].keys() == {option.name for option in fields(RunOptions)}
+
+
+# --- Systems
+
+
+def test_a_system_is_what_leaves_the_preset():
+    settings = replace(configure("cheetah-run").settings, utd=7, tau=0.01)
+    system = system_of("crossq-wn", "default", settings)
+    assert system == System("crossq-wn", 7, "default", (("tau", 0.01),))
+    assert system.label == "crossq-wn UTD 7 (tau=0.01)"
+    assert System.from_json(json.loads(json.dumps(system.to_json()))) == system
+
+
+def test_a_foreign_algorithm_is_named_without_its_module():
+    assert System("my.module:layer-norm-sac", 1).label == "layer-norm-sac UTD 1"
+
+
+def test_the_run_of_a_foreign_algorithm_is_identified_without_importing_it(tmp_path):
+    path = make_run(tmp_path / "run")
+    values = json.loads((path / "config.json").read_text())
+    values["system"] |= {"algorithm": "no_such_module:mine", "changes": {"nowhere": [1, 2]}}
+    values["settings"] = {"utd": 2, "nowhere": [1, 2]}
+    (path / "config.json").write_text(json.dumps(values))
+    system = System("no_such_module:mine", 2, "default", (("nowhere", (1, 2)),))
+    assert read_identity(path) == (system, "cheetah-run", "return")
+    assert protocol.read_protocols(path)[0]["task"] == "cheetah-run"
+    assert protocol.conflicts([path, make_run(tmp_path / "other")]) == []
+    with pytest.raises(crossq_wn.UserError, match="cannot import 'no_such_module'"):
+        read_config(path)
+
+
+# --- Runs of schema 1
+
+
+def test_a_configuration_of_schema_1_is_migrated(old):
+    config = read_config(old)
+    assert config.system == System("crossq-wn", 1, "default", tuple(OLD_CHANGES.items()))
+    assert config.system == system_of("crossq-wn", "default", config.settings)
+    assert read_identity(old) == (config.system, "helpers:PointMass", "return")
+    expected = configure(
+        helpers.PointMass, seeds=(0, 1), frames=300, **TINY_OPTIONS, **TINY_SETTINGS, weight_norm="none"
+    )
+    assert config == expected
+    assert config.system.label == json.loads((OLD / "config.json").read_text())["system"]
+
+
+def test_migrating_changes_nothing_of_the_present_schema_nor_of_its_argument(old):
+    values = json.loads((OLD / "config.json").read_text())
+    before = json.dumps(values)
+    migrated = migrate(values)
+    assert json.dumps(values) == before
+    assert migrate(migrated) is migrated
+    assert RunConfig.from_json(migrated).to_json() == migrated | {
+        "options": migrated["options"] | {"seeds": (0, 1)}
+    }
+
+
+@pytest.mark.parametrize(
+    ("label", "changed"),
+    [
+        ("crossq-wn UTD 1", ()),
+        ("mine UTD 1 (norm=batch-norm)", ("norm",)),  # and not weight_norm
+        ("mine UTD 1 (weight_norm=none, tau=0.005)", ("tau", "weight_norm")),
+    ],
+)
+def test_the_changes_of_an_old_foreign_algorithm_come_from_its_label(label, changed):
+    values = json.loads((OLD / "config.json").read_text())
+    system = migrate(values | {"algorithm": "no_such_module:mine", "system": label})["system"]
+    assert sorted(system["changes"]) == sorted(changed)
+    assert system["changes"] == {name: values["settings"][name] for name in changed}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"settings": None}, {"system": None}, {"algorithm": None}, {"frames": "many"}, {"settings": {"utd": 1}}],
+)
+def test_a_damaged_configuration_of_schema_1_is_refused_in_one_line(change, old):
+    values = json.loads((old / "config.json").read_text()) | change
+    if change == {"algorithm": None}:
+        del values["algorithm"]
+    (old / "config.json").write_text(json.dumps(values))
+    with pytest.raises(crossq_wn.UserError) as refusal:
+        read_config(old)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("read", [read_config, read_identity])
+def test_a_newer_schema_is_refused(read, old):
+    (old / "config.json").write_text(json.dumps({"schema": SCHEMA + 1}))
+    with pytest.raises(crossq_wn.UserError, match="upgrade crossq-wn"):
+        read(old)
+
+
+def test_a_run_of_schema_1_is_listed_reported_and_drawn(old, tmp_path):
+    label = read_config(old).system.label
+    listed = cli("list", "runs", tmp_path, cwd=tmp_path)
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert "helpers:PointMass" in listed.stdout
+    assert list(reading.read([old])) == [label]
+    assert cli("report", old, "--out", tmp_path / "report.html", cwd=tmp_path).returncode == 0
+    assert "weight_norm=none" in (tmp_path / "report.html").read_text()
+    drawn = cli("plot", old, "--out", tmp_path / "curve", cwd=tmp_path)
+    assert (drawn.returncode, drawn.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("seed", "action"), [(0, [1.16710126, 0.73335135]), (1, [0.34683446, 1.29055679])])
+def test_a_policy_of_schema_1_acts_as_it_did(seed, action):
+    policy = crossq_wn.load(OLD, seed=seed)
+    np.testing.assert_allclose(policy.act([0.1, -0.2, 0.5]), action, atol=1e-4)
+
+
+def test_a_run_of_schema_1_is_resumed_and_then_has_the_present_schema(old):
+    before = (old / "eval.csv").read_text()
+    assert crossq_wn.resume(old, frames=600).finished
+    after = (old / "eval.csv").read_text()
+    assert after.startswith(before)
+    assert json.loads((old / "config.json").read_text())["schema"] == SCHEMA
+    assert read_config(old).options.frames == 600
+    last = {r["seed"]: r for r in csv.DictReader(after.splitlines()) if r["metric"] == "return"}
+    assert [int(row["env_step"]) for row in last.values()] == [600, 600]
+    # On the machine that recorded them; another processor's rounding leads elsewhere, but not far.
+    for seed, value in (("0", -37.289), ("1", -6.440)):
+        assert float(last[seed]["value"]) == pytest.approx(value, abs=15)
+    assert {row["exp_name"] for row in csv.DictReader(after.splitlines())} == {read_config(old).system.label}
