@@ -212,7 +212,9 @@ def test_a_policy_of_schema_1_acts_as_it_did(seed, action):
 
 
 def test_a_run_of_schema_1_is_resumed_and_then_has_the_present_schema(old):
-    before = (old / "eval.csv").read_text()
+    rows = (old / "eval.csv").read_text().splitlines()
+    # The last evaluation belongs to the end of training and moves with it.
+    before = "\n".join(row for row in rows if ",300," not in row)
     assert crossq_wn.resume(old, frames=600).finished
     after = (old / "eval.csv").read_text()
     assert after.startswith(before)
