@@ -11,18 +11,23 @@ import pytest
 from gymnasium import spaces
 from jax.flatten_util import ravel_pytree
 
+import crossq_wn
 from crossq_wn.algorithms.presets import PRESETS
 from crossq_wn.algorithms.settings import PolyakSettings
+from crossq_wn.cli import main
 from crossq_wn.environments import make
 from crossq_wn.environments.pool import Pool
-from crossq_wn.learning import learner
+from crossq_wn.learning import diagnostics, learner
 from crossq_wn.learning.diagnostics import diagnose
 from crossq_wn.learning.hessian import Spectrum, lanczos, spectrum
 from crossq_wn.learning.q_bias import counted, q_bias, returns_to_go
 from crossq_wn.nets.layers import batch_norm, create, dense, dense_layers, elementwise, ensemble, relu, serial
+from crossq_wn.results.figures import FIGURES, Source
 from crossq_wn.results.health import Course, change, courses, findings
+from crossq_wn.results.report import page as report
+from crossq_wn.results.report.study import gather
 from crossq_wn.types import CriticView, Vars
-from helpers import TINY, cli, make_run, rows
+from helpers import TINY, TINY_OPTIONS, TINY_SETTINGS, PointMass, cli, make_run, rows
 
 X = np.array([[1.0, 2.0], [3.0, -1.0]], np.float32)
 TARGET = np.array([1.0, -2.0], np.float32)
@@ -460,3 +465,42 @@ def test_a_run_without_diagnostics_is_told_so(tmp_path):
     refused = cli("diagnose", "run", cwd=tmp_path)
     assert refused.returncode == 2
     assert "--no-diagnostics" in refused.stderr
+
+
+@pytest.fixture
+def own():
+    """A diagnostic of a user's own: one function with its record, registered with one line."""
+
+    def weight_sum(probe):
+        return jnp.mean(jnp.stack([layers[0]["kernel"].sum() for layers in probe.layers]))
+
+    record = diagnostics.Diagnostic(
+        "weight_sum", "sum of the first layer's weights", "apples", "first weights", signed=True,
+        in_figure_3=True, function=weight_sum,
+    )  # fmt: skip
+    diagnostics.register(record)
+    yield record
+    diagnostics.DIAGNOSTICS.pop(record.name)
+
+
+def test_a_diagnostic_from_outside_is_recorded_and_shown_wherever_the_others_are(own, tmp_path, capsys):
+    run = tmp_path / "run"
+    crossq_wn.train(PointMass, frames=400, out=run, run_options=TINY_OPTIONS, **TINY_SETTINGS)
+    logged = [float(row["weight_sum"]) for row in rows(run / "metrics.csv") if row["weight_sum"]]
+    assert len(logged) == 8
+    with pytest.raises(SystemExit) as stop:
+        main(["diagnose", str(run)])
+    assert stop.value.code == 0
+    assert "weight_sum" in capsys.readouterr().out
+    assert courses(run)["weight_sum"].last == pytest.approx(np.median(logged[-3:]))
+    picture = FIGURES["fig3"](Source.of([run]))
+    drawn = [row["value"] for row in picture.rows if row["quantity"] == "weight_sum"]
+    assert drawn == pytest.approx(logged)
+    assert "first weights\n(apples)" in [axes.get_ylabel() for axes in picture.figure.axes]
+    page = report.page(gather([run]))
+    assert "<b>weight_sum</b> sum of the first layer&#x27;s weights (apples)" in page
+
+
+def test_a_name_that_is_taken_is_refused():
+    with pytest.raises(ValueError, match="there is a diagnostic 'critic_norm' already"):
+        diagnostics.register(diagnostics.Diagnostic("critic_norm", "mine"))

@@ -319,12 +319,13 @@ def diagnose(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, help="training seed of the Hessian; by default the first")
     parsed = parser.parse_args(arguments)
     from crossq_wn.cli.console import table
-    from crossq_wn.results.health import MEANINGS, change, courses, findings, spectrum_of
+    from crossq_wn.learning.diagnostics import DIAGNOSTICS
+    from crossq_wn.results.health import change, courses, findings, spectrum_of
     from crossq_wn.runs.config import read_config
 
     found = courses(parsed.run)
     rows = [
-        [name, f"{c.first:.4g}", f"{c.last:.4g}", change(name, c), MEANINGS[name]]
+        [name, f"{c.first:.4g}", f"{c.last:.4g}", change(name, c), DIAGNOSTICS[name].description]
         for name, c in found.items()
     ]
     table(_console(), str(parsed.run), ["diagnostic", "first", "last", "change", "what it is"], rows)

@@ -1,161 +1,228 @@
-"""How healthy is a critic? Each diagnostic is one function of the critic as one gradient update sees it.
+"""The table of diagnostics: what training records beside the score, and what each quantity means.
 
-All are means over the critics. Norms and rates are of the dense layers alone (kernel and bias jointly, from
-layer 1 to the head): they are what weight normalisation bounds and what makes a batch-normalised network
-learn ever more slowly as it grows (paper v2, sections 3 and 4).
+Everything that names a diagnostic reads it from here: the columns of metrics.csv, `crossq-wn diagnose`, the
+columns of figure 3 and the report. To add one, write a function of a `Probe` and register its record:
+
+    register(Diagnostic("critic_margin", "how far the critics disagree", axis="margin", function=margin))
 """
 
+from __future__ import annotations  # JAX's types are loaded on first use
+
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Literal
 
-from crossq_wn.lazy import jax, jnp, optax
-from crossq_wn.nets.layers import dense_layers
-from crossq_wn.types import Array, CriticView, Metrics, Tree
+from crossq_wn.learning import measures
+from crossq_wn.learning.measures import Probe
+from crossq_wn.types import Array, CriticView, Metrics
 
-_RANK_ROWS = 256  # samples whose singular values are taken; they cost most of all diagnostics
-_RANK_SHARE = 0.99
+_LAYER = "{layer}"
 
 
-class Probe(NamedTuple):
-    """What the diagnostics share."""
+@dataclass(frozen=True)
+class Diagnostic:
+    """One quantity that training records.
 
-    view: CriticView
-    layers: list[list[Tree]]  # [critic][layer]: {kernel[, bias]}
-    gradients: list[list[Tree]]  # likewise
+    Attributes:
+        name: its column of metrics.csv, or its metric in eval.csv. A name with `{layer}` stands for one
+            column per hidden layer, counted from 1; these are recorded and shown nowhere.
+        meaning: what it is, in a few words.
+        unit: such as "nats"; empty where it has none.
+        axis: what a figure's axis calls it, without the unit; empty: its name.
+        signed: it may be negative, so that its change is a difference and not a ratio.
+        logarithmic: it changes by orders of magnitude, and axes are logarithmic.
+        in_figure_3: it has a column in figure 3.
+        detail: it is recorded for a closer look; neither `diagnose` nor the report shows it.
+        file: where it is recorded.
+        function: computes it from a probe, a scalar, or [layers] for a name with `{layer}`. None where the
+            algorithm's updates or the evaluation report it.
+    """
+
+    name: str
+    meaning: str
+    unit: str = ""
+    axis: str = ""
+    signed: bool = False
+    logarithmic: bool = False
+    in_figure_3: bool = False
+    detail: bool = False
+    file: Literal["metrics.csv", "eval.csv"] = "metrics.csv"
+    function: Callable[[Probe], Array] | None = None
+
+    @property
+    def description(self) -> str:
+        """Its meaning with its unit."""
+        return f"{self.meaning} ({self.unit})" if self.unit else self.meaning
+
+    @property
+    def label(self) -> str:
+        """What a figure's axis says: its short name with its unit."""
+        name = self.axis or self.name.replace("_", " ")
+        return f"{name} ({self.unit})" if self.unit else name
+
+
+DIAGNOSTICS: dict[str, Diagnostic] = {}  # by name; grows by `register`
+
+
+def register(*diagnostics: Diagnostic) -> None:
+    """Adds diagnostics to the table; trainings that start from then on record them.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    for diagnostic in diagnostics:
+        if diagnostic.name in DIAGNOSTICS:
+            raise ValueError(f"there is a diagnostic {diagnostic.name!r} already: choose another name")
+        DIAGNOSTICS[diagnostic.name] = diagnostic
+
+
+def shown() -> list[Diagnostic]:
+    """The diagnostics that `diagnose` and the report show."""
+    return [each for each in DIAGNOSTICS.values() if not each.detail and _LAYER not in each.name]
 
 
 def diagnose(view: CriticView) -> Metrics:
-    """All diagnostics of a critic by name; scalars."""
-    gradients = jax.grad(view.loss)(view.params)
-    probe = Probe(view, [dense_layers(p) for p in view.params], [dense_layers(g) for g in gradients])
-    return {name: value for diagnostic in DIAGNOSTICS for name, value in diagnostic(probe).items()}
+    """Every diagnostic of a critic that is computed from a probe, by column; scalars."""
+    probe = measures.probe_of(view)
+    found: Metrics = {}
+    for diagnostic in DIAGNOSTICS.values():
+        if diagnostic.function is None:
+            continue
+        value = diagnostic.function(probe)
+        if _LAYER not in diagnostic.name:
+            found[diagnostic.name] = value
+            continue
+        for layer in range(len(value)):
+            found[diagnostic.name.format(layer=layer + 1)] = value[layer]
+    return found
 
 
-def parameter_norm(probe: Probe) -> Metrics:
-    """`critic_norm`: sum over dense layers of ||[W; b]||_F (paper v2, figure 3); and of each layer.
-
-    `critic_norm_root` is the root of the sum of squares instead, as in the authors' later code.
-    """
-    by_layer = _by_layer(_norm, probe.layers)
-    return {
-        "critic_norm": jnp.sum(by_layer),
-        "critic_norm_root": jnp.mean(jnp.stack([_norm(layers) for layers in probe.layers])),
-        **_named("critic_norm", by_layer),
-    }
-
-
-def gradient_norm(probe: Probe) -> Metrics:
-    """`critic_gradient_norm`: ||g||_2 of the loss over all dense layers (figure 3); and of each layer."""
-    total = jnp.stack([_norm(layers) for layers in probe.gradients])
-    by_layer = _by_layer(_norm, probe.gradients)
-    return {"critic_gradient_norm": jnp.mean(total), **_named("critic_gradient_norm", by_layer)}
-
-
-def effective_learning_rate(probe: Probe) -> Metrics:
-    """How far gradients can turn weights; where a normalised layer grows by c, both fall by c^-2.
-
-    `critic_elr`: mean of ||g|| / ||w|| over parameter arrays, weighted by their sizes, as in the authors'
-    later code and in figure 3; `_hidden` without the head, `_head` of the head alone.
-    `critic_step_size`: eta / ||w||^2, mean over hidden layers (Van Laarhoven 2017).
-    """
-    pairs = [list(zip(g, w, strict=True)) for g, w in zip(probe.gradients, probe.layers, strict=True)]
-    square = jnp.square(_by_layer(_norm, probe.layers)[:-1])
-    return {
-        "critic_elr": _mean(_turning, pairs),
-        "critic_elr_hidden": _mean(_turning, [layers[:-1] for layers in pairs]),
-        "critic_elr_head": _mean(_turning, [layers[-1:] for layers in pairs]),
-        "critic_step_size": jnp.mean(probe.view.learning_rate / square),
-    }
-
-
-def dead_neurons(probe: Probe) -> Metrics:
-    """`dead_neurons`: the fraction of hidden units that are zero or below on the whole minibatch.
-
-    Over hidden units alone; the authors' code counts the head as a layer without any, which dilutes it.
-    """
-    dead = [jnp.all(h <= 0, axis=1) for h in probe.view.hidden]  # [critic, unit]
-    return {"dead_neurons": jnp.mean(jnp.concatenate(dead, axis=-1))}
-
-
-def feature_norm(probe: Probe) -> Metrics:
-    """`feature_norm`: mean over samples of ||h||_2, summed over hidden layers."""
-    norms = [jnp.mean(jnp.linalg.norm(h, axis=-1)) for h in probe.view.hidden]
-    return {"feature_norm": jnp.sum(jnp.stack(norms))}
-
-
-def stable_rank(probe: Probe) -> Metrics:
-    """`stable_rank`: singular values of the last hidden layer's outputs that make 99 % of their sum (srank).
-
-    Of [min(256, samples), units] outputs (Kumar et al. 2021); at most the smaller of the two.
-    """
-    h = probe.view.hidden[-1][:, :_RANK_ROWS]
-    # One matrix at a time: batches wait in jaxlib's thread pool, and two that fill it wait for ever.
-    singular = jnp.stack([jnp.linalg.svd(of_critic, compute_uv=False) for of_critic in h])
-    share = jnp.cumsum(singular, -1)
-    count = 1 + jnp.sum(share < _RANK_SHARE * share[:, -1:], -1)
-    return {"stable_rank": jnp.mean(count.astype(jnp.float32))}
-
-
-def statistics_drift(probe: Probe) -> Metrics:
-    """`bn_drift`: by how much one update moves the running means, in running standard deviations (rms).
-
-    0 without batch norm.
-    """
-    old, new = (_moments(stats) for stats in (probe.view.stats, probe.view.new_stats))
-    squares = [
-        jnp.square(n["mean"] - o["mean"]) / (o["variance"] + 1e-8) for o, n in zip(old, new, strict=True)
-    ]
-    return {"bn_drift": jnp.sqrt(jnp.mean(jnp.concatenate(squares))) if squares else jnp.zeros(())}
-
-
-def target_range(probe: Probe) -> Metrics:
-    """The smallest and the largest target of the minibatch."""
-    return {"target_q_min": jnp.min(probe.view.target), "target_q_max": jnp.max(probe.view.target)}
-
-
-DIAGNOSTICS: tuple[Callable[[Probe], Metrics], ...] = (
-    parameter_norm,
-    gradient_norm,
-    effective_learning_rate,
-    dead_neurons,
-    feature_norm,
-    stable_rank,
-    statistics_drift,
-    target_range,
+register(
+    Diagnostic(
+        "critic_norm",
+        "weight norm of the critics' dense layers, summed",
+        axis="critic parameter norm",
+        in_figure_3=True,
+        function=measures.weight_norm,
+    ),
+    Diagnostic(
+        "critic_norm_root",
+        "weight norm of the critics' dense layers, root of the sum of squares",
+        detail=True,
+        function=measures.weight_norm_root,
+    ),
+    Diagnostic(
+        "critic_norm_{layer}",
+        "weight norm of one hidden layer",
+        detail=True,
+        function=measures.hidden_weight_norms,
+    ),
+    Diagnostic(
+        "critic_norm_head",
+        "weight norm of the critics' last layer alone",
+        function=measures.head_weight_norm,
+    ),
+    Diagnostic(
+        "critic_gradient_norm",
+        "norm of the critic loss's gradient",
+        logarithmic=True,
+        in_figure_3=True,
+        function=measures.gradient_norm,
+    ),
+    Diagnostic(
+        "critic_gradient_norm_{layer}",
+        "norm of the critic loss's gradient in one hidden layer",
+        detail=True,
+        function=measures.hidden_gradient_norms,
+    ),
+    Diagnostic(
+        "critic_gradient_norm_head",
+        "norm of the critic loss's gradient in the last layer",
+        detail=True,
+        function=measures.head_gradient_norm,
+    ),
+    Diagnostic(
+        "critic_elr",
+        "effective learning rate: gradient over weight norm",
+        axis="effective learning rate",
+        logarithmic=True,
+        in_figure_3=True,
+        function=measures.effective_learning_rate,
+    ),
+    Diagnostic(
+        "critic_elr_hidden",
+        "effective learning rate of the hidden layers",
+        detail=True,
+        function=measures.hidden_learning_rate,
+    ),
+    Diagnostic(
+        "critic_elr_head",
+        "effective learning rate of the last layer",
+        detail=True,
+        function=measures.head_learning_rate,
+    ),
+    Diagnostic(
+        "critic_step_size",
+        "learning rate over squared weight norm, hidden layers",
+        function=measures.step_size,
+    ),
+    Diagnostic(
+        "dead_neurons",
+        "hidden units silent on a whole minibatch",
+        unit="fraction",
+        in_figure_3=True,
+        function=measures.dead_neurons,
+    ),
+    Diagnostic(
+        "feature_norm",
+        "length of the hidden features, summed over layers",
+        function=measures.feature_norm,
+    ),
+    Diagnostic(
+        "stable_rank",
+        "directions that hold 99 % of the last features",
+        function=measures.stable_rank,
+    ),
+    Diagnostic(
+        "bn_drift",
+        "how far batch norm's running means move per update",
+        unit="standard deviations",
+        function=measures.statistics_drift,
+    ),
+    Diagnostic("q_mean", "mean value of replayed actions", signed=True),
+    Diagnostic(
+        "target_q_mean",
+        "mean target of a minibatch: where it leaves q_mean behind, values run away",
+        signed=True,
+    ),
+    Diagnostic(
+        "target_q_min",
+        "smallest target in a minibatch",
+        signed=True,
+        detail=True,
+        function=measures.smallest_target,
+    ),
+    Diagnostic(
+        "target_q_max",
+        "largest target in a minibatch",
+        signed=True,
+        function=measures.largest_target,
+    ),
+    Diagnostic("entropy", "entropy of the policy", unit="nats", signed=True),
+    Diagnostic("temperature", "temperature: what entropy is worth in units of reward"),
+    Diagnostic("critic_loss", "the critics' loss; algorithms with different losses cannot be compared"),
+    Diagnostic("actor_loss", "the actor's loss; it falls as values rise", signed=True),
+    Diagnostic(
+        "q_bias_mean",
+        "how much more the critics promise than follows, over |return|",
+        axis="normalised Q-bias, mean",
+        signed=True,
+        file="eval.csv",
+    ),
+    Diagnostic(
+        "q_bias_std",
+        "spread of that: unequal promises mislead a policy, equal ones do not",
+        axis="normalised Q-bias, std",
+        file="eval.csv",
+    ),
 )
-
-
-def _norm(tree: Tree) -> Array:
-    return jnp.asarray(optax.tree.norm(tree))
-
-
-def _by_layer(function: Callable[[Tree], Array], critics: list[list[Tree]]) -> Array:
-    """Means over the critics, [layer]."""
-    return jnp.mean(jnp.stack([jnp.stack([function(layer) for layer in layers]) for layers in critics]), 0)
-
-
-def _mean(function: Callable[[list[Tree]], Array], critics: list[list[Tree]]) -> Array:
-    return jnp.mean(jnp.stack([function(layers) for layers in critics]))
-
-
-def _turning(pairs: list[tuple[Tree, Tree]]) -> Array:
-    """sum n ||g|| / ||w|| over sum n, of (gradient, weights) layers with arrays of n entries."""
-    arrays = [(g[name], w[name]) for g, w in pairs for name in w]
-    rates = [w.size * _norm(g) / jnp.maximum(_norm(w), 1e-12) for g, w in arrays]
-    # A bias that is still zero has no direction yet.
-    known = [jnp.where(_norm(w) > 0, rate, 0.0) for rate, (_, w) in zip(rates, arrays, strict=True)]
-    return jnp.asarray(jnp.sum(jnp.stack(known)) / sum(w.size for _, w in arrays))
-
-
-def _named(stem: str, values: Array) -> Metrics:
-    names = [*(f"{stem}_{i + 1}" for i in range(len(values) - 1)), f"{stem}_head"]
-    return dict(zip(names, values, strict=True))
-
-
-def _moments(stats: Tree) -> list[dict[str, Array]]:
-    """The running moments of all batch norms."""
-
-    def found(node: Tree) -> bool:
-        return isinstance(node, dict) and "mean" in node and "variance" in node
-
-    return [node for node in jax.tree.leaves(stats, is_leaf=found) if found(node)]

@@ -14,6 +14,7 @@ from crossq_wn.algorithms.simba_v2 import SimbaV2Settings
 from crossq_wn.algorithms.xqc import XQCSettings
 from crossq_wn.errors import UserError
 from crossq_wn.lazy import jax
+from crossq_wn.learning.diagnostics import DIAGNOSTICS, shown
 from crossq_wn.learning.hessian import Spectrum, spectrum
 from crossq_wn.learning.replay import Replay
 from crossq_wn.results import reading
@@ -21,26 +22,6 @@ from crossq_wn.runs import checkpoints
 from crossq_wn.runs.config import read_config
 from crossq_wn.training.loop import build_algorithm, replay_capacity
 
-# Column of metrics.csv, or metric of eval.csv -> what it is.
-MEANINGS = {
-    "critic_norm": "weight norm of the critics' dense layers, summed",
-    "critic_norm_head": "weight norm of the critics' last layer alone",
-    "critic_gradient_norm": "norm of the critic loss's gradient",
-    "critic_elr": "effective learning rate: gradient over weight norm",
-    "critic_step_size": "learning rate over squared weight norm, hidden layers",
-    "dead_neurons": "share of hidden units silent on a whole minibatch",
-    "feature_norm": "length of the hidden features, summed over layers",
-    "stable_rank": "directions that hold 99 % of the last features",
-    "bn_drift": "how far batch norm's running means move per update, in standard deviations",
-    "q_mean": "mean value of replayed actions",
-    "target_q_max": "largest target in a minibatch",
-    "entropy": "entropy of the policy (nats)",
-    "temperature": "temperature",
-    "q_bias_mean": "how much more the critics promise than follows, over |return|",
-    "q_bias_std": "spread of that: unequal promises mislead a policy, equal ones do not",
-}
-EVALUATED = frozenset({"q_bias_mean", "q_bias_std"})  # those of eval.csv
-_SIGNED = frozenset({"q_mean", "target_q_max", "entropy", "q_bias_mean"})  # whose ratios mean nothing
 _FEW = 3  # rows whose median stands for an end of a curve
 _ENOUGH = 2 * _FEW  # rows of metrics.csv below which nothing is said
 _GREW, _FELL = 1.5, 0.67  # last over first, beyond which a norm or a rate is said to have moved
@@ -96,8 +77,8 @@ def courses(run: Path) -> dict[str, Course]:
     """
     read_config(run)
     found = {}
-    for name in MEANINGS:
-        evaluated = name in EVALUATED
+    for diagnostic in shown():
+        name, evaluated = diagnostic.name, diagnostic.file == "eval.csv"
         read = reading.read([run], metric=name) if evaluated else reading.read_metric([run], name)
         fewest = _ENOUGH_EVALUATED if evaluated else _ENOUGH
         for tasks in read.values():
@@ -114,7 +95,7 @@ def courses(run: Path) -> dict[str, Course]:
 
 def change(name: str, course: Course) -> str:
     """How a diagnostic moved: `7x`; as a difference, `+4.85`, where it has a sign or began at 0."""
-    if name in _SIGNED or not course.first:
+    if DIAGNOSTICS[name].signed or not course.first:
         return f"{course.last - course.first:+.3g}"
     return f"{course.growth:.3g}x"
 

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from crossq_wn.errors import UserError
+from crossq_wn.learning.diagnostics import DIAGNOSTICS
 from crossq_wn.results.figures.captions import remarks, title
 from crossq_wn.results.figures.curves import band, bands, key
 from crossq_wn.results.figures.points import SCORE, Panels, Point, curves, groups, lines
@@ -23,16 +24,6 @@ from crossq_wn.results.figures.style import (
     unit,
 )
 
-# Columns of metrics.csv, and what an axis calls them; none has a unit.
-DIAGNOSTICS = {
-    "critic_norm": "critic parameter norm",
-    "critic_gradient_norm": "critic gradient norm",
-    "critic_elr": "effective learning rate",
-    "dead_neurons": "dead neurons (fraction)",
-}
-_NAMES = DIAGNOSTICS | {"q_bias_std": "normalised Q-bias, std"}
-_LOGARITHMIC = ("critic_gradient_norm", "critic_elr")  # they change by orders of magnitude
-
 _TALL = 17  # letters that stand beside a panel: more would reach into the titles
 _NOTHING = ("", "")
 Cells = Sequence[Sequence[tuple[str, str]]]  # [row][column]: panel and quantity
@@ -46,10 +37,11 @@ def training_health(source: Source) -> Picture:
     """
     panels = {panel: tasks for panel, tasks in groups(source.tasks).items() if panel != "all"}
     points = _scores(source, panels)
-    logged = {name: _logged(source, panels, name) for name in DIAGNOSTICS}
+    columns = [diagnostic.name for diagnostic in DIAGNOSTICS.values() if diagnostic.in_figure_3]
+    logged = {name: _logged(source, panels, name) for name in columns}
     quantities = [SCORE, *(name for name, found in logged.items() if found)]
     if len(quantities) == 1:
-        raise UserError(f"fig3 needs {', '.join(DIAGNOSTICS)} in metrics.csv: train with --diagnostics")
+        raise UserError(f"fig3 needs {', '.join(columns)} in metrics.csv: train with --diagnostics")
     points += [point for found in logged.values() for point in found]
     cells = [[(panel, quantity) for quantity in quantities] for panel in panels]
     return _picture(source, panels, points, cells)
@@ -78,7 +70,7 @@ def _scores(source: Source, panels: Panels) -> list[Point]:
 
 
 def _logged(source: Source, panels: Panels, column: str) -> list[Point]:
-    return curves(source.metric(column), panels, source.confidence, column, source.until)
+    return curves(source.diagnostic(DIAGNOSTICS[column]), panels, source.confidence, column, source.until)
 
 
 def _picture(source: Source, panels: Panels, points: Sequence[Point], cells: Cells) -> Picture:
@@ -123,18 +115,21 @@ def _neighbours(
 
 
 def _name(quantity: str, tasks: Sequence[str]) -> str:
-    return f"IQM {unit(tasks)}" if quantity == SCORE else _NAMES[quantity]
+    return f"IQM {unit(tasks)}" if quantity == SCORE else DIAGNOSTICS[quantity].label
 
 
 def _limit(axes: Axes, quantity: str, tasks: Sequence[str]) -> None:
     lowest = min((value for line in axes.lines for value in np.asarray(line.get_ydata())), default=0)
-    if quantity in _LOGARITHMIC and lowest > 0:
+    diagnostic = DIAGNOSTICS.get(quantity)
+    if diagnostic and diagnostic.logarithmic and lowest > 0:
         axes.set_yscale("log")  # finds its limits
         low, high = axes.get_ylim()
         room = 1 if high > 2 * low else 2
         axes.set_ylim(low / room, high * room)
         ratio_ticks(axes.yaxis, low / room, high * room)
-    elif quantity != SCORE:
+    elif diagnostic and diagnostic.signed:
+        axes.margins(y=0.05)
+    elif diagnostic:
         # The limits of a flat line are tight around it.
         axes.set_ylim(0, max(axes.get_ylim()[1], 1.05 * axes.dataLim.ymax))
     elif unit(tasks) != "return":
@@ -155,5 +150,5 @@ def _without(source: Source, points: Sequence[Point], cells: Cells) -> list[str]
                 where = f" ({', '.join(parts)})" if parts != own else ""
                 lacking.append(f"{source.names[system]}{where}")
         if lacking:
-            remarks.append(f"without {_NAMES[quantity]}: {', '.join(lacking)}")
+            remarks.append(f"without {DIAGNOSTICS[quantity].label}: {', '.join(lacking)}")
     return remarks

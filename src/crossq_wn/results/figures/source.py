@@ -8,6 +8,7 @@ from pathlib import Path
 
 from crossq_wn.environments import PAPER_TASKS
 from crossq_wn.errors import UserError, nearest
+from crossq_wn.learning.diagnostics import Diagnostic
 from crossq_wn.results import reading
 from crossq_wn.results.reading import Curves, Results
 
@@ -172,6 +173,11 @@ class Source:
     def evaluations(self, metric: str) -> Results:
         """Another metric of eval.csv than the score, such as `q_bias_std`, unscaled."""
         return self._drawn(reading.read(self.ours, self.warn, metric))
+
+    def diagnostic(self, diagnostic: Diagnostic) -> Results:
+        """A diagnostic of the systems to draw, from the file in which it is recorded."""
+        evaluated = diagnostic.file == "eval.csv"
+        return self.evaluations(diagnostic.name) if evaluated else self.metric(diagnostic.name)
 
     def _drawn(self, found: Results) -> Results:
         return {name: found[name] for name in self.scores if name in found and name in self._ours}

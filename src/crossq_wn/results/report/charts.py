@@ -6,12 +6,13 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
+from crossq_wn.learning.diagnostics import DIAGNOSTICS
 from crossq_wn.results.figures import points, style
 from crossq_wn.results.figures.curves import band
 from crossq_wn.results.reading import Results
 from crossq_wn.results.report.html import Html, details, join, section, tag
 from crossq_wn.results.report.scores import title_of
-from crossq_wn.results.report.study import DIAGNOSTICS, Study, Tell
+from crossq_wn.results.report.study import Study, Tell
 from crossq_wn.results.report.svg import picture
 from crossq_wn.results.wording import number
 
@@ -24,7 +25,7 @@ class Panel(NamedTuple):
 
     name: str  # of the task or group
     tasks: tuple[str, ...]
-    quantity: str  # the score, or one of `DIAGNOSTICS`
+    quantity: str  # the score, or a diagnostic's name
     curves: dict[str, list[points.Point]]  # system -> its points
 
 
@@ -111,7 +112,7 @@ def _gallery(study: Study, panels: Sequence[Panel], name: str) -> Html:
     figures = []
     for i, panel in enumerate(panels):
         score = panel.quantity == points.SCORE
-        title = [panel.name] if score else [panel.quantity, DIAGNOSTICS[panel.quantity]]
+        title = [panel.name] if score else [panel.quantity, DIAGNOSTICS[panel.quantity].description]
         words = tag("figcaption", tag("b", title[0]), *(f" {meaning}" for meaning in title[1:]))
         figures.append(
             tag("figure", words, picture(_drawing(panel, shown), f"{name}-{i}", _described(study, panel)))

@@ -12,19 +12,13 @@ from typing import Any, NamedTuple
 
 from crossq_wn.environments import PAPER_TASKS
 from crossq_wn.errors import UserError, one_line
+from crossq_wn.learning.diagnostics import shown
 from crossq_wn.results import reading
 from crossq_wn.results.figures import Source
-from crossq_wn.results.health import EVALUATED, MEANINGS
 from crossq_wn.results.reading import Curves, Results
 from crossq_wn.results.report.html import Html, escape, tag
 from crossq_wn.runs.config import RunConfig, read_config
 
-# Column of metrics.csv, or metric of eval.csv -> what it is.
-DIAGNOSTICS = MEANINGS | {
-    "target_q_mean": "mean target of a minibatch: where it leaves q_mean behind, values run away",
-    "critic_loss": "the critics' loss; algorithms with different losses cannot be compared",
-    "actor_loss": "the actor's loss; it falls as values rise",
-}
 Tell = Callable[[str], None]  # is told what is being done, which may take minutes
 
 _NEEDED = ("commands", "versions", "device", "protocol", "protocol_sha256")  # of manifest.json
@@ -64,7 +58,7 @@ class Study:
 
     runs: tuple[Run, ...]
     source: Source  # of the same runs, and of published curves
-    diagnostics: dict[str, Results]  # by the names of `DIAGNOSTICS`; of our systems
+    diagnostics: dict[str, Results]  # by name; of our systems
     skipped: tuple[str, ...]  # a line each: what, and why
 
     @property
@@ -136,7 +130,7 @@ def gather(
         raise UserError(f"--systems names none of the runs: there are {', '.join({r.system for r in runs})}")
     tell("reading their diagnostics")
     # All files are read here, so that what is wrong with any of them is known before the page is written.
-    diagnostics = {name: _diagnostic(source, name) for name in DIAGNOSTICS}
+    diagnostics = {each.name: source.diagnostic(each) for each in shown()}
     return Study(tuple(kept), source, diagnostics, _once(skipped))
 
 
@@ -157,10 +151,6 @@ def speed(run: Run) -> Speed | None:
     clock = [row[2] for row in rows]
     seconds = clock[-1] + sum(last for last, following in pairwise(clock) if following < last)
     return Speed(median(row[0] for row in training), median(row[1] for row in training), seconds / 3600)
-
-
-def _diagnostic(source: Source, name: str) -> Results:
-    return source.evaluations(name) if name in EVALUATED else source.metric(name)
 
 
 def _once(skipped: Iterable[str]) -> tuple[str, ...]:
