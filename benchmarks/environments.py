@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from crossq_wn.environments import MYO_IDS, Environment, lookup, make
+from crossq_wn.environments import Environment, lookup, make
 from crossq_wn.environments.pool import Pool
 
 REPEAT = 2  # frames per decision
@@ -74,7 +74,7 @@ class Task:
         for environments in (self.ours, self.bare):
             for seed, environment in enumerate(environments):
                 environment.reset(seed)
-        plain = plain_myo if name in MYO_IDS else plain_dmc
+        plain = plain_myo if lookup(name).suite == "myosuite" else plain_dmc
         self.plain = [plain(lookup(name).identifier, seed) for seed in range(count)]
         self.count, self.decisions = count, decisions
         self.generator = np.random.default_rng(0)

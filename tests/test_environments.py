@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import helpers
-from crossq_wn.cli import doctor
-from crossq_wn.environments import MYO_IDS, PAPER_TASKS, dm_control_tasks, lookup, make
+from crossq_wn.cli.doctor import _rendering
+from crossq_wn.environments import PAPER_TASKS, SUITES, lookup, make
 from crossq_wn.environments.core import Environment, EnvironmentFaultError, Frame, Task
 from crossq_wn.environments.snapshot import UnrestorableError
 from crossq_wn.errors import UserError
@@ -140,12 +140,23 @@ ACTION = np.zeros(1, np.float32)
 # Names
 
 
+def test_the_record_has_every_task_of_the_installed_deepmind_control():
+    from dm_control import suite
+
+    theirs = {f"{domain}:{task}" for domain, task in suite.ALL_TASKS}
+    assert set(SUITES["dmc"].tasks.values()) == theirs
+
+
+def test_the_record_s_gymnasium_tasks_are_registered():
+    assert set(SUITES["gymnasium"].tasks.values()) <= set(gymnasium.registry)
+
+
 def test_the_paper_s_25_tasks_have_their_names_and_protocol():
     assert len(PAPER_TASKS) == len(set(PAPER_TASKS)) == 25
     assert set(PAPER_TASKS) == DMC_SIZES.keys() | MYO_SIZES.keys()
     for name in PAPER_TASKS:
         task = lookup(name)
-        myo = name in MYO_IDS
+        myo = name in SUITES["myosuite"].tasks
         assert (task.name, task.suite, task.action_repeat) == (name, "myosuite" if myo else "dmc", 2)
         assert (task.episode_frames, task.discount) == ((100, 0.95) if myo else (1000, 0.99))
         assert task.metric == ("success_rate" if myo else "return")
@@ -568,7 +579,7 @@ def test_an_environment_s_own_snapshot_is_preferred(made):
 
 @pytest.mark.parametrize(
     "name",
-    [task for task in sorted(dm_control_tasks()) if task not in DMC_SIZES and task != "quadruped-escape"],
+    [task for task in sorted(SUITES["dmc"].tasks) if task not in DMC_SIZES and task != "quadruped-escape"],
 )
 def test_every_other_task_of_the_deepmind_control_suite_trains_and_continues(name, made):
     assert_continues(lambda: made(name, episode_frames=20), 4, 9)
@@ -577,7 +588,7 @@ def test_every_other_task_of_the_deepmind_control_suite_trains_and_continues(nam
 def test_a_task_that_needs_opengl_gets_it(monkeypatch):
     if os.environ.get("MUJOCO_GL") == "disabled":  # this process chose that
         monkeypatch.delenv("MUJOCO_GL")
-    if doctor._rendering().fix:
+    if _rendering().fix:
         pytest.skip("nothing renders here")
     script = """if True:
         from crossq_wn.environments import make

@@ -10,7 +10,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from crossq_wn.cli import main
-from crossq_wn.environments import PAPER_TASKS
+from crossq_wn.environments import PAPER_TASKS, suite_of
 from crossq_wn.errors import UserError
 from crossq_wn.results import reading
 from crossq_wn.results.figures import FIGURES, Source, save
@@ -135,7 +135,7 @@ def table(picture, *columns, **where):
 
 def tidy_table(path, rows):
     """A CSV file of (system, task, seed, frame, return or success rate)."""
-    lines = (f'"{s}",{t},{seed},{reading.score_metric(t)},{x},{y}\n' for s, t, seed, x, y in rows)
+    lines = (f'"{s}",{t},{seed},{suite_of(t).metric},{x},{y}\n' for s, t, seed, x, y in rows)
     path.write_text(EVAL_HEADER + "".join(lines))
     return path
 
@@ -386,10 +386,10 @@ def test_a_grid_has_a_panel_per_task_in_the_papers_order(draw):
 def test_a_grid_of_few_or_many_tasks(count, tmp_path):
     steps, values = (0, 50_000, 100_000), np.linspace(0, 1, 6).reshape(2, 3)
     lines = [
-        f"{name},{task},{seed},{reading.score_metric(task)},{step},{value * most}"
+        f"{name},{task},{seed},{suite_of(task).metric},{step},{value * most}"
         for name in ("a", "b")
         for task in PAPER_TASKS[:count]
-        for most in [1000 if reading.is_dm_control(task) else 1]
+        for most in [suite_of(task).scale]
         for seed, of in enumerate(values)
         for step, value in zip(steps, of, strict=True)
     ]

@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 
 from crossq_wn import cli, reproduce, runs
-from crossq_wn.environments import PAPER_DMC_HARD, PAPER_TASKS
+from crossq_wn.environments import PAPER_GROUPS, PAPER_TASKS
 from crossq_wn.errors import UserError
 from crossq_wn.reproduce import results, studies, workers
 from crossq_wn.reproduce.claims import CLAIMS
 from crossq_wn.reproduce.cost import cost
 from crossq_wn.reproduce.judging import Evidence, Number, judge
 from crossq_wn.reproduce.studies import LAPTOP, PAPER, SCALES, SMOKE, Scale, Study, crossq, plan, wn
-from crossq_wn.results.reading import GROUPS, Curves
+from crossq_wn.results.reading import Curves
 from helpers import DAMAGE, environment_variables
 
 TASKS = ("walker-run", "cheetah-run")
-HARD = {*PAPER_DMC_HARD, *GROUPS["Myo hard"]}
+HARD = {*PAPER_GROUPS["DMC dog & humanoid"], *PAPER_GROUPS["Myo hard"]}
 FULL = "CrossQ + WN UTD 5"
 
 

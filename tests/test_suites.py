@@ -5,10 +5,11 @@ import mujoco
 import numpy as np
 import pytest
 
-from crossq_wn.environments import MYO_IDS, PAPER_TASKS, lookup, make
+from crossq_wn.environments import PAPER_TASKS, SUITES, lookup, make
 from crossq_wn.environments.core import EnvironmentFaultError
 from crossq_wn.environments.myo_definitions import look
 
+MYO_IDS = SUITES["myosuite"].tasks
 # With siblings of the paper's tasks that share their formulas.
 DMC = [name for name in PAPER_TASKS if name not in MYO_IDS]
 DMC += ["walker-stand", "walker-walk", "finger-turn-easy", "quadruped-walk"]

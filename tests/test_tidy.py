@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from crossq_wn.environments import PAPER_TASKS
+from crossq_wn.environments import PAPER_GROUPS, PAPER_TASKS, groups
 from crossq_wn.errors import UserError
 from crossq_wn.results import reading
 from crossq_wn.runs.tables import EVAL_COLUMNS
@@ -125,11 +125,13 @@ def test_speed_is_each_runs_median_while_it_updates(tmp_path):
 
 
 def test_groups_are_the_papers():
-    groups = reading.groups([*PAPER_TASKS, "Ant-v5"])
-    assert [len(groups[name]) for name in (*reading.GROUPS, "all")] == [7, 8, 5, 5, 25]
-    assert set(groups["all"]) == set(PAPER_TASKS)
-    assert groups["Ant-v5"] == ("Ant-v5",)
-    assert reading.groups(["myo-pose"]) == dict.fromkeys(("myo-pose", "Myo easy", "all"), ("myo-pose",))
+    every = groups.tasks_and_groups([*PAPER_TASKS, "Ant-v5"])
+    assert [len(every[name]) for name in (*PAPER_GROUPS, "all")] == [7, 8, 5, 5, 25]
+    assert set(every["all"]) == set(PAPER_TASKS)
+    assert every["Ant-v5"] == ("Ant-v5",)
+    assert groups.tasks_and_groups(["myo-pose"]) == dict.fromkeys(
+        ("myo-pose", "Myo easy", "all"), ("myo-pose",)
+    )
 
 
 SETTINGS = st.dictionaries(

@@ -559,16 +559,17 @@ def _readable(value: Any) -> str:
 
 
 def _list_tasks(root: Path) -> tuple[str, list[str], list[list[Any]]]:
-    from crossq_wn.environments import MUJOCO_TASKS, MYO_IDS, PAPER_TASKS, dm_control_tasks
+    from crossq_wn.environments import PAPER_TASKS, SUITES
 
     rows: list[list[Any]] = []
-    for name, (domain, task) in dm_control_tasks().items():
-        rows.append([name, "DeepMind Control", f"{domain} {task}", "yes" if name in PAPER_TASKS else ""])
-    rows += [[name, "MyoSuite", identifier, "yes"] for name, identifier in MYO_IDS.items()]
-    rows += [[name, "Gymnasium MuJoCo", name, ""] for name in MUJOCO_TASKS]
+    for suite in SUITES.values():
+        for short, own_name in suite.tasks.items():
+            name = suite.full_name(short)
+            rows.append([name, suite.title, own_name, "yes" if name in PAPER_TASKS else ""])
     rows.sort(key=lambda row: (not row[3], row[1], row[0]))
     rows.append(["any Gymnasium id", "Gymnasium", "Box observations, bounded Box actions", ""])
     rows.append(["module:factory", "your own", "a class or function that makes a gymnasium.Env", ""])
+    rows.append(["module:task", "your own", "a task of a suite that the module registers", ""])
     return "tasks", ["name", "suite", "suite's name", "in the paper"], rows
 
 
@@ -599,6 +600,7 @@ def _list_presets(root: Path) -> tuple[str, list[str], list[list[Any]]]:
 
 
 def _list_runs(root: Path) -> tuple[str, list[str], list[list[Any]]]:
+    from crossq_wn.environments import suite_of
     from crossq_wn.results import reading
     from crossq_wn.runs.config import read_config
     from crossq_wn.runs.directory import find
@@ -613,7 +615,7 @@ def _list_runs(root: Path) -> tuple[str, list[str], list[list[Any]]]:
             _warn(f"{path} is skipped: {one_line(error)}")
             continue
         last = [seed[seed == seed][-1] for seed in curves.values]  # a seed that failed ends sooner
-        value = sum(last) / len(last) * (1000 if reading.is_dm_control(task) else 1)  # as it was logged
+        value = sum(last) / len(last) * suite_of(task).scale  # as it was logged
         seeds = ",".join(map(str, config.options.seeds))
         reached = int(curves.env_steps[-1])
         rows.append([str(path), task, system, seeds, reached, config.options.frames, float(value)])

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from typing import NamedTuple
 
+from crossq_wn.environments.suites import INSTALL, SUITES, Suite
 from crossq_wn.lazy import jax
 from crossq_wn.machine import available_memory
 from crossq_wn.runs.directory import version
@@ -33,12 +34,17 @@ def examine() -> list[Finding]:
 
 def _packages() -> list[Finding]:
     findings = [Finding("python", sys.version.split()[0], "")]
-    for name in ("crossq-wn", "jax", "jaxlib", "optax", "numpy", "gymnasium", "mujoco", "dm_control"):
+    for name in ("crossq-wn", "jax", "jaxlib", "optax", "numpy"):
         found = version(name)
-        findings.append(Finding(name, found or "missing", "" if found else "pip install --upgrade crossq-wn"))
-    found = version("myosuite")
-    fix = "" if found else "for the myo-* tasks: pip install 'crossq-wn[myosuite]'"
-    return [*findings, Finding("myosuite", found or "not installed", fix, essential=False)]
+        findings.append(Finding(name, found or "missing", "" if found else INSTALL))
+    owners: dict[str, Suite] = {}  # package -> the first suite that needs it
+    for suite in SUITES.values():
+        owners = dict.fromkeys(suite.packages, suite) | owners
+    for name, suite in owners.items():
+        found = version(name)
+        fix = "" if found else f"for the tasks of {suite.title}: {suite.install}"
+        findings.append(Finding(name, found or "missing", fix, essential=suite.install == INSTALL))
+    return findings
 
 
 def _pairs() -> list[Finding]:

@@ -1,7 +1,9 @@
-"""Which tasks are there, and how is one made? Short names, Gymnasium ids, `module:factory`, or a class."""
+"""Tasks and environments: what a task's name stands for, and how its environment is made."""
 
+from __future__ import annotations
+
+import contextlib
 import os
-import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -13,69 +15,49 @@ from crossq_wn.environments.core import (
     Simulator,
     Task,
     Transition,
+    unknown_task,
 )
-from crossq_wn.errors import UserError, nearest
+from crossq_wn.environments.suites import (
+    PAPER_GROUPS,
+    PAPER_TASKS,
+    SUITES,
+    Group,
+    Suite,
+    paper_frames,
+    suite_of,
+)
+from crossq_wn.errors import UserError, import_user_module
 
 TaskLike = str | Callable[[], Any]
 
-# Paper v2, section 5.1 and figure 7: 15 DeepMind Control and 10 MyoSuite tasks.
-PAPER_DMC_HARD = tuple(f"{body}-{gait}" for body, gait in (
-    ("dog", "stand"), ("dog", "walk"), ("dog", "trot"), ("dog", "run"),
-    ("humanoid", "stand"), ("humanoid", "walk"), ("humanoid", "run"),
-))  # fmt: skip
-PAPER_DMC_EASY = (
-    "cheetah-run", "walker-run", "hopper-stand", "finger-turn-hard", "quadruped-run", "fish-swim",
-    "hopper-hop", "pendulum-swingup",
-)  # fmt: skip
-_MYO = {
-    "myo-reach": "myoHandReach", "myo-pose": "myoHandPose", "myo-obj-hold": "myoHandObjHold",
-    "myo-key-turn": "myoHandKeyTurn", "myo-pen-twirl": "myoHandPenTwirl",
-}  # fmt: skip
-MYO_IDS = {short: f"{name}Fixed-v0" for short, name in _MYO.items()} | {
-    f"{short}-hard": f"{name}Random-v0" for short, name in _MYO.items()
-}
-PAPER_TASKS = (*PAPER_DMC_HARD, *PAPER_DMC_EASY, *MYO_IDS)
-MUJOCO_TASKS = ("Ant-v5", "HalfCheetah-v5", "Hopper-v5", "Humanoid-v5", "HumanoidStandup-v5",
-                "InvertedDoublePendulum-v5", "InvertedPendulum-v5", "Pusher-v5", "Reacher-v5", "Swimmer-v5",
-                "Walker2d-v5")  # fmt: skip
-_NEEDS_GL = ("quadruped-escape",)  # uploads its terrain to a renderer at every reset
-
-
-def dm_control_tasks() -> dict[str, tuple[str, str]]:
-    """All tasks of the dm_control suite by short name: `finger-turn-hard` -> (`finger`, `turn_hard`)."""
-    _prepare_graphics(render=False)
-    from dm_control import suite
-
-    return {f"{d}-{t}".replace("_", "-").lower(): (d, t) for d, t in suite.ALL_TASKS}
-
 
 def lookup(task: TaskLike) -> Task:
-    """What a task name, Gymnasium id, `module:factory` or environment class stands for.
+    """What a task stands for.
 
-    Raises UserError for an unknown name, suggesting the nearest.
+    Args:
+        task: a short name such as dog-run, a name that a suite itself has for a task, `module:task` where the
+            module registers a suite, `module:factory`, or a callable that returns a gymnasium.Env.
+
+    Raises:
+        UserError: the name is unknown; the message suggests the nearest.
     """
     if not isinstance(task, str):
         where = f"{task.__module__}:{getattr(task, '__qualname__', type(task).__qualname__)}"
-        return Task(where, "gymnasium", where, 1, None, 0.99, "return")
-    name = task.replace("_", "-").lower()
-    if name in MYO_IDS or task in MYO_IDS.values():
-        identifier = MYO_IDS.get(name, task)
-        short = next(key for key, value in MYO_IDS.items() if value == identifier)
-        return Task(short, "myosuite", identifier, 2, 100, 0.95, "success_rate")
-    registered = re.search(r"-v\d+$", task) is not None or "/" in task
-    if task.startswith("myo") and registered and ":" not in task:
-        return Task(task, "myosuite", task, 2, None, 0.95, "success_rate")
-    if ":" not in task and not registered:
-        _prepare_graphics(name in _NEEDS_GL)
-        known = dm_control_tasks()
-        if name in known:
-            return Task(name, "dmc", ":".join(known[name]), 2, 1000, 0.99, "return")
-        hint = nearest(name, [*known, *MYO_IDS]) or "`crossq-wn list tasks` names them; "
-        raise UserError(
-            f"unknown task {task!r}: {hint}a task is a short name such as dog-run or myo-key-turn-hard, "
-            "a registered Gymnasium id, or module:factory"
-        )
-    return Task(task, "gymnasium", task, 1, None, 0.99, "return")
+        return _of_factory(where)
+    module = task.partition(":")[0] if ":" in task else ""
+    if module and module != "__main__":
+        prepare_graphics(render=False)
+        # If it cannot be imported, then `make` says so: a run whose environment is given needs no module.
+        with contextlib.suppress(UserError):
+            import_user_module(module, f"the task {task!r}")
+    for suite in SUITES.values():
+        found = suite.find(task)
+        if found is not None:
+            return found
+    if module:
+        return _of_factory(task)
+    known = [name for suite in SUITES.values() for name in suite.tasks]
+    raise unknown_task(task, known)
 
 
 def make(
@@ -89,7 +71,7 @@ def make(
     """Makes one environment.
 
     Args:
-        task: a name, a Gymnasium id, `module:factory`, or a callable that returns a gymnasium.Env.
+        task: as for `lookup`.
         action_repeat: frames per decision; by default the suite's.
         episode_frames: time limit in frames; by default the suite's.
         terminations: whether a terminating task ends the episode (false: it runs on, as in BRO).
@@ -98,12 +80,13 @@ def make(
     Raises:
         UserError: the task is unknown, its suite is not installed, or its spaces are not supported.
     """
+    if render:
+        prepare_graphics(render=True)
     known = lookup(task)
+    prepare_graphics(render=render or known.name in SUITES[known.suite].opengl)
     episode_frames = known.episode_frames if episode_frames is None else episode_frames
-    _prepare_graphics(render or known.name in _NEEDS_GL)
-    simulator = _simulator(task, known, episode_frames, render)
     return Environment(
-        simulator,
+        _simulator(task, known, episode_frames, render),
         known,
         action_repeat=known.action_repeat if action_repeat is None else action_repeat,
         episode_frames=episode_frames,
@@ -111,46 +94,53 @@ def make(
     )
 
 
-def _simulator(task: TaskLike, known: Task, episode_frames: int | None, render: bool) -> Simulator:
-    if known.suite == "dmc":
-        from crossq_wn.environments.dm_control import DMControl
+def prepare_graphics(*, render: bool) -> None:
+    """Chooses MuJoCo's OpenGL backend, unless the user has.
 
-        domain, name = known.identifier.split(":")
-        return DMControl(domain, name)
-    if known.suite == "myosuite":
-        try:
-            from crossq_wn.environments.myosuite import MyoSuite
-        except ImportError as error:
-            raise UserError(
-                f"{known.name} needs MyoSuite, which cannot be imported ({error}): "
-                "install it with pip install 'crossq-wn[myosuite]'"
-            ) from None
-        return MyoSuite(known.identifier, episode_frames)
-    from crossq_wn.environments import gymnasium as gym
+    MuJoCo takes it when it is first imported, so this must come before; later it does nothing.
 
-    if not isinstance(task, str):
-        return gym.Gymnasium(gym.from_callable(task, known.name), known.name)
-    if ":" in task:
-        return gym.Gymnasium(gym.from_factory(task), known.name)
-    options: dict[str, Any] = {"render_mode": "rgb_array"} if render else {}
-    if episode_frames is not None:
-        options["max_episode_steps"] = -1  # no limit of its own
-    return gym.Gymnasium(gym.from_id(task, **options), known.name)
-
-
-def _prepare_graphics(render: bool) -> None:
-    # MuJoCo chooses its OpenGL backend on first import; without a display its default only warns.
+    Args:
+        render: whether pictures will be made, which needs a backend that works without a display.
+    """
     if "mujoco" not in sys.modules:
         os.environ.setdefault("MUJOCO_GL", "egl" if render else "disabled")
 
 
+def _of_factory(where: str) -> Task:
+    suite = SUITES["gymnasium"]
+    return Task(where, suite.name, where, suite.action_repeat, None, suite.discount, suite.metric)
+
+
+def _simulator(task: TaskLike, known: Task, episode_frames: int | None, render: bool) -> Simulator:
+    if not isinstance(task, str):
+        from crossq_wn.environments.gymnasium import Gymnasium, from_callable
+
+        return Gymnasium(from_callable(task, known.name), known.name)
+    suite = SUITES[known.suite]
+    try:
+        return suite.make(known, episode_frames=episode_frames, render=render)
+    except ImportError as error:
+        fix = f": install it with {suite.install}" if suite.install else ""
+        raise UserError(
+            f"{known.name} needs {suite.title}, which cannot be imported ({error}){fix}"
+        ) from None
+
+
 __all__ = [
+    "PAPER_GROUPS",
+    "PAPER_TASKS",
+    "SUITES",
     "Environment",
     "EnvironmentFaultError",
     "Episode",
+    "Group",
+    "Suite",
     "Task",
     "TaskLike",
     "Transition",
     "lookup",
     "make",
+    "paper_frames",
+    "prepare_graphics",
+    "suite_of",
 ]

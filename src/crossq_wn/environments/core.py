@@ -1,13 +1,13 @@
 """What is an environment to the training loop? Decisions in [-1, 1], float32 observations, honest endings."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from crossq_wn.environments.snapshot import Snapshot, UnrestorableError, capture_attributes
-from crossq_wn.errors import UserError
+from crossq_wn.errors import UserError, nearest
 
 
 class Task(NamedTuple):
@@ -86,6 +86,15 @@ class Transition(NamedTuple):
 
 class EnvironmentFaultError(UserError):
     """The environment itself misbehaved: NaN, or an exception of its own."""
+
+
+def unknown_task(name: str, known: Iterable[str]) -> UserError:
+    """The error for a task that nobody has, suggesting the nearest of the known names."""
+    hint = nearest(name, known) or "`crossq-wn list tasks` names them; "
+    return UserError(
+        f"unknown task {name!r}: {hint}a task is a short name such as dog-run or myo-key-turn-hard, "
+        "a registered Gymnasium id, or module:factory"
+    )
 
 
 class Environment:
@@ -200,4 +209,5 @@ __all__ = [
     "Task",
     "Transition",
     "UnrestorableError",
+    "unknown_task",
 ]

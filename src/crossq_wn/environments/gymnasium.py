@@ -7,7 +7,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from crossq_wn.environments.core import Frame
+from crossq_wn.environments.core import Frame, unknown_task
 from crossq_wn.environments.snapshot import (
     Snapshot,
     UnrestorableError,
@@ -31,12 +31,7 @@ def from_id(name: str, **options: Any) -> gymnasium.Env[Any, Any]:
     try:
         return gymnasium.make(name, disable_env_checker=True, **options)
     except gymnasium.error.UnregisteredEnv:
-        known = [str(key) for key in gymnasium.registry]
-        hint = nearest(name, known) or "`crossq-wn list tasks` names them; "
-        raise UserError(
-            f"unknown task {name!r}: {hint}a task is a short name such as dog-run or myo-key-turn-hard, "
-            "a registered Gymnasium id, or module:factory"
-        ) from None
+        raise unknown_task(name, map(str, gymnasium.registry)) from None
     except (gymnasium.error.Error, ImportError) as error:
         raise UserError(f"Gymnasium cannot make {name!r}: {error}") from None
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from crossq_wn.environments import PAPER_GROUPS
 from crossq_wn.reproduce.judging import (
     Evidence,
     Number,
@@ -25,7 +26,6 @@ from crossq_wn.reproduce.judging import (
     typical,
     whole,
 )
-from crossq_wn.results.reading import GROUPS
 from crossq_wn.results.statistics import Estimate
 
 SIMILAR = 0.05  # difference in score (return / 1000, or success rate) that counts as none
@@ -37,7 +37,7 @@ THRESHOLDS = (
     f"within a factor of {FLAT_ELR:g} and falls beyond it."
 )
 _CROSSQ, _WN, _FULL = "CrossQ", "CrossQ + WN", "CrossQ + WN UTD 5"
-_HARD, _EASY, *_MYO = GROUPS
+_HARD, _EASY, *_MYO = PAPER_GROUPS
 
 
 class Claim(NamedTuple):

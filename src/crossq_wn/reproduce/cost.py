@@ -8,8 +8,8 @@ while another training ran beside it (CrossQ + WN, batch 256, walker-run: 30 upd
 from typing import NamedTuple
 
 from crossq_wn.algorithms.settings import ActorCriticSettings
+from crossq_wn.environments import PAPER_GROUPS
 from crossq_wn.errors import UserError
-from crossq_wn.results.reading import GROUPS
 from crossq_wn.runs.config import RunConfig
 
 _UPDATE_SECONDS = 3.1e-3
@@ -65,7 +65,7 @@ def cost(config: RunConfig) -> Cost:
     if config.system.algorithm not in _NETWORKS or not isinstance(settings, ActorCriticSettings):
         raise UserError(f"no cost is known for {config.system.algorithm}: known are {', '.join(_NETWORKS)}")
     networks = _NETWORKS[config.system.algorithm]
-    task = next((_TYPICAL[name] for name, tasks in GROUPS.items() if config.task in tasks), _EASY)
+    task = next((_TYPICAL[name] for name, tasks in PAPER_GROUPS.items() if config.task in tasks), _EASY)
     actor, critics = _weights(settings, networks, task)
     products = settings.batch_size * _passes(settings, networks, actor, critics)
     updates = max(0, config.decisions - settings.warmup) * settings.utd

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from crossq_wn.environments.groups import by_group
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.reproduce.claims import CLAIMS, Claim
 from crossq_wn.reproduce.judging import Evidence, Finding, judge
@@ -53,7 +54,7 @@ def judge_all(scale: Scale, figures: Iterable[str], finished: Sequence[Run], war
     judged = []
     for claim in CLAIMS:
         studies = [scale.studies[figure] for figure in figures if figure in claim.figures]
-        parts = groups(task for study in studies for task in study.tasks)
+        parts = by_group(task for study in studies for task in study.tasks)
         planned = _planned(studies)
         spoken_of = {group: part for group, part in parts.items() if group in (claim.only or parts)}
         for group, tasks in spoken_of.items():
@@ -76,15 +77,6 @@ def _planned(studies: Iterable[Study]) -> dict[str, tuple[str, ...]]:
         for system in systems:
             planned[system.label] = tuple(dict.fromkeys((*planned.get(system.label, ()), *tasks)))
     return planned
-
-
-def groups(tasks: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """The paper's groups as far as these tasks are in them; each other task by itself."""
-    there = tuple(dict.fromkeys(tasks))
-    parts = {name: tuple(t for t in there if t in members) for name, members in reading.GROUPS.items()}
-    grouped = {task for part in parts.values() for task in part}
-    alone = {task: (task,) for task in there if task not in grouped}
-    return {name: part for name, part in parts.items() if part} | alone
 
 
 def ended_early(finished: Sequence[Run]) -> list[str]:

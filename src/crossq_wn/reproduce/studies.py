@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from crossq_wn.environments import MYO_IDS, PAPER_DMC_EASY, PAPER_DMC_HARD, PAPER_TASKS
+from crossq_wn.environments import PAPER_GROUPS, PAPER_TASKS, paper_frames
 from crossq_wn.errors import UserError, nearest
-from crossq_wn.results.reading import GROUPS
 from crossq_wn.runs.config import RunConfig, preset_settings
 from crossq_wn.training import api
 
@@ -85,8 +84,7 @@ SR_SAC = System("SR-SAC UTD 32", "sr-sac", {"utd": 32})
 
 _NORMS = (crossq(1), crossq(5), wn(1), wn(5))
 _LADDER = (wn(1), wn(2), wn(5), wn(10))
-_DMC = PAPER_DMC_HARD + PAPER_DMC_EASY
-_MYO_HARD = tuple(task for task in MYO_IDS if task.endswith("-hard"))
+_DMC_HARD, _DMC_EASY, _MYO_HARD, _ = PAPER_GROUPS.values()
 
 
 def _like_the_paper(tasks: tuple[str, ...], resets: int, l2_scales: tuple[float, ...]) -> dict[str, Study]:
@@ -108,17 +106,17 @@ PAPER = Scale(
     about="the paper's tasks, networks (Table 1) and 10 seeds; 1M frames, 200k on easier tasks (section 5.1)",
     decides=True,
     seeds=tuple(range(10)),
-    frames=lambda task: 200_000 if task in GROUPS["DMC medium & easy"] + GROUPS["Myo easy"] else 1_000_000,
+    frames=paper_frames,
     changes={},
     options={"eval_every": 25_000, "eval_episodes": 5},
     studies={
         "fig1": Study(PAPER_TASKS, (wn(2), SIMBA, BRO_FAST)),
         "fig2": Study(PAPER_TASKS, (wn(2), SIMBA, BRO_FAST)),
-        "fig3": Study(PAPER_DMC_HARD + _MYO_HARD, _NORMS),
+        "fig3": Study(_DMC_HARD + _MYO_HARD, _NORMS),
         # Its caption says 15 DMC tasks, its text both suites.
         "fig4": Study(PAPER_TASKS, (*_LADDER, wn(20), SIMBA, SIMBA_8, BRO_FAST, BRO)),
         "fig5": Study(PAPER_TASKS, ablations(250_000, (1e-5, 1e-4, 1e-3, 1e-2, 1e-1))),
-        "fig6": Study(_DMC, (*_LADDER, wn(20), SR_SAC)),
+        "fig6": Study(_DMC_HARD + _DMC_EASY, (*_LADDER, wn(20), SR_SAC)),
         "fig7": Study(PAPER_TASKS, (wn(5), crossq(1), crossq(5), BRO, SR_SAC)),
     },
 )

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from crossq_wn.environments.groups import by_suite, paper_together
 from crossq_wn.errors import UserError
-from crossq_wn.results.reading import Curves, Steps, align, groups, reached_by_most
+from crossq_wn.results.reading import Curves, Steps, align, reached_by_most
 from crossq_wn.results.statistics import (
     Array,
     Estimate,
@@ -111,8 +112,10 @@ def last_scores(curves: Sequence[Curves], among: Steps | None = None) -> tuple[i
 
 
 def scopes(tasks: Sequence[str]) -> list[tuple[str, ...]]:
-    """Splits tasks into those whose scores may be averaged: the paper's together, each other one alone."""
-    together = groups(tasks).get("all", ())
-    found = [together] if together else []
-    found += [(task,) for task in tasks if task not in together]
-    return found
+    """Splits tasks into those whose scores may be averaged.
+
+    These are the paper's tasks, the tasks that another suite groups, and each other task by itself.
+    """
+    together = paper_together(tasks)
+    others = by_suite(task for task in tasks if task not in together)
+    return [*([together] if together else []), *others.values()]

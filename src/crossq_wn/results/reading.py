@@ -18,29 +18,21 @@ import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from crossq_wn.environments import MYO_IDS, PAPER_DMC_EASY, PAPER_DMC_HARD, dm_control_tasks
+from crossq_wn.environments.suites import suite_of
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.results.statistics import Array
 from crossq_wn.runs.config import read_identity
 from crossq_wn.runs.directory import find
-from crossq_wn.runs.protocol import read_protocols
+from crossq_wn.runs.protocol import read_protocols, remember_suite
 
 Steps = npt.NDArray[np.int64]
-
-# Paper v2, section 5: the groups its figures aggregate over.
-GROUPS = {
-    "DMC dog & humanoid": PAPER_DMC_HARD,
-    "DMC medium & easy": PAPER_DMC_EASY,
-    "Myo hard": tuple(task for task in MYO_IDS if task.endswith("-hard")),
-    "Myo easy": tuple(task for task in MYO_IDS if not task.endswith("-hard")),
-}
 
 
 @dataclass(frozen=True)
@@ -124,8 +116,8 @@ def read(
 ) -> Results:
     """The scores in CSV files, run directories, or folders of these.
 
-    A score is what the paper plots: of dm_control tasks the return / 1000, of MyoSuite's the success rate; of
-    others it is the return.
+    A score is what the paper plots: the metric of the task's suite, divided by the suite's scale. On DeepMind
+    Control it is the return / 1000, on MyoSuite the success rate, elsewhere the return.
 
     Args:
         paths: where to look.
@@ -145,7 +137,7 @@ def read(
         raise UserError("no evaluations there: give run directories, or CSV files such as RUN/eval.csv")
     return {
         system: {
-            task: replace(curves, values=curves.values / 1000) if is_dm_control(task) else curves
+            task: replace(curves, values=curves.values / suite_of(task).scale)
             for task, curves in tasks.items()
         }
         for system, tasks in results.items()
@@ -237,17 +229,6 @@ def reached_by_most(scores: Iterable[Array]) -> npt.NDArray[np.bool_]:
     return np.asarray(np.all([np.mean(~np.isnan(runs), axis=0) > 0.5 for runs in scores], axis=0))
 
 
-def groups(tasks: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """What to aggregate over: each task alone, the paper's groups as far as they are there, and all of those.
-
-    Tasks beyond the paper's 25 stay alone: their returns may have another scale.
-    """
-    there = tuple(dict.fromkeys(tasks))
-    parts = {name: tuple(task for task in there if task in members) for name, members in GROUPS.items()}
-    together = parts | {"all": tuple(task for part in parts.values() for task in part)}
-    return {task: (task,) for task in there} | {name: part for name, part in together.items() if part}
-
-
 def short_names(systems: Iterable[str], published: Iterable[str] = ()) -> dict[str, str]:
     """What to call systems side by side: without the settings in brackets that all of ours have.
 
@@ -322,9 +303,14 @@ def _evaluations(metric: str | None, path: Path) -> Iterator[Row]:
             raise UserError(
                 f"{path} lacks the columns {', '.join(sorted(lacking))}: see Published curves in README.md"
             )
+        if not published:
+            remember_suite(path.parent)
+        wanted: dict[str, str] = {}  # task -> metric
         for line, row in _complete(path, reader):
             task = row[place]
-            if row["metric"] != (metric or score_metric(task)) or row.get("primary", "1") != "1":
+            if task not in wanted:
+                wanted[task] = metric or suite_of(task).metric
+            if row["metric"] != wanted[task] or row.get("primary", "1") != "1":
                 continue
             system = row[name] + (f" UTD {row['utd']}" if published and row.get("utd") else "")
             frames, value = _numbers(path, line, row, "env_step", "value")
@@ -383,17 +369,3 @@ def _curves(seeds: Mapping[str, Mapping[int, float]]) -> Curves:
     steps = sorted({step for points in seeds.values() for step in points})
     values = np.array([[points.get(step, np.nan) for step in steps] for points in seeds.values()])
     return Curves(np.array(steps, np.int64), tuple(seeds), values)
-
-
-def score_metric(task: str) -> str:
-    """The metric that a task is scored by, as eval.csv calls it."""
-    return "success_rate" if task.startswith("myo") else "return"
-
-
-@cache
-def is_dm_control(task: str) -> bool:
-    """Whether a task is of the DeepMind Control suite, whose returns reach 1000."""
-    if task in PAPER_DMC_HARD + PAPER_DMC_EASY:
-        return True  # without importing the suite
-    registered = re.search(r"-v\d+$|[/:]", task) is not None
-    return not registered and not task.startswith("myo") and task in dm_control_tasks()

@@ -23,16 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from crossq_wn.algorithms import registered
-from crossq_wn.environments import lookup
+from crossq_wn.environments import SUITES, lookup
+from crossq_wn.environments.suites import simulator_packages
 from crossq_wn.errors import UserError
 from crossq_wn.lazy import jax
 from crossq_wn.machine import to_disk
 from crossq_wn.runs.config import DAMAGED, SCHEMA, RunConfig
-from crossq_wn.runs.protocol import SIMULATORS
 
-_NUMBERS_DEPEND_ON = (
-    "crossq-wn", "jax", "jaxlib", "optax", "numpy", "gymnasium", "mujoco", "dm_control", "myosuite",
-)  # fmt: skip
+_NUMBERS_DEPEND_ON = ("crossq-wn", "jax", "jaxlib", "optax", "numpy")  # and on the simulators
 
 
 class RunDirectory:
@@ -124,17 +122,20 @@ def check_free(out: Path | None) -> None:
 def manifest(config: RunConfig, command: list[str]) -> dict[str, Any]:
     """What else decides numbers: versions, device, protocol; and the command that started the run."""
     device = jax.devices()[0]
-    protocol = config.protocol | {name: version(name) for name in SIMULATORS[lookup(config.task).suite]}
+    suite = SUITES[lookup(config.task).suite]
+    protocol = config.protocol | {name: version(name) for name in suite.packages}
     digest = hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()
     return {
         "schema": SCHEMA,
         "commands": [command],
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in _NUMBERS_DEPEND_ON},
+        "versions": {name: version(name) for name in (*_NUMBERS_DEPEND_ON, *simulator_packages())},
         "device": {"platform": device.platform, "kind": device.device_kind, "cores": os.cpu_count()},
         "system": f"{platform.system()} {platform.machine()}",
         "protocol": protocol,
         "protocol_sha256": digest,
+        # Of a suite from outside, what its results can be read by where its module is not.
+        **({"suite": suite.description()} if suite.module else {}),
         "executable": Path(sys.executable).name,
     }
 

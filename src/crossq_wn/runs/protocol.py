@@ -6,14 +6,10 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from crossq_wn.environments.suites import remember, simulator_packages
 from crossq_wn.errors import UserError
 from crossq_wn.runs.config import DAMAGED, read_identity, read_json
 from crossq_wn.runs.system import System
-
-# By suite, those of them that decide what a task is.
-SIMULATORS = {
-    "dmc": ("mujoco", "dm_control"), "myosuite": ("mujoco", "myosuite"), "gymnasium": ("mujoco", "gymnasium"),
-}  # fmt: skip
 
 
 def read_protocols(path: Path) -> list[dict[str, Any]]:
@@ -29,6 +25,14 @@ def read_protocols(path: Path) -> list[dict[str, Any]]:
     if not all(found) or not found:
         raise UserError(f"{path} has no readable manifest.json, so its protocol is unknown")
     return found
+
+
+def remember_suite(run: Path) -> None:
+    """Makes a run's suite known from its manifest.json, in case the suite's module is not loaded."""
+    with contextlib.suppress(*DAMAGED):
+        description = json.loads((run / "manifest.json").read_text()).get("suite")
+        if description is not None:
+            remember(description)
 
 
 def conflicts(paths: Iterable[Path], systems: Collection[str] | None = None) -> list[str]:
@@ -81,7 +85,7 @@ def protocol_conflicts(runs: Iterable[Path]) -> list[str]:
 
 def simulator_conflicts(runs: Iterable[Path]) -> list[str]:
     """How runs of any tasks differ in the versions of their simulators, a line for each other set of them."""
-    known = {name for simulators in SIMULATORS.values() for name in simulators}
+    known = simulator_packages()
     return _differences(
         ("simulators", where, {name: value for name, value in values.items() if name in known})
         for where, values in _histories(runs)

@@ -16,6 +16,7 @@ from crossq_wn.results.figures.source import Source
 from crossq_wn.results.figures.style import (
     Look,
     Picture,
+    bounded,
     legend,
     looks,
     note,
@@ -72,7 +73,7 @@ def ablations(source: Source) -> Picture:
         each.grid(axis="y", visible=False)
         spec = each.get_subplotspec()
         each.tick_params(axis="y", length=0, labelleft=spec is None or spec.is_first_col())
-        if unit(tasks) != "return":
+        if bounded(tasks):
             each.set_xlim(0, 1.05)
         each.set_xlabel(f"IQM {unit(tasks)}")
         each.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))

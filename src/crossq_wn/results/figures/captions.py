@@ -2,12 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from crossq_wn.results import reading
+from crossq_wn.environments import groups
 from crossq_wn.results.figures.points import Panels, Point
 from crossq_wn.results.figures.source import Source
 from crossq_wn.results.figures.style import short
-
-_SIZES = {name: len(tasks) for name, tasks in reading.GROUPS.items()} | {"DMC": 15, "MyoSuite": 10, "all": 25}
 
 
 def remarks(source: Source, panels: Panels, points: Sequence[Point]) -> list[str]:
@@ -50,7 +48,7 @@ def seeds(fewest: int, most: int) -> str:
 
 def title(panel: str, tasks: Sequence[str], frames: int | None = None) -> str:
     """A panel's name; of a group that is not complete how much is there, and when it was looked at."""
-    size = _SIZES.get(panel, len(tasks))
-    part = [f"{len(tasks)}/{size} tasks"] if len(tasks) < size or panel == "all" else []
+    size = groups.size(panel) or len(tasks)
+    part = [f"{len(tasks)}/{size} tasks"] if len(tasks) < size or panel == groups.ALL else []
     when = [f"{short(frames)} frames"] if frames is not None else []
     return "\n".join([panel, *([", ".join(part + when)] if part + when else [])])

@@ -6,14 +6,16 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
+from crossq_wn.environments.groups import ALL, groups_and_all
 from crossq_wn.errors import UserError
 from crossq_wn.learning.diagnostics import DIAGNOSTICS
 from crossq_wn.results.figures.captions import remarks, title
 from crossq_wn.results.figures.curves import band, bands, key
-from crossq_wn.results.figures.points import SCORE, Panels, Point, curves, groups, lines
+from crossq_wn.results.figures.points import SCORE, Panels, Point, curves, lines
 from crossq_wn.results.figures.source import Source
 from crossq_wn.results.figures.style import (
     Picture,
+    bounded,
     frames_axes,
     grid,
     legend,
@@ -35,7 +37,7 @@ def training_health(source: Source) -> Picture:
 
     Raises UserError if no run has any of these diagnostics.
     """
-    panels = {panel: tasks for panel, tasks in groups(source.tasks).items() if panel != "all"}
+    panels = {panel: tasks for panel, tasks in groups_and_all(source.tasks).items() if panel != ALL}
     points = _scores(source, panels)
     columns = [diagnostic.name for diagnostic in DIAGNOSTICS.values() if diagnostic.in_figure_3]
     logged = {name: _logged(source, panels, name) for name in columns}
@@ -132,7 +134,7 @@ def _limit(axes: Axes, quantity: str, tasks: Sequence[str]) -> None:
     elif diagnostic:
         # The limits of a flat line are tight around it.
         axes.set_ylim(0, max(axes.get_ylim()[1], 1.05 * axes.dataLim.ymax))
-    elif unit(tasks) != "return":
+    elif bounded(tasks):
         axes.set_ylim(0, 1.05)
 
 

@@ -8,11 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from crossq_wn.environments.groups import by_suite
+from crossq_wn.environments.suites import suite_of
 from crossq_wn.errors import UserError
-from crossq_wn.results import reading
 from crossq_wn.results.figures.captions import labels, remarks, seeds, title
 from crossq_wn.results.figures.files import save
-from crossq_wn.results.figures.points import Panels, Point, curves, lines, suites
+from crossq_wn.results.figures.points import Panels, Point, curves, lines
 from crossq_wn.results.figures.source import Source
 from crossq_wn.results.figures.style import (
     Look,
@@ -36,7 +37,7 @@ def per_task(source: Source) -> Picture:
 
 def per_group(source: Source) -> Picture:
     """Paper v2, figure 6: learning curves aggregated over suites, for any UTD ratios."""
-    return _picture(source, suites(source.tasks), most=3)
+    return _picture(source, by_suite(source.tasks), most=3)
 
 
 @styled
@@ -69,7 +70,7 @@ def learning_curve(source: Source, out: Path) -> list[Path]:
     task, *others = source.tasks
     if others:
         raise UserError(f"the runs are of several tasks ({', '.join(source.tasks)}): plot one at a time")
-    metric = reading.score_metric(task)
+    metric = suite_of(task).metric
     results = {system: of[task] for system, of in source.evaluations(metric).items()}
     figure, ((axes,),) = grid(1, 1, 5.2, 3.4)
     rows: list[Mapping[str, object]] = []

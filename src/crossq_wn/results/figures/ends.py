@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from crossq_wn.environments.groups import groups_and_all
 from crossq_wn.errors import UserError
 from crossq_wn.results.figures.captions import remarks, title
-from crossq_wn.results.figures.points import SCORE, Panels, Point, aligned, groups, points_at, systems_with
+from crossq_wn.results.figures.points import SCORE, Panels, Point, aligned, points_at, systems_with
 from crossq_wn.results.figures.source import Source
 from crossq_wn.results.reading import Curves, Results, Steps, reached_by_most
 from crossq_wn.results.statistics import Array
@@ -34,7 +35,7 @@ def at_end(source: Source, results: Results) -> End:
     Raises:
         UserError: there are none.
     """
-    panels = groups(source.tasks)
+    panels = groups_and_all(source.tasks)
     points, scores = [], {}
     for panel, tasks in panels.items():
         for system, steps, values in _ends(systems_with(results, tasks), source.frames):

@@ -34,27 +34,6 @@ class Point(NamedTuple):
     most_seeds: int
 
 
-def groups(tasks: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """The paper's groups as far as they are there, all of those together, and each other task alone."""
-    known = reading.groups(tasks)
-    together = known.get("all", ())
-    named = {name: known[name] for name in reading.GROUPS if name in known}
-    others = {name: part for name, part in known.items() if part == (name,) and name not in together}
-    return named | ({"all": together} if len(named) > 1 else {}) | others
-
-
-def suites(tasks: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """As `groups`, but over whole suites: 15 tasks of DeepMind Control, 10 of MyoSuite (figure 6)."""
-    known = groups(tasks)
-    parts: dict[str, tuple[str, ...]] = {}
-    for name, part in known.items():
-        suite = (
-            {"DMC": "DMC", "Myo": "MyoSuite"}.get(name.split()[0], name) if name in reading.GROUPS else name
-        )
-        parts[suite] = (*parts.get(suite, ()), *part)
-    return {name: part for name, part in parts.items() if name != "all"}
-
-
 def curves(
     results: Results,
     panels: Panels,

@@ -6,7 +6,17 @@ from matplotlib.transforms import nonsingular
 from crossq_wn.results.figures.curves import key
 from crossq_wn.results.figures.ends import at_end
 from crossq_wn.results.figures.source import Source
-from crossq_wn.results.figures.style import Picture, legend, looks, lowest, note, styled, unit, wrapped
+from crossq_wn.results.figures.style import (
+    Picture,
+    bounded,
+    legend,
+    looks,
+    lowest,
+    note,
+    styled,
+    unit,
+    wrapped,
+)
 from crossq_wn.results.statistics import performance_profile
 
 _THRESHOLDS = 101
@@ -23,7 +33,7 @@ def profiles(source: Source) -> Picture:
     for each, (panel, tasks) in zip(axes, end.panels.items(), strict=True):
         here = {system: end.scores[panel, system] for system in looked if (panel, system) in end.scores}
         every = np.concatenate([task for of in here.values() for task in of])
-        top = np.nanmax(every) if unit(tasks) == "return" else 1.0
+        top = 1.0 if bounded(tasks) else np.nanmax(every)
         # Equal returns, none above 0, have room around them.
         bottom, top = nonsingular(min(0.0, np.nanmin(every)), top, expander=0.5)
         taus = np.linspace(bottom, top, _THRESHOLDS)

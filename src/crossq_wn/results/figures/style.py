@@ -13,7 +13,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
-from crossq_wn.results import reading
+from crossq_wn.environments import suite_of
 
 # Okabe & Ito: distinguishable with any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -107,7 +107,7 @@ def score_axes(axes: Sequence[Axes], tasks: Iterable[Sequence[str]], statistic: 
     before = ""
     for each, those in zip(axes, tasks, strict=True):
         here = unit(those)
-        if here != "return":
+        if bounded(those):
             each.set_ylim(0, 1.05)
         spec = each.get_subplotspec()
         if here != before or spec is None or spec.is_first_col():
@@ -143,12 +143,13 @@ def short(number: float, position: object = None) -> str:
 
 def unit(tasks: Iterable[str]) -> str:
     """What a score of these tasks is: `return / 1000`, `success rate`, `return`, or a mixture."""
-    names = {
-        "success rate" if reading.score_metric(task) == "success_rate"
-        else "return / 1000" if reading.is_dm_control(task) else "return"
-        for task in tasks
-    }  # fmt: skip
-    return names.pop() if len(names) == 1 else "score"
+    units = {suite_of(task).unit for task in tasks}
+    return units.pop() if len(units) == 1 else "score"
+
+
+def bounded(tasks: Iterable[str]) -> bool:
+    """Whether no score of these tasks exceeds 1."""
+    return all(suite_of(task).bounded for task in tasks)
 
 
 def legend(figure: Figure, names: Mapping[str, Artist]) -> None:

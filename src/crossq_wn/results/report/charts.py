@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
+from crossq_wn.environments.groups import groups_and_all
 from crossq_wn.learning.diagnostics import DIAGNOSTICS
 from crossq_wn.results.figures import points, style
 from crossq_wn.results.figures.curves import band
@@ -32,7 +33,7 @@ class Panel(NamedTuple):
 def curves(study: Study) -> Html:
     """A learning curve per group of tasks, and per task."""
     drawn = _drawn(study)
-    together = {name: tasks for name, tasks in points.groups(study.tasks).items() if len(tasks) > 1}
+    together = {name: tasks for name, tasks in groups_and_all(study.tasks).items() if len(tasks) > 1}
     groups = together | {task: (task,) for task in study.tasks}
     named = {title_of(name, tasks): tasks for name, tasks in groups.items()}
     panels = _panels(study, {name: study.scores[name] for name in drawn}, named, points.SCORE)
@@ -70,7 +71,7 @@ def diagnostics(study: Study, tell: Tell) -> Html:
     """
     groups: points.Panels = {task: (task,) for task in study.tasks}
     if len(groups) > _ALONE:
-        groups = {title_of(name, tasks): tasks for name, tasks in points.groups(study.tasks).items()}
+        groups = {title_of(name, tasks): tasks for name, tasks in groups_and_all(study.tasks).items()}
     known = {}
     for name, tasks in groups.items():
         tell(f"drawing the diagnostics on {name}")

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 from itertools import combinations
 from typing import NamedTuple
 
+from crossq_wn.environments.groups import tasks_and_groups
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.results.comparison import Comparison, compare, scopes
-from crossq_wn.results.reading import Curves, groups
+from crossq_wn.results.reading import Curves
 from crossq_wn.results.report.html import Html, bullets, details, section, table, tag
 from crossq_wn.results.report.study import Study
 from crossq_wn.results.verdicts import EQUAL_CALLED_BETTER
@@ -80,7 +81,7 @@ def parts(study: Study) -> list[Pair]:
 
 def _narrower(whole: tuple[str, ...]) -> Iterator[tuple[str | None, tuple[str, ...]]]:
     """The groups of several tasks that are not all of these, by name, and then each task, if not alone."""
-    known = groups(whole).items()
+    known = tasks_and_groups(whole).items()
     yield from ((name, tasks) for name, tasks in known if 1 < len(tasks) < len(whole))
     yield from ((None, (task,)) for task in whole if len(whole) > 1)
 

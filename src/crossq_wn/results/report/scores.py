@@ -4,10 +4,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from crossq_wn.environments.groups import tasks_and_groups
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.results.comparison import last_scores
-from crossq_wn.results.figures.style import unit
-from crossq_wn.results.reading import Curves, Steps, groups
+from crossq_wn.results.figures.style import bounded, unit
+from crossq_wn.results.reading import Curves, Steps
 from crossq_wn.results.report.html import Html, details, join, section, table, tag
 from crossq_wn.results.report.study import Study
 from crossq_wn.results.statistics import (
@@ -38,7 +39,7 @@ class Summary(NamedTuple):
 def summaries(study: Study) -> tuple[list[Summary], list[str]]:
     """The scores of every task and of the paper's groups of tasks, and which have none in common."""
     found, notes, seen = [], [], set()
-    for name, members in groups(study.tasks).items():
+    for name, members in tasks_and_groups(study.tasks).items():
         # On what the system with most tasks has; a group is not worth more than its tasks if it has one.
         tasks = max(
             (tuple(t for t in members if t in study.scores[system]) for system in study.ours), key=len
@@ -139,7 +140,7 @@ def _scores_row(study: Study, system: str, summary: Summary) -> tuple[object, ..
         seeds_of(tuple(map(len, tasks)), unit=""),
         number(_value(mean, tasks)),
         number(centre),
-        "–" if unit(summary.tasks) == "return" else number(_value(optimality_gap, tasks)),
+        number(_value(optimality_gap, tasks)) if bounded(summary.tasks) else "–",
     )
 
 
