@@ -1,23 +1,30 @@
-"""The machine: processors, memory, and files that survive a power cut."""
+"""The machine: memory, processors, caches, and files that survive a power cut."""
 
+import hashlib
 import os
 import resource
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from crossq_wn.errors import UserError
+from crossq_wn.lazy import jax
 
 
 def available_memory(root: Path = Path("/")) -> int | None:
-    """Bytes that programs may still take, or None where the system does not say.
+    """Returns how many bytes programs may still take, or None where the system does not say.
 
-    The machine's, or less in a container or a job whose control group has a limit.
+    It is the machine's free memory, or less in a container or a job whose control group has a limit.
+
+    Args:
+        root: where the kernel's files are; another folder in tests.
     """
-    free = [_of_machine(root), *_of_control_groups(root)]
+    free = [_machine_memory(root), *_group_memory(root)]
     known = [value for value in free if value is not None]
     return min(known) if known else None
 
 
-def _of_machine(root: Path) -> int | None:
+def _machine_memory(root: Path) -> int | None:
     try:
         fields = dict(line.split(":") for line in (root / "proc/meminfo").read_text().splitlines())
         return int(fields["MemAvailable"].split()[0]) * 1024
@@ -25,32 +32,29 @@ def _of_machine(root: Path) -> int | None:
         return None
 
 
-def _of_control_groups(root: Path) -> list[int | None]:
-    """Limit less use of the group that this process is in and of those around it (version 2)."""
+def _group_memory(root: Path) -> list[int | None]:
+    """What is left in this process's control group (version 2) and in each group around it."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
         return []
     own = next((line.removeprefix("0::").strip("/") for line in lines if line.startswith("0::")), "")
     top = root / "sys/fs/cgroup"
-    return [
-        _of_control_group(folder)
-        for folder in (top / own, *(top / own).parents)
-        if folder.is_relative_to(top)
-    ]
+    folders = (top / own, *(top / own).parents)
+    return [_left_in(folder) for folder in folders if folder.is_relative_to(top)]
 
 
-def _of_control_group(folder: Path) -> int | None:
+def _left_in(group: Path) -> int | None:
     try:
-        limit, used = (int((folder / f"memory.{name}").read_text()) for name in ("max", "current"))
-        counters = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        return max(0, limit - used + int(counters["inactive_file"]))  # cached files give way
-    except (OSError, KeyError, ValueError):  # "max" is no limit
+        limit, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
+        counters = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return max(0, limit - used + int(counters["inactive_file"]))  # the kernel drops cached files first
+    except (OSError, KeyError, ValueError):  # a limit of "max" is no limit
         return None
 
 
 def resident_memory() -> int:
-    """Bytes of memory that this process takes now; its peak where the system does not say."""
+    """Returns the bytes of memory that this process takes now, or its peak where the system does not say."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError):
@@ -58,18 +62,24 @@ def resident_memory() -> int:
 
 
 def peak_memory() -> int:
-    """Bytes of memory that this process has taken at most."""
+    """Returns the most bytes of memory that this process has taken so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def check_memory(capacity: int, each: int, seeds: int) -> int:
-    """The bytes that the replays of so many seeds will take, `each` for `capacity` rows.
+    """Returns how many bytes the replay of all seeds will take.
 
-    Raises UserError if they do not fit.
+    Args:
+        capacity: rows of replay per seed.
+        each: bytes of replay per seed.
+        seeds: how many seeds train side by side.
+
+    Raises:
+        UserError: that much memory is not free.
     """
     needed, available = seeds * each, available_memory()
     if available is not None and needed > available:
-        fitting = int(capacity * 0.8 * available / needed)
+        fitting = int(capacity * 0.8 * available / needed)  # a fifth is left for everything else
         raise UserError(
             f"replay of {capacity:,} rows for {seeds} seed(s) takes {needed / 2**30:.1f} GiB and only "
             f"{available / 2**30:.1f} GiB are free: try --replay-size {fitting} or fewer seeds"
@@ -78,12 +88,61 @@ def check_memory(capacity: int, each: int, seeds: int) -> int:
 
 
 def processors() -> int:
-    """How many processors this process may use."""
+    """Returns how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def cache_folder() -> Path:
+    """Returns the folder for what this package can make again, such as compiled programs."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crossq-wn"
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs for later processes, unless JAX has already been told where to keep them."""
+    update: Any = jax.config.update
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
+        # Compiled CPU code does not run on another kind of processor that shares the home directory.
+        folder = cache_folder() / f"jax-{hashlib.sha256(_processor().encode()).hexdigest()[:12]}"
+        update("jax_compilation_cache_dir", str(folder))
+        update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def _processor() -> str:
+    """The processor's model and instruction sets as text."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return "unknown"
+    return "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
+
+
+def write_atomically(path: Path, content: str | bytes | Callable[[Path], object]) -> None:
+    """Writes a file, or replaces it, in one step.
+
+    Whoever reads it finds the old content or all of the new one, also after a crash or a power cut.
+
+    Args:
+        path: the file, in a folder that exists.
+        content: text (UTF-8), bytes, or a function that writes to the path that it is given.
+
+    Raises:
+        OSError: it cannot be written; what was there before is untouched.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        if callable(content):
+            content(partial)
+        else:
+            partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        to_disk(partial)
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+
+
 def to_disk(path: Path) -> None:
-    """Returns once a file, or a folder's list of names, would survive a power cut."""
+    """Waits until a file, or a folder's list of names, is on disk and would survive a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

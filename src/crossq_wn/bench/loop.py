@@ -34,7 +34,7 @@ from crossq_wn.errors import UserError
 from crossq_wn.lazy import jax
 from crossq_wn.learning import learner
 from crossq_wn.learning.replay import Replay, random_batch
-from crossq_wn.machine import peak_memory, processors
+from crossq_wn.machine import peak_memory, processors, use_compilation_cache
 from crossq_wn.runs import directory
 from crossq_wn.runs.config import RunConfig, preset_settings
 from crossq_wn.runs.system import System
@@ -82,7 +82,7 @@ def bench(config: RunConfig, say: Say, against: str | None = None, seconds: floa
 def _bench(config: RunConfig, say: Say, against: str | None, seconds: float) -> Figures:
     say("starting twice in a process of its own: compilation, cold and with the persistent cache")
     figures = _first_updates(config)
-    api.use_compilation_cache()
+    use_compilation_cache()
     environment = make_environment(config)
     sizes = environment.observation_size, environment.action_size
     environment.close()

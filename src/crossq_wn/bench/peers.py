@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from crossq_wn.algorithms.settings import Settings
 from crossq_wn.errors import UserError
-from crossq_wn.training.api import cache_folder
+from crossq_wn.machine import cache_folder
 
 # Versions that are known to work together.
 REQUIREMENTS = {

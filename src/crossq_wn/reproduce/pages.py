@@ -1,11 +1,13 @@
 """How are findings written down? A page for a reader, JSON for a program, a table for a spreadsheet."""
 
 import csv
+import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from crossq_wn.errors import UserError
+from crossq_wn.machine import write_atomically
 from crossq_wn.reproduce.claims import THRESHOLDS
 from crossq_wn.reproduce.judging import Number
 from crossq_wn.reproduce.results import CONFIDENCE, Judged
@@ -55,7 +57,7 @@ def write(
     check_out(out)
     out.mkdir(parents=True, exist_ok=True)
     page, data, table = (out / name for name in _FILES)
-    page.write_text(_page(judged, scale, runs, notes, command))
+    write_atomically(page, _page(judged, scale, runs, notes, command))
     about: dict[str, object] = {
         "command": command,
         "scale": scale.name,
@@ -63,16 +65,21 @@ def write(
         "notes": list(notes),
     }
     about |= {"confidence": CONFIDENCE, "claims": [_entry(each) for each in judged]}
-    data.write_text(json.dumps(about, indent=2) + "\n")
-    with open(table, "w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["claim", "tasks", "number", "iqm", "low", "high", "wanted", "threshold", "verdict"])
-        for claim, group, _, finding in judged:
-            for n in finding.numbers:
-                shown = [f"{x:.6g}" for x in (n.value, n.low, n.high)]
-                wanted = ["above" if n.above else "below", f"{n.threshold:.6g}"]
-                writer.writerow([claim.name, group, n.what, *shown, *wanted, n.verdict])
+    write_atomically(data, json.dumps(about, indent=2) + "\n")
+    write_atomically(table, _table(judged))
     return [page, data, table]
+
+
+def _table(judged: Sequence[Judged]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["claim", "tasks", "number", "iqm", "low", "high", "wanted", "threshold", "verdict"])
+    for claim, group, _, finding in judged:
+        for n in finding.numbers:
+            shown = [f"{x:.6g}" for x in (n.value, n.low, n.high)]
+            wanted = ["above" if n.above else "below", f"{n.threshold:.6g}"]
+            writer.writerow([claim.name, group, n.what, *shown, *wanted, n.verdict])
+    return text.getvalue()
 
 
 def _entry(judged: Judged) -> dict[str, object]:

@@ -27,7 +27,7 @@ from safetensors.numpy import save as save_tensors
 from crossq_wn.errors import UserError
 from crossq_wn.lazy import jax
 from crossq_wn.learning.replay import Replay, Rows
-from crossq_wn.machine import to_disk
+from crossq_wn.machine import to_disk, write_atomically
 from crossq_wn.types import Tree
 
 SCHEMA = 1
@@ -273,16 +273,7 @@ def _give_arrays(value: Any, where: str, arrays: dict[str, np.ndarray]) -> Any:
 
 
 def _write(path: Path, content: bytes) -> str:
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
+    write_atomically(path, content)
     return hashlib.sha256(content).hexdigest()
 
 

@@ -27,7 +27,7 @@ from crossq_wn.environments import SUITES, lookup
 from crossq_wn.environments.suites import simulator_packages
 from crossq_wn.errors import UserError
 from crossq_wn.lazy import jax
-from crossq_wn.machine import to_disk
+from crossq_wn.machine import write_atomically
 from crossq_wn.runs.config import DAMAGED, SCHEMA, RunConfig
 
 _NUMBERS_DEPEND_ON = ("crossq-wn", "jax", "jaxlib", "optax", "numpy")  # and on the simulators
@@ -59,11 +59,8 @@ class RunDirectory:
         self._lock.close()
 
     def write_json(self, name: str, values: Any) -> None:
-        """Replaces a JSON file at once."""
-        partial = self.path / f".{name}.partial"
-        partial.write_text(json.dumps(values, indent=2) + "\n")
-        to_disk(partial)
-        os.replace(partial, self.path / name)
+        """Writes or replaces a JSON file in one step."""
+        write_atomically(self.path / name, json.dumps(values, indent=2) + "\n")
 
     def note_resumption(self, config: RunConfig) -> list[str]:
         """Records the command that continues the run, the configuration and versions as they are now.

@@ -1,8 +1,6 @@
 """How is the package used from Python? The verbs of the command line, as functions."""
 
 import dataclasses
-import hashlib
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,7 +8,7 @@ from typing import Any
 from crossq_wn.algorithms.settings import setting_names
 from crossq_wn.environments import TaskLike, lookup
 from crossq_wn.errors import UserError, nearest
-from crossq_wn.lazy import jax
+from crossq_wn.machine import use_compilation_cache
 from crossq_wn.runs import directory
 from crossq_wn.runs.checkpoints import available
 from crossq_wn.runs.config import RunConfig, extend, preset_settings, read_config, system_of
@@ -143,29 +141,6 @@ def resume(
         resume=True,
         task=_callable(task),
     )
-
-
-def cache_folder() -> Path:
-    """Where this user's programs keep what can be made again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crossq-wn"
-
-
-def use_compilation_cache() -> None:
-    """Keeps compiled programs between processes, unless JAX has been told where already."""
-    update: Any = jax.config.update
-    if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
-        # Compiled CPU code does not carry over to another processor that shares the home directory.
-        folder = cache_folder() / f"jax-{hashlib.sha256(_processor().encode()).hexdigest()[:12]}"
-        update("jax_compilation_cache_dir", str(folder))
-        update("jax_persistent_cache_min_compile_time_secs", 0.1)
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return "unknown"
-    return "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
 
 
 def _callable(task: TaskLike | None) -> TaskLike | None:

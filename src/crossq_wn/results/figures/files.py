@@ -2,14 +2,14 @@
 
 import contextlib
 import csv
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from crossq_wn.errors import UserError
+from crossq_wn.machine import write_atomically
 from crossq_wn.results.figures.style import MARK, STYLE, Row
 
 
@@ -33,11 +33,13 @@ def save(figure: Figure, rows: Sequence[Row], stem: Path) -> list[Path]:
     try:
         png.parent.mkdir(parents=True, exist_ok=True)
         with mpl.rc_context(STYLE):
-            _replace(png, lambda new: figure.savefig(new, format="png", dpi=150, metadata={"Software": MARK}))
+            write_atomically(
+                png, lambda new: figure.savefig(new, format="png", dpi=150, metadata={"Software": MARK})
+            )
             figure.set_layout_engine("none")  # it is laid out: finding places takes longest
             marks = {"Creator": MARK, "Date": None}
-            _replace(svg, lambda new: figure.savefig(new, format="svg", metadata=marks))
-        _replace(table, lambda new: _write(new, rows))
+            write_atomically(svg, lambda new: figure.savefig(new, format="svg", metadata=marks))
+        write_atomically(table, lambda new: _write(new, rows))
     except OSError as error:
         raise UserError(f"cannot write {png}: {error.strerror}; choose another place with --out") from None
     return paths
@@ -62,12 +64,6 @@ def _is_ours(png: Path) -> bool:
     with contextlib.suppress(OSError, UnidentifiedImageError), Image.open(png) as image:
         return image.info.get("Software") == MARK
     return False
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    write(partial)
-    os.replace(partial, path)
 
 
 def _write(path: Path, rows: Sequence[Row]) -> None:

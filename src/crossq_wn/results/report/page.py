@@ -4,12 +4,12 @@ study = gather([Path("runs")], reference=[Path("rivals.csv")])
 write(study, Path("report.html"))
 """
 
-import os
 from importlib.resources import files
 from pathlib import Path
 
 from crossq_wn import __version__
 from crossq_wn.errors import UserError
+from crossq_wn.machine import write_atomically
 from crossq_wn.results import reading
 from crossq_wn.results.report import charts, comparisons, provenance, scores
 from crossq_wn.results.report.html import Html, join, tag
@@ -81,10 +81,8 @@ def write(study: Study, out: Path, tell: Tell = silent) -> None:
     """
     check_out(out)
     text = page(study, tell)
-    partial = out.with_name(f".{out.name}.partial")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, out)
+        write_atomically(out, text)
     except OSError as error:
         raise UserError(f"cannot write --out {out}: {error.strerror}; choose another place") from None

@@ -1,6 +1,7 @@
-"""Is memory counted as the kernel counts it, in control groups too?"""
+"""The machine: memory as the kernel counts it, and files that are written whole or not at all."""
 
 import mmap
+import os
 import re
 
 import pytest
@@ -82,3 +83,26 @@ def test_ten_replays_of_a_million_dog_transitions_take_less_than_eleven_gigabyte
 def test_a_system_that_does_not_say_how_much_memory_it_has_refuses_nothing(monkeypatch):
     monkeypatch.setattr(machine, "available_memory", lambda: None)
     assert check(10**9, 1000, 10, seeds=1) > 10**12
+
+
+@pytest.mark.parametrize(
+    "content", ["new é", "new é".encode(), lambda path: path.write_text("new é", encoding="utf-8")]
+)
+def test_a_file_is_replaced_by_all_of_the_new_one(content, tmp_path):
+    (tmp_path / "page.html").write_text("old")
+    machine.write_atomically(tmp_path / "page.html", content)
+    assert (tmp_path / "page.html").read_bytes() == "new é".encode()
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_file_that_cannot_be_written_stays_as_it_was(call, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "page.html").write_text("old")
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(OSError, match="No space left"):
+        machine.write_atomically(tmp_path / "page.html", "new")
+    assert (tmp_path / "page.html").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
