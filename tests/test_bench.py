@@ -1,4 +1,4 @@
-"""Does the benchmark measure what it says? Counts of matrix products, figures of a tiny run, bad input."""
+"""Does the benchmark measure what it says? Counts of work, figures of a tiny run, bad input."""
 
 import json
 import sys
@@ -11,23 +11,21 @@ import jax
 import numpy as np
 import pytest
 
-from crossq_wn import UserError, bench
-from crossq_wn.bench import peers
+from crossq_wn import UserError
+from crossq_wn.bench import floor, peers, updates
 from crossq_wn.cli import main
 from crossq_wn.learning import learner
+from crossq_wn.learning.products import Product, work, work_of_decision, work_of_update
 from crossq_wn.runs.config import preset_settings
 from crossq_wn.training import api
 from crossq_wn.training.loop import build_algorithm
+from crossq_wn.training.stopwatch import PHASES
 
 
-def flops(name, sizes, **changes):
+def flops(name, sizes):
     config = api.configure("cheetah-run", algorithm=name)
     algorithm = build_algorithm(config, *sizes)
-    total = 0.0
-    for product, times in bench.matrix_products(algorithm, config, sizes).items():
-        summed = np.prod([product.left[i] for i in product.dimensions[0][0]])
-        total += times * 2 * np.prod(product.left) * np.prod(product.right) / summed
-    return total
+    return 2 * work_of_update(algorithm, sizes, config.settings.batch_size).multiply_adds
 
 
 @pytest.mark.parametrize("sizes", [(17, 6), (223, 38)])
@@ -44,12 +42,36 @@ def test_the_matrix_products_of_an_update_are_those_of_the_equations(sizes):
     assert flops("crossq-wn", sizes) == pytest.approx(expected, rel=1e-6)
 
 
+def test_work_is_counted_in_loops_and_by_the_share_of_a_condition():
+    def program(x, y):
+        z, _ = jax.lax.scan(lambda carry, _: (carry @ y, None), x, None, length=4)
+        return jax.lax.cond(x[0, 0] > 0, lambda: x @ y, lambda: x * 2) + z
+
+    x, y = np.ones((2, 3), np.float32), np.ones((3, 3), np.float32)
+    counted = work(program, x, y, branch=0.25)
+    (product,) = counted.products
+    assert product.multiply_adds == 2 * 3 * 3
+    assert counted.products[product] == 4 + 0.25
+    assert counted.multiply_adds == 4.25 * 18
+    assert counted.operations > 0
+    assert counted.elements > 0
+
+
+def test_planning_is_work_of_a_decision():
+    """TD-MPC2 plans by rolling out hundreds of sequences; others act by one pass of the actor."""
+    plain, planning = (
+        work_of_decision(build_algorithm(api.configure("cheetah-run", algorithm=name), 17, 6), (17, 6))
+        for name in ("sac", "tdmpc2")
+    )
+    assert 0 < plain.multiply_adds < 1e6 < 1e9 < planning.multiply_adds
+
+
 def test_products_are_multiplied_as_jax_would(monkeypatch):
     generator = np.random.default_rng(0)
     left, right = generator.standard_normal((4, 2, 3)), generator.standard_normal((4, 5, 3))
-    a, b = bench._as_matrices(left, right, (((2,), (2,)), ((0,), (0,))))
+    a, b = floor.as_matrices(left, right, (((2,), (2,)), ((0,), (0,))))
     np.testing.assert_allclose(a @ b, np.einsum("bik,bjk->bij", left, right))
-    a, b = bench._as_matrices(left[0], left[1], (((0,), (0,)), ((), ())))
+    a, b = floor.as_matrices(left[0], left[1], (((0,), (0,)), ((), ())))
     np.testing.assert_allclose(a @ b, left[0].T @ left[1])
 
 
@@ -72,7 +94,7 @@ def test_a_benchmark_writes_its_figures(tmp_path, capsys):
     assert figures["seed_updates_per_s"] == pytest.approx(2 * figures["updates_per_s"])
     assert figures["seed_updates_per_s"] == pytest.approx(1e3 / figures["update_ms"])
     assert figures["frames_per_s"] == pytest.approx(1e3 * 2 * 2 / figures["decision_ms"])  # seeds, repeat
-    assert set(figures["split"]) == {f"{phase}_ms" for phase in bench.PHASES}
+    assert set(figures["split"]) == {f"{phase}_ms" for phase in PHASES}
     assert all(value > 0 for value in figures["split"].values())
     assert figures["replay_mib"] == pytest.approx(2 * 1_000_001 * (4 * (3 + 1 + 2) + 9) / 2**20)
     assert 100 < figures["host_memory_mib"] < 10_000
@@ -94,16 +116,16 @@ def test_updates_are_measured_on_every_kind_of_learner(algorithm, monkeypatch):
         learner.vectorised(made, replay_on_device=True),
     ):
         monkeypatch.setattr(learner, "make", lambda *arguments, learn=learn: learn)
-        for measure in (bench._updates, bench._fed_updates, bench._diagnosis):
+        for measure in (updates.updates, updates.fed_updates, updates.diagnosis):
             assert measure(made, config, (5, 2))(0.0) > 0
 
 
 def test_a_ratio_to_the_floor_is_of_one_seeds_update_whatever_the_seeds(monkeypatch):
     """Calls take a second each: an update of every seed two, its one product, which counts thrice, one."""
-    monkeypatch.setattr(bench, "_seconds_per_call", lambda *arguments, **options: 1.0)
-    product = bench.Product((2, 3), (3, 4), (((1,), (0,)), ((), ())))
-    assert bench._floor({product: 3.0}, seeds=5)(1.0) == 3.0
-    assert bench._by_device(product, 5)(1.0) == 0.2
+    monkeypatch.setattr(floor, "seconds_per_call", lambda *arguments, **options: 1.0)
+    product = Product((2, 3), (3, 4), (((1,), (0,)), ((), ())))
+    assert floor.floor({product: 3.0}, seeds=5)(1.0) == 3.0
+    assert floor.by_device(product, 5)(1.0) == 0.2
 
 
 PEER = """

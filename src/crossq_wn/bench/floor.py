@@ -1,0 +1,176 @@
+"""The limits of this machine: matrix products at BLAS or device speed, and environments' bare physics."""
+
+from __future__ import annotations  # JAX's types are loaded on first use
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from crossq_wn.environments import Environment
+from crossq_wn.environments.pool import Pool
+from crossq_wn.lazy import jax
+from crossq_wn.learning.products import Product
+from crossq_wn.machine import processors
+from crossq_wn.runs.config import RunConfig
+from crossq_wn.training.loop import make_environment
+
+Measure = Callable[[float], float]  # seconds to spend -> seconds per call
+
+_IN_FLIGHT = 100  # products that an accelerator is given before anything waits
+
+
+def seconds_per_call(
+    call: Callable[[], Any], budget: float, multiple: int = 1, wait: Callable[[], Any] = lambda: None
+) -> float:
+    """Times calls and returns the mean.
+
+    Args:
+        call: what to time.
+        budget: seconds to spend, about; one round of calls is always made.
+        multiple: calls per round, so that every round does the same work.
+        wait: returns once what was called is done.
+    """
+    wait()
+    start, done = time.perf_counter(), 0
+    while done == 0 or time.perf_counter() - start < budget:
+        for _ in range(multiple):
+            call()
+        wait()
+        done += multiple
+    return (time.perf_counter() - start) / done
+
+
+def floor(products: Mapping[Product, float], seeds: int) -> Measure:
+    """Measures the seconds that the matrix products of one update of one seed take, on operands at hand.
+
+    On a CPU, where BLAS multiplies, one seed's products at a time; on an accelerator all seeds' at once.
+
+    Args:
+        products: how often each is computed.
+        seeds: that train side by side.
+    """
+    on_cpu = jax.default_backend() == "cpu"
+    measures = []
+    for product, times in products.items():
+        measures.append((by_blas(product) if on_cpu else by_device(product, seeds), times))
+    return lambda budget: sum(times * measure(budget / len(measures)) for measure, times in measures)
+
+
+def by_blas(product: Product) -> Measure:
+    """Measures one product on the processor."""
+    generator = np.random.default_rng(0)
+    left, right = (generator.standard_normal(s, np.float32) for s in (product.left, product.right))
+    a, b = as_matrices(left, right, product.dimensions)
+    out = a @ b
+    return lambda budget: seconds_per_call(lambda: np.matmul(a, b, out=out), budget)
+
+
+def by_device(product: Product, seeds: int) -> Measure:
+    """Measures one product of one seed on the accelerator, where all seeds' are computed at once."""
+    generator = np.random.default_rng(0)
+    x, y = jax.device_put(
+        tuple(generator.standard_normal((seeds, *s), np.float32) for s in (product.left, product.right))
+    )
+    multiply = jax.jit(jax.vmap(lambda x, y: jax.lax.dot_general(x, y, product.dimensions)))
+    newest = multiply(x, y)
+
+    def call() -> None:
+        nonlocal newest
+        newest = multiply(x, y)
+
+    def wait() -> None:
+        jax.block_until_ready(newest)  # type: ignore[no-untyped-call]
+
+    return lambda budget: seconds_per_call(call, budget, _IN_FLIGHT, wait) / seeds
+
+
+def as_matrices(left: np.ndarray, right: np.ndarray, dimensions: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Turns the operands of `lax.dot_general` into matrices, or stacks of them, that `@` multiplies.
+
+    Args:
+        left: the first operand.
+        right: the second operand.
+        dimensions: the axes that are summed over, and those that are batched, of either operand.
+    """
+    (left_sum, right_sum), (left_batch, right_batch) = dimensions
+    keep = [i for i in range(left.ndim) if i not in (*left_sum, *left_batch)]
+    a = left.transpose(*left_batch, *keep, *left_sum)
+    keep = [i for i in range(right.ndim) if i not in (*right_sum, *right_batch)]
+    b = right.transpose(*right_batch, *right_sum, *keep)
+    batch, inner = a.shape[: len(left_batch)], [left.shape[i] for i in left_sum]
+    size = int(np.prod(inner))
+    return a.reshape(*batch, -1, size), b.reshape(*batch, size, -1)
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """All seeds' environments, once as training steps them and once for their physics alone."""
+
+    played: Sequence[Environment]
+    bare: Sequence[Environment]
+    pool: Pool
+    executor: Executor | None  # None: one thread
+    actions: np.random.Generator
+    noise: Sequence[np.random.Generator]  # of each seed's physics
+
+
+@contextmanager
+def environments(config: RunConfig) -> Iterator[dict[str, Measure]]:
+    """Measures the seconds per decision of all seeds' environments.
+
+    Yields:
+        `environment`: as in training; `physics`: their simulation alone, where it can be stepped by itself.
+    """
+    seeds = config.options.seeds
+    threads = min(processors(), len(seeds))
+    with ExitStack() as stack:
+        played, bare = ([make_environment(config) for _ in seeds] for _ in range(2))
+        for environment in (*played, *bare):
+            environment.reset(0)
+        for environment in bare:
+            stack.callback(environment.close)
+        pool = stack.enter_context(closing(Pool(played, threads)))  # closes what it steps
+        executor = stack.enter_context(ThreadPoolExecutor(threads)) if threads > 1 else None
+        noise = [np.random.default_rng(seed) for seed in seeds]
+        stage = _Stage(played, bare, pool, executor, np.random.default_rng(0), noise)
+        measures: dict[str, Measure] = {"environment": partial(seconds_per_call, partial(_decide, stage))}
+        if all(environment.simulator.physics is not None for environment in bare):
+            measures["physics"] = partial(_fastest_physics, stage, config.action_repeat)
+        yield measures
+
+
+def _decide(stage: _Stage) -> None:
+    """Steps every environment by a random action."""
+    indices = list(range(len(stage.played)))
+    shape = (len(indices), stage.played[0].action_size)
+    actions = stage.actions.uniform(-1, 1, shape).astype(np.float32)
+    for index, result in zip(indices, stage.pool.step(indices, actions), strict=True):
+        if isinstance(result, Exception):
+            raise result
+        if result.episode is not None:
+            stage.pool.reset(index)
+
+
+def _fastest_physics(stage: _Stage, repeat: int, budget: float) -> float:
+    """In turn or in threads, whichever is faster, as in training."""
+    ways: list[Callable[..., Any]] = [map] if stage.executor is None else [map, stage.executor.map]
+    step = partial(_advance, repeat)
+
+    def once(run: Callable[..., Any]) -> None:
+        list(run(step, stage.bare, stage.noise))
+
+    return min(seconds_per_call(partial(once, run), budget / len(ways)) for run in ways)
+
+
+def _advance(repeat: int, environment: Environment, generator: np.random.Generator) -> None:
+    """One decision of the physics alone; episodes have their length, since tasks change while they go on."""
+    environment.simulator.physics.advance(repeat, generator)
+    environment.frames += repeat
+    if environment.frames >= (environment.episode_frames or 1000):
+        environment.reset()

@@ -1,0 +1,159 @@
+"""How long gradient updates take: at hand, fed from replay, the first one, and their diagnosis.
+
+Run as a program, it prints the seconds of a first update, compilation included:
+
+    python -m crossq_wn.bench.updates CONFIG.json
+"""
+
+from __future__ import annotations  # JAX's types are loaded on first use
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from crossq_wn.bench.floor import Measure, seconds_per_call
+from crossq_wn.errors import UserError
+from crossq_wn.lazy import jax
+from crossq_wn.learning import learner
+from crossq_wn.learning.replay import Replay, random_batch
+from crossq_wn.runs.config import RunConfig
+from crossq_wn.training.loop import build_algorithm, make_environment, replay_capacity
+from crossq_wn.types import Algorithm
+
+_ROWS = 5_000  # of replay behind updates that are measured alone
+
+
+class Trainee(NamedTuple):
+    """What updates need."""
+
+    learn: learner.Learner
+    states: learner.States
+    pack: Callable[[], Any]  # draws one decision's minibatches, as training does
+
+
+def trainee(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, int]) -> Trainee:
+    """Makes all seeds' learners, and replays of random transitions."""
+    seeds, settings = config.options.seeds, config.settings
+    learn = learner.make(algorithm, len(seeds), Replay.bytes(replay_capacity(config), *sizes))
+    states = learn.join([algorithm.init(np.random.default_rng(seed)) for seed in seeds])
+    generators = [np.random.default_rng(seed) for seed in seeds]
+    replays = [_replay(generator, sizes) for generator in generators]
+
+    def pack() -> Any:
+        places = []
+        for replay, generator in zip(replays, generators, strict=True):
+            drawn = replay.draw(generator, settings.utd, settings.batch_size, horizon=algorithm.horizon)
+            places.append(drawn)
+        return learn.pack(replays, places)
+
+    return Trainee(learn, states, pack)
+
+
+def _replay(generator: np.random.Generator, sizes: tuple[int, int]) -> Replay:
+    replay = Replay(_ROWS, *sizes)
+    columns = map(np.asarray, random_batch(generator, *sizes, _ROWS))
+    for observation, action, reward, _, following in zip(*columns, strict=True):
+        replay.add(observation, action, reward, following, terminated=False, last=False)
+    return replay
+
+
+def updates(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, int]) -> Measure:
+    """Measures seconds per gradient update of one seed, when all seeds update, on minibatches at hand."""
+    learn, states, pack = trainee(algorithm, config, sizes)
+    utd, count = config.settings.utd, len(config.options.seeds)
+    feed, done = learn.load(None, pack()), 0
+
+    def decision() -> None:
+        nonlocal states, done
+        states, _ = learn.update(states, feed, done)
+        done += utd
+
+    def wait() -> None:
+        jax.block_until_ready(states)  # type: ignore[no-untyped-call]
+
+    # A multiple of the period, so that every round does the same work.
+    return lambda budget: seconds_per_call(decision, budget, algorithm.period, wait) / (utd * count)
+
+
+def fed_updates(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, int]) -> Measure:
+    """Measures the same with all that a peer's call does: minibatches drawn and sent, metrics fetched."""
+    learn, states, pack = trainee(algorithm, config, sizes)
+    utd, count = config.settings.utd, len(config.options.seeds)
+    feed, done = None, 0
+
+    def decision() -> None:
+        nonlocal states, feed, done
+        feed = learn.load(feed, pack())
+        states, metrics = learn.update(states, feed, done)
+        jax.device_get(metrics)
+        done += utd
+
+    return lambda budget: seconds_per_call(decision, budget, algorithm.period) / (utd * count)
+
+
+def diagnosis(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, int]) -> Measure:
+    """Measures seconds per diagnosis of one seed's critic, of an algorithm that has one."""
+    learn, states, pack = trainee(algorithm, config, sizes)
+    feed, diagnose = learn.load(None, pack()), learn.diagnose
+    assert diagnose is not None
+    count = len(config.options.seeds)
+    return lambda budget: seconds_per_call(lambda: diagnose(states, feed, 0), budget / 2) / count
+
+
+def first_updates(config: RunConfig) -> dict[str, float]:
+    """Measures the first update in a new process, compilation included: cold, and with the cache.
+
+    Raises:
+        UserError: the process failed.
+    """
+    figures = {}
+    with tempfile.TemporaryDirectory() as folder:
+        described = Path(folder) / "config.json"
+        described.write_text(json.dumps(config.to_json()))
+        environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(Path(folder) / "cache")}
+        for state in ("cold", "cached"):
+            command = [sys.executable, "-m", "crossq_wn.bench.updates", str(described)]
+            done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+            if done.returncode:
+                raise UserError(f"a first update in a process of its own failed: {done.stderr.strip()}")
+            figures[f"first_update_{state}_s"] = float(done.stdout.splitlines()[-1])
+    return figures
+
+
+def first_update(path: Path) -> float:
+    """Measures the seconds of this process's first update.
+
+    Args:
+        path: a run's configuration as JSON.
+    """
+    config = RunConfig.from_json(json.loads(path.read_text()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # type: ignore[no-untyped-call]
+    sizes = sizes_of(config)
+    learn, states, pack = trainee(build_algorithm(config, *sizes), config, sizes)
+    with jax.default_matmul_precision(config.options.matmul_precision):
+        feed = learn.load(None, pack())
+        start = time.perf_counter()
+        states, _ = learn.update(states, feed, 0)
+        jax.block_until_ready(states)  # type: ignore[no-untyped-call]
+        return time.perf_counter() - start
+
+
+def sizes_of(config: RunConfig) -> tuple[int, int]:
+    """Makes the run's environment and returns the sizes of its observations and actions."""
+    environment = make_environment(config)
+    try:
+        return environment.observation_size, environment.action_size
+    finally:
+        environment.close()
+
+
+if __name__ == "__main__":
+    print(first_update(Path(sys.argv[1])))

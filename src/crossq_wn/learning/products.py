@@ -1,0 +1,112 @@
+"""The work of a program, counted in its jaxpr: matrix products and everything else."""
+
+from __future__ import annotations  # JAX's types are loaded on first use
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from crossq_wn.lazy import jax
+from crossq_wn.learning.replay import random_batch
+from crossq_wn.types import Algorithm
+
+
+class Product(NamedTuple):
+    """One matrix product: the operands' shapes, and what `lax.dot_general` contracts and batches."""
+
+    left: tuple[int, ...]
+    right: tuple[int, ...]
+    dimensions: Any
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiplications, each with an addition."""
+        (contracted, _), (batched, _) = self.dimensions
+        shared = [self.left[axis] for axis in (*contracted, *batched)]
+        return int(math.prod(self.left) * math.prod(self.right) // math.prod(shared))
+
+
+class Work(NamedTuple):
+    """What a program computes each time that it is called."""
+
+    products: dict[Product, float]  # how often each is computed
+    operations: float  # of other kinds
+    elements: float  # numbers that those operations produce
+
+    @property
+    def multiply_adds(self) -> float:
+        """Multiply-adds of all matrix products."""
+        return sum(times * product.multiply_adds for product, times in self.products.items())
+
+
+def work(program: Callable[..., Any], *arguments: Any, branch: float = 1.0) -> Work:
+    """Counts what a program computes for arguments of these shapes; nothing is compiled or computed.
+
+    Args:
+        program: a function that JAX can trace.
+        arguments: arrays, or trees of arrays or `jax.ShapeDtypeStruct`.
+        branch: the fraction of calls that take each branch of a condition.
+    """
+    jaxpr = jax.make_jaxpr(program)(*arguments).jaxpr
+    products: dict[Product, float] = defaultdict(float)
+    operations = elements = 0.0
+    for equation, times in _equations(jaxpr, branch):
+        if equation.primitive.name == "dot_general":
+            left, right = (variable.aval.shape for variable in equation.invars)
+            products[Product(left, right, equation.params["dimension_numbers"])] += times
+        else:
+            operations += times
+            elements += times * sum(math.prod(variable.aval.shape) for variable in equation.outvars)
+    return Work(dict(products), operations, elements)
+
+
+def work_of_update(algorithm: Algorithm, sizes: tuple[int, int], batch_size: int) -> Work:
+    """Counts one gradient update of one seed.
+
+    A branch of a condition is what the policy delay skips, and counts in that proportion.
+
+    Args:
+        algorithm: any, also a user's own.
+        sizes: of observation and action.
+        batch_size: samples per minibatch.
+    """
+    horizon = (algorithm.horizon,) if algorithm.horizon > 1 else ()
+    batch = random_batch(np.random.default_rng(0), *sizes, batch_size, *horizon)
+    return work(algorithm.update, _state(algorithm), batch, np.int32(0), branch=1 / algorithm.period)
+
+
+def work_of_decision(algorithm: Algorithm, sizes: tuple[int, int]) -> Work:
+    """Counts the choice of one training action of one seed, planning included.
+
+    Args:
+        algorithm: any, also a user's own.
+        sizes: of observation and action.
+    """
+    observation = np.zeros(sizes[0], np.float32)
+    return work(algorithm.explore, _state(algorithm), algorithm.memory, observation, np.int32(0))
+
+
+def _state(algorithm: Algorithm) -> Any:
+    """The shapes of one seed's state; its values do not matter here and would take longer."""
+    return jax.eval_shape(lambda: algorithm.init(np.random.default_rng(0)))
+
+
+def _equations(jaxpr: Any, branch: float) -> Iterator[tuple[Any, float]]:
+    """Every equation that computes something itself, and how often."""
+    for equation in jaxpr.eqns:
+        parameters = jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr)
+        inner = [getattr(each, "jaxpr", each) for each in parameters if _is_jaxpr(each)]
+        if not inner:
+            yield equation, 1.0
+        name = equation.primitive.name
+        times = {"cond": branch, "scan": equation.params.get("length", 1)}.get(name, 1)
+        for each in inner:
+            for found, count in _equations(each, branch):
+                yield found, times * count
+
+
+def _is_jaxpr(value: Any) -> bool:
+    return hasattr(getattr(value, "jaxpr", value), "eqns")
