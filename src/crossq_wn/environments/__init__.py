@@ -12,6 +12,7 @@ from crossq_wn.environments.core import (
     Environment,
     EnvironmentFaultError,
     Episode,
+    Frame,
     Simulator,
     Task,
     Transition,
@@ -54,9 +55,11 @@ def lookup(task: TaskLike) -> Task:
         found = suite.find(task)
         if found is not None:
             return found
-    if module:
+    if module and not _lacks(module, task):
         return _of_factory(task)
-    known = [name for suite in SUITES.values() for name in suite.tasks]
+    known: list[str] = []
+    for suite in SUITES.values():
+        known += map(suite.full_name, suite.tasks)
     raise unknown_task(task, known)
 
 
@@ -111,6 +114,14 @@ def _of_factory(where: str) -> Task:
     return Task(where, suite.name, where, suite.action_repeat, None, suite.discount, suite.metric)
 
 
+def _lacks(module: str, task: str) -> bool:
+    """Whether a module that registers suites has no factory of this name either."""
+    loaded = sys.modules.get(module)
+    factory = task.partition(":")[2].partition(".")[0]
+    registers = any(suite.module == module for suite in SUITES.values())
+    return registers and loaded is not None and not hasattr(loaded, factory)
+
+
 def _simulator(task: TaskLike, known: Task, episode_frames: int | None, render: bool) -> Simulator:
     if not isinstance(task, str):
         from crossq_wn.environments.gymnasium import Gymnasium, from_callable
@@ -133,6 +144,7 @@ __all__ = [
     "Environment",
     "EnvironmentFaultError",
     "Episode",
+    "Frame",
     "Group",
     "Suite",
     "Task",
