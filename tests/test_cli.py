@@ -13,7 +13,8 @@ import pytest
 
 import crossq_wn
 import helpers
-from crossq_wn.cli import VERBS, doctor, main
+from crossq_wn.cli import doctor, main
+from crossq_wn.cli.main import VERBS
 from helpers import DAMAGE, TINY, TINY_OPTIONS, TINY_SETTINGS, cli, make_run
 
 
@@ -85,10 +86,10 @@ def trained(tmp_path_factory):
         ("train pendulum-swingup --frames 100 --no-video --action-repeat 0", "--action-repeat is 0"),
         ("train pendulum-swingup --frames 100 --no-video --episode-frames 0", "--episode-frames is 0"),
         ("train pendulum-swingup --frames 100 --no-video --episode-frames -3", "--episode-frames is -3"),
-        ("train cheetah-run --seeds a,b", "--seeds is 'a,b'"),
+        ("train cheetah-run --seeds a,b", "argument --seeds: 'a,b' is not a list of whole numbers"),
         ("train cheetah-run --seeds 0,0", "without repetition"),
         ("train cheetah-run --seeds -1", "--seeds"),
-        ("train cheetah-run --seeds ,", "--seeds is ','"),
+        ("train cheetah-run --seeds ,", "argument --seeds: ',' is not a list of whole numbers"),
         ("list bogus", "invalid choice: 'bogus'"),
         ("list runs nowhere", "nowhere is not a directory"),
         ("trian cheetah-run", "did you mean 'train'?"),
@@ -117,7 +118,7 @@ def test_a_replay_too_small_for_one_transition_is_refused(refused):
         ("--frames 1e6", "'1e6' is not a whole number"),
         ("--utd x", "'x' is not a whole number"),
         ("--tau x", "'x' is not a number"),
-        ("--utdd 2", "did you mean --utd?"),
+        ("--utdd 2", "did you mean '--utd'?"),
         ("--norm batchnorm", "'batch-norm', 'batch-renorm', 'layer-norm'"),
         ("--no-such", "--no-such"),
         ("--seeds", "--seeds"),

@@ -12,7 +12,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from crossq_wn import cli, reproduce, runs
+from crossq_wn import reproduce
+from crossq_wn.cli import main
+from crossq_wn.cli.arguments import Parser
+from crossq_wn.cli.train import configured
 from crossq_wn.environments import PAPER_GROUPS, PAPER_TASKS
 from crossq_wn.errors import UserError
 from crossq_wn.reproduce import results, studies, workers
@@ -21,6 +24,7 @@ from crossq_wn.reproduce.cost import cost
 from crossq_wn.reproduce.judging import Evidence, Number, judge
 from crossq_wn.reproduce.studies import LAPTOP, PAPER, SCALES, SMOKE, Scale, Study, crossq, plan, wn
 from crossq_wn.results.reading import Curves
+from crossq_wn.runs import directory
 from helpers import DAMAGE, environment_variables
 
 TASKS = ("walker-run", "cheetah-run")
@@ -65,8 +69,7 @@ def test_the_command_of_each_run_means_its_configuration(scale, tmp_path):
     seen = {run.label: run for run in plan(scale, scale.studies, tmp_path)}
     for run in seen.values():
         verb, *arguments = run.command
-        config, own = cli._configure(verb, arguments, cli.TrainArguments(), own=("out",))
-        assert (config, own["out"]) == (run.config, run.path)
+        assert configured(Parser(verb), arguments) == (run.config, run.path)
 
 
 @pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
@@ -266,7 +269,7 @@ def test_a_claim_about_every_system_needs_all_that_are_planned(name):
 def test_settings_of_several_values_reach_the_command_line(tmp_path):
     bro = studies.System("BRO", "bro", {"resets": (15_001, 50_001)})
     (run,) = plan(toy("walker-run", studies={"fig7": Study(("walker-run",), (bro,))}), ["fig7"], tmp_path)
-    config, _ = cli._configure("train", list(run.command[1:]), cli.TrainArguments(), own=("out",))
+    config, _ = configured(Parser("train"), list(run.command[1:]))
     assert config == run.config
     assert config.settings.resets == (15_001, 50_001)
 
@@ -291,7 +294,7 @@ def toy(*tasks, **changes):
 
 def begun(run, *checkpoints, **changes):
     """A run directory as training leaves it when it is cut off."""
-    runs.create(replace(run.config, **changes), run.path, ["crossq-wn"]).close()
+    directory.create(replace(run.config, **changes), run.path, ["crossq-wn"]).close()
     (run.path / "eval.csv").write_text("trained\n")
     for frames in checkpoints:
         (run.path / "checkpoints" / f"{frames:09d}").mkdir(parents=True)
@@ -403,10 +406,13 @@ def reproduce_cli(monkeypatch, tmp_path, capsys):
 
     def call(scale, *arguments, env=None):
         monkeypatch.setitem(studies.SCALES, "toy", scale)
-        monkeypatch.setattr(cli, "_ENVIRONMENT", environment_variables(env))
+        for name, value in environment_variables(env).items():
+            monkeypatch.setenv(name, value)
+        if os.environ.get("MUJOCO_GL") == "disabled":  # training in this process chose that
+            monkeypatch.delenv("MUJOCO_GL")
         capsys.readouterr()
         with pytest.raises(SystemExit) as stop:
-            cli.main(["reproduce", *arguments])
+            main(["reproduce", *arguments])
         said = capsys.readouterr()
         return stop.value.code, said.out, said.err
 

@@ -1,18 +1,22 @@
-"""How does a person follow training? A live display on a terminal, plain lines elsewhere."""
+"""What a person sees: a live display on a terminal, plain lines elsewhere, tables and warnings."""
 
+import sys
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
-from crossq_wn.training.loop import Reporter, Status
+if TYPE_CHECKING:  # the loop loads much that most commands do not need
+    from crossq_wn.training.loop import Reporter, Status
 
 _PLAIN_SECONDS = 10.0  # between progress lines in a log file
 
 
 class LiveReporter:
-    """A progress bar with the numbers that tell whether it learns."""
+    """A progress bar, beside it the numbers that show whether the agent learns."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -25,38 +29,38 @@ class LiveReporter:
         )
         self._task: TaskID | None = None
 
-    def __enter__(self) -> Reporter:
+    def __enter__(self) -> "Reporter":
         self._progress.start()
         return self
 
     def __exit__(self, *problem: object) -> None:
         self._progress.stop()
 
-    def status(self, status: Status) -> None:
+    def status(self, status: "Status") -> None:
         """Moves the bar."""
         if self._task is None:
             self._task = self._progress.add_task("", total=status.total_frames, numbers="")
         self._progress.update(self._task, completed=status.frames, numbers=describe(status))
 
     def message(self, text: str) -> None:
-        """A line above the bar."""
+        """Prints a line above the bar."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class PlainReporter:
-    """Lines for a log file."""
+    """Prints lines for a log file."""
 
     def __init__(self, console: Console) -> None:
         self._console, self._last = console, 0.0
 
-    def __enter__(self) -> Reporter:
+    def __enter__(self) -> "Reporter":
         return self
 
     def __exit__(self, *problem: object) -> None:
         pass
 
-    def status(self, status: Status) -> None:
-        """A line, unless one was just written."""
+    def status(self, status: "Status") -> None:
+        """Prints a line, unless one was printed just now."""
         now = time.monotonic()
         if now - self._last < _PLAIN_SECONDS and status.frames < status.total_frames:
             return
@@ -64,17 +68,18 @@ class PlainReporter:
         self.message(describe(status))
 
     def message(self, text: str) -> None:
-        """A line."""
+        """Prints a line."""
         self._console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
-def reporter(console: Console) -> LiveReporter | PlainReporter:
-    """The display that suits where output goes."""
-    return LiveReporter(console) if console.is_terminal else PlainReporter(console)
+def reporter() -> LiveReporter | PlainReporter:
+    """Returns the display that suits where the output goes."""
+    shown = _console()
+    return LiveReporter(shown) if shown.is_terminal else PlainReporter(shown)
 
 
-def describe(status: Status) -> str:
-    """`12,000 frames | 6,000 decisions | 118 updates/s | return 204 | loss 0.31 | 12 min left`."""
+def describe(status: "Status") -> str:
+    """Returns one line, such as `12,000 frames | 118 updates/s | return 204 | loss 0.31 | 12 min left`."""
     parts = [f"{status.frames:,} frames", f"{status.decisions:,} decisions"]
     if status.updates:
         parts.append(f"{status.updates_per_second:.0f} updates/s")
@@ -91,11 +96,18 @@ def describe(status: Status) -> str:
     return " | ".join(parts)
 
 
-def table(console: Console, title: str, columns: list[str], rows: list[list[Any]]) -> None:
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Prints a table."""
-    from rich.table import Table
-
     shown = Table(*columns, title=title, title_justify="left")
     for row in rows:
         shown.add_row(*(str(cell) for cell in row))
-    console.print(shown)
+    _console().print(shown)
+
+
+def warn(text: str) -> None:
+    """Prints a warning."""
+    print(f"crossq-wn: {text}", file=sys.stderr)
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else 160)  # wide enough for a row of a log file

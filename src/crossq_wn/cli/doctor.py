@@ -1,10 +1,12 @@
-"""Is this machine ready? What is installed, what renders, which accelerator, and how to mend the rest."""
+"""The command `doctor`: what is installed, what renders, which device there is, and how to mend the rest."""
 
 import os
 import subprocess
 import sys
 from typing import NamedTuple
 
+from crossq_wn.cli.arguments import Parser
+from crossq_wn.cli.console import table
 from crossq_wn.environments.suites import INSTALL, SUITES, Suite
 from crossq_wn.lazy import jax
 from crossq_wn.machine import available_memory
@@ -25,6 +27,15 @@ class Finding(NamedTuple):
     state: str
     fix: str  # empty where nothing is wrong
     essential: bool = True  # whether training needs it
+
+
+def doctor(parser: Parser, arguments: list[str]) -> int:
+    """Prints what it finds; the exit code is 1 if something essential is missing."""
+    parser.parse_args(arguments)
+    found = examine()
+    rows = [["!" if each.fix else "ok", each.what, each.state, each.fix] for each in found]
+    table("crossq-wn doctor", ["", "what", "state", "fix"], rows)
+    return 1 if any(each.fix and each.essential for each in found) else 0
 
 
 def examine() -> list[Finding]:

@@ -1,12 +1,18 @@
 """How do runs stand beside others, frame by frame? Medians over seeds at the frames that both evaluated."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from crossq_wn.errors import UserError
+from crossq_wn.environments import suite_of
+from crossq_wn.environments.core import Episode
+from crossq_wn.errors import UserError, one_line
+from crossq_wn.results import reading
 from crossq_wn.results.reading import Curves, Results
+from crossq_wn.runs.config import read_config
+from crossq_wn.runs.directory import find
 
 
 class Median(NamedTuple):
@@ -76,3 +82,49 @@ def _row(
         found = Median(float(np.median(reached)), len(reached), seeds) if len(reached) else None
         medians.append(found)
     return system, seeds, medians
+
+
+class EpisodeSummary(NamedTuple):
+    """Some episodes of one policy."""
+
+    mean: float  # return
+    std: float  # of the returns, from the sample; 0 of a single episode
+    success: float  # fraction of the episodes
+    frames: float  # environment frames per episode, on average
+
+
+def episode_summary(episodes: Sequence[Episode]) -> EpisodeSummary:
+    """Return, success and length of at least one episode."""
+    returns = np.array([episode.total_reward for episode in episodes])
+    return EpisodeSummary(
+        mean=float(returns.mean()),
+        std=float(returns.std(ddof=1)) if len(returns) > 1 else 0.0,
+        success=float(np.mean([episode.success for episode in episodes])),
+        frames=float(np.mean([episode.frames for episode in episodes])),
+    )
+
+
+class RunRow(NamedTuple):
+    """A run directory in a list of them."""
+
+    run: Path
+    task: str
+    system: str
+    seeds: str  # `0,1,2`
+    evaluated: int  # the last environment frame that was evaluated
+    frames: int  # environment frames to train
+    score: float  # mean of the seeds' last evaluations, as they were logged
+
+
+def runs_table(root: Path, warn: Callable[[str], None]) -> Iterator[RunRow]:
+    """The runs in a folder; `warn` is told of damaged ones, which are left out."""
+    for path in find(root):
+        try:
+            options, (system, task, curves) = read_config(path).options, reading.load(path)
+        except UserError as error:
+            warn(f"{path} is skipped: {one_line(error)}")
+            continue
+        last = [values[~np.isnan(values)][-1] for values in curves.values]  # a seed that failed ends sooner
+        logged = float(np.mean(last)) * suite_of(task).scale
+        seeds = ",".join(map(str, options.seeds))
+        yield RunRow(path, task, system, seeds, int(curves.env_steps[-1]), options.frames, logged)

@@ -1,0 +1,207 @@
+"""Parsers of the command line, and options made from the fields of dataclasses."""
+
+import argparse
+import ast
+import contextlib
+import inspect
+import textwrap
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import Field, fields
+from itertools import pairwise
+from types import NoneType
+from typing import Any, Literal, Never, get_args, get_origin, get_type_hints
+
+from crossq_wn.algorithms import ALGORITHMS, registered
+from crossq_wn.algorithms.presets import PRESETS
+from crossq_wn.errors import UserError, nearest
+from crossq_wn.runs.config import preset_settings
+from crossq_wn.runs.options import RunOptions
+
+OPTION_NAMES = tuple(option.name for option in fields(RunOptions))
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are UserErrors and name the nearest option that there is."""
+
+    def __init__(self, verb: str, summary: str = "", **options: Any) -> None:
+        super().__init__(prog=f"crossq-wn {verb}", description=summary, allow_abbrev=False, **options)
+
+    def parse_args(self, args: Sequence[str], namespace: None = None) -> argparse.Namespace:  # type: ignore[override]
+        """Parses all arguments; those that are left over are an error."""
+        parsed, unknown = self.parse_known_args(args)
+        if unknown:
+            name = next((each.split("=")[0] for each in unknown if each.startswith("-")), "")
+            hint = nearest(name, self._option_string_actions).rstrip("? ")
+            self.error(f"unrecognized arguments: {' '.join(unknown)}" + (f" ({hint}?)" if hint else ""))
+        return parsed
+
+    def error(self, message: str) -> Never:
+        """Raises a UserError, which `main` prints as one line."""
+        raise UserError(f"{message}; see `{self.prog} --help`")
+
+
+def parse_run(
+    parser: Parser, arguments: Sequence[str], options: Collection[str] = OPTION_NAMES
+) -> dict[str, Any]:
+    """Parses what `training.api.configure` takes: TASK, run options and the algorithm's hyperparameters.
+
+    Args:
+        parser: of the verb; it may have arguments of its own already.
+        arguments: of the verb.
+        options: the names of the run options that the verb has.
+
+    Returns:
+        task, algorithm, preset, the run options and hyperparameters that were given, and what the verb added.
+
+    Raises:
+        UserError: an unknown option, or a value that is not of its type.
+    """
+    # The algorithm decides which hyperparameters there are, the preset which defaults they have.
+    first = Parser(parser.prog.split()[-1], add_help=False)
+    _add_choice_of_algorithm(first)
+    chosen, _ = first.parse_known_args(arguments)
+    settings = preset_settings(chosen.algorithm, chosen.preset)
+    presets = PRESETS[registered(chosen.algorithm)]
+    parser.usage = f"{parser.prog} TASK [options]"
+    parser.add_argument(
+        "task", metavar="TASK", help="the task, such as cheetah-run: see `crossq-wn list tasks`"
+    )
+    _add_choice_of_algorithm(parser, presets)
+    group = parser.add_argument_group("run options")
+    add_fields(group, RunOptions(), [field for field in fields(RunOptions) if field.name in options])
+    group = parser.add_argument_group(
+        f"hyperparameters of {chosen.algorithm}, preset {chosen.preset} ({presets[chosen.preset].source})"
+    )
+    add_fields(group, settings, fields(settings))
+    return vars(parser.parse_args(arguments))
+
+
+def _add_choice_of_algorithm(parser: Parser, presets: Collection[str] = ()) -> None:
+    group = parser.add_argument_group("algorithm")
+    group.add_argument(
+        "--algorithm",
+        metavar="NAME",
+        default="crossq-wn",
+        help=f"{', '.join(ALGORITHMS)}, or your own as module:name; it decides which hyperparameters there "
+        "are (default: crossq-wn)",
+    )
+    group.add_argument(
+        "--preset",
+        metavar="NAME",
+        default="default",
+        help=f"where the hyperparameters start from: {', '.join(presets)} (default: default)",
+    )
+
+
+def add_fields(group: Any, record: Any, chosen: Sequence[Field[Any]]) -> None:
+    """Adds an option for each chosen field of a dataclass; options that are not given stay unset.
+
+    Args:
+        group: of the parser.
+        record: an instance, whose values are the defaults that the help names.
+        chosen: fields of the record.
+    """
+    kinds, texts = get_type_hints(type(record)), field_texts(type(record))
+    for field in chosen:
+        default = getattr(record, field.name)
+        shown = "" if default is None else f" (default: {_shown(default)})"
+        group.add_argument(
+            "--" + field.name.replace("_", "-"),
+            default=argparse.SUPPRESS,
+            help=(texts.get(field.name, "") + shown).replace("%", "%%"),
+            **_parsing(kinds[field.name], **field.metadata),
+        )
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return " ".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
+
+
+def _parsing(kind: Any, commas: bool = False) -> dict[str, Any]:
+    """How argparse reads an option of a type.
+
+    Args:
+        kind: the type; one that may be None reads `None` too.
+        commas: whether a tuple is written as one argument, such as 0,1,2, instead of several.
+    """
+    optional = NoneType in get_args(kind)
+    own = next(each for each in get_args(kind) if each is not NoneType) if optional else kind
+    if own is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    if get_origin(own) is tuple:
+        several = {"type": whole_number, "nargs": "*", "metavar": "N"}
+        return {"type": whole_numbers, "metavar": "N,N"} if commas else several
+    if get_origin(own) is Literal:
+        known = get_args(own)
+        reader, metavar = _one_of(known), f"{{{','.join(known)}}}"
+    else:
+        reader, metavar = _READERS[own]
+    return {"type": _optional(reader) if optional else reader, "metavar": metavar}
+
+
+def _optional(reader: Callable[[str], Any]) -> Callable[[str], Any]:
+    return lambda text: None if text == "None" else reader(text)
+
+
+def _one_of(known: Sequence[str]) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in known:
+            valid = ", ".join(map(repr, known))
+            raise argparse.ArgumentTypeError(f"{text!r} is unknown: {nearest(text, known)}known are {valid}")
+        return text
+
+    return read
+
+
+def whole_number(text: str) -> int:
+    """Reads a whole number."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
+def positive(text: str) -> int:
+    """Reads a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def number(text: str) -> float:
+    """Reads a number."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+def whole_numbers(text: str) -> tuple[int, ...]:
+    """Reads whole numbers with commas between them."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        wrong = f"{text!r} is not a list of whole numbers, such as 0,1,2"
+        raise argparse.ArgumentTypeError(wrong) from None
+
+
+_READERS: dict[Any, tuple[Callable[[str], Any], str]] = {
+    int: (whole_number, "N"),
+    float: (number, "X"),
+    str: (str, "TEXT"),
+}
+
+
+def field_texts(kind: type) -> dict[str, str]:
+    """The string below each field of a dataclass and of those that it inherits from."""
+    found = {}
+    for each in reversed(kind.__mro__[:-1]):
+        with contextlib.suppress(OSError):  # a class that was defined at a prompt has no source
+            definition = ast.parse(textwrap.dedent(inspect.getsource(each))).body[0]
+            for field, below in pairwise(getattr(definition, "body", [])):
+                text = getattr(getattr(below, "value", None), "value", None)
+                if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(text, str):
+                    found[ast.unparse(field.target)] = " ".join(text.split())
+    return found

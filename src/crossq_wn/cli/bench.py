@@ -1,0 +1,67 @@
+"""The command `bench`."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from crossq_wn.cli.arguments import Parser, number, parse_run
+from crossq_wn.cli.console import table, warn
+from crossq_wn.errors import UserError
+from crossq_wn.machine import write_atomically
+from crossq_wn.runs.config import RunConfig
+
+_SHARED = ("seeds", "overlap", "matmul_precision")  # of the run options, those that speed depends on
+
+
+def bench(parser: Parser, arguments: list[str]) -> int:
+    """Measures, prints the figures and writes them if asked to."""
+    parser.add_argument(
+        "--against",
+        choices=["sbx"],
+        help="a peer to measure in turn; its environment is built in the cache folder (sbx: 4 GB, PyTorch)",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file as well")
+    parser.add_argument(
+        "--seconds",
+        type=number,
+        default=0.7,
+        help="seconds for each thing measured, in each of seven rounds; more make steadier figures "
+        "(default: 0.7)",
+    )
+    values = parse_run(parser, arguments, _SHARED)
+    from crossq_wn.bench import loop
+    from crossq_wn.training import api
+
+    against, out, seconds = (values.pop(name) for name in ("against", "json", "seconds"))
+    config = api.configure(values.pop("task"), **values)
+    if out is not None and out.exists():
+        raise UserError(f"--json {out} exists: nothing is overwritten; choose another file")
+    if not 0 < seconds < 1e3:
+        raise UserError(f"--seconds is {seconds}: it must be above 0, such as 0.7")
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    figures = loop.bench(config, warn, against, seconds)
+    count = len(config.options.seeds)
+    title = f"{config.task}, {config.system.algorithm}, UTD {config.settings.utd}, {count} seed(s)"
+    table(title, ["figure", "value", "meaning"], loop.describe(figures))
+    if out is not None:
+        write_atomically(out, json.dumps(_about(config) | figures, indent=2) + "\n")
+    return 0
+
+
+def _about(config: RunConfig) -> dict[str, Any]:
+    """What the figures depend on."""
+    from crossq_wn.runs.directory import manifest
+
+    machine = manifest(config, [])
+    return {
+        "task": config.task,
+        "algorithm": config.system.algorithm,
+        "seeds": len(config.options.seeds),
+        "overlap": config.options.overlap,
+        "matmul_precision": config.options.matmul_precision,
+        "settings": asdict(config.settings),
+        "versions": machine["versions"],
+        "device": machine["device"],
+    }

@@ -1,0 +1,95 @@
+"""Dispatch: finds the verb, runs it, and turns what went wrong into one line and an exit code.
+
+Exit codes: 0 done, 1 doctor found something essential missing, 2 the user can mend it, 128 + n stopped by
+signal n.
+"""
+
+import errno
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import crossq_wn
+from crossq_wn.errors import UserError, nearest, one_line
+
+# Each verb: the module and function that runs it, loaded on use because most load much, and what it does.
+VERBS = {
+    "train": ("train:train", "Train on a task: a short name, a Gymnasium id, or module:factory."),
+    "resume": ("train:resume", "Continue a run from its newest checkpoint, bit for bit."),
+    "eval": ("policy:evaluate", "Run fresh episodes with a trained policy."),
+    "video": ("policy:video", "Record a trained policy as an mp4, without a display."),
+    "plot": (
+        "results:plot",
+        "Draw the learning curves of any runs: each seed of one task, or a grid of tasks.",
+    ),
+    "figure": ("results:figure", "Draw a figure of the paper from any runs, beside published curves."),
+    "compare": ("results:compare", "Lay runs beside others, or beside published curves."),
+    "reproduce": (
+        "reproduce:reproduce",
+        "Repeat figures of the paper: plan, train what is missing, draw, judge its claims.",
+    ),
+    "report": ("results:report", "Write one HTML file on runs: scores, verdicts, curves, settings."),
+    "diagnose": ("results:diagnose", "Say in words what a run's norms, learning rates and features mean."),
+    "bench": ("bench:bench", "Measure updates and environments against this machine's limits, or a peer."),
+    "list": ("lists:show", "List tasks, algorithms, presets or runs."),
+    "doctor": ("doctor:doctor", "Check this machine: versions, rendering, accelerator."),
+}
+
+# What a user can mend about files: space, quota, rights, a file where a folder should be.
+_MENDABLE = (
+    errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS,
+    errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
+)  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and exits."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides the compiler's notes to its own developers
+    try:
+        code = run(list(sys.argv[1:] if arguments is None else arguments))
+    except UserError as error:
+        print(f"crossq-wn: {one_line(error)}", file=sys.stderr)
+        code = 2
+    except BrokenPipeError:  # whoever read our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.errno not in _MENDABLE:
+            raise
+        print(f"crossq-wn: {error.strerror}: {error.filename or 'the file system'}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        code = 128 + signal.SIGINT
+    sys.exit(code)
+
+
+def run(arguments: list[str]) -> int:
+    """Runs one command and returns its exit code.
+
+    Raises:
+        UserError: an unknown command, or whatever the command refuses.
+    """
+    verb, *rest = arguments or ["--help"]
+    if verb in ("-h", "--help"):
+        print(_overview())
+        return 0
+    if verb == "--version":
+        print(f"crossq-wn {crossq_wn.__version__}")
+        return 0
+    if verb not in VERBS:
+        raise UserError(f"unknown command {verb!r}: {nearest(verb, VERBS)}known are {', '.join(VERBS)}")
+    place, summary = VERBS[verb]
+    module, function = place.split(":")
+    parser = importlib.import_module("crossq_wn.cli.arguments").Parser(verb, summary)
+    perform: Any = getattr(importlib.import_module(f"crossq_wn.cli.{module}"), function)
+    code: int = perform(parser, rest)
+    return code
+
+
+def _overview() -> str:
+    lines = ["usage: crossq-wn COMMAND ...", "", "Sample-efficient reinforcement learning: CrossQ + WN.", ""]
+    lines += [f"  {verb:10} {summary}" for verb, (_, summary) in VERBS.items()]
+    return "\n".join([*lines, "", "`crossq-wn COMMAND --help` explains each; `crossq-wn --version`."])

@@ -1,0 +1,53 @@
+"""The command `reproduce`."""
+
+import os
+from pathlib import Path
+
+from crossq_wn import reproduce as steps
+from crossq_wn.cli.arguments import Parser, positive
+from crossq_wn.cli.console import table, warn
+from crossq_wn.errors import UserError
+
+_DAY = 24  # hours
+
+
+def reproduce(parser: Parser, arguments: list[str]) -> int:
+    """Plans, trains what is missing, draws the figures and judges the claims."""
+    parser.add_argument("figures", nargs="+", metavar="FIGURE", help="fig1 to fig7; together they share runs")
+    parser.add_argument("--scale", required=True, help="smoke (minutes), laptop (hours) or paper (a cluster)")
+    parser.add_argument("--root", type=Path, default=Path("runs/reproduce"), help="where runs lie")
+    parser.add_argument("--out", type=Path, help="for figures and verdicts; by default ROOT/SCALE/results")
+    parser.add_argument("--jobs", type=positive, help="runs side by side; by default one per processor")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and its cost, train nothing")
+    parser.add_argument("--yes", action="store_true", help="start even what takes more than a day")
+    parsed = parser.parse_args(arguments)
+    environment = dict(os.environ)  # as the user set it
+    figures, scale = list(dict.fromkeys(parsed.figures)), steps.scale_called(parsed.scale)
+    runs, jobs = steps.plan(scale, figures, parsed.root), parsed.jobs or steps.default_jobs()
+    out = parsed.out or parsed.root / scale.name / "results"
+    steps.check_out(out, figures)
+    bill = steps.bill(runs, jobs)
+    table(f"{', '.join(figures)} at the scale {scale.name}", steps.COLUMNS, bill.rows)
+    print(
+        f"{bill.unfinished} of {len(runs)} runs to train: about {bill.core_hours:.1f} core-hours, "
+        f"{bill.hours:.1f} hours with {jobs} side by side (the longest run {bill.longest:.1f}); "
+        f"in the end {bill.disk:.1f} GB in {parsed.root}"
+    )
+    if parsed.dry_run:
+        return 0
+    if bill.hours > _DAY and not parsed.yes:
+        raise UserError(f"that would take about {bill.hours / _DAY:,.0f} days here: --yes starts it")
+    outcome = steps.train(runs, jobs, lambda text: print(text, flush=True), environment)
+    if outcome.signal is not None:
+        print("stopped: the same command goes on from here")
+        return 128 + outcome.signal
+    judged, written = steps.conclude(scale, figures, runs, outcome.failed, out, warn)
+    for claim, group, _, finding in judged:
+        print(f"{finding.verdict}: {claim.text} ({group})")
+    for path in written:
+        print(path)
+    if outcome.failed:
+        raise UserError(
+            f"{len(outcome.failed)} of {len(runs)} runs failed: the same command tries them again"
+        )
+    return 0

@@ -1,0 +1,162 @@
+"""The commands that read runs: `plot`, `figure`, `compare`, `report` and `diagnose`."""
+
+import argparse
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from crossq_wn.cli.arguments import Parser, number, positive, whole_number
+from crossq_wn.cli.console import table, warn
+from crossq_wn.errors import UserError
+from crossq_wn.learning.diagnostics import DIAGNOSTICS
+from crossq_wn.results import reading, tables
+from crossq_wn.results.figures import FIGURES, Source, save
+from crossq_wn.results.figures.curves import learning_curve
+from crossq_wn.results.health import change, courses, findings, spectrum_of
+from crossq_wn.results.report.page import check_out, write
+from crossq_wn.results.report.study import gather
+from crossq_wn.runs.config import read_config
+from crossq_wn.runs.protocol import conflicts
+
+
+def plot(parser: Parser, arguments: list[str]) -> int:
+    """Draws learning curves and prints where they are."""
+    parser.add_argument("runs", type=Path, nargs="+", help="run directories, folders of them, or CSV files")
+    parser.add_argument(
+        "--out", type=Path, help="without suffix; by default plots/learning_curve in the first run"
+    )
+    _add_force(parser)
+    parsed = parser.parse_args(arguments)
+    draw(parsed.runs, parsed.out, force=parsed.force)
+    return 0
+
+
+def draw(runs: Sequence[Path], out: Path | None = None, *, force: bool = False) -> None:
+    """Draws each seed of one task, or a grid of several tasks, and prints the files written."""
+    source = Source.of(runs, warn=warn)
+    _check_alike(source.ours, force)
+    if out is None:
+        of_one_run = (runs[0] / "config.json").exists()
+        out = runs[0] / "plots" / "learning_curve" if of_one_run else Path("learning_curves")
+    alone = len(source.tasks) == 1
+    for path in learning_curve(source, out) if alone else save(*FIGURES["fig7"](source), out):
+        print(path)
+
+
+def figure(parser: Parser, arguments: list[str]) -> int:
+    """Draws a figure of the paper and prints where it is."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    lines = []
+    for name, maker in FIGURES.items():
+        lines.append(f"  {name:8} {(maker.__doc__ or '').splitlines()[0]}")
+    parser.epilog = "\n".join(lines)
+    parser.add_argument("name", choices=FIGURES, metavar="NAME", help="which figure; see below")
+    parser.add_argument("runs", type=Path, nargs="+", help="run directories, folders of them, or CSV files")
+    _add_reference(parser)
+    parser.add_argument(
+        "--systems", nargs="+", default=[], metavar="NAME", help="which, in order, by their first words"
+    )
+    parser.add_argument("--out", type=Path, help="without suffix; by default NAME in this folder")
+    _add_confidence(parser)
+    parser.add_argument(
+        "--frames",
+        type=positive,
+        help="environment frame of the end; by default the last that most seeds of each system reached",
+    )
+    _add_force(parser)
+    parsed = parser.parse_args(arguments)
+    source = Source.of(
+        parsed.runs, parsed.reference, parsed.systems, parsed.frames, parsed.confidence, warn=warn
+    )
+    _check_alike([*source.ours, *source.theirs], parsed.force, source.scores if parsed.systems else None)
+    for path in save(*FIGURES[parsed.name](source), parsed.out or Path(parsed.name)):
+        print(path)
+    return 0
+
+
+def compare(parser: Parser, arguments: list[str]) -> int:
+    """Prints a table per task: systems beside each other at the frames that both evaluated."""
+    parser.add_argument("runs", type=Path, nargs="+", help="run directories, or folders of them")
+    parser.add_argument(
+        "--against", type=Path, nargs="+", default=[], metavar="FILE", help="runs or CSV files of others"
+    )
+    _add_force(parser)
+    parsed = parser.parse_args(arguments)
+    ours, theirs = reading.sound(parsed.runs, warn), reading.sound(parsed.against, warn)
+    _check_alike([*ours, *theirs], parsed.force)
+    found = tables.compare(reading.read(ours), reading.read(theirs) if theirs else {})
+    for task, env_steps, rows in found:
+        shown = []
+        for system, seeds, medians in rows:
+            cells = ["" if value is None else f"{value:.3f}" for value in medians]
+            shown.append([system, seeds, *cells])
+        title = f"{task}: median score of the seeds at environment frames (DeepMind Control: return / 1000)"
+        table(title, ["system", "seeds", *(f"{step:,}" for step in env_steps)], shown)
+    return 0
+
+
+def report(parser: Parser, arguments: list[str]) -> int:
+    """Writes the report and prints where it is."""
+    parser.add_argument("runs", type=Path, nargs="+", help="run directories, or folders of them")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.html", help="the file to write")
+    _add_reference(parser)
+    parser.add_argument("--systems", nargs="+", default=[], metavar="SYSTEM", help="which; by default all")
+    _add_confidence(parser)
+    _add_force(parser)
+    parsed = parser.parse_args(arguments)
+    check_out(parsed.out)
+    study = gather(parsed.runs, parsed.reference, parsed.systems, parsed.confidence, warn)
+    for line in study.skipped:
+        warn(line)
+    chosen = study.source.scores if parsed.systems else None
+    _check_alike([*(run.path for run in study.runs), *study.source.theirs], parsed.force, chosen)
+    write(study, parsed.out, warn)
+    print(parsed.out)
+    return 0
+
+
+def diagnose(parser: Parser, arguments: list[str]) -> int:
+    """Prints a run's diagnostics and what follows from them."""
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--hessian", action="store_true", help="the spectrum of the critic's Hessian as well")
+    parser.add_argument(
+        "--seed", type=whole_number, help="training seed of the Hessian; by default the first"
+    )
+    parsed = parser.parse_args(arguments)
+    found = courses(parsed.run)
+    rows = []
+    for name, course in found.items():
+        values = [f"{course.first:.4g}", f"{course.last:.4g}", change(name, course)]
+        rows.append([name, *values, DIAGNOSTICS[name].description])
+    table(str(parsed.run), ["diagnostic", "first", "last", "change", "what it is"], rows)
+    for sentence in findings(found, read_config(parsed.run).settings):
+        print(f"* {sentence}")
+    if parsed.hessian:
+        for sentence in spectrum_of(parsed.run, parsed.seed, warn).describe():
+            print(f"* {sentence}")
+    return 0
+
+
+def _add_reference(parser: Parser) -> None:
+    parser.add_argument(
+        "--reference", type=Path, nargs="+", default=[], metavar="FILE", help="CSV files of others' curves"
+    )
+
+
+def _add_confidence(parser: Parser) -> None:
+    parser.add_argument("--confidence", type=number, default=0.9, help="of the intervals (default: 0.9)")
+
+
+def _add_force(parser: Parser) -> None:
+    parser.add_argument(
+        "--force", action="store_true", help="compare runs of different protocols or versions too"
+    )
+
+
+def _check_alike(paths: Sequence[Path], force: bool, systems: Collection[str] | None = None) -> None:
+    """Refuses, or if forced warns, where runs of one task or of one system are not alike."""
+    found = conflicts(paths, systems)
+    refusal = found.pop() if found and not force else None
+    for conflict in found:
+        warn(conflict)
+    if refusal:
+        raise UserError(f"{refusal}; --force compares the runs all the same")

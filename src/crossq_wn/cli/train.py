@@ -1,0 +1,70 @@
+"""The commands that train: `train` and `resume`."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crossq_wn.cli.arguments import Parser, parse_run
+from crossq_wn.cli.console import reporter
+from crossq_wn.errors import UserError
+from crossq_wn.runs.config import RunConfig, read_config
+
+if TYPE_CHECKING:
+    from crossq_wn.training.loop import Outcome, Reporter
+
+
+def train(parser: Parser, arguments: list[str]) -> int:
+    """Trains on a task."""
+    config, out = configured(parser, arguments)
+    from crossq_wn.training import api
+
+    return _follow(lambda shown: api.start(config, out, shown))
+
+
+def configured(parser: Parser, arguments: list[str]) -> tuple[RunConfig, Path | None]:
+    """The configuration that the arguments of `train` describe, and the run directory if one is named."""
+    parser.add_argument(
+        "--out", type=Path, metavar="RUN", help="run directory; by default the next free one under runs/TASK/"
+    )
+    values = parse_run(parser, arguments)
+    from crossq_wn.training import api
+
+    out: Path | None = values.pop("out")
+    return api.configure(values.pop("task"), **values), out
+
+
+def resume(parser: Parser, arguments: list[str]) -> int:
+    """Continues a run."""
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--frames", type=int, help="a new total of environment frames per seed")
+    parsed = parser.parse_args(arguments)
+    from crossq_wn.training import api
+
+    return _follow(lambda shown: api.resume(parsed.run, frames=parsed.frames, reporter=shown))
+
+
+def _follow(work: "Callable[[Reporter], Outcome]") -> int:
+    """Trains under a progress display, then draws the curves and records the video."""
+    environment = dict(os.environ)  # as the user set it: training switches MuJoCo's renderer off
+    with reporter() as shown:
+        outcome = work(shown)
+    if outcome.signal is not None:
+        print(f"stopped at {outcome.frames:,} frames: continue with `crossq-wn resume {outcome.path}`")
+        return 128 + int(outcome.signal)
+    options = read_config(outcome.path).options
+    if len(outcome.failed) == len(options.seeds):
+        reasons = "; ".join(f"seed {seed}: {reason}" for seed, reason in outcome.failed.items())
+        raise UserError(f"every seed failed: {reasons}")
+    from crossq_wn.cli.results import draw
+
+    draw([outcome.path])
+    if options.video:
+        command = [sys.executable, "-m", "crossq_wn", "video", str(outcome.path)]
+        # In a process of its own: this one has no renderer, and a broken driver must not cost the run.
+        if subprocess.run(command, env=environment, check=False).returncode:
+            print("the video could not be made; the trained policy is saved all the same")
+    print(f"done: {outcome.path}")
+    return 0

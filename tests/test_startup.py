@@ -1,0 +1,92 @@
+"""Start-up: what quick commands and the package itself load, seen in `sys.modules` and not by the clock."""
+
+import subprocess
+import sys
+
+import pytest
+
+from helpers import environment_variables
+from house import PACKAGE, sources
+
+SLOW = {"jax", "jaxlib", "optax", "mujoco", "dm_control", "gymnasium", "matplotlib", "myosuite", "scipy"}
+
+# Prints the top-level modules that are loaded in the end, whatever the command prints itself.
+REPORT = """
+import atexit, sys
+atexit.register(lambda: print("LOADED", *sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+
+
+def loaded(program, *arguments):
+    """(what a program prints, the exit code, the top-level modules that it leaves loaded)"""
+    done = subprocess.run(
+        [sys.executable, "-c", REPORT + program, *arguments], env=environment_variables(),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    out, _, modules = done.stdout.rpartition("LOADED")
+    return out + done.stderr, done.returncode, set(modules.split())
+
+
+COMMAND = "from crossq_wn.cli import main; main(sys.argv[1:])"
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "says"),
+    [
+        ("--version", 0, "crossq-wn "),
+        ("--help", 0, "usage: crossq-wn COMMAND"),
+        ("trian cheetah-run", 2, "did you mean 'train'?"),
+        ("list algorithms", 0, "simba-v2"),
+        ("list presets", 0, "paper-v2"),
+        ("train --help", 0, "--critic-learning-rate"),
+        ("train cheetah-run --lerning-rate 1", 2, "--lerning-rate"),
+        ("train cheetah-run --utd x", 2, "'x' is not a whole number"),
+        ("train cheetah-run --utd 0", 2, "--utd is 0"),
+        ("train no-such-task --lerning-rate 1", 2, "--lerning-rate"),
+        ("bench cheetah-run --lerning-rate 1", 2, "--lerning-rate"),
+        ("bench --help", 0, "--against"),
+    ],
+)
+def test_a_quick_command_loads_nothing_slow(command, code, says):
+    said, ended, modules = loaded(COMMAND, *command.split())
+    assert (ended, says in said) == (code, True), said
+    assert modules & SLOW == set()
+
+
+@pytest.mark.parametrize("command", ["--version", "--help", "trian"])
+def test_what_needs_no_numbers_does_not_load_numpy(command):
+    _, _, modules = loaded(COMMAND, command)
+    assert "numpy" not in modules
+
+
+def test_a_paper_task_is_looked_up_without_its_simulator():
+    program = "from crossq_wn.training.api import configure; print(configure('dog-run').episode_frames)"
+    said, code, modules = loaded(program)
+    assert (code, said.strip()) == (0, "1000"), said
+    assert modules & SLOW == set()
+
+
+@pytest.mark.parametrize("name", ["crossq_wn", "crossq_wn.errors", "crossq_wn.machine", "crossq_wn.lazy"])
+def test_the_package_and_its_floor_load_nothing_slow_and_no_numpy(name):
+    _, code, modules = loaded(f"import {name}")
+    assert code == 0
+    assert modules & (SLOW | {"numpy", "rich"}) == set()
+
+
+# Whoever imports these wants the simulator.
+ADAPTERS = {
+    f"crossq_wn.environments.{name}"
+    for name in ("dm_control", "gymnasium", "myosuite", "myo_definitions", "physics")
+}
+
+
+def test_importing_a_file_of_ours_loads_no_simulator_and_no_jax():
+    """All but the adapters, in one process; figures may load matplotlib."""
+    names = []
+    for file in sources():
+        name = ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+        if name not in ADAPTERS and not name.endswith(("__main__", "run_sbx")):
+            names.append(name)
+    said, code, modules = loaded(f"import {', '.join(names)}")
+    assert code == 0, said
+    assert modules & SLOW <= {"matplotlib"}
