@@ -1,12 +1,9 @@
 """What do all tests share? Small settings, an algorithm's parts, random batches, and a compilation cache."""
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from unittest import mock
 
 import hypothesis
 import jax
@@ -15,16 +12,14 @@ import pytest
 
 from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.algorithms.actor_critic import Parts
-from crossq_wn.algorithms.assemble import assemble
-from crossq_wn.algorithms.presets import PRESETS
 from crossq_wn.algorithms.settings import Settings
 from crossq_wn.learning import learner
 from crossq_wn.learning.replay import random_batch
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.training import loop
-from crossq_wn.types import Algorithm, Batch
+from crossq_wn.types import Algorithm, Batch, Spec
 
-OBSERVATION, ACTION, DISCOUNT = 5, 2, 0.9
+SPEC = Spec(observation_size=5, action_size=2, discount=0.9)
 SMALL = {
     "actor_width": 16, "critic_width": 16, "batch_size": 8, "atoms": 11, "quantiles": 5,
     "encoder_width": 16, "latent_size": 16, "width": 16, "bins": 11, "iterations": 2, "samples": 16,
@@ -38,7 +33,7 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def _small(name: str, preset: str = "default", **changes: object) -> Settings:
-    settings = PRESETS[name][preset].settings
+    settings = ALGORITHMS[name].presets[preset].settings
     small = {key: value for key, value in SMALL.items() if getattr(settings, key, None) is not None}
     return replace(settings, **(small | changes))
 
@@ -46,25 +41,22 @@ def _small(name: str, preset: str = "default", **changes: object) -> Settings:
 def _parts(
     name: str,
     settings: Settings | None = None,
-    observation: int = OBSERVATION,
-    action: int = ACTION,
+    observation: int = SPEC.observation_size,
+    action: int = SPEC.action_size,
     **changes: object,
 ) -> Parts:
-    def keep(observation_size: int, action_size: int, parts: Parts) -> Parts:
-        return parts
-
-    recipe, settings = ALGORITHMS[name], settings or _small(name, **changes)
-    kept = partial(assemble, build=keep)
-    with mock.patch.object(sys.modules[recipe.build.__module__], "assemble", kept):
-        return recipe.build(observation, action, DISCOUNT, settings)
+    spec = SPEC._replace(observation_size=observation, action_size=action)
+    made = ALGORITHMS[name].make(spec, settings or _small(name, **changes))
+    assert isinstance(made, Parts)
+    return made
 
 
 def _algorithm(name: str, preset: str = "default", **changes: object) -> Algorithm:
-    return ALGORITHMS[name].build(OBSERVATION, ACTION, DISCOUNT, _small(name, preset, **changes))
+    return ALGORITHMS[name].build(SPEC, _small(name, preset, **changes))
 
 
 def _batch(seed: int, *shape: int) -> Batch:
-    return random_batch(np.random.default_rng(seed), OBSERVATION, ACTION, *shape)
+    return random_batch(np.random.default_rng(seed), SPEC.observation_size, SPEC.action_size, *shape)
 
 
 @pytest.fixture(scope="session")

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 import crossq_wn
-from crossq_wn.algorithms import ALGORITHMS, Recipe
-from crossq_wn.algorithms.presets import PRESETS, Preset
+from crossq_wn.algorithms import ALGORITHMS, Preset, Recipe
 from crossq_wn.algorithms.settings import Settings
 from crossq_wn.learning import learner
 from crossq_wn.learning.replay import random_batch
-from crossq_wn.types import Algorithm
+from crossq_wn.types import Algorithm, Spec
 from helpers import TINY_OPTIONS, PointMass, load_file, rows, same_run
 
 OBSERVATION, ACTION = 5, 2
@@ -169,18 +168,17 @@ def test_half_a_run_resumed_is_a_whole_run_and_evaluation_changes_nothing(name, 
 def test_an_algorithm_from_outside_the_package_trains(monkeypatch, tmp_path):
     """As docs/your-own-algorithm.md shows."""
 
-    def build(observation_size: int, action_size: int, discount: float, settings: Settings) -> Algorithm:
+    def make(spec: Spec, settings: Settings) -> Algorithm:
         def act(state, memory, observation, decision=0):
-            return state * np.ones(action_size, np.float32), memory
+            return state * np.ones(spec.action_size, np.float32), memory
 
         def update(state, batch, step):
             return 0.9 * state, {"norm": state}
 
         return Algorithm(lambda generator: np.float32(1.0), act, act, update)
 
-    monkeypatch.setitem(ALGORITHMS, "shrink", Recipe(Settings, build, "goes to zero"))
-    settings = Settings(utd=1, batch_size=4, warmup=5)
-    monkeypatch.setitem(PRESETS, "shrink", {"default": Preset(settings, "nowhere")})
+    presets = {"default": Preset(Settings(utd=1, batch_size=4, warmup=5), "nowhere")}
+    monkeypatch.setitem(ALGORITHMS, "shrink", Recipe("goes to zero", Settings, presets, make))
     run = crossq_wn.train(
         PointMass,
         algorithm="shrink",
@@ -197,11 +195,10 @@ def test_the_documented_algorithm_trains(monkeypatch, tmp_path):
     page = (Path(__file__).parents[1] / "docs" / "your-own-algorithm.md").read_text()
     program = page.split("```python\n")[1].split("```")[0]
     monkeypatch.setattr("crossq_wn.algorithms.ALGORITHMS", dict(ALGORITHMS))
-    monkeypatch.setattr("crossq_wn.algorithms.presets.PRESETS", dict(PRESETS))
     spaces = {"__name__": "my_algorithm"}
     exec(compile(program, "my_algorithm.py", "exec"), spaces)
-    recipe, preset = spaces["ALGORITHMS"]["layer-norm-sac"], spaces["PRESETS"]["layer-norm-sac"]["default"]
-    made = recipe.build(OBSERVATION, ACTION, 0.9, preset.settings)
+    recipe = spaces["ALGORITHMS"]["layer-norm-sac"]
+    made = recipe.build(Spec(OBSERVATION, ACTION, 0.9), recipe.presets["default"].settings)
     _, metrics = run(made, learner.one_by_one(made), (0,))
     assert np.isfinite([float(value) for value in metrics[0].values()]).all()
 

@@ -1,7 +1,7 @@
 """Do diagnostics measure what they say? A network computed by hand, the scaling law, known Q."""
 
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 
 import gymnasium
 import jax
@@ -12,8 +12,8 @@ from gymnasium import spaces
 from jax.flatten_util import ravel_pytree
 
 import crossq_wn
-from crossq_wn.algorithms.presets import PRESETS
-from crossq_wn.algorithms.settings import PolyakSettings
+from crossq_wn.algorithms import ALGORITHMS, Recipe
+from crossq_wn.algorithms.settings import Settings
 from crossq_wn.cli import main
 from crossq_wn.environments import make
 from crossq_wn.environments.pool import Pool
@@ -21,7 +21,8 @@ from crossq_wn.learning import diagnostics, learner
 from crossq_wn.learning.diagnostics import diagnose
 from crossq_wn.learning.hessian import Spectrum, lanczos, spectrum
 from crossq_wn.learning.q_bias import counted, q_bias, returns_to_go
-from crossq_wn.nets.layers import batch_norm, create, dense, dense_layers, elementwise, ensemble, relu, serial
+from crossq_wn.nets.layers import create, dense, dense_layers, elementwise, ensemble, relu, serial
+from crossq_wn.nets.normalisation import batch_norm
 from crossq_wn.results.figures import FIGURES, Source
 from crossq_wn.results.health import Course, change, courses, findings
 from crossq_wn.results.report import page as report
@@ -37,16 +38,16 @@ def view_of(layer, variables, x=X, target=TARGET):
     """A critic that regresses a target with half the mean squared error."""
 
     def loss(params):
-        q = layer.apply(params, variables.stats, x, True)[0][..., 0]
+        q = layer.apply(params, variables.stats, x, train=True)[0][..., 0]
         return 0.5 * jnp.mean(jnp.square(q - target), -1).sum()
 
     return CriticView(
         params=variables.params,
         loss=loss,
         learning_rate=0.1,
-        hidden=layer.hidden(variables.params, variables.stats, x, True),
+        hidden=layer.hidden(variables.params, variables.stats, x),
         stats=variables.stats,
-        new_stats=layer.apply(variables.params, variables.stats, x, True)[1],
+        new_stats=layer.apply(variables.params, variables.stats, x, train=True)[1],
         target=jnp.asarray(target),
     )
 
@@ -168,7 +169,7 @@ def test_dense_layers_come_in_order_and_without_normalisation():
 def test_only_non_linearities_are_hidden_outputs():
     layer = serial(dense(4), relu(), elementwise(jnp.negative), dense(3), relu(), dense(1))
     variables = create(layer, np.random.default_rng(0), 2)
-    hidden = layer.hidden(variables.params, variables.stats, X, True)
+    hidden = layer.hidden(variables.params, variables.stats, X)
     assert [h.shape for h in hidden] == [(2, 4), (2, 3)]
     assert min(float(h.min()) for h in hidden) >= 0
 
@@ -267,11 +268,12 @@ def test_pairs_close_to_the_time_limit_do_not_count(limit, pairs):
 # In words
 
 
-def settings_of(name, **changes):
-    return replace(PRESETS[name]["default"].settings, **changes)
+def critic(name, **changes):
+    recipe = ALGORITHMS[name]
+    return recipe.critic(replace(recipe.presets["default"].settings, **changes))
 
 
-CROSSQ = settings_of("crossq")
+CROSSQ = critic("crossq")
 GROWN = {"critic_norm": (40, 280), "critic_elr": (0.1, 0.002)}
 
 
@@ -314,22 +316,22 @@ def test_courses_are_put_in_words(ends, said):
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("traits", "said"),
     [
-        (settings_of("crossq-wn", weight_norm="none"), "removes (--weight-norm neuron)"),
+        (critic("crossq-wn", weight_norm="none"), "removes (--weight-norm neuron)"),
         (
-            settings_of("crossq-wn"),
+            critic("crossq-wn"),
             "the head grew (5 to 245), with the values; hidden layers are held "
             "(--weight-norm-head or a higher --critic-weight-decay holds the head too)",
         ),
-        (settings_of("crossq-wn", weight_norm_head=True), "held (a higher --critic-weight-decay holds"),
-        (settings_of("xqc"), "the head grew (5 to 245), with the values; hidden layers are held"),
-        (settings_of("bro"), "what weight normalisation removes (--algorithm crossq-wn)"),
+        (critic("crossq-wn", weight_norm_head=True), "held (a higher --critic-weight-decay holds"),
+        (critic("xqc"), "the head grew (5 to 245), with the values; hidden layers are held"),
+        (critic("bro"), "what weight normalisation removes (--algorithm crossq-wn)"),
     ],
 )
-def test_the_remedy_for_growth_is_one_that_the_algorithm_lacks(settings, said):
+def test_the_remedy_for_growth_is_one_that_the_algorithm_lacks(traits, said):
     found = course(**GROWN, critic_norm_head=(5, 245), dead_neurons=(0, 0.3))
-    growth, *others = findings(found, settings)
+    growth, *others = findings(found, traits)
     assert growth.startswith("critic weight norm grew 7x, effective learning rate fell 50x: ")
     assert said in growth
     bounded = "hidden layers are held" in growth
@@ -340,20 +342,19 @@ def test_the_remedy_for_growth_is_one_that_the_algorithm_lacks(settings, said):
 
 
 def test_growth_beside_the_head_is_of_the_biases_that_some_weight_norms_leave_free():
-    kernels = settings_of("crossq-wn", weight_norm="neuron-kernel")
+    kernels = critic("crossq-wn", weight_norm="neuron-kernel")
     (said,) = findings(course(**GROWN, critic_norm_head=(5, 6)), kernels)
     assert said.endswith("leaves some biases free (--weight-norm neuron holds them too)")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Own(PolyakSettings):
-    """Of a user's own algorithm, about which nothing is known."""
+# Of a user's own algorithm nothing is known.
+OWN = Recipe("my own", Settings, {}, lambda spec, settings: None).critic(Settings(utd=1))
 
 
-@pytest.mark.parametrize("settings", [settings_of("sac"), Own(**asdict(settings_of("sac")))])
-def test_without_normalisation_nothing_is_said_of_scale_invariance(settings):
+@pytest.mark.parametrize("traits", [critic("sac"), OWN])
+def test_without_normalisation_nothing_is_said_of_scale_invariance(traits):
     for ends in ({}, GROWN, {"critic_elr": (0.1, 0.01)}, {"feature_norm": (10, 100)}):
-        said = " ".join(findings(course(**ends), settings))
+        said = " ".join(findings(course(**ends), traits))
         assert said.startswith("critic weight norm")
         assert "effective" not in said
         assert "weight normalisation" not in said

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 import crossq_wn
-from crossq_wn.algorithms import ALGORITHMS, Recipe
-from crossq_wn.algorithms.presets import PRESETS, Preset
+from crossq_wn.algorithms import ALGORITHMS, Preset, Recipe
 from crossq_wn.algorithms.settings import Settings
 from crossq_wn.training.loop import _LEARNER, stream
 from crossq_wn.types import Algorithm
@@ -35,17 +34,15 @@ def algorithm(at_update, what, value):
         after = jnp.where(wrong, value, count) if what == "state" else count
         return (mine, after), {"number": metric}
 
-    return lambda observation_size, action_size, discount, settings: Algorithm(init, act, act, update)
+    return lambda spec, settings: Algorithm(init, act, act, update)
 
 
 @pytest.fixture
 def train(monkeypatch, tmp_path):
     def run(folder, at_update=10**9, what="metric", value=np.nan, seeds=(0, 1)):
-        monkeypatch.setitem(
-            ALGORITHMS, "counter", Recipe(Settings, algorithm(at_update, what, value), "counts")
-        )
-        settings = Settings(utd=1, batch_size=4, warmup=5)
-        monkeypatch.setitem(PRESETS, "counter", {"default": Preset(settings, "nowhere")})
+        presets = {"default": Preset(Settings(utd=1, batch_size=4, warmup=5), "nowhere")}
+        recipe = Recipe("counts", Settings, presets, algorithm(at_update, what, value))
+        monkeypatch.setitem(ALGORITHMS, "counter", recipe)
         options = TINY_OPTIONS | {"log_every": 10, "checkpoint_every": 20}
         return crossq_wn.train(
             PointMass,

@@ -14,9 +14,8 @@ import jax
 import numpy as np
 
 from crossq_wn.algorithms import ALGORITHMS
-from crossq_wn.algorithms.presets import PRESETS
 from crossq_wn.learning import learner
-from crossq_wn.types import Batch
+from crossq_wn.types import Batch, Spec
 
 GOLDEN = Path(__file__).parent / "golden" / "crossq_wn.json"
 OBSERVATION, ACTION, BATCH = 5, 2, 16
@@ -41,9 +40,10 @@ def checksums(params):
 
 
 def trajectory():
-    default = PRESETS["crossq-wn"]["default"].settings
+    recipe = ALGORITHMS["crossq-wn"]
+    default = recipe.presets["default"].settings
     settings = replace(default, actor_width=16, critic_width=16, initial_temperature=0.01)
-    algorithm = ALGORITHMS["crossq-wn"].build(OBSERVATION, ACTION, 0.99, settings)
+    algorithm = recipe.build(Spec(OBSERVATION, ACTION, 0.99), settings)
     learn = learner.one_by_one(algorithm)
     states, batches, rows = learn.join([algorithm.init(np.random.default_rng(0))]), stream(50), []
     for first in range(0, 50, 10):

@@ -8,7 +8,7 @@ from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.algorithms.settings import setting_names
 from crossq_wn.learning import learner
 from crossq_wn.runs.config import read_config
-from crossq_wn.types import Batch
+from crossq_wn.types import Batch, Spec
 from helpers import PointMass, rows
 
 ACTOR_CRITICS = [name for name in ALGORITHMS if "critic_width" in setting_names(ALGORITHMS[name].settings)]
@@ -40,7 +40,7 @@ def reward_near(state, action):
 def learned(name, settings_of, reward, mask, updates=1500):
     """The algorithm and its state after learning from random transitions of a one-number world."""
     settings = settings_of(name, **QUICK)
-    algorithm = ALGORITHMS[name].build(1, 1, 0.5, settings)
+    algorithm = ALGORITHMS[name].build(Spec(1, 1, 0.5), settings)
     learn = learner.one_by_one(algorithm)
     states = learn.join([algorithm.init(np.random.default_rng(0))])
     generator = np.random.default_rng(1)

@@ -1,9 +1,7 @@
 """Do the rivals compute what their papers say? Closed forms; contracts are in test_contract.py."""
 
 import itertools
-import sys
 from functools import cache
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -15,28 +13,20 @@ from hypothesis import strategies as st
 
 from crossq_wn.algorithms import ALGORITHMS, normalisers
 from crossq_wn.algorithms.actor_critic import soft_actor_critic
-from crossq_wn.algorithms.assemble import assemble
 from crossq_wn.algorithms.bro import coefficient, inverse_coefficient, upper_bound
-from crossq_wn.algorithms.presets import PRESETS
 from crossq_wn.algorithms.resets import at, every_updates, on_grid
 from crossq_wn.algorithms.simba_v2 import scaler, towards
-from crossq_wn.algorithms.tdmpc2.planning import Model, Planner, plan
+from crossq_wn.algorithms.tdmpc2.planning import Planner, Simulator, plan
 from crossq_wn.errors import UserError
 from crossq_wn.learning.replay import Replay
 from crossq_wn.nets import layers, losses
-from crossq_wn.nets.layers import (
-    activation,
-    always_training,
-    dense,
-    dropout,
-    ensemble,
-    he_normal,
-    layer_norm,
-    residual,
-)
+from crossq_wn.nets.initialisers import he_normal
+from crossq_wn.nets.layers import activation, always_training, dense, dropout, ensemble, residual
+from crossq_wn.nets.losses import symexp, symlog, two_hot
+from crossq_wn.nets.normalisation import layer_norm
 from crossq_wn.nets.optimisers import adamw
 from crossq_wn.nets.policies import gaussian_head, squeezed
-from crossq_wn.nets.twohot import symexp, symlog, two_hot
+from crossq_wn.types import Algorithm, Spec
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -46,28 +36,13 @@ SOFT_ACTOR_CRITICS = [name for name in ALGORITHMS if name != "tdmpc2"]
 
 
 def default(name):
-    return PRESETS[name]["default"].settings
+    return ALGORITHMS[name].presets["default"].settings
 
 
 @pytest.fixture(scope="module")
-def rules(small_settings):
-    """(algorithm, **changes) -> the parts it is made of, behind whatever statistics or explorer."""
-
-    def make(name, **changes):
-        recipe, found = ALGORITHMS[name], []
-
-        def noting(*arguments, build=soft_actor_critic, **others):
-            def note(observation, action, parts):
-                found.append(parts)
-                return build(observation, action, parts)
-
-            return assemble(*arguments, build=note, **others)
-
-        with mock.patch.object(sys.modules[recipe.build.__module__], "assemble", noting):
-            recipe.build(OBSERVATION, ACTION, 0.9, small_settings(name, **changes))
-        return found[0]
-
-    return make
+def rules(parts):
+    """(algorithm, **changes) -> the parts it is made of, without the statistics or explorer around them."""
+    return lambda name, **changes: parts(name, **changes)._replace(around=())
 
 
 # Quantiles
@@ -227,7 +202,7 @@ def bare(rules):
             critic_optimiser=adamw(critic, 0.0),
             policy_delay=1,
         )
-        plain = soft_actor_critic(OBSERVATION, ACTION, made)
+        plain = soft_actor_critic(made)
         return plain.init(np.random.default_rng(0)), jax.jit(plain.update)
 
     return make
@@ -293,7 +268,7 @@ def test_bros_divergence_is_the_shift_in_standard_deviations_and_steers_optimism
 ):
     """KL = mean over states of sum over dimensions of shift^2 / (2 sigma^2); its target is 0.05 of each."""
     made, state, shifted = bro
-    actor, policy = rules("bro")[:2]
+    actor, policy = rules("bro").actor, rules("bro").policy
     update, data = jax.jit(made.update), batch(0, 8)
     for shift, sign in (((0.0, 0.0), 1), ((0.3, -0.1), -1)):
         start = shifted(state, shift)
@@ -380,11 +355,11 @@ def test_resets_come_after_so_many_updates(updates, utd):
 
 def test_running_moments_are_those_of_the_samples():
     x = np.random.default_rng(0).normal(3, 2, (500, 4)).astype(np.float32)
-    moments = normalisers.no_samples(4)
+    running = normalisers.no_samples(4)
     for row in x:
-        moments = normalisers.add_sample(moments, row)
-    np.testing.assert_allclose(moments.mean, x.mean(0), rtol=1e-4)
-    np.testing.assert_allclose(moments.variance, x.var(0), rtol=1e-3)
+        running = normalisers.add_sample(running, row)
+    np.testing.assert_allclose(running.mean, x.mean(0), rtol=1e-4)
+    np.testing.assert_allclose(running.variance, x.var(0), rtol=1e-3)
 
 
 def test_simba_normalises_what_it_sees_and_not_what_is_stored(algorithm, batch):
@@ -413,7 +388,8 @@ def test_scaled_rewards_do_not_depend_on_their_unit(algorithm, batch):
 
 
 def test_the_return_restarts_with_each_episode_and_its_largest_value_is_kept():
-    made = normalisers.scale_rewards(default_algorithm(), 0.5, normalisers.bounded_return(5.0))
+    spec = Spec(observation_size=1, action_size=1, discount=0.5)
+    made = normalisers.scale_rewards(spec, normalisers.bounded_return(5.0))(default_algorithm())
     state = made.init(np.random.default_rng(0))
     for reward, ended in ((1.0, False), (1.0, True), (4.0, False)):
         state = made.observe(state, np.zeros(1), np.float32(reward), np.bool_(ended))
@@ -423,8 +399,6 @@ def test_the_return_restarts_with_each_episode_and_its_largest_value_is_kept():
 
 
 def default_algorithm():
-    from crossq_wn.types import Algorithm
-
     return Algorithm(lambda generator: (), None, None, None)
 
 
@@ -439,7 +413,7 @@ def test_xqc_normalises_before_its_rectifiers_and_crossq_after_them(rules):
         params, stats = layers.create(critic, np.random.default_rng(0), 7)
         larger = jax.tree.map(np.copy, params)
         layers.dense_layers(larger[0])[0]["kernel"] *= 10
-        plain, changed = (critic.hidden(p, stats, x, True)[0][0] for p in (params, larger))
+        plain, changed = (critic.hidden(p, stats, x)[0][0] for p in (params, larger))
         assert plain.max() > 0.1
         np.testing.assert_allclose(changed, factor * plain, rtol=1e-3, atol=1e-3)
 
@@ -448,12 +422,12 @@ def test_residual_layer_norm_and_he_initialisation():
     generator = np.random.default_rng(0)
     x = generator.normal(3, 5, (6, 8)).astype(np.float32)
     norm = layer_norm()
-    y = norm.apply(norm.init(generator, 8)[0], (), x, True)[0]
+    y = norm.apply(norm.init(generator, 8)[0], (), x, train=True)[0]
     np.testing.assert_allclose(y.mean(-1), 0, atol=1e-5)
     np.testing.assert_allclose(y.std(-1), 1, rtol=1e-4)
     doubled = residual(activation(lambda x: x))
     params, stats, size = doubled.init(generator, 8)
-    np.testing.assert_allclose(doubled.apply(params, stats, x, True)[0], 2 * x)
+    np.testing.assert_allclose(doubled.apply(params, stats, x, train=True)[0], 2 * x)
     assert size == 8
     kernel = he_normal(generator, 400, 300)
     assert kernel.std() == pytest.approx((2 / 400) ** 0.5, rel=0.02)
@@ -464,13 +438,13 @@ def test_dropout_keeps_the_mean_draws_anew_and_rests_outside_training():
     layer = dropout(0.25)
     _, stats, _ = layer.init(np.random.default_rng(0), 1000)
     x = np.ones((50, 1000), np.float32)
-    y, after = layer.apply((), stats, x, True)
-    again, _ = layer.apply((), after, x, True)
+    y, after = layer.apply((), stats, x, train=True)
+    again, _ = layer.apply((), after, x, train=True)
     assert float(y.mean()) == pytest.approx(1, abs=0.02)
     assert float((np.asarray(y) == 0).mean()) == pytest.approx(0.25, abs=0.01)
     assert not np.array_equal(y, again)
-    np.testing.assert_array_equal(layer.apply((), stats, x, False)[0], x)
-    restless, kept = always_training(layer).apply((), stats, x, False)
+    np.testing.assert_array_equal(layer.apply((), stats, x, train=False)[0], x)
+    restless, kept = always_training(layer).apply((), stats, x, train=False)
     np.testing.assert_array_equal(restless, y)
     assert kept is stats
 
@@ -491,10 +465,10 @@ def test_a_scaler_starts_at_its_value_and_a_step_goes_part_of_the_way():
     scale = scaler(0.25, 0.5)
     params, stats, _ = scale.init(generator, 3)
     x = np.ones((2, 3), np.float32)
-    np.testing.assert_allclose(scale.apply(params, stats, x, True)[0], 0.25)
+    np.testing.assert_allclose(scale.apply(params, stats, x, train=True)[0], 0.25)
     halfway = towards(activation(lambda x: 0 * x), scale)
     params, stats, _ = halfway.init(generator, 3)
-    np.testing.assert_allclose(halfway.apply(params, stats, x, True)[0], 0.75)
+    np.testing.assert_allclose(halfway.apply(params, stats, x, train=True)[0], 0.75)
 
 
 # Planning
@@ -502,13 +476,13 @@ def test_a_scaler_starts_at_its_value_and_a_step_goes_part_of_the_way():
 
 def test_the_planner_finds_the_best_action_sequence_of_a_known_world():
     """z moves by the action and pays for its distance from 0.5: go there at once, then stay."""
-    model = Model(
+    simulator = Simulator(
         step=lambda z, a: (z + a, -jnp.abs((z + a)[:, 0] - 0.5)),
         value=lambda z, key: -jnp.abs(z[:, 0] - 0.5),
         policy=lambda z, key: jnp.zeros_like(z),
     )
     planner = Planner(3, 8, 512, 24, 64, 0.01, 2.0, 5.0)
-    action, std, mean = plan(planner, model, 0.99, jnp.array([0.2]), jnp.zeros((3, 1)), KEY)
+    action, std, mean = plan(planner, simulator, 0.99, jnp.array([0.2]), jnp.zeros((3, 1)), KEY)
     np.testing.assert_allclose(mean[:, 0], [0.3, 0, 0], atol=0.1)
     assert float(action[0]) == pytest.approx(0.3, abs=0.1)
     assert 0.0099 < float(std[0]) < 0.5

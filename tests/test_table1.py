@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from crossq_wn.algorithms import ALGORITHMS
-from crossq_wn.algorithms.presets import PRESETS
+from crossq_wn.types import Spec
 
 DOG, HUMANOID, HOPPER = (223, 38), (67, 21), (15, 4)
 MYO = {
@@ -68,6 +68,10 @@ RIVALS = {
 }
 
 
+def preset_settings(name, preset):
+    return ALGORITHMS[name].presets[preset].settings
+
+
 def count(tree):
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
@@ -83,8 +87,8 @@ def fresh(no_qr):
     """(algorithm, preset, (observations, actions)) -> the first state."""
 
     def make(name, preset, shape):
-        settings = PRESETS[name][preset].settings
-        return ALGORITHMS[name].build(*shape, 0.99, settings).init(np.random.default_rng(0))
+        algorithm = ALGORITHMS[name].build(Spec(*shape, 0.99), preset_settings(name, preset))
+        return algorithm.init(np.random.default_rng(0))
 
     return make
 
@@ -107,7 +111,7 @@ def test_crossq_has_the_trainable_parameters_of_the_table(fresh, name, shape):
 
 @pytest.mark.parametrize("shape", SIZES, ids="{0[0]}x{0[1]}".format)
 def test_official_crossq_has_the_trainable_parameters_of_the_table(no_qr, parts, shape):
-    critic = parts("crossq", PRESETS["crossq"]["official"].settings, *shape).critic
+    critic = parts("crossq", preset_settings("crossq", "official"), *shape).critic
     assert count(critic.init(np.random.default_rng(0), sum(shape))[0]) == SIZES[shape][4]
 
 
@@ -383,23 +387,23 @@ TABLE = {
 }
 
 
-@pytest.mark.parametrize(("name", "preset"), [(n, p) for n, presets in PRESETS.items() for p in presets])
+@pytest.mark.parametrize(("name", "preset"), [(n, p) for n in ALGORITHMS for p in ALGORITHMS[n].presets])
 def test_every_preset_has_its_columns_numbers(name, preset):
-    assert vars(PRESETS[name][preset].settings) == TABLE[name, preset]
+    assert vars(preset_settings(name, preset)) == TABLE[name, preset]
 
 
 def test_crossq_wn_differs_from_crossq_only_in_what_weight_norm_adds():
-    wn, plain = (PRESETS[name]["paper-v2"].settings for name in ("crossq-wn", "crossq"))
+    wn, plain = (preset_settings(name, "paper-v2") for name in ("crossq-wn", "crossq"))
     assert {k for k in vars(plain) if getattr(wn, k) != getattr(plain, k)} == {"utd"}
     assert (wn.utd, plain.utd) == (2, 1)
 
 
 def test_every_utd_is_one_that_the_paper_uses():
-    assert {preset.settings.utd for preset in PRESETS["crossq-wn"].values()} <= {1, 2, 5, 10, 20}
-    assert {preset.settings.utd for preset in PRESETS["crossq"].values()} <= {1, 5}
-    assert PRESETS["crossq-wn"]["paper-v1"].settings.utd in {1, 5}
+    assert {preset.settings.utd for preset in ALGORITHMS["crossq-wn"].presets.values()} <= {1, 2, 5, 10, 20}
+    assert {preset.settings.utd for preset in ALGORITHMS["crossq"].presets.values()} <= {1, 5}
+    assert preset_settings("crossq-wn", "paper-v1").utd in {1, 5}
 
 
 def test_crossq_settings_have_no_target_rate_and_no_decay():
-    names = set(vars(PRESETS["crossq"]["paper-v2"].settings))
+    names = set(vars(preset_settings("crossq", "paper-v2")))
     assert names.isdisjoint({"tau", "critic_weight_decay", "actor_weight_decay", "weight_norm"})

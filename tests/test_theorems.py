@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossq_wn.nets import layers
-from crossq_wn.nets.layers import batch_norm, dense, ensemble, relu, serial
+from crossq_wn.nets.layers import dense, ensemble, relu, serial
+from crossq_wn.nets.normalisation import batch_norm
 
 OBSERVATION, ACTION, BATCH, WIDTH = 67, 21, 32, 48
 N_IN = OBSERVATION + ACTION
@@ -73,7 +74,7 @@ def make(parts):
         y = jnp.asarray(np.random.default_rng(2).standard_normal(BATCH))
 
         def q(params, x):
-            return critic.apply(params, stats, x, True)[0][..., 0]
+            return critic.apply(params, stats, x, train=True)[0][..., 0]
 
         def loss(params, x):
             return 0.5 * jnp.sum(jnp.mean(jnp.square(q(params, x)[:, :BATCH] - y), 1))
@@ -104,7 +105,7 @@ def test_the_law_is_exact_for_any_epsilon_that_scales_by_c_squared(make, layer, 
     first, second = (1e-3 * (c**2 if layer == place else 1) for place in HIDDEN)
     norms = [batch_norm(epsilon=epsilon) for epsilon in (1e-3, first, second)]
     member = serial(norms[0], dense(WIDTH), relu(), norms[1], dense(WIDTH), relu(), norms[2], dense(1))
-    follows, _ = ensemble(member, 2).apply(scaled(params, layer, c), stats, x, True)
+    follows, _ = ensemble(member, 2).apply(scaled(params, layer, c), stats, x, train=True)
     np.testing.assert_allclose(follows[..., 0], q(params, x), **CLOSE)
     assert np.abs(q(scaled(params, layer, c), x) - q(params, x)).max() > 1e-5  # epsilon left as it was
 
@@ -136,7 +137,7 @@ def test_scaling_a_hidden_layer_changes_q_in_evaluation_mode(make, parts, layer)
     _, _, params, stats = make(TINY)
     critic = parts("crossq", None, OBSERVATION, ACTION, critic_width=WIDTH, norm_epsilon=TINY).critic
     x = transitions(3)
-    before, after = (critic.apply(p, stats, x, False)[0] for p in (params, scaled(params, layer, 3.0)))
+    before, after = (critic.apply(p, stats, x, train=False)[0] for p in (params, scaled(params, layer, 3.0)))
     assert np.abs(before - after).max() > 0.1
 
 
@@ -193,7 +194,7 @@ def test_the_mean_over_the_joint_batch_is_what_head_and_last_norm_say(make, epsi
 def test_the_mean_over_the_joint_batch_is_zero_at_the_start(parts, name):
     critic = parts(name, None, OBSERVATION, ACTION).critic
     params, stats = layers.create(critic, np.random.default_rng(0), N_IN)
-    q, _ = critic.apply(params, stats, transitions(0), True)
+    q, _ = critic.apply(params, stats, transitions(0), train=True)
     assert np.abs(q.mean(1)).max() < 1e-6 < 0.1 < np.abs(q).max()
 
 
@@ -259,7 +260,7 @@ def test_each_scope_projects_onto_its_radius(parts, radius):
 def test_projection_preserves_q_only_with_weights_and_bias_together(parts, scope, preserves):
     critic, params, stats = wn_critic(parts, weight_norm=scope)
     before, after = (
-        critic.apply(p, stats, transitions(3), True)[0] for p in (params, critic.project(params))
+        critic.apply(p, stats, transitions(3), train=True)[0] for p in (params, critic.project(params))
     )
     difference = np.abs(before - after).max()
     assert difference < 1e-11 if preserves else difference > 0.1

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from crossq_wn.algorithms.actor_critic import joint, joint_target, separate, soft_actor_critic
 from crossq_wn.learning import learner
 from crossq_wn.nets import layers, losses
-from crossq_wn.nets.layers import batch_norm, batch_renorm, dense, weight_norm
+from crossq_wn.nets.layers import dense
+from crossq_wn.nets.normalisation import batch_norm, batch_renorm, weight_norm
 from crossq_wn.nets.optimisers import adamw, no_target, polyak
 from crossq_wn.nets.policies import clipped
 
@@ -72,12 +73,12 @@ def make(parts):
 
         @jax.jit
         def compiled(state, batch, step, numbers):
-            return soft_actor_critic(OBSERVATION, ACTION, made._replace(**numbers)).update(state, batch, step)
+            return soft_actor_critic(made._replace(**numbers)).update(state, batch, step)
 
         def update(state, batch, step, **numbers):
             return compiled(state, batch, step, usual | numbers)
 
-        return made, soft_actor_critic(OBSERVATION, ACTION, made).init(generator(0)), update
+        return made, soft_actor_critic(made).init(generator(0)), update
 
     return make
 
@@ -149,7 +150,7 @@ def test_the_targets_half_life_is_138_updates():
 @pytest.mark.parametrize("norm", ["batch-norm", "batch-renorm"])
 def test_with_equal_parameters_the_target_values_what_the_online_critic_values(parts, batch, norm):
     made = parts("crossq-wn", norm=norm)
-    state = soft_actor_critic(OBSERVATION, ACTION, made).init(generator(0))
+    state = soft_actor_critic(made).init(generator(0))
     stats = jax.tree.map(  # batch renorm past its warm-up, with moments far from the batch's
         lambda s: s + 100_000 if s.dtype == jnp.int32 else s + 0.5, state.critic.stats
     )
@@ -178,8 +179,8 @@ def test_joint_passes_are_halves_of_one_pass_of_critic_and_target(make):
     state = state._replace(target=shifted(state.target, 1))
     x, next_x = (generator(seed).standard_normal((8, 7), np.float32) for seed in range(2))
     both = np.concatenate([x, next_x])
-    online, stats = made.critic.apply(state.critic.params, state.critic.stats, both, True)
-    target, _ = made.critic.apply(state.target, state.critic.stats, both, True)
+    online, stats = made.critic.apply(state.critic.params, state.critic.stats, both, train=True)
+    target, _ = made.critic.apply(state.target, state.critic.stats, both, train=True)
     tolerance = {"rtol": 1e-5, "atol": 1e-6}
     arguments = (made.critic, state.critic.params, state, x, next_x)
     same(joint(*arguments), (online[:, :8], online[:, 8:], stats), **tolerance)
@@ -193,7 +194,7 @@ def test_running_statistics_have_a_half_life_of_69_updates_and_the_biased_varian
     params, _, _ = layer.init(generator(0), 1)
     stats, gaps = {"mean": np.zeros(1, np.float32), "variance": np.full(1, 5, np.float32)}, []
     for _ in range(70):
-        _, stats = layer.apply(params, stats, x, True)
+        _, stats = layer.apply(params, stats, x, train=True)
         gaps.append((2 - float(stats["mean"][0])) / 2)
     assert gaps[67] > 0.5 > gaps[68]
     np.testing.assert_allclose(gaps, 0.99 ** np.arange(1, 71), rtol=1e-4)
@@ -249,11 +250,11 @@ def test_the_target_is_reward_plus_discounted_minimum_minus_temperature_times_lo
         "crossq-wn": lambda: (state.target, both),
         "sac": lambda: (state.target, next_x),
     }[name]()
-    next_q = made.critic.apply(params, state.critic.stats, seen, True)[0][:, -8:, 0]
+    next_q = made.critic.apply(params, state.critic.stats, seen, train=True)[0][:, -8:, 0]
     y = data.reward + 0.9 * data.mask * np.min(next_q, 0)
-    q = made.critic.apply(state.critic.params, state.critic.stats, x if name == "sac" else both, True)[0][
-        :, :8, 0
-    ]
+    q = made.critic.apply(state.critic.params, state.critic.stats, x if name == "sac" else both, train=True)[
+        0
+    ][:, :8, 0]
     loss = {"sac": 1.0}.get(name, 0.5) * np.square(q - y).mean(1).sum()
 
     _, metrics = update(state, data, 0)
@@ -306,7 +307,7 @@ def test_the_actor_follows_the_gradient_of_the_updated_critics_minimum(make, bat
     after, metrics = update(state, data, 2)
 
     def loss(params):
-        output, _ = made.actor.apply(params, state.actor.stats, data.observation, True)
+        output, _ = made.actor.apply(params, state.actor.stats, data.observation, train=True)
         action = jnp.tanh(output[:, :ACTION])
         q = layers.predict(made.critic, after.critic, jnp.concatenate([data.observation, action], 1))
         return -jnp.mean(jnp.min(q, 0))
@@ -531,7 +532,7 @@ def normalise(layer, mean, variance, **calls):
     cotangent = generator(1).standard_normal((32, 2)).astype(np.float32)
     stats = {"mean": np.full(2, mean, np.float32), "variance": np.full(2, variance, np.float32), **calls}
     params, _, _ = layer.init(generator(0), 2)
-    y, back, running = jax.vjp(lambda x: layer.apply(params, stats, x, True), x, has_aux=True)
+    y, back, running = jax.vjp(lambda x: layer.apply(params, stats, x, train=True), x, has_aux=True)
     return y, back(cotangent)[0], running
 
 
@@ -549,10 +550,10 @@ def test_batch_renorm_is_batch_norm_where_running_and_batch_statistics_agree():
     x = generator(0).standard_normal((32, 2)).astype(np.float32)
     stats = {"mean": x.mean(0), "variance": x.var(0)}
     params, _, _ = batch_norm().init(generator(0), 2)
-    plain, _ = batch_norm().apply(params, stats, x, True)
-    y, _ = batch_renorm(warmup_calls=0).apply(params, stats | {"calls": np.int32(0)}, x, True)
+    plain, _ = batch_norm().apply(params, stats, x, train=True)
+    y, _ = batch_renorm(warmup_calls=0).apply(params, stats | {"calls": np.int32(0)}, x, train=True)
     same(y, plain, atol=1e-5)
-    same(plain, batch_norm().apply(params, stats, x, False)[0], atol=1e-5)
+    same(plain, batch_norm().apply(params, stats, x, train=False)[0], atol=1e-5)
 
 
 @pytest.mark.parametrize(

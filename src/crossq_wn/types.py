@@ -1,14 +1,14 @@
-"""Which nouns does the numeric core speak? Every shared type of the learner, defined once."""
+"""The shared types of the numeric core: what an algorithm is given, what it is, and what it returns."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 if TYPE_CHECKING:
     from jax import Array as Array
 else:
-    Array = Any  # JAX is not loaded for a type
+    Array = Any  # naming a type must not load JAX
 
 
 HostArray = np.ndarray[Any, np.dtype[Any]]
@@ -16,8 +16,16 @@ Tree = Any  # a pytree of arrays
 Metrics = dict[str, Array]
 
 
+class Spec(NamedTuple):
+    """The problem that an algorithm is built for."""
+
+    observation_size: int
+    action_size: int
+    discount: float  # gamma, per agent decision
+
+
 class Batch(NamedTuple):
-    """Transitions drawn from replay; one minibatch as an algorithm sees it (`B` samples, one seed)."""
+    """Transitions drawn from replay: one minibatch of `B` samples, as one seed's algorithm sees it."""
 
     observation: Array  # [B, observation_size]
     action: Array  # [B, action_size], each entry in [-1, 1]
@@ -30,7 +38,7 @@ class Vars(NamedTuple):
     """A network's variables."""
 
     params: Tree  # what the optimiser changes
-    stats: Tree  # batch-norm running moments; empty for networks without any
+    stats: Tree  # what training passes update themselves, such as batch norm's running statistics
 
 
 class CriticView(NamedTuple):
@@ -40,8 +48,8 @@ class CriticView(NamedTuple):
     loss: Callable[[Tree], Array]  # params -> what the update minimises, on its own minibatch and targets
     learning_rate: Array | float
     hidden: tuple[Array, ...]  # per non-linearity [critic, sample, unit]: its outputs in training mode
-    stats: Tree  # running statistics, and what they are
-    new_stats: Tree  # after one more training pass
+    stats: Tree  # running statistics before the update
+    new_stats: Tree  # running statistics after one more training pass
     target: Array  # [B], the expectation of each target
 
 
@@ -53,38 +61,118 @@ class Appraisal(NamedTuple):
     q: Array  # Q(s, a), the mean of the critics
 
 
+class Init(Protocol):
+    """Makes a fresh state."""
+
+    def __call__(self, generator: np.random.Generator, /) -> Tree:
+        """Runs on the host; the generator decides everything that is random.
+
+        Returns:
+            A pytree of arrays: all that the seed's learner carries from update to update.
+        """
+
+
+class Explore(Protocol):
+    """Chooses the action of a training decision."""
+
+    def __call__(
+        self, state: Tree, memory: Tree, observation: Array, decision: Array, /
+    ) -> tuple[Array, Tree]:
+        """Draws an action at random.
+
+        Args:
+            state: of the learner.
+            memory: what acting remembers from the decisions before in this episode.
+            observation: [observation_size].
+            decision: the number of this agent decision since training began; it selects the random numbers.
+
+        Returns:
+            An action [action_size] with entries in [-1, 1], and the memory for the next decision.
+        """
+
+
+class Exploit(Protocol):
+    """Chooses the action of an evaluation decision."""
+
+    def __call__(self, state: Tree, memory: Tree, observation: Array, /) -> tuple[Array, Tree]:
+        """As `Explore`, but deterministic: equal arguments give equal actions."""
+
+
+class Update(Protocol):
+    """Makes one gradient update."""
+
+    def __call__(self, state: Tree, batch: Batch, count: Array, /) -> tuple[Tree, Metrics]:
+        """Learns from one minibatch.
+
+        Args:
+            state: of the learner; its buffers are donated, so it must not be used again.
+            batch: one minibatch; with a horizon above 1 its leaves are [B, horizon, ...].
+            count: the number of gradient updates before this one; it selects the random numbers.
+
+        Returns:
+            The new state, and scalar metrics by name. If something went wrong, one of them is not finite.
+        """
+
+
+class Observe(Protocol):
+    """Watches the transitions of training, to keep running statistics of them."""
+
+    def __call__(self, state: Tree, observation: Array, reward: Array, ended: Array, /) -> Tree:
+        """Is told each training transition once, before the transition can be drawn from replay.
+
+        Args:
+            state: of the learner; its buffers are donated.
+            observation: [observation_size], in which the agent decided.
+            reward: scalar, summed over the frames of the decision.
+            ended: scalar boolean, whether the episode ended with this decision.
+
+        Returns:
+            The new state.
+        """
+
+
+class View(Protocol):
+    """Shows the critic to the diagnostics."""
+
+    def __call__(self, state: Tree, batch: Batch, count: Array, /) -> CriticView:
+        """The critic as the gradient update of the same arguments sees it; nothing changes."""
+
+
+class Appraise(Protocol):
+    """Asks the critics what they expect, to compare it with what then happens."""
+
+    def __call__(self, state: Tree, observation: Array, decision: Array, /) -> Appraisal:
+        """A stochastic action for one observation [observation_size], and its value."""
+
+
+def never(decision: int) -> bool:
+    """The schedule of a learner that is never reset."""
+    return False
+
+
+def fresh(state: Tree, new: Tree) -> Tree:
+    """A reset that keeps nothing of the old state."""
+    return new
+
+
 class Algorithm(NamedTuple):
     """An algorithm is a record of pure functions, written for ONE seed; `learner` adds the seed axis.
 
-    `update` counts gradient updates, `explore` counts agent decisions; both counters select the random
-    numbers, so that a state and its two counters are all there is to resume from.
-
-    What follows the first four has a default that most algorithms keep:
-
-    memory: what acting remembers from decision to decision of an episode, as it is at an episode's start.
-    observe: (state, observation, reward, ended) -> state, told each training transition once, before it can
-        be drawn from replay; for running statistics.
-    resets: decision -> whether the learner is reset before that decision's updates.
-    reset: (state, fresh state) -> state; what a reset keeps.
-    horizon: transitions per sample; above 1 a batch's leaves are [B, horizon, ...], from one episode each.
-    first_updates: gradient updates at the end of the warm-up, before the usual ones.
-    period: the number of updates after which the pattern of work repeats (a policy delay).
-    view: (state, batch, update index) -> the critic as that update sees it; None: no diagnostics.
-    appraise: (state, observation, decision) -> a stochastic action and its value; None: no Q-bias.
+    `update` counts gradient updates and `explore` counts agent decisions. Both counters select random
+    numbers, so a state and its two counters are all that is needed to resume.
     """
 
-    init: Callable[[np.random.Generator], Tree]  # host-side, from an explicit random generator
-    explore: Callable[[Tree, Tree, Array, Array], tuple[Array, Tree]]
-    # (state, memory, observation, decision) -> (action, memory)
-    exploit: Callable[[Tree, Tree, Array], tuple[Array, Tree]]
-    # (state, memory, observation) -> (deterministic action, memory)
-    update: Callable[[Tree, Batch, Array], tuple[Tree, Metrics]]  # (state, batch, update index)
-    memory: Tree = ()
-    observe: Callable[[Tree, Array, Array, Array], Tree] | None = None
-    resets: Callable[[int], bool] = lambda decision: False
-    reset: Callable[[Tree, Tree], Tree] = lambda state, fresh: fresh
-    horizon: int = 1
-    first_updates: int = 0
-    period: int = 1
-    view: Callable[[Tree, Batch, Array], CriticView] | None = None
-    appraise: Callable[[Tree, Array, Array], Appraisal] | None = None
+    init: Init
+    explore: Explore
+    exploit: Exploit
+    update: Update
+    # Most algorithms keep the defaults of what follows.
+    memory: Tree = ()  # what acting remembers at the start of an episode
+    observe: Observe | None = None  # None: the algorithm does not watch its transitions
+    resets: Callable[[int], bool] = never  # decision, from 1 -> whether to reset before its updates
+    reset: Callable[[Tree, Tree], Tree] = fresh  # (state, fresh state) -> state after a reset
+    horizon: int = 1  # transitions per sample, all from one episode
+    first_updates: int = 0  # gradient updates at the end of the warm-up, before the usual ones
+    period: int = 1  # gradient updates after which the pattern of work repeats (a policy delay)
+    view: View | None = None  # None: the algorithm has no diagnostics
+    appraise: Appraise | None = None  # None: the algorithm's Q-bias cannot be measured

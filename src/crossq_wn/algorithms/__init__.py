@@ -1,55 +1,48 @@
-"""Which algorithms are there? A name, its settings and the function that builds it."""
+"""The table of algorithms; each has a page in this folder.
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+A soft actor-critic's page says what its paper says, declares its settings and presets, and returns its
+`Parts`; `actor_critic.py` makes an algorithm of them. `docs/your-own-algorithm.md` shows how to add one.
+"""
 
-from crossq_wn.algorithms.bro import BROSettings, bro
-from crossq_wn.algorithms.crossq import CrossQSettings, CrossQWNSettings, crossq, crossq_wn
-from crossq_wn.algorithms.droq import DroQSettings, droq
-from crossq_wn.algorithms.redq import REDQSettings, redq
-from crossq_wn.algorithms.sac import sac
-from crossq_wn.algorithms.settings import PolyakSettings, Settings
-from crossq_wn.algorithms.simba import SimBaSettings, simba
-from crossq_wn.algorithms.simba_v2 import SimbaV2Settings, simba_v2
-from crossq_wn.algorithms.sr_sac import SRSACSettings, sr_sac
-from crossq_wn.algorithms.tdmpc2 import TDMPC2Settings, tdmpc2
-from crossq_wn.algorithms.xqc import XQCSettings, xqc
+from crossq_wn.algorithms.bro import BRO, BRO_FAST
+from crossq_wn.algorithms.crossq import CROSSQ, CROSSQ_WN
+from crossq_wn.algorithms.droq import DROQ
+from crossq_wn.algorithms.recipes import CriticTraits, Preset, Recipe
+from crossq_wn.algorithms.redq import REDQ
+from crossq_wn.algorithms.sac import SAC
+from crossq_wn.algorithms.simba import SIMBA
+from crossq_wn.algorithms.simba_v2 import SIMBA_V2
+from crossq_wn.algorithms.sr_sac import SR_SAC
+from crossq_wn.algorithms.tdmpc2 import TDMPC2
+from crossq_wn.algorithms.xqc import XQC
 from crossq_wn.errors import UserError, import_user_module, nearest
-from crossq_wn.types import Algorithm
 
+__all__ = ["ALGORITHMS", "CriticTraits", "Preset", "Recipe", "registered"]
 
-class Recipe(NamedTuple):
-    """How to make an algorithm: build(observation_size, action_size, discount, settings)."""
-
-    settings: type[Settings]
-    build: Callable[[int, int, float, Any], Algorithm]
-    summary: str
-
-
-ALGORITHMS = {
-    "crossq-wn": Recipe(
-        CrossQWNSettings, crossq_wn, "CrossQ + batch and weight normalisation, target network (the paper)"
-    ),
-    "crossq": Recipe(CrossQSettings, crossq, "CrossQ: batch normalisation, no target network"),
-    "sac": Recipe(PolyakSettings, sac, "soft actor-critic"),
-    "sr-sac": Recipe(SRSACSettings, sr_sac, "SAC at UTD 32 with full resets"),
-    "redq": Recipe(REDQSettings, redq, "ten critics, random pairs for targets, UTD 20"),
-    "droq": Recipe(DroQSettings, droq, "dropout and layer norm critics, UTD 20"),
-    "bro": Recipe(
-        BROSettings, bro, "large residual quantile critics, optimistic exploration, resets, UTD 10"
-    ),
-    "bro-fast": Recipe(BROSettings, bro, "BRO at UTD 2 with one reset"),
-    "simba": Recipe(SimBaSettings, simba, "residual layer-norm networks behind observation statistics"),
-    "simba-v2": Recipe(SimbaV2Settings, simba_v2, "hyperspherical networks, categorical critic"),
-    "tdmpc2": Recipe(TDMPC2Settings, tdmpc2, "latent world model and planning"),
-    "xqc": Recipe(XQCSettings, xqc, "batch and weight norm throughout, categorical critic"),
+ALGORITHMS: dict[str, Recipe] = {
+    "crossq-wn": CROSSQ_WN,
+    "crossq": CROSSQ,
+    "sac": SAC,
+    "sr-sac": SR_SAC,
+    "redq": REDQ,
+    "droq": DROQ,
+    "bro": BRO,
+    "bro-fast": BRO_FAST,
+    "simba": SIMBA,
+    "simba-v2": SIMBA_V2,
+    "tdmpc2": TDMPC2,
+    "xqc": XQC,
 }
 
 
 def registered(name: str) -> str:
-    """The key in `ALGORITHMS` that a name stands for; the module of `module:name` is imported.
+    """The key in `ALGORITHMS` that a name stands for.
 
-    Raises UserError for what is not there, suggesting the nearest.
+    Args:
+        name: of an algorithm, or `module:name` for one of the user's own; the module is imported.
+
+    Raises:
+        UserError: there is no such algorithm; the message suggests the nearest.
     """
     module, _, own = name.rpartition(":")
     if module:

@@ -1,9 +1,8 @@
 """BRO (Nauman et al. 2024): a large residual quantile critic, optimistic exploration, resets.
 
 Critic: dense, layer norm, relu, then residual blocks x + LN(dense(relu(LN(dense(x))))), 100 quantiles;
-targets and policy average two critics (`losses.quantile`, `actor_critic`, as for the others). A second,
-optimistic actor collects the data: it shifts the base policy's mean towards actions on which the critics
-disagree, as far as a bound on the KL divergence lets it:
+targets and policy average two critics. A second, optimistic actor collects the data: it shifts the base
+policy's mean towards actions on which the critics disagree, as far as a bound on the KL divergence lets it:
 
     shift:           -mean(Q + beta |Q1 - Q2| / 2) + tau KL,   KL = sum_i shift_i^2 / (2 sigma_i^2)
     optimism beta:    beta (KL / |A| - target)
@@ -12,55 +11,48 @@ disagree, as far as a bound on the KL divergence lets it:
 
 from __future__ import annotations  # JAX's types are loaded on first use
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
-from crossq_wn.algorithms.actor_critic import Parts, State, random_key, separate, soft_actor_critic
-from crossq_wn.algorithms.assemble import assemble
+from crossq_wn.algorithms.actor_critic import Parts, compose, separate
+from crossq_wn.algorithms.recipes import CriticTraits, Preset, Recipe
 from crossq_wn.algorithms.resets import at
 from crossq_wn.algorithms.settings import PolyakSettings, require, require_positive
+from crossq_wn.algorithms.state import KeyStream, State, random_key
+from crossq_wn.algorithms.wrapping import Around, wrap
 from crossq_wn.lazy import jax, jnp, optax
 from crossq_wn.nets import layers
-from crossq_wn.nets.layers import (
-    Layer,
-    dense,
-    ensemble,
-    layer_norm,
-    linear,
-    orthogonal,
-    predict,
-    relu,
-    residual,
-    serial,
-)
+from crossq_wn.nets.initialisers import orthogonal
+from crossq_wn.nets.layers import Layer, dense, ensemble, linear, predict, relu, residual, serial
 from crossq_wn.nets.losses import mean, quantile
+from crossq_wn.nets.normalisation import layer_norm
 from crossq_wn.nets.optimisers import Optimiser, adamw, polyak
-from crossq_wn.nets.policies import gaussian_head, squashed_sample, squeezed
-from crossq_wn.types import Algorithm, Appraisal, Array, Batch, CriticView, Metrics, Tree, Vars
+from crossq_wn.nets.policies import Policy, gaussian_head, squashed_sample, squeezed
+from crossq_wn.types import Algorithm, Array, Batch, Metrics, Spec, Tree, Vars, fresh
 
 
 @dataclass(frozen=True, kw_only=True)
 class BROSettings(PolyakSettings):
-    """Hyperparameters of BRO."""
+    """Hyperparameters of BRO; numbers are from the authors' code, which made the published curves."""
 
-    actor_blocks: int
+    actor_blocks: int = 1
     """Residual blocks of both actors."""
-    critic_blocks: int
+    critic_blocks: int = 2
     """Residual blocks of each critic."""
-    quantiles: int
+    quantiles: int = 100
     """Quantiles of each critic."""
-    weight_decay: float
+    weight_decay: float = 1e-4  # Table 1 too
     """AdamW decay of all parameters of actors and critics."""
-    optimism_learning_rate: float
+    optimism_learning_rate: float = 3e-5
     """Adam learning rate (with beta1 0.5) of the optimism and of the KL weight."""
-    kl_target: float
-    """KL divergence per action dimension between optimistic and base policy that these two hold."""
-    exploration_std: float
+    kl_target: float = 0.05
+    """KL divergence per action dimension between optimistic and base policy that these two aim at."""
+    exploration_std: float = 0.75
     """Standard deviation of the optimistic policy over that of the base policy."""
-    resets: tuple[int, ...]
+    resets: tuple[int, ...] = (15_001, 50_001, 250_001, 500_001, 750_001, 1_000_001, 1_500_001, 2_000_001)
     """Decisions before whose updates everything is reset."""
 
     def __post_init__(self) -> None:
@@ -71,24 +63,184 @@ class BROSettings(PolyakSettings):
             require(self, name, getattr(self, name) >= 0, "0 or above")
 
 
-class Explorer(NamedTuple):
-    """How the optimistic actor is built and trained."""
+def parts(spec: Spec, settings: BROSettings) -> Parts:
+    """BRO's networks, and an optimistic explorer around the soft actor-critic."""
+    member = network(settings.critic_width, settings.critic_blocks, dense(settings.quantiles))
+    base = compose(
+        spec,
+        settings,
+        actor=network(settings.actor_width, settings.actor_blocks, gaussian_head(spec.action_size)),
+        policy=squeezed(-10.0, 2.0),
+        critic=ensemble(member, settings.critics),
+        q_pair=separate,
+        target=polyak(settings.tau),
+        readout=quantile(settings.quantiles),
+        actor_weight_decay=settings.weight_decay,
+        critic_weight_decay=settings.weight_decay,
+    )
+    return base._replace(
+        temperature_optimiser=optax.adam(settings.schedule(settings.temperature_learning_rate), b1=0.5),
+        reduce=mean,
+        resets=at(settings.resets),
+        around=(partial(explore_optimistically, explorer(base, settings)),),
+    )
 
+
+def network(width: int, blocks: int, head: Layer) -> Layer:
+    """Residual blocks and a head."""
+    block = residual(dense(width), layer_norm(), relu(), dense(width), layer_norm())
+    return serial(dense(width), layer_norm(), relu(), *[block] * blocks, head)
+
+
+# The optimistic explorer
+
+
+class Explorer(NamedTuple):
+    """What the optimistic actor is made of, and the base policy and critics that it looks at."""
+
+    spec: Spec
+    actor: Layer
+    policy: Policy
+    critic: Layer
     shift: Layer  # [observation, base mean] -> shift of the mean, before the tanh
-    optimiser: Optimiser
+    optimiser: Optimiser  # of the shift
     coefficient_optimiser: optax.GradientTransformation
-    std: float
-    kl_target: float
+    std: float  # of the optimistic policy, over that of the base policy
+    kl_target: float  # per action dimension
+
+
+def explorer(base: Parts, settings: BROSettings) -> Explorer:
+    """The explorer of a soft actor-critic with these parts."""
+    last = linear(base.spec.action_size, orthogonal(0.01))
+    shift = network(settings.actor_width, settings.actor_blocks, last)
+    rate = settings.schedule(settings.actor_learning_rate)
+    return Explorer(
+        spec=base.spec,
+        actor=base.actor,
+        policy=base.policy,
+        critic=base.critic,
+        shift=shift,
+        optimiser=adamw(shift, rate, settings.weight_decay, settings.adam_beta1),
+        coefficient_optimiser=optax.adam(settings.optimism_learning_rate, b1=0.5),
+        std=settings.exploration_std,
+        kl_target=settings.kl_target,
+    )
 
 
 class BROState(NamedTuple):
-    """A soft actor-critic's state and its explorer's."""
+    """A soft actor-critic's state and its explorer's; checkpoints know the fields by their names."""
 
     base: State
     shift: Vars
     shift_moments: Tree
     coefficients: Array  # [2], unsquashed: optimism (beta) and KL weight (tau)
     coefficient_moments: Tree
+
+
+def explore_optimistically(explorer: Explorer, algorithm: Algorithm) -> Algorithm:
+    """The algorithm, acting in training by an optimistic copy of its policy; evaluations use the policy."""
+    around = Around(own=lambda state: state.base, put=lambda state, base: state._replace(base=base))
+    wrapped = wrap(algorithm, around)
+    return wrapped._replace(
+        init=partial(init, explorer, algorithm),
+        update=partial(update, explorer, wrapped),
+        explore=partial(explore, explorer),
+        reset=fresh,
+    )
+
+
+def init(explorer: Explorer, algorithm: Algorithm, generator: np.random.Generator) -> BROState:
+    """A fresh state; optimism starts at 1 and the KL weight at 1/4."""
+    base_stream, shift_stream = generator.spawn(2)
+    observation_size, action_size, _ = explorer.spec
+    shift = layers.create(explorer.shift, shift_stream, observation_size + action_size)
+    coefficients = np.asarray([inverse_coefficient(1.0), inverse_coefficient(0.25)], np.float32)
+    state = BROState(
+        base=algorithm.init(base_stream),
+        shift=shift,
+        shift_moments=explorer.optimiser.init(shift.params),
+        coefficients=coefficients,  # type: ignore[arg-type]
+        coefficient_moments=explorer.coefficient_optimiser.init(coefficients),
+    )
+    return BROState(*jax.tree.map(jnp.asarray, state))
+
+
+def update(
+    explorer: Explorer, wrapped: Algorithm, state: BROState, batch: Batch, count: Array
+) -> tuple[BROState, Metrics]:
+    """The soft actor-critic's update, then the explorer's."""
+    state, metrics = wrapped.update(state, batch, count)
+    key = random_key(state.base.key, KeyStream.EXTENSION, count)
+    state, kl, more = shift_step(explorer, state, batch, key)
+    return coefficient_step(explorer, state, kl), metrics | more
+
+
+def shift_step(
+    explorer: Explorer, state: BROState, batch: Batch, key: Array
+) -> tuple[BROState, Array, Metrics]:
+    """Moves the shift; returns the KL divergence per sample beside the new state."""
+    optimism, kl_weight = coefficient(state.coefficients)
+
+    def loss(params: Tree) -> tuple[Array, Array]:
+        mu, log_std, shift = optimistic_gaussian(explorer, state, params, batch.observation)
+        action = optimistic_action(explorer, mu, log_std, shift, key)
+        q = predict(explorer.critic, state.base.critic, jnp.concatenate([batch.observation, action], -1))
+        kl = jnp.mean(jnp.sum(jnp.square(shift) / (2 * jnp.exp(2 * log_std)), -1))
+        return -jnp.mean(upper_bound(q, optimism)) + kl_weight * kl, kl
+
+    (value, kl), gradients = jax.value_and_grad(loss, has_aux=True)(state.shift.params)
+    params, moments = explorer.optimiser.step(gradients, state.shift_moments, state.shift.params)
+    state = state._replace(shift=Vars(params, state.shift.stats), shift_moments=moments)
+    return (
+        state,
+        kl,
+        {"explorer_loss": value, "explorer_kl": kl, "optimism": optimism, "kl_weight": kl_weight},
+    )
+
+
+def coefficient_step(explorer: Explorer, state: BROState, kl: Array) -> BROState:
+    """Raises optimism and lowers the KL weight while the divergence is below its target, or the reverse."""
+    excess = kl / explorer.spec.action_size - explorer.kl_target
+
+    def loss(x: Array) -> Array:
+        optimism, kl_weight = coefficient(x)
+        total: Array = optimism * excess - kl_weight * excess
+        return total
+
+    change, moments = explorer.coefficient_optimiser.update(
+        jax.grad(loss)(state.coefficients), state.coefficient_moments
+    )
+    return state._replace(coefficients=state.coefficients + change, coefficient_moments=moments)
+
+
+def explore(
+    explorer: Explorer, state: BROState, memory: Tree, observation: Array, decision: Array
+) -> tuple[Array, Tree]:
+    """A stochastic action of the optimistic policy; see `types.Explore`."""
+    key = random_key(state.base.key, KeyStream.DECISION, decision)
+    gaussian = optimistic_gaussian(explorer, state, state.shift.params, observation[None])
+    return optimistic_action(explorer, *gaussian, key)[0], memory
+
+
+def optimistic_gaussian(
+    explorer: Explorer, state: BROState, params: Tree, observation: Array
+) -> tuple[Array, Array, Array]:
+    """Mean and log-std of the base policy, and the shift of the mean; [B, action_size] each."""
+    output = predict(explorer.actor, state.base.actor, observation)
+    mu, log_std = jax.lax.stop_gradient(explorer.policy.gaussian(output))
+    x = jnp.concatenate([observation, mu], -1)
+    shift, _ = explorer.shift.apply(params, state.shift.stats, x, train=True)
+    return mu, log_std, shift
+
+
+def optimistic_action(explorer: Explorer, mu: Array, log_std: Array, shift: Array, key: Array) -> Array:
+    """An action [B, action_size] of the shifted and narrowed policy."""
+    return squashed_sample(mu + shift, log_std + jnp.log(explorer.std), key)[0]
+
+
+def upper_bound(q: Array, optimism: Array | float) -> Array:
+    """(Q1 + Q2) / 2 + beta |Q1 - Q2| / 2 per quantile, averaged: q [critics, B, quantiles] -> [B]."""
+    return jnp.mean(jnp.mean(q, 0) + optimism * 0.5 * (jnp.max(q, 0) - jnp.min(q, 0)), -1)
 
 
 def coefficient(x: Array) -> Array:
@@ -101,137 +253,41 @@ def inverse_coefficient(value: float) -> float:
     return float(np.arctanh((np.log(value) + 10.0) / 8.75 - 1.0))
 
 
-def upper_bound(q: Array, optimism: Array | float) -> Array:
-    """(Q1 + Q2) / 2 + beta |Q1 - Q2| / 2 per quantile, averaged: q [critics, B, quantiles] -> [B]."""
-    return jnp.mean(jnp.mean(q, 0) + optimism * 0.5 * (jnp.max(q, 0) - jnp.min(q, 0)), -1)
+def critic_traits(settings: BROSettings) -> CriticTraits:
+    """Layer norm takes out the scale of hidden weights, which weight decay alone holds."""
+    return CriticTraits(scale_free=True, bounded=False, remedy="--algorithm crossq-wn")
 
 
-def explore_optimistically(
-    explorer: Explorer, observation_size: int, action_size: int, parts: Parts
-) -> Algorithm:
-    """A soft actor-critic that acts by an optimistic copy of its policy while it trains."""
-    base = soft_actor_critic(observation_size, action_size, parts)
-    initial = np.asarray([inverse_coefficient(1.0), inverse_coefficient(0.25)], np.float32)
-
-    def init(generator: np.random.Generator) -> BROState:
-        base_stream, shift_stream = generator.spawn(2)
-        shift = layers.create(explorer.shift, shift_stream, observation_size + action_size)
-        state = BROState(
-            base=base.init(base_stream),
-            shift=shift,
-            shift_moments=explorer.optimiser.init(shift.params),
-            coefficients=initial,  # type: ignore[arg-type]
-            coefficient_moments=explorer.coefficient_optimiser.init(initial),
-        )
-        arrays: BROState = jax.tree.map(jnp.asarray, state)
-        return arrays
-
-    def gaussian(state: BROState, params: Tree, observation: Array) -> tuple[Array, Array, Array]:
-        """Mean and log-std of the base policy, and the shift of the mean; [B, action_size] each."""
-        output = predict(parts.actor, state.base.actor, observation)
-        mu, log_std = jax.lax.stop_gradient(parts.policy.gaussian(output))
-        shift, _ = explorer.shift.apply(
-            params, state.shift.stats, jnp.concatenate([observation, mu], -1), True
-        )
-        return mu, log_std, shift
-
-    def optimistic(mu: Array, log_std: Array, shift: Array, key: Array) -> Array:
-        return squashed_sample(mu + shift, log_std + jnp.log(explorer.std), key)[0]
-
-    def explorer_step(state: BROState, batch: Batch, key: Array) -> tuple[BROState, Metrics]:
-        optimism, kl_weight = coefficient(state.coefficients)
-
-        def loss(params: Tree) -> tuple[Array, Array]:
-            mu, log_std, shift = gaussian(state, params, batch.observation)
-            x = jnp.concatenate([batch.observation, optimistic(mu, log_std, shift, key)], -1)
-            upper = upper_bound(predict(parts.critic, state.base.critic, x), optimism)
-            kl = jnp.mean(jnp.sum(jnp.square(shift) / (2 * jnp.exp(2 * log_std)), -1))
-            return -jnp.mean(upper) + kl_weight * kl, kl
-
-        (value, kl), gradients = jax.value_and_grad(loss, has_aux=True)(state.shift.params)
-        params, moments = explorer.optimiser.step(gradients, state.shift_moments, state.shift.params)
-
-        def coefficient_loss(x: Array) -> Array:
-            optimism, kl_weight = coefficient(x)
-            excess = kl / action_size - explorer.kl_target
-            loss: Array = optimism * excess - kl_weight * excess
-            return loss
-
-        change, coefficient_moments = explorer.coefficient_optimiser.update(
-            jax.grad(coefficient_loss)(state.coefficients), state.coefficient_moments
-        )
-        return state._replace(
-            shift=Vars(params, state.shift.stats),
-            shift_moments=moments,
-            coefficients=state.coefficients + change,
-            coefficient_moments=coefficient_moments,
-        ), {"explorer_loss": value, "explorer_kl": kl, "optimism": optimism, "kl_weight": kl_weight}
-
-    def update(state: BROState, batch: Batch, step: Array) -> tuple[BROState, Metrics]:
-        updated, metrics = base.update(state.base, batch, step)
-        state, more = explorer_step(state._replace(base=updated), batch, random_key(updated.key, 2, step))
-        return state, metrics | more
-
-    def explore(state: BROState, memory: Tree, observation: Array, decision: Array) -> tuple[Array, Tree]:
-        key = random_key(state.base.key, 1, decision)
-        return optimistic(*gaussian(state, state.shift.params, observation[None]), key)[0], memory
-
-    def exploit(state: BROState, memory: Tree, observation: Array) -> tuple[Array, Tree]:
-        return base.exploit(state.base, memory, observation)
-
-    def view(state: BROState, batch: Batch, step: Array) -> CriticView:
-        assert base.view is not None
-        return base.view(state.base, batch, step)
-
-    def appraise(state: BROState, observation: Array, decision: Array) -> Appraisal:
-        """Of the base policy, whose values the critics estimate."""
-        assert base.appraise is not None
-        return base.appraise(state.base, observation, decision)
-
-    return base._replace(
-        init=init, explore=explore, exploit=exploit, update=update, view=view, appraise=appraise
+# Table 1, column BRO, corrected by the authors' code: the table says warm-up 10,000, 1 critic and a target
+# entropy of |A|.
+_CODE = BROSettings(
+    utd=10,
+    batch_size=128,
+    warmup=2_500,
+    discount=0.99,  # on every suite
+    action_repeat=1,
+)
+PRESETS = {
+    "default": Preset(
+        _CODE,
+        "paper v2, Table 1, and the authors' code (Nauman et al. 2024), "
+        "which uses --no-terminations on MyoSuite",
+    ),
+    "paper-v2": Preset(
+        replace(_CODE, warmup=10_000, critics=1, target_entropy_scale=1.0), "paper v2, Table 1 as printed"
+    ),
+}
+FAST_PRESETS = {
+    "default": Preset(
+        replace(_CODE, utd=2, resets=(15_001,)), "BRO's code at UTD 2, which keeps the first reset only"
     )
+}
 
-
-def bro(observation_size: int, action_size: int, discount: float, settings: BROSettings) -> Algorithm:
-    """Soft actor-critic with BRO's networks behind an optimistic explorer."""
-    actor = _network(settings.actor_width, settings.actor_blocks, gaussian_head(action_size))
-    member = _network(settings.critic_width, settings.critic_blocks, dense(settings.quantiles))
-    shift = _network(settings.actor_width, settings.actor_blocks, linear(action_size, orthogonal(0.01)))
-    explorer = Explorer(
-        shift,
-        adamw(
-            shift,
-            settings.schedule(settings.actor_learning_rate),
-            settings.weight_decay,
-            settings.adam_beta1,
-        ),
-        optax.adam(settings.optimism_learning_rate, b1=0.5),
-        settings.exploration_std,
-        settings.kl_target,
-    )
-    algorithm = assemble(
-        settings,
-        observation_size,
-        action_size,
-        discount,
-        actor=actor,
-        policy=squeezed(-10.0, 2.0),
-        critic=ensemble(member, settings.critics),
-        q_pair=separate,
-        target=polyak(settings.tau),
-        readout=quantile(settings.quantiles),
-        actor_weight_decay=settings.weight_decay,
-        critic_weight_decay=settings.weight_decay,
-        temperature_optimiser=optax.adam(settings.schedule(settings.temperature_learning_rate), b1=0.5),
-        reduce=mean,
-        build=partial(explore_optimistically, explorer),
-    )
-    return algorithm._replace(resets=at(settings.resets))
-
-
-def _network(width: int, blocks: int, head: Layer) -> Layer:
-    def block() -> Layer:
-        return residual(dense(width), layer_norm(), relu(), dense(width), layer_norm())
-
-    return serial(dense(width), layer_norm(), relu(), *(block() for _ in range(blocks)), head)
+BRO = Recipe(
+    summary="large residual quantile critics, optimistic exploration, resets, UTD 10",
+    settings=BROSettings,
+    presets=PRESETS,
+    make=parts,
+    critic=critic_traits,
+)
+BRO_FAST = BRO._replace(summary="BRO at UTD 2 with one reset", presets=FAST_PRESETS)

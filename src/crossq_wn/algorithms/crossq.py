@@ -1,43 +1,46 @@
 """CrossQ (Bhatt et al. 2024) and CrossQ + WN (paper v2, section 4).
 
 Both normalise the raw input and every hidden activation of actor and critic with batch norm, and both see
-(s, a) and (s', a') in ONE training-mode pass. Why one pass:
-1. Replay actions and policy actions are distributed differently; statistics of one do not fit the other.
-2. Passed apart, Q(s, a) and Q(s', a') would be two differently normalised functions, and the temporal
+(s, a) and (s', a') in ONE training-mode pass. There are three reasons for one pass:
+1. Replayed actions and the policy's actions are distributed differently; statistics of one do not fit the
+   other.
+2. In two passes Q(s, a) and Q(s', a') would be two differently normalised functions, and the temporal
    difference between them would compare unlike things.
-3. Passed together they share batch statistics, so target and prediction live on one scale.
-CrossQ + WN passes the same joint batch through a target critic too, and holds each hidden neuron at unit
-norm, so that the effective learning rate cannot fall while weights grow.
+3. In one pass they share batch statistics, so target and prediction live on one scale.
+
+Batch norm makes the critic independent of the scale of its hidden weights (theorem 1), so gradients let
+weights grow, and with them shrink the gradients (theorem 2): the effective learning rate falls, the faster
+the more updates are made per decision. CrossQ + WN holds each hidden neuron at unit norm (equation 2) and
+decays the rest, and it passes the same joint batch through a target critic too.
+
+To read CrossQ + WN, open this page (what it is made of, and its numbers), `actor_critic.py` (the update and
+`joint_target`), `nets/normalisation.py` (batch norm and weight norm) and `settings.py` (Table 1's shared
+rows).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
-from crossq_wn.algorithms.actor_critic import joint, joint_target
-from crossq_wn.algorithms.assemble import assemble
+from crossq_wn.algorithms.actor_critic import Parts, compose, joint, joint_target
+from crossq_wn.algorithms.recipes import CriticTraits, Preset, Recipe
 from crossq_wn.algorithms.resets import every_updates
 from crossq_wn.algorithms.settings import ActorCriticSettings, PolyakSettings, require, require_effect
-from crossq_wn.nets.layers import (
-    Layer,
+from crossq_wn.nets.layers import Layer, dense, ensemble, relu, serial
+from crossq_wn.nets.losses import half_squared_error, scalar
+from crossq_wn.nets.normalisation import (
     batch_norm,
     batch_renorm,
-    dense,
-    ensemble,
     l2_penalty,
     layer_norm,
     per_layer,
     per_neuron,
     per_neuron_kernel,
-    relu,
-    serial,
     weight_norm,
     without_decay,
 )
-from crossq_wn.nets.losses import half_squared_error, scalar
 from crossq_wn.nets.optimisers import no_target, polyak
 from crossq_wn.nets.policies import clipped, gaussian_head
-from crossq_wn.types import Algorithm
+from crossq_wn.types import Spec
 
 _LOG_STD_MAX = 2.0
 
@@ -48,11 +51,11 @@ class CrossQSettings(ActorCriticSettings):
 
     norm: Literal["batch-norm", "batch-renorm", "layer-norm"] = "batch-norm"
     """How the input and the hidden activations are normalised."""
-    norm_momentum: float = 0.99
-    """Running statistics keep this share per training pass."""
-    norm_epsilon: float = 1e-3
+    norm_momentum: float = 0.99  # Table 1
+    """Share of the running statistics that a training pass keeps."""
+    norm_epsilon: float = 1e-3  # the authors' later code
     """Added to variances."""
-    log_std_min: float = -10.0
+    log_std_min: float = -10.0  # jaxrl and the authors' later code
     """Lower clip of the policy's log standard deviation."""
 
     def __post_init__(self) -> None:
@@ -68,22 +71,22 @@ class CrossQSettings(ActorCriticSettings):
 class CrossQWNSettings(CrossQSettings, PolyakSettings):
     """Hyperparameters of CrossQ + WN."""
 
-    actor_weight_decay: float
+    actor_weight_decay: float = 0.01  # Table 1
     """AdamW decay of what is unbounded in the actor: heads and batch-norm affine parameters."""
-    critic_weight_decay: float
+    critic_weight_decay: float = 0.01  # Table 1
     """AdamW decay of what is unbounded in the critics: heads and batch-norm affine parameters."""
-    weight_norm: Literal["neuron", "neuron-kernel", "layer", "none", "l2"] = "neuron"
-    """What is held at fixed norm: each neuron's weights and bias, its weights alone, or the whole layer; or
-    nothing (none), or a penalty on the hidden layers' norms instead (l2)."""
-    weight_norm_radius: float = 1.0
+    weight_norm: Literal["neuron", "neuron-kernel", "layer", "none", "l2"] = "neuron"  # the later code
+    """What is held at a fixed norm: each neuron's weights and bias, its weights alone, or the whole layer.
+    Or nothing (none), or hidden layers' norms are penalised instead (l2)."""
+    weight_norm_radius: float = 1.0  # section 4: unit norm
     """The fixed norm (c in equation 2)."""
-    l2_scale: float = 1e-3
-    """The penalty's scale, where --weight-norm is l2; the actor has none."""
-    weight_norm_actor: bool = True
+    l2_scale: float = 1e-3  # ours: the paper does not give the scales of its ablation
+    """Scale of the penalty where --weight-norm is l2; the actor has none."""
+    weight_norm_actor: bool = True  # the later code
     """Whether the actor's hidden layers are weight-normalised too."""
-    weight_norm_head: bool = False
+    weight_norm_head: bool = False  # section 4
     """Whether the output layers' kernels are normalised per neuron too, as in the authors' later code."""
-    target_network: bool = True
+    target_network: bool = True  # section 4
     """Whether targets come from Polyak-averaged critics or, as in CrossQ, from the critics themselves."""
     reset_updates: int | None = None
     """Gradient updates between full resets of the learner; none by default."""
@@ -100,60 +103,36 @@ class CrossQWNSettings(CrossQSettings, PolyakSettings):
         require(self, "reset_updates", self.reset_updates is None or self.reset_updates >= 1, "at least 1")
 
 
-# By setting: settings -> the layer that normalises.
-NORMS: dict[str, Callable[[CrossQSettings], Layer]] = {
-    "batch-norm": lambda s: batch_norm(s.norm_momentum, s.norm_epsilon),
-    "batch-renorm": lambda s: batch_renorm(s.norm_momentum, s.norm_epsilon),
-    "layer-norm": lambda s: layer_norm(s.norm_epsilon),
-}
-# By setting: settings -> what bounds a dense layer.
-BOUNDS: dict[str, Callable[[CrossQWNSettings], Callable[[Layer], Layer]]] = {
-    "neuron": lambda s: lambda layer: weight_norm(layer, per_neuron, s.weight_norm_radius),
-    "neuron-kernel": lambda s: lambda layer: weight_norm(layer, per_neuron_kernel, s.weight_norm_radius),
-    "layer": lambda s: lambda layer: weight_norm(layer, per_layer, s.weight_norm_radius),
-    "none": lambda s: without_decay,
-    "l2": lambda s: lambda layer: l2_penalty(layer, s.l2_scale),
-}
-
-
-def crossq(observation_size: int, action_size: int, discount: float, settings: CrossQSettings) -> Algorithm:
+def crossq(spec: Spec, settings: CrossQSettings) -> Parts:
     """CrossQ: batch norm, the joint pass, no target network."""
-    return assemble(
+    actor_head, critic_head = gaussian_head(spec.action_size), dense(1)
+    member = network(settings, dense(settings.critic_width), critic_head)
+    return compose(
+        spec,
         settings,
-        observation_size,
-        action_size,
-        discount,
-        actor=_network(settings, dense(settings.actor_width), gaussian_head(action_size)),
+        actor=network(settings, dense(settings.actor_width), actor_head),
         policy=clipped(settings.log_std_min, _LOG_STD_MAX),
-        critic=ensemble(_network(settings, dense(settings.critic_width), dense(1)), settings.critics),
+        critic=ensemble(member, settings.critics),
         q_pair=joint,
         target=no_target(),
         readout=scalar(half_squared_error),
     )
 
 
-def crossq_wn(
-    observation_size: int, action_size: int, discount: float, settings: CrossQWNSettings
-) -> Algorithm:
-    """CrossQ + WN: weight-normalised hidden layers, the joint pass also through a target critic."""
-    bound = BOUNDS[settings.weight_norm](settings)
-    actor_hidden, actor_head, head = dense(settings.actor_width), gaussian_head(action_size), dense(1)
+def crossq_wn(spec: Spec, settings: CrossQWNSettings) -> Parts:
+    """CrossQ + WN: weight-normalised hidden layers, and the joint pass also through a target critic."""
+    actor_hidden, critic_hidden = dense(settings.actor_width), bounded(settings, dense(settings.critic_width))
+    actor_head, critic_head = gaussian_head(spec.action_size), dense(1)
     if settings.weight_norm_actor:
-        actor_hidden = bound(actor_hidden)
-    if settings.weight_norm_head:  # in the authors' later code the bounded heads decay all the same
-        actor_head, head = (
-            weight_norm(layer, per_neuron_kernel, settings.weight_norm_radius)._replace(decay=layer.decay)
-            for layer in (actor_head, head)
-        )
-    member = _network(settings, bound(dense(settings.critic_width)), head)
-    algorithm = assemble(
+        actor_hidden = bounded(settings, actor_hidden)
+    if settings.weight_norm_head:
+        actor_head, critic_head = bounded_head(settings, actor_head), bounded_head(settings, critic_head)
+    parts = compose(
+        spec,
         settings,
-        observation_size,
-        action_size,
-        discount,
-        actor=_network(settings, actor_hidden, actor_head),
+        actor=network(settings, actor_hidden, actor_head),
         policy=clipped(settings.log_std_min, _LOG_STD_MAX),
-        critic=ensemble(member, settings.critics),
+        critic=ensemble(network(settings, critic_hidden, critic_head), settings.critics),
         q_pair=joint_target if settings.target_network else joint,
         target=polyak(settings.tau) if settings.target_network else no_target(),
         readout=scalar(half_squared_error),
@@ -161,10 +140,118 @@ def crossq_wn(
         critic_weight_decay=settings.critic_weight_decay,
     )
     if settings.reset_updates is None:
-        return algorithm
-    return algorithm._replace(resets=every_updates(settings.reset_updates, settings.utd, settings.warmup))
+        return parts
+    return parts._replace(resets=every_updates(settings.reset_updates, settings.utd, settings.warmup))
 
 
-def _network(settings: CrossQSettings, hidden: Layer, head: Layer) -> Layer:
-    norm = NORMS[settings.norm](settings)
+def network(settings: CrossQSettings, hidden: Layer, head: Layer) -> Layer:
+    """Two hidden layers; the input and every hidden activation are normalised."""
+    norm = normalisation(settings)
     return serial(norm, hidden, relu(), norm, hidden, relu(), norm, head)
+
+
+def normalisation(settings: CrossQSettings) -> Layer:
+    """The layer that `settings.norm` names."""
+    match settings.norm:
+        case "batch-norm":
+            return batch_norm(settings.norm_momentum, settings.norm_epsilon)
+        case "batch-renorm":
+            return batch_renorm(settings.norm_momentum, settings.norm_epsilon)
+        case "layer-norm":
+            return layer_norm(settings.norm_epsilon)
+
+
+def bounded(settings: CrossQWNSettings, hidden: Layer) -> Layer:
+    """A hidden layer whose weights are kept as `settings.weight_norm` says; it does not decay."""
+    match settings.weight_norm:
+        case "neuron":
+            return weight_norm(hidden, per_neuron, settings.weight_norm_radius)
+        case "neuron-kernel":
+            return weight_norm(hidden, per_neuron_kernel, settings.weight_norm_radius)
+        case "layer":
+            return weight_norm(hidden, per_layer, settings.weight_norm_radius)
+        case "l2":
+            return l2_penalty(hidden, settings.l2_scale)
+        case "none":
+            return without_decay(hidden)
+
+
+def bounded_head(settings: CrossQWNSettings, head: Layer) -> Layer:
+    """A head whose kernel is held at a fixed norm. In the authors' later code it decays all the same."""
+    return weight_norm(head, per_neuron_kernel, settings.weight_norm_radius)._replace(decay=head.decay)
+
+
+def crossq_critic(settings: CrossQSettings) -> CriticTraits:
+    """CrossQ's critic can grow, because batch norm takes out what growth does."""
+    return CriticTraits(scale_free=True, bounded=False, remedy="--algorithm crossq-wn")
+
+
+def crossq_wn_critic(settings: CrossQWNSettings) -> CriticTraits:
+    """Hidden layers are held unless the settings switch that off; the head only where they say so."""
+    if settings.weight_norm in ("none", "l2"):
+        return CriticTraits(scale_free=True, bounded=False, remedy="--weight-norm neuron")
+    decay = "a higher --critic-weight-decay"
+    remedy = decay if settings.weight_norm_head else f"--weight-norm-head or {decay}"
+    return CriticTraits(scale_free=True, bounded=True, remedy=remedy)
+
+
+# Presets: what departs from the defaults above and in `settings.py`
+
+_TABLE_1: dict[str, Any] = {"policy_delay": 3, "temperature_learning_rate": 1e-4}  # v2, both columns
+_V1: dict[str, Any] = {"actor_learning_rate": 1e-4, "critic_learning_rate": 1e-4}  # v1, both columns
+_MEASURED: dict[str, Any] = {"initial_temperature": 0.1, "temperature_learning_rate": 3e-4}  # docs/results.md
+
+_CROSSQ = CrossQSettings(utd=1, **_TABLE_1)  # figure 3, which has UTD 5 too
+_OFFICIAL: dict[str, Any] = {
+    "critic_width": 2048,
+    "actor_learning_rate": 1e-3,
+    "critic_learning_rate": 1e-3,
+    "temperature_learning_rate": 1e-3,
+    "target_entropy_scale": 1.0,
+    "adam_beta1": 0.5,
+    "norm": "batch-renorm",
+    "log_std_min": -20.0,
+}
+CROSSQ_PRESETS = {
+    "default": Preset(
+        replace(_CROSSQ, **_MEASURED), "paper v2, Table 1, with the temperature settings of crossq-wn"
+    ),
+    "paper-v2": Preset(_CROSSQ, "paper v2, Table 1 as printed"),
+    "paper-v1": Preset(replace(_CROSSQ, **_V1), "paper v1, Table 1"),
+    "official": Preset(
+        replace(_CROSSQ, **_OFFICIAL),
+        "CrossQ's own repository (Bhatt et al. 2024), but orthogonal initialisation",
+    ),
+}
+
+_CROSSQ_WN = CrossQWNSettings(utd=2, **_TABLE_1)  # figure 1; figure 4 has UTD 1, 2, 5, 10 and 20
+_CODE: dict[str, Any] = {
+    "initial_temperature": 0.01,
+    "temperature_learning_rate": 3e-4,
+    "learning_rate_end": 0.1,  # after 1M updates of its own, as in 1M frames at UTD 2
+    "weight_norm_head": True,  # its projector is called without its last-layer flag
+}
+CROSSQ_WN_PRESETS = {
+    "default": Preset(
+        replace(_CROSSQ_WN, **_MEASURED),
+        "paper v2, Table 1, with the temperature settings that learn best in our runs",
+    ),
+    "paper-v2": Preset(_CROSSQ_WN, "paper v2, Table 1 as printed"),
+    "paper-v1": Preset(replace(_CROSSQ_WN, utd=5, **_V1), "paper v1, Table 1"),
+    "code": Preset(replace(_CROSSQ_WN, **_CODE), "the authors' later public code"),
+}
+
+CROSSQ = Recipe(
+    summary="CrossQ: batch normalisation, no target network",
+    settings=CrossQSettings,
+    presets=CROSSQ_PRESETS,
+    make=crossq,
+    critic=crossq_critic,
+)
+CROSSQ_WN = Recipe(
+    summary="CrossQ + batch and weight normalisation, target network (the paper)",
+    settings=CrossQWNSettings,
+    presets=CROSSQ_WN_PRESETS,
+    make=crossq_wn,
+    critic=crossq_wn_critic,
+)

@@ -6,23 +6,23 @@ policy update against the mean of all critics.
 
 from dataclasses import dataclass
 
-from crossq_wn.algorithms.actor_critic import separate
-from crossq_wn.algorithms.assemble import assemble, mlp
+from crossq_wn.algorithms.actor_critic import Parts, compose, separate
+from crossq_wn.algorithms.recipes import Preset, Recipe
 from crossq_wn.algorithms.settings import PolyakSettings, require
-from crossq_wn.nets.layers import dense, ensemble
+from crossq_wn.nets.layers import dense, ensemble, mlp
 from crossq_wn.nets.losses import mean, minimum_of_subset, scalar, squared_error
 from crossq_wn.nets.optimisers import polyak
 from crossq_wn.nets.policies import clipped, gaussian_head
-from crossq_wn.types import Algorithm
+from crossq_wn.types import Spec
 
 
 @dataclass(frozen=True, kw_only=True)
 class REDQSettings(PolyakSettings):
-    """Hyperparameters of REDQ."""
+    """Hyperparameters of REDQ; all numbers are from Chen et al. 2021, table of hyperparameters."""
 
     policy_delay: int = 1
     """The actor and the temperature change once per this many agent decisions."""
-    subset: int
+    subset: int = 2
     """Critics whose minimum makes a target (M)."""
 
     def __post_init__(self) -> None:
@@ -30,19 +30,27 @@ class REDQSettings(PolyakSettings):
         require(self, "subset", 1 <= self.subset <= self.critics, f"from 1 to --critics ({self.critics})")
 
 
-def redq(observation_size: int, action_size: int, discount: float, settings: REDQSettings) -> Algorithm:
-    """Randomised ensembled double Q-learning."""
-    return assemble(
+def parts(spec: Spec, settings: REDQSettings) -> Parts:
+    """An ensemble of critics; the policy follows their mean, once per decision."""
+    return compose(
+        spec,
         settings,
-        observation_size,
-        action_size,
-        discount,
-        actor=mlp(settings.actor_width, gaussian_head(action_size)),
+        actor=mlp(settings.actor_width, gaussian_head(spec.action_size)),
         policy=clipped(-20.0, 2.0),
         critic=ensemble(mlp(settings.critic_width, dense(1)), settings.critics),
         q_pair=separate,
         target=polyak(settings.tau),
         readout=scalar(squared_error, minimum_of_subset(settings.subset)),
-        reduce=mean,
-        policy_delay=settings.policy_delay * settings.utd,
-    )
+    )._replace(reduce=mean, policy_delay=settings.policy_delay * settings.utd)
+
+
+# The authors set the target entropy per task, at about -|A|/2, which is the shared default.
+_PUBLISHED = REDQSettings(utd=20, critic_width=256, critics=10)
+PRESETS = {"default": Preset(_PUBLISHED, "Chen et al. 2021, but orthogonal initialisation")}
+
+REDQ = Recipe(
+    summary="ten critics, random pairs for targets, UTD 20",
+    settings=REDQSettings,
+    presets=PRESETS,
+    make=parts,
+)

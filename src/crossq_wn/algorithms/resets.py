@@ -1,4 +1,4 @@
-"""When is a learner reset? Schedules over agent decisions; replay is always kept."""
+"""When a learner is reset: schedules over agent decisions. Replay is always kept."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ Schedule = Callable[[int], bool]  # decision, counted from 1 -> whether to reset
 
 
 def at(decisions: tuple[int, ...]) -> Schedule:
-    """At the decisions named."""
+    """At these decisions."""
     return frozenset(decisions).__contains__
 
 

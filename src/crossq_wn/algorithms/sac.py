@@ -1,26 +1,39 @@
-"""SAC (Haarnoja et al. 2018): plain two-layer networks, two Polyak target critics, their minimum."""
+"""SAC (Haarnoja et al. 2018): soft actor-critic with plain two-layer networks.
 
-from crossq_wn.algorithms.actor_critic import separate
-from crossq_wn.algorithms.assemble import assemble, mlp
+Two critics are regressed on the minimum of two target critics, which follow them by Polyak averages; a third
+network is the policy. Sizes and initialisation are those of jaxrl, the code base that the paper builds on.
+"""
+
+from crossq_wn.algorithms.actor_critic import Parts, compose, separate
+from crossq_wn.algorithms.recipes import Preset, Recipe
 from crossq_wn.algorithms.settings import PolyakSettings
-from crossq_wn.nets.layers import dense, ensemble
+from crossq_wn.nets.layers import dense, ensemble, mlp
 from crossq_wn.nets.losses import scalar, squared_error
 from crossq_wn.nets.optimisers import polyak
 from crossq_wn.nets.policies import clipped, gaussian_head
-from crossq_wn.types import Algorithm
+from crossq_wn.types import Spec
 
 
-def sac(observation_size: int, action_size: int, discount: float, settings: PolyakSettings) -> Algorithm:
-    """Soft actor-critic as in jaxrl, the code base that the paper builds on."""
-    return assemble(
+def parts(spec: Spec, settings: PolyakSettings) -> Parts:
+    """Nothing is normalised, and online and target critics pass their inputs apart."""
+    return compose(
+        spec,
         settings,
-        observation_size,
-        action_size,
-        discount,
-        actor=mlp(settings.actor_width, gaussian_head(action_size, mean_gain=1.0)),
+        actor=mlp(settings.actor_width, gaussian_head(spec.action_size, mean_gain=1.0)),
         policy=clipped(-10.0, 2.0),
         critic=ensemble(mlp(settings.critic_width, dense(1)), settings.critics),
         q_pair=separate,
         target=polyak(settings.tau),
         readout=scalar(squared_error),
     )
+
+
+# Paper v1, Table 1, column SAC. Its cell of the target entropy is blank: jaxrl's, the shared default.
+PRESETS = {
+    "default": Preset(
+        PolyakSettings(utd=1, warmup=10_000, critic_width=256),
+        "paper v1, Table 1; target entropy as in jaxrl",
+    )
+}
+
+SAC = Recipe(summary="soft actor-critic", settings=PolyakSettings, presets=PRESETS, make=parts)

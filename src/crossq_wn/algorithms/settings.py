@@ -1,4 +1,8 @@
-"""Which numbers does every algorithm have, and every soft actor-critic? Their values are in `presets`."""
+"""The settings that every algorithm has, and those that every soft actor-critic has.
+
+Defaults are what most columns of the paper's Table 1 (v2) share; a page states in its presets what departs
+from them. A setting's docstring is its help text on the command line.
+"""
 
 from __future__ import annotations  # JAX's types are loaded on first use
 
@@ -18,11 +22,11 @@ class Settings:
 
     utd: int
     """Gradient updates per agent decision (the UTD ratio)."""
-    batch_size: int
+    batch_size: int = 256  # Table 1, all columns but BRO
     """Transitions (or sequences of them) per gradient update."""
-    warmup: int
+    warmup: int = 5_000  # Table 1, CrossQ, CrossQ + WN and SimBa
     """Transitions (agent decisions) collected with uniform actions before the first gradient update."""
-    replay_size: int = 1_000_000
+    replay_size: int = 1_000_000  # the authors' later code, and every rival's
     """Rows that replay holds per seed: one per transition and one per episode end."""
     discount: float | None = None
     """Discount per agent decision (gamma); by default 0.95 for MyoSuite and 0.99 for the others."""
@@ -40,30 +44,30 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class ActorCriticSettings(Settings):
-    """Hyperparameters of a soft actor-critic: the rows of paper v2, Table 1."""
+    """The settings of every soft actor-critic: the rows of Table 1."""
 
-    actor_width: int
+    actor_width: int = 256  # all columns but SimBa
     """Units per hidden layer of the actor."""
-    critic_width: int
+    critic_width: int = 512  # all columns but SR-SAC
     """Units per hidden layer of each critic."""
-    critics: int
+    critics: int = 2  # CrossQ, CrossQ + WN and SR-SAC
     """Number of critics."""
-    actor_learning_rate: float
+    actor_learning_rate: float = 3e-4  # all columns but SimBa
     """Adam learning rate of the actor."""
-    critic_learning_rate: float
+    critic_learning_rate: float = 3e-4  # all columns but SimBa
     """Adam learning rate of the critics."""
-    temperature_learning_rate: float
-    """Adam learning rate of log alpha."""
-    initial_temperature: float
+    temperature_learning_rate: float = 3e-4  # SR-SAC and BRO
+    """Adam learning rate of the logarithm of the temperature."""
+    initial_temperature: float = 1.0  # all columns but SimBa
     """Initial temperature (alpha)."""
-    target_entropy_scale: float
+    target_entropy_scale: float = 0.5  # CrossQ, CrossQ + WN and SimBa; printed without its sign
     """The target entropy is minus this times the number of action dimensions."""
-    adam_beta1: float = 0.9
-    """Adam's first-moment decay, for actor and critics."""
-    policy_delay: int = 1
+    adam_beta1: float = 0.9  # all columns
+    """Decay rate of Adam's first moment, for actor and critics."""
+    policy_delay: int = 1  # SimBa, SR-SAC and BRO
     """The actor and the temperature change once per this many gradient updates."""
     learning_rate_end: float = 1.0
-    """Final learning rates of actor, critics and temperature over the initial ones; 1 keeps them."""
+    """Final learning rates of actor, critics and temperature over the initial ones; 1 keeps them constant."""
     learning_rate_updates: int = 1_000_000
     """Own updates of each, over which its learning rate falls linearly to that fraction."""
 
@@ -88,9 +92,9 @@ class ActorCriticSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class PolyakSettings(ActorCriticSettings):
-    """A soft actor-critic with target critics."""
+    """The settings of a soft actor-critic with target critics."""
 
-    tau: float
+    tau: float = 0.005  # Table 1, all columns
     """Polyak rate of the target critics, per gradient update."""
 
     def __post_init__(self) -> None:

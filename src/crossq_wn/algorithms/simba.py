@@ -1,41 +1,33 @@
 """SimBa (Lee et al. 2025): a pre-layer-norm residual encoder behind running observation statistics.
 
 Encoder: dense, N times x + dense(relu(dense(layer_norm(x)))) with fourfold expansion, layer norm. One critic
-suffices on tasks that do not end early. Update order: actor, temperature, critic, target.
+suffices on tasks that do not end early. The order of an update is actor, temperature, critic, target.
 """
 
 from dataclasses import dataclass
 
-from crossq_wn.algorithms.actor_critic import actor_first, separate
-from crossq_wn.algorithms.assemble import assemble
+from crossq_wn.algorithms.actor_critic import Parts, actor_first, compose, separate
 from crossq_wn.algorithms.normalisers import normalise_observations
+from crossq_wn.algorithms.recipes import Preset, Recipe
 from crossq_wn.algorithms.settings import PolyakSettings, require, require_positive
-from crossq_wn.nets.layers import (
-    Layer,
-    dense,
-    ensemble,
-    he_normal,
-    layer_norm,
-    orthogonal,
-    relu,
-    residual,
-    serial,
-)
+from crossq_wn.nets.initialisers import he_normal, orthogonal
+from crossq_wn.nets.layers import Layer, dense, ensemble, relu, residual, serial
 from crossq_wn.nets.losses import scalar, squared_error
+from crossq_wn.nets.normalisation import layer_norm
 from crossq_wn.nets.optimisers import polyak
 from crossq_wn.nets.policies import gaussian_head, squeezed
-from crossq_wn.types import Algorithm
+from crossq_wn.types import Spec
 
 
 @dataclass(frozen=True, kw_only=True)
 class SimBaSettings(PolyakSettings):
     """Hyperparameters of SimBa."""
 
-    actor_blocks: int
+    actor_blocks: int = 1  # code
     """Residual blocks of the actor."""
-    critic_blocks: int
+    critic_blocks: int = 2  # code
     """Residual blocks of each critic."""
-    weight_decay: float
+    weight_decay: float = 0.01  # Table 1
     """AdamW decay of all parameters of actor and critics."""
 
     def __post_init__(self) -> None:
@@ -44,30 +36,52 @@ class SimBaSettings(PolyakSettings):
         require(self, "weight_decay", self.weight_decay >= 0, "0 or above")
 
 
-def simba(observation_size: int, action_size: int, discount: float, settings: SimBaSettings) -> Algorithm:
-    """Soft actor-critic with SimBa's networks."""
-    actor = _encoder(settings.actor_width, settings.actor_blocks, gaussian_head(action_size, 1.0, 1.0))
-    member = _encoder(settings.critic_width, settings.critic_blocks, dense(1, orthogonal(1.0)))
-    algorithm = assemble(
+def parts(spec: Spec, settings: SimBaSettings) -> Parts:
+    """SimBa's encoders behind normalised observations."""
+    actor_head, critic_head = gaussian_head(spec.action_size, 1.0, 1.0), dense(1, orthogonal(1.0))
+    return compose(
+        spec,
         settings,
-        observation_size,
-        action_size,
-        discount,
-        actor=actor,
+        actor=encoder(settings.actor_width, settings.actor_blocks, actor_head),
         policy=squeezed(-10.0, 2.0),
-        critic=ensemble(member, settings.critics),
+        critic=ensemble(
+            encoder(settings.critic_width, settings.critic_blocks, critic_head), settings.critics
+        ),
         q_pair=separate,
         target=polyak(settings.tau),
         readout=scalar(squared_error),
         actor_weight_decay=settings.weight_decay,
         critic_weight_decay=settings.weight_decay,
-        order=actor_first,
+    )._replace(order=actor_first, around=(normalise_observations(spec),))
+
+
+def encoder(width: int, blocks: int, head: Layer) -> Layer:
+    """The residual encoder and a head on it."""
+    block = residual(layer_norm(), dense(4 * width, he_normal), relu(), dense(width, he_normal))
+    return serial(dense(width, orthogonal(1.0)), *[block] * blocks, layer_norm(), head)
+
+
+# Table 1, column SimBa; the table says UTD 2 and 8, figure 1 has 2.
+_TABLE_1 = SimBaSettings(
+    utd=2,
+    actor_width=128,
+    critics=1,
+    actor_learning_rate=1e-4,
+    critic_learning_rate=1e-4,
+    temperature_learning_rate=1e-4,
+    initial_temperature=0.01,
+)
+PRESETS = {
+    "default": Preset(
+        _TABLE_1,
+        "paper v2, Table 1, and the authors' code (Lee et al. 2025), "
+        "which uses --critics 2 where episodes terminate (Gymnasium)",
     )
-    return normalise_observations(algorithm, observation_size)
+}
 
-
-def _encoder(width: int, blocks: int, head: Layer) -> Layer:
-    def block() -> Layer:
-        return residual(layer_norm(), dense(4 * width, he_normal), relu(), dense(width, he_normal))
-
-    return serial(dense(width, orthogonal(1.0)), *(block() for _ in range(blocks)), layer_norm(), head)
+SIMBA = Recipe(
+    summary="residual layer-norm networks behind observation statistics",
+    settings=SimBaSettings,
+    presets=PRESETS,
+    make=parts,
+)

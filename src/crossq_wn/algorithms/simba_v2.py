@@ -2,50 +2,41 @@
 
 Embedding: append a constant, l2-normalise, dense, scale, l2-normalise. Blocks step from x towards
 m = l2(W2 (relu(s * W1 x) + 1e-8)) on the sphere: x <- l2(x + alpha * (m - x)). Kernels have no bias and
-unit norm per output neuron, at initialisation and after every step. Critics are categorical on [-5, 5];
-rewards are scaled by the return, observations by their running moments.
+unit norm per output neuron, at initialisation and after every step. Critics are categorical on [-5, 5].
+Rewards are scaled by the return, observations by their running mean and standard deviation.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from crossq_wn.algorithms.actor_critic import actor_first, separate
-from crossq_wn.algorithms.assemble import assemble
+from crossq_wn.algorithms.actor_critic import Parts, actor_first, compose, separate
 from crossq_wn.algorithms.normalisers import bounded_return, normalise_observations, scale_rewards
+from crossq_wn.algorithms.recipes import CriticTraits, Preset, Recipe
 from crossq_wn.algorithms.settings import PolyakSettings, require, require_positive
 from crossq_wn.lazy import jax, jnp
-from crossq_wn.nets.layers import (
-    Layer,
-    elementwise,
-    ensemble,
-    linear,
-    orthogonal,
-    per_neuron_kernel,
-    relu,
-    serial,
-    side_by_side,
-    weight_norm,
-)
+from crossq_wn.nets.initialisers import orthogonal
+from crossq_wn.nets.layers import Layer, elementwise, ensemble, linear, relu, serial, side_by_side
 from crossq_wn.nets.losses import categorical
+from crossq_wn.nets.normalisation import per_neuron_kernel, weight_norm
 from crossq_wn.nets.optimisers import polyak
 from crossq_wn.nets.policies import squeezed
-from crossq_wn.types import Algorithm, Array, Tree
+from crossq_wn.types import Array, Spec, Tree
 
 _SHIFT = 3.0  # the constant appended to an input, so that its length is not lost on the sphere
 
 
 @dataclass(frozen=True, kw_only=True)
 class SimbaV2Settings(PolyakSettings):
-    """Hyperparameters of SimbaV2."""
+    """Hyperparameters of SimbaV2; all numbers are from the authors' code."""
 
-    actor_blocks: int
+    actor_blocks: int = 1
     """Blocks of the actor."""
-    critic_blocks: int
+    critic_blocks: int = 2
     """Blocks of each critic."""
-    atoms: int
+    atoms: int = 101
     """Atoms of each critic's distribution."""
-    value_limit: float
+    value_limit: float = 5.0
     """The distribution's support is from minus this to this."""
 
     def __post_init__(self) -> None:
@@ -55,66 +46,64 @@ class SimbaV2Settings(PolyakSettings):
         require(self, "value_limit", self.value_limit > 0, "above 0")
 
 
-def simba_v2(
-    observation_size: int, action_size: int, discount: float, settings: SimbaV2Settings
-) -> Algorithm:
-    """Soft actor-critic with hyperspherical networks."""
-    head = _head(settings.actor_width, action_size)
-    actor = _encoder(settings.actor_width, settings.actor_blocks, side_by_side(head, head))
-    member = _encoder(
-        settings.critic_width, settings.critic_blocks, _head(settings.critic_width, settings.atoms)
-    )
-    algorithm = assemble(
+def parts(spec: Spec, settings: SimbaV2Settings) -> Parts:
+    """Hyperspherical encoders behind normalised observations and scaled rewards."""
+    actor_head = head(settings.actor_width, spec.action_size)
+    critic_head = head(settings.critic_width, settings.atoms)
+    member = encoder(settings.critic_width, settings.critic_blocks, critic_head)
+    unit = bounded_return(settings.value_limit)
+    return compose(
+        spec,
         settings,
-        observation_size,
-        action_size,
-        discount,
-        actor=actor,
+        actor=encoder(settings.actor_width, settings.actor_blocks, side_by_side(actor_head, actor_head)),
         policy=squeezed(-10.0, 2.0),
         critic=ensemble(member, settings.critics),
         q_pair=separate,
         target=polyak(settings.tau),
         readout=categorical(-settings.value_limit, settings.value_limit, settings.atoms),
-        order=actor_first,
-    )
-    algorithm = normalise_observations(algorithm, observation_size)
-    return scale_rewards(algorithm, discount, bounded_return(settings.value_limit))
+    )._replace(order=actor_first, around=(normalise_observations(spec), scale_rewards(spec, unit)))
 
 
-def _encoder(width: int, blocks: int, head: Layer) -> Layer:
+def encoder(width: int, blocks: int, head: Layer) -> Layer:
+    """The embedding, the blocks, and a head on them."""
     scale = (2 / width) ** 0.5
     embedding = serial(
-        elementwise(_append_constant, 1), _sphere(), _hyper_dense(width), scaler(scale, scale), _sphere()
+        elementwise(append_constant, 1), sphere(), hyper_dense(width), scaler(scale, scale), sphere()
     )
-    return serial(embedding, *[_block(width, 1 / (blocks + 1))] * blocks, head)
+    return serial(embedding, *[block(width, 1 / (blocks + 1))] * blocks, head)
 
 
-def _block(width: int, alpha: float) -> Layer:
+def block(width: int, alpha: float) -> Layer:
+    """A step on the sphere, `alpha` of the way at first, towards what a two-layer network proposes."""
     scale = (2 / width) ** 0.5 / 2
     proposal = serial(
-        _hyper_dense(4 * width),
+        hyper_dense(4 * width),
         scaler(scale, scale),
         relu(),
-        elementwise(lambda x: x + 1e-8),  # nothing has no direction
-        _hyper_dense(width),
-        _sphere(),
+        elementwise(lambda x: x + 1e-8),  # zero has no direction
+        hyper_dense(width),
+        sphere(),
     )
-    return serial(towards(proposal, scaler(alpha, width**-0.5)), _sphere())
+    return serial(towards(proposal, scaler(alpha, width**-0.5)), sphere())
 
 
-def _head(width: int, n_out: int) -> Layer:
-    return serial(_hyper_dense(width), scaler(1.0, 1.0), _hyper_dense(n_out), bias())
+def head(width: int, n_out: int) -> Layer:
+    """A scaled hidden layer and the output, which alone has a bias."""
+    return serial(hyper_dense(width), scaler(1.0, 1.0), hyper_dense(n_out), bias())
 
 
-def _hyper_dense(n_out: int) -> Layer:
+def hyper_dense(n_out: int) -> Layer:
+    """A linear map whose kernel has unit norm per output neuron."""
     return weight_norm(linear(n_out, orthogonal(1.0)), per_neuron_kernel)
 
 
-def _sphere() -> Layer:
+def sphere() -> Layer:
+    """Scales each sample's features to unit length."""
     return elementwise(lambda x: x * jax.lax.rsqrt(jnp.sum(jnp.square(x), -1, keepdims=True) + 1e-16))
 
 
-def _append_constant(x: Array) -> Array:
+def append_constant(x: Array) -> Array:
+    """One more feature, of a constant value."""
     return jnp.concatenate([x, jnp.full((*x.shape[:-1], 1), _SHIFT)], -1)
 
 
@@ -124,7 +113,7 @@ def scaler(initial: float, stored: float) -> Layer:
     def init(generator: np.random.Generator, n: int) -> tuple[Tree, Tree, int]:
         return {"scale": np.full(n, stored, np.float32)}, (), n
 
-    def apply(params: Tree, stats: Tree, x: Array, train: bool) -> tuple[Array, Tree]:
+    def apply(params: Tree, stats: Tree, x: Array, *, train: bool) -> tuple[Array, Tree]:
         return x * (params["scale"] * (initial / stored)), stats
 
     return Layer(init, apply)
@@ -136,19 +125,48 @@ def bias() -> Layer:
     def init(generator: np.random.Generator, n: int) -> tuple[Tree, Tree, int]:
         return {"bias": np.zeros(n, np.float32)}, (), n
 
-    return Layer(init, lambda params, stats, x, train: (x + params["bias"], stats))
+    def apply(params: Tree, stats: Tree, x: Array, *, train: bool) -> tuple[Array, Tree]:
+        return x + params["bias"], stats
+
+    return Layer(init, apply)
 
 
 def towards(proposal: Layer, rate: Layer) -> Layer:
     """x + rate(proposal(x) - x)."""
     both = serial(proposal, rate)
 
-    def apply(params: Tree, stats: Tree, x: Array, train: bool) -> tuple[Array, Tree]:
-        m, first = proposal.apply(params[0], stats[0], x, train)
-        step, second = rate.apply(params[1], stats[1], m - x, train)
+    def apply(params: Tree, stats: Tree, x: Array, *, train: bool) -> tuple[Array, Tree]:
+        m, first = proposal.apply(params[0], stats[0], x, train=train)
+        step, second = rate.apply(params[1], stats[1], m - x, train=train)
         return x + step, (first, second)
 
-    def hidden(params: Tree, stats: Tree, x: Array, train: bool) -> tuple[Array, ...]:
-        return proposal.hidden(params[0], stats[0], x, train)
+    def hidden(params: Tree, stats: Tree, x: Array) -> tuple[Array, ...]:
+        return proposal.hidden(params[0], stats[0], x)
 
     return both._replace(apply=apply, hidden=hidden)
+
+
+def critic_traits(settings: SimbaV2Settings) -> CriticTraits:
+    """Everything is held on spheres."""
+    return CriticTraits(scale_free=True, bounded=True)
+
+
+_CODE = SimbaV2Settings(
+    utd=2,
+    actor_width=128,
+    critics=1,
+    actor_learning_rate=1e-4,
+    critic_learning_rate=1e-4,
+    temperature_learning_rate=1e-4,
+    initial_temperature=0.01,
+    learning_rate_end=0.5,  # after 1M updates of its own, as in 1M frames at UTD 2
+)
+PRESETS = {"default": Preset(_CODE, "the authors' code (Lee et al. 2025)")}
+
+SIMBA_V2 = Recipe(
+    summary="hyperspherical networks, categorical critic",
+    settings=SimbaV2Settings,
+    presets=PRESETS,
+    make=parts,
+    critic=critic_traits,
+)

@@ -1,48 +1,56 @@
-"""SR-SAC (D'Oro et al. 2023): soft actor-critic at a replay ratio of 32, which full resets make bearable.
+"""SR-SAC (D'Oro et al. 2023): soft actor-critic at a replay ratio of 32, made bearable by full resets.
 
-Resets rebuild actor, critics, targets, temperature and optimisers and keep the replay.
+Resets rebuild actor, critics, targets, temperature and optimisers, and keep the replay.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from crossq_wn.algorithms.actor_critic import separate
-from crossq_wn.algorithms.assemble import assemble, mlp
+from crossq_wn.algorithms.actor_critic import Parts, compose, separate
+from crossq_wn.algorithms.recipes import Preset, Recipe
 from crossq_wn.algorithms.resets import on_grid
 from crossq_wn.algorithms.settings import PolyakSettings, require_positive
-from crossq_wn.nets.layers import dense, ensemble
+from crossq_wn.nets.layers import dense, ensemble, mlp
 from crossq_wn.nets.losses import scalar, squared_error
 from crossq_wn.nets.optimisers import polyak
 from crossq_wn.nets.policies import gaussian_head, squeezed
-from crossq_wn.types import Algorithm
+from crossq_wn.types import Spec
 
 
 @dataclass(frozen=True, kw_only=True)
 class SRSACSettings(PolyakSettings):
     """Hyperparameters of SR-SAC."""
 
-    reset_updates: int
+    reset_updates: int = 2_560_000  # Table 1: every 80k decisions, at UTD 32
     """A reset is due after so many gradient updates since the last."""
-    reset_grid: int
-    """It then happens at the next decision divisible by this, before its updates."""
+    reset_grid: int = 5_000  # its code: the interval between evaluations
+    """The reset then happens at the next decision divisible by this, before its updates."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(self, "reset_updates", "reset_grid")
 
 
-def sr_sac(observation_size: int, action_size: int, discount: float, settings: SRSACSettings) -> Algorithm:
-    """As in the authors' code: tanh-squeezed log standard deviation, resets on the evaluation grid."""
-    algorithm = assemble(
+def parts(spec: Spec, settings: SRSACSettings) -> Parts:
+    """As in the authors' code: a tanh-squeezed log standard deviation, resets on the evaluation grid."""
+    return compose(
+        spec,
         settings,
-        observation_size,
-        action_size,
-        discount,
-        actor=mlp(settings.actor_width, gaussian_head(action_size)),
+        actor=mlp(settings.actor_width, gaussian_head(spec.action_size)),
         policy=squeezed(-10.0, 2.0),
         critic=ensemble(mlp(settings.critic_width, dense(1)), settings.critics),
         q_pair=separate,
         target=polyak(settings.tau),
         readout=scalar(squared_error),
+    )._replace(
+        resets=on_grid(settings.reset_updates, settings.utd, settings.warmup, settings.reset_grid),
     )
-    schedule = on_grid(settings.reset_updates, settings.utd, settings.warmup, settings.reset_grid)
-    return algorithm._replace(resets=schedule)
+
+
+# Table 1, column SR-SAC; the shared default of the target entropy is its code's (the table prints |A|).
+_DEFAULT = SRSACSettings(utd=32, warmup=10_000, critic_width=256)
+PRESETS = {
+    "default": Preset(_DEFAULT, "paper v2, Table 1, and the authors' code (D'Oro et al. 2023)"),
+    "paper-v2": Preset(replace(_DEFAULT, target_entropy_scale=1.0), "paper v2, Table 1 as printed"),
+}
+
+SR_SAC = Recipe(summary="SAC at UTD 32 with full resets", settings=SRSACSettings, presets=PRESETS, make=parts)

@@ -1,46 +1,36 @@
 """XQC (Palenicek et al. 2025): the authors' successor; every layer normalised, a categorical critic.
 
 Blocks are dense (no bias), batch norm, relu: batch norm comes before the activation here. Weight norm holds
-every dense kernel, the heads' included (their biases stay free). Critics are categorical on [-5, 5], trained
-by cross-entropy, which rewards divided by the return's standard deviation fit into.
+every dense kernel, the heads' included (their biases stay free). Critics are categorical on [-5, 5] and
+trained by cross-entropy; rewards are divided by the return's standard deviation to fit into that range.
 """
 
 from dataclasses import dataclass
 
-from crossq_wn.algorithms.actor_critic import joint_target
-from crossq_wn.algorithms.assemble import assemble
+from crossq_wn.algorithms.actor_critic import Parts, compose, joint_target
 from crossq_wn.algorithms.normalisers import deviation_of_return, scale_rewards
+from crossq_wn.algorithms.recipes import CriticTraits, Preset, Recipe
 from crossq_wn.algorithms.settings import PolyakSettings, require, require_positive
-from crossq_wn.nets.layers import (
-    Layer,
-    batch_norm,
-    dense,
-    ensemble,
-    linear,
-    per_neuron,
-    per_neuron_kernel,
-    relu,
-    serial,
-    weight_norm,
-)
+from crossq_wn.nets.layers import Layer, dense, ensemble, linear, relu, serial
 from crossq_wn.nets.losses import categorical
+from crossq_wn.nets.normalisation import batch_norm, per_neuron, per_neuron_kernel, weight_norm
 from crossq_wn.nets.optimisers import polyak
 from crossq_wn.nets.policies import clipped, gaussian_head
-from crossq_wn.types import Algorithm
+from crossq_wn.types import Spec
 
 
 @dataclass(frozen=True, kw_only=True)
 class XQCSettings(PolyakSettings):
-    """Hyperparameters of XQC."""
+    """Hyperparameters of XQC; all numbers are from the authors' code."""
 
-    hidden_layers: int
+    hidden_layers: int = 4
     """Hidden layers of actor and critics."""
-    atoms: int
+    atoms: int = 101
     """Atoms of each critic's distribution."""
-    value_limit: float
+    value_limit: float = 5.0
     """The distribution's support is from minus this to this."""
     norm_momentum: float = 0.99
-    """Running statistics keep this share per training pass."""
+    """Share of the running statistics that a training pass keeps."""
     norm_epsilon: float = 1e-3
     """Added to variances."""
 
@@ -53,26 +43,45 @@ class XQCSettings(PolyakSettings):
         require(self, "norm_epsilon", self.norm_epsilon > 0, "above 0")
 
 
-def xqc(observation_size: int, action_size: int, discount: float, settings: XQCSettings) -> Algorithm:
-    """Soft actor-critic with XQC's networks and scaled rewards."""
-    actor = _network(settings, settings.actor_width, gaussian_head(action_size))
-    member = _network(settings, settings.critic_width, dense(settings.atoms))
-    algorithm = assemble(
+def parts(spec: Spec, settings: XQCSettings) -> Parts:
+    """XQC's networks, the joint pass of CrossQ + WN, and scaled rewards."""
+    member = network(settings, settings.critic_width, dense(settings.atoms))
+    return compose(
+        spec,
         settings,
-        observation_size,
-        action_size,
-        discount,
-        actor=actor,
+        actor=network(settings, settings.actor_width, gaussian_head(spec.action_size)),
         policy=clipped(-10.0, 2.0),
         critic=ensemble(member, settings.critics),
         q_pair=joint_target,
         target=polyak(settings.tau),
         readout=categorical(-settings.value_limit, settings.value_limit, settings.atoms),
-    )
-    return scale_rewards(algorithm, discount, deviation_of_return)
+    )._replace(around=(scale_rewards(spec, deviation_of_return),))
 
 
-def _network(settings: XQCSettings, width: int, head: Layer) -> Layer:
+def network(settings: XQCSettings, width: int, head: Layer) -> Layer:
+    """Normalised blocks and a head whose kernel is held at unit norm."""
     norm = batch_norm(settings.norm_momentum, settings.norm_epsilon)
     block = serial(weight_norm(linear(width), per_neuron), norm, relu())
     return serial(norm, *[block] * settings.hidden_layers, weight_norm(head, per_neuron_kernel))
+
+
+def critic_traits(settings: XQCSettings) -> CriticTraits:
+    """All kernels are held; only the head's bias is free."""
+    return CriticTraits(scale_free=True, bounded=True)
+
+
+_CODE = XQCSettings(
+    utd=2,
+    initial_temperature=0.01,
+    policy_delay=3,
+    learning_rate_end=0.1,  # after 1M updates of its own, as in 1M frames at UTD 2
+)
+PRESETS = {"default": Preset(_CODE, "the authors' code (Palenicek et al. 2025)")}
+
+XQC = Recipe(
+    summary="batch and weight norm throughout, categorical critic",
+    settings=XQCSettings,
+    presets=PRESETS,
+    make=parts,
+    critic=critic_traits,
+)

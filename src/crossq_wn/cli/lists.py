@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from crossq_wn.algorithms import ALGORITHMS
-from crossq_wn.algorithms.presets import PRESETS
 from crossq_wn.cli.arguments import Parser
 from crossq_wn.cli.console import table, warn
 from crossq_wn.errors import UserError
@@ -63,16 +62,16 @@ def tasks(root: Path) -> Listing:
 
 def algorithms(root: Path) -> Listing:
     """Every algorithm and its presets."""
-    rows = [[name, recipe.summary, ", ".join(PRESETS[name])] for name, recipe in ALGORITHMS.items()]
+    rows = [[name, recipe.summary, ", ".join(recipe.presets)] for name, recipe in ALGORITHMS.items()]
     return Listing("algorithms", ["name", "what it is", "presets"], rows)
 
 
 def presets(root: Path) -> Listing:
     """Every preset: all settings of a default one, and where the others leave it."""
     rows = []
-    for algorithm, known in PRESETS.items():
-        usual = asdict(known["default"].settings)
-        for name, entry in known.items():
+    for algorithm, recipe in ALGORITHMS.items():
+        usual = asdict(recipe.presets["default"].settings)
+        for name, entry in recipe.presets.items():
             values = asdict(entry.settings)
             differs = {setting: value for setting, value in values.items() if value != usual[setting]}
             shown = ", ".join(f"{setting}={value}" for setting, value in (differs or values).items())

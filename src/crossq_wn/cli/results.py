@@ -11,7 +11,7 @@ from crossq_wn.learning.diagnostics import DIAGNOSTICS
 from crossq_wn.results import reading, tables
 from crossq_wn.results.figures import FIGURES, Source, save
 from crossq_wn.results.figures.curves import learning_curve
-from crossq_wn.results.health import change, courses, findings, spectrum_of
+from crossq_wn.results.health import change, courses, critic_of, findings, spectrum_of
 from crossq_wn.results.report.page import check_out, write
 from crossq_wn.results.report.study import gather
 from crossq_wn.runs.config import read_config
@@ -128,7 +128,7 @@ def diagnose(parser: Parser, arguments: list[str]) -> int:
         values = [f"{course.first:.4g}", f"{course.last:.4g}", change(name, course)]
         rows.append([name, *values, DIAGNOSTICS[name].description])
     table(str(parsed.run), ["diagnostic", "first", "last", "change", "what it is"], rows)
-    for sentence in findings(found, read_config(parsed.run).settings):
+    for sentence in findings(found, critic_of(read_config(parsed.run))):
         print(f"* {sentence}")
     if parsed.hessian:
         for sentence in spectrum_of(parsed.run, parsed.seed, warn).describe():

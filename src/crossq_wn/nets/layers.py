@@ -1,19 +1,59 @@
-"""How are networks built? As values: a `Layer` is a record of pure functions, `serial` composes layers.
+"""Networks as values: a `Layer` is a record of pure functions, and `serial` or `ensemble` compose layers.
 
-The subject of this package is what batch-norm statistics and weight norms do, so both are plain arguments
-here: running moments travel beside the parameters, and a layer says itself how it is projected after a
-gradient step and which of its parameters decay.
+This package studies what batch-norm statistics and weight norms do, so both are plain arguments here.
+Running statistics travel beside the parameters, and each layer says how it is projected after a gradient
+step and which of its parameters decay; nothing looks for parameters by name. Normalisation is in
+`nets/normalisation.py`.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from crossq_wn.lazy import jax, jnp
+from crossq_wn.nets.initialisers import Initialiser, orthogonal
 from crossq_wn.types import Array, Tree, Vars
 
-Initialiser = Callable[[np.random.Generator, int, int], np.ndarray]
+
+class LayerInit(Protocol):
+    """Makes a layer's variables."""
+
+    def __call__(self, generator: np.random.Generator, n_in: int, /) -> tuple[Tree, Tree, int]:
+        """Runs on the host.
+
+        Args:
+            generator: decides everything that is random.
+            n_in: the number of input features.
+
+        Returns:
+            Parameters, statistics and the number of output features.
+        """
+
+
+class Apply(Protocol):
+    """Feeds a batch through a layer."""
+
+    def __call__(self, params: Tree, stats: Tree, x: Array, /, *, train: bool) -> tuple[Array, Tree]:
+        """Maps a batch.
+
+        Args:
+            params: the layer's parameters.
+            stats: the layer's statistics.
+            x: [B, n_in].
+            train: whether this is a training pass (which uses batch statistics, drops units, and updates
+                the statistics) or an evaluation.
+
+        Returns:
+            [B, n_out], and the new statistics.
+        """
+
+
+class Hidden(Protocol):
+    """Shows what happens inside a layer, to diagnostics."""
+
+    def __call__(self, params: Tree, stats: Tree, x: Array, /) -> tuple[Array, ...]:
+        """The outputs [B, units] of all non-linearities inside, in a training pass."""
 
 
 def _keep(params: Tree) -> Tree:
@@ -28,268 +68,94 @@ def _no_penalty(params: Tree) -> Array | float:
     return 0.0
 
 
-def _nothing_hidden(params: Tree, stats: Tree, x: Array, train: bool) -> tuple[Array, ...]:
+def _nothing_hidden(params: Tree, stats: Tree, x: Array) -> tuple[Array, ...]:
     return ()
 
 
 class Layer(NamedTuple):
-    """A differentiable map and everything an optimiser must know about it.
+    """A differentiable map and everything that an optimiser must know about it."""
 
-    init:    (generator, n_in) -> (params, stats, n_out); runs on the host
-    apply:   (params, stats, x[B, n_in], train) -> (y[B, n_out], stats)
-    project: params -> params, applied at initialisation and after every gradient step
-    decay:   params -> the same tree of booleans, True where AdamW's weight decay applies
-    penalty: params -> what they add to the loss
-    hidden:  as apply -> the outputs of the non-linearities inside, each [B, units]; for diagnostics
-    """
-
-    init: Callable[[np.random.Generator, int], tuple[Tree, Tree, int]]
-    apply: Callable[[Tree, Tree, Array, bool], tuple[Array, Tree]]
-    project: Callable[[Tree], Tree] = _keep
-    decay: Callable[[Tree], Tree] = _decay_all
-    penalty: Callable[[Tree], Array | float] = _no_penalty
-    hidden: Callable[[Tree, Tree, Array, bool], tuple[Array, ...]] = _nothing_hidden
+    init: LayerInit
+    apply: Apply
+    project: Callable[[Tree], Tree] = _keep  # params -> params; after init and after every gradient step
+    decay: Callable[[Tree], Tree] = _decay_all  # params -> a tree of booleans: where weight decay applies
+    penalty: Callable[[Tree], Array | float] = _no_penalty  # params -> what they add to the loss
+    hidden: Hidden = _nothing_hidden
 
 
-def orthogonal(gain: float) -> Initialiser:
-    """Orthogonal initialisation; the longer side of the matrix is orthonormal up to `gain`."""
-
-    def init(generator: np.random.Generator, n_in: int, n_out: int) -> np.ndarray:
-        # On the host: several QR factorisations in one jitted CPU program can deadlock.
-        tall = generator.standard_normal((max(n_in, n_out), min(n_in, n_out)))
-        q, r = np.linalg.qr(tall)
-        q = q * np.sign(np.diag(r))  # makes the distribution uniform (Haar)
-        return np.asarray(gain * (q if n_in >= n_out else q.T), np.float32)
-
-    return init
+def create(layer: Layer, generator: np.random.Generator, n_in: int) -> Vars:
+    """Fresh variables of a layer whose input has `n_in` features."""
+    params, stats, _ = layer.init(generator, n_in)
+    return Vars(params, stats)
 
 
-def he_normal(generator: np.random.Generator, n_in: int, n_out: int) -> np.ndarray:
-    """Normal with variance 2 / n_in, cut off at two standard deviations (He et al. 2015, as in flax)."""
-    kernel = generator.standard_normal((n_in, n_out))
-    while (beyond := np.abs(kernel) > 2).any():
-        kernel[beyond] = generator.standard_normal(int(beyond.sum()))
-    of_cut_off = 0.87962566103423978  # the standard deviation of a normal cut off at 2
-    return np.asarray(kernel * np.sqrt(2 / n_in) / of_cut_off, np.float32)
+def predict(layer: Layer, variables: Vars, x: Array) -> Array:
+    """Evaluates a layer: running statistics are used, and none of them changes."""
+    return layer.apply(variables.params, variables.stats, x, train=False)[0]
 
 
-_HIDDEN = orthogonal(2**0.5)
+# Layers with parameters
+
+_HIDDEN = orthogonal(2**0.5)  # the gain for rectifiers
 
 
 def dense(n_out: int, kernel_init: Initialiser = _HIDDEN) -> Layer:
-    """Affine map `x W + b`, zero initial bias."""
+    """Affine map x W + b; the bias starts at zero."""
 
     def init(generator: np.random.Generator, n_in: int) -> tuple[Tree, Tree, int]:
         params = {"kernel": kernel_init(generator, n_in, n_out), "bias": np.zeros(n_out, np.float32)}
         return params, (), n_out
 
-    def apply(params: Tree, stats: Tree, x: Array, train: bool) -> tuple[Array, Tree]:
+    def apply(params: Tree, stats: Tree, x: Array, *, train: bool) -> tuple[Array, Tree]:
         return x @ params["kernel"] + params["bias"], stats
 
     return Layer(init, apply)
 
 
-def per_neuron(params: Tree, radius: float) -> Tree:
-    """Projects each output neuron's `[w; b]` onto the sphere of `radius`; kernel and bias, if any, jointly.
-
-    Batch norm normalises each feature separately, so every neuron is scale-invariant on its own, but only
-    when its weights and bias are scaled together (paper v2, theorem 1).
-    """
-    square = sum(jnp.sum(jnp.square(jnp.atleast_2d(leaf)), 0) for leaf in params.values())
-    scale = radius * jax.lax.rsqrt(square)
-    return {name: leaf * scale for name, leaf in params.items()}
-
-
-def per_neuron_kernel(params: Tree, radius: float) -> Tree:
-    """Like `per_neuron`, but the bias neither counts nor moves (changes the function; an ablation)."""
-    square = jnp.sum(jnp.square(params["kernel"]), 0)
-    return params | {"kernel": params["kernel"] * (radius * jax.lax.rsqrt(square))}
-
-
-def per_layer(params: Tree, radius: float) -> Tree:
-    """Projects the whole layer's `[W; b]` onto the sphere of `radius`: equation 2 read literally."""
-    square = jnp.sum(jnp.square(params["kernel"])) + jnp.sum(jnp.square(params["bias"]))
-    return jax.tree.map(lambda p: p * (radius * jax.lax.rsqrt(square)), params)
-
-
-def weight_norm(
-    layer: Layer, projection: Callable[[Tree, float], Tree] = per_neuron, radius: float = 1.0
-) -> Layer:
-    """Keeps a dense layer's weights at norm `radius`: w <- c w / ||w||_2 (paper v2, equation 2).
-
-    The layer is projected at initialisation and after every gradient step, and being bounded it does not
-    decay (paper v2, section 4, implementation details).
-    """
-
-    def project(params: Tree) -> Tree:
-        return projection(params, radius)
-
-    def init(generator: np.random.Generator, n_in: int) -> tuple[Tree, Tree, int]:
-        params, stats, n_out = layer.init(generator, n_in)
-        return project(params), stats, n_out
-
-    return without_decay(layer)._replace(init=init, project=project)
-
-
-def without_decay(layer: Layer) -> Layer:
-    """Keeps AdamW's weight decay off a layer."""
-    return layer._replace(decay=lambda params: jax.tree.map(lambda _: False, params))
-
-
-def l2_penalty(layer: Layer, scale: float) -> Layer:
-    """Adds scale * ||[W; b]||^2 to the loss: the soft alternative to `weight_norm` (paper v2, section 5.4).
-
-    What is penalised does not decay as well.
-    """
-
-    def penalty(params: Tree) -> Array | float:
-        return scale * sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(params))
-
-    return without_decay(layer)._replace(penalty=penalty)
-
-
-def _norm_params(n: int) -> Tree:
-    return {"scale": np.ones(n, np.float32), "bias": np.zeros(n, np.float32)}
-
-
-def _running(n: int) -> Tree:
-    return {"mean": np.zeros(n, np.float32), "variance": np.ones(n, np.float32)}
-
-
-def _moments(x: Array) -> tuple[Array, Array]:
-    mean = jnp.mean(x, 0)
-    return mean, jnp.mean(jnp.square(x - mean), 0)
-
-
-def _affine(params: Tree, x: Array, mean: Array, variance: Array, epsilon: float) -> Array:
-    scale = params["scale"] * jax.lax.rsqrt(variance + epsilon)
-    y: Array = (x - mean) * scale + params["bias"]
-    return y
-
-
-def batch_norm(momentum: float = 0.99, epsilon: float = 1e-3) -> Layer:
-    """Batch normalisation: batch moments in training, running moments otherwise.
-
-    running <- momentum * running + (1 - momentum) * batch, with the biased variance in both places.
-    Gradients flow through the batch moments: only so is every neuron's gradient orthogonal to its weights.
-    """
-
-    def init(generator: np.random.Generator, n: int) -> tuple[Tree, Tree, int]:
-        return _norm_params(n), _running(n), n
-
-    def apply(params: Tree, stats: Tree, x: Array, train: bool) -> tuple[Array, Tree]:
-        if not train:
-            return _affine(params, x, stats["mean"], stats["variance"], epsilon), stats
-        mean, variance = _moments(x)
-        batch = {"mean": mean, "variance": variance}
-        running = jax.tree.map(lambda old, new: momentum * old + (1 - momentum) * new, stats, batch)
-        return _affine(params, x, mean, variance, epsilon), running
-
-    return Layer(init, apply)
-
-
-def batch_renorm(
-    momentum: float = 0.99,
-    epsilon: float = 1e-3,
-    r_max: float = 3.0,
-    d_max: float = 5.0,
-    warmup_calls: int = 100_000,
-) -> Layer:
-    """Batch renormalisation (Ioffe 2017): plain batch norm for the layer's first `warmup_calls`.
-
-    Afterwards y = r x_hat + d with r = clip(sigma_B / sigma, 1/r_max, r_max) and
-    d = clip((mu_B - mu) / sigma, -d_max, d_max), both without gradient.
-    """
-
-    def init(generator: np.random.Generator, n: int) -> tuple[Tree, Tree, int]:
-        return _norm_params(n), {**_running(n), "calls": np.zeros((), np.int32)}, n
-
-    def apply(params: Tree, stats: Tree, x: Array, train: bool) -> tuple[Array, Tree]:
-        if not train:
-            return _affine(params, x, stats["mean"], stats["variance"], epsilon), stats
-        mean, variance = _moments(x)
-        sigma_batch, sigma = jnp.sqrt(variance + epsilon), jnp.sqrt(stats["variance"] + epsilon)
-        warm = stats["calls"] >= warmup_calls
-        r = jnp.where(warm, jnp.clip(sigma_batch / sigma, 1 / r_max, r_max), 1.0)
-        d = jnp.where(warm, jnp.clip((mean - stats["mean"]) / sigma, -d_max, d_max), 0.0)
-        r, d = jax.lax.stop_gradient((r, d))
-        y = ((x - mean) / sigma_batch * r + d) * params["scale"] + params["bias"]
-        running = {
-            "mean": momentum * stats["mean"] + (1 - momentum) * mean,
-            "variance": momentum * stats["variance"] + (1 - momentum) * variance,
-            "calls": stats["calls"] + 1,
-        }
-        return y, running
-
-    return Layer(init, apply)
-
-
-def layer_norm(epsilon: float = 1e-6) -> Layer:
-    """Layer normalisation over the features of each sample, with scale and bias (Ba et al. 2016)."""
-
-    def apply(params: Tree, stats: Tree, x: Array, train: bool) -> tuple[Array, Tree]:
-        mean = jnp.mean(x, -1, keepdims=True)
-        variance = jnp.mean(jnp.square(x - mean), -1, keepdims=True)
-        return _affine(params, x, mean, variance, epsilon), stats
-
-    return Layer(lambda generator, n: (_norm_params(n), (), n), apply)
-
-
 def linear(n_out: int, kernel_init: Initialiser = _HIDDEN) -> Layer:
-    """`x W`, without a bias."""
+    """Linear map x W."""
 
     def init(generator: np.random.Generator, n_in: int) -> tuple[Tree, Tree, int]:
         return {"kernel": kernel_init(generator, n_in, n_out)}, (), n_out
 
-    return Layer(init, lambda params, stats, x, train: (x @ params["kernel"], stats))
+    def apply(params: Tree, stats: Tree, x: Array, *, train: bool) -> tuple[Array, Tree]:
+        return x @ params["kernel"], stats
+
+    return Layer(init, apply)
+
+
+def dense_layers(params: Tree) -> list[Tree]:
+    """The parameters of a network's dense layers, each {kernel[, bias]}, from its input to its output."""
+
+    def dense(node: Tree) -> bool:
+        return isinstance(node, dict) and "kernel" in node
+
+    return [node for node in jax.tree.leaves(params, is_leaf=dense) if dense(node)]
+
+
+# Layers without parameters
 
 
 def elementwise(function: Callable[[Array], Array], more: int = 0) -> Layer:
-    """A map without parameters, which returns `more` features than it gets."""
-    return Layer(
-        lambda generator, n: ((), (), n + more), lambda params, stats, x, train: (function(x), stats)
-    )
+    """A map without parameters, which returns `more` features than it is given."""
+
+    def init(generator: np.random.Generator, n: int) -> tuple[Tree, Tree, int]:
+        return (), (), n + more
+
+    def apply(params: Tree, stats: Tree, x: Array, *, train: bool) -> tuple[Array, Tree]:
+        return function(x), stats
+
+    return Layer(init, apply)
 
 
 def activation(function: Callable[[Array], Array]) -> Layer:
-    """A non-linearity, whose outputs are what diagnostics look at."""
-    return elementwise(function)._replace(hidden=lambda params, stats, x, train: (function(x),))
+    """A non-linearity, whose outputs diagnostics look at."""
+    return elementwise(function)._replace(hidden=lambda params, stats, x: (function(x),))
 
 
 def relu() -> Layer:
     """Rectifier."""
     return activation(jax.nn.relu)
-
-
-def side_by_side(*layers: Layer) -> Layer:
-    """The same input through each layer, their outputs concatenated."""
-
-    def init(generator: np.random.Generator, n: int) -> tuple[Tree, Tree, int]:
-        made = [
-            layer.init(child, n) for layer, child in zip(layers, generator.spawn(len(layers)), strict=True)
-        ]
-        return tuple(m[0] for m in made), tuple(m[1] for m in made), sum(m[2] for m in made)
-
-    def apply(params: Tree, stats: Tree, x: Array, train: bool) -> tuple[Array, Tree]:
-        done = [layer.apply(p, s, x, train) for layer, p, s in zip(layers, params, stats, strict=True)]
-        return jnp.concatenate([y for y, _ in done], -1), tuple(s for _, s in done)
-
-    def hidden(params: Tree, stats: Tree, x: Array, train: bool) -> tuple[Array, ...]:
-        each = zip(layers, params, stats, strict=True)
-        return tuple(h for layer, p, s in each for h in layer.hidden(p, s, x, train))
-
-    return serial(*layers)._replace(init=init, apply=apply, hidden=hidden)
-
-
-def residual(*layers: Layer) -> Layer:
-    """x + f(x)."""
-    inner = serial(*layers)
-
-    def apply(params: Tree, stats: Tree, x: Array, train: bool) -> tuple[Array, Tree]:
-        y, stats = inner.apply(params, stats, x, train)
-        return x + y, stats
-
-    return inner._replace(apply=apply)
 
 
 def dropout(rate: float) -> Layer:
@@ -301,7 +167,7 @@ def dropout(rate: float) -> Layer:
     def init(generator: np.random.Generator, n: int) -> tuple[Tree, Tree, int]:
         return (), {"key": generator.integers(0, 2**32, 2, np.uint32)}, n
 
-    def apply(params: Tree, stats: Tree, x: Array, train: bool) -> tuple[Array, Tree]:
+    def apply(params: Tree, stats: Tree, x: Array, *, train: bool) -> tuple[Array, Tree]:
         if not train:
             return x, stats
         key, following = jax.random.split(jax.random.wrap_key_data(stats["key"]))
@@ -312,13 +178,16 @@ def dropout(rate: float) -> Layer:
 
 
 def always_training(layer: Layer) -> Layer:
-    """Outside training the layer does what it does in training, but its statistics stay."""
+    """The layer treats an evaluation like a training pass, except that its statistics stay."""
 
-    def apply(params: Tree, stats: Tree, x: Array, train: bool) -> tuple[Array, Tree]:
-        y, new_stats = layer.apply(params, stats, x, True)
+    def apply(params: Tree, stats: Tree, x: Array, *, train: bool) -> tuple[Array, Tree]:
+        y, new_stats = layer.apply(params, stats, x, train=True)
         return y, new_stats if train else stats
 
     return layer._replace(apply=apply)
+
+
+# Layers of layers. Their parameters and statistics are tuples, one entry per layer.
 
 
 def serial(*layers: Layer) -> Layer:
@@ -332,32 +201,65 @@ def serial(*layers: Layer) -> Layer:
             all_stats.append(stats)
         return tuple(all_params), tuple(all_stats), n
 
-    def apply(params: Tree, stats: Tree, x: Array, train: bool) -> tuple[Array, Tree]:
+    def apply(params: Tree, stats: Tree, x: Array, *, train: bool) -> tuple[Array, Tree]:
         new_stats = []
         for layer, p, s in zip(layers, params, stats, strict=True):
-            x, s = layer.apply(p, s, x, train)
+            x, s = layer.apply(p, s, x, train=train)
             new_stats.append(s)
         return x, tuple(new_stats)
 
-    def hidden(params: Tree, stats: Tree, x: Array, train: bool) -> tuple[Array, ...]:
+    def hidden(params: Tree, stats: Tree, x: Array) -> tuple[Array, ...]:
         seen: list[Array] = []
         for layer, p, s in zip(layers, params, stats, strict=True):
-            seen += layer.hidden(p, s, x, train)
-            x, _ = layer.apply(p, s, x, train)
+            seen += layer.hidden(p, s, x)
+            x, _ = layer.apply(p, s, x, train=True)
         return tuple(seen)
 
-    return Layer(
-        init,
-        apply,
-        lambda params: tuple(layer.project(p) for layer, p in zip(layers, params, strict=True)),
-        lambda params: tuple(layer.decay(p) for layer, p in zip(layers, params, strict=True)),
-        lambda params: sum(layer.penalty(p) for layer, p in zip(layers, params, strict=True)),
-        hidden,
-    )
+    return _of_layers(layers, init, apply, hidden)
+
+
+def mlp(width: int, head: Layer) -> Layer:
+    """Two hidden layers with rectifiers."""
+    return serial(dense(width), relu(), dense(width), relu(), head)
+
+
+def side_by_side(*layers: Layer) -> Layer:
+    """Feeds the same input to each layer and concatenates their outputs."""
+
+    def init(generator: np.random.Generator, n: int) -> tuple[Tree, Tree, int]:
+        streams = generator.spawn(len(layers))
+        made = [layer.init(child, n) for layer, child in zip(layers, streams, strict=True)]
+        params, stats, sizes = zip(*made, strict=True)
+        return params, stats, sum(sizes)
+
+    def apply(params: Tree, stats: Tree, x: Array, *, train: bool) -> tuple[Array, Tree]:
+        each = zip(layers, params, stats, strict=True)
+        done = [layer.apply(p, s, x, train=train) for layer, p, s in each]
+        outputs, new_stats = zip(*done, strict=True)
+        return jnp.concatenate(outputs, -1), new_stats
+
+    def hidden(params: Tree, stats: Tree, x: Array) -> tuple[Array, ...]:
+        seen: list[Array] = []
+        for layer, p, s in zip(layers, params, stats, strict=True):
+            seen += layer.hidden(p, s, x)
+        return tuple(seen)
+
+    return _of_layers(layers, init, apply, hidden)
+
+
+def residual(*layers: Layer) -> Layer:
+    """x + f(x), where f feeds each layer's output to the next."""
+    inner = serial(*layers)
+
+    def apply(params: Tree, stats: Tree, x: Array, *, train: bool) -> tuple[Array, Tree]:
+        y, stats = inner.apply(params, stats, x, train=train)
+        return x + y, stats
+
+    return inner._replace(apply=apply)
 
 
 def ensemble(layer: Layer, members: int) -> Layer:
-    """`members` independent copies of a layer on the same input; output and hidden are [member, B, n].
+    """Independent copies of a layer on the same input; output and hidden are [member, B, n].
 
     Members are a tuple and not an array axis: batched matrix products run at half the speed of plain ones
     on CPU, and an accelerator gets its batch from the seed axis.
@@ -365,41 +267,31 @@ def ensemble(layer: Layer, members: int) -> Layer:
 
     def init(generator: np.random.Generator, n_in: int) -> tuple[Tree, Tree, int]:
         made = [layer.init(child, n_in) for child in generator.spawn(members)]
-        return tuple(m[0] for m in made), tuple(m[1] for m in made), made[0][2]
+        params, stats, sizes = zip(*made, strict=True)
+        return params, stats, sizes[0]
 
-    def apply(params: Tree, stats: Tree, x: Array, train: bool) -> tuple[Array, Tree]:
-        done = [layer.apply(p, s, x, train) for p, s in zip(params, stats, strict=True)]
-        return jnp.stack([y for y, _ in done]), tuple(s for _, s in done)
+    def apply(params: Tree, stats: Tree, x: Array, *, train: bool) -> tuple[Array, Tree]:
+        done = [layer.apply(p, s, x, train=train) for p, s in zip(params, stats, strict=True)]
+        outputs, new_stats = zip(*done, strict=True)
+        return jnp.stack(outputs), new_stats
 
-    def hidden(params: Tree, stats: Tree, x: Array, train: bool) -> tuple[Array, ...]:
-        each = [layer.hidden(p, s, x, train) for p, s in zip(params, stats, strict=True)]
+    def hidden(params: Tree, stats: Tree, x: Array) -> tuple[Array, ...]:
+        each = [layer.hidden(p, s, x) for p, s in zip(params, stats, strict=True)]
         return tuple(map(jnp.stack, zip(*each, strict=True)))
 
-    return Layer(
-        init,
-        apply,
-        lambda params: tuple(map(layer.project, params)),
-        lambda params: tuple(map(layer.decay, params)),
-        lambda params: sum(map(layer.penalty, params)),
-        hidden,
-    )
+    return _of_layers((layer,) * members, init, apply, hidden)
 
 
-def dense_layers(params: Tree) -> list[Tree]:
-    """The parameters of a network's dense layers, each {kernel[, bias]}, from its input to its output."""
+def _of_layers(layers: tuple[Layer, ...], init: LayerInit, apply: Apply, hidden: Hidden) -> Layer:
+    """A layer of layers, in which an optimiser treats each layer by that layer's own rules."""
 
-    def dense(node: Tree) -> bool:
-        return isinstance(node, dict) and "kernel" in node
+    def project(params: Tree) -> Tree:
+        return tuple(layer.project(p) for layer, p in zip(layers, params, strict=True))
 
-    return [node for node in jax.tree.leaves(params, is_leaf=dense) if dense(node)]
+    def decay(params: Tree) -> Tree:
+        return tuple(layer.decay(p) for layer, p in zip(layers, params, strict=True))
 
+    def penalty(params: Tree) -> Array | float:
+        return sum(layer.penalty(p) for layer, p in zip(layers, params, strict=True))
 
-def create(layer: Layer, generator: np.random.Generator, n_in: int) -> Vars:
-    """Fresh variables of a layer whose input has `n_in` features."""
-    params, stats, _ = layer.init(generator, n_in)
-    return Vars(params, stats)
-
-
-def predict(layer: Layer, variables: Vars, x: Array) -> Array:
-    """Evaluation mode: running statistics are used and none changes."""
-    return layer.apply(variables.params, variables.stats, x, False)[0]
+    return Layer(init, apply, project, decay, penalty, hidden)

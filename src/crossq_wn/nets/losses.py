@@ -1,11 +1,12 @@
-"""What does a critic's output mean, and how far is it from its target?
+"""What critics' outputs mean, and how far they are from their targets.
 
-A critic returns output[critic, sample, atom]. A `Readout` says what the atoms are: one value, quantiles, or
-the logits of a categorical distribution.
+Critics return output[critic, sample, atom]. A `Readout` says what the atoms are: one value, quantiles, or the
+logits of a categorical distribution. `two_hot` classifies rewards and values of any size, for world models.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, Protocol
 
 from crossq_wn.lazy import jax, jnp
 from crossq_wn.types import Array
@@ -13,21 +14,36 @@ from crossq_wn.types import Array
 Reduce = Callable[[Array, Array], Array]  # (x[critic, ...], key) -> x[...]
 
 
+class MakeTarget(Protocol):
+    """Makes regression targets from the next state's critic outputs."""
+
+    def __call__(
+        self, next_output: Array, reward: Array, continuation: Array, bonus: Array, key: Array, /
+    ) -> Array:
+        """The target variable is reward + continuation * (next value + bonus).
+
+        Args:
+            next_output: [critic, B, atom], of (s', a').
+            reward: [B].
+            continuation: [B], gamma * mask, which is 0 on a true termination.
+            bonus: [B], -alpha log pi(a'|s').
+            key: random key.
+
+        Returns:
+            y [B, atom].
+        """
+
+
 class Readout(NamedTuple):
-    """How outputs become values, targets and a loss.
+    """How critics' outputs become values, targets and a loss."""
 
-    value:  output -> q[critic, sample], the expectation
-    target: (next output, reward[B], continuation[B], bonus[B], key) -> y[B, atom], where the target variable
-            is reward + continuation * (next value + bonus), continuation is gamma * mask (0 on a true
-            termination) and bonus is -alpha log pi(a'|s')
-    expected: y -> [B], the expectation of a target
-    loss:   (output, y) -> scalar
-    """
+    value: Callable[[Array], Array]  # output [critic, B, atom] -> q [critic, B], the expectation
+    target: MakeTarget
+    expected: Callable[[Array], Array]  # y [B, atom] -> [B], the expectation of a target
+    loss: Callable[[Array, Array], Array]  # (output [critic, B, atom], y [B, atom]) -> scalar
 
-    value: Callable[[Array], Array]
-    target: Callable[[Array, Array, Array, Array, Array], Array]
-    expected: Callable[[Array], Array]
-    loss: Callable[[Array, Array], Array]
+
+# Reducing several critics to one value
 
 
 def minimum(values: Array, key: Array) -> Array:
@@ -50,6 +66,9 @@ def minimum_of_subset(size: int) -> Reduce:
     return reduce
 
 
+# Atoms as values
+
+
 def half_squared_error(q: Array, y: Array) -> Array:
     """sum over critics of mean_b 1/2 (q - y)^2; q [critic, B, 1], y [B, 1] (CrossQ)."""
     return 0.5 * squared_error(q, y)
@@ -61,51 +80,60 @@ def squared_error(q: Array, y: Array) -> Array:
 
 
 def scalar(error: Callable[[Array, Array], Array], reduce: Reduce = minimum) -> Readout:
-    """One atom, the value itself; targets reduce the critics."""
+    """One atom, the value itself; `reduce` makes one target of several critics (equation 1)."""
 
-    def target(output: Array, reward: Array, continuation: Array, bonus: Array, key: Array) -> Array:
-        return (reward + continuation * (reduce(output[..., 0], key) + bonus))[:, None]
+    def target(next_output: Array, reward: Array, continuation: Array, bonus: Array, key: Array) -> Array:
+        return (reward + continuation * (reduce(next_output[..., 0], key) + bonus))[:, None]
 
     return Readout(lambda output: output[..., 0], target, lambda y: y[:, 0], error)
 
 
+# Atoms as quantiles
+
+
 def quantile(atoms: int, kappa: float = 1.0) -> Readout:
-    """Atoms are quantiles at the midpoints (i + 1/2) / atoms; targets average the critics (BRO).
+    """Atoms are quantiles at the midpoints (i + 1/2) / atoms; targets average the critics (BRO)."""
 
-    Quantile Huber loss (Dabney et al. 2018, equation 10): summed over predicted quantiles, averaged over the
-    batch and over target quantiles, summed over critics.
-    """
+    def target(next_output: Array, reward: Array, continuation: Array, bonus: Array, key: Array) -> Array:
+        return reward[:, None] + continuation[:, None] * (jnp.mean(next_output, 0) + bonus[:, None])
+
     midpoints = (jnp.arange(atoms) + 0.5) / atoms
-
-    def target(output: Array, reward: Array, continuation: Array, bonus: Array, key: Array) -> Array:
-        return reward[:, None] + continuation[:, None] * (jnp.mean(output, 0) + bonus[:, None])
-
-    def loss(output: Array, y: Array) -> Array:
-        def against(target: Array) -> Array:  # [B] -> [critic, B, predicted]
-            difference = target[:, None] - output
-            distance = jnp.abs(difference)
-            quadratic, linear = 0.5 * jnp.square(difference), kappa * (distance - 0.5 * kappa)
-            weight = jnp.abs(midpoints - (difference < 0))
-            return weight * jnp.where(distance <= kappa, quadratic, linear) / kappa
-
-        return jnp.sum(jnp.mean(sum_over_atoms(against, y) / y.shape[1], 1))
-
+    loss = partial(_quantile_huber_loss, midpoints, kappa)
     return Readout(lambda output: jnp.mean(output, -1), target, lambda y: jnp.mean(y, -1), loss)
+
+
+def _quantile_huber_loss(midpoints: Array, kappa: float, output: Array, y: Array) -> Array:
+    """Quantile Huber loss (Dabney et al. 2018, equation 10).
+
+    Summed over predicted quantiles, averaged over the batch and over target quantiles, summed over critics.
+    """
+
+    def against(target: Array) -> Array:  # [B] -> [critic, B, predicted]
+        difference = target[:, None] - output
+        distance = jnp.abs(difference)
+        quadratic, linear = 0.5 * jnp.square(difference), kappa * (distance - 0.5 * kappa)
+        weight = jnp.abs(midpoints - (difference < 0))
+        return weight * jnp.where(distance <= kappa, quadratic, linear) / kappa
+
+    return jnp.sum(jnp.mean(sum_over_atoms(against, y) / y.shape[1], 1))
+
+
+# Atoms as logits of a distribution
 
 
 def categorical(low: float, high: float, atoms: int) -> Readout:
     """Atoms are logits on a fixed support (C51, Bellemare et al. 2017); cross-entropy, summed over critics.
 
-    A sample's target distribution is that of the critic with the smallest value, shared by all critics.
+    A sample's target distribution is that of the critic with the smallest value; all critics share it.
     """
     support = jnp.linspace(low, high, atoms)
 
     def value(output: Array) -> Array:
         return jnp.sum(jax.nn.softmax(output) * support, -1)
 
-    def target(output: Array, reward: Array, continuation: Array, bonus: Array, key: Array) -> Array:
-        smallest = jnp.argmin(value(output), 0)
-        logits = jnp.take_along_axis(output, smallest[None, :, None], 0)[0]
+    def target(next_output: Array, reward: Array, continuation: Array, bonus: Array, key: Array) -> Array:
+        smallest = jnp.argmin(value(next_output), 0)
+        logits = jnp.take_along_axis(next_output, smallest[None, :, None], 0)[0]
         moved = reward[:, None] + continuation[:, None] * (support + bonus[:, None])
         return project(jax.nn.softmax(logits), moved, support)
 
@@ -115,11 +143,33 @@ def categorical(low: float, high: float, atoms: int) -> Readout:
     return Readout(value, target, lambda y: jnp.sum(y * support, -1), loss)
 
 
+def project(probabilities: Array, places: Array, support: Array) -> Array:
+    """Moves probability mass from `places` onto the support, shared between neighbours by distance.
+
+    Keeps the mean of what lies within the support; what lies beyond it goes to its ends.
+
+    Args:
+        probabilities: [B, atom].
+        places: [B, atom], where each atom's mass is.
+        support: [atom], evenly spaced.
+
+    Returns:
+        [B, atom], the probabilities on the support.
+    """
+    step = support[1] - support[0]
+    places = jnp.clip(places, support[0], support[-1])
+
+    def share(place: Array, probability: Array) -> Array:  # [B], [B] -> [B, atom of support]
+        return jnp.clip(1 - jnp.abs(place[:, None] - support) / step, 0, 1) * probability[:, None]
+
+    return sum_over_atoms(share, places, probabilities)
+
+
 def sum_over_atoms(term: Callable[..., Array], *columns: Array) -> Array:
     """sum_j term(x[:, j], ...) over the atoms of each x [B, atom], one after the other.
 
-    A sum over the last axis of one large array takes XLA 3 times as long on CPU, its gradient 20 times: it is
-    neither vectorised nor kept in the caches.
+    A sum over the last axis of one large array takes XLA 3 times as long on CPU, and its gradient 20 times:
+    it is neither vectorised nor kept in the caches.
     """
     atoms = tuple(x.T for x in columns)
     like = jax.eval_shape(term, *(x[0] for x in atoms))
@@ -131,20 +181,42 @@ def sum_over_atoms(term: Callable[..., Array], *columns: Array) -> Array:
     return total
 
 
-def project(probabilities: Array, places: Array, support: Array) -> Array:
-    """Moves probability mass from `places` onto the support, shared between neighbours by distance.
+# Two-hot codes
 
-    Keeps the mean of what lies within the support; what lies beyond goes to its ends.
 
-    Args:
-        probabilities: [B, atom].
-        places: [B, atom], where each atom's mass is.
-        support: [atom], evenly spaced.
+class TwoHot(NamedTuple):
+    """A code for numbers of any size: a distribution over bins, which a network can learn to predict."""
+
+    encode: Callable[[Array], Array]  # value [...] -> probabilities [..., bin]
+    decode: Callable[[Array], Array]  # logits [..., bin] -> value [...]
+    loss: Callable[[Array, Array], Array]  # (logits [..., bin], value [...]) -> cross-entropy [...]
+
+
+def symlog(x: Array) -> Array:
+    """sign(x) log(1 + |x|)."""
+    return jnp.sign(x) * jnp.log1p(jnp.abs(x))
+
+
+def symexp(x: Array) -> Array:
+    """The inverse of `symlog`."""
+    return jnp.sign(x) * jnp.expm1(jnp.abs(x))
+
+
+def two_hot(bins: int, limit: float) -> TwoHot:
+    """Even bins from -limit to limit in symlog space (DreamerV3, Hafner et al. 2023).
+
+    A value is shared by its two neighbouring bins.
     """
-    step = support[1] - support[0]
-    places = jnp.clip(places, support[0], support[-1])
+    support = jnp.linspace(-limit, limit, bins)
 
-    def share(place: Array, probability: Array) -> Array:  # [B], [B] -> [B, atom of support]
-        return jnp.clip(1 - jnp.abs(place[:, None] - support) / step, 0, 1) * probability[:, None]
+    def encode(value: Array) -> Array:
+        places = symlog(value).reshape(-1, 1)
+        return project(jnp.ones_like(places), places, support).reshape(*value.shape, bins)
 
-    return sum_over_atoms(share, places, probabilities)
+    def decode(logits: Array) -> Array:
+        return symexp(jnp.sum(jax.nn.softmax(logits) * support, -1))
+
+    def loss(logits: Array, value: Array) -> Array:
+        return -jnp.sum(encode(value) * jax.nn.log_softmax(logits), -1)
+
+    return TwoHot(encode, decode, loss)

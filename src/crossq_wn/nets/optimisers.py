@@ -1,35 +1,42 @@
-"""How do a network and its target change? By AdamW with the layer's decay mask, projection and Polyak."""
+"""How a network and its target change: by AdamW with decay mask and projection, and by Polyak averages."""
 
 from __future__ import annotations  # JAX's types are loaded on first use
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, Protocol
 
 from crossq_wn.lazy import jax, jnp, optax
 from crossq_wn.nets.layers import Layer
 from crossq_wn.types import Array, Tree
 
 
+class OptimiserStep(Protocol):
+    """Makes one gradient step."""
+
+    def __call__(self, gradients: Tree, moments: Tree, params: Tree, /) -> tuple[Tree, Tree]:
+        """Returns the new parameters, projected by their layers' rules, and the optimiser's new moments."""
+
+
 class Optimiser(NamedTuple):
-    """What moves parameters.
+    """What moves parameters; `moments` are Adam's running averages of gradients and of their squares."""
 
-    init: params -> moments
-    step: (gradients, moments, params) -> (projected params, moments)
-    learning_rate: moments -> eta of the next step
-    """
-
-    init: Callable[[Tree], Tree]
-    step: Callable[[Tree, Tree, Tree], tuple[Tree, Tree]]
-    learning_rate: Callable[[Tree], Array | float]
+    init: Callable[[Tree], Tree]  # params -> moments
+    step: OptimiserStep
+    learning_rate: Callable[[Tree], Array | float]  # moments -> the learning rate (eta) of the next step
 
 
 def adamw(
     layer: Layer, learning_rate: optax.ScalarOrSchedule, weight_decay: float = 0.0, beta1: float = 0.9
 ) -> Optimiser:
-    """AdamW (decoupled decay, multiplied by the learning rate) followed by the layer's projection.
+    """AdamW, followed by the layer's projection.
 
-    Decay touches only what the layer declares unbounded (paper v2, section 4: 0 on normalised layers,
-    1e-2 otherwise). A decay of 0 is plain Adam. Schedules count gradient updates of this network.
+    Args:
+        layer: whose parameters are moved. Decay touches only what the layer declares unbounded (paper v2,
+            section 4: 0 on normalised layers, 1e-2 otherwise).
+        learning_rate: a number, or a schedule over this network's own gradient updates.
+        weight_decay: decoupled from the gradient, multiplied by the learning rate; 0 is plain Adam.
+        beta1: decay rate of Adam's first moment.
     """
     transform = optax.adamw(learning_rate, b1=beta1, weight_decay=weight_decay, mask=layer.decay)
 
@@ -37,34 +44,32 @@ def adamw(
         change, moments = transform.update(gradients, moments, params)
         return layer.project(optax.apply_updates(params, change)), moments
 
-    def rate(moments: Tree) -> Array | float:
-        if not callable(learning_rate):
-            return float(learning_rate)
-        schedule = optax.tree.get(moments, "ScaleByScheduleState")
-        now: Array = jnp.asarray(learning_rate(schedule.count))
-        return now
-
     # One program for all leaves starts sooner than many little ones.
-    return Optimiser(jax.jit(transform.init), step, rate)
+    return Optimiser(jax.jit(transform.init), step, partial(_rate_of_next_step, learning_rate))
+
+
+def _rate_of_next_step(learning_rate: optax.ScalarOrSchedule, moments: Tree) -> Array | float:
+    if not callable(learning_rate):
+        return float(learning_rate)
+    schedule = optax.tree.get(moments, "ScaleByScheduleState")
+    now: Array = jnp.asarray(learning_rate(schedule.count))
+    return now
 
 
 def linear_schedule(start: float, end: float, updates: int) -> optax.ScalarOrSchedule:
-    """Learning rate from `start` to `end` over `updates` gradient updates; constant when they are equal."""
+    """Learning rate from `start` to `end` over `updates` gradient updates; constant if they are equal."""
     return start if start == end else optax.linear_schedule(start, end, updates)
 
 
 class Target(NamedTuple):
-    """A second set of a network's parameters; running statistics stay with the online network alone.
+    """A second set of a network's parameters; running statistics stay with the online network alone."""
 
-    init: online params -> target; follow: (target, online params) -> target.
-    """
-
-    init: Callable[[Tree], Tree]
-    follow: Callable[[Tree, Tree], Tree]
+    init: Callable[[Tree], Tree]  # online params -> target params
+    follow: Callable[[Tree, Tree], Tree]  # (target params, online params) -> target params
 
 
 def polyak(tau: float) -> Target:
-    """theta_bar <- tau theta + (1 - tau) theta_bar on all trainable parameters, batch norm's included."""
+    """theta_bar <- tau theta + (1 - tau) theta_bar, on all trainable parameters (batch norm's included)."""
 
     def follow(target: Tree, online: Tree) -> Tree:
         return jax.tree.map(lambda old, new: old + tau * (new - old), target, online)

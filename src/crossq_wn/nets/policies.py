@@ -1,4 +1,4 @@
-"""How does a network's output become an action? As a squashed Gaussian: u ~ N(mean, std), a = tanh(u)."""
+"""How an actor's output becomes an action: by a squashed Gaussian, u ~ N(mean, std) and a = tanh(u)."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from crossq_wn.lazy import jax, jnp
-from crossq_wn.nets.layers import Layer, dense, orthogonal
+from crossq_wn.nets.initialisers import orthogonal
+from crossq_wn.nets.layers import Layer, dense
 from crossq_wn.types import Array
 
 LOG_2 = float(np.log(2.0))
@@ -14,11 +15,9 @@ HALF_LOG_2PI = float(0.5 * np.log(2.0 * np.pi))
 
 
 class Policy(NamedTuple):
-    """What an actor's output [..., 2 * action_size] means: a Gaussian of u, and the action tanh(u).
+    """What an actor's output [..., 2 * action_size] means: a Gaussian of u, and the action tanh(u)."""
 
-    gaussian: output -> (mean [..., action_size], log standard deviation [..., action_size])
-    """
-
+    # output -> mean and log standard deviation of u, each [..., action_size]
     gaussian: Callable[[Array], tuple[Array, Array]]
 
     def sample(self, output: Array, key: Array) -> tuple[Array, Array]:
@@ -26,12 +25,12 @@ class Policy(NamedTuple):
         return squashed_sample(*self.gaussian(output), key)
 
     def mode(self, output: Array) -> Array:
-        """The deterministic action."""
+        """The deterministic action [..., action_size]."""
         return jnp.tanh(self.gaussian(output)[0])
 
 
 def squashed_sample(mean: Array, log_std: Array, key: Array) -> tuple[Array, Array]:
-    """tanh of a diagonal Gaussian and its log density.
+    """An action, the tanh of a diagonal Gaussian, and its log density.
 
     log pi(a) = sum_i log N(u_i) - 2 (log 2 - u_i - softplus(-2 u_i)): the exact change of variables, finite
     for any u (SAC, Haarnoja et al. 2018, appendix C).
@@ -44,7 +43,7 @@ def squashed_sample(mean: Array, log_std: Array, key: Array) -> tuple[Array, Arr
 
 
 def clipped(log_std_min: float, log_std_max: float) -> Policy:
-    """The log standard deviation is hard-clipped (SAC in jaxrl, CrossQ)."""
+    """The log standard deviation is clipped to its limits (SAC in jaxrl, CrossQ)."""
 
     def gaussian(output: Array) -> tuple[Array, Array]:
         mean, log_std = jnp.split(output, 2, -1)
@@ -64,10 +63,11 @@ def squeezed(log_std_min: float, log_std_max: float) -> Policy:
 
 
 def gaussian_head(action_size: int, mean_gain: float = 2**0.5, log_std_gain: float = 1.0) -> Layer:
-    """The mean head and the log-std head side by side, each orthogonal with its own gain."""
+    """An actor's last layer: the mean and the log standard deviation, each orthogonal with its own gain."""
 
     def kernel_init(generator: np.random.Generator, n_in: int, n_out: int) -> np.ndarray:
-        gains = (mean_gain, log_std_gain)
-        return np.concatenate([orthogonal(g)(generator, n_in, n_out // 2) for g in gains], 1)
+        mean, log_std = orthogonal(mean_gain), orthogonal(log_std_gain)
+        half = n_out // 2
+        return np.concatenate([mean(generator, n_in, half), log_std(generator, n_in, half)], 1)
 
     return dense(2 * action_size, kernel_init)

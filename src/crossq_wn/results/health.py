@@ -6,12 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crossq_wn.algorithms.bro import BROSettings
-from crossq_wn.algorithms.crossq import CrossQSettings, CrossQWNSettings
-from crossq_wn.algorithms.droq import DroQSettings
-from crossq_wn.algorithms.settings import Settings
-from crossq_wn.algorithms.simba_v2 import SimbaV2Settings
-from crossq_wn.algorithms.xqc import XQCSettings
+from crossq_wn.algorithms import ALGORITHMS, CriticTraits, registered
 from crossq_wn.errors import UserError
 from crossq_wn.lazy import jax
 from crossq_wn.learning.diagnostics import DIAGNOSTICS, shown
@@ -19,7 +14,7 @@ from crossq_wn.learning.hessian import Spectrum, spectrum
 from crossq_wn.learning.replay import Replay
 from crossq_wn.results import reading
 from crossq_wn.runs import checkpoints
-from crossq_wn.runs.config import read_config
+from crossq_wn.runs.config import RunConfig, read_config
 from crossq_wn.training.loop import build_algorithm, replay_capacity
 
 _FEW = 3  # rows whose median stands for an end of a curve
@@ -45,29 +40,9 @@ class Course(NamedTuple):
         return self.first / self.last if self.last else float("inf")
 
 
-class Critic(NamedTuple):
-    """What decides how a critic's norms are to be read."""
-
-    scale_free: bool  # a normalisation after each hidden layer takes the scale of its weights out
-    bounded: bool  # the hidden layers' weights are held at a fixed norm
-    remedy: str  # the options that hold what is still free; empty if there are none
-
-
-def critic_of(settings: Settings) -> Critic:
-    """An algorithm's critic, by its settings; of a user's own algorithm nothing is taken for granted."""
-    match settings:
-        case CrossQWNSettings(weight_norm="none" | "l2"):
-            return Critic(True, False, "--weight-norm neuron")
-        case CrossQWNSettings(weight_norm_head=True):
-            return Critic(True, True, "a higher --critic-weight-decay")
-        case CrossQWNSettings():
-            return Critic(True, True, "--weight-norm-head or a higher --critic-weight-decay")
-        case XQCSettings() | SimbaV2Settings():
-            return Critic(True, True, "")
-        case CrossQSettings() | DroQSettings() | BROSettings():
-            return Critic(True, False, "--algorithm crossq-wn")
-        case _:
-            return Critic(False, False, "")
+def critic_of(config: RunConfig) -> CriticTraits:
+    """What is known of the critic of a run's algorithm."""
+    return ALGORITHMS[registered(config.system.algorithm)].critic(config.settings)
 
 
 def courses(run: Path) -> dict[str, Course]:
@@ -100,9 +75,8 @@ def change(name: str, course: Course) -> str:
     return f"{course.growth:.3g}x"
 
 
-def findings(found: dict[str, Course], settings: Settings) -> list[str]:
-    """What the courses mean for an algorithm with these settings; at least one sentence."""
-    critic = critic_of(settings)
+def findings(found: dict[str, Course], critic: CriticTraits) -> list[str]:
+    """What the courses mean for an algorithm with such a critic; at least one sentence."""
     return [
         *_norms(found, critic),
         *_capacity(found, critic),
@@ -150,7 +124,7 @@ def _course(values: np.ndarray, fewest: int) -> Course | None:
     return Course(*(float(np.nanmean(np.nanmedian(end[whole], axis=1))) for end in ends))
 
 
-def _norms(found: dict[str, Course], critic: Critic) -> list[str]:
+def _norms(found: dict[str, Course], critic: CriticTraits) -> list[str]:
     weights, rates = found["critic_norm"], found.get("critic_elr")
     moved = [_moved("critic weight norm", weights)]
     if rates and critic.scale_free:  # elsewhere a layer's scale matters by itself
@@ -169,7 +143,7 @@ def _moved(what: str, course: Course) -> str:
     return f"{what} held ({course.growth:.2f}x)"
 
 
-def _meaning(found: dict[str, Course], critic: Critic) -> list[str]:
+def _meaning(found: dict[str, Course], critic: CriticTraits) -> list[str]:
     """Why the norm and the effective learning rate moved as they did, and what to do; in one part, if any."""
     weights, rates = found["critic_norm"], found.get("critic_elr")
     if weights.growth > _GREW:
@@ -183,7 +157,7 @@ def _meaning(found: dict[str, Course], critic: Critic) -> list[str]:
     return ["gradients grew" if rates.growth > _GREW else "updates stay effective"]
 
 
-def _growth(found: dict[str, Course], critic: Critic) -> str:
+def _growth(found: dict[str, Course], critic: CriticTraits) -> str:
     if not critic.scale_free:
         return "outputs grow with it unless a normalisation follows each layer; weight decay bounds weights"
     if not critic.bounded:
@@ -195,7 +169,7 @@ def _growth(found: dict[str, Course], critic: Critic) -> str:
     return f"{text} ({critic.remedy} holds the head too)" if critic.remedy else text
 
 
-def _capacity(found: dict[str, Course], critic: Critic) -> list[str]:
+def _capacity(found: dict[str, Course], critic: CriticTraits) -> list[str]:
     said = []
     dead, rank = found.get("dead_neurons"), found.get("stable_rank")
     if dead and dead.last > 0.1:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from crossq_wn.algorithms import ALGORITHMS, registered
-from crossq_wn.algorithms.presets import PRESETS
 from crossq_wn.algorithms.settings import Settings, require, require_positive, require_types, setting_names
 from crossq_wn.errors import UserError, nearest, one_line
 from crossq_wn.runs.options import RunOptions
@@ -81,7 +80,7 @@ def extend(config: RunConfig, frames: int | None) -> RunConfig:
 
 def preset_settings(algorithm: str, preset: str) -> Settings:
     """The settings of a preset. Raises UserError for unknown names, suggesting the nearest."""
-    known = PRESETS.get(registered(algorithm), {})
+    known = ALGORITHMS[registered(algorithm)].presets
     if preset not in known:
         raise UserError(
             f"{algorithm} has no preset {preset!r}: {nearest(preset, known)}known are {', '.join(known)}"

@@ -32,7 +32,7 @@ from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.directory import RunDirectory
 from crossq_wn.training.logs import Logs
 from crossq_wn.training.stopwatch import Stopwatch
-from crossq_wn.types import Algorithm, Metrics, Tree
+from crossq_wn.types import Algorithm, Metrics, Spec, Tree
 
 # Named random streams; each training seed spawns its own, so seed k is the same alone and among ten.
 _ENVIRONMENT, _WARMUP, _REPLAY, _EVALUATION, _LEARNER = range(5)
@@ -132,8 +132,8 @@ def integer(sequence: np.random.SeedSequence) -> int:
 
 def build_algorithm(config: RunConfig, observation_size: int, action_size: int) -> Algorithm:
     """The algorithm of a run."""
-    build = ALGORITHMS[registered(config.system.algorithm)].build
-    return build(observation_size, action_size, config.discount, config.settings)
+    spec = Spec(observation_size, action_size, config.discount)
+    return ALGORITHMS[registered(config.system.algorithm)].build(spec, config.settings)
 
 
 def make_environment(config: RunConfig, task: TaskLike | None = None, *, render: bool = False) -> Environment:

@@ -1,27 +1,28 @@
-"""Which action is best under a model? Model predictive path integral control (MPPI), as in TD-MPC2.
+"""Planning by model predictive path integral control (MPPI), and acting by plans, as in TD-MPC2.
 
 Many action sequences are drawn around a mean, rolled out in the model and weighted by their values; the mean
 and the spread follow the best of them, a few times over. The next decision starts from the mean, shifted.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
+import numpy as np
+
+from crossq_wn.algorithms.state import KeyStream, random_key
+from crossq_wn.algorithms.tdmpc2.model import Model, State, act, two_values
 from crossq_wn.lazy import jax, jnp
+from crossq_wn.nets.layers import predict
 from crossq_wn.types import Array, Tree
 
 
-class Model(NamedTuple):
-    """What a planner needs to know of the world; z is a latent state, [n, latent_size].
+class Simulator(NamedTuple):
+    """What a planner needs to know of the world; z is a latent state [n, latent_size]."""
 
-    step:   (z, action) -> (next z, reward [n])
-    value:  (z, key) -> [n], the return to expect from z on
-    policy: (z, key) -> action [n, action_size]
-    """
-
-    step: Callable[[Array, Array], tuple[Array, Array]]
-    value: Callable[[Array, Array], Array]
-    policy: Callable[[Array, Array], Array]
+    step: Callable[[Array, Array], tuple[Array, Array]]  # (z, action) -> (next z, reward [n])
+    value: Callable[[Array, Array], Array]  # (z, key) -> [n], the return to expect from z on
+    policy: Callable[[Array, Array], Array]  # (z, key) -> action [n, action_size]
 
 
 class Planner(NamedTuple):
@@ -44,12 +45,18 @@ class Plan(NamedTuple):
     decision: Array  # of the episode
 
 
+# Searching
+
+
 def plan(
-    planner: Planner, model: Model, discount: float, z: Array, before: Array, key: Array
+    planner: Planner, simulator: Simulator, discount: float, z: Array, before: Array, key: Array
 ) -> tuple[Array, Array, Array]:
     """Searches from one latent state.
 
     Args:
+        planner: how to search.
+        simulator: the world to search in.
+        discount: gamma, per agent decision.
         z: [latent_size].
         before: the mean to start from, [horizon, action_size].
         key: random key.
@@ -58,50 +65,122 @@ def plan(
         One of the elites' first actions, drawn by weight; its standard deviation; the mean of sequences.
     """
     policy_key, elite_key, search_key = jax.random.split(key, 3)
-    own = _policy_sequences(planner, model, z, policy_key)
+    own = _policy_sequences(planner, simulator, z, policy_key)
     start = jnp.broadcast_to(z, (planner.samples, z.size))
-
-    def search(carry: tuple[Array, Array], key: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-        mean, std = carry
-        noise_key, value_key = jax.random.split(key)
-        count = planner.samples - planner.policy_samples
-        noise = jax.random.normal(noise_key, (planner.horizon, count, mean.shape[-1]))
-        drawn = jnp.clip(mean[:, None] + std[:, None] * noise, -1.0, 1.0)
-        sequences = jnp.concatenate([own, drawn], 1)
-        values = _returns(model, discount, start, sequences, value_key)
-        best, index = jax.lax.top_k(jnp.nan_to_num(values), planner.elites)
-        elites = sequences[:, index]
-        weights = jax.nn.softmax(planner.temperature * best)[:, None]
-        mean = jnp.sum(weights * elites, 1)
-        std = jnp.sqrt(jnp.sum(weights * jnp.square(elites - mean[:, None]), 1))
-        std = jnp.clip(std, planner.min_std, planner.max_std)
-        return (mean, std), (elites[0], weights[:, 0])
-
+    value = partial(_returns, simulator, discount, start)
     spread = jnp.full_like(before, planner.max_std)
     keys = jax.random.split(search_key, planner.iterations)
-    (mean, std), (elites, weights) = jax.lax.scan(search, (before, spread), keys)
+    iteration = partial(_iteration, planner, value, own)
+    (mean, std), (elites, weights) = jax.lax.scan(iteration, (before, spread), keys)
     chosen = jax.random.categorical(elite_key, jnp.log(weights[-1]))
     return elites[-1][chosen], std[0], mean
 
 
-def _policy_sequences(planner: Planner, model: Model, z: Array, key: Array) -> Array:
+def _iteration(
+    planner: Planner,
+    value: Callable[[Array, Array], Array],
+    own: Array,
+    carry: tuple[Array, Array],
+    key: Array,
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """Follows the best of many sequences; mean and std are [horizon, action_size]."""
+    mean, std = carry
+    noise_key, value_key = jax.random.split(key)
+    count = planner.samples - planner.policy_samples
+    noise = jax.random.normal(noise_key, (planner.horizon, count, mean.shape[-1]))
+    drawn = jnp.clip(mean[:, None] + std[:, None] * noise, -1.0, 1.0)
+    sequences = jnp.concatenate([own, drawn], 1)
+    values = value(sequences, value_key)
+    best, index = jax.lax.top_k(jnp.nan_to_num(values), planner.elites)
+    elites = sequences[:, index]
+    weights = jax.nn.softmax(planner.temperature * best)[:, None]
+    mean = jnp.sum(weights * elites, 1)
+    std = jnp.sqrt(jnp.sum(weights * jnp.square(elites - mean[:, None]), 1))
+    std = jnp.clip(std, planner.min_std, planner.max_std)
+    return (mean, std), (elites[0], weights[:, 0])
+
+
+def _policy_sequences(planner: Planner, simulator: Simulator, z: Array, key: Array) -> Array:
     """Action sequences of the policy itself, [horizon, policy_samples, action_size]."""
 
     def step(z: Array, key: Array) -> tuple[Array, Array]:
-        action = model.policy(z, key)
-        return model.step(z, action)[0], action
+        action = simulator.policy(z, key)
+        return simulator.step(z, action)[0], action
 
     start = jnp.broadcast_to(z, (planner.policy_samples, z.size))
     return jax.lax.scan(step, start, jax.random.split(key, planner.horizon))[1]
 
 
-def _returns(model: Model, discount: float, z: Array, sequences: Array, key: Array) -> Array:
+def _returns(simulator: Simulator, discount: float, z: Array, sequences: Array, key: Array) -> Array:
     """Sum of discounted rewards along each sequence and the value of where it ends, [samples]."""
 
     def step(carry: tuple[Tree, Array], action: Array) -> tuple[tuple[Tree, Array], Array]:
         z, weight = carry
-        z, reward = model.step(z, action)
+        z, reward = simulator.step(z, action)
         return (z, weight * discount), weight * reward
 
     (z, weight), rewards = jax.lax.scan(step, (z, jnp.ones(())), sequences)
-    return jnp.sum(rewards, 0) + weight * model.value(z, key)
+    return jnp.sum(rewards, 0) + weight * simulator.value(z, key)
+
+
+# Acting
+
+
+def no_plan(planner: Planner, action_size: int) -> Plan:
+    """The memory at the start of an episode."""
+    mean, decision = np.zeros((planner.horizon, action_size), np.float32), np.int32(0)
+    return Plan(jnp.asarray(mean), jnp.asarray(decision))
+
+
+def explore(
+    planner: Planner, model: Model, state: State, memory: Plan, observation: Array, decision: Array
+) -> tuple[Array, Plan]:
+    """The first action of a plan, with noise; see `types.Explore`."""
+    plan_key, noise_key = jax.random.split(random_key(state.key, KeyStream.DECISION, decision))
+    action, std, memory = search(planner, model, state, memory, observation, plan_key)
+    noisy = action + std * jax.random.normal(noise_key, action.shape)
+    return jnp.clip(noisy, -1.0, 1.0), memory
+
+
+def exploit(
+    planner: Planner, model: Model, state: State, memory: Plan, observation: Array
+) -> tuple[Array, Plan]:
+    """The first action of a plan; see `types.Exploit`."""
+    key = random_key(state.key, KeyStream.EXTENSION, memory.decision)
+    action, _, memory = search(planner, model, state, memory, observation, key)
+    return action, memory
+
+
+def search(
+    planner: Planner, model: Model, state: State, memory: Plan, observation: Array, key: Array
+) -> tuple[Array, Array, Plan]:
+    """Plans from an observation, beginning with the plan before; an action, its deviation, the new plan."""
+    z = predict(model.encoder, state.world.encoder, observation[None])[0]
+    shifted = jnp.concatenate([memory.mean[1:], jnp.zeros((1, model.spec.action_size))])
+    simulator = Simulator(
+        partial(imagined_step, model, state),
+        partial(imagined_value, model, state),
+        partial(imagined_action, model, state),
+    )
+    action, std, mean = plan(planner, simulator, model.spec.discount, z, shifted, key)
+    return action, std, Plan(mean, memory.decision + 1)
+
+
+def imagined_step(model: Model, state: State, z: Array, action: Array) -> tuple[Array, Array]:
+    """The next latent state and the reward, as the model predicts them."""
+    x = jnp.concatenate([z, action], -1)
+    reward = model.bins.decode(predict(model.reward, state.world.reward, x))
+    return predict(model.dynamics, state.world.dynamics, x), reward
+
+
+def imagined_value(model: Model, state: State, z: Array, key: Array) -> Array:
+    """The mean of two random value functions at an action of the policy."""
+    action_key, value_key = jax.random.split(key)
+    x = jnp.concatenate([z, act(model, state.policy, z, action_key)[0]], -1)
+    params, stats = state.world.values
+    return jnp.mean(two_values(model, params, stats, x, value_key), 0)
+
+
+def imagined_action(model: Model, state: State, z: Array, key: Array) -> Array:
+    """An action of the policy."""
+    return act(model, state.policy, z, key)[0]

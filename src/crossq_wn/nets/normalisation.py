@@ -1,0 +1,172 @@
+"""What keeps training well conditioned: batch norm on activations, weight norm on weights.
+
+The subject of the paper (v2, section 4). Batch norm makes a layer's output independent of the scale of its
+weights (theorem 1), and its gradient inversely proportional to that scale (theorem 2). Weights then grow and
+the effective learning rate falls, unless weight norm holds the scale (equation 2). Batch renorm, layer norm
+and an L2 penalty are the alternatives that the ablations compare.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from crossq_wn.lazy import jax, jnp
+from crossq_wn.nets.layers import Layer
+from crossq_wn.types import Array, Tree
+
+# Normalising activations
+
+
+def batch_norm(momentum: float = 0.99, epsilon: float = 1e-3) -> Layer:
+    """Batch normalisation (Ioffe and Szegedy 2015), the function f of theorem 1.
+
+    A training pass normalises with the batch's own mean and variance, an evaluation with running ones:
+    running <- momentum * running + (1 - momentum) * batch, with the biased variance in both places.
+    Gradients flow through the batch's mean and variance; only then is every neuron's gradient orthogonal
+    to its weights.
+    """
+
+    def init(generator: np.random.Generator, n: int) -> tuple[Tree, Tree, int]:
+        return _scale_and_bias(n), _running(n), n
+
+    def apply(params: Tree, stats: Tree, x: Array, *, train: bool) -> tuple[Array, Tree]:
+        if not train:
+            return _normalise(params, x, stats["mean"], stats["variance"], epsilon), stats
+        mean, variance = _mean_and_variance(x)
+        batch = {"mean": mean, "variance": variance}
+        running = jax.tree.map(lambda old, new: momentum * old + (1 - momentum) * new, stats, batch)
+        return _normalise(params, x, mean, variance, epsilon), running
+
+    return Layer(init, apply)
+
+
+def batch_renorm(
+    momentum: float = 0.99,
+    epsilon: float = 1e-3,
+    r_max: float = 3.0,
+    d_max: float = 5.0,
+    warmup_calls: int = 100_000,
+) -> Layer:
+    """Batch renormalisation (Ioffe 2017); plain batch norm for the layer's first `warmup_calls` passes.
+
+    Afterwards y = r x_hat + d with r = clip(sigma_B / sigma, 1/r_max, r_max) and
+    d = clip((mu_B - mu) / sigma, -d_max, d_max), both without gradient.
+    """
+
+    def init(generator: np.random.Generator, n: int) -> tuple[Tree, Tree, int]:
+        return _scale_and_bias(n), {**_running(n), "calls": np.zeros((), np.int32)}, n
+
+    def apply(params: Tree, stats: Tree, x: Array, *, train: bool) -> tuple[Array, Tree]:
+        if not train:
+            return _normalise(params, x, stats["mean"], stats["variance"], epsilon), stats
+        mean, variance = _mean_and_variance(x)
+        sigma_batch, sigma = jnp.sqrt(variance + epsilon), jnp.sqrt(stats["variance"] + epsilon)
+        warm = stats["calls"] >= warmup_calls
+        r = jnp.where(warm, jnp.clip(sigma_batch / sigma, 1 / r_max, r_max), 1.0)
+        d = jnp.where(warm, jnp.clip((mean - stats["mean"]) / sigma, -d_max, d_max), 0.0)
+        r, d = jax.lax.stop_gradient((r, d))
+        y = ((x - mean) / sigma_batch * r + d) * params["scale"] + params["bias"]
+        running = {
+            "mean": momentum * stats["mean"] + (1 - momentum) * mean,
+            "variance": momentum * stats["variance"] + (1 - momentum) * variance,
+            "calls": stats["calls"] + 1,
+        }
+        return y, running
+
+    return Layer(init, apply)
+
+
+def layer_norm(epsilon: float = 1e-6) -> Layer:
+    """Layer normalisation over the features of each sample, with scale and bias (Ba et al. 2016)."""
+
+    def init(generator: np.random.Generator, n: int) -> tuple[Tree, Tree, int]:
+        return _scale_and_bias(n), (), n
+
+    def apply(params: Tree, stats: Tree, x: Array, *, train: bool) -> tuple[Array, Tree]:
+        mean = jnp.mean(x, -1, keepdims=True)
+        variance = jnp.mean(jnp.square(x - mean), -1, keepdims=True)
+        return _normalise(params, x, mean, variance, epsilon), stats
+
+    return Layer(init, apply)
+
+
+def _scale_and_bias(n: int) -> Tree:
+    return {"scale": np.ones(n, np.float32), "bias": np.zeros(n, np.float32)}
+
+
+def _running(n: int) -> Tree:
+    return {"mean": np.zeros(n, np.float32), "variance": np.ones(n, np.float32)}
+
+
+def _mean_and_variance(x: Array) -> tuple[Array, Array]:
+    """Over the batch, per feature."""
+    mean = jnp.mean(x, 0)
+    return mean, jnp.mean(jnp.square(x - mean), 0)
+
+
+def _normalise(params: Tree, x: Array, mean: Array, variance: Array, epsilon: float) -> Array:
+    scale = params["scale"] * jax.lax.rsqrt(variance + epsilon)
+    y: Array = (x - mean) * scale + params["bias"]
+    return y
+
+
+# Normalising weights
+
+Projection = Callable[[Tree, float], Tree]  # (a dense layer's params, radius) -> projected params
+
+
+def per_neuron(params: Tree, radius: float) -> Tree:
+    """Projects each output neuron's [w; b] onto the sphere of `radius`; kernel and bias, if any, jointly.
+
+    Batch norm normalises each feature separately. So every neuron is scale-invariant on its own, but only
+    if its weights and its bias are scaled together (theorem 1).
+    """
+    square = sum(jnp.sum(jnp.square(jnp.atleast_2d(leaf)), 0) for leaf in params.values())
+    scale = radius * jax.lax.rsqrt(square)
+    return {name: leaf * scale for name, leaf in params.items()}
+
+
+def per_neuron_kernel(params: Tree, radius: float) -> Tree:
+    """Like `per_neuron`, but the bias neither counts nor moves (this changes the function; an ablation)."""
+    square = jnp.sum(jnp.square(params["kernel"]), 0)
+    return params | {"kernel": params["kernel"] * (radius * jax.lax.rsqrt(square))}
+
+
+def per_layer(params: Tree, radius: float) -> Tree:
+    """Projects the whole layer's [W; b] onto the sphere of `radius`: equation 2 read literally."""
+    square = jnp.sum(jnp.square(params["kernel"])) + jnp.sum(jnp.square(params["bias"]))
+    return jax.tree.map(lambda p: p * (radius * jax.lax.rsqrt(square)), params)
+
+
+def weight_norm(layer: Layer, projection: Projection = per_neuron, radius: float = 1.0) -> Layer:
+    """Keeps a dense layer's weights at norm c = `radius`: w <- c w / ||w||_2 (equation 2).
+
+    The layer is projected at initialisation and after every gradient step. It is bounded, so it does not
+    decay (section 4, implementation details).
+    """
+
+    def project(params: Tree) -> Tree:
+        return projection(params, radius)
+
+    def init(generator: np.random.Generator, n_in: int) -> tuple[Tree, Tree, int]:
+        params, stats, n_out = layer.init(generator, n_in)
+        return project(params), stats, n_out
+
+    return without_decay(layer)._replace(init=init, project=project)
+
+
+def without_decay(layer: Layer) -> Layer:
+    """Keeps AdamW's weight decay off a layer."""
+    return layer._replace(decay=lambda params: jax.tree.map(lambda _: False, params))
+
+
+def l2_penalty(layer: Layer, scale: float) -> Layer:
+    """Adds scale * ||[W; b]||^2 to the loss: the soft alternative to `weight_norm` (section 5.4).
+
+    What is penalised does not decay as well.
+    """
+
+    def penalty(params: Tree) -> Array | float:
+        return scale * sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(params))
+
+    return without_decay(layer)._replace(penalty=penalty)
