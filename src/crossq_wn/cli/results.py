@@ -12,10 +12,12 @@ from crossq_wn.results import reading, tables
 from crossq_wn.results.figures import FIGURES, Source, save
 from crossq_wn.results.figures.curves import learning_curve
 from crossq_wn.results.health import change, courses, critic_of, findings, spectrum_of
+from crossq_wn.results.records import Input
+from crossq_wn.results.report.contents import gather
 from crossq_wn.results.report.page import check_out, write
-from crossq_wn.results.report.study import gather
 from crossq_wn.runs.config import read_config
 from crossq_wn.runs.protocol import conflicts
+from crossq_wn.runs.system import System
 
 
 def plot(parser: Parser, arguments: list[str]) -> int:
@@ -67,7 +69,8 @@ def figure(parser: Parser, arguments: list[str]) -> int:
     source = Source.of(
         parsed.runs, parsed.reference, parsed.systems, parsed.frames, parsed.confidence, warn=warn
     )
-    _check_alike([*source.ours, *source.theirs], parsed.force, source.scores if parsed.systems else None)
+    inputs = [*source.ours, *source.theirs]
+    _check_alike(inputs, parsed.force, source.scores if parsed.systems else None)
     for path in save(*FIGURES[parsed.name](source), parsed.out or Path(parsed.name)):
         print(path)
     return 0
@@ -81,9 +84,9 @@ def compare(parser: Parser, arguments: list[str]) -> int:
     )
     _add_force(parser)
     parsed = parser.parse_args(arguments)
-    ours, theirs = reading.sound(parsed.runs, warn), reading.sound(parsed.against, warn)
+    ours, theirs = reading.usable(parsed.runs, warn), reading.usable(parsed.against, warn)
     _check_alike([*ours, *theirs], parsed.force)
-    found = tables.compare(reading.read(ours), reading.read(theirs) if theirs else {})
+    found = tables.compare(reading.scores(ours), reading.scores(theirs) if theirs else {})
     for task, env_steps, rows in found:
         shown = []
         for system, seeds, medians in rows:
@@ -104,12 +107,12 @@ def report(parser: Parser, arguments: list[str]) -> int:
     _add_force(parser)
     parsed = parser.parse_args(arguments)
     check_out(parsed.out)
-    study = gather(parsed.runs, parsed.reference, parsed.systems, parsed.confidence, warn)
-    for line in study.skipped:
+    contents = gather(parsed.runs, parsed.reference, parsed.systems, parsed.confidence, warn)
+    for line in contents.skipped:
         warn(line)
-    chosen = study.source.scores if parsed.systems else None
-    _check_alike([*(run.path for run in study.runs), *study.source.theirs], parsed.force, chosen)
-    write(study, parsed.out, warn)
+    inputs = [*(run.record for run in contents.runs), *contents.source.theirs]
+    _check_alike(inputs, parsed.force, contents.scores if parsed.systems else None)
+    write(contents, parsed.out, warn)
     print(parsed.out)
     return 0
 
@@ -152,9 +155,9 @@ def _add_force(parser: Parser) -> None:
     )
 
 
-def _check_alike(paths: Sequence[Path], force: bool, systems: Collection[str] | None = None) -> None:
+def _check_alike(inputs: Sequence[Input], force: bool, systems: Collection[System] | None = None) -> None:
     """Refuses, or if forced warns, where runs of one task or of one system are not alike."""
-    found = conflicts(paths, systems)
+    found = conflicts(reading.terms(inputs), systems)
     refusal = found.pop() if found and not force else None
     for conflict in found:
         warn(conflict)

@@ -11,7 +11,7 @@ from crossq_wn.reproduce.pages import check_out, write
 from crossq_wn.reproduce.results import Judged, damaged, draw, ended_early, judge_all
 from crossq_wn.reproduce.studies import Run, Scale, plan, scale_called, unlike
 from crossq_wn.reproduce.workers import Outcome, look, remaining, train
-from crossq_wn.runs.protocol import simulator_conflicts
+from crossq_wn.runs.protocol import read_terms, simulator_conflicts
 
 COLUMNS = [
     "system", "runs", "seeds", "frames per seed", "gradient updates", "ms each", "core-hours", "disk",
@@ -85,7 +85,7 @@ def conclude(
     ended = [run for run in runs if states[run.path] == "finished"]
     lost = damaged(ended)
     finished = [run for run in ended if run.path not in lost]
-    other = simulator_conflicts([run.path for run in finished])
+    other = simulator_conflicts(read_terms(run.path for run in finished))
     notes = [f"DIFFERENT SIMULATORS, so that runs may not be comparable: {line}" for line in other]
     notes += unlike(runs)
     notes += [

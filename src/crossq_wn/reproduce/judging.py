@@ -12,10 +12,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from crossq_wn.results.reading import Curves, Results
+from crossq_wn.results.reading import Curves
 from crossq_wn.results.statistics import Array, Estimate, difference, estimate, iqm
 
 Verdict = Literal["holds", "does not hold", "cannot be told"]
+Labelled = Mapping[str, Mapping[str, Curves]]  # a system's label in `studies` -> task -> its runs
 Summary = Callable[[Curves], Array]  # curves -> one number per run [runs]; NaN where a run has none
 
 FEWEST = 3  # runs per task; an interval of fewer says nothing
@@ -57,13 +58,13 @@ class UntoldError(Exception):
 class Evidence:
     """What claims are judged by; systems go by the labels of `studies`."""
 
-    scores: Results
-    metric: Callable[[str], Results]  # a column of metrics.csv
+    scores: Labelled
+    metric: Callable[[str], Labelled]  # a column of metrics.csv
     tasks: tuple[str, ...]  # over which is aggregated
     planned: Mapping[str, tuple[str, ...]]  # system -> tasks; a claim needs all of these
     confidence: float = 0.9
 
-    def of(self, results: Results, label: str) -> dict[str, Curves]:
+    def of(self, results: Labelled, label: str) -> dict[str, Curves]:
         """A system's curves by task. Raises UntoldError if any of them is lacking."""
         tasks = [task for task in self.planned.get(label, ()) if task in self.tasks]
         if not tasks:
@@ -88,13 +89,13 @@ def judge(measure: Callable[[Evidence], list[Number]], evidence: Evidence) -> Fi
     return Finding("holds", "", numbers)
 
 
-def typical(evidence: Evidence, results: Results, label: str, summary: Summary) -> Estimate:
+def typical(evidence: Evidence, results: Labelled, label: str, summary: Summary) -> Estimate:
     """The IQM of what runs of one system have. Raises UntoldError if there are too few."""
     scores = [summary(curves) for curves in evidence.of(results, label).values()]
     return estimate(iqm, _enough(scores, label), confidence=evidence.confidence)
 
 
-def gap(evidence: Evidence, results: Results, label: str, other: str, summary: Summary) -> Estimate:
+def gap(evidence: Evidence, results: Labelled, label: str, other: str, summary: Summary) -> Estimate:
     """By how much the IQM of one exceeds that of the other, on tasks and at frames that both have.
 
     Raises UntoldError if these, or runs, are too few.

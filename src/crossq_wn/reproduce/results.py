@@ -10,10 +10,11 @@ import numpy as np
 from crossq_wn.environments.groups import by_group
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.reproduce.claims import CLAIMS, Claim
-from crossq_wn.reproduce.judging import Evidence, Finding, judge
+from crossq_wn.reproduce.judging import Evidence, Finding, Labelled, judge
 from crossq_wn.reproduce.studies import Run, Scale, Study
 from crossq_wn.results import reading
 from crossq_wn.results.reading import Results
+from crossq_wn.results.records import RunRecord
 from crossq_wn.runs.config import read_config
 
 Say = Callable[[str], None]
@@ -34,7 +35,7 @@ def damaged(finished: Iterable[Run]) -> dict[Path, str]:
     found = {}
     for run in finished:
         try:
-            reading.load(run.path)
+            reading.check(RunRecord(run.path))
         except UserError as reason:
             found[run.path] = one_line(reason)
     return found
@@ -93,19 +94,19 @@ def ended_early(finished: Sequence[Run]) -> list[str]:
     return lines
 
 
-def _labelled(finished: Sequence[Run], warn: Say) -> tuple[Results, Callable[[str], Results]]:
+def _labelled(finished: Sequence[Run], warn: Say) -> tuple[Labelled, Callable[[str], Labelled]]:
     """Scores, and columns of metrics.csv, of systems by their labels."""
-    paths, once = [run.path for run in finished], cache(warn)  # files are read for several columns
-    labels = {read_config(run.path).system.label: run.label for run in finished}
+    records, once = [RunRecord(run.path) for run in finished], cache(warn)  # a file has several columns
+    labels = {record.identity.system: run.label for record, run in zip(records, finished, strict=True)}
 
-    def relabel(results: Results) -> Results:
+    def relabel(results: Results) -> Labelled:
         return {labels[system]: curves for system, curves in results.items()}
 
     @cache
-    def metric(column: str) -> Results:
-        return relabel(reading.read_metric(paths, column, once))
+    def metric(column: str) -> Labelled:
+        return relabel(reading.logged(records, column, once))
 
-    return relabel(reading.read(paths)) if paths else {}, metric
+    return relabel(reading.scores(records)) if records else {}, metric
 
 
 def draw(scale: Scale, figures: Iterable[str], finished: Sequence[Run], out: Path, warn: Say) -> list[Path]:

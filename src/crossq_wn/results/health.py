@@ -13,6 +13,7 @@ from crossq_wn.learning.diagnostics import DIAGNOSTICS, shown
 from crossq_wn.learning.hessian import Spectrum, spectrum
 from crossq_wn.learning.replay import Replay
 from crossq_wn.results import reading
+from crossq_wn.results.records import RunRecord
 from crossq_wn.runs import checkpoints
 from crossq_wn.runs.config import RunConfig, read_config
 from crossq_wn.training.loop import build_algorithm, replay_capacity
@@ -50,11 +51,12 @@ def courses(run: Path) -> dict[str, Course]:
 
     Raises UserError if it has none, or too few rows of them.
     """
-    read_config(run)
+    record = RunRecord(run)
+    _ = record.config
     found = {}
     for diagnostic in shown():
         name, evaluated = diagnostic.name, diagnostic.file == "eval.csv"
-        read = reading.read([run], metric=name) if evaluated else reading.read_metric([run], name)
+        read = reading.evaluations([record], name) if evaluated else reading.logged([record], name)
         fewest = _ENOUGH_EVALUATED if evaluated else _ENOUGH
         for tasks in read.values():
             for curves in tasks.values():

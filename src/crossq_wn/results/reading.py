@@ -1,38 +1,33 @@
-"""How do tables of evaluations become scores? Rows -> curves per system and task -> aligned scores.
+"""From run directories and tables to curves per system and task, and to aligned scores.
 
-Two schemas are read, as .csv or .csv.gz:
+Two kinds of CSV files are read, as .csv or .csv.gz:
 
     eval.csv of a run         exp_name, env_name, seed, metric, env_step, value
     published results         algorithm [, utd], task, seed, metric, env_step, value [, primary]
 
-In the second, algorithm and utd together name the system (`SimBa UTD 2`), task is the environment, and rows
-whose `primary` is not 1 are left out, since they repeat a system from another source. Other columns are
-ignored.
+A run's system comes from its config.json. Of published results, algorithm and utd name the system and task is
+the environment; rows whose `primary` is not 1 are left out, since they repeat a system from another source.
+Other columns are ignored.
 """
 
-import contextlib
-import csv
-import gzip
-import re
-import zlib
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from itertools import accumulate, pairwise
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from crossq_wn.environments.suites import suite_of
 from crossq_wn.errors import UserError, one_line
+from crossq_wn.results.records import CurveTable, Input, RunRecord, Series, Speed, Steps
 from crossq_wn.results.statistics import Array
-from crossq_wn.runs.config import read_identity
 from crossq_wn.runs.directory import find
-from crossq_wn.runs.protocol import read_protocols, remember_suite
+from crossq_wn.runs.protocol import Terms, is_described
+from crossq_wn.runs.system import System
 
-Steps = npt.NDArray[np.int64]
+Warn = Callable[[str], None]  # is told what is left out, and why
+T = TypeVar("T", bound=Input)
 
 
 @dataclass(frozen=True)
@@ -40,44 +35,46 @@ class Curves:
     """One system's runs on one task."""
 
     env_steps: Steps  # [points] environment frames
-    seeds: tuple[str, ...]  # [runs], the sources' labels
-    values: Array  # [runs, points]; NaN where a run has no evaluation
+    seeds: tuple[str, ...]  # [runs] the sources' labels
+    values: Array  # [runs, points]; NaN where a run has no value
 
 
-Results = dict[str, dict[str, Curves]]  # system -> task -> its runs
-Row = tuple[str, str, str, int, float]  # system, task, seed, environment frames, value
-Rows = Callable[[Path], Iterator[Row]]
+Results = dict[System, dict[str, Curves]]  # system -> task -> its runs
 
 
-def sound(paths: Iterable[Path], warn: Callable[[str], None]) -> list[Path]:
-    """Of what is given, what counts: run directories that are whole, and tables, in the order given.
+class _Piece(NamedTuple):
+    """A seed's series in one file."""
 
-    A run counts wholly or not at all, whatever is read of it.
+    file: Path
+    system: System
+    task: str
+    series: Series
+
+
+def inputs(paths: Iterable[Path]) -> list[Input]:
+    """Every run directory in the folders given, damaged ones too, and every file given, in input order."""
+    found: dict[Input, None] = {}
+    for path in paths:
+        if path.is_dir():
+            found |= dict.fromkeys(RunRecord(run) for run in find(path))
+        else:
+            own = path.name == "eval.csv" and is_described(path.parent)
+            found[CurveTable(path, RunRecord(path.parent) if own else None)] = None
+    return list(found)
+
+
+def usable(paths: Iterable[Path], warn: Warn) -> list[Input]:
+    """Returns the usable inputs: complete runs and CSV tables, in input order.
 
     Args:
-        paths: run directories, folders of them, or tidy CSV files, which are taken as they are.
-        warn: told of every run that is left out: one that `load` refuses, or has a seed that a run before it
-            has already.
+        paths: run directories, folders of them, or CSV files.
+        warn: told of every run that is left out.
 
     Raises:
-        UserError: there are folders, and no run in them counts.
+        UserError: paths were given, and nothing in them is usable.
     """
-    given = dict.fromkeys(paths)
-    there = dict.fromkeys(each for path in given for each in (find(path) if path.is_dir() else [path]))
-    kept: list[Path] = []
-    lost: list[str] = []
-    owners: dict[tuple[str, str, str], Path] = {}
-    for path in there:
-        try:
-            seeds = _seeds(path) if path.is_dir() else []
-            for system, task, seed in seeds:
-                if other := owners.get((system, task, seed)):
-                    raise UserError(f"{other} holds seed {seed} of {system} already")
-        except UserError as reason:
-            lost.append(f"{path} is skipped: {one_line(reason)}")
-        else:
-            owners |= dict.fromkeys(seeds, path)
-            kept.append(path)
+    given = list(paths)
+    kept, lost = sorted_out(inputs(given))
     if given and not kept:
         lost = lost or ["give run directories, or CSV files such as RUN/eval.csv"]
         raise UserError(f"no evaluations there: {'; '.join(lost)}")
@@ -86,120 +83,253 @@ def sound(paths: Iterable[Path], warn: Callable[[str], None]) -> list[Path]:
     return kept
 
 
-def _seeds(run: Path) -> list[tuple[str, str, str]]:
-    """System, task and seed of each seed of a run directory. Raises UserError as `load` does."""
-    system, task, curves = load(run)
-    return [(system, task, seed) for seed in curves.seeds]
+def sorted_out(inputs: Iterable[Input]) -> tuple[list[Input], list[str]]:
+    """The usable ones of these inputs, and why each of the others is skipped.
 
-
-def load(path: Path) -> tuple[str, str, Curves]:
-    """A run directory's system, as its evaluations name it, its task, and its scores.
-
-    Raises UserError if its configuration, protocol or scores are lacking or damaged.
+    A run is used as a whole or not at all, whichever of its files are asked for: it is skipped if `check`
+    refuses it, or if a run before it has one of its seeds. Tables are taken as they are.
     """
-    task = read_identity(path).task
-    read_protocols(path)
-    file = path / "eval.csv"
-    if not file.exists():
+    kept: list[Input] = []
+    lost: list[str] = []
+    owners: dict[tuple[str, str, str], Path] = {}  # system, task and seed -> the run that has them
+    for each in inputs:
+        try:
+            if isinstance(each, RunRecord):
+                _claim(each, owners)
+            kept.append(each)
+        except UserError as reason:
+            lost.append(f"{each.path} is skipped: {one_line(reason)}")
+    return kept, lost
+
+
+def _claim(run: RunRecord, owners: dict[tuple[str, str, str], Path]) -> None:
+    """Enters a run as the owner of its seeds. Raises UserError if it is incomplete or another run has one."""
+    curves = check(run)
+    label, task = run.identity.system.label, run.identity.task
+    seeds = [(label, task, seed) for seed in curves.seeds]
+    for key in seeds:
+        if key in owners:
+            raise UserError(f"{owners[key]} holds seed {key[2]} of {label} already")
+    owners |= dict.fromkeys(seeds, run.path)
+
+
+def check(run: RunRecord) -> Curves:
+    """The scores of a run that is complete.
+
+    Raises:
+        UserError: its configuration, protocol or scores are missing or damaged.
+    """
+    task = run.identity.task
+    _ = run.protocols
+    if not run.evaluations.path.exists():
         raise UserError("there is no eval.csv: nothing has been evaluated yet")
-    results = read([file])
-    if [list(tasks) for tasks in results.values()] != [[task]]:
-        raise UserError(f"eval.csv is not of one system on {task} alone")
-    ((system, tasks),) = results.items()
-    if np.isnan(tasks[task].values).all(axis=1).any():
+    found = scores([run])
+    if [list(tasks) for tasks in found.values()] != [[task]]:
+        raise UserError(f"eval.csv does not hold one system on {task} alone")
+    ((tasks),) = found.values()
+    curves = tasks[task]
+    if np.isnan(curves.values).all(axis=1).any():
         raise UserError("all scores of a seed are missing")
-    return system, task, tasks[task]
+    return curves
 
 
-def read(
-    paths: Iterable[Path], warn: Callable[[str], None] | None = None, metric: str | None = None
-) -> Results:
-    """The scores in CSV files, run directories, or folders of these.
+def terms(inputs: Iterable[Input]) -> list[Terms]:
+    """What must agree between the run directories that these inputs are or belong to, each once."""
+    runs: dict[Path, RunRecord] = {}
+    for each in inputs:
+        run = each if isinstance(each, RunRecord) else each.run
+        if run is not None:
+            runs.setdefault(run.path, run)
+    return [run.terms for run in runs.values()]
+
+
+def scores(inputs: Iterable[Input], warn: Warn | None = None) -> Results:
+    """The scores in run directories and tables.
 
     A score is what the paper plots: the metric of the task's suite, divided by the suite's scale. On DeepMind
     Control it is the return / 1000, on MyoSuite the success rate, elsewhere the return.
 
     Args:
-        paths: where to look.
-        warn: told of files found in folders that cannot be read, which are then left out; without it, and
-            for files given by name, they raise.
-        metric: instead of the scores, evaluations of this name as they were logged, such as `return` or
-            `q_bias_std`; there may be none.
+        inputs: what to read.
+        warn: told of run directories that cannot be read, which are then left out; without it, and for
+            tables, they raise.
 
     Raises:
-        UserError: no scores there, an unknown schema, a value that is not a number, an infinite score, or two
-            values for one system, task, seed and step.
+        UserError: no scores there, an unknown kind of table, a value that is not a number, an infinite score,
+            or two values for one system, task, seed and step.
     """
-    results = _gather(_files(paths, "eval.csv", partial(_evaluations, metric), warn))
-    if metric is not None:
-        return results
-    if not results:
+    found = _evaluated(inputs, None, warn)
+    if not found:
         raise UserError("no evaluations there: give run directories, or CSV files such as RUN/eval.csv")
-    return {
-        system: {
-            task: replace(curves, values=curves.values / suite_of(task).scale)
-            for task, curves in tasks.items()
-        }
-        for system, tasks in results.items()
-    }
+    for tasks in found.values():
+        for task, curves in tasks.items():
+            tasks[task] = replace(curves, values=curves.values / suite_of(task).scale)
+    return found
 
 
-def read_metric(paths: Iterable[Path], column: str, warn: Callable[[str], None] | None = None) -> Results:
+def evaluations(inputs: Iterable[Input], metric: str, warn: Warn | None = None) -> Results:
+    """Evaluations of one metric as they were logged, such as `return` or `q_bias_std`; there may be none.
+
+    Args:
+        inputs: as for `scores`.
+        metric: its name in the tables; values that are not finite are missing.
+        warn: as for `scores`.
+
+    Raises:
+        UserError: as `scores`, but for an infinite value.
+    """
+    return _evaluated(inputs, metric, warn)
+
+
+def logged(inputs: Iterable[Input], column: str, warn: Warn | None = None) -> Results:
     """A column of the runs' metrics.csv, such as a diagnostic, as it was logged in training.
 
-    Runs without that column, or without a value in it, are left out.
-
     Args:
-        paths: run directories, or folders of them; other files have no such columns.
-        column: such as `critic_norm`.
-        warn: as for `read`.
+        inputs: as for `scores`; tables have no such columns.
+        column: such as `critic_norm`. Runs without a value in it are left out; values that are not finite are
+            missing.
+        warn: as for `scores`.
 
-    Raises UserError as `read` does.
+    Raises:
+        UserError: as `scores`.
     """
-    return _gather(_files(filter(Path.is_dir, paths), "metrics.csv", partial(_logged, column), warn))
+    runs = [each for each in inputs if isinstance(each, RunRecord)]
+    return _joined(_found(runs, lambda run: _column_of(run, column), "metrics.csv", warn))
 
 
-def read_speed(
-    paths: Iterable[Path], warn: Callable[[str], None] | None = None
-) -> dict[str, dict[str, tuple[float, ...]]]:
-    """How fast runs trained: system -> task -> environment frames per second, one number per run directory.
+def speed_of(run: RunRecord, warn: Warn | None = None) -> Speed | None:
+    """How fast a run trained, or None if its timing.csv does not tell.
 
-    It is the median over the run's rows of timing.csv in which gradient updates were made, and counts the
-    frames of all seeds that trained side by side. Runs without such rows are left out.
-
-    Args:
-        paths: as for `read_metric`.
-        warn: as for `read`.
-
-    Raises UserError as `read` does.
+    Raises:
+        UserError: timing.csv cannot be read, and there is no `warn` to tell.
     """
-    rates: dict[Path, list[float]] = defaultdict(list)
-    of: dict[Path, tuple[str, str]] = {}
-    for file, (system, task, _, _, rate) in _files(filter(Path.is_dir, paths), "timing.csv", _timed, warn):
-        of[file] = system, task
-        rates[file].append(rate)
-    speeds: dict[str, dict[str, tuple[float, ...]]] = defaultdict(dict)
-    for file, (system, task) in of.items():
-        speeds[system][task] = (*speeds[system].get(task, ()), float(np.median(rates[file])))
-    return dict(speeds)
+    try:
+        return run.speed
+    except UserError as error:
+        if warn is None:
+            raise
+        warn(f"{run.path / 'timing.csv'} is skipped: {one_line(error)}")
+        return None
 
 
-def _gather(rows: Iterable[tuple[Path, Row]]) -> Results:
-    """Rows -> curves. Raises UserError if two contradict each other."""
-    runs: dict[tuple[str, str], dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
-    first: dict[tuple[str, str, str], Path] = {}  # the file that began with a seed
-    for file, (system, task, seed, step, value) in rows:
-        points, begun = runs[system, task][seed], first.setdefault((system, task, seed), file)
-        if points.setdefault(step, value) != value and not np.isnan([points[step], value]).all():
-            beside = f" beside {begun}" if begun != file else ""
-            raise UserError(
-                f"{file}: {system} on {task}, seed {seed} has a second, different value at step {step}"
-                f"{beside}: read one of the two runs, or give them different names"
-            )
-    results: Results = defaultdict(dict)
+def speeds(inputs: Iterable[Input], warn: Warn | None = None) -> dict[System, dict[str, tuple[float, ...]]]:
+    """How fast runs trained: system -> task -> environment frames per second, a number per run directory.
+
+    The number counts the frames of all seeds that trained side by side. Runs whose timing.csv has no row with
+    gradient updates are left out.
+
+    Raises:
+        UserError: as `speed_of`.
+    """
+    found: dict[System, dict[str, tuple[float, ...]]] = {}
+    for run in inputs:
+        if isinstance(run, RunRecord) and (speed := speed_of(run, warn)) is not None:
+            tasks = found.setdefault(run.identity.system, {})
+            tasks[run.identity.task] = (*tasks.get(run.identity.task, ()), speed.frames)
+    return found
+
+
+def _evaluated(inputs: Iterable[Input], metric: str | None, warn: Warn | None) -> Results:
+    """Evaluations of one metric; None: of each task's score, unscaled."""
+    there = list(inputs)
+    # A table that has a label alone, such as another machine's eval.csv, may hold more seeds of our runs.
+    known = {each.system.label: each.system for each in there if isinstance(each, RunRecord) and each.system}
+    return _joined(_found(there, lambda each: _evaluations_of(each, metric, known), "eval.csv", warn))
+
+
+def _found(
+    inputs: Iterable[T], pieces: Callable[[T], list[_Piece]], file: str, warn: Warn | None
+) -> Iterator[_Piece]:
+    """The pieces of all inputs; run directories in which that file is damaged are told of and left out."""
+    for each in inputs:
+        try:
+            found = pieces(each)
+        except UserError as error:
+            if warn is None or isinstance(each, CurveTable):
+                raise
+            warn(f"{each.path / file} is skipped: {one_line(error)}")
+        else:
+            yield from found
+
+
+def _evaluations_of(each: Input, metric: str | None, known: Mapping[str, System]) -> list[_Piece]:
+    table = each.evaluations if isinstance(each, RunRecord) else each
+    if isinstance(each, RunRecord) and not table.path.exists():
+        return []
+    if table.run is not None:
+        table.run.remember_suite()
+    found = []
+    for system, task, name in table.contents:
+        if name != (metric or suite_of(task).metric):
+            continue
+        called = system if isinstance(each, RunRecord) else known.get(system.label, system)
+        for series in table.series(system, task, name):
+            if metric is None:
+                _refuse_infinity(table.path, series)
+            found.append(_Piece(table.path, called, task, _finite(series)))
+    return found
+
+
+def _refuse_infinity(file: Path, series: Series) -> None:
+    infinite = np.flatnonzero(np.isinf(series.values))
+    if len(infinite):
+        line = series.lines[infinite[0]]
+        raise UserError(f"{file}, line {line}: a score is infinite: take the row out, or leave this out")
+
+
+def _column_of(run: RunRecord, column: str) -> list[_Piece]:
+    series = run.logged(column)
+    file, (system, task, _) = run.path / "metrics.csv", run.identity
+    return [_Piece(file, system, task, _finite(each)) for each in series]
+
+
+def _finite(series: Series) -> Series:
+    """A value that ran away is missing: it says nothing of the runs beside it."""
+    return series._replace(values=np.where(np.isfinite(series.values), series.values, np.nan))
+
+
+def _joined(pieces: Iterable[_Piece]) -> Results:
+    """Puts the pieces of each system, task and seed together; UserError if two contradict each other."""
+    runs: dict[tuple[System, str], dict[str, list[_Piece]]] = {}
+    for piece in pieces:
+        seeds = runs.setdefault((piece.system, piece.task), {})
+        seeds.setdefault(piece.series.seed, []).append(piece)
+    results: Results = {}
     for (system, task), seeds in runs.items():
-        results[system][task] = _curves(seeds)
-    return dict(results)
+        results.setdefault(system, {})[task] = _curves({seed: _course(each) for seed, each in seeds.items()})
+    return results
+
+
+def _course(pieces: Sequence[_Piece]) -> tuple[Steps, Array]:
+    """The environment frames and values of one seed, in order, each frame once."""
+    frames = np.concatenate([piece.series.frames for piece in pieces])
+    values = np.concatenate([piece.series.values for piece in pieces])
+    order = np.argsort(frames, kind="stable")
+    frames, values = frames[order], values[order]
+    again = frames[1:] == frames[:-1]
+    agree = (values[1:] == values[:-1]) | (np.isnan(values[1:]) & np.isnan(values[:-1]))
+    clashes = np.flatnonzero(again & ~agree)
+    if len(clashes):
+        owners = np.repeat(np.arange(len(pieces)), [len(piece.series.frames) for piece in pieces])[order]
+        raise _contradiction(pieces[0], pieces[owners[clashes[0] + 1]], int(frames[clashes[0]]))
+    first = np.concatenate([[True], ~again])
+    return frames[first], values[first]
+
+
+def _contradiction(first: _Piece, second: _Piece, frame: int) -> UserError:
+    beside = f" beside {first.file}" if first.file != second.file else ""
+    return UserError(
+        f"{second.file}: {second.system.label} on {second.task}, seed {second.series.seed} has a second, "
+        f"different value at step {frame}{beside}: read one of the two runs, or give them different names"
+    )
+
+
+def _curves(seeds: Mapping[str, tuple[Steps, Array]]) -> Curves:
+    steps = np.unique(np.concatenate([frames for frames, _ in seeds.values()]))
+    values = np.full((len(seeds), len(steps)), np.nan)
+    for row, (frames, numbers) in zip(values, seeds.values(), strict=True):
+        row[np.searchsorted(steps, frames)] = numbers
+    return Curves(steps, tuple(seeds), values)
 
 
 def align(curves: Sequence[Curves]) -> tuple[Steps, list[Array]]:
@@ -227,145 +357,3 @@ def reached_by_most(scores: Iterable[Array]) -> npt.NDArray[np.bool_]:
     to stop.
     """
     return np.asarray(np.all([np.mean(~np.isnan(runs), axis=0) > 0.5 for runs in scores], axis=0))
-
-
-def short_names(systems: Iterable[str], published: Iterable[str] = ()) -> dict[str, str]:
-    """What to call systems side by side: without the settings in brackets that all of ours have.
-
-    `a UTD 1 (x=1, y=2)` and `b UTD 5 (x=1, y=3)` become `a UTD 1 (y=2)` and `b UTD 5 (y=3)`. Names stay as
-    they are if there is only one of ours, or if two would be called alike.
-
-    Args:
-        systems: their names, as `read` gives them.
-        published: those that are not ours; they keep their names.
-    """
-    names = {system: system for system in systems}
-    others = set(published)
-    ours = {system: _settings(system) for system in names if system not in others}
-    shared = set.intersection(*(set(settings) for _, settings in ours.values())) if len(ours) > 1 else set()
-    for system, (name, settings) in ours.items():
-        kept = ", ".join(setting for setting in settings if setting not in shared)
-        names[system] = f"{name} ({kept})" if kept else name
-    return names if len({*names.values()}) == len(names) else {system: system for system in names}
-
-
-def dropped(names: Mapping[str, str]) -> str:
-    """The settings that `short_names` left out of these, as `x=1, y=2`; to be told once."""
-    for system, short in names.items():
-        if short != system:
-            kept = _settings(short)[1]
-            return ", ".join(setting for setting in _settings(system)[1] if setting not in kept)
-    return ""
-
-
-def _settings(system: str) -> tuple[str, list[str]]:
-    """`a UTD 1 (x=1, y=(2, 3))` -> `a UTD 1` and [`x=1`, `y=(2, 3)`]; any other form has no settings."""
-    found = re.fullmatch(r"(.*?) \((\w+=.*)\)", system)
-    inside = found[2] if found else ""
-    depths = [*accumulate((letter in "([{") - (letter in ")]}") for letter in inside)]
-    if found is None or min(depths) < 0 or depths[-1] != 0:
-        return system, []
-    # A comma inside a value is in brackets, or no new name follows.
-    starts = [i for i, depth in enumerate(depths) if depth == 0 and re.match(r", \w+=", inside[i:])]
-    return found[1], [inside[i + 2 : j] for i, j in pairwise([-2, *starts, len(inside)])]
-
-
-def _files(
-    paths: Iterable[Path], name: str, rows: Rows, warn: Callable[[str], None] | None
-) -> Iterator[tuple[Path, Row]]:
-    """The rows of files given by name, and of those called `name` below the folders given; each file once."""
-    given = {path: path for path in paths}
-    found = {file: path for path in given for file in (sorted(path.rglob(name)) if path.is_dir() else [path])}
-    for file, path in found.items():
-        try:
-            if not file.exists():
-                raise UserError(f"{file} is not a run directory or a CSV file: it does not exist")
-            done = list(rows(file))
-        except UserError as error:
-            wrong = error
-        except (OSError, EOFError, ValueError, KeyError, csv.Error, zlib.error) as error:
-            wrong = UserError(f"{file} cannot be read: {one_line(error)}")
-        else:
-            yield from ((file, row) for row in done)
-            continue
-        if warn is None or file == path:
-            raise wrong
-        warn(f"{file} is skipped: {one_line(wrong)}")
-
-
-def _evaluations(metric: str | None, path: Path) -> Iterator[Row]:
-    with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else open(path, newline="") as file:
-        reader = csv.DictReader(file)
-        columns = set(reader.fieldnames or ())
-        published = "algorithm" in columns
-        name, place = ("algorithm", "task") if published else ("exp_name", "env_name")
-        if lacking := {name, place, "seed", "metric", "env_step", "value"} - columns:
-            raise UserError(
-                f"{path} lacks the columns {', '.join(sorted(lacking))}: see Published curves in README.md"
-            )
-        if not published:
-            remember_suite(path.parent)
-        wanted: dict[str, str] = {}  # task -> metric
-        for line, row in _complete(path, reader):
-            task = row[place]
-            if task not in wanted:
-                wanted[task] = metric or suite_of(task).metric
-            if row["metric"] != wanted[task] or row.get("primary", "1") != "1":
-                continue
-            system = row[name] + (f" UTD {row['utd']}" if published and row.get("utd") else "")
-            frames, value = _numbers(path, line, row, "env_step", "value")
-            if metric is None and np.isinf(value):
-                raise UserError(
-                    f"{path}, line {line}: a score is infinite: take the row out, or leave this out"
-                )
-            yield system, task, row["seed"], frames, _finite(value)
-
-
-def _logged(column: str, path: Path) -> Iterator[Row]:
-    system, task, _ = read_identity(path.parent)
-    with open(path, newline="") as file:
-        for line, row in _complete(path, csv.DictReader(file)):
-            if row.get(column):
-                frames, value = _numbers(path, line, row, "frames", column)
-                yield system.label, task, row["seed"], frames, _finite(value)
-
-
-def _timed(path: Path) -> Iterator[Row]:
-    system, task, _ = read_identity(path.parent)
-    with open(path, newline="") as file:
-        for row in csv.DictReader(file):
-            # A killed run may leave half a row: resuming cuts the other tables back, not the clock's.
-            with contextlib.suppress(ValueError, TypeError):
-                if float(row["updates_per_second"]) > 0:  # the warm-up is over
-                    rate = float(row["frames_per_second"])
-                    yield system.label, task, "all", int(row["frames"]), rate
-
-
-def _complete(path: Path, reader: "csv.DictReader[str]") -> Iterator[tuple[int, dict[str, str]]]:
-    """The rows with their lines, without the last one if a killed run left half of it."""
-    for row in reader:
-        line = reader.line_num
-        if None not in row.values():
-            yield line, row
-        elif next(reader, None) is not None:
-            raise UserError(f"{path}, line {line} is cut short: complete it, or take it out")
-
-
-def _numbers(path: Path, line: int, row: dict[str, str], step: str, value: str) -> tuple[int, float]:
-    try:
-        return int(float(row[step])), float(row[value])
-    except (ValueError, TypeError, OverflowError):
-        raise UserError(
-            f"{path}, line {line}: {step} {row[step]!r} or {value} {row[value]!r} is not a number"
-        ) from None
-
-
-def _finite(value: float) -> float:
-    """A diagnostic that ran away is missing: it says nothing of the runs beside it."""
-    return value if np.isfinite(value) else np.nan
-
-
-def _curves(seeds: Mapping[str, Mapping[int, float]]) -> Curves:
-    steps = sorted({step for points in seeds.values() for step in points})
-    values = np.array([[points.get(step, np.nan) for step in steps] for points in seeds.values()])
-    return Curves(np.array(steps, np.int64), tuple(seeds), values)

@@ -1,17 +1,17 @@
-"""How do runs stand beside others, frame by frame? Medians over seeds at the frames that both evaluated."""
+"""Tables for a terminal: runs beside others frame by frame, evaluation episodes, and lists of runs."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from crossq_wn.environments import suite_of
 from crossq_wn.environments.core import Episode
+from crossq_wn.environments.suites import suite_of
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.results import reading
 from crossq_wn.results.reading import Curves, Results
-from crossq_wn.runs.config import read_config
+from crossq_wn.results.records import RunRecord, Steps
 from crossq_wn.runs.directory import find
 
 
@@ -27,61 +27,82 @@ class Median(NamedTuple):
         return f"{self.value:{form}}{few}"
 
 
+class Row(NamedTuple):
+    """One system."""
+
+    system: str  # its label
+    seeds: int
+    medians: list[Median | None]  # None where it was not evaluated at that frame
+
+
 class Table(NamedTuple):
-    """One task: a row per system; a cell is None where a system was not evaluated at that frame."""
+    """One task, with a row per system."""
 
     task: str
     env_steps: list[int]  # columns, environment frames
-    rows: list[tuple[str, int, list[Median | None]]]  # system, its seeds, medians
+    rows: list[Row]
 
 
 def compare(ours: Results, theirs: Results, most: int = 10) -> list[Table]:
-    """A table per task of ours: our systems first, then the others by their last score.
+    """A table per task of ours: our systems first, then the others from the best last score down.
 
     Args:
         ours: decides tasks and frames.
         theirs: other systems; those without one of the tasks or frames are left out there.
         most: columns at most, spread over the curve.
 
-    Raises UserError if there is nothing in common.
+    Raises:
+        UserError: there is nothing in common.
     """
-    tasks = sorted({task for system in ours.values() for task in system})
-    tables = [_table(task, _on(ours, task), _on(theirs, task), most) for task in tasks]
-    if theirs and not any(len(table.rows) > len(_on(ours, table.task)) for table in tables):
+    tasks = sorted({task for there in ours.values() for task in there})
+    tables = []
+    others = 0
+    for task in tasks:
+        mine, rest = _on(ours, task), _on(theirs, task)
+        steps = _columns(mine, rest, most)
+        rows = [_row(label, curves, steps) for label, curves in mine]
+        ranked = _ranked([_row(label, curves, steps) for label, curves in rest])
+        others += len(ranked)
+        tables.append(Table(task, steps.tolist(), rows + ranked))
+    if theirs and not others:
         raise UserError(f"nothing to compare with on {', '.join(tasks)} at the frames evaluated")
     return tables
 
 
-def _on(results: Results, task: str) -> dict[str, Curves]:
-    return {system: tasks[task] for system, tasks in results.items() if task in tasks}
+def _on(results: Results, task: str) -> list[tuple[str, Curves]]:
+    return [(system.label, tasks[task]) for system, tasks in results.items() if task in tasks]
 
 
-def _table(task: str, ours: dict[str, Curves], theirs: dict[str, Curves], most: int) -> Table:
-    own = np.unique(np.concatenate([curve.env_steps for curve in ours.values()]))
-    others = [curve.env_steps for curve in theirs.values()]
-    # Frames that someone else was evaluated at as well come first.
-    shared = np.intersect1d(own, np.concatenate(others)) if others else own
-    steps = shared if len(shared) else own
+def _columns(ours: Sequence[tuple[str, Curves]], theirs: Sequence[tuple[str, Curves]], most: int) -> Steps:
+    """The frames of ours at which someone else was evaluated as well, or all of ours; at most so many."""
+    steps = np.unique(np.concatenate([curves.env_steps for _, curves in ours]))
+    if theirs:
+        shared = np.intersect1d(steps, np.concatenate([curves.env_steps for _, curves in theirs]))
+        steps = shared if len(shared) else steps
     if len(steps) > most:
         steps = steps[np.unique(np.linspace(0, len(steps) - 1, most).round().astype(int))]
-    mine = [_row(system, curve, steps) for system, curve in ours.items()]
-    rest = [_row(system, curve, steps) for system, curve in theirs.items()]
-    rest = [row for row in rest if any(cell is not None for cell in row[2])]
-    rest.sort(key=lambda row: [-np.inf if cell is None else cell.value for cell in reversed(row[2])])
-    return Table(task, [int(step) for step in steps], [*mine, *reversed(rest)])
+    return steps
 
 
-def _row(
-    system: str, curve: Curves, steps: Sequence[int] | np.ndarray
-) -> tuple[str, int, list[Median | None]]:
-    seeds = len(curve.seeds)
+def _row(label: str, curves: Curves, steps: Steps) -> Row:
+    seeds = len(curves.seeds)
     medians: list[Median | None] = []
     for step in steps:
-        values = curve.values[:, curve.env_steps == step]
+        values = curves.values[:, curves.env_steps == step]
         reached = values[~np.isnan(values)]
         found = Median(float(np.median(reached)), len(reached), seeds) if len(reached) else None
         medians.append(found)
-    return system, seeds, medians
+    return Row(label, seeds, medians)
+
+
+def _ranked(rows: Iterable[Row]) -> list[Row]:
+    """Those that have a score, from the best last one down."""
+
+    def ends(row: Row) -> list[float]:
+        return [-np.inf if cell is None else cell.value for cell in reversed(row.medians)]
+
+    there = [row for row in rows if any(cell is not None for cell in row.medians)]
+    return sorted(there, key=ends)[::-1]
 
 
 class EpisodeSummary(NamedTuple):
@@ -119,12 +140,15 @@ class RunRow(NamedTuple):
 def runs_table(root: Path, warn: Callable[[str], None]) -> Iterator[RunRow]:
     """The runs in a folder; `warn` is told of damaged ones, which are left out."""
     for path in find(root):
+        record = RunRecord(path)
         try:
-            options, (system, task, curves) = read_config(path).options, reading.load(path)
+            config, curves = record.config, reading.check(record)
         except UserError as error:
             warn(f"{path} is skipped: {one_line(error)}")
             continue
         last = [values[~np.isnan(values)][-1] for values in curves.values]  # a seed that failed ends sooner
-        logged = float(np.mean(last)) * suite_of(task).scale
+        logged = float(np.mean(last)) * suite_of(config.task).scale
+        options = config.options
         seeds = ",".join(map(str, options.seeds))
-        yield RunRow(path, task, system, seeds, int(curves.env_steps[-1]), options.frames, logged)
+        reached = int(curves.env_steps[-1])
+        yield RunRow(path, config.task, config.system.label, seeds, reached, options.frames, logged)

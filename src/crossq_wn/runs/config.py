@@ -116,7 +116,11 @@ def read_config(path: Path) -> RunConfig:
     Raises:
         UserError: there is none, a newer version wrote it, or its algorithm or a setting is unknown.
     """
-    values = read_json(path)
+    return config_of(read_json(path), path)
+
+
+def config_of(values: dict[str, Any], path: Path) -> RunConfig:
+    """As `read_config`, of what `read_json` returned for the run directory at `path`."""
     try:
         return RunConfig.from_json(values)
     except (KeyError, TypeError) as error:
@@ -129,7 +133,11 @@ def read_identity(path: Path) -> Identity:
     Raises:
         UserError: config.json is missing or damaged, or a newer version wrote it.
     """
-    values = read_json(path)
+    return identity_of(read_json(path), path)
+
+
+def identity_of(values: dict[str, Any], path: Path) -> Identity:
+    """As `read_identity`, of what `read_json` returned for the run directory at `path`."""
     try:
         return Identity(System.from_json(values["system"]), str(values["task"]), str(values["metric"]))
     except (KeyError, TypeError) as error:

@@ -2,123 +2,162 @@
 
 import contextlib
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from crossq_wn.environments.suites import remember, simulator_packages
+from crossq_wn.environments.suites import simulator_packages
 from crossq_wn.errors import UserError
-from crossq_wn.runs.config import DAMAGED, read_identity, read_json
+from crossq_wn.runs.config import DAMAGED, read_json
 from crossq_wn.runs.system import System
 
 
-def read_protocols(path: Path) -> list[dict[str, Any]]:
-    """What a run was trained and evaluated under: now, and before it was resumed under something else.
+class Terms(NamedTuple):
+    """What must agree between runs before they may be compared, as far as a run directory tells it."""
 
-    Raises UserError if manifest.json does not say.
+    run: Path
+    system: System | None  # None: unknown
+    settings: Mapping[str, Any]  # hyperparameters, and what else of config.json decides numbers; may be empty
+    protocols: Sequence[Mapping[str, Any]]  # the present one first, then those before a resumption; or none
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Reads a run's manifest.json.
+
+    Raises:
+        UserError: it is missing or damaged.
     """
     try:
-        manifest = json.loads((path / "manifest.json").read_text())
+        return dict(json.loads((path / "manifest.json").read_text()))
+    except DAMAGED:
+        raise _unknown(path) from None
+
+
+def protocols_of(manifest: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
+    """The protocols that a run was trained and evaluated under: the present one, then earlier ones.
+
+    Args:
+        manifest: what `read_manifest` returned.
+        path: the run directory, for the message.
+
+    Raises:
+        UserError: the manifest does not tell them.
+    """
+    try:
         found = [dict(each) for each in (manifest["protocol"], *manifest.get("earlier_protocols", []))]
     except DAMAGED:
-        found = []
-    if not all(found) or not found:
-        raise UserError(f"{path} has no readable manifest.json, so its protocol is unknown")
+        raise _unknown(path) from None
+    if not all(found):
+        raise _unknown(path)
     return found
 
 
-def remember_suite(run: Path) -> None:
-    """Makes a run's suite known from its manifest.json, in case the suite's module is not loaded."""
-    with contextlib.suppress(*DAMAGED):
-        description = json.loads((run / "manifest.json").read_text()).get("suite")
-        if description is not None:
-            remember(description)
+def _unknown(path: Path) -> UserError:
+    return UserError(f"{path} has no readable manifest.json, so its protocol is unknown")
 
 
-def conflicts(paths: Iterable[Path], systems: Collection[str] | None = None) -> list[str]:
-    """Why runs should not be compared, a line each: unlike protocols on a task, unlike settings of a system.
+def terms_of(path: Path, config: Mapping[str, Any] | None, manifest: Mapping[str, Any] | None) -> Terms:
+    """The terms of a run, from what its config.json and manifest.json hold; None where they are damaged."""
+    system: System | None = None
+    settings: dict[str, Any] = {}
+    protocols: list[dict[str, Any]] = []
+    if config is not None:
+        with contextlib.suppress(*DAMAGED):
+            system = System.from_json(config["system"])
+            options = config["options"]
+            besides = {name: options[name] for name in ("overlap", "matmul_precision") if name in options}
+            settings = config["settings"] | besides
+    if manifest is not None:
+        with contextlib.suppress(UserError):
+            protocols = protocols_of(manifest, path)
+    return Terms(path, system, settings, protocols)
 
-    Args:
-        paths: run directories, folders of them, or their eval.csv; other files have no protocol.
-        systems: those that are compared; by default all.
-    """
-    runs = dict.fromkeys(run for path in paths for run in _described(path))
-    compared = [run for run in runs if systems is None or _system(run) in systems]
-    if len(compared) < 2:
-        return []  # nothing stands beside it; that it was resumed under another simulator is no matter then
-    unknown = [run for run in compared if not _protocols(run)]
-    return [
-        *(f"the protocol of {run} is unknown: it has no readable manifest.json" for run in unknown),
-        *(f"the protocols differ: {line}" for line in protocol_conflicts(compared)),
-        *(f"runs of one name have different settings: {line}" for line in setting_conflicts(compared)),
-    ]
+
+def read_terms(paths: Iterable[Path]) -> list[Terms]:
+    """Reads the terms of run directories, folders of them, or their eval.csv; other files have none."""
+    runs: dict[Path, None] = {}
+    for path in paths:
+        runs |= dict.fromkeys(_described(path))
+    found = []
+    for run in runs:
+        config: dict[str, Any] | None = None
+        manifest: dict[str, Any] | None = None
+        with contextlib.suppress(UserError):
+            config = read_json(run)
+        with contextlib.suppress(UserError):
+            manifest = read_manifest(run)
+        found.append(terms_of(run, config, manifest))
+    return found
 
 
 def _described(path: Path) -> list[Path]:
     """The run directories below a folder, or the one that a file belongs to; damaged ones too."""
     tables = path.rglob("eval.csv") if path.is_dir() else [path]
     folders = {table.parent for table in tables if table.name == "eval.csv"}
-    marks = ("config.json", "manifest.json")
-    return sorted(folder for folder in folders if any((folder / name).exists() for name in marks))
+    return sorted(folder for folder in folders if is_described(folder))
 
 
-def _system(run: Path) -> str | None:
-    with contextlib.suppress(UserError):
-        return read_identity(run).system.label
-    return None
+def is_described(folder: Path) -> bool:
+    """Whether a folder is a run directory, be it a damaged one."""
+    return (folder / "config.json").exists() or (folder / "manifest.json").exists()
 
 
-def _protocols(run: Path) -> list[dict[str, Any]]:
-    """None if they cannot be read."""
-    with contextlib.suppress(UserError):
-        return read_protocols(run)
-    return []
+def conflicts(terms: Iterable[Terms], systems: Collection[System] | None = None) -> list[str]:
+    """Why runs should not be compared: unlike protocols on a task, or unlike settings of a system.
+
+    Args:
+        terms: of the runs.
+        systems: those that are compared; by default all.
+
+    Returns:
+        A line for each conflict.
+    """
+    compared = [each for each in terms if systems is None or each.system in systems]
+    if len(compared) < 2:
+        return []  # nothing stands beside it; that it was resumed under another simulator is no matter then
+    lines = []
+    for each in compared:
+        if not each.protocols:
+            lines.append(f"the protocol of {each.run} is unknown: it has no readable manifest.json")
+    lines += [f"the protocols differ: {line}" for line in protocol_conflicts(compared)]
+    lines += [f"runs of one name have different settings: {line}" for line in setting_conflicts(compared)]
+    return lines
 
 
-def protocol_conflicts(runs: Iterable[Path]) -> list[str]:
+def protocol_conflicts(terms: Iterable[Terms]) -> list[str]:
     """How runs of one task differ in protocol, a line per task; with none, they may be compared.
 
     A run that was resumed under another simulator differs from itself.
     """
-    return _differences((str(values.get("task")), where, values) for where, values in _histories(runs))
+    return _differences((str(values.get("task")), where, values) for where, values in _histories(terms))
 
 
-def simulator_conflicts(runs: Iterable[Path]) -> list[str]:
+def simulator_conflicts(terms: Iterable[Terms]) -> list[str]:
     """How runs of any tasks differ in the versions of their simulators, a line for each other set of them."""
     known = simulator_packages()
     return _differences(
         ("simulators", where, {name: value for name, value in values.items() if name in known})
-        for where, values in _histories(runs)
+        for where, values in _histories(terms)
     )
 
 
-def _histories(runs: Iterable[Path]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _histories(terms: Iterable[Terms]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Each run, in words, with each of its protocols."""
-    for run in runs:
-        for i, values in enumerate(_protocols(run)):
-            yield f"{run} before it was resumed" if i else f"{run}", values
+    for each in terms:
+        for i, values in enumerate(each.protocols):
+            yield f"{each.run} before it was resumed" if i else f"{each.run}", values
 
 
-def setting_conflicts(runs: Iterable[Path]) -> list[str]:
+def setting_conflicts(terms: Iterable[Terms]) -> list[str]:
     """How runs of one system differ in hyperparameters, a line per system: versions with other presets.
 
     A system is named by what leaves its preset, so its runs are alike unless the preset has changed between
     them.
     """
-    return _differences(_settings(runs))
+    return _differences((each.system.label, str(each.run), each.settings) for each in terms if each.system)
 
 
-def _settings(runs: Iterable[Path]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """System, run and settings, of those whose configuration can be read."""
-    for run in runs:
-        with contextlib.suppress(UserError, *DAMAGED):
-            values = read_json(run)
-            options = values["options"]
-            besides = {name: options[name] for name in ("overlap", "matmul_precision") if name in options}
-            yield System.from_json(values["system"]).label, str(run), values["settings"] | besides
-
-
-def _differences(entries: Iterable[tuple[str, str, dict[str, Any]]]) -> list[str]:
+def _differences(entries: Iterable[tuple[str, str, Mapping[str, Any]]]) -> list[str]:
     """Where what should be alike is not, a line for each way in which it is not.
 
     Args:
@@ -127,7 +166,8 @@ def _differences(entries: Iterable[tuple[str, str, dict[str, Any]]]) -> list[str
     first: dict[tuple[str, str], tuple[str, Any]] = {}  # what only one version knows of is no difference
     lines: dict[str, str] = {}
     for group, where, values in entries:
-        differs, told = {}, []
+        differs: dict[str, Any] = {}
+        told = []
         for name, value in values.items():
             other, usual = first.setdefault((group, name), (where, value))
             if value != usual:

@@ -16,6 +16,7 @@ class System:
     utd: int | None = None  # gradient updates per agent decision; None: not known
     preset: str = "default"
     changes: tuple[tuple[str, Any], ...] = ()  # settings other than utd that leave the preset's
+    note: str = ""  # what sets it apart beside others, such as "reference"; never stored
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> "System":
@@ -39,7 +40,8 @@ class System:
         name = own if self.preset == "default" else f"{own} {self.preset}"
         rate = "" if self.utd is None else f" UTD {self.utd}"
         changed = ", ".join(f"{name}={value}" for name, value in self.changes)
-        return f"{name}{rate} ({changed})" if changed else f"{name}{rate}"
+        asides = "".join(f" ({aside})" for aside in (changed, self.note) if aside)
+        return f"{name}{rate}{asides}"
 
     @property
     def family(self) -> "System":

@@ -1,4 +1,4 @@
-"""Which figures are there, and how is one made? Draw it from a source, then save it:
+"""The figures of the paper, from any runs. Draw one from a source, then save it:
 
 source = Source.of([Path("runs")], reference=[Path("rivals.csv")])
 picture = FIGURES["fig1"](source)

@@ -1,4 +1,4 @@
-"""Who is ahead in the end? Bars of the IQM at one environment frame, with intervals, per group of tasks."""
+"""Bars of the IQM at one environment frame, with intervals, per group of tasks."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -10,13 +10,14 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from crossq_wn.results.figures.captions import labels
-from crossq_wn.results.figures.ends import at_end
+from crossq_wn.results.figures.ends import End, at_end
 from crossq_wn.results.figures.points import Point, lines, spread
 from crossq_wn.results.figures.source import Source
 from crossq_wn.results.figures.style import (
     Look,
     Picture,
     bounded,
+    first_in_row,
     legend,
     looks,
     note,
@@ -26,6 +27,7 @@ from crossq_wn.results.figures.style import (
     unit,
     wrapped,
 )
+from crossq_wn.runs.system import System
 
 
 @styled
@@ -35,16 +37,16 @@ def aggregates(source: Source) -> Picture:
     looked = looks(source.scores, source.published)
     figure, axes = wrapped(end.titles, 3, 2.2, 2.0)
     for each, panel in zip(axes, end.panels, strict=True):
-        bars = _bars(end.points, panel)
+        bars = _bars(end, panel)
         for i, point in enumerate(bars):
             each.bar(i, point.value, width=0.8).patches[0].update(_fill(looked[point.system]))
-        _whiskers(each, range(len(bars)), [p.value for p in bars], yerr=spread(bars))
+        _whiskers(each, range(len(bars)), [point.value for point in bars], yerr=spread(bars))
         each.set_xticks([])
         each.grid(axis="x", visible=False)
     score_axes(axes, end.panels.values())
     legend(figure, _key(labels(end.points, source.names), looked))
     note(figure, source.footnotes(_meaning(source), end.remarks))
-    return Picture(figure, [point._asdict() for point in end.points])
+    return Picture(figure, [point.row() for point in end.points])
 
 
 @styled
@@ -53,44 +55,48 @@ def ablations(source: Source) -> Picture:
     end = at_end(source, source.scores)
     looked = looks(source.scores, source.published)
     names = labels(end.points, source.names)
-    places = {system: i for i, system in enumerate(names)}
-    first = next(iter(names))
     beside = ["\n".join(textwrap.wrap(name, 30, break_on_hyphens=False)) for name in names.values()]
     tallest = max(text.count("\n") + 1 for text in beside)
     figure, axes = wrapped(end.titles, 3, 2.2, 0.8 + max(0.3, 0.17 * tallest) * len(names))
     figure.set_figwidth(figure.get_figwidth() + 1.8)  # for the names
     for each, (panel, tasks) in zip(axes, end.panels.items(), strict=True):
-        bars = _bars(end.points, panel)
-        for point in bars:
-            bar = each.barh(places[point.system], point.value, height=0.75)
-            bar.patches[0].update(_fill(looked[point.system]))
-        _whiskers(each, [p.value for p in bars], [places[p.system] for p in bars], xerr=spread(bars))
-        for point in bars:
-            if point.system == first:
-                each.axvline(point.value, color="0.3", linestyle=":", linewidth=1)
+        _variants(each, _bars(end, panel), list(names), looked)
         each.set_yticks(range(len(names)), beside, fontsize=9)
         each.set_ylim(len(names) - 0.4, -0.6)
         each.grid(axis="y", visible=False)
-        spec = each.get_subplotspec()
-        each.tick_params(axis="y", length=0, labelleft=spec is None or spec.is_first_col())
+        each.tick_params(axis="y", length=0, labelleft=first_in_row(each))
         if bounded(tasks):
             each.set_xlim(0, 1.05)
         each.set_xlabel(f"IQM {unit(tasks)}")
         each.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
         each.xaxis.set_major_formatter(short)
     note(figure, source.footnotes(_meaning(source), end.remarks))
-    return Picture(figure, [point._asdict() for point in end.points])
+    return Picture(figure, [point.row() for point in end.points])
+
+
+def _variants(
+    axes: Axes, bars: Sequence[Point], rows: Sequence[System], looked: Mapping[System, Look]
+) -> None:
+    """Draws a panel's bars, each on its system's row, and continues the first row's as a dotted line."""
+    places = [rows.index(point.system) for point in bars]
+    for place, point in zip(places, bars, strict=True):
+        axes.barh(place, point.value, height=0.75).patches[0].update(_fill(looked[point.system]))
+    _whiskers(axes, [point.value for point in bars], places, xerr=spread(bars))
+    for place, point in zip(places, bars, strict=True):
+        if place == 0:
+            axes.axvline(point.value, color="0.3", linestyle=":", linewidth=1)
 
 
 def _meaning(source: Source) -> str:
     return f"bars: IQM over runs; whiskers: {source.interval}"
 
 
-def _bars(points: Sequence[Point], panel: str) -> list[Point]:
-    return [point for of in lines(points, panel).values() for point in of]
+def _bars(end: End, panel: str) -> list[Point]:
+    """The points of a panel, one per system."""
+    return [point for points in lines(end.points, panel).values() for point in points]
 
 
-def _key(names: Mapping[str, str], looked: Mapping[str, Look]) -> dict[str, Artist]:
+def _key(names: Mapping[System, str], looked: Mapping[System, Look]) -> dict[str, Artist]:
     patches: dict[str, Artist] = {}
     for system, label in names.items():
         patches[label] = Patch()

@@ -1,4 +1,4 @@
-"""What do a figure's words say? Titles, legends, and what the reader must know about gaps."""
+"""The words of figures: titles, legends, and what a reader must know about gaps."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -6,38 +6,51 @@ from crossq_wn.environments import groups
 from crossq_wn.results.figures.points import Panels, Point
 from crossq_wn.results.figures.source import Source
 from crossq_wn.results.figures.style import short
+from crossq_wn.runs.system import System
 
 
 def remarks(source: Source, panels: Panels, points: Sequence[Point]) -> list[str]:
     """What a reader of the figure must know: what is missing, and what has no interval."""
     drawn = {(point.system, point.panel): point.tasks for point in points}
-    lacks: dict[str, list[str]] = {}  # what -> which systems
+    gaps: dict[str, list[System]] = {}  # what is missing -> of which systems
     for system, there in source.scores.items():
-        parts = [
-            f"{drawn.get((system, panel), 0)} of {len(tasks)} tasks in {panel}"
-            for panel, tasks in panels.items()
-            if drawn.get((system, panel), 0) < len(tasks) and any(task in there for task in tasks)
-        ]
-        if not any(name == system for name, _ in drawn):
-            parts = ["not drawn, having no values here"]
-        if parts:
-            lacks.setdefault(", ".join(parts), []).append(system)
+        if any(point.system == system for point in points):
+            missing = _incomplete(system, there, panels, drawn)
+        else:
+            missing = "not drawn, having no values here"
+        if missing:
+            gaps.setdefault(missing, []).append(system)
     alone = dict.fromkeys(point.system for point in points if point.most_seeds == 1)
     if alone:
-        lacks["no interval where there is a single seed"] = list(alone)
-    return [f"{what}: {', '.join(source.names[s] for s in systems)}" for what, systems in lacks.items()]
+        gaps["no interval where there is a single seed"] = list(alone)
+    told = []
+    for missing, systems in gaps.items():
+        told.append(f"{missing}: {', '.join(source.names[system] for system in systems)}")
+    return told
 
 
-def labels(points: Iterable[Point], names: Mapping[str, str]) -> dict[str, str]:
-    """How legends call each system, in the order of `names`: its short name, and its tasks' seeds."""
-    found: dict[str, list[Point]] = {}
+def _incomplete(
+    system: System, there: Iterable[str], panels: Panels, drawn: Mapping[tuple[System, str], int]
+) -> str:
+    """In which panels a system lacks tasks, though it has some of them."""
+    parts = []
+    for panel, tasks in panels.items():
+        count = drawn.get((system, panel), 0)
+        if count < len(tasks) and not set(tasks).isdisjoint(there):
+            parts.append(f"{count} of {len(tasks)} tasks in {panel}")
+    return ", ".join(parts)
+
+
+def labels(points: Iterable[Point], names: Mapping[System, str]) -> dict[System, str]:
+    """What legends call each system, in the order of `names`: its short name, and its tasks' seeds."""
+    counts: dict[System, list[int]] = {}
     for point in points:
-        found.setdefault(point.system, []).append(point)
-    return {
-        s: f"{name} ({seeds(min(p.fewest_seeds for p in found[s]), max(p.most_seeds for p in found[s]))})"
-        for s, name in names.items()
-        if s in found
-    }
+        counts.setdefault(point.system, []).extend((point.fewest_seeds, point.most_seeds))
+    found = {}
+    for system, name in names.items():
+        if system in counts:
+            found[system] = f"{name} ({seeds(min(counts[system]), max(counts[system]))})"
+    return found
 
 
 def seeds(fewest: int, most: int) -> str:
@@ -47,8 +60,11 @@ def seeds(fewest: int, most: int) -> str:
 
 
 def title(panel: str, tasks: Sequence[str], frames: int | None = None) -> str:
-    """A panel's name; of a group that is not complete how much is there, and when it was looked at."""
+    """A panel's name; below it how much of an incomplete group is there, and the frame that is shown."""
     size = groups.size(panel) or len(tasks)
-    part = [f"{len(tasks)}/{size} tasks"] if len(tasks) < size or panel == groups.ALL else []
-    when = [f"{short(frames)} frames"] if frames is not None else []
-    return "\n".join([panel, *([", ".join(part + when)] if part + when else [])])
+    below = []
+    if len(tasks) < size or panel == groups.ALL:
+        below.append(f"{len(tasks)}/{size} tasks")
+    if frames is not None:
+        below.append(f"{short(frames)} frames")
+    return f"{panel}\n{', '.join(below)}" if below else panel

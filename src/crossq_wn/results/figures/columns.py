@@ -1,7 +1,9 @@
-"""Does training stay healthy? Scores above, or beside, what the critics' diagnostics say on the way."""
+"""Whether training stays healthy: scores above, or beside, the critics' diagnostics on the way."""
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -27,44 +29,66 @@ from crossq_wn.results.figures.style import (
 )
 
 _TALL = 17  # letters that stand beside a panel: more would reach into the titles
-_NOTHING = ("", "")
-Cells = Sequence[Sequence[tuple[str, str]]]  # [row][column]: panel and quantity
+
+
+class Cell(NamedTuple):
+    """What one panel of the grid shows."""
+
+    panel: str
+    tasks: tuple[str, ...]
+    quantity: str
+
+    @property
+    def name(self) -> str:
+        """What its axis says."""
+        return f"IQM {unit(self.tasks)}" if self.quantity == SCORE else DIAGNOSTICS[self.quantity].label
+
+
+Cells = Sequence[Sequence[Cell]]  # [row][column]
 
 
 @styled
 def training_health(source: Source) -> Picture:
     """Paper v2, figure 3: per group of tasks the score, and the critics' norms, ELR and dead neurons.
 
-    Raises UserError if no run has any of these diagnostics.
+    Raises:
+        UserError: no run has any of these diagnostics.
     """
     panels = {panel: tasks for panel, tasks in groups_and_all(source.tasks).items() if panel != ALL}
     points = _scores(source, panels)
     columns = [diagnostic.name for diagnostic in DIAGNOSTICS.values() if diagnostic.in_figure_3]
-    logged = {name: _logged(source, panels, name) for name in columns}
-    quantities = [SCORE, *(name for name, found in logged.items() if found)]
+    quantities = [SCORE]
+    for name in columns:
+        found = _logged(source, panels, name)
+        if found:
+            quantities.append(name)
+            points += found
     if len(quantities) == 1:
         raise UserError(f"fig3 needs {', '.join(columns)} in metrics.csv: train with --diagnostics")
-    points += [point for found in logged.values() for point in found]
-    cells = [[(panel, quantity) for quantity in quantities] for panel in panels]
-    return _picture(source, panels, points, cells)
+    rows = []
+    for panel, tasks in panels.items():
+        rows.append([Cell(panel, tasks, quantity) for quantity in quantities])
+    return _picture(source, points, rows)
 
 
 @styled
 def q_bias(source: Source) -> Picture:
     """Paper v1, figure 2: per task the score, the spread of the critics' normalised bias, and their norm.
 
-    Raises UserError if the bias was not measured.
+    Raises:
+        UserError: the bias was not measured.
     """
     measured = source.evaluations("q_bias_std")
     if not measured:
         raise UserError("q-bias needs q_bias_std in eval.csv: train with --q-bias")
-    panels = {task: (task,) for task in source.tasks if any(task in of for of in measured.values())}
+    there = {task for tasks in measured.values() for task in tasks}
+    panels = {task: (task,) for task in source.tasks if task in there}
     bias = curves(measured, panels, source.confidence, "q_bias_std", source.until)
     norms = _logged(source, panels, "critic_norm")
-    quantities = [SCORE, "q_bias_std", *(["critic_norm"] if norms else [])]
-    cells = [[(panel, quantity) for panel in panels] for quantity in quantities]
-    points = [*_scores(source, panels), *bias, *norms]
-    return _picture(source, panels, points, cells)
+    rows = []
+    for quantity in (SCORE, "q_bias_std", *(["critic_norm"] if norms else [])):
+        rows.append([Cell(panel, tasks, quantity) for panel, tasks in panels.items()])
+    return _picture(source, [*_scores(source, panels), *bias, *norms], rows)
 
 
 def _scores(source: Source, panels: Panels) -> list[Point]:
@@ -75,7 +99,7 @@ def _logged(source: Source, panels: Panels, column: str) -> list[Point]:
     return curves(source.diagnostic(DIAGNOSTICS[column]), panels, source.confidence, column, source.until)
 
 
-def _picture(source: Source, panels: Panels, points: Sequence[Point], cells: Cells) -> Picture:
+def _picture(source: Source, points: Sequence[Point], cells: Cells) -> Picture:
     scores = [point for point in points if point.quantity == SCORE]
     if not scores:
         raise UserError(
@@ -83,46 +107,40 @@ def _picture(source: Source, panels: Panels, points: Sequence[Point], cells: Cel
         )
     looked = looks(source.scores, source.published)
     figure, axes = grid(len(cells), len(cells[0]), 2.3, 1.9)
-    for cell, each, left, above in _neighbours(cells, axes):
-        panel, quantity = cell
-        drawn = lines(points, panel, quantity)
+    every = list(chain.from_iterable(axes))
+    for cell, each in zip(chain.from_iterable(cells), every, strict=True):
+        drawn = lines(points, cell.panel, cell.quantity)
         for system, line in drawn.items():
             band(each, line, looked[system])
         if not drawn:
             each.text(0.5, 0.5, "not recorded", transform=each.transAxes, ha="center", color="0.5")
             each.set_yticks([])
-        # Names stand where they change.
-        if panel not in (left[0], above[0]):
-            each.set_title(title(panel, panels[panel]).replace("\n", ", "), loc="left")
-        _limit(each, quantity, panels[panel])
-        name = _name(quantity, panels[panel])
-        if left == _NOTHING or name != _name(left[1], panels[left[0]]):
-            each.set_ylabel(textwrap.fill(name, _TALL))
-    frames_axes([each for row in axes for each in row])
+        _limit(each, cell)
+    _label(cells, axes)
+    frames_axes(every)
     legend(figure, key(scores, looked, source.names))
+    panels = {cell.panel: cell.tasks for cell in chain.from_iterable(cells)}
     gaps = [*remarks(source, panels, scores), *_without(source, points, cells)]
     note(figure, source.footnotes(bands(source), gaps))
-    return Picture(figure, [point._asdict() for point in points])
+    return Picture(figure, [point.row() for point in points])
 
 
-def _neighbours(
-    cells: Cells, axes: Sequence[Sequence[Axes]]
-) -> Iterator[tuple[tuple[str, str], Axes, tuple[str, str], tuple[str, str]]]:
-    """Each cell with its axes, the cell to its left and the one above."""
+def _label(cells: Cells, axes: Sequence[Sequence[Axes]]) -> None:
+    """Names panels and quantities where they change."""
     for i, row in enumerate(cells):
         for j, cell in enumerate(row):
-            left = row[j - 1] if j else _NOTHING
-            above = cells[i - 1][j] if i else _NOTHING
-            yield cell, axes[i][j], left, above
+            left = row[j - 1] if j else None
+            above = cells[i - 1][j] if i else None
+            if cell.panel not in [other.panel for other in (left, above) if other]:
+                axes[i][j].set_title(title(cell.panel, cell.tasks).replace("\n", ", "), loc="left")
+            if left is None or cell.name != left.name:
+                axes[i][j].set_ylabel(textwrap.fill(cell.name, _TALL))
 
 
-def _name(quantity: str, tasks: Sequence[str]) -> str:
-    return f"IQM {unit(tasks)}" if quantity == SCORE else DIAGNOSTICS[quantity].label
-
-
-def _limit(axes: Axes, quantity: str, tasks: Sequence[str]) -> None:
-    lowest = min((value for line in axes.lines for value in np.asarray(line.get_ydata())), default=0)
-    diagnostic = DIAGNOSTICS.get(quantity)
+def _limit(axes: Axes, cell: Cell) -> None:
+    values = [float(value) for line in axes.lines for value in np.asarray(line.get_ydata())]
+    lowest = min(values, default=0)
+    diagnostic = DIAGNOSTICS.get(cell.quantity)
     if diagnostic and diagnostic.logarithmic and lowest > 0:
         axes.set_yscale("log")  # finds its limits
         low, high = axes.get_ylim()
@@ -134,23 +152,27 @@ def _limit(axes: Axes, quantity: str, tasks: Sequence[str]) -> None:
     elif diagnostic:
         # The limits of a flat line are tight around it.
         axes.set_ylim(0, max(axes.get_ylim()[1], 1.05 * axes.dataLim.ymax))
-    elif bounded(tasks):
+    elif bounded(cell.tasks):
         axes.set_ylim(0, 1.05)
 
 
 def _without(source: Source, points: Sequence[Point], cells: Cells) -> list[str]:
-    """Which of our systems lack which quantity; others publish scores alone."""
-    remarks = []
-    panels = dict.fromkeys(panel for row in cells for panel, _ in row)
-    for quantity in dict.fromkeys(quantity for row in cells for _, quantity in row):
-        has, scored = ({(p.system, p.panel) for p in points if p.quantity == q} for q in (quantity, SCORE))
+    """Says which of our systems lack which quantity, and where; others publish scores alone."""
+    panels: dict[str, None] = {}
+    quantities: dict[str, None] = {}
+    for cell in chain.from_iterable(cells):
+        panels[cell.panel] = None
+        quantities[cell.quantity] = None
+    drawn = {(point.system, point.panel, point.quantity) for point in points}
+    told = []
+    for quantity in quantities:
         lacking = []
         for system in source.scores:
-            own = [panel for panel in panels if (system, panel) in scored]
-            parts = [panel for panel in own if (system, panel) not in has]
+            scored = [panel for panel in panels if (system, panel, SCORE) in drawn]
+            parts = [panel for panel in scored if (system, panel, quantity) not in drawn]
             if parts and system not in source.published:
-                where = f" ({', '.join(parts)})" if parts != own else ""
+                where = f" ({', '.join(parts)})" if parts != scored else ""
                 lacking.append(f"{source.names[system]}{where}")
         if lacking:
-            remarks.append(f"without {DIAGNOSTICS[quantity].label}: {', '.join(lacking)}")
-    return remarks
+            told.append(f"without {DIAGNOSTICS[quantity].label}: {', '.join(lacking)}")
+    return told

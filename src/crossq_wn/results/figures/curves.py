@@ -1,4 +1,4 @@
-"""What does learning look like? The score over environment frames: of one task, many tasks, or a group."""
+"""Learning curves: the score over environment frames, of one task, of many tasks, or of groups."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +18,7 @@ from crossq_wn.results.figures.source import Source
 from crossq_wn.results.figures.style import (
     Look,
     Picture,
+    Row,
     frames_axes,
     grid,
     legend,
@@ -27,6 +28,8 @@ from crossq_wn.results.figures.style import (
     styled,
     wrapped,
 )
+from crossq_wn.results.reading import Curves
+from crossq_wn.runs.system import System
 from crossq_wn.runs.tables import EVAL_COLUMNS
 
 
@@ -42,6 +45,7 @@ def per_group(source: Source) -> Picture:
 
 @styled
 def _picture(source: Source, panels: Panels, most: int) -> Picture:
+    """Curves in panels, at most `most` of them side by side."""
     points = curves(source.scores, panels, source.confidence, until=source.until)
     if not points:
         raise UserError(
@@ -50,7 +54,7 @@ def _picture(source: Source, panels: Panels, most: int) -> Picture:
     shown = {panel: tasks for panel, tasks in panels.items() if lines(points, panel)}
     figure = _figure(shown, points, looks(source.scores, source.published), source.names, most)
     note(figure, source.footnotes(bands(source), remarks(source, panels, points)))
-    return Picture(figure, [point._asdict() for point in points])
+    return Picture(figure, [point.row() for point in points])
 
 
 @styled
@@ -73,34 +77,46 @@ def learning_curve(source: Source, out: Path) -> list[Path]:
     metric = suite_of(task).metric
     results = {system: of[task] for system, of in source.evaluations(metric).items()}
     figure, ((axes,),) = grid(1, 1, 5.2, 3.4)
-    rows: list[Mapping[str, object]] = []
-    gaps = []
+    rows: list[Row] = []
+    gaps: list[str] = []
     for (system, runs), look in zip(results.items(), looks(results).values(), strict=True):
-        for seed, values in zip(runs.seeds, runs.values, strict=True):
-            reached = ~np.isnan(values)
-            steps, scores = runs.env_steps[reached], values[reached]
-            axes.plot(steps, scores, color=look.colour, alpha=0.35, linewidth=1)
-            rows += [
-                dict(zip(EVAL_COLUMNS, (system, task, seed, metric, int(x), float(y)), strict=True))
-                for x, y in zip(steps, scores, strict=True)
-            ]
-        shared = np.asarray(~np.isnan(runs.values).any(axis=0))
-        if not shared[-1]:
-            end = f"{runs.env_steps[shared][-1]:,} frames" if shared.any() else "its beginning"
-            gaps.append(f"the mean of {source.names[system]} ends at {end}: not all seeds have values beyond")
-        mean = runs.values[:, shared].mean(axis=0)
-        label = f"{source.names[system]} ({seeds(len(runs.seeds), len(runs.seeds))})"
-        marker = look.marker if len(mean) == 1 else ""
-        axes.plot(runs.env_steps[shared], mean, color=look.colour, linewidth=2.5, marker=marker, label=label)
+        rows += _seeds(axes, runs, look, (system.label, task, metric))
+        gaps += _mean(axes, runs, look, source.names[system])
     axes.set(title=task, ylabel=f"{metric.replace('_', ' ')} (deterministic policy)")
     axes.set_ylim(bottom=min(0, axes.get_ylim()[0]), top=1.05 if metric == "success_rate" else None)
     frames_axes([axes])
-    handles, labels = axes.get_legend_handles_labels()
-    legend(figure, dict(zip(labels, handles, strict=True)))
+    handles, names = axes.get_legend_handles_labels()
+    legend(figure, dict(zip(names, handles, strict=True)))
     several = any(len(runs.seeds) > 1 for runs in results.values())
     meaning = "thin: each seed; thick: their mean" if several else "each line is one seed"
     note(figure, source.footnotes(meaning, gaps))
     return save(figure, rows, out)
+
+
+def _seeds(axes: Axes, runs: Curves, look: Look, about: tuple[str, str, str]) -> list[Row]:
+    """Draws a thin line per seed. Returns the evaluations as rows; `about` is system, task and metric."""
+    system, task, metric = about
+    rows: list[Row] = []
+    for seed, values in zip(runs.seeds, runs.values, strict=True):
+        reached = ~np.isnan(values)
+        steps, scores = runs.env_steps[reached].tolist(), values[reached].tolist()
+        axes.plot(steps, scores, color=look.colour, alpha=0.35, linewidth=1)
+        for step, score in zip(steps, scores, strict=True):
+            rows.append(dict(zip(EVAL_COLUMNS, (system, task, seed, metric, step, score), strict=True)))
+    return rows
+
+
+def _mean(axes: Axes, runs: Curves, look: Look, name: str) -> list[str]:
+    """Draws the seeds' mean where all have a value. Returns a remark if it ends early."""
+    shared = np.asarray(~np.isnan(runs.values).any(axis=0))
+    mean = runs.values[:, shared].mean(axis=0)
+    label = f"{name} ({seeds(len(runs.seeds), len(runs.seeds))})"
+    marker = look.marker if len(mean) == 1 else ""
+    axes.plot(runs.env_steps[shared], mean, color=look.colour, linewidth=2.5, marker=marker, label=label)
+    if shared[-1]:
+        return []
+    end = f"{runs.env_steps[shared][-1]:,} frames" if shared.any() else "its beginning"
+    return [f"the mean of {name} ends at {end}: not all seeds have values beyond"]
 
 
 def bands(source: Source) -> str:
@@ -109,7 +125,7 @@ def bands(source: Source) -> str:
 
 
 def band(axes: Axes, points: Sequence[Point], look: Look) -> None:
-    """One system's curve with its interval."""
+    """Draws one system's curve with its interval."""
     x = [point.frames for point in points]
     # A curve of one point is invisible without a marker; further rounds of colours need them anyway.
     marker = look.marker if len(x) == 1 or look.marker != "o" else ""
@@ -118,24 +134,30 @@ def band(axes: Axes, points: Sequence[Point], look: Look) -> None:
         marker=marker, markersize=4, markevery=max(1, len(x) // 6),
         zorder=2 if look.dash == "--" else 2.5,  # ours above published ones
     )  # fmt: skip
-    axes.fill_between(
-        x, [p.low for p in points], [p.high for p in points], color=look.colour, alpha=0.18, linewidth=0
-    )
+    lows, highs = [point.low for point in points], [point.high for point in points]
+    axes.fill_between(x, lows, highs, color=look.colour, alpha=0.18, linewidth=0)
 
 
-def key(points: Iterable[Point], shown: Mapping[str, Look], names: Mapping[str, str]) -> dict[str, Line2D]:
-    """The legend of curves: system and how many seeds each task has -> its line."""
-    return {
-        label: Line2D(
-            [], [], color=shown[system].colour, linestyle=shown[system].dash, linewidth=1.8,
-            marker=shown[system].marker if shown[system].marker != "o" else "", markersize=4,
+def key(
+    points: Iterable[Point], shown: Mapping[System, Look], names: Mapping[System, str]
+) -> dict[str, Line2D]:
+    """The legend of curves: each system's name with its number of seeds -> its line."""
+    found = {}
+    for system, label in labels(points, names).items():
+        look = shown[system]
+        marker = look.marker if look.marker != "o" else ""
+        found[label] = Line2D(
+            [], [], color=look.colour, linestyle=look.dash, linewidth=1.8, marker=marker, markersize=4
         )
-        for system, label in labels(points, names).items()
-    }  # fmt: skip
+    return found
 
 
 def _figure(
-    panels: Panels, points: Sequence[Point], shown: Mapping[str, Look], names: Mapping[str, str], most: int
+    panels: Panels,
+    points: Sequence[Point],
+    shown: Mapping[System, Look],
+    names: Mapping[System, str],
+    most: int,
 ) -> Figure:
     """A panel per task or group."""
     figure, axes = wrapped([title(panel, tasks) for panel, tasks in panels.items()], most, 2.2, 1.9)

@@ -1,7 +1,6 @@
-"""Who stands where in the end? All systems' scores at one environment frame, per group of tasks."""
+"""All systems' scores at one environment frame at the end of training, per group of tasks."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from functools import reduce
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,8 +10,10 @@ from crossq_wn.errors import UserError
 from crossq_wn.results.figures.captions import remarks, title
 from crossq_wn.results.figures.points import SCORE, Panels, Point, aligned, points_at, systems_with
 from crossq_wn.results.figures.source import Source
-from crossq_wn.results.reading import Curves, Results, Steps, reached_by_most
+from crossq_wn.results.reading import Curves, Results, reached_by_most
+from crossq_wn.results.records import Steps
 from crossq_wn.results.statistics import Array
+from crossq_wn.runs.system import System
 
 
 class End(NamedTuple):
@@ -20,13 +21,18 @@ class End(NamedTuple):
 
     panels: Panels  # those in which something is drawn
     points: list[Point]
-    scores: dict[tuple[str, str], list[Array]]  # (panel, system) -> per task [runs]
-    titles: list[str]  # of the panels
+    scores: dict[tuple[str, System], list[Array]]  # by panel and system: per task [runs]
+    frames: dict[str, int]  # panel -> the environment frame that it shows
     remarks: list[str]
+
+    @property
+    def titles(self) -> list[str]:
+        """The titles of the panels."""
+        return [title(panel, tasks, self.frames[panel]) for panel, tasks in self.panels.items()]
 
 
 def at_end(source: Source, results: Results) -> End:
-    """The scores of all groups at their last frames, and what there is to say about them.
+    """The scores of all groups at their last frames.
 
     Args:
         source: what is drawn.
@@ -36,44 +42,60 @@ def at_end(source: Source, results: Results) -> End:
         UserError: there are none.
     """
     panels = groups_and_all(source.tasks)
-    points, scores = [], {}
+    points: list[Point] = []
+    scores: dict[tuple[str, System], list[Array]] = {}
     for panel, tasks in panels.items():
-        for system, steps, values in _ends(systems_with(results, tasks), source.frames):
-            points += points_at((panel, SCORE, system), steps, values, source.confidence)
-            scores[panel, system] = [task[:, 0] for task in values]
+        for system, frame, values in _ends(systems_with(results, tasks), source.frames):
+            columns = [task[:, None] for task in values]
+            points += points_at((panel, SCORE, system), np.array([frame]), columns, source.confidence)
+            scores[panel, system] = values
     if not points:
-        there = [aligned(of)[0] for tasks in panels.values() for _, of in systems_with(results, tasks)]
-        raise UserError(_nothing(source.frames, [*map(int, np.unique(np.concatenate(there)))]))
+        raise UserError(_nothing(source.frames, _frames_there(panels, results)))
     frames = {point.panel: point.frames for point in points}
-    drawn = {panel: those for panel, those in panels.items() if panel in frames}
-    titles = [title(panel, those, frames[panel]) for panel, those in drawn.items()]
-    return End(drawn, points, scores, titles, remarks(source, panels, points))
+    drawn = {panel: tasks for panel, tasks in panels.items() if panel in frames}
+    return End(drawn, points, scores, frames, remarks(source, panels, points))
 
 
 def _ends(
-    there: Iterable[tuple[str, list[Curves]]], frames: int | None
-) -> Iterator[tuple[str, Steps, list[Array]]]:
-    """System, frame [1] and per task scores [runs, 1]: at the last frame that most runs of each reached.
+    there: Mapping[System, list[Curves]], frames: int | None
+) -> Iterator[tuple[System, int, list[Array]]]:
+    """System, frame and per task scores [runs], at the last frame that most runs of each system reached.
 
-    If frames were asked for, it is those. Systems that have no score there are left out; with the default,
+    If a frame was asked for, it is that one. Systems that have no score there are left out; with the default,
     those most of whose runs did not reach it.
     """
-    curves = {system: aligned(of) for system, of in there}
+    curves = {system: aligned(of) for system, of in there.items()}
     choices = {system: _choice(frames, *curve) for system, curve in curves.items()}
-    shared = reduce(_shared, choices.values(), np.array([], np.int64))
+    shared: Steps = np.array([], np.int64)
+    for choice in choices.values():
+        shared = _shared(shared, choice)
+    if not len(shared):
+        return
+    end = int(shared[-1])
     for system, (steps, scores) in curves.items():
-        end = np.intersect1d(choices[system], shared[-1:])
-        if len(end):
-            yield system, end, [task[:, steps == end] for task in scores]
+        if end in choices[system]:
+            yield system, end, [task[:, steps == end][:, 0] for task in scores]
 
 
 def _choice(frames: int | None, steps: Steps, scores: Sequence[Array]) -> Steps:
+    """The frames at which a system can be shown."""
     return steps[(steps > 0) & reached_by_most(scores) if frames is None else steps == frames]
 
 
 def _shared(first: Steps, second: Steps) -> Steps:
+    """The frames that both have; if there are none, those of the first that has any."""
     both = np.intersect1d(first, second)
-    return both if len(both) else first if len(first) else second
+    if len(both):
+        return both
+    return first if len(first) else second
+
+
+def _frames_there(panels: Panels, results: Results) -> list[int]:
+    found: set[int] = set()
+    for tasks in panels.values():
+        for curves in systems_with(results, tasks).values():
+            found.update(aligned(curves)[0].tolist())
+    return sorted(found)
 
 
 def _nothing(frames: int | None, there: Sequence[int]) -> str:

@@ -1,4 +1,4 @@
-"""Where does a figure go? PNG, SVG and the CSV behind them; nothing else is overwritten."""
+"""The files of a figure: PNG, SVG and the CSV behind them; nothing else is overwritten."""
 
 import contextlib
 import csv
@@ -70,4 +70,5 @@ def _write(path: Path, rows: Sequence[Row]) -> None:
     with open(path, "w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows({key: "" if value != value else value for key, value in row.items()} for row in rows)
+        for row in rows:
+            writer.writerow({key: "" if value != value else value for key, value in row.items()})

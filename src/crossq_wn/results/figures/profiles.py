@@ -1,14 +1,20 @@
-"""How often is a system how good? Performance profiles: the fraction of runs that score above a threshold."""
+"""Performance profiles: the fraction of runs that score above a threshold."""
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.transforms import nonsingular
 
 from crossq_wn.results.figures.curves import key
 from crossq_wn.results.figures.ends import at_end
 from crossq_wn.results.figures.source import Source
 from crossq_wn.results.figures.style import (
+    Look,
     Picture,
+    Row,
     bounded,
+    first_in_row,
     legend,
     looks,
     lowest,
@@ -17,7 +23,8 @@ from crossq_wn.results.figures.style import (
     unit,
     wrapped,
 )
-from crossq_wn.results.statistics import performance_profile
+from crossq_wn.results.statistics import Array, Estimate, performance_profile
+from crossq_wn.runs.system import System
 
 _THRESHOLDS = 101
 
@@ -27,36 +34,60 @@ def profiles(source: Source) -> Picture:
     """Performance profiles (Agarwal et al. 2021): the fraction of runs above each score."""
     end = at_end(source, source.scores)
     looked = looks(source.scores, source.published)
-    frames = {point.panel: point.frames for point in end.points}
     figure, axes = wrapped(end.titles, 3, 2.2, 2.0)
-    rows = []
+    rows: list[Row] = []
     for each, (panel, tasks) in zip(axes, end.panels.items(), strict=True):
         here = {system: end.scores[panel, system] for system in looked if (panel, system) in end.scores}
-        every = np.concatenate([task for of in here.values() for task in of])
-        top = 1.0 if bounded(tasks) else np.nanmax(every)
-        # Equal returns, none above 0, have room around them.
-        bottom, top = nonsingular(min(0.0, np.nanmin(every)), top, expander=0.5)
-        taus = np.linspace(bottom, top, _THRESHOLDS)
+        taus = _thresholds(tasks, here)
         for system, scores in here.items():
-            value, low, high = performance_profile(scores, taus, confidence=source.confidence)
-            if max(len(task) for task in scores) == 1:
-                low = high = np.full(len(taus), np.nan)  # nothing is known of the spread
-            look = looked[system]
-            each.step(taus, value, where="post", color=look.colour, linestyle=look.dash, linewidth=1.8)
-            each.fill_between(taus, low, high, step="post", color=look.colour, alpha=0.18, linewidth=0)
-            numbers = zip(taus, value, low, high, strict=True)
-            rows += [
-                {"panel": panel, "system": system, "frames": frames[panel], "score": float(tau),
-                 "value": float(v), "low": float(lo), "high": float(hi), "confidence": source.confidence}
-                for tau, v, lo, hi in numbers
-            ]  # fmt: skip
+            profile = _profile(scores, taus, source.confidence)
+            _draw(each, taus, profile, looked[system])
+            about = {"panel": panel, "system": system.label, "frames": end.frames[panel]}
+            rows += _rows(about, taus, profile, source.confidence)
         each.set(xlim=(taus[0], taus[-1]), ylim=(0, 1.05))
-    for each, tasks in zip(axes, end.panels.values(), strict=True):
-        if each in lowest(axes):
-            each.set_xlabel(unit(tasks))
-        spec = each.get_subplotspec()
-        if spec is None or spec.is_first_col():
-            each.set_ylabel("fraction of runs above")
+    _label(axes, [*end.panels.values()])
     legend(figure, key(end.points, looked, source.names))
     note(figure, source.footnotes(f"bands: pointwise {source.interval}", end.remarks))
     return Picture(figure, rows)
+
+
+def _thresholds(tasks: Sequence[str], scores: Mapping[System, Sequence[Array]]) -> Array:
+    """Evenly spread over the scores that the tasks can have, or over those there are."""
+    every = np.concatenate([task for of in scores.values() for task in of])
+    top = 1.0 if bounded(tasks) else np.nanmax(every)
+    # Equal returns, none above 0, have room around them.
+    bottom, top = nonsingular(min(0.0, np.nanmin(every)), top, expander=0.5)
+    return np.linspace(bottom, top, _THRESHOLDS)
+
+
+def _profile(scores: Sequence[Array], taus: Array, confidence: float) -> Estimate:
+    """A profile; without an interval if no task has a second run, since nothing is known of the spread."""
+    found = performance_profile(scores, taus, confidence=confidence)
+    if max(map(len, scores)) > 1:
+        return found
+    nothing = np.full(len(taus), np.nan)
+    return found._replace(low=nothing, high=nothing)
+
+
+def _draw(axes: Axes, taus: Array, profile: Estimate, look: Look) -> None:
+    axes.step(taus, profile.value, where="post", color=look.colour, linestyle=look.dash, linewidth=1.8)
+    axes.fill_between(
+        taus, profile.low, profile.high, step="post", color=look.colour, alpha=0.18, linewidth=0
+    )
+
+
+def _rows(about: Row, taus: Array, profile: Estimate, confidence: float) -> list[Row]:
+    rows: list[Row] = []
+    for tau, value, low, high in zip(taus, *profile, strict=True):
+        numbers = {"score": float(tau), "value": float(value), "low": float(low), "high": float(high)}
+        rows.append({**about, **numbers, "confidence": confidence})
+    return rows
+
+
+def _label(axes: Sequence[Axes], tasks: Sequence[Sequence[str]]) -> None:
+    below = lowest(axes)
+    for each, those in zip(axes, tasks, strict=True):
+        if each in below:
+            each.set_xlabel(unit(those))
+        if first_in_row(each):
+            each.set_ylabel("fraction of runs above")

@@ -1,6 +1,6 @@
-"""What does performance cost? The IQM at the end against speed, and against the UTD ratio."""
+"""What performance costs: the IQM at the end against speed, and against the UTD ratio."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -9,12 +9,13 @@ from matplotlib.lines import Line2D
 
 from crossq_wn.errors import UserError
 from crossq_wn.results.figures.captions import labels
-from crossq_wn.results.figures.ends import at_end
+from crossq_wn.results.figures.ends import End, at_end
 from crossq_wn.results.figures.points import Point, lines, spread
-from crossq_wn.results.figures.source import Source, family, utd
+from crossq_wn.results.figures.source import Source
 from crossq_wn.results.figures.style import (
     Look,
     Picture,
+    Row,
     legend,
     looks,
     lowest,
@@ -24,6 +25,8 @@ from crossq_wn.results.figures.style import (
     styled,
     wrapped,
 )
+from crossq_wn.results.reading import Results
+from crossq_wn.runs.system import System
 
 
 @styled
@@ -32,26 +35,23 @@ def performance_and_speed(source: Source) -> Picture:
 
     A system's speed in a panel is the median over its runs there; whiskers reach to the slowest and fastest.
 
-    Raises UserError if no run was timed.
+    Raises:
+        UserError: no run was timed.
     """
-    timed = {
-        system: {task: curves for task, curves in of.items() if task in source.speeds.get(system, {})}
-        for system, of in source.scores.items()
-    }
-    if not any(timed.values()):
-        raise UserError("fig2 needs run directories whose timing.csv has gradient updates: none of these has")
-    end = at_end(source, timed)
+    end = at_end(source, _timed(source))
     looked = looks(source.scores, source.published)
     figure, axes = wrapped(end.titles, 3, 2.2, 2.0)
-    rows = []
+    rows: list[Row] = []
     for each, (panel, tasks) in zip(axes, end.panels.items(), strict=True):
         seen: list[float] = []
         for system, points in lines(end.points, panel).items():
-            rates = [rate for task in tasks for rate in source.speeds[system].get(task, ())]
+            rates: list[float] = []
+            for task in tasks:
+                rates += source.speeds[system].get(task, ())
             middle, low, high = float(np.median(rates)), min(rates), max(rates)
             _draw(each, [middle], points, looked[system], "", xerr=[[middle - low], [high - middle]])
             speed = {"frames_per_second": middle, "slowest": low, "fastest": high}
-            rows.append(points[0]._asdict() | speed)
+            rows.append(points[0].row() | speed)
             seen += rates
         _ratio_axis(each, seen)
     for each in lowest(axes):
@@ -65,38 +65,71 @@ def performance_and_speed(source: Source) -> Picture:
     return Picture(figure, rows)
 
 
+def _timed(source: Source) -> Results:
+    """The scores of systems on tasks on which their speed is known."""
+    found: Results = {}
+    for system, tasks in source.scores.items():
+        known = source.speeds.get(system, {})
+        timed = {task: curves for task, curves in tasks.items() if task in known}
+        if timed:
+            found[system] = timed
+    if not found:
+        raise UserError("fig2 needs run directories whose timing.csv has gradient updates: none of these has")
+    return found
+
+
 @styled
 def utd_scaling(source: Source) -> Picture:
     """Paper v2, figure 4: the score at the end against the UTD ratio, a line per family of systems.
 
-    Raises UserError if no system's name says its UTD ratio.
+    Raises:
+        UserError: no system's UTD ratio is known.
     """
-    rated = {system: of for system, of in source.scores.items() if utd(system) is not None}
+    rated = {system: tasks for system, tasks in source.scores.items() if system.utd is not None}
     if not rated:
-        raise UserError(f"fig4 needs names such as `crossq-wn UTD 5`: there are {', '.join(source.scores)}")
+        there = ", ".join(system.label for system in source.scores)
+        raise UserError(
+            f"fig4 needs systems whose UTD ratio is known, of runs or by a column utd: there are {there}"
+        )
     end = at_end(source, rated)
-    families = dict.fromkeys(family(point.system) for point in end.points)
-    others = {family(system) for system in source.published}
-    looked = looks(families, others)
-    names = {family(system): family(short) for system, short in source.names.items()}
+    families = dict.fromkeys(point.system.family for point in end.points)
+    looked = looks(families, {system.family for system in source.published})
     figure, axes = wrapped(end.titles, 3, 2.2, 2.0)
     for each, panel in zip(axes, end.panels, strict=True):
-        points = [point for of in lines(end.points, panel).values() for point in of]
-        for i, (name, look) in enumerate(looked.items()):
-            here = [point for point in points if family(point.system) == name]
-            # Side by side around their ratio, so that all intervals are seen.
-            aside = 1.1 ** ((i + 0.5) / len(looked) - 0.5)
-            _draw(each, [aside * (utd(point.system) or 1) for point in here], here, look, look.dash)
-        _ratio_axis(each, [utd(point.system) or 1 for point in points])
+        _families(each, end, panel, looked)
     for each in lowest(axes):
         each.set_xlabel("UTD (updates / decision)")
     score_axes(axes, end.panels.values())
-    legend(figure, {names[name]: _key(look, look.dash) for name, look in looked.items()})
+    names = _family_names(source, families)
+    legend(figure, {names[family]: _key(look, look.dash) for family, look in looked.items()})
     note(figure, source.footnotes(f"points: IQM over runs; whiskers: {source.interval}", end.remarks))
-    rows = [
-        point._asdict() | {"family": family(point.system), "utd": utd(point.system)} for point in end.points
-    ]
+    rows = []
+    for point in end.points:
+        rows.append(point.row() | {"family": point.system.family.label, "utd": point.system.utd})
     return Picture(figure, rows)
+
+
+def _families(axes: Axes, end: End, panel: str, looked: Mapping[System, Look]) -> None:
+    """Draws a line per family over its UTD ratios."""
+    there: dict[System, list[Point]] = {family: [] for family in looked}
+    ratios: list[int] = []
+    for system, points in lines(end.points, panel).items():
+        there[system.family] += points
+        ratios += [system.utd or 1 for _ in points]
+    for i, (family, points) in enumerate(there.items()):
+        # Side by side around their ratio, so that all intervals are seen.
+        aside = 1.1 ** ((i + 0.5) / len(looked) - 0.5)
+        look = looked[family]
+        _draw(axes, [aside * (point.system.utd or 1) for point in points], points, look, look.dash)
+    _ratio_axis(axes, ratios)
+
+
+def _family_names(source: Source, families: Mapping[System, None]) -> dict[System, str]:
+    """What the figure calls each family: as its systems, unless two would then be called alike."""
+    names = {system.family: short.family.label for system, short in source.shown.items()}
+    found = {family: names[family] for family in families}
+    distinct = len({*found.values()}) == len(found)
+    return found if distinct else {family: family.label for family in families}
 
 
 def _draw(
@@ -121,6 +154,7 @@ def _face(look: Look) -> str:
 
 
 def _ratio_axis(axes: Axes, values: Sequence[float]) -> None:
+    """A logarithmic axis with room around these values."""
     low, high = min(values), max(values)
     room = 1.5 if high > 2 * low else 2
     axes.set_xscale("log")

@@ -1,8 +1,7 @@
-"""What do figures draw from? Runs and others' published curves, in one order, read when first needed."""
+"""What figures draw from: runs and others' published curves, in one order."""
 
-import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -10,36 +9,32 @@ from crossq_wn.environments import PAPER_TASKS
 from crossq_wn.errors import UserError, nearest
 from crossq_wn.learning.diagnostics import Diagnostic
 from crossq_wn.results import reading
-from crossq_wn.results.reading import Curves, Results
-
-_UTD = re.compile(r" UTD (\d+)\b")
-
-
-def family(system: str) -> str:
-    """A system's name without its UTD ratio: `crossq-wn UTD 5 (x=1)` -> `crossq-wn (x=1)`."""
-    return _UTD.sub("", system, count=1)
+from crossq_wn.results.names import displayed, left_out
+from crossq_wn.results.reading import Results
+from crossq_wn.results.records import Input
+from crossq_wn.runs.system import System
 
 
-def utd(system: str) -> int | None:
-    """Gradient updates per agent decision, where the system's name says so."""
-    found = _UTD.search(system)
-    return int(found[1]) if found else None
-
-
-def _silent(text: str) -> None:
+def silent(text: str) -> None:
     """Tells nobody."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a figure draws from, and how. Make one with `Source.of`."""
+    """What a figure draws from, and how. `Source.of` makes one from paths."""
 
-    paths: tuple[Path, ...]
-    reference: tuple[Path, ...]
-    wanted: tuple[str, ...]
-    frames: int | None  # environment frames at which curves end; None: the last that most runs reached
-    confidence: float
-    warn: Callable[[str], None]
+    ours: tuple[Input, ...]  # usable runs and tables
+    theirs: tuple[Input, ...]  # those of others; drawn only on tasks that ours have
+    wanted: tuple[str, ...] = ()  # labels of systems, or their first words; empty: all
+    frames: int | None = None  # environment frames at which curves end; None: the last that most runs reached
+    confidence: float = 0.9  # of the intervals
+    warn: Callable[[str], None] = silent  # told of what is left out
+
+    def __post_init__(self) -> None:
+        if not 0 < self.confidence < 1:
+            raise UserError(f"--confidence is {self.confidence}: it must be between 0 and 1, such as 0.9")
+        if self.frames is not None and self.frames < 1:
+            raise UserError(f"--frames is {self.frames}: it must be at least 1 environment frame")
 
     @staticmethod
     def of(
@@ -48,131 +43,154 @@ class Source:
         systems: Sequence[str] = (),
         frames: int | None = None,
         confidence: float = 0.9,
-        warn: Callable[[str], None] = _silent,
+        warn: Callable[[str], None] = silent,
     ) -> "Source":
-        """A source; files are read when a figure asks for them.
+        """A source of the usable runs and tables in these paths.
 
         Args:
-            paths: run directories, folders of them, or tidy CSV files.
-            reference: tidy CSV files (or runs) of others; drawn only on tasks that `paths` have.
-            systems: which to draw, in this order; each a full name, or its first words (`SimBa`). By default
+            paths: run directories, folders of them, or CSV files of evaluations.
+            reference: CSV files (or runs) of others; drawn only on tasks that `paths` have.
+            systems: which to draw, in this order, each by its label or its first words (`SimBa`); by default
                 all, ours first.
             frames: environment frames at which curves and comparisons end; by default the last that more than
                 half of each system's runs reached.
             confidence: of the intervals.
-            warn: told of what is left out.
+            warn: told of what is left out, once each.
 
         Raises:
-            UserError: a confidence outside (0, 1), or no frames.
+            UserError: a confidence outside (0, 1), no frames, or nothing usable.
         """
-        if not 0 < confidence < 1:
-            raise UserError(f"--confidence is {confidence}: it must be between 0 and 1, such as 0.9")
-        if frames is not None and frames < 1:
-            raise UserError(f"--frames is {frames}: it must be at least 1 environment frame")
-        once = cache(warn)  # files are read for several quantities
-        return Source(tuple(paths), tuple(reference), tuple(systems), frames, confidence, once)
+        once = cache(warn)  # several quantities are read from one file
+        ours, theirs = reading.usable(paths, once), reading.usable(reference, once)
+        return Source(tuple(ours), tuple(theirs), tuple(systems), frames, confidence, once)
 
     @cached_property
-    def ours(self) -> tuple[Path, ...]:
-        """The runs and tables that count, without damaged ones: see `reading.sound`."""
-        return tuple(reading.sound(self.paths, self.warn))
+    def _own_scores(self) -> Results:
+        return reading.scores(self.ours, self.warn)
 
     @cached_property
-    def theirs(self) -> tuple[Path, ...]:
-        """Those of the reference."""
-        return tuple(reading.sound(self.reference, self.warn))
-
-    @cached_property
-    def _ours(self) -> Results:
-        return reading.read(self.ours, self.warn)
-
-    @cached_property
-    def _others(self) -> Results:
-        """What the reference files hold, by names whose families none of ours has."""
-        families = {family(name) for name in self._ours}
-        there = reading.read(self.theirs, self.warn) if self.theirs else {}
-        return {f"{name} (reference)" if family(name) in families else name: of for name, of in there.items()}
+    def _other_scores(self) -> Results:
+        """What the reference holds; those that would be taken for ours are marked."""
+        if not self.theirs:
+            return {}
+        families = {system.family for system in self._own_scores}
+        labels = {system.label for system in self._own_scores}
+        found: Results = {}
+        for system, tasks in reading.scores(self.theirs, self.warn).items():
+            alike = system.family in families or system.label in labels
+            found[replace(system, note="reference") if alike else system] = tasks
+        return found
 
     @cached_property
     def _published(self) -> Results:
-        """Of those, what is on our tasks."""
-        tasks = {task for curves in self._ours.values() for task in curves}
-        shared = {name: {t: c for t, c in of.items() if t in tasks} for name, of in self._others.items()}
-        return {name: of for name, of in shared.items() if of}
+        """Of the reference, what is on our tasks."""
+        ours = {task for tasks in self._own_scores.values() for task in tasks}
+        found: Results = {}
+        for system, tasks in self._other_scores.items():
+            shared = {task: curves for task, curves in tasks.items() if task in ours}
+            if shared:
+                found[system] = shared
+        return found
 
     @cached_property
     def scores(self) -> Results:
         """Scores of the systems to draw, in the order in which they are drawn: ours first.
 
-        Raises UserError if a system asked for is not there.
+        Raises:
+            UserError: a system that is wanted is not there.
         """
-        there = {name: of for part in (self._ours, self._published) for name, of in _in_order(part)}
-        names = list(there) if not self.wanted else [n for want in self.wanted for n in _called(want, there)]
-        return {name: there[name] for name in dict.fromkeys(names)}
-
-    @cached_property
-    def names(self) -> dict[str, str]:
-        """What the figure calls each system: see `reading.short_names`. Tables keep the full names."""
-        return reading.short_names(self.scores, self.published)
+        there = _in_order(self._own_scores) | _in_order(self._published)
+        if not self.wanted:
+            return there
+        found: Results = {}
+        for want in self.wanted:
+            for system in _called(want, there):
+                found[system] = there[system]
+        return found
 
     @property
-    def published(self) -> frozenset[str]:
-        """The systems that come from the reference files."""
+    def published(self) -> frozenset[System]:
+        """The systems that come from the reference."""
         return frozenset(self._published)
+
+    @cached_property
+    def shown(self) -> dict[System, System]:
+        """Each system as the figure displays it: see `names.displayed`. Tables keep the whole labels."""
+        return displayed(self.scores, self.published)
+
+    @cached_property
+    def names(self) -> dict[System, str]:
+        """What the figure calls each system."""
+        return {system: short.label for system, short in self.shown.items()}
+
+    @property
+    def shared(self) -> str:
+        """The changes from their presets that all of ours share, and that names leave out."""
+        return left_out(self.shown)
 
     @cached_property
     def tasks(self) -> tuple[str, ...]:
         """All tasks of the systems to draw: the paper's in its order, then others."""
-        there = dict.fromkeys(task for curves in self.scores.values() for task in curves)
+        there = dict.fromkeys(task for tasks in self.scores.values() for task in tasks)
         paper = [task for task in PAPER_TASKS if task in there]
         return tuple(dict.fromkeys([*paper, *there]))
 
     @cached_property
     def until(self) -> int:
-        """Environment frames at which curves end: others' may be longer than ours."""
-        drawn = [of for name, of in self.scores.items() if name not in self.published] or self.scores.values()
-        last = max(int(curve.env_steps[-1]) for of in drawn for curve in of.values())
-        return last if self.frames is None else self.frames
+        """Environment frames at which curves end: at our last, since others' may be longer."""
+        if self.frames is not None:
+            return self.frames
+        ours = [tasks for system, tasks in self.scores.items() if system not in self.published]
+        last = 0
+        for tasks in ours or self.scores.values():
+            for curves in tasks.values():
+                last = max(last, int(curves.env_steps[-1]))
+        return last
 
     @property
     def interval(self) -> str:
         """What whiskers and bands reach over; for a footnote."""
         return f"{100 * self.confidence:g} % stratified bootstrap intervals"
 
-    def footnotes(self, meaning: str, remarks: list[str]) -> list[str]:
-        """What stands below the figure: what its marks mean, what all systems have in common, remarks, having
-        warned of them, and how others' results are drawn.
+    def footnotes(self, meaning: str, remarks: Sequence[str]) -> list[str]:
+        """The lines below the figure; remarks are warned of as well.
+
+        Args:
+            meaning: what the figure's marks mean.
+            remarks: what a reader must know besides.
         """
-        remarks = [*remarks, *self.elsewhere()]
-        for remark in remarks:
+        told = [*remarks, *self.elsewhere()]
+        for remark in told:
             self.warn(remark)
         others = self.published & set(self.scores)
-        shared = reading.dropped(self.names)
-        return [
-            meaning,
-            *([f"all{' of ours' if others else ''} with {shared}"] if shared else []),
-            *remarks,
-            *(["dashed, pale or hollow: published by others"] if others else []),
-        ]
+        lines = [meaning]
+        if self.shared:
+            lines.append(f"all{' of ours' if others else ''} with {self.shared}")
+        lines += told
+        if others:
+            lines.append("dashed, pale or hollow: published by others")
+        return lines
 
     def elsewhere(self) -> list[str]:
-        """Which of the reference files' systems are on other tasks than ours; not if some were asked for."""
-        names = [name for name in self._others if name not in self._published]
-        whom = ", ".join(names) if self._published else "all of the reference"
-        return [f"not drawn, having none of these tasks: {whom}"] if names and not self.wanted else []
+        """Says which of the reference's systems are on other tasks than ours; not if some are wanted."""
+        absent = [system.label for system in self._other_scores if system not in self._published]
+        if not absent or self.wanted:
+            return []
+        whom = ", ".join(absent) if self._published else "all of the reference"
+        return [f"not drawn, having none of these tasks: {whom}"]
 
     @cached_property
-    def speeds(self) -> dict[str, dict[str, tuple[float, ...]]]:
-        """As `reading.read_speed`."""
-        return reading.read_speed(self.ours, self.warn)
+    def speeds(self) -> dict[System, dict[str, tuple[float, ...]]]:
+        """How fast our systems trained: see `reading.speeds`."""
+        return reading.speeds(self.ours, self.warn)
 
     def metric(self, column: str) -> Results:
-        """A column of metrics.csv of the systems to draw; without those that have none."""
-        return self._drawn(reading.read_metric(self.ours, column, self.warn))
+        """A column of metrics.csv of the systems to draw, without those that have none."""
+        return self._drawn(reading.logged(self.ours, column, self.warn))
 
     def evaluations(self, metric: str) -> Results:
         """Another metric of eval.csv than the score, such as `q_bias_std`, unscaled."""
-        return self._drawn(reading.read(self.ours, self.warn, metric))
+        return self._drawn(reading.evaluations(self.ours, metric, self.warn))
 
     def diagnostic(self, diagnostic: Diagnostic) -> Results:
         """A diagnostic of the systems to draw, from the file in which it is recorded."""
@@ -180,17 +198,24 @@ class Source:
         return self.evaluations(diagnostic.name) if evaluated else self.metric(diagnostic.name)
 
     def _drawn(self, found: Results) -> Results:
-        return {name: found[name] for name in self.scores if name in found and name in self._ours}
+        return {
+            system: found[system] for system in self.scores if system in found and system in self._own_scores
+        }
 
 
-def _called(want: str, there: Iterable[str]) -> list[str]:
-    """The systems of that name, or else those that begin with these words."""
-    there = list(there)
-    found = [want] if want in there else [name for name in there if name.startswith(f"{want} ")]
+def _called(want: str, there: Iterable[System]) -> list[System]:
+    """The systems with that label, or else those whose labels begin with these words."""
+    labels = {system: system.label for system in there}
+    found = [system for system, label in labels.items() if label == want]
     if not found:
-        raise UserError(f"no system {want!r}: {nearest(want, there)}there are {', '.join(there)}")
+        found = [system for system, label in labels.items() if label.startswith(f"{want} ")]
+    if not found:
+        known = list(labels.values())
+        raise UserError(f"no system {want!r}: {nearest(want, known)}there are {', '.join(known)}")
     return found
 
 
-def _in_order(results: Results) -> list[tuple[str, dict[str, Curves]]]:
-    return sorted(results.items(), key=lambda item: (family(item[0]), utd(item[0]) or 0))
+def _in_order(results: Results) -> Results:
+    """By family, then by UTD ratio."""
+    order = sorted(results, key=lambda system: (system.family.label, system.utd or 0))
+    return {system: results[system] for system in order}

@@ -1,9 +1,10 @@
-"""How do all figures look? Colours for any colour vision, text that is legible at half width, files."""
+"""The look of all figures: colours for any colour vision, text that is legible at half width."""
 
 import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from itertools import chain
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -37,6 +38,8 @@ STYLE: Any = {
 
 _LETTER, _HANDLE = 0.075, 0.55  # inches in a legend, about: a letter, the mark before a label
 
+Key = TypeVar("Key")  # what is drawn: a system, or a family of them
+
 styled = mpl.rc_context(STYLE)  # decorates what draws
 
 Row = Mapping[str, object]
@@ -58,18 +61,16 @@ class Look(NamedTuple):
     dash: Literal["-", "--"]  # dashed: not our own runs
 
 
-def looks(systems: Iterable[str], published: Iterable[str] = ()) -> dict[str, Look]:
+def looks(systems: Iterable[Key], published: Iterable[Key] = ()) -> dict[Key, Look]:
     """A look for each system, in order; equal systems in equal order look the same."""
-    others, rounds = set(published), len(COLOURS)
-    return {
-        system: Look(
-            COLOURS[i % rounds],
-            MARKERS[i // rounds % len(MARKERS)],
-            HATCHES[i // rounds % len(HATCHES)],
-            "--" if system in others else "-",
-        )
-        for i, system in enumerate(systems)
-    }
+    others, colours = set(published), len(COLOURS)
+    found = {}
+    for i, system in enumerate(systems):
+        colour = COLOURS[i % colours]
+        marker = MARKERS[i // colours % len(MARKERS)]
+        hatch = HATCHES[i // colours % len(HATCHES)]
+        found[system] = Look(colour, marker, hatch, "--" if system in others else "-")
+    return found
 
 
 def grid(rows: int, columns: int, width: float, height: float) -> tuple[Figure, list[list[Axes]]]:
@@ -84,7 +85,7 @@ def wrapped(titles: Sequence[str], most: int, width: float, height: float) -> tu
     columns = panels if panels <= min(3, most) else min(most, math.ceil(math.sqrt(panels)))
     size = (width, height) if panels > 1 else (5.2, 3.4)
     figure, rows = grid(math.ceil(panels / columns), columns, *size)
-    axes = [each for row in rows for each in row]
+    axes = list(chain.from_iterable(rows))
     for unused in axes[panels:]:
         unused.remove()
     for each, title in zip(axes, titles, strict=False):
@@ -102,6 +103,12 @@ def frames_axes(axes: Sequence[Axes]) -> None:
         each.set_xlabel("environment frames")
 
 
+def first_in_row(axes: Axes) -> bool:
+    """Whether no panel stands to the left of this one."""
+    spec = axes.get_subplotspec()
+    return spec is None or spec.is_first_col()
+
+
 def score_axes(axes: Sequence[Axes], tasks: Iterable[Sequence[str]], statistic: str = "IQM") -> None:
     """Y axes of these tasks' scores, to 1 where that is the most; the unit stands where it changes."""
     before = ""
@@ -109,8 +116,7 @@ def score_axes(axes: Sequence[Axes], tasks: Iterable[Sequence[str]], statistic: 
         here = unit(those)
         if bounded(those):
             each.set_ylim(0, 1.05)
-        spec = each.get_subplotspec()
-        if here != before or spec is None or spec.is_first_col():
+        if here != before or first_in_row(each):
             each.set_ylabel(f"{statistic} {here}")
         before = here
 
@@ -123,9 +129,10 @@ def lowest(axes: Sequence[Axes]) -> list[Axes]:
 
 def ratio_ticks(axis: Axis, low: float, high: float) -> None:
     """Plain numbers as the ticks of a logarithmic axis that ranges over these."""
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    multiples = (1, 2, 5) if len(decades) < 6 else (1,)
-    ticks = [m * 10.0**e for e in decades for m in multiples if low <= m * 10.0**e <= high]
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    multiples = (1, 2, 5) if last - first < 5 else (1,)
+    candidates = [multiple * 10.0**exponent for exponent in range(first, last + 1) for multiple in multiples]
+    ticks = [tick for tick in candidates if low <= tick <= high]
     if len(ticks) < 2:
         ticks = [tick for tick in MaxNLocator(3).tick_values(low, high) if low <= tick <= high]
     axis.set_major_locator(FixedLocator(ticks[:: math.ceil(len(ticks) / 5)]))
@@ -155,8 +162,11 @@ def bounded(tasks: Iterable[str]) -> bool:
 def legend(figure: Figure, names: Mapping[str, Artist]) -> None:
     """One legend above all panels: label -> what it looks like."""
     room = figure.get_figwidth()
-    labels = [textwrap.wrap(name, int((room - _HANDLE) / _LETTER), break_on_hyphens=False) for name in names]
-    columns = max(n for n in range(1, len(names) + 1) if n == 1 or _width(labels, n) < room)
+    letters = int((room - _HANDLE) / _LETTER)
+    labels = [textwrap.wrap(name, letters, break_on_hyphens=False) for name in names]
+    columns = len(labels)
+    while columns > 1 and _width(labels, columns) >= room:
+        columns -= 1
     lines = max(sum(map(len, column)) for column in _columns(labels, columns))
     figure.set_figheight(figure.get_figheight() + 0.2 * lines)
     figure.legend(
@@ -167,19 +177,25 @@ def legend(figure: Figure, names: Mapping[str, Artist]) -> None:
 
 def _columns(labels: Sequence[list[str]], columns: int) -> list[list[list[str]]]:
     """A legend is filled column after column."""
-    return [[labels[i] for i in part] for part in np.array_split(range(len(labels)), columns)]
+    parts = np.array_split(range(len(labels)), columns)
+    return [list(labels[part[0] : part[-1] + 1]) for part in parts]
 
 
 def _width(labels: Sequence[list[str]], columns: int) -> float:
     """About how many inches a legend of these wrapped labels takes."""
-    longest = [max(len(line) for label in part for line in label) for part in _columns(labels, columns)]
-    return sum(_LETTER * most + _HANDLE for most in longest)
+    width = 0.0
+    for column in _columns(labels, columns):
+        longest = max(map(len, chain.from_iterable(column)))
+        width += _LETTER * longest + _HANDLE
+    return width
 
 
 def note(figure: Figure, texts: Sequence[str]) -> None:
     """Small print below all panels."""
     width = int(figure.get_figwidth() / 0.062)
-    small = [line for text in texts for line in textwrap.wrap(text, width, break_on_hyphens=False)]
+    small: list[str] = []
+    for text in texts:
+        small += textwrap.wrap(text, width, break_on_hyphens=False)
     if small:
         figure.set_figheight(figure.get_figheight() + 0.14 * len(small))
         figure.supxlabel("\n".join(small), x=0.01, ha="left", fontsize=8, color="0.3")

@@ -1,1 +1,1 @@
-"""Which page tells what came out of runs? `study.py` reads them, `page.py` writes it."""
+"""Reports as one HTML page: `contents.py` gathers what they tell, `page.py` writes them."""

@@ -1,7 +1,6 @@
-"""Who beats whom? A verdict on each pair of systems, and the finding that sums them up."""
+"""A verdict on each pair of systems, and the finding that sums them up."""
 
 import contextlib
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import combinations
 from typing import NamedTuple
@@ -10,8 +9,8 @@ from crossq_wn.environments.groups import tasks_and_groups
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.results.comparison import Comparison, compare, scopes
 from crossq_wn.results.reading import Curves
+from crossq_wn.results.report.contents import Report
 from crossq_wn.results.report.html import Html, bullets, details, section, table, tag
-from crossq_wn.results.report.study import Study
 from crossq_wn.results.verdicts import EQUAL_CALLED_BETTER
 from crossq_wn.results.wording import fraction, number, on, place, seeds_of, sentence, span
 
@@ -46,64 +45,79 @@ class Pair(NamedTuple):
         return f"{self.ours if self.result.gain.value > 0 else self.theirs} is better"
 
 
-def pairs(study: Study) -> tuple[list[Pair], list[str]]:
+class _Couple(NamedTuple):
+    """Two systems, the first of our own, and the tasks that both have."""
+
+    ours: str  # its short name
+    theirs: str
+    published: bool  # the second
+    mine: dict[str, Curves]
+    other: dict[str, Curves]
+    tasks: list[str]
+
+
+def _couples(report: Report) -> Iterator[_Couple]:
+    published = report.source.published
+    for ours, theirs in combinations(report.scores, 2):
+        if ours in published:
+            continue
+        mine, other = report.scores[ours], report.scores[theirs]
+        tasks = [task for task in mine if task in other]
+        yield _Couple(report.names[ours], report.names[theirs], theirs in published, mine, other, tasks)
+
+
+def pairs(report: Report) -> tuple[list[Pair], list[str]]:
     """Every comparison that can be made, and what keeps the others from being made."""
     found, notes = [], []
-    for ours, theirs in _couples(study):
-        mine, other = study.scores[ours], study.scores[theirs]
-        first, second = study.names[ours], study.names[theirs]
-        for tasks in scopes([task for task in mine if task in other]):
+    for couple in _couples(report):
+        ours, theirs, published, *_ = couple
+        for tasks in scopes(couple.tasks):
             try:
-                results = _compare(mine, other, tasks, study.source.confidence)
+                for result in _compare(couple, tasks, report.source.confidence):
+                    found.append(Pair(ours, theirs, published, result))
             except UserError as error:
-                on = ", ".join(tasks)
-                notes.append(f"{first} and {second} are not compared on {on}: {one_line(error)}")
-            else:
-                published = theirs in study.source.published
-                found += [Pair(first, second, published, each) for each in results]
+                where = ", ".join(tasks)
+                notes.append(f"{ours} and {theirs} are not compared on {where}: {one_line(error)}")
     return found, notes
 
 
-def parts(study: Study) -> list[Pair]:
+def parts(report: Report) -> list[Pair]:
     """The comparisons of many tasks at once, on each of the paper's groups and on each task."""
     found = []
-    for ours, theirs in _couples(study):
-        mine, other = study.scores[ours], study.scores[theirs]
-        for whole in scopes([task for task in mine if task in other]):
-            for group, tasks in _narrower(whole):
-                with contextlib.suppress(UserError):  # as `pairs` says
-                    some = {task: mine[task] for task in tasks}
-                    result = compare(some, other, confidence=study.source.confidence)
-                    published = theirs in study.source.published
-                    found.append(Pair(study.names[ours], study.names[theirs], published, result, group))
+    for couple in _couples(report):
+        ours, theirs, published, mine, other, _ = couple
+        for group, tasks in _narrower(couple.tasks):
+            with contextlib.suppress(UserError):  # `pairs` says why
+                some = {task: mine[task] for task in tasks}
+                result = compare(some, other, confidence=report.source.confidence)
+                found.append(Pair(ours, theirs, published, result, group))
     return found
 
 
-def _narrower(whole: tuple[str, ...]) -> Iterator[tuple[str | None, tuple[str, ...]]]:
-    """The groups of several tasks that are not all of these, by name, and then each task, if not alone."""
-    known = tasks_and_groups(whole).items()
-    yield from ((name, tasks) for name, tasks in known if 1 < len(tasks) < len(whole))
-    yield from ((None, (task,)) for task in whole if len(whole) > 1)
+def _narrower(tasks: Iterable[str]) -> Iterator[tuple[str | None, tuple[str, ...]]]:
+    """Of tasks that are averaged: the groups of several that are not all of these, then each task alone."""
+    for whole in scopes(list(tasks)):
+        for name, some in tasks_and_groups(whole).items():
+            if 1 < len(some) < len(whole):
+                yield name, some
+        if len(whole) > 1:
+            for task in whole:
+                yield None, (task,)
 
 
-def _couples(study: Study) -> Iterator[tuple[str, str]]:
-    """Two systems each, the first of our own."""
-    for ours, theirs in combinations(study.scores, 2):
-        if ours not in study.source.published:
-            yield ours, theirs
+def _compare(couple: _Couple, tasks: tuple[str, ...], confidence: float) -> list[Comparison]:
+    """Compares on all tasks at once, or on each of them if they have no frame in common.
 
-
-def _compare(
-    ours: dict[str, Curves], theirs: dict[str, Curves], tasks: tuple[str, ...], confidence: float
-) -> list[Comparison]:
-    """On all tasks at once; on each of them if they have no frame in common. Raises UserError if none has."""
+    Raises UserError if none has.
+    """
+    mine = {task: couple.mine[task] for task in tasks}
     try:
-        return [compare({task: ours[task] for task in tasks}, theirs, confidence=confidence)]
+        return [compare(mine, couple.other, confidence=confidence)]
     except UserError:
         found = []
-        for task in tasks:
+        for task, curves in mine.items():
             with contextlib.suppress(UserError):
-                found.append(compare({task: ours[task]}, theirs, confidence=confidence))
+                found.append(compare({task: curves}, couple.other, confidence=confidence))
         if not found:
             raise
         return found
@@ -114,84 +128,84 @@ def finding(found: list[Pair]) -> str:
     inner = [pair for pair in found if not pair.published]
     outer = [pair for pair in found if pair.published]
     said = [_decided(inner)] if inner else []
-    return " ".join([*said, f"Against published curves: {_decided(outer)}"] if outer else said)
+    if outer:
+        said.append(f"Against published curves: {_decided(outer)}")
+    return " ".join(said)
 
 
 def _decided(found: list[Pair]) -> str:
     """Who won against whom; of published systems, from ours' point of view."""
     if len(found) == 1:
         return found[0].sentence
-    places: dict[tuple[str, ...], list[Pair]] = defaultdict(list)
+    places: dict[tuple[str, ...], list[Pair]] = {}
     for pair in found:
-        places[pair.result.tasks].append(pair)
-    said = [
-        sentence + (f" {on(tasks)}" if len(places) > 1 else "")
-        for tasks, some in places.items()
-        for sentence in _meetings(some)
-    ]
-    if count := sum(not pair.result.decided for pair in found):
-        said.append(f"{count} of {len(found)} comparisons are inconclusive with these seeds")
+        places.setdefault(pair.result.tasks, []).append(pair)
+    said = []
+    for tasks, some in places.items():
+        where = f" {on(tasks)}" if len(places) > 1 else ""
+        said += [f"{sentence}{where}" for sentence in _meetings(some)]
+    inconclusive = sum(not pair.result.decided for pair in found)
+    if inconclusive:
+        said.append(f"{inconclusive} of {len(found)} comparisons are inconclusive with these seeds")
     return f"{'; '.join(said)}."
 
 
 def _meetings(found: list[Pair]) -> list[str]:
     """`A beats B and loses to C`, for each system, of comparisons in one place."""
-    wins: dict[str, dict[str, None]] = defaultdict(dict)
-    losses: dict[str, dict[str, None]] = defaultdict(dict)
+    wins: dict[str, dict[str, None]] = {}
+    losses: dict[str, dict[str, None]] = {}
     for pair in found:
-        if pair.result.decided and pair.result.gain.value > 0:
-            wins[pair.ours][pair.theirs] = None
-        elif pair.result.decided and pair.published:
-            losses[pair.ours][pair.theirs] = None
-        elif pair.result.decided:
-            wins[pair.theirs][pair.ours] = None
-    return [
-        f"{system} "
-        + " and ".join(
-            f"{verb} {_and(others[system])}"
-            for verb, others in (("beats", wins), ("loses to", losses))
-            if system in others
-        )
-        for system in {**wins, **losses}
-    ]
+        if not pair.result.decided:
+            continue
+        if pair.result.gain.value > 0:
+            wins.setdefault(pair.ours, {})[pair.theirs] = None
+        elif pair.published:
+            losses.setdefault(pair.ours, {})[pair.theirs] = None
+        else:
+            wins.setdefault(pair.theirs, {})[pair.ours] = None
+    said = []
+    for system in {**wins, **losses}:
+        verbs = []
+        if system in wins:
+            verbs.append(f"beats {_and(wins[system])}")
+        if system in losses:
+            verbs.append(f"loses to {_and(losses[system])}")
+        said.append(f"{system} {' and '.join(verbs)}")
+    return said
 
 
-def verdicts(study: Study, found: list[Pair]) -> Html:
+def verdicts(report: Report, found: list[Pair]) -> Html:
     """A sentence on each pair, ours first, and the numbers in a table."""
     if not found:
         return section("Verdicts", tag("p", "There is one system: nothing to compare it with."))
     lists = []
-    for published in (False, True):
+    for whose, published in (("Between these runs", False), ("Against published curves", True)):
         some = [pair for pair in found if pair.published == published]
-        lines = [
-            tag("span", tag("b", pair.word, class_=pair.word), " ", pair.sentence)
-            for word in _WORDS
-            for pair in some
-            if pair.word == word
-        ]
-        whose = "Against published curves" if published else "Between these runs"
-        if lines:
-            lists.append(details(f"{whose}: {_counts(some)}", bullets(lines), open_=len(lines) <= _MANY))
-    narrower = parts(study)
+        if some:
+            some.sort(key=lambda pair: _WORDS.index(pair.word))
+            lines = bullets(map(_line, some))
+            lists.append(details(f"{whose}: {_counts(some)}", lines, open_=len(some) <= _MANY))
+    narrower = parts(report)
     tables = [details("All comparisons as a table", _pairs_table("Comparisons", found))]
     if narrower:
-        tables.append(
-            details(
-                f"By group and task: {_counts(narrower)}",
-                _pairs_table("Comparisons by group and task", narrower),
-            )
-        )
-    explained = tag("p", _explained(study, len(found) + len(narrower)), class_="note")
+        by_part = _pairs_table("Comparisons by group and task", narrower)
+        tables.append(details(f"By group and task: {_counts(narrower)}", by_part))
+    explained = tag("p", _explained(report, len(found) + len(narrower)), class_="note")
     return section("Verdicts", *lists, *tables, explained)
+
+
+def _line(pair: Pair) -> Html:
+    return tag("span", tag("b", pair.word, class_=pair.word), " ", pair.sentence)
 
 
 def _counts(found: list[Pair]) -> str:
     """`2 better, 1 inconclusive`."""
-    return ", ".join(f"{n} {word}" for word in _WORDS if (n := sum(p.word == word for p in found)))
+    words = [pair.word for pair in found]
+    return ", ".join(f"{words.count(word)} {word}" for word in _WORDS if word in words)
 
 
-def _explained(study: Study, comparisons: int) -> str:
-    confidence = f"{study.source.confidence:.0%}"
+def _explained(report: Report, comparisons: int) -> str:
+    confidence = f"{report.source.confidence:.0%}"
     said = (
         f"A system is called better if the {confidence} interval of the difference between the tasks' mean "
         "scores, which is in brackets, excludes 0 and the IQMs agree; otherwise the comparison is "
@@ -209,17 +223,11 @@ def _explained(study: Study, comparisons: int) -> str:
 
 
 def _pairs_table(caption: str, found: list[Pair]) -> Html:
-    rows = [
-        (
-            f"{pair.ours} – {pair.theirs}",
-            place(pair.result, group=pair.group),
-            " / ".join(seeds_of(seeds, unit="") for seeds in pair.result.seeds),
-            _odds(pair.result),
-            _gain(pair.result),
-            pair.outcome,
-        )
-        for pair in found
-    ]
+    rows = []
+    for pair in found:
+        who, where = f"{pair.ours} – {pair.theirs}", place(pair.result, group=pair.group)
+        seeds = " / ".join(seeds_of(each, unit="") for each in pair.result.seeds)
+        rows.append((who, where, seeds, _odds(pair.result), _gain(pair.result), pair.outcome))
     head = [
         "first – second",
         "where",

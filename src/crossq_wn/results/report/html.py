@@ -1,4 +1,4 @@
-"""How is text made into HTML? Elements as nested calls; whatever is not `Html` already gets escaped."""
+"""HTML as nested calls; whatever is not `Html` already is escaped."""
 
 import html
 import re

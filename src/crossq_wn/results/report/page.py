@@ -1,7 +1,7 @@
-"""Which parts does a report have? One HTML file that needs nothing else: no network, no scripts.
+"""A report as one HTML file that needs nothing else: no network, no scripts.
 
-study = gather([Path("runs")], reference=[Path("rivals.csv")])
-write(study, Path("report.html"))
+report = gather([Path("runs")], reference=[Path("rivals.csv")])
+write(report, Path("report.html"))
 """
 
 from importlib.resources import files
@@ -10,42 +10,39 @@ from pathlib import Path
 from crossq_wn import __version__
 from crossq_wn.errors import UserError
 from crossq_wn.machine import write_atomically
-from crossq_wn.results import reading
+from crossq_wn.results.figures.source import silent
 from crossq_wn.results.report import charts, comparisons, provenance, scores
+from crossq_wn.results.report.contents import Report, Tell
 from crossq_wn.results.report.html import Html, join, tag
-from crossq_wn.results.report.study import Study, Tell, silent
 
 _GENERATOR = "crossq-wn report"
 _MARK = f'<meta name="generator" content="{_GENERATOR}">'
 
 
-def page(study: Study, tell: Tell = silent) -> str:
+def page(report: Report, tell: Tell = silent) -> str:
     """The whole report; `tell` is told what is being done."""
-    tell(f"comparing {len(study.scores)} systems")
-    found, unpaired = comparisons.pairs(study)
-    tables, apart = scores.summaries(study)
-    many = f"{len(study.tasks)} tasks"
-    title = f"Report: {', '.join(study.tasks) if len(study.tasks) < 4 else many}"
+    tell(f"comparing {len(report.scores)} systems")
+    found, unpaired = comparisons.pairs(report)
+    tables, apart = scores.summaries(report)
+    many = f"{len(report.tasks)} tasks"
+    title = f"Report: {', '.join(report.tasks) if len(report.tasks) < 4 else many}"
     parts = [
-        comparisons.verdicts(study, found),
-        scores.scores(study, tables),
-        charts.curves(study),
-        charts.diagnostics(study, tell),
-        provenance.videos(study),
-        provenance.hyperparameters(study),
-        provenance.protocol(study),
-        provenance.runs(study),
-        provenance.left_out(study, tables, [*unpaired, *apart]),
+        comparisons.verdicts(report, found),
+        scores.scores(report, tables),
+        charts.curves(report),
+        charts.diagnostics(report, tell),
+        provenance.videos(report),
+        provenance.hyperparameters(report),
+        provenance.protocol(report),
+        provenance.runs(report),
+        provenance.left_out(report, tables, [*unpaired, *apart]),
     ]
-    shared = reading.dropped(study.names)
-    about = (
-        f"Runs: {len(study.runs)}. Systems: {len(study.ours)}{f', all with {shared}' if shared else ''}. "
-        f"crossq-wn {__version__}"
-    )
+    shared = f", all with {report.source.shared}" if report.source.shared else ""
+    about = f"Runs: {len(report.runs)}. Systems: {len(report.ours)}{shared}. crossq-wn {__version__}"
     header = tag(
         "header",
         tag("h1", title),
-        tag("p", comparisons.finding(found) or scores.finding(study, tables), class_="finding"),
+        tag("p", comparisons.finding(found) or scores.finding(report, tables), class_="finding"),
         tag("p", about, class_="note"),
     )
     head = [
@@ -72,7 +69,7 @@ def check_out(out: Path) -> None:
                 )
 
 
-def write(study: Study, out: Path, tell: Tell = silent) -> None:
+def write(report: Report, out: Path, tell: Tell = silent) -> None:
     """Writes the report; missing folders are made, and an earlier report is replaced.
 
     `tell` is told what is being done.
@@ -80,7 +77,7 @@ def write(study: Study, out: Path, tell: Tell = silent) -> None:
     Raises UserError if something else is there, or it cannot be written.
     """
     check_out(out)
-    text = page(study, tell)
+    text = page(report, tell)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, text)

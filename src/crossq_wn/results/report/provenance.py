@@ -1,111 +1,115 @@
-"""How did the results come about? Settings, protocol, versions, commands, speed, videos; what is left out."""
+"""How the results came about: settings, protocol, versions, commands, speed, videos; and what is left out."""
 
 import base64
 import shlex
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from statistics import median
 from typing import TypeVar
 
 import numpy as np
 
+from crossq_wn.results.report.contents import Report, ReportedRun
 from crossq_wn.results.report.html import Html, bullets, details, join, section, table, tag
 from crossq_wn.results.report.scores import Summary
-from crossq_wn.results.report.study import Run, Study, speed
 from crossq_wn.runs.protocol import protocol_conflicts
 
 _VIDEO, _VIDEOS = 4 * 2**20, 20 * 2**20  # bytes: of one, and of all together
 
+_SEVERAL = " / "  # between values that differ
+
 Key = TypeVar("Key", bound=Hashable)
 
 
-def hyperparameters(study: Study) -> Html:
+def hyperparameters(report: Report) -> Html:
     """The settings that differ, by system, and those that do not."""
-    of = _group(study.runs, lambda run: run.system)
-    by_system = {system: of[system] for system in study.ours}
-    columns = {system: _values(_settings(run) for run in runs) for system, runs in by_system.items()}
-    names = dict.fromkeys(name for column in columns.values() for name in column)
-    cells = {name: [column.get(name, "–") for column in columns.values()] for name in names}
-    differ = {name: row for name, row in cells.items() if len(set(row)) > 1 or " / " in row[0]}
-    mixed = [
-        f"The runs of {study.names[system]} differ in {', '.join(uneven)}, and yet count as one system."
-        for system, column in columns.items()
-        if (uneven := [name for name, value in column.items() if " / " in value])
-    ]
-    same = [(name, row[0]) for name, row in cells.items() if name not in differ]
-    rows = [(name, *row) for name, row in differ.items()]
+    of = _group(report.runs, lambda run: run.system)
+    columns = {system: _values(map(_settings, of[system])) for system in report.ours}
+    warnings = []
+    for system, column in columns.items():
+        uneven = [name for name, value in column.items() if _SEVERAL in value]
+        if uneven:
+            who, what = report.names[system], ", ".join(uneven)
+            warnings.append(f"The runs of {who} differ in {what}, and yet count as one system.")
+    differ: list[tuple[object, ...]] = []
+    same: list[tuple[str, str]] = []
+    for name, cells in _side_by_side(columns.values()).items():
+        if len(set(cells)) > 1 or _SEVERAL in cells[0]:
+            differ.append((name, *cells))
+        else:
+            same.append((name, cells[0]))
+    if differ:
+        shown = table("Settings that differ", ["setting", *map(report.name, columns)], differ)
+    else:
+        shown = tag("p", "No setting differs." if len(columns) > 1 else "There is one system.")
+    shared = table("Shared", ["setting", "value"], same)
     return section(
         "Hyperparameters",
-        join(tag("p", line, class_="warning") for line in mixed),
-        table("Settings that differ", ["setting", *map(study.name, columns)], rows)
-        if rows
-        else tag("p", "No setting differs." if len(columns) > 1 else "There is one system."),
-        details(f"The {len(same)} settings that all runs share", table("Shared", ["setting", "value"], same)),
+        join(tag("p", line, class_="warning") for line in warnings),
+        shown,
+        details(f"The {len(same)} settings that all runs share", shared),
     )
 
 
-def protocol(study: Study) -> Html:
+def _side_by_side(columns: Iterable[Mapping[str, str]]) -> dict[str, list[str]]:
+    """Each name's value in every column, with a dash where it has none."""
+    columns = list(columns)
+    names = dict.fromkeys(name for column in columns for name in column)
+    return {name: [column.get(name, "–") for column in columns] for name in names}
+
+
+def protocol(report: Report) -> Html:
     """How the runs were trained and evaluated, where, and by which commands."""
-    conflicts = [
-        tag("p", f"The protocols differ: {line}.", class_="warning")
-        for line in protocol_conflicts([run.path for run in study.runs])
-    ]
-    by_task = {
-        task: _values({k: v for k, v in run.manifest["protocol"].items() if k != "task"} for run in runs)
-        for task, runs in _group(study.runs, lambda run: run.config.task).items()
-    }
-    alike = _group(by_task, lambda task: tuple(by_task[task].items()))
-    columns = {", ".join(tasks): dict(values) for values, tasks in alike.items()}
-    names = dict.fromkeys(name for column in columns.values() for name in column)
-    rows = [(name, *(column.get(name, "–") for column in columns.values())) for name in names]
+    conflicts = protocol_conflicts([run.record.terms for run in report.runs])
     published = (
         "Published curves carry no protocol: action repeat, evaluation episodes and what counts as success "
         "may differ."
     )
-    machine = _values(
-        run.manifest["versions"]
-        | {f"device {name}": value for name, value in run.manifest["device"].items()}
-        | {name: run.manifest[name] for name in ("python", "system") if name in run.manifest}
-        for run in study.runs
-    )
-    commands = [shlex.join(command) for run in study.runs for command in run.manifest["commands"]]
+    machine = _values(map(_machine, report.runs))
+    commands = []
+    for run in report.runs:
+        commands += [shlex.join(command) for command in run.manifest["commands"]]
     return section(
         "Protocol",
-        join(conflicts),
-        table("Protocol by task", ["", *columns], rows),
-        tag("p", published, class_="note") if study.source.published else "",
+        join(tag("p", f"The protocols differ: {line}.", class_="warning") for line in conflicts),
+        _protocols(report),
+        tag("p", published, class_="note") if report.source.published else "",
         details("Versions and device", table("Versions and device", ["", ""], machine.items())),
         details("Commands", tag("pre", "\n".join(commands), tabindex="0")),
     )
 
 
-def runs(study: Study) -> Html:
+def _protocols(report: Report) -> Html:
+    """A column for all tasks that share a protocol."""
+    alike: dict[tuple[tuple[str, str], ...], list[str]] = {}  # protocol -> tasks
+    for task, runs in _group(report.runs, lambda run: run.task).items():
+        values = _values(run.manifest["protocol"] for run in runs)
+        values.pop("task", None)
+        alike.setdefault(tuple(values.items()), []).append(task)
+    rows = [(name, *cells) for name, cells in _side_by_side(map(dict, alike)).items()]
+    return table("Protocol by task", ["", *map(", ".join, alike.values())], rows)
+
+
+def _machine(run: ReportedRun) -> dict[str, object]:
+    """What of a run's machine decides numbers."""
+    values = dict(run.manifest["versions"])
+    for name, value in run.manifest["device"].items():
+        values[f"device {name}"] = value
+    for name in ("python", "system"):
+        if name in run.manifest:
+            values[name] = run.manifest[name]
+    return values
+
+
+def runs(report: Report) -> Html:
     """How fast the systems trained, and how far each run directory is."""
-    pace = {run.path: speed(run) for run in study.runs}
-    by_system = []
-    for system in study.ours:
-        known = [fast for run in study.runs if run.system == system if (fast := pace[run.path])]
-        middle = [f"{median(values):.0f}" for values in zip(*(fast[:2] for fast in known), strict=True)]
-        hours = f"{sum(fast.hours for fast in known):.1f}"
-        count = sum(run.system == system for run in study.runs)
-        by_system.append((study.name(system), *(middle or "––"), hours, count))
-    rows = [
-        (
-            run.path,
-            run.config.task,
-            ", ".join(run.curves.seeds),
-            f"{run.frames:,} of {run.config.options.frames:,}",
-            *(
-                ("–",) * 3
-                if fast is None
-                else (f"{fast.frames:.0f}", f"{fast.updates:.0f}", f"{fast.hours:.1f}")
-            ),
-            run.system,
-        )
-        for run in study.runs
-        for fast in [pace[run.path]]
-    ]
+    of = _group(report.runs, lambda run: run.system)
+    by_system = [(report.name(system), *_pace(of[system]), len(of[system])) for system in report.ours]
+    rows = []
+    for run in report.runs:
+        frames = f"{run.frames:,} of {run.config.options.frames:,}"
+        about = (run.path, run.task, ", ".join(run.curves.seeds), frames)
+        rows.append((*about, *_pace([run], "–"), run.system.label))
     speeds, each = ["frames/s", "updates/s", "hours"], ["run", "task", "seeds", "frames evaluated"]
     explained = (
         "Environment frames and gradient updates per second, of all seeds of a run together: medians since "
@@ -119,10 +123,19 @@ def runs(study: Study) -> Html:
     )
 
 
-def videos(study: Study) -> Html:
+def _pace(runs: Iterable[ReportedRun], no_hours: str = "0.0") -> tuple[str, str, str]:
+    """Frames and updates per second, medians over runs, and the hours of all; dashes where unknown."""
+    known = [run.speed for run in runs if run.speed is not None]
+    if not known:
+        return "–", "–", no_hours
+    frames, updates, _ = np.median(known, axis=0)
+    return f"{frames:.0f}", f"{updates:.0f}", f"{sum(speed.hours for speed in known):.1f}"
+
+
+def videos(report: Report) -> Html:
     """The newest video of each run, inside the page."""
     shown, notes, size = [], [], 0
-    for run in study.runs:
+    for run in report.runs:
         newest = max((run.path / "videos").glob("*.mp4"), key=_age, default=None)
         if newest is None:
             continue
@@ -131,7 +144,7 @@ def videos(study: Study) -> Html:
             notes.append(f"{newest} is left out: {len(data) / 2**20:.1f} MiB; open it yourself.")
             continue
         size += len(data)
-        what = f"{study.names[run.system]} on {run.config.task}: {newest.name}"
+        what = f"{report.names[run.system]} on {run.task}: {newest.name}"
         source = f"data:video/mp4;base64,{base64.b64encode(data).decode()}"
         film = tag("video", controls=True, preload="metadata", playsinline=True, src=source, aria_label=what)
         shown.append(tag("figure", tag("figcaption", what), film))
@@ -141,24 +154,33 @@ def videos(study: Study) -> Html:
     return section("Videos", tag("div", join(shown), class_="gallery"), left)
 
 
-def left_out(study: Study, tables: Iterable[Summary], notes: Iterable[str]) -> Html:
+def left_out(report: Report, tables: Iterable[Summary], notes: Iterable[str]) -> Html:
     """What was skipped or does not count, with the reasons."""
-    late = [
-        f"{run.path}: seed {seed} ended at {_last(run, i):,} frames; it counts in the curves, but not in the "
-        f"scores on {run.config.task} at {each.frames:,} frames"
-        for each in tables
-        for run in study.runs
-        if each.tasks == (run.config.task,)
-        for i, seed in enumerate(run.curves.seeds)
-        if not _reached(run, i, each.frames)
-    ]
-    lines = [*study.skipped, *late, *notes]
+    lines = list(report.skipped)
+    for each in tables:
+        for run in report.runs:
+            if each.tasks == (run.task,):
+                lines += _late(run, each.frames)
+    lines += notes
     return section("Left out", bullets(lines) if lines else tag("p", "Nothing."))
 
 
-def _settings(run: Run) -> dict[str, object]:
+def _late(run: ReportedRun, frames: int) -> list[str]:
+    """The seeds that did not get as far as that frame."""
+    lines = []
+    for seed, values in zip(run.curves.seeds, run.curves.values, strict=True):
+        reached = run.curves.env_steps[~np.isnan(values)]
+        if frames not in reached:
+            lines.append(
+                f"{run.path}: seed {seed} ended at {reached[-1]:,} frames; it counts in the curves, but not "
+                f"in the scores on {run.task} at {frames:,} frames"
+            )
+    return lines
+
+
+def _settings(run: ReportedRun) -> dict[str, object]:
     system, options = run.config.system, run.config.options
-    about = {"algorithm": system.algorithm, "preset": system.preset}
+    about: dict[str, object] = {"algorithm": system.algorithm, "preset": system.preset}
     about |= {name: getattr(options, name) for name in ("overlap", "matmul_precision")}
     return about | asdict(run.config.settings)
 
@@ -169,26 +191,15 @@ def _values(dictionaries: Iterable[Mapping[str, object]]) -> dict[str, str]:
     for values in dictionaries:
         for name, value in values.items():
             found.setdefault(name, {})["–" if value is None else str(value)] = None
-    return {name: " / ".join(values) for name, values in found.items()}
+    return {name: _SEVERAL.join(values) for name, values in found.items()}
 
 
-Item = TypeVar("Item")
-
-
-def _group(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
-    found: dict[Key, list[Item]] = {}
-    for item in items:
-        found.setdefault(key(item), []).append(item)
+def _group(runs: Iterable[ReportedRun], key: Callable[[ReportedRun], Key]) -> dict[Key, list[ReportedRun]]:
+    found: dict[Key, list[ReportedRun]] = {}
+    for run in runs:
+        found.setdefault(key(run), []).append(run)
     return found
 
 
 def _age(path: Path) -> tuple[float, str]:
     return path.stat().st_mtime, path.name
-
-
-def _reached(run: Run, seed: int, frames: int) -> bool:
-    return not np.isnan(run.curves.values[seed, run.curves.env_steps == frames]).all()
-
-
-def _last(run: Run, seed: int) -> int:
-    return int(run.curves.env_steps[~np.isnan(run.curves.values[seed])][-1])

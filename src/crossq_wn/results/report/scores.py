@@ -1,4 +1,4 @@
-"""How good are the systems? A table per task and group of tasks, at one environment frame each."""
+"""How good the systems are: a table per task and group of tasks, at one environment frame each."""
 
 from typing import NamedTuple
 
@@ -8,9 +8,10 @@ from crossq_wn.environments.groups import tasks_and_groups
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.results.comparison import last_scores
 from crossq_wn.results.figures.style import bounded, unit
-from crossq_wn.results.reading import Curves, Steps
+from crossq_wn.results.reading import Curves
+from crossq_wn.results.records import Steps
+from crossq_wn.results.report.contents import Report
 from crossq_wn.results.report.html import Html, details, join, section, table, tag
-from crossq_wn.results.report.study import Study
 from crossq_wn.results.statistics import (
     Array,
     Statistic,
@@ -22,6 +23,7 @@ from crossq_wn.results.statistics import (
     point_estimate,
 )
 from crossq_wn.results.wording import number, seeds_of, span
+from crossq_wn.runs.system import System
 
 _MANY = 8  # tasks that are read at once
 
@@ -32,54 +34,83 @@ class Summary(NamedTuple):
     name: str
     tasks: tuple[str, ...]
     frames: int
-    scores: dict[str, list[Array]]  # system -> per task [runs]
-    absent: list[str]  # systems that have some of the tasks, but not all of them at that frame
+    scores: dict[System, list[Array]]  # per task [runs]
+    absent: list[System]  # systems that have some of the tasks, but not all of them at that frame
 
 
-def summaries(study: Study) -> tuple[list[Summary], list[str]]:
+def summaries(report: Report) -> tuple[list[Summary], list[str]]:
     """The scores of every task and of the paper's groups of tasks, and which have none in common."""
-    found, notes, seen = [], [], set()
-    for name, members in tasks_and_groups(study.tasks).items():
-        # On what the system with most tasks has; a group is not worth more than its tasks if it has one.
-        tasks = max(
-            (tuple(t for t in members if t in study.scores[system]) for system in study.ours), key=len
-        )
+    found: list[Summary] = []
+    notes: list[str] = []
+    seen: set[tuple[str, ...]] = set()
+    for name, members in tasks_and_groups(report.tasks).items():
+        tasks = _most(report, members)
         if tasks in seen or not tasks:
-            continue
+            continue  # a group of one task is not worth more than the task
         seen.add(tasks)
         try:
-            found.append(_summary(study, name, tasks))
+            found.append(_summary(report, name, tasks))
         except UserError as error:
             notes.append(f"{name} has no table: {one_line(error)}")
     return found, notes
 
 
-def _summary(study: Study, name: str, tasks: tuple[str, ...]) -> Summary:
-    whole = [system for system, there in study.scores.items() if all(task in there for task in tasks)]
-    own = [study.scores[s][task] for s in whole if s not in study.source.published for task in tasks]
-    rivals = [[study.scores[s][task] for task in tasks] for s in whole if s in study.source.published]
+def _most(report: Report, members: tuple[str, ...]) -> tuple[str, ...]:
+    """Of these tasks, those of our system that has most of them."""
+    most: tuple[str, ...] = ()
+    for system in report.ours:
+        tasks = tuple(task for task in members if task in report.scores[system])
+        most = max(most, tasks, key=len)
+    return most
+
+
+def _summary(report: Report, name: str, tasks: tuple[str, ...]) -> Summary:
+    """The scores on these tasks of all systems that have them. Raises UserError if no frame will do."""
+    whole: dict[System, list[Curves]] = {}
+    for system, there in report.scores.items():
+        if all(task in there for task in tasks):
+            whole[system] = [there[task] for task in tasks]
+    own: list[Curves] = []
+    rivals: list[list[Curves]] = []
+    for system, curves in whole.items():
+        if system in report.source.published:
+            rivals.append(curves)
+        else:
+            own += curves
     frames = last_scores(own, _shared(rivals))[0]
     scores = {}
-    for system in whole:
-        there = [
-            curve.values[:, curve.env_steps == frames]
-            for curve in (study.scores[system][task] for task in tasks)
-        ]
-        values = [runs[~np.isnan(runs)] for runs in there]
-        if all(len(runs) for runs in values):
+    for system, curves in whole.items():
+        values = [_at(curve, frames) for curve in curves]
+        if all(map(len, values)):
             scores[system] = values
-    # Ours in their order, then the best of others.
-    ranked = sorted(scores, key=lambda s: -_value(iqm, scores[s]) if s in study.source.published else -np.inf)
-    scores = {system: scores[system] for system in ranked}
-    partly = [s for s, there in study.scores.items() if s not in scores and any(t in there for t in tasks)]
-    return Summary(title_of(name, tasks), tasks, frames, scores, partly)
+    partly = []
+    for system, there in report.scores.items():
+        if system not in scores and not there.keys().isdisjoint(tasks):
+            partly.append(system)
+    return Summary(title_of(name, tasks), tasks, frames, _ranked(report, scores), partly)
+
+
+def _at(curves: Curves, frames: int) -> Array:
+    """The scores of the runs that have one at that frame [runs]."""
+    values = curves.values[:, curves.env_steps == frames]
+    return values[~np.isnan(values)]
+
+
+def _ranked(report: Report, scores: dict[System, list[Array]]) -> dict[System, list[Array]]:
+    """Ours in their order, then the best of others."""
+
+    def rank(system: System) -> float:
+        return -_value(iqm, scores[system]) if system in report.source.published else -np.inf
+
+    return {system: scores[system] for system in sorted(scores, key=rank)}
 
 
 def _shared(rivals: list[list[Curves]]) -> Steps | None:
     """Environment frames at which a rival was evaluated on all tasks, or None if there is none."""
-    frames = [set.intersection(*(set(curve.env_steps.tolist()) for curve in of)) for of in rivals]
-    union = sorted(set().union(*frames))
-    return np.array(union, np.int64) if union else None
+    found: set[int] = set()
+    for tasks in rivals:
+        found |= set.intersection(*(set(curves.env_steps.tolist()) for curves in tasks))
+    return np.array(sorted(found), np.int64) if found else None
 
 
 def title_of(group: str, tasks: tuple[str, ...]) -> str:
@@ -89,23 +120,23 @@ def title_of(group: str, tasks: tuple[str, ...]) -> str:
     return f"all {len(tasks)} tasks" if group == "all" else f"{group} ({len(tasks)} tasks)"
 
 
-def finding(study: Study, tables: list[Summary]) -> str:
+def finding(report: Report, tables: list[Summary]) -> str:
     """What to remember of one system: its score on most tasks."""
     if not tables:
         return "Nothing has been evaluated after the start yet."
     widest = max(tables, key=lambda each: len(each.tasks))
     system, tasks = next(iter(widest.scores.items()))
     return (
-        f"{study.names[system]} has an IQM of {number(_value(iqm, tasks))} on {widest.name} at "
+        f"{report.names[system]} has an IQM of {number(_value(iqm, tasks))} on {widest.name} at "
         f"{widest.frames:,} frames with {seeds_of(tuple(map(len, tasks)))}; "
         "there is nothing to compare it with."
     )
 
 
-def scores(study: Study, tables: list[Summary]) -> Html:
+def scores(report: Report, tables: list[Summary]) -> Html:
     """A table per group and task."""
-    groups = [_scores_table(study, each) for each in tables if len(each.tasks) > 1]
-    tasks = [_scores_table(study, each) for each in tables if len(each.tasks) == 1]
+    groups = [_scores_table(report, each) for each in tables if len(each.tasks) > 1]
+    tasks = [_scores_table(report, each) for each in tables if len(each.tasks) == 1]
     explained = tag(
         "p",
         "IQM: mean of the middle half of all runs of all tasks. Median: of the seeds on one task, of the "
@@ -117,24 +148,24 @@ def scores(study: Study, tables: list[Summary]) -> Html:
     return section("Scores", join(groups), each, explained)
 
 
-def _scores_table(study: Study, summary: Summary) -> Html:
-    rows = [_scores_row(study, system, summary) for system in summary.scores]
+def _scores_table(report: Report, summary: Summary) -> Html:
+    rows = [_scores_row(report, system, summary) for system in summary.scores]
     caption = f"{summary.name} at {summary.frames:,} environment frames: {unit(summary.tasks)}"
-    interval = f"{study.source.confidence:.0%} interval"
+    interval = f"{report.source.confidence:.0%} interval"
     whole = table(caption, ["system", "IQM", interval, "seeds", "mean", "median", "optimality gap"], rows)
     if not summary.absent:
         return whole
-    names = ", ".join(study.names[system] for system in summary.absent)
+    names = ", ".join(report.names[system] for system in summary.absent)
     absent = f"Not evaluated at this frame on {_all_of(summary.tasks)}: {names}."
     return join([whole, tag("p", absent, class_="note")])
 
 
-def _scores_row(study: Study, system: str, summary: Summary) -> tuple[object, ...]:
+def _scores_row(report: Report, system: System, summary: Summary) -> tuple[object, ...]:
     tasks = summary.scores[system]
-    middle = estimate(iqm, tasks, confidence=study.source.confidence)
+    middle = estimate(iqm, tasks, confidence=report.source.confidence)
     centre = _value(median, tasks) if len(tasks) > 1 else float(np.median(tasks[0]))
     return (
-        study.name(system),
+        report.name(system),
         number(middle.value),
         span(middle) if max(map(len, tasks)) > 1 else "one seed",
         seeds_of(tuple(map(len, tasks)), unit=""),

@@ -1,4 +1,4 @@
-"""How does a Matplotlib figure become part of a page? Inline SVG with the page's font and width."""
+"""Matplotlib figures as inline SVG with the page's font and width."""
 
 import io
 import re

@@ -1,0 +1,181 @@
+"""What a report tells about: runs and published curves, and what was left out, with reasons."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from crossq_wn.environments import PAPER_TASKS
+from crossq_wn.errors import UserError, one_line
+from crossq_wn.learning.diagnostics import shown
+from crossq_wn.results import reading
+from crossq_wn.results.figures import Source
+from crossq_wn.results.figures.source import silent
+from crossq_wn.results.reading import Curves, Results
+from crossq_wn.results.records import Input, RunRecord, Speed
+from crossq_wn.results.report.html import Html, escape, tag
+from crossq_wn.runs.config import RunConfig
+from crossq_wn.runs.system import System
+
+Tell = Callable[[str], None]  # is told what is being done, which may take minutes
+
+_NEEDED = ("commands", "versions", "device", "protocol", "protocol_sha256")  # of manifest.json
+
+
+@dataclass(frozen=True)
+class ReportedRun:
+    """One run directory, with all its seeds."""
+
+    record: RunRecord
+    curves: Curves  # scores
+    speed: Speed | None  # None: unknown
+
+    @property
+    def path(self) -> Path:
+        """The run directory."""
+        return self.record.path
+
+    @property
+    def config(self) -> RunConfig:
+        """Its configuration."""
+        return self.record.config
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What manifest.json holds."""
+        return self.record.manifest
+
+    @property
+    def system(self) -> System:
+        """What it is a run of."""
+        return self.record.identity.system
+
+    @property
+    def task(self) -> str:
+        """The task it was trained on."""
+        return self.record.identity.task
+
+    @property
+    def frames(self) -> int:
+        """The last environment frame that was evaluated."""
+        return int(self.curves.env_steps[-1])
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is compared."""
+
+    runs: tuple[ReportedRun, ...]
+    source: Source  # of the same runs, and of published curves
+    diagnostics: dict[str, Results]  # by name; of our systems
+    skipped: tuple[str, ...]  # a line each: what, and why
+
+    @property
+    def scores(self) -> Results:
+        """The scores of all systems, ours first."""
+        return self.source.scores
+
+    @property
+    def ours(self) -> list[System]:
+        """The systems that were trained here."""
+        return [system for system in self.scores if system not in self.source.published]
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks of our systems: the paper's in its order, then others."""
+        there = dict.fromkeys(task for system in self.ours for task in self.scores[system])
+        return [*(task for task in PAPER_TASKS if task in there), *(t for t in there if t not in PAPER_TASKS)]
+
+    @property
+    def names(self) -> dict[System, str]:
+        """What the page calls each system: see `names.displayed`. The list of runs has the whole labels."""
+        return self.source.names
+
+    def name(self, system: System) -> Html:
+        """A system's short name, marked if its curves were published by others."""
+        name = escape(self.names[system])
+        return Html(f"{name} {tag('small', 'published')}") if system in self.source.published else name
+
+    def until(self, tasks: Iterable[str]) -> int:
+        """The last environment frame up to which each of these tasks has a run of ours."""
+        last: dict[str, int] = {}
+        for run in self.runs:
+            last[run.task] = max(run.frames, last.get(run.task, 0))
+        return min(last[task] for task in tasks)
+
+
+def gather(
+    paths: Sequence[Path],
+    reference: Sequence[Path] = (),
+    systems: Sequence[str] = (),
+    confidence: float = 0.9,
+    tell: Tell = silent,
+) -> Report:
+    """The runs in folders, and published curves on their tasks.
+
+    All files are read here, so that what is wrong with any of them is known before the page is written.
+
+    Args:
+        paths: run directories, or folders of them.
+        reference: CSV files of others; see `crossq_wn.results.reading`.
+        systems: which to keep, as `Source.of` names them; all by default.
+        confidence: of the intervals.
+        tell: told what is being done.
+
+    Raises:
+        UserError: not a folder, no run that can be read, or what `Source` and `reading.scores` refuse.
+    """
+    skipped: list[str] = []
+    once = cache(skipped.append)  # several quantities are read from one file
+    found = _inputs(paths)
+    tell(f"reading {len(found)} run directories")
+    runs = _complete(found, once)
+    if not runs:
+        named = skipped[0] if skipped else f"there is none in {', '.join(map(str, paths))}"
+        raise UserError(f"no run can be reported: {named}")
+    theirs = tuple(reading.usable(reference, once))
+    source = Source(tuple(runs), theirs, tuple(systems), None, confidence, once)
+    skipped += source.elsewhere()
+    kept = []
+    for run in runs:
+        if run.identity.system in source.scores:
+            kept.append(ReportedRun(run, reading.check(run), reading.speed_of(run, once)))
+    if not kept:
+        there = dict.fromkeys(run.identity.system.label for run in runs)
+        raise UserError(f"--systems names none of the runs: there are {', '.join(there)}")
+    tell("reading their diagnostics")
+    diagnostics = {each.name: source.diagnostic(each) for each in shown()}
+    return Report(tuple(kept), source, diagnostics, tuple(skipped))
+
+
+def _complete(inputs: Sequence[Input], warn: Tell) -> list[RunRecord]:
+    """The runs of which everything that a report tells is known."""
+    usable, lost = reading.sorted_out(inputs)
+    for line in lost:
+        warn(line)
+    found = []
+    for run in usable:
+        try:
+            if isinstance(run, RunRecord):
+                _require(run)
+                found.append(run)
+        except UserError as error:
+            warn(f"{run.path} is skipped: {one_line(error)}")
+    return found
+
+
+def _require(run: RunRecord) -> None:
+    _ = run.config
+    lacking = [name for name in _NEEDED if not run.manifest.get(name)]
+    if lacking:
+        raise UserError(f"manifest.json lacks {', '.join(lacking)}")
+
+
+def _inputs(paths: Sequence[Path]) -> list[Input]:
+    """Folders that hold a run, or what is left of one."""
+    for path in paths:
+        if not path.is_dir():
+            state = "is a file: give published curves to --reference" if path.exists() else "does not exist"
+            raise UserError(f"{path} is not a run directory or a folder of them: it {state}")
+    return sorted(reading.inputs(paths), key=lambda run: run.path)
