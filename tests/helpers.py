@@ -15,7 +15,9 @@ import numpy as np
 from gymnasium import spaces
 from safetensors.numpy import load_file
 
+from crossq_wn.results import reading
 from crossq_wn.runs import directory
+from crossq_wn.runs.system import System
 from crossq_wn.training import api
 from crossq_wn.training.loop import _ENVIRONMENT, integer, stream
 
@@ -356,3 +358,15 @@ def make_run(
     )
     (path / "eval.csv").write_text(EVAL_HEADER + rows)
     return path
+
+
+def by_label(results: dict[System, Any]) -> dict[str, Any]:
+    """Results of systems by their labels, which must differ."""
+    labelled = {system.label: found for system, found in results.items()}
+    assert len(labelled) == len(results)
+    return labelled
+
+
+def read(paths: Iterable[Path], warn: Callable[[str], None] | None = None) -> dict[str, Any]:
+    """The scores in paths, by label."""
+    return by_label(reading.scores(reading.inputs(paths), warn))

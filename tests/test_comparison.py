@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from crossq_wn.cli import main
+from crossq_wn.environments import Episode
 from crossq_wn.errors import UserError
 from crossq_wn.results.reading import Curves
-from crossq_wn.results.tables import Median, compare
+from crossq_wn.results.tables import Median, compare, episode_summary
+from crossq_wn.runs.system import System
 from helpers import make_run
 
 NAN = np.nan
@@ -21,15 +23,15 @@ def values(rows):
     return [(system, seeds, [cell and cell.value for cell in cells]) for system, seeds, cells in rows]
 
 
-OURS = {"mine": {"walker-run": curves([0, 10, 20, 30], [0, 1, 2, 3], [0, 3, 4, NAN])}}
+OURS = {System("mine"): {"walker-run": curves([0, 10, 20, 30], [0, 1, 2, 3], [0, 3, 4, NAN])}}
 
 
 def test_medians_stand_at_the_frames_that_both_evaluated():
     theirs = {
-        "weak": {"walker-run": curves([20, 40], [0.5, 9])},
-        "strong": {"walker-run": curves([10, 20], [1, 5], [3, 6], [8, 7])},
-        "elsewhere": {"dog-run": curves([20], [1])},
-        "later": {"walker-run": curves([50], [1])},
+        System("weak"): {"walker-run": curves([20, 40], [0.5, 9])},
+        System("strong"): {"walker-run": curves([10, 20], [1, 5], [3, 6], [8, 7])},
+        System("elsewhere"): {"dog-run": curves([20], [1])},
+        System("later"): {"walker-run": curves([50], [1])},
     }
     (table,) = compare(OURS, theirs)
     assert (table.task, table.env_steps) == ("walker-run", [10, 20])
@@ -45,14 +47,21 @@ def test_a_run_that_is_shorter_does_not_count_where_it_has_ended():
 
 
 def test_long_curves_are_thinned_and_keep_their_ends():
-    (table,) = compare({"mine": {"walker-run": curves(range(100), range(100))}}, {}, most=5)
+    (table,) = compare({System("mine"): {"walker-run": curves(range(100), range(100))}}, {}, most=5)
     assert len(table.env_steps) == 5
     assert (table.env_steps[0], table.env_steps[-1]) == (0, 99)
 
 
+def test_episodes_are_summed_up_by_the_sample_s_spread():
+    episodes = [Episode(1.0, 10, False), Episode(3.0, 30, True)]
+    summary = episode_summary(episodes)
+    assert summary == (2, np.sqrt(2), 0.5, 20)
+    assert episode_summary(episodes[:1]) == (1, 0, 0, 10)
+
+
 def test_nothing_in_common_is_an_error():
     with pytest.raises(UserError, match="nothing to compare with on walker-run"):
-        compare(OURS, {"other": {"dog-run": curves([20], [1])}})
+        compare(OURS, {System("other"): {"dog-run": curves([20], [1])}})
 
 
 def test_the_command_reads_runs_and_published_tables(tmp_path, capsys):

@@ -11,13 +11,12 @@ import pytest
 
 import crossq_wn
 import helpers
-from crossq_wn.results import reading
 from crossq_wn.runs import directory, protocol
 from crossq_wn.runs.config import SCHEMA, RunConfig, migrate, read_config, read_identity, system_of
 from crossq_wn.runs.options import RunOptions
 from crossq_wn.runs.system import System
 from crossq_wn.training.api import configure
-from helpers import TINY_OPTIONS, TINY_SETTINGS, cli, make_run
+from helpers import TINY_OPTIONS, TINY_SETTINGS, cli, make_run, read
 
 OLD = helpers.TESTS / "data" / "run-schema-1"
 OLD_CHANGES = {"batch_size": 8, "warmup": 20, "actor_width": 8, "critic_width": 8, "weight_norm": "none"}
@@ -125,8 +124,8 @@ def test_the_run_of_a_foreign_algorithm_is_identified_without_importing_it(tmp_p
     (path / "config.json").write_text(json.dumps(values))
     system = System("no_such_module:mine", 2, "default", (("nowhere", (1, 2)),))
     assert read_identity(path) == (system, "cheetah-run", "return")
-    assert protocol.read_protocols(path)[0]["task"] == "cheetah-run"
-    assert protocol.conflicts([path, make_run(tmp_path / "other")]) == []
+    assert protocol.protocols_of(protocol.read_manifest(path), path)[0]["task"] == "cheetah-run"
+    assert protocol.conflicts(protocol.read_terms([path, make_run(tmp_path / "other")])) == []
     with pytest.raises(crossq_wn.UserError, match="cannot import 'no_such_module'"):
         read_config(path)
 
@@ -198,7 +197,7 @@ def test_a_run_of_schema_1_is_listed_reported_and_drawn(old, tmp_path):
     listed = cli("list", "runs", tmp_path, cwd=tmp_path)
     assert (listed.returncode, listed.stderr) == (0, "")
     assert "helpers:PointMass" in listed.stdout
-    assert list(reading.read([old])) == [label]
+    assert list(read([old])) == [label]
     assert cli("report", old, "--out", tmp_path / "report.html", cwd=tmp_path).returncode == 0
     assert "weight_norm=none" in (tmp_path / "report.html").read_text()
     drawn = cli("plot", old, "--out", tmp_path / "curve", cwd=tmp_path)

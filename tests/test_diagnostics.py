@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from crossq_wn.results.report.study import gather
 from gymnasium import spaces
 from jax.flatten_util import ravel_pytree
 
@@ -26,7 +27,6 @@ from crossq_wn.nets.normalisation import batch_norm
 from crossq_wn.results.figures import FIGURES, Source
 from crossq_wn.results.health import Course, change, courses, findings
 from crossq_wn.results.report import page as report
-from crossq_wn.results.report.study import gather
 from crossq_wn.types import CriticView, Vars
 from helpers import TINY, TINY_OPTIONS, TINY_SETTINGS, PointMass, cli, make_run, rows
 

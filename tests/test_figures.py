@@ -16,10 +16,10 @@ from crossq_wn.results import reading
 from crossq_wn.results.figures import FIGURES, Source, save
 from crossq_wn.results.figures.curves import learning_curve
 from crossq_wn.results.figures.points import curves
-from crossq_wn.results.figures.source import family, utd
 from crossq_wn.results.figures.style import COLOURS, looks, ratio_ticks, short
 from crossq_wn.results.statistics import estimate, iqm
 from crossq_wn.runs.config import read_config
+from crossq_wn.runs.system import System
 from helpers import DAMAGE, EVAL_HEADER, make_run, rows
 
 HARD, MYO = "DMC dog & humanoid", "Myo easy"
@@ -314,22 +314,26 @@ def test_scaling_draws_families_over_their_ratios(draw, reference):
     }
     wn = [value for (value,) in table(picture, "value", panel=HARD, family="crossq-wn")]
     assert points[COLOURS[1]] == wn
-    assert (family(OURS[3]), utd(OURS[3]), utd("sac")) == ("crossq-wn (weight_norm=none)", 5, None)
 
 
 def test_scaling_names_no_settings_that_all_have_and_puts_a_lone_family_on_its_ratios(draw, tmp_path):
-    rows_ = [(f"q UTD {ratio} (x=1)", "dog-run", 0, 100, 5) for ratio in (1, 2)]
-    figure = draw("fig4", tidy_table(tmp_path / "q.csv", rows_)).figure
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["q"]
+    for ratio in (1, 2):
+        make_run(
+            tmp_path / f"{ratio}", task="dog-run", hyperparameters={"utd": ratio, "critic_width": 64},
+            eval_rows=[(100, 5)],
+        )  # fmt: skip
+    figure = draw("fig4", tmp_path).figure
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["crossq-wn"]
     drawn = [line for line in figure.axes[0].lines if line.get_linestyle() == "-"]
     assert list(drawn[0].get_xdata()) == pytest.approx([1, 2])
 
 
 def test_scaling_keeps_others_apart_from_ours_of_the_same_family(draw, tmp_path):
-    ours = [(f"q UTD {ratio}", "dog-run", 0, 100, 5) for ratio in (1, 2)]
-    theirs = [(f"q UTD {ratio}", "dog-run", 0, 100, 5) for ratio in (2, 5)]
-    reference = tidy_table(tmp_path / "theirs.csv", theirs)
-    picture = draw("fig4", tidy_table(tmp_path / "ours.csv", ours), reference=[reference])
+    ours, theirs = tmp_path / "ours.csv", tmp_path / "theirs.csv"
+    for path, ratios in ((ours, (1, 2)), (theirs, (2, 5))):
+        lines = [f"q,{ratio},dog-run,0,return,100,5\n" for ratio in ratios]
+        path.write_text("algorithm,utd,task,seed,metric,env_step,value\n" + "".join(lines))
+    picture = draw("fig4", ours, reference=[theirs])
     families = table(picture, "family", "utd")
     assert families == [("q", 1), ("q", 2), ("q (reference)", 2), ("q (reference)", 5)]
     drawn = [line for line in picture.figure.axes[0].lines if len(line.get_xdata()) == 2]
@@ -337,10 +341,26 @@ def test_scaling_keeps_others_apart_from_ours_of_the_same_family(draw, tmp_path)
     assert styles == ["-", "--"]
 
 
-def test_scaling_needs_names_with_a_ratio(draw, tmp_path):
+def test_scaling_tells_families_apart_that_would_be_called_alike(draw, tmp_path):
+    """Ours lose what they share, and are then called as the published one is."""
+    for ratio in (1, 2):
+        make_run(
+            tmp_path / f"{ratio}", task="dog-run", hyperparameters={"utd": ratio, "critic_width": 64},
+            eval_rows=[(100, 5)],
+        )  # fmt: skip
+    reference = tmp_path / "theirs.csv"
+    reference.write_text(
+        "algorithm,utd,task,seed,metric,env_step,value\ncrossq-wn,5,dog-run,0,return,100,5\n"
+    )
+    figure = draw("fig4", tmp_path / "1", tmp_path / "2", reference=[reference]).figure
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["crossq-wn (critic_width=64)", "crossq-wn"]
+
+
+def test_scaling_needs_systems_whose_ratio_is_known(draw, tmp_path):
     path = tmp_path / "plain.csv"
     path.write_text("exp_name,env_name,seed,metric,env_step,value\nq,dog-run,0,return,100,1\n")
-    with pytest.raises(UserError, match="fig4 needs names such as `crossq-wn UTD 5`: there are q"):
+    with pytest.raises(UserError, match=r"fig4 needs systems whose UTD ratio is known, .*: there are q$"):
         draw("fig4", path)
 
 
@@ -363,7 +383,9 @@ def test_curves_do_not_leap_between_runs_with_unequal_grids():
         steps = sorted({x for run in runs for x in run})
         values = np.array([[float(i) if x in run else np.nan for x in steps] for i, run in enumerate(runs)])
         of = reading.Curves(np.array(steps), tuple(map(str, range(len(runs)))), values)
-        return [(p.frames, p.most_seeds) for p in curves({"a": {"dog-run": of}}, {"p": ("dog-run",)}, 0.9)]
+        return [
+            (p.frames, p.most_seeds) for p in curves({System("a"): {"dog-run": of}}, {"p": ("dog-run",)}, 0.9)
+        ]
 
     assert drawn(range(2, 21, 2), range(3, 19, 3)) == [(6, 2), (12, 2), (18, 2)]
     assert drawn(range(2, 11, 2), range(2, 7, 2)) == [(2, 2), (4, 2), (6, 2), (8, 1), (10, 1)]

@@ -9,8 +9,14 @@ from crossq_wn.errors import UserError
 from crossq_wn.results import reading
 from crossq_wn.runs import directory, protocol
 from crossq_wn.runs.config import RunConfig, read_config
+from crossq_wn.runs.system import System
 from crossq_wn.training import api
-from helpers import EVAL_HEADER, cli, make_run
+from helpers import EVAL_HEADER, by_label, cli, make_run, read
+
+
+def conflicts(paths, systems=None):
+    """Why runs in these paths should not be compared."""
+    return protocol.conflicts(protocol.read_terms(paths), systems)
 
 
 @pytest.mark.parametrize(
@@ -32,10 +38,10 @@ def test_another_preset_is_part_of_the_name():
 def test_runs_that_differ_in_settings_are_different_systems(tmp_path):
     make_run(tmp_path / "a")
     make_run(tmp_path / "b", hyperparameters={"utd": 5})
-    assert set(reading.read([tmp_path])) == {"crossq-wn UTD 2", "crossq-wn UTD 5"}
+    assert set(read([tmp_path])) == {"crossq-wn UTD 2", "crossq-wn UTD 5"}
     assert (
-        protocol.protocol_conflicts(directory.find(tmp_path))
-        == protocol.setting_conflicts(directory.find(tmp_path))
+        protocol.protocol_conflicts(protocol.read_terms([tmp_path]))
+        == protocol.setting_conflicts(protocol.read_terms([tmp_path]))
         == []
     )
 
@@ -54,7 +60,7 @@ def test_runs_that_differ_in_settings_are_different_systems(tmp_path):
 def test_the_command_refuses_runs_of_different_protocols_and_names_the_difference(tmp_path, options, named):
     make_run(tmp_path / "a")
     make_run(tmp_path / "b", seed=1, **options)
-    (conflict,) = protocol.protocol_conflicts(directory.find(tmp_path))
+    (conflict,) = protocol.protocol_conflicts(protocol.read_terms([tmp_path]))
     assert conflict.startswith("cheetah-run: ")
     assert named in conflict
     refused = cli("compare", str(tmp_path / "a"), "--against", str(tmp_path / "b"), cwd=tmp_path)
@@ -73,7 +79,7 @@ def test_runs_of_one_name_and_different_settings_are_refused(tmp_path):
     config = json.loads((tmp_path / "b" / "config.json").read_text())
     config["settings"]["initial_temperature"] = 0.7
     (tmp_path / "b" / "config.json").write_text(json.dumps(config))
-    (conflict,) = protocol.setting_conflicts(directory.find(tmp_path))
+    (conflict,) = protocol.setting_conflicts(protocol.read_terms([tmp_path]))
     assert conflict == (
         f"crossq-wn UTD 2: initial_temperature is 0.1 in {tmp_path / 'a'} and 0.7 in {tmp_path / 'b'}"
     )
@@ -85,9 +91,9 @@ def test_runs_of_one_name_and_different_settings_are_refused(tmp_path):
 def test_only_what_is_compared_must_be_alike(tmp_path):
     make_run(tmp_path / "a")
     make_run(tmp_path / "b", seed=1, eval_episodes=3, hyperparameters={"utd": 5})
-    (conflict,) = protocol.conflicts([tmp_path])
+    (conflict,) = conflicts([tmp_path])
     assert "eval_episodes is 5 in" in conflict
-    assert protocol.conflicts([tmp_path], ["crossq-wn UTD 2"]) == []
+    assert conflicts([tmp_path], [System("crossq-wn", 2)]) == []
     figure = ("figure", "fig7", str(tmp_path), "--out", str(tmp_path / "fig7"))
     assert cli(*figure, cwd=tmp_path).returncode == 2
     assert cli(*figure, "--systems", "crossq-wn UTD 2", cwd=tmp_path).returncode == 0
@@ -99,7 +105,7 @@ def test_another_simulator_is_another_protocol(tmp_path):
     manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
     manifest["protocol"]["mujoco"], manifest["protocol_sha256"] = "2.0", "another"
     (tmp_path / "b" / "manifest.json").write_text(json.dumps(manifest))
-    assert "mujoco is" in protocol.protocol_conflicts(directory.find(tmp_path))[0]
+    assert "mujoco is" in protocol.protocol_conflicts(protocol.read_terms([tmp_path]))[0]
 
 
 @pytest.mark.parametrize("part", [*api.configure("cheetah-run").protocol, "mujoco", "dm_control"])
@@ -137,8 +143,8 @@ def altered(run, **protocol):
 def test_gymnasium_of_another_version_is_another_protocol_unless_it_is_unknown(tmp_path):
     for seed, version in enumerate((None, "1.1", "1.2")):  # older manifests do not name it
         altered(make_run(tmp_path / str(seed), task="Ant-v5", seed=seed), gymnasium=version)
-    assert protocol.conflicts([tmp_path / "0", tmp_path / "1"]) == []
-    (conflict,) = protocol.conflicts([tmp_path])
+    assert conflicts([tmp_path / "0", tmp_path / "1"]) == []
+    (conflict,) = conflicts([tmp_path])
     assert f"gymnasium is 1.1 in {tmp_path / '1'} and 1.2 in {tmp_path / '2'}" in conflict
 
 
@@ -152,11 +158,11 @@ def test_a_run_resumed_under_another_simulator_is_not_wholly_new(tmp_path):
     manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
     assert manifest["protocol"]["mujoco"] == directory.version("mujoco")
     assert [protocol["mujoco"] for protocol in manifest["earlier_protocols"]] == ["2.0"]
-    assert protocol.conflicts([tmp_path / "a", tmp_path / "c"]) == protocol.conflicts([tmp_path / "b"]) == []
+    assert conflicts([tmp_path / "a", tmp_path / "c"]) == conflicts([tmp_path / "b"]) == []
     for paths in (["a", "b"], ["b", "c"]):
-        (conflict,) = protocol.conflicts(tmp_path / path for path in paths)
+        (conflict,) = conflicts(tmp_path / path for path in paths)
         assert f"and 2.0 in {tmp_path / 'b'} before it was resumed" in conflict
-    (line,) = protocol.simulator_conflicts([tmp_path / "a", tmp_path / "b"])
+    (line,) = protocol.simulator_conflicts(protocol.read_terms([tmp_path / "a", tmp_path / "b"]))
     assert line.startswith("simulators: mujoco is ")
 
 
@@ -173,22 +179,22 @@ def test_all_conflicts_are_told(tmp_path):
 
 def test_a_run_of_unknown_protocol_is_not_compared_silently(tmp_path):
     make_run(tmp_path / "a")
-    assert protocol.conflicts([tmp_path]) == []
+    assert conflicts([tmp_path]) == []
     for damage in (lambda path: path.unlink(), lambda path: path.write_text('{"protocol": null}')):
         damage(make_run(tmp_path / "b", seed=1) / "manifest.json")
-        (conflict,) = protocol.conflicts([tmp_path])
+        (conflict,) = conflicts([tmp_path])
         assert conflict.startswith(f"the protocol of {tmp_path / 'b'} is unknown")
         shutil.rmtree(tmp_path / "b")
 
 
 def test_a_run_s_table_by_name_has_the_run_s_protocol(tmp_path):
     tables = [make_run(tmp_path / f"{n}", seed=n, eval_episodes=n) / "eval.csv" for n in (3, 5)]
-    (conflict,) = protocol.conflicts(tables)
+    (conflict,) = conflicts(tables)
     assert "eval_episodes is 3 in" in conflict
     (tmp_path / "others").mkdir()
     (tmp_path / "others" / "config.json").write_text("{}")  # of some other program
     published = shutil.copy(tables[0], tmp_path / "others" / "published.csv")
-    assert protocol.conflicts([tables[1], published]) == []
+    assert conflicts([tables[1], published]) == []
 
 
 def test_runs_and_what_is_left_of_them_are_found_but_no_checkpoints(tmp_path):
@@ -210,7 +216,7 @@ def test_what_one_run_does_not_know_is_compared_between_the_others(tmp_path):
     manifest = json.loads((tmp_path / "0" / "manifest.json").read_text())
     del manifest["protocol"]["terminations"]
     (tmp_path / "0" / "manifest.json").write_text(json.dumps(manifest))
-    (conflict,) = protocol.conflicts([tmp_path])
+    (conflict,) = conflicts([tmp_path])
     assert f"terminations is True in {tmp_path / '1'} and False in {tmp_path / '2'}" in conflict
 
 
@@ -218,14 +224,14 @@ def test_what_one_run_does_not_know_is_compared_between_the_others(tmp_path):
 def test_seeds_trained_in_other_ways_are_not_pooled(option, tmp_path):
     make_run(tmp_path / "a")
     make_run(tmp_path / "b", seed=1, **option)
-    (conflict,) = protocol.conflicts([tmp_path])
+    (conflict,) = conflicts([tmp_path])
     assert next(iter(option)) in conflict
 
 
 def test_different_tasks_are_no_conflict(tmp_path):
     make_run(tmp_path / "a")
     make_run(tmp_path / "b", task="myo-reach")
-    assert protocol.protocol_conflicts(directory.find(tmp_path)) == []
+    assert protocol.protocol_conflicts(protocol.read_terms([tmp_path])) == []
 
 
 def test_damaged_runs_in_a_folder_are_skipped_with_the_reason(tmp_path):
@@ -234,19 +240,21 @@ def test_damaged_runs_in_a_folder_are_skipped_with_the_reason(tmp_path):
     (tmp_path / "bad" / "eval.csv").write_text(EVAL_HEADER + "x,cheetah-run,1,return,100,much\n")
     (tmp_path / "worse" / "eval.csv").write_text("not,a,table\n")
     said = []
-    results = reading.read([tmp_path], said.append)
+    results = read([tmp_path], said.append)
     assert results["crossq-wn UTD 2"]["cheetah-run"].seeds == ("0",)
     assert len(said) == 2
     assert "bad" in said[0]
     assert "'much' is not a number" in said[0]
     with pytest.raises(UserError, match="much"):
-        reading.read([tmp_path / "bad" / "eval.csv"], said.append)
+        read([tmp_path / "bad" / "eval.csv"], said.append)
 
 
 def test_a_logged_column_is_read_by_system(tmp_path):
     make_run(tmp_path / "a")
     (tmp_path / "a" / "metrics.csv").write_text("seed,frames,critic_norm\n0,1000,\n0,2000,3.5\n0,3000,4.5\n")
-    curves = reading.read_metric([tmp_path], "critic_norm")["crossq-wn UTD 2"]["cheetah-run"]
+    curves = by_label(reading.logged(reading.inputs([tmp_path]), "critic_norm"))["crossq-wn UTD 2"][
+        "cheetah-run"
+    ]
     assert curves.env_steps.tolist() == [2000, 3000]
     assert curves.values.tolist() == [[3.5, 4.5]]
-    assert reading.read_metric([tmp_path], "unknown") == {}
+    assert reading.logged(reading.inputs([tmp_path]), "unknown") == {}

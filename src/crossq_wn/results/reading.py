@@ -279,8 +279,10 @@ def _refuse_infinity(file: Path, series: Series) -> None:
 
 def _column_of(run: RunRecord, column: str) -> list[_Piece]:
     series = run.logged(column)
-    file, (system, task, _) = run.path / "metrics.csv", run.identity
-    return [_Piece(file, system, task, _finite(each)) for each in series]
+    if not series:
+        return []
+    system, task, _ = run.identity
+    return [_Piece(run.path / "metrics.csv", system, task, _finite(each)) for each in series]
 
 
 def _finite(series: Series) -> Series:
