@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from crossq_wn.results.report.study import gather
 from gymnasium import spaces
 from jax.flatten_util import ravel_pytree
 
@@ -27,6 +26,7 @@ from crossq_wn.nets.normalisation import batch_norm
 from crossq_wn.results.figures import FIGURES, Source
 from crossq_wn.results.health import Course, change, courses, findings
 from crossq_wn.results.report import page as report
+from crossq_wn.results.report.contents import gather
 from crossq_wn.types import CriticView, Vars
 from helpers import TINY, TINY_OPTIONS, TINY_SETTINGS, PointMass, cli, make_run, rows
 
@@ -486,7 +486,7 @@ def own():
 
 def test_a_diagnostic_from_outside_is_recorded_and_shown_wherever_the_others_are(own, tmp_path, capsys):
     run = tmp_path / "run"
-    crossq_wn.train(PointMass, frames=400, out=run, run_options=TINY_OPTIONS, **TINY_SETTINGS)
+    crossq_wn.train(PointMass, frames=400, out=run, **TINY_OPTIONS, **TINY_SETTINGS)
     logged = [float(row["weight_sum"]) for row in rows(run / "metrics.csv") if row["weight_sum"]]
     assert len(logged) == 8
     with pytest.raises(SystemExit) as stop:

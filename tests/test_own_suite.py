@@ -14,6 +14,7 @@ from crossq_wn.environments import PAPER_TASKS, SUITES, groups, lookup, make, su
 from crossq_wn.environments.suites import METRICS, remember
 from crossq_wn.errors import UserError
 from crossq_wn.results import reading
+from crossq_wn.results.records import RunRecord
 from crossq_wn.runs import directory, protocol
 from crossq_wn.runs.config import read_config
 from helpers import TESTS, TINY, TINY_OPTIONS, TINY_SETTINGS, cli, make_run, rows, same_run
@@ -141,7 +142,7 @@ def test_a_score_is_what_the_record_says(suite, metric, scale, monkeypatch, tmp_
     monkeypatch.setitem(SUITES, "slide", replace(suite, metric=metric, scale=scale))
     options = {**TINY_OPTIONS, **TINY_SETTINGS}
     run = crossq_wn.train("my_suite:near", frames=200, out=tmp_path / "run", **options).path
-    _, _, curves = reading.load(run)
+    curves = reading.check(RunRecord(run))
     logged = [float(row["value"]) for row in rows(run / "eval.csv") if row["metric"] == metric]
     np.testing.assert_array_equal(curves.values, [np.array(logged) / scale])
 
@@ -170,7 +171,7 @@ def test_another_version_of_its_packages_is_another_protocol(suite, tmp_path, mo
     make_run(tmp_path / "a", task="my_suite:near")
     monkeypatch.setattr(directory, "version", lambda name: "another")
     make_run(tmp_path / "b", task="my_suite:near", seed=1)
-    (conflict,) = protocol.protocol_conflicts([tmp_path / "a", tmp_path / "b"])
+    (conflict,) = protocol.protocol_conflicts(protocol.read_terms([tmp_path]))
     assert conflict.startswith(f"my_suite:near: numpy is {np.__version__} in ")
 
 
