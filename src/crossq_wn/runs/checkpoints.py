@@ -1,14 +1,14 @@
-"""How does training survive a power cut? Atomic, checksummed checkpoints to which replay is appended.
+"""Checkpoints: atomic, checksummed, with replay appended rather than copied.
 
-    checkpoints/
-      000025000/               one checkpoint, named by environment frames
-        manifest.json          schema, counters, plain state, a checksum of every file it needs
-        seed-0.safetensors     learner, environment
-      replay/
-        seed-0-000000000-000012510.safetensors     rows of replay since the checkpoint before
+checkpoints/
+  000025000/               one checkpoint, named by environment frames
+    manifest.json          schema, counters, plain state, a checksum of every file it needs
+    seed-0.safetensors     learner, environment
+  replay/
+    seed-0-000000000-000012510.safetensors     rows of replay since the checkpoint before
 
-No pickle: arrays are safetensors, everything else JSON. A checkpoint appears by one rename, after all that it
-names is on disk.
+Nothing is a pickle: arrays are safetensors, everything else is JSON. A checkpoint appears by one rename, once
+everything that it names is on disk, so a crash or a power cut leaves the one before it.
 """
 
 import hashlib
@@ -28,10 +28,11 @@ from crossq_wn.errors import UserError
 from crossq_wn.lazy import jax
 from crossq_wn.learning.replay import Replay, Rows
 from crossq_wn.machine import to_disk, write_atomically
+from crossq_wn.runs.tensors import give_arrays, named_leaves, take_arrays
 from crossq_wn.types import Tree
 
 SCHEMA = 1
-_KEPT = 2  # whole checkpoints; the older one is there for when the newer is damaged
+_KEPT = 2  # whole checkpoints; the older one is there in case the newer is damaged
 
 
 class SeedState(NamedTuple):
@@ -48,13 +49,14 @@ class DamagedError(Exception):
 class Writer:
     """Writes one run's checkpoints.
 
-    Segments of replay are shared between checkpoints, so it builds only on what this process has itself
-    written or verified; anything newer than the present is obsolete and goes with the next checkpoint.
+    Segments of replay are shared between checkpoints, so a writer builds only on segments that this process
+    has itself written or verified. Checkpoints newer than the present one are obsolete: the next one that is
+    written removes them.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._segments: dict[int, list[dict[str, Any]]] = {}
+        self._segments: dict[int, list[dict[str, Any]]] = {}  # by seed, oldest rows first
         self.present: int | None = None  # frames of the newest checkpoint written or resumed from
 
     def continue_from(self, checkpoint: "Checkpoint") -> None:
@@ -84,49 +86,43 @@ class Writer:
         """
         if frames == self.present:
             return
-        directory = self.directory
-        final, temporary = directory / f"{frames:09d}", directory / f".{frames:09d}.partial"
-        shutil.rmtree(temporary, ignore_errors=True)
+        directory, partial = self.directory, self.directory / f".{frames:09d}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
         try:
-            temporary.mkdir(parents=True)
+            partial.mkdir(parents=True)
             (directory / "replay").mkdir(exist_ok=True)
             seeds = {}
             for seed, state in states.items():
-                arrays = {f"learner/{path}": leaf for path, leaf in _leaves(state.learner)}
-                plain = _take_arrays(state.plain, "plain", arrays)
-                name = f"seed-{seed}.safetensors"
-                seeds[str(seed)] = {
-                    "file": name,
-                    "sha256": _write(temporary / name, save_tensors(arrays)),
-                    "plain": plain,
-                    "replay": {"end": replays[seed].end, "segments": self._append(seed, replays[seed])},
-                }
-            body = {"schema": SCHEMA, "frames": frames, "common": common, "seeds": seeds}
-            text = json.dumps(body)
-            envelope = {"sha256": hashlib.sha256(text.encode()).hexdigest(), "checkpoint": body}
-            _write(temporary / "manifest.json", json.dumps(envelope).encode())
+                seeds[str(seed)] = self._save_seed(partial, seed, state, replays[seed])
+            _write_manifest(partial, {"schema": SCHEMA, "frames": frames, "common": common, "seeds": seeds})
             to_disk(directory / "replay")
-            to_disk(temporary)
-            for path in available(directory):  # damaged ones that training has now caught up with
+            to_disk(partial)
+            for path in available(directory):  # obsolete: training has caught up with them
                 if int(path.name) >= frames:
                     shutil.rmtree(path)
-            os.replace(temporary, final)
+            os.replace(partial, directory / f"{frames:09d}")
             to_disk(directory)
         except OSError as error:
-            shutil.rmtree(temporary, ignore_errors=True)
-            fix = "free some space, then start anew with another --out"
-            if self.present is not None:
-                fix = "the checkpoint before it is intact: free some space, then `crossq-wn resume`"
-            raise UserError(
-                f"cannot write the checkpoint at {frames} frames to {directory}: {error.strerror or error}; "
-                f"{fix}"
-            ) from None
+            shutil.rmtree(partial, ignore_errors=True)
+            raise self._cannot_write(frames, error) from None
         self.present = frames
         _prune(directory, keep)
 
+    def _save_seed(self, folder: Path, seed: int, state: SeedState, replay: Replay) -> dict[str, Any]:
+        """Writes a seed's state and its new rows of replay; returns its entry in the manifest."""
+        arrays = {f"learner/{name}": leaf for name, leaf in named_leaves(state.learner)}
+        plain = take_arrays(state.plain, "plain", arrays)
+        name = f"seed-{seed}.safetensors"
+        return {
+            "file": name,
+            "sha256": _write(folder / name, save_tensors(arrays)),
+            "plain": plain,
+            "replay": {"end": replay.end, "segments": self._append(seed, replay)},
+        }
+
     def _append(self, seed: int, replay: Replay) -> list[dict[str, Any]]:
-        """Writes the rows since the last checkpoint; returns all segments still needed."""
-        segments = [s for s in self._segments.get(seed, []) if s["last"] > replay.begin]
+        """Writes the rows since the last checkpoint; returns all segments that are still needed."""
+        segments = [each for each in self._segments.get(seed, []) if each["last"] > replay.begin]
         first = max(replay.begin, segments[-1]["last"] if segments else 0)
         if first < replay.end or not segments:
             name = f"seed-{seed}-{first:09d}-{replay.end:09d}.safetensors"
@@ -136,11 +132,26 @@ class Writer:
         self._segments[seed] = segments
         return segments
 
+    def _cannot_write(self, frames: int, error: OSError) -> UserError:
+        fix = "free some space, then start anew with another --out"
+        if self.present is not None:
+            fix = "the checkpoint before it is intact: free some space, then `crossq-wn resume`"
+        return UserError(
+            f"cannot write the checkpoint at {frames} frames to {self.directory}: "
+            f"{error.strerror or error}; {fix}"
+        )
+
 
 def newest(directory: Path, warn: Callable[[str], None], *, with_replay: bool = True) -> "Checkpoint":
-    """The newest usable checkpoint; each damaged one is named to `warn` and the one before it tried.
+    """Returns the newest usable checkpoint.
 
-    Raises UserError if there is none, or if it was written by a newer version.
+    Args:
+        directory: the folder of checkpoints.
+        warn: told of each damaged checkpoint that is passed over.
+        with_replay: whether the files of replay must be sound as well.
+
+    Raises:
+        UserError: there is no usable checkpoint, or a newer version wrote it.
     """
     for path in reversed(available(directory)):
         try:
@@ -151,36 +162,31 @@ def newest(directory: Path, warn: Callable[[str], None], *, with_replay: bool = 
 
 
 def available(directory: Path) -> list[Path]:
-    """All checkpoints, oldest first."""
+    """Returns the folders of all checkpoints, sound or not, oldest first."""
     return sorted(path for path in directory.glob("[0-9]*") if path.is_dir() and path.name.isdecimal())
 
 
 class Checkpoint:
-    """A checkpoint whose every file has been verified."""
+    """A checkpoint whose every file has been verified.
+
+    Raises:
+        DamagedError: a file is missing or altered.
+        UserError: a newer version wrote it.
+    """
 
     def __init__(self, path: Path, *, with_replay: bool = True) -> None:
         self.path = path
-        try:
-            envelope = json.loads((path / "manifest.json").read_bytes())
-            body, checksum = envelope["checkpoint"], envelope["sha256"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DamagedError(f"manifest.json cannot be read: {type(error).__name__}") from None
-        if hashlib.sha256(json.dumps(body).encode()).hexdigest() != checksum:
-            raise DamagedError("manifest.json has been altered")
-        if body["schema"] > SCHEMA:
-            raise UserError(
-                f"{path} has checkpoint schema {body['schema']}, this version reads up to {SCHEMA}: "
-                "upgrade crossq-wn"
-            )
+        body = _read_manifest(path)
         self.frames: int = body["frames"]
         self.common: dict[str, Any] = body["common"]
         self._seeds = body["seeds"]
-        self._tensors = {
-            int(seed): _read(path / entry["file"], entry["sha256"]) for seed, entry in self._seeds.items()
-        }
+        self._tensors = {}
+        for seed, entry in self._seeds.items():
+            self._tensors[int(seed)] = _read(path / entry["file"], entry["sha256"])
         if with_replay:
-            for segment in (segment for seed in self.seeds for segment in self.segments(seed)):
-                _verify(path.parent / "replay" / segment["file"], segment["sha256"])
+            for seed in self.seeds:
+                for segment in self.segments(seed):
+                    _verify(path.parent / "replay" / segment["file"], segment["sha256"])
 
     @property
     def seeds(self) -> list[int]:
@@ -188,96 +194,99 @@ class Checkpoint:
         return list(self._tensors)
 
     def segments(self, seed: int) -> list[dict[str, Any]]:
-        """The files of a seed's replay, oldest rows first."""
+        """Returns the manifest's entries of the files of a seed's replay, oldest rows first."""
         segments: list[dict[str, Any]] = self._seeds[str(seed)]["replay"]["segments"]
         return segments
 
     def state(self, seed: int, like: Tree) -> SeedState:
-        """A seed's state, its learner arranged like the freshly initialised `like`."""
+        """Returns a seed's state.
+
+        Args:
+            seed: one of `seeds`.
+            like: a freshly initialised learner, whose structure, shapes and types the saved one must have.
+
+        Raises:
+            UserError: it has others.
+        """
         arrays = self._tensors[seed]
-        treedef = jax.tree.structure(like)
         leaves = []
-        for path, leaf in _leaves(like):
-            stored = arrays.get(f"learner/{path}")
+        for name, leaf in named_leaves(like):
+            stored = arrays.get(f"learner/{name}")
             if stored is None or stored.shape != leaf.shape or stored.dtype != leaf.dtype:
                 raise UserError(
-                    f"{self.path} does not fit this run's algorithm ({path} differs): use the version of "
+                    f"{self.path} does not fit this run's algorithm ({name} differs): use the version of "
                     "crossq-wn that wrote it (manifest.json names it), or train again"
                 )
             leaves.append(jax.numpy.asarray(stored))
-        plain = _give_arrays(self._seeds[str(seed)]["plain"], "plain", arrays)
-        return SeedState(jax.tree.unflatten(treedef, leaves), plain)
+        learner = jax.tree.unflatten(jax.tree.structure(like), leaves)
+        return SeedState(learner, give_arrays(self._seeds[str(seed)]["plain"], arrays))
 
     def fill(self, seed: int, replay: Replay) -> None:
-        """Refills a fresh replay."""
-        saved = self._seeds[str(seed)]["replay"]
-        end, begin = saved["end"], max(0, saved["end"] - replay.capacity)
+        """Fills a fresh replay with a seed's rows."""
+        end = self._seeds[str(seed)]["replay"]["end"]
+        begin = max(0, end - replay.capacity)
         parts, pending = [], None
         for segment in self.segments(seed):
             tensors = _read(self.path.parent / "replay" / segment["file"], segment["sha256"])
-            keep = slice(max(0, begin - segment["first"]), None)
-            parts.append(Rows(*(tensors[name][keep] for name in Rows._fields)))
-            pending = tensors["pending"]
+            kept = slice(max(0, begin - segment["first"]), None)
+            parts.append(Rows(*(tensors[name][kept] for name in Rows._fields)))
+            pending = tensors["pending"]  # only the last segment's counts
         if parts and pending is not None:
             replay.load(end, Rows(*(np.concatenate(column) for column in zip(*parts, strict=True))), pending)
 
 
+def _write_manifest(folder: Path, body: dict[str, Any]) -> None:
+    checksum = hashlib.sha256(json.dumps(body).encode()).hexdigest()
+    _write(folder / "manifest.json", json.dumps({"sha256": checksum, "checkpoint": body}).encode())
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    try:
+        envelope = json.loads((folder / "manifest.json").read_bytes())
+        body: dict[str, Any] = envelope["checkpoint"]
+        checksum = envelope["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedError(f"manifest.json cannot be read: {type(error).__name__}") from None
+    if hashlib.sha256(json.dumps(body).encode()).hexdigest() != checksum:
+        raise DamagedError("manifest.json has been altered")
+    if body["schema"] > SCHEMA:
+        raise UserError(
+            f"{folder} has checkpoint schema {body['schema']}, this version reads up to {SCHEMA}: "
+            "upgrade crossq-wn"
+        )
+    return body
+
+
 def _prune(directory: Path, keep: set[int]) -> None:
-    kept = available(directory)[-_KEPT:]
-    for path in available(directory):
-        if path not in kept and int(path.name) not in keep:
-            shutil.rmtree(path)
-        elif path not in kept:
+    """Removes checkpoints that are no longer kept, and the segments of replay that none of the rest needs."""
+    there = available(directory)
+    kept = []
+    for path in there:
+        if path in there[-_KEPT:] or int(path.name) in keep:
             kept.append(path)
+        else:
+            shutil.rmtree(path)
     needed = set()
     for path in kept:
         try:
             seeds = json.loads((path / "manifest.json").read_bytes())["checkpoint"]["seeds"]
         except (OSError, ValueError, KeyError, TypeError):
-            return  # nothing is removed while something is unreadable
-        needed |= {s["file"] for entry in seeds.values() for s in entry["replay"]["segments"]}
+            return  # remove nothing while something is unreadable
+        for entry in seeds.values():
+            needed |= {segment["file"] for segment in entry["replay"]["segments"]}
     for path in (directory / "replay").glob("*"):
         if path.name not in needed:
             path.unlink()
 
 
-def _leaves(tree: Tree) -> list[tuple[str, np.ndarray]]:
-    """Leaves in order, under names such as `critic.params.0.1.kernel`."""
-    found = []
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        parts = [str(getattr(p, "name", getattr(p, "key", getattr(p, "idx", p)))) for p in path]
-        found.append((".".join(parts), np.asarray(leaf, order="C")))
-    return found
-
-
-def _take_arrays(value: Any, where: str, arrays: dict[str, np.ndarray]) -> Any:
-    """Moves the arrays of a plain tree into `arrays`; what is left is JSON."""
-    if isinstance(value, np.ndarray):
-        arrays[where] = np.array(value, copy=True, order="C")
-        return {"$array": where, "shape": list(value.shape)}
-    if isinstance(value, dict):
-        return {key: _take_arrays(item, f"{where}/{key}", arrays) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_take_arrays(item, f"{where}/{i}", arrays) for i, item in enumerate(value)]
-    return value
-
-
-def _give_arrays(value: Any, where: str, arrays: dict[str, np.ndarray]) -> Any:
-    if isinstance(value, dict) and "$array" in value:
-        return arrays[value["$array"]].reshape(value["shape"])
-    if isinstance(value, dict):
-        return {key: _give_arrays(item, f"{where}/{key}", arrays) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_give_arrays(item, f"{where}/{i}", arrays) for i, item in enumerate(value)]
-    return value
-
-
 def _write(path: Path, content: bytes) -> str:
+    """Writes a file and returns its checksum."""
     write_atomically(path, content)
     return hashlib.sha256(content).hexdigest()
 
 
 def _verify(path: Path, checksum: str) -> bytes:
+    """Reads a file. Raises DamagedError unless it has this checksum."""
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -1,0 +1,50 @@
+"""Trees of arrays as named tensors and JSON, and back."""
+
+from typing import Any
+
+import numpy as np
+
+from crossq_wn.lazy import jax
+from crossq_wn.types import Tree
+
+
+def named_leaves(tree: Tree) -> list[tuple[str, np.ndarray]]:
+    """Returns a pytree's leaves in order, under names such as `critic.params.0.1.kernel`."""
+    found = []
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        # A field of a record has a name, an entry of a dictionary a key, one of a tuple an index.
+        parts = [str(getattr(p, "name", getattr(p, "key", getattr(p, "idx", p)))) for p in path]
+        found.append((".".join(parts), np.asarray(leaf, order="C")))
+    return found
+
+
+def take_arrays(value: Any, where: str, arrays: dict[str, np.ndarray]) -> Any:
+    """Moves the arrays out of nested dictionaries and lists.
+
+    Args:
+        value: JSON values and numpy arrays, nested.
+        where: the name of the whole, with which the names of its arrays begin.
+        arrays: receives a copy of each array by name.
+
+    Returns:
+        The same as JSON, with a reference in the place of each array.
+    """
+    if isinstance(value, np.ndarray):
+        arrays[where] = np.array(value, copy=True, order="C")
+        return {"$array": where, "shape": list(value.shape)}
+    if isinstance(value, dict):
+        return {key: take_arrays(item, f"{where}/{key}", arrays) for key, item in value.items()}
+    if isinstance(value, list):
+        return [take_arrays(item, f"{where}/{i}", arrays) for i, item in enumerate(value)]
+    return value
+
+
+def give_arrays(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """The inverse of `take_arrays`."""
+    if isinstance(value, dict) and "$array" in value:
+        return arrays[value["$array"]].reshape(value["shape"])
+    if isinstance(value, dict):
+        return {key: give_arrays(item, arrays) for key, item in value.items()}
+    if isinstance(value, list):
+        return [give_arrays(item, arrays) for item in value]
+    return value
