@@ -30,7 +30,7 @@ from crossq_wn.nets.layers import Layer, dense, ensemble, linear, predict, relu,
 from crossq_wn.nets.losses import mean, quantile
 from crossq_wn.nets.normalisation import layer_norm
 from crossq_wn.nets.optimisers import Optimiser, adamw, polyak
-from crossq_wn.nets.policies import Policy, gaussian_head, squashed_sample, squeezed
+from crossq_wn.nets.policies import gaussian_head, squashed_sample, squeezed
 from crossq_wn.types import Algorithm, Array, Batch, Metrics, Spec, Tree, Vars, fresh
 
 
@@ -96,12 +96,9 @@ def network(width: int, blocks: int, head: Layer) -> Layer:
 
 
 class Explorer(NamedTuple):
-    """What the optimistic actor is made of, and the base policy and critics that it looks at."""
+    """What the optimistic actor is made of."""
 
-    spec: Spec
-    actor: Layer
-    policy: Policy
-    critic: Layer
+    base: Parts  # the soft actor-critic, whose policy and critics it looks at
     shift: Layer  # [observation, base mean] -> shift of the mean, before the tanh
     optimiser: Optimiser  # of the shift
     coefficient_optimiser: optax.GradientTransformation
@@ -115,10 +112,7 @@ def explorer(base: Parts, settings: BROSettings) -> Explorer:
     shift = network(settings.actor_width, settings.actor_blocks, last)
     rate = settings.schedule(settings.actor_learning_rate)
     return Explorer(
-        spec=base.spec,
-        actor=base.actor,
-        policy=base.policy,
-        critic=base.critic,
+        base=base,
         shift=shift,
         optimiser=adamw(shift, rate, settings.weight_decay, settings.adam_beta1),
         coefficient_optimiser=optax.adam(settings.optimism_learning_rate, b1=0.5),
@@ -152,7 +146,7 @@ def explore_optimistically(explorer: Explorer, algorithm: Algorithm) -> Algorith
 def init(explorer: Explorer, algorithm: Algorithm, generator: np.random.Generator) -> BROState:
     """A fresh state; optimism starts at 1 and the KL weight at 1/4."""
     base_stream, shift_stream = generator.spawn(2)
-    observation_size, action_size, _ = explorer.spec
+    observation_size, action_size, _ = explorer.base.spec
     shift = layers.create(explorer.shift, shift_stream, observation_size + action_size)
     coefficients = np.asarray([inverse_coefficient(1.0), inverse_coefficient(0.25)], np.float32)
     state = BROState(
@@ -171,36 +165,31 @@ def update(
     """The soft actor-critic's update, then the explorer's."""
     state, metrics = wrapped.update(state, batch, count)
     key = random_key(state.base.key, KeyStream.EXTENSION, count)
-    state, kl, more = shift_step(explorer, state, batch, key)
-    return coefficient_step(explorer, state, kl), metrics | more
+    state, of_shift = shift_step(explorer, state, batch, key)
+    return coefficient_step(explorer, state, of_shift["explorer_kl"]), metrics | of_shift
 
 
-def shift_step(
-    explorer: Explorer, state: BROState, batch: Batch, key: Array
-) -> tuple[BROState, Array, Metrics]:
-    """Moves the shift; returns the KL divergence per sample beside the new state."""
+def shift_step(explorer: Explorer, state: BROState, batch: Batch, key: Array) -> tuple[BROState, Metrics]:
+    """Moves the shift of the mean."""
     optimism, kl_weight = coefficient(state.coefficients)
 
     def loss(params: Tree) -> tuple[Array, Array]:
         mu, log_std, shift = optimistic_gaussian(explorer, state, params, batch.observation)
         action = optimistic_action(explorer, mu, log_std, shift, key)
-        q = predict(explorer.critic, state.base.critic, jnp.concatenate([batch.observation, action], -1))
+        q = predict(explorer.base.critic, state.base.critic, jnp.concatenate([batch.observation, action], -1))
         kl = jnp.mean(jnp.sum(jnp.square(shift) / (2 * jnp.exp(2 * log_std)), -1))
         return -jnp.mean(upper_bound(q, optimism)) + kl_weight * kl, kl
 
     (value, kl), gradients = jax.value_and_grad(loss, has_aux=True)(state.shift.params)
     params, moments = explorer.optimiser.step(gradients, state.shift_moments, state.shift.params)
     state = state._replace(shift=Vars(params, state.shift.stats), shift_moments=moments)
-    return (
-        state,
-        kl,
-        {"explorer_loss": value, "explorer_kl": kl, "optimism": optimism, "kl_weight": kl_weight},
-    )
+    metrics = {"explorer_loss": value, "explorer_kl": kl, "optimism": optimism, "kl_weight": kl_weight}
+    return state, metrics
 
 
 def coefficient_step(explorer: Explorer, state: BROState, kl: Array) -> BROState:
     """Raises optimism and lowers the KL weight while the divergence is below its target, or the reverse."""
-    excess = kl / explorer.spec.action_size - explorer.kl_target
+    excess = kl / explorer.base.spec.action_size - explorer.kl_target
 
     def loss(x: Array) -> Array:
         optimism, kl_weight = coefficient(x)
@@ -226,8 +215,8 @@ def optimistic_gaussian(
     explorer: Explorer, state: BROState, params: Tree, observation: Array
 ) -> tuple[Array, Array, Array]:
     """Mean and log-std of the base policy, and the shift of the mean; [B, action_size] each."""
-    output = predict(explorer.actor, state.base.actor, observation)
-    mu, log_std = jax.lax.stop_gradient(explorer.policy.gaussian(output))
+    output = predict(explorer.base.actor, state.base.actor, observation)
+    mu, log_std = jax.lax.stop_gradient(explorer.base.policy.gaussian(output))
     x = jnp.concatenate([observation, mu], -1)
     shift, _ = explorer.shift.apply(params, state.shift.stats, x, train=True)
     return mu, log_std, shift
@@ -251,11 +240,6 @@ def coefficient(x: Array) -> Array:
 def inverse_coefficient(value: float) -> float:
     """The x that `coefficient` maps to a value."""
     return float(np.arctanh((np.log(value) + 10.0) / 8.75 - 1.0))
-
-
-def critic_traits(settings: BROSettings) -> CriticTraits:
-    """Layer norm takes out the scale of hidden weights, which weight decay alone holds."""
-    return CriticTraits(scale_free=True, bounded=False, remedy="--algorithm crossq-wn")
 
 
 # Table 1, column BRO, corrected by the authors' code: the table says warm-up 10,000, 1 critic and a target
@@ -288,6 +272,7 @@ BRO = Recipe(
     settings=BROSettings,
     presets=PRESETS,
     make=parts,
-    critic=critic_traits,
+    # Layer norm takes out the scale of hidden weights, which only their decay holds.
+    critic=lambda settings: CriticTraits(scale_free=True, remedy="--algorithm crossq-wn"),
 )
 BRO_FAST = BRO._replace(summary="BRO at UTD 2 with one reset", presets=FAST_PRESETS)

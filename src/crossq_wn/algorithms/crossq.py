@@ -181,13 +181,8 @@ def bounded_head(settings: CrossQWNSettings, head: Layer) -> Layer:
     return weight_norm(head, per_neuron_kernel, settings.weight_norm_radius)._replace(decay=head.decay)
 
 
-def crossq_critic(settings: CrossQSettings) -> CriticTraits:
-    """CrossQ's critic can grow, because batch norm takes out what growth does."""
-    return CriticTraits(scale_free=True, bounded=False, remedy="--algorithm crossq-wn")
-
-
 def crossq_wn_critic(settings: CrossQWNSettings) -> CriticTraits:
-    """Hidden layers are held unless the settings switch that off; the head only where they say so."""
+    """Hidden layers are held unless the settings switch that off, the head only if they say so."""
     if settings.weight_norm in ("none", "l2"):
         return CriticTraits(scale_free=True, bounded=False, remedy="--weight-norm neuron")
     decay = "a higher --critic-weight-decay"
@@ -246,7 +241,8 @@ CROSSQ = Recipe(
     settings=CrossQSettings,
     presets=CROSSQ_PRESETS,
     make=crossq,
-    critic=crossq_critic,
+    # Batch norm takes out the scale of hidden weights, which nothing holds.
+    critic=lambda settings: CriticTraits(scale_free=True, remedy="--algorithm crossq-wn"),
 )
 CROSSQ_WN = Recipe(
     summary="CrossQ + batch and weight normalisation, target network (the paper)",

@@ -51,11 +51,6 @@ def hidden_layer(settings: DroQSettings) -> tuple[Layer, ...]:
     return dense(settings.critic_width), always_training(dropout(settings.dropout)), layer_norm(), relu()
 
 
-def critic_traits(settings: DroQSettings) -> CriticTraits:
-    """Layer norm takes out the scale of hidden weights, which nothing holds."""
-    return CriticTraits(scale_free=True, bounded=False, remedy="--algorithm crossq-wn")
-
-
 _PUBLISHED = DroQSettings(utd=20, critic_width=256)
 PRESETS = {"default": Preset(_PUBLISHED, "Hiraoka et al. 2022, but orthogonal initialisation")}
 
@@ -64,5 +59,6 @@ DROQ = Recipe(
     settings=DroQSettings,
     presets=PRESETS,
     make=parts,
-    critic=critic_traits,
+    # Layer norm takes out the scale of hidden weights, which nothing holds.
+    critic=lambda settings: CriticTraits(scale_free=True, remedy="--algorithm crossq-wn"),
 )

@@ -11,7 +11,7 @@ import numpy as np
 
 from crossq_wn.algorithms.wrapping import Around, wrap
 from crossq_wn.lazy import jnp
-from crossq_wn.types import Algorithm, Appraisal, Appraise, Array, Batch, Spec, Tree
+from crossq_wn.types import Algorithm, Appraisal, Array, Batch, Spec, Tree
 
 _EPSILON = 1e-8
 
@@ -61,7 +61,7 @@ def no_returns() -> ReturnStatistics:
 
 
 def add_reward(
-    discount: float, statistics: ReturnStatistics, reward: Array, ended: Array
+    discount: float, statistics: ReturnStatistics, observation: Array, reward: Array, ended: Array
 ) -> ReturnStatistics:
     """Counts one more reward in."""
     total = discount * statistics.now + reward
@@ -96,76 +96,53 @@ class Scaled(NamedTuple):
     statistics: Tree
 
 
+_AROUND = Around(own=lambda state: state.inner, put=lambda state, inner: state._replace(inner=inner))
+Watch = Callable[[Tree, Array, Array, Array], Tree]  # (statistics, observation, reward, ended) -> statistics
+
+
 def normalise_observations(spec: Spec) -> Callable[[Algorithm], Algorithm]:
     """(s - mean) / std of the observations in which the agent decided, warm-up included (SimBa)."""
+
+    def see(state: Scaled, observation: Array) -> Array:
+        return standardised(state.statistics, observation)
+
+    def prepare(state: Scaled, batch: Batch) -> Batch:
+        return batch._replace(
+            observation=see(state, batch.observation), next_observation=see(state, batch.next_observation)
+        )
 
     def watch(running: Running, observation: Array, reward: Array, ended: Array) -> Running:
         return add_sample(running, observation)
 
-    def prepare(running: Running, batch: Batch) -> Batch:
-        return batch._replace(
-            observation=standardised(running, batch.observation),
-            next_observation=standardised(running, batch.next_observation),
-        )
-
-    return partial(_behind, _Scaling(no_samples(spec.observation_size), watch, prepare, standardised))
+    around = _AROUND._replace(see=see, prepare=prepare)
+    return partial(_behind, around, no_samples(spec.observation_size), watch)
 
 
 def scale_rewards(spec: Spec, unit: Callable[[ReturnStatistics], Array]) -> Callable[[Algorithm], Algorithm]:
     """Divides rewards by a unit that the statistics of the discounted return decide."""
 
-    def watch(
-        statistics: ReturnStatistics, observation: Array, reward: Array, ended: Array
-    ) -> ReturnStatistics:
-        return add_reward(spec.discount, statistics, reward, ended)
+    def prepare(state: Scaled, batch: Batch) -> Batch:
+        return batch._replace(reward=batch.reward / unit(state.statistics))
 
-    def prepare(statistics: ReturnStatistics, batch: Batch) -> Batch:
-        return batch._replace(reward=batch.reward / unit(statistics))
-
-    def in_unit_of_reward(statistics: ReturnStatistics, appraisal: Appraisal) -> Appraisal:
-        scale = unit(statistics)
+    def answer(state: Scaled, appraisal: Appraisal) -> Appraisal:  # in the environment's unit again
+        scale = unit(state.statistics)
         return appraisal._replace(bonus=scale * appraisal.bonus, q=scale * appraisal.q)
 
-    return partial(_behind, _Scaling(no_returns(), watch, prepare, answer=in_unit_of_reward))
+    around = _AROUND._replace(prepare=prepare, answer=answer)
+    return partial(_behind, around, no_returns(), partial(add_reward, spec.discount))
 
 
-class _Scaling(NamedTuple):
-    """Statistics, and what they change of that which goes into an algorithm and comes out of it."""
+def _behind(around: Around, start: Tree, watch: Watch, algorithm: Algorithm) -> Algorithm:
+    """The algorithm behind statistics that begin at `start` and that resets keep."""
 
-    start: Tree
-    watch: Callable[[Tree, Array, Array, Array], Tree]  # (statistics, observation, reward, ended) -> new
-    prepare: Callable[[Tree, Batch], Batch]
-    see: Callable[[Tree, Array], Array] = lambda statistics, observation: observation
-    answer: Callable[[Tree, Appraisal], Appraisal] = lambda statistics, appraisal: appraisal
+    def observe(state: Scaled, observation: Array, reward: Array, ended: Array) -> Scaled:
+        inner = state.inner
+        if algorithm.observe is not None:
+            inner = algorithm.observe(inner, around.see(state, observation), reward, ended)
+        return Scaled(inner, watch(state.statistics, observation, reward, ended))
 
-
-def _behind(scaling: _Scaling, algorithm: Algorithm) -> Algorithm:
-    """The algorithm behind statistics, which resets keep."""
-    around = Around(
-        own=lambda state: state.inner,
-        put=lambda state, inner: state._replace(inner=inner),
-        see=lambda state, observation: scaling.see(state.statistics, observation),
-        prepare=lambda state, batch: scaling.prepare(state.statistics, batch),
-    )
-    wrapped = wrap(algorithm, around)
-    return wrapped._replace(
-        init=lambda generator: Scaled(algorithm.init(generator), scaling.start),
-        observe=partial(_observe, algorithm, scaling),
+    return wrap(algorithm, around)._replace(
+        init=lambda generator: Scaled(algorithm.init(generator), start),
+        observe=observe,
         reset=lambda state, new: Scaled(algorithm.reset(state.inner, new.inner), state.statistics),
-        appraise=wrapped.appraise and partial(_answer, scaling, wrapped.appraise),
     )
-
-
-def _observe(
-    algorithm: Algorithm, scaling: _Scaling, state: Scaled, observation: Array, reward: Array, ended: Array
-) -> Scaled:
-    inner = state.inner
-    if algorithm.observe is not None:
-        inner = algorithm.observe(inner, scaling.see(state.statistics, observation), reward, ended)
-    return Scaled(inner, scaling.watch(state.statistics, observation, reward, ended))
-
-
-def _answer(
-    scaling: _Scaling, appraise: Appraise, state: Scaled, observation: Array, decision: Array
-) -> Appraisal:
-    return scaling.answer(state.statistics, appraise(state, observation, decision))

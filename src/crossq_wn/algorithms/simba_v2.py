@@ -146,11 +146,6 @@ def towards(proposal: Layer, rate: Layer) -> Layer:
     return both._replace(apply=apply, hidden=hidden)
 
 
-def critic_traits(settings: SimbaV2Settings) -> CriticTraits:
-    """Everything is held on spheres."""
-    return CriticTraits(scale_free=True, bounded=True)
-
-
 _CODE = SimbaV2Settings(
     utd=2,
     actor_width=128,
@@ -168,5 +163,5 @@ SIMBA_V2 = Recipe(
     settings=SimbaV2Settings,
     presets=PRESETS,
     make=parts,
-    critic=critic_traits,
+    critic=lambda settings: CriticTraits(scale_free=True, bounded=True),  # all kernels are held
 )

@@ -65,11 +65,6 @@ def network(settings: XQCSettings, width: int, head: Layer) -> Layer:
     return serial(norm, *[block] * settings.hidden_layers, weight_norm(head, per_neuron_kernel))
 
 
-def critic_traits(settings: XQCSettings) -> CriticTraits:
-    """All kernels are held; only the head's bias is free."""
-    return CriticTraits(scale_free=True, bounded=True)
-
-
 _CODE = XQCSettings(
     utd=2,
     initial_temperature=0.01,
@@ -83,5 +78,5 @@ XQC = Recipe(
     settings=XQCSettings,
     presets=PRESETS,
     make=parts,
-    critic=critic_traits,
+    critic=lambda settings: CriticTraits(scale_free=True, bounded=True),  # all kernels are held
 )

@@ -1,0 +1,73 @@
+"""An algorithm that is registered outside the package works everywhere, by its one file alone."""
+
+import importlib
+import sys
+
+import pytest
+
+import crossq_wn
+from crossq_wn.algorithms import ALGORITHMS
+from crossq_wn.cli import main
+from crossq_wn.results.health import Course, critic_of, findings
+from crossq_wn.runs.config import preset_settings, read_config
+from helpers import TESTS, TINY_OPTIONS, TINY_SETTINGS, PointMass, rows
+
+PAGE = (TESTS.parent / "docs" / "your-own-algorithm.md").read_text()
+NAME = "my_algorithm:layer-norm-sac"
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """The documented algorithm's module, loaded from a folder of its own."""
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "my_algorithm.py").write_text(PAGE.split("```python\n")[1].split("```")[0])
+    known = dict(ALGORITHMS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        importlib.invalidate_caches()
+        yield importlib.import_module("my_algorithm")
+    del sys.modules["my_algorithm"]
+    ALGORITHMS.clear()
+    ALGORITHMS.update(known)
+
+
+@pytest.fixture(scope="module")
+def run(own, tmp_path_factory):
+    """A run of it on a toy, with diagnostics."""
+    path = tmp_path_factory.mktemp("runs") / "run"
+    options = TINY_OPTIONS | TINY_SETTINGS | {"log_every": 10}
+    crossq_wn.train(PointMass, algorithm=NAME, frames=120, out=path, **options)
+    return path
+
+
+def printed(capsys, *arguments):
+    with pytest.raises(SystemExit) as end:
+        main([str(argument) for argument in arguments])
+    assert not end.value.code
+    return capsys.readouterr().out
+
+
+def test_it_trains_acts_and_resumes(run):
+    assert rows(run / "metrics.csv")
+    assert crossq_wn.load(run).act([0.0, 0.0, 0.0]).shape == (2,)
+    assert crossq_wn.resume(run, frames=140).frames == 140
+
+
+def test_its_presets_name_only_what_departs_from_the_shared_defaults(own):
+    settings = preset_settings(NAME, "default")
+    assert (settings.utd, settings.critic_width, settings.initial_temperature) == (2, 256, 0.01)
+    assert (settings.tau, settings.actor_width, settings.batch_size) == (0.005, 256, 256)
+
+
+@pytest.mark.parametrize("what", ["algorithms", "presets"])
+def test_it_is_listed(own, capsys, what):
+    shown = "".join(printed(capsys, "list", what).split())
+    assert "layer-norm-sac" in shown
+    assert "".join({"algorithms": "SAC with layer-norm", "presets": "my own"}[what].split()) in shown
+
+
+def test_its_diagnosis_knows_what_its_critic_is_like(run, capsys):
+    assert "* critic weight norm" in printed(capsys, "diagnose", run)
+    grown = {"critic_norm": Course(40, 280), "critic_elr": Course(0.1, 0.002)}
+    (said,) = findings(grown, critic_of(read_config(run)))
+    assert said.endswith("what weight normalisation removes (--algorithm crossq-wn)")
