@@ -264,7 +264,7 @@ def critic_step(parts: Parts, state: State, batch: Batch, key: Array) -> State:
 def actor_loss(
     parts: Parts, state: State, observation: Array, key: Array, params: Tree
 ) -> tuple[Array, tuple[Tree, Array]]:
-    """Mean of alpha log pi(a|s) - Q(s, a) over a ~ pi(.|s) (SAC, Haarnoja et al. 2018, equation 7).
+    """Mean of alpha log pi(a|s) - Q(s, a) over a ~ pi(.|s) (SAC, arXiv 1812.05905, equation 7).
 
     Returns:
         The loss, and beside it: the actor's new statistics, the entropy H.
@@ -289,7 +289,7 @@ def actor_step(parts: Parts, state: State, batch: Batch, key: Array) -> State:
 
 
 def temperature_step(parts: Parts, state: State) -> State:
-    """Moves log alpha down the gradient of alpha (H - H_bar) (SAC, equation 18), H of the last actor step."""
+    """Moves log alpha down the gradient of alpha (H - H_bar), H of the last actor step (SAC, section 5)."""
     gradient = jnp.exp(state.log_temperature) * (state.actor_metrics.entropy - parts.target_entropy)
     change, moments = parts.temperature_optimiser.update(gradient, state.temperature_moments)
     return state._replace(log_temperature=state.log_temperature + change, temperature_moments=moments)
