@@ -33,7 +33,7 @@ TaskLike = str | Callable[[], Any]
 
 
 def lookup(task: TaskLike) -> Task:
-    """What a task stands for.
+    """Finds the task that a name or a callable stands for.
 
     Args:
         task: a short name such as dog-run, a name that a suite itself has for a task, `module:task` where the

@@ -1,4 +1,9 @@
-"""What is an environment to the training loop? Decisions in [-1, 1], float32 observations, honest endings."""
+"""Environments as the training loop sees them.
+
+Actions lie in [-1, 1], observations are flat float32 arrays, and termination is kept apart from truncation. A
+suite's adapter implements `Simulator`, which counts in frames; `Environment` adds agent decisions, the time
+limit and episode totals.
+"""
 
 import math
 from collections.abc import Callable, Iterable
@@ -11,56 +16,79 @@ from crossq_wn.errors import UserError, nearest
 
 
 class Task(NamedTuple):
-    """What a task name stands for, before anything is simulated."""
+    """A task and the protocol that its suite has for it."""
 
     name: str  # as results and run directories call it
-    suite: str  # "dmc", "myosuite" or "gymnasium"
-    identifier: str  # the suite's own name for it
-    action_repeat: int  # frames per decision, by default
-    episode_frames: int | None  # time limit in frames; None: the environment's own
-    discount: float  # per decision
+    suite: str  # the suite's key in `SUITES`
+    identifier: str  # the suite's own name for the task
+    action_repeat: int  # environment frames per agent decision
+    episode_frames: int | None  # time limit in environment frames; None: the environment's own
+    discount: float  # per agent decision
     metric: str  # what evaluation reports first: "return" or "success_rate"
 
 
 class Frame(NamedTuple):
-    """What one simulator frame leads to; `Simulator.observe` says what is seen then."""
+    """The outcome of one simulator frame, without the observation: `Simulator.observe` makes that."""
 
     reward: float
-    terminated: bool  # the task truly ended: no bootstrap
-    truncated: bool  # the suite's own time limit
-    success: bool
+    terminated: bool  # the task truly ended, so that no value is bootstrapped from here
+    truncated: bool  # the simulator's own time limit was reached
+    success: bool  # whether the task is solved in this frame
 
 
 class Simulator(Protocol):
-    """One adapted simulator: frames, not decisions."""
+    """One simulated task, which a suite's adapter provides."""
 
     observation_size: int
     action_size: int
     action_low: np.ndarray  # in the environment's own units and shape
     action_high: np.ndarray
-    in_threads: bool  # whether several may step at once without sharing anything
-    physics: Any  # of MuJoCo, an `environments.physics.Physics`; None where there is none
+    in_threads: bool  # whether several such simulators may step at the same time
+    physics: Any  # MuJoCo's, as an `environments.physics.Physics`; None without MuJoCo
 
     def reset(self, seed: int | None) -> None:
-        """Starts an episode, reseeding first if a seed is given."""
+        """Starts an episode.
+
+        Args:
+            seed: where the random stream starts anew; None: the stream goes on.
+        """
 
     def step(self, action: np.ndarray) -> Frame:
-        """Advances one frame; action float32 [action_size] in [-1, 1]."""
+        """Advances by one frame.
+
+        Args:
+            action: float32 [action_size] in [-1, 1].
+        """
 
     def observe(self) -> np.ndarray:
-        """What is seen after the last reset or step, asked for at most once; float32 [observation_size].
+        """Makes the observation after the last reset or step; it is called at most once for each.
 
-        Apart from `step`, because the agent sees only the last frame of a decision.
+        It is apart from `step` because the agent sees only the last frame of each decision.
+
+        Returns:
+            float32 [observation_size].
         """
 
     def snapshot(self) -> Snapshot:
-        """Everything a step depends on. Raises `UnrestorableError`."""
+        """Copies everything that later steps depend on.
+
+        Raises:
+            UnrestorableError: part of it cannot be captured.
+        """
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Continues from a snapshot."""
+        """Continues from a snapshot, which may be another simulator's of the same task."""
 
     def render(self, height: int, width: int) -> np.ndarray:
-        """The scene now, uint8 [height, width, 3]."""
+        """Draws the present scene.
+
+        Args:
+            height: in pixels; a simulator may draw at a size of its own.
+            width: in pixels.
+
+        Returns:
+            uint8 [height, width, 3].
+        """
 
     def close(self) -> None:
         """Frees what the simulator holds."""
@@ -69,27 +97,27 @@ class Simulator(Protocol):
 class Episode(NamedTuple):
     """A finished episode."""
 
-    total_reward: float  # the return, undiscounted
-    frames: int
-    success: bool  # in any of its frames
+    total_reward: float  # the undiscounted return
+    frames: int  # its length in environment frames
+    success: bool  # whether the task was solved in any of its frames
 
 
 class Transition(NamedTuple):
-    """What one decision led to."""
+    """The outcome of one agent decision."""
 
-    next_observation: np.ndarray  # before any reset
+    next_observation: np.ndarray  # float32 [observation_size], from before any reset
     reward: float  # summed over the decision's frames
-    terminated: bool
-    truncated: bool
-    episode: Episode | None  # set where the episode ended
+    terminated: bool  # the task truly ended
+    truncated: bool  # a time limit was reached
+    episode: Episode | None  # set where the episode has ended
 
 
 class EnvironmentFaultError(UserError):
-    """The environment itself misbehaved: NaN, or an exception of its own."""
+    """A fault of the environment itself, such as a NaN, a wrong shape or an exception."""
 
 
 def unknown_task(name: str, known: Iterable[str]) -> UserError:
-    """The error for a task that nobody has, suggesting the nearest of the known names."""
+    """Makes the error for a task that no suite has; it suggests the nearest of the known names."""
     hint = nearest(name, known) or "`crossq-wn list tasks` names them; "
     return UserError(
         f"unknown task {name!r}: {hint}a task is a short name such as dog-run or myo-key-turn-hard, "
@@ -100,7 +128,14 @@ def unknown_task(name: str, known: Iterable[str]) -> UserError:
 class Environment:
     """A simulator with action repeat, a time limit and episode totals.
 
-    Call `reset` once, then `step`; after an episode's last transition call `reset` again.
+    Call `reset` first, then `step` until a transition has an `episode`, and then `reset` again.
+
+    Args:
+        simulator: advances the task by single frames.
+        task: names the environment in error messages.
+        action_repeat: environment frames per agent decision.
+        episode_frames: time limit in environment frames; None: the simulator's own.
+        terminations: whether a terminated task ends the episode; if not, it runs on to the time limit.
     """
 
     def __init__(
@@ -120,16 +155,30 @@ class Environment:
         self.total_reward, self.frames, self.success = 0.0, 0, False
 
     def reset(self, seed: int | None = None) -> np.ndarray:
-        """Starts an episode; with a seed, from that seed. Returns float32 [observation_size]."""
+        """Starts an episode.
+
+        Args:
+            seed: where the environment's random stream starts anew; None: the stream goes on.
+
+        Returns:
+            The first observation, float32 [observation_size].
+
+        Raises:
+            EnvironmentFaultError: the environment raised an exception or returned a faulty observation.
+        """
         self._call(self.simulator.reset, seed)
         self.observation = self._observe("reset")
         self.total_reward, self.frames, self.success = 0.0, 0, False
         return self.observation
 
     def step(self, action: np.ndarray) -> Transition:
-        """One agent decision: `action_repeat` frames, fewer where the episode ends within.
+        """Takes one agent decision: `action_repeat` frames, or fewer where the episode ends before.
 
-        Raises EnvironmentFaultError if the environment returns NaN or infinity, or raises.
+        Args:
+            action: float32 [action_size] in [-1, 1], repeated in every frame.
+
+        Raises:
+            EnvironmentFaultError: the environment returned NaN or infinity, or raised an exception.
         """
         reward, terminated, truncated = 0.0, False, False
         for _ in range(self.action_repeat):
@@ -152,19 +201,23 @@ class Environment:
         return Transition(self.observation, reward, terminated, truncated, episode)
 
     def snapshot(self) -> Snapshot:
-        """Everything that later transitions depend on. Raises `UnrestorableError`."""
+        """Copies everything that later transitions depend on.
+
+        Raises:
+            UnrestorableError: the simulator's state cannot be captured.
+        """
         own = capture_attributes(self, ignore=(Task,), strict=False)
         return {"simulator": self.simulator.snapshot(), "episode": own}
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Continues mid-episode from a snapshot."""
+        """Continues from a snapshot, in the middle of its episode."""
         self.simulator.restore(snapshot["simulator"])
         own = snapshot["episode"]
         self.observation = np.array(own["observation"])
         self.total_reward, self.frames, self.success = own["total_reward"], own["frames"], own["success"]
 
     def render(self, height: int, width: int) -> np.ndarray:
-        """The scene now, uint8 [height, width, 3]."""
+        """Draws the present scene, uint8 [height, width, 3]."""
         return self.simulator.render(height, width)
 
     def close(self) -> None:

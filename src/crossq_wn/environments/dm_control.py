@@ -1,4 +1,7 @@
-"""How does a DeepMind Control task become a simulator? In float32, native key order, with exact snapshots."""
+"""The adapter of DeepMind Control.
+
+Observations are float32 and in the suite's own order of keys; frames are the suite's to the last bit.
+"""
 
 import mujoco
 import numpy as np
@@ -12,7 +15,12 @@ from crossq_wn.environments.snapshot import Snapshot, capture_attributes, restor
 
 
 class DMControl:
-    """One task of the dm_control suite."""
+    """One task of the dm_control suite.
+
+    Args:
+        domain: the suite's own name, such as finger.
+        task: the suite's own name, such as turn_hard.
+    """
 
     in_threads = True
 
@@ -24,41 +32,41 @@ class DMControl:
         physics = self._environment.physics
         self.physics = Physics(physics.model.ptr, physics.data.ptr, self._environment._n_sub_steps)
         self._definition = definition(domain, task, self._environment)
-        self._warnings = physics.data.warning.number  # how often MuJoCo gave each, a view
+        self._warnings = physics.data.warning.number  # a view: how often MuJoCo has given each
         self.action_size = int(np.prod(action.shape))
         specification = self._environment.observation_spec()
         self.observation_size = sum(int(np.prod(part.shape)) for part in specification.values())
         self._camera = 2 if domain == "quadruped" else 0
 
     def reset(self, seed: int | None) -> None:
-        """Starts an episode."""
+        """Starts an episode, from the seed if there is one."""
         if seed is not None:
             self._environment.task._random = np.random.RandomState(seed)
         self._environment.reset()
 
     def step(self, action: np.ndarray) -> Frame:
-        """One control step; [-1, 1] is mapped to the task's own bounds.
+        """Takes one control step; [-1, 1] is mapped to the task's own bounds.
 
-        What the suite's own `step` does, but that an observation is made only when asked for, and that
-        `core.Environment` keeps the time limit.
+        This is what the suite's own `step` does, except that it makes no observation and leaves the time
+        limit to `core.Environment`.
         """
         environment, task, physics = self._environment, self._environment.task, self._environment.physics
         task.before_step(self.action_low + 0.5 * (action.astype(np.float64) + 1.0) * self._range, physics)
         self._advance()
         task.after_step(physics)
         reward = float(self._definition.reward())
-        discount = task.get_termination(physics)  # None: the episode goes on; 0: no bootstrap
+        discount = task.get_termination(physics)  # None: the episode goes on; 0: it has terminated
         environment._reset_next_step = discount is not None
         terminated = discount == 0
         return Frame(reward, terminated, discount is not None and not terminated, False)
 
     def observe(self) -> np.ndarray:
-        """The task's observation, flattened in its own order."""
+        """Returns the task's observation, flattened in the suite's order of keys."""
         parts = self._definition.observe()
         return np.concatenate(parts, dtype=np.float32, casting="unsafe")
 
     def snapshot(self) -> Snapshot:
-        """Physics, the task's attributes and random stream."""
+        """Copies the physics, and the task's attributes and random stream."""
         environment = self._environment
         return {
             "physics": self.physics.capture(),
@@ -70,13 +78,13 @@ class DMControl:
         """Continues from a snapshot."""
         environment = self._environment
         if environment._reset_next_step:
-            environment.reset()  # tasks build per-episode objects here
+            environment.reset()  # some tasks build objects here that last for an episode
         self.physics.restore(snapshot["physics"])
         restore_attributes(environment.task, snapshot["task"])
         environment._reset_next_step = snapshot["reset_next_step"]
 
     def render(self, height: int, width: int) -> np.ndarray:
-        """The scene from the task's own camera."""
+        """Draws the scene from the task's own camera."""
         return np.asarray(self._environment.physics.render(height, width, camera_id=self._camera))
 
     def close(self) -> None:
@@ -84,10 +92,11 @@ class DMControl:
         self._environment.close()
 
     def _advance(self) -> None:
+        """Steps the physics. Raises PhysicsError where it diverges, for MuJoCo only warns and starts anew."""
         physics, before = self._environment.physics, self._warnings.tolist()
         physics._step_with_up_to_date_position_velocity(self._environment._n_sub_steps)
         after = self._warnings.tolist()
-        if after != before:  # a diverged simulation starts over by itself, and only warns
+        if after != before:
             names = mujoco.mjtWarning.__members__
             new = [name for name, was, now in zip(names, before, after, strict=False) if was != now]
             raise PhysicsError(f"the simulation is no longer valid: {', '.join(new)}")

@@ -1,9 +1,9 @@
-"""What do the paper's DeepMind Control tasks observe and reward? Their formulas, on views of MuJoCo's memory.
+"""Observations and rewards of the paper's DeepMind Control tasks, computed on views of MuJoCo's memory.
 
-The suite looks up every name anew in every frame, at the cost of half a dog's step and nine tenths of a
-pendulum's. Here names are looked up once. The arithmetic is the suite's, operation by operation and in its
-order, so that results equal the suite's to the last bit (`tests/test_suites.py`): hence `**` on a numpy
-scalar, norms by `dot`, and sums by numpy, which does not add from left to right.
+The suite looks up every name anew in every frame, which costs half of a dog's step and nine tenths of a
+pendulum's. Here names are looked up once. The arithmetic follows the suite operation by operation, so that
+results equal the suite's to the last bit (`tests/test_suites.py`). That is why there is `**` on numpy
+scalars, why norms use `dot`, and why sums are left to numpy, which does not add from left to right.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,14 +13,23 @@ import numpy as np
 
 
 class Definition(NamedTuple):
-    """What one task's agent sees and gets, as the physics is when asked."""
+    """One task's observation and reward in the present state of the physics."""
 
-    observe: Callable[[], Sequence[Any]]  # the observation's parts; views, to be copied
+    observe: Callable[[], Sequence[Any]]  # returns the observation's parts: views, which must be copied
     reward: Callable[[], Any]
 
 
 def definition(domain: str, task: str, environment: Any) -> Definition:
-    """The task's definition: from here if it is one of the paper's, else the suite's own."""
+    """Returns a task's definition.
+
+    Args:
+        domain: the suite's own name, such as finger.
+        task: the suite's own name, such as turn_hard.
+        environment: the suite's environment of the task.
+
+    Returns:
+        The definition in this file, for the paper's tasks and their siblings, or else the suite's own.
+    """
     here = _TASKS.get(f"{domain}-{task}")
     if here is not None:
         return here(environment.physics.model.ptr, environment.physics.data.ptr, environment.task)
@@ -31,7 +40,7 @@ def definition(domain: str, task: str, environment: Any) -> Definition:
     )
 
 
-# Rewards. Falling from 1 with the distance from an interval, in units of the distance called margin.
+# Parts of rewards. They are 1 inside an interval and fall with the distance from it, measured in margins.
 
 
 def _distance(x: Any, lower: float, upper: float = np.inf) -> Any:
@@ -55,7 +64,8 @@ def _small(control: np.ndarray) -> Any:
 _GAUSSIAN_SCALE = np.sqrt(-2 * np.log(0.1))  # 0.1 at the margin
 
 
-# Domains. `xmat` is a body's rotation by rows: [6:] its axes' heights, [8] how upright it is.
+# One function per domain. `xmat` is a body's rotation matrix, row by row: its last row, [6:], holds the
+# heights of the body's axes, and [8] says how upright the body is.
 
 
 def _dog(model: Any, data: Any, task: Any) -> Definition:
@@ -144,7 +154,7 @@ def _hopper(model: Any, data: Any, task: Any) -> Definition:
 
 
 def _finger_turn(model: Any, data: Any, task: Any) -> Definition:
-    # In the plane of the finger: x and z.
+    # The finger moves in a plane, whose coordinates are x and z.
     tip, target, spinner = (data.sensor(name).data[::2] for name in ("tip", "target", "spinner"))
     sensors, radius = data.sensordata, model.site("target").size
     angles, velocities, touch = sensors[0:2], sensors[2:5], sensors[14:16]

@@ -1,6 +1,6 @@
-"""Groups of tasks: what figures, reports and verdicts aggregate over.
+"""Groups of tasks, which figures, reports and verdicts aggregate over.
 
-Groups are declared by suites. Tasks of no group stay alone: their scores may have another scale.
+Suites declare them. A task of no group stays alone, because its scores may have another scale.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ ALL = "all"  # the title of the paper's tasks together
 
 
 def declared() -> Groups:
-    """The groups of all suites, complete."""
+    """Returns the complete groups of all suites."""
     found: Groups = {}
     for suite in SUITES.values():
         found |= suite.grouped()
@@ -21,10 +21,13 @@ def declared() -> Groups:
 
 
 def by_group(tasks: Iterable[str]) -> Groups:
-    """The tasks in the groups that suites declare, and then each other task alone.
+    """Sorts tasks into the groups that suites declare, with each other task alone behind them.
 
     Args:
-        tasks: in the order in which the groups shall have them.
+        tasks: the tasks, in the order that they keep inside their groups.
+
+    Returns:
+        Title -> tasks; a task that is alone is its own title.
     """
     there = tuple(dict.fromkeys(tasks))
     found: Groups = {}
@@ -41,7 +44,7 @@ def by_group(tasks: Iterable[str]) -> Groups:
 
 
 def by_suite(tasks: Iterable[str]) -> Groups:
-    """As `by_group`, but all groups of a suite together (figure 6 of the paper)."""
+    """Does as `by_group`, but joins all groups of a suite, as figure 6 of the paper does."""
     panels: dict[str, str] = {}  # title of a group -> its suite's
     for suite in SUITES.values():
         panels |= dict.fromkeys(suite.grouped(), suite.panel)
@@ -53,7 +56,7 @@ def by_suite(tasks: Iterable[str]) -> Groups:
 
 
 def paper_together(tasks: Iterable[str]) -> tuple[str, ...]:
-    """Those of the tasks that are the paper's, in the order of their groups."""
+    """Returns those of the tasks that are among the paper's 25, group by group."""
     found: list[str] = []
     for part in by_group(tasks).values():
         found += [task for task in part if task in PAPER_TASKS]
@@ -61,7 +64,7 @@ def paper_together(tasks: Iterable[str]) -> tuple[str, ...]:
 
 
 def groups_and_all(tasks: Iterable[str]) -> Groups:
-    """As `by_group`; where several of the paper's groups are there, all their tasks together follow them."""
+    """Does as `by_group`, and adds `ALL` behind the groups if several of them are the paper's."""
     tasks = tuple(tasks)
     groups = by_group(tasks)
     if sum(title in PAPER_GROUPS for title in groups) < 2:
@@ -72,14 +75,14 @@ def groups_and_all(tasks: Iterable[str]) -> Groups:
 
 
 def tasks_and_groups(tasks: Iterable[str]) -> Groups:
-    """Each task alone, then every group that has some of them, then all of the paper's together."""
+    """Returns each task alone, then the groups that have some of them, then `ALL` if any is the paper's."""
     there = tuple(dict.fromkeys(tasks))
     together = paper_together(there)
     return {task: (task,) for task in there} | by_group(there) | ({ALL: together} if together else {})
 
 
 def size(title: str) -> int | None:
-    """How many tasks a group or a suite has when it is complete; None for any other title."""
+    """Returns how many tasks a group, a suite or `ALL` has when it is complete; None for any other title."""
     if title == ALL:
         return len(PAPER_TASKS)
     for suite in SUITES.values():

@@ -1,4 +1,4 @@
-"""How does any Gymnasium environment become a simulator? Box observations flattened, Box actions rescaled."""
+"""The adapter of Gymnasium: it flattens Box and Dict observations and rescales Box actions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,12 +22,20 @@ from crossq_wn.errors import UserError, import_user_module, nearest
 
 gymnasium.logger.min_level = gymnasium.logger.ERROR
 
-# Descriptions of an environment, which no step changes.
+# Attributes of these types describe an environment; no step changes them.
 _DESCRIPTIONS = (spaces.Space, gymnasium.envs.registration.EnvSpec)
 
 
 def from_id(name: str, **options: Any) -> gymnasium.Env[Any, Any]:
-    """A registered Gymnasium environment. Raises UserError naming the nearest id."""
+    """Makes a registered Gymnasium environment.
+
+    Args:
+        name: its id.
+        options: further arguments of `gymnasium.make`.
+
+    Raises:
+        UserError: the id is unknown (the message suggests the nearest), or Gymnasium cannot make it.
+    """
     try:
         return gymnasium.make(name, disable_env_checker=True, **options)
     except gymnasium.error.UnregisteredEnv:
@@ -37,7 +45,14 @@ def from_id(name: str, **options: Any) -> gymnasium.Env[Any, Any]:
 
 
 def from_factory(path: str) -> gymnasium.Env[Any, Any]:
-    """The environment that `module:factory` returns; the module may lie in the current directory."""
+    """Makes the environment that `module:factory` returns.
+
+    Args:
+        path: the module, which may lie in the current directory, and the name of a class or function in it.
+
+    Raises:
+        UserError: the module cannot be imported, has no such name, or as `from_callable` says.
+    """
     module_name, _, attribute = path.partition(":")
     if module_name == "__main__":
         raise UserError(
@@ -54,7 +69,15 @@ def from_factory(path: str) -> gymnasium.Env[Any, Any]:
 
 
 def from_callable(factory: Callable[[], Any], name: str) -> gymnasium.Env[Any, Any]:
-    """The environment that a class or function of no arguments returns."""
+    """Makes the environment that a class or function of no arguments returns.
+
+    Args:
+        factory: the class or function.
+        name: how messages call it.
+
+    Raises:
+        UserError: it cannot be called, it raised an exception, or it returned something else.
+    """
     if not callable(factory):
         raise UserError(f"the task {name!r} is neither a class nor a function that makes a gymnasium.Env")
     try:
@@ -73,12 +96,17 @@ def from_callable(factory: Callable[[], Any], name: str) -> gymnasium.Env[Any, A
 class Gymnasium:
     """One Gymnasium environment.
 
-    Raises UserError for spaces that this package does not learn on.
+    Args:
+        environment: steps by single frames.
+        name: how messages call it.
+
+    Raises:
+        UserError: its observations are not a Box or a Dict of Box, or its actions not a bounded Box.
     """
 
     def __init__(self, environment: gymnasium.Env[Any, Any], name: str) -> None:
         self._environment = environment
-        self._check_observations(environment.observation_space, name)
+        _check_observations(environment.observation_space, name)
         action = environment.action_space
         if not isinstance(action, spaces.Box):
             raise UserError(
@@ -108,13 +136,13 @@ class Gymnasium:
         self.in_threads = self.physics is not None and type(unwrapped).__module__.startswith("gymnasium.")
 
     def reset(self, seed: int | None) -> None:
-        """Starts an episode."""
+        """Starts an episode, from the seed if there is one."""
         self._observation = self._environment.reset(seed=seed)[0]
 
     def step(self, action: np.ndarray) -> Frame:
-        """One environment step; [-1, 1] is mapped to the action space's bounds."""
+        """Takes one environment step; [-1, 1] is mapped to the action space's bounds."""
         scaled = self.action_low + 0.5 * (action.reshape(self._shape).astype(np.float64) + 1.0) * self._range
-        # Rounding may leave the bounds by a bit.
+        # Rounding may exceed the bounds by a bit.
         bounded = np.clip(scaled, self.action_low, self.action_high).astype(self._dtype)
         outcome = self._environment.step(bounded)
         self._observation, reward, terminated, truncated, info = outcome
@@ -122,12 +150,12 @@ class Gymnasium:
         return Frame(float(reward), bool(terminated), bool(truncated), success)
 
     def observe(self) -> np.ndarray:
-        """The last observation, flattened as Gymnasium does."""
+        """Returns the last observation, flattened in Gymnasium's order."""
         flat = spaces.flatten(self._environment.observation_space, self._observation)
         return np.asarray(flat, np.float32)
 
     def snapshot(self) -> Snapshot:
-        """The environment's own `snapshot()`, or else all attributes of it and its wrappers."""
+        """Copies what the environment's own `snapshot()` returns, or its attributes; and its wrappers'."""
         unwrapped: Any = self._environment.unwrapped
         if hasattr(unwrapped, "snapshot") and hasattr(unwrapped, "restore"):
             inner = {"own": encode(unwrapped.snapshot())}
@@ -137,13 +165,14 @@ class Gymnasium:
             inner["physics"] = self.physics.capture()
         if unwrapped._np_random is not None:
             inner["random"] = capture_generator(unwrapped._np_random)
-        ignore = (*_DESCRIPTIONS, gymnasium.Env)  # what it wraps
-        return inner | {"wrappers": [capture_attributes(w, ignore=ignore) for w in self._wrappers()]}
+        ignore = (*_DESCRIPTIONS, gymnasium.Env)  # a wrapper's own environment is captured apart
+        wrappers = [capture_attributes(each, ignore=ignore) for each in wrappers_of(self._environment)]
+        return inner | {"wrappers": wrappers}
 
     def restore(self, snapshot: Snapshot) -> None:
         """Continues from a snapshot."""
         unwrapped: Any = self._environment.unwrapped
-        self._environment.reset(seed=0)  # builds what only a first reset builds
+        self._environment.reset(seed=0)  # some environments build parts in their first reset
         if "own" in snapshot:
             unwrapped.restore(decode(snapshot["own"]))
         else:
@@ -152,11 +181,11 @@ class Gymnasium:
             self.physics.restore(snapshot["physics"])
         if "random" in snapshot:
             restore_generator(unwrapped.np_random, snapshot["random"])
-        for wrapper, saved in zip(self._wrappers(), snapshot["wrappers"], strict=True):
+        for wrapper, saved in zip(wrappers_of(self._environment), snapshot["wrappers"], strict=True):
             restore_attributes(wrapper, saved)
 
     def render(self, height: int, width: int) -> np.ndarray:
-        """What the environment's `render_mode="rgb_array"` shows, at its own size."""
+        """Returns what the environment's `render_mode="rgb_array"` shows, at the environment's own size."""
         image: Any = self._environment.render()
         if not isinstance(image, np.ndarray) or image.ndim != 3:
             raise UserError("the environment renders no images: it must support render_mode='rgb_array'")
@@ -166,35 +195,37 @@ class Gymnasium:
         """Closes the environment."""
         self._environment.close()
 
-    def _wrappers(self) -> list[gymnasium.Env[Any, Any]]:
-        found: list[gymnasium.Env[Any, Any]] = []
-        current = self._environment
-        while isinstance(current, gymnasium.Wrapper):
-            found.append(current)
-            current = current.env
-        return found
-
     def _attributes(self, unwrapped: Any) -> Snapshot:
+        """All attributes of the environment itself. Raises UnrestorableError as `capture_attributes` does."""
         ignore: tuple[type, ...] = _DESCRIPTIONS
         if self.physics is not None:
             ignore += (type(unwrapped.model), type(unwrapped.data), type(unwrapped.mujoco_renderer))
         saved = capture_attributes(unwrapped, ignore=ignore)
-        saved.pop("_np_random", None)  # Gymnasium's own, which has its place in the snapshot
+        saved.pop("_np_random", None)  # Gymnasium's own generator has its place in the snapshot
         for name, item in saved.items():
             if isinstance(item, dict) and "generator" in item:
                 raise UnrestorableError(f"{type(unwrapped).__name__}.{name} is a random generator of its own")
         return saved
 
-    @staticmethod
-    def _check_observations(space: spaces.Space[Any], name: str) -> None:
-        parts = space.spaces.items() if isinstance(space, spaces.Dict) else [("", space)]
-        for key, part in parts:
-            what = f"{name} has the observation space {part}" + (f" at {key!r}" if key else "")
-            if isinstance(part, spaces.Dict):
-                Gymnasium._check_observations(part, name)
-            elif not isinstance(part, spaces.Box):
-                raise UserError(f"{what}: observations must be a Box or a Dict of Box")
-            elif part.dtype == np.uint8 and len(part.shape) >= 2:
-                raise UserError(
-                    f"{what}: pixel observations are not supported; give the environment a state observation"
-                )
+
+def wrappers_of(environment: gymnasium.Env[Any, Any]) -> list[gymnasium.Env[Any, Any]]:
+    """Returns an environment's wrappers, from the outermost to the innermost."""
+    found: list[gymnasium.Env[Any, Any]] = []
+    while isinstance(environment, gymnasium.Wrapper):
+        found.append(environment)
+        environment = environment.env
+    return found
+
+
+def _check_observations(space: spaces.Space[Any], name: str) -> None:
+    parts = space.spaces.items() if isinstance(space, spaces.Dict) else [("", space)]
+    for key, part in parts:
+        what = f"{name} has the observation space {part}" + (f" at {key!r}" if key else "")
+        if isinstance(part, spaces.Dict):
+            _check_observations(part, name)
+        elif not isinstance(part, spaces.Box):
+            raise UserError(f"{what}: observations must be a Box or a Dict of Box")
+        elif part.dtype == np.uint8 and len(part.shape) >= 2:
+            raise UserError(
+                f"{what}: pixel observations are not supported; give the environment a state observation"
+            )

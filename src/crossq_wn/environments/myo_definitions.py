@@ -1,9 +1,9 @@
-"""What do the paper's MyoSuite tasks observe and reward? Their formulas, on views of MuJoCo's memory.
+"""Observations and rewards of the paper's MyoSuite tasks, computed on views of MuJoCo's memory.
 
-MyoSuite solves for all forces to know where fingertips are, and passes everything through dictionaries of
-arrays with two dimensions more. Here only positions are computed, and an observation only when asked for. The
-arithmetic is the suite's, operation by operation and in its order, so that results equal the suite's to the
-last bit (`tests/test_suites.py`): hence sums by numpy, which does not add from left to right.
+MyoSuite solves for all forces to know where the fingertips are, and passes everything through dictionaries of
+arrays with two more dimensions. Here only positions are computed, and an observation is made only when it is
+asked for. The arithmetic follows the suite operation by operation, so that results equal the suite's to the
+last bit (`tests/test_suites.py`). That is why sums are left to numpy, which does not add from left to right.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,28 +14,35 @@ import numpy as np
 
 
 class Judgement(NamedTuple):
-    """What a frame was worth."""
+    """The outcome of a frame."""
 
     reward: Any
-    failed: Any  # the episode terminates
+    failed: Any  # whether the episode terminates
     solved: Any
 
 
 class Definition(NamedTuple):
-    """What one task's agent sees and gets, for the positions that were last looked at."""
+    """One task's observation and outcome, for the positions that `look` computed last."""
 
-    observe: Callable[[], Sequence[Any]]  # the observation's parts; views, to be copied
+    observe: Callable[[], Sequence[Any]]  # returns the observation's parts: views, which must be copied
     judge: Callable[[], Judgement]
 
 
 def definition(task: Any) -> Definition | None:
-    """The definition of a MyoSuite environment, if it is one of the paper's hands."""
+    """Returns a task's definition.
+
+    Args:
+        task: an unwrapped MyoSuite environment.
+
+    Returns:
+        The definition in this file, for the paper's hands; None for all other tasks.
+    """
     here = _TASKS.get(type(task).__name__) if str(task.spec.id).startswith("myoHand") else None
     return here(task, task.obsd_mj_model, task.obsd_mj_data) if here else None
 
 
 def look(task: Any) -> None:
-    """Shows the simulated hand to the observing copy: its state, and the positions that follow."""
+    """Copies the simulated hand's state to the observed model and computes the positions there."""
     simulated, observed = task.robot.mj_data, task.obsd_mj_data
     observed.time = simulated.time
     observed.qpos[:], observed.qvel[:], observed.act[:] = simulated.qpos, simulated.qvel, simulated.act

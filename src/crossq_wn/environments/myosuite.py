@@ -1,29 +1,32 @@
-"""How does a MyoSuite task become a simulator? Seeded for real, success from `solved`, exact snapshots."""
+"""The adapter of MyoSuite: it seeds tasks for real and takes success from `solved`."""
 
 import contextlib
 import io
 import os
 from typing import Any
 
-import gymnasium
 import mujoco
 import numpy as np
 
 from crossq_wn.environments.core import Frame
-from crossq_wn.environments.gymnasium import from_id
+from crossq_wn.environments.gymnasium import from_id, wrappers_of
 from crossq_wn.environments.myo_definitions import definition, look
 from crossq_wn.environments.physics import Physics
 from crossq_wn.environments.snapshot import Snapshot, capture_attributes, restore_attributes
 
-with contextlib.redirect_stdout(io.StringIO()):  # it prints on import and on the first make
+with contextlib.redirect_stdout(io.StringIO()):  # MyoSuite prints when it is imported and when it first makes
     os.environ.setdefault("ROBOHIVE_VERBOSITY", "SILENT")
     import myosuite  # noqa: F401
 
 
 class MyoSuite:
-    """One MyoSuite environment; the time limit is the caller's.
+    """One MyoSuite environment.
 
     MyoSuite 2 ignores `reset(seed=)`, so the task is seeded through its own method.
+
+    Args:
+        identifier: the environment's Gymnasium id.
+        episode_frames: the time limit that `core.Environment` keeps, in frames; None: MyoSuite keeps its own.
     """
 
     in_threads = True
@@ -38,22 +41,22 @@ class MyoSuite:
         self.observation_size, self.action_size = int(np.prod(space.shape)), self._task.mj_model.nu
         self.action_high = np.ones(self.action_size)
         self.action_low = -self.action_high
-        self._fatigue: Any = getattr(unwrapped, "muscle_fatigue", None)  # of the myoFati tasks
+        self._fatigue: Any = getattr(unwrapped, "muscle_fatigue", None)  # only the myoFati tasks have it
         robot = self._task.robot
         self.physics = Physics(robot.mj_model, robot.mj_data, self._task.frame_skip)
         self._observed = Physics(self._task.obsd_mj_model, self._task.obsd_mj_data)
-        # Only where the time limit is not MyoSuite's own, which its own `step` would have to keep.
+        # MyoSuite's own time limit is kept by its own `step`, which definitions bypass.
         self._definition = None if episode_frames is None else definition(self._task)
-        self._observation: Any = None  # the last one, unless it is made when asked for
+        self._observation: Any = None  # the last one, where MyoSuite's own `step` makes it
 
     def reset(self, seed: int | None) -> None:
-        """Starts an episode."""
+        """Starts an episode, from the seed if there is one."""
         if seed is not None:
             self._task.seed(seed)
         self._observation = self._environment.reset()[0]
 
     def step(self, action: np.ndarray) -> Frame:
-        """One control step; muscles are activated by a logistic function of [-1, 1]."""
+        """Takes one control step; a logistic function maps [-1, 1] to muscle activations."""
         if self._definition is None:
             self._observation, reward, terminated, truncated, info = self._environment.step(action)
             return Frame(float(reward), bool(terminated), truncated, bool(np.any(info["solved"])))
@@ -65,19 +68,19 @@ class MyoSuite:
         return Frame(float(judgement.reward), bool(judgement.failed), False, bool(judgement.solved))
 
     def observe(self) -> np.ndarray:
-        """The task's observation."""
+        """Returns the task's observation."""
         if self._definition is None:
             return np.asarray(self._observation, np.float32)
         return np.concatenate(self._definition.observe(), dtype=np.float32, casting="unsafe")
 
     def snapshot(self) -> Snapshot:
-        """Both physics (stepped, observed), the attributes of task and wrappers, tired muscles."""
+        """Copies the stepped and the observed physics, the attributes of task and wrappers, and tiredness."""
         return {
             "simulated": self.physics.capture(),
             "observed": self._observed.capture(),
             "task": capture_attributes(self._task, strict=False),
             "fatigue": capture_attributes(self._fatigue, strict=False) if self._fatigue else None,
-            "wrappers": [capture_attributes(w, strict=False) for w in self._wrappers()],
+            "wrappers": [capture_attributes(each, strict=False) for each in wrappers_of(self._environment)],
         }
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -88,14 +91,14 @@ class MyoSuite:
             restore_attributes(self._fatigue, snapshot["fatigue"])
         self.physics.restore(snapshot["simulated"])
         self._observed.restore(snapshot["observed"])
-        for wrapper, saved in zip(self._wrappers(), snapshot["wrappers"], strict=True):
+        for wrapper, saved in zip(wrappers_of(self._environment), snapshot["wrappers"], strict=True):
             restore_attributes(wrapper, saved)
 
     def render(self, height: int, width: int) -> np.ndarray:
-        """The hand from the side."""
+        """Draws the hand from the side, or another body from MuJoCo's free camera."""
         model, data = self._task.obsd_mj_model, self._task.obsd_mj_data
         if self._definition is not None:
-            mujoco.mj_forward(model, data)  # a picture shows more than an observation
+            mujoco.mj_forward(model, data)  # a picture needs more than the positions that `look` computes
         if not hasattr(self, "_renderer"):
             model.vis.global_.offheight = max(height, model.vis.global_.offheight)
             model.vis.global_.offwidth = max(width, model.vis.global_.offwidth)
@@ -110,10 +113,3 @@ class MyoSuite:
         if hasattr(self, "_renderer"):
             self._renderer.close()
         self._environment.close()
-
-    def _wrappers(self) -> list[Any]:
-        found, current = [], self._environment
-        while isinstance(current, gymnasium.Wrapper):
-            found.append(current)
-            current = current.env
-        return found

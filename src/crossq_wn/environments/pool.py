@@ -1,8 +1,8 @@
-"""How do several seeds' environments step at once? In turn or in threads, whichever proves faster.
+"""Steps the environments of several seeds, in turn or in threads, whichever proves faster.
 
-Not by EnvPool: it can neither save nor restore a state, so no run would resume exactly; its rewards are
-float32 and some observations not the suites'; and in its last release for Python 3.11 (1.2.5) MyoSuite's
-random tasks are never randomised.
+EnvPool would be an alternative, but it can neither save nor restore a state, so no run would resume exactly.
+Its rewards are float32, some of its observations are not the suites', and in its last release for Python 3.11
+(1.2.5) MyoSuite's random tasks are never randomised.
 """
 
 import time
@@ -13,33 +13,58 @@ import numpy as np
 
 from crossq_wn.environments.core import Environment, EnvironmentFaultError, Transition
 
-_TRIAL = 20  # steps in turn and as many in threads, to find out
+_TRIAL = 20  # steps in turn, and as many in threads, that are timed before one of the two is chosen
 
 Result = Transition | EnvironmentFaultError
 
 
 class Pool:
-    """One environment per seed. A seed's fault is returned in its place and touches no other seed.
+    """One environment per seed.
 
+    A fault of one seed's environment is returned in the place of its result, and touches no other seed.
     MuJoCo releases Python's lock while it steps, so threads pay where physics is most of the work. Results do
-    not depend on who steps where; the choice may therefore depend on measured time.
+    not depend on which thread steps what, so the choice between turns and threads may depend on measured
+    time.
+
+    Args:
+        environments: one per seed.
+        threads: how many may step at once, the caller's own included.
     """
 
     def __init__(self, environments: Sequence[Environment], threads: int) -> None:
         self.environments = list(environments)
-        # A user's environment may share a global random stream, say: never in threads.
+        # A user's environment may share something, such as a global random stream, and then must not.
         alone = not all(environment.simulator.in_threads for environment in self.environments)
-        self._helpers = 0 if alone else min(threads, len(self.environments)) - 1  # the caller works too
-        self._executor = ThreadPoolExecutor(max(1, self._helpers), "environment")  # starts none yet
+        self._helpers = 0 if alone else min(threads, len(self.environments)) - 1  # beside the caller
+        self._executor = ThreadPoolExecutor(max(1, self._helpers), "environment")  # starts no thread yet
         self._in_threads = False
         self._trials: dict[bool, list[float]] = {False: [], True: []}  # in threads? -> seconds per step
 
     def reset(self, index: int, seed: int | None = None) -> np.ndarray:
-        """Resets one seed's environment; float32 [observation_size]. Raises EnvironmentFaultError."""
+        """Resets the environment at one place.
+
+        Args:
+            index: its place in `environments`.
+            seed: where its random stream starts anew; None: the stream goes on.
+
+        Returns:
+            The first observation, float32 [observation_size].
+
+        Raises:
+            EnvironmentFaultError: as `Environment.reset` says.
+        """
         return self.environments[index].reset(seed)
 
     def step(self, indices: Sequence[int], actions: np.ndarray) -> list[Result]:
-        """Steps the named seeds' environments; actions float32 [len(indices), action_size]."""
+        """Takes one decision in some of the environments.
+
+        Args:
+            indices: their places in `environments`.
+            actions: float32 [len(indices), action_size] in [-1, 1].
+
+        Returns:
+            For each of them its transition, or its fault.
+        """
         jobs = [(self.environments[i], action) for i, action in zip(indices, actions, strict=True)]
         start = time.perf_counter()
         done = self._step_together(jobs) if self._in_threads else [_step(*job) for job in jobs]
@@ -47,14 +72,14 @@ class Pool:
         return done
 
     def close(self) -> None:
-        """Closes all environments."""
+        """Ends the threads and closes all environments."""
         self._executor.shutdown()
         for environment in self.environments:
             environment.close()
 
     def _step_together(self, jobs: list[tuple[Environment, np.ndarray]]) -> list[Result]:
         done: dict[int, Result] = {}
-        waiting = iter(enumerate(jobs))  # shared: who is free takes the next
+        waiting = iter(enumerate(jobs))  # shared by all threads: whoever is free takes the next job
 
         def work() -> None:
             for number, job in waiting:
@@ -66,10 +91,11 @@ class Pool:
         finally:
             wait(helpers)
         for helper in helpers:
-            helper.result()  # raises what went wrong there
+            helper.result()  # raises what the thread raised
         return [done[number] for number in range(len(jobs))]
 
     def _choose(self, seconds: float) -> None:
+        """Alternates between turns and threads until both are timed, and then keeps to the faster one."""
         if self._helpers < 1 or len(self._trials[True]) == _TRIAL:
             return
         self._trials[self._in_threads].append(seconds)

@@ -1,6 +1,6 @@
-"""What must be remembered so that a simulator continues bit for bit? Its plain attributes and random streams.
+"""Snapshots of simulators: their plain attributes and random streams, from which they continue bit for bit.
 
-A snapshot is a tree of dicts, lists, plain values and numpy arrays: no pickle anywhere.
+A snapshot is a tree of dicts, lists, plain values and numpy arrays. Nothing is pickled.
 """
 
 import types
@@ -10,15 +10,25 @@ import numpy as np
 
 Snapshot = dict[str, Any]
 
+_PLAIN = (type(None), bool, int, float, str)
+
 
 class UnrestorableError(Exception):
-    """A part of the environment whose state cannot be captured; the message names it."""
+    """Part of an environment's state cannot be captured; the message names it."""
 
 
 def capture_attributes(owner: Any, *, ignore: tuple[type, ...] = (), strict: bool = True) -> Snapshot:
-    """An object's plain attributes and random generators.
+    """Copies an object's plain attributes and the states of its random generators.
 
-    With `strict`, raises UnrestorableError for an attribute that is neither, nor constant, nor in `ignore`.
+    Args:
+        owner: the object.
+        ignore: types of attributes to leave out.
+        strict: whether all other attributes must be plain, a generator, or something that no step can change;
+            if not, those that are none of these are left out too.
+
+    Raises:
+        UnrestorableError: `strict` finds an attribute that it does not allow, or the same object in two
+            places.
     """
     saved: Snapshot = {}
     seen: set[int] = set()
@@ -34,7 +44,12 @@ def capture_attributes(owner: Any, *, ignore: tuple[type, ...] = (), strict: boo
 
 
 def restore_attributes(owner: Any, saved: Snapshot) -> None:
-    """Puts captured attributes back; arrays that view other memory are written in place."""
+    """Puts captured attributes back into an object.
+
+    Args:
+        owner: the object; its arrays that are views of other memory, such as MuJoCo's, are written in place.
+        saved: what `capture_attributes` returned.
+    """
     for name, item in saved.items():
         current = vars(owner).get(name)
         value = decode(item)
@@ -52,14 +67,14 @@ def restore_attributes(owner: Any, saved: Snapshot) -> None:
 
 
 def capture_generator(generator: Any) -> Any:
-    """The state of a numpy random generator, old style or new."""
+    """Returns the state of a numpy random generator, either a `RandomState` or a `Generator`."""
     if isinstance(generator, np.random.RandomState):
         return _jsonable(generator.get_state(legacy=False))
     return _jsonable(generator.bit_generator.state)
 
 
 def restore_generator(generator: Any, saved: Any) -> None:
-    """Puts a captured generator state back."""
+    """Puts a state that `capture_generator` returned back into a generator of the same kind."""
     if isinstance(generator, np.random.RandomState):
         generator.set_state(saved)
     else:
@@ -73,7 +88,7 @@ def _jsonable(state: Any) -> Any:
 
 
 def _constant(value: Any, owner: Any) -> bool:
-    """Whether a step cannot change it: classes, modules, functions, and methods of stateless things."""
+    """Whether no step can change a value: a class, module or function, or a method of one or of the owner."""
     if isinstance(value, type | types.ModuleType | types.FunctionType):
         return True
     bound = isinstance(value, types.MethodType | types.BuiltinFunctionType)
@@ -88,6 +103,7 @@ def _generator(value: Any, seen: set[int]) -> Any:
 
 
 def _note(value: Any, seen: set[int] | None) -> None:
+    """Records an object's identity. Raises UnrestorableError if it is known: restored, it would be two."""
     if seen is not None:
         if id(value) in seen:
             raise UnrestorableError("the same object as another attribute")
@@ -95,24 +111,26 @@ def _note(value: Any, seen: set[int] | None) -> None:
 
 
 def encode(value: Any, seen: set[int] | None = None) -> Any:
-    """Plain data, which a checkpoint can hold.
+    """Copies plain data into a form that a checkpoint can hold.
 
     Args:
-        value: None, numbers, texts, numpy arrays of numbers, and lists, tuples and dicts (by text) of them.
-        seen: collects what may change in place, which must not be found in two places.
+        value: None, a number, a text, a numpy array of numbers, or a list, tuple or dict (with texts as keys)
+            of such values.
+        seen: the identities of the arrays, lists and dicts met so far, to which those in `value` are added;
+            None: they may be met again.
 
     Raises:
-        UnrestorableError: anything else is in it.
+        UnrestorableError: anything else is in it, or something that has been met before.
     """
     if isinstance(value, np.ndarray | list | dict):
         _note(value, seen)
     if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biuf":
         return np.array(value)
-    if value is None or type(value) in (bool, int, float, str):
+    if type(value) in _PLAIN:
         return value
     if type(value) in (list, tuple):
         return {type(value).__name__: [encode(item, seen) for item in value]}
-    if type(value) is dict and all(type(key) is str for key in value):
+    if type(value) is dict and {*map(type, value)} <= {str}:
         return {"dict": {key: encode(item, seen) for key, item in value.items()}}
     raise UnrestorableError(f"a {type(value).__module__}.{type(value).__qualname__}")
 

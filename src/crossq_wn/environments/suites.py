@@ -27,26 +27,30 @@ class Group(NamedTuple):
 
 
 class Maker(Protocol):
-    """Makes a task's simulator."""
+    """How a suite makes its simulators."""
 
     def __call__(self, task: Task, *, episode_frames: int | None, render: bool) -> Simulator:
-        """Makes it.
+        """Makes the simulator of a task.
 
         Args:
-            task: which one.
-            episode_frames: the time limit that `core.Environment` keeps, in frames; None: the simulator's own
-                must hold.
+            task: the task; `task.identifier` is the suite's own name for it.
+            episode_frames: the time limit that `core.Environment` will keep, in environment frames; None: it
+                keeps none, so the simulator must.
             render: whether pictures will be asked for.
+
+        Raises:
+            ImportError: a package is missing; `Suite.install` is suggested then.
+            UserError: anything else that the user can mend.
         """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """One benchmark suite."""
+    """One benchmark suite: its tasks, their protocol, how they are scored and grouped, how they are made."""
 
-    name: str  # its key in `SUITES`
+    name: str  # the suite's key in `SUITES`
     title: str
-    panel: str  # its name over a figure's panel
+    panel: str  # the title of all its groups together, in a figure
     tasks: Mapping[str, str]  # short name -> the suite's own name for the task
     make: Maker
     groups: tuple[Group, ...] = ()
@@ -58,7 +62,7 @@ class Suite:
     discount: float = 0.99  # per decision
     packages: tuple[str, ...] = ()  # distributions whose versions decide its physics
     install: str = ""  # the command that installs these packages
-    own_names: str = r"(?!)"  # regular expression of the suite's own names for tasks; this one matches none
+    own_names: str = r"(?!)"  # regular expression of further names that `make` understands; this matches none
     opengl: tuple[str, ...] = ()  # tasks that need a renderer to be trained at all
     module: str = ""  # where it is registered, if outside this package: `__name__`
 
@@ -68,15 +72,22 @@ class Suite:
             raise UserError(f"the suite {self.name!r} has the metric {self.metric!r}: it must be {known}")
         if not self.scale > 0:
             raise UserError(f"the suite {self.name!r} has the scale {self.scale}: it must be above 0")
+        try:
+            re.compile(self.own_names)
+        except re.error as error:
+            raise UserError(
+                f"the suite {self.name!r} has the own_names {self.own_names!r}: it must be a regular "
+                f"expression, but {error}"
+            ) from None
 
     @property
     def unit(self) -> str:
-        """What a score is, in words: `return / 1000`."""
+        """A score's unit in words, such as `return / 1000`."""
         words = self.metric.replace("_", " ")
         return words if self.scale == 1 else f"{words} / {self.scale:g}"
 
     def full_name(self, short: str) -> str:
-        """A task's name in results and run directories; `module:short` for a suite from outside."""
+        """A task's name in results and run directories: `module:short` if the suite is from outside."""
         return f"{self.module}:{short}" if self.module else short
 
     def grouped(self) -> dict[str, tuple[str, ...]]:
@@ -87,36 +98,51 @@ class Suite:
         return found
 
     def find(self, name: str) -> Task | None:
-        """The task that a name stands for, or None if this suite does not have it.
+        """Finds the task that a name stands for.
 
         Args:
-            name: a short or full name, spelt with `-` or `_`, or what matches `own_names`.
+            name: a task's short or full name, spelt with `-` or `_`, or a name that `own_names` matches.
+
+        Returns:
+            The task, or None if this suite does not have it.
         """
         short = name.removeprefix(f"{self.module}:") if self.module else name
         for spelling in (short, short.replace("_", "-").lower()):
             if spelling in self.tasks:
-                return self._task(self.full_name(spelling), self.tasks[spelling], self.episode_frames)
-        if not re.fullmatch(self.own_names, name):
+                return self._task(spelling, self.tasks[spelling], self.episode_frames)
+        if not re.fullmatch(self.own_names, short):
             return None
-        for short, own in self.tasks.items():
-            if own == name:
-                return self._task(self.full_name(short), own, self.episode_frames)
-        return self._task(name, name, None)
+        for listed, identifier in self.tasks.items():
+            if identifier == short:
+                return self._task(listed, identifier, self.episode_frames)
+        return self._task(short, short, None)  # the time limit of a task that is not listed is unknown here
 
-    def _task(self, name: str, own_name: str, episode_frames: int | None) -> Task:
-        return Task(name, self.name, own_name, self.action_repeat, episode_frames, self.discount, self.metric)
+    def _task(self, short: str, identifier: str, episode_frames: int | None) -> Task:
+        return Task(
+            self.full_name(short),
+            self.name,
+            identifier,
+            self.action_repeat,
+            episode_frames,
+            self.discount,
+            self.metric,
+        )
 
     def description(self) -> dict[str, Any]:
-        """Everything but how to make a simulator, as plain JSON values."""
+        """Returns everything but `make` as plain values, which `remember` takes back."""
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "make"}
 
 
 def remember(description: Mapping[str, Any]) -> None:
     """Makes a suite known whose module is not loaded, so that its results can be read, grouped and labelled.
 
+    A suite that is known already stays as it is.
+
     Args:
-        description: what `Suite.description` gave, perhaps by way of JSON; a suite that is known already
-            stays as it is.
+        description: what `Suite.description` returned, perhaps by way of JSON.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is damaged.
     """
     if description["name"] in SUITES:
         return
@@ -125,12 +151,13 @@ def remember(description: Mapping[str, Any]) -> None:
         if field.name in description:
             value = description[field.name]
             values[field.name] = tuple(value) if isinstance(value, list) else value
+    values["tasks"] = dict(description["tasks"])
     values["groups"] = tuple(Group(title, tuple(tasks), None) for title, tasks, _ in description["groups"])
     SUITES[description["name"]] = Suite(**values)
 
 
 def simulator_packages() -> list[str]:
-    """The distributions whose versions decide the physics of any suite, each once."""
+    """Lists the distributions whose versions decide the physics of any suite, each once."""
     found: dict[str, None] = {}
     for suite in SUITES.values():
         found |= dict.fromkeys(suite.packages)
@@ -138,9 +165,13 @@ def simulator_packages() -> list[str]:
 
 
 def suite_of(task: str) -> Suite:
-    """The suite of a task, by its name in results and run directories.
+    """Finds the suite of a task, without loading a simulator or a module.
 
-    No simulator and no module is loaded. Names that no suite has, such as `module:factory`, are Gymnasium's.
+    Args:
+        task: its name in results and run directories.
+
+    Returns:
+        The suite; Gymnasium for names that no suite has, such as `module:factory`.
     """
     for suite in SUITES.values():
         if suite.find(task) is not None:
@@ -297,7 +328,7 @@ PAPER_TASKS: tuple[str, ...] = sum(PAPER_GROUPS.values(), ())
 
 
 def paper_frames(task: str) -> int:
-    """Environment frames per seed that the paper trains on a task.
+    """Returns the environment frames per seed for which the paper trains on a task.
 
     Raises:
         UserError: the task is not one of the paper's.
