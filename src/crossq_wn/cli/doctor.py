@@ -50,7 +50,8 @@ def _packages() -> list[Finding]:
         findings.append(Finding(name, found or "missing", "" if found else INSTALL))
     owners: dict[str, Suite] = {}  # package -> the first suite that needs it
     for suite in SUITES.values():
-        owners = dict.fromkeys(suite.packages, suite) | owners
+        for name in suite.packages:
+            owners.setdefault(name, suite)
     for name, suite in owners.items():
         found = version(name)
         fix = "" if found else f"for the tasks of {suite.title}: {suite.install}"

@@ -1,10 +1,10 @@
 """The commands on a trained policy: `eval` and `video`."""
 
-import os
 from pathlib import Path
 
 from crossq_wn.cli.arguments import Parser, positive, whole_number
 from crossq_wn.cli.console import table, warn
+from crossq_wn.environments import prepare_graphics
 from crossq_wn.errors import UserError
 from crossq_wn.results.tables import episode_summary
 from crossq_wn.runs.config import read_config
@@ -47,7 +47,7 @@ def video(parser: Parser, arguments: list[str]) -> int:
     if parsed.out is not None and (parsed.out.suffix != ".mp4" or parsed.out.exists()):
         wrong = "exists: nothing is overwritten" if parsed.out.suffix == ".mp4" else "must end in .mp4"
         raise UserError(f"--out {parsed.out} {wrong}; choose another file, such as policy.mp4")
-    os.environ.setdefault("MUJOCO_GL", "egl")  # renders without a display; MuJoCo reads it when it is loaded
+    prepare_graphics(render=True)
     policy = load(parsed.run, seed=parsed.seed, warn=warn)
     out = parsed.out or parsed.run / "videos" / f"seed-{policy.seed}-{policy.frames:09d}.mp4"
     episode = record(policy, out, height=parsed.height, width=parsed.width)

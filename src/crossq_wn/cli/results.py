@@ -6,6 +6,7 @@ from pathlib import Path
 
 from crossq_wn.cli.arguments import Parser, number, positive, whole_number
 from crossq_wn.cli.console import table, warn
+from crossq_wn.environments import suite_of
 from crossq_wn.errors import UserError
 from crossq_wn.learning.diagnostics import DIAGNOSTICS
 from crossq_wn.results import reading, tables
@@ -92,7 +93,7 @@ def compare(parser: Parser, arguments: list[str]) -> int:
         for system, seeds, medians in rows:
             cells = ["" if value is None else f"{value:.3f}" for value in medians]
             shown.append([system, seeds, *cells])
-        title = f"{task}: median score of the seeds at environment frames (DeepMind Control: return / 1000)"
+        title = f"{task}: median score of the seeds ({suite_of(task).unit}) at environment frames"
         table(title, ["system", "seeds", *(f"{step:,}" for step in env_steps)], shown)
     return 0
 
