@@ -74,3 +74,53 @@ def test_no_two_files_of_a_room_import_each_other(name):
         assert free, f"these import each other in a circle: {sorted(edges)}"
         for own in free:
             del edges[own]
+
+
+# What a function imports itself, and why it may; everything else is imported at the top of a file.
+SIMULATOR = "a simulator, which only its tasks need"
+MATPLOTLIB = "figures load matplotlib, which commands that draw nothing do not need"
+QUICK = "answers to mistakes and --help come before what takes seconds to load"
+JAX = "of JAX, which is loaded on first use"
+DELAYED = {
+    ("__init__", "crossq_wn.training"): QUICK,
+    ("cli.bench", "crossq_wn.bench"): QUICK,
+    ("cli.bench", "crossq_wn.training"): QUICK,
+    ("cli.lists", "crossq_wn.results.tables"): QUICK,
+    ("cli.train", "crossq_wn.training"): QUICK,
+    ("cli.train", "crossq_wn.cli.results"): MATPLOTLIB,
+    ("environments", "crossq_wn.environments.gymnasium"): SIMULATOR,
+    ("environments.gymnasium", "crossq_wn.environments.physics"): SIMULATOR,
+    ("environments.suites", "crossq_wn.environments.dm_control"): SIMULATOR,
+    ("environments.suites", "crossq_wn.environments.gymnasium"): SIMULATOR,
+    ("environments.suites", "crossq_wn.environments.myosuite"): SIMULATOR,
+    ("learning.hessian", "jax.flatten_util"): JAX,
+    ("reproduce.pages", "crossq_wn.results.figures.files"): MATPLOTLIB,
+    ("reproduce.results", "crossq_wn.results.figures"): MATPLOTLIB,
+    ("results.figures.files", "PIL"): "only a picture that is to be replaced is opened",
+    ("results.report.svg", "matplotlib"): MATPLOTLIB,
+    ("results.verdicts", "scipy.special"): "only verdicts need it",
+    ("training.logs", "tensorboardX.event_file_writer"): "not with --no-tensorboard",
+    ("training.logs", "tensorboardX.proto.event_pb2"): "not with --no-tensorboard",
+    ("training.logs", "tensorboardX.proto.summary_pb2"): "not with --no-tensorboard",
+    ("training.policy", "av"): "only videos need it",
+}
+
+
+def delayed(file):
+    """The modules that the functions of a file import."""
+    found = set()
+    for function in ast.walk(ast.parse(file.read_text())):
+        if isinstance(function, ast.FunctionDef):
+            for node in ast.walk(function):
+                if isinstance(node, ast.ImportFrom):
+                    found.add(node.module)
+                elif isinstance(node, ast.Import):
+                    found |= {alias.name for alias in node.names}
+    return found
+
+
+def test_functions_import_only_what_is_listed_with_its_reason():
+    there = set()
+    for file in sources():
+        there |= {(module_name(file) or "__init__", name) for name in delayed(file)}
+    assert there == DELAYED.keys()

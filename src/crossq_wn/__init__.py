@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """Loads the verbs on first use, so that `import crossq_wn.errors` loads neither JAX nor MuJoCo."""
+    """Loads the functions on first use, so that `import crossq_wn.errors` loads nothing else."""
     if name in ("train", "resume"):
         from crossq_wn.training import api
 

@@ -1,4 +1,4 @@
-"""`python -m crossq_wn` is the command line."""
+"""Runs the command line as `python -m crossq_wn`."""
 
 from crossq_wn.cli import main
 

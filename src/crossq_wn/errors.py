@@ -1,4 +1,4 @@
-"""What went wrong that the user can mend? One line: the wrong value, the valid ones, the fix; exit code 2."""
+"""Errors that the user can mend: one line with the wrong value, the valid ones and the fix; exit code 2."""
 
 import difflib
 import importlib
@@ -9,27 +9,27 @@ from typing import Any
 
 
 class UserError(ValueError):
-    """A mistake in what the user asked for; the command line prints it without a traceback."""
+    """A mistake in what the user asked for, which the command line prints without a traceback."""
 
 
 def one_line(error: BaseException) -> str:
-    """An exception as one line of text."""
+    """Returns an exception's message as one line, or its name if it has none."""
     text = " ".join(str(error).split())
     return text or type(error).__name__
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`did you mean 'x'? ` for the closest known name, or nothing."""
+    """Returns `did you mean 'x'? ` with the closest known name, or nothing if none is close."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"did you mean {found[0]!r}? " if found else ""
 
 
 def import_user_module(name: str, wanted: str) -> Any:
-    """A module that may lie in the current directory.
+    """Imports a module, which may lie in the current directory.
 
     Args:
         name: of the module.
-        wanted: what it is imported for, in words.
+        wanted: what it is imported for, in words for the error message.
 
     Raises:
         UserError: it cannot be imported.

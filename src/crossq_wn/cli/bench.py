@@ -10,6 +10,7 @@ from crossq_wn.cli.console import table, warn
 from crossq_wn.errors import UserError
 from crossq_wn.machine import write_atomically
 from crossq_wn.runs.config import RunConfig
+from crossq_wn.runs.directory import manifest
 
 _SHARED = ("seeds", "overlap", "matmul_precision")  # of the run options, those that speed depends on
 
@@ -52,8 +53,6 @@ def bench(parser: Parser, arguments: list[str]) -> int:
 
 def _about(config: RunConfig) -> dict[str, Any]:
     """What the figures depend on."""
-    from crossq_wn.runs.directory import manifest
-
     machine = manifest(config, [])
     return {
         "task": config.task,

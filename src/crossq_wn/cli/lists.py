@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.cli.arguments import Parser
 from crossq_wn.cli.console import table, warn
+from crossq_wn.environments import PAPER_TASKS, SUITES
 from crossq_wn.errors import UserError
 
 
@@ -46,8 +47,6 @@ def _readable(value: Any) -> str:
 
 def tasks(root: Path) -> Listing:
     """Every task, the paper's first."""
-    from crossq_wn.environments import PAPER_TASKS, SUITES
-
     rows: list[list[Any]] = []
     for suite in SUITES.values():
         for short, own_name in suite.tasks.items():

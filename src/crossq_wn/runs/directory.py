@@ -1,11 +1,11 @@
 """The run directory: a folder that one process owns at a time.
 
 RUN/
-  config.json      every setting, resolved
-  manifest.json    exact command, versions of all that changes numbers, device, protocol
+  config.json      the system, every option and every setting, resolved
+  manifest.json    exact command, versions of everything that changes numbers, device, protocol
   metrics.csv      one row per seed and interval (metrics.jsonl: the same as JSON lines)
   eval.csv         exp_name, env_name, seed, metric, env_step, value; env_step counts environment frames
-  timing.csv       wall-clock and memory, apart because they never repeat
+  timing.csv       wall-clock and memory; in a file of its own because no two runs agree in it
   tensorboard/     event files, one folder per seed
   checkpoints/  plots/  videos/
 """
@@ -34,9 +34,14 @@ _NUMBERS_DEPEND_ON = ("crossq-wn", "jax", "jaxlib", "optax", "numpy")  # and on 
 
 
 class RunDirectory:
-    """An open run directory; only one process may write to it at a time.
+    """An open run directory, to which only one process may write at a time.
 
-    Raises UserError if another process holds it.
+    Args:
+        path: the folder, which exists.
+        command: the command that opened it, for the manifest.
+
+    Raises:
+        UserError: another process has it open.
     """
 
     def __init__(self, path: Path, command: Sequence[str] = ()) -> None:
@@ -51,11 +56,11 @@ class RunDirectory:
 
     @property
     def checkpoints(self) -> Path:
-        """Where its checkpoints lie."""
+        """The folder of its checkpoints."""
         return self.path / "checkpoints"
 
     def close(self) -> None:
-        """Lets other processes write here."""
+        """Lets other processes open the directory."""
         self._lock.close()
 
     def write_json(self, name: str, values: Any) -> None:
@@ -63,19 +68,19 @@ class RunDirectory:
         write_atomically(self.path / name, json.dumps(values, indent=2) + "\n")
 
     def note_resumption(self, config: RunConfig) -> list[str]:
-        """Records the command that continues the run, the configuration and versions as they are now.
+        """Records the command that continues the run, and the configuration and versions from now on.
 
         Returns:
-            What differs from the versions before, such as `jax 0.9.0, now 0.10.2`.
+            How the versions differ from those before, such as `jax 0.9.0, now 0.10.2`.
         """
         values, differs = manifest(config, self._command), []
-        with contextlib.suppress(*DAMAGED):  # lost: it begins anew
+        with contextlib.suppress(*DAMAGED):  # a lost manifest begins anew
             old = json.loads((self.path / "manifest.json").read_text())
             now = values["versions"]
             differs = [f"{n} {v}, now {now[n]}" for n, v in old["versions"].items() if v != now.get(n, v)]
             earlier = [*old.get("earlier_versions", []), *([old["versions"]] if differs else [])]
             values |= {"commands": [*old["commands"], self._command], "earlier_versions": earlier}
-            # What was trained under another simulator stays so: see `protocol_conflicts`.
+            # What was trained under another simulator is remembered, for `protocol_conflicts`.
             under, today = dict(old["protocol"]), values["protocol"]
             other = any(v != today.get(n, v) for n, v in under.items())
             values["earlier_protocols"] = [*old.get("earlier_protocols", []), *([under] if other else [])]
@@ -85,9 +90,15 @@ class RunDirectory:
 
 
 def create(config: RunConfig, out: Path | None, command: list[str]) -> RunDirectory:
-    """A new run directory; without `out`, the next free number under runs/TASK/.
+    """Creates a run directory.
 
-    Raises UserError if `out` already holds something.
+    Args:
+        config: of the run.
+        out: where; by default the next free number under runs/TASK/.
+        command: that starts the run, for the manifest.
+
+    Raises:
+        UserError: `out` already holds something, or it cannot be created.
     """
     if out is None:
         path = _next_free(
@@ -108,7 +119,7 @@ def create(config: RunConfig, out: Path | None, command: list[str]) -> RunDirect
 
 
 def check_free(out: Path | None) -> None:
-    """Raises UserError if a run directory asked for already holds something."""
+    """Raises UserError if the run directory that was asked for already holds something."""
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         holds_run = (out / "config.json").exists()
         what = "holds a run" if holds_run else "is not an empty directory"
@@ -117,7 +128,12 @@ def check_free(out: Path | None) -> None:
 
 
 def manifest(config: RunConfig, command: list[str]) -> dict[str, Any]:
-    """What else decides numbers: versions, device, protocol; and the command that started the run."""
+    """Returns what else decides the numbers: versions, device and protocol.
+
+    Args:
+        config: of the run.
+        command: that starts it, which is recorded as well.
+    """
     device = jax.devices()[0]
     suite = SUITES[lookup(config.task).suite]
     protocol = config.protocol | {name: version(name) for name in suite.packages}
@@ -138,7 +154,7 @@ def manifest(config: RunConfig, command: list[str]) -> dict[str, Any]:
 
 
 def version(distribution: str) -> str | None:
-    """An installed distribution's version, or None."""
+    """Returns the version of an installed distribution, or None if it is not installed."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
@@ -164,7 +180,7 @@ def _next_free(parent: Path, stem: str) -> Path:
 
 
 def find(root: Path) -> list[Path]:
-    """All directories below a folder that hold a run, or what is left of one."""
+    """Returns every directory below a folder that holds a run, or what is left of one."""
     files = [file for name in ("config.json", "eval.csv") for file in root.rglob(name)]
     # A checkpoint has a manifest of its own.
     files += [file for file in root.rglob("manifest.json") if file.parts[-3:-2] != ("checkpoints",)]

@@ -1,4 +1,4 @@
-"""What is being compared: an algorithm with its settings."""
+"""Systems: what runs are compared as."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -7,25 +7,25 @@ from typing import Any
 
 @dataclass(frozen=True)
 class System:
-    """An algorithm and what leaves its preset; the noun that runs, tables and figures compare.
+    """An algorithm with its preset and the settings that differ from it: what tables and figures compare.
 
-    It is stored as a record and put in words as late as possible: nothing reads a label back.
+    It is stored as a record. Its label is for people only; nothing reads a label back.
     """
 
     algorithm: str  # its name in the table of algorithms, as `module:name` if it is a user's, or as published
-    utd: int | None = None  # gradient updates per agent decision; None: not known
+    utd: int | None = None  # gradient updates per agent decision; None: unknown
     preset: str = "default"
-    changes: tuple[tuple[str, Any], ...] = ()  # settings other than utd that leave the preset's
+    changes: tuple[tuple[str, Any], ...] = ()  # settings other than utd that differ from the preset's
     note: str = ""  # what sets it apart beside others, such as "reference"; never stored
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> "System":
-        """The inverse of `to_json`."""
+        """Returns the system that `to_json` wrote."""
         changes = tuple((name, _hashable(value)) for name, value in values["changes"].items())
         return System(values["algorithm"], values["utd"], values["preset"], changes)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Returns the system as plain JSON values."""
         return {
             "algorithm": self.algorithm,
             "preset": self.preset,
@@ -35,7 +35,7 @@ class System:
 
     @property
     def label(self) -> str:
-        """In words, such as `crossq-wn UTD 5 (weight_norm=none)`."""
+        """The system in words, such as `crossq-wn UTD 5 (weight_norm=none)`; a user's module is left out."""
         own = self.algorithm.rpartition(":")[2]
         name = own if self.preset == "default" else f"{own} {self.preset}"
         rate = "" if self.utd is None else f" UTD {self.utd}"
@@ -49,7 +49,7 @@ class System:
         return replace(self, utd=None)
 
     def without(self, shared: frozenset[tuple[str, Any]]) -> "System":
-        """The system without the changes that all systems share."""
+        """Returns the system without changes that all the systems beside it share."""
         return replace(self, changes=tuple(change for change in self.changes if change not in shared))
 
 

@@ -26,7 +26,7 @@ class Table:
                 self._json.write_text("")
 
     def append(self, rows: Iterable[dict[str, Any]]) -> None:
-        """Appends rows; missing values stay empty."""
+        """Appends rows; values that a row lacks stay empty."""
         rows = list(rows)
         text = io.StringIO()
         csv.DictWriter(text, self.columns, lineterminator="\n").writerows(rows)
@@ -35,13 +35,20 @@ class Table:
             _append(self._json, "".join(json.dumps(row) + "\n" for row in rows))
 
     def position(self) -> list[int]:
-        """The sizes of the files, which are on disk from now on."""
+        """Returns the sizes of the files in bytes, once all of them is on disk."""
         for path in self._files():
             to_disk(path)
         return [path.stat().st_size for path in self._files()]
 
     def cut(self, position: list[int]) -> None:
-        """Goes back to a position: what came later will be written again."""
+        """Cuts the files back to a position, because what came later will be written again.
+
+        Args:
+            position: what `position` returned.
+
+        Raises:
+            UserError: a file is missing, shorter, or has other columns.
+        """
         sizes = list(zip(self._files(), position, strict=True))
         for path, size in sizes:
             if not path.exists() or path.stat().st_size < size:
@@ -69,5 +76,5 @@ def _append(path: Path, text: str) -> None:
 
 
 def cannot_write(path: Path, error: OSError) -> UserError:
-    """What to tell of a record that could not be written."""
+    """Returns the error for a file of a run that could not be written."""
     return UserError(f"cannot write {path}: {error.strerror}; free some space, then `crossq-wn resume`")

@@ -1,4 +1,4 @@
-"""How is the package used from Python? The verbs of the command line, as functions."""
+"""The verbs of the command line as Python functions."""
 
 import dataclasses
 import sys
@@ -96,7 +96,17 @@ def train(
 def start(
     config: RunConfig, out: Path | None, reporter: Reporter | None = None, task: TaskLike | None = None
 ) -> Outcome:
-    """Trains a configuration in a new run directory."""
+    """Trains a configuration in a new run directory.
+
+    Args:
+        config: of the run, from `configure`.
+        out: run directory; by default the next free one under runs/.
+        reporter: where progress goes; by default nowhere.
+        task: a class or function that makes the environment, if the task cannot be imported by name.
+
+    Raises:
+        UserError: the run directory is taken, the task cannot be trained on, or a file cannot be written.
+    """
     use_compilation_cache()
     directory.check_free(out)
     require_extras(config)
@@ -116,12 +126,12 @@ def resume(
 
     Args:
         path: the run directory.
-        frames: a new total of environment frames per seed; by default what the run was started with.
-        reporter: where progress goes.
-        task: the environment's class, for a run whose task cannot be imported by name.
+        frames: a new total of environment frames per seed; by default the one that the run was started with.
+        reporter: where progress goes; by default nowhere.
+        task: a class or function that makes the environment, if the task cannot be imported by name.
 
     Raises:
-        UserError: no run, in use, or no usable checkpoint.
+        UserError: there is no run, another process has it open, or it has no usable checkpoint.
     """
     use_compilation_cache()
     path = Path(path)
