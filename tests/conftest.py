@@ -16,7 +16,7 @@ from crossq_wn.algorithms.settings import Settings
 from crossq_wn.learning import learner
 from crossq_wn.learning.replay import random_batch
 from crossq_wn.runs.config import RunConfig
-from crossq_wn.training import loop
+from crossq_wn.training import building
 from crossq_wn.types import Algorithm, Batch, Spec
 
 SPEC = Spec(observation_size=5, action_size=2, discount=0.9)
@@ -107,7 +107,7 @@ def quick_compilation() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def compiled_once() -> Iterator[None]:
     """Trainings of a module with the same algorithm and settings share their compiled programs."""
-    build = loop.build_algorithm
+    build = building.build_algorithm
     algorithms: dict[object, Algorithm] = {}
 
     def build_once(config: RunConfig, *sizes: int) -> Algorithm:
@@ -128,7 +128,7 @@ def compiled_once() -> Iterator[None]:
         return call
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "build_algorithm", build_once)
+        patch.setattr(building, "build_algorithm", build_once)
         patch.setattr(learner, "make", once(learner.make))
         patch.setattr(learner, "metric_names", once(learner.metric_names))
         yield

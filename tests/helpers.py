@@ -19,7 +19,7 @@ from crossq_wn.results import reading
 from crossq_wn.runs import directory
 from crossq_wn.runs.system import System
 from crossq_wn.training import api
-from crossq_wn.training.loop import _ENVIRONMENT, integer, stream
+from crossq_wn.training.seeds import Stream, integer, stream
 
 TESTS = Path(__file__).parent
 
@@ -185,7 +185,7 @@ class NanOnCheckpoint(NanObservation):
 class NanForSeedOne(PointMass):
     """Only where training seed 1 trains: NaN reward after 120 steps."""
 
-    FAILING = integer(stream(1, _ENVIRONMENT))
+    FAILING = integer(stream(1, Stream.ENVIRONMENT))
 
     def __init__(self):
         super().__init__()
@@ -212,10 +212,8 @@ class NanInEvaluationOfSeedOne(PointMass):
         self.failing = False
 
     def reset(self, *, seed=None, options=None):
-        from crossq_wn.training.loop import _EVALUATION
-
         if seed is not None:
-            self.failing = seed == integer(stream(1, _EVALUATION, 200))
+            self.failing = seed == integer(stream(1, Stream.EVALUATION, 200))
         return super().reset(seed=seed, options=options)
 
     def step(self, action):

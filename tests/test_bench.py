@@ -18,7 +18,7 @@ from crossq_wn.learning import learner
 from crossq_wn.learning.products import Product, work, work_of_decision, work_of_update
 from crossq_wn.runs.config import preset_settings
 from crossq_wn.training import api
-from crossq_wn.training.loop import build_algorithm
+from crossq_wn.training.building import build_algorithm
 from crossq_wn.training.stopwatch import PHASES
 
 

@@ -84,10 +84,10 @@ def test_updates_change_the_state_and_report_finite_numbers(name, trained):
 def test_actions_are_in_range_random_while_exploring_and_repeatable(name, trained):
     _, learn, (states, _) = trained(name)
     seen = np.ones((2, OBSERVATION), np.float32)
-    drawn = [learn.explore(states, learn.memory(2), seen, decision)[0] for decision in (0, 0, 1)]
+    drawn = [learn.explore(states, learn.fresh_memories(2), seen, decision)[0] for decision in (0, 0, 1)]
     np.testing.assert_array_equal(drawn[0], drawn[1])
     assert not np.array_equal(drawn[0], drawn[2])
-    chosen = [learn.exploit(states, learn.memory(2), seen)[0] for _ in range(2)]
+    chosen = [learn.exploit(states, learn.fresh_memories(2), seen)[0] for _ in range(2)]
     np.testing.assert_array_equal(*chosen)
     for actions in (*drawn, *chosen):
         assert actions.shape == (2, ACTION)

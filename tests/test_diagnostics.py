@@ -19,6 +19,7 @@ from crossq_wn.environments import make
 from crossq_wn.environments.pool import Pool
 from crossq_wn.learning import diagnostics, learner
 from crossq_wn.learning.diagnostics import diagnose
+from crossq_wn.learning.evaluation import Arena
 from crossq_wn.learning.hessian import Spectrum, lanczos, spectrum
 from crossq_wn.learning.q_bias import counted, q_bias, returns_to_go
 from crossq_wn.nets.layers import create, dense, dense_layers, elementwise, ensemble, relu, serial
@@ -247,7 +248,8 @@ def test_the_bias_is_the_critics_value_minus_the_return_over_ten_at_least(limit,
             asked.append(decision), np.zeros((2, 1), np.float32), np.full(2, 3.0), np.array([7.0, 2.0])
         )[1:]
     )  # fmt: skip
-    found = q_bias(learn, None, pool, [0, 1], [0, 1], 0.5, limit, 70)
+    arena = Arena(pool, [0, 1], [0, 1])
+    found = q_bias(learn, None, arena, discount=0.5, time_limit=limit, decisions=70)
     returns = returns_to_go([1.0] * 10, [3.0] * 10, 0.5)[:4]
     for promised, bias in zip((7, 2), found, strict=True):
         expected = (promised - returns) / 10

@@ -9,13 +9,13 @@ import pytest
 import crossq_wn
 from crossq_wn.algorithms import ALGORITHMS, Preset, Recipe
 from crossq_wn.algorithms.settings import Settings
-from crossq_wn.training.loop import _LEARNER, stream
+from crossq_wn.training.seeds import Stream, stream
 from crossq_wn.types import Algorithm
 from helpers import TINY_OPTIONS, PointMass, rows, same_run
 
 
 def first_number(seed):
-    return np.float32(np.random.default_rng(stream(seed, _LEARNER)).random())
+    return np.float32(np.random.default_rng(stream(seed, Stream.LEARNER)).random())
 
 
 def algorithm(at_update, what, value):

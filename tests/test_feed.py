@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from crossq_wn.learning import learner, minibatches
+from crossq_wn.learning.axis import zeros_like
 from crossq_wn.learning.replay import Replay
 from helpers import TESTS, environment_variables
 
@@ -55,7 +56,7 @@ def test_the_device_holds_what_the_host_holds(horizon):
     def put(trees):
         return jax.tree.map(lambda *leaves: jax.device_put(np.stack(leaves)), *trees)
 
-    fed = minibatches.resident(put, lambda seeds, like: minibatches.zeros_like(like, seeds), horizon)
+    fed = minibatches.resident(put, lambda seeds, like: zeros_like(like, seeds), horizon)
     rng, filled, loaded = np.random.default_rng(0), replays(2), None
     for _ in range(40):
         for replay in filled:
@@ -77,7 +78,7 @@ def test_a_transition_at_a_time_keeps_the_copy_up_to_date():
     def put(trees):
         return jax.tree.map(lambda *leaves: jax.device_put(np.stack(leaves)), *trees)
 
-    fed = minibatches.resident(put, lambda seeds, like: minibatches.zeros_like(like, seeds), 1)
+    fed = minibatches.resident(put, lambda seeds, like: zeros_like(like, seeds), 1)
     rng, (replay,) = np.random.default_rng(0), replays(1)
     fill(replay, rng, 30)
     loaded = None

@@ -64,7 +64,7 @@ def test_the_value_of_a_constant_reward(name, mask, value, small_settings):
 def test_the_policy_finds_the_best_action_of_each_state(name, small_settings):
     learn, states, _ = learned(name, small_settings, reward_near, 0)
     for state in (-0.8, 0.0, 0.8):
-        action = learn.exploit(states, learn.memory(1), np.array([[state]], np.float32))[0][0, 0]
+        action = learn.exploit(states, learn.fresh_memories(1), np.array([[state]], np.float32))[0][0, 0]
         assert action == pytest.approx(0.5 * state, abs=0.15)
 
 

@@ -7,7 +7,8 @@ import pytest
 import crossq_wn
 import crossq_wn.runs.config
 from crossq_wn.learning import learner
-from crossq_wn.training.loop import _LEARNER, build_algorithm, stream
+from crossq_wn.training.building import build_algorithm
+from crossq_wn.training.seeds import Stream, stream
 from helpers import TINY_OPTIONS, PointMass, replay_rows, rows, same_run
 
 # What a setting of each algorithm resets at these decisions, with a warm-up of 20 and UTD 2.
@@ -73,7 +74,7 @@ def test_a_reset_makes_every_learner_as_it_was_at_first_and_is_counted(name, tra
     made = build_algorithm(config, 3, 2)
     for decision in range(21, 56):
         for seed, state in zip((0, 1), before_updates[2 * (decision - 21)], strict=True):
-            fresh = made.init(np.random.default_rng(stream(seed, _LEARNER)))
+            fresh = made.init(np.random.default_rng(stream(seed, Stream.LEARNER)))
             pairs = zip(jax.tree.leaves(state), jax.tree.leaves(fresh), strict=True)
             assert all(np.array_equal(*pair) for pair in pairs) == (decision in (21, *decisions))
 

@@ -587,7 +587,7 @@ def trained(learners, batch):
             data = learn.join([batch(10 * seed + call, 5, 8) for seed in seeds])
             states, metrics = learn.update(states, data, 5 * call)
         observations = np.stack([generator(seed).standard_normal(OBSERVATION, np.float32) for seed in seeds])
-        memory = learn.memory(len(seeds))
+        memory = learn.fresh_memories(len(seeds))
         actions = (
             learn.explore(states, memory, observations, 7)[0], learn.exploit(states, memory, observations)[0]
         )  # fmt: skip

@@ -28,7 +28,8 @@ from crossq_wn.runs import directory
 from crossq_wn.runs.config import RunConfig, preset_settings
 from crossq_wn.runs.system import System
 from crossq_wn.training import api
-from crossq_wn.training.loop import build_algorithm, replay_capacity, run_training
+from crossq_wn.training.building import build_algorithm, replay_capacity
+from crossq_wn.training.loop import run_training
 from crossq_wn.training.stopwatch import PHASES
 from crossq_wn.types import Algorithm
 

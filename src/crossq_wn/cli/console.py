@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 
 if TYPE_CHECKING:  # the loop loads much that most commands do not need
-    from crossq_wn.training.loop import Reporter, Status
+    from crossq_wn.training.progress import Reporter, Status
 
 _PLAIN_SECONDS = 10.0  # between progress lines in a log file
 

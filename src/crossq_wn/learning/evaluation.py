@@ -1,6 +1,7 @@
-"""How good is the policy? Its deterministic action, on environments of its own, from seeds of its own."""
+"""Evaluation: episodes with the deterministic policy, on environments and from seeds of their own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -14,78 +15,100 @@ Evaluation = list[Episode] | EnvironmentFaultError
 _ENDLESS = 100_000  # decisions
 
 
-def evaluate(
-    learner: Learner, states: States, pool: Pool, indices: Sequence[int], seeds: Sequence[int], episodes: int
-) -> list[Evaluation]:
-    """Runs `episodes` episodes per seed, the seeds side by side.
+class Arena(NamedTuple):
+    """Where several players play, each in an environment of its own; k counts the players."""
+
+    pool: Pool
+    indices: Sequence[int]  # of the players' environments in the pool
+    seeds: Sequence[int]  # where each one's first episode starts; later ones continue its random stream
+
+
+class Players(Protocol):
+    """Policies that play side by side."""
+
+    def begin(self, k: int) -> None:
+        """Takes note that k begins an episode."""
+
+    def act(self, observations: np.ndarray) -> np.ndarray:
+        """Everybody's actions, for observations [len(indices), observation_size]."""
+
+    def take(self, k: int, result: Transition) -> bool:
+        """Takes what k's decision led to; returns whether its episode is over."""
+
+    def go_on(self, k: int) -> bool:
+        """Whether k has to play on."""
+
+
+def evaluate(learner: Learner, states: States, arena: Arena, episodes: int) -> list[Evaluation]:
+    """Plays episodes with every seed's deterministic policy, the seeds side by side.
 
     Args:
-        states: of the seeds at `indices`, in that order.
-        pool: evaluation environments, one per seed of the run.
-        seeds: where each seed's first episode starts from; later episodes continue its random stream.
+        learner: over these seeds.
+        states: of the learners, joined in the order of the arena's environments.
+        arena: one environment per seed.
+        episodes: per seed.
 
     Returns:
-        Per entry of `indices` its finished episodes, or the fault of its environment.
+        Per seed its finished episodes, or the fault of its environment.
     """
-    done: list[list[Episode]] = [[] for _ in indices]
-    fresh = learner.split(learner.memory(len(indices)), len(indices))
-    memories = list(fresh)
+    players = _Policies(learner, states, len(arena.indices), episodes)
+    faults = play(arena, players)
+    return [faults.get(k, finished) for k, finished in enumerate(players.done)]
 
-    def begin(k: int) -> None:
-        memories[k] = fresh[k]
 
-    def act(observations: np.ndarray) -> np.ndarray:
-        actions, joined = learner.exploit(states, learner.join(memories), observations)
-        memories[:] = learner.split(joined, len(indices))
+class _Policies:
+    """Deterministic policies and the episodes that they have finished."""
+
+    def __init__(self, learner: Learner, states: States, count: int, episodes: int) -> None:
+        self._learner, self._states, self._episodes = learner, states, episodes
+        self._fresh = learner.split(learner.fresh_memories(count), count)
+        self._memories = list(self._fresh)
+        self.done: list[list[Episode]] = [[] for _ in range(count)]
+
+    def begin(self, k: int) -> None:
+        self._memories[k] = self._fresh[k]
+
+    def act(self, observations: np.ndarray) -> np.ndarray:
+        memories = self._learner.join(self._memories)
+        actions, memories = self._learner.exploit(self._states, memories, observations)
+        self._memories = self._learner.split(memories, len(self._memories))
         return actions
 
-    def take(k: int, result: Transition) -> bool:
+    def take(self, k: int, result: Transition) -> bool:
         if result.episode is not None:
-            done[k].append(result.episode)
+            self.done[k].append(result.episode)
         return result.episode is not None
 
-    faults = play(pool, indices, seeds, begin, act, take, lambda k: len(done[k]) < episodes)
-    return [faults.get(k, finished) for k, finished in enumerate(done)]
+    def go_on(self, k: int) -> bool:
+        return len(self.done[k]) < self._episodes
 
 
-def play(
-    pool: Pool,
-    indices: Sequence[int],
-    seeds: Sequence[int],
-    begin: Callable[[int], None],
-    act: Callable[[np.ndarray], np.ndarray],
-    take: Callable[[int, Transition], bool],
-    wanted: Callable[[int], bool],
-) -> dict[int, EnvironmentFaultError]:
-    """Episodes of several environments side by side, as long as something is wanted of one.
-
-    Args:
-        pool: the environments, of which those at `indices` play; k counts these.
-        indices: of the environments.
-        seeds: where each one's first episode starts from; later ones continue its random stream.
-        begin: told that k begins an episode.
-        act: observations [len(indices), observation_size] -> actions.
-        take: (k, what k's decision led to) -> whether its episode is over.
-        wanted: whether k shall go on.
+def play(arena: Arena, players: Players) -> dict[int, EnvironmentFaultError]:
+    """Plays episodes side by side for as long as some player has to go on.
 
     Returns:
-        The faults of those that had one, by k; they stop.
+        The faults of environments that had one, by k; their players stop.
+
+    Raises:
+        UserError: an episode does not end.
     """
+    pool, indices = arena.pool, arena.indices
     observations = np.zeros((len(indices), pool.environments[0].observation_size), np.float32)
     lengths = [0] * len(indices)  # decisions of the present episodes
     faults: dict[int, EnvironmentFaultError] = {}
 
-    def reset(k: int, seed: int | None = None) -> None:
-        begin(k)
+    def begin(k: int, seed: int | None = None) -> None:
+        players.begin(k)
+        lengths[k] = 0
         try:
             observations[k] = pool.reset(indices[k], seed)
         except EnvironmentFaultError as fault:
             faults[k] = fault
 
-    for k, seed in enumerate(seeds):
-        reset(k, seed)
-    while running := [k for k in range(len(indices)) if wanted(k) and k not in faults]:
-        actions = act(observations)
+    for k, seed in enumerate(arena.seeds):
+        begin(k, seed)
+    while running := [k for k in range(len(indices)) if k not in faults and players.go_on(k)]:
+        actions = players.act(observations)
         results = pool.step([indices[k] for k in running], actions[running])
         for k, result in zip(running, results, strict=True):
             if isinstance(result, EnvironmentFaultError):
@@ -93,13 +116,15 @@ def play(
                 continue
             observations[k] = result.next_observation
             lengths[k] += 1
-            if lengths[k] == _ENDLESS:
-                raise UserError(
-                    f"an evaluation episode has not ended after {_ENDLESS:,} decisions: give the environment "
-                    "a time limit with --episode-frames"
-                )
-            if take(k, result):
-                lengths[k] = 0
-                if wanted(k):
-                    reset(k)
+            _check_length(lengths[k])
+            if players.take(k, result) and players.go_on(k):
+                begin(k)
     return faults
+
+
+def _check_length(decisions: int) -> None:
+    if decisions == _ENDLESS:
+        raise UserError(
+            f"an evaluation episode has not ended after {_ENDLESS:,} decisions: give the environment a time "
+            "limit with --episode-frames"
+        )

@@ -1,17 +1,19 @@
-"""Do the critics promise more than the policy earns? Q(s, a) against the return that follows (REDQ protocol).
+"""Q-bias: how far the critics' Q(s, a) is from the return that follows.
 
-Chen et al. 2021; paper v1, figure 2. A constant bias does no harm, so the standard deviation matters most.
+The protocol is REDQ's (Chen et al. 2021; paper v1, figure 2). A bias that is the same everywhere does no
+harm, so its standard deviation matters most.
 """
 
 from collections.abc import Sequence
-from itertools import count
+from typing import NamedTuple
 
 import numpy as np
 
 from crossq_wn.environments.core import EnvironmentFaultError, Transition
-from crossq_wn.environments.pool import Pool
-from crossq_wn.learning.evaluation import play
-from crossq_wn.learning.learner import Learner, States
+from crossq_wn.learning.evaluation import Arena, play
+from crossq_wn.learning.learner import Appraise, Learner, States
+
+Bias = dict[str, float]  # q_bias_mean and q_bias_std
 
 PAIRS = 1000  # state-action pairs at least
 _LONGEST = 1000  # decisions per episode at most
@@ -19,10 +21,13 @@ _FLOOR = 10.0  # of |G| when dividing by it
 
 
 def counted(time_limit: int | None) -> int:
-    """The first decisions of an episode that count; the later ones' returns are cut off by the time limit.
+    """How many first decisions of an episode count; the time limit cuts off the returns of later ones.
 
-    40 % of the time limit (200 decisions of DeepMind Control's 500: 0.99^300 = 5 % are missing there); the
-    350 of Chen et al. where there is none. What an environment truncates by itself tells its time limit.
+    40 % of the time limit (200 decisions of DeepMind Control's 500: 0.99^300 = 5 % of a return is missing
+    there), and the 350 of Chen et al. where there is no time limit.
+
+    Args:
+        time_limit: decisions per episode, or None.
     """
     return 350 if time_limit is None else max(1, 2 * time_limit // 5)
 
@@ -31,7 +36,7 @@ def returns_to_go(rewards: Sequence[float], bonuses: Sequence[float], discount: 
     """G_t = r_t + gamma (G_{t+1} - alpha log pi(a_{t+1}|s_{t+1})), and G = r at the end.
 
     Args:
-        rewards: [T] of an episode's decisions.
+        rewards: [T], of an episode's decisions.
         bonuses: [T], -alpha log pi of each action.
         discount: gamma, per decision.
     """
@@ -44,51 +49,81 @@ def returns_to_go(rewards: Sequence[float], bonuses: Sequence[float], discount: 
 def q_bias(
     learner: Learner,
     states: States,
-    pool: Pool,
-    indices: Sequence[int],
-    seeds: Sequence[int],
+    arena: Arena,
+    *,
     discount: float,
     time_limit: int | None,
     decisions: int,
-) -> list[dict[str, float] | EnvironmentFaultError]:
-    """Mean and standard deviation of (Q - G) / max(|G|, 10) under the stochastic policy, per training seed.
+) -> list[Bias | EnvironmentFaultError]:
+    """Measures (Q - G) / max(|G|, 10) under the stochastic policy.
 
     Args:
-        states: of the seeds at `indices`, in that order.
-        pool: evaluation environments, one per seed of the run.
-        seeds: where each seed's first episode starts from.
+        learner: over these seeds, of an algorithm that can appraise.
+        states: of the learners, joined in the order of the arena's environments.
+        arena: one environment per seed.
         discount: gamma, per decision.
-        time_limit: decisions per episode; None if the environment has none of its own.
-        decisions: that training has taken, so that no evaluation repeats another's action noise.
+        time_limit: decisions per episode; None if only the environment knows: an episode that it truncates
+            tells its time limit.
+        decisions: how many training has taken, so that no two measurements share their action noise.
+
+    Returns:
+        Per seed the mean and the standard deviation, or the fault of its environment.
     """
-    appraise = learner.appraise
-    assert appraise is not None
-    biases: list[list[np.ndarray]] = [[] for _ in indices]
-    episodes: list[list[tuple[float, float, float]]] = [[] for _ in indices]  # reward, bonus, Q
-    numbers = count(decisions)
-    bonuses = values = np.zeros(len(indices))
+    assert learner.appraise is not None
+    players = _Critics(learner.appraise, states, len(arena.indices), discount, time_limit)
+    players.decision = decisions
+    faults = play(arena, players)
+    return [faults[k] if k in faults else players.bias(k) for k in range(len(arena.indices))]
 
-    def begin(k: int) -> None:
-        episodes[k] = []
 
-    def act(observations: np.ndarray) -> np.ndarray:
-        nonlocal bonuses, values
-        actions, bonuses, values = appraise(states, observations, next(numbers))
+class _Pair(NamedTuple):
+    """What became of one state-action pair."""
+
+    reward: float
+    bonus: float  # -alpha log pi
+    q: float
+
+
+class _Critics:
+    """Stochastic policies, what their critics promise, and the bias of that so far."""
+
+    def __init__(
+        self, appraise: Appraise, states: States, count: int, discount: float, time_limit: int | None
+    ) -> None:
+        self._appraise, self._states = appraise, states
+        self._discount, self._time_limit = discount, time_limit
+        self.decision = 0  # numbers the action noise
+        self._bonuses = self._values = np.zeros(count)  # of the newest actions
+        self._episodes: list[list[_Pair]] = [[] for _ in range(count)]  # under way
+        self._biases: list[list[np.ndarray]] = [[] for _ in range(count)]  # by episode
+
+    def begin(self, k: int) -> None:
+        self._episodes[k] = []
+
+    def act(self, observations: np.ndarray) -> np.ndarray:
+        actions, self._bonuses, self._values = self._appraise(self._states, observations, self.decision)
+        self.decision += 1
         return actions
 
-    def take(k: int, result: Transition) -> bool:
-        episodes[k].append((result.reward, bonuses[k], values[k]))
-        over = result.episode is not None or len(episodes[k]) == _LONGEST
-        if over:
-            rewards, bonus, q = np.array(episodes[k]).T
-            limit = len(q) if time_limit is None and result.truncated else time_limit
-            known = returns_to_go(rewards.tolist(), bonus.tolist(), discount)[: counted(limit)]
-            biases[k].append((q[: len(known)] - known) / np.maximum(np.abs(known), _FLOOR))
-        return over
+    def take(self, k: int, result: Transition) -> bool:
+        episode = self._episodes[k]
+        episode.append(_Pair(result.reward, self._bonuses[k], self._values[k]))
+        if result.episode is None and len(episode) < _LONGEST:
+            return False
+        own_limit = self._time_limit is None and result.truncated
+        self._judge(k, len(episode) if own_limit else self._time_limit)
+        return True
 
-    faults = play(pool, indices, seeds, begin, act, take, lambda k: sum(map(len, biases[k])) < PAIRS)
-    return [faults[k] if k in faults else _summary(np.concatenate(b)) for k, b in enumerate(biases)]
+    def go_on(self, k: int) -> bool:
+        return sum(map(len, self._biases[k])) < PAIRS
 
+    def _judge(self, k: int, time_limit: int | None) -> None:
+        """Compares a finished episode's values with the returns that followed."""
+        rewards, bonuses, q = np.array(self._episodes[k]).T
+        returns = returns_to_go(rewards.tolist(), bonuses.tolist(), self._discount)[: counted(time_limit)]
+        self._biases[k].append((q[: len(returns)] - returns) / np.maximum(np.abs(returns), _FLOOR))
 
-def _summary(bias: np.ndarray) -> dict[str, float]:
-    return {"q_bias_mean": float(bias.mean()), "q_bias_std": float(bias.std())}
+    def bias(self, k: int) -> Bias:
+        """The summary of k's state-action pairs."""
+        bias = np.concatenate(self._biases[k])
+        return {"q_bias_mean": float(bias.mean()), "q_bias_std": float(bias.std())}

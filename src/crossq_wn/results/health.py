@@ -16,7 +16,7 @@ from crossq_wn.results import reading
 from crossq_wn.results.records import RunRecord
 from crossq_wn.runs import checkpoints
 from crossq_wn.runs.config import RunConfig, read_config
-from crossq_wn.training.loop import build_algorithm, replay_capacity
+from crossq_wn.training.building import build_algorithm, replay_capacity
 
 _FEW = 3  # rows whose median stands for an end of a curve
 _ENOUGH = 2 * _FEW  # rows of metrics.csv below which nothing is said

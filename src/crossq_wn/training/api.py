@@ -14,7 +14,8 @@ from crossq_wn.runs.checkpoints import available
 from crossq_wn.runs.config import RunConfig, extend, preset_settings, read_config, system_of
 from crossq_wn.runs.options import RunOptions
 from crossq_wn.training.logs import require_extras
-from crossq_wn.training.loop import Outcome, Reporter, run_training
+from crossq_wn.training.loop import run_training
+from crossq_wn.training.progress import Outcome, Reporter
 
 
 class Silent:

@@ -1,6 +1,7 @@
-"""How is a finished run used? `load(run).act(observation)`, evaluation and video of its newest checkpoint."""
+"""Trained policies: `load(run).act(observation)`, and evaluation and video of a run's newest checkpoint."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,39 +11,35 @@ from crossq_wn.environments import Environment, EnvironmentFaultError, Episode, 
 from crossq_wn.environments.pool import Pool
 from crossq_wn.errors import UserError
 from crossq_wn.lazy import jax
-from crossq_wn.learning.evaluation import evaluate
+from crossq_wn.learning.evaluation import Arena, evaluate
 from crossq_wn.learning.learner import one_by_one
-from crossq_wn.learning.q_bias import q_bias
+from crossq_wn.learning.q_bias import Bias, q_bias
 from crossq_wn.runs import checkpoints
+from crossq_wn.runs.checkpoints import Checkpoint
 from crossq_wn.runs.config import read_config
-from crossq_wn.training.loop import build_algorithm, integer, make_environment, stream
+from crossq_wn.training.building import build_algorithm, make_environment
+from crossq_wn.training.seeds import Stream, integer, stream
 
-_FRESH = 5  # the random stream of episodes that training never evaluates on
+# Uses of the stream of fresh episodes, so that none repeats another's.
+_EVALUATION, _VIDEO, _Q_BIAS = range(3)
 
 
 class TrainedPolicy:
-    """The policy of one seed of a run.
+    """The policy of one seed of a run. Make one with `load`.
 
     Attributes:
+        path: the run directory.
         config: the run's configuration.
-        seed: the training seed it is from.
-        frames: environment frames it was trained for.
+        seed: the training seed.
+        frames: environment frames that it was trained for.
+        observation_size: numbers in an observation.
     """
 
     def __init__(self, path: Path, seed: int | None, warn: Callable[[str], None]) -> None:
         self.path, self.config = path, read_config(path)
-        saved = checkpoints.newest(path / "checkpoints", warn, with_replay=False)
-        self.seed = self._choose(saved, seed)
-        if self.seed not in saved.seeds:  # it failed: its last good checkpoint was kept
-            good = saved.common["failed"][str(self.seed)]["good"]
-            if good is None:
-                raise UserError(f"seed {self.seed} of {path} failed before its first checkpoint")
-            try:
-                saved = checkpoints.Checkpoint(path / "checkpoints" / f"{good:09d}", with_replay=False)
-            except checkpoints.DamagedError as damage:
-                raise UserError(
-                    f"the last good checkpoint of seed {self.seed} of {path} is damaged: {damage}"
-                ) from None
+        newest = checkpoints.newest(path / "checkpoints", warn, with_replay=False)
+        self.seed = self._choose(newest, seed)
+        saved = newest if self.seed in newest.seeds else self._last_good(newest)
         self.frames = saved.frames
         interface = saved.common["interface"]
         self._low, self._high = np.asarray(interface["action_low"]), np.asarray(interface["action_high"])
@@ -51,19 +48,19 @@ class TrainedPolicy:
         self.learner = one_by_one(algorithm)
         like = {"state": algorithm.init(np.random.default_rng(0)), "memory": algorithm.memory}
         self.state = saved.state(self.seed, like).learner["state"]
-        # Observations that come alone are taken for beginnings: no plan is carried from call to call.
-        act = jax.vmap(
-            lambda state, observation: algorithm.exploit(state, algorithm.memory, observation)[0],
-            in_axes=(None, 0),
-        )
-        self._act = jax.jit(act)
+
+        # An observation that comes alone counts as the beginning of an episode: nothing is remembered.
+        def act(state: Any, observation: Any) -> Any:
+            return algorithm.exploit(state, algorithm.memory, observation)[0]
+
+        self._act = jax.jit(jax.vmap(act, in_axes=(None, 0)))
 
     def act(self, observation: Any) -> np.ndarray:
         """The deterministic action, in the environment's own units.
 
         Args:
-            observation: [observation_size] or [n, observation_size]; for DeepMind Control the parts of the
-                observation flattened in their own order, for a Gymnasium Dict space in sorted order.
+            observation: [observation_size] or [n, observation_size]. DeepMind Control's observations are
+                flattened part by part in their own order, those of a Gymnasium Dict space in sorted order.
 
         Returns:
             An action of the environment's shape, or n of them.
@@ -80,16 +77,25 @@ class TrainedPolicy:
                 f"[{self.observation_size}] or [n, {self.observation_size}]"
             )
         action = np.asarray(self._act(self.state, batch), np.float64).reshape(-1, *self._low.shape)
-        scaled = (self._low + 0.5 * (action + 1.0) * (self._high - self._low)).astype(np.float32)
-        scaled = np.where(scaled > self._high, np.nextafter(scaled, np.float32(-np.inf)), scaled)
-        scaled = np.where(scaled < self._low, np.nextafter(scaled, np.float32(np.inf)), scaled)
+        scaled = self._in_bounds(self._low + 0.5 * (action + 1.0) * (self._high - self._low))
         return np.asarray(scaled[0] if single else scaled)
 
     def environment(self, task: TaskLike | None = None, *, render: bool = False) -> Environment:
-        """An environment like the one it was trained on."""
+        """An environment like the one that it was trained on.
+
+        Args:
+            task: the environment's class or factory, for a task that cannot be imported by its name.
+            render: whether it will be asked for pictures.
+        """
         return make_environment(self.config, task, render=render)
 
-    def _choose(self, saved: checkpoints.Checkpoint, seed: int | None) -> int:
+    def _in_bounds(self, action: np.ndarray) -> np.ndarray:
+        """As float32, where rounding may not lead beyond the bounds."""
+        scaled = action.astype(np.float32)
+        scaled = np.where(scaled > self._high, np.nextafter(scaled, np.float32(-np.inf)), scaled)
+        return np.where(scaled < self._low, np.nextafter(scaled, np.float32(np.inf)), scaled)
+
+    def _choose(self, saved: Checkpoint, seed: int | None) -> int:
         known = list(self.config.options.seeds)
         if seed is None:
             return saved.seeds[0]
@@ -97,106 +103,140 @@ class TrainedPolicy:
             raise UserError(f"{self.path} has no seed {seed}: it has {', '.join(map(str, known))}")
         return seed
 
+    def _last_good(self, newest: Checkpoint) -> Checkpoint:
+        """The checkpoint that was kept of a seed that failed later."""
+        good = newest.common["failed"][str(self.seed)]["good"]
+        if good is None:
+            raise UserError(f"seed {self.seed} of {self.path} failed before its first checkpoint")
+        try:
+            return Checkpoint(self.path / "checkpoints" / f"{good:09d}", with_replay=False)
+        except checkpoints.DamagedError as damage:
+            raise UserError(
+                f"the last good checkpoint of seed {self.seed} of {self.path} is damaged: {damage}"
+            ) from None
+
 
 def load(
     path: str | Path, *, seed: int | None = None, warn: Callable[[str], None] = lambda text: None
 ) -> TrainedPolicy:
-    """The newest policy of a run.
+    """Loads the newest policy of a run.
 
     Args:
         path: a run directory.
         seed: one of its training seeds; by default the first.
-        warn: told of damaged checkpoints.
+        warn: is told of damaged checkpoints.
 
     Raises:
-        UserError: no run, no such seed, or no usable checkpoint.
+        UserError: there is no run, no such seed, or no usable checkpoint.
     """
     return TrainedPolicy(Path(path), seed, warn)
 
 
 def evaluate_policy(policy: TrainedPolicy, episodes: int, task: TaskLike | None = None) -> list[Episode]:
-    """Fresh episodes with the deterministic policy."""
-    pool = Pool([policy.environment(task)], threads=1)
-    try:
-        start = integer(stream(policy.seed, _FRESH))
-        result = evaluate(policy.learner, [policy.state], pool, [0], [start], episodes)[0]
-        if isinstance(result, EnvironmentFaultError):
-            raise result
-        return result
-    finally:
-        pool.close()
+    """Plays episodes that training never saw, with the deterministic policy.
+
+    Args:
+        policy: whose.
+        episodes: how many.
+        task: the environment's class or factory, for a task that cannot be imported by its name.
+    """
+    with _arena(policy, task, _EVALUATION) as arena:
+        (result,) = evaluate(policy.learner, [policy.state], arena, episodes)
+    if isinstance(result, EnvironmentFaultError):
+        raise result
+    return result
 
 
-def measure_q_bias(policy: TrainedPolicy, task: TaskLike | None = None) -> dict[str, float]:
-    """Mean and standard deviation of the critics' bias under the stochastic policy (see `q_bias`).
+def measure_q_bias(policy: TrainedPolicy, task: TaskLike | None = None) -> Bias:
+    """Measures the bias of the critics under the stochastic policy (see `q_bias`): its mean and deviation.
 
     Raises:
         UserError: the algorithm has no critics to ask.
     """
+    config = policy.config
     if policy.learner.appraise is None:
-        raise UserError(f"--q-bias: {policy.config.system.algorithm} has no critics to ask; leave it out")
-    config, start = policy.config, integer(stream(policy.seed, _FRESH, 2))
-    pool = Pool([policy.environment(task)], threads=1)
-    try:
-        result = q_bias(
+        raise UserError(f"--q-bias: {config.system.algorithm} has no critics to ask; leave it out")
+    with _arena(policy, task, _Q_BIAS) as arena:
+        (result,) = q_bias(
             policy.learner,
             [policy.state],
-            pool,
-            [0],
-            [start],
-            config.discount,
-            config.episode_decisions,
-            policy.frames // config.action_repeat,
-        )[0]
-        if isinstance(result, EnvironmentFaultError):
-            raise result
-        return result
-    finally:
-        pool.close()
+            arena,
+            discount=config.discount,
+            time_limit=config.episode_decisions,
+            decisions=policy.frames // config.action_repeat,
+        )
+    if isinstance(result, EnvironmentFaultError):
+        raise result
+    return result
+
+
+@contextmanager
+def _arena(policy: TrainedPolicy, task: TaskLike | None, use: int) -> Iterator[Arena]:
+    """An environment of the policy's own, for one of the uses above."""
+    with closing(Pool([policy.environment(task)], threads=1)) as pool:
+        yield Arena(pool, [0], [integer(stream(policy.seed, Stream.FRESH, use))])
 
 
 def record(
     policy: TrainedPolicy, out: Path, *, height: int = 240, width: int = 320, task: TaskLike | None = None
 ) -> Episode:
-    """Writes one episode as an H.264 mp4: one picture per decision, 25 per second.
+    """Writes one episode as an H.264 mp4 with 25 pictures per second, one per decision.
+
+    Args:
+        policy: whose.
+        out: the file; missing folders are made.
+        height: of the video in pixels.
+        width: of the video in pixels.
+        task: the environment's class or factory, for a task that cannot be imported by its name.
 
     Raises:
         UserError: nothing can be rendered here; the message says what to install.
     """
     import av
 
-    environment = policy.environment(task, render=True)
-    try:
-        observation = environment.reset(integer(stream(policy.seed, _FRESH, 1)))
-        first = _picture(environment, height, width)
+    with closing(policy.environment(task, render=True)) as environment:
+        episodes: list[Episode] = []
+        pictures = _pictures(policy, environment, (height, width), episodes)
+        first = next(pictures)
         out.parent.mkdir(parents=True, exist_ok=True)
         with av.open(str(out), "w") as container:
             video: Any = container.add_stream("libx264", rate=25)
             # Encoders want even sizes.
             video.height, video.width = first.shape[0] // 2 * 2, first.shape[1] // 2 * 2
             video.pix_fmt = "yuv420p"
-            picture, episode = first, None
-            memories = policy.learner.memory(1)
-            while True:
+
+            def encode(picture: np.ndarray) -> None:
                 shown = np.ascontiguousarray(picture[: video.height, : video.width])
                 for packet in video.encode(av.VideoFrame.from_ndarray(shown, "rgb24")):
                     container.mux(packet)
-                if episode is not None:
-                    break
-                actions, memories = policy.learner.exploit([policy.state], memories, observation[None])
-                result = environment.step(actions[0])
-                observation, episode = result.next_observation, result.episode
-                picture = _picture(environment, height, width)
+
+            encode(first)
+            for picture in pictures:
+                encode(picture)
             for packet in video.encode():
                 container.mux(packet)
-        return episode
-    finally:
-        environment.close()
+    return episodes[0]
 
 
-def _picture(environment: Environment, height: int, width: int) -> np.ndarray:
+def _pictures(
+    policy: TrainedPolicy, environment: Environment, size: tuple[int, int], episodes: list[Episode]
+) -> Iterator[np.ndarray]:
+    """The pictures of an episode, which is appended to `episodes` once it is over."""
+    observation = environment.reset(integer(stream(policy.seed, Stream.FRESH, _VIDEO)))
+    yield _picture(environment, size)
+    memories = policy.learner.fresh_memories(1)
+    while not episodes:
+        actions, memories = policy.learner.exploit([policy.state], memories, observation[None])
+        result = environment.step(actions[0])
+        observation = result.next_observation
+        yield _picture(environment, size)
+        if result.episode is not None:
+            episodes.append(result.episode)
+
+
+def _picture(environment: Environment, size: tuple[int, int]) -> np.ndarray:
     try:
-        return environment.render(height, width)
+        return environment.render(*size)
     except UserError:
         raise
     except Exception as error:

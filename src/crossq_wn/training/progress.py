@@ -1,0 +1,67 @@
+"""What training tells those who follow it, and how fast it goes."""
+
+import time
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+
+class Status(NamedTuple):
+    """What a progress display shows."""
+
+    frames: int  # environment frames per seed
+    total_frames: int
+    decisions: int
+    updates: int
+    frames_per_second: float  # all seeds together, over the last interval
+    updates_per_second: float  # likewise
+    rows: list[dict[str, Any]]  # the newest row of metrics of each seed
+    evaluations: dict[int, float]  # by seed: the newest evaluation
+    metric: str  # what was evaluated
+    seconds_left: float | None  # at the pace since gradient updates began; None before
+
+
+class Reporter(Protocol):
+    """Where progress goes."""
+
+    def status(self, status: Status) -> None:
+        """Takes the state of training; called once per row of metrics."""
+
+    def message(self, text: str) -> None:
+        """Takes a line of text; called for what happens rarely."""
+
+
+class Outcome(NamedTuple):
+    """How a call of `run_training` ended."""
+
+    path: Path  # of the run directory
+    frames: int  # environment frames trained, per seed
+    finished: bool
+    signal: int | None  # what stopped it before its end
+    failed: dict[int, str]  # by seed: why it stopped
+
+
+class Pace:
+    """How fast training goes: over the present interval, and since gradient updates began."""
+
+    def __init__(self) -> None:
+        self._first_updates: tuple[float, int] | None = None  # clock and decisions when they were first seen
+        self.begin_interval(0, 0)
+
+    def begin_interval(self, frames: int, updates: int) -> None:
+        """Begins an interval at these counts."""
+        self._clock, self._frames, self._updates = time.perf_counter(), frames, updates
+
+    def rates(self, frames: int, updates: int) -> tuple[float, float]:
+        """Environment frames and gradient updates per second in the present interval, per seed."""
+        seconds = max(time.perf_counter() - self._clock, 1e-9)
+        return (frames - self._frames) / seconds, (updates - self._updates) / seconds
+
+    def seconds_left(self, decisions: int, updates: int, total: int) -> float | None:
+        """Until `total` decisions are made; None before the second interval with gradient updates."""
+        now = time.perf_counter()
+        if self._first_updates is None and updates:
+            self._first_updates = now, decisions
+        if self._first_updates is None or decisions == self._first_updates[1]:
+            return None
+        clock, first = self._first_updates
+        return (now - clock) / (decisions - first) * (total - decisions)

@@ -1,0 +1,130 @@
+"""A training session in checkpoints: how it is saved, and how another one continues from there."""
+
+from __future__ import annotations  # JAX's types are loaded on first use
+
+from typing import Any
+
+import numpy as np
+
+from crossq_wn.environments import Environment
+from crossq_wn.environments.snapshot import UnrestorableError
+from crossq_wn.errors import UserError
+from crossq_wn.lazy import jax
+from crossq_wn.runs import checkpoints
+from crossq_wn.runs.checkpoints import Checkpoint, SeedState
+from crossq_wn.training.seeds import Seed, Stream, integer, stream
+from crossq_wn.training.session import Failure, Session, drop
+from crossq_wn.types import Tree
+
+
+def save(session: Session) -> None:
+    """Writes a checkpoint of the seeds that still train; those with parameters beyond numbers stop first."""
+    if not session.seeds:
+        return
+    learners, reasons = {}, {}
+    parts = session.learner.split(session.states, len(session.seeds))
+    for seed, state in zip(session.seeds, parts, strict=True):
+        learners[seed.number] = state
+        if not _finite(state):
+            reasons[seed.number] = "its parameters are no longer finite: training diverged"
+    drop(session, reasons)
+    if not session.seeds:
+        return
+    states = {seed.number: _state(session, seed, learners[seed.number]) for seed in session.seeds}
+    replays = {seed.number: seed.replay for seed in session.seeds}
+    keep = {failure.good for failure in session.failed.values() if failure.good is not None}
+    session.writer.save(session.frames, _common(session), states, replays, keep)
+
+
+def _state(session: Session, seed: Seed, learner: Tree) -> SeedState:
+    environments = {
+        "environment": _snapshot(session, session.training.environments[seed.index]),
+        "evaluation_environment": _snapshot(session, session.testing.environments[seed.index]),
+    }
+    return SeedState({"state": learner, "memory": seed.memory}, seed.save() | environments)
+
+
+def _common(session: Session) -> dict[str, Any]:
+    """What all seeds share, as JSON values."""
+    simulator = session.training.environments[0].simulator
+    return {
+        "decisions": session.decisions,
+        "updates": session.updates,
+        "failed": {str(seed): failure._asdict() for seed, failure in session.failed.items()},
+        "logs": session.logs.positions(),
+        "interface": {
+            "observation_size": session.sizes[0],
+            "action_low": simulator.action_low.tolist(),
+            "action_high": simulator.action_high.tolist(),
+        },
+    }
+
+
+def _snapshot(session: Session, environment: Environment) -> dict[str, Any] | None:
+    """An environment's state; None, and a message the first time, where it cannot be captured."""
+    try:
+        return environment.snapshot()
+    except UnrestorableError as reason:
+        if not session.told_unrestorable:
+            session.told_unrestorable = True
+            session.reporter.message(
+                f"{session.config.task} cannot be restored exactly ({reason}): "
+                "a resumed run starts a fresh episode"
+            )
+        return None
+
+
+def _finite(state: Tree) -> bool:
+    for leaf in jax.device_get(jax.tree.leaves(state)):
+        if leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
+            return False
+    return True
+
+
+def restore(session: Session) -> None:
+    """Continues from the newest sound checkpoint of the run.
+
+    Raises:
+        UserError: there is none, it does not fit this run, or all its seeds had failed.
+    """
+    reporter = session.reporter
+    saved = checkpoints.newest(session.run.checkpoints, reporter.message)
+    session.writer.continue_from(saved)
+    session.decisions, session.updates = saved.common["decisions"], saved.common["updates"]
+    for number, entry in saved.common["failed"].items():
+        session.failed[int(number)] = Failure(**entry)
+    going, states = [], []
+    for seed in session.seeds:
+        if failure := session.failed.get(seed.number):
+            reporter.message(f"seed {seed.number} had failed: {failure.reason}")
+        else:
+            states.append(_restore_seed(session, saved, seed))
+            going.append(seed)
+    session.seeds = going
+    if not going:
+        raise UserError(f"every seed of {session.run.path} has failed: start a new run with other settings")
+    session.states = session.learner.join(states)
+    session.logs.cut(saved.common["logs"])
+    if differs := session.run.note_resumption(session.config):
+        told = "; ".join(differs)
+        reporter.message(f"versions have changed ({told}): numbers may not continue bit for bit")
+    reporter.message(f"resumed from the checkpoint at {session.frames:,} frames")
+
+
+def _restore_seed(session: Session, saved: Checkpoint, seed: Seed) -> Tree:
+    """Restores a seed with its environments and returns its learner's state."""
+    memory = session.algorithm.memory
+    learner, plain = saved.state(seed.number, {"state": session.initial_state(seed.number), "memory": memory})
+    seed.load(plain)
+    seed.memory = learner["memory"]
+    saved.fill(seed.number, seed.replay)
+    if plain["environment"] is not None:
+        session.training.environments[seed.index].restore(plain["environment"])
+    else:  # the episode under way is lost
+        seed.replay.end_episode()
+        seed.memory = memory
+        start = integer(stream(seed.number, Stream.ENVIRONMENT, session.frames))
+        seed.observation = session.training.reset(seed.index, start)
+    if plain["evaluation_environment"] is not None:
+        session.testing.environments[seed.index].restore(plain["evaluation_environment"])
+    return learner["state"]

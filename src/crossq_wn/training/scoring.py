@@ -1,0 +1,60 @@
+"""Evaluations in the course of training."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from crossq_wn.environments import EnvironmentFaultError, Episode
+from crossq_wn.learning.evaluation import Arena, evaluate
+from crossq_wn.learning.q_bias import Bias, q_bias
+from crossq_wn.training.seeds import Stream, integer, stream
+from crossq_wn.training.session import Session, drop
+
+
+def score(session: Session) -> None:
+    """Evaluates every seed's policy and records the results; seeds whose environment fails stop."""
+    if not session.seeds:
+        return
+    options = session.config.options
+    arena = _arena(session, Stream.EVALUATION)
+    played = evaluate(session.learner, session.states, arena, options.eval_episodes)
+    biases = _biases(session) if options.q_bias else [{} for _ in session.seeds]
+    results, reasons = {}, {}
+    for seed, episodes, bias in zip(session.seeds, played, biases, strict=True):
+        if isinstance(episodes, EnvironmentFaultError):
+            reasons[seed.number] = f"in evaluation, {episodes}"
+        elif isinstance(bias, EnvironmentFaultError):
+            reasons[seed.number] = f"in evaluation, {bias}"
+        else:
+            results[seed.number] = _scores(episodes) | bias
+    drop(session, reasons)
+    for seed in session.seeds:
+        seed.evaluation = results[seed.number][session.config.metric]
+        session.logs.evaluation(seed.number, session.frames, results[seed.number])
+    if session.seeds:
+        shown = ", ".join(f"seed {seed.number}: {seed.evaluation:.3g}" for seed in session.seeds)
+        session.reporter.message(f"evaluation at {session.frames:,} frames, {session.config.metric}: {shown}")
+
+
+def _arena(session: Session, name: Stream) -> Arena:
+    starts = [integer(stream(seed.number, name, session.frames)) for seed in session.seeds]
+    return Arena(session.testing, session.indices, starts)
+
+
+def _scores(episodes: Sequence[Episode]) -> dict[str, float]:
+    return {
+        "return": float(np.mean([episode.total_reward for episode in episodes])),
+        "success_rate": float(np.mean([episode.success for episode in episodes])),
+    }
+
+
+def _biases(session: Session) -> list[Bias | EnvironmentFaultError]:
+    config = session.config
+    return q_bias(
+        session.learner,
+        session.states,
+        _arena(session, Stream.Q_BIAS),
+        discount=config.discount,
+        time_limit=config.episode_decisions,
+        decisions=session.decisions,
+    )

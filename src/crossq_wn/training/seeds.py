@@ -1,0 +1,112 @@
+"""Training seeds: their random streams, and what each one carries from decision to decision."""
+
+from __future__ import annotations  # JAX's types are loaded on first use
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+
+from crossq_wn.environments import Episode
+from crossq_wn.learning.replay import Replay
+from crossq_wn.types import Tree
+
+
+class Stream(IntEnum):
+    """The random streams of a training seed. Their numbers enter every random number: they never change."""
+
+    ENVIRONMENT = 0  # where the training environment begins
+    WARMUP = 1  # the actions of the warm-up
+    REPLAY = 2  # which transitions are drawn from replay
+    EVALUATION = 3  # where evaluations begin
+    LEARNER = 4  # the learner's first state, to which a reset returns
+    FRESH = 5  # where episodes of a trained policy begin, which training never saw
+    Q_BIAS = 6  # where measurements of the Q-bias begin
+
+
+def stream(seed: int, name: Stream, count: int = 0) -> np.random.SeedSequence:
+    """A named random stream of a training seed, the same whether the seed trains alone or among others.
+
+    Args:
+        seed: the training seed.
+        name: what the stream is for.
+        count: tells several uses of one stream apart, such as the environment frame of an evaluation.
+    """
+    return np.random.SeedSequence(seed, spawn_key=(int(name), count))
+
+
+def integer(sequence: np.random.SeedSequence) -> int:
+    """A seed for libraries that want a small integer."""
+    return int(sequence.generate_state(1)[0] >> 1)
+
+
+@dataclass
+class Seed:
+    """What one training seed carries besides its learner's state and its environments."""
+
+    number: int  # the training seed
+    index: int  # of its environments in the pools
+    replay: Replay
+    warmup: np.random.Generator
+    sampling: np.random.Generator
+    observation: np.ndarray  # float32 [observation_size], what it acts on next
+    memory: Tree  # what acting remembers of the present episode
+    episodes: int = 0
+    last_episode: dict[str, Any] = field(default_factory=dict)  # columns of metrics.csv
+    evaluation: float | None = None  # the newest
+    resets: int = 0
+
+    def end_episode(self, episode: Episode) -> None:
+        """Notes a finished training episode."""
+        self.episodes += 1
+        self.last_episode = {
+            "episode_return": episode.total_reward,
+            "episode_frames": episode.frames,
+            "episode_success": int(episode.success),
+        }
+
+    def save(self) -> dict[str, Any]:
+        """What a checkpoint keeps, apart from replay and the acting memory."""
+        return {
+            "warmup": self.warmup.bit_generator.state,
+            "sampling": self.sampling.bit_generator.state,
+            "observation": self.observation,
+            "episodes": self.episodes,
+            "last_episode": self.last_episode,
+            "evaluation": self.evaluation,
+            "resets": self.resets,
+        }
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Restores what `save` returned."""
+        self.warmup.bit_generator.state = saved["warmup"]
+        self.sampling.bit_generator.state = saved["sampling"]
+        self.observation = saved["observation"]
+        self.episodes, self.last_episode = saved["episodes"], saved["last_episode"]
+        self.evaluation, self.resets = saved["evaluation"], saved["resets"]
+
+
+def new_seeds(numbers: Sequence[int], capacity: int, sizes: tuple[int, int], memory: Tree) -> list[Seed]:
+    """Seeds that have not trained yet.
+
+    Args:
+        numbers: the training seeds.
+        capacity: rows of each one's replay.
+        sizes: of an observation and of an action.
+        memory: the acting memory of an episode that begins.
+    """
+    seeds = []
+    for index, number in enumerate(numbers):
+        seed = Seed(
+            number=number,
+            index=index,
+            replay=Replay(capacity, *sizes),
+            warmup=np.random.default_rng(stream(number, Stream.WARMUP)),
+            sampling=np.random.default_rng(stream(number, Stream.REPLAY)),
+            observation=np.zeros(sizes[0], np.float32),
+            memory=memory,
+        )
+        seeds.append(seed)
+    return seeds

@@ -1,0 +1,136 @@
+"""A training session: the tools that the loop uses, and all that changes from decision to decision."""
+
+from __future__ import annotations  # JAX's types are loaded on first use
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from crossq_wn.environments.pool import Pool
+from crossq_wn.learning import learner
+from crossq_wn.learning.learner import Learner, States
+from crossq_wn.learning.replay import Replay
+from crossq_wn.runs.checkpoints import Writer
+from crossq_wn.runs.config import RunConfig
+from crossq_wn.runs.directory import RunDirectory
+from crossq_wn.training import building
+from crossq_wn.training.logs import Logs
+from crossq_wn.training.progress import Pace, Reporter
+from crossq_wn.training.seeds import Seed, Stream, new_seeds, stream
+from crossq_wn.training.stopwatch import Stopwatch
+from crossq_wn.types import Algorithm, Tree
+
+
+class Failure(NamedTuple):
+    """Why a seed stopped."""
+
+    reason: str
+    good: int | None  # environment frames of its last good checkpoint
+
+
+@dataclass
+class Session:
+    """One call of `run_training`.
+
+    What changes is in every checkpoint, but for what the newest updates leave on the device.
+    """
+
+    config: RunConfig
+    run: RunDirectory
+    reporter: Reporter
+    training: Pool  # environments, one per seed
+    testing: Pool  # environments for evaluations, one per seed
+    algorithm: Algorithm
+    learner: Learner
+    logs: Logs
+    writer: Writer
+    seeds: list[Seed]  # those that still train
+    states: States = None  # of the learners, joined in the order of `seeds`
+    decisions: int = 0  # per seed
+    updates: int = 0  # gradient updates per seed
+    failed: dict[int, Failure] = field(default_factory=dict)  # by training seed
+    feed: Any = None  # of the newest gradient updates, on the device
+    metrics: Any = None  # of the newest gradient update, joined, on the device
+    pace: Pace = field(default_factory=Pace)
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    told_unrestorable: bool = False
+
+    @property
+    def frames(self) -> int:
+        """Environment frames per seed; a decision that an episode's end cuts short counts in full."""
+        return self.decisions * self.config.action_repeat
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Of an observation and of an action."""
+        return sizes_of(self.training)
+
+    @property
+    def indices(self) -> list[int]:
+        """Of the seeds' environments in the pools."""
+        return [seed.index for seed in self.seeds]
+
+    def crossed(self, interval: int) -> bool:
+        """Whether the last decision crossed a multiple of so many environment frames."""
+        return self.frames // interval > (self.frames - self.config.action_repeat) // interval
+
+    def initial_state(self, seed: int) -> Tree:
+        """The state that a training seed's learner begins with."""
+        return self.algorithm.init(np.random.default_rng(stream(seed, Stream.LEARNER)))
+
+
+def new_session(
+    config: RunConfig, run: RunDirectory, reporter: Reporter, training: Pool, testing: Pool
+) -> Session:
+    """A session in which nothing has happened yet."""
+    numbers, capacity, sizes = config.options.seeds, building.replay_capacity(config), sizes_of(training)
+    algorithm = building.build_algorithm(config, *sizes)
+    names = learner.metric_names(algorithm, *sizes, diagnostics=config.options.diagnostics)
+    return Session(
+        config=config,
+        run=run,
+        reporter=reporter,
+        training=training,
+        testing=testing,
+        algorithm=algorithm,
+        learner=learner.make(algorithm, len(numbers), Replay.bytes(capacity, *sizes)),
+        logs=Logs(config, run.path, names),
+        writer=Writer(run.checkpoints),
+        seeds=new_seeds(numbers, capacity, sizes, algorithm.memory),
+    )
+
+
+def sizes_of(pool: Pool) -> tuple[int, int]:
+    """Of an observation and of an action in these environments."""
+    return pool.environments[0].observation_size, pool.environments[0].action_size
+
+
+def drop(session: Session, reasons: Mapping[int, str]) -> None:
+    """Stops the seeds that failed; the others go on as if they had been alone.
+
+    Args:
+        session: is changed.
+        reasons: by training seed, why it stops; may be empty.
+    """
+    if not reasons:
+        return
+    good = session.writer.present
+    kept = "no checkpoint yet" if good is None else f"last good checkpoint: {good} frames"
+    for seed, reason in reasons.items():
+        session.failed[seed] = Failure(reason, good)
+        session.reporter.message(f"seed {seed} stopped at {session.frames:,} frames: {reason} ({kept})")
+    going = [position for position, seed in enumerate(session.seeds) if seed.number not in reasons]
+    session.states = _only(session, session.states, going)
+    session.metrics = _only(session, session.metrics, going)
+    session.feed = None  # it was joined over all seeds
+    session.seeds = [session.seeds[position] for position in going]
+
+
+def _only(session: Session, joined: Any, positions: Sequence[int]) -> Any:
+    """What the seeds at these positions have of something joined; None if they are none."""
+    if joined is None or not positions:
+        return None
+    parts = session.learner.split(joined, len(session.seeds))
+    return session.learner.join([parts[position] for position in positions])
