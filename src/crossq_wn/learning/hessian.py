@@ -1,10 +1,12 @@
-"""How curved is the critic's loss? Its Hessian's spectrum by stochastic Lanczos quadrature.
+"""The spectrum of the critic loss's Hessian, by stochastic Lanczos quadrature.
 
-Weight and batch normalisation are said to keep the loss well-conditioned (paper v2, section 4); the spectrum
-shows it: its largest eigenvalue bounds the stable learning rate, its spread is the condition.
+Weight and batch normalisation are said to keep the loss well-conditioned (paper v2, section 4). The spectrum
+shows whether they do: its largest eigenvalue bounds the learning rates that are stable, its spread is the
+condition.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -14,20 +16,15 @@ from crossq_wn.types import Array, CriticView
 
 
 class Spectrum(NamedTuple):
-    """An estimate of the density of a Hessian's eigenvalues.
+    """An estimate of the density of a Hessian's eigenvalues."""
 
-    values:  [probes, iterations], ascending within a probe
-    weights: [probes, iterations], each probe's sum is 1: the share of eigenvalues near each value
-    size:    parameters, that is eigenvalues
-    """
-
-    values: np.ndarray
-    weights: np.ndarray
-    size: int
+    values: np.ndarray  # [probes, iterations], ascending within a probe
+    weights: np.ndarray  # [probes, iterations], the share of eigenvalues near each value; a probe's sum is 1
+    size: int  # parameters, that is eigenvalues
 
     @property
     def largest(self) -> float:
-        """The largest eigenvalue found; converges first."""
+        """The largest eigenvalue found, which converges first."""
         return float(self.values[self.weights > 0].max())
 
     @property
@@ -36,7 +33,7 @@ class Spectrum(NamedTuple):
         return float(self.values[self.weights > 0].min())
 
     def describe(self) -> list[str]:
-        """In words."""
+        """Puts the spectrum into sentences."""
         top = self.largest
         little = 1e-3 * max(abs(self.smallest), abs(top))
         flat = self.share(-little, little)
@@ -53,38 +50,50 @@ class Spectrum(NamedTuple):
 
 
 def spectrum(view: Callable[[], CriticView], key: Array, iterations: int = 64, probes: int = 4) -> Spectrum:
-    """Lanczos with full re-orthogonalisation from random directions; each step is one Hessian product.
+    """Runs Lanczos with full re-orthogonalisation from random directions; each step is one Hessian product.
 
     Args:
-        view: gives the critic on the minibatch whose loss counts; is traced.
+        view: returns the critic on the minibatch whose loss counts; is traced.
         key: draws the directions.
         iterations: Lanczos steps; the ends of the spectrum converge first.
         probes: random directions, whose mean estimates the density.
     """
+    probe = jax.jit(partial(_probe, view, iterations))
+    values, weights = [], []
+    for each in jax.random.split(key, probes):
+        diagonal, sides = probe(each)
+        found, shares = _ritz(np.asarray(diagonal), np.asarray(sides))
+        values.append(found)
+        weights.append(shares)
+    params = jax.eval_shape(lambda: view().params)
+    size = sum(leaf.size for leaf in jax.tree.leaves(params))
+    return Spectrum(np.stack(values), np.stack(weights), size)
 
-    @jax.jit
-    def one(key: Array) -> tuple[Array, Array]:
-        from jax.flatten_util import ravel_pytree
 
-        critic = view()
-        flat, unravel = ravel_pytree(critic.params)
-        gradient = jax.grad(lambda x: critic.loss(unravel(x)))
+def _probe(view: Callable[[], CriticView], iterations: int, key: Array) -> tuple[Array, Array]:
+    """The tridiagonal matrix of the Hessian from one random direction; is traced."""
+    from jax.flatten_util import ravel_pytree
 
-        def product(v: Array) -> Array:
-            return jnp.asarray(jax.jvp(gradient, (flat,), (v,))[1])
+    critic = view()
+    flat, unravel = ravel_pytree(critic.params)
+    gradient = jax.grad(lambda x: critic.loss(unravel(x)))
 
-        return lanczos(product, jax.random.normal(key, flat.shape), min(iterations, flat.size))
+    def product(v: Array) -> Array:
+        return jnp.asarray(jax.jvp(gradient, (flat,), (v,))[1])
 
-    done = [_ritz(*map(np.asarray, one(each))) for each in jax.random.split(key, probes)]
-    size = sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(lambda: view().params)))
-    return Spectrum(np.stack([v for v, _ in done]), np.stack([w for _, w in done]), size)
+    return lanczos(product, jax.random.normal(key, flat.shape), min(iterations, flat.size))
 
 
 def lanczos(product: Callable[[Array], Array], start: Array, iterations: int) -> tuple[Array, Array]:
-    """The tridiagonal matrix of a symmetric map in the Krylov space of `start`.
+    """Reduces a symmetric map to a tridiagonal matrix in the Krylov space of `start`.
+
+    Args:
+        product: multiplies a vector [n] with the map.
+        start: [n], where the Krylov space begins.
+        iterations: the size of the matrix.
 
     Returns:
-        Its diagonal [iterations] and the entries beside it [iterations - 1].
+        The diagonal [iterations] and the entries beside it [iterations - 1].
     """
     basis = jnp.zeros((iterations, start.size)).at[0].set(start / jnp.linalg.norm(start))
 
@@ -92,7 +101,7 @@ def lanczos(product: Callable[[Array], Array], start: Array, iterations: int) ->
         basis, diagonal, sides = carry
         w = product(basis[i])
         diagonal = diagonal.at[i].set(w @ basis[i])
-        for _ in range(2):  # twice is enough (Kahan and Parlett)
+        for _ in range(2):  # re-orthogonalising twice is enough (Kahan and Parlett)
             w = w - basis.T @ (basis @ w)
         length = jnp.linalg.norm(w)
         basis = basis.at[i + 1].set(jnp.where(length > 0, w / jnp.maximum(length, 1e-30), 0.0), mode="drop")

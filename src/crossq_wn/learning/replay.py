@@ -1,8 +1,8 @@
-"""Where do transitions wait? In a ring that stores each observation once.
+"""Uniform replay buffer: a ring of rows that stores each observation once.
 
-A row holds an observation and what was done there; the next row holds where that led. The last observation
-of an episode has a row of its own that starts no transition. Rows are numbered from the beginning of training
-and only ever appended, so a checkpoint needs just the rows since the one before it.
+A row holds an observation and what was done there; the next row holds where that led. The last observation of
+an episode has a row of its own, which starts no transition. Rows are numbered from the beginning of training
+and only ever appended, so a checkpoint needs only the rows since the one before it.
 """
 
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from crossq_wn.types import Batch
 
 
 class Rows(NamedTuple):
-    """A range of rows as arrays, oldest first; what a checkpoint stores."""
+    """Rows as arrays, oldest first; what a checkpoint stores."""
 
     observation: np.ndarray  # float32 [n, observation_size]
     action: np.ndarray  # float32 [n, action_size]
@@ -24,10 +24,14 @@ class Rows(NamedTuple):
 
 
 class Replay:
-    """Uniform replay of one seed.
+    """The replay buffer of one seed.
 
-    `capacity` counts rows: transitions plus one per episode end. Memory is reserved at once and touched as
-    it fills.
+    Its memory is reserved at once and touched as it fills.
+
+    Args:
+        capacity: rows, that is transitions plus one row per episode.
+        observation_size: numbers in an observation.
+        action_size: numbers in an action.
     """
 
     def __init__(self, capacity: int, observation_size: int, action_size: int) -> None:
@@ -46,11 +50,11 @@ class Replay:
 
     @staticmethod
     def bytes(capacity: int, observation_size: int, action_size: int) -> int:
-        """Memory that one seed's replay takes when full."""
+        """Bytes of memory that a full replay takes."""
         return (capacity + 1) * (4 * (observation_size + action_size + 2) + 1 + 8)
 
     def __len__(self) -> int:
-        """Transitions that can be sampled."""
+        """How many transitions can be sampled."""
         return self._newest - self._oldest
 
     def add(
@@ -63,7 +67,16 @@ class Replay:
         terminated: bool,
         last: bool,
     ) -> None:
-        """Appends a transition; `last` ends the episode, whether by termination or by a time limit."""
+        """Appends a transition.
+
+        Args:
+            observation: [observation_size], in which the agent decided.
+            action: [action_size].
+            reward: of the decision.
+            next_observation: [observation_size], before any reset.
+            terminated: whether the task truly ended: no value follows.
+            last: whether the episode is over, by termination or by a time limit.
+        """
         self._append(observation, action, reward, mask=not terminated, final=False)
         self._rows.observation[self.end % (self.capacity + 1)] = next_observation
         if last:
@@ -78,31 +91,40 @@ class Replay:
     def sample(
         self, generator: np.random.Generator, updates: int, batch_size: int, *, horizon: int = 1
     ) -> Batch:
-        """Uniform with replacement; leaves lead with [updates, batch_size].
+        """Samples minibatches uniformly, with replacement.
 
-        With a horizon above 1 a sample is that many transitions in a row of one episode, and leaves lead with
-        [updates, batch_size, horizon].
+        Args:
+            generator: draws the places.
+            updates: how many minibatches.
+            batch_size: samples in each.
+            horizon: transitions per sample, in a row from one episode.
 
-        Raises UserError if no episode is as long as the horizon.
+        Returns:
+            Transitions whose leaves lead with [updates, batch_size], and with [updates, batch_size, horizon]
+            where the horizon is above 1.
+
+        Raises:
+            UserError: no episode is as long as the horizon.
         """
         return self.take(self.draw(generator, updates, batch_size, horizon=horizon), horizon)
 
     def draw(
         self, generator: np.random.Generator, updates: int, batch_size: int, *, horizon: int = 1
     ) -> np.ndarray:
-        """The places of a sample: int32 [updates, batch_size], where each begins.
+        """Draws where the samples of `sample` begin: places, int32 [updates, batch_size].
 
-        Raises UserError if no episode is as long as the horizon.
+        Raises:
+            UserError: no episode is as long as the horizon.
         """
         starts = self._draw(generator, (updates, batch_size), horizon)
         return np.asarray(starts % (self.capacity + 1), np.int32)
 
     def take(self, places: np.ndarray, horizon: int) -> Batch:
-        """The transitions at places."""
+        """The transitions that start at these places."""
         return look_up(self._rows, places, horizon)
 
     def _draw(self, generator: np.random.Generator, shape: tuple[int, ...], horizon: int) -> np.ndarray:
-        """Rows that start `horizon` transitions in a row, by rejection."""
+        """Draws rows that start `horizon` transitions of one episode, by rejection."""
         starts = self._row(generator.integers(len(self), size=shape))
         for _ in range(1000):
             bad = np.zeros(shape, bool)
@@ -119,7 +141,7 @@ class Replay:
 
     @property
     def begin(self) -> int:
-        """The oldest row still held."""
+        """The number of the oldest row still held."""
         return max(0, self.end - self.capacity)
 
     def read(self, first: int, last: int) -> Rows:
@@ -128,7 +150,7 @@ class Replay:
 
     @property
     def filled(self) -> int:
-        """Places that hold something; the first ones."""
+        """How many places hold something; they are the first ones."""
         return min(self.end, self.capacity) + 1
 
     def newest(self, count: int) -> np.ndarray:
@@ -136,11 +158,11 @@ class Replay:
         return np.asarray(np.arange(self.end + 1 - count, self.end + 1) % (self.capacity + 1), np.int32)
 
     def at(self, places: np.ndarray | slice) -> Rows:
-        """What lies at places."""
+        """What lies at these places."""
         return Rows(*(column[places] for column in self._rows))
 
     def pending(self) -> np.ndarray:
-        """Where the newest transition led: the observation after the last row."""
+        """The observation to which the newest transition led; it has no row yet."""
         return np.array(self._rows.observation[self.end % (self.capacity + 1)])
 
     def load(self, end: int, rows: Rows, pending: np.ndarray) -> None:
@@ -174,7 +196,13 @@ class Replay:
 
 
 def look_up(rows: Rows, places: Any, horizon: int) -> Batch:
-    """The transitions that start at places of a ring; on the host or on a device."""
+    """The transitions that start at places of a ring, on the host or on a device.
+
+    Args:
+        rows: the whole ring.
+        places: integers of any shape.
+        horizon: transitions per sample; above 1 they get an axis of their own behind those of the places.
+    """
     if horizon > 1:
         places = (places[..., None] + np.arange(horizon, dtype=np.int32)) % len(rows.reward)
     next_observation = rows.observation[(places + 1) % len(rows.reward)]
@@ -185,7 +213,7 @@ def look_up(rows: Rows, places: Any, horizon: int) -> Batch:
 def random_batch(
     generator: np.random.Generator, observation_size: int, action_size: int, *shape: int
 ) -> Batch:
-    """Transitions as replay would return them, of random numbers; leaves lead with `shape`."""
+    """Transitions of random numbers in the form in which replay returns them; leaves lead with `shape`."""
     columns: tuple[Any, ...] = (
         generator.standard_normal((*shape, observation_size), np.float32),
         generator.uniform(-1, 1, (*shape, action_size)).astype(np.float32),

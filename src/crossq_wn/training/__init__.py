@@ -1,1 +1,1 @@
-"""The training loop, and what is done with a trained run."""
+"""Training: the loop and what surrounds it, trained policies, and the package's Python interface."""

@@ -1,4 +1,4 @@
-"""Which rows does training write, and where? CSV and JSON lines; TensorBoard by default, W&B if asked."""
+"""The tables that training writes, and their mirrors in TensorBoard and W&B."""
 
 import importlib
 import importlib.util
@@ -13,7 +13,7 @@ from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.tables import EVAL_COLUMNS, Table, cannot_write
 from crossq_wn.training.stopwatch import PHASES
 
-METRICS_COLUMNS = (  # then come the algorithm's own
+METRICS_COLUMNS = (  # followed by what the algorithm reports and by the diagnostics
     "seed", "frames", "decisions", "updates", "resets", "episodes", "episode_return", "episode_frames",
     "episode_success",
 )  # fmt: skip
@@ -24,13 +24,23 @@ TIMING_COLUMNS = (
 
 
 def require_extras(config: RunConfig) -> None:
-    """Raises UserError if W&B was asked for and is not installed."""
+    """Checks that what the run logs to is installed.
+
+    Raises:
+        UserError: W&B was asked for and is not there.
+    """
     if config.options.wandb is not None and importlib.util.find_spec("wandb") is None:
         raise UserError("--wandb needs W&B: pip install 'crossq-wn[wandb]'")
 
 
 class Logs:
-    """The tables of a run and their mirrors; `metrics` names what the algorithm reports."""
+    """The tables of a run and their mirrors.
+
+    Args:
+        config: of the run.
+        path: of the run directory.
+        metrics: names of what the algorithm reports and of the diagnostics.
+    """
 
     def __init__(self, config: RunConfig, path: Path, metrics: Sequence[str]) -> None:
         self._config, self._start = config, time.perf_counter()
@@ -45,7 +55,12 @@ class Logs:
             self._wandb = wandb.init(project=config.options.wandb, name=path.name, config=config.to_json())
 
     def metrics(self, rows: list[dict[str, Any]], timing: dict[str, Any]) -> None:
-        """One row per seed, and what the clock says."""
+        """Records the newest metrics.
+
+        Args:
+            rows: one per seed, by column of metrics.csv.
+            timing: by column of timing.csv, but for `seconds`.
+        """
         self._metrics.append(rows)
         seconds = round(time.perf_counter() - self._start, 1)
         self._timing.append([{**timing, "seconds": seconds}])
@@ -57,25 +72,25 @@ class Logs:
             self._mirror(rows[0]["seed"], timing["frames"], numbers)
 
     def evaluation(self, seed: int, frames: int, results: dict[str, float]) -> None:
-        """One row per metric."""
-        names = (self._config.system.label, self._config.task)
-        self._eval.append(
-            dict(zip(EVAL_COLUMNS, (*names, seed, metric, frames, value), strict=True))
-            for metric, value in results.items()
-        )
+        """Records an evaluation of one seed after so many environment frames, a row per metric."""
+        rows = []
+        for metric, value in results.items():
+            row = (self._config.system.label, self._config.task, seed, metric, frames, value)
+            rows.append(dict(zip(EVAL_COLUMNS, row, strict=True)))
+        self._eval.append(rows)
         self._mirror(seed, frames, {f"eval/{k}": v for k, v in results.items()})
 
     def positions(self) -> list[list[int]]:
-        """Where the tables end now, except the clock's."""
+        """Where metrics.csv and eval.csv end now, for a checkpoint; timing.csv never repeats."""
         return [self._metrics.position(), self._eval.position()]
 
     def cut(self, positions: list[list[int]]) -> None:
-        """Goes back to where a checkpoint was made."""
+        """Cuts metrics.csv and eval.csv back to the positions that a checkpoint remembers."""
         self._metrics.cut(positions[0])
         self._eval.cut(positions[1])
 
     def close(self) -> None:
-        """Flushes the mirrors."""
+        """Closes the mirrors."""
         for writer in self._writers.values():
             writer.close()
         if self._wandb is not None:
@@ -91,21 +106,24 @@ class Logs:
 
 
 class _EventFile:
-    """A TensorBoard event file, written at once: after a full disk, tensorboardX's thread would hang."""
+    """A TensorBoard event file that is written at once.
+
+    tensorboardX's own writer has a thread, which hangs at the end if the disk was full.
+    """
 
     def __init__(self, folder: Path, frames: int) -> None:
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import SessionLog
 
         self._folder = folder
-        with self._one_line():
+        with self._readable_errors():
             folder.mkdir(parents=True, exist_ok=True)
             self._writer = EventsWriter(str(folder / "events"))
-        # What an earlier session wrote from here on is void.
+        # TensorBoard discards what an earlier session wrote from this frame on.
         self._write(frames, session_log=SessionLog(status=SessionLog.START))
 
     def add(self, frames: int, numbers: dict[str, Any]) -> None:
-        """Scalars of one place on the axis of environment frames."""
+        """Adds scalars after so many environment frames."""
         from tensorboardX.proto.summary_pb2 import Summary
 
         values = [Summary.Value(tag=name, simple_value=float(value)) for name, value in numbers.items()]
@@ -118,12 +136,12 @@ class _EventFile:
     def _write(self, frames: int, **content: Any) -> None:
         from tensorboardX.proto.event_pb2 import Event
 
-        with self._one_line():
+        with self._readable_errors():
             self._writer.write_event(Event(wall_time=time.time(), step=frames, **content))
             self._writer.flush()
 
     @contextmanager
-    def _one_line(self) -> Iterator[None]:
+    def _readable_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:

@@ -97,10 +97,10 @@ def begin(session: Session) -> None:
 
 def train(session: Session, received: Sequence[int]) -> Outcome:
     """Decides until the run is done, a signal was received or every seed has failed."""
-    config, options = session.config, session.config.options
+    options = session.config.options
     session.stopwatch.lap("record")
     session.pace.begin_interval(session.frames, session.updates)
-    while session.seeds and session.decisions < config.decisions and not received:
+    while session.seeds and not session.finished and not received:
         decide(session)
         if session.crossed(options.log_every):
             log(session)
@@ -109,13 +109,25 @@ def train(session: Session, received: Sequence[int]) -> Outcome:
         if session.crossed(options.checkpoint_every):
             save(session)
         session.stopwatch.lap("record")
-    finished = session.decisions >= config.decisions
+    finish(session)
+    return Outcome(
+        path=session.run.path,
+        frames=session.frames,
+        finished=session.finished,
+        signal=received[0] if received else None,
+        failed={seed: failure.reason for seed, failure in session.failed.items()},
+    )
+
+
+def finish(session: Session) -> None:
+    """Saves the session, and evaluates a finished one unless its last decision has just been evaluated."""
     save(session)  # before an evaluation that a longer run would not have made
-    if finished and session.frames % options.eval_every >= config.action_repeat:
+    if (
+        session.finished
+        and session.frames % session.config.options.eval_every >= session.config.action_repeat
+    ):
         score(session)
     session.logs.close()
-    reasons = {seed: failure.reason for seed, failure in session.failed.items()}
-    return Outcome(session.run.path, session.frames, finished, received[0] if received else None, reasons)
 
 
 def decide(session: Session) -> None:

@@ -63,6 +63,11 @@ class Session:
         return self.decisions * self.config.action_repeat
 
     @property
+    def finished(self) -> bool:
+        """Whether all the decisions that were asked for have been made."""
+        return self.decisions >= self.config.decisions
+
+    @property
     def sizes(self) -> tuple[int, int]:
         """Of an observation and of an action."""
         return sizes_of(self.training)

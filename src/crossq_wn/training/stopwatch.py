@@ -1,9 +1,9 @@
-"""Where does a decision's time go? A stopwatch that always runs: a lap costs less than a microsecond."""
+"""A stopwatch for the phases of a decision. It always runs: a lap costs less than a microsecond."""
 
 import time
 
-# update: dispatching the gradient updates and waiting for them, less what ran beside other phases;
-# record: logging, evaluation and checkpoints.
+# "update" is dispatching the gradient updates and waiting for them, without what ran beside other phases;
+# "record" is logging, evaluation and checkpoints.
 PHASES = ("act", "environment", "replay", "transfer", "update", "record")
 
 
@@ -15,7 +15,7 @@ class Stopwatch:
         self._last = time.perf_counter()
 
     def lap(self, phase: str) -> None:
-        """Charges the time since the lap before to a phase."""
+        """Charges the time since the last lap to a phase."""
         now = time.perf_counter()
         self._seconds[phase] += now - self._last
         self._last = now
@@ -25,7 +25,7 @@ class Stopwatch:
         self._decisions += 1
 
     def per_decision(self) -> dict[str, float]:
-        """Milliseconds of each phase per decision (`act_ms`, ...) since this was last asked."""
+        """Milliseconds of each phase per decision (`act_ms`, ...) since the last call."""
         count = max(1, self._decisions)
         values = {f"{phase}_ms": round(1e3 * s / count, 4) for phase, s in self._seconds.items()}
         self._restart()
