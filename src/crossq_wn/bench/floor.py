@@ -18,7 +18,7 @@ from crossq_wn.lazy import jax
 from crossq_wn.learning.products import Product
 from crossq_wn.machine import processors
 from crossq_wn.runs.config import RunConfig
-from crossq_wn.training.loop import make_environment
+from crossq_wn.training.building import make_environment
 
 Measure = Callable[[float], float]  # seconds to spend -> seconds per call
 

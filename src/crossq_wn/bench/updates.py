@@ -25,7 +25,7 @@ from crossq_wn.lazy import jax
 from crossq_wn.learning import learner
 from crossq_wn.learning.replay import Replay, random_batch
 from crossq_wn.runs.config import RunConfig
-from crossq_wn.training.loop import build_algorithm, make_environment, replay_capacity
+from crossq_wn.training.building import build_algorithm, make_environment, replay_capacity
 from crossq_wn.types import Algorithm
 
 _ROWS = 5_000  # of replay behind updates that are measured alone

@@ -13,7 +13,7 @@ from crossq_wn.errors import UserError
 from crossq_wn.runs.config import RunConfig, read_config
 
 if TYPE_CHECKING:
-    from crossq_wn.training.loop import Outcome, Reporter
+    from crossq_wn.training.progress import Outcome, Reporter
 
 
 def train(parser: Parser, arguments: list[str]) -> int:
