@@ -173,7 +173,13 @@ def test_the_changes_of_an_old_foreign_algorithm_come_from_its_label(label, chan
 
 @pytest.mark.parametrize(
     "change",
-    [{"settings": None}, {"system": None}, {"algorithm": None}, {"frames": "many"}, {"settings": {"utd": 1}}],
+    [
+        {"settings": None},
+        {"system": None},
+        {"algorithm": None},
+        {"frames": "many"},
+        {"settings": {"utd": 1, "nowhere": 2}},
+    ],
 )
 def test_a_damaged_configuration_of_schema_1_is_refused_in_one_line(change, old):
     values = json.loads((old / "config.json").read_text()) | change

@@ -14,9 +14,7 @@ from typing import Any, Literal, Never, get_args, get_origin, get_type_hints
 from crossq_wn.algorithms import ALGORITHMS, registered
 from crossq_wn.errors import UserError, nearest
 from crossq_wn.runs.config import preset_settings
-from crossq_wn.runs.options import RunOptions
-
-OPTION_NAMES = tuple(option.name for option in fields(RunOptions))
+from crossq_wn.runs.options import OPTION_NAMES, RunOptions
 
 
 class Parser(argparse.ArgumentParser):

@@ -2,14 +2,14 @@
 
 import json
 import re
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from crossq_wn.algorithms import ALGORITHMS, registered
 from crossq_wn.algorithms.settings import Settings, require, require_positive, require_types, setting_names
 from crossq_wn.errors import UserError, nearest, one_line
-from crossq_wn.runs.options import RunOptions
+from crossq_wn.runs.options import OPTION_NAMES, RunOptions
 from crossq_wn.runs.system import System
 
 SCHEMA = 2
@@ -74,22 +74,30 @@ class RunConfig:
 
 
 def extend(config: RunConfig, frames: int | None) -> RunConfig:
-    """The same run, to be trained to another total of environment frames."""
+    """Returns the same run, to be trained to another total of environment frames per seed."""
     return config if frames is None else replace(config, options=replace(config.options, frames=frames))
 
 
 def preset_settings(algorithm: str, preset: str) -> Settings:
-    """The settings of a preset. Raises UserError for unknown names, suggesting the nearest."""
+    """Returns the settings of a preset.
+
+    Raises:
+        UserError: an unknown name, or a hyperparameter of a user's algorithm that is named like a run option.
+    """
     known = ALGORITHMS[registered(algorithm)].presets
     if preset not in known:
         raise UserError(
             f"{algorithm} has no preset {preset!r}: {nearest(preset, known)}known are {', '.join(known)}"
         )
-    return known[preset].settings
+    settings = known[preset].settings
+    for name in setting_names(type(settings)):
+        if name in OPTION_NAMES:
+            raise UserError(f"{algorithm} has a hyperparameter {name!r}, which is a run option: rename it")
+    return settings
 
 
 def system_of(algorithm: str, preset: str, settings: Settings) -> System:
-    """The system that an algorithm, its preset and its settings make.
+    """Returns the system that an algorithm, its preset and its settings make.
 
     Its changes are the settings, other than the UTD ratio, that differ from the preset's.
     """
@@ -179,7 +187,7 @@ def migrate(values: dict[str, Any]) -> dict[str, Any]:
     label, settings = values["system"], values["settings"]
     changes = {name: value for name, value in settings.items() if re.search(rf"[(,] ?{name}=", label)}
     system = {name: values[name] for name in ("algorithm", "preset")}
-    options = {option.name: values[option.name] for option in fields(RunOptions) if option.name in values}
+    options = {name: values[name] for name in OPTION_NAMES if name in values}
     options["episode_frames"] = None  # only the resolved time limit was kept
     same = ("task", "metric", "action_repeat", "episode_frames", "discount", "settings")
     system |= {"utd": settings["utd"], "changes": changes}

@@ -1,7 +1,7 @@
 """The options of a run: everything the user chooses apart from the task, the algorithm and its settings."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from crossq_wn.algorithms.settings import require, require_positive, require_types
@@ -57,3 +57,6 @@ class RunOptions:
         require(self, "seeds", len(self.seeds) > 0, "at least one seed, such as 0 or 0,1,2")
         require(self, "seeds", len(set(self.seeds)) == len(self.seeds), "without repetition")
         require(self, "seeds", all(0 <= s < 2**31 for s in self.seeds), "whole numbers from 0 to 2147483647")
+
+
+OPTION_NAMES = tuple(option.name for option in fields(RunOptions))

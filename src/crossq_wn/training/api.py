@@ -12,7 +12,7 @@ from crossq_wn.machine import use_compilation_cache
 from crossq_wn.runs import directory
 from crossq_wn.runs.checkpoints import available
 from crossq_wn.runs.config import RunConfig, extend, preset_settings, read_config, system_of
-from crossq_wn.runs.options import RunOptions
+from crossq_wn.runs.options import OPTION_NAMES, RunOptions
 from crossq_wn.training.logs import require_extras
 from crossq_wn.training.loop import run_training
 from crossq_wn.training.progress import Outcome, Reporter
@@ -43,13 +43,12 @@ def configure(
         UserError: an unknown name or a value outside its limits.
     """
     usual = preset_settings(algorithm, preset)
-    option_names = [option.name for option in dataclasses.fields(RunOptions)]
-    names = [*option_names, *setting_names(type(usual))]
+    names = [*OPTION_NAMES, *setting_names(type(usual))]
     for name in choices:
         if name not in names:
             raise UserError(f"{algorithm} has no option or hyperparameter {name!r}: {nearest(name, names)}")
-    options = RunOptions(**{name: value for name, value in choices.items() if name in option_names})
-    changes = {name: value for name, value in choices.items() if name not in option_names}
+    options = RunOptions(**{name: value for name, value in choices.items() if name in OPTION_NAMES})
+    changes = {name: value for name, value in choices.items() if name not in OPTION_NAMES}
     settings = dataclasses.replace(usual, **changes)
     known = lookup(task)
     return RunConfig(

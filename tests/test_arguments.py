@@ -1,0 +1,103 @@
+"""The options of the command line: made from the fields of dataclasses, read as they are typed."""
+
+from dataclasses import asdict, dataclass, fields
+
+import pytest
+
+from crossq_wn.algorithms import ALGORITHMS, Preset
+from crossq_wn.algorithms.settings import setting_names
+from crossq_wn.cli.arguments import Parser, field_texts, parse_run
+from crossq_wn.errors import UserError
+from crossq_wn.runs.config import preset_settings
+from crossq_wn.runs.options import OPTION_NAMES, RunOptions
+from crossq_wn.training.api import configure
+
+
+def parsed(*arguments, **options):
+    return parse_run(Parser("train"), [str(each) for each in arguments], **options)
+
+
+def test_only_what_is_given_is_set():
+    assert parsed("cheetah-run") == {"task": "cheetah-run", "algorithm": "crossq-wn", "preset": "default"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "values"),
+    [
+        ("--frames 10 --utd 5", {"frames": 10, "utd": 5}),
+        ("--frames=10", {"frames": 10}),
+        ("--seeds 0,1", {"seeds": (0, 1)}),
+        ("--no-video --tensorboard", {"video": False, "tensorboard": True}),
+        ("--no-terminations", {"terminations": False}),
+        ("--q-bias", {"q_bias": True}),
+        ("--tau 1e-3", {"tau": 1e-3}),
+        ("--log-std-min -5", {"log_std_min": -5.0}),
+        ("--episode-frames 7", {"episode_frames": 7}),
+        ("--episode-frames None", {"episode_frames": None}),
+        ("--discount None", {"discount": None}),
+        ("--reset-updates 9", {"reset_updates": 9}),
+        ("--wandb project", {"wandb": "project"}),
+        ("--weight-norm none --norm layer-norm", {"weight_norm": "none", "norm": "layer-norm"}),
+        ("--matmul-precision bfloat16", {"matmul_precision": "bfloat16"}),
+    ],
+)
+def test_options_are_read_as_their_types_before_and_after_the_task(flags, values):
+    usual = {"task": "cheetah-run", "algorithm": "crossq-wn", "preset": "default"}
+    assert parsed("cheetah-run", *flags.split()) == usual | values
+    assert parsed(*flags.split(), "cheetah-run") == usual | values
+
+
+def test_several_numbers_are_arguments_of_their_own():
+    chosen = parsed("dog-run", "--algorithm", "bro", "--resets", 1, 2, "--seeds", "3,4")
+    assert (chosen["resets"], chosen["seeds"]) == ([1, 2], (3, 4))
+    assert configure(chosen.pop("task"), **chosen).settings.resets == (1, 2)
+    none = parsed("dog-run", "--algorithm", "bro", "--resets")
+    assert configure(none.pop("task"), **none).settings.resets == ()
+
+
+@pytest.mark.parametrize("flags", ["--fram 10", "--frame 10", "--eval_every 10", "--vid", "--algo sac"])
+def test_options_are_not_abbreviated_and_the_nearest_is_named(flags):
+    with pytest.raises(UserError, match="did you mean '--") as refusal:
+        parsed("cheetah-run", *flags.split())
+    assert flags.split()[0] in str(refusal.value)
+
+
+def test_a_verb_has_only_its_run_options():
+    assert parsed("cheetah-run", "--seeds", "1", options=("seeds",))["seeds"] == (1,)
+    with pytest.raises(UserError, match="--frames"):
+        parsed("cheetah-run", "--frames", "1", options=("seeds",))
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_help_names_every_option_with_what_it_does_and_its_default(name, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "500")
+    with pytest.raises(SystemExit):
+        parsed("--help", "--algorithm", name)
+    said = " ".join(capsys.readouterr().out.split())
+    settings = preset_settings(name, "default")
+    for record in (RunOptions(), settings):
+        texts = field_texts(type(record))
+        for field in fields(record):
+            assert f"--{field.name.replace('_', '-')}" in said
+            assert len(texts[field.name]) > 10
+            assert texts[field.name] in said
+    assert f"(default: {settings.utd})" in said
+    assert f"hyperparameters of {name}, preset default" in said
+
+
+def test_no_hyperparameter_is_named_like_a_run_option():
+    for recipe in ALGORITHMS.values():
+        assert set(OPTION_NAMES).isdisjoint(setting_names(recipe.settings))
+
+
+def test_a_users_hyperparameter_named_like_a_run_option_is_refused(monkeypatch):
+    @dataclass(frozen=True, kw_only=True)
+    class Own(ALGORITHMS["sac"].settings):
+        overlap: int = 1
+
+    recipe = ALGORITHMS["sac"]
+    settings = Own(**asdict(recipe.presets["default"].settings))
+    own = recipe._replace(settings=Own, presets={"default": Preset(settings, "mine")})
+    monkeypatch.setitem(ALGORITHMS, "own", own)
+    with pytest.raises(UserError, match="'overlap', which is a run option: rename it"):
+        parsed("cheetah-run", "--algorithm", "own")
