@@ -14,7 +14,7 @@ import pytest
 import crossq_wn
 import helpers
 from crossq_wn.cli import doctor, main
-from crossq_wn.cli.main import VERBS
+from crossq_wn.cli.dispatch import VERBS
 from helpers import DAMAGE, TINY, TINY_OPTIONS, TINY_SETTINGS, cli, make_run
 
 

@@ -1,5 +1,5 @@
 """The command line: one verb, one function; the only room that prints."""
 
-from crossq_wn.cli.main import main
+from crossq_wn.cli.dispatch import main
 
 __all__ = ["main"]

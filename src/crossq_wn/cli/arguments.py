@@ -33,7 +33,7 @@ class Parser(argparse.ArgumentParser):
         return parsed
 
     def error(self, message: str) -> Never:
-        """Raises a UserError, which `main` prints as one line."""
+        """Raises a UserError, which `dispatch` prints as one line."""
         raise UserError(f"{message}; see `{self.prog} --help`")
 
 

@@ -21,11 +21,11 @@ _RENDER = (
 
 
 class Finding(NamedTuple):
-    """One line of the report."""
+    """One line of what `doctor` prints."""
 
     what: str
     state: str
-    fix: str  # empty where nothing is wrong
+    fix: str  # what to do about it; empty where nothing is wrong
     essential: bool = True  # whether training needs it
 
 
@@ -39,7 +39,7 @@ def doctor(parser: Parser, arguments: list[str]) -> int:
 
 
 def examine() -> list[Finding]:
-    """Everything that is known to go wrong, checked."""
+    """Checks everything that is known to go wrong."""
     return [*_packages(), *_pairs(), _rendering(), _device(), _memory()]
 
 
@@ -60,7 +60,7 @@ def _packages() -> list[Finding]:
 
 
 def _pairs() -> list[Finding]:
-    """Versions that install together and do not work together."""
+    """Finds versions that install together and do not work together."""
 
     def release(name: str) -> tuple[int, ...]:
         parts = (version(name) or "0").split(".")
