@@ -13,23 +13,45 @@ import numpy as np
 import pytest
 
 from crossq_wn import reproduce
+from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.cli import main
 from crossq_wn.cli.arguments import Parser
 from crossq_wn.cli.train import configured
 from crossq_wn.environments import PAPER_GROUPS, PAPER_TASKS
 from crossq_wn.errors import UserError
-from crossq_wn.reproduce import results, studies, workers
+from crossq_wn.reproduce import cost as costs
+from crossq_wn.reproduce import findings, studies, values, workers
 from crossq_wn.reproduce.claims import CLAIMS
 from crossq_wn.reproduce.cost import cost
-from crossq_wn.reproduce.judging import Evidence, Number, judge
-from crossq_wn.reproduce.studies import LAPTOP, PAPER, SCALES, SMOKE, Scale, Study, crossq, plan, wn
+from crossq_wn.reproduce.findings import judge
+from crossq_wn.reproduce.measuring import Evidence
+from crossq_wn.reproduce.studies import (
+    BRO,
+    BRO_FAST,
+    LAPTOP,
+    PAPER,
+    SCALES,
+    SIMBA,
+    SMOKE,
+    FigurePlan,
+    Scale,
+    ablations,
+    crossq,
+    plan,
+    planned,
+    wn,
+)
+from crossq_wn.results import reading
 from crossq_wn.results.reading import Curves
+from crossq_wn.results.records import CurveTable
 from crossq_wn.runs import directory
+from crossq_wn.training import api
 from helpers import DAMAGE, environment_variables
 
 TASKS = ("walker-run", "cheetah-run")
 HARD = {*PAPER_GROUPS["DMC dog & humanoid"], *PAPER_GROUPS["Myo hard"]}
 FULL = "CrossQ + WN UTD 5"
+WIDTHS = ("critic_width", "actor_width", "width")
 
 
 # --- What is planned, and what it costs
@@ -41,7 +63,7 @@ def test_figures_share_their_runs(tmp_path):
     )
     assert (len(norms), len(ladder), len(both)) == (8, 8, 12)
     assert {run.path for run in both} == {run.path for run in norms + ladder}
-    everything = plan(PAPER, PAPER.studies, tmp_path)
+    everything = plan(PAPER, PAPER.figures, tmp_path)
     kept = [(run.config.task, run.config.system.label) for run in everything]
     assert len(kept) == len(set(kept)) == len({run.path for run in everything})
 
@@ -51,9 +73,9 @@ def test_the_paper_scale_is_the_papers(tmp_path):
     assert {run.config.settings.utd for run in ladder} == {1, 2, 5, 10, 20}
     assert {run.config.task for run in ladder} == set(PAPER_TASKS)
     norms = plan(PAPER, ["fig3"], tmp_path)
-    assert {run.label for run in norms} == {"CrossQ UTD 1", "CrossQ UTD 5", "CrossQ + WN UTD 1", FULL}
+    assert {run.system.label for run in norms} == {"CrossQ UTD 1", "CrossQ UTD 5", "CrossQ + WN UTD 1", FULL}
     assert {run.config.task for run in norms} == HARD
-    for run in plan(PAPER, PAPER.studies, tmp_path):
+    for run in plan(PAPER, PAPER.figures, tmp_path):
         config = run.config
         assert (len(config.options.seeds), config.options.eval_every, config.options.eval_episodes) == (
             10,
@@ -66,7 +88,7 @@ def test_the_paper_scale_is_the_papers(tmp_path):
 
 @pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
 def test_the_command_of_each_run_means_its_configuration(scale, tmp_path):
-    seen = {run.label: run for run in plan(scale, scale.studies, tmp_path)}
+    seen = {run.system.label: run for run in plan(scale, scale.figures, tmp_path)}
     for run in seen.values():
         verb, *arguments = run.command
         assert configured(Parser(verb), arguments) == (run.config, run.path)
@@ -74,12 +96,23 @@ def test_the_command_of_each_run_means_its_configuration(scale, tmp_path):
 
 @pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
 def test_runs_end_with_an_evaluation(scale, tmp_path):
-    for run in plan(scale, scale.studies, tmp_path):
+    for run in plan(scale, scale.figures, tmp_path):
         assert run.config.options.frames % run.config.options.eval_every == 0
         assert run.config.options.eval_every % run.config.action_repeat == 0
 
 
-def test_cost_follows_the_speeds_measured_and_grows_with_utd(tmp_path):
+# As if measured on one quiet core of an AMD EPYC.
+QUIET = costs.Speed(multiply_add=2.17e-11, operation=2.2e-6, element=6.6e-11)
+
+
+@pytest.fixture
+def quiet(monkeypatch):
+    """That machine, and tasks that all cost what a walker does."""
+    monkeypatch.setattr(costs, "speed", lambda: QUIET)
+    monkeypatch.setattr(costs, "simulation", lambda task: costs.Simulation((24, 6), 4e-4))
+
+
+def test_cost_follows_the_speeds_measured_and_grows_with_utd(quiet, tmp_path):
     config = plan(PAPER, ["fig4"], tmp_path)[0].config
     for critic, actor, per_second in ((512, 256, 30), (256, 128, 90), (128, 64, 180)):
         settings = replace(config.settings, critic_width=critic, actor_width=actor)
@@ -90,9 +123,37 @@ def test_cost_follows_the_speeds_measured_and_grows_with_utd(tmp_path):
         c.core_seconds for c in by_utd.values()
     )
     assert by_utd[10].updates == 10 * by_utd[1].updates == 10 * 3 * 18_000
+    start = costs._START_SECONDS
+    assert 4 < (by_utd[10].core_seconds - start) / (by_utd[2].core_seconds - start) < 5
 
 
-def test_a_laptop_can_afford_the_laptop_scale(tmp_path):
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_algorithm_has_a_cost_and_wider_networks_cost_more(name, quiet):
+    """Among them TD-MPC2, which plans at every decision."""
+    config = api.configure("cheetah-run", algorithm=name)
+    widths = [setting for setting in WIDTHS if hasattr(config.settings, setting)]
+    narrow, wide = (replace(config.settings, **dict.fromkeys(widths, units)) for units in (32, 128))
+    plain, wide = cost(replace(config, settings=narrow)), cost(replace(config, settings=wide))
+    assert 0 < plain.update_seconds < wide.update_seconds
+    assert plain.core_seconds < wide.core_seconds
+    assert 0 < plain.disk < wide.disk
+    if name == "tdmpc2":
+        acting = costs.programs(name, replace(narrow, utd=1), (24, 6)).decision
+        assert QUIET.seconds(acting) > plain.update_seconds / 10
+
+
+def test_speeds_and_simulations_are_measured_here():
+    found = costs.speed()
+    assert all(value > 0 for value in found[:2])
+    assert found is costs.speed()  # once per process
+    there = costs.simulation(costs._typical("walker-run"))
+    assert there.sizes == (17, 6)  # cheetah-run's, the first of its group
+    assert 0 < there.frame_seconds < 0.1
+    assert costs.simulation("helpers:no_environment") == ((1, 1), 0.0)
+    assert "GFLOP/s" in costs.explain()
+
+
+def test_a_laptop_can_afford_the_laptop_scale(quiet, tmp_path):
     bill = reproduce.bill(plan(LAPTOP, ["fig3", "fig4"], tmp_path), jobs=2)
     assert bill.unfinished == 12
     assert 1.5 < bill.hours < 3.5
@@ -106,21 +167,21 @@ def test_a_laptop_can_afford_the_laptop_scale(tmp_path):
 
 
 def results_of(values, task_shift=0.1, seeds=5):
-    """Curves by label and task; values: label -> one course [points] per run, or the same for all."""
+    """Curves by system and task; values: system -> one course [points] per run, or the same for all."""
     made = {}
-    for label, courses in values.items():
+    for system, courses in values.items():
         courses = np.array(courses, float)
         courses = np.tile(courses, (seeds, 1)) if courses.ndim == 1 else courses
         noise = 1 + 0.001 * np.arange(len(courses))[:, None]
         steps, names = np.arange(1, courses.shape[1] + 1) * 1000, tuple(map(str, range(len(courses))))
-        made[label] = {task: Curves(steps, names, courses * noise) for task in TASKS}
+        made[system] = {task: Curves(steps, names, courses * noise) for task in TASKS}
     return made
 
 
 def evidence(world, tasks=TASKS, planned=()):
     """Of systems that are all planned on these tasks, as are those named besides."""
-    labels = [label for results in world.values() for label in results]
-    every = dict.fromkeys([*labels, *planned], tasks)
+    systems = [system for courses in world.values() for system in courses]
+    every = dict.fromkeys([*systems, *planned], tasks)
     return Evidence(world.get("score", {}), lambda column: world.get(column, {}), tasks, every)
 
 
@@ -128,17 +189,13 @@ def world(seeds=5, **metrics):
     return {name: results_of(values, seeds=seeds) for name, values in metrics.items()}
 
 
-def scores(**ends):
-    """Flat courses that end at these scores, by the end of the label."""
-    return {"score": {label: [0.0, end / 2, end] for label, end in ends.items()}}
+def scores(ends):
+    """Courses that end at these scores, by system."""
+    return {"score": {system: [0.0, end / 2, end] for system, end in ends.items()}}
 
 
-C1, C5, W1, W2, W5, W10 = (
-    "CrossQ UTD 1", "CrossQ UTD 5", "CrossQ + WN UTD 1", "CrossQ + WN UTD 2", FULL, "CrossQ + WN UTD 10"
-)  # fmt: skip
-NO_WN, NO_TARGET, RESETS, L2 = (
-    f"{FULL}, {but}" for but in ("no WN", "no target network", "resets", "L2 0.001")
-)
+C1, C5, W1, W2, W5, W10 = crossq(1), crossq(5), wn(1), wn(2), wn(5), wn(10)
+_, NO_WN, NO_TARGET, RESETS, L2 = ablations(50_000, (1e-3,))
 FLAT_LINE, GROWS, FALLS, DROPS = [30, 30, 30], [30, 45, 60], [60, 45, 30], [60, 60, 10]
 
 # By claim: what makes it hold, what makes it fail.
@@ -148,7 +205,7 @@ CASES = {
         {"critic_norm": {C1: FLAT_LINE, C5: GROWS}}, {"critic_norm": {C1: GROWS, C5: FLAT_LINE}}),
     "elr-falls": ({"critic_elr": {C1: DROPS, C5: DROPS}}, {"critic_elr": {C1: GROWS, C5: GROWS}}),
     "neurons-die": ({"dead_neurons": {C5: [0, 0.1, 0.3]}}, {"dead_neurons": {C5: [0, 0, 0]}}),
-    "crossq-does-not-gain": (scores(**{C1: 0.5, C5: 0.5}), scores(**{C1: 0.5, C5: 0.8})),
+    "crossq-does-not-gain": (scores({C1: 0.5, C5: 0.5}), scores({C1: 0.5, C5: 0.8})),
     "wn-norm-flat": (
         {"critic_norm": {W1: FLAT_LINE, W5: [30, 31, 33]}}, {"critic_norm": {W1: FLAT_LINE, W5: GROWS}}),
     "wn-elr-flat": (
@@ -156,22 +213,22 @@ CASES = {
     "wn-elr-steadier": (
         {"critic_elr": {C5: FALLS, W5: FLAT_LINE}}, {"critic_elr": {C5: FLAT_LINE, W5: GROWS}}),
     "wn-learns-better": (
-        scores(**{C1: 0.3, C5: 0.3, W1: 0.5, W5: 0.6}), scores(**{C1: 0.3, C5: 0.7, W1: 0.5, W5: 0.6})),
+        scores({C1: 0.3, C5: 0.3, W1: 0.5, W5: 0.6}), scores({C1: 0.3, C5: 0.7, W1: 0.5, W5: 0.6})),
     "wn-never-loses": (
-        scores(**{W1: 0.5, W2: 0.6, W5: 0.6, W10: 0.59}), scores(**{W1: 0.5, W2: 0.6, W5: 0.4, W10: 0.7})),
-    "wn-scales": (scores(**{W1: 0.5, W10: 0.7}), scores(**{W1: 0.7, W10: 0.7 / 1.001**2 - 0.1})),
+        scores({W1: 0.5, W2: 0.6, W5: 0.6, W10: 0.59}), scores({W1: 0.5, W2: 0.6, W5: 0.4, W10: 0.7})),
+    "wn-scales": (scores({W1: 0.5, W10: 0.7}), scores({W1: 0.7, W10: 0.7 / 1.001**2 - 0.1})),
     "no-wn-hurts-most": (
-        scores(**{FULL: 0.8, NO_WN: 0.2, NO_TARGET: 0.4, L2: 0.5}),
-        scores(**{FULL: 0.8, NO_WN: 0.5, NO_TARGET: 0.4, L2: 0.6})),
-    "no-target-hurts": (scores(**{FULL: 0.8, NO_TARGET: 0.4}), scores(**{FULL: 0.4, NO_TARGET: 0.8})),
-    "l2-is-worse": (scores(**{FULL: 0.8, L2: 0.4}), scores(**{FULL: 0.4, L2: 0.8})),
-    "resets-help": (scores(**{FULL: 0.5, RESETS: 0.8}), scores(**{FULL: 0.8, RESETS: 0.5})),
-    "resets-change-nothing": (scores(**{FULL: 0.5, RESETS: 0.5}), scores(**{FULL: 0.5, RESETS: 0.8})),
+        scores({W5: 0.8, NO_WN: 0.2, NO_TARGET: 0.4, L2: 0.5}),
+        scores({W5: 0.8, NO_WN: 0.5, NO_TARGET: 0.4, L2: 0.6})),
+    "no-target-hurts": (scores({W5: 0.8, NO_TARGET: 0.4}), scores({W5: 0.4, NO_TARGET: 0.8})),
+    "l2-is-worse": (scores({W5: 0.8, L2: 0.4}), scores({W5: 0.4, L2: 0.8})),
+    "resets-help": (scores({W5: 0.5, RESETS: 0.8}), scores({W5: 0.8, RESETS: 0.5})),
+    "resets-change-nothing": (scores({W5: 0.5, RESETS: 0.5}), scores({W5: 0.5, RESETS: 0.8})),
     "wn-beats-rivals": (
-        scores(**{W2: 0.8, "SimBa UTD 2": 0.6, "BRO UTD 2": 0.6}),
-        scores(**{W2: 0.8, "SimBa UTD 2": 0.6, "BRO UTD 2": 0.9})),
-    "wn-beats-crossq": (scores(**{W5: 0.8, C1: 0.5, C5: 0.5}), scores(**{W5: 0.8, C1: 0.5, C5: 0.9})),
-    "wn-matches-bro": (scores(**{W5: 0.78, "BRO UTD 10": 0.8}), scores(**{W5: 0.7, "BRO UTD 10": 0.8})),
+        scores({W2: 0.8, SIMBA: 0.6, BRO_FAST: 0.6}),
+        scores({W2: 0.8, SIMBA: 0.6, BRO_FAST: 0.9})),
+    "wn-beats-crossq": (scores({W5: 0.8, C1: 0.5, C5: 0.5}), scores({W5: 0.8, C1: 0.5, C5: 0.9})),
+    "wn-matches-bro": (scores({W5: 0.78, BRO: 0.8}), scores({W5: 0.7, BRO: 0.8})),
 }  # fmt: skip
 BY_NAME = {claim.name: claim for claim in CLAIMS}
 
@@ -182,15 +239,17 @@ def test_every_claim_is_put_to_the_test():
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_claim_can_hold_fail_and_stay_open(name):
-    measure, (good, bad) = BY_NAME[name].measure, CASES[name]
-    holds, fails = (judge(measure, evidence(world(**case))) for case in (good, bad))
+    claim, (good, bad) = BY_NAME[name], CASES[name]
+    holds, fails = (judge(claim, evidence(world(**case))) for case in (good, bad))
     assert (holds.verdict, fails.verdict) == ("holds", "does not hold")
-    assert all(n.low <= n.value <= n.high for n in holds.numbers)
-    few = judge(measure, evidence(world(seeds=2, **good)))
-    assert few.verdict == "cannot be told"
+    for number in holds.numbers:
+        value, low, high = number.interval
+        assert low <= value <= high
+    few = judge(claim, evidence(world(seeds=2, **good)))
+    assert few.verdict == "inconclusive"
     assert "2 runs per task" in few.why
-    nothing = judge(measure, evidence({}))
-    assert nothing.verdict == "cannot be told"
+    nothing = judge(claim, evidence({}))
+    assert nothing.verdict == "inconclusive"
     assert nothing.why
     torn = {  # half of the runs as where it holds, half as where it fails
         metric: {
@@ -199,7 +258,7 @@ def test_a_claim_can_hold_fail_and_stay_open(name):
         }
         for metric, values in good.items()
     }
-    assert judge(measure, evidence(world(**torn))).verdict == "cannot be told"
+    assert judge(claim, evidence(world(**torn))).verdict == "inconclusive"
 
 
 @pytest.mark.parametrize(
@@ -213,53 +272,40 @@ def test_a_claim_can_hold_fail_and_stay_open(name):
     ],
 )
 def test_flat_and_growing_exclude_each_other(name, metric, verdict):
-    assert judge(BY_NAME[name].measure, evidence(world(**metric))).verdict == verdict
+    assert judge(BY_NAME[name], evidence(world(**metric))).verdict == verdict
 
 
 def test_a_number_is_measured_as_it_says():
-    found = judge(BY_NAME["norms-grow"].measure, evidence(world(critic_norm={C1: GROWS, C5: [10, 20, 50]})))
-    assert [n.value for n in found.numbers] == pytest.approx([2, 5])
-    (gap,) = judge(BY_NAME["wn-scales"].measure, evidence(world(**scores(**{W1: 0.4, W10: 0.8})))).numbers
-    assert gap.value == pytest.approx(0.2, rel=0.01)  # means of 0, half and the end
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "above", "verdict"),
-    [
-        (0.1, 0.3, True, "holds"), (-0.3, -0.1, True, "does not hold"), (-0.1, 0.1, True, "cannot be told"),
-        (0.1, 0.3, False, "does not hold"), (-0.3, -0.1, False, "holds"),
-        (-0.1, 0.1, False, "cannot be told"),
-        (0, 0, True, "does not hold"), (0, 0, False, "does not hold"), (np.nan, 1, True, "cannot be told"),
-    ],
-)  # fmt: skip
-def test_an_interval_decides_as_a_whole(low, high, above, verdict):
-    assert Number("x", (low + high) / 2, low, high, above, 0.0).verdict == verdict
+    found = judge(BY_NAME["norms-grow"], evidence(world(critic_norm={C1: GROWS, C5: [10, 20, 50]})))
+    assert [number.interval[0] for number in found.numbers] == pytest.approx([2, 5])
+    (gap,) = judge(BY_NAME["wn-scales"], evidence(world(**scores({W1: 0.4, W10: 0.8})))).numbers
+    assert gap.interval[0] == pytest.approx(0.2, rel=0.01)  # means of 0, half and the end
 
 
 def test_runs_that_died_do_not_count():
     alive = results_of({C1: GROWS, C5: GROWS})
     for task in TASKS:
         alive[C5][task].values[0, -1] = np.nan
-    measure = BY_NAME["norms-grow"].measure
-    assert judge(measure, evidence({"critic_norm": alive})).verdict == "holds"
+    claim = BY_NAME["norms-grow"]
+    assert judge(claim, evidence({"critic_norm": alive})).verdict == "holds"
     for task in TASKS:
         alive[C5][task].values[:3, -1] = np.nan
-    assert judge(measure, evidence({"critic_norm": alive})).verdict == "cannot be told"
+    assert judge(claim, evidence({"critic_norm": alive})).verdict == "inconclusive"
 
 
 def test_a_claim_about_a_group_needs_all_of_its_tasks():
     partly = results_of({C1: GROWS, C5: GROWS})
     del partly[C5][TASKS[-1]]
-    found = judge(BY_NAME["norms-grow"].measure, evidence({"critic_norm": partly}))
-    assert (found.verdict, found.numbers) == ("cannot be told", ())
-    assert f"{C5} has not finished on {TASKS[-1]}" in found.why
+    found = judge(BY_NAME["norms-grow"], evidence({"critic_norm": partly}))
+    assert (found.verdict, found.numbers) == ("inconclusive", ())
+    assert f"{C5.label} has not finished on {TASKS[-1]}" in found.why
 
 
 @pytest.mark.parametrize("name", ["l2-is-worse", "no-wn-hurts-most"])
 def test_a_claim_about_every_system_needs_all_that_are_planned(name):
     good = world(**CASES[name][0])
-    found = judge(BY_NAME[name].measure, evidence(good, planned=(f"{FULL}, L2 0.01",)))
-    assert found.verdict == "cannot be told"
+    found = judge(BY_NAME[name], evidence(good, planned=(wn(5, "L2 0.01", weight_norm="l2", l2_scale=0.01),)))
+    assert found.verdict == "inconclusive"
     assert "L2 0.01 has not finished" in found.why
 
 
@@ -267,8 +313,10 @@ def test_a_claim_about_every_system_needs_all_that_are_planned(name):
 
 
 def test_settings_of_several_values_reach_the_command_line(tmp_path):
-    bro = studies.System("BRO", "bro", {"resets": (15_001, 50_001)})
-    (run,) = plan(toy("walker-run", studies={"fig7": Study(("walker-run",), (bro,))}), ["fig7"], tmp_path)
+    bro = planned("BRO", "bro", 10, resets=(15_001, 50_001))
+    (run,) = plan(
+        toy("walker-run", figures={"fig7": FigurePlan(("walker-run",), (bro,))}), ["fig7"], tmp_path
+    )
     config, _ = configured(Parser("train"), list(run.command[1:]))
     assert config == run.config
     assert config.settings.resets == (15_001, 50_001)
@@ -287,7 +335,7 @@ def toy(*tasks, **changes):
     """A scale whose one figure takes seconds."""
     options = {"eval_every": 100, "eval_episodes": 1, "checkpoint_every": 50, "diagnostics": False}
     settings = {"warmup": 20, "batch_size": 8, "actor_width": 8, "critic_width": 8}
-    study = {"fig4": Study(tasks, (wn(1),))}
+    study = {"fig4": FigurePlan(tasks, (wn(1),))}
     scale = Scale("toy", "a toy", True, (0,), lambda task: 200, settings, options, study)
     return replace(scale, **changes)
 
@@ -302,7 +350,7 @@ def begun(run, *checkpoints, **changes):
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(quiet, tmp_path):
     (planned,) = plan(toy("helpers:PointMass"), ["fig4"], tmp_path)
     return planned
 
@@ -400,7 +448,7 @@ def test_a_hang_up_that_is_ignored_stays_ignored():
 
 
 @pytest.fixture
-def reproduce_cli(monkeypatch, tmp_path, capsys):
+def reproduce_cli(quiet, monkeypatch, tmp_path, capsys):
     """(scale, arguments) -> (exit code, stdout, stderr) of `reproduce fig4`, with that scale known as toy."""
     monkeypatch.chdir(tmp_path)
 
@@ -454,7 +502,7 @@ def test_it_goes_on_where_it_was_stopped_and_reports_what_fails(reproduce_cli, t
     assert workers.look(plan(scale, ["fig4"], tmp_path / "r")[0]).kind == "finished"
     verdict = json.loads((tmp_path / "r" / "toy" / "results" / "verdict.json").read_text())
     assert any("1 of 2 runs have not finished" in note for note in verdict["notes"])
-    assert {claim["verdict"] for claim in verdict["claims"]} == {"cannot be told"}
+    assert {claim["verdict"] for claim in verdict["claims"]} == {"inconclusive"}
 
     before = {file: file.stat().st_mtime_ns for file in path.rglob("*")}
     code, out, _ = reproduce_cli(toy("helpers:PointMass"), *command)
@@ -468,7 +516,7 @@ def test_it_goes_on_where_it_was_stopped_and_reports_what_fails(reproduce_cli, t
 
 def finished(scale, root, task="walker-run", grow=2.0):
     """All runs of a scale, as if trained; CrossQ's norms grow, and scores with the UTD ratio."""
-    planned = plan(scale, scale.studies, root)
+    planned = plan(scale, scale.figures, root)
     for run in planned:
         begun(run, run.config.options.frames)
         ours = run.config.system.algorithm == "crossq-wn"
@@ -487,19 +535,21 @@ def finished(scale, root, task="walker-run", grow=2.0):
 
 
 NORMS = (crossq(1), crossq(5), wn(1), wn(5))
+NOTHING = values.Values({}, lambda column: {})
 
 
 def test_verdicts_come_with_their_numbers(tmp_path):
-    scale = toy(*TASKS, seeds=(0, 1, 2), studies={"fig3": Study(TASKS, NORMS)})
+    scale = toy(*TASKS, seeds=(0, 1, 2), figures={"fig3": FigurePlan(TASKS, NORMS)})
     done = finished(scale, tmp_path)
-    found = {each.claim.name: each for each in results.judge_all(scale, ["fig3"], done, [].append)}
-    assert found["norms-grow"].finding.verdict == "holds"
+    found = {
+        each.claim.name: each for each in findings.judge_all(scale, ["fig3"], values.of_runs(done, [].append))
+    }
+    assert found["norms-grow"].verdict == "holds"
     assert found["norms-grow"].group == "DMC medium & easy"
-    assert found["wn-norm-flat"].finding.verdict == "holds"
-    assert found["neurons-die"].finding.verdict == "does not hold"
-    reproduce.write(
-        list(found.values()), scale, done, ["a note"], "crossq-wn reproduce fig3", tmp_path / "out"
-    )
+    assert found["wn-norm-flat"].verdict == "holds"
+    assert found["neurons-die"].verdict == "does not hold"
+    context = reproduce.Context(scale, done, ["a note"], "crossq-wn reproduce fig3")
+    reproduce.write(list(found.values()), context, tmp_path / "out")
     page = (tmp_path / "out" / "verdict.md").read_text()
     said = "CrossQ's critic norm grows over training (beyond a factor of 1.25)"
     assert f"| {said} | section 3, Fig. 3 | DMC medium & easy | **holds** |" in page
@@ -513,21 +563,53 @@ def test_verdicts_come_with_their_numbers(tmp_path):
     data = json.loads((tmp_path / "out" / "verdict.json").read_text())
     assert [claim["claim"] for claim in data["claims"]] == list(found)
     table = (tmp_path / "out" / "verdict.csv").read_text().splitlines()
-    assert len(table) == 1 + sum(len(each.finding.numbers) for each in found.values())
+    assert len(table) == 1 + sum(len(each.numbers) for each in found.values())
+
+
+def test_verdicts_can_be_made_anew_from_the_values_written_beside_them(tmp_path):
+    scale = toy(*TASKS, seeds=(0, 1, 2), figures={"fig3": FigurePlan(TASKS, NORMS)})
+    done = finished(scale, tmp_path)
+    first, written = reproduce.conclude(scale, ["fig3"], done, {}, tmp_path / "out", [].append)
+    file = tmp_path / "out" / values.FILE
+    assert file in written
+    again = findings.judge_all(scale, ["fig3"], values.of_file(file, scale))
+    assert [(each.claim, each.group, each.verdict, each.why) for each in again] == [
+        (each.claim, each.group, each.verdict, each.why) for each in first
+    ]
+    for old, new in zip(first, again, strict=True):
+        for one, other in zip(old.numbers, new.numbers, strict=True):
+            assert other.interval == pytest.approx(one.interval, rel=1e-6)
+    # Its scores are read as published curves are.
+    published = reading.scores([CurveTable(file)])
+    (there,) = [curves for system, curves in published.items() if system.label == C5.label]
+    assert there["walker-run"].values.shape == (3, 3)
+    before = file.read_bytes()
+    reproduce.conclude(scale, ["fig3"], done, {}, tmp_path / "out", [].append)
+    assert file.read_bytes() == before
+
+
+def test_long_curves_are_thinned_where_they_are_written(tmp_path):
+    long = Curves(np.arange(1001), ("0",), np.arange(1001.0)[None])
+    values.write(tmp_path / values.FILE, values.Values({W1: {"walker-run": long}}, lambda column: {}))
+    scale = toy("walker-run")
+    kept = values.of_file(tmp_path / values.FILE, scale).scores[W1]["walker-run"]
+    assert len(kept.env_steps) == values.MOST
+    assert (kept.env_steps[0], kept.env_steps[-1]) == (0, 1000)
+    np.testing.assert_allclose(kept.values[0], kept.env_steps)
 
 
 def test_a_scale_that_proves_nothing_says_so(tmp_path):
-    scale = toy(*TASKS, seeds=(0, 1, 2), decides=False, studies={"fig3": Study(TASKS, NORMS)})
-    found = results.judge_all(scale, ["fig3"], finished(scale, tmp_path), [].append)
-    assert {each.finding.verdict for each in found} == {"cannot be told"}
-    assert all("proves the machinery only" in each.finding.why for each in found)
-    assert any(each.finding.numbers for each in found)
+    scale = toy(*TASKS, seeds=(0, 1, 2), decides=False, figures={"fig3": FigurePlan(TASKS, NORMS)})
+    found = findings.judge_all(scale, ["fig3"], values.of_runs(finished(scale, tmp_path), [].append))
+    assert {each.verdict for each in found} == {"inconclusive"}
+    assert all("proves the machinery only" in each.why for each in found)
+    assert any(each.numbers for each in found)
     assert not SMOKE.decides
 
 
 def test_claims_speak_of_their_own_tasks(tmp_path):
-    figure = {"fig5": Study(("dog-run", *TASKS, "myo-reach"), studies.ablations(100, (1e-3,)))}
-    found = results.judge_all(toy(studies=figure), ["fig5"], [], [].append)
+    figure = {"fig5": FigurePlan(("dog-run", *TASKS, "myo-reach"), studies.ablations(100, (1e-3,)))}
+    found = findings.judge_all(toy(figures=figure), ["fig5"], NOTHING)
     heard = {}
     for each in found:
         heard.setdefault(each.claim.name, []).append(each.group)
@@ -535,11 +617,11 @@ def test_claims_speak_of_their_own_tasks(tmp_path):
     assert heard["resets-change-nothing"] == ["DMC medium & easy", "Myo easy"]
     assert heard["no-target-hurts"] == ["DMC dog & humanoid", "DMC medium & easy"]
     assert heard["no-wn-hurts-most"] == ["DMC dog & humanoid", "DMC medium & easy", "Myo easy"]
-    easy = results.judge_all(
-        toy(studies={"fig5": Study(TASKS, studies.ablations(100, (1e-3,)))}), ["fig5"], [], [].append
+    easy = findings.judge_all(
+        toy(figures={"fig5": FigurePlan(TASKS, studies.ablations(100, (1e-3,)))}), ["fig5"], NOTHING
     )
     (resets,) = [each for each in easy if each.claim.name == "resets-help"]
-    assert resets.finding.why == "none of DMC dog & humanoid is run at this scale"
+    assert resets.why == "none of DMC dog & humanoid is run at this scale"
 
 
 @pytest.fixture
@@ -547,9 +629,9 @@ def concluded(tmp_path):
     """(what happens to the run of CrossQ at UTD 5) -> (that run, findings by claim, notes, warnings)."""
 
     def conclude(damage):
-        scale = toy("walker-run", seeds=(0, 1, 2), studies={"fig3": Study(("walker-run",), NORMS)})
+        scale = toy("walker-run", seeds=(0, 1, 2), figures={"fig3": FigurePlan(("walker-run",), NORMS)})
         done = finished(scale, tmp_path)
-        run = next(run for run in done if run.label == C5)
+        run = next(run for run in done if run.system == C5)
         damage(run.path)
         said = []
         _, written = reproduce.conclude(scale, ["fig3"], done, {}, tmp_path / "out", said.append)
@@ -571,8 +653,8 @@ def test_a_damaged_run_costs_the_claims_that_need_it_alone(kind, concluded):
     damage, why = (DAMAGE | {"junk for diagnostics": junk})[kind]
     run, claims, notes, said = concluded(damage)
     assert claims["wn-norm-flat"]["verdict"] == "holds"
-    assert claims["norms-grow"]["verdict"] == "cannot be told"
-    assert f"{C5} has not finished on walker-run" in claims["norms-grow"]["why"]
+    assert claims["norms-grow"]["verdict"] == "inconclusive"
+    assert f"{C5.label} has not finished on walker-run" in claims["norms-grow"]["why"]
     if kind == "no configuration":  # training it again has said why
         assert "1 of 4 runs have not finished and do not count" in notes
     else:
@@ -600,7 +682,9 @@ def test_seeds_that_failed_are_named(tmp_path):
     evaluations = done.path / "eval.csv"
     lines = evaluations.read_text().splitlines()
     evaluations.write_text("\n".join(line for line in lines if ",1,return,200," not in line) + "\n")
-    assert results.ended_early([done]) == ["walker-run, CrossQ + WN UTD 1: seed 1 failed before the end"]
+    assert findings.ended_early([done], values.of_runs([done], [].append)) == [
+        "walker-run, CrossQ + WN UTD 1: seed 1 failed before the end"
+    ]
 
 
 # --- What a person at the keyboard meets

@@ -1,7 +1,8 @@
-"""How does a rival package take part in a benchmark? In a virtual environment of its own, in turns with us.
+"""Rival packages that take part in a benchmark, each in a virtual environment of its own, in turns with us.
 
-None of them is a dependency. A peer is a script beside this file; it is run by its own environment's Python,
-told sizes and budgets as JSON lines, says where it computes and answers seconds per gradient update.
+None of them is a dependency. A peer is a script beside this file, run by its own environment's Python. It is
+told the settings as JSON and budgets as lines, says where it computes, and answers with seconds per gradient
+update.
 """
 
 import json
@@ -32,7 +33,7 @@ REQUIREMENTS = {
 
 
 class Peer(NamedTuple):
-    """A peer that waits for its turn."""
+    """A peer that is waiting for its turn."""
 
     device: str  # "cpu" or "gpu", as JAX names them
     measure: Callable[[float], float]  # seconds of budget -> seconds per gradient update
@@ -44,7 +45,14 @@ def start(
 ) -> Iterator[Peer | None]:
     """Starts a peer that trains networks of the same sizes on random transitions.
 
-    Raises UserError if its environment cannot be built, or if it stops.
+    Args:
+        name: of a script `run_NAME.py` beside this file; None starts nothing.
+        settings: of the networks.
+        sizes: of observation and action.
+        say: told that an environment is being built, which takes minutes.
+
+    Raises:
+        UserError: its environment cannot be built, or the peer has stopped.
     """
     if name is None:
         yield None
@@ -74,7 +82,7 @@ def start(
 
 
 def _environment(name: str, say: Callable[[str], None]) -> Path:
-    """The Python of a peer's virtual environment, built if it is not there."""
+    """Returns the Python of a peer's virtual environment, which is built if it is not there."""
     folder = cache_folder() / "peers" / name
     python, built = folder / "bin" / "python", folder / "built"
     wanted = "\n".join(REQUIREMENTS[name])

@@ -1,8 +1,7 @@
-"""CrossQ of stable-baselines' JAX port, driven by `bench.peers`: budgets in, seconds per update out.
+"""CrossQ of stable-baselines' JAX port, driven by `bench.peers`: it reads budgets and prints seconds per update.
 
-Its training call draws minibatches from replay, computes the updates and fetches the losses.
-
-Runs in an environment of its own and imports nothing of ours.
+Its training call draws minibatches from replay, computes the updates and fetches the losses. The script runs
+in an environment of its own and imports nothing of ours.
 """
 
 import json

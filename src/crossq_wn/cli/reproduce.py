@@ -31,7 +31,7 @@ def reproduce(parser: Parser, arguments: list[str]) -> int:
     print(
         f"{bill.unfinished} of {len(runs)} runs to train: about {bill.core_hours:.1f} core-hours, "
         f"{bill.hours:.1f} hours with {jobs} side by side (the longest run {bill.longest:.1f}); "
-        f"in the end {bill.disk:.1f} GB in {parsed.root}"
+        f"in the end {bill.disk:.1f} GB in {parsed.root}\n({bill.how})"
     )
     if parsed.dry_run:
         return 0
@@ -41,9 +41,9 @@ def reproduce(parser: Parser, arguments: list[str]) -> int:
     if outcome.signal is not None:
         print("stopped: the same command goes on from here")
         return 128 + outcome.signal
-    judged, written = steps.conclude(scale, figures, runs, outcome.failed, out, warn)
-    for claim, group, _, finding in judged:
-        print(f"{finding.verdict}: {claim.text} ({group})")
+    findings, written = steps.conclude(scale, figures, runs, outcome.failed, out, warn)
+    for finding in findings:
+        print(f"{finding.verdict}: {finding.claim.text} ({finding.group})")
     for path in written:
         print(path)
     if outcome.failed:

@@ -89,6 +89,11 @@ def work_of_decision(algorithm: Algorithm, sizes: tuple[int, int]) -> Work:
     return work(algorithm.explore, _state(algorithm), algorithm.memory, observation, np.int32(0))
 
 
+def state_bytes(algorithm: Algorithm) -> int:
+    """Returns the size of one seed's state."""
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(_state(algorithm)))
+
+
 def _state(algorithm: Algorithm) -> Any:
     """The shapes of one seed's state; its values do not matter here and would take longer."""
     return jax.eval_shape(lambda: algorithm.init(np.random.default_rng(0)))

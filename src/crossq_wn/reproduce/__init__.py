@@ -1,4 +1,4 @@
-"""How is the paper reproduced? Plan the runs, train what is missing, draw, and judge the paper's claims."""
+"""The paper reproduced: its runs are planned, trained where missing, drawn, and its claims are judged."""
 
 import importlib.util
 from collections.abc import Callable, Sequence
@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from crossq_wn.machine import processors
-from crossq_wn.reproduce.cost import cost
-from crossq_wn.reproduce.pages import check_out, write
-from crossq_wn.reproduce.results import Judged, damaged, draw, ended_early, judge_all
-from crossq_wn.reproduce.studies import Run, Scale, plan, scale_called, unlike
-from crossq_wn.reproduce.workers import Outcome, look, remaining, train
+from crossq_wn.reproduce import cost as costs
+from crossq_wn.reproduce import values
+from crossq_wn.reproduce.drawing import draw
+from crossq_wn.reproduce.findings import Finding, damaged, ended_early, judge_all
+from crossq_wn.reproduce.pages import Context, check_out, write
+from crossq_wn.reproduce.studies import PlannedRun, PlannedSystem, Scale, plan, scale_called, unlike
+from crossq_wn.reproduce.workers import TrainingResult, look, remaining, train
 from crossq_wn.runs.protocol import read_terms, simulator_conflicts
 
 COLUMNS = [
@@ -28,83 +30,104 @@ class Bill(NamedTuple):
     hours: float  # that remain, so many runs side by side; never less than the longest run's
     unfinished: int  # runs
     disk: float  # GB, once all is trained
+    how: str  # these figures were estimated
 
 
-def bill(runs: Sequence[Run], jobs: int) -> Bill:
-    """What a plan costs, about, before anything is trained.
+def bill(runs: Sequence[PlannedRun], jobs: int) -> Bill:
+    """Estimates what a plan costs, before anything is trained.
 
-    Raises UserError if a run directory holds something else.
+    Args:
+        runs: what is planned.
+        jobs: how many train side by side.
+
+    Raises:
+        UserError: a run directory holds something else.
     """
-    rows = []
-    for label in dict.fromkeys(run.label for run in runs):
-        mine = [run for run in runs if run.label == label]
-        costs = [cost(run.config) for run in mine]
-        options = mine[0].config.options
-        frames = sorted({run.config.options.frames for run in mine})
-        rows.append([
-            label, str(len(mine)), str(len(options.seeds)), " to ".join(f"{n:,}" for n in frames),
-            f"{sum(c.updates for c in costs):,}",
-            f"{max(c.update_seconds for c in costs) * 1e3:.1f}",
-            f"{sum(c.core_seconds for c in costs) / 3600:.2f}",
-            f"{sum(c.disk for c in costs) / 1e9:.2f} GB",
-            str(sum(look(run).kind == "finished" for run in mine)),
-        ])  # fmt: skip
+    by_system: dict[PlannedSystem, list[PlannedRun]] = {}
+    for run in runs:
+        by_system.setdefault(run.system, []).append(run)
+    rows = [_row(system, some) for system, some in by_system.items()]
     left = [remaining(run) / 3600 for run in runs if look(run).kind != "finished"]
     total, longest = sum(left), max(left, default=0.0)
-    disk = sum(cost(run.config).disk for run in runs) / 1e9
-    return Bill(rows, total, longest, max(total / jobs, longest), len(left), disk)
+    disk = sum(costs.cost(run.config).disk for run in runs) / 1e9
+    return Bill(rows, total, longest, max(total / jobs, longest), len(left), disk, costs.explain())
+
+
+def _row(system: PlannedSystem, runs: Sequence[PlannedRun]) -> list[str]:
+    """A row of the bill."""
+    each = [costs.cost(run.config) for run in runs]
+    frames = sorted({run.config.options.frames for run in runs})
+    finished = [run for run in runs if look(run).kind == "finished"]
+    return [
+        system.label,
+        str(len(runs)),
+        str(len(runs[0].config.options.seeds)),
+        " to ".join(f"{count:,}" for count in frames),
+        f"{sum(one.updates for one in each):,}",
+        f"{1e3 * max(one.update_seconds for one in each):.1f}",
+        f"{sum(one.core_seconds for one in each) / 3600:.2f}",
+        f"{sum(one.disk for one in each) / 1e9:.2f} GB",
+        str(len(finished)),
+    ]
 
 
 def default_jobs() -> int:
-    """How many runs to train side by side: one per processor, or one on a GPU, where seeds share it."""
+    """How many runs train side by side: one per processor, or one on a GPU, where seeds share it."""
     return 1 if importlib.util.find_spec("jax_cuda12_plugin") else processors()
 
 
 def conclude(
     scale: Scale,
     figures: Sequence[str],
-    runs: Sequence[Run],
+    runs: Sequence[PlannedRun],
     failed: dict[Path, str],
     out: Path,
     warn: Callable[[str], None],
-) -> tuple[list[Judged], list[Path]]:
-    """Judges and draws what has finished and can be read.
+) -> tuple[list[Finding], list[Path]]:
+    """Judges and draws what has finished and can be read, and writes the values that this rests on.
 
     Args:
-        scale: whose studies the figures are.
+        scale: whose plans the figures are.
         figures: such as fig3.
         runs: all that were planned.
         failed: by run directory: why.
-        out: the folder for verdicts, numbers and pictures.
+        out: the folder for verdicts, values and pictures.
         warn: told of what cannot be read or drawn, and of what should be alike and is not.
 
     Returns:
         What was found, and the files written.
     """
-    states = {run.path: look(run).kind for run in runs}
-    ended = [run for run in runs if states[run.path] == "finished"]
+    ended = [run for run in runs if look(run).kind == "finished"]
     lost = damaged(ended)
     finished = [run for run in ended if run.path not in lost]
-    other = simulator_conflicts(read_terms(run.path for run in finished))
-    notes = [f"DIFFERENT SIMULATORS, so that runs may not be comparable: {line}" for line in other]
-    notes += unlike(runs)
-    notes += [
-        f"{path} does not count: {why}; once it is moved away, the same command trains it again"
-        for path, why in lost.items()
-    ]
-    judged = judge_all(scale, figures, finished, notes.append)
+    notes = _conflicts(runs, finished)
+    for path, why in lost.items():
+        notes.append(f"{path} does not count: {why}; move it away, and the same command trains it again")
+    measured = values.of_runs(finished, notes.append)
+    findings = judge_all(scale, figures, measured)
     for note in notes:
         warn(note)
-    notes += ended_early(finished)
+    notes += ended_early(finished, measured)
     if len(ended) < len(runs):
         notes.append(f"{len(runs) - len(ended)} of {len(runs)} runs have not finished and do not count")
-    notes += [f"{run.config.task}, {run.label}: {failed[run.path]}" for run in runs if run.path in failed]
+    notes += [f"{run.name}: {failed[run.path]}" for run in runs if run.path in failed]
     command = f"crossq-wn reproduce {' '.join(figures)} --scale {scale.name}"
-    written = write(judged, scale, runs, notes, command, out)
-    return judged, [*written, *draw(scale, figures, finished, out, warn)]
+    written = write(findings, Context(scale, runs, notes, command), out)
+    if finished:
+        values.write(out / values.FILE, measured)
+        written.append(out / values.FILE)
+    return findings, [*written, *draw(scale, figures, finished, out, warn)]
+
+
+def _conflicts(runs: Sequence[PlannedRun], finished: Sequence[PlannedRun]) -> list[str]:
+    """In what runs differ that should be alike."""
+    found = []
+    for line in simulator_conflicts(read_terms(run.path for run in finished)):
+        found.append(f"DIFFERENT SIMULATORS, so that runs may not be comparable: {line}")
+    return found + unlike(runs)
 
 
 __all__ = [
-    "COLUMNS", "Bill", "Judged", "Outcome", "Run", "Scale",
+    "COLUMNS", "Bill", "Context", "Finding", "PlannedRun", "Scale", "TrainingResult",
     "bill", "check_out", "conclude", "default_jobs", "plan", "scale_called", "train",
 ]  # fmt: skip

@@ -1,32 +1,33 @@
-"""What does the paper claim that runs can bear out? Each claim is one function of tidy results.
+"""The paper's claims that runs can bear out, each as one function from evidence to numbers.
 
 Thresholds that the paper leaves open ("remains similar", "flat") are named here, and are ours.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from crossq_wn.environments import PAPER_GROUPS
-from crossq_wn.reproduce.judging import (
+from crossq_wn.reproduce.measuring import (
     Evidence,
+    LackingError,
     Number,
-    UntoldError,
     end,
     gap,
     log_end,
     log_growth,
     log_trend,
-    number,
     rise,
     typical,
     whole,
 )
-from crossq_wn.results.statistics import Estimate
+from crossq_wn.reproduce.studies import BRO, BRO_FAST, SIMBA, PlannedSystem, crossq, wn
+from crossq_wn.results.reading import Curves
+from crossq_wn.results.statistics import Array
+from crossq_wn.results.verdicts import Effect
 
 SIMILAR = 0.05  # difference in score (return / 1000, or success rate) that counts as none
 FLAT = 1.25  # factor within which a norm counts as constant, and beyond which it grows
@@ -36,7 +37,20 @@ THRESHOLDS = (
     f"critic norm is flat within a factor of {FLAT} and grows beyond it, an effective learning rate is flat "
     f"within a factor of {FLAT_ELR:g} and falls beyond it."
 )
-_CROSSQ, _WN, _FULL = "CrossQ", "CrossQ + WN", "CrossQ + WN UTD 5"
+
+
+class Ablation(NamedTuple):
+    """Something that is removed from CrossQ + WN, or replaced."""
+
+    name: str
+    made_by: Callable[[Mapping[str, Any]], bool]  # whether these changes of settings make it
+
+
+NO_WN = Ablation("no WN", lambda changes: changes.get("weight_norm") == "none")
+NO_TARGET = Ablation("no target network", lambda changes: changes.get("target_network") is False)
+L2 = Ablation("L2", lambda changes: changes.get("weight_norm") == "l2")
+RESETS = Ablation("resets", lambda changes: "reset_updates" in changes)
+_FULL = wn(5)
 _HARD, _EASY, *_MYO = PAPER_GROUPS
 
 
@@ -53,163 +67,181 @@ class Claim(NamedTuple):
 
 def norms_grow(evidence: Evidence) -> list[Number]:
     """CrossQ's by more than a factor `FLAT`, at each UTD ratio."""
-    norms = evidence.metric("critic_norm")
-    what, labels = "critic norm, last / first, {}", _ladder(evidence, _CROSSQ)
-    found = {label: typical(evidence, norms, label, log_growth) for label in labels}
-    return [number(what.format(label), growth, FLAT, log=True) for label, growth in found.items()]
+    found = []
+    for system in _ladder(evidence, "crossq"):
+        growth = typical(evidence, evidence.metric("critic_norm"), system, log_growth)
+        found.append(Number(_norm_growth(system), growth, FLAT, above=True, log=True))
+    return found
 
 
 def norms_grow_with_utd(evidence: Evidence) -> list[Number]:
     """CrossQ's, at the end of training; they began alike."""
-    norms = evidence.metric("critic_norm")
-    low, high = _ends(evidence, _CROSSQ)
-    found = gap(evidence, norms, high, low, log_end)
-    return [number(f"final critic norm, {high} / {low}", found, 1, log=True)]
+    low, high = _ends(evidence, "crossq")
+    ratio = gap(evidence, evidence.metric("critic_norm"), high, low, log_end)
+    return [Number(f"final critic norm, {high.label} / {low.label}", ratio, 1.0, above=True, log=True)]
 
 
 def elr_falls(evidence: Evidence) -> list[Number]:
     """CrossQ's by more than a factor `FLAT_ELR`, at each UTD ratio."""
-    trends = _elr_trends(evidence, _CROSSQ)
-    return [number(what, trend, 1 / FLAT_ELR, above=False, log=True) for what, trend in trends.items()]
+    found = []
+    for system in _ladder(evidence, "crossq"):
+        trend = typical(evidence, evidence.metric("critic_elr"), system, log_trend)
+        found.append(Number(_elr_trend(system), trend, 1 / FLAT_ELR, above=False, log=True))
+    return found
 
 
 def neurons_die(evidence: Evidence) -> list[Number]:
     """CrossQ's, at the highest UTD ratio."""
-    dead = evidence.metric("dead_neurons")
-    label = _ladder(evidence, _CROSSQ)[-1]
-    found = typical(evidence, dead, label, rise)
-    return [number(f"fraction of dead neurons, last minus first, {label}", found, 0)]
+    system = _ladder(evidence, "crossq")[-1]
+    more = typical(evidence, evidence.metric("dead_neurons"), system, rise)
+    return [Number(f"fraction of dead neurons, last minus first, {system.label}", more, 0.0, above=True)]
 
 
 def crossq_does_not_gain(evidence: Evidence) -> list[Number]:
     """More than `SIMILAR`, from its lowest UTD ratio to its highest."""
-    low, high = _ends(evidence, _CROSSQ)
-    found = gap(evidence, evidence.scores, high, low, end)
-    return [number(f"final score, {high} minus {low}", found, SIMILAR, above=False)]
+    low, high = _ends(evidence, "crossq")
+    return [_difference(evidence, high, low, SIMILAR, above=False)]
 
 
 def wn_norm_is_flat(evidence: Evidence) -> list[Number]:
     """Within a factor `FLAT` either way, at each UTD ratio."""
-    norms = evidence.metric("critic_norm")
-    what, labels = "critic norm, last / first, {}", _ladder(evidence, _WN)
-    return _flat({what.format(x): typical(evidence, norms, x, log_growth) for x in labels}, FLAT)
+    found = []
+    for system in _ladder(evidence, "crossq-wn"):
+        growth = typical(evidence, evidence.metric("critic_norm"), system, log_growth)
+        found += _flat(_norm_growth(system), growth, FLAT)
+    return found
 
 
 def wn_elr_is_flat(evidence: Evidence) -> list[Number]:
     """Within a factor `FLAT_ELR` either way, at each UTD ratio."""
-    return _flat(_elr_trends(evidence, _WN), FLAT_ELR)
-
-
-def _elr_trends(evidence: Evidence, family: str) -> dict[str, Estimate]:
-    rates = evidence.metric("critic_elr")
-    what, labels = "effective learning rate, last / second tenth, {}", _ladder(evidence, family)
-    return {what.format(label): typical(evidence, rates, label, log_trend) for label in labels}
-
-
-def _flat(trends: Mapping[str, Estimate], factor: float) -> list[Number]:
-    bounds = ((factor, False), (1 / factor, True))
-    return [
-        number(what, trend, threshold, above=above, log=True)
-        for what, trend in trends.items()
-        for threshold, above in bounds
-    ]
+    found = []
+    for system in _ladder(evidence, "crossq-wn"):
+        trend = typical(evidence, evidence.metric("critic_elr"), system, log_trend)
+        found += _flat(_elr_trend(system), trend, FLAT_ELR)
+    return found
 
 
 def wn_elr_is_steadier(evidence: Evidence) -> list[Number]:
     """By how many e-folds it changes, either way, against CrossQ at the same UTD ratio."""
-    rates = evidence.metric("critic_elr")
-
-    def change(wn: str, crossq: str) -> Number:
-        found = gap(evidence, rates, wn, crossq, lambda curves: np.abs(log_trend(curves)))
-        what = f"|log(effective learning rate, last / second tenth)|, {wn} minus {crossq}"
-        return number(what, found, 0, above=False)
-
-    return [change(*pair) for pair in _same_utd(evidence)]
+    found = []
+    for ours, theirs in _same_utd(evidence):
+        change = gap(evidence, evidence.metric("critic_elr"), ours, theirs, _size_of_trend)
+        what = f"|log(effective learning rate, last / second tenth)|, {ours.label} minus {theirs.label}"
+        found.append(Number(what, change, 0.0, above=False))
+    return found
 
 
 def wn_learns_better(evidence: Evidence) -> list[Number]:
     """Than CrossQ, at the same UTD ratios."""
-    return [_beats(evidence, wn, crossq) for wn, crossq in _same_utd(evidence)]
+    return [_difference(evidence, ours, theirs) for ours, theirs in _same_utd(evidence)]
 
 
 def wn_never_loses(evidence: Evidence) -> list[Number]:
     """More than `SIMILAR`, from one UTD ratio to the next."""
-    _ends(evidence, _WN)
-    labels = _ladder(evidence, _WN)
-    return [_beats(evidence, high, low, -SIMILAR) for low, high in pairwise(labels)]
+    _ends(evidence, "crossq-wn")
+    steps = pairwise(_ladder(evidence, "crossq-wn"))
+    return [_difference(evidence, high, low, -SIMILAR) for low, high in steps]
 
 
 def wn_scales(evidence: Evidence) -> list[Number]:
     """In sample efficiency, from the lowest UTD ratio to the highest."""
-    low, high = _ends(evidence, _WN)
-    found = gap(evidence, evidence.scores, high, low, whole)
-    return [number(f"mean score over training, {high} minus {low}", found, 0)]
+    low, high = _ends(evidence, "crossq-wn")
+    more = gap(evidence, evidence.scores, high, low, whole)
+    return [Number(f"mean score over training, {high.label} minus {low.label}", more, 0.0, above=True)]
 
 
 def no_wn_hurts_most(evidence: Evidence) -> list[Number]:
     """Against the full algorithm, and against every other thing removed or replaced."""
-    (without,) = _but(evidence, "no WN")
-    others = _but(evidence, "no target network") + _but(evidence, "L2")
-    return [_beats(evidence, label, without) for label in (_FULL, *others)]
+    (without,) = _ablations(evidence, NO_WN)
+    others = [
+        *_ablations(evidence, NO_TARGET),
+        *_ablations(evidence, L2),
+    ]
+    return [_difference(evidence, system, without) for system in (_FULL, *others)]
 
 
-def full_is_better(what: str, evidence: Evidence) -> list[Number]:
-    """Than every ablation called so."""
-    return [_beats(evidence, _FULL, label) for label in _but(evidence, what)]
+def full_is_better(kind: Ablation, evidence: Evidence) -> list[Number]:
+    """Than every ablation of a kind."""
+    return [_difference(evidence, _FULL, system) for system in _ablations(evidence, kind)]
 
 
 def resets_help(evidence: Evidence) -> list[Number]:
     """CrossQ + WN."""
-    return [_beats(evidence, label, _FULL) for label in _but(evidence, "resets")]
+    return [_difference(evidence, system, _FULL) for system in _ablations(evidence, RESETS)]
 
 
 def resets_change_nothing(evidence: Evidence) -> list[Number]:
     """More than `SIMILAR`, either way."""
-    (reset,) = _but(evidence, "resets")
-    up = _beats(evidence, reset, _FULL, -SIMILAR)
+    (reset,) = _ablations(evidence, RESETS)
+    up = _difference(evidence, reset, _FULL, -SIMILAR)
     return [up, up._replace(above=False, threshold=SIMILAR)]
 
 
-def better_than(ours: str, rivals: tuple[str, ...], threshold: float, evidence: Evidence) -> list[Number]:
+def better_than(
+    ours: PlannedSystem, rivals: tuple[PlannedSystem, ...], threshold: float, evidence: Evidence
+) -> list[Number]:
     """Than each of these systems."""
-    return [_beats(evidence, ours, rival, threshold) for rival in rivals]
+    return [_difference(evidence, ours, rival, threshold) for rival in rivals]
 
 
-def _beats(evidence: Evidence, label: str, other: str, threshold: float = 0.0) -> Number:
-    found = gap(evidence, evidence.scores, label, other, end)
-    return number(f"final score, {label} minus {other}", found, threshold)
+def _difference(
+    evidence: Evidence, ours: PlannedSystem, theirs: PlannedSystem, threshold: float = 0.0, above: bool = True
+) -> Number:
+    found = gap(evidence, evidence.scores, ours, theirs, end)
+    return Number(f"final score, {ours.label} minus {theirs.label}", found, threshold, above)
 
 
-def _ladder(evidence: Evidence, family: str) -> list[str]:
-    """A family's labels at all its UTD ratios, lowest first; without ablations."""
-    found = [re.fullmatch(rf"{re.escape(family)} UTD (\d+)", label) for label in evidence.planned]
-    labels = [match[0] for match in sorted((m for m in found if m), key=lambda match: int(match[1]))]
-    if not labels:
-        raise UntoldError(f"{family} is not run at this scale")
-    return labels
+def _flat(what: str, trend: Effect, factor: float) -> list[Number]:
+    return [
+        Number(what, trend, factor, above=False, log=True),
+        Number(what, trend, 1 / factor, above=True, log=True),
+    ]
 
 
-def _ends(evidence: Evidence, family: str) -> tuple[str, str]:
-    labels = _ladder(evidence, family)
-    if len(labels) < 2:
-        raise UntoldError(f"{family} is run at one UTD ratio only")
-    return labels[0], labels[-1]
+def _norm_growth(system: PlannedSystem) -> str:
+    return f"critic norm, last / first, {system.label}"
 
 
-def _same_utd(evidence: Evidence) -> list[tuple[str, str]]:
+def _elr_trend(system: PlannedSystem) -> str:
+    return f"effective learning rate, last / second tenth, {system.label}"
+
+
+def _size_of_trend(curves: Curves) -> Array:
+    return np.asarray(np.abs(log_trend(curves)))
+
+
+def _ladder(evidence: Evidence, algorithm: str) -> list[PlannedSystem]:
+    """An algorithm at all its UTD ratios, lowest first, without ablations."""
+    found = [each for each in evidence.planned if each.algorithm == algorithm and not each.changes]
+    if not found:
+        raise LackingError(f"{algorithm} is not run at this scale")
+    return sorted(found, key=lambda each: each.utd)
+
+
+def _ends(evidence: Evidence, algorithm: str) -> tuple[PlannedSystem, PlannedSystem]:
+    """An algorithm at its lowest and its highest UTD ratio."""
+    ladder = _ladder(evidence, algorithm)
+    if len(ladder) < 2:
+        raise LackingError(f"{algorithm} is run at one UTD ratio only")
+    return ladder[0], ladder[-1]
+
+
+def _same_utd(evidence: Evidence) -> list[tuple[PlannedSystem, PlannedSystem]]:
     """CrossQ + WN and CrossQ, where both are run."""
-    pairs = [(label.replace(_CROSSQ, _WN), label) for label in _ladder(evidence, _CROSSQ)]
-    found = [pair for pair in pairs if pair[0] in evidence.planned]
-    if not found:
-        raise UntoldError(f"{_WN} and {_CROSSQ} are run at no UTD ratio in common")
-    return found
+    ours = {system.utd: system for system in _ladder(evidence, "crossq-wn")}
+    pairs = [(ours[other.utd], other) for other in _ladder(evidence, "crossq") if other.utd in ours]
+    if not pairs:
+        raise LackingError("crossq-wn and crossq are run at no UTD ratio in common")
+    return pairs
 
 
-def _but(evidence: Evidence, what: str) -> list[str]:
-    """The ablations called so."""
-    found = [label for label in evidence.planned if label.startswith(f"{_FULL}, {what}")]
+def _ablations(evidence: Evidence, kind: Ablation) -> list[PlannedSystem]:
+    """CrossQ + WN's ablations of a kind."""
+    found = [
+        each for each in evidence.planned if each.algorithm == "crossq-wn" and kind.made_by(each.changes)
+    ]
     if not found:
-        raise UntoldError(f"{_FULL}, {what} is not run at this scale")
+        raise LackingError(f"{_FULL.label}, {kind.name} is not run at this scale")
     return found
 
 
@@ -239,18 +271,18 @@ CLAIMS = (
     Claim("no-wn-hurts-most", "of all ablations, removing WN costs most performance",
           "section 5.4, Fig. 5", ("fig5",), no_wn_hurts_most),
     Claim("no-target-hurts", "removing the target network costs performance on DMC",
-          "section 5.4, Fig. 5", ("fig5",), partial(full_is_better, "no target network"), (_HARD, _EASY)),
+          "section 5.4, Fig. 5", ("fig5",), partial(full_is_better, NO_TARGET), (_HARD, _EASY)),
     Claim("l2-is-worse", "a soft L2 penalty is worse than WN at every scale",
-          "section 5.4, Fig. 5", ("fig5",), partial(full_is_better, "L2")),
+          "section 5.4, Fig. 5", ("fig5",), partial(full_is_better, L2)),
     Claim("resets-help", "resets improve CrossQ + WN slightly on dog and humanoid",
           "section 5.4, Fig. 5", ("fig5",), resets_help, (_HARD,)),
     Claim("resets-change-nothing", f"resets change nothing on the other tasks (more than {SIMILAR})",
           "section 5.4, Fig. 5", ("fig5",), resets_change_nothing, (_EASY, *_MYO)),
     Claim("wn-beats-rivals", "CrossQ + WN outperforms SimBa and BRO, all at UTD 2",
           "Fig. 1", ("fig1", "fig2"),
-          partial(better_than, "CrossQ + WN UTD 2", ("SimBa UTD 2", "BRO UTD 2"), 0.0)),
+          partial(better_than, wn(2), (SIMBA, BRO_FAST), 0.0)),
     Claim("wn-beats-crossq", "CrossQ + WN at UTD 5 outperforms CrossQ",
-          "Fig. 7", ("fig7",), partial(better_than, _FULL, ("CrossQ UTD 1", "CrossQ UTD 5"), 0.0)),
+          "Fig. 7", ("fig7",), partial(better_than, _FULL, (crossq(1), crossq(5)), 0.0)),
     Claim("wn-matches-bro", f"CrossQ + WN at UTD 5 matches BRO at UTD 10 (at most {SIMILAR} below)",
-          "Fig. 7", ("fig7",), partial(better_than, _FULL, ("BRO UTD 10",), -SIMILAR)),
+          "Fig. 7", ("fig7",), partial(better_than, _FULL, (BRO,), -SIMILAR)),
 )  # fmt: skip

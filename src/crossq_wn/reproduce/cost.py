@@ -1,24 +1,38 @@
-"""What will training cost? Gradient updates, core-hours and disk, before anything is trained.
+"""What training costs: gradient updates, core-hours and disk, estimated before anything is trained.
 
-An update takes a fixed time and that of its matrix products. Both were measured on one core of an AMD EPYC
-while another training ran beside it (CrossQ + WN, batch 256, walker-run: 30 updates/s with widths 512 and
-256, 90 with 256 and 128, 180 with 128 and 64); elsewhere all costs differ by about one factor.
+What an update computes is counted in its program, for any algorithm (`learning.products`). How long that
+takes follows from three speeds, which are measured on this machine within a second or two: of matrix
+products, of other operations, and of the numbers that these produce. The simulation is timed on one
+environment of each group of tasks.
 """
 
-from typing import NamedTuple
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from typing import Any, NamedTuple
 
-from crossq_wn.algorithms.settings import ActorCriticSettings
-from crossq_wn.environments import PAPER_GROUPS
+import numpy as np
+
+from crossq_wn.algorithms import ALGORITHMS, registered
+from crossq_wn.algorithms.settings import Settings
+from crossq_wn.environments import make
+from crossq_wn.environments.groups import declared
 from crossq_wn.errors import UserError
+from crossq_wn.lazy import jax, jnp
+from crossq_wn.learning.products import Work, state_bytes, work, work_of_decision, work_of_update
+from crossq_wn.learning.replay import Replay
+from crossq_wn.machine import use_compilation_cache
 from crossq_wn.runs.config import RunConfig
+from crossq_wn.types import Spec
 
-_UPDATE_SECONDS = 3.1e-3
-_SECONDS_PER_PRODUCT = 2.4e-11  # multiply and add in single precision: 84 GFLOP/s
-_START_SECONDS = 20.0  # imports and compilation
+_START_SECONDS = 20.0  # imports and compilation of a run: a guess
+_BUDGET = 0.2  # seconds for each thing measured
+_KEPT = 2  # checkpoints
 
 
 class Cost(NamedTuple):
-    """Of a run, all its seeds together."""
+    """The cost of a run, all its seeds together."""
 
     updates: int  # gradient updates
     update_seconds: float  # of each
@@ -26,76 +40,171 @@ class Cost(NamedTuple):
     disk: int  # bytes, once all is trained
 
 
-class Typical(NamedTuple):
-    """Tasks of a group, roughly."""
+class Speed(NamedTuple):
+    """How long this machine takes; on a CPU these are seconds of one core."""
 
-    observation_size: int
-    action_size: int
-    frame_seconds: float  # simulating and acting, per environment frame
+    multiply_add: float  # of matrix products
+    operation: float  # of any other kind
+    element: float  # that such an operation produces
 
-
-_EASY, _MYO = Typical(24, 6, 4e-4), Typical(98, 39, 1.9e-3)
-_TYPICAL = {
-    "DMC dog & humanoid": Typical(150, 31, 1e-3), "DMC medium & easy": _EASY,
-    "Myo hard": _MYO, "Myo easy": _MYO,
-}  # fmt: skip
+    def seconds(self, counted: Work) -> float:
+        """Estimates how long a program takes."""
+        products = self.multiply_add * counted.multiply_adds
+        return products + self.operation * counted.operations + self.element * counted.elements
 
 
-class Networks(NamedTuple):
-    """What an algorithm multiplies, roughly."""
+class Simulation(NamedTuple):
+    """An environment of a group of tasks."""
 
-    squares: int = 1  # width x width products per block
-    joint: bool = False  # one pass over (s, a) and (s', a') together
-    actors: int = 1
+    sizes: tuple[int, int]  # of observation and action
+    frame_seconds: float  # per environment frame
 
 
-_PLAIN, _JOINT, _BRO = Networks(), Networks(joint=True), Networks(squares=2, actors=2)
-_NETWORKS = {
-    "crossq-wn": _JOINT, "crossq": _JOINT, "sac": _PLAIN, "sr-sac": _PLAIN,
-    "simba": Networks(squares=8), "bro": _BRO, "bro-fast": _BRO,
-}  # fmt: skip
+class Programs(NamedTuple):
+    """What an algorithm computes, for one seed."""
+
+    update: Work
+    decision: Work
+    state: int  # bytes
+    first_updates: int  # at the end of the warm-up
 
 
 def cost(config: RunConfig) -> Cost:
-    """What a run costs from beginning to end.
+    """Estimates what a run costs from beginning to end.
 
-    Raises UserError for an algorithm whose networks are not known here.
+    Args:
+        config: the run.
     """
-    settings, seeds = config.settings, len(config.options.seeds)
-    if config.system.algorithm not in _NETWORKS or not isinstance(settings, ActorCriticSettings):
-        raise UserError(f"no cost is known for {config.system.algorithm}: known are {', '.join(_NETWORKS)}")
-    networks = _NETWORKS[config.system.algorithm]
-    task = next((_TYPICAL[name] for name, tasks in PAPER_GROUPS.items() if config.task in tasks), _EASY)
-    actor, critics = _weights(settings, networks, task)
-    products = settings.batch_size * _passes(settings, networks, actor, critics)
-    updates = max(0, config.decisions - settings.warmup) * settings.utd
-    episodes = (1 + config.options.frames // config.options.eval_every) * config.options.eval_episodes
-    frames = config.options.frames + episodes * (config.episode_frames or 1000)
-    each = _UPDATE_SECONDS + _SECONDS_PER_PRODUCT * products
-    seconds = updates * each + frames * task.frame_seconds
-    row = 4 * (task.observation_size + task.action_size + 4)
-    state = 16 * (actor + critics)  # weights, Adam's two moments, targets
-    disk = config.decisions * row + 2 * state  # two checkpoints are kept
-    return Cost(seeds * updates, each, _START_SECONDS + seeds * seconds, seeds * disk)
+    options, settings, machine = config.options, config.settings, speed()
+    task = simulation(_typical(config.task))
+    program = programs(config.system.algorithm, replace(settings, utd=1), task.sizes)
+    updates = max(0, config.decisions - settings.warmup) * settings.utd + program.first_updates
+    episodes = (1 + options.frames // options.eval_every) * options.eval_episodes
+    frames = options.frames + episodes * (config.episode_frames or 1000)
+    update, decision = machine.seconds(program.update), machine.seconds(program.decision)
+    seconds = updates * update + frames * (task.frame_seconds + decision / config.action_repeat)
+    disk = Replay.bytes(config.decisions, *task.sizes) + _KEPT * program.state
+    count = len(options.seeds)
+    return Cost(count * updates, update, _START_SECONDS + count * seconds, count * disk)
 
 
-def _weights(settings: ActorCriticSettings, networks: Networks, task: Typical) -> tuple[int, int]:
-    """Weights of the dense layers of one actor, and of all critics."""
-
-    def network(inputs: int, width: int, blocks: int, outputs: int) -> int:
-        return width * (inputs + networks.squares * blocks * width + outputs)
-
-    observation, action = task.observation_size, task.action_size
-    actor_blocks, critic_blocks = (getattr(settings, f"{n}_blocks", 1) for n in ("actor", "critic"))
-    actor = network(observation, settings.actor_width, actor_blocks, 2 * action)
-    outputs = getattr(settings, "quantiles", 1)
-    critic = network(observation + action, settings.critic_width, critic_blocks, outputs)
-    return actor, settings.critics * critic
+def explain() -> str:
+    """Says in a sentence how costs are estimated."""
+    measured = speed()
+    return (
+        "estimated from the matrix products and other operations that are counted in each program, and from "
+        f"speeds measured just now: {2e-9 / measured.multiply_add:.0f} GFLOP/s, "
+        f"{1e6 * measured.operation:.1f} µs per operation, {1e-6 / measured.element:.0f} million numbers per "
+        "second; simulations are timed on one task per group"
+    )
 
 
-def _passes(settings: ActorCriticSettings, networks: Networks, actor: int, critics: int) -> float:
-    """Products per sample of one update: forward one per weight, backward one more, and one for weights."""
-    targets = hasattr(settings, "tau") and getattr(settings, "target_network", True)
-    critic_update = (3 + targets) * (1 + networks.joint)
-    actor_updates = networks.actors / settings.policy_delay
-    return critics * (critic_update + 2 * actor_updates) + actor * (1 + 3 * actor_updates)
+@cache
+def programs(algorithm: str, settings: Settings, sizes: tuple[int, int]) -> Programs:
+    """Counts what an algorithm computes.
+
+    Args:
+        algorithm: its name.
+        settings: its settings; the UTD ratio does not matter.
+        sizes: of observation and action.
+    """
+    spec = Spec(*sizes, discount=0.99)  # whatever it is, the program is the same
+    built = ALGORITHMS[registered(algorithm)].build(spec, settings)
+    update = work_of_update(built, sizes, settings.batch_size)
+    return Programs(update, work_of_decision(built, sizes), state_bytes(built), built.first_updates)
+
+
+def _typical(task: str) -> str:
+    """The first task of a task's group, which stands for all of the group; else the task itself."""
+    for members in declared().values():
+        if task in members:
+            return members[0]
+    return task
+
+
+@cache
+def simulation(task: str) -> Simulation:
+    """Makes an environment and times some of its frames.
+
+    A task whose environment cannot be made will fail when it is trained; here it costs as little as can be.
+    """
+    try:
+        environment = make(task)
+    except UserError:
+        return Simulation((1, 1), 0.0)
+    try:
+        environment.reset(0)
+        action = np.zeros(environment.action_size, np.float32)
+
+        def step() -> None:
+            if environment.step(action).episode is not None:
+                environment.reset()
+
+        seconds = _seconds_per_call(step)
+        sizes = environment.observation_size, environment.action_size
+        return Simulation(sizes, seconds / environment.action_repeat)
+    finally:
+        environment.close()
+
+
+@cache
+def speed() -> Speed:
+    """Measures this machine's speed, once per process."""
+    use_compilation_cache()
+    product = _timed(jnp.matmul, np.ones((256, 512), np.float32), np.ones((512, 512), np.float32))
+    multiply_add = product.seconds / product.work.multiply_adds
+    small, large = _timed(_train_step, *_network(8, 8)), _timed(_train_step, *_network(256, 256))
+    # In the small network, hardly anything but the number of operations counts.
+    operation = small.seconds / small.work.operations
+    rest = large.seconds - multiply_add * large.work.multiply_adds - operation * large.work.operations
+    return Speed(multiply_add, operation, max(rest, 0.0) / large.work.elements)
+
+
+class _Timed(NamedTuple):
+    seconds: float
+    work: Work
+
+
+def _timed(program: Callable[..., Any], *arguments: Any) -> _Timed:
+    compiled, there = jax.jit(program), jax.device_put(arguments)
+
+    def call() -> None:
+        jax.block_until_ready(compiled(*there))  # type: ignore[no-untyped-call]
+
+    call()  # compiles
+    return _Timed(_seconds_per_call(call), work(program, *arguments))
+
+
+def _seconds_per_call(call: Callable[[], object]) -> float:
+    """Of one core, whatever else runs there; on an accelerator, of waiting for it."""
+    clock = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
+    start, calls = clock(), 0
+    while calls < 3 or clock() - start < _BUDGET:
+        call()
+        calls += 1
+    return (clock() - start) / calls
+
+
+def _network(width: int, batch: int) -> tuple[Any, Any]:
+    """Three normalised hidden layers with their optimiser's state, and a minibatch."""
+    params = [np.full((width, width), 0.01, np.float32) for _ in range(4)]
+    return (params, params, params), np.ones((batch, width), np.float32)
+
+
+def _loss(params: list[Any], x: Any) -> Any:
+    *hidden, last = params
+    for kernel in hidden:
+        x = x @ kernel
+        centred = x - x.mean(axis=0)
+        x = jax.nn.relu(centred / jnp.sqrt(jnp.square(centred).mean(axis=0) + 1e-5))
+    return jnp.square(x @ last).mean()
+
+
+def _train_step(state: Any, x: Any) -> Any:
+    """One step of Adam, like those of the algorithms."""
+    params, mean, square = state
+    gradients = jax.grad(_loss)(params, x)
+    mean = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, mean, gradients)
+    square = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, square, gradients)
+    params = jax.tree.map(lambda p, m, v: p - 1e-3 * m / (jnp.sqrt(v) + 1e-8), params, mean, square)
+    return params, mean, square

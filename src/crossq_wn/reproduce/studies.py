@@ -1,6 +1,6 @@
-"""Which runs does each figure of the paper need? Studies as data, at three scales, and the plan they make.
+"""The runs that each figure of the paper needs, at three scales.
 
-A run is what it is, not whom it serves: it lies in ROOT/SCALE/TASK/SYSTEM, so figures share it.
+A run lies in ROOT/SCALE/TASK/SYSTEM, whichever figure asks for it, so that figures share runs.
 """
 
 import re
@@ -12,22 +12,38 @@ from typing import Any, NamedTuple
 from crossq_wn.environments import PAPER_GROUPS, PAPER_TASKS, paper_frames
 from crossq_wn.errors import UserError, nearest
 from crossq_wn.runs.config import RunConfig, preset_settings
+from crossq_wn.runs.system import System
 from crossq_wn.training import api
 
 
-class System(NamedTuple):
-    """What is compared: an algorithm, and what leaves its default preset."""
+class PlannedSystem(NamedTuple):
+    """What is compared, and what the paper calls it."""
 
-    label: str  # as claims and tables name it
-    algorithm: str
-    changes: Mapping[str, Any]
+    label: str
+    system: System  # whose changes leave the algorithm's default preset at every scale
+
+    @property
+    def algorithm(self) -> str:
+        """The name of the algorithm."""
+        return self.system.algorithm
+
+    @property
+    def utd(self) -> int:
+        """Gradient updates per decision, which every plan fixes."""
+        assert self.system.utd is not None
+        return self.system.utd
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """Settings other than the UTD ratio that leave the default preset: an ablation."""
+        return dict(self.system.changes)
 
 
-class Study(NamedTuple):
+class FigurePlan(NamedTuple):
     """One figure's runs: every system on every task."""
 
     tasks: tuple[str, ...]
-    systems: tuple[System, ...]
+    systems: tuple[PlannedSystem, ...]
 
 
 @dataclass(frozen=True)
@@ -41,31 +57,55 @@ class Scale:
     frames: Callable[[str], int]  # task -> environment frames per seed
     changes: Mapping[str, Any]  # of every system that has these settings, such as narrower networks
     options: Mapping[str, Any]  # further arguments of `api.configure`
-    studies: Mapping[str, Study]  # by figure
+    figures: Mapping[str, FigurePlan]  # by name, such as fig3
 
 
-class Run(NamedTuple):
+class PlannedRun(NamedTuple):
     """One process: a system on a task with all its seeds."""
 
     path: Path
-    label: str
+    system: PlannedSystem
     config: RunConfig
     command: tuple[str, ...]  # arguments of crossq-wn that train it
 
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        return f"{self.config.task}, {self.system.label}"
 
-def crossq(utd: int) -> System:
+
+def planned(label: str, algorithm: str, utd: int, **changes: Any) -> PlannedSystem:
+    """Makes a planned system; what it is called is followed by its UTD ratio.
+
+    Args:
+        label: what the paper calls it; after a comma, what is different in an ablation.
+        algorithm: its name in the table of algorithms.
+        utd: gradient updates per decision.
+        changes: other settings that leave the default preset.
+    """
+    name, comma, ablation = label.partition(",")
+    system = System(algorithm, utd, "default", tuple(changes.items()))
+    return PlannedSystem(f"{name} UTD {utd}{comma}{ablation}", system)
+
+
+def crossq(utd: int) -> PlannedSystem:
     """CrossQ without a target network (figure 3)."""
-    return System(f"CrossQ UTD {utd}", "crossq", {"utd": utd})
+    return planned("CrossQ", "crossq", utd)
 
 
-def wn(utd: int, but: str = "", **changes: Any) -> System:
-    """CrossQ + WN, or an ablation of it."""
-    label = f"CrossQ + WN UTD {utd}" + (f", {but}" if but else "")
-    return System(label, "crossq-wn", {"utd": utd, **changes})
+def wn(utd: int, but: str = "", **changes: Any) -> PlannedSystem:
+    """CrossQ + WN, or an ablation of it.
+
+    Args:
+        utd: gradient updates per decision.
+        but: what the ablation is called.
+        changes: settings that leave the default preset.
+    """
+    return planned(f"CrossQ + WN, {but}" if but else "CrossQ + WN", "crossq-wn", utd, **changes)
 
 
-def ablations(reset_updates: int, l2_scales: Iterable[float]) -> tuple[System, ...]:
-    """Figure 5. The paper states neither when it resets nor the penalty's scales: both are our choice."""
+def ablations(reset_updates: int, l2_scales: Iterable[float]) -> tuple[PlannedSystem, ...]:
+    """Figure 5. The paper states neither when it resets nor the penalty's scales; both are our choice."""
     return (
         wn(5),
         # CrossQ with a target network, so without decay.
@@ -76,28 +116,30 @@ def ablations(reset_updates: int, l2_scales: Iterable[float]) -> tuple[System, .
     )
 
 
-SIMBA = System("SimBa UTD 2", "simba", {"utd": 2})
-SIMBA_8 = System("SimBa UTD 8", "simba", {"utd": 8})
-BRO = System("BRO UTD 10", "bro", {"utd": 10})
-BRO_FAST = System("BRO UTD 2", "bro-fast", {"utd": 2})
-SR_SAC = System("SR-SAC UTD 32", "sr-sac", {"utd": 32})
+SIMBA = planned("SimBa", "simba", 2)
+SIMBA_8 = planned("SimBa", "simba", 8)
+BRO = planned("BRO", "bro", 10)
+BRO_FAST = planned("BRO", "bro-fast", 2)
+SR_SAC = planned("SR-SAC", "sr-sac", 32)
 
 _NORMS = (crossq(1), crossq(5), wn(1), wn(5))
 _LADDER = (wn(1), wn(2), wn(5), wn(10))
 _DMC_HARD, _DMC_EASY, _MYO_HARD, _ = PAPER_GROUPS.values()
 
 
-def _like_the_paper(tasks: tuple[str, ...], resets: int, l2_scales: tuple[float, ...]) -> dict[str, Study]:
+def _like_the_paper(
+    tasks: tuple[str, ...], resets: int, l2_scales: tuple[float, ...]
+) -> dict[str, FigurePlan]:
     """Every figure on these tasks, without the paper's most expensive systems."""
-    best = Study(tasks, (wn(2), SIMBA, BRO_FAST))
+    best = FigurePlan(tasks, (wn(2), SIMBA, BRO_FAST))
     return {
         "fig1": best,
         "fig2": best,  # the speed of the same runs
-        "fig3": Study(tasks, _NORMS),
-        "fig4": Study(tasks, _LADDER),
-        "fig5": Study(tasks, ablations(resets, l2_scales)),
-        "fig6": Study(tasks, _LADDER),
-        "fig7": Study(tasks, (wn(5), crossq(1), crossq(5), BRO_FAST)),
+        "fig3": FigurePlan(tasks, _NORMS),
+        "fig4": FigurePlan(tasks, _LADDER),
+        "fig5": FigurePlan(tasks, ablations(resets, l2_scales)),
+        "fig6": FigurePlan(tasks, _LADDER),
+        "fig7": FigurePlan(tasks, (wn(5), crossq(1), crossq(5), BRO_FAST)),
     }
 
 
@@ -109,15 +151,15 @@ PAPER = Scale(
     frames=paper_frames,
     changes={},
     options={"eval_every": 25_000, "eval_episodes": 5},
-    studies={
-        "fig1": Study(PAPER_TASKS, (wn(2), SIMBA, BRO_FAST)),
-        "fig2": Study(PAPER_TASKS, (wn(2), SIMBA, BRO_FAST)),
-        "fig3": Study(_DMC_HARD + _MYO_HARD, _NORMS),
+    figures={
+        "fig1": FigurePlan(PAPER_TASKS, (wn(2), SIMBA, BRO_FAST)),
+        "fig2": FigurePlan(PAPER_TASKS, (wn(2), SIMBA, BRO_FAST)),
+        "fig3": FigurePlan(_DMC_HARD + _MYO_HARD, _NORMS),
         # Its caption says 15 DMC tasks, its text both suites.
-        "fig4": Study(PAPER_TASKS, (*_LADDER, wn(20), SIMBA, SIMBA_8, BRO_FAST, BRO)),
-        "fig5": Study(PAPER_TASKS, ablations(250_000, (1e-5, 1e-4, 1e-3, 1e-2, 1e-1))),
-        "fig6": Study(_DMC_HARD + _DMC_EASY, (*_LADDER, wn(20), SR_SAC)),
-        "fig7": Study(PAPER_TASKS, (wn(5), crossq(1), crossq(5), BRO, SR_SAC)),
+        "fig4": FigurePlan(PAPER_TASKS, (*_LADDER, wn(20), SIMBA, SIMBA_8, BRO_FAST, BRO)),
+        "fig5": FigurePlan(PAPER_TASKS, ablations(250_000, (1e-5, 1e-4, 1e-3, 1e-2, 1e-1))),
+        "fig6": FigurePlan(_DMC_HARD + _DMC_EASY, (*_LADDER, wn(20), SR_SAC)),
+        "fig7": FigurePlan(PAPER_TASKS, (wn(5), crossq(1), crossq(5), BRO, SR_SAC)),
     },
 )
 
@@ -130,7 +172,7 @@ LAPTOP = Scale(
     frames=lambda task: 40_000,
     changes={"critic_width": 128, "actor_width": 64, "warmup": 2_000},
     options={"eval_every": 5_000, "eval_episodes": 5, "checkpoint_every": 5_000},
-    studies=_like_the_paper(("walker-run", "cheetah-run"), 50_000, (1e-4, 1e-3, 1e-2)),
+    figures=_like_the_paper(("walker-run", "cheetah-run"), 50_000, (1e-4, 1e-3, 1e-2)),
 )
 
 SMOKE = Scale(
@@ -141,65 +183,82 @@ SMOKE = Scale(
     frames=lambda task: 3_000,
     changes={"critic_width": 16, "actor_width": 16, "warmup": 500, "batch_size": 32},
     options={"eval_every": 1_000, "eval_episodes": 1, "checkpoint_every": 1_000, "log_every": 200},
-    studies=_like_the_paper(("pendulum-swingup", "cheetah-run"), 2_000, (1e-3,)),
+    figures=_like_the_paper(("pendulum-swingup", "cheetah-run"), 2_000, (1e-3,)),
 )
 
 SCALES = {scale.name: scale for scale in (SMOKE, LAPTOP, PAPER)}
 
 
 def scale_called(name: str) -> Scale:
-    """A scale by name. Raises UserError for unknown ones, suggesting the nearest."""
+    """Returns a scale by name.
+
+    Raises:
+        UserError: there is none of that name; the message suggests the nearest.
+    """
     if name not in SCALES:
         raise UserError(f"--scale is {name!r}: {nearest(name, SCALES)}known are {', '.join(SCALES)}")
     return SCALES[name]
 
 
-def plan(scale: Scale, figures: Iterable[str], root: Path) -> list[Run]:
-    """The runs that these figures need, each once.
+def plan(scale: Scale, figures: Iterable[str], root: Path) -> list[PlannedRun]:
+    """Lists the runs that these figures need, each once.
 
-    Raises UserError for an unknown figure, suggesting the nearest.
+    Args:
+        scale: at which.
+        figures: such as fig3.
+        root: the folder that runs lie in.
+
+    Raises:
+        UserError: a figure is unknown; the message suggests the nearest.
     """
-    runs: dict[Path, Run] = {}
+    runs: dict[Path, PlannedRun] = {}
     for figure in figures:
-        if figure not in scale.studies:
-            known = ", ".join(scale.studies)
-            raise UserError(f"unknown figure {figure!r}: {nearest(figure, scale.studies)}known are {known}")
-        tasks, systems = scale.studies[figure]
-        made = [_run(scale, task, system, root) for task in tasks for system in systems]
-        runs |= {run.path: run for run in made}
+        if figure not in scale.figures:
+            known = ", ".join(scale.figures)
+            raise UserError(f"unknown figure {figure!r}: {nearest(figure, scale.figures)}known are {known}")
+        tasks, systems = scale.figures[figure]
+        for task in tasks:
+            for system in systems:
+                run = _run(scale, task, system, root)
+                runs[run.path] = run
     return list(runs.values())
 
 
-def unlike(runs: Sequence[Run]) -> list[str]:
-    """In what parts of the protocol systems differ on a task by plan, a line per difference."""
+def unlike(runs: Sequence[PlannedRun]) -> list[str]:
+    """Says in what parts of the protocol systems differ on a task by plan, a line per difference."""
     places: dict[str, list[str]] = {}  # the difference -> on which tasks
     for task in dict.fromkeys(run.config.task for run in runs):
         here = [run for run in runs if run.config.task == task]
         for name in here[0].config.protocol:
             values: dict[Any, list[str]] = {}
             for run in here:
-                values.setdefault(run.config.protocol[name], []).append(run.label)
+                values.setdefault(run.config.protocol[name], []).append(run.system.label)
             if len(values) > 1:
                 parts = [f"{value} ({', '.join(labels)})" for value, labels in values.items()]
                 places.setdefault(f"{name} is {' but '.join(parts)}", []).append(task)
     return [f"protocols differ by plan: {told}, on {', '.join(tasks)}" for told, tasks in places.items()]
 
 
-def _run(scale: Scale, task: str, system: System, root: Path) -> Run:
-    usual = preset_settings(system.algorithm, "default")
-    changes = {**{k: v for k, v in scale.changes.items() if hasattr(usual, k)}, **system.changes}
+def _run(scale: Scale, task: str, planned: PlannedSystem, root: Path) -> PlannedRun:
+    usual = preset_settings(planned.algorithm, "default")
+    own = {"utd": planned.utd, **planned.changes}
+    shared = {name: value for name, value in scale.changes.items() if hasattr(usual, name)}
+    changes = {**shared, **own}
     options = {"seeds": scale.seeds, "frames": scale.frames(task), **_QUIET, **scale.options}
-    config = api.configure(task, algorithm=system.algorithm, **options, **changes)
-    path = root / scale.name / _slug(task) / _slug(f"{system.algorithm} {_words(system.changes)}")
-    flags = [flag for name, value in {**options, **changes}.items() for flag in _flag(name, value)]
-    command = ("train", task, "--algorithm", system.algorithm, *flags, "--out", str(path))
-    return Run(path, system.label, config, command)
+    config = api.configure(task, algorithm=planned.algorithm, **options, **changes)
+    path = root / scale.name / _slug(task) / _slug(f"{planned.algorithm} {_words(own)}")
+    flags: list[str] = []
+    for name, value in {**options, **changes}.items():
+        flags += _flag(name, value)
+    command = ("train", task, "--algorithm", planned.algorithm, *flags, "--out", str(path))
+    return PlannedRun(path, planned, config, command)
 
 
 _QUIET = {"video": False, "tensorboard": False}
 
 
 def _flag(name: str, value: Any) -> tuple[str, ...]:
+    """A setting as arguments of the command line."""
     words = name.replace("_", "-")
     if isinstance(value, bool):
         return (f"--{words}",) if value else (f"--no-{words}",)

@@ -1,7 +1,7 @@
-"""Who trains what, and when? A process per run, a few side by side, each on processors of its own.
+"""Training of the planned runs: a process per run, a few side by side, each on processors of its own.
 
 Runs go through the public command line, so that whatever happens to one touches no other, and a kill -9 or a
-power cut costs what came after the last checkpoint. What has been trained is never deleted.
+power cut costs only what came after the last checkpoint. What has been trained is never deleted.
 """
 
 import os
@@ -11,20 +11,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from crossq_wn.errors import UserError
 from crossq_wn.reproduce.cost import cost
-from crossq_wn.reproduce.studies import Run
+from crossq_wn.reproduce.studies import PlannedRun
 from crossq_wn.runs.checkpoints import available
 from crossq_wn.runs.config import RunConfig, read_config
 from crossq_wn.runs.directory import RunDirectory
 
 Say = Callable[[str], None]
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# What may differ between a run and its plan: how long it is, what is recorded besides.
+# What may differ between a run and its plan: how long it is, and what is recorded besides.
 _NOT_NUMBERS = ("frames", "checkpoint_every", "log_every", "video", "tensorboard", "wandb")
 
 
@@ -35,17 +35,18 @@ class State(NamedTuple):
     frames: int  # environment frames, per seed, of its newest checkpoint
 
 
-class Outcome(NamedTuple):
-    """How training ended."""
+class TrainingResult(NamedTuple):
+    """How training the planned runs ended."""
 
     signal: int | None  # what stopped it
     failed: dict[Path, str]  # by run directory: why
 
 
-def look(run: Run) -> State:
-    """How far a run has come.
+def look(run: PlannedRun) -> State:
+    """Finds out how far a run has come.
 
-    Raises UserError if its directory holds something else.
+    Raises:
+        UserError: its directory holds something else.
     """
     if not run.path.exists():
         return State("missing", 0)
@@ -64,15 +65,15 @@ def look(run: Run) -> State:
     return State("cut off" if frames else "without a checkpoint", frames)
 
 
-def remaining(run: Run) -> float:
-    """Core-seconds that a run still needs, about."""
+def remaining(run: PlannedRun) -> float:
+    """Estimates the core-seconds that a run still needs."""
     return cost(run.config).core_seconds * max(0.0, 1 - look(run).frames / run.config.options.frames)
 
 
-def train(runs: Sequence[Run], jobs: int, say: Say, environment: Mapping[str, str]) -> Outcome:
+def train(runs: Sequence[PlannedRun], jobs: int, say: Say, environment: Mapping[str, str]) -> TrainingResult:
     """Trains what is missing and resumes what was cut off, the longest first; skips what has finished.
 
-    A signal stops all children, which then save a checkpoint; a second one does not wait for that.
+    A signal stops all processes, which then save a checkpoint; a second one does not wait for that.
 
     Args:
         runs: what shall be there in the end.
@@ -84,49 +85,75 @@ def train(runs: Sequence[Run], jobs: int, say: Say, environment: Mapping[str, st
         UserError: a run directory holds something else.
     """
     queue = sorted((run for run in runs if look(run).kind != "finished"), key=remaining)
-    total, failed = len(queue), dict[Path, str]()
-    slots: dict[int, _Job] = {}
-    with _signals() as received, _ended(slots):
-        while slots or (queue and not received):
-            for slot in sorted(set(range(jobs)) - set(slots)):
-                if queue and not received:
-                    run = queue.pop()
-                    count = f"[{total - len(queue)}/{total}]"
-                    try:
-                        slots[slot] = _start(run, _processors(slot, jobs), environment, count, say)
-                    except UserError as reason:
-                        failed[run.path] = str(reason)
-                        say(f"{count} {_name(run)} cannot start: {reason}")
-            for slot, job in list(slots.items()):
-                job.forward(received)
-                if job.process.poll() is not None:
-                    del slots[slot]
-                    lacking = job.why(received)
-                    say(f"{job.count} {_name(job.run)}: {lacking or 'finished'}")
-                    if lacking and not received:
-                        failed[job.run.path] = lacking
+    crew = _Crew(jobs, queue, len(queue), say, environment)
+    with _signals() as received, _ended(crew.slots):
+        while crew.slots or (queue and not received):
+            if not received:
+                crew.fill()
+            crew.collect(received)
             time.sleep(0.1)
-    return Outcome(received[0] if received else None, failed)
+    return TrainingResult(received[0] if received else None, crew.failed)
+
+
+@dataclass
+class _Crew:
+    """Processes at work, one per slot."""
+
+    jobs: int  # slots
+    queue: list[PlannedRun]  # the next one last
+    total: int  # of the queue at the beginning
+    say: Say
+    environment: Mapping[str, str]
+    slots: dict[int, "_Job"] = field(default_factory=dict)
+    failed: dict[Path, str] = field(default_factory=dict)
+
+    def fill(self) -> None:
+        """Starts a run in each free slot."""
+        for slot in range(self.jobs):
+            if slot in self.slots or not self.queue:
+                continue
+            run = self.queue.pop()
+            count = f"[{self.total - len(self.queue)}/{self.total}]"
+            try:
+                processors = _processors(slot, self.jobs)
+                self.slots[slot] = _start(run, processors, self.environment, count, self.say)
+            except UserError as reason:
+                self.failed[run.path] = str(reason)
+                self.say(f"{count} {run.name} cannot start: {reason}")
+
+    def collect(self, received: Sequence[int]) -> None:
+        """Passes signals on to all processes, and frees the slots of those that have ended."""
+        ended = []
+        for slot, job in self.slots.items():
+            job.forward(received)
+            if job.process.poll() is not None:
+                ended.append(slot)
+        for slot in ended:
+            job = self.slots.pop(slot)
+            lacking = job.why(received)
+            self.say(f"{job.count} {job.run.name}: {lacking or 'finished'}")
+            if lacking and not received:
+                self.failed[job.run.path] = lacking
 
 
 @dataclass
 class _Job:
     """A run that is being trained."""
 
-    run: Run
+    run: PlannedRun
     process: subprocess.Popen[bytes]
     log: Path
     count: str
     told: int = 0  # signals passed on
 
     def forward(self, received: Sequence[int]) -> None:
-        """Passes on signals; a process of its own group has not had them."""
+        """Passes on signals, which a process in a group of its own has not had."""
         for _ in received[self.told :]:
             self.process.terminate()
         self.told = len(received)
 
     def why(self, received: Sequence[int]) -> str:
-        """Why the run has not finished, or nothing."""
+        """Says why the run has not finished; nothing if it has."""
         code, state = self.process.returncode, look(self.run)
         if state.kind == "finished" and (received or code == 0):
             return ""
@@ -138,15 +165,18 @@ class _Job:
         return f"failed ({how}): {last}; see {self.log}"
 
 
-def _start(run: Run, processors: Sequence[int], environment: Mapping[str, str], count: str, say: Say) -> _Job:
+def _start(
+    run: PlannedRun, processors: Sequence[int], environment: Mapping[str, str], count: str, say: Say
+) -> _Job:
     state = look(run)
     if state.kind == "damaged":
         raise UserError(f"{run.path} has no readable config.json: put it back, or move the folder away")
+    frames = run.config.options.frames
     arguments = run.command
     if state.kind == "cut off":
-        arguments = ("resume", str(run.path), "--frames", str(run.config.options.frames))
+        arguments = ("resume", str(run.path), "--frames", str(frames))
     elif state.kind == "without a checkpoint":
-        say(f"{count} {_name(run)} had no checkpoint; what it left lies in {_set_aside(run.path)}")
+        say(f"{count} {run.name} had no checkpoint; what it left lies in {_set_aside(run.path)}")
     run.path.parent.mkdir(parents=True, exist_ok=True)
     log = run.path.parent / f"{run.path.name}.log"
     with open(log, "ab") as out:
@@ -155,12 +185,12 @@ def _start(run: Run, processors: Sequence[int], environment: Mapping[str, str], 
             stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
             env=dict(environment), start_new_session=True,
         )  # fmt: skip
-    if hasattr(os, "sched_setaffinity"):  # before libraries count processors; their threads inherit it
+    # At once, before libraries count the processors; threads inherit them.
+    if hasattr(os, "sched_setaffinity"):
         with suppress(OSError):
             os.sched_setaffinity(process.pid, processors)
     how = f"resumes at {state.frames:,} of" if state.frames else "trains"
-    minutes, frames = remaining(run) / 60, run.config.options.frames
-    say(f"{count} {_name(run)} {how} {frames:,} frames, about {minutes:.0f} min; log: {log}")
+    say(f"{count} {run.name} {how} {frames:,} frames, about {remaining(run) / 60:.0f} min; log: {log}")
     return _Job(run, process, log, count)
 
 
@@ -182,10 +212,14 @@ def _set_aside(path: Path) -> Path:
 
 
 def _differences(there: RunConfig, planned: RunConfig) -> list[str]:
-    """What of a configuration that decides numbers is not as planned."""
-    left, right = (_flat(config) for config in (there, planned))
-    names = [name for name in {**left, **right} if name not in _NOT_NUMBERS]
-    return [f"{n} is {left.get(n)}, not {right.get(n)}" for n in names if left.get(n) != right.get(n)]
+    """What decides numbers and is not as planned."""
+    left, right = _flat(there), _flat(planned)
+    found = []
+    for name in {**left, **right}:
+        was, wanted = left.get(name), right.get(name)
+        if name not in _NOT_NUMBERS and was != wanted:
+            found.append(f"{name} is {was}, not {wanted}")
+    return found
 
 
 def _flat(config: RunConfig) -> dict[str, Any]:
@@ -193,10 +227,6 @@ def _flat(config: RunConfig) -> dict[str, Any]:
     system, settings, options = (values.pop(name) for name in ("system", "settings", "options"))
     values |= {name: system[name] for name in ("algorithm", "preset")}
     return {**settings, **options, **values}  # the resolved time limit, discount and action repeat count
-
-
-def _name(run: Run) -> str:
-    return f"{run.config.task}, {run.label}"
 
 
 @contextmanager
@@ -211,7 +241,7 @@ def _ended(slots: Mapping[int, _Job]) -> Iterator[None]:
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collects signals that ask to stop, but for those that are ignored (nohup)."""
+    """Collects signals that ask to stop, except those that are ignored, as under nohup."""
     received: list[int] = []
     heard = [number for number in _STOPS if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, lambda n, _: received.append(n)) for number in heard}

@@ -1,0 +1,49 @@
+"""The figures, each drawn from its own runs."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from crossq_wn.errors import UserError
+from crossq_wn.reproduce.findings import CONFIDENCE
+from crossq_wn.reproduce.studies import PlannedRun, Scale
+from crossq_wn.runs.config import read_config
+
+
+def draw(
+    scale: Scale,
+    figures: Iterable[str],
+    finished: Sequence[PlannedRun],
+    out: Path,
+    warn: Callable[[str], None],
+) -> list[Path]:
+    """Draws each figure: pictures, and the numbers behind them.
+
+    Args:
+        scale: whose plans the figures are.
+        figures: such as fig3.
+        finished: runs that have finished; others are not drawn.
+        out: the folder.
+        warn: told of what is left out, such as a figure none of whose runs has finished.
+
+    Returns:
+        The files written.
+    """
+    from crossq_wn.results.figures import FIGURES, Source, save
+
+    written = []
+    for figure in figures:
+        tasks, systems = scale.figures[figure]
+        shown = [run for run in finished if run.system in systems and run.config.task in tasks]
+        if not shown:
+            warn(f"{figure} is not drawn: none of its runs has finished")
+            continue
+        shown.sort(key=lambda run: systems.index(run.system))
+        names = list(dict.fromkeys(read_config(run.path).system.label for run in shown))
+        source = Source.of([run.path for run in shown], systems=names, confidence=CONFIDENCE, warn=warn)
+        try:
+            picture = FIGURES[figure](source)
+        except UserError as reason:
+            warn(f"{figure} is not drawn: {reason}")
+            continue
+        written += save(picture.figure, picture.rows, out / figure)
+    return written

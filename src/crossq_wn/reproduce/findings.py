@@ -1,0 +1,121 @@
+"""What the runs say: a finding for every claim of the paper."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from crossq_wn.environments.groups import by_group
+from crossq_wn.errors import UserError, one_line
+from crossq_wn.reproduce.claims import CLAIMS, Claim
+from crossq_wn.reproduce.measuring import Evidence, LackingError, Number
+from crossq_wn.reproduce.studies import FigurePlan, PlannedRun, PlannedSystem, Scale
+from crossq_wn.reproduce.values import Values
+from crossq_wn.results import reading
+from crossq_wn.results.records import RunRecord
+from crossq_wn.results.verdicts import Verdict
+
+CONFIDENCE = 0.9  # paper v2, section 5.1
+
+
+class Finding(NamedTuple):
+    """What became of a claim on one group of tasks."""
+
+    claim: Claim
+    group: str
+    tasks: tuple[str, ...]
+    verdict: Verdict
+    why: str  # it is inconclusive; empty otherwise
+    numbers: tuple[Number, ...]
+
+
+def judge_all(scale: Scale, figures: Iterable[str], values: Values) -> list[Finding]:
+    """Judges every claim about these figures, on each of the paper's groups of tasks that was run.
+
+    Args:
+        scale: whose plans the figures are.
+        figures: such as fig3.
+        values: what was measured in runs that have finished.
+    """
+    figures = list(figures)
+    findings = []
+    for claim in CLAIMS:
+        plans = [scale.figures[figure] for figure in figures if figure in claim.figures]
+        if plans:
+            findings += _on_groups(claim, _planned(plans), values)
+    if scale.decides:
+        return findings
+    why = f"{scale.name} proves the machinery only"
+    return [finding._replace(verdict="inconclusive", why=why) for finding in findings]
+
+
+def _on_groups(
+    claim: Claim, planned: Mapping[PlannedSystem, tuple[str, ...]], values: Values
+) -> list[Finding]:
+    """A claim on each group of tasks that it speaks of."""
+    tasks = [task for some in planned.values() for task in some]
+    groups = by_group(tasks)
+    findings = []
+    for group, part in groups.items():
+        if group in (claim.only or groups):
+            evidence = Evidence(values.scores, values.metric, part, planned, CONFIDENCE)
+            findings.append(judge(claim, evidence, group))
+    if findings:
+        return findings
+    why = f"none of {', '.join(claim.only)} is run at this scale"
+    return [Finding(claim, "none", (), "inconclusive", why, ())]
+
+
+def judge(claim: Claim, evidence: Evidence, group: str = "") -> Finding:
+    """Judges a claim: it holds if all its numbers lie where it wants them, and fails if one does not.
+
+    Args:
+        claim: what to judge.
+        evidence: about one group of tasks.
+        group: the title of that group.
+    """
+    found = partial(Finding, claim, group, evidence.tasks)
+    try:
+        numbers = tuple(claim.measure(evidence))
+    except LackingError as reason:
+        return found("inconclusive", str(reason), ())
+    verdicts = [number.verdict for number in numbers]
+    if "does not hold" in verdicts:
+        return found("does not hold", "", numbers)
+    if "inconclusive" in verdicts:
+        return found("inconclusive", "an interval includes its threshold", numbers)
+    return found("holds", "", numbers)
+
+
+def _planned(plans: Iterable[FigurePlan]) -> dict[PlannedSystem, tuple[str, ...]]:
+    """The tasks that each system is to be run on."""
+    found: dict[PlannedSystem, dict[str, None]] = {}
+    for tasks, systems in plans:
+        for system in systems:
+            found.setdefault(system, {}).update(dict.fromkeys(tasks))
+    return {system: tuple(tasks) for system, tasks in found.items()}
+
+
+def damaged(finished: Iterable[PlannedRun]) -> dict[Path, str]:
+    """Says why runs cannot be read, by their directories; they are no evidence, and do no harm to others."""
+    found = {}
+    for run in finished:
+        try:
+            reading.check(RunRecord(run.path))
+        except UserError as reason:
+            found[run.path] = one_line(reason)
+    return found
+
+
+def ended_early(finished: Sequence[PlannedRun], values: Values) -> list[str]:
+    """Names seeds that failed before their run's end, a line per run; the claims do without them."""
+    lines = []
+    for run in finished:
+        curves = values.scores[run.system][run.config.task]
+        unfinished = np.isnan(curves.values[:, -1])
+        lost = [seed for seed, failed in zip(curves.seeds, unfinished, strict=True) if failed]
+        if lost:
+            lines.append(f"{run.name}: seed {', '.join(lost)} failed before the end")
+    return lines
