@@ -1,16 +1,15 @@
-"""How fast do ten environments step? The suites' own in a loop, ours in a pool, MuJoCo alone; in one process.
+"""Speed of ten environments: the suites' own in a loop, ours in a pool, and MuJoCo alone, in one process.
 
     python benchmarks/environments.py dog-run humanoid-run myo-key-turn-hard --json speed.json
 
-Frames per second of wall-clock and of processor time; the second is what to read on a busy machine. All kinds
-are measured in turn, again and again, and the median counts. `pool 2` may use two threads, and so on up to as
-many as this process may use processors (`taskset` narrows that).
+It prints frames per second of wall-clock and of processor time; on a busy machine, read the second. All
+kinds are measured in turn, again and again, and the median counts. `pool 2` may use two threads, and so on
+up to as many as this process may use processors (`taskset` narrows that).
 """
 
 import argparse
 import json
 import os
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -122,11 +121,11 @@ def measure(measurements: dict[str, Measurement], repetitions: int) -> dict[str,
             rates = frames / (time.perf_counter() - wall), frames / (time.process_time() - cpu)
             if repetition:
                 seen[name].append(rates)
-    return {
-        name: dict(zip(("wall", "cpu"), (statistics.median(column) for column in zip(*rates, strict=True)),
-                       strict=True))
-        for name, rates in seen.items()
-    }  # fmt: skip
+    found = {}
+    for name, rates in seen.items():
+        wall, cpu = np.median(rates, axis=0)
+        found[name] = {"wall": float(wall), "cpu": float(cpu)}
+    return found
 
 
 def main() -> None:

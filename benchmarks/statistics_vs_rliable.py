@@ -1,4 +1,4 @@
-"""Are our statistics rliable's, and how much faster? The same random scores to both, in turn.
+"""Our statistics beside rliable's, on the same random scores: do they agree, and how much faster are ours?
 
     python benchmarks/statistics_vs_rliable.py
 

@@ -1,4 +1,4 @@
-"""CrossQ of stable-baselines' JAX port, driven by `bench.peers`: it reads budgets and prints seconds per update.
+"""CrossQ of stable-baselines' JAX port, driven by `bench.peers`: reads budgets, prints seconds per update.
 
 Its training call draws minibatches from replay, computes the updates and fetches the losses. The script runs
 in an environment of its own and imports nothing of ours.
