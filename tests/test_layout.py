@@ -95,7 +95,7 @@ DELAYED = {
     ("environments.suites", "crossq_wn.environments.myosuite"): SIMULATOR,
     ("learning.hessian", "jax.flatten_util"): JAX,
     ("reproduce.pages", "crossq_wn.results.figures.files"): MATPLOTLIB,
-    ("reproduce.results", "crossq_wn.results.figures"): MATPLOTLIB,
+    ("reproduce.drawing", "crossq_wn.results.figures"): MATPLOTLIB,
     ("results.figures.files", "PIL"): "only a picture that is to be replaced is opened",
     ("results.report.svg", "matplotlib"): MATPLOTLIB,
     ("results.verdicts", "scipy.special"): "only verdicts need it",
