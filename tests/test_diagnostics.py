@@ -450,7 +450,7 @@ def test_the_command_says_what_they_mean(run):
     [
         (["nowhere"], "not a run directory"),
         (["run", "--hessian", "--seed", "7"], "has no seed 7"),
-        (["run", "--seed", "x"], "invalid int value"),
+        (["run", "--seed", "x"], "is not a whole number"),
     ],
 )
 def test_bad_requests_are_refused_in_one_line(run, arguments, said):

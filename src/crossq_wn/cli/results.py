@@ -10,9 +10,10 @@ from crossq_wn.environments import suite_of
 from crossq_wn.errors import UserError
 from crossq_wn.learning.diagnostics import DIAGNOSTICS
 from crossq_wn.results import reading, tables
+from crossq_wn.results.curvature import spectrum_of
 from crossq_wn.results.figures import FIGURES, Source, save
 from crossq_wn.results.figures.curves import learning_curve
-from crossq_wn.results.health import change, courses, critic_of, findings, spectrum_of
+from crossq_wn.results.health import change, courses, critic_of, findings
 from crossq_wn.results.records import Input
 from crossq_wn.results.report.contents import gather
 from crossq_wn.results.report.page import check_out, write
