@@ -121,6 +121,7 @@ def world_model(spec: Spec, settings: TDMPC2Settings) -> Model:
     one_value = serial(normed(width, settings.dropout), normed(width), logits)
     return Model(
         spec=spec,
+        latent_size=latent,
         encoder=serial(normed(settings.encoder_width), simnormed(latent)),
         dynamics=serial(normed(width), normed(width), simnormed(latent)),
         reward=serial(normed(width), normed(width), logits),

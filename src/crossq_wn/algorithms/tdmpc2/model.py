@@ -32,6 +32,7 @@ class Model(NamedTuple):
     """What one TD-MPC2 is made of, planning apart."""
 
     spec: Spec
+    latent_size: int
     encoder: Layer  # observation -> z
     dynamics: Layer  # [z, action] -> next z
     reward: Layer  # [z, action] -> logits of the two-hot reward
@@ -101,15 +102,14 @@ def init(model: Model, generator: np.random.Generator) -> State:
     """A fresh state; see `types.Init`."""
     streams = generator.spawn(6)
     observation_size, action_size, _ = model.spec
-    encoder, latent_size = _created(model.encoder, streams[0], observation_size)
-    n = latent_size + action_size
+    n = model.latent_size + action_size
     world = World(
-        encoder,
+        layers.create(model.encoder, streams[0], observation_size),
         layers.create(model.dynamics, streams[1], n),
         layers.create(model.reward, streams[2], n),
         layers.create(model.values, streams[3], n),
     )
-    policy = layers.create(model.policy, streams[4], latent_size)
+    policy = layers.create(model.policy, streams[4], model.latent_size)
     state = State(
         key=jnp.asarray(streams[5].integers(0, 2**32, 2, np.uint32)),
         world=world,
@@ -120,12 +120,6 @@ def init(model: Model, generator: np.random.Generator) -> State:
         scale=np.float32(1.0),  # type: ignore[arg-type]
     )
     return State(*jax.tree.map(jnp.asarray, state))
-
-
-def _created(layer: Layer, generator: np.random.Generator, n_in: int) -> tuple[Vars, int]:
-    """Fresh variables, and the number of output features."""
-    params, stats, n_out = layer.init(generator, n_in)
-    return Vars(params, stats), n_out
 
 
 def parameters(world: World) -> tuple[Tree, ...]:
