@@ -1,4 +1,4 @@
-"""What do all tests share? Small settings, an algorithm's parts, random batches, and a compilation cache."""
+"""What all tests share: small settings, an algorithm's parts, random batches, a compilation cache."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager

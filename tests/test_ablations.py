@@ -1,4 +1,7 @@
-"""Do crossq-wn's options do what they say (paper v2, section 5.4)? Projections: test_theorems.py."""
+"""The ablations' options of crossq-wn do what they say (paper v2, section 5.4).
+
+Projections are tested in test_theorems.py.
+"""
 
 from functools import cache
 

@@ -1,4 +1,4 @@
-"""What does every algorithm promise the training loop? One test each, for all of them."""
+"""What every algorithm promises the training loop: one test for each promise, run for all algorithms."""
 
 from functools import cache
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What does a reset rebuild, and what does it leave alone? In whole trainings."""
+"""What a reset rebuilds and what it leaves alone, in whole trainings."""
 
 import jax
 import numpy as np

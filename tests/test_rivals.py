@@ -1,4 +1,4 @@
-"""Do the rivals compute what their papers say? Closed forms; contracts are in test_contract.py."""
+"""The rivals compute what their papers say: closed forms. Their contracts are in test_contract.py."""
 
 import itertools
 from functools import cache

@@ -1,4 +1,4 @@
-"""Are the networks as large and the presets as the paper's Table 1 says?"""
+"""Networks are as large, and presets as, the paper's Table 1 says."""
 
 import jax
 import numpy as np

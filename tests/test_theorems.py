@@ -1,4 +1,4 @@
-"""Does the mathematics of the paper hold in this code, to double precision?
+"""The mathematics of the paper holds in this code, to double precision.
 
 The critics here are the algorithms' own, of humanoid's input size. Batch norm's epsilon breaks scale
 invariance, so it is either so small that it vanishes or, where a law is exact with it, it follows the scale.

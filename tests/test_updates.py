@@ -1,4 +1,4 @@
-"""Does one update of each algorithm do what its equations say, and does the learner only repeat it?"""
+"""One update of each algorithm does what its equations say, and the learner only repeats it."""
 
 import threading
 from functools import cache
