@@ -169,6 +169,25 @@ def test_other_spellings_mean_the_same_task():
     assert lookup("helpers:PointMass") == lookup(helpers.PointMass)
 
 
+def test_names_and_results_need_no_simulator():
+    script = """if True:
+        import sys
+        from crossq_wn.environments import PAPER_TASKS, SUITES, lookup, suite_of
+        from crossq_wn.environments.groups import tasks_and_groups
+        for task in (*PAPER_TASKS, "walker-walk", "Ant-v5", "helpers:PointMass"):
+            suite_of(task).unit
+        assert [lookup(task).name for task in PAPER_TASKS] == list(PAPER_TASKS)
+        assert sum(map(len, tasks_and_groups(PAPER_TASKS).values())) == 25 + 25 + 25
+        loaded = {"mujoco", "dm_control", "myosuite", "gymnasium", "jax", "helpers"} & set(sys.modules)
+        assert not loaded, loaded
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=helpers.environment_variables(), capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
 # Sizes
 
 

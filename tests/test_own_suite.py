@@ -11,7 +11,8 @@ import pytest
 import crossq_wn
 from crossq_wn.cli import main
 from crossq_wn.environments import PAPER_TASKS, SUITES, groups, lookup, make, suite_of
-from crossq_wn.environments.suites import METRICS, remember
+from crossq_wn.environments.suite import METRICS
+from crossq_wn.environments.suites import remember
 from crossq_wn.errors import UserError
 from crossq_wn.results import reading
 from crossq_wn.results.records import RunRecord

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from crossq_wn.cli.arguments import Parser
 from crossq_wn.cli.console import table
-from crossq_wn.environments.suites import INSTALL, SUITES, Suite
+from crossq_wn.environments.suite import Suite
+from crossq_wn.environments.suites import INSTALL, SUITES
 from crossq_wn.lazy import jax
 from crossq_wn.machine import available_memory
 from crossq_wn.runs.directory import version

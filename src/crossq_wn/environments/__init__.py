@@ -18,15 +18,8 @@ from crossq_wn.environments.core import (
     Transition,
     unknown_task,
 )
-from crossq_wn.environments.suites import (
-    PAPER_GROUPS,
-    PAPER_TASKS,
-    SUITES,
-    Group,
-    Suite,
-    paper_frames,
-    suite_of,
-)
+from crossq_wn.environments.suite import Group, Suite
+from crossq_wn.environments.suites import PAPER_GROUPS, PAPER_TASKS, SUITES, paper_frames, suite_of
 from crossq_wn.errors import UserError, import_user_module
 
 TaskLike = str | Callable[[], Any]

@@ -44,6 +44,7 @@ def definition(domain: str, task: str, environment: Any) -> Definition:
 
 
 def _distance(x: Any, lower: float, upper: float = np.inf) -> Any:
+    """How far x is outside of [lower, upper]."""
     return 0.0 if lower <= x <= upper else lower - x if x < lower else x - upper
 
 
@@ -57,6 +58,7 @@ def _linear(distance: Any, at_margin: float = 0.0) -> Any:
 
 
 def _small(control: np.ndarray) -> Any:
+    """From 0.8 for full controls to 1 for none."""
     effortless = np.maximum(1 - control**2, 0.0)
     return (4 + np.add.reduce(effortless) / effortless.size) / 5
 
@@ -73,12 +75,13 @@ def _dog(model: Any, data: Any, task: Any) -> Definition:
     heights, frame = (torso.xpos[2:], pelvis.xpos[2:]), torso.xmat.reshape(3, 3)
     axes = [body.xmat[6:] for body in (skull, torso, pelvis)]
     velocity, sensors = data.sensor("torso_linvel").data, data.sensordata
+    # Accelerometer, velocimeter and gyroscope; the touch of four paws; the force on each of them
     inertial, touch, forces = sensors[0:9], sensors[15:19], sensors[19:31]
     angles, velocities, activation = data.qpos[7:], data.qvel[6:], data.act
-    speed, upright = getattr(task, "_move_speed", None), np.cos(np.deg2rad(30))
+    speed, upright = getattr(task, "_move_speed", None), np.cos(np.deg2rad(30))  # standing has no speed
 
     def observe() -> Sequence[Any]:
-        moving = velocity.dot(frame)
+        moving = velocity.dot(frame)  # in the torso's own frame
         return (angles, velocities, *heights, *axes, moving, inertial, forces, touch, activation)
 
     def reward() -> Any:
@@ -114,7 +117,7 @@ def _humanoid(model: Any, data: Any, task: Any) -> Definition:
         horizontal = velocity[:2]
         if speed == 0:
             still = np.exp(-0.5 * (np.abs(horizontal) / 2 * _GAUSSIAN_SCALE) ** 2)
-            return _small(control) * stand * (np.add.reduce(still) / 2)
+            return _small(control) * stand * (np.add.reduce(still) / 2)  # humanoid-stand
         move = _linear(_distance(np.sqrt(horizontal.dot(horizontal)), speed) / speed)
         return _small(control) * stand * ((5 * move + 1) / 6)
 
@@ -128,6 +131,7 @@ def _cheetah(model: Any, data: Any, task: Any) -> Definition:
 
 def _walker(model: Any, data: Any, task: Any) -> Definition:
     torso, velocity, speed = data.body("torso"), data.sensor("torso_subtreelinvel").data, task._move_speed
+    # Of every body but the world: the xx and xz entries of its rotation
     height, orientation, orientations = torso.xpos[2:], torso.xmat, data.xmat[1:, 0:3:2]
     velocities = data.qvel
 
@@ -135,7 +139,7 @@ def _walker(model: Any, data: Any, task: Any) -> Definition:
         standing = _gaussian(_distance(height[0], 1.2) / (1.2 / 2))
         stand = (3 * standing + (1 + orientation[8]) / 2) / 4
         if speed == 0:
-            return stand
+            return stand  # walker-stand
         return stand * (5 * _linear(_distance(velocity[0], speed) / (speed / 2), 0.5) + 1) / 6
 
     return Definition(lambda: (orientations.ravel(), height, velocities), reward)
@@ -143,7 +147,7 @@ def _walker(model: Any, data: Any, task: Any) -> Definition:
 
 def _hopper(model: Any, data: Any, task: Any) -> Definition:
     torso, foot = data.body("torso").xipos, data.body("foot").xipos
-    velocity, touch = data.sensor("torso_subtreelinvel").data, data.sensordata[3:5]
+    velocity, touch = data.sensor("torso_subtreelinvel").data, data.sensordata[3:5]  # toe, heel
     position, velocities, control, hopping = data.qpos[1:], data.qvel, data.ctrl, task._hopping
 
     def reward() -> Any:
@@ -157,6 +161,7 @@ def _finger_turn(model: Any, data: Any, task: Any) -> Definition:
     # The finger moves in a plane, whose coordinates are x and z.
     tip, target, spinner = (data.sensor(name).data[::2] for name in ("tip", "target", "spinner"))
     sensors, radius = data.sensordata, model.site("target").size
+    # Two joints; these and the spinner's hinge; the fingertip's top and bottom
     angles, velocities, touch = sensors[0:2], sensors[2:5], sensors[14:16]
 
     def distance() -> Any:
@@ -171,7 +176,7 @@ def _finger_turn(model: Any, data: Any, task: Any) -> Definition:
 
 def _quadruped(model: Any, data: Any, task: Any) -> Definition:
     orientation, velocity = data.body("torso").xmat, data.sensor("velocimeter").data
-    imu, forces = data.sensordata[0:6], data.sensordata[9:33]
+    imu, forces = data.sensordata[0:6], data.sensordata[9:33]  # with the torques on the toes
     state, speed = (data.qpos[7:], data.qvel[6:], data.act), task._desired_speed
 
     def observe() -> Sequence[Any]:
@@ -186,6 +191,7 @@ def _quadruped(model: Any, data: Any, task: Any) -> Definition:
 def _fish_swim(model: Any, data: Any, task: Any) -> Definition:
     orientation, mouth, target = data.body("torso").xmat, data.geom("mouth"), data.geom("target").xpos
     place, frame = mouth.xpos, mouth.xmat.reshape(3, 3)
+    # The sizes of mouth and target stay what the model says.
     radii = model.geom("mouth").size[0] + model.geom("target").size[0]
     angles, velocities = data.qpos[7:], data.qvel
 

@@ -58,6 +58,7 @@ def _effort(activation: np.ndarray) -> Any:
 
 
 def _weighted(task: Any, **terms: Any) -> Any:
+    """The reward: the task's own weighted sum of these terms, in the task's own order."""
     return np.add.reduce([weight * terms[name] for name, weight in task.rwd_keys_wt.items()])
 
 

@@ -1,4 +1,4 @@
-"""Benchmark suites: a record for each, which is all that the rest of the package knows of it.
+"""The benchmark suites: a record for each, which is all that the rest of the package knows of it.
 
 A suite is added by an adapter that implements `core.Simulator` and a record in `SUITES`, here or in a module
 of your own (docs/your-own-suite.md).
@@ -6,131 +6,15 @@ of your own (docs/your-own-suite.md).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, NamedTuple, Protocol
+from dataclasses import fields
+from typing import Any
 
 from crossq_wn.environments.core import Simulator, Task
+from crossq_wn.environments.suite import Group, Suite
 from crossq_wn.errors import UserError
 
 INSTALL = "pip install --upgrade crossq-wn"
-METRICS = ("return", "success_rate")  # what an evaluation measures of every task
-
-
-class Group(NamedTuple):
-    """Tasks that figures and verdicts aggregate over."""
-
-    title: str
-    tasks: tuple[str, ...]  # short names
-    paper_frames: int | None = None  # environment frames per seed in the paper; None: not in the paper
-
-
-class Maker(Protocol):
-    """How a suite makes its simulators."""
-
-    def __call__(self, task: Task, *, episode_frames: int | None, render: bool) -> Simulator:
-        """Makes the simulator of a task.
-
-        Args:
-            task: the task; `task.identifier` is the suite's own name for it.
-            episode_frames: the time limit that `core.Environment` will keep, in environment frames; None: it
-                keeps none, so the simulator must.
-            render: whether pictures will be asked for.
-
-        Raises:
-            ImportError: a package is missing; `Suite.install` is suggested then.
-            UserError: anything else that the user can mend.
-        """
-
-
-@dataclass(frozen=True, kw_only=True)
-class Suite:
-    """One benchmark suite: its tasks, their protocol, how they are scored and grouped, how they are made."""
-
-    name: str  # the suite's key in `SUITES`
-    title: str
-    panel: str  # the title of all its groups together, in a figure
-    tasks: Mapping[str, str]  # short name -> the suite's own name for the task
-    make: Maker
-    groups: tuple[Group, ...] = ()
-    metric: str = "return"  # what is reported first: one of `METRICS`
-    scale: float = 1.0  # a score is the metric divided by this
-    bounded: bool = False  # whether no score exceeds 1
-    action_repeat: int = 1  # frames per decision
-    episode_frames: int | None = None  # time limit in frames; None: the environment's own
-    discount: float = 0.99  # per decision
-    packages: tuple[str, ...] = ()  # distributions whose versions decide its physics
-    install: str = ""  # the command that installs these packages
-    own_names: str = r"(?!)"  # regular expression of further names that `make` understands; this matches none
-    opengl: tuple[str, ...] = ()  # tasks that need a renderer to be trained at all
-    module: str = ""  # where it is registered, if outside this package: `__name__`
-
-    def __post_init__(self) -> None:
-        if self.metric not in METRICS:
-            known = " or ".join(METRICS)
-            raise UserError(f"the suite {self.name!r} has the metric {self.metric!r}: it must be {known}")
-        if not self.scale > 0:
-            raise UserError(f"the suite {self.name!r} has the scale {self.scale}: it must be above 0")
-        try:
-            re.compile(self.own_names)
-        except re.error as error:
-            raise UserError(
-                f"the suite {self.name!r} has the own_names {self.own_names!r}: it must be a regular "
-                f"expression, but {error}"
-            ) from None
-
-    @property
-    def unit(self) -> str:
-        """A score's unit in words, such as `return / 1000`."""
-        words = self.metric.replace("_", " ")
-        return words if self.scale == 1 else f"{words} / {self.scale:g}"
-
-    def full_name(self, short: str) -> str:
-        """A task's name in results and run directories: `module:short` if the suite is from outside."""
-        return f"{self.module}:{short}" if self.module else short
-
-    def grouped(self) -> dict[str, tuple[str, ...]]:
-        """The full names of the tasks in each group, by the group's title."""
-        found = {}
-        for group in self.groups:
-            found[group.title] = tuple(self.full_name(short) for short in group.tasks)
-        return found
-
-    def find(self, name: str) -> Task | None:
-        """Finds the task that a name stands for.
-
-        Args:
-            name: a task's short or full name, spelt with `-` or `_`, or a name that `own_names` matches.
-
-        Returns:
-            The task, or None if this suite does not have it.
-        """
-        short = name.removeprefix(f"{self.module}:") if self.module else name
-        for spelling in (short, short.replace("_", "-").lower()):
-            if spelling in self.tasks:
-                return self._task(spelling, self.tasks[spelling], self.episode_frames)
-        if not re.fullmatch(self.own_names, short):
-            return None
-        for listed, identifier in self.tasks.items():
-            if identifier == short:
-                return self._task(listed, identifier, self.episode_frames)
-        return self._task(short, short, None)  # the time limit of a task that is not listed is unknown here
-
-    def _task(self, short: str, identifier: str, episode_frames: int | None) -> Task:
-        return Task(
-            self.full_name(short),
-            self.name,
-            identifier,
-            self.action_repeat,
-            episode_frames,
-            self.discount,
-            self.metric,
-        )
-
-    def description(self) -> dict[str, Any]:
-        """Returns everything but `make` as plain values, which `remember` takes back."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "make"}
 
 
 def remember(description: Mapping[str, Any]) -> None:
