@@ -1,4 +1,4 @@
-"""The record of a benchmark suite: its tasks, their protocol, their scores and groups, and how they are made."""
+"""The record of a benchmark suite: its tasks, protocol, scores and groups, and how a simulator is made."""
 
 from __future__ import annotations
 
