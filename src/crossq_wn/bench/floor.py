@@ -130,7 +130,8 @@ def environments(config: RunConfig) -> Iterator[dict[str, Measure]]:
     seeds = config.options.seeds
     threads = min(processors(), len(seeds))
     with ExitStack() as stack:
-        played, bare = ([make_environment(config) for _ in seeds] for _ in range(2))
+        played = [make_environment(config) for _ in seeds]
+        bare = [make_environment(config) for _ in seeds]
         for environment in (*played, *bare):
             environment.reset(0)
         for environment in bare:

@@ -232,7 +232,9 @@ def _train(config: RunConfig, update_seconds: float, seconds: float) -> Figures:
         with open(outcome.path / "timing.csv", newline="") as file:
             rows = [row for row in csv.DictReader(file) if float(row["updates_per_second"])]
     rows = rows[2:]  # before that, warm-up and compilation count in
-    laps = {f"{phase}_ms": np.array([float(row[f"{phase}_ms"]) for row in rows]) for phase in PHASES}
+    laps = {}
+    for column in (f"{phase}_ms" for phase in PHASES):
+        laps[column] = np.array([float(row[column]) for row in rows])
     decision = _median(np.sum(list(laps.values()), axis=0))
     return {
         "frames_per_s": 1e3 * len(config.options.seeds) * config.action_repeat / decision,

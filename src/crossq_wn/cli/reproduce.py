@@ -1,6 +1,7 @@
 """The command `reproduce`."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from crossq_wn import reproduce as steps
@@ -20,12 +21,21 @@ def reproduce(parser: Parser, arguments: list[str]) -> int:
     parser.add_argument("--jobs", type=positive, help="runs side by side; by default one per processor")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and its cost, train nothing")
     parser.add_argument("--yes", action="store_true", help="start even what takes more than a day")
+    parser.add_argument(
+        "--values",
+        type=Path,
+        metavar="FILE",
+        help="train nothing: judge by the values.csv.gz of an earlier one",
+    )
     parsed = parser.parse_args(arguments)
     environment = dict(os.environ)  # as the user set it
     figures, scale = list(dict.fromkeys(parsed.figures)), steps.scale_called(parsed.scale)
     runs, jobs = steps.plan(scale, figures, parsed.root), parsed.jobs or steps.default_jobs()
     out = parsed.out or parsed.root / scale.name / "results"
     steps.check_out(out, figures)
+    if parsed.values is not None:
+        _report(*steps.conclude_again(scale, figures, runs, parsed.values, out))
+        return 0
     bill = steps.bill(runs, jobs)
     table(f"{', '.join(figures)} at the scale {scale.name}", steps.COLUMNS, bill.rows)
     print(
@@ -41,13 +51,16 @@ def reproduce(parser: Parser, arguments: list[str]) -> int:
     if outcome.signal is not None:
         print("stopped: the same command goes on from here")
         return 128 + outcome.signal
-    findings, written = steps.conclude(scale, figures, runs, outcome.failed, out, warn)
-    for finding in findings:
-        print(f"{finding.verdict}: {finding.claim.text} ({finding.group})")
-    for path in written:
-        print(path)
+    _report(*steps.conclude(scale, figures, runs, outcome.failed, out, warn))
     if outcome.failed:
         raise UserError(
             f"{len(outcome.failed)} of {len(runs)} runs failed: the same command tries them again"
         )
     return 0
+
+
+def _report(findings: Sequence[steps.Finding], written: Sequence[Path]) -> None:
+    for finding in findings:
+        print(f"{finding.verdict}: {finding.claim.text} ({finding.group})")
+    for path in written:
+        print(path)

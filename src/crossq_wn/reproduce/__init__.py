@@ -44,30 +44,35 @@ def bill(runs: Sequence[PlannedRun], jobs: int) -> Bill:
         UserError: a run directory holds something else.
     """
     by_system: dict[PlannedSystem, list[PlannedRun]] = {}
+    left: list[float] = []  # core-hours of each unfinished run
+    disk = 0.0
     for run in runs:
         by_system.setdefault(run.system, []).append(run)
+        disk += costs.cost(run.config).disk / 1e9
+        if look(run).kind != "finished":
+            left.append(remaining(run) / 3600)
     rows = [_row(system, some) for system, some in by_system.items()]
-    left = [remaining(run) / 3600 for run in runs if look(run).kind != "finished"]
     total, longest = sum(left), max(left, default=0.0)
-    disk = sum(costs.cost(run.config).disk for run in runs) / 1e9
     return Bill(rows, total, longest, max(total / jobs, longest), len(left), disk, costs.explain())
 
 
 def _row(system: PlannedSystem, runs: Sequence[PlannedRun]) -> list[str]:
     """A row of the bill."""
-    each = [costs.cost(run.config) for run in runs]
-    frames = sorted({run.config.options.frames for run in runs})
-    finished = [run for run in runs if look(run).kind == "finished"]
+    total, frames, finished = costs.Cost(0, 0.0, 0.0, 0), set(), 0
+    for run in runs:
+        total = total.plus(costs.cost(run.config))
+        frames.add(run.config.options.frames)
+        finished += look(run).kind == "finished"
     return [
         system.label,
         str(len(runs)),
         str(len(runs[0].config.options.seeds)),
-        " to ".join(f"{count:,}" for count in frames),
-        f"{sum(one.updates for one in each):,}",
-        f"{1e3 * max(one.update_seconds for one in each):.1f}",
-        f"{sum(one.core_seconds for one in each) / 3600:.2f}",
-        f"{sum(one.disk for one in each) / 1e9:.2f} GB",
-        str(len(finished)),
+        " to ".join(f"{count:,}" for count in sorted(frames)),
+        f"{total.updates:,}",
+        f"{1e3 * total.update_seconds:.1f}",
+        f"{total.core_seconds / 3600:.2f}",
+        f"{total.disk / 1e9:.2f} GB",
+        str(finished),
     ]
 
 
@@ -119,6 +124,29 @@ def conclude(
     return findings, [*written, *draw(scale, figures, finished, out, warn)]
 
 
+def conclude_again(
+    scale: Scale, figures: Sequence[str], runs: Sequence[PlannedRun], file: Path, out: Path
+) -> tuple[list[Finding], list[Path]]:
+    """Judges anew from the values that an earlier reproduction wrote; the runs need not be there.
+
+    Args:
+        scale: whose plans the figures are.
+        figures: such as fig3.
+        runs: all that were planned.
+        file: the values.
+        out: the folder for verdicts.
+
+    Returns:
+        What was found, and the files written.
+
+    Raises:
+        UserError: the file cannot be read, or a file in the folder has another origin.
+    """
+    findings = judge_all(scale, figures, values.of_file(file, scale))
+    command = f"crossq-wn reproduce {' '.join(figures)} --scale {scale.name} --values {file}"
+    return findings, write(findings, Context(scale, runs, unlike(runs), command), out)
+
+
 def _conflicts(runs: Sequence[PlannedRun], finished: Sequence[PlannedRun]) -> list[str]:
     """In what runs differ that should be alike."""
     found = []
@@ -129,5 +157,5 @@ def _conflicts(runs: Sequence[PlannedRun], finished: Sequence[PlannedRun]) -> li
 
 __all__ = [
     "COLUMNS", "Bill", "Context", "Finding", "PlannedRun", "Scale", "TrainingResult",
-    "bill", "check_out", "conclude", "default_jobs", "plan", "scale_called", "train",
+    "bill", "check_out", "conclude", "conclude_again", "default_jobs", "plan", "scale_called", "train",
 ]  # fmt: skip

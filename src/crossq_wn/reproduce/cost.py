@@ -39,6 +39,15 @@ class Cost(NamedTuple):
     core_seconds: float  # of all that is to be done
     disk: int  # bytes, once all is trained
 
+    def plus(self, other: "Cost") -> "Cost":
+        """The cost of both; of their updates the dearer counts."""
+        return Cost(
+            self.updates + other.updates,
+            max(self.update_seconds, other.update_seconds),
+            self.core_seconds + other.core_seconds,
+            self.disk + other.disk,
+        )
+
 
 class Speed(NamedTuple):
     """How long this machine takes; on a CPU these are seconds of one core."""
@@ -91,11 +100,11 @@ def cost(config: RunConfig) -> Cost:
 def explain() -> str:
     """Says in a sentence how costs are estimated."""
     measured = speed()
+    flops, operation, elements = 2e-9 / measured[0], 1e6 * measured[1], 1e-9 / measured[2]
     return (
-        "estimated from the matrix products and other operations that are counted in each program, and from "
-        f"speeds measured just now: {2e-9 / measured.multiply_add:.0f} GFLOP/s, "
-        f"{1e6 * measured.operation:.1f} µs per operation, {1e-6 / measured.element:.0f} million numbers per "
-        "second; simulations are timed on one task per group"
+        "estimated from the matrix products and other operations counted in each program, at speeds measured "
+        f"just now: {flops:.0f} GFLOP/s, {operation:.1f} µs per operation, {elements:.1f} billion numbers per "
+        "second; simulation is timed on one task per group"
     )
 
 
@@ -157,7 +166,8 @@ def speed() -> Speed:
     # In the small network, hardly anything but the number of operations counts.
     operation = small.seconds / small.work.operations
     rest = large.seconds - multiply_add * large.work.multiply_adds - operation * large.work.operations
-    return Speed(multiply_add, operation, max(rest, 0.0) / large.work.elements)
+    # On a busy machine the difference may come out too small; it is not nothing.
+    return Speed(multiply_add, operation, max(rest, 0.01 * large.seconds) / large.work.elements)
 
 
 class _Timed(NamedTuple):
