@@ -102,9 +102,9 @@ def explain() -> str:
     measured = speed()
     flops, operation, elements = 2e-9 / measured[0], 1e6 * measured[1], 1e-9 / measured[2]
     return (
-        "estimated from the matrix products and other operations counted in each program, at speeds measured "
-        f"just now: {flops:.0f} GFLOP/s, {operation:.1f} µs per operation, {elements:.1f} billion numbers per "
-        "second; simulation is timed on one task per group"
+        "estimated from the matrix products and other operations counted in each program, at speeds "
+        f"measured just now: {flops:.0f} GFLOP/s, {operation:.1f} µs per operation, {elements:.1f} billion "
+        "numbers per second; simulation is timed on one task per group"
     )
 
 
