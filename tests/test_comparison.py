@@ -6,7 +6,7 @@ import pytest
 from crossq_wn.cli import main
 from crossq_wn.environments import Episode
 from crossq_wn.errors import UserError
-from crossq_wn.results.reading import Curves
+from crossq_wn.results.curves import Curves
 from crossq_wn.results.tables import Median, compare, episode_summary
 from crossq_wn.runs.system import System
 from helpers import make_run

@@ -12,7 +12,7 @@ from PIL import Image
 from crossq_wn.cli import main
 from crossq_wn.environments import PAPER_TASKS, suite_of
 from crossq_wn.errors import UserError
-from crossq_wn.results import reading
+from crossq_wn.results.curves import Curves
 from crossq_wn.results.figures import FIGURES, Source, save
 from crossq_wn.results.figures.curves import learning_curve
 from crossq_wn.results.figures.points import curves
@@ -382,7 +382,7 @@ def test_curves_do_not_leap_between_runs_with_unequal_grids():
     def drawn(*runs):
         steps = sorted({x for run in runs for x in run})
         values = np.array([[float(i) if x in run else np.nan for x in steps] for i, run in enumerate(runs)])
-        of = reading.Curves(np.array(steps), tuple(map(str, range(len(runs)))), values)
+        of = Curves(np.array(steps), tuple(map(str, range(len(runs)))), values)
         return [
             (p.frames, p.most_seeds) for p in curves({System("a"): {"dog-run": of}}, {"p": ("dog-run",)}, 0.9)
         ]

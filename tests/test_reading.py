@@ -12,6 +12,7 @@ from hypothesis import given
 from crossq_wn.environments import PAPER_GROUPS, PAPER_TASKS, groups
 from crossq_wn.errors import UserError
 from crossq_wn.results import reading
+from crossq_wn.results.curves import align, reached_by_most
 from crossq_wn.results.names import displayed, left_out
 from crossq_wn.results.records import RunRecord
 from crossq_wn.runs.system import System
@@ -46,7 +47,7 @@ def test_runs_of_several_directories_become_curves(table, tmp_path):
     results = read([tmp_path, tmp_path / "a"])  # a file named twice is read once
     np.testing.assert_array_equal(results["q"]["dog-run"].values, [[0.5, 1.0], [0.25, np.nan]])
     np.testing.assert_array_equal(results["q"]["myo-reach"].values, [[0.5]])
-    steps, scores = reading.align([results["q"]["dog-run"], results["q"]["myo-reach"]])
+    steps, scores = align([results["q"]["dog-run"], results["q"]["myo-reach"]])
     assert steps.tolist() == [100]
     assert [task.shape for task in scores] == [(2, 1), (1, 1)]
 
@@ -118,9 +119,9 @@ def test_half_a_last_row_is_left_out_and_any_other_is_named(table, tmp_path):
 def test_frames_that_most_runs_reached():
     nan = np.nan
     three = np.array([[1, 1, 1, nan], [1, 1, nan, nan], [1, nan, nan, 1]])
-    assert reading.reached_by_most([three]).tolist() == [True, True, False, False]
+    assert reached_by_most([three]).tolist() == [True, True, False, False]
     one_of_two = np.array([[1, 1, 1, 1], [1, nan, 1, 1]])
-    assert reading.reached_by_most([three, one_of_two]).tolist() == [True, False, False, False]
+    assert reached_by_most([three, one_of_two]).tolist() == [True, False, False, False]
 
 
 def test_speed_is_each_runs_median_while_it_updates(tmp_path):
@@ -328,6 +329,6 @@ def test_mistakes_are_named(table, tmp_path):
         read([one, two])
     curves = read([table("grids", "q,dog-run,0,return,5,1", "q,dog-walk,0,return,6,1")])["q"]
     with pytest.raises(UserError, match="same environment frame"):
-        reading.align(list(curves.values()))
+        align(list(curves.values()))
     with pytest.raises(UserError, match="no curves"):
-        reading.align([])
+        align([])

@@ -1,8 +1,10 @@
 """Does a report say what the runs say? Verdicts, numbers, escaping, what is left out; then a real browser."""
 
 import base64
+import builtins
 import csv
 import html
+import io
 import json
 import re
 import shutil
@@ -17,7 +19,7 @@ import pytest
 from crossq_wn.cli import main
 from crossq_wn.errors import UserError
 from crossq_wn.results.comparison import compare, last_scores
-from crossq_wn.results.reading import Curves
+from crossq_wn.results.curves import Curves
 from crossq_wn.results.statistics import estimate, iqm, mean, probability_of_improvement
 from crossq_wn.results.verdicts import EQUAL_CALLED_BETTER, effect, seeds_needed
 from crossq_wn.results.wording import number, sentence, span
@@ -428,6 +430,47 @@ def test_damaged_metrics_are_named_once_each(runs, tmp_path, capsys):
     for file in (short, garbled):
         assert said.count(f"{file} is skipped: ") == left.count(f"{file} is skipped: ") == 1
     assert "<b>critic_norm</b>" in text  # of the others
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """How often each file is opened, by path."""
+    counts = Counter()
+    original = io.open
+
+    def count(file, *arguments, **options):
+        if not isinstance(file, int):
+            counts[Path(file)] += 1
+        return original(file, *arguments, **options)
+
+    monkeypatch.setattr(builtins, "open", count)
+    monkeypatch.setattr(io, "open", count)  # pathlib's
+    return counts
+
+
+def test_each_file_is_read_once(runs, tmp_path, opened):
+    (tmp_path / "damaged").mkdir()
+    damaged = Path(shutil.copytree(runs / "plain-cheetah-run-0", tmp_path / "damaged" / "run"))
+    (damaged / "metrics.csv").write_text("seed,frames,critic_norm,entropy\n0,100\n0,200,46,-2\n")
+    rows = (damaged / "eval.csv").read_text().replace(",0,return", ",7,return")
+    (damaged / "eval.csv").write_text(rows)
+    opened.clear()
+    report(runs, damaged, out=tmp_path / "report.html")
+    names = ("config.json", "manifest.json", "eval.csv", "metrics.csv", "timing.csv")
+    read = {path: count for path, count in opened.items() if path.name in names}
+    there = {path / name for path in [damaged, *runs.iterdir()] for name in names}
+    assert read == dict.fromkeys(there, 1)
+
+
+def test_comparing_and_drawing_read_each_file_once(runs, tmp_path, opened):
+    for command in (["compare", runs], ["figure", "fig3", runs, "--out", tmp_path / "fig3"]):
+        opened.clear()
+        with pytest.raises(SystemExit) as stop:
+            main([str(word) for word in command])
+        assert stop.value.code == 0
+        of_runs = {path: count for path, count in opened.items() if path.is_relative_to(runs)}
+        assert len(of_runs) >= 3 * len(SCORES["plain"]) * len(SCORES)
+        assert set(of_runs.values()) == {1}
 
 
 def test_it_says_what_it_is_doing(page, copy, tmp_path, capsys):

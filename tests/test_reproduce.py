@@ -42,7 +42,7 @@ from crossq_wn.reproduce.studies import (
     wn,
 )
 from crossq_wn.results import reading
-from crossq_wn.results.reading import Curves
+from crossq_wn.results.curves import Curves
 from crossq_wn.results.records import CurveTable
 from crossq_wn.runs import directory
 from crossq_wn.training import api

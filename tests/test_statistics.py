@@ -55,7 +55,7 @@ def test_iqm_of_equally_many_runs_is_the_trimmed_mean(seed, tasks, runs):
 def test_replicates_are_the_statistic_of_the_runs_drawn(seed):
     scores = random(seed, counts=(5, 6), points=3)
     drawn = s.bootstrap(s.iqm, scores, replicates=7, seed=seed)
-    draws = s._stack(scores).draw(np.random.default_rng(seed), 7).astype(int)
+    draws = s._draw(np.random.default_rng(seed), np.array([5] * 4), 7).astype(int)
     for replicate, point in product(range(7), range(3)):
         values = np.repeat(np.concatenate(scores)[:, point], draws[replicate])
         assert drawn[replicate, point] == pytest.approx(trimmed(values))

@@ -25,7 +25,7 @@ from crossq_wn.reproduce.measuring import (
     whole,
 )
 from crossq_wn.reproduce.studies import BRO, BRO_FAST, SIMBA, PlannedSystem, crossq, wn
-from crossq_wn.results.reading import Curves
+from crossq_wn.results.curves import Curves
 from crossq_wn.results.statistics import Array
 from crossq_wn.results.verdicts import Effect
 

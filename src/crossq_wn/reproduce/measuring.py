@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from crossq_wn.reproduce.studies import PlannedSystem
-from crossq_wn.results.reading import Curves
+from crossq_wn.results.curves import Curves
 from crossq_wn.results.statistics import Array
 from crossq_wn.results.verdicts import Effect, Verdict, effect, too_few, verdict
 

@@ -20,7 +20,7 @@ from crossq_wn.machine import write_atomically
 from crossq_wn.reproduce.measuring import Courses
 from crossq_wn.reproduce.studies import PlannedRun, PlannedSystem, Scale
 from crossq_wn.results import reading
-from crossq_wn.results.reading import Curves, Results
+from crossq_wn.results.curves import Curves, Results
 from crossq_wn.results.records import CurveTable, RunRecord
 from crossq_wn.runs.system import System
 

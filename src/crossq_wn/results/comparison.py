@@ -11,8 +11,8 @@ import numpy as np
 
 from crossq_wn.environments.groups import by_suite, paper_together
 from crossq_wn.errors import UserError
-from crossq_wn.results.reading import Curves, align, reached_by_most
-from crossq_wn.results.records import Steps
+from crossq_wn.results.curves import Curves, align, reached_by_most
+from crossq_wn.results.sheets import Steps
 from crossq_wn.results.statistics import (
     Array,
     Estimate,

@@ -1,4 +1,4 @@
-"""From run directories and tables to curves per system and task, and to aligned scores.
+"""From run directories and tables to curves per system and task.
 
 Two kinds of CSV files are read, as .csv or .csv.gz:
 
@@ -10,45 +10,24 @@ the environment; rows whose `primary` is not 1 are left out, since they repeat a
 Other columns are ignored.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from crossq_wn.environments.suites import suite_of
 from crossq_wn.errors import UserError, one_line
-from crossq_wn.results.records import CurveTable, Input, RunRecord, Series, Speed, Steps
-from crossq_wn.results.statistics import Array
+from crossq_wn.results.curves import Curves, Piece, Results, joined
+from crossq_wn.results.records import CurveTable, Input, RunRecord, Speed
+from crossq_wn.results.sheets import Series
 from crossq_wn.runs.directory import find
 from crossq_wn.runs.protocol import Terms, is_described
 from crossq_wn.runs.system import System
 
 Warn = Callable[[str], None]  # is told what is left out, and why
 T = TypeVar("T", bound=Input)
-
-
-@dataclass(frozen=True)
-class Curves:
-    """One system's runs on one task."""
-
-    env_steps: Steps  # [points] environment frames
-    seeds: tuple[str, ...]  # [runs] the sources' labels
-    values: Array  # [runs, points]; NaN where a run has no value
-
-
-Results = dict[System, dict[str, Curves]]  # system -> task -> its runs
-
-
-class _Piece(NamedTuple):
-    """A seed's series in one file."""
-
-    file: Path
-    system: System
-    task: str
-    series: Series
 
 
 def inputs(paths: Iterable[Path]) -> list[Input]:
@@ -194,7 +173,7 @@ def logged(inputs: Iterable[Input], column: str, warn: Warn | None = None) -> Re
         UserError: as `scores`.
     """
     runs = [each for each in inputs if isinstance(each, RunRecord)]
-    return _joined(_found(runs, lambda run: _column_of(run, column), "metrics.csv", warn))
+    return joined(_found(runs, lambda run: _column_of(run, column), "metrics.csv", warn))
 
 
 def speed_of(run: RunRecord, warn: Warn | None = None) -> Speed | None:
@@ -234,12 +213,12 @@ def _evaluated(inputs: Iterable[Input], metric: str | None, warn: Warn | None) -
     there = list(inputs)
     # A table that has a label alone, such as another machine's eval.csv, may hold more seeds of our runs.
     known = {each.system.label: each.system for each in there if isinstance(each, RunRecord) and each.system}
-    return _joined(_found(there, lambda each: _evaluations_of(each, metric, known), "eval.csv", warn))
+    return joined(_found(there, lambda each: _evaluations_of(each, metric, known), "eval.csv", warn))
 
 
 def _found(
-    inputs: Iterable[T], pieces: Callable[[T], list[_Piece]], file: str, warn: Warn | None
-) -> Iterator[_Piece]:
+    inputs: Iterable[T], pieces: Callable[[T], list[Piece]], file: str, warn: Warn | None
+) -> Iterator[Piece]:
     """The pieces of all inputs; run directories in which that file is damaged are told of and left out."""
     for each in inputs:
         try:
@@ -252,7 +231,7 @@ def _found(
             yield from found
 
 
-def _evaluations_of(each: Input, metric: str | None, known: Mapping[str, System]) -> list[_Piece]:
+def _evaluations_of(each: Input, metric: str | None, known: Mapping[str, System]) -> list[Piece]:
     table = each.evaluations if isinstance(each, RunRecord) else each
     if isinstance(each, RunRecord) and not table.path.exists():
         return []
@@ -266,7 +245,7 @@ def _evaluations_of(each: Input, metric: str | None, known: Mapping[str, System]
         for series in table.series(system, task, name):
             if metric is None:
                 _refuse_infinity(table.path, series)
-            found.append(_Piece(table.path, called, task, _finite(series)))
+            found.append(Piece(table.path, called, task, _finite(series)))
     return found
 
 
@@ -277,85 +256,14 @@ def _refuse_infinity(file: Path, series: Series) -> None:
         raise UserError(f"{file}, line {line}: a score is infinite: take the row out, or leave this out")
 
 
-def _column_of(run: RunRecord, column: str) -> list[_Piece]:
+def _column_of(run: RunRecord, column: str) -> list[Piece]:
     series = run.logged(column)
     if not series:
         return []
     system, task, _ = run.identity
-    return [_Piece(run.path / "metrics.csv", system, task, _finite(each)) for each in series]
+    return [Piece(run.path / "metrics.csv", system, task, _finite(each)) for each in series]
 
 
 def _finite(series: Series) -> Series:
     """A value that ran away is missing: it says nothing of the runs beside it."""
     return series._replace(values=np.where(np.isfinite(series.values), series.values, np.nan))
-
-
-def _joined(pieces: Iterable[_Piece]) -> Results:
-    """Puts the pieces of each system, task and seed together; UserError if two contradict each other."""
-    runs: dict[tuple[System, str], dict[str, list[_Piece]]] = {}
-    for piece in pieces:
-        seeds = runs.setdefault((piece.system, piece.task), {})
-        seeds.setdefault(piece.series.seed, []).append(piece)
-    results: Results = {}
-    for (system, task), seeds in runs.items():
-        results.setdefault(system, {})[task] = _curves({seed: _course(each) for seed, each in seeds.items()})
-    return results
-
-
-def _course(pieces: Sequence[_Piece]) -> tuple[Steps, Array]:
-    """The environment frames and values of one seed, in order, each frame once."""
-    frames = np.concatenate([piece.series.frames for piece in pieces])
-    values = np.concatenate([piece.series.values for piece in pieces])
-    order = np.argsort(frames, kind="stable")
-    frames, values = frames[order], values[order]
-    again = frames[1:] == frames[:-1]
-    agree = (values[1:] == values[:-1]) | (np.isnan(values[1:]) & np.isnan(values[:-1]))
-    clashes = np.flatnonzero(again & ~agree)
-    if len(clashes):
-        owners = np.repeat(np.arange(len(pieces)), [len(piece.series.frames) for piece in pieces])[order]
-        raise _contradiction(pieces[0], pieces[owners[clashes[0] + 1]], int(frames[clashes[0]]))
-    first = np.concatenate([[True], ~again])
-    return frames[first], values[first]
-
-
-def _contradiction(first: _Piece, second: _Piece, frame: int) -> UserError:
-    beside = f" beside {first.file}" if first.file != second.file else ""
-    return UserError(
-        f"{second.file}: {second.system.label} on {second.task}, seed {second.series.seed} has a second, "
-        f"different value at step {frame}{beside}: read one of the two runs, or give them different names"
-    )
-
-
-def _curves(seeds: Mapping[str, tuple[Steps, Array]]) -> Curves:
-    steps = np.unique(np.concatenate([frames for frames, _ in seeds.values()]))
-    values = np.full((len(seeds), len(steps)), np.nan)
-    for row, (frames, numbers) in zip(values, seeds.values(), strict=True):
-        row[np.searchsorted(steps, frames)] = numbers
-    return Curves(steps, tuple(seeds), values)
-
-
-def align(curves: Sequence[Curves]) -> tuple[Steps, list[Array]]:
-    """Environment frames at which all curves have evaluations [points], and the scores, each [runs, points].
-
-    A task's curve ends with its longest run, the aligned ones with the curve that ends first. To compare
-    two systems, align the curves of both at once.
-
-    Raises UserError if there are none.
-    """
-    if not curves:
-        raise UserError("no curves to align: the system has none of these tasks")
-    common = curves[0].env_steps
-    for curve in curves[1:]:
-        common = np.intersect1d(common, curve.env_steps)
-    if not len(common):
-        raise UserError("the tasks were never evaluated at the same environment frame")
-    return common, [curve.values[:, np.isin(curve.env_steps, common)] for curve in curves]
-
-
-def reached_by_most(scores: Iterable[Array]) -> npt.NDArray[np.bool_]:
-    """Where more than half of each task's runs have a score [points]; scores are per task [runs, points].
-
-    There they stand for their system: the longest run alone would not, and one that died early is no reason
-    to stop.
-    """
-    return np.asarray(np.all([np.mean(~np.isnan(runs), axis=0) > 0.5 for runs in scores], axis=0))

@@ -3,7 +3,7 @@
 The estimators are those of Agarwal et al. (2021), "Deep RL at the edge of the statistical precipice"; the
 paper (v2, section 5.1) reports the IQM with 90 % stratified bootstrap intervals:
 
-    steps, scores = reading.align([results["crossq-wn"][task] for task in tasks])
+    steps, scores = curves.align([results["crossq-wn"][task] for task in tasks])
     curve = estimate(iqm, scores)  # .value, .low, .high: [points]
 
 These intervals are for figures and tables. With few seeds they are too narrow to judge by: verdicts.py does
@@ -16,9 +16,11 @@ drew none of a task's runs is left out of the interval. Tasks count alike howeve
 runs of a task with fewer weigh as if they were repeated until there are as many as in the task with most.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -85,7 +87,7 @@ def iqm(sample: Sample) -> Array:
     high = sample.size[:, None] - low
     np.clip(rank, low, high, out=rank)
     values = sample.values[order]
-    kept = (rank[:, 0] - low[:, 0]) * values[0] + np.diff(rank, axis=1) @ values[1:]
+    kept = (rank[:, 0] - low[:, 0]) * values[0] + (rank[:, 1:] - rank[:, :-1]) @ values[1:]
     return np.asarray(kept / (high - low)[:, 0])
 
 
@@ -194,12 +196,51 @@ def bootstrap(
     """
     if replicates < 1:
         raise UserError(f"replicates is {replicates}: at least 1, such as {REPLICATES}")
-    generator, strata = np.random.default_rng(seed), _together(scores)
-    drawn = []
+    strata = _together(scores)
+    counts = tuple(tuple(each.counts.tolist()) for each in strata)
+    draw = _known_draws if isinstance(seed, int) else _draws
+    blocks, which = draw(counts, replicates, seed)
+    return np.asarray(np.concatenate([_evaluate(statistic, strata, block) for block in blocks])[which])
+
+
+def _draws(
+    counts: tuple[tuple[int, ...], ...], replicates: int, seed: int | np.random.Generator
+) -> tuple[list[list[Array]], npt.NDArray[np.intp]]:
+    """Draws as many runs as each task has, with replacement.
+
+    Args:
+        counts: per system, how many runs each task has.
+        replicates: how often to draw.
+        seed: of the draws.
+
+    Returns:
+        How often each run is drawn, block by block and per system [ways, runs]; and of each replicate the row
+        in all blocks together [replicates]. Few runs can be drawn in fewer ways than there are replicates,
+        which then share rows.
+    """
+    generator = np.random.default_rng(seed)
+    blocks = []
     for done in range(0, replicates, _BLOCK):
         block = min(_BLOCK, replicates - done)
-        drawn.append(_evaluate(statistic, strata, [each.draw(generator, block) for each in strata]))
-    return np.concatenate(drawn)
+        blocks.append(np.concatenate([_draw(generator, np.array(each), block) for each in counts], axis=1))
+    which = np.arange(replicates)
+    if math.prod(math.comb(2 * n - 1, n) for each in counts for n in each) < replicates:  # multisets of runs
+        ways, which = np.unique(np.concatenate(blocks), axis=0, return_inverse=True)
+        blocks = [ways]
+    ends = np.cumsum([sum(each) for each in counts])[:-1]
+    return [[part.copy() for part in np.split(block, ends, axis=1)] for block in blocks], which
+
+
+_known_draws = lru_cache(maxsize=8)(_draws)  # curves of many systems have equally many runs
+
+
+def _draw(generator: np.random.Generator, counts: npt.NDArray[np.intp], replicates: int) -> Array:
+    """Counts how often each run is drawn: [replicates, runs]; counts are the runs of each task."""
+    total = int(counts.sum())
+    first = np.repeat(np.cumsum(counts) - counts, counts)  # of each run, its task's first
+    picks = first + generator.integers(np.repeat(counts, counts), size=(replicates, total))
+    flat = (picks + total * np.arange(replicates)[:, None]).ravel()
+    return np.bincount(flat, minlength=replicates * total).reshape(replicates, total).astype(float)
 
 
 @dataclass(frozen=True)
@@ -212,27 +253,22 @@ class _Strata:
     counts: npt.NDArray[np.intp]  # [tasks]: how many runs each has
     curve: bool  # whether the scores had a points axis
 
-    def draw(self, generator: np.random.Generator, replicates: int) -> Array:
-        """Draws as many runs as each task has, and counts how often each was drawn: [replicates, runs]."""
-        total = len(self.task)
-        picks = self.first[self.task] + generator.integers(self.counts[self.task], size=(replicates, total))
-        flat = (picks + total * np.arange(replicates)[:, None]).ravel()
-        return np.bincount(flat, minlength=replicates * total).reshape(replicates, total).astype(float)
-
     def samples(self, draws: Array) -> Iterator[Sample]:
         """Yields a sample per point; neighbouring points with scores of the same runs share their weights."""
-        last: npt.NDArray[np.bool_] | None = None
-        for values, reached in zip(self.values.T, ~np.isnan(self.values.T), strict=True):
-            if last is None or not np.array_equal(reached, last):
-                last = reached
-                drawn = draws * reached
+        reached = ~np.isnan(self.values.T)  # [points, runs]
+        values = np.ascontiguousarray(np.where(reached, self.values.T, 0))
+        other = np.ones(len(values), bool)  # [points]: other runs have a score than at the point before
+        other[1:] = (reached[1:] != reached[:-1]).any(axis=1)
+        for point in range(len(values)):
+            if other[point]:
+                drawn = draws * reached[point]
                 per_task = np.add.reduceat(drawn, self.first, axis=1)
                 most = per_task.max(axis=1, keepdims=True)
                 # The weights of a task without any run become NaN.
                 with np.errstate(divide="ignore", invalid="ignore"):
                     weights = drawn * (most / per_task)[:, self.task]
                 size = len(self.first) * most[:, 0]
-            yield Sample(np.where(reached, values, 0), self.first, weights, size)
+            yield Sample(values[point], self.first, weights, size)
 
 
 def _stack(scores: Scores) -> _Strata:
@@ -242,7 +278,7 @@ def _stack(scores: Scores) -> _Strata:
         raise UserError("scores are one array per task, [runs] or [runs, points], and none may be empty")
     if len(shapes) > 1:
         raise UserError(
-            f"tasks have unequal points {sorted(shapes)}: crossq_wn.results.reading.align() aligns them"
+            f"tasks have unequal points {sorted(shapes)}: crossq_wn.results.curves.align() aligns them"
         )
     stacked = np.concatenate(tasks).reshape(sum(map(len, tasks)), -1)
     if np.isinf(stacked).any():
@@ -267,6 +303,9 @@ def _evaluate(statistic: Statistic, strata: Sequence[_Strata], draws: Sequence[A
 
 def _interval(drawn: Array, confidence: float) -> tuple[Array, Array]:
     tail = (1 - confidence) / 2
+    if not np.isnan(drawn).any():
+        low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)  # the same, and much faster
+        return low, high
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a point that no replicate reaches is NaN
         low, high = np.nanquantile(drawn, [tail, 1 - tail], axis=0)

@@ -10,8 +10,9 @@ from crossq_wn.environments.core import Episode
 from crossq_wn.environments.suites import suite_of
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.results import reading
-from crossq_wn.results.reading import Curves, Results
-from crossq_wn.results.records import RunRecord, Steps
+from crossq_wn.results.curves import Curves, Results
+from crossq_wn.results.records import RunRecord
+from crossq_wn.results.sheets import Steps
 from crossq_wn.runs.directory import find
 
 

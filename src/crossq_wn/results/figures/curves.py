@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from crossq_wn.environments.groups import by_suite
 from crossq_wn.environments.suites import suite_of
 from crossq_wn.errors import UserError
+from crossq_wn.results.curves import Curves
 from crossq_wn.results.figures.captions import labels, remarks, seeds, title
 from crossq_wn.results.figures.files import save
 from crossq_wn.results.figures.points import Panels, Point, curves, lines
@@ -28,7 +29,6 @@ from crossq_wn.results.figures.style import (
     styled,
     wrapped,
 )
-from crossq_wn.results.reading import Curves
 from crossq_wn.runs.system import System
 from crossq_wn.runs.tables import EVAL_COLUMNS
 

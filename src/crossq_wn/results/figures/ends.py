@@ -7,11 +7,11 @@ import numpy as np
 
 from crossq_wn.environments.groups import groups_and_all
 from crossq_wn.errors import UserError
+from crossq_wn.results.curves import Curves, Results, reached_by_most
 from crossq_wn.results.figures.captions import remarks, title
 from crossq_wn.results.figures.points import SCORE, Panels, Point, aligned, points_at, systems_with
 from crossq_wn.results.figures.source import Source
-from crossq_wn.results.reading import Curves, Results, reached_by_most
-from crossq_wn.results.records import Steps
+from crossq_wn.results.sheets import Steps
 from crossq_wn.results.statistics import Array
 from crossq_wn.runs.system import System
 

@@ -36,7 +36,7 @@ def save(figure: Figure, rows: Sequence[Row], stem: Path) -> list[Path]:
             write_atomically(
                 png, lambda new: figure.savefig(new, format="png", dpi=150, metadata={"Software": MARK})
             )
-            figure.set_layout_engine("none")  # it is laid out: finding places takes longest
+            figure.set_layout_engine(None)  # it is laid out: finding places takes longest
             marks = {"Creator": MARK, "Date": None}
             write_atomically(svg, lambda new: figure.savefig(new, format="svg", metadata=marks))
         write_atomically(table, lambda new: _write(new, rows))

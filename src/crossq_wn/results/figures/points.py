@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from crossq_wn.results import reading
-from crossq_wn.results.reading import Curves, Results
-from crossq_wn.results.records import Steps
+from crossq_wn.results.curves import Curves, Results, align
+from crossq_wn.results.sheets import Steps
 from crossq_wn.results.statistics import Array, estimate, iqm
 from crossq_wn.runs.system import System
 
@@ -98,9 +97,9 @@ def systems_with(results: Results, tasks: Sequence[str]) -> dict[System, list[Cu
 
 
 def aligned(there: Sequence[Curves]) -> tuple[Steps, list[Array]]:
-    """As `reading.align`, but no points if the tasks share no frame."""
+    """As `curves.align`, but no points if the tasks share no frame."""
     shared = reduce(np.intersect1d, [curve.env_steps for curve in there])
-    return reading.align(there) if len(shared) else (shared, [curve.values[:, :0] for curve in there])
+    return align(there) if len(shared) else (shared, [curve.values[:, :0] for curve in there])
 
 
 def _in_step(curves: Curves) -> Curves:

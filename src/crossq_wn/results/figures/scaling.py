@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from crossq_wn.errors import UserError
+from crossq_wn.results.curves import Results
 from crossq_wn.results.figures.captions import labels
 from crossq_wn.results.figures.ends import End, at_end
 from crossq_wn.results.figures.points import Point, lines, spread
@@ -25,7 +26,6 @@ from crossq_wn.results.figures.style import (
     styled,
     wrapped,
 )
-from crossq_wn.results.reading import Results
 from crossq_wn.runs.system import System
 
 

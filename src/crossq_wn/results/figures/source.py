@@ -9,8 +9,8 @@ from crossq_wn.environments import PAPER_TASKS
 from crossq_wn.errors import UserError, nearest
 from crossq_wn.learning.diagnostics import Diagnostic
 from crossq_wn.results import reading
+from crossq_wn.results.curves import Results
 from crossq_wn.results.names import displayed, left_out
-from crossq_wn.results.reading import Results
 from crossq_wn.results.records import Input
 from crossq_wn.runs.system import System
 

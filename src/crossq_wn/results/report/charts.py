@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 
 from crossq_wn.environments.groups import groups_and_all
 from crossq_wn.learning.diagnostics import DIAGNOSTICS
+from crossq_wn.results.curves import Results
 from crossq_wn.results.figures import points, style
 from crossq_wn.results.figures.curves import band
-from crossq_wn.results.reading import Results
 from crossq_wn.results.report.contents import Report, Tell
 from crossq_wn.results.report.html import Html, details, join, section, tag
 from crossq_wn.results.report.scores import title_of

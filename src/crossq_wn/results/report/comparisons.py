@@ -8,7 +8,7 @@ from typing import NamedTuple
 from crossq_wn.environments.groups import tasks_and_groups
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.results.comparison import Comparison, compare, scopes
-from crossq_wn.results.reading import Curves
+from crossq_wn.results.curves import Curves
 from crossq_wn.results.report.contents import Report
 from crossq_wn.results.report.html import Html, bullets, details, section, table, tag
 from crossq_wn.results.verdicts import EQUAL_CALLED_BETTER

@@ -10,9 +10,9 @@ from crossq_wn.environments import PAPER_TASKS
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.learning.diagnostics import shown
 from crossq_wn.results import reading
+from crossq_wn.results.curves import Curves, Results
 from crossq_wn.results.figures import Source
 from crossq_wn.results.figures.source import silent
-from crossq_wn.results.reading import Curves, Results
 from crossq_wn.results.records import Input, RunRecord, Speed
 from crossq_wn.results.report.html import Html, escape, tag
 from crossq_wn.runs.config import RunConfig

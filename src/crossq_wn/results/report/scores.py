@@ -7,11 +7,11 @@ import numpy as np
 from crossq_wn.environments.groups import tasks_and_groups
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.results.comparison import last_scores
+from crossq_wn.results.curves import Curves
 from crossq_wn.results.figures.style import bounded, unit
-from crossq_wn.results.reading import Curves
-from crossq_wn.results.records import Steps
 from crossq_wn.results.report.contents import Report
 from crossq_wn.results.report.html import Html, details, join, section, table, tag
+from crossq_wn.results.sheets import Steps
 from crossq_wn.results.statistics import (
     Array,
     Statistic,

@@ -20,9 +20,16 @@ def picture(figure: "Figure", name: str, label: str) -> Html:
         label: what it shows, for those who do not see it.
     """
     import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     file = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "crossq-wn"}):
+        FigureCanvasSVG(figure)
+        figure.set_dpi(72)  # as SVG has it
+        layout = figure.get_layout_engine()
+        if layout is not None:  # laid out here, since `savefig` would draw everything for it once more
+            layout.execute(figure)
+            figure.set_layout_engine(None)
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     root = ElementTree.fromstring(file.getvalue())
     for parent in root.iter():

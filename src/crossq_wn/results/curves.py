@@ -1,0 +1,110 @@
+"""Curves: what runs of one system on one task scored, or logged, over environment frames."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from crossq_wn.errors import UserError
+from crossq_wn.results.sheets import Series, Steps
+from crossq_wn.results.statistics import Array
+from crossq_wn.runs.system import System
+
+
+@dataclass(frozen=True)
+class Curves:
+    """One system's runs on one task."""
+
+    env_steps: Steps  # [points] environment frames
+    seeds: tuple[str, ...]  # [runs] the sources' labels
+    values: Array  # [runs, points]; NaN where a run has no value
+
+
+Results = dict[System, dict[str, Curves]]  # system -> task -> its runs
+
+
+class Piece(NamedTuple):
+    """A seed's series in one file."""
+
+    file: Path
+    system: System
+    task: str
+    series: Series
+
+
+def joined(pieces: Iterable[Piece]) -> Results:
+    """Puts the pieces of each system, task and seed together.
+
+    Raises:
+        UserError: two of them have different values at one environment frame.
+    """
+    runs: dict[tuple[System, str], dict[str, list[Piece]]] = {}
+    for piece in pieces:
+        seeds = runs.setdefault((piece.system, piece.task), {})
+        seeds.setdefault(piece.series.seed, []).append(piece)
+    results: Results = {}
+    for (system, task), seeds in runs.items():
+        results.setdefault(system, {})[task] = _curves({seed: _course(each) for seed, each in seeds.items()})
+    return results
+
+
+def _course(pieces: Sequence[Piece]) -> tuple[Steps, Array]:
+    """The environment frames and values of one seed, in order, each frame once."""
+    frames = np.concatenate([piece.series.frames for piece in pieces])
+    values = np.concatenate([piece.series.values for piece in pieces])
+    order = np.argsort(frames, kind="stable")
+    frames, values = frames[order], values[order]
+    again = frames[1:] == frames[:-1]
+    agree = (values[1:] == values[:-1]) | (np.isnan(values[1:]) & np.isnan(values[:-1]))
+    clashes = np.flatnonzero(again & ~agree)
+    if len(clashes):
+        owners = np.repeat(np.arange(len(pieces)), [len(piece.series.frames) for piece in pieces])[order]
+        raise _contradiction(pieces[0], pieces[owners[clashes[0] + 1]], int(frames[clashes[0]]))
+    first = np.concatenate([[True], ~again])
+    return frames[first], values[first]
+
+
+def _contradiction(first: Piece, second: Piece, frame: int) -> UserError:
+    beside = f" beside {first.file}" if first.file != second.file else ""
+    return UserError(
+        f"{second.file}: {second.system.label} on {second.task}, seed {second.series.seed} has a second, "
+        f"different value at step {frame}{beside}: read one of the two runs, or give them different names"
+    )
+
+
+def _curves(seeds: Mapping[str, tuple[Steps, Array]]) -> Curves:
+    steps = np.unique(np.concatenate([frames for frames, _ in seeds.values()]))
+    values = np.full((len(seeds), len(steps)), np.nan)
+    for row, (frames, numbers) in zip(values, seeds.values(), strict=True):
+        row[np.searchsorted(steps, frames)] = numbers
+    return Curves(steps, tuple(seeds), values)
+
+
+def align(curves: Sequence[Curves]) -> tuple[Steps, list[Array]]:
+    """Environment frames at which all curves have evaluations [points], and the scores, each [runs, points].
+
+    A task's curve ends with its longest run, the aligned ones with the curve that ends first. To compare
+    two systems, align the curves of both at once.
+
+    Raises UserError if there are none.
+    """
+    if not curves:
+        raise UserError("no curves to align: the system has none of these tasks")
+    common = curves[0].env_steps
+    for curve in curves[1:]:
+        common = np.intersect1d(common, curve.env_steps)
+    if not len(common):
+        raise UserError("the tasks were never evaluated at the same environment frame")
+    return common, [curve.values[:, np.isin(curve.env_steps, common)] for curve in curves]
+
+
+def reached_by_most(scores: Iterable[Array]) -> npt.NDArray[np.bool_]:
+    """Where more than half of each task's runs have a score [points]; scores are per task [runs, points].
+
+    There they stand for their system: the longest run alone would not, and one that died early is no reason
+    to stop.
+    """
+    return np.asarray(np.all([np.mean(~np.isnan(runs), axis=0) > 0.5 for runs in scores], axis=0))

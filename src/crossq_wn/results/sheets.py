@@ -1,0 +1,143 @@
+"""CSV files that training writes, column by column."""
+
+import csv
+import gzip
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from crossq_wn.errors import UserError, one_line
+from crossq_wn.results.statistics import Array
+
+Steps = npt.NDArray[np.int64]
+T = TypeVar("T")
+
+# What reading a damaged CSV file may raise.
+_UNREADABLE = (OSError, EOFError, ValueError, csv.Error, zlib.error)
+
+
+class Series(NamedTuple):
+    """One seed's values of one quantity, in the order of the file."""
+
+    seed: str
+    frames: Steps  # [points] environment frames
+    values: Array  # [points]
+    lines: list[int]  # [points] where they stand in the file
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A CSV file, column by column."""
+
+    path: Path
+    lines: list[int]  # [rows] where each row stands in the file
+    columns: dict[str, list[str]]  # name -> cells [rows]
+
+    def column(self, name: str) -> list[str]:
+        """The cells of a column. Raises UserError if there is no such column."""
+        if name not in self.columns:
+            raise UserError(f"{self.path} cannot be read: it has no column {name!r}")
+        return self.columns[name]
+
+    def grouped(self, names: Sequence[str]) -> dict[tuple[str, ...], list[int]]:
+        """The rows that have the same cells in these columns."""
+        groups: dict[tuple[str, ...], list[int]] = {}
+        for row, key in enumerate(zip(*map(self.column, names), strict=True)):
+            groups.setdefault(key, []).append(row)
+        return groups
+
+    def series(self, rows: Iterable[int], step: str, value: str) -> list[Series]:
+        """The numbers in some of the rows, seed by seed.
+
+        Args:
+            rows: which.
+            step: the column of environment frames.
+            value: the column of values.
+
+        Raises:
+            UserError: there is no such column, or a cell is not a number.
+        """
+        seeds = self.column("seed")
+        by_seed: dict[str, list[int]] = {}
+        for row in rows:
+            by_seed.setdefault(seeds[row], []).append(row)
+        found = []
+        for seed, own in by_seed.items():
+            frames, values = self._numbers(own, step), self._numbers(own, value)
+            if not np.isfinite(frames).all():
+                raise self._no_number(own[int(np.argmin(np.isfinite(frames)))], step)
+            found.append(Series(seed, frames.astype(np.int64), values, [self.lines[row] for row in own]))
+        return found
+
+    def _numbers(self, rows: Sequence[int], name: str) -> Array:
+        cells = self.column(name)
+        try:
+            return np.array([float(cells[row]) for row in rows])
+        except ValueError:
+            pass  # which of them it is takes longer to find
+        for row in rows:
+            try:
+                float(cells[row])
+            except ValueError:
+                break
+        raise self._no_number(row, name)
+
+    def _no_number(self, row: int, name: str) -> UserError:
+        cell = self.columns[name][row]
+        return UserError(f"{self.path}, line {self.lines[row]}: {name} {cell!r} is not a number")
+
+
+def attempt(read: Callable[[Path], T], path: Path) -> T | UserError:
+    """What `read` returns, or what is wrong with the file."""
+    try:
+        return read(path)
+    except UserError as error:
+        return error
+    except _UNREADABLE as error:
+        return UserError(f"{path} cannot be read: {one_line(error)}")
+
+
+def value_of(found: T | UserError) -> T:
+    """What `attempt` returned; raises UserError if something is wrong with the file."""
+    if isinstance(found, UserError):
+        raise UserError(str(found))
+    return found
+
+
+def _rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The header of a CSV file, and its rows with their lines."""
+    with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else open(path, newline="") as file:
+        reader = csv.reader(file)
+        header = next(reader, [])
+        return header, [(reader.line_num, cells) for cells in reader if cells]
+
+
+def _sheet(path: Path, header: list[str], rows: Sequence[tuple[int, list[str]]]) -> Sheet:
+    cells = list(zip(*(row[: len(header)] for _, row in rows), strict=True)) or [()] * len(header)
+    columns = {name: list(column) for name, column in zip(header, cells, strict=True)}
+    return Sheet(path, [line for line, _ in rows], columns)
+
+
+def strict_sheet(path: Path) -> Sheet:
+    """A table that training cuts back to whole rows; only its last row may be half a one.
+
+    Raises UserError if another row is cut short.
+    """
+    header, rows = _rows(path)
+    if rows and len(rows[-1][1]) < len(header):
+        rows.pop()  # of a run that was killed while it wrote
+    for line, cells in rows:
+        if len(cells) < len(header):
+            raise UserError(f"{path}, line {line} is cut short: complete it, or take it out")
+    return _sheet(path, header, rows)
+
+
+def lenient_sheet(path: Path) -> Sheet:
+    """timing.csv, which nothing cuts back: after each kill it may hold half a row."""
+    header, rows = _rows(path)
+    return _sheet(path, header, [row for row in rows if len(row[1]) >= len(header)])
