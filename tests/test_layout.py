@@ -97,7 +97,6 @@ DELAYED = {
     ("reproduce.pages", "crossq_wn.results.figures.files"): MATPLOTLIB,
     ("reproduce.drawing", "crossq_wn.results.figures"): MATPLOTLIB,
     ("results.figures.files", "PIL"): "only a picture that is to be replaced is opened",
-    ("results.report.svg", "matplotlib"): MATPLOTLIB,
     ("results.verdicts", "scipy.special"): "only verdicts need it",
     ("training.logs", "tensorboardX.event_file_writer"): "not with --no-tensorboard",
     ("training.logs", "tensorboardX.proto.event_pb2"): "not with --no-tensorboard",

@@ -2,16 +2,16 @@
 
 import io
 import re
-from typing import TYPE_CHECKING
 from xml.etree import ElementTree
+
+import matplotlib
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
 
 from crossq_wn.results.report.html import Html
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
-
-def picture(figure: "Figure", name: str, label: str) -> Html:
+def picture(figure: Figure, name: str, label: str) -> Html:
     """A figure as an inline SVG element as wide as what it stands in.
 
     Args:
@@ -19,9 +19,6 @@ def picture(figure: "Figure", name: str, label: str) -> Html:
         name: unlike any other's on the page, because a page's SVGs share their ids.
         label: what it shows, for those who do not see it.
     """
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-
     file = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "crossq-wn"}):
         FigureCanvasSVG(figure)
