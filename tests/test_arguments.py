@@ -1,6 +1,7 @@
 """The options of the command line: made from the fields of dataclasses, read as they are typed."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 
 import pytest
 
@@ -49,7 +50,7 @@ def test_options_are_read_as_their_types_before_and_after_the_task(flags, values
 
 def test_several_numbers_are_arguments_of_their_own():
     chosen = parsed("dog-run", "--algorithm", "bro", "--resets", 1, 2, "--seeds", "3,4")
-    assert (chosen["resets"], chosen["seeds"]) == ([1, 2], (3, 4))
+    assert (chosen["resets"], chosen["seeds"]) == ((1, 2), (3, 4))
     assert configure(chosen.pop("task"), **chosen).settings.resets == (1, 2)
     none = parsed("dog-run", "--algorithm", "bro", "--resets")
     assert configure(none.pop("task"), **none).settings.resets == ()
@@ -77,10 +78,10 @@ def test_the_help_names_every_option_with_what_it_does_and_its_default(name, cap
     settings = preset_settings(name, "default")
     for record in (RunOptions(), settings):
         texts = field_texts(type(record))
-        for field in fields(record):
-            assert f"--{field.name.replace('_', '-')}" in said
-            assert len(texts[field.name]) > 10
-            assert texts[field.name] in said
+        for each in fields(record):
+            assert f"--{each.name.replace('_', '-')}" in said
+            assert len(texts[each.name]) > 10
+            assert texts[each.name] in said
     assert f"(default: {settings.utd})" in said
     assert f"hyperparameters of {name}, preset default" in said
 
@@ -90,14 +91,41 @@ def test_no_hyperparameter_is_named_like_a_run_option():
         assert set(OPTION_NAMES).isdisjoint(setting_names(recipe.settings))
 
 
+def own(kind):
+    """A recipe whose hyperparameters are SAC's and those of a subclass of its settings."""
+    recipe = ALGORITHMS["sac"]
+    settings = kind(**asdict(recipe.presets["default"].settings))
+    return recipe._replace(settings=kind, presets={"default": Preset(settings, "mine")})
+
+
 def test_a_users_hyperparameter_named_like_a_run_option_is_refused(monkeypatch):
     @dataclass(frozen=True, kw_only=True)
     class Own(ALGORITHMS["sac"].settings):
         overlap: int = 1
 
-    recipe = ALGORITHMS["sac"]
-    settings = Own(**asdict(recipe.presets["default"].settings))
-    own = recipe._replace(settings=Own, presets={"default": Preset(settings, "mine")})
-    monkeypatch.setitem(ALGORITHMS, "own", own)
+    monkeypatch.setitem(ALGORITHMS, "own", own(Own))
     with pytest.raises(UserError, match="'overlap', which is a run option: rename it"):
+        parsed("cheetah-run", "--algorithm", "own")
+
+
+def test_a_users_hyperparameters_may_have_any_type_that_can_be_typed(monkeypatch):
+    @dataclass(frozen=True, kw_only=True)
+    class Own(ALGORITHMS["sac"].settings):
+        scales: tuple[float, ...] = (1.0,)
+        names: tuple[str, ...] = ()
+        file: Path | None = None
+
+    monkeypatch.setitem(ALGORITHMS, "own", own(Own))
+    flags = ("--scales", "0.5", "2", "--names", "a", "b", "--file", "x.csv")
+    chosen = parsed("cheetah-run", "--algorithm", "own", *flags)
+    assert (chosen["scales"], chosen["names"], chosen["file"]) == ((0.5, 2.0), ("a", "b"), Path("x.csv"))
+
+
+def test_a_type_that_cannot_be_typed_is_refused_in_words(monkeypatch):
+    @dataclass(frozen=True, kw_only=True)
+    class Own(ALGORITHMS["sac"].settings):
+        table: dict = field(default_factory=dict)
+
+    monkeypatch.setitem(ALGORITHMS, "own", own(Own))
+    with pytest.raises(UserError, match="no command line option can have the type dict"):
         parsed("cheetah-run", "--algorithm", "own")

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import Field, fields
 from itertools import pairwise
+from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, Never, get_args, get_origin, get_type_hints
 
@@ -70,7 +71,8 @@ def parse_run(
         f"hyperparameters of {chosen.algorithm}, preset {chosen.preset} ({presets[chosen.preset].source})"
     )
     add_fields(group, settings, fields(settings))
-    return vars(parser.parse_args(arguments))
+    values = vars(parser.parse_args(arguments))
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 def _add_choice_of_algorithm(parser: Parser, presets: Collection[str] = ()) -> None:
@@ -97,6 +99,9 @@ def add_fields(group: Any, record: Any, chosen: Sequence[Field[Any]]) -> None:
         group: of the parser.
         record: an instance, whose values are the defaults that the help names.
         chosen: fields of the record.
+
+    Raises:
+        UserError: a user's algorithm has a hyperparameter of a type that cannot be typed.
     """
     kinds, texts = get_type_hints(type(record)), field_texts(type(record))
     for field in chosen:
@@ -127,15 +132,27 @@ def _parsing(kind: Any, commas: bool = False) -> dict[str, Any]:
     own = next(each for each in get_args(kind) if each is not NoneType) if optional else kind
     if own is bool:
         return {"action": argparse.BooleanOptionalAction}
+    if commas:
+        return {"type": whole_numbers, "metavar": "N,N"}
     if get_origin(own) is tuple:
-        several = {"type": whole_number, "nargs": "*", "metavar": "N"}
-        return {"type": whole_numbers, "metavar": "N,N"} if commas else several
-    if get_origin(own) is Literal:
-        known = get_args(own)
-        reader, metavar = _one_of(known), f"{{{','.join(known)}}}"
-    else:
-        reader, metavar = _READERS[own]
+        reader, metavar = _reader(get_args(own)[0])
+        return {"type": reader, "nargs": "*", "metavar": metavar}
+    reader, metavar = _reader(own)
     return {"type": _optional(reader) if optional else reader, "metavar": metavar}
+
+
+def _reader(kind: Any) -> tuple[Callable[[str], Any], str]:
+    """How one value is read from text, and what the help shows in its place."""
+    if get_origin(kind) is Literal:
+        known = get_args(kind)
+        return _one_of(known), f"{{{','.join(known)}}}"
+    if kind not in _READERS:
+        name = getattr(kind, "__name__", kind)
+        raise UserError(
+            f"no command line option can have the type {name}: give the hyperparameter the type bool, int, "
+            "float, str, Path, a Literal of texts, or a tuple of one of them"
+        )
+    return _READERS[kind]
 
 
 def _optional(reader: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -188,6 +205,7 @@ _READERS: dict[Any, tuple[Callable[[str], Any], str]] = {
     int: (whole_number, "N"),
     float: (number, "X"),
     str: (str, "TEXT"),
+    Path: (Path, "PATH"),
 }
 
 
