@@ -8,6 +8,7 @@ import pytest
 import crossq_wn
 from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.cli import main
+from crossq_wn.reproduce.cost import cost
 from crossq_wn.results.health import Course, critic_of, findings
 from crossq_wn.runs.config import preset_settings, read_config
 from helpers import TESTS, TINY_OPTIONS, TINY_SETTINGS, PointMass, rows
@@ -71,3 +72,9 @@ def test_its_diagnosis_knows_what_its_critic_is_like(run, capsys):
     grown = {"critic_norm": Course(40, 280), "critic_elr": Course(0.1, 0.002)}
     (said,) = findings(grown, critic_of(read_config(run)))
     assert said.endswith("what weight normalisation removes (--algorithm crossq-wn)")
+
+
+def test_its_cost_is_counted_in_its_own_program(own):
+    estimate = cost(crossq_wn.configure("cheetah-run", algorithm=NAME, frames=20_000))
+    assert estimate.updates == 2 * (20_000 // 2 - 5_000)  # UTD 2, action repeat 2, the shared warm-up
+    assert estimate.core_seconds > estimate.updates * estimate.update_seconds > 0
