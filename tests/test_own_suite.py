@@ -90,6 +90,13 @@ def test_a_wrong_record_is_refused(suite, change):
         replace(suite, **change)
 
 
+def test_a_record_under_another_name_is_refused(suite, monkeypatch):
+    monkeypatch.setitem(SUITES, "slides", suite)
+    del SUITES["slide"]
+    with pytest.raises(UserError, match=r"SUITES\['slides'\] holds a suite called 'slide'"):
+        lookup("far")
+
+
 # --- Training
 
 

@@ -44,7 +44,11 @@ def lookup(task: TaskLike) -> Task:
         # If it cannot be imported, then `make` says so: a run whose environment is given needs no module.
         with contextlib.suppress(UserError):
             import_user_module(module, f"the task {task!r}")
-    for suite in SUITES.values():
+    for key, suite in SUITES.items():
+        if suite.name != key:
+            raise UserError(
+                f"SUITES[{key!r}] holds a suite called {suite.name!r}: both names must be the same"
+            )
         found = suite.find(task)
         if found is not None:
             return found
