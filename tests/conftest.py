@@ -56,7 +56,7 @@ def _algorithm(name: str, preset: str = "default", **changes: object) -> Algorit
 
 
 def _batch(seed: int, *shape: int) -> Batch:
-    return random_batch(np.random.default_rng(seed), SPEC.observation_size, SPEC.action_size, *shape)
+    return random_batch(np.random.default_rng(seed), SPEC, *shape)
 
 
 @pytest.fixture(scope="session")
@@ -110,10 +110,10 @@ def compiled_once() -> Iterator[None]:
     build = building.build_algorithm
     algorithms: dict[object, Algorithm] = {}
 
-    def build_once(config: RunConfig, *sizes: int) -> Algorithm:
-        key = config.system.algorithm, config.settings, config.discount, sizes
+    def build_once(config: RunConfig, spec: Spec) -> Algorithm:
+        key = config.system.algorithm, config.settings, spec
         if key not in algorithms:
-            algorithms[key] = build(config, *sizes)
+            algorithms[key] = build(config, spec)
         return algorithms[key]
 
     def once(function: Callable[..., object]) -> Callable[..., object]:

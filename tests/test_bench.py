@@ -20,18 +20,21 @@ from crossq_wn.runs.config import preset_settings
 from crossq_wn.training import api
 from crossq_wn.training.building import build_algorithm
 from crossq_wn.training.stopwatch import PHASES
+from crossq_wn.types import Spec
+
+CHEETAH = Spec(observation_size=17, action_size=6, discount=0.99)
 
 
-def flops(name, sizes):
+def flops(name, spec):
     config = api.configure("cheetah-run", algorithm=name)
-    algorithm = build_algorithm(config, *sizes)
-    return 2 * work_of_update(algorithm, sizes, config.settings.batch_size).multiply_adds
+    algorithm = build_algorithm(config, spec)
+    return 2 * work_of_update(algorithm, spec, config.settings.batch_size).multiply_adds
 
 
-@pytest.mark.parametrize("sizes", [(17, 6), (223, 38)])
-def test_the_matrix_products_of_an_update_are_those_of_the_equations(sizes):
+@pytest.mark.parametrize("spec", [CHEETAH, Spec(223, 38, 0.99)])
+def test_the_matrix_products_of_an_update_are_those_of_the_equations(spec):
     """Multiply-adds of crossq-wn's layers, forward and backward, the actor's in a third of the updates."""
-    observation, action = sizes
+    observation, action, _ = spec
     d, batch, wide, narrow = observation + action, 256, 512, 256
     hidden, head = d * wide + wide * wide, wide
     online = 2 * batch * (hidden + head) * 3  # forward, gradients of weights, gradients of inputs
@@ -39,7 +42,7 @@ def test_the_matrix_products_of_an_update_are_those_of_the_equations(sizes):
     act = batch * (observation * narrow + narrow * narrow + narrow * 2 * action)
     through_critics = 2 * batch * (hidden + head) * 2  # forward and gradients of inputs, both critics
     expected = 2 * (2 * online + 2 * target + act + (3 * act + through_critics) / 3)
-    assert flops("crossq-wn", sizes) == pytest.approx(expected, rel=1e-6)
+    assert flops("crossq-wn", spec) == pytest.approx(expected, rel=1e-6)
 
 
 def test_work_is_counted_in_loops_and_by_the_share_of_a_condition():
@@ -60,7 +63,7 @@ def test_work_is_counted_in_loops_and_by_the_share_of_a_condition():
 def test_planning_is_work_of_a_decision():
     """TD-MPC2 plans by rolling out hundreds of sequences; others act by one pass of the actor."""
     plain, planning = (
-        work_of_decision(build_algorithm(api.configure("cheetah-run", algorithm=name), 17, 6), (17, 6))
+        work_of_decision(build_algorithm(api.configure("cheetah-run", algorithm=name), CHEETAH), CHEETAH)
         for name in ("sac", "tdmpc2")
     )
     assert 0 < plain.multiply_adds < 1e6 < 1e9 < planning.multiply_adds
@@ -117,7 +120,7 @@ def test_updates_are_measured_on_every_kind_of_learner(algorithm, monkeypatch):
     ):
         monkeypatch.setattr(learner, "make", lambda *arguments, learn=learn: learn)
         for measure in (updates.updates, updates.fed_updates, updates.diagnosis):
-            assert measure(made, config, (5, 2))(0.0) > 0
+            assert measure(made, config, Spec(5, 2, 0.99))(0.0) > 0
 
 
 def test_a_ratio_to_the_floor_is_of_one_seeds_update_whatever_the_seeds(monkeypatch):
@@ -144,7 +147,7 @@ def peer(monkeypatch, tmp_path):
 
     def start(script):
         (tmp_path / "run_sbx.py").write_text(script)
-        return peers.start("sbx", preset_settings("crossq", "default"), (3, 1), print)
+        return peers.start("sbx", preset_settings("crossq", "default"), Spec(3, 1, 0.99), print)
 
     return start
 

@@ -15,14 +15,14 @@ from crossq_wn.learning.replay import random_batch
 from crossq_wn.types import Algorithm, Spec
 from helpers import TINY_OPTIONS, PointMass, load_file, rows, same_run
 
-OBSERVATION, ACTION = 5, 2
+SPEC = Spec(observation_size=5, action_size=2, discount=0.9)
 NAMES = list(ALGORITHMS)
 pytestmark = pytest.mark.usefixtures("compiled_once", "quick_compilation")
 
 
 def data(algorithm, seed, *shape):
     horizon = (algorithm.horizon,) if algorithm.horizon > 1 else ()
-    return random_batch(np.random.default_rng(seed), OBSERVATION, ACTION, *shape, *horizon)
+    return random_batch(np.random.default_rng(seed), SPEC, *shape, *horizon)
 
 
 def leaves(tree):
@@ -53,7 +53,7 @@ def run(algorithm, learn, seeds, calls=2):
     for call in range(calls):
         if learn.observe is not None:
             seen = np.stack(
-                [np.random.default_rng(s).standard_normal(OBSERVATION, np.float32) for s in seeds]
+                [np.random.default_rng(s).standard_normal(SPEC.observation_size, np.float32) for s in seeds]
             )
             states = learn.observe(states, seen, np.ones(len(seeds), np.float32), np.zeros(len(seeds), bool))
         batches = learn.join([data(algorithm, 10 * seed + call, 3, 8) for seed in seeds])
@@ -77,20 +77,20 @@ def test_updates_change_the_state_and_report_finite_numbers(name, trained):
     assert np.isfinite([float(value) for value in metrics[0].values()]).all()
     fresh = made.init(np.random.default_rng(0))
     assert any(not np.array_equal(a, b) for a, b in zip(leaves(fresh), leaves(states[0]), strict=True))
-    assert list(metrics[0]) == learner.metric_names(made, OBSERVATION, ACTION, diagnostics=False)
+    assert list(metrics[0]) == learner.metric_names(made, SPEC, diagnostics=False)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_actions_are_in_range_random_while_exploring_and_repeatable(name, trained):
     _, learn, (states, _) = trained(name)
-    seen = np.ones((2, OBSERVATION), np.float32)
+    seen = np.ones((2, SPEC.observation_size), np.float32)
     drawn = [learn.explore(states, learn.fresh_memories(2), seen, decision)[0] for decision in (0, 0, 1)]
     np.testing.assert_array_equal(drawn[0], drawn[1])
     assert not np.array_equal(drawn[0], drawn[2])
     chosen = [learn.exploit(states, learn.fresh_memories(2), seen)[0] for _ in range(2)]
     np.testing.assert_array_equal(*chosen)
     for actions in (*drawn, *chosen):
-        assert actions.shape == (2, ACTION)
+        assert actions.shape == (2, SPEC.action_size)
         assert actions.dtype == np.float32
         assert np.abs(actions).max() <= 1
 
@@ -198,7 +198,7 @@ def test_the_documented_algorithm_trains(monkeypatch, tmp_path):
     spaces = {"__name__": "my_algorithm"}
     exec(compile(program, "my_algorithm.py", "exec"), spaces)
     recipe = spaces["ALGORITHMS"]["layer-norm-sac"]
-    made = recipe.build(Spec(OBSERVATION, ACTION, 0.9), recipe.presets["default"].settings)
+    made = recipe.build(SPEC, recipe.presets["default"].settings)
     _, metrics = run(made, learner.one_by_one(made), (0,))
     assert np.isfinite([float(value) for value in metrics[0].values()]).all()
 
@@ -214,10 +214,10 @@ def test_the_critic_can_be_diagnosed_and_asked(name, trained):
     assert found[0]["critic_norm"] > 0
     assert found[0]["critic_gradient_norm"] > 0
     assert 0 <= found[0]["dead_neurons"] <= 1
-    known = learner.metric_names(made, OBSERVATION, ACTION, diagnostics=True)
+    known = learner.metric_names(made, SPEC, diagnostics=True)
     assert set(found[0]) < set(known)
-    actions, bonuses, values = learn.appraise(states, np.ones((2, OBSERVATION), np.float32), 3)
-    assert actions.shape == (2, ACTION)
+    actions, bonuses, values = learn.appraise(states, np.ones((2, SPEC.observation_size), np.float32), 3)
+    assert actions.shape == (2, SPEC.action_size)
     assert bonuses.shape == values.shape == (2,)
     assert np.isfinite(values).all()
     same(before, states)

@@ -9,6 +9,7 @@ import crossq_wn.runs.config
 from crossq_wn.learning import learner
 from crossq_wn.training.building import build_algorithm
 from crossq_wn.training.seeds import Stream, stream
+from crossq_wn.types import Spec
 from helpers import TINY_OPTIONS, PointMass, replay_rows, rows, same_run
 
 # What a setting of each algorithm resets at these decisions, with a warm-up of 20 and UTD 2.
@@ -71,7 +72,7 @@ def test_a_reset_makes_every_learner_as_it_was_at_first_and_is_counted(name, tra
         assert int(row["resets"]) == done, row["decisions"]
         assert int(row["frames"]) == 2 * int(row["decisions"])
     config = crossq_wn.runs.config.read_config(path)
-    made = build_algorithm(config, 3, 2)
+    made = build_algorithm(config, Spec(3, 2, config.discount))
     for decision in range(21, 56):
         for seed, state in zip((0, 1), before_updates[2 * (decision - 21)], strict=True):
             fresh = made.init(np.random.default_rng(stream(seed, Stream.LEARNER)))

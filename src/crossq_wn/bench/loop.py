@@ -19,19 +19,18 @@ import numpy as np
 from crossq_wn.algorithms.settings import Settings
 from crossq_wn.bench import peers
 from crossq_wn.bench.floor import Measure, environments, floor
-from crossq_wn.bench.updates import diagnosis, fed_updates, first_updates, sizes_of, updates
+from crossq_wn.bench.updates import diagnosis, fed_updates, first_updates, problem_of, updates
 from crossq_wn.lazy import jax
 from crossq_wn.learning.products import work_of_update
-from crossq_wn.learning.replay import Replay
 from crossq_wn.machine import peak_memory, use_compilation_cache
 from crossq_wn.runs import directory
 from crossq_wn.runs.config import RunConfig, preset_settings
 from crossq_wn.runs.system import System
 from crossq_wn.training import api
-from crossq_wn.training.building import build_algorithm, replay_capacity
+from crossq_wn.training.building import build_algorithm, replay_bytes
 from crossq_wn.training.loop import run_training
 from crossq_wn.training.stopwatch import PHASES
-from crossq_wn.types import Algorithm
+from crossq_wn.types import Algorithm, Spec
 
 ROUNDS = 7
 _LEAD = 0.3  # times the seconds of a round: not counted, before each measurement
@@ -87,20 +86,19 @@ def bench(config: RunConfig, say: Say, against: str | None = None, seconds: floa
         say("starting twice in a process of its own: compilation, cold and with the persistent cache")
         figures: Figures = dict(first_updates(config))
         use_compilation_cache()
-        sizes = sizes_of(config)
-        algorithm = build_algorithm(config, *sizes)
-        update = updates(algorithm, config, sizes)
+        spec = problem_of(config)
+        algorithm = build_algorithm(config, spec)
+        update = updates(algorithm, config, spec)
         update(0.0)  # compiles
         say("the whole training loop")
         figures |= _whole_loop(config, update, seconds) | _memory()
-        capacity = replay_capacity(config)
-        figures["replay_mib"] = len(config.options.seeds) * Replay.bytes(capacity, *sizes) / 2**20
+        figures["replay_mib"] = len(config.options.seeds) * replay_bytes(config, spec) / 2**20
         settings = _crossq_of_equal_size(config.settings)
-        with peers.start(against, settings, sizes, say) as peer, environments(config) as stepping:
-            rivals = {"update": update} | _floor(algorithm, config, sizes) | stepping
+        with peers.start(against, settings, spec, say) as peer, environments(config) as stepping:
+            rivals = {"update": update} | _floor(algorithm, config, spec) | stepping
             if peer is not None:
                 crossq = replace(config, system=System("crossq"), settings=settings)
-                rivals["crossq_update"] = fed_updates(build_algorithm(crossq, *sizes), crossq, sizes)
+                rivals["crossq_update"] = fed_updates(build_algorithm(crossq, spec), crossq, spec)
                 rivals[f"{against}_update"] = peer.measure
                 figures[f"{against}_device"] = peer.device
                 if peer.device != jax.default_backend():
@@ -121,12 +119,12 @@ def describe(figures: Figures) -> list[list[str]]:
     return rows
 
 
-def _floor(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, int]) -> dict[str, Measure]:
+def _floor(algorithm: Algorithm, config: RunConfig, spec: Spec) -> dict[str, Measure]:
     """An update's matrix products, and its diagnosis if it has one."""
-    work = work_of_update(algorithm, sizes, config.settings.batch_size)
+    work = work_of_update(algorithm, spec, config.settings.batch_size)
     found = {"floor": floor(work.products, len(config.options.seeds))}
     if algorithm.view is not None:
-        found["diagnosis"] = diagnosis(algorithm, config, sizes)
+        found["diagnosis"] = diagnosis(algorithm, config, spec)
     return found
 
 

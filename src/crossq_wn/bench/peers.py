@@ -18,6 +18,7 @@ from typing import NamedTuple
 from crossq_wn.algorithms.settings import Settings
 from crossq_wn.errors import UserError
 from crossq_wn.machine import cache_folder
+from crossq_wn.types import Spec
 
 # Versions that are known to work together.
 REQUIREMENTS = {
@@ -41,14 +42,14 @@ class Peer(NamedTuple):
 
 @contextmanager
 def start(
-    name: str | None, settings: Settings, sizes: tuple[int, int], say: Callable[[str], None]
+    name: str | None, settings: Settings, spec: Spec, say: Callable[[str], None]
 ) -> Iterator[Peer | None]:
     """Starts a peer that trains networks of the same sizes on random transitions.
 
     Args:
         name: of a script `run_NAME.py` beside this file; None starts nothing.
         settings: of the networks.
-        sizes: of observation and action.
+        spec: the problem.
         say: told that an environment is being built, which takes minutes.
 
     Raises:
@@ -58,7 +59,7 @@ def start(
         yield None
         return
     python = _environment(name, say)
-    about = asdict(settings) | {"observation_size": sizes[0], "action_size": sizes[1]}
+    about = asdict(settings) | {"observation_size": spec.observation_size, "action_size": spec.action_size}
     command = [str(python), str(Path(__file__).parent / f"run_{name}.py"), json.dumps(about)]
     # Unbuffered, so that nothing is left to be written when the peer has stopped.
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,8 +26,8 @@ from crossq_wn.lazy import jax
 from crossq_wn.learning import learner
 from crossq_wn.learning.replay import Replay, random_batch
 from crossq_wn.runs.config import RunConfig
-from crossq_wn.training.building import build_algorithm, make_environment, replay_capacity
-from crossq_wn.types import Algorithm
+from crossq_wn.training.building import build_algorithm, make_environment, replay_bytes, spec_of
+from crossq_wn.types import Algorithm, Spec
 
 _ROWS = 5_000  # of replay behind updates that are measured alone
 
@@ -39,13 +40,13 @@ class Trainee(NamedTuple):
     pack: Callable[[], Any]  # draws one decision's minibatches, as training does
 
 
-def trainee(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, int]) -> Trainee:
+def trainee(algorithm: Algorithm, config: RunConfig, spec: Spec) -> Trainee:
     """Makes all seeds' learners, and replays of random transitions."""
     seeds, settings = config.options.seeds, config.settings
-    learn = learner.make(algorithm, len(seeds), Replay.bytes(replay_capacity(config), *sizes))
+    learn = learner.make(algorithm, len(seeds), replay_bytes(config, spec))
     states = learn.join([algorithm.init(np.random.default_rng(seed)) for seed in seeds])
     generators = [np.random.default_rng(seed) for seed in seeds]
-    replays = [_replay(generator, sizes) for generator in generators]
+    replays = [_replay(generator, spec) for generator in generators]
 
     def pack() -> Any:
         places = []
@@ -57,17 +58,17 @@ def trainee(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, int]) -> 
     return Trainee(learn, states, pack)
 
 
-def _replay(generator: np.random.Generator, sizes: tuple[int, int]) -> Replay:
-    replay = Replay(_ROWS, *sizes)
-    columns = map(np.asarray, random_batch(generator, *sizes, _ROWS))
+def _replay(generator: np.random.Generator, spec: Spec) -> Replay:
+    replay = Replay(_ROWS, spec.observation_size, spec.action_size)
+    columns = map(np.asarray, random_batch(generator, spec, _ROWS))
     for observation, action, reward, _, following in zip(*columns, strict=True):
         replay.add(observation, action, reward, following, terminated=False, last=False)
     return replay
 
 
-def updates(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, int]) -> Measure:
+def updates(algorithm: Algorithm, config: RunConfig, spec: Spec) -> Measure:
     """Measures seconds per gradient update of one seed, when all seeds update, on minibatches at hand."""
-    learn, states, pack = trainee(algorithm, config, sizes)
+    learn, states, pack = trainee(algorithm, config, spec)
     utd, count = config.settings.utd, len(config.options.seeds)
     feed, done = learn.load(None, pack()), 0
 
@@ -83,9 +84,9 @@ def updates(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, int]) -> 
     return lambda budget: seconds_per_call(decision, budget, algorithm.period, wait) / (utd * count)
 
 
-def fed_updates(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, int]) -> Measure:
+def fed_updates(algorithm: Algorithm, config: RunConfig, spec: Spec) -> Measure:
     """Measures the same with all that a peer's call does: minibatches drawn and sent, metrics fetched."""
-    learn, states, pack = trainee(algorithm, config, sizes)
+    learn, states, pack = trainee(algorithm, config, spec)
     utd, count = config.settings.utd, len(config.options.seeds)
     feed, done = None, 0
 
@@ -99,9 +100,9 @@ def fed_updates(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, int])
     return lambda budget: seconds_per_call(decision, budget, algorithm.period) / (utd * count)
 
 
-def diagnosis(algorithm: Algorithm, config: RunConfig, sizes: tuple[int, int]) -> Measure:
+def diagnosis(algorithm: Algorithm, config: RunConfig, spec: Spec) -> Measure:
     """Measures seconds per diagnosis of one seed's critic, of an algorithm that has one."""
-    learn, states, pack = trainee(algorithm, config, sizes)
+    learn, states, pack = trainee(algorithm, config, spec)
     feed, diagnose = learn.load(None, pack()), learn.diagnose
     assert diagnose is not None
     count = len(config.options.seeds)
@@ -136,8 +137,8 @@ def first_update(path: Path) -> float:
     """
     config = RunConfig.from_json(json.loads(path.read_text()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # type: ignore[no-untyped-call]
-    sizes = sizes_of(config)
-    learn, states, pack = trainee(build_algorithm(config, *sizes), config, sizes)
+    spec = problem_of(config)
+    learn, states, pack = trainee(build_algorithm(config, spec), config, spec)
     with jax.default_matmul_precision(config.options.matmul_precision):
         feed = learn.load(None, pack())
         start = time.perf_counter()
@@ -146,13 +147,10 @@ def first_update(path: Path) -> float:
         return time.perf_counter() - start
 
 
-def sizes_of(config: RunConfig) -> tuple[int, int]:
-    """Makes the run's environment and returns the sizes of its observations and actions."""
-    environment = make_environment(config)
-    try:
-        return environment.observation_size, environment.action_size
-    finally:
-        environment.close()
+def problem_of(config: RunConfig) -> Spec:
+    """Makes the run's environment and returns the problem that it poses."""
+    with closing(make_environment(config)) as environment:
+        return spec_of(config, environment)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from crossq_wn.learning.axis import Axis, Devices, Function, Join, Split, apart,
 from crossq_wn.learning.diagnostics import diagnose
 from crossq_wn.learning.minibatches import Batches, Fed, Feed, Load, Pack, fits, gathered, resident
 from crossq_wn.learning.replay import random_batch
-from crossq_wn.types import Algorithm, Array, Metrics, Tree
+from crossq_wn.types import Algorithm, Array, Metrics, Spec, Tree
 
 States = Any  # the learners' states, joined; `update` and `observe` donate them
 Memories = Any  # what acting remembers of each seed's present episode, joined
@@ -143,13 +143,11 @@ def vectorised(
     return _over(axis, feed, algorithm)
 
 
-def metric_names(
-    algorithm: Algorithm, observation_size: int, action_size: int, *, diagnostics: bool
-) -> list[str]:
+def metric_names(algorithm: Algorithm, spec: Spec, *, diagnostics: bool) -> list[str]:
     """The names of what updates report and, if asked for, of the diagnostics; nothing is computed."""
     generator = np.random.default_rng(0)
     shape = (2,) if algorithm.horizon == 1 else (2, algorithm.horizon)
-    batch = random_batch(generator, observation_size, action_size, *shape)
+    batch = random_batch(generator, spec, *shape)
     state = algorithm.init(generator)
     _, metrics = jax.eval_shape(algorithm.update, state, batch, np.int32(0))
     if not diagnostics or (view := algorithm.view) is None:

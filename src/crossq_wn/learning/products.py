@@ -11,7 +11,7 @@ import numpy as np
 
 from crossq_wn.lazy import jax
 from crossq_wn.learning.replay import random_batch
-from crossq_wn.types import Algorithm
+from crossq_wn.types import Algorithm, Spec
 
 
 class Product(NamedTuple):
@@ -63,29 +63,29 @@ def work(program: Callable[..., Any], *arguments: Any, branch: float = 1.0) -> W
     return Work(dict(products), operations, elements)
 
 
-def work_of_update(algorithm: Algorithm, sizes: tuple[int, int], batch_size: int) -> Work:
+def work_of_update(algorithm: Algorithm, spec: Spec, batch_size: int) -> Work:
     """Counts one gradient update of one seed.
 
     A branch of a condition is what the policy delay skips, and counts in that proportion.
 
     Args:
         algorithm: any, also a user's own.
-        sizes: of observation and action.
+        spec: the problem.
         batch_size: samples per minibatch.
     """
     horizon = (algorithm.horizon,) if algorithm.horizon > 1 else ()
-    batch = random_batch(np.random.default_rng(0), *sizes, batch_size, *horizon)
+    batch = random_batch(np.random.default_rng(0), spec, batch_size, *horizon)
     return work(algorithm.update, _state(algorithm), batch, np.int32(0), branch=1 / algorithm.period)
 
 
-def work_of_decision(algorithm: Algorithm, sizes: tuple[int, int]) -> Work:
+def work_of_decision(algorithm: Algorithm, spec: Spec) -> Work:
     """Counts the choice of one training action of one seed, planning included.
 
     Args:
         algorithm: any, also a user's own.
-        sizes: of observation and action.
+        spec: the problem.
     """
-    observation = np.zeros(sizes[0], np.float32)
+    observation = np.zeros(spec.observation_size, np.float32)
     return work(algorithm.explore, _state(algorithm), algorithm.memory, observation, np.int32(0))
 
 

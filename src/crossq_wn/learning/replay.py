@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from crossq_wn.errors import UserError
-from crossq_wn.types import Batch
+from crossq_wn.types import Batch, Spec
 
 
 class Rows(NamedTuple):
@@ -210,15 +210,13 @@ def look_up(rows: Rows, places: Any, horizon: int) -> Batch:
     return Batch(*columns)
 
 
-def random_batch(
-    generator: np.random.Generator, observation_size: int, action_size: int, *shape: int
-) -> Batch:
+def random_batch(generator: np.random.Generator, spec: Spec, *shape: int) -> Batch:
     """Transitions of random numbers in the form in which replay returns them; leaves lead with `shape`."""
     columns: tuple[Any, ...] = (
-        generator.standard_normal((*shape, observation_size), np.float32),
-        generator.uniform(-1, 1, (*shape, action_size)).astype(np.float32),
+        generator.standard_normal((*shape, spec.observation_size), np.float32),
+        generator.uniform(-1, 1, (*shape, spec.action_size)).astype(np.float32),
         generator.uniform(0, 2, shape).astype(np.float32),
         (generator.uniform(size=shape) < 0.8).astype(np.float32),
-        generator.standard_normal((*shape, observation_size), np.float32),
+        generator.standard_normal((*shape, spec.observation_size), np.float32),
     )
     return Batch(*columns)

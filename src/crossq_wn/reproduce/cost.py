@@ -119,8 +119,8 @@ def programs(algorithm: str, settings: Settings, sizes: tuple[int, int]) -> Prog
     """
     spec = Spec(*sizes, discount=0.99)  # whatever it is, the program is the same
     built = ALGORITHMS[registered(algorithm)].build(spec, settings)
-    update = work_of_update(built, sizes, settings.batch_size)
-    return Programs(update, work_of_decision(built, sizes), state_bytes(built), built.first_updates)
+    update = work_of_update(built, spec, settings.batch_size)
+    return Programs(update, work_of_decision(built, spec), state_bytes(built), built.first_updates)
 
 
 def _typical(task: str) -> str:

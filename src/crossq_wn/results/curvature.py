@@ -8,11 +8,9 @@ import numpy as np
 from crossq_wn.errors import UserError
 from crossq_wn.lazy import jax, jnp
 from crossq_wn.learning.hessian import Spectrum, spectrum
-from crossq_wn.learning.replay import Replay
 from crossq_wn.runs import checkpoints
-from crossq_wn.runs.checkpoints import Checkpoint
-from crossq_wn.runs.config import RunConfig, read_config
-from crossq_wn.training.building import build_algorithm, replay_capacity
+from crossq_wn.runs.config import read_config
+from crossq_wn.training.building import build_algorithm, make_replay, saved_spec, saved_state
 from crossq_wn.types import Batch
 
 
@@ -32,23 +30,17 @@ def spectrum_of(run: Path, seed: int | None, warn: Callable[[str], None]) -> Spe
     seed = saved.seeds[0] if seed is None else seed
     if seed not in saved.seeds:
         raise UserError(f"{run} has no seed {seed} at {saved.frames:,} frames: it has {saved.seeds}")
-    interface = saved.common["interface"]
-    sizes = interface["observation_size"], len(interface["action_low"])
-    algorithm = build_algorithm(config, *sizes)
+    spec = saved_spec(config, saved)
+    algorithm = build_algorithm(config, spec)
     if (view := algorithm.view) is None:
         raise UserError(f"{config.system.algorithm} shows no critic: its Hessian cannot be computed")
-    like = {"state": algorithm.init(np.random.default_rng(0)), "memory": algorithm.memory}
-    state = saved.state(seed, like).learner["state"]
-    batch = _minibatch(config, saved, Replay(replay_capacity(config), *sizes), seed, algorithm.horizon)
-    updates = jnp.asarray(saved.common["updates"], np.int32)
-    return spectrum(lambda: view(state, batch, updates), jax.random.key(0))
-
-
-def _minibatch(config: RunConfig, saved: Checkpoint, replay: Replay, seed: int, horizon: int) -> Batch:
-    """A minibatch of the replay that a checkpoint keeps, always the same one."""
+    state = saved_state(algorithm, saved, seed)
+    replay = make_replay(config, spec)
     saved.fill(seed, replay)
     if not len(replay):
-        raise UserError(f"{saved.path} has no transitions yet: train the run further")
+        raise UserError(f"{run} has no transitions yet: train it further")
     size = config.settings.batch_size
-    drawn = replay.sample(np.random.default_rng(0), 1, size, horizon=horizon)
-    return Batch(*(leaf[0] for leaf in drawn))
+    drawn = replay.sample(np.random.default_rng(0), 1, size, horizon=algorithm.horizon)
+    batch = Batch(*(leaf[0] for leaf in drawn))
+    updates = jnp.asarray(saved.common["updates"], np.int32)
+    return spectrum(lambda: view(state, batch, updates), jax.random.key(0))

@@ -15,7 +15,6 @@ from crossq_wn.environments import EnvironmentFaultError, TaskLike, Transition
 from crossq_wn.environments.pool import Pool
 from crossq_wn.errors import UserError
 from crossq_wn.lazy import jax
-from crossq_wn.learning.replay import Replay
 from crossq_wn.machine import check_memory, processors
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.directory import RunDirectory
@@ -25,8 +24,9 @@ from crossq_wn.training.rows import log
 from crossq_wn.training.saving import restore, save
 from crossq_wn.training.scoring import score
 from crossq_wn.training.seeds import Seed, Stream, integer, stream
-from crossq_wn.training.session import Session, drop, new_session, sizes_of
+from crossq_wn.training.session import Session, drop, new_session
 from crossq_wn.training.signals import collected_signals
+from crossq_wn.types import Spec
 
 
 def run_training(
@@ -52,12 +52,13 @@ def run_training(
     """
     with ExitStack() as stack:
         training = stack.enter_context(closing(_environments(config, task)))
-        _check(config, sizes_of(training), reporter)
+        spec = building.spec_of(config, training.environments[0])
+        _check(config, spec, reporter)
         testing = stack.enter_context(closing(_environments(config, task)))
         run = stack.enter_context(closing(open_run()))
         # Compiled programs are kept by it.
         stack.enter_context(jax.default_matmul_precision(config.options.matmul_precision))
-        session = new_session(config, run, reporter, training, testing)
+        session = new_session(config, spec, run, reporter, (training, testing))
         received = stack.enter_context(collected_signals())
         if resume:
             restore(session)
@@ -71,12 +72,12 @@ def _environments(config: RunConfig, task: TaskLike | None) -> Pool:
     return Pool(made, processors())
 
 
-def _check(config: RunConfig, sizes: tuple[int, int], reporter: Reporter) -> None:
+def _check(config: RunConfig, spec: Spec, reporter: Reporter) -> None:
     """Raises UserError for what is known not to work before anything is written."""
-    if config.options.q_bias and building.build_algorithm(config, *sizes).appraise is None:
+    if config.options.q_bias and building.build_algorithm(config, spec).appraise is None:
         raise UserError(f"--q-bias: {config.system.algorithm} has no critics to ask; leave it out")
     capacity, seeds = building.replay_capacity(config), len(config.options.seeds)
-    needed = check_memory(capacity, Replay.bytes(capacity, *sizes), seeds)
+    needed = check_memory(capacity, building.replay_bytes(config, spec), seeds)
     reporter.message(f"replay: up to {needed / 2**20:,.0f} MiB for {seeds} seed(s)")
 
 
@@ -149,7 +150,7 @@ def decide(session: Session) -> None:
 def act(session: Session) -> np.ndarray:
     """Every seed's action, [S, action_size]: uniform in the warm-up, then the learner's exploration."""
     if session.decisions < session.config.settings.warmup:
-        size = session.sizes[1]
+        size = session.spec.action_size
         return np.stack([seed.warmup.uniform(-1, 1, size).astype(np.float32) for seed in session.seeds])
     learner = session.learner
     observations = np.stack([seed.observation for seed in session.seeds])

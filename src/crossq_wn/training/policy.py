@@ -17,7 +17,7 @@ from crossq_wn.learning.q_bias import Bias, q_bias
 from crossq_wn.runs import checkpoints
 from crossq_wn.runs.checkpoints import Checkpoint
 from crossq_wn.runs.config import read_config
-from crossq_wn.training.building import build_algorithm, make_environment
+from crossq_wn.training.building import build_algorithm, make_environment, saved_spec, saved_state
 from crossq_wn.training.seeds import Stream, integer, stream
 
 # Uses of the stream of fresh episodes, so that none repeats another's.
@@ -43,11 +43,10 @@ class TrainedPolicy:
         self.frames = saved.frames
         interface = saved.common["interface"]
         self._low, self._high = np.asarray(interface["action_low"]), np.asarray(interface["action_high"])
-        self.observation_size: int = interface["observation_size"]
-        algorithm = build_algorithm(self.config, self.observation_size, self._low.size)
-        self.learner = one_by_one(algorithm)
-        like = {"state": algorithm.init(np.random.default_rng(0)), "memory": algorithm.memory}
-        self.state = saved.state(self.seed, like).learner["state"]
+        spec = saved_spec(self.config, saved)
+        self.observation_size = spec.observation_size
+        algorithm = build_algorithm(self.config, spec)
+        self.learner, self.state = one_by_one(algorithm), saved_state(algorithm, saved, self.seed)
 
         # An observation that comes alone counts as the beginning of an episode: nothing is remembered.
         def act(state: Any, observation: Any) -> Any:

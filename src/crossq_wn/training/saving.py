@@ -53,7 +53,7 @@ def _common(session: Session) -> dict[str, Any]:
         "failed": {str(seed): failure._asdict() for seed, failure in session.failed.items()},
         "logs": session.logs.positions(),
         "interface": {
-            "observation_size": session.sizes[0],
+            "observation_size": session.spec.observation_size,
             "action_low": simulator.action_low.tolist(),
             "action_high": simulator.action_high.tolist(),
         },

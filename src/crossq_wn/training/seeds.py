@@ -2,7 +2,6 @@
 
 from __future__ import annotations  # JAX's types are loaded on first use
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
@@ -88,25 +87,21 @@ class Seed:
         self.evaluation, self.resets = saved["evaluation"], saved["resets"]
 
 
-def new_seeds(numbers: Sequence[int], capacity: int, sizes: tuple[int, int], memory: Tree) -> list[Seed]:
-    """Seeds that have not trained yet.
+def new_seed(number: int, index: int, replay: Replay, memory: Tree) -> Seed:
+    """A seed that has not trained yet.
 
     Args:
-        numbers: the training seeds.
-        capacity: rows of each one's replay.
-        sizes: of an observation and of an action.
+        number: the training seed.
+        index: of its environments in the pools.
+        replay: an empty one.
         memory: the acting memory of an episode that begins.
     """
-    seeds = []
-    for index, number in enumerate(numbers):
-        seed = Seed(
-            number=number,
-            index=index,
-            replay=Replay(capacity, *sizes),
-            warmup=np.random.default_rng(stream(number, Stream.WARMUP)),
-            sampling=np.random.default_rng(stream(number, Stream.REPLAY)),
-            observation=np.zeros(sizes[0], np.float32),
-            memory=memory,
-        )
-        seeds.append(seed)
-    return seeds
+    return Seed(
+        number=number,
+        index=index,
+        replay=replay,
+        warmup=np.random.default_rng(stream(number, Stream.WARMUP)),
+        sampling=np.random.default_rng(stream(number, Stream.REPLAY)),
+        observation=np.zeros(0, np.float32),  # until its first episode begins
+        memory=memory,
+    )

@@ -11,16 +11,15 @@ import numpy as np
 from crossq_wn.environments.pool import Pool
 from crossq_wn.learning import learner
 from crossq_wn.learning.learner import Learner, States
-from crossq_wn.learning.replay import Replay
 from crossq_wn.runs.checkpoints import Writer
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.directory import RunDirectory
 from crossq_wn.training import building
 from crossq_wn.training.logs import Logs
 from crossq_wn.training.progress import Pace, Reporter
-from crossq_wn.training.seeds import Seed, Stream, new_seeds, stream
+from crossq_wn.training.seeds import Seed, Stream, new_seed, stream
 from crossq_wn.training.stopwatch import Stopwatch
-from crossq_wn.types import Algorithm, Tree
+from crossq_wn.types import Algorithm, Spec, Tree
 
 
 class Failure(NamedTuple):
@@ -38,6 +37,7 @@ class Session:
     """
 
     config: RunConfig
+    spec: Spec
     run: RunDirectory
     reporter: Reporter
     training: Pool  # environments, one per seed
@@ -68,11 +68,6 @@ class Session:
         return self.decisions >= self.config.decisions
 
     @property
-    def sizes(self) -> tuple[int, int]:
-        """Of an observation and of an action."""
-        return sizes_of(self.training)
-
-    @property
     def indices(self) -> list[int]:
         """Of the seeds' environments in the pools."""
         return [seed.index for seed in self.seeds]
@@ -87,29 +82,29 @@ class Session:
 
 
 def new_session(
-    config: RunConfig, run: RunDirectory, reporter: Reporter, training: Pool, testing: Pool
+    config: RunConfig, spec: Spec, run: RunDirectory, reporter: Reporter, pools: tuple[Pool, Pool]
 ) -> Session:
-    """A session in which nothing has happened yet."""
-    numbers, capacity, sizes = config.options.seeds, building.replay_capacity(config), sizes_of(training)
-    algorithm = building.build_algorithm(config, *sizes)
-    names = learner.metric_names(algorithm, *sizes, diagnostics=config.options.diagnostics)
+    """A session in which nothing has happened yet; the pools are for training and for evaluations."""
+    training, testing = pools
+    numbers = config.options.seeds
+    algorithm = building.build_algorithm(config, spec)
+    names = learner.metric_names(algorithm, spec, diagnostics=config.options.diagnostics)
+    seeds = []
+    for index, number in enumerate(numbers):
+        seeds.append(new_seed(number, index, building.make_replay(config, spec), algorithm.memory))
     return Session(
         config=config,
+        spec=spec,
         run=run,
         reporter=reporter,
         training=training,
         testing=testing,
         algorithm=algorithm,
-        learner=learner.make(algorithm, len(numbers), Replay.bytes(capacity, *sizes)),
+        learner=learner.make(algorithm, len(numbers), building.replay_bytes(config, spec)),
         logs=Logs(config, run.path, names),
         writer=Writer(run.checkpoints),
-        seeds=new_seeds(numbers, capacity, sizes, algorithm.memory),
+        seeds=seeds,
     )
-
-
-def sizes_of(pool: Pool) -> tuple[int, int]:
-    """Of an observation and of an action in these environments."""
-    return pool.environments[0].observation_size, pool.environments[0].action_size
 
 
 def drop(session: Session, reasons: Mapping[int, str]) -> None:
