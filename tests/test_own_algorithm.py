@@ -11,6 +11,7 @@ from crossq_wn.cli import main
 from crossq_wn.reproduce.cost import cost
 from crossq_wn.results.health import Course, critic_of, findings
 from crossq_wn.runs.config import preset_settings, read_config
+from crossq_wn.training.api import configure
 from helpers import TESTS, TINY_OPTIONS, TINY_SETTINGS, PointMass, rows
 
 PAGE = (TESTS.parent / "docs" / "your-own-algorithm.md").read_text()
@@ -75,6 +76,6 @@ def test_its_diagnosis_knows_what_its_critic_is_like(run, capsys):
 
 
 def test_its_cost_is_counted_in_its_own_program(own):
-    estimate = cost(crossq_wn.configure("cheetah-run", algorithm=NAME, frames=20_000))
+    estimate = cost(configure("cheetah-run", algorithm=NAME, frames=20_000))
     assert estimate.updates == 2 * (20_000 // 2 - 5_000)  # UTD 2, action repeat 2, the shared warm-up
     assert estimate.core_seconds > estimate.updates * estimate.update_seconds > 0

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossq_wn.algorithms.actor_critic import joint, joint_target, separate, soft_actor_critic
-from crossq_wn.learning import learner
+from crossq_wn.learning import axis, learner
 from crossq_wn.nets import layers, losses
 from crossq_wn.nets.layers import dense
 from crossq_wn.nets.normalisation import batch_norm, batch_renorm, weight_norm
@@ -643,7 +643,7 @@ def test_seeds_on_several_threads_share_one_program_of_the_precision_asked_for(a
         traces.append((threading.current_thread(), jax.config.jax_default_matmul_precision))
         return made.update(state, data, step)
 
-    monkeypatch.setattr(learner, "processors", lambda: 2)
+    monkeypatch.setattr(axis, "processors", lambda: 2)
     learn = learner.one_by_one(made._replace(update=noting))
     with jax.default_matmul_precision("bfloat16"):
         for seeds in (3, 1):
