@@ -11,8 +11,12 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from crossq_wn.environments.interface import why_no_action
 from crossq_wn.environments.snapshot import Snapshot, UnrestorableError, capture_attributes
 from crossq_wn.errors import UserError, nearest
+
+_LARGEST = float(np.finfo(np.float32).max)  # what replay and networks can hold
+_EDGE = 1.0 + 1e-5  # of an action; rounding may lead beyond 1
 
 
 class Task(NamedTuple):
@@ -113,7 +117,10 @@ class Transition(NamedTuple):
 
 
 class EnvironmentFaultError(UserError):
-    """A fault of the environment itself, such as a NaN, a wrong shape or an exception."""
+    """What stops one seed: a fault of its environment, such as a NaN, a wrong shape or an exception.
+
+    A policy whose action is no number stops its seed in the same way, before the environment gets the action.
+    """
 
 
 def unknown_task(name: str, known: Iterable[str]) -> UserError:
@@ -153,6 +160,7 @@ class Environment:
         self.observation_size, self.action_size = simulator.observation_size, simulator.action_size
         self.observation = np.zeros(self.observation_size, np.float32)
         self.total_reward, self.frames, self.success = 0.0, 0, False
+        self.largest_observation = self.largest_reward = 0.0  # so far, in absolute value
 
     def reset(self, seed: int | None = None) -> np.ndarray:
         """Starts an episode.
@@ -178,17 +186,21 @@ class Environment:
             action: float32 [action_size] in [-1, 1], repeated in every frame.
 
         Raises:
-            EnvironmentFaultError: the environment returned NaN or infinity, or raised an exception.
+            EnvironmentFaultError: the action is not in [-1, 1], or the environment returned NaN or infinity
+                or raised an exception.
         """
+        if not np.abs(action).max() <= _EDGE:  # true of NaN as well
+            raise self._no_action(action)
         reward, terminated, truncated = 0.0, False, False
         for _ in range(self.action_repeat):
             frame = self._call(self.simulator.step, action)
-            if not math.isfinite(frame.reward):
-                raise EnvironmentFaultError(
-                    f"{self.task.name} returned the reward {frame.reward}{self._when()}"
-                )
             self.frames += 1
             reward += frame.reward
+            if not abs(reward) <= _LARGEST:
+                beyond = ", beyond float32" if math.isfinite(frame.reward) else ""
+                raise EnvironmentFaultError(
+                    f"{self.task.name} returned the reward {frame.reward}{beyond}{self._when()}"
+                )
             self.success |= frame.success
             terminated = frame.terminated and self.terminations
             truncated = frame.truncated or self.frames == self.episode_frames
@@ -196,6 +208,7 @@ class Environment:
                 break
         self.observation = self._observe("step")
         self.total_reward += reward
+        self.largest_reward = max(self.largest_reward, abs(reward))
         over = terminated or truncated
         episode = Episode(self.total_reward, self.frames, self.success) if over else None
         return Transition(self.observation, reward, terminated, truncated, episode)
@@ -215,6 +228,9 @@ class Environment:
         own = snapshot["episode"]
         self.observation = np.array(own["observation"])
         self.total_reward, self.frames, self.success = own["total_reward"], own["frames"], own["success"]
+        # Older checkpoints lack these.
+        self.largest_observation = own.get("largest_observation", 0.0)
+        self.largest_reward = own.get("largest_reward", 0.0)
 
     def render(self, height: int, width: int) -> np.ndarray:
         """Draws the present scene, uint8 [height, width, 3]."""
@@ -225,19 +241,31 @@ class Environment:
         self.simulator.close()
 
     def _observe(self, call: str) -> np.ndarray:
-        observation: np.ndarray = self._call(self.simulator.observe)
+        with np.errstate(over="ignore"):
+            observation = np.asarray(self._call(self.simulator.observe), np.float32)
         if observation.shape != (self.observation_size,):
             raise EnvironmentFaultError(
                 f"{self.task.name}: {call} returned an observation of shape {observation.shape}, "
                 f"its observation space says {(self.observation_size,)}{self._when()}"
             )
-        if not np.isfinite(observation).all():
+        largest = float(np.abs(observation).max())
+        if not largest <= _LARGEST:
             index = int(np.flatnonzero(~np.isfinite(observation))[0])
+            beyond = " (infinite, or beyond float32)" if np.isinf(observation[index]) else ""
             raise EnvironmentFaultError(
-                f"{self.task.name}: {call} returned {observation[index]} at index {index} of the "
+                f"{self.task.name}: {call} returned {observation[index]}{beyond} at index {index} of the "
                 f"observation{self._when()}"
             )
+        self.largest_observation = max(self.largest_observation, largest)
         return observation
+
+    def _no_action(self, action: np.ndarray) -> EnvironmentFaultError:
+        index = int(np.flatnonzero(~(np.abs(action) <= _EDGE))[0])
+        why = "actions must lie in [-1, 1]" if np.isfinite(action).all() else why_no_action(self.observation)
+        return EnvironmentFaultError(
+            f"{self.task.name} was not stepped: the policy chose {action[index]} at index {index} of its "
+            f"action, and {why}{self._when()}"
+        )
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         try:

@@ -10,6 +10,7 @@ from dm_control.rl.control import PhysicsError
 
 from crossq_wn.environments.core import Frame
 from crossq_wn.environments.dmc_definitions import definition
+from crossq_wn.environments.interface import in_units
 from crossq_wn.environments.physics import Physics
 from crossq_wn.environments.snapshot import Snapshot, capture_attributes, restore_attributes
 
@@ -28,13 +29,14 @@ class DMControl:
         self._environment = suite.load(domain, task, task_kwargs={"random": 0})
         action = self._environment.action_spec()
         self.action_low, self.action_high = action.minimum, action.maximum
-        self._range = action.maximum - action.minimum
+        self.action_dtype = np.dtype(np.float64)
         physics = self._environment.physics
         self.physics = Physics(physics.model.ptr, physics.data.ptr, self._environment._n_sub_steps)
         self._definition = definition(domain, task, self._environment)
         self._warnings = physics.data.warning.number  # a view: how often MuJoCo has given each
         self.action_size = int(np.prod(action.shape))
         specification = self._environment.observation_spec()
+        self.layout = [[[key], list(part.shape)] for key, part in specification.items()]
         self.observation_size = sum(int(np.prod(part.shape)) for part in specification.values())
         self._camera = 2 if domain == "quadruped" else 0
 
@@ -51,7 +53,8 @@ class DMControl:
         limit to `core.Environment`.
         """
         environment, task, physics = self._environment, self._environment.task, self._environment.physics
-        task.before_step(self.action_low + 0.5 * (action.astype(np.float64) + 1.0) * self._range, physics)
+        scaled = in_units(action, self.action_low, self.action_high, self.action_dtype)
+        task.before_step(scaled, physics)
         self._advance()
         task.after_step(physics)
         reward = float(self._definition.reward())

@@ -7,7 +7,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from crossq_wn.environments.core import Frame, unknown_task
+from crossq_wn.environments.core import EnvironmentFaultError, Frame, unknown_task
+from crossq_wn.environments.interface import check_bounds, in_units
 from crossq_wn.environments.snapshot import (
     Snapshot,
     UnrestorableError,
@@ -105,7 +106,7 @@ class Gymnasium:
     """
 
     def __init__(self, environment: gymnasium.Env[Any, Any], name: str) -> None:
-        self._environment = environment
+        self._environment, self._name = environment, name
         _check_observations(environment.observation_space, name)
         action = environment.action_space
         if not isinstance(action, spaces.Box):
@@ -115,14 +116,16 @@ class Gymnasium:
             )
         if not action.is_bounded("both"):
             raise UserError(
-                f"{name} has the unbounded action space {action}: give the Box finite bounds, or wrap the "
-                "environment in gymnasium.wrappers.RescaleAction"
+                f"{name} has the unbounded action space {action}: give the Box finite bounds in the "
+                "environment's __init__, or with gymnasium.wrappers.TransformAction(env, lambda action: "
+                f"action, gymnasium.spaces.Box(-1.0, 1.0, {action.shape}))"
             )
         self.action_low = action.low.astype(np.float64)
         self.action_high = action.high.astype(np.float64)
-        self._range = self.action_high - self.action_low
-        self._dtype, self._shape = action.dtype, action.shape
+        self.action_dtype = np.dtype(action.dtype)
+        check_bounds(self.action_low, self.action_high, self.action_dtype, name)
         self.action_size = int(np.prod(action.shape))
+        self.layout = _layout(environment.observation_space)
         self.observation_size = int(spaces.flatdim(environment.observation_space))
         if not self.action_size or not self.observation_size:
             raise UserError(f"{name} has an empty observation or action space")
@@ -137,21 +140,41 @@ class Gymnasium:
 
     def reset(self, seed: int | None) -> None:
         """Starts an episode, from the seed if there is one."""
-        self._observation = self._environment.reset(seed=seed)[0]
+        outcome: Any = self._environment.reset(seed=seed)
+        if not isinstance(outcome, tuple) or len(outcome) != 2 or not isinstance(outcome[1], dict):
+            raise EnvironmentFaultError(
+                f"{self._name}: reset returned {_describe(outcome)}; it must return (observation, info), as "
+                "Gymnasium has it since 0.26"
+            )
+        self._observation = outcome[0]
 
     def step(self, action: np.ndarray) -> Frame:
         """Takes one environment step; [-1, 1] is mapped to the action space's bounds."""
-        scaled = self.action_low + 0.5 * (action.reshape(self._shape).astype(np.float64) + 1.0) * self._range
-        # Rounding may exceed the bounds by a bit.
-        bounded = np.clip(scaled, self.action_low, self.action_high).astype(self._dtype)
-        outcome = self._environment.step(bounded)
+        scaled = in_units(action, self.action_low, self.action_high, self.action_dtype)
+        outcome: Any = self._environment.step(scaled)
+        if not isinstance(outcome, tuple) or len(outcome) != 5 or not isinstance(outcome[4], dict):
+            raise EnvironmentFaultError(
+                f"{self._name}: step returned {_describe(outcome)}; it must return (observation, reward, "
+                "terminated, truncated, info), as Gymnasium has it since 0.26"
+            )
         self._observation, reward, terminated, truncated, info = outcome
         success = bool(np.any(info.get("is_success", info.get("success", False))))
-        return Frame(float(reward), bool(terminated), bool(truncated), success)
+        return Frame(
+            self._number(reward, "reward"),
+            bool(self._number(terminated, "terminated")),
+            bool(self._number(truncated, "truncated")),
+            success,
+        )
 
     def observe(self) -> np.ndarray:
         """Returns the last observation, flattened in Gymnasium's order."""
-        flat = spaces.flatten(self._environment.observation_space, self._observation)
+        try:
+            flat = spaces.flatten(self._environment.observation_space, self._observation)
+        except (KeyError, TypeError, ValueError) as error:
+            raise EnvironmentFaultError(
+                f"{self._name}: the observation is {_describe(self._observation)}, its observation space "
+                f"says {self._environment.observation_space} ({type(error).__name__}: {error})"
+            ) from None
         return np.asarray(flat, np.float32)
 
     def snapshot(self) -> Snapshot:
@@ -195,6 +218,17 @@ class Gymnasium:
         """Closes the environment."""
         self._environment.close()
 
+    def _number(self, value: Any, name: str) -> float:
+        """A reward or a flag as a number; arrays of one number are taken."""
+        if isinstance(value, float | bool | np.floating | np.bool_):
+            return float(value)
+        array = np.asarray(value)
+        if array.size != 1 or array.dtype.kind not in "biuf":
+            raise EnvironmentFaultError(
+                f"{self._name}: step returned {_describe(value)} as {name}: it must be a single number"
+            )
+        return float(array.item())
+
     def _attributes(self, unwrapped: Any) -> Snapshot:
         """All attributes of the environment itself. Raises UnrestorableError as `capture_attributes` does."""
         ignore: tuple[type, ...] = _DESCRIPTIONS
@@ -214,6 +248,27 @@ def wrappers_of(environment: gymnasium.Env[Any, Any]) -> list[gymnasium.Env[Any,
     while isinstance(environment, gymnasium.Wrapper):
         found.append(environment)
         environment = environment.env
+    return found
+
+
+def _describe(value: Any) -> str:
+    """What kind of value an environment returned, in a few words."""
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of {len(value)} values"
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape} and type {value.dtype}"
+    if isinstance(value, dict):
+        return f"a dict with the keys {', '.join(map(str, value))}"
+    return f"a {type(value).__name__}"
+
+
+def _layout(space: spaces.Space[Any], above: tuple[str, ...] = ()) -> list[Any]:
+    """The keys and shapes of an observation's parts, in the order in which Gymnasium flattens them."""
+    if not isinstance(space, spaces.Dict):
+        return [[list(above), list(space.shape or ())]]
+    found = []
+    for key, part in space.spaces.items():
+        found += _layout(part, (*above, str(key)))
     return found
 
 

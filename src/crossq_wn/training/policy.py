@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from crossq_wn.environments import Environment, EnvironmentFaultError, Episode, TaskLike
+from crossq_wn.environments.interface import Interface, check_unchanged, describe, why_no_action
 from crossq_wn.environments.pool import Pool
 from crossq_wn.errors import UserError
 from crossq_wn.lazy import jax
@@ -41,8 +42,8 @@ class TrainedPolicy:
         self.seed = self._choose(newest, seed)
         saved = newest if self.seed in newest.seeds else self._last_good(newest)
         self.frames = saved.frames
-        interface = saved.common["interface"]
-        self._low, self._high = np.asarray(interface["action_low"]), np.asarray(interface["action_high"])
+        self._saved_interface = saved.common["interface"]
+        self._interface = Interface(self._saved_interface)
         spec = saved_spec(self.config, saved)
         self.observation_size = spec.observation_size
         algorithm = build_algorithm(self.config, spec)
@@ -58,26 +59,25 @@ class TrainedPolicy:
         """The deterministic action, in the environment's own units.
 
         Args:
-            observation: [observation_size] or [n, observation_size]. DeepMind Control's observations are
-                flattened part by part in their own order, those of a Gymnasium Dict space in sorted order.
+            observation: what the environment returns, be it an array, a list or a dict, or its numbers in one
+                flat row; or n of them, which lead with an axis of their own. DeepMind Control's observations
+                are flattened part by part in their own order, those of a Gymnasium Dict space in its order.
 
         Returns:
-            An action of the environment's shape, or n of them.
+            An action of the environment's shape and type, exactly as the environment gets it, or n of them.
 
         Raises:
-            UserError: the observation has another size.
+            UserError: the observation has another size, or the policy has no sound action for it.
         """
-        batch = np.asarray(observation, np.float32)
-        single = batch.ndim == 1
-        batch = np.atleast_2d(batch)
-        if batch.shape[-1] != self.observation_size or batch.ndim != 2:
-            raise UserError(
-                f"the observation has shape {np.shape(observation)}: this policy was trained on "
-                f"[{self.observation_size}] or [n, {self.observation_size}]"
-            )
-        action = np.asarray(self._act(self.state, batch), np.float64).reshape(-1, *self._low.shape)
-        scaled = self._in_bounds(self._low + 0.5 * (action + 1.0) * (self._high - self._low))
-        return np.asarray(scaled[0] if single else scaled)
+        flat = self._interface.flatten(observation)
+        batch = np.atleast_2d(flat)
+        chosen = np.asarray(self._act(self.state, batch))
+        actions = []
+        for seen, action in zip(batch, chosen, strict=True):
+            if not (np.isfinite(seen).all() and np.isfinite(action).all()):
+                raise UserError(f"the policy of {self.path} has no action: {why_no_action(seen)}")
+            actions.append(self._interface.in_units(action))
+        return actions[0] if flat.ndim == 1 else np.array(actions).reshape(-1, *self._interface.low.shape)
 
     def environment(self, task: TaskLike | None = None, *, render: bool = False) -> Environment:
         """An environment like the one that it was trained on.
@@ -85,14 +85,17 @@ class TrainedPolicy:
         Args:
             task: the environment's class or factory, for a task that cannot be imported by its name.
             render: whether it will be asked for pictures.
-        """
-        return make_environment(self.config, task, render=render)
 
-    def _in_bounds(self, action: np.ndarray) -> np.ndarray:
-        """As float32, where rounding may not lead beyond the bounds."""
-        scaled = action.astype(np.float32)
-        scaled = np.where(scaled > self._high, np.nextafter(scaled, np.float32(-np.inf)), scaled)
-        return np.where(scaled < self._low, np.nextafter(scaled, np.float32(np.inf)), scaled)
+        Raises:
+            UserError: its sizes or bounds have changed since.
+        """
+        made = make_environment(self.config, task, render=render)
+        try:
+            check_unchanged(self._saved_interface, describe(made.simulator), self.config.task)
+        except UserError:
+            made.close()
+            raise
+        return made
 
     def _choose(self, saved: Checkpoint, seed: int | None) -> int:
         known = list(self.config.options.seeds)

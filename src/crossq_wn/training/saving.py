@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from crossq_wn.environments import Environment
+from crossq_wn.environments.interface import check_unchanged, describe
 from crossq_wn.environments.snapshot import UnrestorableError
 from crossq_wn.errors import UserError
 from crossq_wn.lazy import jax
@@ -46,17 +47,12 @@ def _state(session: Session, seed: Seed, learner: Tree) -> SeedState:
 
 def _common(session: Session) -> dict[str, Any]:
     """What all seeds share, as JSON values."""
-    simulator = session.training.environments[0].simulator
     return {
         "decisions": session.decisions,
         "updates": session.updates,
         "failed": {str(seed): failure._asdict() for seed, failure in session.failed.items()},
         "logs": session.logs.positions(),
-        "interface": {
-            "observation_size": session.spec.observation_size,
-            "action_low": simulator.action_low.tolist(),
-            "action_high": simulator.action_high.tolist(),
-        },
+        "interface": describe(session.training.environments[0].simulator),
     }
 
 
@@ -89,6 +85,8 @@ def restore(session: Session) -> None:
     """
     reporter = session.reporter
     saved = checkpoints.newest(session.run.checkpoints, reporter.message)
+    present = describe(session.training.environments[0].simulator)
+    check_unchanged(saved.common["interface"], present, session.config.task)
     session.writer.continue_from(saved)
     session.decisions, session.updates = saved.common["decisions"], saved.common["updates"]
     for number, entry in saved.common["failed"].items():

@@ -1,0 +1,376 @@
+"""No unsafe action, no silent cast: what passes between policies and environments."""
+
+import re
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium import spaces
+from hypothesis import given
+from hypothesis import strategies as st
+
+import crossq_wn
+import helpers
+from crossq_wn.algorithms import ALGORITHMS, Preset, Recipe
+from crossq_wn.algorithms.settings import Settings
+from crossq_wn.environments import EnvironmentFaultError, make
+from crossq_wn.environments.interface import Interface, in_units
+from crossq_wn.errors import UserError
+from crossq_wn.training.policy import evaluate_policy, measure_q_bias, record
+from crossq_wn.types import Algorithm
+from helpers import TINY_OPTIONS, TINY_SETTINGS, PointMass
+
+SEEN = []  # every action that a watched environment got
+QUICK = TINY_OPTIONS | TINY_SETTINGS
+
+
+def trained(task, out, **options):
+    return crossq_wn.train(task, out=out, **(QUICK | {"frames": 60, "eval_every": 30} | options))
+
+
+class Watched(PointMass):
+    """Remembers every action that it gets."""
+
+    seen = SEEN
+
+    def step(self, action):
+        self.seen.append(np.array(action))
+        return super().step(action)
+
+
+class Extreme(PointMass):
+    """From its 50th step on, in all its objects together, it sees 1e20 at index 2, within its space."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float32)
+    taken, FROM = 0, 50
+    seen = SEEN
+
+    def step(self, action):
+        self.seen.append(np.array(action))
+        type(self).taken += 1
+        observation, *rest = super().step(action)
+        if type(self).taken >= self.FROM:
+            observation[2] = 1e20
+        return observation, *rest
+
+
+# Actions that are no numbers
+
+
+@pytest.fixture
+def broken(monkeypatch):
+    """An algorithm whose deterministic and stochastic actions are as said."""
+
+    def register(explore, exploit=0.0):
+        def always(value):
+            return lambda state, memory, observation, decision=0: (jnp.full(2, value), memory)
+
+        def appraise(state, observation, decision):
+            return jnp.full(2, explore), jnp.float32(0), jnp.float32(0)
+
+        def build(spec, settings):
+            return Algorithm(
+                lambda generator: jnp.float32(0), always(explore), always(exploit),
+                lambda state, batch, step: (state, {}), appraise=appraise,
+            )  # fmt: skip
+
+        presets = {"default": Preset(Settings(utd=1, batch_size=4, warmup=5), "nowhere")}
+        monkeypatch.setitem(ALGORITHMS, "broken", Recipe("broken", Settings, presets, build))
+
+    return register
+
+
+@pytest.mark.parametrize("action", [np.nan, np.inf, -np.inf, 3.0])
+@pytest.mark.parametrize("path", ["training", "evaluation"])
+def test_no_action_outside_its_range_reaches_an_environment(action, path, broken, tmp_path):
+    broken(*((action, 0.0) if path == "training" else (0.0, action)))
+    Watched.seen.clear()
+    options = TINY_OPTIONS | {"frames": 60, "eval_every": 30}
+    done = crossq_wn.train(Watched, algorithm="broken", out=tmp_path / "run", **options)
+    why = "parameters are no longer sound" if not np.isfinite(action) else r"must lie in \[-1, 1\]"
+    assert re.search(f"not stepped: the policy chose {action}.*{why}", done.failed[0])
+    assert all(PointMass.action_space.contains(seen.astype(np.float32)) for seen in Watched.seen)
+    assert len(Watched.seen) >= 5 if path == "training" else not Watched.seen
+
+
+@pytest.mark.parametrize("use", [evaluate_policy, measure_q_bias, record])
+def test_no_such_action_comes_from_a_trained_policy_s_uses(use, broken, tmp_path):
+    broken(0.0, 0.0)
+    options = TINY_OPTIONS | {"frames": 60, "eval_every": 30, "video": False}
+    policy = crossq_wn.load(
+        crossq_wn.train(Watched, algorithm="broken", out=tmp_path / "run", **options).path
+    )
+    broken(np.nan, np.nan)
+    policy = crossq_wn.load(policy.path)
+    Watched.seen.clear()
+    more = {evaluate_policy: [1], measure_q_bias: [], record: [tmp_path / "video.mp4"]}[use]
+
+    class Rendering(Watched):
+        def render(self):
+            return np.zeros((16, 16, 3), np.uint8)
+
+    with pytest.raises(UserError, match="the policy chose nan"):
+        use(policy, *more, task=Rendering)
+    assert not Watched.seen
+    with pytest.raises(UserError, match=r"the policy of .* has no action: its observation is ordinary"):
+        policy.act(np.zeros(3))
+
+
+def test_an_extreme_observation_stops_its_seed_and_is_named(tmp_path):
+    Extreme.taken = 0
+    Extreme.seen.clear()
+    done = trained(Extreme, tmp_path / "run", frames=400, eval_every=400, checkpoint_every=20)
+    # The evaluation before training takes 37 of the steps.
+    assert "the policy chose nan" in done.failed[0]
+    assert "observation has 1e+20 at index 2" in done.failed[0]
+    assert all(np.isfinite(seen).all() for seen in Extreme.seen)
+    policy = crossq_wn.load(done.path)
+    assert policy.frames in (0, 20, 40)
+    assert np.isfinite(policy.act([0.1, 0.2, 0.3])).all()
+    with pytest.raises(UserError, match=r"inf at index 2|1e[+]38 at index 2"):
+        policy.act([0.1, 0.2, 1e39])
+    with pytest.raises(UserError, match="observation has nan at index 1"):
+        policy.act([0.1, np.nan, 0.3])
+
+
+# Casts
+
+INTEGER_TYPES = (np.int8, np.uint8, np.int16, np.int32, np.int64)
+
+
+@given(
+    kind=st.sampled_from(INTEGER_TYPES),
+    bounds=st.lists(st.integers(-100, 100), min_size=2, max_size=2, unique=True),
+    share=st.floats(0, 1),
+)
+def test_integers_get_equal_bins(kind, bounds, share):
+    low, high = (np.array([value % 100 if kind == np.uint8 else value], float) for value in sorted(bounds))
+    low, high = np.minimum(low, high), np.maximum(low, high)
+    got = in_units(np.float32([2 * share - 1]), low, high, np.dtype(kind))
+    assert got.dtype == kind
+    assert low[0] <= got[0] <= high[0]
+    count = high[0] - low[0] + 1
+    exact = (float(np.float32(2 * share - 1)) + 1) / 2 * count
+    assert abs(exact - (got[0] - low[0] + 0.5)) <= 0.5 + 1e-3
+    edges = (
+        in_units(np.float32([-1]), low, high, np.dtype(kind)),
+        in_units(np.float32([1]), low, high, got.dtype),
+    )
+    assert (edges[0][0], edges[1][0]) == (low[0], high[0])
+
+
+def test_every_integer_is_drawn_equally_often():
+    drawn = np.random.default_rng(0).uniform(-1, 1, 50_000).astype(np.float32)
+    low, high = np.full(1, -2.0), np.full(1, 2.0)
+    got = np.array([in_units(each[None], low, high, np.dtype(np.int64))[0] for each in drawn])
+    values, counts = np.unique(got, return_counts=True)
+    assert values.tolist() == [-2, -1, 0, 1, 2]
+    np.testing.assert_allclose(counts / len(got), 0.2, atol=0.01)
+
+
+@given(
+    kind=st.sampled_from((np.float16, np.float32, np.float64)),
+    bounds=st.lists(st.floats(-6e4, 6e4), min_size=2, max_size=2),
+    action=st.floats(-1, 1),
+)
+def test_floats_of_every_width_stay_within_their_bounds(kind, bounds, action):
+    low, high = (np.array([value], kind).astype(float) for value in sorted(bounds))
+    got = in_units(np.float32([action]), low, high, np.dtype(kind))
+    assert got.dtype == kind
+    assert low <= got.astype(float) <= high
+    expected = low + (high - low) * (float(np.float32(action)) + 1) / 2
+    tolerance = 1e-9 + 2 * float(np.finfo(kind).eps) * float(np.abs([low, high]).max())
+    np.testing.assert_allclose(got.astype(float), expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Box(-2, 2, (2,), np.int64), spaces.Box(0, 3, (2,), np.uint8),
+        spaces.Box(-2, 3, (2,), np.float16),
+        spaces.Box(-2, 3, (2, 1), np.float64), spaces.Box(-2, 3, (2,), np.float32),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_act_returns_exactly_what_the_environment_gets(space, tmp_path):
+    seen = []
+
+    class Typed(PointMass):
+        action_space = space
+
+        def reset(self, **options):
+            seen.clear()
+            return super().reset(**options)
+
+        def step(self, action):
+            assert self.action_space.contains(action)
+            seen.append((self.observe(), action.copy()))
+            self.steps += 1
+            self.position = 0.9 * self.position + 0.01 * action.ravel()
+            return self.observe(), 0.0, False, self.steps >= 20, {}
+
+    policy = crossq_wn.load(trained(Typed, tmp_path / "run").path)
+    evaluate_policy(policy, 1, Typed)
+    assert len(seen) > 10
+    for observation, action in seen:
+        own = policy.act(observation)
+        assert (own.dtype, own.shape) == (action.dtype, action.shape) == (space.dtype, space.shape)
+        assert space.contains(own)
+        np.testing.assert_array_equal(own, action)
+
+
+@pytest.mark.parametrize(
+    "space", [spaces.Box(-(2**62), 2**62, (1,), np.int64), spaces.Box(-1.7e308, 1.7e308, (1,), np.float64)]
+)
+def test_bounds_too_far_apart_for_arithmetic_are_refused(space):
+    class Wide(PointMass):
+        action_space = space
+
+    with pytest.raises(UserError, match="apart"):
+        make(Wide)
+
+
+@pytest.mark.parametrize("value", [1e39, -1e300])
+def test_numbers_beyond_float32_are_named_not_stored_as_infinity(value):
+    class Seeing(PointMass):
+        observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float64)
+
+        def step(self, action):
+            return np.array([0, value, 0.0]), *super().step(action)[1:]
+
+    class Paid(PointMass):
+        def step(self, action):
+            observation, _, *rest = super().step(action)
+            return observation, value, *rest
+
+    for kind, says in ((Seeing, "beyond float32.* at index 1"), (Paid, "the reward .*beyond float32")):
+        environment = make(kind)
+        environment.reset(0)
+        with pytest.raises(EnvironmentFaultError, match=says):
+            environment.step(np.zeros(2, np.float32))
+
+
+# Changed environments
+
+
+class Wider(PointMass):
+    action_space = spaces.Box(-50, 50, (2,), np.float32)
+
+
+class Whole(PointMass):
+    action_space = spaces.Box(-2, 3, (2,), np.int32)
+
+
+class MoreActions(PointMass):
+    action_space = spaces.Box(-2, 3, (3,), np.float32)
+
+
+class MoreToSee(PointMass):
+    observation_space = spaces.Box(-10, 10, (4,), np.float32)
+
+    def observe(self):
+        return np.append(super().observe(), np.float32(0))
+
+
+@pytest.fixture(scope="module")
+def point(tmp_path_factory):
+    return trained(PointMass, tmp_path_factory.mktemp("point") / "run").path
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        (Wider, r"action low was \[-2.0, -2.0\] and is now \[-50.0, -50.0\]"),
+        (Whole, "action dtype was float32 and is now int32"),
+        (MoreActions, r"action low was \[-2.0, -2.0\] and is now \[-2.0, -2.0, -2.0\]"),
+        (MoreToSee, "observation size was 3 and is now 4"),
+        (helpers.DictPoint, r"observation was \[\[\[\], \[3\]\]\] and is now .*'clock'"),
+    ],
+)
+def test_a_changed_environment_is_named_on_resume_evaluation_and_video(changed, says, point, tmp_path):
+    policy = crossq_wn.load(point)
+    uses = (
+        lambda: crossq_wn.resume(point, frames=120, task=changed),
+        lambda: evaluate_policy(policy, 1, changed),
+        lambda: record(policy, tmp_path / "video.mp4", task=changed),
+    )
+    before = sorted(path for path in point.rglob("*") if "manifest" not in path.name)
+    for use in uses:
+        with pytest.raises(UserError, match=says) as error:
+            use()
+        assert "has changed since this run was trained" in str(error.value)
+        assert "\n" not in str(error.value)
+        assert "version" not in str(error.value)
+    assert before == sorted(path for path in point.rglob("*") if "manifest" not in path.name)
+
+
+# What `act` takes
+
+
+def test_act_takes_lists_rows_and_arrays(point):
+    policy = crossq_wn.load(point)
+    one = policy.act(np.array([0.1, 0.2, 0.5], np.float32))
+    for same in ([0.1, 0.2, 0.5], (0.1, 0.2, 0.5), np.array([0.1, 0.2, 0.5])):
+        np.testing.assert_array_equal(policy.act(same), one)
+    assert policy.act([[0.1, 0.2, 0.5]] * 4).shape == (4, 2)
+    for wrong, says in (
+        ("left", "no array of numbers"),
+        ([[1], [2, 3]], "no array"),
+        ({"x": 1}, "the parts x"),
+    ):
+        with pytest.raises(UserError, match=says):
+            policy.act(wrong)
+
+
+def test_act_takes_a_dict_as_the_environment_returns_it(tmp_path):
+    policy = crossq_wn.load(trained(helpers.DictPoint, tmp_path / "run").path)
+    raw = {"place": [0.1, 0.2], "clock": np.array([0.5])}
+    flat = policy.act([0.5, 0.1, 0.2])
+    np.testing.assert_array_equal(policy.act(raw), flat)
+    np.testing.assert_array_equal(policy.act(dict(reversed(raw.items()))), flat)
+    several = {"place": np.float32([[0.1, 0.2]] * 3), "clock": np.full((3, 1), 0.5)}
+    assert policy.act(several).shape == policy.act([raw] * 3).shape == (3, 2)
+    np.testing.assert_allclose(policy.act(several)[0], flat, rtol=1e-6)
+    for wrong in ({"place": [0.1, 0.2]}, raw | {"more": [1]}, raw | {"clock": [1, 2]}):
+        with pytest.raises(UserError, match="trained on"):
+            policy.act(wrong)
+
+
+@given(
+    st.dictionaries(
+        st.text("abc", min_size=1, max_size=3),
+        st.lists(st.integers(1, 3), max_size=2).map(tuple),
+        min_size=1,
+        max_size=4,
+    ),
+    st.integers(0, 2**31),
+)
+def test_any_dict_space_is_flattened_as_in_training(shapes, seed):
+    space = spaces.Dict({name: spaces.Box(-1, 1, shape, np.float32) for name, shape in shapes.items()})
+    space.seed(seed % 1000)
+    raw = space.sample()
+
+    class Seen(PointMass):
+        observation_space = space
+
+        def reset(self, **options):
+            return raw, super().reset(**options)[1]
+
+    environment = make(Seen)
+    from crossq_wn.environments.interface import describe
+
+    interface = Interface(describe(environment.simulator))
+    np.testing.assert_array_equal(interface.flatten(raw), environment.reset(0))
+
+
+def test_act_takes_an_observation_that_is_not_flat(tmp_path):
+    class Grid(PointMass):
+        observation_space = spaces.Box(-10, 10, (3, 1), np.float32)
+
+        def observe(self):
+            return super().observe().reshape(3, 1)
+
+    policy = crossq_wn.load(trained(Grid, tmp_path / "run").path)
+    flat = policy.act([0.1, 0.2, 0.5])
+    np.testing.assert_array_equal(policy.act([[0.1], [0.2], [0.5]]), flat)
+    assert policy.act(np.zeros((4, 3, 1))).shape == policy.act(np.zeros((4, 3))).shape == (4, 2)
