@@ -44,14 +44,9 @@ def lookup(task: TaskLike) -> Task:
         # If it cannot be imported, then `make` says so: a run whose environment is given needs no module.
         with contextlib.suppress(UserError):
             import_user_module(module, f"the task {task!r}")
-    for key, suite in SUITES.items():
-        if suite.name != key:
-            raise UserError(
-                f"SUITES[{key!r}] holds a suite called {suite.name!r}: both names must be the same"
-            )
-        found = suite.find(task)
-        if found is not None:
-            return found
+    found = _find(task)
+    if found is not None:
+        return found
     if module and not _lacks(module, task):
         return _of_factory(task)
     known: list[str] = []
@@ -109,6 +104,18 @@ def prepare_graphics(*, render: bool) -> None:
 def _of_factory(where: str) -> Task:
     suite = SUITES["gymnasium"]
     return Task(where, suite.name, where, suite.action_repeat, None, suite.discount, suite.metric)
+
+
+def _find(task: str) -> Task | None:
+    for key, suite in SUITES.items():
+        if suite.name != key:
+            raise UserError(
+                f"SUITES[{key!r}] holds a suite called {suite.name!r}: both names must be the same"
+            )
+        found = suite.find(task)
+        if found is not None:
+            return found
+    return None
 
 
 def _lacks(module: str, task: str) -> bool:
