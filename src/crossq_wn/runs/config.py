@@ -66,7 +66,8 @@ class RunConfig:
     @staticmethod
     def from_json(values: dict[str, Any]) -> "RunConfig":
         """The inverse of `to_json`; imports the module of a user's own algorithm."""
-        values = {name: value for name, value in values.items() if name != "schema"}
+        values = dict(values)
+        del values["schema"]
         system = System.from_json(values["system"])
         kind = ALGORITHMS[registered(system.algorithm)].settings
         records = {"options": RunOptions(**values["options"]), "settings": kind(**values["settings"])}
@@ -186,11 +187,15 @@ def migrate(values: dict[str, Any]) -> dict[str, Any]:
         return values
     label, settings = values["system"], values["settings"]
     changes = {name: value for name, value in settings.items() if re.search(rf"[(,] ?{name}=", label)}
-    system = {name: values[name] for name in ("algorithm", "preset")}
     options = {name: values[name] for name in OPTION_NAMES if name in values}
     options["episode_frames"] = None  # only the resolved time limit was kept
     same = ("task", "metric", "action_repeat", "episode_frames", "discount", "settings")
-    system |= {"utd": settings["utd"], "changes": changes}
+    system = {
+        "algorithm": values["algorithm"],
+        "preset": values["preset"],
+        "utd": settings["utd"],
+        "changes": changes,
+    }
     return {name: values[name] for name in same} | {"schema": 2, "system": system, "options": options}
 
 

@@ -76,17 +76,27 @@ class RunDirectory:
         values, differs = manifest(config, self._command), []
         with contextlib.suppress(*DAMAGED):  # a lost manifest begins anew
             old = json.loads((self.path / "manifest.json").read_text())
-            now = values["versions"]
-            differs = [f"{n} {v}, now {now[n]}" for n, v in old["versions"].items() if v != now.get(n, v)]
-            earlier = [*old.get("earlier_versions", []), *([old["versions"]] if differs else [])]
-            values |= {"commands": [*old["commands"], self._command], "earlier_versions": earlier}
-            # What was trained under another simulator is remembered, for `protocol_conflicts`.
-            under, today = dict(old["protocol"]), values["protocol"]
-            other = any(v != today.get(n, v) for n, v in under.items())
-            values["earlier_protocols"] = [*old.get("earlier_protocols", []), *([under] if other else [])]
+            history: dict[str, Any] = {"commands": [*old["commands"], self._command]}
+            # What was trained with other versions or under another simulator is remembered.
+            for name in ("versions", "protocol"):
+                earlier = f"earlier_{name.removesuffix('s')}s"
+                changed = _changed(old[name], values[name])
+                history[earlier] = [*old.get(earlier, []), *([old[name]] if changed else [])]
+            for name, (before, now) in _changed(old["versions"], values["versions"]).items():
+                differs.append(f"{name} {before}, now {now}")
+            values |= history
         self.write_json("manifest.json", values)
         self.write_json("config.json", config.to_json())
         return differs
+
+
+def _changed(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """What both know and differ in: by name the old and the new value."""
+    found = {}
+    for name, before in old.items():
+        if name in new and new[name] != before:
+            found[name] = before, new[name]
+    return found
 
 
 def create(config: RunConfig, out: Path | None, command: list[str]) -> RunDirectory:
