@@ -1,6 +1,7 @@
 """What do the tests share? Toy environments that resolve as `helpers:Name`, tiny runs, the command line."""
 
 import csv
+import json
 import os
 import re
 import subprocess
@@ -17,6 +18,7 @@ from safetensors.numpy import load_file
 
 from crossq_wn.results import reading
 from crossq_wn.runs import directory
+from crossq_wn.runs.config import signed
 from crossq_wn.runs.system import System
 from crossq_wn.training import api
 from crossq_wn.training.seeds import Stream, integer, stream
@@ -356,6 +358,13 @@ def make_run(
     )
     (path / "eval.csv").write_text(EVAL_HEADER + rows)
     return path
+
+
+def alter_config(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Changes a run's config.json and its checksum, as if the run had been started so."""
+    values = json.loads((path / "config.json").read_text())
+    change(values)
+    (path / "config.json").write_text(json.dumps(signed(values)))
 
 
 def by_label(results: dict[System, Any]) -> dict[str, Any]:

@@ -239,16 +239,6 @@ def test_a_run_in_use_is_refused(refused, trained):
 @pytest.mark.parametrize(
     ("name", "change", "says"),
     [
-        ("config.json", lambda text: text.replace('"schema": 2', '"schema": 3'), "upgrade crossq-wn"),
-        ("config.json", lambda text: text[:-20], "is not a run directory"),
-        (
-            "config.json",
-            lambda text: text.replace('"algorithm": "', '"algorithm": "my-'),
-            "unknown algorithm 'my-",
-        ),
-        ("config.json", lambda text: text.replace('"schema": 2', '"schema": "x"'), "is not a run directory"),
-        ("config.json", lambda text: text.replace('"utd"', '"utb"'), "altered"),
-        ("config.json", lambda text: text.replace('"critic_width": 8', '"critic_width": 9'), "does not fit"),
         ("eval.csv", lambda text: text[:-20], "shorter than the checkpoint remembers"),
         ("metrics.jsonl", None, "shorter than the checkpoint remembers"),
     ],
@@ -260,6 +250,30 @@ def test_an_altered_run_is_refused(name, change, says, refused, trained, tmp_pat
     else:
         (run / name).write_text(change((run / name).read_text()))
     assert says in refused("resume", run)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda text: text.replace('"schema": 2', '"schema": 3'), "upgrade crossq-wn"),
+        (lambda text: text[:-20], "is not a run directory"),
+        (lambda text: text.replace('"algorithm": "', '"algorithm": "my-'), "altered"),
+        (lambda text: text.replace('"schema": 2', '"schema": "x"'), "is not a run directory"),
+        (lambda text: text.replace('"utd"', '"utb"'), "altered"),
+        (lambda text: text.replace('"critic_width": 8', '"critic_width": 9'), "altered"),
+    ],
+)
+def test_an_altered_configuration_is_refused_by_eval_and_restored_by_resume(
+    change, says, refused, trained, tmp_path
+):
+    run = shutil.copytree(trained, tmp_path / "copy")
+    before = (run / "config.json").read_text()
+    (run / "config.json").write_text(change(before))
+    assert says in refused("eval", run)
+    with pytest.raises(SystemExit) as ending:
+        main(["resume", str(run)])
+    assert ending.value.code == 0
+    assert (run / "config.json").read_text() == before
 
 
 @pytest.mark.parametrize("left", ["", "{"])

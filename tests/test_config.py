@@ -118,10 +118,9 @@ def test_a_foreign_algorithm_is_named_without_its_module():
 
 def test_the_run_of_a_foreign_algorithm_is_identified_without_importing_it(tmp_path):
     path = make_run(tmp_path / "run")
-    values = json.loads((path / "config.json").read_text())
-    values["system"] |= {"algorithm": "no_such_module:mine", "changes": {"nowhere": [1, 2]}}
-    values["settings"] = {"utd": 2, "nowhere": [1, 2]}
-    (path / "config.json").write_text(json.dumps(values))
+    changed = {"algorithm": "no_such_module:mine", "changes": {"nowhere": [1, 2]}}
+    helpers.alter_config(path, lambda values: values["system"].update(changed))
+    helpers.alter_config(path, lambda values: values.update(settings={"utd": 2, "nowhere": [1, 2]}))
     system = System("no_such_module:mine", 2, "default", (("nowhere", (1, 2)),))
     assert read_identity(path) == (system, "cheetah-run", "return")
     assert protocol.protocols_of(protocol.read_manifest(path), path)[0]["task"] == "cheetah-run"

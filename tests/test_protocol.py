@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+import helpers
 from crossq_wn.errors import UserError
 from crossq_wn.results import reading
 from crossq_wn.runs import directory, protocol
@@ -76,9 +77,7 @@ def test_runs_of_one_name_and_different_settings_are_refused(tmp_path):
     """As when a version changes a preset: the same name then means something else."""
     make_run(tmp_path / "a")
     make_run(tmp_path / "b", seed=1)
-    config = json.loads((tmp_path / "b" / "config.json").read_text())
-    config["settings"]["initial_temperature"] = 0.7
-    (tmp_path / "b" / "config.json").write_text(json.dumps(config))
+    helpers.alter_config(tmp_path / "b", lambda config: config["settings"].update(initial_temperature=0.7))
     (conflict,) = protocol.setting_conflicts(protocol.read_terms([tmp_path]))
     assert conflict == (
         f"crossq-wn UTD 2: initial_temperature is 0.1 in {tmp_path / 'a'} and 0.7 in {tmp_path / 'b'}"

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import helpers
 from crossq_wn.cli import main
 from crossq_wn.errors import UserError
 from crossq_wn.results.comparison import compare, last_scores
@@ -343,10 +344,8 @@ def test_settings_protocol_commands_speed_and_diagnostics_are_there(page, runs):
 
 def test_text_from_outside_is_only_text(copy, tmp_path):
     path, wicked = copy / "plain-cheetah-run-0", "<script>alert(1)</script>&\"'<b>"
-    config = json.loads((path / "config.json").read_text())
-    config["system"]["preset"] = wicked
-    label = System.from_json(config["system"]).label
-    (path / "config.json").write_text(json.dumps(config))
+    helpers.alter_config(path, lambda config: config["system"].update(preset=wicked))
+    label = System.from_json(json.loads((path / "config.json").read_text())["system"]).label
     rows = csv.reader((path / "eval.csv").read_text().splitlines()[1:])
     with open(path / "eval.csv", "w", newline="") as file:
         file.write(EVAL_HEADER)
@@ -515,8 +514,8 @@ def test_the_newest_video_is_inside_and_a_large_one_is_named(copy, tmp_path):
 
 
 def test_runs_of_one_system_that_differ_in_settings_are_pointed_out(copy, tmp_path):
-    config = copy / "plain-cheetah-run-0" / "config.json"
-    config.write_text(config.read_text().replace('"critic_width": 512', '"critic_width": 64'))
+    run = copy / "plain-cheetah-run-0"
+    helpers.alter_config(run, lambda config: config["settings"].update(critic_width=64))
     text = report(copy, "--force", out=tmp_path / "report.html")
     assert "The runs of crossq-wn UTD 2 differ in critic_width, and yet count as one system." in text
 

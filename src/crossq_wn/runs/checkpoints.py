@@ -166,6 +166,17 @@ def available(directory: Path) -> list[Path]:
     return sorted(path for path in directory.glob("[0-9]*") if path.is_dir() and path.name.isdecimal())
 
 
+def newest_common(directory: Path) -> dict[str, Any]:
+    """Returns what the seeds share in the newest checkpoint with a sound manifest; nothing without one."""
+    for path in reversed(available(directory)):
+        try:
+            common: dict[str, Any] = _read_manifest(path)["common"]
+            return common
+        except DamagedError:
+            continue
+    return {}
+
+
 class Checkpoint:
     """A checkpoint whose every file has been verified.
 

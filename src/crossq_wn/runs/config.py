@@ -1,5 +1,6 @@
 """The configuration of a run, as config.json keeps it."""
 
+import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass, replace
@@ -66,12 +67,19 @@ class RunConfig:
     @staticmethod
     def from_json(values: dict[str, Any]) -> "RunConfig":
         """The inverse of `to_json`; imports the module of a user's own algorithm."""
-        values = dict(values)
+        values = {name: value for name, value in values.items() if name != "sha256"}
         del values["schema"]
         system = System.from_json(values["system"])
         kind = ALGORITHMS[registered(system.algorithm)].settings
         records = {"options": RunOptions(**values["options"]), "settings": kind(**values["settings"])}
         return RunConfig(**values | {"system": system} | records)
+
+
+def signed(values: dict[str, Any]) -> dict[str, Any]:
+    """Returns what config.json holds for these values: the same with their checksum, `sha256`."""
+    body = {name: value for name, value in values.items() if name != "sha256"}
+    text = json.dumps(body, sort_keys=True)
+    return body | {"sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def extend(config: RunConfig, frames: int | None) -> RunConfig:
@@ -157,18 +165,43 @@ def read_json(path: Path) -> dict[str, Any]:
     """Reads config.json in the present schema, whichever it was written in.
 
     Raises:
-        UserError: it is missing or damaged, or a newer version wrote it.
+        UserError: it is missing, damaged or altered, or a newer version wrote it.
+    """
+    values = load_json(path)
+    known = present(values, path)
+    if "sha256" in values and values != signed(values):  # earlier versions wrote none
+        raise UserError(
+            f"{path / 'config.json'} has been altered (its checksum differs): put it back as it was, or "
+            f"let `crossq-wn resume {path}` restore it from a checkpoint"
+        )
+    return known
+
+
+def load_json(path: Path) -> dict[str, Any]:
+    """Reads config.json as it was written, sound or not.
+
+    Raises:
+        UserError: it cannot be read.
     """
     try:
         values: dict[str, Any] = json.loads((path / "config.json").read_text())
-        schema = int(values["schema"])
+        int(values["schema"])
     except DAMAGED:
         raise UserError(
             f"{path} is not a run directory (no readable config.json): `crossq-wn list runs` names them"
         ) from None
-    if schema > SCHEMA:
+    return values
+
+
+def present(values: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Brings a configuration as it was written to the present schema.
+
+    Raises:
+        UserError: a newer version wrote it, or a part is missing.
+    """
+    if int(values["schema"]) > SCHEMA:
         raise UserError(
-            f"{path} has run schema {schema}, this version reads up to {SCHEMA}: upgrade crossq-wn"
+            f"{path} has run schema {values['schema']}, this version reads up to {SCHEMA}: upgrade crossq-wn"
         )
     try:
         return migrate(values)

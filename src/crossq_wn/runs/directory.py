@@ -11,12 +11,14 @@ RUN/
 """
 
 import contextlib
+import csv
 import fcntl
 import hashlib
 import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,10 +29,16 @@ from crossq_wn.environments import SUITES, lookup
 from crossq_wn.environments.suites import simulator_packages
 from crossq_wn.errors import UserError
 from crossq_wn.lazy import jax
-from crossq_wn.machine import write_atomically
-from crossq_wn.runs.config import DAMAGED, SCHEMA, RunConfig
+from crossq_wn.machine import to_disk, write_atomically
+from crossq_wn.runs.checkpoints import available
+from crossq_wn.runs.config import DAMAGED, SCHEMA, RunConfig, extend, read_config, signed
 
 _NUMBERS_DEPEND_ON = ("crossq-wn", "jax", "jaxlib", "optax", "numpy")  # and on the simulators
+
+_LOGS = ("metrics.csv", "metrics.jsonl", "eval.csv", "timing.csv")
+# What a process that was killed while it made a run directory may leave in it.
+_SCAFFOLDING = {".lock", "manifest.json", ".config.json.partial", ".manifest.json.partial"}
+_OURS = (*_SCAFFOLDING, "config.json", *_LOGS)
 
 
 class RunDirectory:
@@ -46,6 +54,7 @@ class RunDirectory:
 
     def __init__(self, path: Path, command: Sequence[str] = ()) -> None:
         self.path, self._command = path, list(command)
+        self._made: list[Path] = []  # folders that `create` made for it
         self._lock = open(path / ".lock", "w")  # noqa: SIM115 (held until close)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -64,8 +73,30 @@ class RunDirectory:
         self._lock.close()
 
     def write_json(self, name: str, values: Any) -> None:
-        """Writes or replaces a JSON file in one step."""
+        """Writes or replaces a JSON file in one step; it and its name survive a power cut."""
         write_atomically(self.path / name, json.dumps(values, indent=2) + "\n")
+        to_disk(self.path)
+
+    def describe(self, config: RunConfig, values: dict[str, Any]) -> None:
+        """Writes config.json and manifest.json.
+
+        Args:
+            config: of the run.
+            values: of the manifest.
+        """
+        self.write_json("manifest.json", values)
+        self.write_json("config.json", signed(config.to_json()))
+
+    def discard(self) -> None:
+        """Removes a run that could not start, and the folders that were made for it."""
+        if begun(self.path):
+            return
+        for name in _OURS:
+            (self.path / name).unlink(missing_ok=True)
+        shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+        for folder in reversed(self._made):
+            with contextlib.suppress(OSError):  # something else lies in it by now
+                folder.rmdir()
 
     def note_resumption(self, config: RunConfig) -> list[str]:
         """Records the command that continues the run, and the configuration and versions from now on.
@@ -85,8 +116,7 @@ class RunDirectory:
             for name, (before, now) in _changed(old["versions"], values["versions"]).items():
                 differs.append(f"{name} {before}, now {now}")
             values |= history
-        self.write_json("manifest.json", values)
-        self.write_json("config.json", config.to_json())
+        self.describe(config, values)
         return differs
 
 
@@ -100,7 +130,7 @@ def _changed(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, A
 
 
 def create(config: RunConfig, out: Path | None, command: list[str]) -> RunDirectory:
-    """Creates a run directory.
+    """Creates a run directory, or takes over one whose run stopped before its first checkpoint.
 
     Args:
         config: of the run.
@@ -108,30 +138,73 @@ def create(config: RunConfig, out: Path | None, command: list[str]) -> RunDirect
         command: that starts the run, for the manifest.
 
     Raises:
-        UserError: `out` already holds something, or it cannot be created.
+        UserError: `out` already holds something else, or it cannot be created.
     """
+    made: list[Path] = []
     if out is None:
         path = _next_free(
             Path("runs") / config.task.replace("/", "-").replace(":", "-"),
             registered(config.system.algorithm),
+            made,
         )
     else:
         path = out
-        check_free(path)
+        check_free(path, config)
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            _make_folders(path, made)
         except OSError as error:
             raise UserError(f"cannot create --out {path}: {error.strerror}") from None
     run = RunDirectory(path, command)
-    run.write_json("config.json", config.to_json())
-    run.write_json("manifest.json", manifest(config, command))
+    run._made = made
+    check_free(path, config)  # now that no other process can have it
+    for name in _LOGS:
+        (path / name).unlink(missing_ok=True)
+    run.describe(config, manifest(config, command))
     return run
 
 
-def check_free(out: Path | None) -> None:
-    """Raises UserError if the run directory that was asked for already holds something."""
-    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        holds_run = (out / "config.json").exists()
+def begun(path: Path) -> bool:
+    """Whether a run has something to go on from, or results that would be lost if it started again."""
+    if available(path / "checkpoints"):
+        return True
+    return _lines(path / "metrics.csv") > 1 or _lines(path / "metrics.jsonl") > 0 or _evaluated(path)
+
+
+def _lines(path: Path) -> int:
+    try:
+        return len(path.read_bytes().splitlines())
+    except OSError:
+        return 0
+
+
+def _evaluated(path: Path) -> bool:
+    """Whether eval.csv has more than evaluations at no frames, which come before the first checkpoint."""
+    try:
+        with open(path / "eval.csv", newline="", errors="replace") as file:
+            return any(row.get("env_step") != "0" for row in csv.DictReader(file))
+    except OSError:
+        return False
+
+
+def check_free(out: Path | None, config: RunConfig) -> None:
+    """Checks that a run may start in a directory.
+
+    Args:
+        out: the run directory that was asked for, if any.
+        config: of the run.
+
+    Raises:
+        UserError: it holds something, other than what this very run left before its first checkpoint.
+    """
+    if out is None or not out.exists():
+        return
+    if out.is_dir() and {path.name for path in out.iterdir()} <= _SCAFFOLDING:
+        return
+    holds_run, same = (out / "config.json").exists(), False
+    if holds_run and not begun(out):
+        with contextlib.suppress(UserError):
+            same = extend(read_config(out), config.options.frames) == config
+    if not same:
         what = "holds a run" if holds_run else "is not an empty directory"
         fix = f", or `crossq-wn resume {out}`" if holds_run else ""
         raise UserError(f"--out {out} {what}: nothing is overwritten; choose another{fix}")
@@ -171,9 +244,18 @@ def version(distribution: str) -> str | None:
         return None
 
 
-def _next_free(parent: Path, stem: str) -> Path:
+def _make_folders(path: Path, made: list[Path]) -> None:
+    """Makes a folder and those around it, each of whose names survives a power cut; adds them to `made`."""
+    for folder in (*reversed(path.parents), path):
+        if not folder.exists():
+            folder.mkdir(exist_ok=True)
+            made.append(folder)
+            to_disk(folder.parent)
+
+
+def _next_free(parent: Path, stem: str, made: list[Path]) -> Path:
     try:
-        parent.mkdir(parents=True, exist_ok=True)
+        _make_folders(parent, made)
     except OSError as error:
         raise UserError(
             f"cannot create {parent}: {error.strerror}; choose another place with --out"
@@ -186,6 +268,8 @@ def _next_free(parent: Path, stem: str) -> Path:
         except FileExistsError:
             number += 1
         else:
+            made.append(path)
+            to_disk(parent)
             return path
 
 

@@ -11,8 +11,9 @@ from crossq_wn.errors import UserError, nearest
 from crossq_wn.machine import use_compilation_cache
 from crossq_wn.runs import directory
 from crossq_wn.runs.checkpoints import available
-from crossq_wn.runs.config import RunConfig, extend, preset_settings, read_config, system_of
+from crossq_wn.runs.config import RunConfig, extend, preset_settings, system_of
 from crossq_wn.runs.options import OPTION_NAMES, RunOptions
+from crossq_wn.runs.recovery import recover_config
 from crossq_wn.training.logs import require_extras
 from crossq_wn.training.loop import run_training
 from crossq_wn.training.progress import Outcome, Reporter
@@ -108,7 +109,7 @@ def start(
         UserError: the run directory is taken, the task cannot be trained on, or a file cannot be written.
     """
     use_compilation_cache()
-    directory.check_free(out)
+    directory.check_free(out, config)
     require_extras(config)
     return run_training(
         config, lambda: directory.create(config, out, _command()), reporter or Silent(), task=_callable(task)
@@ -135,7 +136,10 @@ def resume(
     """
     use_compilation_cache()
     path = Path(path)
-    config = extend(read_config(path), frames)
+    shown = reporter or Silent()
+    config = extend(recover_config(path, shown.message), frames)
+    if not directory.begun(path):  # it was stopped before its first checkpoint
+        return start(config, path, reporter, task)
     trained = max((int(p.name) for p in available(path / "checkpoints")), default=0)
     if config.options.frames < trained:
         raise UserError(
@@ -143,11 +147,10 @@ def resume(
             "ask for more"
         )
     require_extras(config)
-
     return run_training(
         config,
         lambda: directory.RunDirectory(path, _command()),
-        reporter or Silent(),
+        shown,
         resume=True,
         task=_callable(task),
     )

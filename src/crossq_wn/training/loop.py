@@ -58,12 +58,17 @@ def run_training(
         run = stack.enter_context(closing(open_run()))
         # Compiled programs are kept by it.
         stack.enter_context(jax.default_matmul_precision(config.options.matmul_precision))
-        session = new_session(config, spec, run, reporter, (training, testing))
         received = stack.enter_context(collected_signals())
-        if resume:
-            restore(session)
-        else:
-            begin(session)
+        try:
+            session = new_session(config, spec, run, reporter, (training, testing))
+            if resume:
+                restore(session)
+            else:
+                begin(session)
+        except Exception:
+            if not resume:
+                run.discard()
+            raise
         return train(session, received)
 
 

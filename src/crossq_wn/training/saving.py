@@ -48,6 +48,7 @@ def _state(session: Session, seed: Seed, learner: Tree) -> SeedState:
 def _common(session: Session) -> dict[str, Any]:
     """What all seeds share, as JSON values."""
     return {
+        "config": session.config.to_json(),
         "decisions": session.decisions,
         "updates": session.updates,
         "failed": {str(seed): failure._asdict() for seed, failure in session.failed.items()},
@@ -91,6 +92,7 @@ def restore(session: Session) -> None:
     session.decisions, session.updates = saved.common["decisions"], saved.common["updates"]
     for number, entry in saved.common["failed"].items():
         session.failed[int(number)] = Failure(**entry)
+    _check_seeds(session, saved)
     going, states = [], []
     for seed in session.seeds:
         if failure := session.failed.get(seed.number):
@@ -107,6 +109,16 @@ def restore(session: Session) -> None:
         told = "; ".join(differs)
         reporter.message(f"versions have changed ({told}): numbers may not continue bit for bit")
     reporter.message(f"resumed from the checkpoint at {session.frames:,} frames")
+
+
+def _check_seeds(session: Session, saved: Checkpoint) -> None:
+    """Raises UserError unless the run's seeds are the checkpoint's; only older ones keep no configuration."""
+    named, there = set(session.config.options.seeds), {*saved.seeds, *session.failed}
+    if named != there:
+        raise UserError(
+            f"{session.run.path / 'config.json'} names the seeds {sorted(named)}, and the checkpoint has "
+            f"{sorted(there)}: put these back; other seeds take a new run"
+        )
 
 
 def _restore_seed(session: Session, saved: Checkpoint, seed: Seed) -> Tree:

@@ -1,0 +1,235 @@
+"""Does damage to a run's files pass unseen, end the run or change its numbers?"""
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+import crossq_wn
+import helpers
+from crossq_wn.runs.recovery import recover_config
+from helpers import TINY_OPTIONS, TINY_SETTINGS, same_run
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+
+class Listener:
+    """A reporter that remembers what it was told."""
+
+    def __init__(self):
+        self.messages = []
+
+    def status(self, status):
+        pass
+
+    def message(self, text):
+        self.messages.append(text)
+
+
+def train(out, frames=300, seeds=(0, 1), **options):
+    return crossq_wn.train(
+        "helpers:PointMass", frames=frames, seeds=seeds, out=out, **(TINY_OPTIONS | options), **TINY_SETTINGS
+    )
+
+
+def resume(run, frames=400, **options):
+    """Resumes and returns what was said."""
+    listener = Listener()
+    assert crossq_wn.resume(run, frames=frames, reporter=listener, **options).finished
+    return listener.messages
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of two seeds to 300 frames, not to be changed."""
+    path = tmp_path_factory.mktemp("trained") / "run"
+    train(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def longer(trained, tmp_path_factory):
+    """The same, resumed to 400 frames undisturbed."""
+    path = Path(shutil.copytree(trained, tmp_path_factory.mktemp("longer") / "run"))
+    resume(path)
+    return path
+
+
+@pytest.fixture
+def copy(trained, tmp_path):
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def flip(path, position, bit):
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1 << bit
+    path.write_bytes(content)
+
+
+def flips(path, count):
+    """Every bit of a file, or so many drawn at random, as (position, bit)."""
+    everywhere = [(position, bit) for position in range(path.stat().st_size) for bit in range(8)]
+    return everywhere if count is None else random.Random(0).sample(everywhere, count)
+
+
+# --- config.json
+
+
+def unseen_flips_of_the_configuration(run, count):
+    path, before, missed = run / "config.json", recover_config(run, print), []
+    content = path.read_bytes()
+    for position, bit in flips(path, count):
+        flip(path, position, bit)
+        said = []
+        assert recover_config(run, said.append) == before
+        same = json.loads(content) == _parsed(path)  # as 1E-8 is 1e-8
+        if not said and not same:
+            missed.append((position, bit))
+        path.write_bytes(content)
+    return missed
+
+
+def _parsed(path):
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError:
+        return None
+
+
+def test_no_flipped_bit_in_the_configuration_changes_the_run_unseen(copy):
+    assert unseen_flips_of_the_configuration(copy, 1000) == []
+
+
+@pytest.mark.slow
+def test_no_flipped_bit_anywhere_in_the_configuration_changes_the_run_unseen(copy):
+    assert unseen_flips_of_the_configuration(copy, None) == []
+
+
+def altered(change):
+    """By hand: the checksum stays as it was."""
+
+    def alter(path):
+        values = json.loads(path.read_text())
+        change(values)
+        path.write_text(json.dumps(values))
+
+    return alter
+
+
+ALTERATIONS = {
+    "lost": (Path.unlink, "is lost or damaged: restored"),
+    "a seed removed": (
+        altered(lambda v: v["options"].update(seeds=[0])),
+        "has been altered (seeds (0,), was (0, 1)): restored",
+    ),
+    "a key renamed": (altered(lambda v: v.update(tusk=v.pop("task"))), "is lost or damaged: restored"),
+    "unsigned, a seed removed": (
+        altered(lambda v: (v.pop("sha256"), v["options"].update(seeds=[0]))),
+        "has been altered (seeds (0,), was (0, 1)): restored",
+    ),
+    "unsigned, a seed added": (
+        altered(lambda v: (v.pop("sha256"), v["options"].update(seeds=[0, 1, 2]))),
+        "has been altered (seeds (0, 1, 2), was (0, 1)): restored",
+    ),
+    "unsigned, fewer frames": (
+        altered(lambda v: (v.pop("sha256"), v["options"].update(frames=200))),
+        "has been altered (frames 200, was 300): restored",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", ALTERATIONS)
+def test_an_altered_configuration_is_restored_with_a_line(what, copy, longer):
+    alter, says = ALTERATIONS[what]
+    alter(copy / "config.json")
+    said = resume(copy)
+    assert sum(says in line for line in said) == 1, said
+    same_run(longer, copy, seeds=(0, 1))
+    assert json.loads((copy / "config.json").read_text()) == json.loads((longer / "config.json").read_text())
+
+
+def test_frames_that_resume_wrote_outlive_a_crash_before_the_next_checkpoint(copy):
+    helpers.alter_config(copy, lambda values: values["options"].update(frames=400))
+    said = []
+    assert recover_config(copy, said.append).options.frames == 400
+    assert said == []
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
+def test_other_seeds_than_an_older_checkpoint_has_are_refused(seeds, copy, monkeypatch):
+    monkeypatch.setattr("crossq_wn.runs.recovery.newest_common", lambda directory: {})  # none keeps a config
+    helpers.alter_config(copy, lambda values: values["options"].update(seeds=list(seeds)))
+    with pytest.raises(crossq_wn.UserError, match=r"names the seeds .* the checkpoint has \[0, 1\]"):
+        resume(copy)
+
+
+# --- before the first checkpoint
+
+
+def interrupted(path, monkeypatch, where):
+    """A run whose process ended before its first checkpoint."""
+
+    class PowerCutError(BaseException):
+        pass
+
+    def cut(*arguments, **options):
+        raise PowerCutError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(where, cut)
+        with pytest.raises(PowerCutError):
+            train(path)
+    return path
+
+
+WHERE = ["crossq_wn.training.loop.begin", "crossq_wn.training.loop.save"]
+
+
+@pytest.mark.parametrize("how", ["resume", "train"])
+@pytest.mark.parametrize("where", WHERE)
+def test_before_the_first_checkpoint_both_commands_just_start(where, how, trained, tmp_path, monkeypatch):
+    run = interrupted(tmp_path / "run", monkeypatch, where)
+    if how == "resume":
+        resume(run, frames=None)
+    else:
+        train(run)
+    same_run(trained, run, seeds=(0, 1))
+
+
+def test_a_run_that_has_not_begun_is_not_taken_over_by_another(tmp_path, monkeypatch):
+    run = interrupted(tmp_path / "run", monkeypatch, WHERE[0])
+    with pytest.raises(crossq_wn.UserError, match="holds a run: nothing is overwritten"):
+        train(run, seeds=(5,))
+
+
+def test_a_run_without_its_checkpoints_is_not_started_again(copy):
+    shutil.rmtree(copy / "checkpoints")
+    before = (copy / "eval.csv").read_bytes()
+    for attempt in (resume, train):
+        with pytest.raises(crossq_wn.UserError):
+            attempt(copy)
+    assert (copy / "eval.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "left", [[], [".lock"], [".lock", ".config.json.partial"], [".lock", "manifest.json"]]
+)
+def test_what_a_kill_left_of_a_directory_is_taken_over(left, tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    for name in left:
+        (tmp_path / "run" / name).touch()
+    interrupted(tmp_path / "run", monkeypatch, WHERE[0])
+    assert (tmp_path / "run" / "config.json").exists()
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_what_cannot_start_leaves_no_directory(where, tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise crossq_wn.UserError("no")
+
+    monkeypatch.setattr(where, refuse)
+    with pytest.raises(crossq_wn.UserError):
+        train(tmp_path / "some" / "where" / "run")
+    assert list(tmp_path.iterdir()) == []
