@@ -9,7 +9,9 @@ import pytest
 
 import crossq_wn
 import helpers
+from crossq_wn.runs.checkpoints import newest_common
 from crossq_wn.runs.recovery import recover_config
+from crossq_wn.runs.tables import EVAL_COLUMNS, Table
 from helpers import TINY_OPTIONS, TINY_SETTINGS, same_run
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -233,3 +235,102 @@ def test_what_cannot_start_leaves_no_directory(where, tmp_path, monkeypatch):
     with pytest.raises(crossq_wn.UserError):
         train(tmp_path / "some" / "where" / "run")
     assert list(tmp_path.iterdir()) == []
+
+
+# --- logs
+
+LOGS = ("metrics.csv", "metrics.jsonl", "eval.csv")
+
+
+def as_a_spreadsheet(path):
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+
+
+def digit(path):
+    """Changes one digit in the middle."""
+    content = bytearray(path.read_bytes())
+    place = next(i for i in range(len(content) // 2, len(content)) if content[i] in b"012345678")
+    content[place] += 1
+    path.write_bytes(content)
+
+
+LOG_DAMAGE = {
+    "lost": Path.unlink,
+    "emptied": lambda path: path.write_bytes(b""),
+    "cut in mid-row": lambda path: path.write_bytes(path.read_bytes()[:-20]),
+    "a digit changed": digit,
+    "CRLF": as_a_spreadsheet,
+    "junk": lambda path: path.write_bytes(b"\xff\x00junk\n" * 500),
+}
+
+
+@pytest.mark.parametrize("how", LOG_DAMAGE)
+@pytest.mark.parametrize("name", LOGS)
+def test_a_damaged_log_is_written_again_as_it_was(name, how, copy, longer):
+    LOG_DAMAGE[how](copy / name)
+    said = resume(copy)
+    assert sum(f"{name} was missing or altered: written again" in line for line in said) == 1, said
+    same_run(longer, copy, seeds=(0, 1))
+    for each in LOGS:
+        assert (copy / each).read_bytes() == (longer / each).read_bytes(), each
+
+
+@pytest.mark.parametrize("how", LOG_DAMAGE)
+def test_metrics_that_nothing_can_mend_are_set_aside(how, copy):
+    for name in LOGS[:2]:
+        digit(copy / name)
+    LOG_DAMAGE[how](copy / "metrics.csv")
+    damaged = (copy / "metrics.csv").read_bytes() if how != "lost" else None
+    said = resume(copy)
+    assert damaged is None or (copy / "metrics.csv.damaged-1").read_bytes() == damaged
+    assert any("set aside as" in line for line in said)
+    assert {int(row["frames"]) for row in helpers.rows(copy / "metrics.csv")} == {350, 400}
+
+
+def unseen_flips_of_a_log(run, name, count):
+    """The bits of rows that the checkpoint remembers after whose flip the log is not as it was, or unsaid."""
+    metrics, evaluations = newest_common(run / "checkpoints")["logs"]
+    if name == "eval.csv":
+        table, positions = Table(run / name, EVAL_COLUMNS, kept=True), evaluations
+    else:
+        columns = (run / "metrics.csv").read_text().split("\n")[0].split(",")
+        table, positions = Table(run / "metrics.csv", columns, lines=True), metrics
+    table.resume(positions, print)  # rows of later evaluations go
+    whole, missed = (run / name).read_bytes(), []
+    for place, bit in flips(run / name, count):
+        said = []
+        flip(run / name, place, bit)
+        table.resume(positions, said.append)
+        if len(said) != 1 or (run / name).read_bytes() != whole:
+            missed.append((place, bit))
+    return missed
+
+
+@pytest.mark.parametrize("count", [150, pytest.param(None, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", LOGS)
+def test_no_flipped_bit_in_a_log_passes_unseen(name, count, copy):
+    assert unseen_flips_of_a_log(copy, name, count) == []
+
+
+def test_the_sizes_that_older_checkpoints_keep_never_cut_a_row(tmp_path):
+    table = Table(tmp_path / "eval.csv", ("a", "b"))
+    table.begin()
+    table.append([{"a": 1, "b": 2}])
+    (size,) = (file["size"] for file in table.position())
+    table.append([{"a": 3, "b": 4}])
+    as_a_spreadsheet(table.path)
+    said = []
+    table.resume([size], said.append)
+    assert table.path.read_text() == "a,b\n1,2\n"
+    assert len(said) == 1
+    table.path.write_text("a,b\n10,2\n")
+    table.resume([size], said.append)
+    assert table.path.read_text() == "a,b\n"
+    assert (tmp_path / "eval.csv.damaged-1").read_text() == "a,b\n10,2\n"
+
+
+def test_a_torn_row_of_timing_is_dropped(copy):
+    with open(copy / "timing.csv", "a") as file:
+        file.write("300,1")
+    resume(copy)
+    assert all(row["act_ms"] for row in helpers.rows(copy / "timing.csv"))

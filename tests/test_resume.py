@@ -15,6 +15,7 @@ import crossq_wn
 import helpers
 from crossq_wn.cli import main
 from crossq_wn.runs import checkpoints
+from crossq_wn.training import logs
 from helpers import TINY, TINY_OPTIONS, TINY_SETTINGS, cli, rows, same_run, start_cli
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -177,14 +178,14 @@ def test_a_run_that_crashed_before_its_first_periodic_checkpoint_resumes_from_it
     same_run(trained("helpers:PointMass", frames=300, checkpoint_every=100_000), run)
 
 
-def test_a_run_of_a_version_with_other_columns_is_not_mixed(trained, tmp_path):
+def test_a_run_of_a_version_with_other_columns_is_not_mixed(trained, tmp_path, monkeypatch):
     run = trained("helpers:PointMass", tmp_path / "run", frames=300)
-    metrics = run / "metrics.csv"
-    metrics.write_text(metrics.read_text().replace("critic_loss", "critic_fine", 1))
-    before = metrics.read_bytes()
-    with pytest.raises(crossq_wn.UserError, match=r"metrics\.csv has other columns than this version writes"):
-        quick("helpers:PointMass", run, frames=500, resume=True)
-    assert metrics.read_bytes() == before
+    before = (run / "metrics.csv").read_bytes()
+    monkeypatch.setattr(logs, "METRICS_COLUMNS", (*logs.METRICS_COLUMNS, "of_a_later_version"))
+    _, messages = quick("helpers:PointMass", run, frames=500, resume=True)
+    assert any("metrics.csv does not fit the checkpoint: set aside" in text for text in messages)
+    assert (run / "metrics.csv.damaged-1").read_bytes() == before
+    assert {int(row["frames"]) for row in rows(run / "metrics.csv")} == {350, 400, 450, 500}
 
 
 def test_an_environment_that_cannot_be_restored_is_named_once_and_resumes_with_a_fresh_episode(tmp_path):

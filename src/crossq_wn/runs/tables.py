@@ -1,78 +1,227 @@
-"""CSV files that grow by whole rows and can be cut back to what a checkpoint remembers."""
+"""CSV files that grow by whole rows, and that a resumed run finds as its checkpoint remembers them."""
 
 import csv
+import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from crossq_wn.errors import UserError
-from crossq_wn.machine import to_disk
+from crossq_wn.machine import to_disk, write_atomically
 
 EVAL_COLUMNS = ("exp_name", "env_name", "seed", "metric", "env_step", "value")
 
+# Of one file: its `size` in bytes, the `sha256` of all of them and, of a table that is kept, its `text`.
+Position = dict[str, Any]
+
+
+class _File:
+    """A file that only grows; its checksum grows with it, so that nothing is ever read back for it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.size, self._checksum = path, 0, hashlib.sha256()
+
+    def begin(self, content: bytes) -> None:
+        """Puts this content in the place of whatever is there."""
+        try:
+            write_atomically(self.path, content)
+        except OSError as error:
+            raise cannot_write(self.path, error) from None
+        self.size, self._checksum = len(content), hashlib.sha256(content)
+
+    def append(self, content: bytes) -> None:
+        """Appends whole rows."""
+        try:
+            with open(self.path, "ab") as file:
+                file.write(content)
+        except OSError as error:
+            raise cannot_write(self.path, error) from None
+        self.size += len(content)
+        self._checksum.update(content)
+
+    def position(self) -> Position:
+        """Where the file ends, once all of it is on disk."""
+        to_disk(self.path)
+        return {"size": self.size, "sha256": self._checksum.hexdigest()}
+
+    def read(self) -> bytes:
+        """What is there now; nothing if it cannot be read."""
+        try:
+            return self.path.read_bytes()
+        except OSError:
+            return b""
+
+    def set_aside(self) -> Path | None:
+        """Renames what is there, and returns its new name."""
+        number, aside = 1, self.path.with_name(f"{self.path.name}.damaged-1")
+        while os.path.lexists(aside):
+            number += 1
+            aside = self.path.with_name(f"{self.path.name}.damaged-{number}")
+        if not os.path.lexists(self.path):
+            return None
+        os.replace(self.path, aside)
+        return aside
+
 
 class Table:
-    """A CSV file that grows by whole rows and can be cut back to what a checkpoint remembers."""
+    """A CSV file that grows by whole rows, and with `lines` its twin of JSON lines.
 
-    def __init__(self, path: Path, columns: Iterable[str], *, lines: bool = False) -> None:
+    Nothing is on disk before `begin` or `resume`.
+
+    Args:
+        path: of the CSV file.
+        columns: its header.
+        lines: whether the same rows go to a .jsonl file beside it.
+        kept: whether checkpoints keep the whole text; for small tables.
+    """
+
+    def __init__(
+        self, path: Path, columns: Iterable[str], *, lines: bool = False, kept: bool = False
+    ) -> None:
         self.path, self.columns = path, tuple(columns)
-        self._json = path.with_suffix(".jsonl") if lines else None
-        if not path.exists():
-            path.write_text(",".join(self.columns) + "\n")
-            if self._json:
-                self._json.write_text("")
+        self._csv, self._text = _File(path), [""] if kept else None
+        self._json = _File(path.with_suffix(".jsonl")) if lines else None
+
+    def begin(self) -> None:
+        """Begins with the header alone."""
+        self._begin(self._header())
+        if self._json:
+            self._json.begin(b"")
+
+    def go_on(self) -> None:
+        """Goes on after the last whole row that is there; begins anew if there is none."""
+        content = self._csv.read()
+        whole = content[: content.rfind(b"\n") + 1]
+        self._csv.begin(whole if whole.startswith(self._header()) else self._header())
 
     def append(self, rows: Iterable[dict[str, Any]]) -> None:
         """Appends rows; values that a row lacks stay empty."""
         rows = list(rows)
-        text = io.StringIO()
-        csv.DictWriter(text, self.columns, lineterminator="\n").writerows(rows)
-        _append(self.path, text.getvalue())
+        content = _as_csv(rows, self.columns)
+        self._csv.append(content)
+        if self._text is not None:
+            self._text.append(content.decode())
         if self._json:
-            _append(self._json, "".join(json.dumps(row) + "\n" for row in rows))
+            self._json.append(_as_lines(rows))
 
-    def position(self) -> list[int]:
-        """Returns the sizes of the files in bytes, once all of them is on disk."""
-        for path in self._files():
-            to_disk(path)
-        return [path.stat().st_size for path in self._files()]
+    def position(self) -> list[Position]:
+        """Where the files end, once all of them is on disk."""
+        positions = [file.position() for file in self._files()]
+        if self._text is not None:
+            positions[0]["text"] = "".join(self._text)
+        return positions
 
-    def cut(self, position: list[int]) -> None:
-        """Cuts the files back to a position, because what came later will be written again.
+    def resume(self, positions: Sequence[Position | int], warn: Callable[[str], None]) -> None:
+        """Brings the files back to a position, because what came later will be written again.
+
+        A file that does not fit is written again from its twin, or set aside.
 
         Args:
-            position: what `position` returned.
-
-        Raises:
-            UserError: a file is missing, shorter, or has other columns.
+            positions: what `position` returned; earlier versions kept sizes alone.
+            warn: told in one line of each file that was mended or set aside.
         """
-        sizes = list(zip(self._files(), position, strict=True))
-        for path, size in sizes:
-            if not path.exists() or path.stat().st_size < size:
-                raise UserError(f"{path} is missing or shorter than the checkpoint remembers: put it back")
-        with open(self.path, errors="replace") as file:
-            header = file.readline().rstrip("\n")
-        if header != ",".join(self.columns):
-            raise UserError(
-                f"{self.path} has other columns than this version writes: resume with the version that "
-                "manifest.json names, or start a new run"
-            )
-        for path, size in sizes:
-            os.truncate(path, size)
+        known = [_known(position) for position in positions]
+        sound = [_sound(file.read(), at) for file, at in zip(self._files(), known, strict=True)]
+        if sound[0] is not None and not sound[0].startswith(self._header()):
+            sound = [None] * len(sound)  # another version's columns are not mixed with this one's
+        elif sound[0] is None:
+            sound[0] = self._mended(known[0], sound[-1] if self._json else None)
+            _tell(self._csv, sound[0], warn)
+        if self._json and sound[0] is not None and sound[1] is None:
+            sound[1] = _as_lines(_rows(sound[0]))
+            _tell(self._json, sound[1], warn)
+        for file, content in zip(self._files(), sound, strict=True):
+            if content is None and (aside := file.set_aside()):
+                warn(f"{file.path} does not fit the checkpoint: set aside as {aside.name}, begun anew")
+        self._begin(self._header() if sound[0] is None else sound[0])
+        if self._json:
+            self._json.begin(sound[1] or b"")
 
-    def _files(self) -> list[Path]:
-        return [self.path, *([self._json] if self._json else [])]
+    def _begin(self, content: bytes) -> None:
+        self._csv.begin(content)
+        if self._text is not None:
+            self._text = [content.decode(errors="replace")]
+
+    def _mended(self, at: Position, lines: bytes | None) -> bytes | None:
+        """What the CSV file held, from its rows as another program saved them, or from its sound twin."""
+        candidates = [at.get("text", "").encode()]
+        if lines:
+            candidates.append(self._header() + _as_csv(_json_rows(lines), self.columns))
+        text = self._csv.read().decode("utf-8-sig", errors="replace")
+        candidates.append(_rendered(csv.reader(io.StringIO(text, newline=""))))
+        for candidate in candidates:
+            content = _sound(candidate, at)
+            if content is not None:
+                return content
+        return None
+
+    def _header(self) -> bytes:
+        return (",".join(self.columns) + "\n").encode()
+
+    def _files(self) -> list[_File]:
+        return [self._csv, *([self._json] if self._json else [])]
 
 
-def _append(path: Path, text: str) -> None:
+def _tell(file: _File, content: bytes | None, warn: Callable[[str], None]) -> None:
+    if content is not None:
+        warn(f"{file.path} was missing or altered: written again as the checkpoint remembers it")
+
+
+def _known(position: Position | int) -> Position:
+    return {"size": position, "sha256": None} if isinstance(position, int) else position
+
+
+def _sound(content: bytes, at: Position) -> bytes | None:
+    """The content up to a position; None unless whole rows end there and the checksum is right."""
+    cut = content[: at["size"]]
+    if len(cut) < at["size"] or not (cut == b"" or cut.endswith(b"\n")) or b"\r\n" in cut:
+        return None
+    if at["sha256"] not in (None, hashlib.sha256(cut).hexdigest()):
+        return None
+    return cut
+
+
+def _as_csv(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> bytes:
+    text = io.StringIO()
+    csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore").writerows(rows)
+    return text.getvalue().encode()
+
+
+def _rendered(rows: Iterable[list[str]]) -> bytes:
+    text = io.StringIO()
     try:
-        with open(path, "a") as file:
-            file.write(text)
-    except OSError as error:
-        raise cannot_write(path, error) from None
+        csv.writer(text, lineterminator="\n").writerows(rows)
+    except csv.Error:  # no table at all
+        return b""
+    return text.getvalue().encode()
+
+
+def _as_lines(rows: Iterable[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def _json_rows(lines: bytes) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in lines.splitlines()]
+
+
+def _rows(content: bytes) -> list[dict[str, Any]]:
+    """The rows of a table of numbers; empty cells are left out, as they are in the JSON lines."""
+    rows = []
+    for row in csv.DictReader(io.StringIO(content.decode())):
+        rows.append({name: _number(cell) for name, cell in row.items() if cell})
+    return rows
+
+
+def _number(cell: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(cell)
+        except ValueError:
+            continue
+    return cell
 
 
 def cannot_write(path: Path, error: OSError) -> UserError:

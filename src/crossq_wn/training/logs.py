@@ -3,14 +3,14 @@
 import importlib
 import importlib.util
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from crossq_wn.errors import UserError
 from crossq_wn.runs.config import RunConfig
-from crossq_wn.runs.tables import EVAL_COLUMNS, Table, cannot_write
+from crossq_wn.runs.tables import EVAL_COLUMNS, Position, Table, cannot_write
 from crossq_wn.training.stopwatch import PHASES
 
 METRICS_COLUMNS = (  # followed by what the algorithm reports and by the diagnostics
@@ -45,7 +45,7 @@ class Logs:
     def __init__(self, config: RunConfig, path: Path, metrics: Sequence[str]) -> None:
         self._config, self._start = config, time.perf_counter()
         self._metrics = Table(path / "metrics.csv", (*METRICS_COLUMNS, *metrics), lines=True)
-        self._eval = Table(path / "eval.csv", EVAL_COLUMNS)
+        self._eval = Table(path / "eval.csv", EVAL_COLUMNS, kept=True)
         self._timing = Table(path / "timing.csv", TIMING_COLUMNS)
         self._writers: dict[int, Any] = {}
         self._tensorboard = path / "tensorboard" if config.options.tensorboard else None
@@ -80,14 +80,25 @@ class Logs:
         self._eval.append(rows)
         self._mirror(seed, frames, {f"eval/{k}": v for k, v in results.items()})
 
-    def positions(self) -> list[list[int]]:
+    def begin(self) -> None:
+        """Begins every table of a new run."""
+        for table in (self._metrics, self._eval, self._timing):
+            table.begin()
+
+    def positions(self) -> list[list[Position]]:
         """Where metrics.csv and eval.csv end now, for a checkpoint; timing.csv never repeats."""
         return [self._metrics.position(), self._eval.position()]
 
-    def cut(self, positions: list[list[int]]) -> None:
-        """Cuts metrics.csv and eval.csv back to the positions that a checkpoint remembers."""
-        self._metrics.cut(positions[0])
-        self._eval.cut(positions[1])
+    def resume(self, positions: Sequence[Sequence[Position | int]], warn: Callable[[str], None]) -> None:
+        """Brings metrics.csv and eval.csv back to the positions that a checkpoint remembers.
+
+        Args:
+            positions: what `positions` returned.
+            warn: told in one line of each file that did not fit.
+        """
+        self._metrics.resume(positions[0], warn)
+        self._eval.resume(positions[1], warn)
+        self._timing.go_on()
 
     def close(self) -> None:
         """Closes the mirrors."""

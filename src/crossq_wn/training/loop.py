@@ -89,6 +89,7 @@ def _check(config: RunConfig, spec: Spec, reporter: Reporter) -> None:
 def begin(session: Session) -> None:
     """Starts every seed's first episode; evaluates and saves the learners as they are at first."""
     session.states = session.learner.join([session.initial_state(seed.number) for seed in session.seeds])
+    session.logs.begin()
     reasons = {}
     for seed in session.seeds:
         try:

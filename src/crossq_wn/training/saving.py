@@ -104,7 +104,7 @@ def restore(session: Session) -> None:
     if not going:
         raise UserError(f"every seed of {session.run.path} has failed: start a new run with other settings")
     session.states = session.learner.join(states)
-    session.logs.cut(saved.common["logs"])
+    session.logs.resume(saved.common["logs"], reporter.message)
     if differs := session.run.note_resumption(session.config):
         told = "; ".join(differs)
         reporter.message(f"versions have changed ({told}): numbers may not continue bit for bit")
