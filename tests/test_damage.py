@@ -1,17 +1,26 @@
 """Does damage to a run's files pass unseen, end the run or change its numbers?"""
 
+import errno
+import fcntl
 import json
+import os
 import random
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import crossq_wn
 import helpers
+from crossq_wn.errors import fix_for
 from crossq_wn.runs.checkpoints import newest_common
+from crossq_wn.runs.directory import RunDirectory
 from crossq_wn.runs.recovery import recover_config
 from crossq_wn.runs.tables import EVAL_COLUMNS, Table
+from crossq_wn.training.signals import collected_signals
 from helpers import TINY_OPTIONS, TINY_SETTINGS, same_run
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -257,7 +266,7 @@ def digit(path):
 LOG_DAMAGE = {
     "lost": Path.unlink,
     "emptied": lambda path: path.write_bytes(b""),
-    "cut in mid-row": lambda path: path.write_bytes(path.read_bytes()[:-20]),
+    "cut in mid-row": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
     "a digit changed": digit,
     "CRLF": as_a_spreadsheet,
     "junk": lambda path: path.write_bytes(b"\xff\x00junk\n" * 500),
@@ -334,3 +343,125 @@ def test_a_torn_row_of_timing_is_dropped(copy):
         file.write("300,1")
     resume(copy)
     assert all(row["act_ms"] for row in helpers.rows(copy / "timing.csv"))
+
+
+# --- signals, foreign exceptions, lost output
+
+
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGQUIT", "SIGUSR1", "SIGALRM", "SIGXCPU", "SIGTERM", "SIGINT"])
+def test_a_deadly_signal_is_collected_once_and_then_deadly_again(name):
+    number = getattr(signal, name)
+    before = signal.getsignal(number)
+    with collected_signals() as received:
+        os.kill(os.getpid(), number)
+        assert received == [number]
+        assert signal.getsignal(number) == before
+    assert signal.getsignal(number) == before
+
+
+def test_a_signal_that_is_ignored_or_handled_stays_so(monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with collected_signals() as received:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert received == []
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+class Faulty(helpers.PointMass):
+    """After 60 steps of its second object it raises what the test chose."""
+
+    error: BaseException = SystemExit(3)
+    made = 0
+
+    def __init__(self):
+        super().__init__()
+        type(self).made += 1
+        self.failing, self.lifetime = type(self).made == 2, 0
+
+    def step(self, action):
+        self.lifetime += 1
+        if self.failing and self.lifetime > 60:
+            raise self.error
+        return super().step(action)
+
+    def close(self):
+        if self.failing:
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit(), KeyError("knee")])
+def test_any_exception_of_an_environment_stops_its_seed_alone(error, tmp_path, monkeypatch):
+    monkeypatch.setattr(Faulty, "error", error)
+    monkeypatch.setattr(Faulty, "made", 0)
+    listener = Listener()
+    outcome = crossq_wn.train(
+        Faulty, frames=100, seeds=(0, 1), out=tmp_path / "run", reporter=listener,
+        **TINY_OPTIONS, **TINY_SETTINGS,
+    )  # fmt: skip
+    assert outcome.finished
+    assert outcome.failed.keys() == {1}
+    assert f"raised {type(error).__name__}" in outcome.failed[1]
+    kept = tmp_path / "run" / "errors" / "seed-1.txt"
+    assert f"traceback: {kept}" in outcome.failed[1]
+    assert "in step\n    raise self.error" in kept.read_text()
+    assert sum("could not be closed" in line for line in listener.messages) == 1
+
+
+@pytest.mark.parametrize("where", ["/dev/full", "a pipe that nobody reads"])
+def test_a_run_whose_output_is_lost_trains_to_its_end(where, tmp_path):
+    if where == "/dev/full":
+        output = os.open(where, os.O_WRONLY)
+    else:
+        reading, output = os.pipe()
+        os.close(reading)
+    command = [
+        sys.executable,
+        "-m",
+        "crossq_wn",
+        "train",
+        "helpers:PointMass",
+        "--frames",
+        "100",
+        "--out",
+        "run",
+    ]
+    done = subprocess.run(
+        [*command, *helpers.TINY], cwd=tmp_path, stdout=output, stderr=subprocess.PIPE, text=True,
+        env=helpers.environment_variables(), check=False,
+    )  # fmt: skip
+    os.close(output)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "run" / "checkpoints" / "000000100").exists()
+    assert list((tmp_path / "run" / "plots").iterdir())
+
+
+# --- the file system
+
+
+@pytest.mark.parametrize(
+    ("number", "fix"),
+    [
+        (errno.ENOSPC, "free some space"),
+        (errno.EMFILE, "raise the limit of open files"),
+        (errno.EACCES, "make it writable"),
+        (errno.EFBIG, "raise the limit of file sizes"),
+        (errno.EIO, "mend that"),
+    ],
+)
+def test_the_fix_fits_the_error(number, fix):
+    assert fix in fix_for(OSError(number, os.strerror(number)))
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EAGAIN])
+def test_only_a_lock_that_is_held_means_another_process(number, tmp_path, monkeypatch):
+    def refuse(file, how):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    if number == errno.EAGAIN:
+        with pytest.raises(crossq_wn.UserError, match="in use by another process"):
+            RunDirectory(tmp_path)
+    else:
+        assert RunDirectory(tmp_path).unlocked == os.strerror(number)

@@ -1,6 +1,7 @@
 """Errors that the user can mend: one line with the wrong value, the valid ones and the fix; exit code 2."""
 
 import difflib
+import errno
 import importlib
 import os
 import sys
@@ -16,6 +17,19 @@ def one_line(error: BaseException) -> str:
     """Returns an exception's message as one line, or its name if it has none."""
     text = " ".join(str(error).split())
     return text or type(error).__name__
+
+
+def fix_for(error: OSError) -> str:
+    """Returns what helps against an error of the file system, as an instruction."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "free some space"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "raise the limit of open files (`ulimit -n`)"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "make it writable"
+    if error.errno == errno.EFBIG:
+        return "raise the limit of file sizes (`ulimit -f`)"
+    return "mend that"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -1,8 +1,9 @@
 """What a person sees: a live display on a terminal, plain lines elsewhere, tables and warnings."""
 
+import contextlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -74,7 +75,7 @@ class PlainReporter:
 
 def reporter() -> LiveReporter | PlainReporter:
     """Returns the display that suits where the output goes."""
-    shown = _console()
+    shown = _console(_Lasting(sys.stdout))
     return LiveReporter(shown) if shown.is_terminal else PlainReporter(shown)
 
 
@@ -106,8 +107,35 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
 
 def warn(text: str) -> None:
     """Prints a warning."""
-    print(f"crossq-wn: {text}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody reads it
+        print(f"crossq-wn: {text}", file=sys.stderr)
 
 
-def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else 160)  # wide enough for a row of a log file
+class _Lasting:
+    """An output that goes silent, rather than end a training, once it is closed or no room is left for it."""
+
+    def __init__(self, output: Any) -> None:
+        self._output, self._gone = output, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._output, name)
+
+    def write(self, text: str) -> int:
+        """Writes, if there is still anything to write to."""
+        self._attempt(lambda: self._output.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Flushes, likewise."""
+        self._attempt(self._output.flush)
+
+    def _attempt(self, work: Callable[[], Any]) -> None:
+        try:
+            if not self._gone:
+                work()
+        except (OSError, ValueError):  # ValueError: of a closed file
+            self._gone = True
+
+
+def _console(output: Any = None) -> Console:
+    return Console(width=None if sys.stdout.isatty() else 160, file=output)  # wide enough for a row of a log

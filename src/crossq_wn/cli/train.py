@@ -1,5 +1,6 @@
 """The commands that train: `train` and `resume`."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -8,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crossq_wn.cli.arguments import Parser, parse_run
-from crossq_wn.cli.console import reporter
-from crossq_wn.errors import UserError
+from crossq_wn.cli.console import reporter, warn
+from crossq_wn.errors import UserError, one_line
 from crossq_wn.runs.config import RunConfig, read_config
 
 if TYPE_CHECKING:
@@ -51,20 +52,44 @@ def _follow(work: "Callable[[Reporter], Outcome]") -> int:
     environment = dict(os.environ)  # as the user set it: training switches MuJoCo's renderer off
     with reporter() as shown:
         outcome = work(shown)
+    _flush()
     if outcome.signal is not None:
-        print(f"stopped at {outcome.frames:,} frames: continue with `crossq-wn resume {outcome.path}`")
+        _tell(f"stopped at {outcome.frames:,} frames: continue with `crossq-wn resume {outcome.path}`")
         return 128 + int(outcome.signal)
     options = read_config(outcome.path).options
     if len(outcome.failed) == len(options.seeds):
         reasons = "; ".join(f"seed {seed}: {reason}" for seed, reason in outcome.failed.items())
         raise UserError(f"every seed failed: {reasons}")
-    from crossq_wn.cli.results import draw
-
-    draw([outcome.path])
+    try:
+        _draw(outcome.path)
+    except Exception as error:  # whatever it is, the training counts
+        warn(f"the curves could not be drawn ({one_line(error)}); what was trained is saved all the same")
     if options.video:
         command = [sys.executable, "-m", "crossq_wn", "video", str(outcome.path)]
         # In a process of its own: this one has no renderer, and a broken driver must not cost the run.
         if subprocess.run(command, env=environment, check=False).returncode:
-            print("the video could not be made; the trained policy is saved all the same")
-    print(f"done: {outcome.path}")
+            _tell("the video could not be made; the trained policy is saved all the same")
+    _tell(f"done: {outcome.path}")
     return 0
+
+
+def _draw(path: Path) -> None:
+    from crossq_wn.cli.results import draw
+
+    draw([path])
+
+
+def _tell(text: str) -> None:
+    """Prints a line; where nobody reads it or no room is left for it, the training counts all the same."""
+    with contextlib.suppress(OSError):
+        print(text)
+    _flush()
+
+
+def _flush() -> None:
+    """Sends what was printed on its way; if it cannot go there, nothing more is printed."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with contextlib.suppress(OSError):  # else Python would try once more at its end, and complain
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

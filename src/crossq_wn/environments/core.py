@@ -237,8 +237,8 @@ class Environment:
         return self.simulator.render(height, width)
 
     def close(self) -> None:
-        """Frees the simulator."""
-        self.simulator.close()
+        """Frees the simulator. Raises EnvironmentFaultError if it raised an exception."""
+        self._call(self.simulator.close)
 
     def _observe(self, call: str) -> np.ndarray:
         with np.errstate(over="ignore"):
@@ -270,9 +270,9 @@ class Environment:
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         try:
             return function(*arguments)
-        except UserError:
+        except (UserError, KeyboardInterrupt):
             raise
-        except Exception as error:
+        except BaseException as error:  # a SystemExit must not end the other seeds
             raise EnvironmentFaultError(
                 f"{self.task.name} raised {type(error).__name__}: {error}{self._when()}"
             ) from error

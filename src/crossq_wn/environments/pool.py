@@ -71,11 +71,16 @@ class Pool:
         self._choose((time.perf_counter() - start) / max(1, len(jobs)))
         return done
 
-    def close(self) -> None:
-        """Ends the threads and closes all environments."""
+    def close(self) -> list[EnvironmentFaultError]:
+        """Ends the threads and closes all environments; returns the faults of those that fail in it."""
         self._executor.shutdown()
+        faults = []
         for environment in self.environments:
-            environment.close()
+            try:
+                environment.close()
+            except EnvironmentFaultError as fault:
+                faults.append(fault)
+        return faults
 
     def _step_together(self, jobs: list[tuple[Environment, np.ndarray]]) -> list[Result]:
         done: dict[int, Result] = {}

@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from crossq_wn.errors import UserError
+from crossq_wn.errors import UserError, fix_for
 from crossq_wn.lazy import jax
 from crossq_wn.learning.replay import Replay, Rows
 from crossq_wn.machine import to_disk, write_atomically
@@ -133,9 +133,9 @@ class Writer:
         return segments
 
     def _cannot_write(self, frames: int, error: OSError) -> UserError:
-        fix = "free some space, then start anew with another --out"
+        fix = f"{fix_for(error)}, then start again"
         if self.present is not None:
-            fix = "the checkpoint before it is intact: free some space, then `crossq-wn resume`"
+            fix = f"the checkpoint before it is intact: {fix_for(error)}, then `crossq-wn resume`"
         return UserError(
             f"cannot write the checkpoint at {frames} frames to {self.directory}: "
             f"{error.strerror or error}; {fix}"

@@ -20,6 +20,7 @@ import os
 import platform
 import shutil
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -56,12 +57,16 @@ class RunDirectory:
         self.path, self._command = path, list(command)
         self._made: list[Path] = []  # folders that `create` made for it
         self._lock = open(path / ".lock", "w")  # noqa: SIM115 (held until close)
+        self.unlocked: str | None = None  # why nothing keeps other processes out
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
+            self._lock.close()
             raise UserError(
                 f"{path} is in use by another process: wait for it, stop it, or choose another --out"
             ) from None
+        except OSError as error:  # some network file systems have no locks
+            self.unlocked = error.strerror
 
     @property
     def checkpoints(self) -> Path:
@@ -86,6 +91,13 @@ class RunDirectory:
         """
         self.write_json("manifest.json", values)
         self.write_json("config.json", signed(config.to_json()))
+
+    def keep_traceback(self, seed: int, error: BaseException) -> Path:
+        """Writes an exception of a seed's environment in full; returns the file."""
+        path = self.path / "errors" / f"seed-{seed}.txt"
+        path.parent.mkdir(exist_ok=True)
+        write_atomically(path, "".join(traceback.format_exception(error)))
+        return path
 
     def discard(self) -> None:
         """Removes a run that could not start, and the folders that were made for it."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from crossq_wn.errors import UserError
+from crossq_wn.errors import UserError, fix_for
 from crossq_wn.machine import to_disk, write_atomically
 
 EVAL_COLUMNS = ("exp_name", "env_name", "seed", "metric", "env_step", "value")
@@ -105,7 +105,7 @@ class Table:
         if self._text is not None:
             self._text.append(content.decode())
         if self._json:
-            self._json.append(_as_lines(rows))
+            self._json.append(_as_lines(rows, self.columns))
 
     def position(self) -> list[Position]:
         """Where the files end, once all of them is on disk."""
@@ -131,7 +131,7 @@ class Table:
             sound[0] = self._mended(known[0], sound[-1] if self._json else None)
             _tell(self._csv, sound[0], warn)
         if self._json and sound[0] is not None and sound[1] is None:
-            sound[1] = _as_lines(_rows(sound[0]))
+            sound[1] = _as_lines(_rows(sound[0]), self.columns)
             _tell(self._json, sound[1], warn)
         for file, content in zip(self._files(), sound, strict=True):
             if content is None and (aside := file.set_aside()):
@@ -199,8 +199,12 @@ def _rendered(rows: Iterable[list[str]]) -> bytes:
     return text.getvalue().encode()
 
 
-def _as_lines(rows: Iterable[dict[str, Any]]) -> bytes:
-    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+def _as_lines(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> bytes:
+    lines = []
+    for row in rows:
+        ordered = {name: row[name] for name in columns if name in row}
+        lines.append(json.dumps(ordered) + "\n")
+    return "".join(lines).encode()
 
 
 def _json_rows(lines: bytes) -> list[dict[str, Any]]:
@@ -226,4 +230,4 @@ def _number(cell: str) -> Any:
 
 def cannot_write(path: Path, error: OSError) -> UserError:
     """Returns the error for a file of a run that could not be written."""
-    return UserError(f"cannot write {path}: {error.strerror}; free some space, then `crossq-wn resume`")
+    return UserError(f"cannot write {path}: {error.strerror}; {fix_for(error)}, then `crossq-wn resume`")

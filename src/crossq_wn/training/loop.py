@@ -6,14 +6,14 @@ in a `Session`.
 
 from __future__ import annotations  # JAX's types are loaded on first use
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 
 import numpy as np
 
 from crossq_wn.environments import EnvironmentFaultError, TaskLike, Transition
 from crossq_wn.environments.pool import Pool
-from crossq_wn.errors import UserError
+from crossq_wn.errors import UserError, one_line
 from crossq_wn.lazy import jax
 from crossq_wn.machine import check_memory, processors
 from crossq_wn.runs.config import RunConfig
@@ -24,7 +24,7 @@ from crossq_wn.training.rows import log
 from crossq_wn.training.saving import restore, save
 from crossq_wn.training.scoring import score
 from crossq_wn.training.seeds import Seed, Stream, integer, stream
-from crossq_wn.training.session import Session, drop, new_session
+from crossq_wn.training.session import Session, drop, new_session, told
 from crossq_wn.training.signals import collected_signals
 from crossq_wn.types import Spec
 
@@ -51,13 +51,17 @@ def run_training(
         UserError: what the user can mend; the message says how.
     """
     with ExitStack() as stack:
-        training = stack.enter_context(closing(_environments(config, task)))
+        training = stack.enter_context(_environments(config, task, reporter))
         spec = building.spec_of(config, training.environments[0])
         _check(config, spec, reporter)
-        testing = stack.enter_context(closing(_environments(config, task)))
+        testing = stack.enter_context(_environments(config, task, reporter))
         run = stack.enter_context(closing(open_run()))
         # Compiled programs are kept by it.
         stack.enter_context(jax.default_matmul_precision(config.options.matmul_precision))
+        if run.unlocked:
+            reporter.message(
+                f"{run.path} cannot be locked ({run.unlocked}): let no other process train there"
+            )
         received = stack.enter_context(collected_signals())
         try:
             session = new_session(config, spec, run, reporter, (training, testing))
@@ -72,9 +76,16 @@ def run_training(
         return train(session, received)
 
 
-def _environments(config: RunConfig, task: TaskLike | None) -> Pool:
+@contextmanager
+def _environments(config: RunConfig, task: TaskLike | None, reporter: Reporter) -> Iterator[Pool]:
+    """One environment per seed; one that cannot be closed in the end is only reported."""
     made = [building.make_environment(config, task) for _ in config.options.seeds]
-    return Pool(made, processors())
+    pool = Pool(made, processors())
+    try:
+        yield pool
+    finally:
+        for fault in pool.close():
+            reporter.message(f"an environment could not be closed: {fault}")
 
 
 def _check(config: RunConfig, spec: Spec, reporter: Reporter) -> None:
@@ -96,7 +107,7 @@ def begin(session: Session) -> None:
             start = integer(stream(seed.number, Stream.ENVIRONMENT))
             seed.observation = session.training.reset(seed.index, start).copy()
         except EnvironmentFaultError as fault:
-            reasons[seed.number] = str(fault)
+            reasons[seed.number] = told(session, seed.number, fault)
     drop(session, reasons)
     score(session)
     save(session)
@@ -134,7 +145,10 @@ def finish(session: Session) -> None:
         and session.frames % session.config.options.eval_every >= session.config.action_repeat
     ):
         score(session)
-    session.logs.close()
+    try:
+        session.logs.close()
+    except Exception as error:  # of W&B or TensorBoard: what was trained is on disk
+        session.reporter.message(f"the logs could not be closed: {one_line(error)}")
 
 
 def decide(session: Session) -> None:
@@ -178,7 +192,7 @@ def step(session: Session, actions: np.ndarray) -> None:
         try:
             _store(session, seed, action, result)
         except EnvironmentFaultError as fault:
-            reasons[seed.number] = str(fault)
+            reasons[seed.number] = told(session, seed.number, fault)
     drop(session, reasons)
     session.stopwatch.lap("replay")
 

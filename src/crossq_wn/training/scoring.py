@@ -8,7 +8,7 @@ from crossq_wn.environments import EnvironmentFaultError, Episode
 from crossq_wn.learning.evaluation import Arena, evaluate
 from crossq_wn.learning.q_bias import Bias, q_bias
 from crossq_wn.training.seeds import Stream, integer, stream
-from crossq_wn.training.session import Session, drop
+from crossq_wn.training.session import Session, drop, told
 
 
 def score(session: Session) -> None:
@@ -22,9 +22,9 @@ def score(session: Session) -> None:
     results, reasons = {}, {}
     for seed, episodes, bias in zip(session.seeds, played, biases, strict=True):
         if isinstance(episodes, EnvironmentFaultError):
-            reasons[seed.number] = f"in evaluation, {episodes}"
+            reasons[seed.number] = f"in evaluation, {told(session, seed.number, episodes)}"
         elif isinstance(bias, EnvironmentFaultError):
-            reasons[seed.number] = f"in evaluation, {bias}"
+            reasons[seed.number] = f"in evaluation, {told(session, seed.number, bias)}"
         else:
             results[seed.number] = _scores(episodes) | bias
     drop(session, reasons)

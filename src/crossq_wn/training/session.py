@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from crossq_wn.environments import EnvironmentFaultError
 from crossq_wn.environments.pool import Pool
 from crossq_wn.learning import learner
 from crossq_wn.learning.learner import Learner, States
@@ -126,6 +127,16 @@ def drop(session: Session, reasons: Mapping[int, str]) -> None:
     session.metrics = _only(session, session.metrics, going)
     session.feed = None  # it was joined over all seeds
     session.seeds = [session.seeds[position] for position in going]
+
+
+def told(session: Session, seed: int, fault: EnvironmentFaultError) -> str:
+    """What an environment's fault says; the traceback of a foreign exception goes into the run directory."""
+    if fault.__cause__ is None:
+        return str(fault)
+    try:
+        return f"{fault}; traceback: {session.run.keep_traceback(seed, fault.__cause__)}"
+    except OSError:  # a full disk must not hide the fault
+        return str(fault)
 
 
 def _only(session: Session, joined: Any, positions: Sequence[int]) -> Any:

@@ -5,10 +5,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+_ALWAYS = (signal.SIGINT, signal.SIGTERM)
+# Those that otherwise end a process at once, such as the hang-up of a closed ssh session. Faults of the
+# process itself, such as SIGSEGV, are not among them: it cannot go on.
+_DEADLY = (
+    "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGXCPU", "SIGIO",
+    "SIGPWR", "SIGSTKFLT",
+)  # fmt: skip
+
 
 @contextmanager
 def collected_signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM in the list that it yields; a second one has its usual effect."""
+    """Collects signals that ask for an end in the list that it yields; a second one has its usual effect.
+
+    SIGINT and SIGTERM are always among them, the others unless they are ignored (as `nohup` does) or handled.
+    """
     received: list[int] = []
     handlers: dict[int, Any] = {}
 
@@ -16,9 +27,8 @@ def collected_signals() -> Iterator[list[int]]:
         received.append(number)
         signal.signal(number, handlers[number])
 
-    numbers: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
     try:
-        for number in numbers:
+        for number in _numbers():
             handlers[number] = signal.signal(number, receive)
     except ValueError:  # outside the main thread, which handles signals itself
         pass
@@ -27,3 +37,12 @@ def collected_signals() -> Iterator[list[int]]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def _numbers() -> list[int]:
+    numbers: list[int] = list(_ALWAYS)
+    for name in _DEADLY:
+        number = getattr(signal, name, None)  # not every system has all of them
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            numbers.append(number)
+    return numbers
