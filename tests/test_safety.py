@@ -1,7 +1,10 @@
 """No unsafe action, no silent cast: what passes between policies and environments."""
 
+import functools
+import random
 import re
 
+import gymnasium
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,12 +16,12 @@ import crossq_wn
 import helpers
 from crossq_wn.algorithms import ALGORITHMS, Preset, Recipe
 from crossq_wn.algorithms.settings import Settings
-from crossq_wn.environments import EnvironmentFaultError, make
+from crossq_wn.environments import EnvironmentFaultError, lookup, make
 from crossq_wn.environments.interface import Interface, in_units
 from crossq_wn.errors import UserError
 from crossq_wn.training.policy import evaluate_policy, measure_q_bias, record
 from crossq_wn.types import Algorithm
-from helpers import TINY_OPTIONS, TINY_SETTINGS, PointMass
+from helpers import TINY_OPTIONS, TINY_SETTINGS, PointMass, rows
 
 SEEN = []  # every action that a watched environment got
 QUICK = TINY_OPTIONS | TINY_SETTINGS
@@ -374,3 +377,151 @@ def test_act_takes_an_observation_that_is_not_flat(tmp_path):
     flat = policy.act([0.1, 0.2, 0.5])
     np.testing.assert_array_equal(policy.act([[0.1], [0.2], [0.5]]), flat)
     assert policy.act(np.zeros((4, 3, 1))).shape == policy.act(np.zeros((4, 3))).shape == (4, 2)
+
+
+# The identity of a task
+
+
+class Reach(PointMass):
+    def __init__(self, goal=0.5, kind="near"):
+        super().__init__()
+        self.goal = goal
+
+
+def made_with(goal):
+    def factory():
+        return Reach(goal)
+
+    return factory
+
+
+def test_callables_that_differ_have_names_that_differ():
+    partial = functools.partial
+    different = [
+        Reach,
+        partial(Reach, 0.5),
+        partial(Reach, 0.6),
+        partial(Reach, goal=0.5),
+        partial(Reach, kind="far"),
+        partial(partial(Reach, 0.5), kind="far"),
+        partial(Reach, goal=np.arange(3)),
+        partial(Reach, goal=list(range(1000))),
+        partial(Reach, goal=list(range(1001))),
+        partial(gymnasium.make, "Pendulum-v1"),
+        partial(gymnasium.make, "Pendulum-v1", g=9),
+        made_with(0.5),
+        made_with(0.6),
+    ]
+    names = [lookup(each).name for each in different]
+    assert len(set(names)) == len(names), names
+    assert all(len(name) < 200 for name in names)
+    assert lookup(made_with(0.5)).name == names[-2]
+    assert lookup(partial(Reach, kind="far", goal=1)).name == lookup(partial(Reach, goal=1, kind="far")).name
+    assert names[:2] == ["test_safety:Reach", "test_safety:Reach(0.5)"]
+
+
+def test_a_callable_without_a_name_of_its_own_needs_one(tmp_path):
+    class Maker:
+        def __call__(self):
+            return PointMass()
+
+        def make(self):
+            return PointMass()
+
+    for nameless in (lambda: PointMass(), Maker(), Maker().make, functools.partial(Reach, Maker())):
+        with pytest.raises(UserError, match="no name that tells it apart"):
+            lookup(nameless)
+    for nameless in (lambda: PointMass(), Maker(), functools.partial(Reach, Maker())):
+        nameless.__name__ = "reach-fast"
+        assert lookup(nameless).name == "test_safety:reach-fast"
+
+
+# State that attributes do not show
+
+
+def normalised():
+    environment = gymnasium.wrappers.NormalizeObservation(PointMass())
+    return gymnasium.wrappers.NormalizeReward(environment)
+
+
+def test_evaluations_and_policies_see_through_the_statistics_of_training(tmp_path):
+    messages = Messages()
+    run = trained(normalised, tmp_path / "run", frames=200, eval_every=100, reporter=messages).path
+    assert any("learns statistics as it runs (obs_rms, return_rms)" in text for text in messages.texts)
+    policy = crossq_wn.load(run)
+    environment = policy.environment(normalised)
+    learned = environment.statistics()
+    observation = next(value for name, value in learned.items() if name.endswith("obs_rms"))
+    assert float(observation["count"]) > 200
+    first = environment.reset(3)
+    raw = PointMass().reset(seed=3)[0]
+    expected = (raw - observation["mean"]) / np.sqrt(observation["var"] + 1e-8)
+    np.testing.assert_allclose(first, expected, rtol=1e-5)
+    environment.step(np.zeros(2, np.float32))
+    np.testing.assert_equal(environment.statistics(), learned)  # an evaluation learns nothing
+    trained(normalised, tmp_path / "half", frames=100, eval_every=100)
+    crossq_wn.resume(tmp_path / "half", frames=200, task=normalised)
+    helpers.same_run(run, tmp_path / "half")
+
+
+class SharedStreams(PointMass):
+    """Draws from the streams of the process and from its own spaces."""
+
+    def step(self, action):
+        observation, reward, *rest = super().step(action)
+        noise = random.random() + np.random.normal() + float(self.action_space.sample()[0])
+        return observation, reward + noise, *rest
+
+
+def test_shared_streams_and_spaces_are_seeded_and_resume_bit_for_bit(tmp_path):
+    runs = []
+    for name in ("left", "right", "half"):
+        random.seed(len(runs)), np.random.seed(len(runs))
+        before = random.getstate(), np.random.get_state()[1].tolist()
+        frames = 100 if name == "half" else 250
+        runs.append(trained(SharedStreams, tmp_path / name, frames=frames, eval_every=50).path)
+        assert before == (random.getstate(), np.random.get_state()[1].tolist())  # the caller's own go on
+    crossq_wn.resume(runs[2], frames=250, task=SharedStreams)
+    helpers.same_run(runs[0], runs[1])
+    helpers.same_run(runs[0], runs[2])
+    policy = crossq_wn.load(runs[0])
+    first, second = (evaluate_policy(policy, 2, SharedStreams) for _ in range(2))
+    assert first == second
+
+
+def test_seeds_that_share_a_stream_are_told(tmp_path):
+    for task, told in ((SharedStreams, 1), (PointMass, 0)):
+        messages = Messages()
+        trained(task, tmp_path / task.__name__, seeds=(0, 1), reporter=messages, checkpoint_every=20)
+        assert sum("which all seeds share" in text for text in messages.texts) == told
+
+
+class Messages:
+    def __init__(self):
+        self.texts = []
+
+    def status(self, status):
+        pass
+
+    def message(self, text):
+        self.texts.append(text)
+
+
+# Scales
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e6, 1e9])
+def test_finite_rewards_of_any_scale_train_and_large_ones_are_told_once(scale, tmp_path):
+    class Scaled(PointMass):
+        def step(self, action):
+            observation, reward, *rest = super().step(action)
+            return observation, scale * reward, *rest
+
+    messages = Messages()
+    done = trained(Scaled, tmp_path / "run", frames=300, reporter=messages, log_every=20)
+    assert done.finished
+    assert not done.failed
+    assert len(rows(done.path / "metrics.csv")) == 15
+    told = [text for text in messages.texts if "learn badly" in text]
+    assert len(told) == (scale > 1)
+    assert all("rewards up to" in text and "divide" in text for text in told)

@@ -18,6 +18,7 @@ from crossq_wn.environments.core import (
     Transition,
     unknown_task,
 )
+from crossq_wn.environments.naming import name_of
 from crossq_wn.environments.suite import Group, Suite
 from crossq_wn.environments.suites import PAPER_GROUPS, PAPER_TASKS, SUITES, paper_frames, suite_of
 from crossq_wn.errors import UserError, import_user_module
@@ -36,8 +37,7 @@ def lookup(task: TaskLike) -> Task:
         UserError: the name is unknown; the message suggests the nearest.
     """
     if not isinstance(task, str):
-        where = f"{task.__module__}:{getattr(task, '__qualname__', type(task).__qualname__)}"
-        return _of_factory(where)
+        return _of_factory(name_of(task))
     module = task.partition(":")[0] if ":" in task else ""
     if module and module != "__main__":
         prepare_graphics(render=False)

@@ -13,6 +13,7 @@ import numpy as np
 
 from crossq_wn.environments.interface import why_no_action
 from crossq_wn.environments.snapshot import Snapshot, UnrestorableError, capture_attributes
+from crossq_wn.environments.streams import seed_shared
 from crossq_wn.errors import UserError, nearest
 
 _LARGEST = float(np.finfo(np.float32).max)  # what replay and networks can hold
@@ -174,6 +175,8 @@ class Environment:
         Raises:
             EnvironmentFaultError: the environment raised an exception or returned a faulty observation.
         """
+        if seed is not None:
+            seed_shared(seed)
         self._call(self.simulator.reset, seed)
         self.observation = self._observe("reset")
         self.total_reward, self.frames, self.success = 0.0, 0, False
@@ -231,6 +234,21 @@ class Environment:
         # Older checkpoints lack these.
         self.largest_observation = own.get("largest_observation", 0.0)
         self.largest_reward = own.get("largest_reward", 0.0)
+
+    def statistics(self) -> Snapshot:
+        """Copies what its wrappers have learned, such as means of observations; empty if nothing."""
+        found: Snapshot = getattr(self.simulator, "statistics", dict)()
+        return found
+
+    def adopt(self, statistics: Snapshot, *, fixed: bool) -> None:
+        """Takes over what another one's wrappers have learned.
+
+        Args:
+            statistics: from `statistics`.
+            fixed: whether its own wrappers stop learning.
+        """
+        if statistics:
+            self.simulator.adopt(statistics, fixed=fixed)  # type: ignore[attr-defined]
 
     def render(self, height: int, width: int) -> np.ndarray:
         """Draws the present scene, uint8 [height, width, 3]."""

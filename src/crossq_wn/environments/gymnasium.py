@@ -1,6 +1,8 @@
 """The adapter of Gymnasium: it flattens Box and Dict observations and rescales Box actions."""
 
-from collections.abc import Callable
+import contextlib
+import copy
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import gymnasium
@@ -107,6 +109,7 @@ class Gymnasium:
 
     def __init__(self, environment: gymnasium.Env[Any, Any], name: str) -> None:
         self._environment, self._name = environment, name
+        self._spaces = _own_spaces(environment.unwrapped)
         _check_observations(environment.observation_space, name)
         action = environment.action_space
         if not isinstance(action, spaces.Box):
@@ -140,6 +143,9 @@ class Gymnasium:
 
     def reset(self, seed: int | None) -> None:
         """Starts an episode, from the seed if there is one."""
+        if seed is not None:
+            for space in self._spaces:
+                space.seed(seed)
         outcome: Any = self._environment.reset(seed=seed)
         if not isinstance(outcome, tuple) or len(outcome) != 2 or not isinstance(outcome[1], dict):
             raise EnvironmentFaultError(
@@ -188,9 +194,11 @@ class Gymnasium:
             inner["physics"] = self.physics.capture()
         if unwrapped._np_random is not None:
             inner["random"] = capture_generator(unwrapped._np_random)
-        ignore = (*_DESCRIPTIONS, gymnasium.Env)  # a wrapper's own environment is captured apart
+        # A wrapper's own environment is captured apart, and so is what it has learned.
+        ignore = (*_DESCRIPTIONS, gymnasium.Env, *(type(value) for _, value in self._learned()))
         wrappers = [capture_attributes(each, ignore=ignore) for each in wrappers_of(self._environment)]
-        return inner | {"wrappers": wrappers}
+        sampling = [capture_generator(space.np_random) for space in _leaves(self._spaces)]
+        return inner | {"wrappers": wrappers, "statistics": self.statistics(), "spaces": sampling}
 
     def restore(self, snapshot: Snapshot) -> None:
         """Continues from a snapshot."""
@@ -206,6 +214,31 @@ class Gymnasium:
             restore_generator(unwrapped.np_random, snapshot["random"])
         for wrapper, saved in zip(wrappers_of(self._environment), snapshot["wrappers"], strict=True):
             restore_attributes(wrapper, saved)
+        self.adopt(snapshot.get("statistics", {}), fixed=False)
+        for space, state in zip(_leaves(self._spaces), snapshot.get("spaces", ()), strict=False):
+            restore_generator(space.np_random, state)
+
+    def statistics(self) -> Snapshot:
+        """Copies what the environment and its wrappers have learned, as Gymnasium's running means do."""
+        return {name: capture_attributes(value) for name, value in self._learned()}
+
+    def adopt(self, statistics: Snapshot, *, fixed: bool) -> None:
+        """Takes over what another one has learned; if `fixed`, its own wrappers stop learning."""
+        for name, value in self._learned():
+            if name in statistics:
+                restore_attributes(value, statistics[name])
+        for wrapper in wrappers_of(self._environment) if fixed else ():
+            if hasattr(wrapper, "update_running_mean"):
+                wrapper.update_running_mean = False
+
+    def _learned(self) -> list[tuple[str, Any]]:
+        """The running means and variances in the environment and its wrappers, by place and name."""
+        found = []
+        for number, owner in enumerate([*wrappers_of(self._environment), self._environment.unwrapped]):
+            for name, value in vars(owner).items():
+                if hasattr(value, "__dict__") and vars(value).keys() >= {"mean", "var", "count"}:
+                    found.append((f"{number}.{name}", value))
+        return found
 
     def render(self, height: int, width: int) -> np.ndarray:
         """Returns what the environment's `render_mode="rgb_array"` shows, at the environment's own size."""
@@ -231,7 +264,7 @@ class Gymnasium:
 
     def _attributes(self, unwrapped: Any) -> Snapshot:
         """All attributes of the environment itself. Raises UnrestorableError as `capture_attributes` does."""
-        ignore: tuple[type, ...] = _DESCRIPTIONS
+        ignore = (*_DESCRIPTIONS, *(type(value) for _, value in self._learned()))
         if self.physics is not None:
             ignore += (type(unwrapped.model), type(unwrapped.data), type(unwrapped.mujoco_renderer))
         saved = capture_attributes(unwrapped, ignore=ignore)
@@ -248,6 +281,27 @@ def wrappers_of(environment: gymnasium.Env[Any, Any]) -> list[gymnasium.Env[Any,
     while isinstance(environment, gymnasium.Wrapper):
         found.append(environment)
         environment = environment.env
+    return found
+
+
+def _own_spaces(unwrapped: Any) -> list[spaces.Space[Any]]:
+    """The spaces that an environment has as attributes, from which it may draw.
+
+    Where a class has them its objects share them, so each object gets copies of its own.
+    """
+    for name in ("action_space", "observation_space"):
+        if name not in vars(unwrapped):
+            with contextlib.suppress(AttributeError):
+                setattr(unwrapped, name, copy.deepcopy(getattr(unwrapped, name)))
+    return [value for value in vars(unwrapped).values() if isinstance(value, spaces.Space)]
+
+
+def _leaves(owned: Iterable[spaces.Space[Any]]) -> list[spaces.Space[Any]]:
+    """These spaces, and those of which they consist."""
+    found = []
+    for space in owned:
+        parts: Any = getattr(space, "spaces", ())
+        found += [space, *_leaves(parts.values() if isinstance(parts, Mapping) else parts)]
     return found
 
 

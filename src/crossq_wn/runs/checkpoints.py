@@ -232,6 +232,13 @@ class Checkpoint:
         learner = jax.tree.unflatten(jax.tree.structure(like), leaves)
         return SeedState(learner, give_arrays(self._seeds[str(seed)]["plain"], arrays))
 
+    def statistics(self, seed: int) -> dict[str, Any]:
+        """Returns what the wrappers of a seed's environment had learned; empty where they learn nothing."""
+        found: dict[str, Any] = give_arrays(
+            self._seeds[str(seed)]["plain"].get("statistics", {}), self._tensors[seed]
+        )
+        return found
+
     def fill(self, seed: int, replay: Replay) -> None:
         """Fills a fresh replay with a seed's rows."""
         end = self._seeds[str(seed)]["replay"]["end"]

@@ -13,6 +13,7 @@ import numpy as np
 
 from crossq_wn.environments import EnvironmentFaultError, TaskLike, Transition
 from crossq_wn.environments.pool import Pool
+from crossq_wn.environments.streams import capture_shared, kept_shared
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.lazy import jax
 from crossq_wn.machine import check_memory, processors
@@ -51,6 +52,7 @@ def run_training(
         UserError: what the user can mend; the message says how.
     """
     with ExitStack() as stack:
+        stack.enter_context(kept_shared())  # the environments' seeds are not the caller's
         training = stack.enter_context(_environments(config, task, reporter))
         spec = building.spec_of(config, training.environments[0])
         _check(config, spec, reporter)
@@ -109,8 +111,20 @@ def begin(session: Session) -> None:
         except EnvironmentFaultError as fault:
             reasons[seed.number] = told(session, seed.number, fault)
     drop(session, reasons)
+    session.shared = capture_shared()
+    _tell_of_statistics(session)
     score(session)
     save(session)
+
+
+def _tell_of_statistics(session: Session) -> None:
+    names = [name.partition(".")[2] for name in session.training.environments[0].statistics()]
+    if names:
+        learned = ", ".join(sorted(names))
+        session.reporter.message(
+            f"{session.config.task} learns statistics as it runs ({learned}): evaluations, checkpoints and "
+            "trained policies take over those of training; returns are in the wrappers' units"
+        )
 
 
 def train(session: Session, received: Sequence[int]) -> Outcome:

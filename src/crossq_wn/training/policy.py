@@ -10,6 +10,7 @@ import numpy as np
 from crossq_wn.environments import Environment, EnvironmentFaultError, Episode, TaskLike
 from crossq_wn.environments.interface import Interface, check_unchanged, describe, why_no_action
 from crossq_wn.environments.pool import Pool
+from crossq_wn.environments.streams import kept_shared
 from crossq_wn.errors import UserError
 from crossq_wn.lazy import jax
 from crossq_wn.learning.evaluation import Arena, evaluate
@@ -42,6 +43,7 @@ class TrainedPolicy:
         self.seed = self._choose(newest, seed)
         saved = newest if self.seed in newest.seeds else self._last_good(newest)
         self.frames = saved.frames
+        self._statistics = saved.statistics(self.seed)
         self._saved_interface = saved.common["interface"]
         self._interface = Interface(self._saved_interface)
         spec = saved_spec(self.config, saved)
@@ -95,6 +97,7 @@ class TrainedPolicy:
         except UserError:
             made.close()
             raise
+        made.adopt(self._statistics, fixed=True)
         return made
 
     def _choose(self, saved: Checkpoint, seed: int | None) -> int:
@@ -175,7 +178,7 @@ def measure_q_bias(policy: TrainedPolicy, task: TaskLike | None = None) -> Bias:
 @contextmanager
 def _arena(policy: TrainedPolicy, task: TaskLike | None, use: int) -> Iterator[Arena]:
     """An environment of the policy's own, for one of the uses above."""
-    with closing(Pool([policy.environment(task)], threads=1)) as pool:
+    with kept_shared(), closing(Pool([policy.environment(task)], threads=1)) as pool:
         yield Arena(pool, [0], [integer(stream(policy.seed, Stream.FRESH, use))])
 
 
@@ -196,7 +199,7 @@ def record(
     """
     import av
 
-    with closing(policy.environment(task, render=True)) as environment:
+    with kept_shared(), closing(policy.environment(task, render=True)) as environment:
         episodes: list[Episode] = []
         pictures = _pictures(policy, environment, (height, width), episodes)
         first = next(pictures)

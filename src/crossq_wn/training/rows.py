@@ -2,8 +2,11 @@
 
 from __future__ import annotations  # JAX's types are loaded on first use
 
+import math
 from typing import Any
 
+from crossq_wn.environments import Environment
+from crossq_wn.environments.interface import LARGE
 from crossq_wn.lazy import jax
 from crossq_wn.machine import resident_memory
 from crossq_wn.training.progress import Status
@@ -11,7 +14,9 @@ from crossq_wn.training.seeds import Seed
 from crossq_wn.training.session import Session, drop
 from crossq_wn.types import Metrics
 
-_DIVERGED = 1e12  # no task here has values near it
+# A metric has diverged beyond this, times the squares of the largest reward and of the largest observation.
+_DIVERGED = 1e12
+_LARGE_REWARD = 1e4  # beyond this, in absolute value, rewards learn badly
 
 Numbers = dict[str, float]
 
@@ -28,7 +33,8 @@ def log(session: Session) -> None:
     session.stopwatch.lap("record")
     rows, reasons = [], {}
     for seed, reported, diagnosed in zip(session.seeds, metrics, diagnostics, strict=True):
-        if wrong := _diverged(reported):
+        environment = session.training.environments[seed.index]
+        if wrong := _diverged(reported, environment):
             reasons[seed.number] = (
                 f"{wrong} is {reported[wrong]} after {session.updates} gradient updates: "
                 "training diverged; try a lower learning rate"
@@ -36,6 +42,7 @@ def log(session: Session) -> None:
         else:
             rows.append(_counters(session, seed) | reported | diagnosed)
     drop(session, reasons)
+    _tell_of_large_numbers(session)
     timing = {
         "frames": session.frames,
         "frames_per_second": round(frames_rate, 2),
@@ -67,12 +74,31 @@ def _numbers(found: list[Metrics]) -> list[Numbers]:
     return [{name: float(value) for name, value in metrics.items()} for metrics in found]
 
 
-def _diverged(metrics: Numbers) -> str | None:
-    """The first metric that is not a number or far beyond all that training brings about."""
+def _diverged(metrics: Numbers, environment: Environment) -> str | None:
+    """The first metric that is not a number or far beyond what the environment's numbers explain."""
+    scale = max(1.0, environment.largest_reward) * max(1.0, environment.largest_observation)
     for name, value in metrics.items():
-        if not abs(value) < _DIVERGED:
+        if not (math.isfinite(value) and abs(value) < _DIVERGED * scale * scale):
             return name
     return None
+
+
+def _tell_of_large_numbers(session: Session) -> None:
+    """Says once that rewards or observations of a large scale learn badly."""
+    if session.told_large:
+        return
+    for seed in session.seeds:
+        environment = session.training.environments[seed.index]
+        for what, largest, limit in (
+            ("rewards", environment.largest_reward, _LARGE_REWARD),
+            ("observations", environment.largest_observation, LARGE),
+        ):
+            if largest > limit:
+                session.told_large = True
+                session.reporter.message(
+                    f"{session.config.task} has {what} up to {largest:.3g}: networks learn badly from "
+                    f"numbers of this scale; divide its {what} by about {largest:.0e} for values near 1"
+                )
 
 
 def _counters(session: Session, seed: Seed) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 from crossq_wn.environments import Environment
 from crossq_wn.environments.interface import check_unchanged, describe
 from crossq_wn.environments.snapshot import UnrestorableError
+from crossq_wn.environments.streams import capture_shared, restore_shared
 from crossq_wn.errors import UserError
 from crossq_wn.lazy import jax
 from crossq_wn.runs import checkpoints
@@ -22,6 +23,7 @@ def save(session: Session) -> None:
     """Writes a checkpoint of the seeds that still train; those with parameters beyond numbers stop first."""
     if not session.seeds:
         return
+    _tell_of_shared_streams(session)
     learners, reasons = {}, {}
     parts = session.learner.split(session.states, len(session.seeds))
     for seed, state in zip(session.seeds, parts, strict=True):
@@ -37,9 +39,22 @@ def save(session: Session) -> None:
     session.writer.save(session.frames, _common(session), states, replays, keep)
 
 
+def _tell_of_shared_streams(session: Session) -> None:
+    """Says once that seeds share a stream, if the environments draw from streams of the whole process."""
+    if session.shared is None or len(session.config.options.seeds) < 2 or capture_shared() == session.shared:
+        return
+    session.shared = None
+    session.reporter.message(
+        f"{session.config.task} draws from `random` or `numpy.random`, which all seeds share: a seed among "
+        "others is not the same as alone; draw from the environment's own self.np_random"
+    )
+
+
 def _state(session: Session, seed: Seed, learner: Tree) -> SeedState:
+    training = session.training.environments[seed.index]
     environments = {
-        "environment": _snapshot(session, session.training.environments[seed.index]),
+        "statistics": training.statistics(),
+        "environment": _snapshot(session, training),
         "evaluation_environment": _snapshot(session, session.testing.environments[seed.index]),
     }
     return SeedState({"state": learner, "memory": seed.memory}, seed.save() | environments)
@@ -53,6 +68,7 @@ def _common(session: Session) -> dict[str, Any]:
         "updates": session.updates,
         "failed": {str(seed): failure._asdict() for seed, failure in session.failed.items()},
         "logs": session.logs.positions(),
+        "streams": capture_shared(),
         "interface": describe(session.training.environments[0].simulator),
     }
 
@@ -104,6 +120,8 @@ def restore(session: Session) -> None:
     if not going:
         raise UserError(f"every seed of {session.run.path} has failed: start a new run with other settings")
     session.states = session.learner.join(states)
+    if "streams" in saved.common:
+        restore_shared(saved.common["streams"])
     session.logs.resume(saved.common["logs"], reporter.message)
     if differs := session.run.note_resumption(session.config):
         told = "; ".join(differs)
@@ -135,6 +153,7 @@ def _restore_seed(session: Session, saved: Checkpoint, seed: Seed) -> Tree:
         seed.memory = memory
         start = integer(stream(seed.number, Stream.ENVIRONMENT, session.frames))
         seed.observation = session.training.reset(seed.index, start)
+        session.training.environments[seed.index].adopt(plain.get("statistics", {}), fixed=False)
     if plain["evaluation_environment"] is not None:
         session.testing.environments[seed.index].restore(plain["evaluation_environment"])
     return learner["state"]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from crossq_wn.environments import EnvironmentFaultError, Episode
+from crossq_wn.environments.streams import kept_shared
 from crossq_wn.learning.evaluation import Arena, evaluate
 from crossq_wn.learning.q_bias import Bias, q_bias
 from crossq_wn.training.seeds import Stream, integer, stream
@@ -16,9 +17,13 @@ def score(session: Session) -> None:
     if not session.seeds:
         return
     options = session.config.options
-    arena = _arena(session, Stream.EVALUATION)
-    played = evaluate(session.learner, session.states, arena, options.eval_episodes)
-    biases = _biases(session) if options.q_bias else [{} for _ in session.seeds]
+    for seed in session.seeds:
+        learned = session.training.environments[seed.index].statistics()
+        session.testing.environments[seed.index].adopt(learned, fixed=True)
+    with kept_shared():
+        arena = _arena(session, Stream.EVALUATION)
+        played = evaluate(session.learner, session.states, arena, options.eval_episodes)
+        biases = _biases(session) if options.q_bias else [{} for _ in session.seeds]
     results, reasons = {}, {}
     for seed, episodes, bias in zip(session.seeds, played, biases, strict=True):
         if isinstance(episodes, EnvironmentFaultError):

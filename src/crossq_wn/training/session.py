@@ -57,6 +57,8 @@ class Session:
     pace: Pace = field(default_factory=Pace)
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     told_unrestorable: bool = False
+    told_large: bool = False
+    shared: Any = None  # the process's random streams before the first step; None once they were spoken of
 
     @property
     def frames(self) -> int:
