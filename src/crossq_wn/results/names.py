@@ -15,14 +15,16 @@ def displayed(systems: Iterable[System], published: Iterable[System] = ()) -> di
         systems: those that stand side by side.
         published: those of them that are not ours, which stay as they are.
     """
-    there, others = list(systems), set(published)
-    ours = [system for system in there if system not in others]
-    common = frozenset(ours[0].changes) if len(ours) > 1 else frozenset()
+    whole = {system: system for system in systems}
+    ours = [system for system in whole if system not in set(published)]
+    if len(ours) < 2:
+        return whole
+    common = frozenset.intersection(*(frozenset(system.changes) for system in ours))
+    shown = dict(whole)
     for system in ours:
-        common &= frozenset(system.changes)
-    shown = {system: system if system in others else system.without(common) for system in there}
+        shown[system] = system.without(common)
     distinct = {system.label for system in shown.values()}
-    return shown if len(distinct) == len(shown) else {system: system for system in there}
+    return shown if len(distinct) == len(shown) else whole
 
 
 def left_out(shown: Mapping[System, System]) -> str:

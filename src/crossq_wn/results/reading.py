@@ -237,33 +237,33 @@ def _evaluations_of(each: Input, metric: str | None, known: Mapping[str, System]
         return []
     if table.run is not None:
         table.run.remember_suite()
+    clean = _score if metric is None else _finite
     found = []
     for system, task, name in table.contents:
-        if name != (metric or suite_of(task).metric):
-            continue
-        called = system if isinstance(each, RunRecord) else known.get(system.label, system)
-        for series in table.series(system, task, name):
-            if metric is None:
-                _refuse_infinity(table.path, series)
-            found.append(Piece(table.path, called, task, _finite(series)))
+        if name == (metric or suite_of(task).metric):
+            called = system if isinstance(each, RunRecord) else known.get(system.label, system)
+            for series in table.series(system, task, name):
+                found.append(Piece(table.path, called, task, clean(series, table.path)))
     return found
 
 
-def _refuse_infinity(file: Path, series: Series) -> None:
+def _score(series: Series, file: Path) -> Series:
+    """A score that is infinite is an error."""
     infinite = np.flatnonzero(np.isinf(series.values))
     if len(infinite):
         line = series.lines[infinite[0]]
         raise UserError(f"{file}, line {line}: a score is infinite: take the row out, or leave this out")
+    return series
+
+
+def _finite(series: Series, file: Path) -> Series:
+    """A value that ran away is missing: it says nothing of the runs beside it."""
+    return series._replace(values=np.where(np.isfinite(series.values), series.values, np.nan))
 
 
 def _column_of(run: RunRecord, column: str) -> list[Piece]:
     series = run.logged(column)
     if not series:
         return []
-    system, task, _ = run.identity
-    return [Piece(run.path / "metrics.csv", system, task, _finite(each)) for each in series]
-
-
-def _finite(series: Series) -> Series:
-    """A value that ran away is missing: it says nothing of the runs beside it."""
-    return series._replace(values=np.where(np.isfinite(series.values), series.values, np.nan))
+    file, (system, task, _) = run.path / "metrics.csv", run.identity
+    return [Piece(file, system, task, _finite(each, file)) for each in series]

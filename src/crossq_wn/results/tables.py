@@ -14,6 +14,7 @@ from crossq_wn.results.curves import Curves, Results
 from crossq_wn.results.records import RunRecord
 from crossq_wn.results.sheets import Steps
 from crossq_wn.runs.directory import find
+from crossq_wn.runs.system import System
 
 
 class Median(NamedTuple):
@@ -60,9 +61,9 @@ def compare(ours: Results, theirs: Results, most: int = 10) -> list[Table]:
     others = 0
     for task in tasks:
         mine, rest = _on(ours, task), _on(theirs, task)
-        steps = _columns(mine, rest, most)
-        rows = [_row(label, curves, steps) for label, curves in mine]
-        ranked = _ranked([_row(label, curves, steps) for label, curves in rest])
+        steps = _columns(list(mine.values()), list(rest.values()), most)
+        rows = _rows(mine, steps)
+        ranked = _ranked(_rows(rest, steps))
         others += len(ranked)
         tables.append(Table(task, steps.tolist(), rows + ranked))
     if theirs and not others:
@@ -70,19 +71,23 @@ def compare(ours: Results, theirs: Results, most: int = 10) -> list[Table]:
     return tables
 
 
-def _on(results: Results, task: str) -> list[tuple[str, Curves]]:
-    return [(system.label, tasks[task]) for system, tasks in results.items() if task in tasks]
+def _on(results: Results, task: str) -> dict[System, Curves]:
+    return {system: tasks[task] for system, tasks in results.items() if task in tasks}
 
 
-def _columns(ours: Sequence[tuple[str, Curves]], theirs: Sequence[tuple[str, Curves]], most: int) -> Steps:
+def _columns(ours: Sequence[Curves], theirs: Sequence[Curves], most: int) -> Steps:
     """The frames of ours at which someone else was evaluated as well, or all of ours; at most so many."""
-    steps = np.unique(np.concatenate([curves.env_steps for _, curves in ours]))
+    steps = np.unique(np.concatenate([curves.env_steps for curves in ours]))
     if theirs:
-        shared = np.intersect1d(steps, np.concatenate([curves.env_steps for _, curves in theirs]))
+        shared = np.intersect1d(steps, np.concatenate([curves.env_steps for curves in theirs]))
         steps = shared if len(shared) else steps
     if len(steps) > most:
         steps = steps[np.unique(np.linspace(0, len(steps) - 1, most).round().astype(int))]
     return steps
+
+
+def _rows(systems: dict[System, Curves], steps: Steps) -> list[Row]:
+    return [_row(system.label, curves, steps) for system, curves in systems.items()]
 
 
 def _row(label: str, curves: Curves, steps: Steps) -> Row:
@@ -102,7 +107,7 @@ def _ranked(rows: Iterable[Row]) -> list[Row]:
     def ends(row: Row) -> list[float]:
         return [-np.inf if cell is None else cell.value for cell in reversed(row.medians)]
 
-    there = [row for row in rows if any(cell is not None for cell in row.medians)]
+    there = [row for row in rows if any(row.medians)]
     return sorted(there, key=ends)[::-1]
 
 
@@ -117,12 +122,12 @@ class EpisodeSummary(NamedTuple):
 
 def episode_summary(episodes: Sequence[Episode]) -> EpisodeSummary:
     """Return, success and length of at least one episode."""
-    returns = np.array([episode.total_reward for episode in episodes])
+    returns, frames, successes = np.array(episodes, float).T
     return EpisodeSummary(
         mean=float(returns.mean()),
         std=float(returns.std(ddof=1)) if len(returns) > 1 else 0.0,
-        success=float(np.mean([episode.success for episode in episodes])),
-        frames=float(np.mean([episode.frames for episode in episodes])),
+        success=float(successes.mean()),
+        frames=float(frames.mean()),
     )
 
 

@@ -2,16 +2,18 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
 
 from crossq_wn.results.figures.captions import labels
 from crossq_wn.results.figures.ends import End, at_end
-from crossq_wn.results.figures.points import Point, lines, spread
+from crossq_wn.results.figures.points import Point, column, lines, spread
 from crossq_wn.results.figures.source import Source
 from crossq_wn.results.figures.style import (
     Look,
@@ -40,13 +42,13 @@ def aggregates(source: Source) -> Picture:
         bars = _bars(end, panel)
         for i, point in enumerate(bars):
             each.bar(i, point.value, width=0.8).patches[0].update(_fill(looked[point.system]))
-        _whiskers(each, range(len(bars)), [point.value for point in bars], yerr=spread(bars))
+        _whiskers(each, range(len(bars)), column(bars, "value"), yerr=spread(bars))
         each.set_xticks([])
         each.grid(axis="x", visible=False)
     score_axes(axes, end.panels.values())
     legend(figure, _key(labels(end.points, source.names), looked))
     note(figure, source.footnotes(_meaning(source), end.remarks))
-    return Picture(figure, [point.row() for point in end.points])
+    return Picture(figure, [*map(Point.row, end.points)])
 
 
 @styled
@@ -55,8 +57,12 @@ def ablations(source: Source) -> Picture:
     end = at_end(source, source.scores)
     looked = looks(source.scores, source.published)
     names = labels(end.points, source.names)
-    beside = ["\n".join(textwrap.wrap(name, 30, break_on_hyphens=False)) for name in names.values()]
-    tallest = max(text.count("\n") + 1 for text in beside)
+    beside = []
+    tallest = 0  # lines
+    for name in names.values():
+        parts = textwrap.wrap(name, 30, break_on_hyphens=False)
+        beside.append("\n".join(parts))
+        tallest = max(tallest, len(parts))
     figure, axes = wrapped(end.titles, 3, 2.2, 0.8 + max(0.3, 0.17 * tallest) * len(names))
     figure.set_figwidth(figure.get_figwidth() + 1.8)  # for the names
     for each, (panel, tasks) in zip(axes, end.panels.items(), strict=True):
@@ -71,7 +77,7 @@ def ablations(source: Source) -> Picture:
         each.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
         each.xaxis.set_major_formatter(short)
     note(figure, source.footnotes(_meaning(source), end.remarks))
-    return Picture(figure, [point.row() for point in end.points])
+    return Picture(figure, [*map(Point.row, end.points)])
 
 
 def _variants(
@@ -81,7 +87,7 @@ def _variants(
     places = [rows.index(point.system) for point in bars]
     for place, point in zip(places, bars, strict=True):
         axes.barh(place, point.value, height=0.75).patches[0].update(_fill(looked[point.system]))
-    _whiskers(axes, [point.value for point in bars], places, xerr=spread(bars))
+    _whiskers(axes, column(bars, "value"), places, xerr=spread(bars))
     for place, point in zip(places, bars, strict=True):
         if place == 0:
             axes.axvline(point.value, color="0.3", linestyle=":", linewidth=1)
@@ -93,7 +99,7 @@ def _meaning(source: Source) -> str:
 
 def _bars(end: End, panel: str) -> list[Point]:
     """The points of a panel, one per system."""
-    return [point for points in lines(end.points, panel).values() for point in points]
+    return list(chain.from_iterable(lines(end.points, panel).values()))
 
 
 def _key(names: Mapping[System, str], looked: Mapping[System, Look]) -> dict[str, Artist]:
@@ -111,5 +117,5 @@ def _fill(look: Look) -> dict[str, object]:
     return {"facecolor": look.colour, "edgecolor": "white", "linewidth": 0, "hatch": look.hatch}
 
 
-def _whiskers(axes: Axes, x: Sequence[float], y: Sequence[float], **reach: Any) -> None:
+def _whiskers(axes: Axes, x: ArrayLike, y: ArrayLike, **reach: Any) -> None:
     axes.errorbar(x, y, **reach, fmt="none", ecolor="0.15", elinewidth=1.2, capsize=2.5)

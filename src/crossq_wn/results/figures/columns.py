@@ -54,7 +54,8 @@ def training_health(source: Source) -> Picture:
     Raises:
         UserError: no run has any of these diagnostics.
     """
-    panels = {panel: tasks for panel, tasks in groups_and_all(source.tasks).items() if panel != ALL}
+    panels = groups_and_all(source.tasks)
+    panels.pop(ALL, None)
     points = _scores(source, panels)
     columns = [diagnostic.name for diagnostic in DIAGNOSTICS.values() if diagnostic.in_figure_3]
     quantities = [SCORE]
@@ -122,7 +123,7 @@ def _picture(source: Source, points: Sequence[Point], cells: Cells) -> Picture:
     panels = {cell.panel: cell.tasks for cell in chain.from_iterable(cells)}
     gaps = [*remarks(source, panels, scores), *_without(source, points, cells)]
     note(figure, source.footnotes(bands(source), gaps))
-    return Picture(figure, [point.row() for point in points])
+    return Picture(figure, [*map(Point.row, points)])
 
 
 def _label(cells: Cells, axes: Sequence[Sequence[Axes]]) -> None:
@@ -131,29 +132,35 @@ def _label(cells: Cells, axes: Sequence[Sequence[Axes]]) -> None:
         for j, cell in enumerate(row):
             left = row[j - 1] if j else None
             above = cells[i - 1][j] if i else None
-            if cell.panel not in [other.panel for other in (left, above) if other]:
+            if not any(other and other.panel == cell.panel for other in (left, above)):
                 axes[i][j].set_title(title(cell.panel, cell.tasks).replace("\n", ", "), loc="left")
             if left is None or cell.name != left.name:
                 axes[i][j].set_ylabel(textwrap.fill(cell.name, _TALL))
 
 
 def _limit(axes: Axes, cell: Cell) -> None:
-    values = [float(value) for line in axes.lines for value in np.asarray(line.get_ydata())]
-    lowest = min(values, default=0)
+    """Sets the limits and the scale of a panel's y axis."""
     diagnostic = DIAGNOSTICS.get(cell.quantity)
-    if diagnostic and diagnostic.logarithmic and lowest > 0:
+    if diagnostic is None:
+        if bounded(cell.tasks):
+            axes.set_ylim(0, 1.05)
+    elif diagnostic.logarithmic and _lowest(axes) > 0:
         axes.set_yscale("log")  # finds its limits
         low, high = axes.get_ylim()
         room = 1 if high > 2 * low else 2
         axes.set_ylim(low / room, high * room)
         ratio_ticks(axes.yaxis, low / room, high * room)
-    elif diagnostic and diagnostic.signed:
+    elif diagnostic.signed:
         axes.margins(y=0.05)
-    elif diagnostic:
+    else:
         # The limits of a flat line are tight around it.
         axes.set_ylim(0, max(axes.get_ylim()[1], 1.05 * axes.dataLim.ymax))
-    elif bounded(cell.tasks):
-        axes.set_ylim(0, 1.05)
+
+
+def _lowest(axes: Axes) -> float:
+    """The lowest value of any line; 0 if there are none."""
+    values = [np.asarray(line.get_ydata(), float) for line in axes.lines]
+    return float(np.concatenate(values).min()) if values else 0.0
 
 
 def _without(source: Source, points: Sequence[Point], cells: Cells) -> list[str]:
@@ -167,10 +174,10 @@ def _without(source: Source, points: Sequence[Point], cells: Cells) -> list[str]
     told = []
     for quantity in quantities:
         lacking = []
-        for system in source.scores:
+        for system in source.own_systems:
             scored = [panel for panel in panels if (system, panel, SCORE) in drawn]
             parts = [panel for panel in scored if (system, panel, quantity) not in drawn]
-            if parts and system not in source.published:
+            if parts:
                 where = f" ({', '.join(parts)})" if parts != scored else ""
                 lacking.append(f"{source.names[system]}{where}")
         if lacking:

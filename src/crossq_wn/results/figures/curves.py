@@ -14,7 +14,7 @@ from crossq_wn.errors import UserError
 from crossq_wn.results.curves import Curves
 from crossq_wn.results.figures.captions import labels, remarks, seeds, title
 from crossq_wn.results.figures.files import save
-from crossq_wn.results.figures.points import Panels, Point, curves, lines
+from crossq_wn.results.figures.points import Panels, Point, column, curves, lines
 from crossq_wn.results.figures.source import Source
 from crossq_wn.results.figures.style import (
     Look,
@@ -54,7 +54,7 @@ def _picture(source: Source, panels: Panels, most: int) -> Picture:
     shown = {panel: tasks for panel, tasks in panels.items() if lines(points, panel)}
     figure = _figure(shown, points, looks(source.scores, source.published), source.names, most)
     note(figure, source.footnotes(bands(source), remarks(source, panels, points)))
-    return Picture(figure, [point.row() for point in points])
+    return Picture(figure, [*map(Point.row, points)])
 
 
 @styled
@@ -126,16 +126,16 @@ def bands(source: Source) -> str:
 
 def band(axes: Axes, points: Sequence[Point], look: Look) -> None:
     """Draws one system's curve with its interval."""
-    x = [point.frames for point in points]
+    x = column(points, "frames")
     # A curve of one point is invisible without a marker; further rounds of colours need them anyway.
     marker = look.marker if len(x) == 1 or look.marker != "o" else ""
     axes.plot(
-        x, [point.value for point in points], color=look.colour, linestyle=look.dash, linewidth=1.8,
+        x, column(points, "value"), color=look.colour, linestyle=look.dash, linewidth=1.8,
         marker=marker, markersize=4, markevery=max(1, len(x) // 6),
         zorder=2 if look.dash == "--" else 2.5,  # ours above published ones
     )  # fmt: skip
-    lows, highs = [point.low for point in points], [point.high for point in points]
-    axes.fill_between(x, lows, highs, color=look.colour, alpha=0.18, linewidth=0)
+    low, high = column(points, "low"), column(points, "high")
+    axes.fill_between(x, low, high, color=look.colour, alpha=0.18, linewidth=0)
 
 
 def key(

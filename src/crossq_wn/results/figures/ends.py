@@ -65,10 +65,11 @@ def _ends(
     those most of whose runs did not reach it.
     """
     curves = {system: aligned(of) for system, of in there.items()}
-    choices = {system: _choice(frames, *curve) for system, curve in curves.items()}
+    choices: dict[System, Steps] = {}
     shared: Steps = np.array([], np.int64)
-    for choice in choices.values():
-        shared = _shared(shared, choice)
+    for system, (steps, scores) in curves.items():
+        choices[system] = _choice(frames, steps, scores)
+        shared = _shared(shared, choices[system])
     if not len(shared):
         return
     end = int(shared[-1])

@@ -70,11 +70,15 @@ def curves(
     return found
 
 
+def column(points: Iterable[Point], name: str) -> Array:
+    """One field of every point, such as `value`: [points]."""
+    return np.array([getattr(point, name) for point in points], float)
+
+
 def spread(points: Sequence[Point]) -> Array:
     """How far intervals reach below and above their values: [2, points]; NaN where there is none."""
-    below = [point.value - point.low for point in points]
-    above = [point.high - point.value for point in points]
-    return np.abs([below, above])
+    value = column(points, "value")
+    return np.abs([value - column(points, "low"), column(points, "high") - value])
 
 
 def lines(points: Iterable[Point], panel: str, quantity: str = SCORE) -> dict[System, list[Point]]:

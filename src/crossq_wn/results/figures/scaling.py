@@ -1,17 +1,19 @@
 """What performance costs: the IQM at the end against speed, and against the UTD ratio."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from numpy.typing import ArrayLike
 
 from crossq_wn.errors import UserError
 from crossq_wn.results.curves import Results
 from crossq_wn.results.figures.captions import labels
 from crossq_wn.results.figures.ends import End, at_end
-from crossq_wn.results.figures.points import Point, lines, spread
+from crossq_wn.results.figures.points import Point, column, lines, spread
 from crossq_wn.results.figures.source import Source
 from crossq_wn.results.figures.style import (
     Look,
@@ -92,7 +94,7 @@ def utd_scaling(source: Source) -> Picture:
             f"fig4 needs systems whose UTD ratio is known, of runs or by a column utd: there are {there}"
         )
     end = at_end(source, rated)
-    families = dict.fromkeys(point.system.family for point in end.points)
+    families = list(dict.fromkeys(point.system.family for point in end.points))
     looked = looks(families, {system.family for system in source.published})
     figure, axes = wrapped(end.titles, 3, 2.2, 2.0)
     for each, panel in zip(axes, end.panels, strict=True):
@@ -111,32 +113,32 @@ def utd_scaling(source: Source) -> Picture:
 
 def _families(axes: Axes, end: End, panel: str, looked: Mapping[System, Look]) -> None:
     """Draws a line per family over its UTD ratios."""
-    there: dict[System, list[Point]] = {family: [] for family in looked}
-    ratios: list[int] = []
-    for system, points in lines(end.points, panel).items():
-        there[system.family] += points
-        ratios += [system.utd or 1 for _ in points]
-    for i, (family, points) in enumerate(there.items()):
+    ratios: list[float] = []
+    for i, (family, look) in enumerate(looked.items()):
+        points = [point for point in _points(end, panel) if point.system.family == family]
+        own = np.array([point.system.utd for point in points], float)
+        ratios += own.tolist()
         # Side by side around their ratio, so that all intervals are seen.
         aside = 1.1 ** ((i + 0.5) / len(looked) - 0.5)
-        look = looked[family]
-        _draw(axes, [aside * (point.system.utd or 1) for point in points], points, look, look.dash)
+        _draw(axes, aside * own, points, look, look.dash)
     _ratio_axis(axes, ratios)
 
 
-def _family_names(source: Source, families: Mapping[System, None]) -> dict[System, str]:
+def _points(end: End, panel: str) -> list[Point]:
+    return list(chain.from_iterable(lines(end.points, panel).values()))
+
+
+def _family_names(source: Source, families: Sequence[System]) -> dict[System, str]:
     """What the figure calls each family: as its systems, unless two would then be called alike."""
-    names = {system.family: short.family.label for system, short in source.shown.items()}
-    found = {family: names[family] for family in families}
-    distinct = len({*found.values()}) == len(found)
-    return found if distinct else {family: family.label for family in families}
+    shown = {system.family: short.family for system, short in source.shown.items()}
+    names = {family: shown[family].label for family in families}
+    distinct = len(set(names.values())) == len(names)
+    return names if distinct else {family: family.label for family in families}
 
 
-def _draw(
-    axes: Axes, x: Sequence[float], points: Sequence[Point], look: Look, line: str, **errors: Any
-) -> None:
+def _draw(axes: Axes, x: ArrayLike, points: Sequence[Point], look: Look, line: str, **errors: Any) -> None:
     axes.errorbar(
-        x, [point.value for point in points], yerr=spread(points), **errors, color=look.colour,
+        x, column(points, "value"), yerr=spread(points), **errors, color=look.colour,
         marker=look.marker, markersize=5.5, markerfacecolor=_face(look), linestyle=line, linewidth=1.6,
         elinewidth=1.2, capsize=2.5,
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from itertools import chain
 from pathlib import Path
 
 from crossq_wn.environments import PAPER_TASKS
@@ -17,6 +18,13 @@ from crossq_wn.runs.system import System
 
 def silent(text: str) -> None:
     """Tells nobody."""
+
+
+def in_paper_order(tasks: Iterable[str]) -> list[str]:
+    """The tasks, each once: the paper's in its order, then others."""
+    there = dict.fromkeys(tasks)
+    paper = [task for task in PAPER_TASKS if task in there]
+    return list(dict.fromkeys([*paper, *there]))
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,7 @@ class Source:
     @cached_property
     def _published(self) -> Results:
         """Of the reference, what is on our tasks."""
-        ours = {task for tasks in self._own_scores.values() for task in tasks}
+        ours = set(chain.from_iterable(self._own_scores.values()))
         found: Results = {}
         for system, tasks in self._other_scores.items():
             shared = {task: curves for task, curves in tasks.items() if task in ours}
@@ -113,6 +121,11 @@ class Source:
         """The systems that come from the reference."""
         return frozenset(self._published)
 
+    @property
+    def own_systems(self) -> list[System]:
+        """The systems to draw that are ours."""
+        return [system for system in self.scores if system not in self.published]
+
     @cached_property
     def shown(self) -> dict[System, System]:
         """Each system as the figure displays it: see `names.displayed`. Tables keep the whole labels."""
@@ -131,19 +144,16 @@ class Source:
     @cached_property
     def tasks(self) -> tuple[str, ...]:
         """All tasks of the systems to draw: the paper's in its order, then others."""
-        there = dict.fromkeys(task for tasks in self.scores.values() for task in tasks)
-        paper = [task for task in PAPER_TASKS if task in there]
-        return tuple(dict.fromkeys([*paper, *there]))
+        return tuple(in_paper_order(chain.from_iterable(self.scores.values())))
 
     @cached_property
     def until(self) -> int:
         """Environment frames at which curves end: at our last, since others' may be longer."""
         if self.frames is not None:
             return self.frames
-        ours = [tasks for system, tasks in self.scores.items() if system not in self.published]
         last = 0
-        for tasks in ours or self.scores.values():
-            for curves in tasks.values():
+        for system in self.own_systems or self.scores:
+            for curves in self.scores[system].values():
                 last = max(last, int(curves.env_steps[-1]))
         return last
 
@@ -205,14 +215,16 @@ class Source:
 
 def _called(want: str, there: Iterable[System]) -> list[System]:
     """The systems with that label, or else those whose labels begin with these words."""
-    labels = {system: system.label for system in there}
-    found = [system for system, label in labels.items() if label == want]
-    if not found:
-        found = [system for system, label in labels.items() if label.startswith(f"{want} ")]
-    if not found:
-        known = list(labels.values())
-        raise UserError(f"no system {want!r}: {nearest(want, known)}there are {', '.join(known)}")
-    return found
+    labels, whole, begun = [], [], []
+    for system in there:
+        labels.append(system.label)
+        if system.label == want:
+            whole.append(system)
+        elif system.label.startswith(f"{want} "):
+            begun.append(system)
+    if not whole and not begun:
+        raise UserError(f"no system {want!r}: {nearest(want, labels)}there are {', '.join(labels)}")
+    return whole or begun
 
 
 def _in_order(results: Results) -> Results:

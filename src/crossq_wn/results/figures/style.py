@@ -131,8 +131,9 @@ def ratio_ticks(axis: Axis, low: float, high: float) -> None:
     """Plain numbers as the ticks of a logarithmic axis that ranges over these."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     multiples = (1, 2, 5) if last - first < 5 else (1,)
-    candidates = [multiple * 10.0**exponent for exponent in range(first, last + 1) for multiple in multiples]
-    ticks = [tick for tick in candidates if low <= tick <= high]
+    ticks = []
+    for exponent in range(first, last + 1):
+        ticks += [tick for multiple in multiples if low <= (tick := multiple * 10.0**exponent) <= high]
     if len(ticks) < 2:
         ticks = [tick for tick in MaxNLocator(3).tick_values(low, high) if low <= tick <= high]
     axis.set_major_locator(FixedLocator(ticks[:: math.ceil(len(ticks) / 5)]))

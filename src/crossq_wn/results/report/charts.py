@@ -35,10 +35,12 @@ def curves(report: Report) -> Html:
     """A learning curve per group of tasks, and per task."""
     drawn = _drawn(report)
     scores = {system: report.scores[system] for system in drawn}
-    together = {name: tasks for name, tasks in groups_and_all(report.tasks).items() if len(tasks) > 1}
     panels = []
-    for name, tasks in (together | {task: (task,) for task in report.tasks}).items():
-        panels += _panel(report, scores, title_of(name, tasks), tasks, points.SCORE)
+    for name, tasks in groups_and_all(report.tasks).items():
+        if len(tasks) > 1:
+            panels += _panel(report, scores, title_of(name, tasks), tasks, points.SCORE)
+    for task in report.tasks:
+        panels += _panel(report, scores, task, (task,), points.SCORE)
     explained = (
         "Lines: IQM of the seeds; bands: its interval; a single seed has none. The policy acts without noise."
     )
@@ -98,7 +100,7 @@ def diagnostics(report: Report, tell: Tell) -> Html:
 def _panel(report: Report, results: Results, name: str, tasks: tuple[str, ...], quantity: str) -> list[Panel]:
     """One picture, or none if there is nothing to draw."""
     # A system that lacks a task would be the mean of other tasks than its neighbours.
-    whole = {system: there for system, there in results.items() if all(task in there for task in tasks)}
+    whole = {system: there for system, there in results.items() if there.keys() >= set(tasks)}
     confidence, until = report.source.confidence, report.until(tasks)
     drawn = points.curves(whole, {name: tasks}, confidence, quantity, until)
     return [Panel(name, tasks, quantity, points.lines(drawn, name, quantity))] if drawn else []

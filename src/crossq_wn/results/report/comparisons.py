@@ -125,12 +125,20 @@ def _compare(couple: _Couple, tasks: tuple[str, ...], confidence: float) -> list
 
 def finding(found: list[Pair]) -> str:
     """What to remember: a sentence on our systems, and one on published ones."""
-    inner = [pair for pair in found if not pair.published]
-    outer = [pair for pair in found if pair.published]
+    inner, outer = _apart(found)
     said = [_decided(inner)] if inner else []
     if outer:
         said.append(f"Against published curves: {_decided(outer)}")
     return " ".join(said)
+
+
+def _apart(found: list[Pair]) -> tuple[list[Pair], list[Pair]]:
+    """The comparisons between our own systems, and those with published ones."""
+    inner: list[Pair] = []
+    outer: list[Pair] = []
+    for pair in found:
+        (outer if pair.published else inner).append(pair)
+    return inner, outer
 
 
 def _decided(found: list[Pair]) -> str:
@@ -179,8 +187,7 @@ def verdicts(report: Report, found: list[Pair]) -> Html:
     if not found:
         return section("Verdicts", tag("p", "There is one system: nothing to compare it with."))
     lists = []
-    for whose, published in (("Between these runs", False), ("Against published curves", True)):
-        some = [pair for pair in found if pair.published == published]
+    for whose, some in zip(("Between these runs", "Against published curves"), _apart(found), strict=True):
         if some:
             some.sort(key=lambda pair: _WORDS.index(pair.word))
             lines = bullets(map(_line, some))

@@ -6,13 +6,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from crossq_wn.environments import PAPER_TASKS
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.learning.diagnostics import shown
 from crossq_wn.results import reading
 from crossq_wn.results.curves import Curves, Results
 from crossq_wn.results.figures import Source
-from crossq_wn.results.figures.source import silent
+from crossq_wn.results.figures.source import in_paper_order, silent
 from crossq_wn.results.records import Input, RunRecord, Speed
 from crossq_wn.results.report.html import Html, escape, tag
 from crossq_wn.runs.config import RunConfig
@@ -79,13 +78,13 @@ class Report:
     @property
     def ours(self) -> list[System]:
         """The systems that were trained here."""
-        return [system for system in self.scores if system not in self.source.published]
+        return self.source.own_systems
 
     @property
     def tasks(self) -> list[str]:
         """The tasks of our systems: the paper's in its order, then others."""
         there = dict.fromkeys(task for system in self.ours for task in self.scores[system])
-        return [*(task for task in PAPER_TASKS if task in there), *(t for t in there if t not in PAPER_TASKS)]
+        return in_paper_order(there)
 
     @property
     def names(self) -> dict[System, str]:

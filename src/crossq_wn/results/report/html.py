@@ -21,23 +21,28 @@ def join(parts: Iterable[object]) -> Html:
 
 def tag(name: str, *children: object, **attributes: object) -> Html:
     """An element. `class_` gives class, `aria_label` aria-label; an attribute that is True has no value."""
-    pairs = [(key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items()]
-    written = "".join(
-        f" {key}" if value is True else f' {key}="{html.escape(str(value))}"'
-        for key, value in pairs
-        if value not in (None, False)
-    )
-    return Html(f"<{name}{written}>{''.join(map(escape, children))}</{name}>")
+    written = name
+    for key, value in attributes.items():
+        called = key.rstrip("_").replace("_", "-")
+        if value is True:
+            written += f" {called}"
+        elif value is not None and value is not False:
+            written += f' {called}="{html.escape(str(value))}"'
+    return Html(f"<{written}>{''.join(map(escape, children))}</{name}>")
 
 
 def table(caption: str, head: Sequence[object], rows: Iterable[Sequence[object]]) -> Html:
     """A table that scrolls inside its own box; each row's first cell is its header."""
-    columns = tag("tr", *(tag("th", cell, scope="col") for cell in head))
-    body = [
-        tag("tr", tag("th", first, scope="row"), *(tag("td", cell) for cell in rest)) for first, *rest in rows
-    ]
+    columns = [tag("th", cell, scope="col") for cell in head]
+    body = []
+    for first, *rest in rows:
+        cells = [tag("td", cell) for cell in rest]
+        body.append(tag("tr", tag("th", first, scope="row"), *cells))
     whole = tag(
-        "table", tag("caption", tag("span", caption)), tag("thead", columns), tag("tbody", join(body))
+        "table",
+        tag("caption", tag("span", caption)),
+        tag("thead", tag("tr", *columns)),
+        tag("tbody", join(body)),
     )
     # Focusable, so that a keyboard can scroll it.
     return tag("div", whole, class_="scroll", role="region", aria_label=caption, tabindex="0")

@@ -4,6 +4,7 @@ import base64
 import shlex
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,6 +14,7 @@ from crossq_wn.results.report.contents import Report, ReportedRun
 from crossq_wn.results.report.html import Html, bullets, details, join, section, table, tag
 from crossq_wn.results.report.scores import Summary
 from crossq_wn.runs.protocol import protocol_conflicts
+from crossq_wn.runs.system import System
 
 _VIDEO, _VIDEOS = 4 * 2**20, 20 * 2**20  # bytes: of one, and of all together
 
@@ -25,12 +27,6 @@ def hyperparameters(report: Report) -> Html:
     """The settings that differ, by system, and those that do not."""
     of = _group(report.runs, lambda run: run.system)
     columns = {system: _values(map(_settings, of[system])) for system in report.ours}
-    warnings = []
-    for system, column in columns.items():
-        uneven = [name for name, value in column.items() if _SEVERAL in value]
-        if uneven:
-            who, what = report.names[system], ", ".join(uneven)
-            warnings.append(f"The runs of {who} differ in {what}, and yet count as one system.")
     differ: list[tuple[object, ...]] = []
     same: list[tuple[str, str]] = []
     for name, cells in _side_by_side(columns.values()).items():
@@ -45,17 +41,34 @@ def hyperparameters(report: Report) -> Html:
     shared = table("Shared", ["setting", "value"], same)
     return section(
         "Hyperparameters",
-        join(tag("p", line, class_="warning") for line in warnings),
+        join(_uneven(report, columns)),
         shown,
         details(f"The {len(same)} settings that all runs share", shared),
     )
 
 
+def _uneven(report: Report, columns: Mapping[System, Mapping[str, str]]) -> list[Html]:
+    """Warnings of systems whose runs differ in their settings."""
+    found = []
+    for system, column in columns.items():
+        names = [name for name, value in column.items() if _SEVERAL in value]
+        if names:
+            who, what = report.names[system], ", ".join(names)
+            found.append(_warning(f"The runs of {who} differ in {what}, and yet count as one system."))
+    return found
+
+
+def _warning(text: str) -> Html:
+    return tag("p", text, class_="warning")
+
+
 def _side_by_side(columns: Iterable[Mapping[str, str]]) -> dict[str, list[str]]:
     """Each name's value in every column, with a dash where it has none."""
     columns = list(columns)
-    names = dict.fromkeys(name for column in columns for name in column)
-    return {name: [column.get(name, "–") for column in columns] for name in names}
+    found: dict[str, list[str]] = {}
+    for name in dict.fromkeys(chain.from_iterable(columns)):
+        found[name] = [column.get(name, "–") for column in columns]
+    return found
 
 
 def protocol(report: Report) -> Html:
@@ -66,12 +79,12 @@ def protocol(report: Report) -> Html:
         "may differ."
     )
     machine = _values(map(_machine, report.runs))
-    commands = []
+    commands: list[str] = []
     for run in report.runs:
-        commands += [shlex.join(command) for command in run.manifest["commands"]]
+        commands += map(shlex.join, run.manifest["commands"])
     return section(
         "Protocol",
-        join(tag("p", f"The protocols differ: {line}.", class_="warning") for line in conflicts),
+        join(_warning(f"The protocols differ: {line}.") for line in conflicts),
         _protocols(report),
         tag("p", published, class_="note") if report.source.published else "",
         details("Versions and device", table("Versions and device", ["", ""], machine.items())),
@@ -129,7 +142,8 @@ def _pace(runs: Iterable[ReportedRun], no_hours: str = "0.0") -> tuple[str, str,
     if not known:
         return "–", "–", no_hours
     frames, updates, _ = np.median(known, axis=0)
-    return f"{frames:.0f}", f"{updates:.0f}", f"{sum(speed.hours for speed in known):.1f}"
+    hours = np.sum(known, axis=0)[2]
+    return f"{frames:.0f}", f"{updates:.0f}", f"{hours:.1f}"
 
 
 def videos(report: Report) -> Html:

@@ -1,5 +1,6 @@
 """How good the systems are: a table per task and group of tasks, at one environment frame each."""
 
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -68,8 +69,23 @@ def _summary(report: Report, name: str, tasks: tuple[str, ...]) -> Summary:
     """The scores on these tasks of all systems that have them. Raises UserError if no frame will do."""
     whole: dict[System, list[Curves]] = {}
     for system, there in report.scores.items():
-        if all(task in there for task in tasks):
+        if there.keys() >= set(tasks):
             whole[system] = [there[task] for task in tasks]
+    frames = _frame(report, whole)
+    scores = {}
+    for system, curves in whole.items():
+        values = [_at(curve, frames) for curve in curves]
+        if all(map(len, values)):
+            scores[system] = values
+    absent = []
+    for system, there in report.scores.items():
+        if system not in scores and not there.keys().isdisjoint(tasks):
+            absent.append(system)
+    return Summary(title_of(name, tasks), tasks, frames, _ranked(report, scores), absent)
+
+
+def _frame(report: Report, whole: dict[System, list[Curves]]) -> int:
+    """The last environment frame that most of our runs reached, if possible one that a rival has as well."""
     own: list[Curves] = []
     rivals: list[list[Curves]] = []
     for system, curves in whole.items():
@@ -77,17 +93,7 @@ def _summary(report: Report, name: str, tasks: tuple[str, ...]) -> Summary:
             rivals.append(curves)
         else:
             own += curves
-    frames = last_scores(own, _shared(rivals))[0]
-    scores = {}
-    for system, curves in whole.items():
-        values = [_at(curve, frames) for curve in curves]
-        if all(map(len, values)):
-            scores[system] = values
-    partly = []
-    for system, there in report.scores.items():
-        if system not in scores and not there.keys().isdisjoint(tasks):
-            partly.append(system)
-    return Summary(title_of(name, tasks), tasks, frames, _ranked(report, scores), partly)
+    return last_scores(own, _shared(rivals))[0]
 
 
 def _at(curves: Curves, frames: int) -> Array:
@@ -109,7 +115,7 @@ def _shared(rivals: list[list[Curves]]) -> Steps | None:
     """Environment frames at which a rival was evaluated on all tasks, or None if there is none."""
     found: set[int] = set()
     for tasks in rivals:
-        found |= set.intersection(*(set(curves.env_steps.tolist()) for curves in tasks))
+        found.update(reduce(np.intersect1d, [curves.env_steps for curves in tasks]).tolist())
     return np.array(sorted(found), np.int64) if found else None
 
 
@@ -135,8 +141,10 @@ def finding(report: Report, tables: list[Summary]) -> str:
 
 def scores(report: Report, tables: list[Summary]) -> Html:
     """A table per group and task."""
-    groups = [_scores_table(report, each) for each in tables if len(each.tasks) > 1]
-    tasks = [_scores_table(report, each) for each in tables if len(each.tasks) == 1]
+    groups: list[Html] = []
+    tasks: list[Html] = []
+    for summary in tables:
+        (tasks if len(summary.tasks) == 1 else groups).append(_scores_table(report, summary))
     explained = tag(
         "p",
         "IQM: mean of the middle half of all runs of all tasks. Median: of the seeds on one task, of the "

@@ -19,6 +19,26 @@ def picture(figure: Figure, name: str, label: str) -> Html:
         name: unlike any other's on the page, because a page's SVGs share their ids.
         label: what it shows, for those who do not see it.
     """
+    root = ElementTree.fromstring(_drawn(figure))
+    for parent in root.iter():
+        for child in list(parent):
+            if _local(child.tag) in ("metadata", "style"):
+                parent.remove(child)
+    used: set[str] = set()
+    for element in root.iter():
+        used.update(re.findall(r"#([\w.-]+)", " ".join(element.attrib.values())))
+    for element in root.iter():
+        element.tag = _local(element.tag)
+        element.attrib = _attributes(element.attrib, name, used)
+        # Line breaks between elements; those of paths are attributes.
+        element.text = element.text and element.text.strip()
+        element.tail = element.tail and element.tail.strip()
+    root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": label}
+    return Html(ElementTree.tostring(root, encoding="unicode", short_empty_elements=False))
+
+
+def _drawn(figure: Figure) -> str:
+    """The figure as a file of SVG."""
     file = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "crossq-wn"}):
         FigureCanvasSVG(figure)
@@ -28,22 +48,17 @@ def picture(figure: Figure, name: str, label: str) -> Html:
             layout.execute(figure)
             figure.set_layout_engine(None)
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
-    root = ElementTree.fromstring(file.getvalue())
-    for parent in root.iter():
-        for child in list(parent):
-            if _local(child.tag) in ("metadata", "style"):
-                parent.remove(child)
-    used = set(re.findall(r"#([\w.-]+)", " ".join(v for e in root.iter() for v in e.attrib.values())))
-    for element in root.iter():
-        element.tag = _local(element.tag)
-        attributes = {_local(key): value for key, value in element.attrib.items()}
-        if attributes.get("id") not in used:
-            attributes.pop("id", None)
-        element.attrib = {key: _attribute(key, value, name) for key, value in attributes.items()}
-        # Line breaks between elements; those of paths are attributes.
-        element.text, element.tail = (text and text.strip() for text in (element.text, element.tail))
-    root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": label}
-    return Html(ElementTree.tostring(root, encoding="unicode", short_empty_elements=False))
+    return file.getvalue()
+
+
+def _attributes(attributes: dict[str, str], name: str, used: set[str]) -> dict[str, str]:
+    """An element's attributes as they are on the page, without ids that nothing refers to."""
+    found = {}
+    for key, value in attributes.items():
+        own = _local(key)
+        if own != "id" or value in used:
+            found[own] = _attribute(own, value, name)
+    return found
 
 
 def _local(name: str) -> str:
