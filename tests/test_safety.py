@@ -525,3 +525,126 @@ def test_finite_rewards_of_any_scale_train_and_large_ones_are_told_once(scale, t
     told = [text for text in messages.texts if "learn badly" in text]
     assert len(told) == (scale > 1)
     assert all("rewards up to" in text and "divide" in text for text in told)
+
+
+# What environments return
+
+
+def returning(step=None, reset=None):
+    class Returning(PointMass):
+        def step(self, action):
+            outcome = super().step(action)
+            return step(*outcome) if step else outcome
+
+        def reset(self, **options):
+            outcome = super().reset(**options)
+            return reset(*outcome) if reset else outcome
+
+    return Returning
+
+
+@pytest.mark.parametrize("reward", [[1.5], [[1.5]], np.array([1.5]), np.float32(1.5), jnp.float32(1.5), 1.5])
+def test_a_reward_of_one_number_is_taken(reward):
+    environment = make(returning(lambda o, r, *rest: (o, reward, *rest)))
+    environment.reset(0)
+    assert environment.step(np.zeros(2, np.float32)).reward == 1.5
+
+
+@pytest.mark.parametrize(
+    ("step", "reset", "says"),
+    [
+        (
+            lambda o, r, a, b, i: (o, r, a, i),
+            None,
+            "step returned a tuple of 4 values; it must return .observ",
+        ),
+        (lambda o, r, a, b, i: None, None, "step returned a NoneType; it must return"),
+        (lambda o, r, a, b, i: (o, r, a, i, b), None, "step returned a tuple of 5 values; it must return"),
+        (lambda o, r, *rest: (o, np.ones(2), *rest), None, r"array of shape \(2,\).* as reward"),
+        (lambda o, r, *rest: (o, None, *rest), None, "a NoneType as reward"),
+        (lambda o, r, a, *rest: (o, r, [True, False], *rest), None, "a list of 2 values as terminated"),
+        (
+            lambda o, *rest: (None, *rest),
+            None,
+            r"an observation of shape \(1,\), its observation space says \(3,\)",
+        ),
+        (
+            None,
+            lambda o, i: o,
+            r"reset returned an array of shape \(3,\).*; it must return .observation, info",
+        ),
+        (None, lambda o, i: (o, 3), "reset returned a tuple of 2 values; it must return"),
+    ],
+)
+def test_what_reset_and_step_must_return_is_said(step, reset, says):
+    environment = make(returning(step, reset))
+
+    def use():
+        environment.reset(0)
+        environment.step(np.zeros(2, np.float32))
+
+    with pytest.raises(EnvironmentFaultError, match=says) as error:
+        use()
+    assert "\n" not in str(error.value)
+
+
+def test_the_advice_for_unbounded_actions_works():
+    with pytest.raises(UserError, match="TransformAction") as error:
+        make(helpers.UnboundedPoint)
+    advice = re.search(r"gymnasium\.wrappers\.TransformAction\(.*\)$", str(error.value))[0]
+
+    def bounded():
+        return eval(advice, {"gymnasium": gymnasium, "env": helpers.UnboundedPoint()})
+
+    environment = make(bounded)
+    environment.reset(0)
+    assert environment.step(np.ones(2, np.float32)).episode is None
+
+
+def test_an_id_that_a_module_registers_is_taken_as_gymnasium_takes_it(tmp_path, monkeypatch):
+    text = "import gymnasium, helpers\ngymnasium.register('Mine-v3', helpers.PointMass)\n"
+    (tmp_path / "registers_mine.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    environment = make("registers_mine:Mine-v3")
+    assert (environment.task.name, environment.observation_size) == ("registers_mine:Mine-v3", 3)
+    with pytest.raises(UserError, match="unknown task 'Minne-v3': did you mean"):
+        make("registers_mine:Minne-v3")
+
+
+class Drawn(PointMass):
+    picture = np.zeros((16, 16, 3), np.uint8)
+
+    def __init__(self, render_mode=None):
+        super().__init__()
+        self.render_mode = render_mode
+
+    def render(self):
+        return self.picture if self.render_mode == "rgb_array" else None
+
+
+@pytest.mark.parametrize("task", [Drawn, functools.partial(Drawn), "test_safety:Drawn"])
+def test_a_factory_gets_the_render_mode_when_pictures_are_asked_for(task):
+    assert make(task, render=True).render(16, 16).shape == (16, 16, 3)
+    with pytest.raises(UserError, match="renders no pictures with render_mode=None"):
+        make(task).render(16, 16)
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        np.zeros((16, 16, 3), np.float32), np.zeros((16, 16), np.uint8), np.zeros((16, 16, 4), np.uint8),
+        np.zeros((16, 16, 1), np.uint8), [np.zeros((16, 16, 3), np.uint8)], "picture",
+    ],
+    ids=lambda picture: f"{type(picture).__name__}{np.shape(picture)}",
+)  # fmt: skip
+def test_pictures_that_are_not_rgb_are_refused_in_one_line(picture, monkeypatch):
+    monkeypatch.setattr(Drawn, "picture", picture)
+    with pytest.raises(UserError, match=r"must be uint8 \[height, width, 3\]"):
+        make(Drawn, render=True).render(16, 16)
+
+
+def test_an_environment_without_render_is_said_to_have_none(point, tmp_path):
+    with pytest.raises(UserError, match="has no method `render`: no pictures can be made of it") as error:
+        record(crossq_wn.load(point), tmp_path / "video.mp4", task=PointMass)
+    assert "doctor" not in str(error.value)
+    assert not (tmp_path / "video.mp4").exists()

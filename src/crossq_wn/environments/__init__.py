@@ -130,7 +130,7 @@ def _simulator(task: TaskLike, known: Task, episode_frames: int | None, render: 
     if not isinstance(task, str):
         from crossq_wn.environments.gymnasium import Gymnasium, from_callable
 
-        return Gymnasium(from_callable(task, known.name), known.name)
+        return Gymnasium(from_callable(task, known.name, render=render), known.name)
     suite = SUITES[known.suite]
     try:
         return suite.make(known, episode_frames=episode_frames, render=render)

@@ -251,8 +251,19 @@ class Environment:
             self.simulator.adopt(statistics, fixed=fixed)  # type: ignore[attr-defined]
 
     def render(self, height: int, width: int) -> np.ndarray:
-        """Draws the present scene, uint8 [height, width, 3]."""
-        return self.simulator.render(height, width)
+        """Draws the present scene, uint8 [height, width, 3].
+
+        Raises:
+            UserError: the environment draws nothing, or something else.
+        """
+        picture: Any = self.simulator.render(height, width)
+        shape, kind = np.shape(picture), getattr(picture, "dtype", type(picture).__name__)
+        if kind != np.uint8 or len(shape) != 3 or shape[2] != 3:
+            raise UserError(
+                f"{self.task.name} renders pictures of type {kind} and shape {shape}: they must be uint8 "
+                "[height, width, 3], red, green and blue from 0 to 255"
+            )
+        return np.asarray(picture)
 
     def close(self) -> None:
         """Frees the simulator. Raises EnvironmentFaultError if it raised an exception."""

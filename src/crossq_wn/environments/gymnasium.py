@@ -2,6 +2,8 @@
 
 import contextlib
 import copy
+import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -47,11 +49,13 @@ def from_id(name: str, **options: Any) -> gymnasium.Env[Any, Any]:
         raise UserError(f"Gymnasium cannot make {name!r}: {error}") from None
 
 
-def from_factory(path: str) -> gymnasium.Env[Any, Any]:
-    """Makes the environment that `module:factory` returns.
+def from_factory(path: str, **options: Any) -> gymnasium.Env[Any, Any]:
+    """Makes the environment that `module:factory` returns, or `module:Env-v0` registers.
 
     Args:
-        path: the module, which may lie in the current directory, and the name of a class or function in it.
+        path: the module, which may lie in the current directory, and the name of a class or function in it,
+            or an id that it registers when it is imported, as `gymnasium.make` takes it.
+        options: further arguments of `gymnasium.make`; of these a factory gets only the render mode.
 
     Raises:
         UserError: the module cannot be imported, has no such name, or as `from_callable` says.
@@ -63,20 +67,28 @@ def from_factory(path: str) -> gymnasium.Env[Any, Any]:
             "crossq_wn.resume(run, task=...), or move the class to a module"
         )
     value = import_user_module(module_name, f"the task {path!r}")
+    if re.search(r"-v\d+$", attribute):
+        return from_id(attribute, **options)
+    if "(" in attribute or "<locals>" in attribute:
+        raise UserError(
+            f"the task {path!r} was given as a callable that no name leads to: from Python, pass it again, "
+            "as in crossq_wn.resume(run, task=...)"
+        )
     for part in attribute.split("."):
         if not hasattr(value, part):
             known = [name for name in dir(value) if not name.startswith("_")]
             raise UserError(f"{module_name!r} has no {part!r}: {nearest(part, known)}the task is {path!r}")
         value = getattr(value, part)
-    return from_callable(value, path)
+    return from_callable(value, path, render="render_mode" in options)
 
 
-def from_callable(factory: Callable[[], Any], name: str) -> gymnasium.Env[Any, Any]:
+def from_callable(factory: Callable[..., Any], name: str, *, render: bool = False) -> gymnasium.Env[Any, Any]:
     """Makes the environment that a class or function of no arguments returns.
 
     Args:
         factory: the class or function.
         name: how messages call it.
+        render: whether pictures will be asked for: a parameter `render_mode` is then "rgb_array".
 
     Raises:
         UserError: it cannot be called, it raised an exception, or it returned something else.
@@ -84,7 +96,7 @@ def from_callable(factory: Callable[[], Any], name: str) -> gymnasium.Env[Any, A
     if not callable(factory):
         raise UserError(f"the task {name!r} is neither a class nor a function that makes a gymnasium.Env")
     try:
-        environment = factory()
+        environment = factory(**_render_mode(factory)) if render else factory()
     except UserError:
         raise
     except Exception as error:  # whatever the user's code raises
@@ -94,6 +106,14 @@ def from_callable(factory: Callable[[], Any], name: str) -> gymnasium.Env[Any, A
     if not isinstance(environment, gymnasium.Env):
         raise UserError(f"{name!r} returned a {type(environment).__name__}, not a gymnasium.Env")
     return environment
+
+
+def _render_mode(factory: Callable[..., Any]) -> dict[str, str]:
+    try:
+        wanted = "render_mode" in inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # some builtins show no signature
+        wanted = False
+    return {"render_mode": "rgb_array"} if wanted else {}
 
 
 class Gymnasium:
@@ -242,10 +262,16 @@ class Gymnasium:
 
     def render(self, height: int, width: int) -> np.ndarray:
         """Returns what the environment's `render_mode="rgb_array"` shows, at the environment's own size."""
+        if type(self._environment.unwrapped).render is gymnasium.Env.render:
+            raise UserError(f"{self._name} has no method `render`: no pictures can be made of it")
         image: Any = self._environment.render()
-        if not isinstance(image, np.ndarray) or image.ndim != 3:
-            raise UserError("the environment renders no images: it must support render_mode='rgb_array'")
-        return np.asarray(image)
+        if image is None:
+            raise UserError(
+                f"{self._name} renders no pictures with render_mode={self._environment.render_mode!r}: its "
+                "class or factory needs a parameter render_mode, which is then 'rgb_array'"
+            )
+        picture: np.ndarray = image  # `core.Environment` checks it
+        return picture
 
     def close(self) -> None:
         """Closes the environment."""

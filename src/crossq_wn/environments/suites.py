@@ -79,11 +79,11 @@ def _make_myosuite(task: Task, *, episode_frames: int | None, render: bool) -> S
 def _make_gymnasium(task: Task, *, episode_frames: int | None, render: bool) -> Simulator:
     from crossq_wn.environments.gymnasium import Gymnasium, from_factory, from_id
 
-    if ":" in task.identifier:
-        return Gymnasium(from_factory(task.identifier), task.name)
     options: dict[str, Any] = {"render_mode": "rgb_array"} if render else {}
     if episode_frames is not None:
         options["max_episode_steps"] = -1  # no limit of its own
+    if ":" in task.identifier:
+        return Gymnasium(from_factory(task.identifier, **options), task.name)
     return Gymnasium(from_id(task.identifier, **options), task.name)
 
 
