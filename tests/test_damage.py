@@ -11,15 +11,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import crossq_wn
 import helpers
 from crossq_wn.errors import fix_for
-from crossq_wn.runs.checkpoints import newest_common
+from crossq_wn.learning.replay import Replay
+from crossq_wn.runs.checkpoints import SeedState, Writer, newest, newest_common
 from crossq_wn.runs.directory import RunDirectory
 from crossq_wn.runs.recovery import recover_config
 from crossq_wn.runs.tables import EVAL_COLUMNS, Table
+from crossq_wn.training import saving
 from crossq_wn.training.signals import collected_signals
 from helpers import TINY_OPTIONS, TINY_SETTINGS, same_run
 
@@ -465,3 +468,94 @@ def test_only_a_lock_that_is_held_means_another_process(number, tmp_path, monkey
             RunDirectory(tmp_path)
     else:
         assert RunDirectory(tmp_path).unlocked == os.strerror(number)
+
+
+# --- replay
+
+
+def segments(run, seed=0):
+    return sorted((run / "checkpoints" / "replay").glob(f"seed-{seed}-*"))
+
+
+def test_a_damaged_segment_is_written_again_from_memory_while_training_goes_on(copy, longer, monkeypatch):
+    (oldest, *_) = segments(copy)
+    content = oldest.read_bytes()
+    real = saving.restore
+
+    def restore_then_damage(session, **options):
+        real(session, **options)
+        flip(oldest, len(content) // 2, 3)
+
+    monkeypatch.setattr("crossq_wn.training.loop.restore", restore_then_damage)
+    said = resume(copy)
+    assert sum("written again from memory" in line and oldest.name in line for line in said) == 1, said
+    assert oldest.read_bytes() == content
+    monkeypatch.undo()
+    same_run(longer, copy, seeds=(0, 1))
+    resume(copy, frames=450)
+
+
+@pytest.mark.parametrize("which", [0, 1, -1])
+def test_a_run_goes_on_without_damaged_replay_if_asked_to(which, copy):
+    path = segments(copy, 1)[which]
+    flip(path, path.stat().st_size // 2, 3)
+    older = copy / "checkpoints" / "000000200"
+    if which == -1:
+        shutil.rmtree(older)  # which is sound
+    with pytest.raises(crossq_wn.UserError, match=r"resume .* --without-damaged-replay"):
+        resume(copy)
+    said = resume(copy, without_damaged_replay=True)
+    first, last = (int(part) for part in path.stem.split("-")[2:])
+    assert any(f"seed 1 goes on without {last - first} rows of replay" in line for line in said), said
+    (noted,) = json.loads((copy / "manifest.json").read_text())["lost_replay"]
+    assert noted == {"frames": 300, "seed": 1, "rows": last - first}
+    replay = Replay(1000, 3, 2)
+    newest(copy / "checkpoints", print).fill(1, replay)
+    rows = replay.read(0, replay.end)
+    assert rows.final[first:last].all()  # no transition starts there
+    assert first == 0 or rows.final[first - 1]  # nor leads there
+    assert not rows.observation[first:last].any()
+    assert rows.observation[last:].any(axis=1).all()
+    resume(copy, frames=500)  # and the next time nothing is missing
+    assert len(json.loads((copy / "manifest.json").read_text())["lost_replay"]) == 1
+
+
+def test_nothing_left_of_replay_is_said(copy):
+    for path in segments(copy):
+        path.write_bytes(b"")
+    with pytest.raises(crossq_wn.UserError, match="nothing is left of the replay of seed 0"):
+        resume(copy, without_damaged_replay=True)
+
+
+def test_the_end_of_training_verifies_all_of_replay(tmp_path):
+    replay, said = Replay(1000, 2, 1), []
+    writer = Writer(tmp_path / "checkpoints", said.append)
+    state = {0: SeedState({}, {})}
+    for frames in (100, 200, 300, 400):
+        for i in range(10):
+            replay.add(np.full(2, i), np.zeros(1), 0.0, np.full(2, i + 1), terminated=False, last=i == 9)
+        writer.save(frames, {}, state, {0: replay}, set())
+    whole = {path: path.read_bytes() for path in segments(tmp_path)}
+    for path in whole:
+        flip(path, 200, 1)
+    writer.save(400, {}, state, {0: replay}, set(), thorough=True)
+    assert len(said) == len(whole) == 4
+    assert {path: path.read_bytes() for path in segments(tmp_path)} == whole
+    assert newest(tmp_path / "checkpoints", print).frames == 400
+
+
+def test_what_a_full_ring_still_holds_of_a_damaged_segment_is_saved(tmp_path):
+    replay, said = Replay(25, 2, 1), []
+    writer = Writer(tmp_path / "checkpoints", said.append)
+    state = {0: SeedState({}, {})}
+    for frames in (100, 200, 300):
+        for i in range(10):
+            replay.add(np.full(2, i), np.zeros(1), 0.0, np.full(2, i + 1), terminated=False, last=False)
+        writer.save(frames, {}, state, {0: replay}, set())
+    flip(segments(tmp_path)[0], 200, 1)
+    writer.save(300, {}, state, {0: replay}, set(), thorough=True)
+    assert len(said) == 1
+    again = Replay(25, 2, 1)
+    newest(tmp_path / "checkpoints", print).fill(0, again)
+    for ours, theirs in zip(again.read(5, 30), replay.read(5, 30), strict=True):
+        np.testing.assert_array_equal(ours, theirs)

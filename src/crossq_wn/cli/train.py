@@ -41,10 +41,20 @@ def resume(parser: Parser, arguments: list[str]) -> int:
     """Continues a run."""
     parser.add_argument("run", type=Path)
     parser.add_argument("--frames", type=int, help="a new total of environment frames per seed")
+    parser.add_argument(
+        "--without-damaged-replay",
+        action="store_true",
+        help="go on without rows of replay that are damaged beyond help",
+    )
     parsed = parser.parse_args(arguments)
     from crossq_wn.training import api
 
-    return _follow(lambda shown: api.resume(parsed.run, frames=parsed.frames, reporter=shown))
+    lenient: bool = parsed.without_damaged_replay
+    return _follow(
+        lambda shown: api.resume(
+            parsed.run, frames=parsed.frames, reporter=shown, without_damaged_replay=lenient
+        )
+    )
 
 
 def _follow(work: "Callable[[Reporter], Outcome]") -> int:

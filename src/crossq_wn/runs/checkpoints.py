@@ -46,22 +46,32 @@ class DamagedError(Exception):
     """A checkpoint that cannot be used; the message names the file and what is wrong with it."""
 
 
+class DamagedReplayError(DamagedError):
+    """A checkpoint of which nothing but rows of replay is damaged."""
+
+
 class Writer:
     """Writes one run's checkpoints.
 
     Segments of replay are shared between checkpoints, so a writer builds only on segments that this process
-    has itself written or verified. Checkpoints newer than the present one are obsolete: the next one that is
+    has itself written or verified. Each checkpoint reads one older segment again, in turn, and a damaged one
+    is written again from memory. Checkpoints newer than the present one are obsolete: the next one that is
     written removes them.
+
+    Args:
+        directory: the folder of checkpoints.
+        warn: told of each segment that was damaged and written again.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, warn: Callable[[str], None] = lambda text: None) -> None:
+        self.directory, self._warn, self._turn = directory, warn, 0
         self._segments: dict[int, list[dict[str, Any]]] = {}  # by seed, oldest rows first
         self.present: int | None = None  # frames of the newest checkpoint written or resumed from
 
     def continue_from(self, checkpoint: "Checkpoint") -> None:
-        """Builds on a verified checkpoint."""
-        self._segments = {seed: list(checkpoint.segments(seed)) for seed in checkpoint.seeds}
+        """Builds on a verified checkpoint; replay that has lost rows is written anew."""
+        for seed in checkpoint.seeds:
+            self._segments[seed] = [] if checkpoint.lost[seed] else list(checkpoint.segments(seed))
         self.present = checkpoint.frames
 
     def save(
@@ -71,6 +81,8 @@ class Writer:
         states: dict[int, SeedState],
         replays: dict[int, Replay],
         keep: set[int],
+        *,
+        thorough: bool = False,
     ) -> None:
         """Writes a checkpoint, unless there is one at these frames, and removes what is no longer needed.
 
@@ -80,17 +92,23 @@ class Writer:
             states: by seed.
             replays: by seed.
             keep: frames of older checkpoints that must stay.
+            thorough: whether all segments of replay are read again, as at the end of training.
 
         Raises:
             UserError: it cannot be written (a full disk, say); what was there before is untouched.
         """
-        if frames == self.present:
+        if frames == self.present and not thorough:
             return
         directory, partial = self.directory, self.directory / f".{frames:09d}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         try:
-            partial.mkdir(parents=True)
-            (directory / "replay").mkdir(exist_ok=True)
+            if not (directory / "replay").exists():
+                (directory / "replay").mkdir(parents=True)
+                to_disk(directory.parent)
+            changed = self._mend(replays, thorough)
+            if frames == self.present and not changed:
+                return
+            partial.mkdir()
             seeds = {}
             for seed, state in states.items():
                 seeds[str(seed)] = self._save_seed(partial, seed, state, replays[seed])
@@ -125,12 +143,39 @@ class Writer:
         segments = [each for each in self._segments.get(seed, []) if each["last"] > replay.begin]
         first = max(replay.begin, segments[-1]["last"] if segments else 0)
         if first < replay.end or not segments:
-            name = f"seed-{seed}-{first:09d}-{replay.end:09d}.safetensors"
-            tensors = {**replay.read(first, replay.end)._asdict(), "pending": replay.pending()}
-            checksum = _write(self.directory / "replay" / name, save_tensors(tensors))
-            segments.append({"file": name, "first": first, "last": replay.end, "sha256": checksum})
+            segments.append(self._write_segment(seed, replay, first, replay.end))
         self._segments[seed] = segments
         return segments
+
+    def _write_segment(self, seed: int, replay: Replay, first: int, last: int) -> dict[str, Any]:
+        name = f"seed-{seed}-{first:09d}-{last:09d}.safetensors"
+        rows = replay.read(first, last)
+        pending = replay.read(last, last + 1).observation[0]
+        if len(rows.final) and rows.final[-1]:  # nothing leads from an episode's end to what comes next
+            pending = np.zeros_like(pending)
+        checksum = _write(
+            self.directory / "replay" / name, save_tensors({**rows._asdict(), "pending": pending})
+        )
+        return {"file": name, "first": first, "last": last, "sha256": checksum}
+
+    def _mend(self, replays: dict[int, Replay], thorough: bool) -> bool:
+        """Reads one segment or all of them again; whether the newest manifest is outdated."""
+        there = [(seed, place) for seed in replays for place in range(len(self._segments.get(seed, [])))]
+        if there and not thorough:
+            self._turn += 1
+            there = [there[self._turn % len(there)]]
+        changed = False
+        for seed, place in there:
+            segment, replay = self._segments[seed][place], replays[seed]
+            first = max(replay.begin, segment["first"])
+            try:
+                _verify(self.directory / "replay" / segment["file"], segment["sha256"])
+            except DamagedError as damage:
+                if first < segment["last"]:  # others are no longer needed
+                    self._segments[seed][place] = self._write_segment(seed, replay, first, segment["last"])
+                    self._warn(f"replay on disk was damaged and is written again from memory: {damage}")
+            changed = changed or segment != self._segments[seed][place]
+        return changed
 
     def _cannot_write(self, frames: int, error: OSError) -> UserError:
         fix = f"{fix_for(error)}, then start again"
@@ -142,23 +187,40 @@ class Writer:
         )
 
 
-def newest(directory: Path, warn: Callable[[str], None], *, with_replay: bool = True) -> "Checkpoint":
+def newest(
+    directory: Path,
+    warn: Callable[[str], None],
+    *,
+    with_replay: bool = True,
+    without_damaged_replay: bool = False,
+) -> "Checkpoint":
     """Returns the newest usable checkpoint.
 
     Args:
         directory: the folder of checkpoints.
         warn: told of each damaged checkpoint that is passed over.
         with_replay: whether the files of replay must be sound as well.
+        without_damaged_replay: whether one of which only rows of replay are damaged will do, if there is no
+            better one.
 
     Raises:
         UserError: there is no usable checkpoint, or a newer version wrote it.
     """
+    nearly = []  # newest first
     for path in reversed(available(directory)):
         try:
             return Checkpoint(path, with_replay=with_replay)
         except DamagedError as damage:
             warn(f"checkpoint {path.name} is damaged ({damage}): trying the one before it")
-    raise UserError(f"no usable checkpoint in {directory}: start again with `crossq-wn train`")
+            if isinstance(damage, DamagedReplayError):
+                nearly.append(path)
+    if nearly and without_damaged_replay:
+        return Checkpoint(nearly[0], without_damaged_replay=True)
+    fix = "start again with `crossq-wn train`"
+    if nearly:
+        run = directory.parent
+        fix = f"`crossq-wn resume {run} --without-damaged-replay` goes on without the damaged rows, or {fix}"
+    raise UserError(f"no usable checkpoint in {directory}: {fix}")
 
 
 def available(directory: Path) -> list[Path]:
@@ -180,12 +242,15 @@ def newest_common(directory: Path) -> dict[str, Any]:
 class Checkpoint:
     """A checkpoint whose every file has been verified.
 
+    Attributes:
+        lost: by seed, the entries of its damaged files of replay, if it may be without them.
+
     Raises:
         DamagedError: a file is missing or altered.
         UserError: a newer version wrote it.
     """
 
-    def __init__(self, path: Path, *, with_replay: bool = True) -> None:
+    def __init__(self, path: Path, *, with_replay: bool = True, without_damaged_replay: bool = False) -> None:
         self.path = path
         body = _read_manifest(path)
         self.frames: int = body["frames"]
@@ -194,10 +259,15 @@ class Checkpoint:
         self._tensors = {}
         for seed, entry in self._seeds.items():
             self._tensors[int(seed)] = _read(path / entry["file"], entry["sha256"])
-        if with_replay:
-            for seed in self.seeds:
-                for segment in self.segments(seed):
+        self.lost: dict[int, list[dict[str, Any]]] = {seed: [] for seed in self.seeds}
+        for seed in self.seeds if with_replay else []:
+            for segment in self.segments(seed):
+                try:
                     _verify(path.parent / "replay" / segment["file"], segment["sha256"])
+                except DamagedError as damage:
+                    if not without_damaged_replay:
+                        raise DamagedReplayError(str(damage)) from None
+                    self.lost[seed].append(segment)
 
     @property
     def seeds(self) -> list[int]:
@@ -240,17 +310,30 @@ class Checkpoint:
         return found
 
     def fill(self, seed: int, replay: Replay) -> None:
-        """Fills a fresh replay with a seed's rows."""
+        """Fills a fresh replay with a seed's rows; lost ones become rows that start no transition."""
         end = self._seeds[str(seed)]["replay"]["end"]
         begin = max(0, end - replay.capacity)
-        parts, pending = [], None
+        parts: list[Rows] = []
+        pending: np.ndarray | None = None
         for segment in self.segments(seed):
+            skipped = max(0, begin - segment["first"])
+            if segment in self.lost[seed]:
+                if parts:  # the row before leads to one that is lost
+                    parts[-1].final[-1:] = True
+                parts.append(_blank(replay, segment["last"] - segment["first"] - skipped))
+                pending = np.zeros_like(replay.pending())
+                continue
             tensors = _read(self.path.parent / "replay" / segment["file"], segment["sha256"])
-            kept = slice(max(0, begin - segment["first"]), None)
-            parts.append(Rows(*(tensors[name][kept] for name in Rows._fields)))
+            parts.append(Rows(*(tensors[name][skipped:].copy() for name in Rows._fields)))
             pending = tensors["pending"]  # only the last segment's counts
         if parts and pending is not None:
             replay.load(end, Rows(*(np.concatenate(column) for column in zip(*parts, strict=True))), pending)
+
+
+def _blank(replay: Replay, count: int) -> Rows:
+    """So many rows that start no transition."""
+    columns = [np.zeros((count, *column.shape[1:]), column.dtype) for column in replay.read(0, 0)]
+    return Rows(*columns)._replace(final=np.ones(count, bool))
 
 
 def _write_manifest(folder: Path, body: dict[str, Any]) -> None:

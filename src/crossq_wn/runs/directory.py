@@ -110,13 +110,18 @@ class RunDirectory:
             with contextlib.suppress(OSError):  # something else lies in it by now
                 folder.rmdir()
 
-    def note_resumption(self, config: RunConfig) -> list[str]:
+    def note_resumption(self, config: RunConfig, lost: Sequence[dict[str, Any]] = ()) -> list[str]:
         """Records the command that continues the run, and the configuration and versions from now on.
+
+        Args:
+            config: from now on.
+            lost: the rows of replay that it goes on without, per seed.
 
         Returns:
             How the versions differ from those before, such as `jax 0.9.0, now 0.10.2`.
         """
         values, differs = manifest(config, self._command), []
+        values |= {"lost_replay": list(lost)} if lost else {}
         with contextlib.suppress(*DAMAGED):  # a lost manifest begins anew
             old = json.loads((self.path / "manifest.json").read_text())
             history: dict[str, Any] = {"commands": [*old["commands"], self._command]}
@@ -127,6 +132,8 @@ class RunDirectory:
                 history[earlier] = [*old.get(earlier, []), *([old[name]] if changed else [])]
             for name, (before, now) in _changed(old["versions"], values["versions"]).items():
                 differs.append(f"{name} {before}, now {now}")
+            if losses := [*old.get("lost_replay", []), *lost]:
+                history["lost_replay"] = losses
             values |= history
         self.describe(config, values)
         return differs

@@ -122,6 +122,7 @@ def resume(
     frames: int | None = None,
     reporter: Reporter | None = None,
     task: TaskLike | None = None,
+    without_damaged_replay: bool = False,
 ) -> Outcome:
     """Continues a run from its newest checkpoint, bit for bit on CPU.
 
@@ -130,6 +131,8 @@ def resume(
         frames: a new total of environment frames per seed; by default the one that the run was started with.
         reporter: where progress goes; by default nowhere.
         task: a class or function that makes the environment, if the task cannot be imported by name.
+        without_damaged_replay: whether to continue without rows of replay that are damaged beyond help;
+            manifest.json then says so.
 
     Raises:
         UserError: there is no run, another process has it open, or it has no usable checkpoint.
@@ -152,6 +155,7 @@ def resume(
         lambda: directory.RunDirectory(path, _command()),
         shown,
         resume=True,
+        without_damaged_replay=without_damaged_replay,
         task=_callable(task),
     )
 

@@ -36,6 +36,7 @@ def run_training(
     reporter: Reporter,
     *,
     resume: bool = False,
+    without_damaged_replay: bool = False,
     task: TaskLike | None = None,
 ) -> Outcome:
     """Trains until the run's frames are done, a signal arrives or every seed has failed.
@@ -46,6 +47,7 @@ def run_training(
             nothing behind.
         reporter: where progress goes.
         resume: whether to continue from the newest checkpoint.
+        without_damaged_replay: whether to continue without rows of replay that are beyond help.
         task: the environment's class or factory, for a task that cannot be imported by its name.
 
     Raises:
@@ -68,7 +70,7 @@ def run_training(
         try:
             session = new_session(config, spec, run, reporter, (training, testing))
             if resume:
-                restore(session)
+                restore(session, without_damaged_replay=without_damaged_replay)
             else:
                 begin(session)
         except Exception:
@@ -153,12 +155,13 @@ def train(session: Session, received: Sequence[int]) -> Outcome:
 
 def finish(session: Session) -> None:
     """Saves the session, and evaluates a finished one unless its last decision has just been evaluated."""
-    save(session)  # before an evaluation that a longer run would not have made
+    save(session, thorough=session.finished)  # before an evaluation that a longer run would not have made
     if (
         session.finished
         and session.frames % session.config.options.eval_every >= session.config.action_repeat
     ):
         score(session)
+        session.logs.positions()  # puts it on disk
     try:
         session.logs.close()
     except Exception as error:  # of W&B or TensorBoard: what was trained is on disk

@@ -19,8 +19,13 @@ from crossq_wn.training.session import Failure, Session, drop
 from crossq_wn.types import Tree
 
 
-def save(session: Session) -> None:
-    """Writes a checkpoint of the seeds that still train; those with parameters beyond numbers stop first."""
+def save(session: Session, *, thorough: bool = False) -> None:
+    """Writes a checkpoint of the seeds that still train; those with parameters beyond numbers stop first.
+
+    Args:
+        session: is saved.
+        thorough: whether all of replay on disk is verified, as at the end of training.
+    """
     if not session.seeds:
         return
     _tell_of_shared_streams(session)
@@ -36,7 +41,7 @@ def save(session: Session) -> None:
     states = {seed.number: _state(session, seed, learners[seed.number]) for seed in session.seeds}
     replays = {seed.number: seed.replay for seed in session.seeds}
     keep = {failure.good for failure in session.failed.values() if failure.good is not None}
-    session.writer.save(session.frames, _common(session), states, replays, keep)
+    session.writer.save(session.frames, _common(session), states, replays, keep, thorough=thorough)
 
 
 def _tell_of_shared_streams(session: Session) -> None:
@@ -94,14 +99,20 @@ def _finite(state: Tree) -> bool:
     return True
 
 
-def restore(session: Session) -> None:
+def restore(session: Session, *, without_damaged_replay: bool = False) -> None:
     """Continues from the newest sound checkpoint of the run.
+
+    Args:
+        session: in which nothing has happened yet.
+        without_damaged_replay: whether to go on without rows of replay that are beyond help.
 
     Raises:
         UserError: there is none, it does not fit this run, or all its seeds had failed.
     """
     reporter = session.reporter
-    saved = checkpoints.newest(session.run.checkpoints, reporter.message)
+    saved = checkpoints.newest(
+        session.run.checkpoints, reporter.message, without_damaged_replay=without_damaged_replay
+    )
     present = describe(session.training.environments[0].simulator)
     check_unchanged(saved.common["interface"], present, session.config.task)
     session.writer.continue_from(saved)
@@ -123,10 +134,28 @@ def restore(session: Session) -> None:
     if "streams" in saved.common:
         restore_shared(saved.common["streams"])
     session.logs.resume(saved.common["logs"], reporter.message)
-    if differs := session.run.note_resumption(session.config):
+    if differs := session.run.note_resumption(session.config, _lost(session, saved)):
         told = "; ".join(differs)
         reporter.message(f"versions have changed ({told}): numbers may not continue bit for bit")
     reporter.message(f"resumed from the checkpoint at {session.frames:,} frames")
+
+
+def _lost(session: Session, saved: Checkpoint) -> list[dict[str, Any]]:
+    """What a checkpoint lost of its replay, for the manifest; each seed's loss is told in a line."""
+    losses = []
+    for seed in session.seeds:
+        segments = saved.lost[seed.number]
+        if not segments:
+            continue
+        rows = sum(segment["last"] - segment["first"] for segment in segments)
+        losses.append({"frames": saved.frames, "seed": seed.number, "rows": rows})
+        session.reporter.message(
+            f"seed {seed.number} goes on without {rows:,} rows of replay, which are damaged; "
+            f"{len(seed.replay):,} transitions are left"
+        )
+        if not len(seed.replay):
+            raise UserError(f"nothing is left of the replay of seed {seed.number}: start a new run")
+    return losses
 
 
 def _check_seeds(session: Session, saved: Checkpoint) -> None:

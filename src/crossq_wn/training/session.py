@@ -105,7 +105,7 @@ def new_session(
         algorithm=algorithm,
         learner=learner.make(algorithm, len(numbers), building.replay_bytes(config, spec)),
         logs=Logs(config, run.path, names),
-        writer=Writer(run.checkpoints),
+        writer=Writer(run.checkpoints, reporter.message),
         seeds=seeds,
     )
 
