@@ -151,7 +151,9 @@ def _norm(tree: Tree) -> Array:
 
 def _by_layer(critics: list[list[Tree]]) -> Array:
     """Each layer's norm, mean over the critics, [layer]."""
-    norms = [jnp.stack([_norm(layer) for layer in layers]) for layers in critics]
+    norms = []
+    for layers in critics:
+        norms.append(jnp.stack([_norm(layer) for layer in layers]))
     return jnp.mean(jnp.stack(norms), 0)
 
 

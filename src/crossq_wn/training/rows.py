@@ -71,7 +71,11 @@ def _diagnostics(session: Session) -> list[Numbers]:
 
 
 def _numbers(found: list[Metrics]) -> list[Numbers]:
-    return [{name: float(value) for name, value in metrics.items()} for metrics in found]
+    """Metrics that are on the host, as Python's numbers: files and reporters take nothing else."""
+    numbers = []
+    for metrics in found:
+        numbers.append({name: float(value) for name, value in metrics.items()})
+    return numbers
 
 
 def _diverged(metrics: Numbers, environment: Environment) -> str | None:
