@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crossq_wn.cli.arguments import Parser, parse_run
+from crossq_wn.cli.arguments import Parser, parse_run, whole_number
 from crossq_wn.cli.console import reporter, warn
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.runs.config import RunConfig, read_config
@@ -40,7 +40,7 @@ def configured(parser: Parser, arguments: list[str]) -> tuple[RunConfig, Path | 
 def resume(parser: Parser, arguments: list[str]) -> int:
     """Continues a run."""
     parser.add_argument("run", type=Path)
-    parser.add_argument("--frames", type=int, help="a new total of environment frames per seed")
+    parser.add_argument("--frames", type=whole_number, help="a new total of environment frames per seed")
     parser.add_argument(
         "--without-damaged-replay",
         action="store_true",
