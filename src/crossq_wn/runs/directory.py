@@ -8,6 +8,7 @@ RUN/
   timing.csv       wall-clock and memory; in a file of its own because no two runs agree in it
   tensorboard/     event files, one folder per seed
   checkpoints/  plots/  videos/
+  errors/          the traceback of what a seed's environment raised
 """
 
 import contextlib
