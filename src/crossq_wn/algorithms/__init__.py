@@ -17,7 +17,7 @@ from crossq_wn.algorithms.tdmpc2 import TDMPC2
 from crossq_wn.algorithms.xqc import XQC
 from crossq_wn.errors import UserError, import_user_module, nearest
 
-__all__ = ["ALGORITHMS", "CriticTraits", "Preset", "Recipe", "registered"]
+__all__ = ["ALGORITHMS", "CriticTraits", "Preset", "Recipe", "recipe_of", "registered"]
 
 ALGORITHMS: dict[str, Recipe] = {
     "crossq-wn": CROSSQ_WN,
@@ -53,3 +53,8 @@ def registered(name: str) -> str:
             "and your own as module:name (docs/your-own-algorithm.md)"
         )
     return own
+
+
+def recipe_of(name: str) -> Recipe:
+    """The recipe of an algorithm; takes and raises what `registered` does."""
+    return ALGORITHMS[registered(name)]

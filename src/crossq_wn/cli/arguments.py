@@ -12,7 +12,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, Never, get_args, get_origin, get_type_hints
 
-from crossq_wn.algorithms import ALGORITHMS, registered
+from crossq_wn.algorithms import ALGORITHMS, recipe_of
 from crossq_wn.errors import UserError, nearest
 from crossq_wn.runs.config import preset_settings
 from crossq_wn.runs.options import OPTION_NAMES, RunOptions
@@ -59,7 +59,7 @@ def parse_run(
     _add_choice_of_algorithm(first)
     chosen, _ = first.parse_known_args(arguments)
     settings = preset_settings(chosen.algorithm, chosen.preset)
-    presets = ALGORITHMS[registered(chosen.algorithm)].presets
+    presets = recipe_of(chosen.algorithm).presets
     parser.usage = f"{parser.prog} TASK [options]"
     parser.add_argument(
         "task", metavar="TASK", help="the task, such as cheetah-run: see `crossq-wn list tasks`"

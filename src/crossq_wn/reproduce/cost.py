@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from crossq_wn.algorithms import ALGORITHMS, registered
+from crossq_wn.algorithms import recipe_of
 from crossq_wn.algorithms.settings import Settings
 from crossq_wn.environments import make
 from crossq_wn.environments.groups import declared
@@ -118,7 +118,7 @@ def programs(algorithm: str, settings: Settings, sizes: tuple[int, int]) -> Prog
         sizes: of observation and action.
     """
     spec = Spec(*sizes, discount=0.99)  # whatever it is, the program is the same
-    built = ALGORITHMS[registered(algorithm)].build(spec, settings)
+    built = recipe_of(algorithm).build(spec, settings)
     update = work_of_update(built, spec, settings.batch_size)
     return Programs(update, work_of_decision(built, spec), state_bytes(built), built.first_updates)
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crossq_wn.algorithms import ALGORITHMS, CriticTraits, registered
+from crossq_wn.algorithms import CriticTraits, recipe_of
 from crossq_wn.errors import UserError
 from crossq_wn.learning.diagnostics import DIAGNOSTICS, shown
 from crossq_wn.results import reading
@@ -50,7 +50,7 @@ Courses = dict[str, Course]  # by the diagnostic's name
 
 def critic_of(config: RunConfig) -> CriticTraits:
     """What is known of the critic of a run's algorithm."""
-    return ALGORITHMS[registered(config.system.algorithm)].critic(config.settings)
+    return recipe_of(config.system.algorithm).critic(config.settings)
 
 
 def courses(path: Path) -> Courses:

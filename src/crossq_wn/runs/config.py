@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from crossq_wn.algorithms import ALGORITHMS, registered
+from crossq_wn.algorithms import recipe_of
 from crossq_wn.algorithms.settings import Settings, require, require_positive, require_types, setting_names
 from crossq_wn.errors import UserError, nearest, one_line
 from crossq_wn.runs.options import OPTION_NAMES, RunOptions
@@ -70,7 +70,7 @@ class RunConfig:
         values = {name: value for name, value in values.items() if name != "sha256"}
         del values["schema"]
         system = System.from_json(values["system"])
-        kind = ALGORITHMS[registered(system.algorithm)].settings
+        kind = recipe_of(system.algorithm).settings
         records = {"options": RunOptions(**values["options"]), "settings": kind(**values["settings"])}
         return RunConfig(**values | {"system": system} | records)
 
@@ -93,7 +93,7 @@ def preset_settings(algorithm: str, preset: str) -> Settings:
     Raises:
         UserError: an unknown name, or a hyperparameter of a user's algorithm that is named like a run option.
     """
-    known = ALGORITHMS[registered(algorithm)].presets
+    known = recipe_of(algorithm).presets
     if preset not in known:
         raise UserError(
             f"{algorithm} has no preset {preset!r}: {nearest(preset, known)}known are {', '.join(known)}"

@@ -11,6 +11,8 @@ from crossq_wn.errors import UserError
 from crossq_wn.runs.config import DAMAGED, read_json
 from crossq_wn.runs.system import System
 
+DECISIVE_OPTIONS = ("overlap", "matmul_precision")  # run options that decide numbers as settings do
+
 
 class Terms(NamedTuple):
     """What must agree between runs before they may be compared, as far as a run directory tells it."""
@@ -64,9 +66,10 @@ def terms_of(path: Path, config: Mapping[str, Any] | None, manifest: Mapping[str
     if config is not None:
         with contextlib.suppress(*DAMAGED):
             system = System.from_json(config["system"])
-            options = config["options"]
-            besides = {name: options[name] for name in ("overlap", "matmul_precision") if name in options}
-            settings = config["settings"] | besides
+            options, settings = config["options"], dict(config["settings"])
+            for name in DECISIVE_OPTIONS:
+                if name in options:  # older runs lack some
+                    settings[name] = options[name]
     if manifest is not None:
         with contextlib.suppress(UserError):
             protocols = protocols_of(manifest, path)

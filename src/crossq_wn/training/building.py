@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from crossq_wn.algorithms import ALGORITHMS, registered
+from crossq_wn.algorithms import recipe_of
 from crossq_wn.environments import Environment, TaskLike, make
 from crossq_wn.learning.replay import Replay
 from crossq_wn.runs.checkpoints import Checkpoint
@@ -40,7 +40,7 @@ def saved_spec(config: RunConfig, saved: Checkpoint) -> Spec:
 
 def build_algorithm(config: RunConfig, spec: Spec) -> Algorithm:
     """Builds the algorithm of a run."""
-    return ALGORITHMS[registered(config.system.algorithm)].build(spec, config.settings)
+    return recipe_of(config.system.algorithm).build(spec, config.settings)
 
 
 def saved_state(algorithm: Algorithm, saved: Checkpoint, seed: int) -> Tree:

@@ -59,8 +59,9 @@ def _drawn(report: Report) -> list[System]:
     ours = report.ours
     others = [system for system in report.scores if system not in ours]
     others.sort(key=lambda system: _worth(report, system), reverse=True)
-    kept = {*ours, *others[: max(_RIVALS, len(style.COLOURS) - len(ours))]}
-    return [system for system in report.scores if system in kept]
+    left = max(_RIVALS, len(style.COLOURS) - len(ours))
+    dropped = others[left:]
+    return [system for system in report.scores if system not in dropped]
 
 
 def _worth(report: Report, system: System) -> tuple[int, float]:
@@ -78,9 +79,13 @@ def diagnostics(report: Report, tell: Tell) -> Html:
 
     `tell` is told of each task or group: over many tasks the intervals take a while.
     """
-    groups: points.Panels = {task: (task,) for task in report.tasks}
-    if len(groups) > _ALONE:
-        groups = {title_of(name, tasks): tasks for name, tasks in groups_and_all(report.tasks).items()}
+    groups: dict[str, tuple[str, ...]] = {}
+    if len(report.tasks) <= _ALONE:
+        for task in report.tasks:
+            groups[task] = (task,)
+    else:
+        for name, tasks in groups_and_all(report.tasks).items():
+            groups[title_of(name, tasks)] = tasks
     shown = style.looks(_drawn(report), report.source.published)
     folded: list[Html] = []
     for name, tasks in groups.items():

@@ -1,7 +1,7 @@
 """A verdict on each pair of systems, and the finding that sums them up."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
@@ -46,14 +46,13 @@ class Pair(NamedTuple):
 
 
 class _Couple(NamedTuple):
-    """Two systems, the first of our own, and the tasks that both have."""
+    """Two systems, the first of our own, and their curves by task."""
 
     ours: str  # its short name
     theirs: str
     published: bool  # the second
-    mine: dict[str, Curves]
+    mine: dict[str, Curves]  # only the tasks that both have
     other: dict[str, Curves]
-    tasks: list[str]
 
 
 def _couples(report: Report) -> Iterator[_Couple]:
@@ -61,17 +60,21 @@ def _couples(report: Report) -> Iterator[_Couple]:
     for ours, theirs in combinations(report.scores, 2):
         if ours in published:
             continue
-        mine, other = report.scores[ours], report.scores[theirs]
-        tasks = [task for task in mine if task in other]
-        yield _Couple(report.names[ours], report.names[theirs], theirs in published, mine, other, tasks)
+        other = report.scores[theirs]
+        mine = {task: curves for task, curves in report.scores[ours].items() if task in other}
+        yield _Couple(report.names[ours], report.names[theirs], theirs in published, mine, other)
 
 
 def pairs(report: Report) -> tuple[list[Pair], list[str]]:
-    """Every comparison that can be made, and what keeps the others from being made."""
+    """Every comparison that can be made.
+
+    Returns:
+        The pairs, and a line for each comparison that cannot be made, with the reason.
+    """
     found, notes = [], []
     for couple in _couples(report):
-        ours, theirs, published, *_ = couple
-        for tasks in scopes(couple.tasks):
+        ours, theirs, published, mine, _ = couple
+        for tasks in scopes(list(mine)):
             try:
                 for result in _compare(couple, tasks, report.source.confidence):
                     found.append(Pair(ours, theirs, published, result))
@@ -85,8 +88,8 @@ def parts(report: Report) -> list[Pair]:
     """The comparisons of many tasks at once, on each of the paper's groups and on each task."""
     found = []
     for couple in _couples(report):
-        ours, theirs, published, mine, other, _ = couple
-        for group, tasks in _narrower(couple.tasks):
+        ours, theirs, published, mine, other = couple
+        for group, tasks in _narrower(list(mine)):
             with contextlib.suppress(UserError):  # `pairs` says why
                 some = {task: mine[task] for task in tasks}
                 result = compare(some, other, confidence=report.source.confidence)
@@ -94,9 +97,9 @@ def parts(report: Report) -> list[Pair]:
     return found
 
 
-def _narrower(tasks: Iterable[str]) -> Iterator[tuple[str | None, tuple[str, ...]]]:
+def _narrower(tasks: Sequence[str]) -> Iterator[tuple[str | None, tuple[str, ...]]]:
     """Of tasks that are averaged: the groups of several that are not all of these, then each task alone."""
-    for whole in scopes(list(tasks)):
+    for whole in scopes(tasks):
         for name, some in tasks_and_groups(whole).items():
             if 1 < len(some) < len(whole):
                 yield name, some
@@ -151,7 +154,8 @@ def _decided(found: list[Pair]) -> str:
     said = []
     for tasks, some in places.items():
         where = f" {on(tasks)}" if len(places) > 1 else ""
-        said += [f"{sentence}{where}" for sentence in _meetings(some)]
+        for meeting in _meetings(some):
+            said.append(f"{meeting}{where}")
     inconclusive = sum(not pair.result.decided for pair in found)
     if inconclusive:
         said.append(f"{inconclusive} of {len(found)} comparisons are inconclusive with these seeds")
@@ -160,6 +164,7 @@ def _decided(found: list[Pair]) -> str:
 
 def _meetings(found: list[Pair]) -> list[str]:
     """`A beats B and loses to C`, for each system, of comparisons in one place."""
+    # System -> whom; the inner dictionaries are ordered sets.
     wins: dict[str, dict[str, None]] = {}
     losses: dict[str, dict[str, None]] = {}
     for pair in found:

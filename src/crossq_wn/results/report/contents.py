@@ -98,7 +98,7 @@ class Report:
 
     def until(self, tasks: Iterable[str]) -> int:
         """The last environment frame up to which each of these tasks has a run of ours."""
-        last: dict[str, int] = {}
+        last: dict[str, int] = {}  # task -> the frame that its longest run reached
         for run in self.runs:
             last[run.task] = max(run.frames, last.get(run.task, 0))
         return min(last[task] for task in tasks)

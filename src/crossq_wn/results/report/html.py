@@ -20,19 +20,32 @@ def join(parts: Iterable[object]) -> Html:
 
 
 def tag(name: str, *children: object, **attributes: object) -> Html:
-    """An element. `class_` gives class, `aria_label` aria-label; an attribute that is True has no value."""
-    written = name
-    for key, value in attributes.items():
-        called = key.rstrip("_").replace("_", "-")
+    """An element.
+
+    Args:
+        name: such as "p".
+        children: what it contains, text or markup.
+        attributes: `class_` gives class, `aria_label` aria-label. One that is True has no value; one that is
+            None or False is left out.
+    """
+    written = ""
+    for keyword, value in attributes.items():
+        key = keyword.rstrip("_").replace("_", "-")
         if value is True:
-            written += f" {called}"
-        elif value is not None and value is not False:
-            written += f' {called}="{html.escape(str(value))}"'
-    return Html(f"<{written}>{''.join(map(escape, children))}</{name}>")
+            written += f" {key}"
+        elif value not in (None, False):
+            written += f' {key}="{html.escape(str(value))}"'
+    return Html(f"<{name}{written}>{''.join(map(escape, children))}</{name}>")
 
 
 def table(caption: str, head: Sequence[object], rows: Iterable[Sequence[object]]) -> Html:
-    """A table that scrolls inside its own box; each row's first cell is its header."""
+    """A table that scrolls inside its own box.
+
+    Args:
+        caption: what it is about.
+        head: the columns' headers.
+        rows: cells, text or markup; the first of a row is its header.
+    """
     columns = [tag("th", cell, scope="col") for cell in head]
     body = []
     for first, *rest in rows:

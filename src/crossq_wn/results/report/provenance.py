@@ -169,7 +169,13 @@ def videos(report: Report) -> Html:
 
 
 def left_out(report: Report, tables: Iterable[Summary], notes: Iterable[str]) -> Html:
-    """What was skipped or does not count, with the reasons."""
+    """What was skipped or does not count, with the reasons.
+
+    Args:
+        report: the report.
+        tables: the scores shown; seeds that ended before the frame of their task's table are named.
+        notes: lines on what has no table and no verdict.
+    """
     lines = list(report.skipped)
     for each in tables:
         for run in report.runs:
@@ -195,7 +201,7 @@ def _late(run: ReportedRun, frames: int) -> list[str]:
 def _settings(run: ReportedRun) -> dict[str, object]:
     system, options = run.config.system, run.config.options
     about: dict[str, object] = {"algorithm": system.algorithm, "preset": system.preset}
-    about |= {name: getattr(options, name) for name in ("overlap", "matmul_precision")}
+    about |= {name: getattr(options, name) for name in DECISIVE_OPTIONS}
     return about | asdict(run.config.settings)
 
 
@@ -204,7 +210,8 @@ def _values(dictionaries: Iterable[Mapping[str, object]]) -> dict[str, str]:
     found: dict[str, dict[str, None]] = {}
     for values in dictionaries:
         for name, value in values.items():
-            found.setdefault(name, {})["–" if value is None else str(value)] = None
+            text = "–" if value is None else str(value)
+            found.setdefault(name, {})[text] = None  # the keys are an ordered set
     return {name: _SEVERAL.join(values) for name, values in found.items()}
 
 

@@ -9,10 +9,10 @@ from crossq_wn.environments.groups import tasks_and_groups
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.results.comparison import last_scores
 from crossq_wn.results.curves import Curves
+from crossq_wn.results.figures.points import systems_with
 from crossq_wn.results.figures.style import bounded, unit
 from crossq_wn.results.report.contents import Report
 from crossq_wn.results.report.html import Html, details, join, section, table, tag
-from crossq_wn.results.sheets import Steps
 from crossq_wn.results.statistics import (
     Array,
     Statistic,
@@ -40,7 +40,11 @@ class Summary(NamedTuple):
 
 
 def summaries(report: Report) -> tuple[list[Summary], list[str]]:
-    """The scores of every task and of the paper's groups of tasks, and which have none in common."""
+    """The scores of every task and of the paper's groups of tasks.
+
+    Returns:
+        The summaries, and a line for each task or group that has none because no frame will do.
+    """
     found: list[Summary] = []
     notes: list[str] = []
     seen: set[tuple[str, ...]] = set()
@@ -60,40 +64,37 @@ def _most(report: Report, members: tuple[str, ...]) -> tuple[str, ...]:
     """Of these tasks, those of our system that has most of them."""
     most: tuple[str, ...] = ()
     for system in report.ours:
-        tasks = tuple(task for task in members if task in report.scores[system])
+        there = report.scores[system]
+        tasks = tuple(task for task in members if task in there)
         most = max(most, tasks, key=len)
     return most
 
 
 def _summary(report: Report, name: str, tasks: tuple[str, ...]) -> Summary:
     """The scores on these tasks of all systems that have them. Raises UserError if no frame will do."""
-    whole: dict[System, list[Curves]] = {}
-    for system, there in report.scores.items():
-        if there.keys() >= set(tasks):
-            whole[system] = [there[task] for task in tasks]
+    there = systems_with(report.scores, tasks)
+    whole = {system: curves for system, curves in there.items() if len(curves) == len(tasks)}
     frames = _frame(report, whole)
     scores = {}
     for system, curves in whole.items():
         values = [_at(curve, frames) for curve in curves]
         if all(map(len, values)):
             scores[system] = values
-    absent = []
-    for system, there in report.scores.items():
-        if system not in scores and not there.keys().isdisjoint(tasks):
-            absent.append(system)
+    absent = [system for system in there if system not in scores]
     return Summary(title_of(name, tasks), tasks, frames, _ranked(report, scores), absent)
 
 
 def _frame(report: Report, whole: dict[System, list[Curves]]) -> int:
-    """The last environment frame that most of our runs reached, if possible one that a rival has as well."""
+    """The last frame that most of our runs reached, if possible one at which a rival was evaluated."""
     own: list[Curves] = []
-    rivals: list[list[Curves]] = []
+    shared = np.array([], np.int64)  # frames at which a rival was evaluated on all tasks
     for system, curves in whole.items():
         if system in report.source.published:
-            rivals.append(curves)
+            steps = reduce(np.intersect1d, [curve.env_steps for curve in curves])
+            shared = np.union1d(shared, steps)
         else:
             own += curves
-    return last_scores(own, _shared(rivals))[0]
+    return last_scores(own, shared)[0]
 
 
 def _at(curves: Curves, frames: int) -> Array:
@@ -105,18 +106,11 @@ def _at(curves: Curves, frames: int) -> Array:
 def _ranked(report: Report, scores: dict[System, list[Array]]) -> dict[System, list[Array]]:
     """Ours in their order, then the best of others."""
 
-    def rank(system: System) -> float:
-        return -_value(iqm, scores[system]) if system in report.source.published else -np.inf
+    def rank(entry: tuple[System, list[Array]]) -> float:
+        system, tasks = entry
+        return -_value(iqm, tasks) if system in report.source.published else -np.inf
 
-    return {system: scores[system] for system in sorted(scores, key=rank)}
-
-
-def _shared(rivals: list[list[Curves]]) -> Steps | None:
-    """Environment frames at which a rival was evaluated on all tasks, or None if there is none."""
-    found: set[int] = set()
-    for tasks in rivals:
-        found.update(reduce(np.intersect1d, [curves.env_steps for curves in tasks]).tolist())
-    return np.array(sorted(found), np.int64) if found else None
+    return dict(sorted(scores.items(), key=rank))  # a stable sort
 
 
 def title_of(group: str, tasks: tuple[str, ...]) -> str:
@@ -144,7 +138,8 @@ def scores(report: Report, tables: list[Summary]) -> Html:
     groups: list[Html] = []
     tasks: list[Html] = []
     for summary in tables:
-        (tasks if len(summary.tasks) == 1 else groups).append(_scores_table(report, summary))
+        place = groups if len(summary.tasks) > 1 else tasks
+        place.append(_scores_table(report, summary))
     explained = tag(
         "p",
         "IQM: mean of the middle half of all runs of all tasks. Median: of the seeds on one task, of the "
@@ -171,6 +166,7 @@ def _scores_table(report: Report, summary: Summary) -> Html:
 def _scores_row(report: Report, system: System, summary: Summary) -> tuple[object, ...]:
     tasks = summary.scores[system]
     middle = estimate(iqm, tasks, confidence=report.source.confidence)
+    # The median of one task's seeds; `median` is that of the tasks' means.
     centre = _value(median, tasks) if len(tasks) > 1 else float(np.median(tasks[0]))
     return (
         report.name(system),
