@@ -138,8 +138,14 @@ def test_every_algorithm_has_a_cost_and_wider_networks_cost_more(name, quiet):
     assert plain.core_seconds < wide.core_seconds
     assert 0 < plain.disk < wide.disk
     if name == "tdmpc2":
-        acting = costs.programs(name, replace(narrow, utd=1), (24, 6)).decision
+        acting = costs.programs(name, narrow, (24, 6)).decision
         assert QUIET.seconds(acting) > plain.update_seconds / 10
+
+
+@pytest.mark.parametrize("name", ["redq", "droq"])
+def test_an_actor_that_is_updated_once_per_decision_counts_once(name, quiet):
+    once, often = (cost(api.configure("walker-run", algorithm=name, utd=utd)) for utd in (1, 20))
+    assert often.update_seconds < 0.9 * once.update_seconds
 
 
 def test_speeds_and_simulations_are_measured_here():

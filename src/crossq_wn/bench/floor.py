@@ -65,7 +65,8 @@ def floor(products: Mapping[Product, float], seeds: int) -> Measure:
 def by_blas(product: Product) -> Measure:
     """Measures one product on the processor."""
     generator = np.random.default_rng(0)
-    left, right = (generator.standard_normal(s, np.float32) for s in (product.left, product.right))
+    left = generator.standard_normal(product.left, np.float32)
+    right = generator.standard_normal(product.right, np.float32)
     a, b = as_matrices(left, right, product.dimensions)
     out = a @ b
     return lambda budget: seconds_per_call(lambda: np.matmul(a, b, out=out), budget)
@@ -74,9 +75,9 @@ def by_blas(product: Product) -> Measure:
 def by_device(product: Product, seeds: int) -> Measure:
     """Measures one product of one seed on the accelerator, where all seeds' are computed at once."""
     generator = np.random.default_rng(0)
-    x, y = jax.device_put(
-        tuple(generator.standard_normal((seeds, *s), np.float32) for s in (product.left, product.right))
-    )
+    left = generator.standard_normal((seeds, *product.left), np.float32)
+    right = generator.standard_normal((seeds, *product.right), np.float32)
+    x, y = jax.device_put((left, right))
     multiply = jax.jit(jax.vmap(lambda x, y: jax.lax.dot_general(x, y, product.dimensions)))
     newest = multiply(x, y)
 
@@ -97,14 +98,17 @@ def as_matrices(left: np.ndarray, right: np.ndarray, dimensions: Any) -> tuple[n
         left: the first operand.
         right: the second operand.
         dimensions: the axes that are summed over, and those that are batched, of either operand.
+
+    Returns:
+        [*batch, rows, summed] and [*batch, summed, columns].
     """
     (left_sum, right_sum), (left_batch, right_batch) = dimensions
-    keep = [i for i in range(left.ndim) if i not in (*left_sum, *left_batch)]
+    keep = [axis for axis in range(left.ndim) if axis not in (*left_sum, *left_batch)]
     a = left.transpose(*left_batch, *keep, *left_sum)
-    keep = [i for i in range(right.ndim) if i not in (*right_sum, *right_batch)]
+    keep = [axis for axis in range(right.ndim) if axis not in (*right_sum, *right_batch)]
     b = right.transpose(*right_batch, *right_sum, *keep)
-    batch, inner = a.shape[: len(left_batch)], [left.shape[i] for i in left_sum]
-    size = int(np.prod(inner))
+    batch, summed = a.shape[: len(left_batch)], a.shape[a.ndim - len(left_sum) :]
+    size = int(np.prod(summed))
     return a.reshape(*batch, -1, size), b.reshape(*batch, size, -1)
 
 

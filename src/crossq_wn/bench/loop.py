@@ -9,6 +9,7 @@ from __future__ import annotations  # JAX's types are loaded on first use
 
 import csv
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -132,7 +133,7 @@ def _rounds(rivals: Mapping[str, Measure], seconds: float, say: Say) -> Taken:
     """Measures all in turn, in each round."""
     for measure in rivals.values():
         measure(0.0)  # compiles, touches memory
-    taken: Taken = {name: [] for name in rivals}
+    taken: Taken = defaultdict(list)
     for number in range(ROUNDS):
         say(f"round {number + 1} of {ROUNDS}: {', '.join(rivals)}")
         for name, measure in rivals.items():
@@ -230,8 +231,9 @@ def _train(config: RunConfig, update_seconds: float, seconds: float) -> Figures:
         with open(outcome.path / "timing.csv", newline="") as file:
             rows = [row for row in csv.DictReader(file) if float(row["updates_per_second"])]
     rows = rows[2:]  # before that, warm-up and compilation count in
-    laps = {}
-    for column in (f"{phase}_ms" for phase in PHASES):
+    laps = {}  # phase -> milliseconds per decision, in each row [rows]
+    for phase in PHASES:
+        column = f"{phase}_ms"
         laps[column] = np.array([float(row[column]) for row in rows])
     decision = _median(np.sum(list(laps.values()), axis=0))
     return {

@@ -41,7 +41,13 @@ class Trainee(NamedTuple):
 
 
 def trainee(algorithm: Algorithm, config: RunConfig, spec: Spec) -> Trainee:
-    """Makes all seeds' learners, and replays of random transitions."""
+    """Makes all seeds' learners, and replays of random transitions.
+
+    Args:
+        algorithm: what is trained.
+        config: its seeds, UTD ratio and batch size count.
+        spec: the problem, of which transitions have the sizes.
+    """
     seeds, settings = config.options.seeds, config.settings
     learn = learner.make(algorithm, len(seeds), replay_bytes(config, spec))
     states = learn.join([algorithm.init(np.random.default_rng(seed)) for seed in seeds])
@@ -67,7 +73,13 @@ def _replay(generator: np.random.Generator, spec: Spec) -> Replay:
 
 
 def updates(algorithm: Algorithm, config: RunConfig, spec: Spec) -> Measure:
-    """Measures seconds per gradient update of one seed, when all seeds update, on minibatches at hand."""
+    """Measures seconds per gradient update of one seed, when all seeds update, on minibatches at hand.
+
+    Args:
+        algorithm: what is measured.
+        config: its seeds, UTD ratio and batch size count.
+        spec: the problem.
+    """
     learn, states, pack = trainee(algorithm, config, spec)
     utd, count = config.settings.utd, len(config.options.seeds)
     feed, done = learn.load(None, pack()), 0

@@ -103,7 +103,7 @@ def conclude(
         What was found, and the files written.
     """
     ended = [run for run in runs if look(run).kind == "finished"]
-    lost = damaged(ended)
+    lost = damaged(ended)  # they have ended, but are no evidence
     finished = [run for run in ended if run.path not in lost]
     notes = _conflicts(runs, finished)
     for path, why in lost.items():
@@ -115,7 +115,9 @@ def conclude(
     notes += ended_early(finished, measured)
     if len(ended) < len(runs):
         notes.append(f"{len(runs) - len(ended)} of {len(runs)} runs have not finished and do not count")
-    notes += [f"{run.name}: {failed[run.path]}" for run in runs if run.path in failed]
+    for run in runs:
+        if run.path in failed:
+            notes.append(f"{run.name}: {failed[run.path]}")
     command = f"crossq-wn reproduce {' '.join(figures)} --scale {scale.name}"
     written = write(findings, Context(scale, runs, notes, command), out)
     if finished:

@@ -3,9 +3,9 @@
 Thresholds that the paper leaves open ("remains similar", "flat") are named here, and are ours.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -138,9 +138,11 @@ def wn_learns_better(evidence: Evidence) -> list[Number]:
 
 def wn_never_loses(evidence: Evidence) -> list[Number]:
     """More than `SIMILAR`, from one UTD ratio to the next."""
-    _ends(evidence, "crossq-wn")
-    steps = pairwise(_ladder(evidence, "crossq-wn"))
-    return [_difference(evidence, high, low, -SIMILAR) for low, high in steps]
+    _ends(evidence, "crossq-wn")  # raises if there is one UTD ratio only
+    found = []
+    for low, high in pairwise(_ladder(evidence, "crossq-wn")):
+        found.append(_difference(evidence, high, low, -SIMILAR))
+    return found
 
 
 def wn_scales(evidence: Evidence) -> list[Number]:
@@ -153,21 +155,18 @@ def wn_scales(evidence: Evidence) -> list[Number]:
 def no_wn_hurts_most(evidence: Evidence) -> list[Number]:
     """Against the full algorithm, and against every other thing removed or replaced."""
     (without,) = _ablations(evidence, NO_WN)
-    others = [
-        *_ablations(evidence, NO_TARGET),
-        *_ablations(evidence, L2),
-    ]
-    return [_difference(evidence, system, without) for system in (_FULL, *others)]
+    others = [*_ablations(evidence, NO_TARGET), *_ablations(evidence, L2)]
+    return _differences(evidence, [_FULL, *others], [without])
 
 
 def full_is_better(kind: Ablation, evidence: Evidence) -> list[Number]:
     """Than every ablation of a kind."""
-    return [_difference(evidence, _FULL, system) for system in _ablations(evidence, kind)]
+    return _differences(evidence, [_FULL], _ablations(evidence, kind))
 
 
 def resets_help(evidence: Evidence) -> list[Number]:
     """CrossQ + WN."""
-    return [_difference(evidence, system, _FULL) for system in _ablations(evidence, RESETS)]
+    return _differences(evidence, _ablations(evidence, RESETS), [_FULL])
 
 
 def resets_change_nothing(evidence: Evidence) -> list[Number]:
@@ -180,8 +179,25 @@ def resets_change_nothing(evidence: Evidence) -> list[Number]:
 def better_than(
     ours: PlannedSystem, rivals: tuple[PlannedSystem, ...], threshold: float, evidence: Evidence
 ) -> list[Number]:
-    """Than each of these systems."""
-    return [_difference(evidence, ours, rival, threshold) for rival in rivals]
+    """Than each of these systems.
+
+    Args:
+        ours: the system that the claim praises.
+        rivals: those that it is compared with.
+        threshold: what the difference of scores must exceed; negative if it may fall short.
+        evidence: about one group of tasks.
+    """
+    return _differences(evidence, [ours], rivals, threshold)
+
+
+def _differences(
+    evidence: Evidence,
+    ours: Iterable[PlannedSystem],
+    theirs: Iterable[PlannedSystem],
+    threshold: float = 0.0,
+) -> list[Number]:
+    """Each of the first against each of the second."""
+    return [_difference(evidence, one, other, threshold) for one, other in product(ours, theirs)]
 
 
 def _difference(
@@ -237,9 +253,10 @@ def _same_utd(evidence: Evidence) -> list[tuple[PlannedSystem, PlannedSystem]]:
 
 def _ablations(evidence: Evidence, kind: Ablation) -> list[PlannedSystem]:
     """CrossQ + WN's ablations of a kind."""
-    found = [
-        each for each in evidence.planned if each.algorithm == "crossq-wn" and kind.made_by(each.changes)
-    ]
+    found = []
+    for system in evidence.planned:
+        if system.algorithm == "crossq-wn" and kind.made_by(system.changes):
+            found.append(system)
     if not found:
         raise LackingError(f"{_FULL.label}, {kind.name} is not run at this scale")
     return found

@@ -8,7 +8,6 @@ environment of each group of tasks.
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -86,9 +85,10 @@ def cost(config: RunConfig) -> Cost:
     """
     options, settings, machine = config.options, config.settings, speed()
     task = simulation(_typical(config.task))
-    program = programs(config.system.algorithm, replace(settings, utd=1), task.sizes)
+    program = programs(config.system.algorithm, settings, task.sizes)
     updates = max(0, config.decisions - settings.warmup) * settings.utd + program.first_updates
-    episodes = (1 + options.frames // options.eval_every) * options.eval_episodes
+    episodes = (1 + options.frames // options.eval_every) * options.eval_episodes  # the first at frame 0
+    # Environment frames of training and evaluation; an episode without a limit is taken to last 1,000.
     frames = options.frames + episodes * (config.episode_frames or 1000)
     update, decision = machine.seconds(program.update), machine.seconds(program.decision)
     seconds = updates * update + frames * (task.frame_seconds + decision / config.action_repeat)
@@ -100,7 +100,8 @@ def cost(config: RunConfig) -> Cost:
 def explain() -> str:
     """Says in a sentence how costs are estimated."""
     measured = speed()
-    flops, operation, elements = 2e-9 / measured[0], 1e6 * measured[1], 1e-9 / measured[2]
+    flops = 2e-9 / measured.multiply_add  # a multiply-add is two operations
+    operation, elements = 1e6 * measured.operation, 1e-9 / measured.element
     return (
         "estimated from the matrix products and other operations counted in each program, at speeds "
         f"measured just now: {flops:.0f} GFLOP/s, {operation:.1f} µs per operation, {elements:.1f} billion "
@@ -114,7 +115,7 @@ def programs(algorithm: str, settings: Settings, sizes: tuple[int, int]) -> Prog
 
     Args:
         algorithm: its name.
-        settings: its settings; the UTD ratio does not matter.
+        settings: its settings; the UTD ratio matters where the actor is updated once per decision (REDQ).
         sizes: of observation and action.
     """
     spec = Spec(*sizes, discount=0.99)  # whatever it is, the program is the same
@@ -124,7 +125,7 @@ def programs(algorithm: str, settings: Settings, sizes: tuple[int, int]) -> Prog
 
 
 def _typical(task: str) -> str:
-    """The first task of a task's group, which stands for all of the group; else the task itself."""
+    """The first task of a task's group, which stands for all of it; making every task would take long."""
     for members in declared().values():
         if task in members:
             return members[0]

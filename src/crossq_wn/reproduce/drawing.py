@@ -38,8 +38,9 @@ def draw(
             warn(f"{figure} is not drawn: none of its runs has finished")
             continue
         shown.sort(key=lambda run: systems.index(run.system))
-        names = list(dict.fromkeys(read_config(run.path).system.label for run in shown))
-        source = Source.of([run.path for run in shown], systems=names, confidence=CONFIDENCE, warn=warn)
+        paths = [run.path for run in shown]
+        labels = dict.fromkeys(read_config(path).system.label for path in paths)  # without repetitions
+        source = Source.of(paths, systems=list(labels), confidence=CONFIDENCE, warn=warn)
         try:
             picture = FIGURES[figure](source)
         except UserError as reason:

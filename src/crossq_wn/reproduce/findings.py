@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,8 +56,7 @@ def _on_groups(
     claim: Claim, planned: Mapping[PlannedSystem, tuple[str, ...]], values: Values
 ) -> list[Finding]:
     """A claim on each group of tasks that it speaks of."""
-    tasks = [task for some in planned.values() for task in some]
-    groups = by_group(tasks)
+    groups = by_group(chain.from_iterable(planned.values()))
     findings = []
     for group, part in groups.items():
         if group in (claim.only or groups):
@@ -81,7 +81,7 @@ def judge(claim: Claim, evidence: Evidence, group: str = "") -> Finding:
         numbers = tuple(claim.measure(evidence))
     except LackingError as reason:
         return found("inconclusive", str(reason), ())
-    verdicts = [number.verdict for number in numbers]
+    verdicts = {number.verdict for number in numbers}
     if "does not hold" in verdicts:
         return found("does not hold", "", numbers)
     if "inconclusive" in verdicts:
@@ -94,7 +94,7 @@ def _planned(plans: Iterable[FigurePlan]) -> dict[PlannedSystem, tuple[str, ...]
     found: dict[PlannedSystem, dict[str, None]] = {}
     for tasks, systems in plans:
         for system in systems:
-            found.setdefault(system, {}).update(dict.fromkeys(tasks))
+            found.setdefault(system, {}).update(dict.fromkeys(tasks))  # the keys are an ordered set
     return {system: tuple(tasks) for system, tasks in found.items()}
 
 

@@ -3,7 +3,7 @@
 Whether a number lies there is decided by `results.verdicts`.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from crossq_wn.reproduce.studies import PlannedSystem
 from crossq_wn.results.curves import Curves
+from crossq_wn.results.sheets import Steps
 from crossq_wn.results.statistics import Array
 from crossq_wn.results.verdicts import Effect, Verdict, effect, too_few, verdict
 
@@ -40,7 +41,8 @@ class Number(NamedTuple):
     @property
     def interval(self) -> tuple[float, float, float]:
         """The number and the ends of its interval; ratios, if logarithms were judged."""
-        value, low, high = (float(np.exp(each) if self.log else each) for each in self.effect[:3])
+        found = self.effect[:3]
+        value, low, high = map(float, map(np.exp, found) if self.log else found)
         return value, low, high
 
 
@@ -64,7 +66,8 @@ class Evidence:
         if not tasks:
             raise LackingError(f"{system.label} is not run here at this scale")
         there = courses.get(system, {})
-        if missing := [task for task in tasks if task not in there]:
+        missing = [task for task in tasks if task not in there]
+        if missing:
             absent = ", ".join(missing)
             raise LackingError(f"{system.label} has not finished on {absent}, or has not logged this")
         return {task: there[task] for task in tasks}
@@ -73,10 +76,16 @@ class Evidence:
 def typical(evidence: Evidence, courses: Courses, system: PlannedSystem, summary: Summary) -> Effect:
     """Measures the number that runs of one system typically have.
 
+    Args:
+        evidence: whose tasks count.
+        courses: of the quantity, such as `evidence.scores`.
+        system: whose runs.
+        summary: makes one number of each run.
+
     Raises:
         LackingError: there are too few runs.
     """
-    scores = [summary(curves) for curves in evidence.of(courses, system).values()]
+    scores = list(map(summary, evidence.of(courses, system).values()))  # per task [runs]
     return _measured(system.label, evidence.confidence, scores)
 
 
@@ -85,11 +94,18 @@ def gap(
 ) -> Effect:
     """Measures by how much one system exceeds another, on tasks and at frames that both have.
 
+    Args:
+        evidence: whose tasks count.
+        courses: of the quantity, such as `evidence.scores`.
+        system: the first.
+        other: the second.
+        summary: makes one number of each run.
+
     Raises:
         LackingError: these, or the runs, are too few.
     """
     ours, theirs = evidence.of(courses, system), evidence.of(courses, other)
-    left, right = [], []
+    left, right = [], []  # per task [runs]
     for task in ours:
         if task in theirs:
             x, y = _shared(ours[task], theirs[task])
@@ -143,14 +159,19 @@ def _shared(x: Curves, y: Curves) -> tuple[Curves, Curves]:
     common = np.intersect1d(x.env_steps, y.env_steps)
     if not len(common):
         raise LackingError("the two have no frames in common")
-    left, right = (Curves(common, c.seeds, c.values[:, np.isin(c.env_steps, common)]) for c in (x, y))
-    return left, right
+    return _at(x, common), _at(y, common)
 
 
-def _measured(what: str, confidence: float, *scores: Iterable[Array]) -> Effect:
-    systems = [list(each) for each in scores]
-    if not all(systems):
+def _at(curves: Curves, steps: Steps) -> Curves:
+    """The curves at some of their environment frames."""
+    return Curves(steps, curves.seeds, curves.values[:, np.isin(curves.env_steps, steps)])
+
+
+def _measured(what: str, confidence: float, *scores: Sequence[Array]) -> Effect:
+    """The effect of one system's numbers, or of the difference between two: each per task [runs]."""
+    if not all(scores):
         raise LackingError(f"{what}: no task in common")
-    if lacking := too_few(*systems):
+    lacking = too_few(*scores)
+    if lacking:
         raise LackingError(f"{what}: {lacking}")
-    return effect(*systems, confidence=confidence)
+    return effect(*scores, confidence=confidence)

@@ -84,7 +84,7 @@ def write(findings: Sequence[Finding], context: Context, out: Path) -> list[Path
         "about": context.scale.about,
         "notes": list(context.notes),
         "confidence": CONFIDENCE,
-        "claims": [_entry(finding) for finding in findings],
+        "claims": list(map(_entry, findings)),
     }
     write_atomically(data, json.dumps(about, indent=2) + "\n")
     write_atomically(table, _table(findings))
@@ -112,7 +112,7 @@ def _entry(finding: Finding) -> dict[str, object]:
         "tasks": list(finding.tasks),
         "verdict": finding.verdict,
         "why": finding.why,
-        "numbers": [_number(number) for number in finding.numbers],
+        "numbers": list(map(_number, finding.numbers)),
     }
 
 
@@ -131,8 +131,11 @@ def _number(number: Number) -> dict[str, object]:
 
 def _page(findings: Sequence[Finding], context: Context) -> str:
     scale, runs = context.scale, context.runs
-    tasks = dict.fromkeys(run.config.task for run in runs)
-    frames = sorted({run.config.options.frames for run in runs})
+    tasks: dict[str, None] = {}  # the keys are an ordered set
+    frames: set[int] = set()
+    for run in runs:
+        tasks[run.config.task] = None
+        frames.add(run.config.options.frames)
     changes = ", ".join(f"{name} {value}" for name, value in scale.changes.items())
     lines = [
         f"# The paper's claims at the scale `{scale.name}`",
@@ -140,7 +143,7 @@ def _page(findings: Sequence[Finding], context: Context) -> str:
         f"`{context.command}`: {scale.about}.",
         "",
         f"- tasks: {', '.join(tasks)}",
-        f"- environment frames per seed: {', '.join(f'{n:,}' for n in frames)}",
+        f"- environment frames per seed: {', '.join(map('{:,}'.format, sorted(frames)))}",
         f"- seeds per task: {len(scale.seeds)}",
         f"- settings: {_DEFAULT}{f', but {changes}' if changes else ''}",
         *(f"- {note}" for note in context.notes),

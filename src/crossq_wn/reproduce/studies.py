@@ -226,11 +226,13 @@ def plan(scale: Scale, figures: Iterable[str], root: Path) -> list[PlannedRun]:
 
 def unlike(runs: Sequence[PlannedRun]) -> list[str]:
     """Says in what parts of the protocol systems differ on a task by plan, a line per difference."""
+    by_task: dict[str, list[PlannedRun]] = {}
+    for run in runs:
+        by_task.setdefault(run.config.task, []).append(run)
     places: dict[str, list[str]] = {}  # the difference -> on which tasks
-    for task in dict.fromkeys(run.config.task for run in runs):
-        here = [run for run in runs if run.config.task == task]
+    for task, here in by_task.items():
         for name in here[0].config.protocol:
-            values: dict[Any, list[str]] = {}
+            values: dict[Any, list[str]] = {}  # value -> labels of the systems that have it
             for run in here:
                 values.setdefault(run.config.protocol[name], []).append(run.system.label)
             if len(values) > 1:

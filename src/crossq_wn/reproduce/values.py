@@ -43,8 +43,12 @@ def of_runs(finished: Sequence[PlannedRun], warn: Callable[[str], None]) -> Valu
         finished: runs whose evaluations can be read.
         warn: told of diagnostics that cannot be read, once.
     """
-    records = [RunRecord(run.path) for run in finished]
-    systems = {record.identity.system: run.system for record, run in zip(records, finished, strict=True)}
+    records = []
+    systems = {}  # a run's own system -> the planned one
+    for run in finished:
+        record = RunRecord(run.path)
+        records.append(record)
+        systems[record.identity.system] = run.system
     once = cache(warn)  # a file has several columns
 
     @cache
@@ -108,7 +112,8 @@ def _each(courses: Courses) -> Iterator[tuple[PlannedSystem, str, Curves]]:
 def _rows(system: PlannedSystem, task: str, metric: str, curves: Curves) -> Iterator[list[object]]:
     """Rows of one quantity of one system on one task, from the curve's first point to its last."""
     count = len(curves.env_steps)
-    for point in np.unique(np.linspace(0, count - 1, min(count, MOST)).round().astype(int)):
+    points = np.linspace(0, count - 1, min(count, MOST)).round().astype(int)  # evenly spaced indices
+    for point in np.unique(points):
         for seed, value in zip(curves.seeds, curves.values[:, point], strict=True):
             if not np.isnan(value):
                 step = int(curves.env_steps[point])

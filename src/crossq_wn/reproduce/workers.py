@@ -50,7 +50,8 @@ def look(run: PlannedRun) -> State:
     """
     if not run.path.exists():
         return State("missing", 0)
-    if {path.name for path in run.path.iterdir()} <= {".lock", ".config.json.partial"}:
+    names = {path.name for path in run.path.iterdir()}
+    if names <= {".lock", ".config.json.partial"}:
         return State("without a checkpoint", 0)  # not even a configuration
     try:
         there = read_config(run.path)
@@ -84,7 +85,8 @@ def train(runs: Sequence[PlannedRun], jobs: int, say: Say, environment: Mapping[
     Raises:
         UserError: a run directory holds something else.
     """
-    queue = sorted((run for run in runs if look(run).kind != "finished"), key=remaining)
+    unfinished = [run for run in runs if look(run).kind != "finished"]
+    queue = sorted(unfinished, key=remaining)
     crew = _Crew(jobs, queue, len(queue), say, environment)
     with _signals() as received, _ended(crew.slots):
         while crew.slots or (queue and not received):
@@ -159,8 +161,8 @@ class _Job:
             return ""
         if received:
             return f"stopped at {state.frames:,} frames"
-        lines = self.log.read_text(errors="replace").split("\n")
-        last = next((line for line in reversed(lines) if line.strip()), "it said nothing").strip()
+        said = self.log.read_text(errors="replace").strip()
+        last = said.split("\n")[-1].strip() or "it said nothing"
         how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
         return f"failed ({how}): {last}; see {self.log}"
 
@@ -224,9 +226,14 @@ def _differences(there: RunConfig, planned: RunConfig) -> list[str]:
 
 def _flat(config: RunConfig) -> dict[str, Any]:
     values = config.to_json()
-    system, settings, options = (values.pop(name) for name in ("system", "settings", "options"))
-    values |= {name: system[name] for name in ("algorithm", "preset")}
-    return {**settings, **options, **values}  # the resolved time limit, discount and action repeat count
+    system, settings, options = map(values.pop, ("system", "settings", "options"))
+    named = {"algorithm": system["algorithm"], "preset": system["preset"]}
+    return {
+        **settings,
+        **options,
+        **values,
+        **named,
+    }  # the resolved time limit, discount and action repeat count
 
 
 @contextmanager
@@ -243,8 +250,10 @@ def _ended(slots: Mapping[int, _Job]) -> Iterator[None]:
 def _signals() -> Iterator[list[int]]:
     """Collects signals that ask to stop, except those that are ignored, as under nohup."""
     received: list[int] = []
-    heard = [number for number in _STOPS if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, lambda n, _: received.append(n)) for number in heard}
+    before = {}  # signal -> its handler
+    for number in _STOPS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            before[number] = signal.signal(number, lambda n, _: received.append(n))
     try:
         yield received
     finally:

@@ -295,7 +295,10 @@ def _next_free(parent: Path, stem: str, made: list[Path]) -> Path:
 
 def find(root: Path) -> list[Path]:
     """Returns every directory below a folder that holds a run, or what is left of one."""
-    files = [file for name in ("config.json", "eval.csv") for file in root.rglob(name)]
-    # A checkpoint has a manifest of its own.
-    files += [file for file in root.rglob("manifest.json") if file.parts[-3:-2] != ("checkpoints",)]
-    return sorted({file.parent for file in files})
+    found: set[Path] = set()
+    for name in ("config.json", "eval.csv", "manifest.json"):
+        for file in root.rglob(name):
+            # A checkpoint has a manifest of its own.
+            if name != "manifest.json" or file.parent.parent.name != "checkpoints":
+                found.add(file.parent)
+    return sorted(found)

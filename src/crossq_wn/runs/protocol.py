@@ -46,7 +46,7 @@ def protocols_of(manifest: Mapping[str, Any], path: Path) -> list[dict[str, Any]
         UserError: the manifest does not tell them.
     """
     try:
-        found = [dict(each) for each in (manifest["protocol"], *manifest.get("earlier_protocols", []))]
+        found = list(map(dict, (manifest["protocol"], *manifest.get("earlier_protocols", []))))
     except DAMAGED:
         raise _unknown(path) from None
     if not all(found):
@@ -59,7 +59,13 @@ def _unknown(path: Path) -> UserError:
 
 
 def terms_of(path: Path, config: Mapping[str, Any] | None, manifest: Mapping[str, Any] | None) -> Terms:
-    """The terms of a run, from what its config.json and manifest.json hold; None where they are damaged."""
+    """The terms of a run.
+
+    Args:
+        path: the run directory.
+        config: what its config.json holds; None if it is missing or damaged.
+        manifest: what its manifest.json holds; None if it is missing or damaged.
+    """
     system: System | None = None
     settings: dict[str, Any] = {}
     protocols: list[dict[str, Any]] = []
@@ -96,8 +102,11 @@ def read_terms(paths: Iterable[Path]) -> list[Terms]:
 def _described(path: Path) -> list[Path]:
     """The run directories below a folder, or the one that a file belongs to; damaged ones too."""
     tables = path.rglob("eval.csv") if path.is_dir() else [path]
-    folders = {table.parent for table in tables if table.name == "eval.csv"}
-    return sorted(folder for folder in folders if is_described(folder))
+    folders = set()
+    for table in tables:
+        if table.name == "eval.csv" and is_described(table.parent):
+            folders.add(table.parent)
+    return sorted(folders)
 
 
 def is_described(folder: Path) -> bool:
@@ -122,8 +131,10 @@ def conflicts(terms: Iterable[Terms], systems: Collection[System] | None = None)
     for each in compared:
         if not each.protocols:
             lines.append(f"the protocol of {each.run} is unknown: it has no readable manifest.json")
-    lines += [f"the protocols differ: {line}" for line in protocol_conflicts(compared)]
-    lines += [f"runs of one name have different settings: {line}" for line in setting_conflicts(compared)]
+    for line in protocol_conflicts(compared):
+        lines.append(f"the protocols differ: {line}")
+    for line in setting_conflicts(compared):
+        lines.append(f"runs of one name have different settings: {line}")
     return lines
 
 
@@ -132,16 +143,20 @@ def protocol_conflicts(terms: Iterable[Terms]) -> list[str]:
 
     A run that was resumed under another simulator differs from itself.
     """
-    return _differences((str(values.get("task")), where, values) for where, values in _histories(terms))
+    entries = []
+    for where, values in _histories(terms):
+        entries.append((str(values.get("task")), where, values))
+    return _differences(entries)
 
 
 def simulator_conflicts(terms: Iterable[Terms]) -> list[str]:
     """How runs of any tasks differ in the versions of their simulators, a line for each other set of them."""
     known = simulator_packages()
-    return _differences(
-        ("simulators", where, {name: value for name, value in values.items() if name in known})
-        for where, values in _histories(terms)
-    )
+    entries = []
+    for where, values in _histories(terms):
+        versions = {name: value for name, value in values.items() if name in known}
+        entries.append(("simulators", where, versions))
+    return _differences(entries)
 
 
 def _histories(terms: Iterable[Terms]) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -13,7 +13,7 @@ import numpy as np
 from crossq_wn.results.report.contents import Report, ReportedRun
 from crossq_wn.results.report.html import Html, bullets, details, join, section, table, tag
 from crossq_wn.results.report.scores import Summary
-from crossq_wn.runs.protocol import protocol_conflicts
+from crossq_wn.runs.protocol import DECISIVE_OPTIONS, protocol_conflicts
 from crossq_wn.runs.system import System
 
 _VIDEO, _VIDEOS = 4 * 2**20, 20 * 2**20  # bytes: of one, and of all together
