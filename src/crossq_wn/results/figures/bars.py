@@ -2,9 +2,9 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from typing import Any
 
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
@@ -12,8 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from crossq_wn.results.figures.captions import labels
-from crossq_wn.results.figures.ends import End, at_end
-from crossq_wn.results.figures.points import Point, column, lines, spread
+from crossq_wn.results.figures.ends import at_end
+from crossq_wn.results.figures.points import Point, numbers, rows, spread
 from crossq_wn.results.figures.source import Source
 from crossq_wn.results.figures.style import (
     Look,
@@ -39,16 +39,16 @@ def aggregates(source: Source) -> Picture:
     looked = looks(source.scores, source.published)
     figure, axes = wrapped(end.titles, 3, 2.2, 2.0)
     for each, panel in zip(axes, end.panels, strict=True):
-        bars = _bars(end, panel)
+        bars = end.within(panel)
         for i, point in enumerate(bars):
             each.bar(i, point.value, width=0.8).patches[0].update(_fill(looked[point.system]))
-        _whiskers(each, range(len(bars)), column(bars, "value"), yerr=spread(bars))
+        _whiskers(each, np.arange(len(bars)), numbers(bars)[0], yerr=spread(bars))
         each.set_xticks([])
         each.grid(axis="x", visible=False)
     score_axes(axes, end.panels.values())
     legend(figure, _key(labels(end.points, source.names), looked))
     note(figure, source.footnotes(_meaning(source), end.remarks))
-    return Picture(figure, [*map(Point.row, end.points)])
+    return Picture(figure, rows(end.points))
 
 
 @styled
@@ -57,16 +57,16 @@ def ablations(source: Source) -> Picture:
     end = at_end(source, source.scores)
     looked = looks(source.scores, source.published)
     names = labels(end.points, source.names)
-    beside = []
-    tallest = 0  # lines
+    beside: list[str] = []
+    tallest = 1  # lines of a name
     for name in names.values():
-        parts = textwrap.wrap(name, 30, break_on_hyphens=False)
-        beside.append("\n".join(parts))
-        tallest = max(tallest, len(parts))
+        wrapped_name = textwrap.wrap(name, 30, break_on_hyphens=False)
+        tallest = max(tallest, len(wrapped_name))
+        beside.append("\n".join(wrapped_name))
     figure, axes = wrapped(end.titles, 3, 2.2, 0.8 + max(0.3, 0.17 * tallest) * len(names))
     figure.set_figwidth(figure.get_figwidth() + 1.8)  # for the names
     for each, (panel, tasks) in zip(axes, end.panels.items(), strict=True):
-        _variants(each, _bars(end, panel), list(names), looked)
+        _variants(each, end.within(panel), list(names), looked)
         each.set_yticks(range(len(names)), beside, fontsize=9)
         each.set_ylim(len(names) - 0.4, -0.6)
         each.grid(axis="y", visible=False)
@@ -77,29 +77,24 @@ def ablations(source: Source) -> Picture:
         each.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
         each.xaxis.set_major_formatter(short)
     note(figure, source.footnotes(_meaning(source), end.remarks))
-    return Picture(figure, [*map(Point.row, end.points)])
+    return Picture(figure, rows(end.points))
 
 
 def _variants(
-    axes: Axes, bars: Sequence[Point], rows: Sequence[System], looked: Mapping[System, Look]
+    axes: Axes, bars: Sequence[Point], systems: Sequence[System], looked: Mapping[System, Look]
 ) -> None:
     """Draws a panel's bars, each on its system's row, and continues the first row's as a dotted line."""
-    places = [rows.index(point.system) for point in bars]
+    places = [systems.index(point.system) for point in bars]
+    values = numbers(bars)[0]
     for place, point in zip(places, bars, strict=True):
         axes.barh(place, point.value, height=0.75).patches[0].update(_fill(looked[point.system]))
-    _whiskers(axes, column(bars, "value"), places, xerr=spread(bars))
-    for place, point in zip(places, bars, strict=True):
-        if place == 0:
-            axes.axvline(point.value, color="0.3", linestyle=":", linewidth=1)
+    _whiskers(axes, values, places, xerr=spread(bars))
+    if 0 in places:
+        axes.axvline(values[places.index(0)], color="0.3", linestyle=":", linewidth=1)
 
 
 def _meaning(source: Source) -> str:
     return f"bars: IQM over runs; whiskers: {source.interval}"
-
-
-def _bars(end: End, panel: str) -> list[Point]:
-    """The points of a panel, one per system."""
-    return list(chain.from_iterable(lines(end.points, panel).values()))
 
 
 def _key(names: Mapping[System, str], looked: Mapping[System, Look]) -> dict[str, Artist]:
@@ -118,4 +113,5 @@ def _fill(look: Look) -> dict[str, object]:
 
 
 def _whiskers(axes: Axes, x: ArrayLike, y: ArrayLike, **reach: Any) -> None:
+    """Draws intervals around points; `reach` is xerr or yerr, how far they go below and above [2, points]."""
     axes.errorbar(x, y, **reach, fmt="none", ecolor="0.15", elinewidth=1.2, capsize=2.5)

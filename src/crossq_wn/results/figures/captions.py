@@ -10,32 +10,39 @@ from crossq_wn.runs.system import System
 
 
 def remarks(source: Source, panels: Panels, points: Sequence[Point]) -> list[str]:
-    """What a reader of the figure must know: what is missing, and what has no interval."""
-    drawn = {(point.system, point.panel): point.tasks for point in points}
-    gaps: dict[str, list[System]] = {}  # what is missing -> of which systems
+    """What a reader of the figure must know: what is missing, and what has no interval.
+
+    Args:
+        source: what could be drawn.
+        panels: all that the figure could have.
+        points: what is drawn.
+
+    Returns:
+        A line for each kind of gap, with the systems that have it.
+    """
+    drawn: dict[System, dict[str, int]] = {}  # system -> panel -> how many of its tasks
+    alone: dict[str, None] = {}  # names of systems with a point of a single seed
+    for point in points:
+        drawn.setdefault(point.system, {})[point.panel] = point.tasks
+        if point.most_seeds == 1:
+            alone[source.names[point.system]] = None
+    gaps: dict[str, list[str]] = {}  # what is missing -> names of the systems without
     for system, there in source.scores.items():
-        if any(point.system == system for point in points):
-            missing = _incomplete(system, there, panels, drawn)
-        else:
-            missing = "not drawn, having no values here"
+        missing = "not drawn, having no values here"
+        if system in drawn:
+            missing = _incomplete(there, panels, drawn[system])
         if missing:
-            gaps.setdefault(missing, []).append(system)
-    alone = dict.fromkeys(point.system for point in points if point.most_seeds == 1)
+            gaps.setdefault(missing, []).append(source.names[system])
     if alone:
         gaps["no interval where there is a single seed"] = list(alone)
-    told = []
-    for missing, systems in gaps.items():
-        told.append(f"{missing}: {', '.join(source.names[system] for system in systems)}")
-    return told
+    return [f"{missing}: {', '.join(names)}" for missing, names in gaps.items()]
 
 
-def _incomplete(
-    system: System, there: Iterable[str], panels: Panels, drawn: Mapping[tuple[System, str], int]
-) -> str:
-    """In which panels a system lacks tasks, though it has some of them."""
+def _incomplete(there: Iterable[str], panels: Panels, drawn: Mapping[str, int]) -> str:
+    """In which panels a system lacks tasks, though it has some of them; `drawn` counts those it has."""
     parts = []
     for panel, tasks in panels.items():
-        count = drawn.get((system, panel), 0)
+        count = drawn.get(panel, 0)
         if count < len(tasks) and not set(tasks).isdisjoint(there):
             parts.append(f"{count} of {len(tasks)} tasks in {panel}")
     return ", ".join(parts)

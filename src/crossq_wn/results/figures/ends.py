@@ -25,6 +25,10 @@ class End(NamedTuple):
     frames: dict[str, int]  # panel -> the environment frame that it shows
     remarks: list[str]
 
+    def within(self, panel: str) -> list[Point]:
+        """The points of a panel, one per system."""
+        return [point for point in self.points if point.panel == panel]
+
     @property
     def titles(self) -> list[str]:
         """The titles of the panels."""
@@ -42,17 +46,18 @@ def at_end(source: Source, results: Results) -> End:
         UserError: there are none.
     """
     panels = groups_and_all(source.tasks)
+    drawn: dict[str, tuple[str, ...]] = {}
     points: list[Point] = []
     scores: dict[tuple[str, System], list[Array]] = {}
+    frames: dict[str, int] = {}
     for panel, tasks in panels.items():
         for system, frame, values in _ends(systems_with(results, tasks), source.frames):
-            columns = [task[:, None] for task in values]
+            columns = [task[:, None] for task in values]  # [runs, 1]: a curve of one point
             points += points_at((panel, SCORE, system), np.array([frame]), columns, source.confidence)
             scores[panel, system] = values
+            drawn[panel], frames[panel] = tasks, frame
     if not points:
         raise UserError(_nothing(source.frames, _frames_there(panels, results)))
-    frames = {point.panel: point.frames for point in points}
-    drawn = {panel: tasks for panel, tasks in panels.items() if panel in frames}
     return End(drawn, points, scores, frames, remarks(source, panels, points))
 
 
@@ -64,17 +69,18 @@ def _ends(
     If a frame was asked for, it is that one. Systems that have no score there are left out; with the default,
     those most of whose runs did not reach it.
     """
-    curves = {system: aligned(of) for system, of in there.items()}
-    choices: dict[System, Steps] = {}
+    found: list[tuple[System, Steps, list[Array], Steps]] = []
     shared: Steps = np.array([], np.int64)
-    for system, (steps, scores) in curves.items():
-        choices[system] = _choice(frames, steps, scores)
-        shared = _shared(shared, choices[system])
+    for system, curves in there.items():
+        steps, scores = aligned(curves)
+        choice = _choice(frames, steps, scores)
+        shared = _shared(shared, choice)
+        found.append((system, steps, scores, choice))
     if not len(shared):
         return
     end = int(shared[-1])
-    for system, (steps, scores) in curves.items():
-        if end in choices[system]:
+    for system, steps, scores, choice in found:
+        if end in choice:
             yield system, end, [task[:, steps == end][:, 0] for task in scores]
 
 
@@ -101,7 +107,7 @@ def _frames_there(panels: Panels, results: Results) -> list[int]:
 
 def _nothing(frames: int | None, there: Sequence[int]) -> str:
     """Why there is nothing to show, and which frames may be asked for, if any."""
-    later = [str(frame) for frame in there if frame > 0]
+    later = [str(frame) for frame in there if frame > 0]  # nothing is learned at frame 0
     if not later:
         return "no system was evaluated after frame 0, on all its tasks at once: train longer"
     lacking = (

@@ -56,6 +56,9 @@ def curves(
         confidence: of the intervals.
         quantity: how the points name it.
         until: the last environment frame to draw; None: the last there is.
+
+    Returns:
+        The points panel after panel, and there system after system.
     """
     found = []
     for panel, tasks in panels.items():
@@ -70,15 +73,20 @@ def curves(
     return found
 
 
-def column(points: Iterable[Point], name: str) -> Array:
-    """One field of every point, such as `value`: [points]."""
-    return np.array([getattr(point, name) for point in points], float)
+def rows(points: Iterable[Point]) -> list[dict[str, Any]]:
+    """The points as rows of the CSV file behind the figure."""
+    return [point.row() for point in points]
 
 
-def spread(points: Sequence[Point]) -> Array:
+def numbers(points: Iterable[Point]) -> Array:
+    """The values of points, and the lower and upper ends of their intervals: [3, points]."""
+    return np.array([(point.value, point.low, point.high) for point in points]).reshape(-1, 3).T
+
+
+def spread(points: Iterable[Point]) -> Array:
     """How far intervals reach below and above their values: [2, points]; NaN where there is none."""
-    value = column(points, "value")
-    return np.abs([value - column(points, "low"), column(points, "high") - value])
+    value, low, high = numbers(points)
+    return np.abs([value - low, high - value])
 
 
 def lines(points: Iterable[Point], panel: str, quantity: str = SCORE) -> dict[System, list[Point]]:
@@ -108,7 +116,7 @@ def aligned(there: Sequence[Curves]) -> tuple[Steps, list[Array]]:
 
 def _in_step(curves: Curves) -> Curves:
     """Only the frames at which all runs under way have a value: where some lack theirs a curve would leap."""
-    steps, there = curves.env_steps, ~np.isnan(curves.values)
+    steps, there = curves.env_steps, ~np.isnan(curves.values)  # [points], [runs, points]
     kept = there.any(axis=0)
     for own in there:
         kept &= own | ~_under_way(steps, steps[own])
@@ -119,6 +127,7 @@ def _under_way(steps: Steps, own: Steps) -> npt.NDArray[np.bool_]:
     """Which steps lie between the first and last of a run's own, or so near that its next was not due yet."""
     if not len(own):
         return np.zeros(len(steps), bool)
+    # A run's first two and last two steps tell how far apart its evaluations are.
     return np.asarray((steps > own[0] - np.ptp(own[:2])) & (steps < own[-1] + np.ptp(own[-2:])))
 
 
@@ -137,14 +146,18 @@ def points_at(
         steps: [points] environment frames.
         scores: per task [runs, points].
         confidence: of the intervals.
+
+    Returns:
+        A point per step; without an interval where each task has a single run.
     """
     if not len(steps):
         return []
-    values, lows, highs = estimate(iqm, scores, confidence=confidence)
-    counts = np.array([np.count_nonzero(~np.isnan(task), axis=0) for task in scores])  # [tasks, points]
+    ends = np.array(estimate(iqm, scores, confidence=confidence))  # [3, points]: value, low, high
+    seeds = np.array([np.count_nonzero(~np.isnan(task), axis=0) for task in scores])  # [tasks, points]
+    fewest, most = seeds.min(axis=0), seeds.max(axis=0)
+    ends[1:, most < 2] = np.nan
     found = []
-    for i, seeds in enumerate(counts.T):
-        low, high = (lows[i], highs[i]) if seeds.max() > 1 else (np.nan, np.nan)
-        numbers = float(values[i]), float(low), float(high), confidence
-        found.append(Point(*about, int(steps[i]), *numbers, len(scores), int(seeds.min()), int(seeds.max())))
+    columns = steps.tolist(), *ends.tolist(), fewest.tolist(), most.tolist()
+    for step, value, low, high, least, greatest in zip(*columns, strict=True):
+        found.append(Point(*about, step, value, low, high, confidence, len(scores), least, greatest))
     return found

@@ -1,6 +1,7 @@
 """Performance profiles: the fraction of runs that score above a threshold."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -38,7 +39,7 @@ def profiles(source: Source) -> Picture:
     rows: list[Row] = []
     for each, (panel, tasks) in zip(axes, end.panels.items(), strict=True):
         here = {system: end.scores[panel, system] for system in looked if (panel, system) in end.scores}
-        taus = _thresholds(tasks, here)
+        taus = _thresholds(tasks, here)  # [thresholds]
         for system, scores in here.items():
             profile = _profile(scores, taus, source.confidence)
             _draw(each, taus, profile, looked[system])
@@ -53,7 +54,7 @@ def profiles(source: Source) -> Picture:
 
 def _thresholds(tasks: Sequence[str], scores: Mapping[System, Sequence[Array]]) -> Array:
     """Evenly spread over the scores that the tasks can have, or over those there are."""
-    every = np.concatenate([task for of in scores.values() for task in of])
+    every = np.concatenate(list(chain.from_iterable(scores.values())))  # [runs]
     top = 1.0 if bounded(tasks) else np.nanmax(every)
     # Equal returns, none above 0, have room around them.
     bottom, top = nonsingular(min(0.0, np.nanmin(every)), top, expander=0.5)

@@ -1,7 +1,6 @@
 """What performance costs: the IQM at the end against speed, and against the UTD ratio."""
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +12,7 @@ from crossq_wn.errors import UserError
 from crossq_wn.results.curves import Results
 from crossq_wn.results.figures.captions import labels
 from crossq_wn.results.figures.ends import End, at_end
-from crossq_wn.results.figures.points import Point, column, lines, spread
+from crossq_wn.results.figures.points import Point, numbers, spread
 from crossq_wn.results.figures.source import Source
 from crossq_wn.results.figures.style import (
     Look,
@@ -46,14 +45,14 @@ def performance_and_speed(source: Source) -> Picture:
     rows: list[Row] = []
     for each, (panel, tasks) in zip(axes, end.panels.items(), strict=True):
         seen: list[float] = []
-        for system, points in lines(end.points, panel).items():
+        for point in end.within(panel):
             rates: list[float] = []
             for task in tasks:
-                rates += source.speeds[system].get(task, ())
+                rates += source.speeds[point.system].get(task, ())
             middle, low, high = float(np.median(rates)), min(rates), max(rates)
-            _draw(each, [middle], points, looked[system], "", xerr=[[middle - low], [high - middle]])
+            _draw(each, [middle], [point], looked[point.system], "", xerr=[[middle - low], [high - middle]])
             speed = {"frames_per_second": middle, "slowest": low, "fastest": high}
-            rows.append(points[0].row() | speed)
+            rows.append(point.row() | speed)
             seen += rates
         _ratio_axis(each, seen)
     for each in lowest(axes):
@@ -94,7 +93,7 @@ def utd_scaling(source: Source) -> Picture:
             f"fig4 needs systems whose UTD ratio is known, of runs or by a column utd: there are {there}"
         )
     end = at_end(source, rated)
-    families = list(dict.fromkeys(point.system.family for point in end.points))
+    families = dict.fromkeys(point.system.family for point in end.points)
     looked = looks(families, {system.family for system in source.published})
     figure, axes = wrapped(end.titles, 3, 2.2, 2.0)
     for each, panel in zip(axes, end.panels, strict=True):
@@ -113,32 +112,31 @@ def utd_scaling(source: Source) -> Picture:
 
 def _families(axes: Axes, end: End, panel: str, looked: Mapping[System, Look]) -> None:
     """Draws a line per family over its UTD ratios."""
-    ratios: list[float] = []
+    ratios: list[int] = []
     for i, (family, look) in enumerate(looked.items()):
-        points = [point for point in _points(end, panel) if point.system.family == family]
-        own = np.array([point.system.utd for point in points], float)
-        ratios += own.tolist()
+        points = [point for point in end.within(panel) if point.system.family == family]
+        own = [point.system.utd or 1 for point in points]
         # Side by side around their ratio, so that all intervals are seen.
         aside = 1.1 ** ((i + 0.5) / len(looked) - 0.5)
-        _draw(axes, aside * own, points, look, look.dash)
+        _draw(axes, aside * np.array(own), points, look, look.dash)
+        ratios += own
     _ratio_axis(axes, ratios)
 
 
-def _points(end: End, panel: str) -> list[Point]:
-    return list(chain.from_iterable(lines(end.points, panel).values()))
-
-
-def _family_names(source: Source, families: Sequence[System]) -> dict[System, str]:
+def _family_names(source: Source, families: Mapping[System, None]) -> dict[System, str]:
     """What the figure calls each family: as its systems, unless two would then be called alike."""
-    shown = {system.family: short.family for system, short in source.shown.items()}
-    names = {family: shown[family].label for family in families}
-    distinct = len(set(names.values())) == len(names)
-    return names if distinct else {family: family.label for family in families}
+    found = {}
+    for system, short in source.shown.items():
+        if system.family in families:
+            found[system.family] = short.family.label
+    distinct = len({*found.values()}) == len(found)
+    return found if distinct else {family: family.label for family in families}
 
 
-def _draw(axes: Axes, x: ArrayLike, points: Sequence[Point], look: Look, line: str, **errors: Any) -> None:
+def _draw(axes: Axes, x: ArrayLike, points: Sequence[Point], look: Look, line: str, **across: Any) -> None:
+    """Draws points with their intervals; `across` is xerr, how far whiskers go left and right [2, points]."""
     axes.errorbar(
-        x, column(points, "value"), yerr=spread(points), **errors, color=look.colour,
+        x, numbers(points)[0], yerr=spread(points), **across, color=look.colour,
         marker=look.marker, markersize=5.5, markerfacecolor=_face(look), linestyle=line, linewidth=1.6,
         elinewidth=1.2, capsize=2.5,
     )  # fmt: skip

@@ -110,11 +110,10 @@ class Source:
         there = _in_order(self._own_scores) | _in_order(self._published)
         if not self.wanted:
             return there
-        found: Results = {}
+        wanted: list[System] = []
         for want in self.wanted:
-            for system in _called(want, there):
-                found[system] = there[system]
-        return found
+            wanted += _called(want, there)
+        return {system: there[system] for system in wanted}
 
     @property
     def published(self) -> frozenset[System]:
@@ -194,23 +193,20 @@ class Source:
         """How fast our systems trained: see `reading.speeds`."""
         return reading.speeds(self.ours, self.warn)
 
-    def metric(self, column: str) -> Results:
-        """A column of metrics.csv of the systems to draw, without those that have none."""
-        return self._drawn(reading.logged(self.ours, column, self.warn))
-
     def evaluations(self, metric: str) -> Results:
-        """Another metric of eval.csv than the score, such as `q_bias_std`, unscaled."""
+        """A metric of eval.csv of the systems to draw, such as `q_bias_std`, unscaled."""
         return self._drawn(reading.evaluations(self.ours, metric, self.warn))
 
     def diagnostic(self, diagnostic: Diagnostic) -> Results:
         """A diagnostic of the systems to draw, from the file in which it is recorded."""
-        evaluated = diagnostic.file == "eval.csv"
-        return self.evaluations(diagnostic.name) if evaluated else self.metric(diagnostic.name)
+        if diagnostic.file == "eval.csv":
+            return self.evaluations(diagnostic.name)
+        return self._drawn(reading.logged(self.ours, diagnostic.name, self.warn))
 
     def _drawn(self, found: Results) -> Results:
-        return {
-            system: found[system] for system in self.scores if system in found and system in self._own_scores
-        }
+        """Those of the systems to draw that are ours and have values."""
+        own = found.keys() & self._own_scores.keys()
+        return {system: found[system] for system in self.scores if system in own}
 
 
 def _called(want: str, there: Iterable[System]) -> list[System]:
@@ -229,5 +225,4 @@ def _called(want: str, there: Iterable[System]) -> list[System]:
 
 def _in_order(results: Results) -> Results:
     """By family, then by UTD ratio."""
-    order = sorted(results, key=lambda system: (system.family.label, system.utd or 0))
-    return {system: results[system] for system in order}
+    return dict(sorted(results.items(), key=lambda item: (item[0].family.label, item[0].utd or 0)))

@@ -62,7 +62,12 @@ class Look(NamedTuple):
 
 
 def looks(systems: Iterable[Key], published: Iterable[Key] = ()) -> dict[Key, Look]:
-    """A look for each system, in order; equal systems in equal order look the same."""
+    """Gives each system a look, in order, so that equal systems in equal order look the same.
+
+    Args:
+        systems: all that are drawn.
+        published: those of them that others ran.
+    """
     others, colours = set(published), len(COLOURS)
     found = {}
     for i, system in enumerate(systems):
@@ -73,19 +78,29 @@ def looks(systems: Iterable[Key], published: Iterable[Key] = ()) -> dict[Key, Lo
     return found
 
 
-def grid(rows: int, columns: int, width: float, height: float) -> tuple[Figure, list[list[Axes]]]:
-    """An empty figure in the house's style and its axes [rows][columns]; a panel's size is in inches."""
+def grid(rows: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """Makes an empty figure in the house's style.
+
+    Args:
+        rows: of panels.
+        columns: of panels.
+        width: of a panel, in inches.
+        height: of a panel, in inches.
+
+    Returns:
+        The figure, and its axes row after row [rows * columns].
+    """
+    # Inches beside and below the panels: the labels of the axes stand there.
     figure = Figure(figsize=(width * columns + 0.4, height * rows + 0.3), layout="constrained")
-    return figure, [list(row) for row in figure.subplots(rows, columns, squeeze=False)]
+    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
 def wrapped(titles: Sequence[str], most: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """As `grid`, for panels with these titles, in rows of at most `most`; a single panel is larger."""
+    """Does as `grid`, for panels with these titles, in rows of at most `most`; a single panel is larger."""
     panels = len(titles)
     columns = panels if panels <= min(3, most) else min(most, math.ceil(math.sqrt(panels)))
     size = (width, height) if panels > 1 else (5.2, 3.4)
-    figure, rows = grid(math.ceil(panels / columns), columns, *size)
-    axes = list(chain.from_iterable(rows))
+    figure, axes = grid(math.ceil(panels / columns), columns, *size)
     for unused in axes[panels:]:
         unused.remove()
     for each, title in zip(axes, titles, strict=False):
@@ -110,7 +125,13 @@ def first_in_row(axes: Axes) -> bool:
 
 
 def score_axes(axes: Sequence[Axes], tasks: Iterable[Sequence[str]], statistic: str = "IQM") -> None:
-    """Y axes of these tasks' scores, to 1 where that is the most; the unit stands where it changes."""
+    """Makes the y axes those of scores, to 1 where that is the most; the unit stands where it changes.
+
+    Args:
+        axes: of the panels, row after row.
+        tasks: per panel.
+        statistic: what is drawn of the scores.
+    """
     before = ""
     for each, those in zip(axes, tasks, strict=True):
         here = unit(those)
@@ -131,12 +152,12 @@ def ratio_ticks(axis: Axis, low: float, high: float) -> None:
     """Plain numbers as the ticks of a logarithmic axis that ranges over these."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     multiples = (1, 2, 5) if last - first < 5 else (1,)
-    ticks = []
-    for exponent in range(first, last + 1):
-        ticks += [tick for multiple in multiples if low <= (tick := multiple * 10.0**exponent) <= high]
-    if len(ticks) < 2:
-        ticks = [tick for tick in MaxNLocator(3).tick_values(low, high) if low <= tick <= high]
-    axis.set_major_locator(FixedLocator(ticks[:: math.ceil(len(ticks) / 5)]))
+    ticks = np.outer(10.0 ** np.arange(first, last + 1), multiples).ravel()
+    ticks = ticks[(low <= ticks) & (ticks <= high)]
+    if len(ticks) < 2:  # of a narrow range, such as 6 to 9
+        ticks = np.asarray(MaxNLocator(3).tick_values(low, high))
+        ticks = ticks[(low <= ticks) & (ticks <= high)]
+    axis.set_major_locator(FixedLocator(ticks[:: math.ceil(len(ticks) / 5)].tolist()))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(short)
 
@@ -166,34 +187,28 @@ def legend(figure: Figure, names: Mapping[str, Artist]) -> None:
     letters = int((room - _HANDLE) / _LETTER)
     labels = [textwrap.wrap(name, letters, break_on_hyphens=False) for name in names]
     columns = len(labels)
-    while columns > 1 and _width(labels, columns) >= room:
+    while columns > 1 and _size(labels, columns)[0] >= room:
         columns -= 1
-    lines = max(sum(map(len, column)) for column in _columns(labels, columns))
-    figure.set_figheight(figure.get_figheight() + 0.2 * lines)
+    figure.set_figheight(figure.get_figheight() + 0.2 * _size(labels, columns)[1])
     figure.legend(
         list(names.values()), ["\n".join(label) for label in labels], loc="outside upper center",
         ncols=columns, frameon=False, handlelength=2.2, columnspacing=1.2,
     )  # fmt: skip
 
 
-def _columns(labels: Sequence[list[str]], columns: int) -> list[list[list[str]]]:
-    """A legend is filled column after column."""
-    parts = np.array_split(range(len(labels)), columns)
-    return [list(labels[part[0] : part[-1] + 1]) for part in parts]
-
-
-def _width(labels: Sequence[list[str]], columns: int) -> float:
-    """About how many inches a legend of these wrapped labels takes."""
-    width = 0.0
-    for column in _columns(labels, columns):
-        longest = max(map(len, chain.from_iterable(column)))
-        width += _LETTER * longest + _HANDLE
-    return width
+def _size(labels: Sequence[list[str]], columns: int) -> tuple[float, int]:
+    """About how many inches wide, and how many lines high, a legend of these wrapped labels is."""
+    width, height = 0.0, 0
+    for part in np.array_split(np.arange(len(labels)), columns):  # a legend is filled column after column
+        lines = list(chain.from_iterable(labels[part[0] : part[-1] + 1]))
+        width += _LETTER * max(map(len, lines)) + _HANDLE
+        height = max(height, len(lines))
+    return width, height
 
 
 def note(figure: Figure, texts: Sequence[str]) -> None:
     """Small print below all panels."""
-    width = int(figure.get_figwidth() / 0.062)
+    width = int(figure.get_figwidth() / 0.062)  # inches that a small letter takes, about
     small: list[str] = []
     for text in texts:
         small += textwrap.wrap(text, width, break_on_hyphens=False)

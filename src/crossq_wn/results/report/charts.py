@@ -127,7 +127,7 @@ def _caption(panel: Panel) -> list[object]:
 
 @style.styled
 def _drawing(panel: Panel, shown: Mapping[System, style.Look]) -> Figure:
-    figure, ((axes,),) = style.grid(1, 1, 3.1, 2.2)
+    figure, (axes,) = style.grid(1, 1, 3.1, 2.2)
     for system, line in panel.curves.items():
         band(axes, line, shown[system])
     if panel.quantity == points.SCORE:
