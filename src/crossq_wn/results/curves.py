@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,7 +48,7 @@ def joined(pieces: Iterable[Piece]) -> Results:
         seeds.setdefault(piece.series.seed, []).append(piece)
     results: Results = {}
     for (system, task), seeds in runs.items():
-        results.setdefault(system, {})[task] = _curves({seed: _course(each) for seed, each in seeds.items()})
+        results.setdefault(system, {})[task] = _curves(seeds)
     return results
 
 
@@ -75,27 +76,38 @@ def _contradiction(first: Piece, second: Piece, frame: int) -> UserError:
     )
 
 
-def _curves(seeds: Mapping[str, tuple[Steps, Array]]) -> Curves:
-    steps = np.unique(np.concatenate([frames for frames, _ in seeds.values()]))
+def _curves(seeds: Mapping[str, Sequence[Piece]]) -> Curves:
+    courses = list(map(_course, seeds.values()))
+    steps = np.unique(np.concatenate([frames for frames, _ in courses]))
     values = np.full((len(seeds), len(steps)), np.nan)
-    for row, (frames, numbers) in zip(values, seeds.values(), strict=True):
+    for row, (frames, numbers) in zip(values, courses, strict=True):
         row[np.searchsorted(steps, frames)] = numbers
     return Curves(steps, tuple(seeds), values)
 
 
+def shared_steps(curves: Sequence[Curves]) -> Steps:
+    """The environment frames at which all of at least one curve have evaluations: [points], maybe none."""
+    return reduce(np.intersect1d, [curve.env_steps for curve in curves])
+
+
 def align(curves: Sequence[Curves]) -> tuple[Steps, list[Array]]:
-    """Environment frames at which all curves have evaluations [points], and the scores, each [runs, points].
+    """Keeps of all curves the environment frames at which each has evaluations.
 
     A task's curve ends with its longest run, the aligned ones with the curve that ends first. To compare
     two systems, align the curves of both at once.
 
-    Raises UserError if there are none.
+    Args:
+        curves: one per task, or per system and task.
+
+    Returns:
+        The frames [points], and the values of each curve there [runs, points].
+
+    Raises:
+        UserError: there are no such frames, or no curves.
     """
     if not curves:
         raise UserError("no curves to align: the system has none of these tasks")
-    common = curves[0].env_steps
-    for curve in curves[1:]:
-        common = np.intersect1d(common, curve.env_steps)
+    common = shared_steps(curves)
     if not len(common):
         raise UserError("the tasks were never evaluated at the same environment frame")
     return common, [curve.values[:, np.isin(curve.env_steps, common)] for curve in curves]

@@ -103,9 +103,9 @@ def check(run: RunRecord) -> Curves:
     if not run.evaluations.path.exists():
         raise UserError("there is no eval.csv: nothing has been evaluated yet")
     found = scores([run])
-    if [list(tasks) for tasks in found.values()] != [[task]]:
+    tasks, *others = found.values()  # of each system in the file
+    if others or list(tasks) != [task]:
         raise UserError(f"eval.csv does not hold one system on {task} alone")
-    ((tasks),) = found.values()
     curves = tasks[task]
     if np.isnan(curves.values).all(axis=1).any():
         raise UserError("all scores of a seed are missing")
@@ -232,16 +232,20 @@ def _found(
 
 
 def _evaluations_of(each: Input, metric: str | None, known: Mapping[str, System]) -> list[Piece]:
-    table = each.evaluations if isinstance(each, RunRecord) else each
-    if isinstance(each, RunRecord) and not table.path.exists():
-        return []
+    """The evaluations in a run or a table; see `_evaluated`. `known` has the runs' systems by label."""
+    if isinstance(each, CurveTable):
+        return _pieces_of(each, metric, known)
+    return _pieces_of(each.evaluations, metric, {}) if each.evaluations.path.exists() else []
+
+
+def _pieces_of(table: CurveTable, metric: str | None, known: Mapping[str, System]) -> list[Piece]:
     if table.run is not None:
-        table.run.remember_suite()
+        table.run.remember_suite()  # which knows the metric of the task's scores
     clean = _score if metric is None else _finite
     found = []
     for system, task, name in table.contents:
         if name == (metric or suite_of(task).metric):
-            called = system if isinstance(each, RunRecord) else known.get(system.label, system)
+            called = known.get(system.label, system)
             for series in table.series(system, task, name):
                 found.append(Piece(table.path, called, task, clean(series, table.path)))
     return found

@@ -6,7 +6,6 @@ Each file is read when it is first needed, and never again; what is wrong with i
 import contextlib
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,10 +47,12 @@ class CurveTable:
         return _published_rows(sheet) if "algorithm" in sheet.columns else self._own_rows(sheet)
 
     def _own_rows(self, sheet: Sheet) -> dict[tuple[System, str, str], list[int]]:
-        groups = sheet.grouped(("exp_name", "env_name", "metric"))
         # A run's table is of the run's system, whatever the label that was written at the time.
-        known = self.run.system if self.run and len({name for name, _, _ in groups}) == 1 else None
-        return {(known or System(name), task, metric): rows for (name, task, metric), rows in groups.items()}
+        known = self.run.system if self.run and len({*sheet.column("exp_name")}) == 1 else None
+        found = {}
+        for (name, task, metric), rows in sheet.grouped(("exp_name", "env_name", "metric")).items():
+            found[known or System(name), task, metric] = rows
+        return found
 
     @property
     def contents(self) -> list[tuple[System, str, str]]:
@@ -173,7 +174,7 @@ def _evaluation_sheet(path: Path) -> Sheet:
 
 def _published_rows(sheet: Sheet) -> dict[tuple[System, str, str], list[int]]:
     optional = [name for name in ("utd", "primary") if name in sheet.columns]
-    names = ("algorithm", "task", "metric", *optional)
+    names = ("algorithm", "task", "metric", *optional)  # rows that agree in these make a curve
     found: dict[tuple[System, str, str], list[int]] = {}
     for cells, rows in sheet.grouped(names).items():
         row = dict(zip(names, cells, strict=True))
@@ -205,11 +206,11 @@ def _speed(sheet: Sheet) -> Speed | None:
             rows.append(tuple(map(float, cells)))
         except ValueError:
             continue  # two halves of rows that make one
-    training = [row for row in rows if row[1] > 0]
-    if not training:
+    frames, updates, clock = np.reshape(rows, (-1, len(_TIMES))).T  # each [rows]
+    trains = updates > 0
+    if not trains.any():
         return None
-    # The clock starts anew when a run is resumed.
-    clock = [row[2] for row in rows]
-    seconds = clock[-1] + sum(last for last, following in pairwise(clock) if following < last)
-    frames, updates, _ = np.median(training, axis=0)
-    return Speed(float(frames), float(updates), seconds / 3600)
+    # The clock starts anew when a run is resumed; `last` are its readings before that, and the newest.
+    last = np.append(clock[1:] < clock[:-1], True)
+    hours = float(clock[last].sum()) / 3600
+    return Speed(float(np.median(frames[trains])), float(np.median(updates[trains])), hours)

@@ -69,23 +69,21 @@ class Sheet:
         found = []
         for seed, own in by_seed.items():
             frames, values = self._numbers(own, step), self._numbers(own, value)
-            if not np.isfinite(frames).all():
-                raise self._no_number(own[int(np.argmin(np.isfinite(frames)))], step)
+            finite = np.isfinite(frames)
+            if not finite.all():
+                raise self._no_number(own[int(finite.argmin())], step)
             found.append(Series(seed, frames.astype(np.int64), values, [self.lines[row] for row in own]))
         return found
 
     def _numbers(self, rows: Sequence[int], name: str) -> Array:
         cells = self.column(name)
-        try:
-            return np.array([float(cells[row]) for row in rows])
-        except ValueError:
-            pass  # which of them it is takes longer to find
+        numbers = []
         for row in rows:
             try:
-                float(cells[row])
+                numbers.append(float(cells[row]))
             except ValueError:
-                break
-        raise self._no_number(row, name)
+                raise self._no_number(row, name) from None
+        return np.array(numbers)
 
     def _no_number(self, row: int, name: str) -> UserError:
         cell = self.columns[name][row]
@@ -118,8 +116,10 @@ def _rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
 
 
 def _sheet(path: Path, header: list[str], rows: Sequence[tuple[int, list[str]]]) -> Sheet:
-    cells = list(zip(*(row[: len(header)] for _, row in rows), strict=True)) or [()] * len(header)
-    columns = {name: list(column) for name, column in zip(header, cells, strict=True)}
+    """Turns rows, which may be longer than the header, into columns."""
+    columns: dict[str, list[str]] = {}
+    for i, name in enumerate(header):
+        columns[name] = [cells[i] for _, cells in rows]
     return Sheet(path, [line for line, _ in rows], columns)
 
 

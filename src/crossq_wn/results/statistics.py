@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -135,8 +135,10 @@ def performance_profile(
     Raises:
         UserError: as for `estimate`.
     """
-    columns = [np.asarray(task, float)[:, None] for task in scores]
-    above = [np.where(np.isnan(task), np.nan, task > np.asarray(taus)) for task in columns]
+    above = []  # per task [runs, taus]: 1 or 0; NaN without a score
+    for task in scores:
+        column = np.asarray(task, float)[:, None]
+        above.append(np.where(np.isnan(column), np.nan, column > np.asarray(taus)))
     return estimate(mean, above, confidence=confidence, replicates=replicates, seed=seed)
 
 
@@ -221,14 +223,20 @@ def _draws(
     generator = np.random.default_rng(seed)
     blocks = []
     for done in range(0, replicates, _BLOCK):
-        block = min(_BLOCK, replicates - done)
-        blocks.append(np.concatenate([_draw(generator, np.array(each), block) for each in counts], axis=1))
+        size = min(_BLOCK, replicates - done)
+        blocks.append(np.concatenate([_draw(generator, np.array(each), size) for each in counts], axis=1))
     which = np.arange(replicates)
-    if math.prod(math.comb(2 * n - 1, n) for each in counts for n in each) < replicates:  # multisets of runs
+    distinct = 1  # ways to draw, which are multisets of runs
+    for n in chain.from_iterable(counts):
+        distinct *= math.comb(2 * n - 1, n)
+    if distinct < replicates:
         ways, which = np.unique(np.concatenate(blocks), axis=0, return_inverse=True)
         blocks = [ways]
-    ends = np.cumsum([sum(each) for each in counts])[:-1]
-    return [[part.copy() for part in np.split(block, ends, axis=1)] for block in blocks], which
+    ends = np.cumsum(list(map(sum, counts)))[:-1]  # where the next system's runs begin
+    per_system = []
+    for block in blocks:
+        per_system.append([part.copy() for part in np.split(block, ends, axis=1)])
+    return per_system, which
 
 
 _known_draws = lru_cache(maxsize=8)(_draws)  # curves of many systems have equally many runs
@@ -289,14 +297,17 @@ def _stack(scores: Scores) -> _Strata:
 
 
 def _together(scores: Sequence[Scores]) -> list[_Strata]:
-    strata = [_stack(each) for each in scores]
-    if len({s.values.shape[1] for s in strata}) != 1 or len({s.curve for s in strata}) != 1:
-        raise UserError(f"the algorithms have {[s.values.shape[1] for s in strata]} points: align them first")
+    """Stacks the scores of each system, which must have the same points."""
+    strata = list(map(_stack, scores))
+    points = [each.values.shape[1] for each in strata]
+    if len(set(points)) != 1 or len({each.curve for each in strata}) != 1:
+        raise UserError(f"the algorithms have {points} points: align them first")
     return strata
 
 
 def _evaluate(statistic: Statistic, strata: Sequence[_Strata], draws: Sequence[Array]) -> Array:
-    points = zip(*(s.samples(d) for s, d in zip(strata, draws, strict=True)), strict=True)
+    """Computes a statistic point by point: [replicates, points], or [replicates] if there is no such axis."""
+    points = zip(*map(_Strata.samples, strata, draws), strict=True)  # of each system a sample
     result = np.stack([statistic(*samples) for samples in points], axis=1)
     return result if strata[0].curve else result[:, 0]
 

@@ -56,7 +56,7 @@ def compare(ours: Results, theirs: Results, most: int = 10) -> list[Table]:
     Raises:
         UserError: there is nothing in common.
     """
-    tasks = sorted({task for there in ours.values() for task in there})
+    tasks = sorted(set[str]().union(*ours.values()))
     tables = []
     others = 0
     for task in tasks:
@@ -102,13 +102,13 @@ def _row(label: str, curves: Curves, steps: Steps) -> Row:
 
 
 def _ranked(rows: Iterable[Row]) -> list[Row]:
-    """Those that have a score, from the best last one down."""
-
-    def ends(row: Row) -> list[float]:
-        return [-np.inf if cell is None else cell.value for cell in reversed(row.medians)]
-
+    """Those that have a score, from the best last one down; equal ones by the frames before."""
     there = [row for row in rows if any(row.medians)]
-    return sorted(there, key=ends)[::-1]
+    return sorted(there, key=_backwards)[::-1]
+
+
+def _backwards(row: Row) -> list[float]:
+    return [-np.inf if cell is None else cell.value for cell in reversed(row.medians)]
 
 
 class EpisodeSummary(NamedTuple):

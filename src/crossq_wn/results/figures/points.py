@@ -2,13 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from crossq_wn.results.curves import Curves, Results, align
+from crossq_wn.results.curves import Curves, Results, align, shared_steps
 from crossq_wn.results.sheets import Steps
 from crossq_wn.results.statistics import Array, estimate, iqm
 from crossq_wn.runs.system import System
@@ -109,8 +108,8 @@ def systems_with(results: Results, tasks: Sequence[str]) -> dict[System, list[Cu
 
 
 def aligned(there: Sequence[Curves]) -> tuple[Steps, list[Array]]:
-    """As `curves.align`, but no points if the tasks share no frame."""
-    shared = reduce(np.intersect1d, [curve.env_steps for curve in there])
+    """Does as `curves.align`, but returns no points if the tasks share no frame."""
+    shared = shared_steps(there)
     return align(there) if len(shared) else (shared, [curve.values[:, :0] for curve in there])
 
 
