@@ -30,20 +30,21 @@ def plot(parser: Parser, arguments: list[str]) -> int:
     )
     _add_force(parser)
     parsed = parser.parse_args(arguments)
-    draw(parsed.runs, parsed.out, force=parsed.force)
+    for path in draw(parsed.runs, parsed.out, force=parsed.force):
+        print(path)
     return 0
 
 
-def draw(runs: Sequence[Path], out: Path | None = None, *, force: bool = False) -> None:
-    """Draws each seed of one task, or a grid of several tasks, and prints the files written."""
+def draw(runs: Sequence[Path], out: Path | None = None, *, force: bool = False) -> list[Path]:
+    """Draws each seed of one task, or a grid of several tasks, and returns the files written."""
     source = Source.of(runs, warn=warn)
     _check_alike(source.ours, force)
     if out is None:
         of_one_run = (runs[0] / "config.json").exists()
         out = runs[0] / "plots" / "learning_curve" if of_one_run else Path("learning_curves")
-    alone = len(source.tasks) == 1
-    for path in learning_curve(source, out) if alone else save(*FIGURES["fig7"](source), out):
-        print(path)
+    if len(source.tasks) == 1:
+        return learning_curve(source, out)
+    return save(*FIGURES["fig7"](source), out)
 
 
 def figure(parser: Parser, arguments: list[str]) -> int:

@@ -86,7 +86,8 @@ def _follow(work: "Callable[[Reporter], Outcome]") -> int:
 def _draw(path: Path) -> None:
     from crossq_wn.cli.results import draw
 
-    draw([path])
+    for picture in draw([path]):
+        _tell(str(picture))
 
 
 def _tell(text: str) -> None:
