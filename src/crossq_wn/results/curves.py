@@ -53,7 +53,7 @@ def joined(pieces: Iterable[Piece]) -> Results:
 
 
 def _course(pieces: Sequence[Piece]) -> tuple[Steps, Array]:
-    """The environment frames and values of one seed, in order, each frame once."""
+    """Returns the environment frames and values of one seed, in order and each frame once."""
     frames = np.concatenate([piece.series.frames for piece in pieces])
     values = np.concatenate([piece.series.values for piece in pieces])
     order = np.argsort(frames, kind="stable")

@@ -6,7 +6,7 @@ from crossq_wn.runs.system import System
 
 
 def displayed(systems: Iterable[System], published: Iterable[System] = ()) -> dict[System, System]:
-    """Each system as it is displayed beside the others: without the changes that all of ours have in common.
+    """Returns each system as it is displayed beside the others, without the changes that all of ours share.
 
     `a UTD 1 (x=1, y=2)` and `b UTD 5 (x=1, y=3)` become `a UTD 1 (y=2)` and `b UTD 5 (y=3)`. Systems stay as
     they are if only one of them is ours, or if two would be called alike.
@@ -28,7 +28,7 @@ def displayed(systems: Iterable[System], published: Iterable[System] = ()) -> di
 
 
 def left_out(shown: Mapping[System, System]) -> str:
-    """The changes that `displayed` left out of all of ours, such as `x=1, y=2`; to be told once."""
+    """Says what `displayed` left out of all of ours, such as `x=1, y=2`, so that it can be told once."""
     for system, short in shown.items():
         lost = [f"{name}={value}" for name, value in system.changes if (name, value) not in short.changes]
         if lost:

@@ -31,7 +31,7 @@ T = TypeVar("T", bound=Input)
 
 
 def inputs(paths: Iterable[Path]) -> list[Input]:
-    """Every run directory in the folders given, damaged ones too, and every file given, in input order."""
+    """Lists every run directory in the folders given, damaged ones too, and every file given, in order."""
     found: dict[Input, None] = {}
     for path in paths:
         if path.is_dir():
@@ -63,7 +63,7 @@ def usable(paths: Iterable[Path], warn: Warn) -> list[Input]:
 
 
 def sorted_out(inputs: Iterable[Input]) -> tuple[list[Input], list[str]]:
-    """The usable ones of these inputs, and why each of the others is skipped.
+    """Returns the usable ones of these inputs, and a line for each of the others that says why it is skipped.
 
     A run is used as a whole or not at all, whichever of its files are asked for: it is skipped if `check`
     refuses it, or if a run before it has one of its seeds. Tables are taken as they are.
@@ -82,7 +82,7 @@ def sorted_out(inputs: Iterable[Input]) -> tuple[list[Input], list[str]]:
 
 
 def _claim(run: RunRecord, owners: dict[tuple[str, str, str], Path]) -> None:
-    """Enters a run as the owner of its seeds. Raises UserError if it is incomplete or another run has one."""
+    """Enters a run as the owner of its seeds; UserError if it is incomplete or another run owns one."""
     curves = check(run)
     label, task = run.identity.system.label, run.identity.task
     seeds = [(label, task, seed) for seed in curves.seeds]
@@ -93,7 +93,7 @@ def _claim(run: RunRecord, owners: dict[tuple[str, str, str], Path]) -> None:
 
 
 def check(run: RunRecord) -> Curves:
-    """The scores of a run that is complete.
+    """Returns the scores of a run, if the run is complete.
 
     Raises:
         UserError: its configuration, protocol or scores are missing or damaged.
@@ -113,7 +113,7 @@ def check(run: RunRecord) -> Curves:
 
 
 def terms(inputs: Iterable[Input]) -> list[Terms]:
-    """What must agree between the run directories that these inputs are or belong to, each once."""
+    """Returns the terms of the run directories that these inputs are or belong to, each once."""
     runs: dict[Path, RunRecord] = {}
     for each in inputs:
         run = each if isinstance(each, RunRecord) else each.run
@@ -123,7 +123,7 @@ def terms(inputs: Iterable[Input]) -> list[Terms]:
 
 
 def scores(inputs: Iterable[Input], warn: Warn | None = None) -> Results:
-    """The scores in run directories and tables.
+    """Reads the scores in run directories and tables.
 
     A score is what the paper plots: the metric of the task's suite, divided by the suite's scale. On DeepMind
     Control it is the return / 1000, on MyoSuite the success rate, elsewhere the return.
@@ -147,7 +147,7 @@ def scores(inputs: Iterable[Input], warn: Warn | None = None) -> Results:
 
 
 def evaluations(inputs: Iterable[Input], metric: str, warn: Warn | None = None) -> Results:
-    """Evaluations of one metric as they were logged, such as `return` or `q_bias_std`; there may be none.
+    """Reads evaluations of one metric as they were logged, such as `q_bias_std`; there may be none.
 
     Args:
         inputs: as for `scores`.
@@ -161,7 +161,7 @@ def evaluations(inputs: Iterable[Input], metric: str, warn: Warn | None = None) 
 
 
 def logged(inputs: Iterable[Input], column: str, warn: Warn | None = None) -> Results:
-    """A column of the runs' metrics.csv, such as a diagnostic, as it was logged in training.
+    """Reads a column of the runs' metrics.csv, such as a diagnostic, as it was logged in training.
 
     Args:
         inputs: as for `scores`; tables have no such columns.
@@ -177,7 +177,7 @@ def logged(inputs: Iterable[Input], column: str, warn: Warn | None = None) -> Re
 
 
 def speed_of(run: RunRecord, warn: Warn | None = None) -> Speed | None:
-    """How fast a run trained, or None if its timing.csv does not tell.
+    """Returns how fast a run trained, or None if its timing.csv does not tell.
 
     Raises:
         UserError: timing.csv cannot be read, and there is no `warn` to tell.
@@ -192,10 +192,15 @@ def speed_of(run: RunRecord, warn: Warn | None = None) -> Speed | None:
 
 
 def speeds(inputs: Iterable[Input], warn: Warn | None = None) -> dict[System, dict[str, tuple[float, ...]]]:
-    """How fast runs trained: system -> task -> environment frames per second, a number per run directory.
+    """Reads how fast runs trained.
 
-    The number counts the frames of all seeds that trained side by side. Runs whose timing.csv has no row with
-    gradient updates are left out.
+    Args:
+        inputs: as for `scores`; tables do not tell.
+        warn: as for `scores`.
+
+    Returns:
+        System -> task -> environment frames per second, a number per run directory. It counts the frames of
+        all seeds that trained side by side. Runs without gradient updates in timing.csv are left out.
 
     Raises:
         UserError: as `speed_of`.
@@ -209,7 +214,7 @@ def speeds(inputs: Iterable[Input], warn: Warn | None = None) -> dict[System, di
 
 
 def _evaluated(inputs: Iterable[Input], metric: str | None, warn: Warn | None) -> Results:
-    """Evaluations of one metric; None: of each task's score, unscaled."""
+    """Reads one metric, or if it is None each task's score, unscaled."""
     there = list(inputs)
     # A table that has a label alone, such as another machine's eval.csv, may hold more seeds of our runs.
     known = {each.system.label: each.system for each in there if isinstance(each, RunRecord) and each.system}
@@ -219,7 +224,7 @@ def _evaluated(inputs: Iterable[Input], metric: str | None, warn: Warn | None) -
 def _found(
     inputs: Iterable[T], pieces: Callable[[T], list[Piece]], file: str, warn: Warn | None
 ) -> Iterator[Piece]:
-    """The pieces of all inputs; run directories in which that file is damaged are told of and left out."""
+    """Yields the pieces of all inputs; warns of run directories in which that file is damaged."""
     for each in inputs:
         try:
             found = pieces(each)
@@ -252,7 +257,7 @@ def _pieces_of(table: CurveTable, metric: str | None, known: Mapping[str, System
 
 
 def _score(series: Series, file: Path) -> Series:
-    """A score that is infinite is an error."""
+    """Returns scores as they are; an infinite one raises UserError."""
     infinite = np.flatnonzero(np.isinf(series.values))
     if len(infinite):
         line = series.lines[infinite[0]]
@@ -261,7 +266,7 @@ def _score(series: Series, file: Path) -> Series:
 
 
 def _finite(series: Series, file: Path) -> Series:
-    """A value that ran away is missing: it says nothing of the runs beside it."""
+    """Takes values that ran away for missing: they say nothing of the runs beside."""
     return series._replace(values=np.where(np.isfinite(series.values), series.values, np.nan))
 
 

@@ -60,7 +60,7 @@ class CurveTable:
         return list(self._rows)
 
     def series(self, system: System, task: str, metric: str) -> list[Series]:
-        """The evaluations of one metric, as they were logged. Raises UserError if any is not a number."""
+        """Returns one metric's evaluations as they were logged. Raises UserError if one is not a number."""
         return value_of(self._sheet).series(self._rows[system, task, metric], "env_step", "value")
 
 
@@ -133,7 +133,7 @@ class RunRecord:
         return attempt(strict_sheet, file) if file.exists() else None
 
     def logged(self, column: str) -> list[Series]:
-        """A column of metrics.csv; empty if there is none.
+        """Returns a column of metrics.csv seed by seed; nothing if there is no such column.
 
         Raises UserError if the file is damaged, or the column holds something else than numbers.
         """
@@ -186,7 +186,7 @@ def _published_rows(sheet: Sheet) -> dict[tuple[System, str, str], list[int]]:
 
 
 def _whole(sheet: Sheet, row: int, cell: str) -> int | None:
-    """A UTD ratio; None if it is not given."""
+    """Reads a UTD ratio; None if the cell is empty."""
     if not cell:
         return None
     try:

@@ -39,23 +39,23 @@ class Sheet:
     columns: dict[str, list[str]]  # name -> cells [rows]
 
     def column(self, name: str) -> list[str]:
-        """The cells of a column. Raises UserError if there is no such column."""
+        """Returns the cells of a column. Raises UserError if there is no such column."""
         if name not in self.columns:
             raise UserError(f"{self.path} cannot be read: it has no column {name!r}")
         return self.columns[name]
 
     def grouped(self, names: Sequence[str]) -> dict[tuple[str, ...], list[int]]:
-        """The rows that have the same cells in these columns."""
+        """Groups the rows by their cells in these columns."""
         groups: dict[tuple[str, ...], list[int]] = {}
         for row, key in enumerate(zip(*map(self.column, names), strict=True)):
             groups.setdefault(key, []).append(row)
         return groups
 
     def series(self, rows: Iterable[int], step: str, value: str) -> list[Series]:
-        """The numbers in some of the rows, seed by seed.
+        """Returns the numbers in some of the rows, seed by seed.
 
         Args:
-            rows: which.
+            rows: their numbers, counted from 0.
             step: the column of environment frames.
             value: the column of values.
 
@@ -91,7 +91,7 @@ class Sheet:
 
 
 def attempt(read: Callable[[Path], T], path: Path) -> T | UserError:
-    """What `read` returns, or what is wrong with the file."""
+    """Reads a file; what is wrong with it is returned as a value, so that it can be remembered."""
     try:
         return read(path)
     except UserError as error:
@@ -101,14 +101,14 @@ def attempt(read: Callable[[Path], T], path: Path) -> T | UserError:
 
 
 def value_of(found: T | UserError) -> T:
-    """What `attempt` returned; raises UserError if something is wrong with the file."""
+    """Returns what `attempt` has read. Raises UserError if something is wrong with the file."""
     if isinstance(found, UserError):
         raise UserError(str(found))
     return found
 
 
 def _rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The header of a CSV file, and its rows with their lines."""
+    """Reads the header of a CSV file, and its rows with their lines."""
     with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else open(path, newline="") as file:
         reader = csv.reader(file)
         header = next(reader, [])
@@ -124,7 +124,7 @@ def _sheet(path: Path, header: list[str], rows: Sequence[tuple[int, list[str]]])
 
 
 def strict_sheet(path: Path) -> Sheet:
-    """A table that training cuts back to whole rows; only its last row may be half a one.
+    """Reads a table that training cuts back to whole rows; only its last row may be half a one.
 
     Raises UserError if another row is cut short.
     """
@@ -138,6 +138,6 @@ def strict_sheet(path: Path) -> Sheet:
 
 
 def lenient_sheet(path: Path) -> Sheet:
-    """timing.csv, which nothing cuts back: after each kill it may hold half a row."""
+    """Reads timing.csv, which nothing cuts back: wherever a run was killed it may hold half a row."""
     header, rows = _rows(path)
     return _sheet(path, header, [row for row in rows if len(row[1]) >= len(header)])

@@ -46,7 +46,7 @@ class Table(NamedTuple):
 
 
 def compare(ours: Results, theirs: Results, most: int = 10) -> list[Table]:
-    """A table per task of ours: our systems first, then the others from the best last score down.
+    """Makes a table per task of ours: our systems first, then the others from the best last score down.
 
     Args:
         ours: decides tasks and frames.
@@ -76,7 +76,7 @@ def _on(results: Results, task: str) -> dict[System, Curves]:
 
 
 def _columns(ours: Sequence[Curves], theirs: Sequence[Curves], most: int) -> Steps:
-    """The frames of ours at which someone else was evaluated as well, or all of ours; at most so many."""
+    """Chooses at most so many of our frames, if possible from those at which another was evaluated too."""
     steps = np.unique(np.concatenate([curves.env_steps for curves in ours]))
     if theirs:
         shared = np.intersect1d(steps, np.concatenate([curves.env_steps for curves in theirs]))
@@ -121,7 +121,7 @@ class EpisodeSummary(NamedTuple):
 
 
 def episode_summary(episodes: Sequence[Episode]) -> EpisodeSummary:
-    """Return, success and length of at least one episode."""
+    """Sums up at least one episode."""
     returns, frames, successes = np.array(episodes, float).T
     return EpisodeSummary(
         mean=float(returns.mean()),
@@ -144,7 +144,7 @@ class RunRow(NamedTuple):
 
 
 def runs_table(root: Path, warn: Callable[[str], None]) -> Iterator[RunRow]:
-    """The runs in a folder; `warn` is told of damaged ones, which are left out."""
+    """Yields the runs in a folder; `warn` is told of damaged ones, which are left out."""
     for path in find(root):
         record = RunRecord(path)
         try:

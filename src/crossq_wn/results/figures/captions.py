@@ -49,7 +49,7 @@ def _incomplete(there: Iterable[str], panels: Panels, drawn: Mapping[str, int]) 
 
 
 def labels(points: Iterable[Point], names: Mapping[System, str]) -> dict[System, str]:
-    """What legends call each system, in the order of `names`: its short name, and its tasks' seeds."""
+    """Names systems for a legend, in the order of `names`: each by its short name and its number of seeds."""
     counts: dict[System, list[int]] = {}
     for point in points:
         counts.setdefault(point.system, []).extend((point.fewest_seeds, point.most_seeds))
@@ -61,13 +61,21 @@ def labels(points: Iterable[Point], names: Mapping[System, str]) -> dict[System,
 
 
 def seeds(fewest: int, most: int) -> str:
-    """1 seed, 3 seeds, 3–10 seeds; in one line."""
+    """Writes a number of seeds: `1 seed`, `3 seeds`, `3–10 seeds`; it is never broken over two lines."""
     number = f"{fewest}" if fewest == most else f"{fewest}–{most}"
     return f"{number}\N{NO-BREAK SPACE}seed{'s' if most != 1 else ''}"
 
 
 def title(panel: str, tasks: Sequence[str], frames: int | None = None) -> str:
-    """A panel's name; below it how much of an incomplete group is there, and the frame that is shown."""
+    """Writes a panel's title.
+
+    Below the panel's name stand how many tasks of an incomplete group there are, and the frame that is shown.
+
+    Args:
+        panel: the name of a group of tasks, or of a task.
+        tasks: those of the group that there are.
+        frames: the environment frame that is shown; None: a whole curve is.
+    """
     size = groups.size(panel) or len(tasks)
     below = []
     if len(tasks) < size or panel == groups.ALL:

@@ -44,7 +44,7 @@ def per_group(source: Source) -> Picture:
 
 @styled
 def _picture(source: Source, panels: Panels, most: int) -> Picture:
-    """Curves in panels, at most `most` of them side by side."""
+    """Draws curves in panels, at most `most` of them side by side."""
     points = score_curves(source, panels)
     drawn = {point.panel for point in points}
     shown = {panel: tasks for panel, tasks in panels.items() if panel in drawn}
@@ -113,7 +113,10 @@ def learning_curve(source: Source, out: Path) -> list[Path]:
 
 
 def _seeds(axes: Axes, runs: Curves, look: Look, about: tuple[str, str, str]) -> list[Row]:
-    """Draws a thin line per seed. Returns the evaluations as rows; `about` is system, task and metric."""
+    """Draws a thin line per seed, and returns the evaluations as rows.
+
+    `about` is the system's label, the task and the metric.
+    """
     system, task, metric = about
     table: list[Row] = []
     for seed, values in zip(runs.seeds, runs.values, strict=True):
@@ -126,7 +129,7 @@ def _seeds(axes: Axes, runs: Curves, look: Look, about: tuple[str, str, str]) ->
 
 
 def _mean(axes: Axes, runs: Curves, look: Look, name: str) -> list[str]:
-    """Draws the seeds' mean where all have a value. Returns a remark if it ends early."""
+    """Draws the seeds' mean where all have a value, and returns a remark if it ends early."""
     shared = np.asarray(~np.isnan(runs.values).any(axis=0))  # [points]
     mean = runs.values[:, shared].mean(axis=0)
     label = f"{name} ({seeds(len(runs.seeds), len(runs.seeds))})"
@@ -139,7 +142,7 @@ def _mean(axes: Axes, runs: Curves, look: Look, name: str) -> list[str]:
 
 
 def bands(source: Source) -> str:
-    """What such curves show; for a footnote."""
+    """Says what such curves show, for a footnote."""
     return f"lines: IQM over runs; bands: pointwise {source.interval}"
 
 

@@ -36,7 +36,7 @@ class End(NamedTuple):
 
 
 def at_end(source: Source, results: Results) -> End:
-    """The scores of all groups at their last frames.
+    """Collects the scores of all groups at their last frames.
 
     Args:
         source: what is drawn.
@@ -64,10 +64,10 @@ def at_end(source: Source, results: Results) -> End:
 def _ends(
     there: Mapping[System, list[Curves]], frames: int | None
 ) -> Iterator[tuple[System, int, list[Array]]]:
-    """System, frame and per task scores [runs], at the last frame that most runs of each system reached.
+    """Yields each system with a frame and, per task, its scores there [runs].
 
-    If a frame was asked for, it is that one. Systems that have no score there are left out; with the default,
-    those most of whose runs did not reach it.
+    The frame is the one that was asked for, or the last that most runs of each system reached. Systems
+    without a score there are left out, and by default so are those most of whose runs did not get that far.
     """
     found: list[tuple[System, Steps, list[Array], Steps]] = []
     shared: Steps = np.array([], np.int64)
@@ -85,12 +85,12 @@ def _ends(
 
 
 def _choice(frames: int | None, steps: Steps, scores: Sequence[Array]) -> Steps:
-    """The frames at which a system can be shown."""
+    """Returns the frames at which a system can be shown."""
     return steps[(steps > 0) & reached_by_most(scores) if frames is None else steps == frames]
 
 
 def _shared(first: Steps, second: Steps) -> Steps:
-    """The frames that both have; if there are none, those of the first that has any."""
+    """Returns the frames that both have; if there are none, those of the first that has any."""
     both = np.intersect1d(first, second)
     if len(both):
         return both
@@ -106,7 +106,7 @@ def _frames_there(panels: Panels, results: Results) -> list[int]:
 
 
 def _nothing(frames: int | None, there: Sequence[int]) -> str:
-    """Why there is nothing to show, and which frames may be asked for, if any."""
+    """Says why there is nothing to show, and which frames may be asked for, if any."""
     later = [str(frame) for frame in there if frame > 0]  # nothing is learned at frame 0
     if not later:
         return "no system was evaluated after frame 0, on all its tasks at once: train longer"

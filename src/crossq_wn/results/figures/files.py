@@ -46,7 +46,11 @@ def save(figure: Figure, rows: Sequence[Row], stem: Path) -> list[Path]:
 
 
 def outputs(stem: Path) -> list[Path]:
-    """The files that `save` would write. Raises UserError if there is anything but a picture of ours."""
+    """Returns the files that `save` would write.
+
+    Raises:
+        UserError: one of them is there and is no picture of ours, or the name is missing.
+    """
     name = stem.stem if stem.suffix in (".png", ".svg", ".csv") else stem.name
     if not name or name == "..":
         raise UserError(f"--out {stem} is a folder: name the file to write, without suffix")
@@ -58,7 +62,7 @@ def outputs(stem: Path) -> list[Path]:
 
 
 def _is_ours(png: Path) -> bool:
-    """Whether a picture carries our mark; the PNG is written first, so that a killed run's can be told."""
+    """Says whether a picture carries our mark. The PNG is written first, so that half a figure has it too."""
     from PIL import Image, UnidentifiedImageError
 
     with contextlib.suppress(OSError, UnidentifiedImageError), Image.open(png) as image:

@@ -34,7 +34,7 @@ class Point(NamedTuple):
     most_seeds: int
 
     def row(self) -> dict[str, Any]:
-        """The point as a row of the CSV file behind the figure."""
+        """Returns the point as a row of the CSV file behind the figure."""
         return self._asdict() | {"system": self.system.label}
 
 
@@ -45,9 +45,9 @@ def curves(
     quantity: str = SCORE,
     until: int | None = None,
 ) -> list[Point]:
-    """Every system's curve in every panel, over the environment frames at which all its tasks have a value.
+    """Aggregates every system's curve in every panel, where all its tasks have a value.
 
-    Of runs with different grids only the frames that they share are drawn: nothing is interpolated.
+    Nothing is interpolated: where runs were evaluated at different frames, only shared ones are drawn.
 
     Args:
         results: of one quantity.
@@ -83,13 +83,13 @@ def numbers(points: Iterable[Point]) -> Array:
 
 
 def spread(points: Iterable[Point]) -> Array:
-    """How far intervals reach below and above their values: [2, points]; NaN where there is none."""
+    """Returns how far intervals reach below and above their values [2, points]; NaN where there is none."""
     value, low, high = numbers(points)
     return np.abs([value - low, high - value])
 
 
 def lines(points: Iterable[Point], panel: str, quantity: str = SCORE) -> dict[System, list[Point]]:
-    """The points of one panel and quantity, by system."""
+    """Returns the points of one panel and quantity, by system."""
     found: dict[System, list[Point]] = {}
     for point in points:
         if (point.panel, point.quantity) == (panel, quantity):
@@ -98,7 +98,7 @@ def lines(points: Iterable[Point], panel: str, quantity: str = SCORE) -> dict[Sy
 
 
 def systems_with(results: Results, tasks: Sequence[str]) -> dict[System, list[Curves]]:
-    """Each system's curves on those of the tasks that it has; systems that have none are left out."""
+    """Returns each system's curves on those of the tasks that it has; systems without any are left out."""
     found = {}
     for system, there in results.items():
         curves = [there[task] for task in tasks if task in there]
@@ -114,7 +114,7 @@ def aligned(there: Sequence[Curves]) -> tuple[Steps, list[Array]]:
 
 
 def _in_step(curves: Curves) -> Curves:
-    """Only the frames at which all runs under way have a value: where some lack theirs a curve would leap."""
+    """Keeps the frames at which all runs under way have a value; elsewhere a curve would leap."""
     steps, there = curves.env_steps, ~np.isnan(curves.values)  # [points], [runs, points]
     kept = there.any(axis=0)
     for own in there:
@@ -123,7 +123,7 @@ def _in_step(curves: Curves) -> Curves:
 
 
 def _under_way(steps: Steps, own: Steps) -> npt.NDArray[np.bool_]:
-    """Which steps lie between the first and last of a run's own, or so near that its next was not due yet."""
+    """Says which steps lie between a run's first and last, or so near that its next was not due yet."""
     if not len(own):
         return np.zeros(len(steps), bool)
     # A run's first two and last two steps tell how far apart its evaluations are.
@@ -138,7 +138,7 @@ def _thinned_out(steps: Steps) -> Steps:
 def points_at(
     about: tuple[str, str, System], steps: Steps, scores: Sequence[Array], confidence: float
 ) -> list[Point]:
-    """IQM and interval at each of the steps.
+    """Computes the IQM and its interval at each of the steps.
 
     Args:
         about: panel, quantity and system.

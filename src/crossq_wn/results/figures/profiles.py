@@ -53,7 +53,7 @@ def profiles(source: Source) -> Picture:
 
 
 def _thresholds(tasks: Sequence[str], scores: Mapping[System, Sequence[Array]]) -> Array:
-    """Evenly spread over the scores that the tasks can have, or over those there are."""
+    """Spreads thresholds evenly over the scores that the tasks can have, or over those there are."""
     every = np.concatenate(list(chain.from_iterable(scores.values())))  # [runs]
     top = 1.0 if bounded(tasks) else np.nanmax(every)
     # Equal returns, none above 0, have room around them.
@@ -62,7 +62,7 @@ def _thresholds(tasks: Sequence[str], scores: Mapping[System, Sequence[Array]]) 
 
 
 def _profile(scores: Sequence[Array], taus: Array, confidence: float) -> Estimate:
-    """A profile; without an interval if no task has a second run, since nothing is known of the spread."""
+    """Computes a profile, without an interval if no task has a second run: the spread is unknown then."""
     found = performance_profile(scores, taus, confidence=confidence)
     if max(map(len, scores)) > 1:
         return found

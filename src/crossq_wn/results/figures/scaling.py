@@ -67,7 +67,7 @@ def performance_and_speed(source: Source) -> Picture:
 
 
 def _timed(source: Source) -> Results:
-    """The scores of systems on tasks on which their speed is known."""
+    """Returns the scores of systems on the tasks on which their speed is known."""
     found: Results = {}
     for system, tasks in source.scores.items():
         known = source.speeds.get(system, {})
@@ -124,7 +124,7 @@ def _families(axes: Axes, end: End, panel: str, looked: Mapping[System, Look]) -
 
 
 def _family_names(source: Source, families: Mapping[System, None]) -> dict[System, str]:
-    """What the figure calls each family: as its systems, unless two would then be called alike."""
+    """Names each family as its systems are named, unless two families would then be called alike."""
     found = {}
     for system, short in source.shown.items():
         if system.family in families:
@@ -154,7 +154,7 @@ def _face(look: Look) -> str:
 
 
 def _ratio_axis(axes: Axes, values: Sequence[float]) -> None:
-    """A logarithmic axis with room around these values."""
+    """Makes the x axis logarithmic, with room around these values."""
     low, high = min(values), max(values)
     room = 1.5 if high > 2 * low else 2
     axes.set_xscale("log")

@@ -17,11 +17,11 @@ from crossq_wn.runs.system import System
 
 
 def silent(text: str) -> None:
-    """Tells nobody."""
+    """Ignores what it is told."""
 
 
 def in_paper_order(tasks: Iterable[str]) -> list[str]:
-    """The tasks, each once: the paper's in its order, then others."""
+    """Returns the tasks, each once: the paper's in its order, then others."""
     there = dict.fromkeys(tasks)
     paper = [task for task in PAPER_TASKS if task in there]
     return list(dict.fromkeys([*paper, *there]))
@@ -53,7 +53,7 @@ class Source:
         confidence: float = 0.9,
         warn: Callable[[str], None] = silent,
     ) -> "Source":
-        """A source of the usable runs and tables in these paths.
+        """Makes a source of the usable runs and tables in these paths.
 
         Args:
             paths: run directories, folders of them, or CSV files of evaluations.
@@ -78,7 +78,7 @@ class Source:
 
     @cached_property
     def _other_scores(self) -> Results:
-        """What the reference holds; those that would be taken for ours are marked."""
+        """The reference's scores; systems that would be taken for ours carry a note."""
         if not self.theirs:
             return {}
         families = {system.family for system in self._own_scores}
@@ -91,7 +91,7 @@ class Source:
 
     @cached_property
     def _published(self) -> Results:
-        """Of the reference, what is on our tasks."""
+        """The reference's scores on our tasks."""
         ours = set(chain.from_iterable(self._own_scores.values()))
         found: Results = {}
         for system, tasks in self._other_scores.items():
@@ -158,11 +158,11 @@ class Source:
 
     @property
     def interval(self) -> str:
-        """What whiskers and bands reach over; for a footnote."""
+        """What whiskers and bands show, for a footnote."""
         return f"{100 * self.confidence:g} % stratified bootstrap intervals"
 
     def footnotes(self, meaning: str, remarks: Sequence[str]) -> list[str]:
-        """The lines below the figure; remarks are warned of as well.
+        """Returns the lines below the figure, and warns of the remarks.
 
         Args:
             meaning: what the figure's marks mean.
@@ -190,7 +190,7 @@ class Source:
 
     @cached_property
     def speeds(self) -> dict[System, dict[str, tuple[float, ...]]]:
-        """How fast our systems trained: see `reading.speeds`."""
+        """The speed of our systems: see `reading.speeds`."""
         return reading.speeds(self.ours, self.warn)
 
     def evaluations(self, metric: str) -> Results:
@@ -198,7 +198,7 @@ class Source:
         return self._drawn(reading.evaluations(self.ours, metric, self.warn))
 
     def diagnostic(self, diagnostic: Diagnostic) -> Results:
-        """A diagnostic of the systems to draw, from the file in which it is recorded."""
+        """Returns a diagnostic of the systems to draw, from the file in which it is recorded."""
         if diagnostic.file == "eval.csv":
             return self.evaluations(diagnostic.name)
         return self._drawn(reading.logged(self.ours, diagnostic.name, self.warn))
@@ -210,7 +210,7 @@ class Source:
 
 
 def _called(want: str, there: Iterable[System]) -> list[System]:
-    """The systems with that label, or else those whose labels begin with these words."""
+    """Returns the systems with that label, or else those whose labels begin with these words."""
     labels, whole, begun = [], [], []
     for system in there:
         labels.append(system.label)
@@ -224,5 +224,5 @@ def _called(want: str, there: Iterable[System]) -> list[System]:
 
 
 def _in_order(results: Results) -> Results:
-    """By family, then by UTD ratio."""
+    """Sorts systems by family, then by UTD ratio."""
     return dict(sorted(results.items(), key=lambda item: (item[0].family.label, item[0].utd or 0)))

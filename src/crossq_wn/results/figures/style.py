@@ -109,7 +109,7 @@ def wrapped(titles: Sequence[str], most: int, width: float, height: float) -> tu
 
 
 def frames_axes(axes: Sequence[Axes]) -> None:
-    """X axes of environment frames; those with no panel below are labelled."""
+    """Makes x axes of environment frames, and labels those with no panel below."""
     for each in axes:
         each.set_xlim(left=0)
         each.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
@@ -119,7 +119,7 @@ def frames_axes(axes: Sequence[Axes]) -> None:
 
 
 def first_in_row(axes: Axes) -> bool:
-    """Whether no panel stands to the left of this one."""
+    """Says whether no panel stands to the left of this one."""
     spec = axes.get_subplotspec()
     return spec is None or spec.is_first_col()
 
@@ -143,13 +143,13 @@ def score_axes(axes: Sequence[Axes], tasks: Iterable[Sequence[str]], statistic: 
 
 
 def lowest(axes: Sequence[Axes]) -> list[Axes]:
-    """Of panels that fill row after row, those with none below."""
+    """Returns those panels that have none below; they fill row after row."""
     spec = axes[0].get_subplotspec()
     return list(axes) if spec is None else list(axes[-spec.get_gridspec().ncols :])
 
 
 def ratio_ticks(axis: Axis, low: float, high: float) -> None:
-    """Plain numbers as the ticks of a logarithmic axis that ranges over these."""
+    """Sets plain numbers as the ticks of a logarithmic axis that ranges from low to high."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     multiples = (1, 2, 5) if last - first < 5 else (1,)
     ticks = np.outer(10.0 ** np.arange(first, last + 1), multiples).ravel()
@@ -163,7 +163,7 @@ def ratio_ticks(axis: Axis, low: float, high: float) -> None:
 
 
 def short(number: float, position: object = None) -> str:
-    """1500 -> 1.5k, 2000000 -> 2M, 2000000000 -> 2e+09."""
+    """Writes a number on an axis: 1500 as 1.5k, 2000000 as 2M, 2000000000 as 2e+09."""
     for size, letter in ((1_000_000, "M"), (1_000, "k")):
         if size <= abs(number) < 1e9:
             return f"{number / size:g}{letter}"
@@ -171,18 +171,18 @@ def short(number: float, position: object = None) -> str:
 
 
 def unit(tasks: Iterable[str]) -> str:
-    """What a score of these tasks is: `return / 1000`, `success rate`, `return`, or a mixture."""
+    """Names what a score of these tasks is: `return / 1000`, `success rate`, `return`, or `score`."""
     units = {suite_of(task).unit for task in tasks}
     return units.pop() if len(units) == 1 else "score"
 
 
 def bounded(tasks: Iterable[str]) -> bool:
-    """Whether no score of these tasks exceeds 1."""
+    """Says whether no score of these tasks can exceed 1."""
     return all(suite_of(task).bounded for task in tasks)
 
 
 def legend(figure: Figure, names: Mapping[str, Artist]) -> None:
-    """One legend above all panels: label -> what it looks like."""
+    """Draws one legend above all panels; `names` maps each label to what it looks like."""
     room = figure.get_figwidth()
     letters = int((room - _HANDLE) / _LETTER)
     labels = [textwrap.wrap(name, letters, break_on_hyphens=False) for name in names]
@@ -207,7 +207,7 @@ def _size(labels: Sequence[list[str]], columns: int) -> tuple[float, int]:
 
 
 def note(figure: Figure, texts: Sequence[str]) -> None:
-    """Small print below all panels."""
+    """Draws small print below all panels, a paragraph per text."""
     width = int(figure.get_figwidth() / 0.062)  # inches that a small letter takes, about
     small: list[str] = []
     for text in texts:

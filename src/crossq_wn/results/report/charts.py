@@ -32,7 +32,7 @@ class Panel(NamedTuple):
 
 
 def curves(report: Report) -> Html:
-    """A learning curve per group of tasks, and per task."""
+    """Draws a learning curve per group of tasks, and per task."""
     drawn = _drawn(report)
     scores = {system: report.scores[system] for system in drawn}
     panels = []
@@ -53,7 +53,7 @@ def curves(report: Report) -> Html:
 
 
 def _drawn(report: Report) -> list[System]:
-    """All of ours, and others as far as colours go: those with most tasks, then the best at the end."""
+    """Chooses all of ours, and of others, as far as colours go, those with most tasks and the best scores."""
     if report.source.wanted:
         return list(report.scores)
     ours = report.ours
@@ -65,7 +65,7 @@ def _drawn(report: Report) -> list[System]:
 
 
 def _worth(report: Report, system: System) -> tuple[int, float]:
-    """On how many of our tasks a system was evaluated, and its mean score on them where ours end."""
+    """Returns on how many of our tasks a system was evaluated, and its mean score on them where ours end."""
     ends = []
     for task, curve in report.scores[system].items():
         before = curve.env_steps <= report.until([task])
@@ -75,7 +75,7 @@ def _worth(report: Report, system: System) -> tuple[int, float]:
 
 
 def diagnostics(report: Report, tell: Tell) -> Html:
-    """What the runs logged about their networks, by task or group; nothing if they logged none.
+    """Draws what the runs logged about their networks, by task or group; nothing if they logged none.
 
     `tell` is told of each task or group: over many tasks the intervals take a while.
     """
@@ -103,7 +103,7 @@ def diagnostics(report: Report, tell: Tell) -> Html:
 
 
 def _panel(report: Report, results: Results, name: str, tasks: tuple[str, ...], quantity: str) -> list[Panel]:
-    """One picture, or none if there is nothing to draw."""
+    """Makes one picture, or none if there is nothing to draw."""
     # A system that lacks a task would be the mean of other tasks than its neighbours.
     whole = {system: there for system, there in results.items() if there.keys() >= set(tasks)}
     confidence, until = report.source.confidence, report.until(tasks)
@@ -137,7 +137,7 @@ def _drawing(panel: Panel, shown: Mapping[System, style.Look]) -> Figure:
 
 
 def _described(report: Report, panel: Panel) -> str:
-    """The picture in words."""
+    """Describes the picture for those who do not see it."""
     ends = []
     for system, line in panel.curves.items():
         last = line[-1]

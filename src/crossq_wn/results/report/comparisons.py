@@ -85,7 +85,7 @@ def pairs(report: Report) -> tuple[list[Pair], list[str]]:
 
 
 def parts(report: Report) -> list[Pair]:
-    """The comparisons of many tasks at once, on each of the paper's groups and on each task."""
+    """Repeats comparisons of many tasks on each of the paper's groups and on each task."""
     found = []
     for couple in _couples(report):
         ours, theirs, published, mine, other = couple
@@ -98,7 +98,7 @@ def parts(report: Report) -> list[Pair]:
 
 
 def _narrower(tasks: Sequence[str]) -> Iterator[tuple[str | None, tuple[str, ...]]]:
-    """Of tasks that are averaged: the groups of several that are not all of these, then each task alone."""
+    """Yields the groups within tasks that are averaged, and then each of these tasks alone."""
     for whole in scopes(tasks):
         for name, some in tasks_and_groups(whole).items():
             if 1 < len(some) < len(whole):
@@ -127,7 +127,7 @@ def _compare(couple: _Couple, tasks: tuple[str, ...], confidence: float) -> list
 
 
 def finding(found: list[Pair]) -> str:
-    """What to remember: a sentence on our systems, and one on published ones."""
+    """Says what to remember: a sentence on our systems, and one on published ones."""
     inner, outer = _apart(found)
     said = [_decided(inner)] if inner else []
     if outer:
@@ -136,7 +136,7 @@ def finding(found: list[Pair]) -> str:
 
 
 def _apart(found: list[Pair]) -> tuple[list[Pair], list[Pair]]:
-    """The comparisons between our own systems, and those with published ones."""
+    """Separates the comparisons between our own systems from those with published ones."""
     inner: list[Pair] = []
     outer: list[Pair] = []
     for pair in found:
@@ -145,7 +145,7 @@ def _apart(found: list[Pair]) -> tuple[list[Pair], list[Pair]]:
 
 
 def _decided(found: list[Pair]) -> str:
-    """Who won against whom; of published systems, from ours' point of view."""
+    """Says who won against whom, with published systems seen from ours."""
     if len(found) == 1:
         return found[0].sentence
     places: dict[tuple[str, ...], list[Pair]] = {}
@@ -163,7 +163,7 @@ def _decided(found: list[Pair]) -> str:
 
 
 def _meetings(found: list[Pair]) -> list[str]:
-    """`A beats B and loses to C`, for each system, of comparisons in one place."""
+    """Writes `A beats B and loses to C` for each system, of comparisons on the same tasks."""
     # System -> whom; the inner dictionaries are ordered sets.
     wins: dict[str, dict[str, None]] = {}
     losses: dict[str, dict[str, None]] = {}
@@ -188,7 +188,7 @@ def _meetings(found: list[Pair]) -> list[str]:
 
 
 def verdicts(report: Report, found: list[Pair]) -> Html:
-    """A sentence on each pair, ours first, and the numbers in a table."""
+    """Writes a sentence on each pair, ours first, and the numbers in a table."""
     if not found:
         return section("Verdicts", tag("p", "There is one system: nothing to compare it with."))
     lists = []

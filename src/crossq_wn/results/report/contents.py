@@ -92,12 +92,12 @@ class Report:
         return self.source.names
 
     def name(self, system: System) -> Html:
-        """A system's short name, marked if its curves were published by others."""
+        """Writes a system's short name, marked if its curves were published by others."""
         name = escape(self.names[system])
         return Html(f"{name} {tag('small', 'published')}") if system in self.source.published else name
 
     def until(self, tasks: Iterable[str]) -> int:
-        """The last environment frame up to which each of these tasks has a run of ours."""
+        """Returns the last environment frame up to which each of these tasks has a run of ours."""
         last: dict[str, int] = {}  # task -> the frame that its longest run reached
         for run in self.runs:
             last[run.task] = max(run.frames, last.get(run.task, 0))
@@ -111,7 +111,7 @@ def gather(
     confidence: float = 0.9,
     tell: Tell = silent,
 ) -> Report:
-    """The runs in folders, and published curves on their tasks.
+    """Gathers the runs in folders, and published curves on their tasks.
 
     All files are read here, so that what is wrong with any of them is known before the page is written.
 
@@ -149,7 +149,7 @@ def gather(
 
 
 def _complete(inputs: Sequence[Input], warn: Tell) -> list[RunRecord]:
-    """The runs of which everything that a report tells is known."""
+    """Returns the runs of which everything is known that a report tells."""
     usable, lost = reading.sorted_out(inputs)
     for line in lost:
         warn(line)
@@ -172,7 +172,7 @@ def _require(run: RunRecord) -> None:
 
 
 def _inputs(paths: Sequence[Path]) -> list[Input]:
-    """Folders that hold a run, or what is left of one."""
+    """Lists the folders that hold a run, or what is left of one."""
     for path in paths:
         if not path.is_dir():
             state = "is a file: give published curves to --reference" if path.exists() else "does not exist"

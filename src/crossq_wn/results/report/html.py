@@ -10,12 +10,12 @@ class Html(str):
 
 
 def escape(part: object) -> Html:
-    """Text as markup; markup as it is."""
+    """Turns text into markup, and leaves markup as it is."""
     return part if isinstance(part, Html) else Html(html.escape(str(part)))
 
 
 def join(parts: Iterable[object]) -> Html:
-    """Parts one after the other."""
+    """Puts parts one after the other."""
     return Html("\n".join(map(escape, parts)))
 
 
@@ -62,16 +62,16 @@ def table(caption: str, head: Sequence[object], rows: Iterable[Sequence[object]]
 
 
 def details(summary: object, *children: object, open_: bool = False) -> Html:
-    """What is folded away until asked for."""
+    """Folds markup away until it is asked for."""
     return tag("details", tag("summary", summary), *children, open=open_)
 
 
 def section(title: str, *children: object) -> Html:
-    """A part of the page, which links can name."""
+    """Makes a part of the page that links can name."""
     name = re.sub(r"\W+", "-", title.lower())
     return tag("section", tag("h2", title), *children, id=name, aria_label=title)
 
 
 def bullets(items: Iterable[object]) -> Html:
-    """A list."""
+    """Makes a list."""
     return tag("ul", *(tag("li", item) for item in items))

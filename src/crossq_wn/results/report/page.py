@@ -20,7 +20,7 @@ _MARK = f'<meta name="generator" content="{_GENERATOR}">'
 
 
 def page(report: Report, tell: Tell = silent) -> str:
-    """The whole report; `tell` is told what is being done."""
+    """Writes the whole report as HTML; `tell` is told what is being done."""
     tell(f"comparing {len(report.scores)} systems")
     found, unpaired = comparisons.pairs(report)
     tables, apart = scores.summaries(report)

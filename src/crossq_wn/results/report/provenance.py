@@ -24,7 +24,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 def hyperparameters(report: Report) -> Html:
-    """The settings that differ, by system, and those that do not."""
+    """Lists the settings that differ, by system, and those that do not."""
     of = _group(report.runs, lambda run: run.system)
     columns = {system: _values(map(_settings, of[system])) for system in report.ours}
     differ: list[tuple[object, ...]] = []
@@ -48,7 +48,7 @@ def hyperparameters(report: Report) -> Html:
 
 
 def _uneven(report: Report, columns: Mapping[System, Mapping[str, str]]) -> list[Html]:
-    """Warnings of systems whose runs differ in their settings."""
+    """Warns of systems whose runs differ in their settings."""
     found = []
     for system, column in columns.items():
         names = [name for name, value in column.items() if _SEVERAL in value]
@@ -63,7 +63,7 @@ def _warning(text: str) -> Html:
 
 
 def _side_by_side(columns: Iterable[Mapping[str, str]]) -> dict[str, list[str]]:
-    """Each name's value in every column, with a dash where it has none."""
+    """Returns each name's value in every column, with a dash where it has none."""
     columns = list(columns)
     found: dict[str, list[str]] = {}
     for name in dict.fromkeys(chain.from_iterable(columns)):
@@ -72,7 +72,7 @@ def _side_by_side(columns: Iterable[Mapping[str, str]]) -> dict[str, list[str]]:
 
 
 def protocol(report: Report) -> Html:
-    """How the runs were trained and evaluated, where, and by which commands."""
+    """Tells how the runs were trained and evaluated, on which machine, and by which commands."""
     conflicts = protocol_conflicts([run.record.terms for run in report.runs])
     published = (
         "Published curves carry no protocol: action repeat, evaluation episodes and what counts as success "
@@ -93,7 +93,7 @@ def protocol(report: Report) -> Html:
 
 
 def _protocols(report: Report) -> Html:
-    """A column for all tasks that share a protocol."""
+    """Makes a table with a column for all tasks that share a protocol."""
     alike: dict[tuple[tuple[str, str], ...], list[str]] = {}  # protocol -> tasks
     for task, runs in _group(report.runs, lambda run: run.task).items():
         values = _values(run.manifest["protocol"] for run in runs)
@@ -104,7 +104,7 @@ def _protocols(report: Report) -> Html:
 
 
 def _machine(run: ReportedRun) -> dict[str, object]:
-    """What of a run's machine decides numbers."""
+    """Returns the versions and the device, which decide a run's numbers."""
     values = dict(run.manifest["versions"])
     for name, value in run.manifest["device"].items():
         values[f"device {name}"] = value
@@ -115,7 +115,7 @@ def _machine(run: ReportedRun) -> dict[str, object]:
 
 
 def runs(report: Report) -> Html:
-    """How fast the systems trained, and how far each run directory is."""
+    """Tells how fast the systems trained, and how far each run directory is."""
     of = _group(report.runs, lambda run: run.system)
     by_system = [(report.name(system), *_pace(of[system]), len(of[system])) for system in report.ours]
     rows = []
@@ -137,7 +137,7 @@ def runs(report: Report) -> Html:
 
 
 def _pace(runs: Iterable[ReportedRun], no_hours: str = "0.0") -> tuple[str, str, str]:
-    """Frames and updates per second, medians over runs, and the hours of all; dashes where unknown."""
+    """Writes frames and updates per second, medians over runs, and the hours of all; dashes where unknown."""
     known = [run.speed for run in runs if run.speed is not None]
     if not known:
         return "–", "–", no_hours
@@ -147,7 +147,7 @@ def _pace(runs: Iterable[ReportedRun], no_hours: str = "0.0") -> tuple[str, str,
 
 
 def videos(report: Report) -> Html:
-    """The newest video of each run, inside the page."""
+    """Puts the newest video of each run into the page."""
     shown, notes, size = [], [], 0
     for run in report.runs:
         newest = max((run.path / "videos").glob("*.mp4"), key=_age, default=None)
@@ -186,7 +186,7 @@ def left_out(report: Report, tables: Iterable[Summary], notes: Iterable[str]) ->
 
 
 def _late(run: ReportedRun, frames: int) -> list[str]:
-    """The seeds that did not get as far as that frame."""
+    """Names the seeds that did not get as far as that frame."""
     lines = []
     for seed, values in zip(run.curves.seeds, run.curves.values, strict=True):
         reached = run.curves.env_steps[~np.isnan(values)]
@@ -206,7 +206,7 @@ def _settings(run: ReportedRun) -> dict[str, object]:
 
 
 def _values(dictionaries: Iterable[Mapping[str, object]]) -> dict[str, str]:
-    """Each key's values, as text; several with strokes between them."""
+    """Returns each key's values as text; several have strokes between them."""
     found: dict[str, dict[str, None]] = {}
     for values in dictionaries:
         for name, value in values.items():

@@ -61,7 +61,7 @@ def summaries(report: Report) -> tuple[list[Summary], list[str]]:
 
 
 def _most(report: Report, members: tuple[str, ...]) -> tuple[str, ...]:
-    """Of these tasks, those of our system that has most of them."""
+    """Returns those of the tasks that our system with most of them has."""
     most: tuple[str, ...] = ()
     for system in report.ours:
         there = report.scores[system]
@@ -71,7 +71,7 @@ def _most(report: Report, members: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _summary(report: Report, name: str, tasks: tuple[str, ...]) -> Summary:
-    """The scores on these tasks of all systems that have them. Raises UserError if no frame will do."""
+    """Sums up the systems that have all of these tasks. Raises UserError if no frame will do."""
     there = systems_with(report.scores, tasks)
     whole = {system: curves for system, curves in there.items() if len(curves) == len(tasks)}
     frames = _frame(report, whole)
@@ -98,13 +98,13 @@ def _frame(report: Report, whole: dict[System, list[Curves]]) -> int:
 
 
 def _at(curves: Curves, frames: int) -> Array:
-    """The scores of the runs that have one at that frame [runs]."""
+    """Returns the scores of the runs that have one at that frame [runs]."""
     values = curves.values[:, curves.env_steps == frames]
     return values[~np.isnan(values)]
 
 
 def _ranked(report: Report, scores: dict[System, list[Array]]) -> dict[System, list[Array]]:
-    """Ours in their order, then the best of others."""
+    """Sorts systems: ours in their order, then the best of others."""
 
     def rank(entry: tuple[System, list[Array]]) -> float:
         system, tasks = entry
@@ -114,14 +114,14 @@ def _ranked(report: Report, scores: dict[System, list[Array]]) -> dict[System, l
 
 
 def title_of(group: str, tasks: tuple[str, ...]) -> str:
-    """What a group of tasks, or one task, is called on the page."""
+    """Names a group of tasks, or one task, as the page does."""
     if len(tasks) == 1:
         return tasks[0]
     return f"all {len(tasks)} tasks" if group == "all" else f"{group} ({len(tasks)} tasks)"
 
 
 def finding(report: Report, tables: list[Summary]) -> str:
-    """What to remember of one system: its score on most tasks."""
+    """Says what to remember of one system: its score on most tasks."""
     if not tables:
         return "Nothing has been evaluated after the start yet."
     widest = max(tables, key=lambda each: len(each.tasks))
@@ -134,7 +134,7 @@ def finding(report: Report, tables: list[Summary]) -> str:
 
 
 def scores(report: Report, tables: list[Summary]) -> Html:
-    """A table per group and task."""
+    """Makes a table per group and task."""
     groups: list[Html] = []
     tasks: list[Html] = []
     for summary in tables:

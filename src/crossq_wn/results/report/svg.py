@@ -12,7 +12,7 @@ from crossq_wn.results.report.html import Html
 
 
 def picture(figure: Figure, name: str, label: str) -> Html:
-    """A figure as an inline SVG element as wide as what it stands in.
+    """Turns a figure into an inline SVG element, as wide as what it stands in.
 
     Args:
         figure: the figure; it is not closed.
@@ -38,7 +38,7 @@ def picture(figure: Figure, name: str, label: str) -> Html:
 
 
 def _drawn(figure: Figure) -> str:
-    """The figure as a file of SVG."""
+    """Draws the figure as a file of SVG."""
     file = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "crossq-wn"}):
         FigureCanvasSVG(figure)
@@ -52,7 +52,7 @@ def _drawn(figure: Figure) -> str:
 
 
 def _attributes(attributes: dict[str, str], name: str, used: set[str]) -> dict[str, str]:
-    """An element's attributes as they are on the page, without ids that nothing refers to."""
+    """Returns an element's attributes as the page has them, without ids that nothing refers to."""
     found = {}
     for key, value in attributes.items():
         own = _local(key)
