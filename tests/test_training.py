@@ -8,6 +8,7 @@ import crossq_wn
 from crossq_wn import UserError
 from crossq_wn.environments.pool import Pool
 from crossq_wn.learning import learner
+from crossq_wn.training.seeds import Stream, integer, stream
 from crossq_wn.training.stopwatch import PHASES, Stopwatch
 from helpers import (
     TINY_OPTIONS,
@@ -115,6 +116,42 @@ def test_a_seed_whose_environment_cannot_begin_stops_alone(tmp_path):
     assert done.finished
     assert list(done.failed) == [1]
     assert "no signal from [/dev/motor]" in done.failed[1]
+
+
+class NanForOthers(NanForSeedOne):
+    """Training seeds 1 and 2 fail in the same decision."""
+
+    def reset(self, *, seed=None, options=None):
+        result = super().reset(seed=seed, options=options)
+        if seed is not None:
+            self.failing = seed in [integer(stream(other, Stream.ENVIRONMENT)) for other in (1, 2)]
+        return result
+
+
+def test_seeds_that_fail_in_the_same_decision_leave_the_others_bit_for_bit(tmp_path):
+    options = TINY_OPTIONS | TINY_SETTINGS
+    done = crossq_wn.train(NanForOthers, frames=200, seeds=(1, 0, 2), out=tmp_path / "run", **options)
+    assert sorted(done.failed) == [1, 2]
+    alone = crossq_wn.train(NanForOthers, frames=200, seeds=(0,), out=tmp_path / "alone", **options)
+    same_run(alone.path, done.path, tables=False)
+    for seed in (1, 2):
+        assert crossq_wn.load(done.path, seed=seed).frames == 100
+
+
+def test_the_random_streams_keep_their_numbers():
+    """They enter every random number: another number is another run, and no old run could be resumed."""
+    known = {
+        "ENVIRONMENT": 0,
+        "WARMUP": 1,
+        "REPLAY": 2,
+        "EVALUATION": 3,
+        "LEARNER": 4,
+        "FRESH": 5,
+        "Q_BIAS": 6,
+    }
+    assert {name: int(value) for name, value in Stream.__members__.items()} == known
+    assert stream(3, Stream.Q_BIAS, 7).spawn_key == (6, 7)
+    assert stream(3, Stream.Q_BIAS, 7).entropy == 3
 
 
 @pytest.mark.parametrize("on_device", [False, True])
