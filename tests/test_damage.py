@@ -354,12 +354,18 @@ def test_a_torn_row_of_timing_is_dropped(copy):
 @pytest.mark.parametrize("name", ["SIGHUP", "SIGQUIT", "SIGUSR1", "SIGALRM", "SIGXCPU", "SIGTERM", "SIGINT"])
 def test_a_deadly_signal_is_collected_once_and_then_deadly_again(name):
     number = getattr(signal, name)
+    outside = signal.getsignal(number)
+    if outside == signal.SIG_IGN:  # as under nohup
+        signal.signal(number, signal.SIG_DFL)
     before = signal.getsignal(number)
-    with collected_signals() as received:
-        os.kill(os.getpid(), number)
-        assert received == [number]
+    try:
+        with collected_signals() as received:
+            os.kill(os.getpid(), number)
+            assert received == [number]
+            assert signal.getsignal(number) == before
         assert signal.getsignal(number) == before
-    assert signal.getsignal(number) == before
+    finally:
+        signal.signal(number, outside)
 
 
 def test_a_signal_that_is_ignored_or_handled_stays_so(monkeypatch):
