@@ -43,6 +43,19 @@ TINY_OPTIONS: dict[str, Any] = {
 EVAL_HEADER = "exp_name,env_name,seed,metric,env_step,value\n"
 
 
+class Listener:
+    """A reporter that remembers what it was told."""
+
+    def __init__(self):
+        self.messages = []
+
+    def status(self, status):
+        pass
+
+    def message(self, text):
+        self.messages.append(text)
+
+
 class PointMass(gymnasium.Env):
     """A point on a square: reaching the corner terminates, the 37th step is the time limit.
 

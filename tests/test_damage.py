@@ -24,22 +24,9 @@ from crossq_wn.runs.recovery import recover_config
 from crossq_wn.runs.tables import EVAL_COLUMNS, Table
 from crossq_wn.training import saving
 from crossq_wn.training.signals import collected_signals
-from helpers import TINY_OPTIONS, TINY_SETTINGS, same_run
+from helpers import TINY_OPTIONS, TINY_SETTINGS, Listener, same_run
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
-
-
-class Listener:
-    """A reporter that remembers what it was told."""
-
-    def __init__(self):
-        self.messages = []
-
-    def status(self, status):
-        pass
-
-    def message(self, text):
-        self.messages.append(text)
 
 
 def train(out, frames=300, seeds=(0, 1), **options):
@@ -339,6 +326,22 @@ def test_the_sizes_that_older_checkpoints_keep_never_cut_a_row(tmp_path):
     table.resume([size], said.append)
     assert table.path.read_text() == "a,b\n"
     assert (tmp_path / "eval.csv.damaged-1").read_text() == "a,b\n10,2\n"
+
+
+def test_a_lost_table_beside_lines_that_are_no_json_begins_anew(tmp_path):
+    """Checkpoints of earlier versions know sizes alone, so that damaged lines look sound."""
+    table = Table(tmp_path / "metrics.csv", ("a", "b"), lines=True)
+    table.begin()
+    table.append([{"a": 1, "b": 2}])
+    sizes = [position["size"] for position in table.position()]
+    table.path.unlink()
+    lines = tmp_path / "metrics.jsonl"
+    lines.write_bytes(b"?" + lines.read_bytes()[1:])
+    said = []
+    table.resume(sizes, said.append)
+    assert table.path.read_text() == "a,b\n"
+    assert len(said) == 1
+    assert "set aside as metrics.jsonl.damaged-1" in said[0]
 
 
 def test_a_torn_row_of_timing_is_dropped(copy):

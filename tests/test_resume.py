@@ -16,22 +16,9 @@ import helpers
 from crossq_wn.cli import main
 from crossq_wn.runs import checkpoints
 from crossq_wn.training import logs
-from helpers import TINY, TINY_OPTIONS, TINY_SETTINGS, cli, rows, same_run, start_cli
+from helpers import TINY, TINY_OPTIONS, TINY_SETTINGS, Listener, cli, rows, same_run, start_cli
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
-
-
-class Listener:
-    """A reporter that remembers what it was told."""
-
-    def __init__(self):
-        self.messages = []
-
-    def status(self, status):
-        pass
-
-    def message(self, text):
-        self.messages.append(text)
 
 
 class Crash(Listener):

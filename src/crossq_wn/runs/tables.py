@@ -123,22 +123,29 @@ class Table:
             positions: what `position` returned; earlier versions kept sizes alone.
             warn: told in one line of each file that was mended or set aside.
         """
-        known = [_known(position) for position in positions]
-        sound = [_sound(file.read(), at) for file, at in zip(self._files(), known, strict=True)]
-        if sound[0] is not None and not sound[0].startswith(self._header()):
-            sound = [None] * len(sound)  # another version's columns are not mixed with this one's
-        elif sound[0] is None:
-            sound[0] = self._mended(known[0], sound[-1] if self._json else None)
-            _tell(self._csv, sound[0], warn)
-        if self._json and sound[0] is not None and sound[1] is None:
-            sound[1] = _as_lines(_rows(sound[0]), self.columns)
-            _tell(self._json, sound[1], warn)
-        for file, content in zip(self._files(), sound, strict=True):
+        survivors = self._survivors([_known(position) for position in positions], warn)
+        for file, content in zip(self._files(), survivors, strict=True):
             if content is None and (aside := file.set_aside()):
                 warn(f"{file.path} does not fit the checkpoint: set aside as {aside.name}, begun anew")
-        self._begin(self._header() if sound[0] is None else sound[0])
+        self._begin(self._header() if survivors[0] is None else survivors[0])
         if self._json:
-            self._json.begin(sound[1] or b"")
+            self._json.begin(survivors[1] or b"")
+
+    def _survivors(self, known: Sequence[Position], warn: Callable[[str], None]) -> list[bytes | None]:
+        """What each file held at its position, from its twin where it is damaged; None if that is lost."""
+        sound = [_sound(file.read(), at) for file, at in zip(self._files(), known, strict=True)]
+        table, lines = sound[0], sound[-1] if self._json else None
+        if table is not None and not table.startswith(self._header()):
+            return [None] * len(sound)  # another version's columns are not mixed with this one's
+        if lines is not None and _json_rows(lines) is None:  # a size alone does not show it
+            lines = None
+        if table is None:
+            table = self._mended(known[0], lines)
+            _tell(self._csv, table, warn)
+        if self._json and table is not None and lines is None:
+            lines = _as_lines(_rows(table), self.columns)
+            _tell(self._json, lines, warn)
+        return [table, lines] if self._json else [table]
 
     def _begin(self, content: bytes) -> None:
         self._csv.begin(content)
@@ -148,8 +155,8 @@ class Table:
     def _mended(self, at: Position, lines: bytes | None) -> bytes | None:
         """What the CSV file held, from its rows as another program saved them, or from its sound twin."""
         candidates = [at.get("text", "").encode()]
-        if lines:
-            candidates.append(self._header() + _as_csv(_json_rows(lines), self.columns))
+        if rows := _json_rows(lines or b""):
+            candidates.append(self._header() + _as_csv(rows, self.columns))
         text = self._csv.read().decode("utf-8-sig", errors="replace")
         candidates.append(_rendered(csv.reader(io.StringIO(text, newline=""))))
         for candidate in candidates:
@@ -207,14 +214,19 @@ def _as_lines(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> bytes:
     return "".join(lines).encode()
 
 
-def _json_rows(lines: bytes) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in lines.splitlines()]
+def _json_rows(lines: bytes) -> list[dict[str, Any]] | None:
+    """The rows of JSON lines, or None if a line is none."""
+    try:
+        rows = [json.loads(line) for line in lines.splitlines()]
+    except ValueError:
+        return None
+    return rows if all(isinstance(row, dict) for row in rows) else None
 
 
 def _rows(content: bytes) -> list[dict[str, Any]]:
     """The rows of a table of numbers; empty cells are left out, as they are in the JSON lines."""
     rows = []
-    for row in csv.DictReader(io.StringIO(content.decode())):
+    for row in csv.DictReader(io.StringIO(content.decode(errors="replace"))):
         rows.append({name: _number(cell) for name, cell in row.items() if cell})
     return rows
 
