@@ -12,7 +12,7 @@ import pytest
 import crossq_wn
 import helpers
 from crossq_wn.runs import directory, protocol
-from crossq_wn.runs.config import SCHEMA, RunConfig, migrate, read_config, read_identity, system_of
+from crossq_wn.runs.config import SCHEMA, RunConfig, identity_of, migrate, read_config, read_json, system_of
 from crossq_wn.runs.options import RunOptions
 from crossq_wn.runs.system import System
 from crossq_wn.training.api import configure
@@ -122,7 +122,7 @@ def test_the_run_of_a_foreign_algorithm_is_identified_without_importing_it(tmp_p
     helpers.alter_config(path, lambda values: values["system"].update(changed))
     helpers.alter_config(path, lambda values: values.update(settings={"utd": 2, "nowhere": [1, 2]}))
     system = System("no_such_module:mine", 2, "default", (("nowhere", (1, 2)),))
-    assert read_identity(path) == (system, "cheetah-run", "return")
+    assert identity_of(read_json(path), path) == (system, "cheetah-run", "return")
     assert protocol.protocols_of(protocol.read_manifest(path), path)[0]["task"] == "cheetah-run"
     assert protocol.conflicts(protocol.read_terms([path, make_run(tmp_path / "other")])) == []
     with pytest.raises(crossq_wn.UserError, match="cannot import 'no_such_module'"):
@@ -136,7 +136,7 @@ def test_a_configuration_of_schema_1_is_migrated(old):
     config = read_config(old)
     assert config.system == System("crossq-wn", 1, "default", tuple(OLD_CHANGES.items()))
     assert config.system == system_of("crossq-wn", "default", config.settings)
-    assert read_identity(old) == (config.system, "helpers:PointMass", "return")
+    assert identity_of(read_json(old), old) == (config.system, "helpers:PointMass", "return")
     expected = configure(
         helpers.PointMass, seeds=(0, 1), frames=300, **TINY_OPTIONS, **TINY_SETTINGS, weight_norm="none"
     )
@@ -190,7 +190,7 @@ def test_a_damaged_configuration_of_schema_1_is_refused_in_one_line(change, old)
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("read", [read_config, read_identity])
+@pytest.mark.parametrize("read", [read_config, read_json])
 def test_a_newer_schema_is_refused(read, old):
     (old / "config.json").write_text(json.dumps({"schema": SCHEMA + 1}))
     with pytest.raises(crossq_wn.UserError, match="upgrade crossq-wn"):

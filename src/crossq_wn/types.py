@@ -10,8 +10,6 @@ if TYPE_CHECKING:
 else:
     Array = Any  # naming a type must not load JAX
 
-
-HostArray = np.ndarray[Any, np.dtype[Any]]
 Tree = Any  # a pytree of arrays
 Metrics = dict[str, Array]
 

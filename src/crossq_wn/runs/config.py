@@ -144,17 +144,16 @@ def config_of(values: dict[str, Any], path: Path) -> RunConfig:
         raise _altered(path, error) from None
 
 
-def read_identity(path: Path) -> Identity:
-    """Reads a run's system, task and metric, whether or not its algorithm and its settings are known here.
+def identity_of(values: dict[str, Any], path: Path) -> Identity:
+    """A run's system, task and metric, whether or not its algorithm and its settings are known here.
+
+    Args:
+        values: what `read_json` returned.
+        path: of the run directory, for messages.
 
     Raises:
-        UserError: config.json is missing or damaged, or a newer version wrote it.
+        UserError: one of them is missing.
     """
-    return identity_of(read_json(path), path)
-
-
-def identity_of(values: dict[str, Any], path: Path) -> Identity:
-    """As `read_identity`, of what `read_json` returned for the run directory at `path`."""
     try:
         return Identity(System.from_json(values["system"]), str(values["task"]), str(values["metric"]))
     except (KeyError, TypeError) as error:
