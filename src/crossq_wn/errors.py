@@ -19,6 +19,19 @@ def one_line(error: BaseException) -> str:
     return text or type(error).__name__
 
 
+def visible(text: object) -> str:
+    """Returns text in which nothing acts on a terminal: control characters are written as their escapes.
+
+    Names of files, tasks and systems may come from strangers; this is what they look like on a screen.
+    """
+    return "".join(map(_visible, str(text)))
+
+
+def _visible(letter: str) -> str:
+    # Not printable are controls, escapes, line breaks, changes of direction and halves of surrogate pairs.
+    return letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+
+
 def fix_for(error: OSError) -> str:
     """Returns what helps against an error of the file system, as an instruction."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from crossq_wn.errors import visible
+
 if TYPE_CHECKING:  # the loop loads much that most commands do not need
     from crossq_wn.training.progress import Reporter, Status
 
@@ -45,7 +47,7 @@ class LiveReporter:
 
     def message(self, text: str) -> None:
         """Prints a line above the bar."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(visible(text), markup=False, highlight=False, soft_wrap=True)
 
 
 class PlainReporter:
@@ -70,7 +72,7 @@ class PlainReporter:
 
     def message(self, text: str) -> None:
         """Prints a line."""
-        self._console.print(text, highlight=False, soft_wrap=True, markup=False)
+        self._console.print(visible(text), highlight=False, soft_wrap=True, markup=False)
 
 
 def reporter() -> LiveReporter | PlainReporter:
@@ -105,10 +107,15 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
     _console().print(shown)
 
 
+def say(text: object) -> None:
+    """Prints a line of output."""
+    print(visible(text), flush=True)
+
+
 def warn(text: str) -> None:
     """Prints a warning."""
     with contextlib.suppress(OSError):  # nobody reads it
-        print(f"crossq-wn: {text}", file=sys.stderr)
+        print(f"crossq-wn: {visible(text)}", file=sys.stderr)
 
 
 class _Lasting:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import crossq_wn
-from crossq_wn.errors import UserError, nearest, one_line
+from crossq_wn.errors import UserError, nearest, one_line, visible
 
 # Each verb: the module and function that runs it, loaded on use because most load much, and what it does.
 VERBS = {
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         code = run(list(sys.argv[1:] if arguments is None else arguments))
     except UserError as error:
-        print(f"crossq-wn: {one_line(error)}", file=sys.stderr)
+        print(f"crossq-wn: {visible(one_line(error))}", file=sys.stderr)
         code = 2
     except BrokenPipeError:  # whoever read our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         if error.errno not in _MENDABLE:
             raise
-        print(f"crossq-wn: {error.strerror}: {error.filename or 'the file system'}", file=sys.stderr)
+        where = visible(error.filename or "the file system")
+        print(f"crossq-wn: {error.strerror}: {where}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
         code = 128 + signal.SIGINT

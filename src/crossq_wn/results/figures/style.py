@@ -34,6 +34,8 @@ STYLE: Any = {
     "axes.spines.right": False,
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": MARK,  # the same picture is the same file
+    "text.parse_math": False,  # a name with dollar signs is a name
+    "text.usetex": False,
 }
 
 _LETTER, _HANDLE = 0.075, 0.55  # inches in a legend, about: a letter, the mark before a label
