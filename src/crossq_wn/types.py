@@ -1,4 +1,4 @@
-"""The shared types of the numeric core: what an algorithm is given, what it is, and what it returns."""
+"""The shared types of the numeric core: what an algorithm is given, what it consists of, and what it returns."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -33,26 +33,26 @@ class Batch(NamedTuple):
 
 
 class Vars(NamedTuple):
-    """A network's variables."""
+    """A network's variables: parameters and statistics."""
 
     params: Tree  # what the optimiser changes
-    stats: Tree  # what training passes update themselves, such as batch norm's running statistics
+    stats: Tree  # what forward passes in training update, such as batch norm's running statistics
 
 
 class CriticView(NamedTuple):
-    """The critic in one gradient update, as diagnostics see it; params and stats are tuples over critics."""
+    """The critic in one gradient update, for the diagnostics; params and stats are tuples over critics."""
 
     params: Tree
-    loss: Callable[[Tree], Array]  # params -> what the update minimises, on its own minibatch and targets
+    loss: Callable[[Tree], Array]  # params -> what this update minimises, on its own minibatch
     learning_rate: Array | float
     hidden: tuple[Array, ...]  # per non-linearity [critic, sample, unit]: its outputs in training mode
     stats: Tree  # running statistics before the update
     new_stats: Tree  # running statistics after one more training pass
-    target: Array  # [B], the expectation of each target
+    target: Array  # [B], the regression targets; where they are distributions, their expectations
 
 
 class Appraisal(NamedTuple):
-    """One stochastic action and what the critics think of it."""
+    """A stochastic action and the critics' estimate of its value."""
 
     action: Array  # [action_size]
     bonus: Array  # -alpha log pi(a|s), which a soft value adds to the reward
@@ -60,13 +60,16 @@ class Appraisal(NamedTuple):
 
 
 class Init(Protocol):
-    """Makes a fresh state."""
+    """Creates the initial state of a learner."""
 
     def __call__(self, generator: np.random.Generator, /) -> Tree:
-        """Runs on the host; the generator decides everything that is random.
+        """Draws the state in NumPy.
+
+        Args:
+            generator: the source of all randomness.
 
         Returns:
-            A pytree of arrays: all that the seed's learner carries from update to update.
+            A pytree of arrays: all that one seed's learner carries from update to update.
         """
 
 
@@ -76,13 +79,14 @@ class Explore(Protocol):
     def __call__(
         self, state: Tree, memory: Tree, observation: Array, decision: Array, /
     ) -> tuple[Array, Tree]:
-        """Draws an action at random.
+        """Draws a stochastic action.
 
         Args:
             state: of the learner.
-            memory: what acting remembers from the decisions before in this episode.
+            memory: what acting carries from one decision of an episode to the next; `Algorithm.memory` at its
+                start.
             observation: [observation_size].
-            decision: the number of this agent decision since training began; it selects the random numbers.
+            decision: agent decisions of training before this one; selects the random numbers.
 
         Returns:
             An action [action_size] with entries in [-1, 1], and the memory for the next decision.
@@ -93,7 +97,7 @@ class Exploit(Protocol):
     """Chooses the action of an evaluation decision."""
 
     def __call__(self, state: Tree, memory: Tree, observation: Array, /) -> tuple[Array, Tree]:
-        """As `Explore`, but deterministic: equal arguments give equal actions."""
+        """Like `Explore`, but deterministic: equal arguments give equal actions."""
 
 
 class Update(Protocol):
@@ -105,22 +109,23 @@ class Update(Protocol):
         Args:
             state: of the learner; its buffers are donated, so it must not be used again.
             batch: one minibatch; with a horizon above 1 its leaves are [B, horizon, ...].
-            count: the number of gradient updates before this one; it selects the random numbers.
+            count: gradient updates before this one; selects the random numbers.
 
         Returns:
-            The new state, and scalar metrics by name. If something went wrong, one of them is not finite.
+            The new state, and scalar metrics by name. After a numerical failure at least one of them is not
+                finite.
         """
 
 
 class Observe(Protocol):
-    """Watches the transitions of training, to keep running statistics of them."""
+    """Follows the transitions of training, to keep running statistics of them."""
 
     def __call__(self, state: Tree, observation: Array, reward: Array, ended: Array, /) -> Tree:
-        """Is told each training transition once, before the transition can be drawn from replay.
+        """Receives each training transition once, before the transition can be drawn from replay.
 
         Args:
             state: of the learner; its buffers are donated.
-            observation: [observation_size], in which the agent decided.
+            observation: [observation_size], on which the agent decided.
             reward: scalar, summed over the frames of the decision.
             ended: scalar boolean, whether the episode ended with this decision.
 
@@ -130,21 +135,23 @@ class Observe(Protocol):
 
 
 class View(Protocol):
-    """Shows the critic to the diagnostics."""
+    """Exposes the critic to the diagnostics."""
 
     def __call__(self, state: Tree, batch: Batch, count: Array, /) -> CriticView:
-        """The critic as the gradient update of the same arguments sees it; nothing changes."""
+        """The critic as the gradient update with the same arguments sees it; changes nothing."""
 
 
 class Appraise(Protocol):
-    """Asks the critics what they expect, to compare it with what then happens."""
+    """Asks the critics which return they expect; Q-bias compares it with the return that follows."""
 
     def __call__(self, state: Tree, observation: Array, decision: Array, /) -> Appraisal:
-        """A stochastic action for one observation [observation_size], and its value."""
+        """Draws an action for one observation [observation_size], and estimates its value; takes what
+        `Explore` does.
+        """
 
 
 def never(decision: int) -> bool:
-    """The schedule of a learner that is never reset."""
+    """The reset schedule of a learner that is never reset."""
     return False
 
 
@@ -164,13 +171,13 @@ class Algorithm(NamedTuple):
     explore: Explore
     exploit: Exploit
     update: Update
-    # Most algorithms keep the defaults of what follows.
-    memory: Tree = ()  # what acting remembers at the start of an episode
-    observe: Observe | None = None  # None: the algorithm does not watch its transitions
-    resets: Callable[[int], bool] = never  # decision, from 1 -> whether to reset before its updates
+    # Most algorithms keep these defaults.
+    memory: Tree = ()  # the memory of acting at the start of an episode
+    observe: Observe | None = None  # None: the algorithm does not follow the transitions of training
+    resets: Callable[[int], bool] = never  # decision, counted from 1 -> whether to reset before its updates
     reset: Callable[[Tree, Tree], Tree] = fresh  # (state, fresh state) -> state after a reset
-    horizon: int = 1  # transitions per sample, all from one episode
-    first_updates: int = 0  # gradient updates at the end of the warm-up, before the usual ones
-    period: int = 1  # gradient updates after which the pattern of work repeats (a policy delay)
+    horizon: int = 1  # consecutive transitions per sample, all from one episode
+    first_updates: int = 0  # extra gradient updates at the end of the warm-up
+    period: int = 1  # gradient updates after which the pattern of work repeats (the policy delay)
     view: View | None = None  # None: the algorithm has no diagnostics
     appraise: Appraise | None = None  # None: the algorithm's Q-bias cannot be measured

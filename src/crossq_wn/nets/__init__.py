@@ -1,1 +1,1 @@
-"""Networks as values: layers, policies, losses and optimisers."""
+"""The building blocks of networks, as pure functions: layers, normalisation, policies, losses and optimisers."""

@@ -1,9 +1,9 @@
 """Networks as values: a `Layer` is a record of pure functions, and `serial` or `ensemble` compose layers.
 
-This package studies what batch-norm statistics and weight norms do, so both are plain arguments here.
-Running statistics travel beside the parameters, and each layer says how it is projected after a gradient
-step and which of its parameters decay; nothing looks for parameters by name. Normalisation is in
-`nets/normalisation.py`.
+This package studies what batch-norm statistics and weight norms do, so both are plain arguments here. Running
+statistics travel beside the parameters. Each layer says how it is projected after a gradient step and which
+of its parameters decay, so nothing has to find parameters by their names. `nets/normalisation.py` holds the
+normalisation layers.
 """
 
 from collections.abc import Callable
@@ -17,14 +17,14 @@ from crossq_wn.types import Array, Tree, Vars
 
 
 class LayerInit(Protocol):
-    """Makes a layer's variables."""
+    """Creates a layer's variables."""
 
     def __call__(self, generator: np.random.Generator, n_in: int, /) -> tuple[Tree, Tree, int]:
-        """Runs on the host.
+        """Draws initial variables, in NumPy.
 
         Args:
-            generator: decides everything that is random.
-            n_in: the number of input features.
+            generator: the source of all randomness.
+            n_in: number of input features.
 
         Returns:
             Parameters, statistics and the number of output features.
@@ -32,7 +32,7 @@ class LayerInit(Protocol):
 
 
 class Apply(Protocol):
-    """Feeds a batch through a layer."""
+    """The forward pass of a layer."""
 
     def __call__(self, params: Tree, stats: Tree, x: Array, /, *, train: bool) -> tuple[Array, Tree]:
         """Maps a batch.
@@ -41,19 +41,20 @@ class Apply(Protocol):
             params: the layer's parameters.
             stats: the layer's statistics.
             x: [B, n_in].
-            train: whether this is a training pass (which uses batch statistics, drops units, and updates
-                the statistics) or an evaluation.
+            train: True for a training pass, which normalises with the batch's own statistics, drops units,
+                and
+                updates the statistics; False for an evaluation, which changes nothing.
 
         Returns:
-            [B, n_out], and the new statistics.
+            The output [B, n_out], and the new statistics.
         """
 
 
 class Hidden(Protocol):
-    """Shows what happens inside a layer, to diagnostics."""
+    """Exposes the activations inside a layer to the diagnostics."""
 
     def __call__(self, params: Tree, stats: Tree, x: Array, /) -> tuple[Array, ...]:
-        """The outputs [B, units] of all non-linearities inside, in a training pass."""
+        """The outputs [B, units] of each non-linearity inside the layer, in a training pass."""
 
 
 def _keep(params: Tree) -> Tree:
@@ -73,7 +74,7 @@ def _nothing_hidden(params: Tree, stats: Tree, x: Array) -> tuple[Array, ...]:
 
 
 class Layer(NamedTuple):
-    """A differentiable map and everything that an optimiser must know about it."""
+    """A differentiable map, with all that an optimiser must know about its parameters."""
 
     init: LayerInit
     apply: Apply
@@ -84,13 +85,28 @@ class Layer(NamedTuple):
 
 
 def create(layer: Layer, generator: np.random.Generator, n_in: int) -> Vars:
-    """Fresh variables of a layer whose input has `n_in` features."""
+    """Draws the initial variables of a network.
+
+    Args:
+        layer: the network.
+        generator: the source of all randomness.
+        n_in: number of input features.
+    """
     params, stats, _ = layer.init(generator, n_in)
     return Vars(params, stats)
 
 
 def predict(layer: Layer, variables: Vars, x: Array) -> Array:
-    """Evaluates a layer: running statistics are used, and none of them changes."""
+    """Evaluates a network with its running statistics, which stay as they are.
+
+    Args:
+        layer: the network.
+        variables: its parameters and running statistics.
+        x: [..., n_in].
+
+    Returns:
+        [..., n_out].
+    """
     return layer.apply(variables.params, variables.stats, x, train=False)[0]
 
 
@@ -100,7 +116,12 @@ _HIDDEN = orthogonal(2**0.5)  # the gain for rectifiers
 
 
 def dense(n_out: int, kernel_init: Initialiser = _HIDDEN) -> Layer:
-    """Affine map x W + b; the bias starts at zero."""
+    """Affine map x W + b; the bias starts at zero.
+
+    Args:
+        n_out: number of output features.
+        kernel_init: draws W [n_in, n_out]; by default orthogonal with gain sqrt(2).
+    """
 
     def init(generator: np.random.Generator, n_in: int) -> tuple[Tree, Tree, int]:
         params = {"kernel": kernel_init(generator, n_in, n_out), "bias": np.zeros(n_out, np.float32)}
@@ -113,7 +134,7 @@ def dense(n_out: int, kernel_init: Initialiser = _HIDDEN) -> Layer:
 
 
 def linear(n_out: int, kernel_init: Initialiser = _HIDDEN) -> Layer:
-    """Linear map x W."""
+    """Linear map x W, without a bias; takes what `dense` does."""
 
     def init(generator: np.random.Generator, n_in: int) -> tuple[Tree, Tree, int]:
         return {"kernel": kernel_init(generator, n_in, n_out)}, (), n_out
@@ -125,7 +146,14 @@ def linear(n_out: int, kernel_init: Initialiser = _HIDDEN) -> Layer:
 
 
 def dense_layers(params: Tree) -> list[Tree]:
-    """The parameters of a network's dense layers, each {kernel[, bias]}, from its input to its output."""
+    """Finds the dense and linear layers of a network.
+
+    Args:
+        params: the network's parameters.
+
+    Returns:
+        Each layer's parameters, {kernel[, bias]}, from the input to the output.
+    """
 
     def dense(node: Tree) -> bool:
         return isinstance(node, dict) and "kernel" in node
@@ -137,7 +165,12 @@ def dense_layers(params: Tree) -> list[Tree]:
 
 
 def elementwise(function: Callable[[Array], Array], more: int = 0) -> Layer:
-    """A map without parameters, which returns `more` features than it is given."""
+    """A map without parameters.
+
+    Args:
+        function: [..., n] -> [..., n + more].
+        more: how many features the map adds to its input's.
+    """
 
     def init(generator: np.random.Generator, n: int) -> tuple[Tree, Tree, int]:
         return (), (), n + more
@@ -149,7 +182,7 @@ def elementwise(function: Callable[[Array], Array], more: int = 0) -> Layer:
 
 
 def activation(function: Callable[[Array], Array]) -> Layer:
-    """A non-linearity, whose outputs diagnostics look at."""
+    """A non-linearity, whose outputs the diagnostics can see (dead neurons)."""
     return elementwise(function)._replace(hidden=lambda params, stats, x: (function(x),))
 
 
@@ -159,9 +192,12 @@ def relu() -> Layer:
 
 
 def dropout(rate: float) -> Layer:
-    """In training, zeroes features at random and scales the others up (Srivastava et al. 2014).
+    """In training, zeroes features at random and scales up the rest (Srivastava et al. 2014).
 
-    Its statistics are a random key, which every training pass replaces.
+    Its statistics hold a random key, which every training pass replaces.
+
+    Args:
+        rate: probability that a feature is zeroed; the others are divided by 1 - `rate`.
     """
 
     def init(generator: np.random.Generator, n: int) -> tuple[Tree, Tree, int]:
@@ -178,7 +214,9 @@ def dropout(rate: float) -> Layer:
 
 
 def always_training(layer: Layer) -> Layer:
-    """The layer treats an evaluation like a training pass, except that its statistics stay."""
+    """Makes evaluations of a layer behave like training passes, except that they leave its statistics as they
+    are.
+    """
 
     def apply(params: Tree, stats: Tree, x: Array, *, train: bool) -> tuple[Array, Tree]:
         y, new_stats = layer.apply(params, stats, x, train=True)
@@ -187,7 +225,7 @@ def always_training(layer: Layer) -> Layer:
     return layer._replace(apply=apply)
 
 
-# Layers of layers. Their parameters and statistics are tuples, one entry per layer.
+# Compositions of layers; their parameters and statistics are tuples with one entry per layer.
 
 
 def serial(*layers: Layer) -> Layer:
@@ -219,12 +257,12 @@ def serial(*layers: Layer) -> Layer:
 
 
 def mlp(width: int, head: Layer) -> Layer:
-    """Two hidden layers with rectifiers."""
+    """Two hidden layers of `width` units with rectifiers, then the output layer `head`."""
     return serial(dense(width), relu(), dense(width), relu(), head)
 
 
 def side_by_side(*layers: Layer) -> Layer:
-    """Feeds the same input to each layer and concatenates their outputs."""
+    """Feeds the same input to each layer and concatenates their outputs along the features."""
 
     def init(generator: np.random.Generator, n: int) -> tuple[Tree, Tree, int]:
         streams = generator.spawn(len(layers))
@@ -248,7 +286,7 @@ def side_by_side(*layers: Layer) -> Layer:
 
 
 def residual(*layers: Layer) -> Layer:
-    """x + f(x), where f feeds each layer's output to the next."""
+    """x + f(x), where f applies the layers one after the other."""
     inner = serial(*layers)
 
     def apply(params: Tree, stats: Tree, x: Array, *, train: bool) -> tuple[Array, Tree]:
@@ -259,10 +297,17 @@ def residual(*layers: Layer) -> Layer:
 
 
 def ensemble(layer: Layer, members: int) -> Layer:
-    """Independent copies of a layer on the same input; output and hidden are [member, B, n].
+    """Independent copies of a layer that see the same input.
 
-    Members are a tuple and not an array axis: batched matrix products run at half the speed of plain ones
-    on CPU, and an accelerator gets its batch from the seed axis.
+    Outputs and hidden activations have a leading axis: [member, B, n]. Parameters are a tuple over members
+    and
+    not an array with an axis, because batched matrix products run at half the speed of plain ones on a CPU;
+    an
+    accelerator gets its batches from the seed axis.
+
+    Args:
+        layer: the layer to copy.
+        members: number of copies, each with its own initial parameters.
     """
 
     def init(generator: np.random.Generator, n_in: int) -> tuple[Tree, Tree, int]:
@@ -283,7 +328,7 @@ def ensemble(layer: Layer, members: int) -> Layer:
 
 
 def _of_layers(layers: tuple[Layer, ...], init: LayerInit, apply: Apply, hidden: Hidden) -> Layer:
-    """A layer of layers, in which an optimiser treats each layer by that layer's own rules."""
+    """A composition in which every layer keeps its own rules for projection, decay and penalty."""
 
     def project(params: Tree) -> Tree:
         return tuple(layer.project(p) for layer, p in zip(layers, params, strict=True))

@@ -1,7 +1,9 @@
-"""What critics' outputs mean, and how far they are from their targets.
+"""Readouts: how the outputs of critics become values, regression targets and a loss.
 
-Critics return output[critic, sample, atom]. A `Readout` says what the atoms are: one value, quantiles, or the
-logits of a categorical distribution. `two_hot` classifies rewards and values of any size, for world models.
+Critics return output[critic, sample, atom]. The atoms are a single value, quantiles, or the logits of a
+categorical
+distribution. `two_hot` is a code of unbounded numbers as distributions, for the rewards and values of world
+models.
 """
 
 from collections.abc import Callable
@@ -15,27 +17,27 @@ Reduce = Callable[[Array, Array], Array]  # (x[critic, ...], key) -> x[...]
 
 
 class MakeTarget(Protocol):
-    """Makes regression targets from the next state's critic outputs."""
+    """Makes the regression targets of a critic update."""
 
     def __call__(
         self, next_output: Array, reward: Array, continuation: Array, bonus: Array, key: Array, /
     ) -> Array:
-        """The target variable is reward + continuation * (next value + bonus).
+        """The target of reward + continuation * (next value + bonus).
 
         Args:
-            next_output: [critic, B, atom], of (s', a').
+            next_output: critic outputs at (s', a'), [critic, B, atom].
             reward: [B].
             continuation: [B], gamma * mask, which is 0 on a true termination.
             bonus: [B], -alpha log pi(a'|s').
-            key: random key.
+            key: random key, for readouts that choose critics at random.
 
         Returns:
-            y [B, atom].
+            y [B, atom], which all critics share.
         """
 
 
 class Readout(NamedTuple):
-    """How critics' outputs become values, targets and a loss."""
+    """How the outputs of critics become values, targets and a loss."""
 
     value: Callable[[Array], Array]  # output [critic, B, atom] -> q [critic, B], the expectation
     target: MakeTarget
@@ -57,7 +59,12 @@ def mean(values: Array, key: Array) -> Array:
 
 
 def minimum_of_subset(size: int) -> Reduce:
-    """The smallest over a random subset of critics (REDQ, Chen et al. 2021, algorithm 1)."""
+    """The smallest over a random subset of critics, drawn anew for each minibatch (REDQ, Chen et al. 2021,
+    algorithm 1).
+
+    Args:
+        size: number of critics in the subset (M).
+    """
 
     def reduce(values: Array, key: Array) -> Array:
         chosen = jax.random.choice(key, values.shape[0], (size,), replace=False)
@@ -80,7 +87,15 @@ def squared_error(q: Array, y: Array) -> Array:
 
 
 def scalar(error: Callable[[Array, Array], Array], reduce: Reduce = minimum) -> Readout:
-    """One atom, the value itself; `reduce` makes one target of several critics (equation 1)."""
+    """A readout with one atom, the value itself.
+
+    The target is r + gamma V(s') with V(s') = reduce over critics of Q(s', a') + bonus (paper v2, equation
+    1).
+
+    Args:
+        error: (q [critic, B, 1], y [B, 1]) -> scalar, such as `squared_error`.
+        reduce: how several critics become one target.
+    """
 
     def target(next_output: Array, reward: Array, continuation: Array, bonus: Array, key: Array) -> Array:
         return (reward + continuation * (reduce(next_output[..., 0], key) + bonus))[:, None]
@@ -92,7 +107,12 @@ def scalar(error: Callable[[Array, Array], Array], reduce: Reduce = minimum) -> 
 
 
 def quantile(atoms: int, kappa: float = 1.0) -> Readout:
-    """Atoms are quantiles at the midpoints (i + 1/2) / atoms; targets average the critics (BRO)."""
+    """A readout whose atoms are quantiles; targets average the critics, quantile by quantile (BRO).
+
+    Args:
+        atoms: number of quantiles; they lie at the midpoints (i + 1/2) / atoms.
+        kappa: error beyond which the Huber loss is linear.
+    """
 
     def target(next_output: Array, reward: Array, continuation: Array, bonus: Array, key: Array) -> Array:
         return reward[:, None] + continuation[:, None] * (jnp.mean(next_output, 0) + bonus[:, None])
@@ -105,7 +125,7 @@ def quantile(atoms: int, kappa: float = 1.0) -> Readout:
 def _quantile_huber_loss(midpoints: Array, kappa: float, output: Array, y: Array) -> Array:
     """Quantile Huber loss (Dabney et al. 2018, equation 10).
 
-    Summed over predicted quantiles, averaged over the batch and over target quantiles, summed over critics.
+    Summed over predicted quantiles and over critics, averaged over target quantiles and over the batch.
     """
 
     def against(target: Array) -> Array:  # [B] -> [critic, B, predicted]
@@ -122,9 +142,16 @@ def _quantile_huber_loss(midpoints: Array, kappa: float, output: Array, y: Array
 
 
 def categorical(low: float, high: float, atoms: int) -> Readout:
-    """Atoms are logits on a fixed support (C51, Bellemare et al. 2017); cross-entropy, summed over critics.
+    """A readout whose atoms are logits on a fixed support (C51, Bellemare et al. 2017).
 
-    A sample's target distribution is that of the critic with the smallest value; all critics share it.
+    Each sample's target distribution comes from the critic with the smallest value. The loss is the
+    cross-entropy,
+    averaged over the batch and summed over critics.
+
+    Args:
+        low: smallest value of the support.
+        high: largest value of the support.
+        atoms: number of evenly spaced values.
     """
     support = jnp.linspace(low, high, atoms)
 
@@ -144,17 +171,20 @@ def categorical(low: float, high: float, atoms: int) -> Readout:
 
 
 def project(probabilities: Array, places: Array, support: Array) -> Array:
-    """Moves probability mass from `places` onto the support, shared between neighbours by distance.
+    """Moves probability mass from arbitrary places onto an evenly spaced support (Bellemare et al. 2017,
+    equation 7).
 
-    Keeps the mean of what lies within the support; what lies beyond it goes to its ends.
+    Each mass is split between its two neighbours in proportion to its nearness, which keeps the mean. Mass
+    from
+    outside the support goes to its nearer end.
 
     Args:
         probabilities: [B, atom].
-        places: [B, atom], where each atom's mass is.
-        support: [atom], evenly spaced.
+        places: [B, atom], where each atom's mass lies.
+        support: [atom of the support], evenly spaced.
 
     Returns:
-        [B, atom], the probabilities on the support.
+        Probabilities on the support, [B, atom of the support].
     """
     step = support[1] - support[0]
     places = jnp.clip(places, support[0], support[-1])
@@ -166,10 +196,18 @@ def project(probabilities: Array, places: Array, support: Array) -> Array:
 
 
 def sum_over_atoms(term: Callable[..., Array], *columns: Array) -> Array:
-    """sum_j term(x[:, j], ...) over the atoms of each x [B, atom], one after the other.
+    """Sums a term over atoms, one atom after the other: sum_j term(x[:, j], ...).
 
-    A sum over the last axis of one large array takes XLA 3 times as long on CPU, and its gradient 20 times:
-    it is neither vectorised nor kept in the caches.
+    A sum over the last axis of one large array takes XLA 3 times as long on a CPU, and its gradient 20 times:
+    that sum
+    is neither vectorised nor does it fit the caches.
+
+    Args:
+        term: takes one entry [B] of each column.
+        columns: arrays [B, atom].
+
+    Returns:
+        An array of the shape that `term` returns.
     """
     atoms = tuple(x.T for x in columns)
     like = jax.eval_shape(term, *(x[0] for x in atoms))
@@ -185,7 +223,7 @@ def sum_over_atoms(term: Callable[..., Array], *columns: Array) -> Array:
 
 
 class TwoHot(NamedTuple):
-    """A code for numbers of any size: a distribution over bins, which a network can learn to predict."""
+    """A code of unbounded numbers as distributions over bins, which a network can learn by classification."""
 
     encode: Callable[[Array], Array]  # value [...] -> probabilities [..., bin]
     decode: Callable[[Array], Array]  # logits [..., bin] -> value [...]
@@ -203,9 +241,13 @@ def symexp(x: Array) -> Array:
 
 
 def two_hot(bins: int, limit: float) -> TwoHot:
-    """Even bins from -limit to limit in symlog space (DreamerV3, Hafner et al. 2023).
+    """The two-hot code on evenly spaced bins in symlog space (DreamerV3, Hafner et al. 2023).
 
-    A value is shared by its two neighbouring bins.
+    A value's probability is shared by the two bins around it.
+
+    Args:
+        bins: number of bins.
+        limit: the bins range from -`limit` to `limit`, in units of symlog.
     """
     support = jnp.linspace(-limit, limit, bins)
 

@@ -1,9 +1,11 @@
-"""What keeps training well conditioned: batch norm on activations, weight norm on weights.
+"""Normalisation of activations (batch norm and its alternatives) and of weights (weight norm).
 
-The subject of the paper (v2, section 4). Batch norm makes a layer's output independent of the scale of its
-weights (theorem 1), and its gradient inversely proportional to that scale (theorem 2). Weights then grow and
-the effective learning rate falls, unless weight norm holds the scale (equation 2). Batch renorm, layer norm
-and an L2 penalty are the alternatives that the ablations compare.
+This is the subject of the paper (v2, section 4). Batch norm makes a layer's output independent of the scale
+of
+its weights (theorem 1), and its gradient inversely proportional to that scale (theorem 2). As a consequence
+the
+weights grow and the effective learning rate falls, unless weight norm fixes the scale (equation 2). Batch
+renorm, layer norm and an L2 penalty are the alternatives that the ablations compare.
 """
 
 from collections.abc import Callable
@@ -20,10 +22,14 @@ from crossq_wn.types import Array, Tree
 def batch_norm(momentum: float = 0.99, epsilon: float = 1e-3) -> Layer:
     """Batch normalisation (Ioffe and Szegedy 2015), the function f of theorem 1.
 
-    A training pass normalises with the batch's own mean and variance, an evaluation with running ones:
-    running <- momentum * running + (1 - momentum) * batch, with the biased variance in both places.
-    Gradients flow through the batch's mean and variance; only then is every neuron's gradient orthogonal
-    to its weights.
+    A training pass normalises with the batch's own mean and biased variance, an evaluation with running ones:
+    running <- momentum * running + (1 - momentum) * batch. Gradients flow through the batch's mean and
+    variance;
+    without that, a neuron's gradient would not be orthogonal to its weights.
+
+    Args:
+        momentum: share of the running statistics that a training pass keeps.
+        epsilon: added to the variance.
     """
 
     def init(generator: np.random.Generator, n: int) -> tuple[Tree, Tree, int]:
@@ -47,10 +53,18 @@ def batch_renorm(
     d_max: float = 5.0,
     warmup_calls: int = 100_000,
 ) -> Layer:
-    """Batch renormalisation (Ioffe 2017); plain batch norm for the layer's first `warmup_calls` passes.
+    """Batch renormalisation (Ioffe 2017), which corrects a batch's statistics towards the running ones.
 
-    Afterwards y = r x_hat + d with r = clip(sigma_B / sigma, 1/r_max, r_max) and
-    d = clip((mu_B - mu) / sigma, -d_max, d_max), both without gradient.
+    y = r x_hat + d, with r = clip(sigma_B / sigma, 1/r_max, r_max) and d = clip((mu_B - mu) / sigma, -d_max,
+    d_max),
+    both without gradient.
+
+    Args:
+        momentum: share of the running statistics that a training pass keeps.
+        epsilon: added to variances.
+        r_max: limit of the correction of the scale.
+        d_max: limit of the correction of the mean, in running standard deviations.
+        warmup_calls: training passes of this layer before the correction begins; until then it is batch norm.
     """
 
     def init(generator: np.random.Generator, n: int) -> tuple[Tree, Tree, int]:
@@ -77,7 +91,7 @@ def batch_renorm(
 
 
 def layer_norm(epsilon: float = 1e-6) -> Layer:
-    """Layer normalisation over the features of each sample, with scale and bias (Ba et al. 2016)."""
+    """Layer normalisation over the features of each sample, with learned scale and bias (Ba et al. 2016)."""
 
     def init(generator: np.random.Generator, n: int) -> tuple[Tree, Tree, int]:
         return _scale_and_bias(n), (), n
@@ -99,7 +113,7 @@ def _running(n: int) -> Tree:
 
 
 def _mean_and_variance(x: Array) -> tuple[Array, Array]:
-    """Over the batch, per feature."""
+    """The mean and the biased variance of each feature over the batch."""
     mean = jnp.mean(x, 0)
     return mean, jnp.mean(jnp.square(x - mean), 0)
 
@@ -116,10 +130,15 @@ Projection = Callable[[Tree, float], Tree]  # (a dense layer's params, radius) -
 
 
 def per_neuron(params: Tree, radius: float) -> Tree:
-    """Projects each output neuron's [w; b] onto the sphere of `radius`; kernel and bias, if any, jointly.
+    """Projects each output neuron's [w; b] onto the sphere of `radius`.
 
-    Batch norm normalises each feature separately. So every neuron is scale-invariant on its own, but only
-    if its weights and its bias are scaled together (theorem 1).
+    Batch norm normalises every feature separately, so every neuron is scale-invariant on its own, but only if
+    its
+    weights and its bias are scaled together (theorem 1).
+
+    Args:
+        params: kernel [n_in, n_out] and, where the layer has one, bias [n_out].
+        radius: c in equation 2.
     """
     square = sum(jnp.sum(jnp.square(jnp.atleast_2d(leaf)), 0) for leaf in params.values())
     scale = radius * jax.lax.rsqrt(square)
@@ -127,7 +146,11 @@ def per_neuron(params: Tree, radius: float) -> Tree:
 
 
 def per_neuron_kernel(params: Tree, radius: float) -> Tree:
-    """Like `per_neuron`, but the bias neither counts nor moves (this changes the function; an ablation)."""
+    """Projects each output neuron's weights alone; the bias neither counts nor changes.
+
+    With a bias this changes the function that the layer computes, so it is an ablation; takes what
+    `per_neuron` does.
+    """
     square = jnp.sum(jnp.square(params["kernel"]), 0)
     return params | {"kernel": params["kernel"] * (radius * jax.lax.rsqrt(square))}
 
@@ -139,10 +162,16 @@ def per_layer(params: Tree, radius: float) -> Tree:
 
 
 def weight_norm(layer: Layer, projection: Projection = per_neuron, radius: float = 1.0) -> Layer:
-    """Keeps a dense layer's weights at norm c = `radius`: w <- c w / ||w||_2 (equation 2).
+    """Holds a dense layer's weights at a fixed norm: w <- c w / ||w||_2 (equation 2).
 
-    The layer is projected at initialisation and after every gradient step. It is bounded, so it does not
-    decay (section 4, implementation details).
+    The projection happens at initialisation and after every gradient step. Weights of fixed norm need no
+    weight
+    decay, so they get none (section 4, implementation details).
+
+    Args:
+        layer: `dense` or `linear`.
+        projection: which weights share a norm: `per_neuron`, `per_neuron_kernel` or `per_layer`.
+        radius: c, the norm.
     """
 
     def project(params: Tree) -> Tree:
@@ -156,14 +185,14 @@ def weight_norm(layer: Layer, projection: Projection = per_neuron, radius: float
 
 
 def without_decay(layer: Layer) -> Layer:
-    """Keeps AdamW's weight decay off a layer."""
+    """Exempts a layer from AdamW's weight decay."""
     return layer._replace(decay=lambda params: jax.tree.map(lambda _: False, params))
 
 
 def l2_penalty(layer: Layer, scale: float) -> Layer:
     """Adds scale * ||[W; b]||^2 to the loss: the soft alternative to `weight_norm` (section 5.4).
 
-    What is penalised does not decay as well.
+    The penalty takes the place of AdamW's weight decay on this layer.
     """
 
     def penalty(params: Tree) -> Array | float:

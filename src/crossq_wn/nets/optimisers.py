@@ -1,4 +1,6 @@
-"""How a network and its target change: by AdamW with decay mask and projection, and by Polyak averages."""
+"""Optimisers with weight-decay masks and projections, and the target networks that follow by Polyak
+averaging.
+"""
 
 from __future__ import annotations  # JAX's types are loaded on first use
 
@@ -12,14 +14,14 @@ from crossq_wn.types import Array, Tree
 
 
 class OptimiserStep(Protocol):
-    """Makes one gradient step."""
+    """Takes one gradient step."""
 
     def __call__(self, gradients: Tree, moments: Tree, params: Tree, /) -> tuple[Tree, Tree]:
-        """Returns the new parameters, projected by their layers' rules, and the optimiser's new moments."""
+        """Returns the new parameters, projected as their layers demand, and the optimiser's new moments."""
 
 
 class Optimiser(NamedTuple):
-    """What moves parameters; `moments` are Adam's running averages of gradients and of their squares."""
+    """An optimiser of one network; `moments` are Adam's running averages of gradients and squared gradients."""
 
     init: Callable[[Tree], Tree]  # params -> moments
     step: OptimiserStep
@@ -32,10 +34,11 @@ def adamw(
     """AdamW, followed by the layer's projection.
 
     Args:
-        layer: whose parameters are moved. Decay touches only what the layer declares unbounded (paper v2,
-            section 4: 0 on normalised layers, 1e-2 otherwise).
+        layer: the network to optimise, which says where weight decay applies (paper v2, section 4: 0 on
+            normalised
+            layers, 1e-2 otherwise).
         learning_rate: a number, or a schedule over this network's own gradient updates.
-        weight_decay: decoupled from the gradient, multiplied by the learning rate; 0 is plain Adam.
+        weight_decay: decoupled from the gradient, multiplied by the learning rate; 0 makes this Adam.
         beta1: decay rate of Adam's first moment.
     """
     transform = optax.adamw(learning_rate, b1=beta1, weight_decay=weight_decay, mask=layer.decay)
@@ -44,11 +47,12 @@ def adamw(
         change, moments = transform.update(gradients, moments, params)
         return layer.project(optax.apply_updates(params, change)), moments
 
-    # One program for all leaves starts sooner than many little ones.
+    # Jitted, so that one small program is compiled instead of one per parameter.
     return Optimiser(jax.jit(transform.init), step, partial(_rate_of_next_step, learning_rate))
 
 
 def _rate_of_next_step(learning_rate: optax.ScalarOrSchedule, moments: Tree) -> Array | float:
+    """The learning rate (eta) that the optimiser will apply next."""
     if not callable(learning_rate):
         return float(learning_rate)
     schedule = optax.tree.get(moments, "ScaleByScheduleState")
@@ -57,27 +61,40 @@ def _rate_of_next_step(learning_rate: optax.ScalarOrSchedule, moments: Tree) -> 
 
 
 def linear_schedule(start: float, end: float, updates: int) -> optax.ScalarOrSchedule:
-    """Learning rate from `start` to `end` over `updates` gradient updates; constant if they are equal."""
+    """A learning rate that falls linearly and then stays.
+
+    Args:
+        start: at the first gradient update.
+        end: from gradient update `updates` on.
+        updates: gradient updates of the network that the rate belongs to.
+
+    Returns:
+        A schedule, or `start` itself if nothing changes.
+    """
     return start if start == end else optax.linear_schedule(start, end, updates)
 
 
 class Target(NamedTuple):
-    """A second set of a network's parameters; running statistics stay with the online network alone."""
+    """A target network: a second set of parameters; running statistics belong to the online network alone."""
 
     init: Callable[[Tree], Tree]  # online params -> target params
     follow: Callable[[Tree, Tree], Tree]  # (target params, online params) -> target params
 
 
 def polyak(tau: float) -> Target:
-    """theta_bar <- tau theta + (1 - tau) theta_bar, on all trainable parameters (batch norm's included)."""
+    """theta_bar <- tau theta + (1 - tau) theta_bar, for all trainable parameters (those of batch norm too).
+
+    Args:
+        tau: rate per gradient update.
+    """
 
     def follow(target: Tree, online: Tree) -> Tree:
         return jax.tree.map(lambda old, new: old + tau * (new - old), target, online)
 
-    # Copies, because the update donates every buffer once.
+    # A copy, because the update donates its state, and no buffer may be donated twice.
     return Target(lambda online: jax.tree.map(lambda leaf: leaf.copy(), online), follow)
 
 
 def no_target() -> Target:
-    """CrossQ: the online critic is its own target."""
+    """No target network: CrossQ's online critic is its own target."""
     return Target(lambda online: (), lambda target, online: ())

@@ -1,4 +1,4 @@
-"""How an actor's output becomes an action: by a squashed Gaussian, u ~ N(mean, std) and a = tanh(u)."""
+"""Squashed Gaussian policies: u ~ N(mean, std), and the action is tanh(u)."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,13 +15,13 @@ HALF_LOG_2PI = float(0.5 * np.log(2.0 * np.pi))
 
 
 class Policy(NamedTuple):
-    """What an actor's output [..., 2 * action_size] means: a Gaussian of u, and the action tanh(u)."""
+    """The meaning of an actor's output [..., 2 * action_size]: a Gaussian of u, whose tanh is the action."""
 
     # output -> mean and log standard deviation of u, each [..., action_size]
     gaussian: Callable[[Array], tuple[Array, Array]]
 
     def sample(self, output: Array, key: Array) -> tuple[Array, Array]:
-        """An action [..., action_size] and its log density [...]."""
+        """Draws an action [..., action_size]; returns it with its log density [...]."""
         return squashed_sample(*self.gaussian(output), key)
 
     def mode(self, output: Array) -> Array:
@@ -30,10 +30,22 @@ class Policy(NamedTuple):
 
 
 def squashed_sample(mean: Array, log_std: Array, key: Array) -> tuple[Array, Array]:
-    """An action, the tanh of a diagonal Gaussian, and its log density.
+    """Draws an action, the tanh of a diagonal Gaussian u.
 
-    log pi(a) = sum_i log N(u_i) - 2 (log 2 - u_i - softplus(-2 u_i)): the exact change of variables, finite
-    for any u (SAC, Haarnoja et al. 2018, appendix C).
+    log pi(a) = sum_i log N(u_i) - 2 (log 2 - u_i - softplus(-2 u_i)): the exact change of variables in a form
+    that
+    stays finite for any u.
+
+    Args:
+        mean: of u, [..., action_size].
+        log_std: of u, [..., action_size].
+        key: random key.
+
+    Returns:
+        The action [..., action_size] and its log density [...].
+
+    Source:
+        SAC, Haarnoja et al. 2018 (arXiv 1812.05905), appendix C.
     """
     noise = jax.random.normal(key, mean.shape, mean.dtype)
     u = mean + jnp.exp(log_std) * noise
@@ -43,7 +55,7 @@ def squashed_sample(mean: Array, log_std: Array, key: Array) -> tuple[Array, Arr
 
 
 def clipped(log_std_min: float, log_std_max: float) -> Policy:
-    """The log standard deviation is clipped to its limits (SAC in jaxrl, CrossQ)."""
+    """A policy whose log standard deviation is clipped to its limits (SAC in jaxrl, CrossQ)."""
 
     def gaussian(output: Array) -> tuple[Array, Array]:
         mean, log_std = jnp.split(output, 2, -1)
@@ -53,7 +65,9 @@ def clipped(log_std_min: float, log_std_max: float) -> Policy:
 
 
 def squeezed(log_std_min: float, log_std_max: float) -> Policy:
-    """The log standard deviation is min + (max - min) (1 + tanh(x)) / 2 (SR-SAC, BRO, SimBa, TD-MPC2)."""
+    """A policy whose log standard deviation is min + (max - min) (1 + tanh(x)) / 2 (SR-SAC, BRO, SimBa,
+    TD-MPC2).
+    """
 
     def gaussian(output: Array) -> tuple[Array, Array]:
         mean, x = jnp.split(output, 2, -1)
@@ -63,7 +77,14 @@ def squeezed(log_std_min: float, log_std_max: float) -> Policy:
 
 
 def gaussian_head(action_size: int, mean_gain: float = 2**0.5, log_std_gain: float = 1.0) -> Layer:
-    """An actor's last layer: the mean and the log standard deviation, each orthogonal with its own gain."""
+    """An actor's output layer, with one orthogonal kernel for the mean and one for the log standard
+    deviation.
+
+    Args:
+        action_size: number of action dimensions; the layer has twice as many outputs.
+        mean_gain: gain of the kernel of the mean.
+        log_std_gain: gain of the kernel of the log standard deviation.
+    """
 
     def kernel_init(generator: np.random.Generator, n_in: int, n_out: int) -> np.ndarray:
         mean, log_std = orthogonal(mean_gain), orthogonal(log_std_gain)
