@@ -1,4 +1,4 @@
-"""The shared types of the numeric core: what an algorithm is given, what it consists of, and what it returns."""
+"""The shared types of the numeric core: what an algorithm is given, what it is, and what it returns."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol

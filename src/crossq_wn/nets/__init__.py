@@ -1,1 +1,1 @@
-"""The building blocks of networks, as pure functions: layers, normalisation, policies, losses and optimisers."""
+"""The building blocks of networks: layers, normalisation, policies, losses and optimisers."""

@@ -21,7 +21,7 @@ class OptimiserStep(Protocol):
 
 
 class Optimiser(NamedTuple):
-    """An optimiser of one network; `moments` are Adam's running averages of gradients and squared gradients."""
+    """An optimiser of one network; `moments` are Adam's running averages of gradients and their squares."""
 
     init: Callable[[Tree], Tree]  # params -> moments
     step: OptimiserStep
