@@ -9,6 +9,7 @@ from functools import cache
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import load as load_tensors
 
 from crossq_wn.errors import UserError
 from crossq_wn.learning.replay import Replay
@@ -114,7 +115,7 @@ def test_a_checkpoint_writes_only_the_rows_since_the_one_before(tmp_path):
     added = segments(tmp_path).keys() - contents.keys()
     assert len(added) == 1
     (name,) = added
-    assert checkpoints.load_tensors((tmp_path / "replay" / name).read_bytes())["reward"].shape == (7,)
+    assert load_tensors((tmp_path / "replay" / name).read_bytes())["reward"].shape == (7,)
     found, _ = usable(tmp_path)
     copy = Replay(1000, 2, 1)
     found.fill(0, copy)

@@ -128,7 +128,8 @@ def _lacks(module: str, task: str) -> bool:
 
 def _simulator(task: TaskLike, known: Task, episode_frames: int | None, render: bool) -> Simulator:
     if not isinstance(task, str):
-        from crossq_wn.environments.gymnasium import Gymnasium, from_callable
+        from crossq_wn.environments.factories import from_callable
+        from crossq_wn.environments.gymnasium import Gymnasium
 
         return Gymnasium(from_callable(task, known.name, render=render), known.name)
     suite = SUITES[known.suite]

@@ -9,7 +9,8 @@ import mujoco
 import numpy as np
 
 from crossq_wn.environments.core import Frame
-from crossq_wn.environments.gymnasium import from_id, wrappers_of
+from crossq_wn.environments.factories import from_id
+from crossq_wn.environments.gymnasium import wrappers_of
 from crossq_wn.environments.myo_definitions import definition, look
 from crossq_wn.environments.physics import Physics
 from crossq_wn.environments.snapshot import Snapshot, capture_attributes, restore_attributes

@@ -77,7 +77,8 @@ def _make_myosuite(task: Task, *, episode_frames: int | None, render: bool) -> S
 
 
 def _make_gymnasium(task: Task, *, episode_frames: int | None, render: bool) -> Simulator:
-    from crossq_wn.environments.gymnasium import Gymnasium, from_factory, from_id
+    from crossq_wn.environments.factories import from_factory, from_id
+    from crossq_wn.environments.gymnasium import Gymnasium
 
     options: dict[str, Any] = {"render_mode": "rgb_array"} if render else {}
     if episode_frames is not None:

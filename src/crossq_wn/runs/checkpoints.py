@@ -11,7 +11,6 @@ Nothing is a pickle: arrays are safetensors, everything else is JSON. A checkpoi
 everything that it names is on disk, so a crash or a power cut leaves the one before it.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -19,15 +18,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from crossq_wn.errors import UserError, fix_for
 from crossq_wn.lazy import jax
-from crossq_wn.learning.replay import Replay, Rows
-from crossq_wn.machine import to_disk, write_atomically
+from crossq_wn.learning.replay import Replay
+from crossq_wn.machine import to_disk
+from crossq_wn.runs import checksums
+from crossq_wn.runs.checksums import DamagedError, checksum_of
+from crossq_wn.runs.replay_files import ReplayFiles, fill
 from crossq_wn.runs.tensors import give_arrays, named_leaves, take_arrays
 from crossq_wn.types import Tree
 
@@ -42,10 +41,6 @@ class SeedState(NamedTuple):
     plain: dict[str, Any]  # JSON values and numpy arrays, nested
 
 
-class DamagedError(Exception):
-    """A checkpoint that cannot be used; the message names the file and what is wrong with it."""
-
-
 class DamagedReplayError(DamagedError):
     """A checkpoint of which nothing but rows of replay is damaged."""
 
@@ -53,25 +48,22 @@ class DamagedReplayError(DamagedError):
 class Writer:
     """Writes one run's checkpoints.
 
-    Segments of replay are shared between checkpoints, so a writer builds only on segments that this process
-    has itself written or verified. Each checkpoint reads one older segment again, in turn, and a damaged one
-    is written again from memory. Checkpoints newer than the present one are obsolete: the next one that is
-    written removes them.
+    Checkpoints newer than the present one are obsolete: the next one that is written removes them.
 
     Args:
         directory: the folder of checkpoints.
-        warn: told of each segment that was damaged and written again.
+        warn: told of each file of replay that was damaged and written again.
     """
 
     def __init__(self, directory: Path, warn: Callable[[str], None] = lambda text: None) -> None:
-        self.directory, self._warn, self._turn = directory, warn, 0
-        self._segments: dict[int, list[dict[str, Any]]] = {}  # by seed, oldest rows first
+        self.directory = directory
+        self._replay = ReplayFiles(directory / "replay", warn)
         self.present: int | None = None  # frames of the newest checkpoint written or resumed from
 
     def continue_from(self, checkpoint: "Checkpoint") -> None:
         """Builds on a verified checkpoint; replay that has lost rows is written anew."""
         for seed in checkpoint.seeds:
-            self._segments[seed] = [] if checkpoint.lost[seed] else list(checkpoint.segments(seed))
+            self._replay.build_on(seed, [] if checkpoint.lost[seed] else checkpoint.segments(seed))
         self.present = checkpoint.frames
 
     def save(
@@ -105,7 +97,7 @@ class Writer:
             if not (directory / "replay").exists():
                 (directory / "replay").mkdir(parents=True)
                 to_disk(directory.parent)
-            changed = self._mend(replays, thorough)
+            changed = self._replay.mend(replays, thorough=thorough)
             if frames == self.present and not changed:
                 return
             partial.mkdir()
@@ -133,49 +125,10 @@ class Writer:
         name = f"seed-{seed}.safetensors"
         return {
             "file": name,
-            "sha256": _write(folder / name, save_tensors(arrays)),
+            "sha256": checksums.write(folder / name, save_tensors(arrays)),
             "plain": plain,
-            "replay": {"end": replay.end, "segments": self._append(seed, replay)},
+            "replay": {"end": replay.end, "segments": self._replay.append(seed, replay)},
         }
-
-    def _append(self, seed: int, replay: Replay) -> list[dict[str, Any]]:
-        """Writes the rows since the last checkpoint; returns all segments that are still needed."""
-        segments = [each for each in self._segments.get(seed, []) if each["last"] > replay.begin]
-        first = max(replay.begin, segments[-1]["last"] if segments else 0)
-        if first < replay.end or not segments:
-            segments.append(self._write_segment(seed, replay, first, replay.end))
-        self._segments[seed] = segments
-        return segments
-
-    def _write_segment(self, seed: int, replay: Replay, first: int, last: int) -> dict[str, Any]:
-        name = f"seed-{seed}-{first:09d}-{last:09d}.safetensors"
-        rows = replay.read(first, last)
-        pending = replay.read(last, last + 1).observation[0]
-        if len(rows.final) and rows.final[-1]:  # nothing leads from an episode's end to what comes next
-            pending = np.zeros_like(pending)
-        checksum = _write(
-            self.directory / "replay" / name, save_tensors({**rows._asdict(), "pending": pending})
-        )
-        return {"file": name, "first": first, "last": last, "sha256": checksum}
-
-    def _mend(self, replays: dict[int, Replay], thorough: bool) -> bool:
-        """Reads one segment or all of them again; whether the newest manifest is outdated."""
-        there = [(seed, place) for seed in replays for place in range(len(self._segments.get(seed, [])))]
-        if there and not thorough:
-            self._turn += 1
-            there = [there[self._turn % len(there)]]
-        changed = False
-        for seed, place in there:
-            segment, replay = self._segments[seed][place], replays[seed]
-            first = max(replay.begin, segment["first"])
-            try:
-                _verify(self.directory / "replay" / segment["file"], segment["sha256"])
-            except DamagedError as damage:
-                if first < segment["last"]:  # others are no longer needed
-                    self._segments[seed][place] = self._write_segment(seed, replay, first, segment["last"])
-                    self._warn(f"replay on disk was damaged and is written again from memory: {damage}")
-            changed = changed or segment != self._segments[seed][place]
-        return changed
 
     def _cannot_write(self, frames: int, error: OSError) -> UserError:
         fix = f"{fix_for(error)}, then start again"
@@ -258,12 +211,12 @@ class Checkpoint:
         self._seeds = body["seeds"]
         self._tensors = {}
         for seed, entry in self._seeds.items():
-            self._tensors[int(seed)] = _read(path / entry["file"], entry["sha256"])
+            self._tensors[int(seed)] = checksums.read_tensors(path / entry["file"], entry["sha256"])
         self.lost: dict[int, list[dict[str, Any]]] = {seed: [] for seed in self.seeds}
         for seed in self.seeds if with_replay else []:
             for segment in self.segments(seed):
                 try:
-                    _verify(path.parent / "replay" / segment["file"], segment["sha256"])
+                    checksums.read(path.parent / "replay" / segment["file"], segment["sha256"])
                 except DamagedError as damage:
                     if not without_damaged_replay:
                         raise DamagedReplayError(str(damage)) from None
@@ -312,33 +265,12 @@ class Checkpoint:
     def fill(self, seed: int, replay: Replay) -> None:
         """Fills a fresh replay with a seed's rows; lost ones become rows that start no transition."""
         end = self._seeds[str(seed)]["replay"]["end"]
-        begin = max(0, end - replay.capacity)
-        parts: list[Rows] = []
-        pending: np.ndarray | None = None
-        for segment in self.segments(seed):
-            skipped = max(0, begin - segment["first"])
-            if segment in self.lost[seed]:
-                if parts:  # the row before leads to one that is lost
-                    parts[-1].final[-1:] = True
-                parts.append(_blank(replay, segment["last"] - segment["first"] - skipped))
-                pending = np.zeros_like(replay.pending())
-                continue
-            tensors = _read(self.path.parent / "replay" / segment["file"], segment["sha256"])
-            parts.append(Rows(*(tensors[name][skipped:].copy() for name in Rows._fields)))
-            pending = tensors["pending"]  # only the last segment's counts
-        if parts and pending is not None:
-            replay.load(end, Rows(*(np.concatenate(column) for column in zip(*parts, strict=True))), pending)
-
-
-def _blank(replay: Replay, count: int) -> Rows:
-    """So many rows that start no transition."""
-    columns = [np.zeros((count, *column.shape[1:]), column.dtype) for column in replay.read(0, 0)]
-    return Rows(*columns)._replace(final=np.ones(count, bool))
+        fill(replay, end, self.path.parent / "replay", self.segments(seed), self.lost[seed])
 
 
 def _write_manifest(folder: Path, body: dict[str, Any]) -> None:
-    checksum = hashlib.sha256(json.dumps(body).encode()).hexdigest()
-    _write(folder / "manifest.json", json.dumps({"sha256": checksum, "checkpoint": body}).encode())
+    checksum = checksum_of(json.dumps(body).encode())
+    checksums.write(folder / "manifest.json", json.dumps({"sha256": checksum, "checkpoint": body}).encode())
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -348,7 +280,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         checksum = envelope["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedError(f"manifest.json cannot be read: {type(error).__name__}") from None
-    if hashlib.sha256(json.dumps(body).encode()).hexdigest() != checksum:
+    if checksum_of(json.dumps(body).encode()) != checksum:
         raise DamagedError("manifest.json has been altered")
     if body["schema"] > SCHEMA:
         raise UserError(
@@ -378,28 +310,3 @@ def _prune(directory: Path, keep: set[int]) -> None:
     for path in (directory / "replay").glob("*"):
         if path.name not in needed:
             path.unlink()
-
-
-def _write(path: Path, content: bytes) -> str:
-    """Writes a file and returns its checksum."""
-    write_atomically(path, content)
-    return hashlib.sha256(content).hexdigest()
-
-
-def _verify(path: Path, checksum: str) -> bytes:
-    """Reads a file. Raises DamagedError unless it has this checksum."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DamagedError(f"{path.name} cannot be read: {error.strerror}") from None
-    if hashlib.sha256(content).hexdigest() != checksum:
-        raise DamagedError(f"{path.name} is truncated or altered")
-    return content
-
-
-def _read(path: Path, checksum: str) -> dict[str, np.ndarray]:
-    try:
-        tensors: dict[str, np.ndarray] = load_tensors(_verify(path, checksum))
-        return tensors
-    except SafetensorError as error:
-        raise DamagedError(f"{path.name} is not a safetensors file: {error}") from None

@@ -18,6 +18,7 @@ from crossq_wn.learning.learner import one_by_one
 from crossq_wn.learning.q_bias import Bias, q_bias
 from crossq_wn.runs import checkpoints
 from crossq_wn.runs.checkpoints import Checkpoint
+from crossq_wn.runs.checksums import DamagedError
 from crossq_wn.runs.config import read_config
 from crossq_wn.training.building import build_algorithm, make_environment, saved_spec, saved_state
 from crossq_wn.training.seeds import Stream, integer, stream
@@ -115,7 +116,7 @@ class TrainedPolicy:
             raise UserError(f"seed {self.seed} of {self.path} failed before its first checkpoint")
         try:
             return Checkpoint(self.path / "checkpoints" / f"{good:09d}", with_replay=False)
-        except checkpoints.DamagedError as damage:
+        except DamagedError as damage:
             raise UserError(
                 f"the last good checkpoint of seed {self.seed} of {self.path} is damaged: {damage}"
             ) from None

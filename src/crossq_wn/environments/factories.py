@@ -1,0 +1,98 @@
+"""Where Gymnasium environments come from: ids, `module:factory`, and a user's own classes and functions."""
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+
+from crossq_wn.environments.core import unknown_task
+from crossq_wn.errors import UserError, import_user_module, nearest
+
+gymnasium.logger.min_level = gymnasium.logger.ERROR
+
+
+def from_id(name: str, **options: Any) -> gymnasium.Env[Any, Any]:
+    """Makes a registered Gymnasium environment.
+
+    Args:
+        name: its id.
+        options: further arguments of `gymnasium.make`.
+
+    Raises:
+        UserError: the id is unknown (the message suggests the nearest), or Gymnasium cannot make it.
+    """
+    try:
+        return gymnasium.make(name, disable_env_checker=True, **options)
+    except gymnasium.error.UnregisteredEnv:
+        raise unknown_task(name, map(str, gymnasium.registry)) from None
+    except (gymnasium.error.Error, ImportError) as error:
+        raise UserError(f"Gymnasium cannot make {name!r}: {error}") from None
+
+
+def from_factory(path: str, **options: Any) -> gymnasium.Env[Any, Any]:
+    """Makes the environment that `module:factory` returns, or `module:Env-v0` registers.
+
+    Args:
+        path: the module, which may lie in the current directory, and the name of a class or function in it,
+            or an id that it registers when it is imported, as `gymnasium.make` takes it.
+        options: further arguments of `gymnasium.make`; of these a factory gets only the render mode.
+
+    Raises:
+        UserError: the module cannot be imported, has no such name, or as `from_callable` says.
+    """
+    module_name, _, attribute = path.partition(":")
+    if module_name == "__main__":
+        raise UserError(
+            f"{path!r} was defined in a script, which nobody else can import: in that script, call "
+            "crossq_wn.resume(run, task=...), or move the class to a module"
+        )
+    value = import_user_module(module_name, f"the task {path!r}")
+    if re.search(r"-v\d+$", attribute):
+        return from_id(attribute, **options)
+    if "(" in attribute or "<locals>" in attribute:
+        raise UserError(
+            f"the task {path!r} was given as a callable that no name leads to: from Python, pass it again, "
+            "as in crossq_wn.resume(run, task=...)"
+        )
+    for part in attribute.split("."):
+        if not hasattr(value, part):
+            known = [name for name in dir(value) if not name.startswith("_")]
+            raise UserError(f"{module_name!r} has no {part!r}: {nearest(part, known)}the task is {path!r}")
+        value = getattr(value, part)
+    return from_callable(value, path, render="render_mode" in options)
+
+
+def from_callable(factory: Callable[..., Any], name: str, *, render: bool = False) -> gymnasium.Env[Any, Any]:
+    """Makes the environment that a class or function of no arguments returns.
+
+    Args:
+        factory: the class or function.
+        name: how messages call it.
+        render: whether pictures will be asked for: a parameter `render_mode` is then "rgb_array".
+
+    Raises:
+        UserError: it cannot be called, it raised an exception, or it returned something else.
+    """
+    if not callable(factory):
+        raise UserError(f"the task {name!r} is neither a class nor a function that makes a gymnasium.Env")
+    try:
+        environment = factory(**_render_mode(factory)) if render else factory()
+    except UserError:
+        raise
+    except Exception as error:  # whatever the user's code raises
+        raise UserError(
+            f"{name!r} raised {type(error).__name__}: {error}; it is called without arguments"
+        ) from None
+    if not isinstance(environment, gymnasium.Env):
+        raise UserError(f"{name!r} returned a {type(environment).__name__}, not a gymnasium.Env")
+    return environment
+
+
+def _render_mode(factory: Callable[..., Any]) -> dict[str, str]:
+    try:
+        wanted = "render_mode" in inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # some builtins show no signature
+        wanted = False
+    return {"render_mode": "rgb_array"} if wanted else {}
