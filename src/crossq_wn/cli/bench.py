@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from crossq_wn.cli.arguments import Parser, number, parse_run
-from crossq_wn.cli.console import table, warn
+from crossq_wn.cli.console import warn
+from crossq_wn.cli.tables import Table, show
 from crossq_wn.errors import UserError
 from crossq_wn.machine import write_atomically
 from crossq_wn.runs.config import RunConfig
@@ -45,7 +46,7 @@ def bench(parser: Parser, arguments: list[str]) -> int:
     figures = loop.bench(config, warn, against, seconds)
     count = len(config.options.seeds)
     title = f"{config.task}, {config.system.algorithm}, UTD {config.settings.utd}, {count} seed(s)"
-    table(title, ["figure", "value", "meaning"], loop.describe(figures))
+    show(Table(title, ["figure", "value", "meaning"], loop.describe(figures)))
     if out is not None:
         write_atomically(out, json.dumps(_about(config) | figures, indent=2) + "\n")
     return 0

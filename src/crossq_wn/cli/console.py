@@ -1,14 +1,13 @@
-"""What a person sees: a live display on a terminal, plain lines elsewhere, tables and warnings."""
+"""What a person sees of a training: a live display on a terminal, plain lines elsewhere, warnings."""
 
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from crossq_wn.errors import visible
 
@@ -97,14 +96,6 @@ def describe(status: "Status") -> str:
     if status.seconds_left is not None:
         parts.append(f"{status.seconds_left / 60:.0f} min left")
     return " | ".join(parts)
-
-
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Prints a table."""
-    shown = Table(*columns, title=title, title_justify="left")
-    for row in rows:
-        shown.add_row(*(str(cell) for cell in row))
-    _console().print(shown)
 
 
 def say(text: object) -> None:

@@ -34,7 +34,7 @@ VERBS = {
     "report": ("results:report", "Write one HTML file on runs: scores, verdicts, curves, settings."),
     "diagnose": ("results:diagnose", "Say in words what a run's norms, learning rates and features mean."),
     "bench": ("bench:bench", "Measure updates and environments against this machine's limits, or a peer."),
-    "list": ("lists:show", "List tasks, algorithms, presets or runs."),
+    "list": ("lists:show_list", "List tasks, algorithms, presets or runs."),
     "doctor": ("doctor:doctor", "Check this machine: versions, rendering, accelerator."),
 }
 

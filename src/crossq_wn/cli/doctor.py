@@ -6,7 +6,7 @@ import sys
 from typing import NamedTuple
 
 from crossq_wn.cli.arguments import Parser
-from crossq_wn.cli.console import table
+from crossq_wn.cli.tables import Table, add_forms, show
 from crossq_wn.environments.suite import Suite
 from crossq_wn.environments.suites import INSTALL, SUITES
 from crossq_wn.lazy import jax
@@ -32,10 +32,11 @@ class Finding(NamedTuple):
 
 def doctor(parser: Parser, arguments: list[str]) -> int:
     """Prints what it finds; the exit code is 1 if something essential is missing."""
-    parser.parse_args(arguments)
+    add_forms(parser)
+    parsed = parser.parse_args(arguments)
     found = examine()
     rows = [["!" if each.fix else "ok", each.what, each.state, each.fix] for each in found]
-    table("crossq-wn doctor", ["", "what", "state", "fix"], rows)
+    show(Table("crossq-wn doctor", ["verdict", "what", "state", "fix"], rows), parsed.form)
     return 1 if any(each.fix and each.essential for each in found) else 0
 
 

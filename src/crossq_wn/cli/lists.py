@@ -3,70 +3,70 @@
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.cli.arguments import Parser
-from crossq_wn.cli.console import table, warn
+from crossq_wn.cli.console import warn
+from crossq_wn.cli.tables import Column, Table, add_forms, show
 from crossq_wn.environments import PAPER_TASKS, SUITES
 from crossq_wn.errors import UserError
 
 
-class Listing(NamedTuple):
-    """A table to print."""
-
-    title: str
-    columns: list[str]
-    rows: list[list[Any]]
-
-
-def show(parser: Parser, arguments: list[str]) -> int:
+def show_list(parser: Parser, arguments: list[str]) -> int:
     """Prints one of the lists."""
-    parser.add_argument("what", choices=LISTS)
-    parser.add_argument("root", type=Path, nargs="?", default=Path("runs"), help="where runs lie")
+    parser.add_argument("what", choices=LISTS, help="which list to print")
     parser.add_argument(
-        "--sort", metavar="COLUMN", help="order by a column: names from a, numbers from the top"
+        "root",
+        type=Path,
+        nargs="?",
+        default=Path("runs"),
+        help="for `list runs`: the folder to look in (default: runs)",
     )
+    parser.add_argument(
+        "--sort", metavar="COLUMN", help="sort by a column: names from A to Z, numbers from the largest down"
+    )
+    add_forms(parser)
     parsed = parser.parse_args(arguments)
-    title, columns, rows = LISTS[parsed.what](parsed.root)
+    table = LISTS[parsed.what](parsed.root)
     if parsed.sort is not None:
-        if parsed.sort not in columns:
-            raise UserError(f"--sort is {parsed.sort!r}: the columns of {title} are {', '.join(columns)}")
-        at = columns.index(parsed.sort)
-        rows.sort(key=lambda row: row[at] if isinstance(row[at], str) else -row[at])
-    shown = []
-    for row in rows:
-        shown.append([_readable(value) for value in row])
-    table(title, columns, shown)
+        names = [column.name for column in table.described]
+        if parsed.sort not in names:
+            raise UserError(f"--sort is {parsed.sort!r}: the columns of {table.title} are {', '.join(names)}")
+        at = names.index(parsed.sort)
+        rows = sorted(table.rows, key=lambda row: _rank(row[at]))
+        table = Table(table.title, table.columns, rows)
+    show(table, parsed.form)
     return 0
 
 
-def _readable(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}" if isinstance(value, float) else value
+def _rank(value: Any) -> Any:
+    """Returns the key that puts numbers from the largest down, and everything else in its own order."""
+    return -value if isinstance(value, int | float) else value
 
 
-def tasks(root: Path) -> Listing:
-    """Every task, the paper's first."""
+def tasks(root: Path) -> Table:
+    """Lists every task, those of the paper first."""
     rows: list[list[Any]] = []
     for suite in SUITES.values():
         for short, own_name in suite.tasks.items():
             name = suite.full_name(short)
-            rows.append([name, suite.title, own_name, "yes" if name in PAPER_TASKS else ""])
+            rows.append([name, suite.title, own_name, name in PAPER_TASKS])
     rows.sort(key=lambda row: (not row[3], row[1], row[0]))
-    rows.append(["any Gymnasium id", "Gymnasium", "Box observations, bounded Box actions", ""])
-    rows.append(["module:factory", "your own", "a class or function that makes a gymnasium.Env", ""])
-    rows.append(["module:task", "your own", "a task of a suite that the module registers", ""])
-    return Listing("tasks", ["name", "suite", "suite's name", "in the paper"], rows)
+    rows.append(["any Gymnasium id", "Gymnasium", "Box observations, bounded Box actions", False])
+    rows.append(["module:factory", "your own", "a class or function that makes a gymnasium.Env", False])
+    rows.append(["module:task", "your own", "a task of a suite that the module registers", False])
+    return Table("tasks", ["name", "suite", "suite's name", "in the paper"], rows)
 
 
-def algorithms(root: Path) -> Listing:
-    """Every algorithm and its presets."""
-    rows = [[name, recipe.summary, ", ".join(recipe.presets)] for name, recipe in ALGORITHMS.items()]
-    return Listing("algorithms", ["name", "what it is", "presets"], rows)
+def algorithms(root: Path) -> Table:
+    """Lists every algorithm with its presets."""
+    rows = [[name, recipe.summary, tuple(recipe.presets)] for name, recipe in ALGORITHMS.items()]
+    return Table("algorithms", ["name", "what it is", Column("presets", ", ".join)], rows)
 
 
-def presets(root: Path) -> Listing:
-    """Every preset: all settings of a default one, and where the others leave it."""
+def presets(root: Path) -> Table:
+    """Lists every preset: all settings of the default ones, and what the others change."""
     rows = []
     for algorithm, recipe in ALGORITHMS.items():
         usual = asdict(recipe.presets["default"].settings)
@@ -76,20 +76,21 @@ def presets(root: Path) -> Listing:
             shown = ", ".join(f"{setting}={value}" for setting, value in (differs or values).items())
             rows.append([algorithm, name, entry.source, shown])
     columns = ["algorithm", "preset", "source", "settings"]
-    return Listing("presets (settings that differ from the default)", columns, rows)
+    return Table("presets (settings that differ from the default)", columns, rows)
 
 
-def runs(root: Path) -> Listing:
-    """Every run in a folder that can be read."""
+def runs(root: Path) -> Table:
+    """Lists every run below a folder, and warns of those that cannot be read."""
     from crossq_wn.results.tables import runs_table
 
     if not root.is_dir():
         raise UserError(f"{root} is not a directory: name the folder that holds runs, or train one")
-    rows = [[str(row.run), *row[1:]] for row in runs_table(root, warn)]
-    return Listing("runs", ["run", "task", "system", "seeds", "evaluated", "frames", "score"], rows)
+    run = Column("run", whole=True)
+    columns = (run, "task", "system", "seeds", "evaluated", "frames", "score")
+    return Table("runs", columns, list(runs_table(root, warn)))
 
 
-LISTS: dict[str, Callable[[Path], Listing]] = {
+LISTS: dict[str, Callable[[Path], Table]] = {
     "tasks": tasks,
     "algorithms": algorithms,
     "presets": presets,

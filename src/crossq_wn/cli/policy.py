@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from crossq_wn.cli.arguments import Parser, positive, whole_number
-from crossq_wn.cli.console import table, warn
+from crossq_wn.cli.console import warn
+from crossq_wn.cli.tables import Column, Table, add_forms, show
 from crossq_wn.environments import prepare_graphics
 from crossq_wn.errors import UserError
 from crossq_wn.results.tables import episode_summary
@@ -19,20 +20,22 @@ def evaluate(parser: Parser, arguments: list[str]) -> int:
     parser.add_argument(
         "--q-bias", action="store_true", help="measure the critics' bias (Q - return) / |return| as well"
     )
+    add_forms(parser)
     parsed = parser.parse_args(arguments)
     seeds = read_config(parsed.run).options.seeds if parsed.seed is None else (parsed.seed,)
-    columns = ["seed", "trained frames", "return", "std", "success", "frames per episode"]
-    columns += ["Q-bias mean", "Q-bias std"] if parsed.q_bias else []
+    columns: list[str | Column] = [
+        "seed", "trained frames", Column("return", "{:.1f}".format), Column("std", "{:.1f}".format),
+        Column("success", "{:.0%}".format), Column("frames per episode", "{:.0f}".format),
+    ]  # fmt: skip
+    if parsed.q_bias:
+        columns += [Column(name, "{:.3f}".format) for name in ("Q-bias mean", "Q-bias std")]
     rows = []
     for seed in seeds:
         policy = load(parsed.run, seed=seed, warn=warn)
         found = episode_summary(evaluate_policy(policy, parsed.episodes))
-        row = [str(seed), f"{policy.frames:,}", f"{found.mean:.1f}", f"{found.std:.1f}"]
-        row += [f"{found.success:.0%}", f"{found.frames:.0f}"]
-        if parsed.q_bias:
-            row += [f"{value:.3f}" for value in measure_q_bias(policy).values()]
-        rows.append(row)
-    table(f"{parsed.run}: {parsed.episodes} episodes per seed", columns, rows)
+        biases = measure_q_bias(policy).values() if parsed.q_bias else ()
+        rows.append([seed, policy.frames, *found, *biases])
+    show(Table(f"{parsed.run}: {parsed.episodes} episodes per seed", columns, rows), parsed.form)
     return 0
 
 

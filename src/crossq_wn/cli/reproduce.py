@@ -6,10 +6,22 @@ from pathlib import Path
 
 from crossq_wn import reproduce as steps
 from crossq_wn.cli.arguments import Parser, positive
-from crossq_wn.cli.console import table, warn
+from crossq_wn.cli.console import warn
+from crossq_wn.cli.tables import Column, Table, add_forms, show
 from crossq_wn.errors import UserError
 
 _DAY = 24  # hours
+
+
+def _frames(counts: Sequence[int]) -> str:
+    return " to ".join(f"{count:,}" for count in counts)
+
+
+_PLAN = (
+    "system", "runs", "seeds", Column("frames per seed", _frames),
+    "gradient updates", Column("ms each", "{:.1f}".format), Column("core-hours", "{:.2f}".format),
+    Column("GB", "{:.2f}".format), Column("finished", str),
+)  # fmt: skip
 
 
 def reproduce(parser: Parser, arguments: list[str]) -> int:
@@ -27,7 +39,10 @@ def reproduce(parser: Parser, arguments: list[str]) -> int:
         metavar="FILE",
         help="train nothing: judge by the values.csv.gz of an earlier one",
     )
+    add_forms(parser)
     parsed = parser.parse_args(arguments)
+    if parsed.form != "text" and not parsed.dry_run:
+        raise UserError(f"--{parsed.form} prints the plan alone: add --dry-run")
     environment = dict(os.environ)  # as the user set it
     figures, scale = list(dict.fromkeys(parsed.figures)), steps.scale_called(parsed.scale)
     runs, jobs = steps.plan(scale, figures, parsed.root), parsed.jobs or steps.default_jobs()
@@ -37,12 +52,12 @@ def reproduce(parser: Parser, arguments: list[str]) -> int:
         _report(*steps.conclude_again(scale, figures, runs, parsed.values, out))
         return 0
     bill = steps.bill(runs, jobs)
-    table(f"{', '.join(figures)} at the scale {scale.name}", steps.COLUMNS, bill.rows)
-    print(
+    total = (
         f"{bill.unfinished} of {len(runs)} runs to train: about {bill.core_hours:.1f} core-hours, "
         f"{bill.hours:.1f} hours with {jobs} side by side (the longest run {bill.longest:.1f}); "
         f"in the end {bill.disk:.1f} GB in {parsed.root}\n({bill.how})"
     )
+    show(Table(f"{', '.join(figures)} at the scale {scale.name}", _PLAN, bill.rows), parsed.form, [total])
     if parsed.dry_run:
         return 0
     if bill.hours > _DAY and not parsed.yes:

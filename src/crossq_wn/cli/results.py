@@ -5,7 +5,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from crossq_wn.cli.arguments import Parser, number, positive, whole_number
-from crossq_wn.cli.console import table, warn
+from crossq_wn.cli.console import say, warn
+from crossq_wn.cli.tables import Column, Table, add_forms, show
 from crossq_wn.environments import suite_of
 from crossq_wn.errors import UserError
 from crossq_wn.learning.diagnostics import DIAGNOSTICS
@@ -31,7 +32,7 @@ def plot(parser: Parser, arguments: list[str]) -> int:
     _add_force(parser)
     parsed = parser.parse_args(arguments)
     for path in draw(parsed.runs, parsed.out, force=parsed.force):
-        print(path)
+        say(path)
     return 0
 
 
@@ -75,7 +76,7 @@ def figure(parser: Parser, arguments: list[str]) -> int:
     inputs = [*source.ours, *source.theirs]
     _check_alike(inputs, parsed.force, source.scores if parsed.systems else None)
     for path in save(*FIGURES[parsed.name](source), parsed.out or Path(parsed.name)):
-        print(path)
+        say(path)
     return 0
 
 
@@ -86,18 +87,33 @@ def compare(parser: Parser, arguments: list[str]) -> int:
         "--against", type=Path, nargs="+", default=[], metavar="FILE", help="runs or CSV files of others"
     )
     _add_force(parser)
+    add_forms(parser)
     parsed = parser.parse_args(arguments)
     ours, theirs = reading.usable(parsed.runs, warn), reading.usable(parsed.against, warn)
     _check_alike([*ours, *theirs], parsed.force)
     found = tables.compare(reading.scores(ours), reading.scores(theirs) if theirs else {})
-    for task, env_steps, rows in found:
-        shown = []
-        for system, seeds, medians in rows:
-            cells = ["" if value is None else f"{value:.3f}" for value in medians]
-            shown.append([system, seeds, *cells])
-        title = f"{task}: median score of the seeds ({suite_of(task).unit}) at environment frames"
-        table(title, ["system", "seeds", *(f"{step:,}" for step in env_steps)], shown)
+    show([_beside(each) for each in found], parsed.form)
     return 0
+
+
+def _beside(table: tables.Table) -> Table:
+    """Lays out one task for people with a column per frame, for programs with a record per number."""
+    rows, records = [], []
+    for system, seeds, medians in table.rows:
+        rows.append([system, seeds, *medians])
+        about = {"task": table.task, "system": system, "seeds": seeds}
+        for frames, median in zip(table.env_steps, medians, strict=True):
+            if median is not None:
+                records.append(
+                    about | {"frames": frames, "median": median.value, "seeds_there": median.reached}
+                )
+    columns = [Column(f"{frames:,}", _median) for frames in table.env_steps]
+    title = f"{table.task}: median score of the seeds ({suite_of(table.task).unit}) at environment frames"
+    return Table(title, ["system", "seeds", *columns], rows, records)
+
+
+def _median(value: tables.Median | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def report(parser: Parser, arguments: list[str]) -> int:
@@ -116,7 +132,7 @@ def report(parser: Parser, arguments: list[str]) -> int:
     inputs = [*(run.record for run in contents.runs), *contents.source.theirs]
     _check_alike(inputs, parsed.force, contents.scores if parsed.systems else None)
     write(contents, parsed.out, warn)
-    print(parsed.out)
+    say(parsed.out)
     return 0
 
 
@@ -127,18 +143,18 @@ def diagnose(parser: Parser, arguments: list[str]) -> int:
     parser.add_argument(
         "--seed", type=whole_number, help="training seed of the Hessian; by default the first"
     )
+    add_forms(parser)
     parsed = parser.parse_args(arguments)
     found = courses(parsed.run)
     rows = []
     for name, course in found.items():
-        values = [f"{course.first:.4g}", f"{course.last:.4g}", change(name, course)]
-        rows.append([name, *values, DIAGNOSTICS[name].description])
-    table(str(parsed.run), ["diagnostic", "first", "last", "change", "what it is"], rows)
-    for sentence in findings(found, critic_of(read_config(parsed.run))):
-        print(f"* {sentence}")
+        rows.append([name, *course, change(name, course), DIAGNOSTICS[name].description])
+    ends = Column("first", "{:.4g}".format), Column("last", "{:.4g}".format)
+    table = Table(str(parsed.run), ["diagnostic", *ends, "change", "what it is"], rows)
+    said = findings(found, critic_of(read_config(parsed.run)))
     if parsed.hessian:
-        for sentence in spectrum_of(parsed.run, parsed.seed, warn).describe():
-            print(f"* {sentence}")
+        said += spectrum_of(parsed.run, parsed.seed, warn).describe()
+    show(table, parsed.form, [f"* {sentence}" for sentence in said])
     return 0
 
 

@@ -15,16 +15,25 @@ from crossq_wn.reproduce.studies import PlannedRun, PlannedSystem, Scale, plan, 
 from crossq_wn.reproduce.workers import TrainingResult, look, remaining, train
 from crossq_wn.runs.protocol import read_terms, simulator_conflicts
 
-COLUMNS = [
-    "system", "runs", "seeds", "frames per seed", "gradient updates", "ms each", "core-hours", "disk",
-    "finished",
-]  # fmt: skip
+
+class BillRow(NamedTuple):
+    """What one system's runs cost, all together."""
+
+    system: str  # its label
+    runs: int
+    seeds: int  # per run
+    frames: tuple[int, ...]  # environment frames per seed: every number of them that is planned
+    updates: int  # gradient updates
+    milliseconds: float  # per gradient update
+    core_hours: float
+    gigabytes: float  # of disk
+    finished: int  # runs
 
 
 class Bill(NamedTuple):
     """What a plan costs."""
 
-    rows: list[list[str]]  # one per system, see COLUMNS
+    rows: list[BillRow]
     core_hours: float  # that remain
     longest: float  # of them, the longest single run's
     hours: float  # that remain, so many runs side by side; never less than the longest run's
@@ -56,24 +65,24 @@ def bill(runs: Sequence[PlannedRun], jobs: int) -> Bill:
     return Bill(rows, total, longest, max(total / jobs, longest), len(left), disk, costs.explain())
 
 
-def _row(system: PlannedSystem, runs: Sequence[PlannedRun]) -> list[str]:
+def _row(system: PlannedSystem, runs: Sequence[PlannedRun]) -> BillRow:
     """A row of the bill."""
     total, frames, finished = costs.Cost(0, 0.0, 0.0, 0), set(), 0
     for run in runs:
         total = total.plus(costs.cost(run.config))
         frames.add(run.config.options.frames)
         finished += look(run).kind == "finished"
-    return [
-        system.label,
-        str(len(runs)),
-        str(len(runs[0].config.options.seeds)),
-        " to ".join(f"{count:,}" for count in sorted(frames)),
-        f"{total.updates:,}",
-        f"{1e3 * total.update_seconds:.1f}",
-        f"{total.core_seconds / 3600:.2f}",
-        f"{total.disk / 1e9:.2f} GB",
-        str(finished),
-    ]
+    return BillRow(
+        system=system.label,
+        runs=len(runs),
+        seeds=len(runs[0].config.options.seeds),
+        frames=tuple(sorted(frames)),
+        updates=total.updates,
+        milliseconds=1e3 * total.update_seconds,
+        core_hours=total.core_seconds / 3600,
+        gigabytes=total.disk / 1e9,
+        finished=finished,
+    )
 
 
 def default_jobs() -> int:
@@ -158,6 +167,6 @@ def _conflicts(runs: Sequence[PlannedRun], finished: Sequence[PlannedRun]) -> li
 
 
 __all__ = [
-    "COLUMNS", "Bill", "Context", "Finding", "PlannedRun", "Scale", "TrainingResult",
+    "Bill", "BillRow", "Context", "Finding", "PlannedRun", "Scale", "TrainingResult",
     "bill", "check_out", "conclude", "conclude_again", "default_jobs", "plan", "scale_called", "train",
 ]  # fmt: skip

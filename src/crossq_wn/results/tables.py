@@ -137,7 +137,7 @@ class RunRow(NamedTuple):
     run: Path
     task: str
     system: str
-    seeds: str  # `0,1,2`
+    seeds: tuple[int, ...]
     evaluated: int  # the last environment frame that was evaluated
     frames: int  # environment frames to train
     score: float  # mean of the seeds' last evaluations, as they were logged
@@ -155,6 +155,5 @@ def runs_table(root: Path, warn: Callable[[str], None]) -> Iterator[RunRow]:
         last = [values[~np.isnan(values)][-1] for values in curves.values]  # a seed that failed ends sooner
         logged = float(np.mean(last)) * suite_of(config.task).scale
         options = config.options
-        seeds = ",".join(map(str, options.seeds))
         reached = int(curves.env_steps[-1])
-        yield RunRow(path, config.task, config.system.label, seeds, reached, options.frames, logged)
+        yield RunRow(path, config.task, config.system.label, options.seeds, reached, options.frames, logged)

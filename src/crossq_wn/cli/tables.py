@@ -1,0 +1,220 @@
+"""Tables as data, printed for a person at a terminal, for a pipe, or for a program as JSON or CSV."""
+
+import argparse
+import csv
+import json
+import math
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table as Grid
+from rich.text import Text
+
+from crossq_wn.cli.console import say
+from crossq_wn.errors import visible
+
+Form = Literal["text", "json", "csv"]  # text: for people, laid out for a terminal or for a pipe
+_GAP = 2  # blanks between columns
+
+
+def readable(value: Any) -> str:
+    """Writes a value for people: 1,000,000, 0.123, yes; nothing for None and for False."""
+    if value is None or value is False:
+        return ""
+    if value is True:
+        return "yes"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table."""
+
+    name: str
+    form: Callable[[Any], str] = readable  # how its values are written for people
+    whole: bool = False  # whether a value stays on one line, so that it can be copied: paths
+
+    @property
+    def key(self) -> str:
+        """Its name for programs: `frames per episode` is `frames_per_episode`."""
+        return re.sub(r"\W+", "_", self.name.lower()).strip("_")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Args:
+        title: stands above it.
+        columns: their names, or more about them.
+        rows: the values, as they are rather than as text; None where there is none.
+        records: what programs get instead of a record per row, where that is not what they want.
+    """
+
+    title: str
+    columns: Sequence[str | Column]
+    rows: Sequence[Sequence[Any]]
+    records: Sequence[Mapping[str, Any]] | None = None
+
+    @property
+    def described(self) -> list[Column]:
+        """The columns, those that were given by their names too."""
+        return [Column(each) if isinstance(each, str) else each for each in self.columns]
+
+    @property
+    def for_programs(self) -> list[Mapping[str, Any]]:
+        """A record per row, unless the table has records of its own."""
+        if self.records is not None:
+            return list(self.records)
+        keys = [column.key for column in self.described]
+        return [dict(zip(keys, row, strict=True)) for row in self.rows]
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Which columns hold numbers only, so that they are set flush right [columns]."""
+        found = []
+        for values in zip(*self.rows, strict=True):
+            found.append(all(isinstance(value, int | float | None) for value in values))
+        return found or [False] * len(self.columns)
+
+    @property
+    def for_people(self) -> list[list[str]]:
+        """The rows as text [rows, columns]."""
+        columns = self.described
+        found = []
+        for row in self.rows:
+            found.append([visible(column.form(value)) for column, value in zip(columns, row, strict=True)])
+        return found
+
+
+def add_forms(parser: argparse.ArgumentParser) -> None:
+    """Adds --json and --csv, which choose the `form` that `show` takes."""
+    forms = parser.add_mutually_exclusive_group()
+    forms.set_defaults(form="text")
+    for name, what in (("json", "one JSON array of records"), ("csv", "CSV")):
+        forms.add_argument(
+            f"--{name}",
+            dest="form",
+            action="store_const",
+            const=name,
+            help=f"print {what}, for programs; what is no table then goes to stderr",
+        )
+
+
+def show(tables: Table | Sequence[Table], form: Form = "text", notes: Sequence[str] = ()) -> None:
+    """Prints tables and what there is to say about them.
+
+    People get each table with its title. Programs get one list of records, whatever the number of tables.
+
+    Args:
+        tables: one, or several of one kind.
+        form: `text` is laid out for a terminal if there is one, else plain: without boxes, colour or cuts.
+        notes: lines below the tables; programs find them on stderr.
+    """
+    tables = [tables] if isinstance(tables, Table) else tables
+    if form == "text":
+        terminal = Console() if sys.stdout.isatty() else None
+        for table in tables:
+            _to_terminal(table, terminal) if terminal else _to_pipe(table)
+    else:
+        records: list[Mapping[str, Any]] = []
+        for table in tables:
+            records += table.for_programs
+        _to_json(records) if form == "json" else _to_csv(records)
+    for note in notes:
+        print(visible(note), file=sys.stdout if form == "text" else sys.stderr)
+
+
+def _to_json(records: Iterable[Mapping[str, Any]]) -> None:
+    print(json.dumps([{key: _plain(value) for key, value in each.items()} for each in records], indent=2))
+
+
+def _to_csv(records: Sequence[Mapping[str, Any]]) -> None:
+    names: dict[str, None] = {}  # of all records; the keys are an ordered set
+    for record in records:
+        names |= dict.fromkeys(record)
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(names)
+    for record in records:
+        writer.writerow([_cell(record.get(name)) for name in names])
+
+
+def _cell(value: Any) -> Any:
+    """Turns a value into a cell of a CSV file, which a terminal may show."""
+    plain = _plain(value)
+    if isinstance(plain, list):
+        return ",".join(map(str, plain))
+    return visible(plain) if isinstance(plain, str) else plain
+
+
+def _plain(value: Any) -> Any:
+    """Turns a value into one that JSON has; what is not finite is missing."""
+    if isinstance(value, tuple | list):
+        return [_plain(each) for each in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value
+
+
+def _to_pipe(table: Table) -> None:
+    """Prints aligned text, each row on one line however long it is."""
+    rows = [[column.name for column in table.described], *table.for_people]
+    widths = [max(map(cell_len, cells)) for cells in zip(*rows, strict=True)]
+    say(table.title)
+    for row in rows:
+        cells = []
+        for width, right, cell in zip(widths, table.numeric, row, strict=True):
+            blanks = " " * (width - cell_len(cell))
+            cells.append(blanks + cell if right else cell + blanks)
+        print((" " * _GAP).join(cells).rstrip())
+    print()
+
+
+def _to_terminal(table: Table, console: Console) -> None:
+    """Prints a grid as wide as the terminal or, if it cannot hold one, each row as a few lines."""
+    columns, rows = table.described, table.for_people
+    narrowest = 0
+    for i, column in enumerate(columns):
+        cells = [column.name, *(row[i] for row in rows)]
+        # What may be broken over lines is broken between words only.
+        widths = [max(map(cell_len, [cell] if column.whole else cell.split() or [""])) for cell in cells]
+        narrowest += max(widths) + _GAP
+    if narrowest > console.width:
+        _as_lines(table, console)
+        return
+    grid = Grid(
+        title=Text(visible(table.title)),
+        title_justify="left",
+        box=None,
+        padding=(0, _GAP, 0, 0),
+        pad_edge=False,
+    )
+    for column, right in zip(columns, table.numeric, strict=True):
+        justify: Literal["right", "left"] = "right" if right else "left"
+        grid.add_column(Text(column.name), no_wrap=column.whole, overflow="fold", justify=justify)
+    for row in rows:
+        grid.add_row(*map(Text, row))  # text, not markup: brackets stay
+    console.print(grid)
+
+
+def _as_lines(table: Table, console: Console) -> None:
+    """Prints each row's first value on a line of its own, whole, and below it the others with their names."""
+    names = [column.name for column in table.described[1:]]
+    console.print(Text(visible(table.title), style="italic"))
+    for first, *rest in table.for_people:
+        console.print(Text(first, style="bold"), soft_wrap=True)
+        below = Text(" " * _GAP)
+        for name, value in zip(names, rest, strict=True):
+            if value:
+                below.append(f"{name} ", style="dim").append(f"{value}  ")
+        console.print(below, soft_wrap=True)
