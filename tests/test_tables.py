@@ -97,7 +97,9 @@ def test_no_cell_acts_on_a_terminal(capsys):
         show(table, form, ["note\x1b[31m"])
         said = capsys.readouterr()
         assert all(letter.isprintable() or letter == "\n" for letter in said.out + said.err)
-    assert all(letter.isprintable() or letter == "\n" for letter in on_terminal(table, 9) + on_terminal(table, 90))
+    assert all(
+        letter.isprintable() or letter == "\n" for letter in on_terminal(table, 9) + on_terminal(table, 90)
+    )
 
 
 @pytest.mark.parametrize(
