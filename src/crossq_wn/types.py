@@ -113,7 +113,7 @@ class Update(Protocol):
 
         Returns:
             The new state, and scalar metrics by name. After a numerical failure at least one of them is not
-                finite.
+            finite.
         """
 
 
@@ -145,9 +145,7 @@ class Appraise(Protocol):
     """Asks the critics which return they expect; Q-bias compares it with the return that follows."""
 
     def __call__(self, state: Tree, observation: Array, decision: Array, /) -> Appraisal:
-        """Draws an action for one observation [observation_size], and estimates its value; takes what
-        `Explore` does.
-        """
+        """Draws an action for one observation [observation_size], and estimates its value."""
 
 
 def never(decision: int) -> bool:

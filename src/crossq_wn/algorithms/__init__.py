@@ -1,7 +1,7 @@
-"""The table of algorithms; each has a page in this folder.
+"""The table of algorithms; each algorithm has a page in this folder.
 
-A soft actor-critic's page says what its paper says, declares its settings and presets, and returns its
-`Parts`; `actor_critic.py` makes an algorithm of them. `docs/your-own-algorithm.md` shows how to add one.
+The page of a soft actor-critic summarises its paper, declares settings and presets, and returns the `Parts`
+from which `actor_critic.py` builds the algorithm. `docs/your-own-algorithm.md` shows how to add one.
 """
 
 from crossq_wn.algorithms.bro import BRO, BRO_FAST
@@ -39,7 +39,7 @@ def registered(name: str) -> str:
     """The key in `ALGORITHMS` that a name stands for.
 
     Args:
-        name: of an algorithm, or `module:name` for one of the user's own; the module is imported.
+        name: an algorithm's name, or `module:name` for one of the user's own, whose module is imported.
 
     Raises:
         UserError: there is no such algorithm; the message suggests the nearest.
@@ -56,5 +56,5 @@ def registered(name: str) -> str:
 
 
 def recipe_of(name: str) -> Recipe:
-    """The recipe of an algorithm; takes and raises what `registered` does."""
+    """The recipe of an algorithm; takes the names that `registered` takes, and raises what it raises."""
     return ALGORITHMS[registered(name)]

@@ -1,10 +1,11 @@
-"""The soft actor-critic update, once for every algorithm that is made of `Parts`.
+"""The soft actor-critic update, shared by every algorithm that is made of `Parts`.
 
-A gradient update is a `critic_step` and, once per `policy_delay` updates, an `actor_step` with its
-`temperature_step`. Every function takes the parts and the state of one seed; `soft_actor_critic` binds the
-parts. Equations are numbered as in the paper (v2), and symbols are the paper's:
+A gradient update consists of a `critic_step` and, every `policy_delay` updates, of an `actor_step` and a
+`temperature_step`. All functions take the parts of the algorithm and the state of one seed;
+`soft_actor_critic` binds the parts. Equations are numbered as in the paper (v2) unless another source is
+named, and the symbols are the paper's:
 
-    theta, theta_bar    parameters of the critics and of their target
+    theta, theta_bar    parameters of the critics and of their targets
     gamma, alpha        discount, temperature
     s, a, s', a'        a replayed transition, and the policy's action in its next state
     H, H_bar            the policy's entropy, and its target
@@ -35,15 +36,15 @@ QPair = Callable[[Layer, Tree, State, Array, Array], Passed]  # (critic, theta, 
 
 
 def separate(critic: Layer, theta: Tree, state: State, x: Array, next_x: Array) -> Passed:
-    """SAC: the online critic on (s, a), the target critic on (s', a')."""
-    # Statistics go through both passes so that dropout draws anew; networks without any do not notice.
+    """SAC: the online critic on (s, a) and the target critic on (s', a'), in two passes."""
+    # The second pass takes the statistics of the first, because they hold the random key of dropout.
     next_q, stats = critic.apply(state.target, state.critic.stats, next_x, train=True)
     q, stats = critic.apply(theta, stats, x, train=True)
     return q, next_q, stats
 
 
 def joint(critic: Layer, theta: Tree, state: State, x: Array, next_x: Array) -> Passed:
-    """CrossQ (section 2): one pass over both halves, so that they share batch statistics; no target."""
+    """CrossQ (section 2): one pass over (s, a) and (s', a'), which then share batch statistics; no target."""
     both, stats = critic.apply(theta, state.critic.stats, jnp.concatenate([x, next_x]), train=True)
     q, next_q = jnp.split(both, 2, axis=1)
     return q, next_q, stats
@@ -52,8 +53,8 @@ def joint(critic: Layer, theta: Tree, state: State, x: Array, next_x: Array) -> 
 def joint_target(critic: Layer, theta: Tree, state: State, x: Array, next_x: Array) -> Passed:
     """CrossQ + WN (section 4): the joint pass through critic and target critic, both in training mode.
 
-    Batch norm in training mode reads no running statistics. Batch renorm does, and then target and
-    prediction must be renormalised alike, so the target uses the online critic's.
+    With batch norm, a training pass does not read the running statistics. Batch renorm does read them;
+    prediction and target must then be corrected alike, so both passes use those of the online critic.
     """
     both = jnp.concatenate([x, next_x])
     q, stats = critic.apply(theta, state.critic.stats, both, train=True)
@@ -61,42 +62,42 @@ def joint_target(critic: Layer, theta: Tree, state: State, x: Array, next_x: Arr
     return q[:, : len(x)], target_q[:, len(x) :], stats
 
 
-# In which order actor and critic change
+# The order in which actor and critic are updated
 
 Step = Callable[[State], State]
 Order = Callable[[State, Step, Step], State]  # (state, critic step, actor step) -> state
 
 
 def critic_first(state: State, critic: Step, actor: Step) -> State:
-    """The actor and the temperature follow the critic just updated (jaxrl, CrossQ)."""
+    """The actor and the temperature use the critic that was just updated (jaxrl, CrossQ)."""
     return actor(critic(state))
 
 
 def actor_first(state: State, critic: Step, actor: Step) -> State:
-    """The critic's target uses the actor and the temperature just updated (SimBa)."""
+    """The critic's target uses the actor and the temperature that were just updated (SimBa)."""
     return critic(actor(state))
 
 
 class Parts(NamedTuple):
-    """Everything that one soft actor-critic is made of; an algorithm's page returns it."""
+    """Everything that distinguishes one soft actor-critic from another; an algorithm's page returns it."""
 
     spec: Spec
     actor: Layer  # observation -> policy output
-    policy: Policy  # what the actor's output means
+    policy: Policy  # how the actor's output becomes an action
     critic: Layer  # [observation, action] -> output [critic, B, atom]
     q_pair: QPair  # `separate`, `joint` or `joint_target`
     target: Target
-    readout: Readout  # what the critics' outputs mean
+    readout: Readout  # how the critics' outputs become values, targets and a loss
     actor_optimiser: Optimiser
     critic_optimiser: Optimiser
     temperature_optimiser: optax.GradientTransformation  # of log alpha
     initial_temperature: float
     target_entropy: float  # H_bar
-    policy_delay: int = 1  # the actor and the temperature change once per so many gradient updates
-    reduce: Reduce = minimum  # how the actor sees several critics
+    policy_delay: int = 1  # gradient updates per update of the actor and the temperature
+    reduce: Reduce = minimum  # how several critics become the one value that the actor maximises
     order: Order = critic_first
     resets: Callable[[int], bool] = never  # as in `Algorithm`
-    around: tuple[Callable[[Algorithm], Algorithm], ...] = ()  # what wraps the algorithm, innermost first
+    around: tuple[Callable[[Algorithm], Algorithm], ...] = ()  # wrappers of the algorithm, innermost first
 
 
 def compose(
@@ -112,9 +113,10 @@ def compose(
     actor_weight_decay: float = 0.0,
     critic_weight_decay: float = 0.0,
 ) -> Parts:
-    """Parts whose optimisers, temperature and policy delay are as the settings say.
+    """Assembles parts, with optimisers, temperature and policy delay as the settings say.
 
-    What only few algorithms have keeps its default; they set it with `_replace`.
+    The keyword arguments are fields of `Parts`, where they are explained. Fields that few algorithms change
+    keep their defaults here; those algorithms use `_replace`.
     """
 
     def optimiser(layer: Layer, learning_rate: float, weight_decay: float) -> Optimiser:
@@ -138,7 +140,7 @@ def compose(
 
 
 def soft_actor_critic(parts: Parts) -> Algorithm:
-    """The algorithm that is made of the parts, for one seed."""
+    """Builds the algorithm for one seed from its parts."""
     algorithm = Algorithm(
         init=partial(init, parts),
         explore=partial(explore, parts),
@@ -158,7 +160,7 @@ def soft_actor_critic(parts: Parts) -> Algorithm:
 
 
 def init(parts: Parts, generator: np.random.Generator) -> State:
-    """A fresh state; see `types.Init`."""
+    """The initial state; see `types.Init`."""
     key_stream, actor_stream, critic_stream = generator.spawn(3)
     observation_size, action_size, _ = parts.spec
     actor = layers.create(parts.actor, actor_stream, observation_size)
@@ -190,7 +192,7 @@ def update(parts: Parts, state: State, batch: Batch, count: Array) -> tuple[Stat
         return temperature_step(parts, actor_step(parts, state, batch, actor_key))
 
     def improve_actor_if_due(state: State) -> State:
-        # `count` has no seed axis: under vmap the condition stays a branch, and skipped work is skipped.
+        # `count` has no seed axis, so under vmap this stays a real branch and the skipped work is not done.
         due = count % parts.policy_delay == parts.policy_delay - 1
         return State(*jax.lax.cond(due, improve_actor, lambda state: state, state))
 
@@ -206,18 +208,18 @@ def update(parts: Parts, state: State, batch: Batch, count: Array) -> tuple[Stat
 
 
 class Regression(NamedTuple):
-    """What one critic update is computed from."""
+    """The data of one critic update."""
 
     x: Array  # [B, .], (s, a)
     next_x: Array  # [B, .], (s', a')
     reward: Array  # [B]
     continuation: Array  # [B], gamma, but 0 on a true termination
     bonus: Array  # [B], -alpha log pi(a'|s')
-    key: Array  # for targets that choose among critics at random
+    key: Array  # for readouts that choose critics at random
 
 
 def regression(parts: Parts, state: State, batch: Batch, key: Array) -> Regression:
-    """Draws a' ~ pi(.|s'), with running statistics; the critic's gradient never reaches the actor."""
+    """Draws a' ~ pi(.|s'), with running statistics; the critic's gradient does not reach the actor."""
     output = predict(parts.actor, state.actor, batch.next_observation)
     next_action, next_log_density = parts.policy.sample(output, key)
     return Regression(
@@ -233,13 +235,13 @@ def regression(parts: Parts, state: State, batch: Batch, key: Array) -> Regressi
 def critic_loss(
     parts: Parts, state: State, data: Regression, theta: Tree
 ) -> tuple[Array, tuple[Tree, Array, Array]]:
-    """The squared Bellman error (section 2), or what the readout has in its place.
+    """The critics' loss: the squared Bellman error (section 2), or the readout's own.
 
-    Equation 1 with SAC's entropy term: V(s') = Q_theta_bar(s', a') - alpha log pi(a'|s'), and
-    y = r + gamma V(s').
+    The targets are y = r + gamma V(s'), with V(s') = Q_theta_bar(s', a') - alpha log pi(a'|s'): equation 1
+    with SAC's entropy term. A layer's penalty is added.
 
     Returns:
-        The loss, and beside it: new statistics, outputs q(s, a) [critic, B, atom], targets y [B, atom].
+        The loss, and with it: the critics' new statistics, q(s, a) [critic, B, atom], and y [B, atom].
     """
     q, next_q, stats = parts.q_pair(parts.critic, theta, state, data.x, data.next_x)
     y = parts.readout.target(next_q, data.reward, data.continuation, data.bonus, data.key)
@@ -248,7 +250,7 @@ def critic_loss(
 
 
 def critic_step(parts: Parts, state: State, batch: Batch, key: Array) -> State:
-    """Moves theta down the gradient of `critic_loss`, projects it (equation 2), and lets theta_bar follow."""
+    """One optimiser step on `critic_loss`, with projection (equation 2); theta_bar then follows theta."""
     loss = partial(critic_loss, parts, state, regression(parts, state, batch, key))
     (value, (stats, q, y)), gradients = jax.value_and_grad(loss, has_aux=True)(state.critic.params)
     theta, moments = parts.critic_optimiser.step(gradients, state.critic_moments, state.critic.params)
@@ -267,19 +269,19 @@ def actor_loss(
     """Mean of alpha log pi(a|s) - Q(s, a) over a ~ pi(.|s) (SAC, arXiv 1812.05905, equation 7).
 
     Returns:
-        The loss, and beside it: the actor's new statistics, the entropy H.
+        The loss, and with it: the actor's new statistics, and the entropy H.
     """
     alpha = jnp.exp(state.log_temperature)
     output, stats = parts.actor.apply(params, state.actor.stats, observation, train=True)
     action, log_density = parts.policy.sample(output, key)
-    # The critic is evaluated, with running statistics.
+    # The critic is in evaluation mode: it uses its running statistics and does not change them.
     q = predict(parts.critic, state.critic, jnp.concatenate([observation, action], -1))
     q = parts.reduce(parts.readout.value(q), jax.random.fold_in(key, 0))
     return jnp.mean(alpha * log_density - q), (stats, -jnp.mean(log_density))
 
 
 def actor_step(parts: Parts, state: State, batch: Batch, key: Array) -> State:
-    """Moves the actor down the gradient of `actor_loss`."""
+    """One optimiser step on `actor_loss`."""
     loss = partial(actor_loss, parts, state, batch.observation, key)
     (value, (stats, entropy)), gradients = jax.value_and_grad(loss, has_aux=True)(state.actor.params)
     params, moments = parts.actor_optimiser.step(gradients, state.actor_moments, state.actor.params)
@@ -289,7 +291,7 @@ def actor_step(parts: Parts, state: State, batch: Batch, key: Array) -> State:
 
 
 def temperature_step(parts: Parts, state: State) -> State:
-    """Moves log alpha down the gradient of alpha (H - H_bar), H of the last actor step (SAC, section 5)."""
+    """One optimiser step of log alpha on alpha (H - H_bar), H of the last actor step (SAC, equation 18)."""
     gradient = jnp.exp(state.log_temperature) * (state.actor_metrics.entropy - parts.target_entropy)
     change, moments = parts.temperature_optimiser.update(gradient, state.temperature_moments)
     return state._replace(log_temperature=state.log_temperature + change, temperature_moments=moments)
@@ -300,7 +302,7 @@ def temperature_step(parts: Parts, state: State) -> State:
 Acted = tuple[Array, Tree]  # an action [action_size], and the memory for the next decision
 
 
-def drawn(parts: Parts, state: State, observation: Array, decision: Array) -> tuple[Array, Array]:
+def draw_action(parts: Parts, state: State, observation: Array, decision: Array) -> tuple[Array, Array]:
     """A stochastic action [1, action_size] and its log density [1], for one observation."""
     output = predict(parts.actor, state.actor, observation[None])
     return parts.policy.sample(output, random_key(state.key, KeyStream.DECISION, decision))
@@ -308,7 +310,8 @@ def drawn(parts: Parts, state: State, observation: Array, decision: Array) -> tu
 
 def explore(parts: Parts, state: State, memory: Tree, observation: Array, decision: Array) -> Acted:
     """A stochastic action; see `types.Explore`."""
-    return drawn(parts, state, observation, decision)[0][0], memory
+    action, _ = draw_action(parts, state, observation, decision)
+    return action[0], memory
 
 
 def exploit(parts: Parts, state: State, memory: Tree, observation: Array) -> Acted:
@@ -316,11 +319,11 @@ def exploit(parts: Parts, state: State, memory: Tree, observation: Array) -> Act
     return parts.policy.mode(predict(parts.actor, state.actor, observation[None]))[0], memory
 
 
-# Looking inside
+# For diagnostics
 
 
 def view(parts: Parts, state: State, batch: Batch, count: Array) -> CriticView:
-    """The critic as the update of the same arguments sees it; see `types.View`."""
+    """The critic as the update with the same arguments sees it; see `types.View`."""
     critic_key, _ = jax.random.split(random_key(state.key, KeyStream.UPDATE, count))
     data = regression(parts, state, batch, critic_key)
     loss = partial(critic_loss, parts, state, data)
@@ -340,7 +343,7 @@ def view(parts: Parts, state: State, batch: Batch, count: Array) -> CriticView:
 
 def appraise(parts: Parts, state: State, observation: Array, decision: Array) -> Appraisal:
     """A stochastic action and its soft value; see `types.Appraise`."""
-    action, log_density = drawn(parts, state, observation, decision)
+    action, log_density = draw_action(parts, state, observation, decision)
     q = predict(parts.critic, state.critic, jnp.concatenate([observation[None], action], -1))
     bonus = -jnp.exp(state.log_temperature) * log_density[0]
     return Appraisal(action[0], bonus, jnp.mean(parts.readout.value(q)))

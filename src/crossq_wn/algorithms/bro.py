@@ -1,12 +1,13 @@
-"""BRO (Nauman et al. 2024): a large residual quantile critic, optimistic exploration, resets.
+"""BRO (Nauman et al. 2024): a large residual quantile critic, optimistic exploration, and resets.
 
-Critic: dense, layer norm, relu, then residual blocks x + LN(dense(relu(LN(dense(x))))), 100 quantiles;
-targets and policy average two critics. A second, optimistic actor collects the data: it shifts the base
-policy's mean towards actions on which the critics disagree, as far as a bound on the KL divergence lets it:
+Critic: dense, layer norm, relu, then residual blocks x + LN(dense(relu(LN(dense(x))))), with 100 quantiles;
+targets and policy use the average of two critics. A second, optimistic actor collects the data. It shifts the
+mean of the base policy towards actions on which the critics disagree, within a budget of KL divergence. These
+are minimised:
 
-    shift:           -mean(Q + beta |Q1 - Q2| / 2) + tau KL,   KL = sum_i shift_i^2 / (2 sigma_i^2)
-    optimism beta:    beta (KL / |A| - target)
-    KL weight tau:   -tau (KL / |A| - target)
+    shift of the mean:    -mean(Q + beta |Q1 - Q2| / 2) + tau KL,   KL = sum_i shift_i^2 / (2 sigma_i^2)
+    optimism beta:         beta (KL / |A| - target)
+    KL weight tau:        -tau (KL / |A| - target)
 """
 
 from __future__ import annotations  # JAX's types are loaded on first use
@@ -36,24 +37,24 @@ from crossq_wn.types import Algorithm, Array, Batch, Metrics, Spec, Tree, Vars, 
 
 @dataclass(frozen=True, kw_only=True)
 class BROSettings(PolyakSettings):
-    """Hyperparameters of BRO; numbers are from the authors' code, which made the published curves."""
+    """Hyperparameters of BRO; the numbers are from the authors' code, which made the published curves."""
 
     actor_blocks: int = 1
     """Residual blocks of both actors."""
     critic_blocks: int = 2
     """Residual blocks of each critic."""
     quantiles: int = 100
-    """Quantiles of each critic."""
-    weight_decay: float = 1e-4  # Table 1 too
+    """Number of quantiles that each critic predicts."""
+    weight_decay: float = 1e-4  # also Table 1
     """AdamW decay of all parameters of actors and critics."""
     optimism_learning_rate: float = 3e-5
-    """Adam learning rate (with beta1 0.5) of the optimism and of the KL weight."""
+    """Adam learning rate of the optimism and of the weight of the KL divergence (both with beta1 0.5)."""
     kl_target: float = 0.05
-    """KL divergence per action dimension between optimistic and base policy that these two aim at."""
+    """KL divergence per action dimension between optimistic and base policy at which optimism is held."""
     exploration_std: float = 0.75
     """Standard deviation of the optimistic policy over that of the base policy."""
     resets: tuple[int, ...] = (15_001, 50_001, 250_001, 500_001, 750_001, 1_000_001, 1_500_001, 2_000_001)
-    """Decisions before whose updates everything is reset."""
+    """Agent decisions (counted from 1) at which networks and optimisers are reset, before their updates."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "resets", tuple(self.resets))  # JSON has lists
@@ -64,7 +65,7 @@ class BROSettings(PolyakSettings):
 
 
 def parts(spec: Spec, settings: BROSettings) -> Parts:
-    """BRO's networks, and an optimistic explorer around the soft actor-critic."""
+    """BRO's networks, with an optimistic explorer around the soft actor-critic."""
     member = network(settings.critic_width, settings.critic_blocks, dense(settings.quantiles))
     base = compose(
         spec,
@@ -87,7 +88,7 @@ def parts(spec: Spec, settings: BROSettings) -> Parts:
 
 
 def network(width: int, blocks: int, head: Layer) -> Layer:
-    """Residual blocks and a head."""
+    """Residual blocks, with an output layer `head` on them."""
     block = residual(dense(width), layer_norm(), relu(), dense(width), layer_norm())
     return serial(dense(width), layer_norm(), relu(), *[block] * blocks, head)
 
@@ -96,18 +97,18 @@ def network(width: int, blocks: int, head: Layer) -> Layer:
 
 
 class Explorer(NamedTuple):
-    """What the optimistic actor is made of."""
+    """The parts of the optimistic actor."""
 
-    base: Parts  # the soft actor-critic, whose policy and critics it looks at
+    base: Parts  # the soft actor-critic, whose policy is shifted and whose critics disagree
     shift: Layer  # [observation, base mean] -> shift of the mean, before the tanh
     optimiser: Optimiser  # of the shift
-    coefficient_optimiser: optax.GradientTransformation
+    coefficient_optimiser: optax.GradientTransformation  # of optimism and KL weight
     std: float  # of the optimistic policy, over that of the base policy
     kl_target: float  # per action dimension
 
 
 def explorer(base: Parts, settings: BROSettings) -> Explorer:
-    """The explorer of a soft actor-critic with these parts."""
+    """Builds the explorer of a soft actor-critic."""
     last = linear(base.spec.action_size, orthogonal(0.01))
     shift = network(settings.actor_width, settings.actor_blocks, last)
     rate = settings.schedule(settings.actor_learning_rate)
@@ -122,7 +123,7 @@ def explorer(base: Parts, settings: BROSettings) -> Explorer:
 
 
 class BROState(NamedTuple):
-    """A soft actor-critic's state and its explorer's; checkpoints know the fields by their names."""
+    """The states of a soft actor-critic and of its explorer; checkpoints store the fields by name."""
 
     base: State
     shift: Vars
@@ -132,7 +133,7 @@ class BROState(NamedTuple):
 
 
 def explore_optimistically(explorer: Explorer, algorithm: Algorithm) -> Algorithm:
-    """The algorithm, acting in training by an optimistic copy of its policy; evaluations use the policy."""
+    """A wrapper that explores with an optimistic copy of the policy; evaluations use the policy itself."""
     around = Around(own=lambda state: state.base, put=lambda state, base: state._replace(base=base))
     wrapped = wrap(algorithm, around)
     return wrapped._replace(
@@ -144,7 +145,7 @@ def explore_optimistically(explorer: Explorer, algorithm: Algorithm) -> Algorith
 
 
 def init(explorer: Explorer, algorithm: Algorithm, generator: np.random.Generator) -> BROState:
-    """A fresh state; optimism starts at 1 and the KL weight at 1/4."""
+    """The initial state; optimism starts at 1 and the KL weight at 1/4."""
     base_stream, shift_stream = generator.spawn(2)
     observation_size, action_size, _ = explorer.base.spec
     shift = layers.create(explorer.shift, shift_stream, observation_size + action_size)
@@ -170,7 +171,11 @@ def update(
 
 
 def shift_step(explorer: Explorer, state: BROState, batch: Batch, key: Array) -> tuple[BROState, Metrics]:
-    """Moves the shift of the mean."""
+    """One optimiser step on the shift of the mean: more value and disagreement, little divergence.
+
+    Returns:
+        The new state, and metrics; `explorer_kl` is the mean KL divergence, summed over action dimensions.
+    """
     optimism, kl_weight = coefficient(state.coefficients)
 
     def loss(params: Tree) -> tuple[Array, Array]:
@@ -188,7 +193,10 @@ def shift_step(explorer: Explorer, state: BROState, batch: Batch, key: Array) ->
 
 
 def coefficient_step(explorer: Explorer, state: BROState, kl: Array) -> BROState:
-    """Raises optimism and lowers the KL weight while the divergence is below its target, or the reverse."""
+    """One optimiser step on optimism and KL weight.
+
+    Below its target, the KL divergence lets optimism rise and the KL weight fall; above it, the reverse.
+    """
     excess = kl / explorer.base.spec.action_size - explorer.kl_target
 
     def loss(x: Array) -> Array:
@@ -214,7 +222,7 @@ def explore(
 def optimistic_gaussian(
     explorer: Explorer, state: BROState, params: Tree, observation: Array
 ) -> tuple[Array, Array, Array]:
-    """Mean and log-std of the base policy, and the shift of the mean; [B, action_size] each."""
+    """Mean and log standard deviation of the base policy, and shift of the mean; each [B, action_size]."""
     output = predict(explorer.base.actor, state.base.actor, observation)
     mu, log_std = jax.lax.stop_gradient(explorer.base.policy.gaussian(output))
     x = jnp.concatenate([observation, mu], -1)
@@ -223,17 +231,25 @@ def optimistic_gaussian(
 
 
 def optimistic_action(explorer: Explorer, mu: Array, log_std: Array, shift: Array, key: Array) -> Array:
-    """An action [B, action_size] of the shifted and narrowed policy."""
+    """Draws an action [B, action_size] from the shifted and narrowed policy."""
     return squashed_sample(mu + shift, log_std + jnp.log(explorer.std), key)[0]
 
 
 def upper_bound(q: Array, optimism: Array | float) -> Array:
-    """(Q1 + Q2) / 2 + beta |Q1 - Q2| / 2 per quantile, averaged: q [critics, B, quantiles] -> [B]."""
+    """The optimistic value (Q1 + Q2) / 2 + beta |Q1 - Q2| / 2, averaged over quantiles.
+
+    Args:
+        q: [critic, B, quantile], of two critics; with one critic there is no disagreement and so no optimism.
+        optimism: beta.
+
+    Returns:
+        [B].
+    """
     return jnp.mean(jnp.mean(q, 0) + optimism * 0.5 * (jnp.max(q, 0) - jnp.min(q, 0)), -1)
 
 
 def coefficient(x: Array) -> Array:
-    """exp(-10 + 17.5 (1 + tanh x) / 2): positive and bounded."""
+    """exp(-10 + 17.5 (1 + tanh x) / 2): maps any number to a positive one within [exp(-10), exp(7.5)]."""
     return jnp.exp(-10.0 + 8.75 * (1.0 + jnp.tanh(x)))
 
 
@@ -242,8 +258,8 @@ def inverse_coefficient(value: float) -> float:
     return float(np.arctanh((np.log(value) + 10.0) / 8.75 - 1.0))
 
 
-# Table 1, column BRO, corrected by the authors' code: the table says warm-up 10,000, 1 critic and a target
-# entropy of |A|.
+# Table 1, column BRO, corrected by the authors' code. The table prints a warm-up of 10,000, one critic and a
+# target entropy of |A|; see the preset `paper-v2`.
 _CODE = BROSettings(
     utd=10,
     batch_size=128,
@@ -263,7 +279,7 @@ PRESETS = {
 }
 FAST_PRESETS = {
     "default": Preset(
-        replace(_CODE, utd=2, resets=(15_001,)), "BRO's code at UTD 2, which keeps the first reset only"
+        replace(_CODE, utd=2, resets=(15_001,)), "BRO's code at UTD 2, which keeps only the first reset"
     )
 }
 
@@ -272,7 +288,7 @@ BRO = Recipe(
     settings=BROSettings,
     presets=PRESETS,
     make=parts,
-    # Layer norm takes out the scale of hidden weights, which only their decay holds.
+    # Layer norm removes the effect of hidden weights' scale, whose growth only the weight decay counteracts.
     critic=lambda settings: CriticTraits(scale_free=True, remedy="--algorithm crossq-wn"),
 )
 BRO_FAST = BRO._replace(summary="BRO at UTD 2 with one reset", presets=FAST_PRESETS)

@@ -1,21 +1,21 @@
 """CrossQ (Bhatt et al. 2024) and CrossQ + WN (paper v2, section 4).
 
-Both normalise the raw input and every hidden activation of actor and critic with batch norm, and both see
-(s, a) and (s', a') in ONE training-mode pass. There are three reasons for one pass:
-1. Replayed actions and the policy's actions are distributed differently; statistics of one do not fit the
-   other.
-2. In two passes Q(s, a) and Q(s', a') would be two differently normalised functions, and the temporal
-   difference between them would compare unlike things.
-3. In one pass they share batch statistics, so target and prediction live on one scale.
+Both normalise the raw input and every hidden activation of actor and critic with batch norm, and the critic
+sees (s, a) and (s', a') in ONE training-mode pass (section 2), for three reasons:
+1. Replayed actions and the policy's actions are distributed differently, so the batch statistics of one do
+   not fit the other.
+2. In two passes, Q(s, a) and Q(s', a') would be two differently normalised functions, and their temporal
+   difference would compare unlike things.
+3. In one pass they share batch statistics, so prediction and target are on one scale.
 
-Batch norm makes the critic independent of the scale of its hidden weights (theorem 1), so gradients let
-weights grow, and with them shrink the gradients (theorem 2): the effective learning rate falls, the faster
-the more updates are made per decision. CrossQ + WN holds each hidden neuron at unit norm (equation 2) and
-decays the rest, and it passes the same joint batch through a target critic too.
+Batch norm makes the critic independent of the scale of its hidden weights (theorem 1). Gradients therefore
+let these weights grow, and growing weights shrink the gradients (theorem 2): the effective learning rate
+falls, and faster the more updates are made per decision. CrossQ + WN holds each hidden neuron at unit norm
+(equation 2) and decays the remaining parameters, and it passes the same joint batch through a target critic.
 
-To read CrossQ + WN, open this page (what it is made of, and its numbers), `actor_critic.py` (the update and
-`joint_target`), `nets/normalisation.py` (batch norm and weight norm) and `settings.py` (Table 1's shared
-rows).
+To read CrossQ + WN, open this page (its networks and numbers), `actor_critic.py` (the update, with
+`joint_target`), `nets/normalisation.py` (batch norm and weight norm) and `settings.py` (the rows of Table 1
+that algorithms share).
 """
 
 from dataclasses import dataclass, replace
@@ -50,13 +50,13 @@ class CrossQSettings(ActorCriticSettings):
     """Hyperparameters of CrossQ."""
 
     norm: Literal["batch-norm", "batch-renorm", "layer-norm"] = "batch-norm"
-    """How the input and the hidden activations are normalised."""
+    """How the input and the hidden activations of actor and critic are normalised."""
     norm_momentum: float = 0.99  # Table 1
-    """Share of the running statistics that a training pass keeps."""
+    """Share of batch norm's running statistics that each training pass keeps."""
     norm_epsilon: float = 1e-3  # the authors' later code
-    """Added to variances."""
+    """Added to variances before a normalisation divides by their root."""
     log_std_min: float = -10.0  # jaxrl and the authors' later code
-    """Lower clip of the policy's log standard deviation."""
+    """Lower limit of the policy's log standard deviation."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -72,24 +72,24 @@ class CrossQWNSettings(CrossQSettings, PolyakSettings):
     """Hyperparameters of CrossQ + WN."""
 
     actor_weight_decay: float = 0.01  # Table 1
-    """AdamW decay of what is unbounded in the actor: heads and batch-norm affine parameters."""
+    """AdamW decay in the actor of what weight norm does not hold: heads, batch-norm scales and biases."""
     critic_weight_decay: float = 0.01  # Table 1
-    """AdamW decay of what is unbounded in the critics: heads and batch-norm affine parameters."""
+    """AdamW decay in the critics of what weight norm does not hold: heads, batch-norm scales and biases."""
     weight_norm: Literal["neuron", "neuron-kernel", "layer", "none", "l2"] = "neuron"  # the later code
-    """What is held at a fixed norm: each neuron's weights and bias, its weights alone, or the whole layer.
-    Or nothing (none), or hidden layers' norms are penalised instead (l2)."""
+    """What hidden layers hold at a fixed norm: each neuron's weights and bias (neuron), its weights alone
+    (neuron-kernel), a whole layer (layer) or nothing (none); with l2 the norms are penalised instead."""
     weight_norm_radius: float = 1.0  # section 4: unit norm
-    """The fixed norm (c in equation 2)."""
+    """The fixed norm of weight normalisation (c in the paper's equation 2)."""
     l2_scale: float = 1e-3  # ours: the paper does not give the scales of its ablation
-    """Scale of the penalty where --weight-norm is l2; the actor has none."""
+    """Scale of the penalty on the critics' hidden layers if --weight-norm is l2; the actor has none."""
     weight_norm_actor: bool = True  # the later code
     """Whether the actor's hidden layers are weight-normalised too."""
     weight_norm_head: bool = False  # section 4
-    """Whether the output layers' kernels are normalised per neuron too, as in the authors' later code."""
+    """Whether output layers' weights are held at a fixed norm too, as in the authors' later code."""
     target_network: bool = True  # section 4
-    """Whether targets come from Polyak-averaged critics or, as in CrossQ, from the critics themselves."""
+    """Whether targets come from Polyak-averaged critics; if not, they come from the critics themselves."""
     reset_updates: int | None = None
-    """Gradient updates between full resets of the learner; none by default."""
+    """Gradient updates between full resets of the learner; by default it is never reset."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -104,7 +104,7 @@ class CrossQWNSettings(CrossQSettings, PolyakSettings):
 
 
 def crossq(spec: Spec, settings: CrossQSettings) -> Parts:
-    """CrossQ: batch norm, the joint pass, no target network."""
+    """CrossQ: batch norm, the joint pass, no target network (section 2)."""
     actor_head, critic_head = gaussian_head(spec.action_size), dense(1)
     member = network(settings, dense(settings.critic_width), critic_head)
     return compose(
@@ -145,7 +145,7 @@ def crossq_wn(spec: Spec, settings: CrossQWNSettings) -> Parts:
 
 
 def network(settings: CrossQSettings, hidden: Layer, head: Layer) -> Layer:
-    """Two hidden layers; the input and every hidden activation are normalised."""
+    """A network with two hidden layers, in which the input and every hidden activation are normalised."""
     norm = normalisation(settings)
     return serial(norm, hidden, relu(), norm, hidden, relu(), norm, head)
 
@@ -162,7 +162,7 @@ def normalisation(settings: CrossQSettings) -> Layer:
 
 
 def bounded(settings: CrossQWNSettings, hidden: Layer) -> Layer:
-    """A hidden layer whose weights are kept as `settings.weight_norm` says; it does not decay."""
+    """A hidden layer whose norm is kept as `settings.weight_norm` says; it has no weight decay."""
     match settings.weight_norm:
         case "neuron":
             return weight_norm(hidden, per_neuron, settings.weight_norm_radius)
@@ -177,12 +177,12 @@ def bounded(settings: CrossQWNSettings, hidden: Layer) -> Layer:
 
 
 def bounded_head(settings: CrossQWNSettings, head: Layer) -> Layer:
-    """A head whose kernel is held at a fixed norm. In the authors' later code it decays all the same."""
+    """An output layer whose kernel is held at a fixed norm; it still decays, as in the authors' code."""
     return weight_norm(head, per_neuron_kernel, settings.weight_norm_radius)._replace(decay=head.decay)
 
 
 def crossq_wn_critic(settings: CrossQWNSettings) -> CriticTraits:
-    """Hidden layers are held unless the settings switch that off, the head only if they say so."""
+    """The traits of CrossQ + WN's critic, which depend on what its settings hold at a fixed norm."""
     if settings.weight_norm in ("none", "l2"):
         return CriticTraits(scale_free=True, bounded=False, remedy="--weight-norm neuron")
     decay = "a higher --critic-weight-decay"
@@ -190,13 +190,13 @@ def crossq_wn_critic(settings: CrossQWNSettings) -> CriticTraits:
     return CriticTraits(scale_free=True, bounded=True, remedy=remedy)
 
 
-# Presets: what departs from the defaults above and in `settings.py`
+# Presets: departures from the defaults above and in `settings.py`
 
 _TABLE_1: dict[str, Any] = {"policy_delay": 3, "temperature_learning_rate": 1e-4}  # v2, both columns
 _V1: dict[str, Any] = {"actor_learning_rate": 1e-4, "critic_learning_rate": 1e-4}  # v1, both columns
 _MEASURED: dict[str, Any] = {"initial_temperature": 0.1, "temperature_learning_rate": 3e-4}  # docs/results.md
 
-_CROSSQ = CrossQSettings(utd=1, **_TABLE_1)  # figure 3, which has UTD 5 too
+_CROSSQ = CrossQSettings(utd=1, **_TABLE_1)  # as in figure 3, which also has UTD 5
 _OFFICIAL: dict[str, Any] = {
     "critic_width": 2048,
     "actor_learning_rate": 1e-3,
@@ -219,12 +219,12 @@ CROSSQ_PRESETS = {
     ),
 }
 
-_CROSSQ_WN = CrossQWNSettings(utd=2, **_TABLE_1)  # figure 1; figure 4 has UTD 1, 2, 5, 10 and 20
+_CROSSQ_WN = CrossQWNSettings(utd=2, **_TABLE_1)  # as in figure 1; figure 4 has UTD 1, 2, 5, 10 and 20
 _CODE: dict[str, Any] = {
     "initial_temperature": 0.01,
     "temperature_learning_rate": 3e-4,
-    "learning_rate_end": 0.1,  # after 1M updates of its own, as in 1M frames at UTD 2
-    "weight_norm_head": True,  # its projector is called without its last-layer flag
+    "learning_rate_end": 0.1,  # reached after 1M updates, those of 1M frames at UTD 2
+    "weight_norm_head": True,  # the code calls its projection without the flag that spares the last layer
 }
 CROSSQ_WN_PRESETS = {
     "default": Preset(
@@ -241,7 +241,7 @@ CROSSQ = Recipe(
     settings=CrossQSettings,
     presets=CROSSQ_PRESETS,
     make=crossq,
-    # Batch norm takes out the scale of hidden weights, which nothing holds.
+    # Batch norm removes the effect of hidden weights' scale, and nothing stops that scale from growing.
     critic=lambda settings: CriticTraits(scale_free=True, remedy="--algorithm crossq-wn"),
 )
 CROSSQ_WN = Recipe(

@@ -1,7 +1,8 @@
-"""DroQ (Hiraoka et al. 2022): two critics with dropout and layer norm in place of an ensemble, UTD 20.
+"""DroQ (Hiraoka et al. 2022): two critics with dropout and layer norm replace REDQ's ensemble; UTD 20.
 
 Each hidden layer is dense, dropout, layer norm, rectifier. Dropout stays on in every pass through a critic,
-those of the target and of the policy update included, because it stands in for the ensemble's spread.
+those for targets and for the policy included, because it provides the spread that REDQ gets from its
+ensemble.
 """
 
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ class DroQSettings(PolyakSettings):
     policy_delay: int = 1
     """The actor and the temperature change once per this many agent decisions."""
     dropout: float = 0.01
-    """Share of a critic's hidden units that is dropped."""
+    """Probability that a hidden unit of a critic is dropped."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -32,7 +33,7 @@ class DroQSettings(PolyakSettings):
 
 
 def parts(spec: Spec, settings: DroQSettings) -> Parts:
-    """Critics with dropout; the policy follows their mean, once per decision."""
+    """Critics with dropout; the policy maximises their mean and is updated once per decision."""
     member = serial(*hidden_layer(settings), *hidden_layer(settings), dense(1))
     return compose(
         spec,
@@ -47,7 +48,7 @@ def parts(spec: Spec, settings: DroQSettings) -> Parts:
 
 
 def hidden_layer(settings: DroQSettings) -> tuple[Layer, ...]:
-    """Dense, dropout, layer norm, rectifier."""
+    """Dense, dropout, layer norm, rectifier: one hidden layer of a critic."""
     return dense(settings.critic_width), always_training(dropout(settings.dropout)), layer_norm(), relu()
 
 
@@ -59,6 +60,6 @@ DROQ = Recipe(
     settings=DroQSettings,
     presets=PRESETS,
     make=parts,
-    # Layer norm takes out the scale of hidden weights, which nothing holds.
+    # Layer norm removes the effect of hidden weights' scale, and nothing stops that scale from growing.
     critic=lambda settings: CriticTraits(scale_free=True, remedy="--algorithm crossq-wn"),
 )

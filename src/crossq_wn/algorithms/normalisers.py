@@ -1,6 +1,7 @@
-"""Running statistics around an algorithm, which bring observations and rewards to a common scale.
+"""Wrappers that bring observations and rewards to a common scale by running statistics.
 
-Replay keeps what the environment gave; a batch is scaled with the statistics of the moment it is drawn.
+Replay keeps the environment's own numbers; a minibatch is scaled with the statistics of the moment it is
+drawn.
 """
 
 from collections.abc import Callable
@@ -20,7 +21,11 @@ _EPSILON = 1e-8
 
 
 class Running(NamedTuple):
-    """Running mean and variance; starts as if 1e-4 samples of mean 0 and variance 1 had been seen."""
+    """A running mean and variance.
+
+    It starts as if 1e-4 samples of mean 0 and variance 1 had been seen, so the first sample all but replaces
+    them.
+    """
 
     samples: Array
     mean: Array
@@ -33,7 +38,7 @@ def no_samples(*shape: int) -> Running:
 
 
 def add_sample(running: Running, x: Array) -> Running:
-    """Counts one more sample in (Welford 1962)."""
+    """Updates mean and variance with one more sample (Welford 1962)."""
     samples = running.samples + 1
     difference = x - running.mean
     mean = running.mean + difference / samples
@@ -47,11 +52,11 @@ def standardised(running: Running, x: Array) -> Array:
 
 
 class ReturnStatistics(NamedTuple):
-    """Of the discounted return so far, G <- gamma G + r from 0 at each episode's start."""
+    """Statistics of the discounted return so far, G <- gamma G + r, which starts each episode at 0."""
 
-    now: Array  # G
-    moments: Running  # of G; checkpoints know it by this name
-    largest: Array  # |G|, the largest seen
+    now: Array  # G of the running episode
+    moments: Running  # mean and variance of G over all decisions; checkpoints store it by this name
+    largest: Array  # the largest |G| so far
 
 
 def no_returns() -> ReturnStatistics:
@@ -63,7 +68,15 @@ def no_returns() -> ReturnStatistics:
 def add_reward(
     discount: float, statistics: ReturnStatistics, observation: Array, reward: Array, ended: Array
 ) -> ReturnStatistics:
-    """Counts one more reward in."""
+    """Updates the statistics with one more reward.
+
+    Args:
+        discount: gamma, per agent decision.
+        statistics: so far.
+        observation: unused; every watcher is given it.
+        reward: scalar, summed over the frames of the decision.
+        ended: scalar boolean, whether the episode ended with this decision.
+    """
     total = discount * statistics.now + reward
     return ReturnStatistics(
         now=jnp.where(ended, 0.0, total),
@@ -73,12 +86,15 @@ def add_reward(
 
 
 def deviation_of_return(statistics: ReturnStatistics) -> Array:
-    """The standard deviation of the return (XQC)."""
+    """The standard deviation of the discounted return (XQC)."""
     return jnp.sqrt(statistics.moments.variance + _EPSILON)
 
 
 def bounded_return(largest: float) -> Callable[[ReturnStatistics], Array]:
-    """Its standard deviation, but enough to keep every return seen within `largest` (SimbaV2)."""
+    """A unit for rewards in which every return seen so far stays within `largest` (SimbaV2).
+
+    It is the standard deviation of the return, or a larger number where the bound requires it.
+    """
 
     def unit(statistics: ReturnStatistics) -> Array:
         return jnp.maximum(deviation_of_return(statistics), statistics.largest / largest)
@@ -86,11 +102,11 @@ def bounded_return(largest: float) -> Callable[[ReturnStatistics], Array]:
     return unit
 
 
-# Scaling by them
+# Wrappers
 
 
 class Scaled(NamedTuple):
-    """An algorithm's state and the statistics that scale what the algorithm sees."""
+    """An algorithm's state, and the statistics that scale its inputs."""
 
     inner: Tree
     statistics: Tree
@@ -101,7 +117,10 @@ Watch = Callable[[Tree, Array, Array, Array], Tree]  # (statistics, observation,
 
 
 def normalise_observations(spec: Spec) -> Callable[[Algorithm], Algorithm]:
-    """(s - mean) / std of the observations in which the agent decided, warm-up included (SimBa)."""
+    """A wrapper that gives the algorithm (s - mean) / std (SimBa).
+
+    The statistics are of the observations on which the agent decided, those of the warm-up included.
+    """
 
     def see(state: Scaled, observation: Array) -> Array:
         return standardised(state.statistics, observation)
@@ -119,12 +138,17 @@ def normalise_observations(spec: Spec) -> Callable[[Algorithm], Algorithm]:
 
 
 def scale_rewards(spec: Spec, unit: Callable[[ReturnStatistics], Array]) -> Callable[[Algorithm], Algorithm]:
-    """Divides rewards by a unit that the statistics of the discounted return decide."""
+    """A wrapper that divides rewards by a unit, which follows the statistics of the discounted return.
+
+    Args:
+        spec: the problem, whose discount defines the return.
+        unit: statistics -> the unit, a scalar.
+    """
 
     def prepare(state: Scaled, batch: Batch) -> Batch:
         return batch._replace(reward=batch.reward / unit(state.statistics))
 
-    def answer(state: Scaled, appraisal: Appraisal) -> Appraisal:  # in the environment's unit again
+    def answer(state: Scaled, appraisal: Appraisal) -> Appraisal:  # back to the environment's unit
         scale = unit(state.statistics)
         return appraisal._replace(bonus=scale * appraisal.bonus, q=scale * appraisal.q)
 
@@ -133,7 +157,7 @@ def scale_rewards(spec: Spec, unit: Callable[[ReturnStatistics], Array]) -> Call
 
 
 def _behind(around: Around, start: Tree, watch: Watch, algorithm: Algorithm) -> Algorithm:
-    """The algorithm behind statistics that begin at `start` and that resets keep."""
+    """The algorithm behind statistics that begin at `start`; resets of the algorithm keep them."""
 
     def observe(state: Scaled, observation: Array, reward: Array, ended: Array) -> Scaled:
         inner = state.inner

@@ -1,4 +1,4 @@
-"""What the package knows of an algorithm: its settings, its presets, and how it is built."""
+"""Recipes: what the package knows of an algorithm, namely its settings, its presets and how to build it."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -9,38 +9,38 @@ from crossq_wn.types import Algorithm, Spec
 
 
 class Preset(NamedTuple):
-    """Settings and where they are from."""
+    """Settings, and the source of their numbers."""
 
     settings: Settings
     source: str
 
 
 class CriticTraits(NamedTuple):
-    """What a critic is like, which decides how a diagnosis reads the course of its norms."""
+    """Properties of a critic, which decide what growing norms mean in a diagnosis."""
 
-    scale_free: bool = False  # a normalisation after each hidden layer takes out the scale of its weights
+    scale_free: bool = False  # each hidden layer is normalised, so the scale of its weights has no effect
     bounded: bool = False  # the hidden layers' weights are held at a fixed norm
-    remedy: str = ""  # the options that hold what is still free; empty if there are none
+    remedy: str = ""  # the options that stop the remaining growth; empty if there are none
 
 
 def unknown_critic(settings: Any) -> CriticTraits:
-    """The traits of a critic of which nothing is taken for granted."""
+    """The traits of a critic about which nothing is known."""
     return CriticTraits()
 
 
 class Recipe(NamedTuple):
-    """An algorithm, as the table of algorithms lists it; each algorithm's page ends with its recipe.
+    """An algorithm's entry in the table of algorithms; each algorithm's page ends with its recipe.
 
-    `make` returns the parts of a soft actor-critic, or an algorithm of any other kind.
+    `make` returns the parts of a soft actor-critic, or a complete algorithm of another kind.
     """
 
     summary: str  # one line for `crossq-wn list algorithms`
     settings: type[Settings]
     presets: Mapping[str, Preset]  # by name; the first to know is "default"
     make: Callable[[Spec, Any], Parts | Algorithm]  # (problem, settings)
-    critic: Callable[[Any], CriticTraits] = unknown_critic  # settings -> what its critic is like
+    critic: Callable[[Any], CriticTraits] = unknown_critic  # settings -> properties of its critic
 
     def build(self, spec: Spec, settings: Settings) -> Algorithm:
-        """The algorithm for one seed."""
+        """Builds the algorithm for one seed."""
         made = self.make(spec, settings)
         return soft_actor_critic(made) if isinstance(made, Parts) else made

@@ -1,4 +1,4 @@
-"""When a learner is reset: schedules over agent decisions. Replay is always kept."""
+"""Schedules of resets, over agent decisions; a reset never touches the replay."""
 
 from collections.abc import Callable
 
@@ -6,20 +6,32 @@ Schedule = Callable[[int], bool]  # decision, counted from 1 -> whether to reset
 
 
 def at(decisions: tuple[int, ...]) -> Schedule:
-    """At these decisions."""
+    """Resets at the given decisions."""
     return frozenset(decisions).__contains__
 
 
 def every_updates(updates: int, utd: int, warmup: int) -> Schedule:
-    """After every `updates` gradient updates, rounded up to whole decisions."""
+    """Resets after every `updates` gradient updates, rounded up to whole decisions.
+
+    Args:
+        updates: gradient updates between resets.
+        utd: gradient updates per agent decision.
+        warmup: agent decisions before the first gradient update.
+    """
     period = -(-updates // utd)
     return lambda decision: decision > warmup + 1 and (decision - warmup - 1) % period == 0
 
 
 def on_grid(updates: int, utd: int, warmup: int, grid: int) -> Schedule:
-    """Every `updates` gradient updates, at the next decision divisible by `grid`, as SR-SAC's code.
+    """Resets every `updates` gradient updates, but on a grid of decisions, as SR-SAC's code does.
 
     With its 2.56M updates, UTD 32, warm-up 10k and grid 5k: decisions 90k, 175k, 260k, 345k, ...
+
+    Args:
+        updates: gradient updates that must lie between resets.
+        utd: gradient updates per agent decision.
+        warmup: agent decisions before the first gradient update.
+        grid: agent decisions; resets happen at multiples of it.
     """
     decisions = updates // utd
     period = decisions // grid * grid + grid

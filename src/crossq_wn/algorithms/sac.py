@@ -1,7 +1,8 @@
-"""SAC (Haarnoja et al. 2018): soft actor-critic with plain two-layer networks.
+"""SAC (Haarnoja et al., arXiv 1812.05905): soft actor-critic with plain two-layer networks.
 
-Two critics are regressed on the minimum of two target critics, which follow them by Polyak averages; a third
-network is the policy. Sizes and initialisation are those of jaxrl, the code base that the paper builds on.
+Two critics are regressed on the minimum of two target critics (equations 5 and 6), which follow them by
+Polyak averaging; the policy minimises equation 7 and the temperature equation 18. Sizes and initialisation
+are those of jaxrl, the code that the paper builds on.
 """
 
 from crossq_wn.algorithms.actor_critic import Parts, compose, separate
@@ -15,7 +16,7 @@ from crossq_wn.types import Spec
 
 
 def parts(spec: Spec, settings: PolyakSettings) -> Parts:
-    """Nothing is normalised, and online and target critics pass their inputs apart."""
+    """Plain networks; online and target critics each get their own pass."""
     return compose(
         spec,
         settings,
@@ -28,7 +29,7 @@ def parts(spec: Spec, settings: PolyakSettings) -> Parts:
     )
 
 
-# Paper v1, Table 1, column SAC. Its cell of the target entropy is blank: jaxrl's, the shared default.
+# Paper v1, Table 1, column SAC. Its cell for the target entropy is blank; the shared default is jaxrl's.
 PRESETS = {
     "default": Preset(
         PolyakSettings(utd=1, warmup=10_000, critic_width=256),

@@ -1,7 +1,8 @@
-"""SimBa (Lee et al. 2025): a pre-layer-norm residual encoder behind running observation statistics.
+"""SimBa (Lee et al. 2025): residual layer-norm networks on observations that running statistics normalise.
 
-Encoder: dense, N times x + dense(relu(dense(layer_norm(x)))) with fourfold expansion, layer norm. One critic
-suffices on tasks that do not end early. The order of an update is actor, temperature, critic, target.
+Encoder: dense, then N blocks x + dense(relu(dense(layer_norm(x)))) that expand fourfold inside, then layer
+norm. On tasks that never terminate early one critic is enough. An update goes: actor, temperature, critic,
+target.
 """
 
 from dataclasses import dataclass
@@ -23,9 +24,9 @@ from crossq_wn.types import Spec
 class SimBaSettings(PolyakSettings):
     """Hyperparameters of SimBa."""
 
-    actor_blocks: int = 1  # code
+    actor_blocks: int = 1  # the authors' code
     """Residual blocks of the actor."""
-    critic_blocks: int = 2  # code
+    critic_blocks: int = 2  # the authors' code
     """Residual blocks of each critic."""
     weight_decay: float = 0.01  # Table 1
     """AdamW decay of all parameters of actor and critics."""
@@ -37,7 +38,7 @@ class SimBaSettings(PolyakSettings):
 
 
 def parts(spec: Spec, settings: SimBaSettings) -> Parts:
-    """SimBa's encoders behind normalised observations."""
+    """SimBa's networks on normalised observations."""
     actor_head, critic_head = gaussian_head(spec.action_size, 1.0, 1.0), dense(1, orthogonal(1.0))
     return compose(
         spec,
@@ -56,12 +57,12 @@ def parts(spec: Spec, settings: SimBaSettings) -> Parts:
 
 
 def encoder(width: int, blocks: int, head: Layer) -> Layer:
-    """The residual encoder and a head on it."""
+    """The residual encoder, with an output layer `head` on it."""
     block = residual(layer_norm(), dense(4 * width, he_normal), relu(), dense(width, he_normal))
     return serial(dense(width, orthogonal(1.0)), *[block] * blocks, layer_norm(), head)
 
 
-# Table 1, column SimBa; the table says UTD 2 and 8, figure 1 has 2.
+# Table 1, column SimBa. The table says UTD 2 and 8, and figure 1 shows 2.
 _TABLE_1 = SimBaSettings(
     utd=2,
     actor_width=128,

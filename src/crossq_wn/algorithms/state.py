@@ -1,4 +1,4 @@
-"""What a soft actor-critic carries from update to update, and where its random numbers come from."""
+"""The state of a soft actor-critic, and the random streams that it draws from."""
 
 from enum import IntEnum
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from crossq_wn.types import Array, Tree, Vars
 
 
 class CriticMetrics(NamedTuple):
-    """Of the last critic update."""
+    """Metrics of the last critic update."""
 
     loss: Array
     q: Array  # mean of the predictions
@@ -16,7 +16,7 @@ class CriticMetrics(NamedTuple):
 
 
 class ActorMetrics(NamedTuple):
-    """Of the last actor update that was applied."""
+    """Metrics of the last actor update; with a policy delay, most updates leave them as they are."""
 
     loss: Array
     entropy: Array  # H = -mean log pi
@@ -25,7 +25,7 @@ class ActorMetrics(NamedTuple):
 class State(NamedTuple):
     """Everything that one seed's learner carries from update to update.
 
-    Checkpoints know the fields by their names. The three `moments` are the optimisers' own.
+    Checkpoints store the fields by name. The three `moments` are the states of the optimisers.
     """
 
     key: Array  # uint32[2], constant: counters select the random numbers
@@ -41,19 +41,19 @@ class State(NamedTuple):
 
 
 class KeyStream(IntEnum):
-    """What a seed's random numbers are for; each stream has a counter of its own."""
+    """The purposes of a seed's random numbers; each stream has its own counter."""
 
     UPDATE = 0  # counts gradient updates
     DECISION = 1  # counts agent decisions of training
-    EXTENSION = 2  # what an algorithm adds to these two: BRO's explorer, TD-MPC2's evaluations
+    EXTENSION = 2  # whatever else an algorithm draws: BRO's explorer, TD-MPC2's evaluations
 
 
 def random_key(key: Array, stream: KeyStream, count: Array) -> Array:
-    """The random key of one place in a stream.
+    """The random key at one place of a stream, the same whether or not training was interrupted before it.
 
     Args:
         key: uint32[2], constant per seed.
-        stream: what the random numbers are for.
-        count: place in the stream.
+        stream: the purpose of the random numbers.
+        count: the stream's counter.
     """
     return jax.random.fold_in(jax.random.fold_in(jax.random.wrap_key_data(key), stream), count)

@@ -1,7 +1,7 @@
-"""An algorithm inside a larger state: its functions, applied to the part of the state that is its own.
+"""Wrapping an algorithm whose state becomes part of a larger one.
 
-What stands around an algorithm (running statistics, a second actor) keeps a state of its own. `wrap` lifts
-the algorithm's functions to the larger state, and the wrapper then replaces only those that it changes.
+Running statistics or a second actor around an algorithm have a state of their own. `wrap` makes the
+algorithm's functions work on the larger state; the wrapper then replaces only those that it changes.
 """
 
 from collections.abc import Callable
@@ -12,17 +12,19 @@ from crossq_wn.types import Algorithm, Appraisal, Array, Batch, Metrics, Tree
 
 
 class Around(NamedTuple):
-    """How a larger state surrounds an algorithm's own, and what it changes of what goes in and comes out."""
+    """How a larger state contains an algorithm's own, and what changes on the way in and out."""
 
-    own: Callable[[Tree], Tree]  # state -> the algorithm's own state
-    put: Callable[[Tree, Tree], Tree]  # (state, new own state) -> state
+    own: Callable[[Tree], Tree]  # larger state -> the algorithm's own state
+    put: Callable[[Tree, Tree], Tree]  # (larger state, new own state) -> new larger state
+    # What the algorithm gets to see of an observation [..., observation_size] and of a minibatch.
     see: Callable[[Tree, Array], Array] = lambda state, observation: observation
     prepare: Callable[[Tree, Batch], Batch] = lambda state, batch: batch
+    # The algorithm's estimates in the units of the environment.
     answer: Callable[[Tree, Appraisal], Appraisal] = lambda state, appraisal: appraisal
 
 
 def wrap(algorithm: Algorithm, around: Around) -> Algorithm:
-    """The algorithm on the larger state; `init`, `observe` and `reset` are left to the wrapper."""
+    """The algorithm on the larger state; `init`, `observe` and `reset` are for the wrapper to replace."""
     own, see, prepare, answer = around.own, around.see, around.prepare, around.answer
     explore, exploit, view, appraise = (
         algorithm.explore,

@@ -8,8 +8,7 @@ Initialiser = Callable[[np.random.Generator, int, int], np.ndarray]  # (generato
 
 
 def orthogonal(gain: float) -> Initialiser:
-    """Orthogonal initialisation (Saxe et al. 2014): the kernel is `gain` times a matrix with orthonormal rows
-    or columns.
+    """Orthogonal initialisation (Saxe et al. 2014), with orthonormal rows or columns times `gain`.
 
     Args:
         gain: the singular values, all equal; sqrt(2) suits rectifiers.

@@ -42,8 +42,7 @@ class Apply(Protocol):
             stats: the layer's statistics.
             x: [B, n_in].
             train: True for a training pass, which normalises with the batch's own statistics, drops units,
-                and
-                updates the statistics; False for an evaluation, which changes nothing.
+                and updates the statistics; False for an evaluation, which changes nothing.
 
         Returns:
             The output [B, n_out], and the new statistics.
@@ -214,9 +213,7 @@ def dropout(rate: float) -> Layer:
 
 
 def always_training(layer: Layer) -> Layer:
-    """Makes evaluations of a layer behave like training passes, except that they leave its statistics as they
-    are.
-    """
+    """Makes evaluations of a layer behave like training passes, but leave its statistics unchanged."""
 
     def apply(params: Tree, stats: Tree, x: Array, *, train: bool) -> tuple[Array, Tree]:
         y, new_stats = layer.apply(params, stats, x, train=True)
@@ -300,10 +297,8 @@ def ensemble(layer: Layer, members: int) -> Layer:
     """Independent copies of a layer that see the same input.
 
     Outputs and hidden activations have a leading axis: [member, B, n]. Parameters are a tuple over members
-    and
-    not an array with an axis, because batched matrix products run at half the speed of plain ones on a CPU;
-    an
-    accelerator gets its batches from the seed axis.
+    and not an array with an axis, because batched matrix products run at half the speed of plain ones on a
+    CPU; an accelerator gets its batches from the seed axis.
 
     Args:
         layer: the layer to copy.

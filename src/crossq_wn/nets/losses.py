@@ -1,9 +1,8 @@
 """Readouts: how the outputs of critics become values, regression targets and a loss.
 
 Critics return output[critic, sample, atom]. The atoms are a single value, quantiles, or the logits of a
-categorical
-distribution. `two_hot` is a code of unbounded numbers as distributions, for the rewards and values of world
-models.
+categorical distribution. `two_hot` is a code of unbounded numbers as distributions, for the rewards and
+values of world models.
 """
 
 from collections.abc import Callable
@@ -59,11 +58,10 @@ def mean(values: Array, key: Array) -> Array:
 
 
 def minimum_of_subset(size: int) -> Reduce:
-    """The smallest over a random subset of critics, drawn anew for each minibatch (REDQ, Chen et al. 2021,
-    algorithm 1).
+    """The smallest over a random subset of critics (REDQ, Chen et al. 2021, algorithm 1).
 
     Args:
-        size: number of critics in the subset (M).
+        size: number of critics in the subset (M), which is drawn anew for each minibatch.
     """
 
     def reduce(values: Array, key: Array) -> Array:
@@ -145,8 +143,7 @@ def categorical(low: float, high: float, atoms: int) -> Readout:
     """A readout whose atoms are logits on a fixed support (C51, Bellemare et al. 2017).
 
     Each sample's target distribution comes from the critic with the smallest value. The loss is the
-    cross-entropy,
-    averaged over the batch and summed over critics.
+    cross-entropy, averaged over the batch and summed over critics.
 
     Args:
         low: smallest value of the support.
@@ -171,12 +168,10 @@ def categorical(low: float, high: float, atoms: int) -> Readout:
 
 
 def project(probabilities: Array, places: Array, support: Array) -> Array:
-    """Moves probability mass from arbitrary places onto an evenly spaced support (Bellemare et al. 2017,
-    equation 7).
+    """Moves probability mass onto an evenly spaced support (Bellemare et al. 2017, equation 7).
 
-    Each mass is split between its two neighbours in proportion to its nearness, which keeps the mean. Mass
-    from
-    outside the support goes to its nearer end.
+    Each mass is split between the two atoms around its place in proportion to their nearness, which keeps the
+    mean. Mass from outside the support goes to its nearer end.
 
     Args:
         probabilities: [B, atom].
@@ -199,8 +194,7 @@ def sum_over_atoms(term: Callable[..., Array], *columns: Array) -> Array:
     """Sums a term over atoms, one atom after the other: sum_j term(x[:, j], ...).
 
     A sum over the last axis of one large array takes XLA 3 times as long on a CPU, and its gradient 20 times:
-    that sum
-    is neither vectorised nor does it fit the caches.
+    that sum is neither vectorised nor does it fit the caches.
 
     Args:
         term: takes one entry [B] of each column.

@@ -1,11 +1,9 @@
 """Normalisation of activations (batch norm and its alternatives) and of weights (weight norm).
 
 This is the subject of the paper (v2, section 4). Batch norm makes a layer's output independent of the scale
-of
-its weights (theorem 1), and its gradient inversely proportional to that scale (theorem 2). As a consequence
-the
-weights grow and the effective learning rate falls, unless weight norm fixes the scale (equation 2). Batch
-renorm, layer norm and an L2 penalty are the alternatives that the ablations compare.
+of its weights (theorem 1), and its gradient inversely proportional to that scale (theorem 2). As a
+consequence the weights grow and the effective learning rate falls, unless weight norm fixes the scale
+(equation 2). Batch renorm, layer norm and an L2 penalty are the alternatives that the ablations compare.
 """
 
 from collections.abc import Callable
@@ -24,8 +22,7 @@ def batch_norm(momentum: float = 0.99, epsilon: float = 1e-3) -> Layer:
 
     A training pass normalises with the batch's own mean and biased variance, an evaluation with running ones:
     running <- momentum * running + (1 - momentum) * batch. Gradients flow through the batch's mean and
-    variance;
-    without that, a neuron's gradient would not be orthogonal to its weights.
+    variance; without that, a neuron's gradient would not be orthogonal to its weights.
 
     Args:
         momentum: share of the running statistics that a training pass keeps.
@@ -56,8 +53,7 @@ def batch_renorm(
     """Batch renormalisation (Ioffe 2017), which corrects a batch's statistics towards the running ones.
 
     y = r x_hat + d, with r = clip(sigma_B / sigma, 1/r_max, r_max) and d = clip((mu_B - mu) / sigma, -d_max,
-    d_max),
-    both without gradient.
+    d_max), both without gradient.
 
     Args:
         momentum: share of the running statistics that a training pass keeps.
@@ -133,8 +129,7 @@ def per_neuron(params: Tree, radius: float) -> Tree:
     """Projects each output neuron's [w; b] onto the sphere of `radius`.
 
     Batch norm normalises every feature separately, so every neuron is scale-invariant on its own, but only if
-    its
-    weights and its bias are scaled together (theorem 1).
+    its weights and its bias are scaled together (theorem 1).
 
     Args:
         params: kernel [n_in, n_out] and, where the layer has one, bias [n_out].
@@ -165,8 +160,7 @@ def weight_norm(layer: Layer, projection: Projection = per_neuron, radius: float
     """Holds a dense layer's weights at a fixed norm: w <- c w / ||w||_2 (equation 2).
 
     The projection happens at initialisation and after every gradient step. Weights of fixed norm need no
-    weight
-    decay, so they get none (section 4, implementation details).
+    weight decay, so they get none (section 4, implementation details).
 
     Args:
         layer: `dense` or `linear`.

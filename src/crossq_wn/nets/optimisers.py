@@ -1,6 +1,4 @@
-"""Optimisers with weight-decay masks and projections, and the target networks that follow by Polyak
-averaging.
-"""
+"""Optimisers with weight-decay masks and projections, and target networks that follow by Polyak averages."""
 
 from __future__ import annotations  # JAX's types are loaded on first use
 
@@ -35,8 +33,7 @@ def adamw(
 
     Args:
         layer: the network to optimise, which says where weight decay applies (paper v2, section 4: 0 on
-            normalised
-            layers, 1e-2 otherwise).
+            normalised layers, 1e-2 otherwise).
         learning_rate: a number, or a schedule over this network's own gradient updates.
         weight_decay: decoupled from the gradient, multiplied by the learning rate; 0 makes this Adam.
         beta1: decay rate of Adam's first moment.

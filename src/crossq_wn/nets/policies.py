@@ -33,8 +33,7 @@ def squashed_sample(mean: Array, log_std: Array, key: Array) -> tuple[Array, Arr
     """Draws an action, the tanh of a diagonal Gaussian u.
 
     log pi(a) = sum_i log N(u_i) - 2 (log 2 - u_i - softplus(-2 u_i)): the exact change of variables in a form
-    that
-    stays finite for any u.
+    that stays finite for any u.
 
     Args:
         mean: of u, [..., action_size].
@@ -65,8 +64,9 @@ def clipped(log_std_min: float, log_std_max: float) -> Policy:
 
 
 def squeezed(log_std_min: float, log_std_max: float) -> Policy:
-    """A policy whose log standard deviation is min + (max - min) (1 + tanh(x)) / 2 (SR-SAC, BRO, SimBa,
-    TD-MPC2).
+    """A policy whose log standard deviation is squeezed into its limits (SR-SAC, BRO, SimBa, TD-MPC2).
+
+    It is min + (max - min) (1 + tanh(x)) / 2, for the output x.
     """
 
     def gaussian(output: Array) -> tuple[Array, Array]:
@@ -77,8 +77,7 @@ def squeezed(log_std_min: float, log_std_max: float) -> Policy:
 
 
 def gaussian_head(action_size: int, mean_gain: float = 2**0.5, log_std_gain: float = 1.0) -> Layer:
-    """An actor's output layer, with one orthogonal kernel for the mean and one for the log standard
-    deviation.
+    """An actor's output layer, with separate orthogonal kernels for mean and log standard deviation.
 
     Args:
         action_size: number of action dimensions; the layer has twice as many outputs.

@@ -1,9 +1,9 @@
 """TD-MPC2 (Hansen et al. 2024), single task: a latent world model, and planning in it.
 
-Encoder z = h(s), dynamics z' = d(z, a), reward R(z, a), five value functions Q(z, a) and a policy p(z) are
-MLPs with layer norm and Mish. Latent states are groups of softmax (SimNorm). Rewards and values are
-classified into 101 two-hot bins of symlog space. `model.py` has the networks, the losses and the update;
-`planning.py` has the search that every action comes from.
+The encoder z = h(s), the dynamics z' = d(z, a), the reward R(z, a), five value functions Q(z, a) and the
+policy p(z) are MLPs with layer norm and Mish. A latent state consists of groups, each the output of a softmax
+(SimNorm). Rewards and values are classified into 101 two-hot bins of symlog space. `model.py` holds the
+networks, the losses and the update; `planning.py` holds the search that chooses every action.
 """
 
 from __future__ import annotations  # JAX's types are loaded on first use
@@ -26,7 +26,7 @@ from crossq_wn.types import Algorithm, Spec, Tree
 
 @dataclass(frozen=True, kw_only=True)
 class TDMPC2Settings(Settings):
-    """Hyperparameters of TD-MPC2; numbers are those of the authors' 5M-parameter model for a single task."""
+    """Hyperparameters of TD-MPC2; the numbers are those of the authors' 5M-parameter single-task model."""
 
     encoder_width: int = 256
     """Units of the encoder's hidden layer."""
@@ -35,25 +35,25 @@ class TDMPC2Settings(Settings):
     width: int = 512
     """Units per hidden layer of dynamics, reward, value functions and policy."""
     value_functions: int = 5
-    """Number of value functions; two random ones make a target."""
+    """Number of value functions; the minimum of two random ones makes a target."""
     dropout: float = 0.01
-    """Dropout in the first layer of the value functions."""
+    """Dropout rate in the first layer of the value functions."""
     bins: int = 101
-    """Bins of the two-hot rewards and values."""
+    """Number of bins into which rewards and values are classified."""
     bin_limit: float = 10.0
-    """The bins' symlog range is from minus this to this."""
+    """The bins cover symlog values from minus this to this (10 stands for about 22,000)."""
     learning_rate: float = 3e-4
-    """Adam learning rate."""
+    """Adam learning rate of the world model and of the policy."""
     encoder_rate: float = 0.3
-    """The encoder's learning rate over the others'."""
+    """Learning rate of the encoder, as a share of --learning-rate."""
     gradient_clip: float = 20.0
-    """Largest norm of a gradient."""
+    """Gradients with a larger global norm than this are scaled down to it."""
     tau: float = 0.01
-    """Polyak rate of the target value functions and of the scale of values, per gradient update."""
+    """Polyak rate per gradient update of the target value functions, and of the running scale of values."""
     horizon: int = 3
-    """Decisions that the model is unrolled for, in training and in planning."""
+    """Agent decisions over which the model is unrolled, in training and in planning."""
     rho: float = 0.5
-    """Weight of each further step of the loss, over the step before."""
+    """Ratio of the weights of consecutive unrolled decisions in the loss; below 1 the first counts most."""
     consistency_weight: float = 20.0
     """Weight of the latent consistency loss."""
     reward_weight: float = 0.1
@@ -61,21 +61,21 @@ class TDMPC2Settings(Settings):
     value_weight: float = 0.1
     """Weight of the value loss."""
     entropy_weight: float = 1e-4
-    """Weight of the policy's entropy."""
+    """Weight of the entropy bonus in the policy's loss."""
     iterations: int = 6
-    """Iterations of the planner; with 20 action dimensions or more there are two more."""
+    """Iterations of the planner; two more are made with 20 or more action dimensions."""
     samples: int = 512
-    """Action sequences per iteration."""
+    """Action sequences that the planner tries per iteration."""
     policy_samples: int = 24
-    """How many of them come from the policy."""
+    """How many of these sequences the policy proposes; the others are drawn around the current plan."""
     elites: int = 64
-    """The best sequences, which the next iteration follows."""
+    """Number of best sequences to which mean and spread of the next iteration are fitted."""
     min_std: float = 0.05
-    """Smallest standard deviation of the search."""
+    """Smallest standard deviation of the planner's actions."""
     max_std: float = 2.0
-    """Largest standard deviation of the search."""
+    """Largest standard deviation of the planner's actions, with which it starts."""
     planner_temperature: float = 0.5
-    """Sharpness of the elites' weights."""
+    """Elites are weighted by the exponential of this times their value: higher ones favour the best more."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -100,7 +100,7 @@ class TDMPC2Settings(Settings):
 
 
 def tdmpc2(spec: Spec, settings: TDMPC2Settings) -> Algorithm:
-    """Binds the world model and the planner."""
+    """Binds the world model and the planner into an algorithm."""
     made, planner = world_model(spec, settings), planner_of(spec, settings)
     return Algorithm(
         init=partial(model.init, made),
@@ -116,7 +116,7 @@ def tdmpc2(spec: Spec, settings: TDMPC2Settings) -> Algorithm:
 
 
 def world_model(spec: Spec, settings: TDMPC2Settings) -> Model:
-    """The networks, and how they learn."""
+    """The networks, and how they are trained."""
     width, latent, logits = settings.width, settings.latent_size, two_hot_head(settings.bins)
     one_value = serial(normed(width, settings.dropout), normed(width), logits)
     return Model(
@@ -147,10 +147,10 @@ def world_model(spec: Spec, settings: TDMPC2Settings) -> Model:
 
 
 def world_optimiser(settings: TDMPC2Settings) -> optax.GradientTransformation:
-    """Adam behind a clip of the whole gradient; the encoder, which comes first, learns more slowly."""
+    """Adam on the clipped gradient of the world model, with a lower learning rate for the encoder."""
 
     def slower(changes: Tree) -> Tree:
-        encoder, *others = changes
+        encoder, *others = changes  # in the order of `model.World`
         return (jax.tree.map(lambda leaf: settings.encoder_rate * leaf, encoder), *others)
 
     return optax.chain(
@@ -161,7 +161,7 @@ def world_optimiser(settings: TDMPC2Settings) -> optax.GradientTransformation:
 
 
 def planner_of(spec: Spec, settings: TDMPC2Settings) -> Planner:
-    """How every action is searched for."""
+    """The planner that the settings describe."""
     return Planner(
         horizon=settings.horizon,
         iterations=settings.iterations + 2 * (spec.action_size >= 20),  # as the authors' code

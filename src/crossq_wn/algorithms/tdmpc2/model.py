@@ -1,8 +1,9 @@
 """TD-MPC2's world model: its networks, its losses and its update.
 
-The loss over H steps from an encoded start sums consistency of predicted latents with encoded ones, reward
-errors and value errors, each step t weighted by rho^t; the policy maximises the value of the predicted
-latents. `z` is always a latent state [..., latent_size].
+From an encoded observation the model is unrolled for H decisions. The loss sums three errors over them, with
+weight rho^t for decision t: of predicted latents against encoded ones (consistency), of rewards, and of
+values. The policy maximises the values of the predicted latents. `z` is always a latent state [...,
+latent_size].
 """
 
 from __future__ import annotations  # JAX's types are loaded on first use
@@ -29,7 +30,7 @@ POLICY = squeezed(-10.0, 2.0)
 
 
 class Model(NamedTuple):
-    """What one TD-MPC2 is made of, planning apart."""
+    """The parts of one TD-MPC2 without its planner."""
 
     spec: Spec
     latent_size: int
@@ -37,9 +38,9 @@ class Model(NamedTuple):
     dynamics: Layer  # [z, action] -> next z
     reward: Layer  # [z, action] -> logits of the two-hot reward
     values: Layer  # [z, action] -> logits of the two-hot value [value function, ..., bin]
-    value_pair: Layer  # `values`, but of only two functions
+    value_pair: Layer  # like `values`, but with only two functions
     policy: Layer  # z -> policy output
-    bins: TwoHot  # the code of rewards and values
+    bins: TwoHot  # how rewards and values are encoded
     world_optimiser: optax.GradientTransformation
     policy_optimiser: optax.GradientTransformation
     target: Target  # of the value functions
@@ -50,12 +51,12 @@ class Model(NamedTuple):
     reward_weight: float
     value_weight: float
     entropy_weight: float
-    tau: float  # rate at which the scale of values follows
+    tau: float  # Polyak rate of the scale of values
     value_functions: int
 
 
 class World(NamedTuple):
-    """The model's variables; the policy has its own."""
+    """The variables of the world model; the policy's are separate."""
 
     encoder: Vars
     dynamics: Vars
@@ -64,28 +65,28 @@ class World(NamedTuple):
 
 
 class State(NamedTuple):
-    """Everything that one seed's learner carries; checkpoints know the fields by their names."""
+    """Everything that one seed's learner carries between updates; checkpoints store the fields by name."""
 
     key: Array  # uint32[2], constant: counters select the random numbers
     world: World
     policy: Vars
     target: Tree  # the target value functions' parameters
-    world_moments: Tree  # the optimisers' own
-    policy_moments: Tree
-    scale: Array  # of values, running
+    world_moments: Tree  # state of the world model's optimiser
+    policy_moments: Tree  # state of the policy's optimiser
+    scale: Array  # running scale of values: the range from their 5th to their 95th percentile, at least 1
 
 
 # Networks
 
 
 def normed(width: int, drop: float = 0.0) -> Layer:
-    """Linear, dropout, layer norm, Mish."""
+    """A hidden layer: linear, dropout, layer norm, Mish."""
     middle = [dropout(drop)] if drop else []
     return serial(dense(width, narrow_normal), *middle, layer_norm(1e-5), activation(jax.nn.mish))
 
 
 def simnormed(width: int) -> Layer:
-    """Linear, layer norm, softmax within groups of 8."""
+    """A latent state's layer (SimNorm): linear, layer norm, then softmax within groups of 8 entries."""
 
     def simnorm(x: Array) -> Array:
         return jax.nn.softmax(x.reshape(*x.shape[:-1], -1, SIMNORM_GROUP)).reshape(x.shape)
@@ -94,12 +95,12 @@ def simnormed(width: int) -> Layer:
 
 
 def two_hot_head(bins: int) -> Layer:
-    """Logits that are zero at first."""
+    """An output layer whose logits are all zero at first."""
     return dense(bins, zero)
 
 
 def init(model: Model, generator: np.random.Generator) -> State:
-    """A fresh state; see `types.Init`."""
+    """The initial state; see `types.Init`."""
     streams = generator.spawn(6)
     observation_size, action_size, _ = model.spec
     n = model.latent_size + action_size
@@ -133,16 +134,25 @@ def with_parameters(world: World, params: tuple[Tree, ...]) -> World:
 
 
 def act(model: Model, policy: Vars, z: Array, key: Array) -> tuple[Array, Array]:
-    """An action [..., action_size] of the policy, and its log density [...]."""
+    """Draws an action [..., action_size] of the policy; returns it with its log density [...]."""
     return squashed_sample(*POLICY.gaussian(predict(model.policy, policy, z)), key)
 
 
 def two_values(
     model: Model, params: Tree, stats: Tree, x: Array, key: Array, *, train: bool = False
 ) -> Array:
-    """Expectations [2, ...] of two random value functions at x = [z, action]; the others are not computed.
+    """The values that two randomly chosen value functions expect; the others are not computed.
 
-    In training they drop units.
+    Args:
+        model: the networks.
+        params: of all value functions.
+        stats: of all value functions.
+        x: [z, action], [..., latent_size + action_size].
+        key: random key, which chooses the two.
+        train: whether dropout is on.
+
+    Returns:
+        [2, ...].
     """
     chosen = jax.random.choice(key, model.value_functions, (2,), replace=False)
 
@@ -157,7 +167,18 @@ def two_values(
 
 
 def targets(model: Model, state: State, z: Array, batch: Batch, key: Array) -> Array:
-    """y = r + gamma min of two target values at the encoded next states z; [H, B]."""
+    """y = r + gamma min of two random target value functions at the next state.
+
+    Args:
+        model: the networks.
+        state: of one seed.
+        z: encoded next observations, [H, B, latent_size].
+        batch: with leaves [H, B, ...].
+        key: random key.
+
+    Returns:
+        [H, B].
+    """
     action_key, value_key = jax.random.split(key)
     action, _ = act(model, state.policy, z, action_key)
     x = jnp.concatenate([z, action], -1)
@@ -169,11 +190,18 @@ def targets(model: Model, state: State, z: Array, batch: Batch, key: Array) -> A
 def world_loss(
     model: Model, state: State, batch: Batch, key: Array, params: tuple[Tree, ...]
 ) -> tuple[Array, tuple[Array, Metrics, Tree]]:
-    """Consistency, reward and value errors of H steps in the model, from the batch's first observation.
+    """Consistency, reward and value errors over H decisions in the model.
+
+    Args:
+        model: the networks.
+        state: of one seed.
+        batch: with leaves [H, B, ...]; the model starts from the first observation.
+        key: random key, for the targets.
+        params: the world's parameters, of which the loss is a function.
 
     Returns:
-        The loss, and beside it: the latents [H + 1, B, latent_size], metrics, the value functions' new
-        statistics.
+        The loss, and with it: the latents [H + 1, B, latent_size], metrics, and the value functions' new
+            statistics.
     """
     world = with_parameters(state.world, params)
     encoded = predict(model.encoder, state.world.encoder, batch.next_observation)
@@ -210,8 +238,15 @@ def policy_loss(
 ) -> tuple[Array, tuple[Array, Metrics]]:
     """Minus the scaled values and the entropy of the policy along the predicted latents.
 
+    Args:
+        model: the networks.
+        state: of one seed.
+        latents: [H + 1, B, latent_size].
+        key: random key.
+        params: the policy's parameters, of which the loss is a function.
+
     Returns:
-        The loss, and beside it: the new scale of values, metrics.
+        The loss, and with it: the new scale of values, and metrics.
     """
     action_key, value_key = jax.random.split(key)
     output = predict(model.policy, Vars(params, state.policy.stats), latents)
@@ -223,7 +258,7 @@ def policy_loss(
     q = jnp.mean(both, 1)
     low, high = jnp.percentile(jax.lax.stop_gradient(q[0]), jnp.asarray([5.0, 95.0]))
     scale = state.scale + model.tau * (jnp.maximum(high - low, 1.0) - state.scale)
-    # Of the Gaussian before the tanh, without its constant, as in the authors' code.
+    # The authors' code takes the entropy of the Gaussian before the tanh, without its constant.
     entropy = model.spec.action_size * jnp.sum(log_std, -1)
     weighted = model.step_weights * jnp.mean(model.entropy_weight * entropy + q / scale, -1)
     loss = -jnp.mean(weighted)
@@ -240,7 +275,7 @@ def policy_loss(
 
 
 def update(model: Model, state: State, batch: Batch, count: Array) -> tuple[State, Metrics]:
-    """One gradient update of the world model, then of the policy; see `types.Update`."""
+    """One gradient update of the world model, then one of the policy; see `types.Update`."""
     target_key, policy_key = jax.random.split(random_key(state.key, KeyStream.UPDATE, count))
     state, latents, world_metrics = world_step(model, state, horizon_first(batch), target_key)
     state, policy_metrics = policy_step(model, state, latents, policy_key)
@@ -249,7 +284,7 @@ def update(model: Model, state: State, batch: Batch, count: Array) -> tuple[Stat
 
 
 def world_step(model: Model, state: State, batch: Batch, key: Array) -> tuple[State, Array, Metrics]:
-    """Moves the world model; returns the latents that it predicted beside the new state."""
+    """One optimiser step on `world_loss`; returns the new state, the predicted latents and metrics."""
     params = parameters(state.world)
     loss = partial(world_loss, model, state, batch, key)
     (value, (latents, metrics, stats)), gradients = jax.value_and_grad(loss, has_aux=True)(params)
@@ -260,7 +295,7 @@ def world_step(model: Model, state: State, batch: Batch, key: Array) -> tuple[St
 
 
 def policy_step(model: Model, state: State, latents: Array, key: Array) -> tuple[State, Metrics]:
-    """Moves the policy, and the scale of values."""
+    """One optimiser step on `policy_loss`, which also moves the scale of values."""
     loss = partial(policy_loss, model, state, latents, key)
     (_, (scale, metrics)), gradients = jax.value_and_grad(loss, has_aux=True)(state.policy.params)
     change, moments = model.policy_optimiser.update(gradients, state.policy_moments)
@@ -269,15 +304,15 @@ def policy_step(model: Model, state: State, latents: Array, key: Array) -> tuple
 
 
 def horizon_first(batch: Batch) -> Batch:
-    """Leaves [B, H, ...] as [H, B, ...]."""
+    """Moves the horizon to the front: leaves [B, H, ...] become [H, B, ...]."""
     return Batch(*(jnp.swapaxes(leaf, 0, 1) for leaf in batch))
 
 
-# Looking inside
+# For diagnostics
 
 
 def view(model: Model, state: State, batch: Batch, count: Array) -> CriticView:
-    """The value functions, the rest of the model held as it is; see `types.View`."""
+    """The value functions, with the rest of the model fixed; see `types.View`."""
     key, _ = jax.random.split(random_key(state.key, KeyStream.UPDATE, count))
     batch = horizon_first(batch)
     others, (params, stats) = parameters(state.world)[:-1], state.world.values
@@ -296,7 +331,10 @@ def view(model: Model, state: State, batch: Batch, count: Array) -> CriticView:
 
 
 def appraise(model: Model, state: State, observation: Array, decision: Array) -> Appraisal:
-    """Of the policy alone, whose values the value functions estimate; without entropy, as they are."""
+    """An action of the policy (without planning) and its value; see `types.Appraise`.
+
+    The value functions estimate the policy's return without entropy, so the bonus is zero.
+    """
     z = predict(model.encoder, state.world.encoder, observation[None])
     action, _ = act(model, state.policy, z, random_key(state.key, KeyStream.DECISION, decision))
     logits = predict(model.values, state.world.values, jnp.concatenate([z, action], -1))

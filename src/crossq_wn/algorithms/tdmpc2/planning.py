@@ -1,7 +1,8 @@
 """Planning by model predictive path integral control (MPPI), and acting by plans, as in TD-MPC2.
 
-Many action sequences are drawn around a mean, rolled out in the model and weighted by their values; the mean
-and the spread follow the best of them, a few times over. The next decision starts from the mean, shifted.
+Many action sequences are drawn around a mean, unrolled in the model and weighted by their values. Mean and
+spread are fitted to the best of them, and this is repeated a few times. The next decision starts from the
+resulting mean, shifted by one.
 """
 
 from collections.abc import Callable
@@ -18,31 +19,31 @@ from crossq_wn.types import Array, Tree
 
 
 class Simulator(NamedTuple):
-    """What a planner needs to know of the world; z is a latent state [n, latent_size]."""
+    """The planner's view of the world; z is a latent state [n, latent_size]."""
 
     step: Callable[[Array, Array], tuple[Array, Array]]  # (z, action) -> (next z, reward [n])
-    value: Callable[[Array, Array], Array]  # (z, key) -> [n], the return to expect from z on
+    value: Callable[[Array, Array], Array]  # (z, key) -> [n], the return expected from z on
     policy: Callable[[Array, Array], Array]  # (z, key) -> action [n, action_size]
 
 
 class Planner(NamedTuple):
-    """How MPPI searches."""
+    """The settings of the search."""
 
-    horizon: int  # decisions ahead
+    horizon: int  # agent decisions per sequence
     iterations: int
     samples: int  # sequences per iteration, those of the policy included
-    policy_samples: int
-    elites: int
+    policy_samples: int  # sequences that the policy proposes
+    elites: int  # best sequences, to which mean and spread are fitted
     min_std: float
     max_std: float
-    temperature: float  # of the elites' weights
+    temperature: float  # factor of the values in the softmax that weights the elites
 
 
 class Plan(NamedTuple):
-    """What one decision leaves to the next."""
+    """What one decision hands on to the next."""
 
     mean: Array  # [horizon, action_size]
-    decision: Array  # of the episode
+    decision: Array  # decisions made in this episode; selects the random numbers of an evaluation
 
 
 # Searching
@@ -51,10 +52,10 @@ class Plan(NamedTuple):
 def plan(
     planner: Planner, simulator: Simulator, discount: float, z: Array, before: Array, key: Array
 ) -> tuple[Array, Array, Array]:
-    """Searches from one latent state.
+    """Searches for a good sequence of actions from one latent state.
 
     Args:
-        planner: how to search.
+        planner: settings of the search.
         simulator: the world to search in.
         discount: gamma, per agent decision.
         z: [latent_size].
@@ -62,7 +63,8 @@ def plan(
         key: random key.
 
     Returns:
-        One of the elites' first actions, drawn by weight; its standard deviation; the mean of sequences.
+        The first action of one elite, drawn by weight; the standard deviation of first actions; and the mean
+        of the sequences [horizon, action_size].
     """
     policy_key, elite_key, search_key = jax.random.split(key, 3)
     own = _policy_sequences(planner, simulator, z, policy_key)
@@ -83,13 +85,13 @@ def _iteration(
     carry: tuple[Array, Array],
     key: Array,
 ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    """Follows the best of many sequences; mean and std are [horizon, action_size]."""
+    """Draws sequences, values them and fits mean and spread [horizon, action_size] to the best."""
     mean, std = carry
     noise_key, value_key = jax.random.split(key)
     count = planner.samples - planner.policy_samples
     noise = jax.random.normal(noise_key, (planner.horizon, count, mean.shape[-1]))
     drawn = jnp.clip(mean[:, None] + std[:, None] * noise, -1.0, 1.0)
-    sequences = jnp.concatenate([own, drawn], 1)
+    sequences = jnp.concatenate([own, drawn], 1)  # [horizon, samples, action_size]
     values = value(sequences, value_key)
     best, index = jax.lax.top_k(jnp.nan_to_num(values), planner.elites)
     elites = sequences[:, index]
@@ -101,7 +103,7 @@ def _iteration(
 
 
 def _policy_sequences(planner: Planner, simulator: Simulator, z: Array, key: Array) -> Array:
-    """Action sequences of the policy itself, [horizon, policy_samples, action_size]."""
+    """The sequences that the policy proposes, [horizon, policy_samples, action_size]."""
 
     def step(z: Array, key: Array) -> tuple[Array, Array]:
         action = simulator.policy(z, key)
@@ -112,7 +114,7 @@ def _policy_sequences(planner: Planner, simulator: Simulator, z: Array, key: Arr
 
 
 def _returns(simulator: Simulator, discount: float, z: Array, sequences: Array, key: Array) -> Array:
-    """Sum of discounted rewards along each sequence and the value of where it ends, [samples]."""
+    """The discounted rewards along each sequence plus the value of its last state, [samples]."""
 
     def step(carry: tuple[Tree, Array], action: Array) -> tuple[tuple[Tree, Array], Array]:
         z, weight = carry
@@ -127,7 +129,7 @@ def _returns(simulator: Simulator, discount: float, z: Array, sequences: Array, 
 
 
 def no_plan(planner: Planner, action_size: int) -> Plan:
-    """The memory at the start of an episode."""
+    """The memory at the start of an episode: a mean of zeros."""
     mean, decision = np.zeros((planner.horizon, action_size), np.float32), np.int32(0)
     return Plan(jnp.asarray(mean), jnp.asarray(decision))
 
@@ -154,8 +156,21 @@ def exploit(
 def search(
     planner: Planner, model: Model, state: State, memory: Plan, observation: Array, key: Array
 ) -> tuple[Array, Array, Plan]:
-    """Plans from an observation, beginning with the plan before; an action, its deviation, the new plan."""
+    """Plans from an observation, starting from the plan of the decision before.
+
+    Args:
+        planner: settings of the search.
+        model: the networks.
+        state: of one seed.
+        memory: the plan of the decision before.
+        observation: [observation_size].
+        key: random key.
+
+    Returns:
+        An action [action_size], its standard deviation, and the new plan.
+    """
     z = predict(model.encoder, state.world.encoder, observation[None])[0]
+    # One decision has passed, so what was planned for the second is now first.
     shifted = jnp.concatenate([memory.mean[1:], jnp.zeros((1, model.spec.action_size))])
     simulator = Simulator(
         partial(imagined_step, model, state),
@@ -167,14 +182,14 @@ def search(
 
 
 def imagined_step(model: Model, state: State, z: Array, action: Array) -> tuple[Array, Array]:
-    """The next latent state and the reward, as the model predicts them."""
+    """The next latent state and the reward that the model predicts."""
     x = jnp.concatenate([z, action], -1)
     reward = model.bins.decode(predict(model.reward, state.world.reward, x))
     return predict(model.dynamics, state.world.dynamics, x), reward
 
 
 def imagined_value(model: Model, state: State, z: Array, key: Array) -> Array:
-    """The mean of two random value functions at an action of the policy."""
+    """The mean of two random value functions at an action of the policy, [n]."""
     action_key, value_key = jax.random.split(key)
     x = jnp.concatenate([z, act(model, state.policy, z, action_key)[0]], -1)
     params, stats = state.world.values
@@ -182,5 +197,5 @@ def imagined_value(model: Model, state: State, z: Array, key: Array) -> Array:
 
 
 def imagined_action(model: Model, state: State, z: Array, key: Array) -> Array:
-    """An action of the policy."""
+    """An action of the policy, [n, action_size]."""
     return act(model, state.policy, z, key)[0]
