@@ -1,1 +1,1 @@
-"""How fast training is here, against the limits of this machine."""
+"""Benchmarks: how fast training is on this machine, compared with what the machine can do."""

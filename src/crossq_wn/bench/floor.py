@@ -1,4 +1,4 @@
-"""The limits of this machine: matrix products at BLAS or device speed, and environments' bare physics."""
+"""The limits of this machine: matrix products at BLAS or device speed, and bare physics."""
 
 from __future__ import annotations  # JAX's types are loaded on first use
 
@@ -22,19 +22,22 @@ from crossq_wn.training.building import make_environment
 
 Measure = Callable[[float], float]  # seconds to spend -> seconds per call
 
-_IN_FLIGHT = 100  # products that an accelerator is given before anything waits
+_IN_FLIGHT = 100  # products that an accelerator is given before the host waits for it
 
 
 def seconds_per_call(
     call: Callable[[], Any], budget: float, multiple: int = 1, wait: Callable[[], Any] = lambda: None
 ) -> float:
-    """Times calls and returns the mean.
+    """Times calls.
 
     Args:
         call: what to time.
-        budget: seconds to spend, about; one round of calls is always made.
-        multiple: calls per round, so that every round does the same work.
-        wait: returns once what was called is done.
+        budget: seconds to spend, roughly; at least one round of calls is made.
+        multiple: calls per round, for calls whose work repeats with this period.
+        wait: returns once everything that was called is done.
+
+    Returns:
+        The mean seconds per call.
     """
     wait()
     start, done = time.perf_counter(), 0
@@ -47,13 +50,14 @@ def seconds_per_call(
 
 
 def floor(products: Mapping[Product, float], seeds: int) -> Measure:
-    """Measures the seconds that the matrix products of one update of one seed take, on operands at hand.
+    """Measures how long the matrix products of one update of one seed take by themselves.
 
-    On a CPU, where BLAS multiplies, one seed's products at a time; on an accelerator all seeds' at once.
+    Operands are in memory. On a CPU, BLAS multiplies those of one seed at a time; on an accelerator, those of
+    all seeds are multiplied at once.
 
     Args:
-        products: how often each is computed.
-        seeds: that train side by side.
+        products: the products, and how often each is computed per update.
+        seeds: number of seeds that train side by side.
     """
     on_cpu = jax.default_backend() == "cpu"
     measures = []
@@ -63,7 +67,7 @@ def floor(products: Mapping[Product, float], seeds: int) -> Measure:
 
 
 def by_blas(product: Product) -> Measure:
-    """Measures one product on the processor."""
+    """Measures one product on the CPU."""
     generator = np.random.default_rng(0)
     left = generator.standard_normal(product.left, np.float32)
     right = generator.standard_normal(product.right, np.float32)
@@ -73,7 +77,7 @@ def by_blas(product: Product) -> Measure:
 
 
 def by_device(product: Product, seeds: int) -> Measure:
-    """Measures one product of one seed on the accelerator, where all seeds' are computed at once."""
+    """Measures one seed's share of a product that the accelerator computes for all seeds at once."""
     generator = np.random.default_rng(0)
     left = generator.standard_normal((seeds, *product.left), np.float32)
     right = generator.standard_normal((seeds, *product.right), np.float32)
@@ -92,15 +96,15 @@ def by_device(product: Product, seeds: int) -> Measure:
 
 
 def as_matrices(left: np.ndarray, right: np.ndarray, dimensions: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Turns the operands of `lax.dot_general` into matrices, or stacks of them, that `@` multiplies.
+    """Turns the operands of `lax.dot_general` into matrices, or stacks of them, that `@` can multiply.
 
     Args:
         left: the first operand.
         right: the second operand.
-        dimensions: the axes that are summed over, and those that are batched, of either operand.
+        dimensions: the contracted and the batched axes of both operands, as `lax.dot_general` takes them.
 
     Returns:
-        [*batch, rows, summed] and [*batch, summed, columns].
+        [*batch, rows, contracted] and [*batch, contracted, columns].
     """
     (left_sum, right_sum), (left_batch, right_batch) = dimensions
     keep = [axis for axis in range(left.ndim) if axis not in (*left_sum, *left_batch)]
@@ -114,7 +118,7 @@ def as_matrices(left: np.ndarray, right: np.ndarray, dimensions: Any) -> tuple[n
 
 @dataclass(frozen=True)
 class _Stage:
-    """All seeds' environments, once as training steps them and once for their physics alone."""
+    """All seeds' environments twice: to step them as training does, and to step their physics alone."""
 
     played: Sequence[Environment]
     bare: Sequence[Environment]
@@ -126,10 +130,12 @@ class _Stage:
 
 @contextmanager
 def environments(config: RunConfig) -> Iterator[dict[str, Measure]]:
-    """Measures the seconds per decision of all seeds' environments.
+    """Measures how long all seeds' environments take per decision.
 
     Yields:
-        `environment`: as in training; `physics`: their simulation alone, where it can be stepped by itself.
+        Two measures: `environment`, stepped as in training, and `physics`, the bare simulation, which is
+            missing where
+        it cannot be stepped by itself.
     """
     seeds = config.options.seeds
     threads = min(processors(), len(seeds))
@@ -151,7 +157,7 @@ def environments(config: RunConfig) -> Iterator[dict[str, Measure]]:
 
 
 def _decide(stage: _Stage) -> None:
-    """Steps every environment by a random action."""
+    """Steps every environment with a random action."""
     indices = list(range(len(stage.played)))
     shape = (len(indices), stage.played[0].action_size)
     actions = stage.actions.uniform(-1, 1, shape).astype(np.float32)
@@ -163,7 +169,7 @@ def _decide(stage: _Stage) -> None:
 
 
 def _fastest_physics(stage: _Stage, repeat: int, budget: float) -> float:
-    """In turn or in threads, whichever is faster, as in training."""
+    """Steps the physics in turn or in threads, whichever is faster, as training does."""
     ways: list[Callable[..., Any]] = [map] if stage.executor is None else [map, stage.executor.map]
     step = partial(_advance, repeat)
 
@@ -174,7 +180,7 @@ def _fastest_physics(stage: _Stage, repeat: int, budget: float) -> float:
 
 
 def _advance(repeat: int, environment: Environment, generator: np.random.Generator) -> None:
-    """One decision of the physics alone; episodes have their length, since tasks change while they go on."""
+    """One decision of the bare physics; resets come as usual, because its cost changes during an episode."""
     environment.simulator.physics.advance(repeat, generator)
     environment.frames += repeat
     if environment.frames >= (environment.episode_frames or 1000):

@@ -1,8 +1,8 @@
-"""How fast training is here, and how near to what the machine can do.
+"""How fast training is on this machine, and how close to what the machine can do.
 
-Speeds drift with heat and neighbours, so nothing is remembered from run to run: an update is compared with
-its own matrix products, environments with their bare physics and a peer with us in alternating rounds, and
-every figure is the median of the rounds.
+Speeds drift with heat and with other processes, so no figure is kept from run to run. An update is compared
+with its own matrix products, environments with their bare physics, and a peer with this package, in
+alternating rounds; every figure is the median of the rounds.
 """
 
 from __future__ import annotations  # JAX's types are loaded on first use
@@ -34,37 +34,37 @@ from crossq_wn.training.stopwatch import PHASES
 from crossq_wn.types import Algorithm, Spec
 
 ROUNDS = 7
-_LEAD = 0.3  # times the seconds of a round: not counted, before each measurement
-_LOOPS = 3
-_LOOP = 7  # times the seconds of a round: the whole training loop
-_WARMUP = 300  # decisions before its first update
-_ROWS = 6  # of metrics that the loop writes
+_LEAD = 0.3  # an uncounted lead before each measurement, as a multiple of its seconds
+_LOOPS = 3  # times that the whole training loop is run
+_LOOP = 7  # the duration of such a loop, as a multiple of a measurement's seconds
+_WARMUP = 300  # agent decisions before the loop's first update
+_ROWS = 6  # rows of metrics that the loop writes
 
 Figures = dict[str, Any]
 Say = Callable[[str], None]
 Taken = dict[str, list[float]]  # what was measured -> seconds, in each round
 
 MEANINGS = {
-    "first_update_cold_s": "first update in a new process, compiled from nothing",
-    "first_update_cached_s": "the same, from the persistent compilation cache",
+    "first_update_cold_s": "first update in a new process, without the compilation cache",
+    "first_update_cached_s": "first update in a new process, with the compilation cache",
     "update_ms": "one gradient update of one seed",
-    "floor_ms": "its matrix products alone, at BLAS speed",
-    "update_over_floor": "1 is the limit",
+    "floor_ms": "the matrix products of one update alone, at BLAS or device speed",
+    "update_over_floor": "update over its matrix products; 1 is the limit",
     "updates_per_s": "gradient updates per second, of each seed",
     "seed_updates_per_s": "gradient updates per second, all seeds together",
-    "environment_frames_per_s": "environments alone, all seeds together",
-    "physics_frames_per_s": "their physics alone",
-    "environment_over_physics": "1 is the limit",
-    "crossq_update_ms": "CrossQ of equal sizes, minibatches drawn from replay and metrics fetched",
-    "sbx_update_ms": "sbx's CrossQ, likewise",
-    "crossq_speed_over_sbx": "how many times faster than sbx",
-    "diagnostics_share": "of the updates' time, at a row of metrics every 1,000 frames",
-    "frames_per_s": "the whole training loop, all seeds together",
+    "environment_frames_per_s": "environment frames per second without learning, all seeds together",
+    "physics_frames_per_s": "environment frames per second of the physics alone, all seeds together",
+    "environment_over_physics": "environment over its physics; 1 is the limit",
+    "crossq_update_ms": "CrossQ of equal sizes, with minibatches drawn from replay and metrics fetched",
+    "sbx_update_ms": "sbx's CrossQ, with minibatches drawn from replay and metrics fetched",
+    "crossq_speed_over_sbx": "how many times as fast as sbx",
+    "diagnostics_share": "time for diagnostics, as a share of the time for updates",
+    "frames_per_s": "environment frames per second of the whole training loop, all seeds together",
     "decision_ms": "one decision of the whole training loop",
-    "loop_over_updates": "a decision over its updates alone, just before and after (median); 1 is the limit",
-    "host_memory_mib": "peak of the training loop, whose replay is still almost empty",
-    "device_memory_mib": "likewise, on the accelerator",
-    "replay_mib": "replay of all seeds in the run asked for, when full",
+    "loop_over_updates": "a decision of the loop over its updates alone; 1 is the limit",
+    "host_memory_mib": "peak memory of the training loop, with an almost empty replay",
+    "device_memory_mib": "peak memory on the accelerator",
+    "replay_mib": "full replay of all seeds, as configured",
 }
 
 
@@ -73,18 +73,18 @@ def bench(config: RunConfig, say: Say, against: str | None = None, seconds: floa
 
     Args:
         config: what to measure; its frames, evaluations and checkpoints do not matter.
-        say: told what is being measured.
-        against: a peer to measure in turn, "sbx" or nothing.
-        seconds: to spend on each thing measured, in each round.
+        say: is told what is being measured.
+        against: a peer to compare with, such as "sbx", or None.
+        seconds: to spend on each measurement in each round.
 
     Returns:
-        Figures by name (`MEANINGS`): times in ms or s, rates per second.
+        Figures by name (see `MEANINGS`): times in ms or s, rates per second.
 
     Raises:
-        UserError: a process that was started for it failed.
+        UserError: a process that was started for a measurement failed.
     """
     with jax.default_matmul_precision(config.options.matmul_precision):
-        say("starting twice in a process of its own: compilation, cold and with the persistent cache")
+        say("the first update in new processes, without and with the compilation cache")
         figures: Figures = dict(first_updates(config))
         use_compilation_cache()
         spec = problem_of(config)
@@ -104,24 +104,24 @@ def bench(config: RunConfig, say: Say, against: str | None = None, seconds: floa
                 figures[f"{against}_device"] = peer.device
                 if peer.device != jax.default_backend():
                     ours = jax.default_backend()
-                    say(f"{against} runs on {peer.device}, we on {ours}: do not compare them")
+                    say(f"{against} runs on the {peer.device} and we on the {ours}: do not compare the two")
             taken = _rounds(rivals, seconds, say)
     return figures | _speeds(taken, config) | _against(taken, against)
 
 
 def describe(figures: Figures) -> list[list[str]]:
-    """Returns rows for a person: figure, value, meaning."""
+    """Rows for a table: figure, value, meaning."""
     rows = []
     for name, text in MEANINGS.items():
         if figures.get(name) is not None:
             rows.append([name, f"{figures[name]:.4g}", text])
     for name, value in figures["split"].items():
-        rows.append([f"split.{name}", f"{value:.4g}", "of a decision of the whole loop"])
+        rows.append([f"split.{name}", f"{value:.4g}", "part of a decision of the whole training loop"])
     return rows
 
 
 def _floor(algorithm: Algorithm, config: RunConfig, spec: Spec) -> dict[str, Measure]:
-    """An update's matrix products, and its diagnosis if it has one."""
+    """Measures of an update's matrix products, and of its diagnostics if the algorithm has any."""
     work = work_of_update(algorithm, spec, config.settings.batch_size)
     found = {"floor": floor(work.products, len(config.options.seeds))}
     if algorithm.view is not None:
@@ -130,20 +130,21 @@ def _floor(algorithm: Algorithm, config: RunConfig, spec: Spec) -> dict[str, Mea
 
 
 def _rounds(rivals: Mapping[str, Measure], seconds: float, say: Say) -> Taken:
-    """Measures all in turn, in each round."""
+    """Measures each of them in turn, round after round."""
     for measure in rivals.values():
         measure(0.0)  # compiles, touches memory
     taken: Taken = defaultdict(list)
     for number in range(ROUNDS):
         say(f"round {number + 1} of {ROUNDS}: {', '.join(rivals)}")
         for name, measure in rivals.items():
-            measure(_LEAD * seconds)  # threads of the one before, such as BLAS's, still wait actively
+            # Threads of the previous measurement, such as those of BLAS, still spin for a while.
+            measure(_LEAD * seconds)
             taken[name].append(measure(seconds))
     return taken
 
 
 def _speeds(taken: Taken, config: RunConfig) -> Figures:
-    """The figures of updates and environments."""
+    """The figures about updates and environments."""
     median = {name: _median(values) for name, values in taken.items()}
     count = len(config.options.seeds)
     frames = config.action_repeat * count
@@ -165,7 +166,7 @@ def _speeds(taken: Taken, config: RunConfig) -> Figures:
 
 
 def _against(taken: Taken, peer: str | None) -> Figures:
-    """The figures beside a peer."""
+    """The figures about a peer."""
     if peer is None:
         return {}
     theirs = f"{peer}_update"
@@ -177,7 +178,7 @@ def _against(taken: Taken, peer: str | None) -> Figures:
 
 
 def _memory() -> Figures:
-    """Peaks so far."""
+    """The peak memory of this process so far."""
     on_device = jax.devices()[0].memory_stats() or {}
     return {
         "host_memory_mib": peak_memory() / 2**20,
@@ -186,14 +187,14 @@ def _memory() -> Figures:
 
 
 def _crossq_of_equal_size(settings: Settings) -> Settings:
-    """What peers implement, with the sizes of the settings measured."""
+    """Settings of CrossQ, which peers implement too, with the sizes of the given settings."""
     shared = ("utd", "batch_size", "actor_width", "critic_width", "critics", "policy_delay")
     sizes = {name: getattr(settings, name) for name in shared if hasattr(settings, name)}
     return replace(preset_settings("crossq", "default"), **sizes)
 
 
 def _whole_loop(config: RunConfig, update: Measure, seconds: float) -> Figures:
-    """Trains a few times, and measures updates alone before and after each time."""
+    """Runs the training loop a few times, with measurements of the updates alone in between."""
     loops: list[Figures] = []
     over_updates: list[float] = []
     before = update(2 * seconds)
@@ -209,7 +210,7 @@ def _whole_loop(config: RunConfig, update: Measure, seconds: float) -> Figures:
 
 
 def _train(config: RunConfig, update_seconds: float, seconds: float) -> Figures:
-    """Times the real training loop, in a temporary run directory, by its own stopwatch."""
+    """Times the real training loop by its own stopwatch, in a temporary run directory."""
     per_decision = update_seconds * config.settings.utd * len(config.options.seeds)
     decisions = max(30, int(seconds / per_decision)) // _ROWS * _ROWS
     options = replace(
@@ -220,7 +221,7 @@ def _train(config: RunConfig, update_seconds: float, seconds: float) -> Figures:
         checkpoint_every=10**9,
         log_every=decisions // _ROWS * config.action_repeat,
         video=False,
-        diagnostics=False,  # a row of metrics comes far more often here than in training
+        diagnostics=False,  # rows of metrics are far more frequent here than in training
     )
     config = replace(config, options=options, settings=replace(config.settings, warmup=_WARMUP))
     with tempfile.TemporaryDirectory() as folder:
@@ -230,7 +231,7 @@ def _train(config: RunConfig, update_seconds: float, seconds: float) -> Figures:
             raise KeyboardInterrupt
         with open(outcome.path / "timing.csv", newline="") as file:
             rows = [row for row in csv.DictReader(file) if float(row["updates_per_second"])]
-    rows = rows[2:]  # before that, warm-up and compilation count in
+    rows = rows[2:]  # the first rows include warm-up and compilation
     laps = {}  # phase -> milliseconds per decision, in each row [rows]
     for phase in PHASES:
         column = f"{phase}_ms"
@@ -244,7 +245,7 @@ def _train(config: RunConfig, update_seconds: float, seconds: float) -> Figures:
 
 
 def _ratio(taken: Taken, one: str, other: str) -> float:
-    """The median of the rounds' ratios, in which what drifts from round to round cancels."""
+    """The median of the ratios within each round, which cancel what drifts between rounds."""
     return _median(np.divide(taken[one], taken[other]))
 
 

@@ -1,8 +1,8 @@
-"""Rival packages that take part in a benchmark, each in a virtual environment of its own, in turns with us.
+"""Rival packages to benchmark against, each in its own virtual environment.
 
-None of them is a dependency. A peer is a script beside this file, run by its own environment's Python. It is
-told the settings as JSON and budgets as lines, says where it computes, and answers with seconds per gradient
-update.
+None of them is a dependency. A peer is a script `run_NAME.py` beside this file, run by the Python of its
+virtual environment. It receives the settings as JSON and then budgets in seconds as lines; it first answers
+with its device, and then each budget with the seconds per gradient update.
 """
 
 import json
@@ -47,13 +47,13 @@ def start(
     """Starts a peer that trains networks of the same sizes on random transitions.
 
     Args:
-        name: of a script `run_NAME.py` beside this file; None starts nothing.
+        name: of the script `run_NAME.py` beside this file; None starts nothing.
         settings: of the networks.
-        spec: the problem.
-        say: told that an environment is being built, which takes minutes.
+        spec: the problem, which decides the sizes.
+        say: is told when a virtual environment is being built, which takes minutes.
 
     Raises:
-        UserError: its environment cannot be built, or the peer has stopped.
+        UserError: its virtual environment cannot be built, or the peer has stopped.
     """
     if name is None:
         yield None
@@ -61,7 +61,7 @@ def start(
     python = _environment(name, say)
     about = asdict(settings) | {"observation_size": spec.observation_size, "action_size": spec.action_size}
     command = [str(python), str(Path(__file__).parent / f"run_{name}.py"), json.dumps(about)]
-    # Unbuffered, so that nothing is left to be written when the peer has stopped.
+    # Unbuffered, so that closing a pipe to a peer that has stopped has nothing left to write.
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
 
         def answer() -> str:
@@ -72,7 +72,7 @@ def start(
 
         def measure(budget: float) -> float:
             assert process.stdin is not None
-            with suppress(BrokenPipeError):  # the answer that does not come says so
+            with suppress(BrokenPipeError):  # `answer` reports a peer that has stopped
                 process.stdin.write(f"{budget}\n".encode())
             return float(answer())
 
@@ -83,7 +83,7 @@ def start(
 
 
 def _environment(name: str, say: Callable[[str], None]) -> Path:
-    """Returns the Python of a peer's virtual environment, which is built if it is not there."""
+    """The Python of a peer's virtual environment, which is built if it is missing or outdated."""
     folder = cache_folder() / "peers" / name
     python, built = folder / "bin" / "python", folder / "built"
     wanted = "\n".join(REQUIREMENTS[name])

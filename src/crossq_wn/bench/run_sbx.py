@@ -1,7 +1,7 @@
-"""CrossQ of stable-baselines' JAX port, driven by `bench.peers`: reads budgets, prints seconds per update.
+"""The peer sbx: CrossQ of Stable-Baselines3's JAX port; reads budgets and prints seconds per update.
 
-Its training call draws minibatches from replay, computes the updates and fetches the losses. The script runs
-in an environment of its own and imports nothing of ours.
+Each of its training calls draws minibatches from replay, computes the updates and fetches the losses. The
+script runs in its own virtual environment (see `bench.peers`) and imports nothing of this package.
 """
 
 import json
@@ -15,7 +15,7 @@ from sbx import CrossQ
 
 
 class Nothing(gymnasium.Env):
-    """Only its spaces matter: the replay is filled by hand."""
+    """An environment of which only the spaces matter; the replay is filled by hand."""
 
     def __init__(self, observation_size: int, action_size: int) -> None:
         self.observation_space = gymnasium.spaces.Box(-10, 10, (observation_size,), np.float32)

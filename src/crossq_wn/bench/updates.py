@@ -1,4 +1,4 @@
-"""How long gradient updates take: at hand, fed from replay, the first one, and their diagnosis.
+"""How long gradient updates take: by themselves, with replay, the first one, and with diagnostics.
 
 Run as a program, it prints the seconds of a first update, compilation included:
 
@@ -29,11 +29,11 @@ from crossq_wn.runs.config import RunConfig
 from crossq_wn.training.building import build_algorithm, make_environment, replay_bytes, spec_of
 from crossq_wn.types import Algorithm, Spec
 
-_ROWS = 5_000  # of replay behind updates that are measured alone
+_ROWS = 5_000  # rows of replay from which measured updates draw
 
 
 class Trainee(NamedTuple):
-    """What updates need."""
+    """A learner that is ready to make updates."""
 
     learn: learner.Learner
     states: learner.States
@@ -41,12 +41,12 @@ class Trainee(NamedTuple):
 
 
 def trainee(algorithm: Algorithm, config: RunConfig, spec: Spec) -> Trainee:
-    """Makes all seeds' learners, and replays of random transitions.
+    """Makes the learners of all seeds, and replays with random transitions.
 
     Args:
-        algorithm: what is trained.
-        config: its seeds, UTD ratio and batch size count.
-        spec: the problem, of which transitions have the sizes.
+        algorithm: for one seed.
+        config: gives the seeds, the UTD ratio and the batch size.
+        spec: the problem, which decides the sizes of transitions.
     """
     seeds, settings = config.options.seeds, config.settings
     learn = learner.make(algorithm, len(seeds), replay_bytes(config, spec))
@@ -73,11 +73,11 @@ def _replay(generator: np.random.Generator, spec: Spec) -> Replay:
 
 
 def updates(algorithm: Algorithm, config: RunConfig, spec: Spec) -> Measure:
-    """Measures seconds per gradient update of one seed, when all seeds update, on minibatches at hand.
+    """Measures seconds per gradient update and seed, with all seeds updating, on minibatches already loaded.
 
     Args:
-        algorithm: what is measured.
-        config: its seeds, UTD ratio and batch size count.
+        algorithm: for one seed.
+        config: gives the seeds, the UTD ratio and the batch size.
         spec: the problem.
     """
     learn, states, pack = trainee(algorithm, config, spec)
@@ -92,12 +92,12 @@ def updates(algorithm: Algorithm, config: RunConfig, spec: Spec) -> Measure:
     def wait() -> None:
         jax.block_until_ready(states)  # type: ignore[no-untyped-call]
 
-    # A multiple of the period, so that every round does the same work.
+    # Rounds of `period` decisions, so that every round makes the same number of actor updates.
     return lambda budget: seconds_per_call(decision, budget, algorithm.period, wait) / (utd * count)
 
 
 def fed_updates(algorithm: Algorithm, config: RunConfig, spec: Spec) -> Measure:
-    """Measures the same with all that a peer's call does: minibatches drawn and sent, metrics fetched."""
+    """Measures updates with all that a peer's call does too: minibatches drawn and sent, metrics fetched."""
     learn, states, pack = trainee(algorithm, config, spec)
     utd, count = config.settings.utd, len(config.options.seeds)
     feed, done = None, 0
@@ -113,7 +113,7 @@ def fed_updates(algorithm: Algorithm, config: RunConfig, spec: Spec) -> Measure:
 
 
 def diagnosis(algorithm: Algorithm, config: RunConfig, spec: Spec) -> Measure:
-    """Measures seconds per diagnosis of one seed's critic, of an algorithm that has one."""
+    """Measures seconds per diagnosis of one seed's critic, for an algorithm that has diagnostics."""
     learn, states, pack = trainee(algorithm, config, spec)
     feed, diagnose = learn.load(None, pack()), learn.diagnose
     assert diagnose is not None
@@ -122,7 +122,10 @@ def diagnosis(algorithm: Algorithm, config: RunConfig, spec: Spec) -> Measure:
 
 
 def first_updates(config: RunConfig) -> dict[str, float]:
-    """Measures the first update in a new process, compilation included: cold, and with the cache.
+    """Measures the first update in a new process, compilation included: without and with the cache.
+
+    Returns:
+        Seconds: `first_update_cold_s` and `first_update_cached_s`.
 
     Raises:
         UserError: the process failed.
@@ -136,7 +139,7 @@ def first_updates(config: RunConfig) -> dict[str, float]:
             command = [sys.executable, "-m", "crossq_wn.bench.updates", str(described)]
             done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
             if done.returncode:
-                raise UserError(f"a first update in a process of its own failed: {done.stderr.strip()}")
+                raise UserError(f"the first update failed in a new process: {done.stderr.strip()}")
             figures[f"first_update_{state}_s"] = float(done.stdout.splitlines()[-1])
     return figures
 
@@ -160,7 +163,7 @@ def first_update(path: Path) -> float:
 
 
 def problem_of(config: RunConfig) -> Spec:
-    """Makes the run's environment and returns the problem that it poses."""
+    """The problem that a run's environment poses; makes and closes the environment."""
     with closing(make_environment(config)) as environment:
         return spec_of(config, environment)
 

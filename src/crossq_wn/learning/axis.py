@@ -1,12 +1,13 @@
-"""How several seeds' arrays lie beside each other, and how a function of one seed runs over all of them.
+"""The seed axis: how the arrays of several seeds are laid out, and how a function of one seed runs over all.
 
-There are two ways, which give the same numbers:
+There are two layouts, whose results agree up to rounding:
 
-* `apart` (CPU): the seeds' trees stay apart and the same program runs for each, as many at a time as there
-  are processors. Its matrix products are plain ones, which a CPU runs about twice as fast as batched ones,
-  and a seed's result cannot depend on who trains beside it.
-* `stacked` (accelerators): the trees are stacked and the program is mapped over the new axis, so that all
-  seeds' updates are one launch; several devices share the seeds out, and never talk.
+* `apart` (CPU): every seed's tree stays separate and the same program runs for each, as many at a time as
+there
+  are processors. Its matrix products are plain ones, which a CPU computes about twice as fast as batched
+  ones, and a seed's result cannot depend on the seeds beside it.
+* `stacked` (accelerators): the trees are stacked and the program is mapped over the new axis, so one launch
+  updates all seeds. Several devices share the seeds and never communicate.
 """
 
 from __future__ import annotations  # JAX's types are loaded on first use
@@ -23,44 +24,44 @@ from crossq_wn.lazy import jax, jnp
 from crossq_wn.machine import processors
 from crossq_wn.types import Tree
 
-Joined = Any  # something of all seeds, made by `join`
+Joined = Any  # data of all seeds, as `join` returns it
 Function = Callable[..., tuple[Any, ...]]
 Devices = Sequence["jax.Device"]
 
 
 class Join(Protocol):
-    """Joins the seeds' trees."""
+    """Joins the trees of all seeds."""
 
     def __call__(self, trees: Sequence[Tree], /) -> Joined:
         """Takes one tree per seed."""
 
 
 class Split(Protocol):
-    """Takes apart what `Join` joined."""
+    """Splits joined data into the trees of the seeds."""
 
     def __call__(self, joined: Joined, count: int, /) -> list[Tree]:
-        """Returns one tree per seed, of `count` of them; what was fetched stays on the host."""
+        """Returns one tree per seed, of `count` seeds; data that is on the host stays there."""
 
 
 class Count(Protocol):
-    """Counts the seeds over which something is joined."""
+    """Counts the seeds of joined data."""
 
     def __call__(self, joined: Joined, /) -> int:
-        """Takes something that has arrays in it."""
+        """Takes joined data with at least one array."""
 
 
 class Spread(Protocol):
-    """Compiles a function of one seed for all seeds."""
+    """Compiles a function of one seed into one of all seeds."""
 
     def __call__(self, function: Function, *, donate: bool = False) -> Function:
         """Spreads a function over the seeds.
 
         Args:
-            function: of one seed; it returns a tuple.
-            donate: whether the arrays of the first argument may be written over.
+            function: of one seed; returns a tuple.
+            donate: whether the buffers of the first argument may be reused for the result.
 
         Returns:
-            The same function of joined arguments, but for the last argument, which all seeds share.
+            The same function of joined arguments, except for its last argument, which all seeds share.
         """
 
 
@@ -72,7 +73,7 @@ class Put(Protocol):
 
 
 class Axis(NamedTuple):
-    """The seed axis."""
+    """A layout of the seeds' arrays."""
 
     join: Join
     split: Split
@@ -82,8 +83,8 @@ class Axis(NamedTuple):
 
 
 def apart() -> Axis:
-    """Trees that stay apart: what is joined is a list of them."""
-    # What one thread launches runs in order, and one program alone does not keep all processors busy.
+    """The layout in which joined data is a list of the seeds' trees."""
+    # Programs launched by one thread run one after the other, and one alone leaves processors idle.
     lanes = [ThreadPoolExecutor(1) for _ in range(processors())]
     return Axis(
         join=lambda trees: list(trees),
@@ -98,7 +99,7 @@ def _spread_apart(
     lanes: Sequence[ThreadPoolExecutor], function: Function, *, donate: bool = False
 ) -> Function:
     program = jax.jit(function, donate_argnums=0 if donate else ())
-    # Updates donate, and are worth running several at a time.
+    # Only updates donate, and only they take long enough to gain from running side by side.
     return partial(_run_apart, program, lanes if donate else ())
 
 
@@ -110,7 +111,7 @@ def _run_apart(program: Function, lanes: Sequence[ThreadPoolExecutor], *argument
     if lanes and len(seeds) > 1:
         precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
         for lane, seed in zip(cycle(lanes), seeds, strict=False):
-            # Waits for the launch, the first of which compiles, and not for its results.
+            # This waits for the launch (the first one compiles), but not for the results.
             done.append(lane.submit(_launch, program, (*seed, shared), precision).result())
     else:
         for seed in seeds:
@@ -119,12 +120,12 @@ def _run_apart(program: Function, lanes: Sequence[ThreadPoolExecutor], *argument
 
 
 def _launch(program: Function, arguments: tuple[Any, ...], precision: Any) -> tuple[Any, ...]:
-    with jax.default_matmul_precision(precision):  # every thread has one of its own
+    with jax.default_matmul_precision(precision):  # a setting that each thread has for itself
         return program(*arguments)
 
 
 def stacked(devices: Devices) -> Axis:
-    """Trees that are stacked along a leading axis, which is shared out to devices.
+    """The layout in which the seeds' trees are stacked along a leading axis, which devices share.
 
     Args:
         devices: as many of them are used as divide the number of seeds.
@@ -139,7 +140,7 @@ def stacked(devices: Devices) -> Axis:
 
 
 def sharing(seeds: int, devices: int) -> int:
-    """How many of the devices share so many seeds: the most that get equally many each."""
+    """The number of devices that can share the seeds evenly: the largest divisor of `seeds` in reach."""
     return max(n for n in range(1, devices + 1) if seeds % n == 0)
 
 
@@ -171,13 +172,13 @@ def _unstack(joined: Joined, count: int) -> list[Tree]:
 
 
 def zeros(devices: Devices, seeds: int, like: Tree) -> Joined:
-    """Zeros shaped like one seed's tree for each of so many seeds, stacked on the devices."""
+    """Zeros in the shapes of one seed's tree, for the given number of seeds, stacked on the devices."""
     make = partial(zeros_like, like, seeds)
     return jax.jit(make, out_shardings=_sharding(devices, seeds))()
 
 
 def zeros_like(tree: Tree, seeds: int) -> Tree:
-    """Zeros with a leading seed axis."""
+    """Zeros in the shapes of a tree, with a leading seed axis."""
     return jax.tree.map(lambda leaf: jnp.zeros((seeds, *leaf.shape), leaf.dtype), tree)
 
 
@@ -187,8 +188,9 @@ def _spread_stacked(devices: Devices, function: Function, *, donate: bool = Fals
 
 
 def _run_stacked(devices: Devices, function: Function, *arguments: Any) -> tuple[Any, ...]:
-    """Maps a function over the seed axis; is traced."""
-    # What is shared has no seed axis, so that skipped actor updates are skipped and not masked.
+    """Maps a function over the seed axis; is traced by JAX."""
+    # The shared argument gets no seed axis, so a condition on it stays a branch: delayed actor updates are
+    # skipped, not computed and masked.
     joined = len(arguments) - 1
     seeds = jax.tree.leaves(arguments[0])[0].shape[0]
     run = jax.shard_map(

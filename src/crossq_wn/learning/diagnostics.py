@@ -1,7 +1,7 @@
-"""The table of diagnostics: what training records beside the score, and what each quantity means.
+"""The table of diagnostics: what training records besides the score, and what each quantity means.
 
-Everything that names a diagnostic reads it from here: the columns of metrics.csv, `crossq-wn diagnose`, the
-columns of figure 3 and the report. To add one, write a function of a `Probe` and register its record:
+The columns of metrics.csv, `crossq-wn diagnose`, the columns of figure 3 and the report all come from this
+table. To add a diagnostic, write a function of a `Probe` and register its record:
 
     register(Diagnostic("critic_margin", "how far the critics disagree", axis="margin", function=margin))
 """
@@ -25,16 +25,16 @@ class Diagnostic:
 
     Attributes:
         name: its column of metrics.csv, or its metric in eval.csv. A name with `{layer}` stands for one
-            column per hidden layer, counted from 1; these are recorded and shown nowhere.
+            column per hidden layer, counted from 1; these are only recorded.
         meaning: what it is, in a few words.
-        unit: such as "nats"; empty where it has none.
-        axis: what a figure's axis calls it, without the unit; empty: its name.
-        signed: it may be negative, so that its change is a difference and not a ratio.
-        logarithmic: it changes by orders of magnitude, and axes are logarithmic.
-        in_figure_3: it has a column in figure 3.
-        detail: it is recorded for a closer look; neither `diagnose` nor the report shows it.
-        file: where it is recorded.
-        function: computes it from a probe, a scalar, or [layers] for a name with `{layer}`. None where the
+        unit: such as "nats"; empty if it has none.
+        axis: its name on the axis of a figure, without the unit; by default `name`.
+        signed: whether it may be negative; then its change is a difference and not a ratio.
+        logarithmic: whether it changes by orders of magnitude; then axes are logarithmic.
+        in_figure_3: whether it has a column in figure 3.
+        detail: whether it is recorded but left out of `diagnose` and the report.
+        file: the file that records it.
+        function: computes it from a probe: a scalar, or [layers] for a name with `{layer}`. None if the
             algorithm's updates or the evaluation report it.
     """
 
@@ -51,21 +51,21 @@ class Diagnostic:
 
     @property
     def description(self) -> str:
-        """Its meaning with its unit."""
+        """The meaning with its unit."""
         return f"{self.meaning} ({self.unit})" if self.unit else self.meaning
 
     @property
     def label(self) -> str:
-        """What a figure's axis says: its short name with its unit."""
+        """The label of a figure's axis: the short name with its unit."""
         name = self.axis or self.name.replace("_", " ")
         return f"{name} ({self.unit})" if self.unit else name
 
 
-DIAGNOSTICS: dict[str, Diagnostic] = {}  # by name; grows by `register`
+DIAGNOSTICS: dict[str, Diagnostic] = {}  # by name; filled by `register`
 
 
 def register(*diagnostics: Diagnostic) -> None:
-    """Adds diagnostics to the table; trainings that start from then on record them.
+    """Adds diagnostics to the table; runs that start afterwards record them.
 
     Raises:
         ValueError: the name is taken.
@@ -77,12 +77,16 @@ def register(*diagnostics: Diagnostic) -> None:
 
 
 def shown() -> list[Diagnostic]:
-    """The diagnostics that `diagnose` and the report show."""
+    """The diagnostics that `diagnose` and the report show, in the table's order."""
     return [each for each in DIAGNOSTICS.values() if not each.detail and _LAYER not in each.name]
 
 
 def diagnose(view: CriticView) -> Metrics:
-    """Every diagnostic of a critic that is computed from a probe, by column; scalars."""
+    """Computes the diagnostics of a critic.
+
+    Returns:
+        Scalars by column of metrics.csv.
+    """
     probe = measures.probe_of(view)
     found: Metrics = {}
     for diagnostic in DIAGNOSTICS.values():

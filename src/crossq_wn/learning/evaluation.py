@@ -1,4 +1,4 @@
-"""Evaluation: episodes with the deterministic policy, on environments and from seeds of their own."""
+"""Evaluation: episodes of the deterministic policy, in separate environments with their own random seeds."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -12,44 +12,44 @@ from crossq_wn.learning.learner import Learner, States
 
 Evaluation = list[Episode] | EnvironmentFaultError
 
-_ENDLESS = 100_000  # decisions
+_ENDLESS = 100_000  # decisions, after which an episode counts as endless
 
 
 class Arena(NamedTuple):
-    """Where several players play, each in an environment of its own; k counts the players."""
+    """The environments in which several players play side by side; k counts the players."""
 
     pool: Pool
-    indices: Sequence[int]  # of the players' environments in the pool
-    seeds: Sequence[int]  # where each one's first episode starts; later ones continue its random stream
+    indices: Sequence[int]  # each player's environment in the pool
+    seeds: Sequence[int]  # of each first reset; later resets continue the environment's random stream
 
 
 class Players(Protocol):
     """Policies that play side by side."""
 
     def begin(self, k: int) -> None:
-        """Takes note that k begins an episode."""
+        """Is told that player k starts an episode."""
 
     def act(self, observations: np.ndarray) -> np.ndarray:
-        """Everybody's actions, for observations [len(indices), observation_size]."""
+        """The actions of all players [players, action_size], for observations [players, observation_size]."""
 
     def take(self, k: int, result: Transition) -> bool:
-        """Takes what k's decision led to; returns whether its episode is over."""
+        """Receives the result of player k's decision; returns whether its episode is over."""
 
     def go_on(self, k: int) -> bool:
-        """Whether k has to play on."""
+        """Whether player k has more to play."""
 
 
 def evaluate(learner: Learner, states: States, arena: Arena, episodes: int) -> list[Evaluation]:
-    """Plays episodes with every seed's deterministic policy, the seeds side by side.
+    """Plays episodes with the deterministic policy of every seed, side by side.
 
     Args:
         learner: over these seeds.
-        states: of the learners, joined in the order of the arena's environments.
+        states: of all seeds, joined in the order of the arena's environments.
         arena: one environment per seed.
-        episodes: per seed.
+        episodes: number of episodes per seed.
 
     Returns:
-        Per seed its finished episodes, or the fault of its environment.
+        For each seed its finished episodes, or the fault of its environment.
     """
     players = _Policies(learner, states, len(arena.indices), episodes)
     faults = play(arena, players)
@@ -57,7 +57,7 @@ def evaluate(learner: Learner, states: States, arena: Arena, episodes: int) -> l
 
 
 class _Policies:
-    """Deterministic policies and the episodes that they have finished."""
+    """The deterministic policies of all seeds, and the episodes that they have finished."""
 
     def __init__(self, learner: Learner, states: States, count: int, episodes: int) -> None:
         self._learner, self._states, self._episodes = learner, states, episodes
@@ -84,17 +84,21 @@ class _Policies:
 
 
 def play(arena: Arena, players: Players) -> dict[int, EnvironmentFaultError]:
-    """Plays episodes side by side for as long as some player has to go on.
+    """Plays episodes side by side until no player has more to play.
+
+    Args:
+        arena: one environment per player.
+        players: what acts, and takes the results.
 
     Returns:
-        The faults of environments that had one, by k; their players stop.
+        The faults of environments by player; a player stops at a fault.
 
     Raises:
         UserError: an episode does not end.
     """
     pool, indices = arena.pool, arena.indices
     observations = np.zeros((len(indices), pool.environments[0].observation_size), np.float32)
-    lengths = [0] * len(indices)  # decisions of the present episodes
+    lengths = [0] * len(indices)  # decisions of the current episodes
     faults: dict[int, EnvironmentFaultError] = {}
 
     def begin(k: int, seed: int | None = None) -> None:
@@ -125,6 +129,6 @@ def play(arena: Arena, players: Players) -> dict[int, EnvironmentFaultError]:
 def _check_length(decisions: int) -> None:
     if decisions == _ENDLESS:
         raise UserError(
-            f"an evaluation episode has not ended after {_ENDLESS:,} decisions: give the environment a time "
-            "limit with --episode-frames"
+            f"an evaluation episode has not ended after {_ENDLESS:,} decisions: set a time limit with "
+            "--episode-frames"
         )

@@ -1,8 +1,8 @@
-"""The spectrum of the critic loss's Hessian, by stochastic Lanczos quadrature.
+"""The spectrum of the Hessian of the critic's loss, by stochastic Lanczos quadrature.
 
-Weight and batch normalisation are said to keep the loss well-conditioned (paper v2, section 4). The spectrum
-shows whether they do: its largest eigenvalue bounds the learning rates that are stable, its spread is the
-condition.
+Weight and batch normalisation are meant to keep the loss well conditioned (paper v2, section 4). The spectrum
+shows whether they do: its largest eigenvalue limits the stable learning rates, and its spread is the
+conditioning.
 """
 
 from collections.abc import Callable
@@ -16,15 +16,15 @@ from crossq_wn.types import Array, CriticView
 
 
 class Spectrum(NamedTuple):
-    """An estimate of the density of a Hessian's eigenvalues."""
+    """An estimate of how a Hessian's eigenvalues are distributed."""
 
     values: np.ndarray  # [probes, iterations], ascending within a probe
-    weights: np.ndarray  # [probes, iterations], the share of eigenvalues near each value; a probe's sum is 1
-    size: int  # parameters, that is eigenvalues
+    weights: np.ndarray  # [probes, iterations], the share of eigenvalues near each value; sums to 1 per probe
+    size: int  # number of parameters, which is the number of eigenvalues
 
     @property
     def largest(self) -> float:
-        """The largest eigenvalue found, which converges first."""
+        """The largest eigenvalue found; the ends of the spectrum converge first."""
         return float(self.values[self.weights > 0].max())
 
     @property
@@ -33,30 +33,35 @@ class Spectrum(NamedTuple):
         return float(self.values[self.weights > 0].min())
 
     def describe(self) -> list[str]:
-        """Puts the spectrum into sentences."""
+        """Sentences that summarise the spectrum."""
         top = self.largest
-        little = 1e-3 * max(abs(self.smallest), abs(top))
-        flat = self.share(-little, little)
+        threshold = 1e-3 * max(abs(self.smallest), abs(top))
+        flat = self.share(-threshold, threshold)
         return [
             f"Hessian of the critic's loss ({self.size:,} parameters): eigenvalues from {self.smallest:.3g} "
             f"to {top:.3g}",
-            f"{flat:.1%} of them are in magnitude below a thousandth of the largest: flat directions",
+            f"{flat:.1%} of them are smaller in magnitude than a thousandth of the largest: flat directions",
         ]
 
     def share(self, low: float, high: float) -> float:
-        """The estimated share of eigenvalues in [low, high)."""
+        """The estimated share of eigenvalues in the interval [low, high)."""
         inside = (self.values >= low) & (self.values < high)
         return float((self.weights * inside).sum() / len(self.values))
 
 
 def spectrum(view: Callable[[], CriticView], key: Array, iterations: int = 64, probes: int = 4) -> Spectrum:
-    """Runs Lanczos with full re-orthogonalisation from random directions; each step is one Hessian product.
+    """Estimates the spectrum by Lanczos iterations with full re-orthogonalisation from random directions.
+
+    Each iteration costs one product of the Hessian with a vector.
 
     Args:
-        view: returns the critic on the minibatch whose loss counts; is traced.
-        key: draws the directions.
-        iterations: Lanczos steps; the ends of the spectrum converge first.
-        probes: random directions, whose mean estimates the density.
+        view: returns the critic on the minibatch whose loss is meant; is traced by JAX.
+        key: random key of the directions.
+        iterations: Lanczos iterations per direction; the ends of the spectrum converge first.
+        probes: random directions, over which the estimate is averaged.
+
+    Source:
+        Ghorbani et al. 2019.
     """
     probe = jax.jit(partial(_probe, view, iterations))
     values, weights = [], []
@@ -71,7 +76,7 @@ def spectrum(view: Callable[[], CriticView], key: Array, iterations: int = 64, p
 
 
 def _probe(view: Callable[[], CriticView], iterations: int, key: Array) -> tuple[Array, Array]:
-    """The tridiagonal matrix of the Hessian from one random direction; is traced."""
+    """The tridiagonal matrix of the Hessian from one random direction; is traced by JAX."""
     from jax.flatten_util import ravel_pytree
 
     critic = view()
@@ -85,15 +90,15 @@ def _probe(view: Callable[[], CriticView], iterations: int, key: Array) -> tuple
 
 
 def lanczos(product: Callable[[Array], Array], start: Array, iterations: int) -> tuple[Array, Array]:
-    """Reduces a symmetric map to a tridiagonal matrix in the Krylov space of `start`.
+    """Reduces a symmetric linear map to a tridiagonal matrix on the Krylov space of `start`.
 
     Args:
-        product: multiplies a vector [n] with the map.
-        start: [n], where the Krylov space begins.
-        iterations: the size of the matrix.
+        product: multiplies the map with a vector [n].
+        start: [n].
+        iterations: size of the matrix.
 
     Returns:
-        The diagonal [iterations] and the entries beside it [iterations - 1].
+        The diagonal [iterations], and the entries next to it [iterations - 1].
     """
     basis = jnp.zeros((iterations, start.size)).at[0].set(start / jnp.linalg.norm(start))
 
@@ -101,7 +106,7 @@ def lanczos(product: Callable[[Array], Array], start: Array, iterations: int) ->
         basis, diagonal, sides = carry
         w = product(basis[i])
         diagonal = diagonal.at[i].set(w @ basis[i])
-        for _ in range(2):  # re-orthogonalising twice is enough (Kahan and Parlett)
+        for _ in range(2):  # "twice is enough" (Kahan and Parlett)
             w = w - basis.T @ (basis @ w)
         length = jnp.linalg.norm(w)
         basis = basis.at[i + 1].set(jnp.where(length > 0, w / jnp.maximum(length, 1e-30), 0.0), mode="drop")
@@ -113,7 +118,7 @@ def lanczos(product: Callable[[Array], Array], start: Array, iterations: int) ->
 
 
 def _ritz(diagonal: np.ndarray, sides: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues of the tridiagonal matrix and the squared first entries of its eigenvectors."""
+    """The eigenvalues of the tridiagonal matrix, and the squared first entries of its eigenvectors."""
     matrix = np.diag(diagonal.astype(float)) + np.diag(sides, 1) + np.diag(sides, -1)
     values, vectors = np.linalg.eigh(matrix)
     return values, np.square(vectors[0])

@@ -1,8 +1,8 @@
-"""An algorithm over several seeds and several gradient updates at a time.
+"""The learner: an algorithm over several seeds, and over all gradient updates of a decision.
 
-An algorithm is written for one seed and one gradient update. This is where the seed axis (see `axis`) and the
-UTD ratio enter, and nowhere else: one decision's updates are a scan inside one compiled call, whose compile
-time does not grow with the UTD ratio.
+An algorithm is written for one seed and one gradient update. The seed axis (see `axis`) and the UTD ratio are
+added here and nowhere else. The updates of a decision are a scan inside one compiled call, whose compile time
+does not grow with the UTD ratio.
 """
 
 from __future__ import annotations  # JAX's types are loaded on first use
@@ -19,99 +19,111 @@ from crossq_wn.learning.minibatches import Batches, Fed, Feed, Load, Pack, fits,
 from crossq_wn.learning.replay import random_batch
 from crossq_wn.types import Algorithm, Array, Metrics, Spec, Tree
 
-States = Any  # the learners' states, joined; `update` and `observe` donate them
-Memories = Any  # what acting remembers of each seed's present episode, joined
+States = Any  # the states of all seeds, joined; `update` and `observe` donate them
+Memories = Any  # the memory of acting in each seed's current episode, joined
 
 
 class FreshMemories(Protocol):
-    """Makes the acting memories of episodes that begin."""
+    """Makes the memories of acting at the start of episodes."""
 
     def __call__(self, count: int, /) -> Memories:
-        """Returns those of so many seeds, joined."""
+        """Returns those of the given number of seeds, joined."""
 
 
 class Explore(Protocol):
-    """Chooses the actions of a training decision."""
+    """Chooses the actions of a training decision, for all seeds."""
 
     def __call__(
         self, states: States, memories: Memories, observations: np.ndarray, decision: int, /
     ) -> tuple[np.ndarray, Memories]:
-        """Takes observations [S, observation_size]; returns actions [S, action_size] and the memories."""
+        """Takes observations [S, observation_size] and the number of decisions so far.
+
+        Returns:
+            Actions [S, action_size], and the new memories.
+        """
 
 
 class Exploit(Protocol):
-    """Chooses the actions of an evaluation decision, deterministically."""
+    """Chooses the actions of an evaluation decision deterministically, for all seeds."""
 
     def __call__(
         self, states: States, memories: Memories, observations: np.ndarray, /
     ) -> tuple[np.ndarray, Memories]:
-        """Takes observations [S, observation_size]; returns actions [S, action_size] and the memories."""
+        """Takes observations [S, observation_size]; returns actions [S, action_size] and the new memories."""
 
 
 class Observe(Protocol):
-    """Shows each learner the newest transition of its seed."""
+    """Shows every seed's learner its newest transition."""
 
     def __call__(
         self, states: States, observations: np.ndarray, rewards: np.ndarray, ended: np.ndarray, /
     ) -> States:
-        """Takes observations [S, observation_size], rewards [S] and ended [S]; the old states are gone."""
+        """Takes observations [S, observation_size], rewards [S] and ended [S]; donates the states."""
 
 
 class Update(Protocol):
-    """Makes one decision's gradient updates."""
+    """Makes the gradient updates of one decision, for all seeds."""
 
     def __call__(self, states: States, fed: Fed, first: int, /) -> tuple[States, Any]:
-        """Makes U updates of every seed; the old states are gone.
+        """Makes U updates per seed.
 
         Args:
-            states: of the learners.
+            states: of all seeds, which are donated.
             fed: the minibatches, as `load` returns them.
-            first: the number of gradient updates before these.
+            first: gradient updates per seed before these.
 
         Returns:
-            The new states, and the last update's metrics, joined.
+            The new states, and the metrics of the last update, joined.
         """
 
 
 class Diagnose(Protocol):
-    """Computes the diagnostics of each seed's critic."""
+    """Computes the diagnostics of every seed's critic."""
 
     def __call__(self, states: States, fed: Fed, last: int, /) -> list[Metrics]:
-        """Looks at the minibatch of the newest update, whose index is `last`; the result is on the host."""
+        """Takes the minibatches of the newest decision, and the number `last` of its last update.
+
+        Returns:
+            Per seed the diagnostics of that update's critic and minibatch, on the host.
+        """
 
 
 class Appraise(Protocol):
-    """Asks each seed's critics what they expect of a stochastic action."""
+    """Asks every seed's critics for the value of a stochastic action."""
 
     def __call__(
         self, states: States, observations: np.ndarray, decision: int, /
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns the actions [S, action_size], their -alpha log pi [S] and their Q [S]."""
+        """Takes observations [S, observation_size], and the number that selects the action noise.
+
+        Returns:
+            Actions [S, action_size], -alpha log pi of each [S], and Q of each [S].
+        """
 
 
 class Learner(NamedTuple):
-    """An algorithm over S seeds, U updates at a time."""
+    """An algorithm over S seeds, with U gradient updates per decision."""
 
-    join: Join  # for states, metrics and acting memories
+    join: Join  # of states, metrics and memories
     split: Split
     fresh_memories: FreshMemories
     explore: Explore
     exploit: Exploit
-    observe: Observe | None  # None: the algorithm does not watch its transitions
+    observe: Observe | None  # None: the algorithm does not follow the transitions of training
     pack: Pack
     load: Load
     update: Update
-    diagnose: Diagnose | None  # None: the algorithm shows no critic
-    appraise: Appraise | None  # None: likewise
+    diagnose: Diagnose | None  # None: the algorithm has no diagnostics
+    appraise: Appraise | None  # None: the algorithm's Q-bias cannot be measured
 
 
 def make(algorithm: Algorithm, seeds: int, replay_bytes: int) -> Learner:
-    """The learner that suits this machine's devices.
+    """Makes the learner that suits this machine: one seed at a time on a CPU, vectorised on accelerators.
 
     Args:
         algorithm: for one seed.
-        seeds: how many there are.
-        replay_bytes: of each seed's replay; the replays are copied to an accelerator if they fit.
+        seeds: number of seeds.
+        replay_bytes: size of one seed's replay; the replays are copied to the accelerator if they fit.
     """
     if jax.default_backend() == "cpu":
         return one_by_one(algorithm)
@@ -120,7 +132,7 @@ def make(algorithm: Algorithm, seeds: int, replay_bytes: int) -> Learner:
 
 
 def one_by_one(algorithm: Algorithm) -> Learner:
-    """Runs the same compiled program for each seed; for CPUs."""
+    """Runs the same compiled program for each seed in turn; for CPUs."""
     axis = apart()
     return _over(axis, gathered(axis.put, algorithm.horizon), algorithm)
 
@@ -132,8 +144,8 @@ def vectorised(
 
     Args:
         algorithm: for one seed.
-        devices: which share the seeds out, as many of them as divide their number; by default the first.
-        replay_on_device: whether minibatches come from a copy of replay there.
+        devices: share the seeds; as many are used as divide the number of seeds. By default the first device.
+        replay_on_device: whether minibatches are gathered from a copy of replay on the device.
     """
     usable = jax.devices()[:1] if devices is None else devices
     axis = stacked(usable)
@@ -144,7 +156,7 @@ def vectorised(
 
 
 def metric_names(algorithm: Algorithm, spec: Spec, *, diagnostics: bool) -> list[str]:
-    """The names of what updates report and, if asked for, of the diagnostics; nothing is computed."""
+    """The names of an update's metrics and, if wanted, of the diagnostics; traces, but computes nothing."""
     generator = np.random.default_rng(0)
     shape = (2,) if algorithm.horizon == 1 else (2, algorithm.horizon)
     batch = random_batch(generator, spec, *shape)
@@ -157,7 +169,7 @@ def metric_names(algorithm: Algorithm, spec: Spec, *, diagnostics: bool) -> list
 
 
 def _over(axis: Axis, feed: Feed, algorithm: Algorithm) -> Learner:
-    """An algorithm over the seeds of an axis."""
+    """Builds the learner of an algorithm on a seed axis."""
     observe = diagnose_all = appraise = None
     if algorithm.observe is not None:
         observe = partial(_observe, axis.spread(partial(_observe_one, algorithm), donate=True))
@@ -181,7 +193,7 @@ def _over(axis: Axis, feed: Feed, algorithm: Algorithm) -> Learner:
     )
 
 
-# Functions of one seed, which are traced. Their last argument is one that all seeds share.
+# Functions of one seed, which JAX traces. Their last argument is the one that all seeds share.
 
 
 def _updates_of_one(
@@ -219,7 +231,7 @@ def _observe_one(
     return (algorithm.observe(state, observation, reward, ended),)
 
 
-# Functions of all seeds, whose first argument an axis has spread over the seeds.
+# Functions of all seeds on the host. `run` is a function of one seed that an axis has spread over the seeds.
 
 
 def _explore(

@@ -1,8 +1,8 @@
-"""What can be measured of a critic in one gradient update.
+"""Measures of a critic in one gradient update.
 
-Every function takes a `Probe` and returns a mean over the critics, as a scalar unless it says otherwise.
-Norms and rates are those of the dense layers alone (kernel and bias jointly, from layer 1 to the head):
-weight normalisation bounds these, and their growth is what makes a batch-normalised network learn ever more
+Every function takes a `Probe` and returns the mean over the critics, a scalar unless it says otherwise. Norms
+and rates are those of the dense layers alone (kernel and bias together, from layer 1 to the head). Weight
+normalisation bounds these norms; without it their growth makes a batch-normalised network learn ever more
 slowly (paper v2, sections 3 and 4).
 """
 
@@ -15,21 +15,21 @@ from crossq_wn.lazy import jax, jnp, optax
 from crossq_wn.nets.layers import dense_layers
 from crossq_wn.types import Array, CriticView, Tree
 
-_RANK_ROWS = 256  # samples of which singular values are computed; they cost more than all other measures
+_RANK_ROWS = 256  # samples that `stable_rank` uses, because singular values cost more than all other measures
 _RANK_SHARE = 0.99
 _ALL, _HIDDEN, _HEAD = slice(None), slice(None, -1), slice(-1, None)
 
 
 class Probe(NamedTuple):
-    """A critic in one gradient update, and what several measures need of it."""
+    """A critic in one gradient update, with its layers and their gradients, which several measures need."""
 
     view: CriticView
     layers: list[list[Tree]]  # [critic][layer]: {kernel[, bias]}
-    gradients: list[list[Tree]]  # the same of the loss's gradient
+    gradients: list[list[Tree]]  # the gradient of the loss, in the same form
 
 
 def probe_of(view: CriticView) -> Probe:
-    """Differentiates the critic's loss."""
+    """Differentiates the critic's loss and finds its dense layers."""
     gradients = jax.grad(view.loss)(view.params)
     return Probe(view, [dense_layers(p) for p in view.params], [dense_layers(g) for g in gradients])
 
@@ -40,7 +40,7 @@ def weight_norm(probe: Probe) -> Array:
 
 
 def weight_norm_root(probe: Probe) -> Array:
-    """Root of the sum over the dense layers of ||[W; b]||_F^2, as the authors' later code has it."""
+    """Root of the sum over the dense layers of ||[W; b]||_F^2, as in the authors' later code."""
     return _mean(_norm, probe.layers)
 
 
@@ -55,49 +55,50 @@ def head_weight_norm(probe: Probe) -> Array:
 
 
 def gradient_norm(probe: Probe) -> Array:
-    """||g||_2 of the loss over all dense layers (paper v2, figure 3)."""
+    """||g||_2 of the loss's gradient over all dense layers (paper v2, figure 3)."""
     return _mean(_norm, probe.gradients)
 
 
 def hidden_gradient_norms(probe: Probe) -> Array:
-    """||g||_2 of each hidden layer, [layers]."""
+    """||g||_2 of the loss's gradient in each hidden layer, [layers]."""
     return _by_layer(probe.gradients)[_HIDDEN]
 
 
 def head_gradient_norm(probe: Probe) -> Array:
-    """||g||_2 of the last layer."""
+    """||g||_2 of the loss's gradient in the last layer."""
     return _by_layer(probe.gradients)[-1]
 
 
 def effective_learning_rate(probe: Probe) -> Array:
     """Mean of ||g|| / ||w|| over the parameter arrays, weighted by their sizes.
 
-    It says how far a gradient can turn weights. Where a layer followed by a normalisation grows by c, it
-    falls by c^-2. The weighting is that of the authors' later code and of paper v2, figure 3.
+    It measures how far a gradient can turn the weights. If a layer that is followed by a normalisation grows
+    by a factor c, its rate falls by c^-2. The weighting is that of the authors' later code and of paper v2,
+    figure 3.
     """
     return _rate(probe, _ALL)
 
 
 def hidden_learning_rate(probe: Probe) -> Array:
-    """The effective learning rate without the head."""
+    """The effective learning rate of the hidden layers."""
     return _rate(probe, _HIDDEN)
 
 
 def head_learning_rate(probe: Probe) -> Array:
-    """The effective learning rate of the head alone."""
+    """The effective learning rate of the head."""
     return _rate(probe, _HEAD)
 
 
 def step_size(probe: Probe) -> Array:
-    """Learning rate / ||w||^2, mean over the hidden layers (Van Laarhoven 2017)."""
+    """Learning rate / ||w||^2, averaged over the hidden layers (Van Laarhoven 2017)."""
     square = jnp.square(hidden_weight_norms(probe))
     return jnp.mean(probe.view.learning_rate / square)
 
 
 def dead_neurons(probe: Probe) -> Array:
-    """Fraction of the hidden units that are zero or below on the whole minibatch.
+    """Fraction of hidden units whose outputs are zero or negative on the whole minibatch.
 
-    The authors' code counts the head as a layer without dead units, which dilutes the fraction.
+    The authors' code also counts the head as a layer, without dead units, which lowers the fraction.
     """
     dead = [jnp.all(h <= 0, axis=1) for h in probe.view.hidden]  # [critic, unit]
     return jnp.mean(jnp.concatenate(dead, axis=-1))
@@ -113,10 +114,13 @@ def stable_rank(probe: Probe) -> Array:
     """How many singular values of the last hidden layer's outputs make up 99 % of their sum (srank).
 
     The outputs are [min(256, samples), units], so the rank is at most the smaller of the two.
-    Source: Kumar et al. 2021.
+
+    Source:
+        Kumar et al. 2021.
     """
     h = probe.view.hidden[-1][:, :_RANK_ROWS]
-    # One matrix at a time: batches wait in jaxlib's thread pool, and two that fill it wait for ever.
+    # One matrix at a time: jaxlib computes a batch of them in threads that wait for more threads of the same
+    # pool, so two such programs at once can deadlock.
     singular = jnp.stack([jnp.linalg.svd(of_critic, compute_uv=False) for of_critic in h])
     share = jnp.cumsum(singular, -1)
     count = 1 + jnp.sum(share < _RANK_SHARE * share[:, -1:], -1)
@@ -126,7 +130,7 @@ def stable_rank(probe: Probe) -> Array:
 def statistics_drift(probe: Probe) -> Array:
     """How far one update moves the running means, in running standard deviations (root mean square).
 
-    It is 0 where there is no batch norm.
+    Without batch norm it is 0.
     """
     squares = []
     old, new = _running_statistics(probe.view.stats), _running_statistics(probe.view.new_stats)
@@ -150,7 +154,7 @@ def _norm(tree: Tree) -> Array:
 
 
 def _by_layer(critics: list[list[Tree]]) -> Array:
-    """Each layer's norm, mean over the critics, [layer]."""
+    """The norm of each layer, averaged over the critics, [layer]."""
     norms = []
     for layers in critics:
         norms.append(jnp.stack([_norm(layer) for layer in layers]))
@@ -169,12 +173,12 @@ def _rate(probe: Probe, part: slice) -> Array:
 
 
 def _turning(gradients: list[Tree], layers: list[Tree]) -> Array:
-    """sum n ||g|| / ||w|| over sum n, for the layers' arrays of n entries."""
+    """sum n ||g|| / ||w|| over sum n, for the arrays of n entries in these layers."""
     rates, entries = [], 0
     for gradient, weights in zip(gradients, layers, strict=True):
         for name, array in weights.items():
             rate = array.size * _norm(gradient[name]) / jnp.maximum(_norm(array), 1e-12)
-            # A bias that is still zero has no direction yet.
+            # A bias that is still zero has no direction that a gradient could turn.
             rates.append(jnp.where(_norm(array) > 0, rate, 0.0))
             entries += array.size
     return jnp.asarray(jnp.sum(jnp.stack(rates)) / entries)

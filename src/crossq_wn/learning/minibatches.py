@@ -1,7 +1,8 @@
-"""The way of minibatches from replay to the updates: gathered on the host, or on the device from a copy.
+"""Two ways for minibatches to get from replay to the gradient updates.
 
-Either way the host draws the places, so that every device trains on the same minibatches, and the host's
-replay is the one that counts. Where it fits, the copy makes a decision's traffic a few rows and the places.
+They are gathered on the host, or on the device from a copy of replay there. In both cases the host draws the
+places, so every device trains on the same minibatches, and the host's replay is the one that checkpoints
+store. With a copy on the device, only a few new rows and the places have to be sent per decision.
 """
 
 from __future__ import annotations  # JAX's types are loaded on first use
@@ -17,44 +18,44 @@ from crossq_wn.learning.axis import Joined, Put, sharing
 from crossq_wn.learning.replay import Replay, Rows, look_up
 from crossq_wn.types import Array, Batch, Tree
 
-# A decision writes two rows at most and the observation after them; rewriting one more changes nothing.
+# A decision writes at most two rows and the observation after them; sending one more changes nothing.
 _NEWEST = 4
-_CHUNK = 1 << 16  # rows per seed that are uploaded at once
+_CHUNK = 1 << 16  # rows per seed in one upload
 
-Packed = Any  # what one decision's updates need, still on the host
-Fed = Any  # the same on the device, joined over the seeds
+Packed = Any  # the data of one decision's updates, on the host
+Fed = Any  # the same data on the device, joined over the seeds
 
 
 class Zeros(Protocol):
-    """Makes room on the device."""
+    """Allocates arrays on the device."""
 
     def __call__(self, seeds: int, like: Tree, /) -> Joined:
-        """Returns zeros shaped like one seed's tree for each of so many seeds, joined."""
+        """Returns zeros in the shapes of one seed's tree, for the given number of seeds, joined."""
 
 
 class Pack(Protocol):
-    """Collects what one decision's updates need, on the host."""
+    """Collects the data of one decision's updates, on the host."""
 
     def __call__(self, replays: Sequence[Replay], places: Sequence[np.ndarray], /) -> Packed:
-        """Takes each seed's replay and the places [U, B] of its minibatches there."""
+        """Takes each seed's replay, and the places [U, B] where its samples start."""
 
 
 class Load(Protocol):
-    """Sends to the device what was packed."""
+    """Sends packed data to the device."""
 
     def __call__(self, before: Fed | None, packed: Packed, /) -> Fed:
-        """Takes also what was loaded for the decision before, if any, which is gone afterwards."""
+        """Also takes what it returned for the decision before (None at first), whose buffers it reuses."""
 
 
 class Batches(Protocol):
-    """Takes one seed's part of what was loaded apart into minibatches; is traced."""
+    """Splits one seed's data into minibatches; is traced by JAX."""
 
     def __call__(self, fed: Fed, /) -> tuple[Tree, Callable[[Tree], Batch]]:
-        """Returns rows [U, ...] to scan over, and the function that makes a Batch [B, ...] of a row."""
+        """Returns rows [U, ...] to scan over, and the function that makes a row a Batch [B, ...]."""
 
 
 class Feed(NamedTuple):
-    """A way from replay to the updates of one decision."""
+    """A way from replay to the updates of one decision: pack on the host, load, split into minibatches."""
 
     pack: Pack
     load: Load
@@ -62,11 +63,11 @@ class Feed(NamedTuple):
 
 
 def gathered(put: Put, horizon: int) -> Feed:
-    """Minibatches are gathered on the host; what is loaded is a Batch [U, B, ...].
+    """Gathers minibatches on the host and sends a Batch [U, B, ...] to the device.
 
     Args:
-        put: from host to device.
-        horizon: transitions per sample.
+        put: sends data from host to device.
+        horizon: consecutive transitions per sample.
     """
     return Feed(
         pack=partial(_gather, horizon),
@@ -80,14 +81,14 @@ def _gather(horizon: int, replays: Sequence[Replay], places: Sequence[np.ndarray
 
 
 class Resident(NamedTuple):
-    """A copy of replay on the device and where to look in it."""
+    """A copy of replay on the device, and the places where samples start."""
 
     rows: Rows  # [capacity + 1, ...]
     places: Array  # [U, B]
 
 
 class _Device(NamedTuple):
-    """What a copy on the device is written with."""
+    """The operations on a device that keep a copy of replay there."""
 
     put: Put
     zeros: Zeros
@@ -95,12 +96,12 @@ class _Device(NamedTuple):
 
 
 def resident(put: Put, zeros: Zeros, horizon: int) -> Feed:
-    """Minibatches are gathered on the device, inside the call that computes the updates.
+    """Gathers minibatches on the device, inside the call that computes the updates.
 
     Args:
-        put: from host to device.
-        zeros: makes room on the device.
-        horizon: transitions per sample.
+        put: sends data from host to device.
+        zeros: allocates arrays on the device.
+        horizon: consecutive transitions per sample.
     """
     device = _Device(put, zeros, jax.jit(jax.vmap(_write), donate_argnums=0))
     return Feed(
@@ -122,7 +123,7 @@ def _load_resident(device: _Device, before: Any, packed: Packed) -> Resident:
 
 
 def _upload(device: _Device, replays: Sequence[Replay]) -> Any:
-    """A copy of all that the replays hold."""
+    """Copies all that the replays hold to the device, in chunks."""
     rows = device.zeros(len(replays), replays[0].at(slice(None)))
     filled = max(replay.filled for replay in replays)
     for first in range(0, filled, _CHUNK):
@@ -132,7 +133,7 @@ def _upload(device: _Device, replays: Sequence[Replay]) -> Any:
 
 
 def _copy(device: _Device, rows: Any, replays: Sequence[Replay], places: Sequence[np.ndarray]) -> Any:
-    """Brings the rows at these places up to date; the old rows are gone."""
+    """Brings the rows at these places up to date; the given device arrays are donated."""
     values = [replay.at(each) for replay, each in zip(replays, places, strict=True)]
     return device.write(rows, device.put(list(places)), device.put(values))
 
@@ -142,9 +143,14 @@ def _look_up_resident(horizon: int, fed: Resident) -> tuple[Array, Callable[[Arr
 
 
 def fits(replay_bytes: int, seeds: int, devices: Sequence[jax.Device]) -> bool:
-    """Whether replays of so many bytes each leave every device a third of its free memory.
+    """Whether a copy of replay leaves a third of every device's free memory unused.
 
-    They must also do so when seeds have failed and fewer devices share those that are left.
+    That must also hold after seeds have failed and fewer devices share the remaining ones.
+
+    Args:
+        replay_bytes: size of one seed's replay.
+        seeds: number of seeds that train side by side.
+        devices: the devices that share the seeds.
     """
     if any(device.platform == "cpu" for device in devices):
         return False  # the host's memory is the device's

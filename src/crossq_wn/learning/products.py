@@ -1,4 +1,4 @@
-"""The work of a program, counted in its jaxpr: matrix products and everything else."""
+"""The work of a program, counted in its jaxpr: matrix products, and everything else."""
 
 from __future__ import annotations  # JAX's types are loaded on first use
 
@@ -23,32 +23,32 @@ class Product(NamedTuple):
 
     @property
     def multiply_adds(self) -> int:
-        """Multiplications, each with an addition."""
+        """The number of multiplications, each of which comes with an addition."""
         (contracted, _), (batched, _) = self.dimensions
         shared = [self.left[axis] for axis in (*contracted, *batched)]
         return int(math.prod(self.left) * math.prod(self.right) // math.prod(shared))
 
 
 class Work(NamedTuple):
-    """What a program computes each time that it is called."""
+    """What a program computes in each call."""
 
     products: dict[Product, float]  # how often each is computed
-    operations: float  # of other kinds
-    elements: float  # numbers that those operations produce
+    operations: float  # number of other operations
+    elements: float  # numbers that the other operations produce
 
     @property
     def multiply_adds(self) -> float:
-        """Multiply-adds of all matrix products."""
+        """The multiply-adds of all matrix products."""
         return sum(times * product.multiply_adds for product, times in self.products.items())
 
 
 def work(program: Callable[..., Any], *arguments: Any, branch: float = 1.0) -> Work:
-    """Counts what a program computes for arguments of these shapes; nothing is compiled or computed.
+    """Counts what a program computes for arguments of these shapes; nothing is compiled or run.
 
     Args:
         program: a function that JAX can trace.
         arguments: arrays, or trees of arrays or `jax.ShapeDtypeStruct`.
-        branch: the fraction of calls that take each branch of a condition.
+        branch: the fraction of calls in which each branch of a condition runs.
     """
     jaxpr = jax.make_jaxpr(program)(*arguments).jaxpr
     products: dict[Product, float] = defaultdict(float)
@@ -66,7 +66,7 @@ def work(program: Callable[..., Any], *arguments: Any, branch: float = 1.0) -> W
 def work_of_update(algorithm: Algorithm, spec: Spec, batch_size: int) -> Work:
     """Counts one gradient update of one seed.
 
-    A branch of a condition is what the policy delay skips, and counts in that proportion.
+    Conditions are taken to be policy delays, so each branch counts once per `algorithm.period` updates.
 
     Args:
         algorithm: any, also a user's own.
@@ -79,7 +79,7 @@ def work_of_update(algorithm: Algorithm, spec: Spec, batch_size: int) -> Work:
 
 
 def work_of_decision(algorithm: Algorithm, spec: Spec) -> Work:
-    """Counts the choice of one training action of one seed, planning included.
+    """Counts the choice of one training action of one seed, with planning where there is any.
 
     Args:
         algorithm: any, also a user's own.
@@ -90,17 +90,17 @@ def work_of_decision(algorithm: Algorithm, spec: Spec) -> Work:
 
 
 def state_bytes(algorithm: Algorithm) -> int:
-    """Returns the size of one seed's state."""
+    """The size of one seed's state in bytes."""
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(_state(algorithm)))
 
 
 def _state(algorithm: Algorithm) -> Any:
-    """The shapes of one seed's state; its values do not matter here and would take longer."""
+    """The shapes of one seed's state, without computing its values."""
     return jax.eval_shape(lambda: algorithm.init(np.random.default_rng(0)))
 
 
 def _equations(jaxpr: Any, branch: float) -> Iterator[tuple[Any, float]]:
-    """Every equation that computes something itself, and how often."""
+    """Every equation of a jaxpr and of the jaxprs inside it, with the number of times that it runs."""
     for equation in jaxpr.eqns:
         parameters = jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr)
         inner = [getattr(each, "jaxpr", each) for each in parameters if _is_jaxpr(each)]

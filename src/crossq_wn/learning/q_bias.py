@@ -1,7 +1,7 @@
 """Q-bias: how far the critics' Q(s, a) is from the return that follows.
 
-The protocol is REDQ's (Chen et al. 2021; paper v1, figure 2). A bias that is the same everywhere does no
-harm, so its standard deviation matters most.
+The protocol is that of REDQ (Chen et al. 2021; paper v1, figure 2). A bias that is the same everywhere does
+not change which action is best, so the standard deviation of the bias matters most.
 """
 
 from collections.abc import Sequence
@@ -15,30 +15,34 @@ from crossq_wn.learning.learner import Appraise, Learner, States
 
 Bias = dict[str, float]  # q_bias_mean and q_bias_std
 
-PAIRS = 1000  # state-action pairs at least
-_LONGEST = 1000  # decisions per episode at most
-_FLOOR = 10.0  # of |G| when dividing by it
+PAIRS = 1000  # the least number of state-action pairs to measure
+_LONGEST = 1000  # decisions after which an episode is cut off
+_FLOOR = 10.0  # the least |G| to divide by
 
 
 def counted(time_limit: int | None) -> int:
-    """How many first decisions of an episode count; the time limit cuts off the returns of later ones.
+    """How many of an episode's first decisions count; a time limit truncates the returns of later ones.
 
-    40 % of the time limit (200 decisions of DeepMind Control's 500: 0.99^300 = 5 % of a return is missing
-    there), and the 350 of Chen et al. where there is no time limit.
+    With a time limit it is 40 % of it: of DeepMind Control's 500 decisions the first 200, whose returns lack
+    at most
+    0.99^300 = 5 %. Without a time limit it is 350, as in Chen et al.
 
     Args:
-        time_limit: decisions per episode, or None.
+        time_limit: agent decisions per episode, or None.
     """
     return 350 if time_limit is None else max(1, 2 * time_limit // 5)
 
 
 def returns_to_go(rewards: Sequence[float], bonuses: Sequence[float], discount: float) -> np.ndarray:
-    """G_t = r_t + gamma (G_{t+1} - alpha log pi(a_{t+1}|s_{t+1})), and G = r at the end.
+    """G_t = r_t + gamma (G_{t+1} - alpha log pi(a_{t+1}|s_{t+1})), where the last G is the last reward.
 
     Args:
         rewards: [T], of an episode's decisions.
         bonuses: [T], -alpha log pi of each action.
-        discount: gamma, per decision.
+        discount: gamma, per agent decision.
+
+    Returns:
+        [T].
     """
     result = np.array(rewards, float)
     for t in reversed(range(len(result) - 1)):
@@ -58,16 +62,16 @@ def q_bias(
     """Measures (Q - G) / max(|G|, 10) under the stochastic policy.
 
     Args:
-        learner: over these seeds, of an algorithm that can appraise.
-        states: of the learners, joined in the order of the arena's environments.
+        learner: over these seeds; its algorithm can appraise.
+        states: of all seeds, joined in the order of the arena's environments.
         arena: one environment per seed.
-        discount: gamma, per decision.
-        time_limit: decisions per episode; None if only the environment knows: an episode that it truncates
-            tells its time limit.
-        decisions: how many training has taken, so that no two measurements share their action noise.
+        discount: gamma, per agent decision.
+        time_limit: agent decisions per episode; None if only the environment knows it, in which case the
+            length of an episode that it truncates is taken.
+        decisions: agent decisions of training so far, which select the action noise of this measurement.
 
     Returns:
-        Per seed the mean and the standard deviation, or the fault of its environment.
+        For each seed the mean and the standard deviation, or the fault of its environment.
     """
     assert learner.appraise is not None
     players = _Critics(learner.appraise, states, len(arena.indices), discount, time_limit)
@@ -77,7 +81,7 @@ def q_bias(
 
 
 class _Pair(NamedTuple):
-    """What became of one state-action pair."""
+    """One state-action pair, and what followed from it."""
 
     reward: float
     bonus: float  # -alpha log pi
@@ -85,17 +89,17 @@ class _Pair(NamedTuple):
 
 
 class _Critics:
-    """Stochastic policies, what their critics promise, and the bias of that so far."""
+    """Stochastic policies with their critics' estimates, and the bias measured so far."""
 
     def __init__(
         self, appraise: Appraise, states: States, count: int, discount: float, time_limit: int | None
     ) -> None:
         self._appraise, self._states = appraise, states
         self._discount, self._time_limit = discount, time_limit
-        self.decision = 0  # numbers the action noise
+        self.decision = 0  # selects the action noise
         self._bonuses = self._values = np.zeros(count)  # of the newest actions
-        self._episodes: list[list[_Pair]] = [[] for _ in range(count)]  # under way
-        self._biases: list[list[np.ndarray]] = [[] for _ in range(count)]  # by episode
+        self._episodes: list[list[_Pair]] = [[] for _ in range(count)]  # the current ones
+        self._biases: list[list[np.ndarray]] = [[] for _ in range(count)]  # of each finished episode
 
     def begin(self, k: int) -> None:
         self._episodes[k] = []
@@ -118,12 +122,12 @@ class _Critics:
         return sum(map(len, self._biases[k])) < PAIRS
 
     def _judge(self, k: int, time_limit: int | None) -> None:
-        """Compares a finished episode's values with the returns that followed."""
+        """Compares the values of a finished episode with the returns that followed."""
         rewards, bonuses, q = np.array(self._episodes[k]).T
         returns = returns_to_go(rewards.tolist(), bonuses.tolist(), self._discount)[: counted(time_limit)]
         self._biases[k].append((q[: len(returns)] - returns) / np.maximum(np.abs(returns), _FLOOR))
 
     def bias(self, k: int) -> Bias:
-        """The summary of k's state-action pairs."""
+        """The mean and standard deviation over k's state-action pairs."""
         bias = np.concatenate(self._biases[k])
         return {"q_bias_mean": float(bias.mean()), "q_bias_std": float(bias.std())}

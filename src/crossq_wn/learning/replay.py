@@ -1,8 +1,9 @@
-"""Uniform replay buffer: a ring of rows that stores each observation once.
+"""A uniform replay buffer: a ring of rows that stores each observation once.
 
-A row holds an observation and what was done there; the next row holds where that led. The last observation of
-an episode has a row of its own, which starts no transition. Rows are numbered from the beginning of training
-and only ever appended, so a checkpoint needs only the rows since the one before it.
+A row holds an observation, the action taken on it and the reward; the next row holds the next observation.
+The last observation of an episode has a row of its own, from which no transition starts. Rows are numbered
+from the beginning of training and are only ever appended, so a checkpoint needs only the rows that are new
+since the one before it.
 """
 
 from typing import Any, NamedTuple
@@ -14,22 +15,22 @@ from crossq_wn.types import Batch, Spec
 
 
 class Rows(NamedTuple):
-    """Rows as arrays, oldest first; what a checkpoint stores."""
+    """Rows as arrays, oldest first; checkpoints store them in this form."""
 
     observation: np.ndarray  # float32 [n, observation_size]
     action: np.ndarray  # float32 [n, action_size]
     reward: np.ndarray  # float32 [n]
     mask: np.ndarray  # float32 [n]
-    final: np.ndarray  # bool [n], rows that start no transition
+    final: np.ndarray  # bool [n], the last observations of episodes, from which no transition starts
 
 
 class Replay:
     """The replay buffer of one seed.
 
-    Its memory is reserved at once and touched as it fills.
+    Its memory is reserved at once, but the system provides it only as rows are written.
 
     Args:
-        capacity: rows, that is transitions plus one row per episode.
+        capacity: rows to keep: one per transition, and one per episode.
         observation_size: numbers in an observation.
         action_size: numbers in an action.
     """
@@ -37,24 +38,24 @@ class Replay:
     def __init__(self, capacity: int, observation_size: int, action_size: int) -> None:
         self.capacity = capacity
         self._rows = Rows(
-            # One more than the capacity: the newest transition's next observation.
+            # One row more than the capacity, for the next observation of the newest transition.
             np.zeros((capacity + 1, observation_size), np.float32),
             np.zeros((capacity + 1, action_size), np.float32),
             np.zeros(capacity + 1, np.float32),
             np.zeros(capacity + 1, np.float32),
             np.zeros(capacity + 1, bool),
         )
-        self.end = 0  # rows ever written
-        self._starts = np.zeros(capacity + 1, np.int64)  # ring of the rows that start a transition
-        self._oldest, self._newest = 0, 0  # its live range
+        self.end = 0  # rows written since training began
+        self._starts = np.zeros(capacity + 1, np.int64)  # ring of the numbers of rows that start a transition
+        self._oldest, self._newest = 0, 0  # the range of `_starts` that is in use, newest excluded
 
     @staticmethod
     def bytes(capacity: int, observation_size: int, action_size: int) -> int:
-        """Bytes of memory that a full replay takes."""
+        """The memory in bytes that a full replay takes; takes what `Replay` does."""
         return (capacity + 1) * (4 * (observation_size + action_size + 2) + 1 + 8)
 
     def __len__(self) -> int:
-        """How many transitions can be sampled."""
+        """The number of transitions that can be sampled."""
         return self._newest - self._oldest
 
     def add(
@@ -70,11 +71,11 @@ class Replay:
         """Appends a transition.
 
         Args:
-            observation: [observation_size], in which the agent decided.
+            observation: [observation_size], on which the agent decided.
             action: [action_size].
-            reward: of the decision.
+            reward: summed over the frames of the decision.
             next_observation: [observation_size], before any reset.
-            terminated: whether the task truly ended: no value follows.
+            terminated: whether the task truly ended, so that no value follows.
             last: whether the episode is over, by termination or by a time limit.
         """
         self._append(observation, action, reward, mask=not terminated, final=False)
@@ -83,7 +84,7 @@ class Replay:
             self._append(next_observation, 0, 0, mask=False, final=True)
 
     def end_episode(self) -> None:
-        """Ends an unfinished episode where it stands, as a time limit would."""
+        """Ends an unfinished episode where it stands, like a time limit."""
         if self.end and not self._rows.final[(self.end - 1) % (self.capacity + 1)]:
             row = self.end % (self.capacity + 1)
             self._append(self._rows.observation[row].copy(), 0, 0, mask=False, final=True)
@@ -94,14 +95,14 @@ class Replay:
         """Samples minibatches uniformly, with replacement.
 
         Args:
-            generator: draws the places.
-            updates: how many minibatches.
-            batch_size: samples in each.
-            horizon: transitions per sample, in a row from one episode.
+            generator: the source of randomness.
+            updates: number of minibatches (U).
+            batch_size: samples in each (B).
+            horizon: consecutive transitions per sample, all from one episode.
 
         Returns:
-            Transitions whose leaves lead with [updates, batch_size], and with [updates, batch_size, horizon]
-            where the horizon is above 1.
+            Transitions whose arrays have the leading axes [U, B], or [U, B, horizon] if the horizon is above
+            1.
 
         Raises:
             UserError: no episode is as long as the horizon.
@@ -111,7 +112,10 @@ class Replay:
     def draw(
         self, generator: np.random.Generator, updates: int, batch_size: int, *, horizon: int = 1
     ) -> np.ndarray:
-        """Draws where the samples of `sample` begin: places, int32 [updates, batch_size].
+        """Draws the places where the samples of `sample` start; takes what it does.
+
+        Returns:
+            Indices into the ring, int32 [updates, batch_size].
 
         Raises:
             UserError: no episode is as long as the horizon.
@@ -120,11 +124,11 @@ class Replay:
         return np.asarray(starts % (self.capacity + 1), np.int32)
 
     def take(self, places: np.ndarray, horizon: int) -> Batch:
-        """The transitions that start at these places."""
+        """The transitions that start at the given places; see `look_up`."""
         return look_up(self._rows, places, horizon)
 
     def _draw(self, generator: np.random.Generator, shape: tuple[int, ...], horizon: int) -> np.ndarray:
-        """Draws rows that start `horizon` transitions of one episode, by rejection."""
+        """Draws the numbers of rows that start `horizon` transitions of one episode, by rejection."""
         starts = self._row(generator.integers(len(self), size=shape))
         for _ in range(1000):
             bad = np.zeros(shape, bool)
@@ -145,28 +149,34 @@ class Replay:
         return max(0, self.end - self.capacity)
 
     def read(self, first: int, last: int) -> Rows:
-        """Copies of rows first .. last - 1."""
+        """Copies of the rows numbered `first` to `last` - 1, which must still be held."""
         return self.at(np.arange(first, last) % (self.capacity + 1))
 
     @property
     def filled(self) -> int:
-        """How many places hold something; they are the first ones."""
+        """The number of places in use; they are the first ones of the ring."""
         return min(self.end, self.capacity) + 1
 
     def newest(self, count: int) -> np.ndarray:
-        """The places of the last rows and of the observation after them, int32 [count]."""
+        """The places of the newest rows and of the observation after them, int32 [count]."""
         return np.asarray(np.arange(self.end + 1 - count, self.end + 1) % (self.capacity + 1), np.int32)
 
     def at(self, places: np.ndarray | slice) -> Rows:
-        """What lies at these places."""
+        """The rows at the given places of the ring."""
         return Rows(*(column[places] for column in self._rows))
 
     def pending(self) -> np.ndarray:
-        """The observation to which the newest transition led; it has no row yet."""
+        """The next observation of the newest transition, which has no row yet."""
         return np.array(self._rows.observation[self.end % (self.capacity + 1)])
 
     def load(self, end: int, rows: Rows, pending: np.ndarray) -> None:
-        """Refills an empty replay with the rows up to `end`."""
+        """Refills an empty replay from a checkpoint.
+
+        Args:
+            end: rows written since training began.
+            rows: the newest of them.
+            pending: the observation that `pending` returned.
+        """
         first = end - len(rows.reward)
         self.end = first
         for place in range(len(rows.reward)):
@@ -190,18 +200,18 @@ class Replay:
             self._starts[self._newest % (self.capacity + 1)] = self.end
             self._newest += 1
         self.end += 1
-        # The row after the newest is in use as well, so the oldest row of the ring is about to go.
+        # The place after the newest row holds the pending observation, so the oldest row is overwritten next.
         while self._newest > self._oldest and self._starts[self._oldest % (self.capacity + 1)] < self.begin:
             self._oldest += 1
 
 
 def look_up(rows: Rows, places: Any, horizon: int) -> Batch:
-    """The transitions that start at places of a ring, on the host or on a device.
+    """The transitions that start at places of a ring; works on NumPy arrays and on traced ones.
 
     Args:
         rows: the whole ring.
-        places: integers of any shape.
-        horizon: transitions per sample; above 1 they get an axis of their own behind those of the places.
+        places: integer indices of any shape.
+        horizon: consecutive transitions per sample; above 1 they get an axis behind those of `places`.
     """
     if horizon > 1:
         places = (places[..., None] + np.arange(horizon, dtype=np.int32)) % len(rows.reward)
@@ -211,7 +221,13 @@ def look_up(rows: Rows, places: Any, horizon: int) -> Batch:
 
 
 def random_batch(generator: np.random.Generator, spec: Spec, *shape: int) -> Batch:
-    """Transitions of random numbers in the form in which replay returns them; leaves lead with `shape`."""
+    """Random transitions in the form in which replay returns them.
+
+    Args:
+        generator: the source of randomness.
+        spec: the problem, which decides the sizes.
+        shape: leading axes of every array.
+    """
     columns: tuple[Any, ...] = (
         generator.standard_normal((*shape, spec.observation_size), np.float32),
         generator.uniform(-1, 1, (*shape, spec.action_size)).astype(np.float32),
