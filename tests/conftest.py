@@ -35,7 +35,7 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 def _small(name: str, preset: str = "default", **changes: object) -> Settings:
     settings = ALGORITHMS[name].presets[preset].settings
     small = {key: value for key, value in SMALL.items() if getattr(settings, key, None) is not None}
-    return replace(settings, **(small | changes))
+    return replace(settings, **(small | changes)).for_run(500_000)
 
 
 def _parts(

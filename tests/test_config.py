@@ -11,8 +11,18 @@ import pytest
 
 import crossq_wn
 import helpers
+from crossq_wn.algorithms.settings import setting_names
 from crossq_wn.runs import directory, protocol
-from crossq_wn.runs.config import SCHEMA, RunConfig, identity_of, migrate, read_config, read_json, system_of
+from crossq_wn.runs.config import (
+    SCHEMA,
+    RunConfig,
+    extend,
+    identity_of,
+    migrate,
+    read_config,
+    read_json,
+    system_of,
+)
 from crossq_wn.runs.options import RunOptions
 from crossq_wn.runs.system import System
 from crossq_wn.training.api import configure
@@ -129,6 +139,73 @@ def test_the_run_of_a_foreign_algorithm_is_identified_without_importing_it(tmp_p
         read_config(path)
 
 
+# --- Settings that the length of a run decides, or that earlier versions did not know
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "changes", "updates"),
+    [
+        ("xqc", {}, 1_000_000),  # 1M frames are 500,000 decisions at UTD 2
+        ("xqc", {"frames": 200_000, "utd": 5, "action_repeat": 4, "warmup": 10_000}, 250_000),
+        ("simba-v2", {"frames": 100_001}, 100_000),
+        ("crossq-wn", {"preset": "code", "frames": 200_000}, 200_000),
+        ("xqc", {"learning_rate_updates": 7}, 7),
+        ("xqc", {"learning_rate_end": 1.0}, None),
+        ("crossq-wn", {}, None),
+    ],
+)
+def test_falling_learning_rates_last_as_long_as_the_run_is_started_for(algorithm, changes, updates):
+    """All its decisions times its UTD ratio, with those of the warm-up, as in the authors' codes."""
+    config = configure("cheetah-run", algorithm=algorithm, **changes)
+    assert config.settings.learning_rate_updates == updates
+    assert extend(config, 10**7).settings == config.settings  # a longer resumption stays at the end
+    chosen = {name for name in changes if name in setting_names(type(config.settings))} - {"utd"}
+    assert {name for name, _ in config.system.changes} == chosen  # a system is of any length
+    if updates is not None:
+        rate, end = config.settings.schedule(1.0), config.settings.learning_rate_end
+        assert [float(rate(count)) for count in (0, updates, 10 * updates)] == pytest.approx([1, end, end])
+
+
+def test_only_the_lengths_of_one_task_make_runs_of_a_falling_rate_unlike(tmp_path):
+    make_run(tmp_path / "a", algorithm="xqc", frames=100_000)
+    make_run(tmp_path / "b", algorithm="xqc", frames=200_000, task="walker-run")
+    assert protocol.conflicts(protocol.read_terms([tmp_path])) == []
+    make_run(tmp_path / "c", algorithm="xqc", frames=200_000, seed=1)
+    (line,) = protocol.conflicts(protocol.read_terms([tmp_path]))
+    assert "xqc UTD 2 on cheetah-run: learning_rate_updates is 100000 in" in line
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "before"),
+    [
+        ("xqc", {"learning_rate_updates": 1_000_000, "return_statistics": "restart"}),
+        ("simba-v2", {"learning_rate_updates": 1_000_000, "return_statistics": "restart"}),
+        ("sr-sac", {"evaluate_before_reset": False}),
+    ],
+)
+def test_what_an_earlier_version_did_is_read_where_it_wrote_nothing(algorithm, before, tmp_path):
+    new, old = (make_run(tmp_path / name, algorithm=algorithm, frames=5000) for name in ("new", "old"))
+
+    def as_before(values):
+        for name in before:
+            del values["settings"][name]
+
+    helpers.alter_config(old, as_before)
+    settings = read_config(old).settings
+    assert {name: getattr(settings, name) for name in before} == before
+    assert replace(read_config(new).settings, **before) == settings
+    conflicts = protocol.conflicts(protocol.read_terms([tmp_path]))
+    assert all(any(f"{name} is " in line for line in conflicts) for name in before), conflicts
+
+
+def test_a_number_without_effect_does_not_tell_earlier_runs_from_new_ones(tmp_path):
+    make_run(tmp_path / "new")
+    old = make_run(tmp_path / "old", seed=1)
+    helpers.alter_config(old, lambda values: values["settings"].update(learning_rate_updates=1_000_000))
+    assert read_config(old).settings == read_config(tmp_path / "new").settings
+    assert protocol.conflicts(protocol.read_terms([tmp_path])) == []
+
+
 # --- Runs of schema 1
 
 
@@ -151,7 +228,8 @@ def test_migrating_changes_nothing_of_the_present_schema_nor_of_its_argument(old
     assert json.dumps(values) == before
     assert migrate(migrated) is migrated
     assert RunConfig.from_json(migrated).to_json() == migrated | {
-        "options": migrated["options"] | {"seeds": (0, 1)}
+        "options": migrated["options"] | {"seeds": (0, 1)},
+        "settings": migrated["settings"] | {"learning_rate_updates": None},  # nothing falls
     }
 
 

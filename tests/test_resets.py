@@ -1,11 +1,15 @@
 """What a reset rebuilds and what it leaves alone, in whole trainings."""
 
+import hashlib
+import json
+
 import jax
 import numpy as np
 import pytest
 
 import crossq_wn
 import crossq_wn.runs.config
+import helpers
 from crossq_wn.learning import learner
 from crossq_wn.training.building import build_algorithm
 from crossq_wn.training.seeds import Stream, stream
@@ -15,7 +19,7 @@ from helpers import TINY_OPTIONS, PointMass, replay_rows, rows, same_run
 # What a setting of each algorithm resets at these decisions, with a warm-up of 20 and UTD 2.
 RESETS = {
     "crossq-wn": ({"reset_updates": 20}, [31, 41, 51]),
-    "sr-sac": ({"reset_updates": 20, "reset_grid": 5}, [30, 45]),
+    "sr-sac": ({"reset_updates": 20, "reset_grid": 5}, [31, 46]),
     "bro": ({"resets": (25, 40)}, [25, 40]),
 }
 NONE = {"crossq-wn": {}, "sr-sac": {"reset_updates": 10**6}, "bro": {"resets": ()}}
@@ -78,6 +82,28 @@ def test_a_reset_makes_every_learner_as_it_was_at_first_and_is_counted(name, tra
             fresh = made.init(np.random.default_rng(stream(seed, Stream.LEARNER)))
             pairs = zip(jax.tree.leaves(state), jax.tree.leaves(fresh), strict=True)
             assert all(np.array_equal(*pair) for pair in pairs) == (decision in (21, *decisions))
+
+
+def forget_setting(run, name):
+    """Leaves a run as a version that did not know the setting wrote it."""
+    helpers.alter_config(run, lambda config: config["settings"].pop(name))
+    for file in (run / "checkpoints").glob("[0-9]*/manifest.json"):
+        body = json.loads(file.read_text())["checkpoint"]
+        body["common"]["config"]["settings"].pop(name)
+        digest = hashlib.sha256(json.dumps(body).encode()).hexdigest()
+        file.write_text(json.dumps({"checkpoint": body, "sha256": digest}))
+
+
+def test_a_run_of_an_earlier_version_resumes_with_the_resets_that_it_was_trained_with(train):
+    """Those of SR-SAC came a decision sooner, and no setting said so."""
+    changes = RESETS["sr-sac"][0] | {"evaluate_before_reset": False}
+    whole, half = train("sr-sac", "whole", changes), train("sr-sac", "half", changes, decisions=32)
+    forget_setting(half, "evaluate_before_reset")
+    crossq_wn.resume(half, frames=110)
+    same_run(whole, half, seeds=(0, 1))
+    assert [row["resets"] for row in rows(whole / "metrics.csv") if row["decisions"] in ("29", "30")] == [
+        "0", "0", "1", "1",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", RESETS)

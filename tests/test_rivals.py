@@ -322,11 +322,18 @@ def test_the_explorer_shifts_the_mean_and_evaluation_does_not(algorithm):
 
 @pytest.mark.parametrize("repeat", [1, 2])
 def test_sr_sac_resets_where_its_code_does(repeat):
-    """Counted in decisions, so that the action repeat does not matter."""
+    """Counted in decisions, so that the action repeat does not matter.
+
+    Its code makes the updates and the evaluation of the decision on the grid first, so that the next
+    decision's updates are the first after a reset. Earlier versions of ours reset before both.
+    """
     settings = default("sr-sac")
-    due = on_grid(settings.reset_updates, settings.utd, settings.warmup, settings.reset_grid)
-    found = [decision for decision in range(1, 1_000_000 // repeat + 1) if due(decision)]
-    assert found[:5] == [90_000, 175_000, 260_000, 345_000, 430_000]
+    grid = [90_000, 175_000, 260_000, 345_000, 430_000]
+    for after in (True, False):
+        due = on_grid(settings.reset_updates, settings.utd, settings.warmup, settings.reset_grid, after=after)
+        found = [decision for decision in range(1, 1_000_000 // repeat + 1) if due(decision)]
+        assert found[:5] == [decision + after for decision in grid]
+    assert settings.evaluate_before_reset
 
 
 def test_bro_resets_five_times_in_a_million_decisions_and_bro_fast_once():
@@ -387,15 +394,50 @@ def test_scaled_rewards_do_not_depend_on_their_unit(algorithm, batch):
     assert float(metrics["target_q_mean"]) == pytest.approx(float(scaled["target_q_mean"]), rel=1e-2)
 
 
-def test_the_return_restarts_with_each_episode_and_its_largest_value_is_kept():
-    spec = Spec(observation_size=1, action_size=1, discount=0.5)
-    made = normalisers.scale_rewards(spec, normalisers.bounded_return(5.0))(default_algorithm())
+def watched(made):
+    """The statistics after rewards 1, 2, 8 and 4 at discount 0.5, where an episode ends with the 8."""
     state = made.init(np.random.default_rng(0))
-    for reward, ended in ((1.0, False), (1.0, True), (4.0, False)):
-        state = made.observe(state, np.zeros(1), np.float32(reward), np.bool_(ended))
-    assert float(state.statistics.now) == 4.0
-    assert float(state.statistics.largest) == 4.0
-    assert float(normalisers.bounded_return(0.1)(state.statistics)) == pytest.approx(40.0)
+    for reward, ended in ((1.0, False), (2.0, False), (8.0, True), (4.0, False)):
+        state = made.observe(state, np.zeros(5, np.float32), np.float32(reward), np.bool_(ended))
+    return state.statistics
+
+
+def test_the_last_reward_of_an_episode_leaks_into_the_next_as_in_the_authors_codes():
+    """G <- 0.5 (1 - ended) G + r: 1, 0.5 + 2 = 2.5, 0 + 8 = 8, 4 + 4 = 8; restarting: 1, 2.5, 9.25, 4."""
+    spec = Spec(observation_size=5, action_size=1, discount=0.5)
+    code, restarting = normalisers.bounded_return(5.0), normalisers.restarting
+    for scale, returns, carried in (
+        (code, [1, 2.5, 8, 8], 8.0),
+        (code._replace(accumulate=restarting), [1, 2.5, 9.25, 4], 4.0),
+    ):
+        found = watched(normalisers.scale_rewards(spec, scale)(default_algorithm()))
+        assert float(found.now) == carried
+        assert float(found.largest) == max(returns)
+        # 1e-4 samples of mean 0 and variance 1 count as seen before.
+        mean = sum(returns) / 4.0001
+        squares = sum(g * g for g in returns) + 1e-4
+        assert float(found.moments.mean) == pytest.approx(mean, rel=1e-6)
+        assert float(found.moments.variance) == pytest.approx(squares / 4.0001 - mean**2, rel=1e-5)
+        assert float(scale.unit(found)) == pytest.approx(float(found.moments.variance) ** 0.5, rel=1e-6)
+        assert float(normalisers.bounded_return(0.1).unit(found)) == pytest.approx(10 * max(returns))
+
+
+def test_xqc_counts_returns_from_nothing_and_divides_by_their_deviation(algorithm):
+    """Returns at discount 0.9: 1, 2.9, 8 and 0.9 * 8 + 4 = 11.2, of mean 5.775 and population variance."""
+    found = watched(algorithm("xqc"))
+    returns = np.array([1, 2.9, 8, 11.2])
+    assert float(found.moments.samples) == 4
+    assert float(found.moments.mean) == pytest.approx(5.775)
+    assert float(found.moments.variance) == pytest.approx(returns.var(), rel=1e-5)
+    assert float(normalisers.spread_of_return().unit(found)) == pytest.approx(returns.std() + 1e-8, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["xqc", "simba-v2"])
+def test_a_setting_says_how_the_return_passes_an_episodes_end(name, algorithm):
+    for changes, now in (({}, 0.9 * 8 + 4), ({"return_statistics": "restart"}, 4)):
+        found = watched(algorithm(name, **changes))
+        assert float(found.now) == pytest.approx(now)
+        assert float(found.moments.samples) == pytest.approx(4 if (name, changes) == ("xqc", {}) else 4.0001)
 
 
 def default_algorithm():

@@ -87,7 +87,8 @@ def fresh(no_qr):
     """(algorithm, preset, (observations, actions)) -> the first state."""
 
     def make(name, preset, shape):
-        algorithm = ALGORITHMS[name].build(Spec(*shape, 0.99), preset_settings(name, preset))
+        settings = preset_settings(name, preset).for_run(500_000)
+        algorithm = ALGORITHMS[name].build(Spec(*shape, 0.99), settings)
         return algorithm.init(np.random.default_rng(0))
 
     return make
@@ -192,7 +193,7 @@ CROSSQ_V2 = {
     "log_std_min": -10.0,
     "batch_size": 256,
     "learning_rate_end": 1.0,  # constant
-    "learning_rate_updates": 1_000_000,  # 1M frames at UTD 2, where it falls
+    "learning_rate_updates": None,  # those of the run
 }
 CROSSQ_WN_V2 = CROSSQ_V2 | {
     "utd": 2,  # of 1, 2, 5, 10 and 20
@@ -228,7 +229,7 @@ RIVAL_V2 = {
     "replay_size": 1_000_000,
     "batch_size": 256,
     "learning_rate_end": 1.0,
-    "learning_rate_updates": 1_000_000,
+    "learning_rate_updates": None,
 }
 SR_SAC_V2 = RIVAL_V2 | {
     "critic_width": 256,
@@ -237,6 +238,7 @@ SR_SAC_V2 = RIVAL_V2 | {
     "warmup": 10_000,
     "reset_updates": 32 * 80_000,
     "reset_grid": 5_000,  # code: its evaluation interval
+    "evaluate_before_reset": True,  # code
 }
 BRO_V2 = RIVAL_V2 | {
     "target_entropy_scale": 1.0,
@@ -296,7 +298,7 @@ TABLE = {
         "replay_size": 1_000_000,
         "batch_size": 256,
         "learning_rate_end": 1.0,
-        "learning_rate_updates": 1_000_000,
+        "learning_rate_updates": None,
     },
     ("simba", "default"): RIVAL_V2
     | {
@@ -335,6 +337,7 @@ TABLE = {
         "hidden_layers": 4,
         "atoms": 101,
         "value_limit": 5.0,
+        "return_statistics": "code",
     },
     ("simba-v2", "default"): RIVAL_V2
     | {
@@ -351,6 +354,7 @@ TABLE = {
         "learning_rate_end": 0.5,
         "atoms": 101,
         "value_limit": 5.0,
+        "return_statistics": "code",
     },
     ("tdmpc2", "default"): {
         "utd": 1,

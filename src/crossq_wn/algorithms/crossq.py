@@ -215,7 +215,8 @@ CROSSQ_PRESETS = {
     "paper-v1": Preset(replace(_CROSSQ, **_V1), "paper v1, Table 1"),
     "official": Preset(
         replace(_CROSSQ, **_OFFICIAL),
-        "CrossQ's own repository (Bhatt et al. 2024), but orthogonal initialisation",
+        "CrossQ's own repository (Bhatt et al. 2024), but orthogonal initialisation, and batch renorm "
+        "as published (Ioffe 2017)",
     ),
 }
 
@@ -223,7 +224,7 @@ _CROSSQ_WN = CrossQWNSettings(utd=2, **_TABLE_1)  # as in figure 1; figure 4 has
 _CODE: dict[str, Any] = {
     "initial_temperature": 0.01,
     "temperature_learning_rate": 3e-4,
-    "learning_rate_end": 0.1,  # reached after 1M updates, those of 1M frames at UTD 2
+    "learning_rate_end": 0.1,
     "weight_norm_head": True,  # the code calls its projection without the flag that spares the last layer
 }
 CROSSQ_WN_PRESETS = {

@@ -6,7 +6,7 @@ drawn.
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -21,20 +21,21 @@ _EPSILON = 1e-8
 
 
 class Running(NamedTuple):
-    """A running mean and variance.
-
-    It starts as if 1e-4 samples of mean 0 and variance 1 had been seen, so the first sample all but replaces
-    them.
-    """
+    """A running mean and variance."""
 
     samples: Array
     mean: Array
     variance: Array
 
 
-def no_samples(*shape: int) -> Running:
-    """The running mean and variance before the first sample."""
-    return Running(np.float32(1e-4), np.zeros(shape, np.float32), np.ones(shape, np.float32))  # type: ignore[arg-type]
+def no_samples(*shape: int, prior: float = 1e-4) -> Running:
+    """The running mean and variance before the first sample.
+
+    Args:
+        shape: of a sample.
+        prior: how many samples of mean 0 and variance 1 count as seen.
+    """
+    return Running(np.float32(prior), np.zeros(shape, np.float32), np.ones(shape, np.float32))  # type: ignore[arg-type]
 
 
 def add_sample(running: Running, x: Array) -> Running:
@@ -52,46 +53,87 @@ def standardised(running: Running, x: Array) -> Array:
 
 
 class ReturnStatistics(NamedTuple):
-    """Statistics of the discounted return so far, G <- gamma G + r, which starts each episode at 0."""
+    """Statistics of the discounted return so far, G."""
 
     now: Array  # G of the running episode
     moments: Running  # mean and variance of G over all decisions; checkpoints store it by this name
     largest: Array  # the largest |G| so far
 
 
-def no_returns() -> ReturnStatistics:
-    """The statistics before the first reward."""
+def no_returns(prior: float = 1e-4) -> ReturnStatistics:
+    """The statistics before the first reward; `prior` as for `no_samples`."""
     zero = np.zeros((), np.float32)
-    return ReturnStatistics(zero, no_samples(), zero)  # type: ignore[arg-type]
+    return ReturnStatistics(zero, no_samples(prior=prior), zero)  # type: ignore[arg-type]
+
+
+class Accumulate(Protocol):
+    """Counts one more reward into the discounted return."""
+
+    def __call__(self, discount: float, before: Array, reward: Array, ended: Array, /) -> tuple[Array, Array]:
+        """Returns G with the reward, and the G that the next reward is added to."""
+
+
+def leaking(discount: float, before: Array, reward: Array, ended: Array) -> tuple[Array, Array]:
+    """G <- gamma (1 - ended) G + r, as in XQC's and SimbaV2's code.
+
+    An episode's last reward is thus counted alone, and the next episode begins from it.
+    """
+    total = discount * jnp.where(ended, 0.0, before) + reward
+    return total, total
+
+
+def restarting(discount: float, before: Array, reward: Array, ended: Array) -> tuple[Array, Array]:
+    """G <- gamma G + r, from 0 at each episode's start."""
+    total = discount * before + reward
+    return total, jnp.where(ended, 0.0, total)
 
 
 def add_reward(
-    discount: float, statistics: ReturnStatistics, observation: Array, reward: Array, ended: Array
+    accumulate: Accumulate,
+    discount: float,
+    statistics: ReturnStatistics,
+    observation: Array,
+    reward: Array,
+    ended: Array,
 ) -> ReturnStatistics:
     """Updates the statistics with one more reward.
 
     Args:
+        accumulate: how the reward enters G.
         discount: gamma, per agent decision.
         statistics: so far.
         observation: unused; every watcher is given it.
         reward: scalar, summed over the frames of the decision.
         ended: scalar boolean, whether the episode ended with this decision.
     """
-    total = discount * statistics.now + reward
+    total, carried = accumulate(discount, statistics.now, reward, ended)
     return ReturnStatistics(
-        now=jnp.where(ended, 0.0, total),
+        now=carried,
         moments=add_sample(statistics.moments, total),
         largest=jnp.maximum(statistics.largest, jnp.abs(total)),
     )
 
 
 def deviation_of_return(statistics: ReturnStatistics) -> Array:
-    """The standard deviation of the discounted return (XQC)."""
+    """The standard deviation of the discounted return, from a variance that is never 0."""
     return jnp.sqrt(statistics.moments.variance + _EPSILON)
 
 
-def bounded_return(largest: float) -> Callable[[ReturnStatistics], Array]:
-    """A unit for rewards in which every return seen so far stays within `largest` (SimbaV2).
+class RewardScale(NamedTuple):
+    """How rewards are brought to the scale of the return."""
+
+    unit: Callable[[ReturnStatistics], Array]  # statistics -> what rewards are divided by, a scalar
+    accumulate: Accumulate = leaking
+    prior: float = 1e-4  # as for `no_samples`
+
+
+def spread_of_return() -> RewardScale:
+    """A unit that is the return's standard deviation, counted from the first reward on (XQC's code)."""
+    return RewardScale(lambda statistics: jnp.sqrt(statistics.moments.variance) + _EPSILON, prior=0.0)
+
+
+def bounded_return(largest: float) -> RewardScale:
+    """A unit in which every return seen so far stays within `largest` (SimbaV2's code).
 
     It is the standard deviation of the return, or a larger number where the bound requires it.
     """
@@ -99,7 +141,7 @@ def bounded_return(largest: float) -> Callable[[ReturnStatistics], Array]:
     def unit(statistics: ReturnStatistics) -> Array:
         return jnp.maximum(deviation_of_return(statistics), statistics.largest / largest)
 
-    return unit
+    return RewardScale(unit)
 
 
 # Wrappers
@@ -137,23 +179,24 @@ def normalise_observations(spec: Spec) -> Callable[[Algorithm], Algorithm]:
     return partial(_behind, around, no_samples(spec.observation_size), watch)
 
 
-def scale_rewards(spec: Spec, unit: Callable[[ReturnStatistics], Array]) -> Callable[[Algorithm], Algorithm]:
+def scale_rewards(spec: Spec, scale: RewardScale) -> Callable[[Algorithm], Algorithm]:
     """A wrapper that divides rewards by a unit, which follows the statistics of the discounted return.
 
     Args:
         spec: the problem, whose discount defines the return.
-        unit: statistics -> the unit, a scalar.
+        scale: the unit, and how its statistics are kept.
     """
 
     def prepare(state: Scaled, batch: Batch) -> Batch:
-        return batch._replace(reward=batch.reward / unit(state.statistics))
+        return batch._replace(reward=batch.reward / scale.unit(state.statistics))
 
     def answer(state: Scaled, appraisal: Appraisal) -> Appraisal:  # back to the environment's unit
-        scale = unit(state.statistics)
-        return appraisal._replace(bonus=scale * appraisal.bonus, q=scale * appraisal.q)
+        unit = scale.unit(state.statistics)
+        return appraisal._replace(bonus=unit * appraisal.bonus, q=unit * appraisal.q)
 
     around = _AROUND._replace(prepare=prepare, answer=answer)
-    return partial(_behind, around, no_returns(), partial(add_reward, spec.discount))
+    watch = partial(add_reward, scale.accumulate, spec.discount)
+    return partial(_behind, around, no_returns(scale.prior), watch)
 
 
 def _behind(around: Around, start: Tree, watch: Watch, algorithm: Algorithm) -> Algorithm:

@@ -22,18 +22,20 @@ def every_updates(updates: int, utd: int, warmup: int) -> Schedule:
     return lambda decision: decision > warmup + 1 and (decision - warmup - 1) % period == 0
 
 
-def on_grid(updates: int, utd: int, warmup: int, grid: int) -> Schedule:
+def on_grid(updates: int, utd: int, warmup: int, grid: int, *, after: bool = True) -> Schedule:
     """Resets every `updates` gradient updates, but on a grid of decisions, as SR-SAC's code does.
 
-    With its 2.56M updates, UTD 32, warm-up 10k and grid 5k: decisions 90k, 175k, 260k, 345k, ...
+    With its 2.56M updates, UTD 32, warm-up 10k and grid 5k: after decisions 90k, 175k, 260k, 345k, ...
 
     Args:
         updates: gradient updates that must lie between resets.
         utd: gradient updates per agent decision.
         warmup: agent decisions before the first gradient update.
-        grid: agent decisions; resets happen at multiples of it.
+        grid: agent decisions; resets belong to multiples of it.
+        after: whether the updates of the decision on the grid come before its reset, so that the schedule is
+            true for the decision after it.
     """
     decisions = updates // utd
     period = decisions // grid * grid + grid
-    first = (warmup - 1 + decisions) // grid * grid + grid
+    first = (warmup - 1 + decisions) // grid * grid + grid + after
     return lambda decision: decision >= first and (decision - first) % period == 0

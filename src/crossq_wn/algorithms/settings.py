@@ -7,13 +7,12 @@ from them. A setting's docstring is its help text on the command line.
 from __future__ import annotations  # JAX's types are loaded on first use
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from crossq_wn.errors import UserError
 from crossq_wn.lazy import optax
-from crossq_wn.nets.optimisers import linear_schedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +39,14 @@ class Settings:
         require(self, "warmup", self.warmup >= 1, "at least 1 agent decision")
         require(self, "action_repeat", self.action_repeat is None or self.action_repeat >= 1, "at least 1")
         require(self, "discount", self.discount is None or 0 <= self.discount < 1, "in [0, 1)")
+
+    def for_run(self, decisions: int) -> Self:
+        """These settings, with what depends on the length of a run filled in.
+
+        Args:
+            decisions: that the run is started for, per seed.
+        """
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,14 +75,15 @@ class ActorCriticSettings(Settings):
     """The actor and the temperature change once per this many gradient updates."""
     learning_rate_end: float = 1.0
     """Final learning rates of actor, critics and temperature over the initial ones; 1 keeps them constant."""
-    learning_rate_updates: int = 1_000_000
-    """Own updates of each, over which its learning rate falls linearly to that fraction."""
+    learning_rate_updates: int | None = None
+    """Own updates of each, over which its learning rate falls linearly to that fraction; by default as many
+    as the UTD ratio times all decisions that the run is started for."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive(
-            self, "actor_width", "critic_width", "critics", "policy_delay", "learning_rate_updates"
-        )
+        require_positive(self, "actor_width", "critic_width", "critics", "policy_delay")
+        if self.learning_rate_updates is not None:
+            require_positive(self, "learning_rate_updates")
         for name in ("actor_learning_rate", "critic_learning_rate", "temperature_learning_rate"):
             require(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
         require(self, "initial_temperature", self.initial_temperature > 0, "above 0")
@@ -85,9 +93,18 @@ class ActorCriticSettings(Settings):
 
     def schedule(self, learning_rate: float) -> optax.ScalarOrSchedule:
         """The learning rate of actor, critics or temperature over its own updates."""
-        return linear_schedule(
-            learning_rate, learning_rate * self.learning_rate_end, self.learning_rate_updates
-        )
+        end, updates = learning_rate * self.learning_rate_end, self.learning_rate_updates
+        if end == learning_rate:
+            return learning_rate
+        require(self, "learning_rate_updates", updates is not None, "given where there is no run to tell it")
+        return optax.linear_schedule(learning_rate, end, updates)
+
+    def for_run(self, decisions: int) -> Self:
+        """Learning rates that fall do so over the run; see `Settings.for_run`."""
+        if self.learning_rate_end == 1 or self.learning_rate_updates is not None:
+            return self
+        # As in XQC's and SimbaV2's code, the warm-up's decisions count, though they make no updates.
+        return replace(self, learning_rate_updates=max(decisions, 1) * self.utd)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +117,15 @@ class PolyakSettings(ActorCriticSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, "tau", 0 <= self.tau <= 1, "in [0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaledRewardSettings(PolyakSettings):
+    """The settings of a soft actor-critic with target critics that divides rewards by the return's spread."""
+
+    return_statistics: Literal["code", "restart"] = "code"  # XQC's and SimbaV2's code
+    """The return whose spread scales rewards: code lets an episode's last reward count into the next one, as
+    the authors' code does; restart begins each episode at 0, as runs of earlier versions did."""
 
 
 def require(settings: object, name: str, valid: bool, what: str) -> None:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from crossq_wn.algorithms.actor_critic import Parts, actor_first, compose, separate
-from crossq_wn.algorithms.normalisers import bounded_return, normalise_observations, scale_rewards
+from crossq_wn.algorithms.normalisers import bounded_return, normalise_observations, restarting, scale_rewards
 from crossq_wn.algorithms.recipes import CriticTraits, Preset, Recipe
-from crossq_wn.algorithms.settings import PolyakSettings, require, require_positive
+from crossq_wn.algorithms.settings import ScaledRewardSettings, require, require_positive
 from crossq_wn.lazy import jax, jnp
 from crossq_wn.nets.initialisers import orthogonal
 from crossq_wn.nets.layers import Layer, elementwise, ensemble, linear, relu, serial, side_by_side
@@ -27,7 +27,7 @@ _SHIFT = 3.0  # the constant appended to an input, so that its length is not los
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimbaV2Settings(PolyakSettings):
+class SimbaV2Settings(ScaledRewardSettings):
     """Hyperparameters of SimbaV2; all numbers are from the authors' code."""
 
     actor_blocks: int = 1
@@ -51,7 +51,9 @@ def parts(spec: Spec, settings: SimbaV2Settings) -> Parts:
     actor_head = head(settings.actor_width, spec.action_size)
     critic_head = head(settings.critic_width, settings.atoms)
     member = encoder(settings.critic_width, settings.critic_blocks, critic_head)
-    unit = bounded_return(settings.value_limit)
+    scale = bounded_return(settings.value_limit)
+    if settings.return_statistics == "restart":
+        scale = scale._replace(accumulate=restarting)
     return compose(
         spec,
         settings,
@@ -61,7 +63,7 @@ def parts(spec: Spec, settings: SimbaV2Settings) -> Parts:
         q_pair=separate,
         target=polyak(settings.tau),
         readout=categorical(-settings.value_limit, settings.value_limit, settings.atoms),
-    )._replace(order=actor_first, around=(normalise_observations(spec), scale_rewards(spec, unit)))
+    )._replace(order=actor_first, around=(normalise_observations(spec), scale_rewards(spec, scale)))
 
 
 def encoder(width: int, blocks: int, head: Layer) -> Layer:
@@ -154,7 +156,7 @@ _CODE = SimbaV2Settings(
     critic_learning_rate=1e-4,
     temperature_learning_rate=1e-4,
     initial_temperature=0.01,
-    learning_rate_end=0.5,  # after 1M updates of its own, as in 1M frames at UTD 2
+    learning_rate_end=0.5,
 )
 PRESETS = {"default": Preset(_CODE, "the authors' code (Lee et al. 2025)")}
 

@@ -23,7 +23,9 @@ class SRSACSettings(PolyakSettings):
     reset_updates: int = 2_560_000  # Table 1: every 80k decisions, at UTD 32
     """A reset is due after so many gradient updates since the last."""
     reset_grid: int = 5_000  # its code: the interval between evaluations
-    """The reset then happens at the next decision divisible by this, before its updates."""
+    """The reset is then due at the next decision divisible by this."""
+    evaluate_before_reset: bool = True  # its code
+    """Make that decision's updates and its evaluation before the reset; otherwise they follow it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -42,7 +44,13 @@ def parts(spec: Spec, settings: SRSACSettings) -> Parts:
         target=polyak(settings.tau),
         readout=scalar(squared_error),
     )._replace(
-        resets=on_grid(settings.reset_updates, settings.utd, settings.warmup, settings.reset_grid),
+        resets=on_grid(
+            settings.reset_updates,
+            settings.utd,
+            settings.warmup,
+            settings.reset_grid,
+            after=settings.evaluate_before_reset,
+        ),
     )
 
 

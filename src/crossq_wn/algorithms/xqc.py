@@ -8,9 +8,15 @@ trained by cross-entropy; rewards are divided by the return's standard deviation
 from dataclasses import dataclass
 
 from crossq_wn.algorithms.actor_critic import Parts, compose, joint_target
-from crossq_wn.algorithms.normalisers import deviation_of_return, scale_rewards
+from crossq_wn.algorithms.normalisers import (
+    RewardScale,
+    deviation_of_return,
+    restarting,
+    scale_rewards,
+    spread_of_return,
+)
 from crossq_wn.algorithms.recipes import CriticTraits, Preset, Recipe
-from crossq_wn.algorithms.settings import PolyakSettings, require, require_positive
+from crossq_wn.algorithms.settings import ScaledRewardSettings, require, require_positive
 from crossq_wn.nets.layers import Layer, dense, ensemble, linear, relu, serial
 from crossq_wn.nets.losses import categorical
 from crossq_wn.nets.normalisation import batch_norm, per_neuron, per_neuron_kernel, weight_norm
@@ -20,7 +26,7 @@ from crossq_wn.types import Spec
 
 
 @dataclass(frozen=True, kw_only=True)
-class XQCSettings(PolyakSettings):
+class XQCSettings(ScaledRewardSettings):
     """Hyperparameters of XQC; all numbers are from the authors' code."""
 
     hidden_layers: int = 4
@@ -55,7 +61,14 @@ def parts(spec: Spec, settings: XQCSettings) -> Parts:
         q_pair=joint_target,
         target=polyak(settings.tau),
         readout=categorical(-settings.value_limit, settings.value_limit, settings.atoms),
-    )._replace(around=(scale_rewards(spec, deviation_of_return),))
+    )._replace(around=(scale_rewards(spec, reward_scale(settings)),))
+
+
+def reward_scale(settings: XQCSettings) -> RewardScale:
+    """The authors' statistics of the return, or those of our earlier versions."""
+    if settings.return_statistics == "code":
+        return spread_of_return()
+    return RewardScale(deviation_of_return, restarting)
 
 
 def network(settings: XQCSettings, width: int, head: Layer) -> Layer:
@@ -69,7 +82,7 @@ _CODE = XQCSettings(
     utd=2,
     initial_temperature=0.01,
     policy_delay=3,
-    learning_rate_end=0.1,  # after 1M updates of its own, as in 1M frames at UTD 2
+    learning_rate_end=0.1,
 )
 PRESETS = {"default": Preset(_CODE, "the authors' code (Palenicek et al. 2025)")}
 

@@ -57,20 +57,6 @@ def _rate_of_next_step(learning_rate: optax.ScalarOrSchedule, moments: Tree) -> 
     return now
 
 
-def linear_schedule(start: float, end: float, updates: int) -> optax.ScalarOrSchedule:
-    """A learning rate that falls linearly and then stays.
-
-    Args:
-        start: at the first gradient update.
-        end: from gradient update `updates` on.
-        updates: gradient updates of the network that the rate belongs to.
-
-    Returns:
-        A schedule, or `start` itself if nothing changes.
-    """
-    return start if start == end else optax.linear_schedule(start, end, updates)
-
-
 class Target(NamedTuple):
     """A target network: a second set of parameters; running statistics belong to the online network alone."""
 

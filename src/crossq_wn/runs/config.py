@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,7 +72,8 @@ class RunConfig:
         del values["schema"]
         system = System.from_json(values["system"])
         kind = recipe_of(system.algorithm).settings
-        records = {"options": RunOptions(**values["options"]), "settings": kind(**values["settings"])}
+        settings = as_trained(values["settings"], kind)
+        records = {"options": RunOptions(**values["options"]), "settings": kind(**settings)}
         return RunConfig(**values | {"system": system} | records)
 
 
@@ -82,8 +84,33 @@ def signed(values: dict[str, Any]) -> dict[str, Any]:
     return body | {"sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
+# What runs were trained with before there was the setting, or before it followed from the run's length.
+_BEFORE = {
+    "learning_rate_updates": 1_000_000,
+    "return_statistics": "restart",  # XQC, SimbaV2
+    "evaluate_before_reset": False,  # SR-SAC
+}
+
+
+def as_trained(settings: Mapping[str, Any], kind: type[Settings]) -> dict[str, Any]:
+    """Returns the settings in a config.json, with what an earlier version did where it wrote nothing.
+
+    Args:
+        settings: as config.json has them.
+        kind: the algorithm's.
+    """
+    before = {name: value for name, value in _BEFORE.items() if name in setting_names(kind)}
+    found = before | dict(settings)
+    if found.get("learning_rate_end") == 1 and found["learning_rate_updates"] == 1_000_000:
+        found["learning_rate_updates"] = None  # nothing falls, so it had no effect
+    return found
+
+
 def extend(config: RunConfig, frames: int | None) -> RunConfig:
-    """Returns the same run, to be trained to another total of environment frames per seed."""
+    """Returns the same run, to be trained to another total of environment frames per seed.
+
+    Learning rates that fall keep to the schedule that the run was started with: they stay at its end.
+    """
     return config if frames is None else replace(config, options=replace(config.options, frames=frames))
 
 

@@ -6,12 +6,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.environments.suites import simulator_packages
 from crossq_wn.errors import UserError
-from crossq_wn.runs.config import DAMAGED, read_json
+from crossq_wn.runs.config import DAMAGED, as_trained, read_json
 from crossq_wn.runs.system import System
 
 DECISIVE_OPTIONS = ("overlap", "matmul_precision")  # run options that decide numbers as settings do
+_BY_LENGTH = ("learning_rate_updates",)  # settings that follow from how long a run was to train
 
 
 class Terms(NamedTuple):
@@ -72,7 +74,7 @@ def terms_of(path: Path, config: Mapping[str, Any] | None, manifest: Mapping[str
     if config is not None:
         with contextlib.suppress(*DAMAGED):
             system = System.from_json(config["system"])
-            options, settings = config["options"], dict(config["settings"])
+            options, settings = config["options"], _effective(system, config["settings"])
             for name in DECISIVE_OPTIONS:
                 if name in options:  # older runs lack some
                     settings[name] = options[name]
@@ -80,6 +82,12 @@ def terms_of(path: Path, config: Mapping[str, Any] | None, manifest: Mapping[str
         with contextlib.suppress(UserError):
             protocols = protocols_of(manifest, path)
     return Terms(path, system, settings, protocols)
+
+
+def _effective(system: System, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a run was trained with."""
+    known = ALGORITHMS.get(system.algorithm)  # a user's module is not imported to read a run
+    return dict(settings) if known is None else as_trained(settings, known.settings)
 
 
 def read_terms(paths: Iterable[Path]) -> list[Terms]:
@@ -170,9 +178,19 @@ def setting_conflicts(terms: Iterable[Terms]) -> list[str]:
     """How runs of one system differ in hyperparameters, a line per system: versions with other presets.
 
     A system is named by what leaves its preset, so its runs are alike unless the preset has changed between
-    them.
+    them, or they were to train for longer and so lowered their learning rates later. Runs of another task may
+    be of another length.
     """
-    return _differences((each.system.label, str(each.run), each.settings) for each in terms if each.system)
+    entries: list[tuple[str, str, Mapping[str, Any]]] = []
+    for each in terms:
+        if each.system is None:
+            continue
+        settings = dict(each.settings)
+        length = {name: settings.pop(name) for name in _BY_LENGTH if name in settings}
+        task = str(each.protocols[0].get("task")) if each.protocols else ""
+        entries.append((each.system.label, str(each.run), settings))
+        entries.append((f"{each.system.label} on {task}", str(each.run), length))
+    return _differences(entries)
 
 
 def _differences(entries: Iterable[tuple[str, str, Mapping[str, Any]]]) -> list[str]:

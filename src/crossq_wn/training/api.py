@@ -50,13 +50,15 @@ def configure(
             raise UserError(f"{algorithm} has no option or hyperparameter {name!r}: {nearest(name, names)}")
     options = RunOptions(**{name: value for name, value in choices.items() if name in OPTION_NAMES})
     changes = {name: value for name, value in choices.items() if name not in OPTION_NAMES}
-    settings = dataclasses.replace(usual, **changes)
+    chosen = dataclasses.replace(usual, **changes)
     known = lookup(task)
+    action_repeat = known.action_repeat if chosen.action_repeat is None else chosen.action_repeat
+    settings = chosen.for_run(options.frames // action_repeat)
     return RunConfig(
         task=known.name,
         metric=known.metric,
-        system=system_of(algorithm, preset, settings),
-        action_repeat=known.action_repeat if settings.action_repeat is None else settings.action_repeat,
+        system=system_of(algorithm, preset, chosen),  # runs of any length are of one system
+        action_repeat=action_repeat,
         episode_frames=known.episode_frames if options.episode_frames is None else options.episode_frames,
         discount=known.discount if settings.discount is None else settings.discount,
         options=options,
