@@ -10,11 +10,11 @@ from typing import Any
 
 
 class UserError(ValueError):
-    """A mistake in what the user asked for, which the command line prints without a traceback."""
+    """A mistake in a request of the user; the command line prints its message without a traceback."""
 
 
 def one_line(error: BaseException) -> str:
-    """Returns an exception's message as one line, or its name if it has none."""
+    """An exception's message on one line, or the exception's name if it has no message."""
     text = " ".join(str(error).split())
     return text or type(error).__name__
 
@@ -33,7 +33,7 @@ def _visible(letter: str) -> str:
 
 
 def fix_for(error: OSError) -> str:
-    """Returns what helps against an error of the file system, as an instruction."""
+    """What to do about an error of the file system, as an instruction within a sentence."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "free some space"
     if error.errno in (errno.EMFILE, errno.ENFILE):
@@ -46,17 +46,25 @@ def fix_for(error: OSError) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Returns `did you mean 'x'? ` with the closest known name, or nothing if none is close."""
+    """A suggestion for a misspelt name.
+
+    Args:
+        name: as the user wrote it.
+        known: the valid names.
+
+    Returns:
+        `did you mean 'x'? ` with the closest valid name, or nothing if none is close.
+    """
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"did you mean {found[0]!r}? " if found else ""
 
 
 def import_user_module(name: str, wanted: str) -> Any:
-    """Imports a module, which may lie in the current directory.
+    """Imports a module of the user's, which may be in the current directory.
 
     Args:
         name: of the module.
-        wanted: what it is imported for, in words for the error message.
+        wanted: the purpose, in words for the error message.
 
     Raises:
         UserError: it cannot be imported.
@@ -65,5 +73,5 @@ def import_user_module(name: str, wanted: str) -> Any:
         sys.path.insert(0, os.getcwd())
     try:
         return importlib.import_module(name)
-    except Exception as error:  # whatever the user's module raises
+    except Exception as error:  # a user's module may raise anything
         raise UserError(f"cannot import {name!r} for {wanted}: {type(error).__name__}: {error}") from None

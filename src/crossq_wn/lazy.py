@@ -1,10 +1,10 @@
 """JAX and optax, loaded on first use.
 
-Settings, help texts and error messages need none of them, and loading them takes seconds:
+Loading them takes seconds, and settings, help texts and error messages do not need them. With
 
     from crossq_wn.lazy import jax, jnp, optax
 
-A file that uses them only inside functions costs nothing to import.
+a file that uses them only inside functions costs nothing to import.
 """
 
 import importlib

@@ -12,12 +12,12 @@ from crossq_wn.lazy import jax
 
 
 def available_memory(root: Path = Path("/")) -> int | None:
-    """Returns how many bytes programs may still take, or None where the system does not say.
+    """The bytes of memory that programs can still take, or None where the system does not say.
 
-    It is the machine's free memory, or less in a container or a job whose control group has a limit.
+    This is the machine's free memory, or less in a container or job whose control group has a limit.
 
     Args:
-        root: where the kernel's files are; another folder in tests.
+        root: the root of the kernel's files; tests give another folder.
     """
     free = [_machine_memory(root), *_group_memory(root)]
     known = [value for value in free if value is not None]
@@ -33,7 +33,7 @@ def _machine_memory(root: Path) -> int | None:
 
 
 def _group_memory(root: Path) -> list[int | None]:
-    """What is left in this process's control group (version 2) and in each group around it."""
+    """The memory left in this process's control group (version 2), and in each group around it."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -48,13 +48,13 @@ def _left_in(group: Path) -> int | None:
     try:
         limit, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
         counters = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        return max(0, limit - used + int(counters["inactive_file"]))  # the kernel drops cached files first
+        return max(0, limit - used + int(counters["inactive_file"]))  # cached files are given up when needed
     except (OSError, KeyError, ValueError):  # a limit of "max" is no limit
         return None
 
 
 def resident_memory() -> int:
-    """Returns the bytes of memory that this process takes now, or its peak where the system does not say."""
+    """The bytes of memory that this process has now, or its peak where the system does not say."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError):
@@ -62,17 +62,17 @@ def resident_memory() -> int:
 
 
 def peak_memory() -> int:
-    """Returns the most bytes of memory that this process has taken so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """The most bytes of memory that this process has had so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
 
 
 def check_memory(capacity: int, each: int, seeds: int) -> int:
-    """Returns how many bytes the replay of all seeds will take.
+    """The bytes that the replay of all seeds will take, if they are free.
 
     Args:
         capacity: rows of replay per seed.
         each: bytes of replay per seed.
-        seeds: how many seeds train side by side.
+        seeds: number of seeds that train side by side.
 
     Raises:
         UserError: that much memory is not free.
@@ -88,27 +88,27 @@ def check_memory(capacity: int, each: int, seeds: int) -> int:
 
 
 def processors() -> int:
-    """Returns how many processors this process may use."""
+    """The number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cache_folder() -> Path:
-    """Returns the folder for what this package can make again, such as compiled programs."""
+    """The folder for what this package can make again, such as compiled programs."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crossq-wn"
 
 
 def use_compilation_cache() -> None:
-    """Keeps compiled programs for later processes, unless JAX has already been told where to keep them."""
+    """Keeps compiled programs for later processes, unless JAX was already told where to keep them."""
     update: Any = jax.config.update
     if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
-        # Compiled CPU code does not run on another kind of processor that shares the home directory.
+        # A home directory may be shared by several kinds of processor, whose compiled code differs.
         folder = cache_folder() / f"jax-{hashlib.sha256(_processor().encode()).hexdigest()[:12]}"
         update("jax_compilation_cache_dir", str(folder))
         update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def _processor() -> str:
-    """The processor's model and instruction sets as text."""
+    """The processor's model and instruction sets as one text."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -119,14 +119,14 @@ def _processor() -> str:
 def write_atomically(path: Path, content: str | bytes | Callable[[Path], object]) -> None:
     """Writes a file, or replaces it, in one step.
 
-    Whoever reads it finds the old content or all of the new one, also after a crash or a power cut.
+    Readers see either the old content or all of the new one, even after a crash or a power cut.
 
     Args:
         path: the file, in a folder that exists.
         content: text (UTF-8), bytes, or a function that writes to the path that it is given.
 
     Raises:
-        OSError: it cannot be written; what was there before is untouched.
+        OSError: it cannot be written; the old content is untouched.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:

@@ -1,4 +1,4 @@
-"""Tasks and environments: what a task's name stands for, and how its environment is made."""
+"""Tasks and environments: which task a name stands for, and how its environment is made."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def lookup(task: TaskLike) -> Task:
     """Finds the task that a name or a callable stands for.
 
     Args:
-        task: a short name such as dog-run, a name that a suite itself has for a task, `module:task` where the
-            module registers a suite, `module:factory`, or a callable that returns a gymnasium.Env.
+        task: a short name such as dog-run, a suite's own name for a task, `module:task` where the module
+            registers a suite, `module:factory`, or a callable that returns a gymnasium.Env.
 
     Raises:
         UserError: the name is unknown; the message suggests the nearest.
@@ -41,7 +41,7 @@ def lookup(task: TaskLike) -> Task:
     module = task.partition(":")[0] if ":" in task else ""
     if module and module != "__main__":
         prepare_graphics(render=False)
-        # If it cannot be imported, then `make` says so: a run whose environment is given needs no module.
+        # A failed import is left for `make` to report: with a callable at hand, the module is not needed.
         with contextlib.suppress(UserError):
             import_user_module(module, f"the task {task!r}")
     found = _find(task)
@@ -66,11 +66,12 @@ def make(
     """Makes one environment.
 
     Args:
-        task: as for `lookup`.
-        action_repeat: frames per decision; by default the suite's.
-        episode_frames: time limit in frames; by default the suite's.
-        terminations: whether a terminating task ends the episode (false: it runs on, as in BRO).
-        render: whether pictures will be asked for; chooses MuJoCo's backend if nothing has yet.
+        task: as in `lookup`.
+        action_repeat: environment frames per agent decision; by default the suite's.
+        episode_frames: time limit in environment frames; by default the suite's.
+        terminations: whether an episode ends when its task terminates; if not, it runs to the time limit, as
+            in BRO.
+        render: whether pictures will be made; chooses MuJoCo's backend unless that is already chosen.
 
     Raises:
         UserError: the task is unknown, its suite is not installed, or its spaces are not supported.
@@ -90,12 +91,12 @@ def make(
 
 
 def prepare_graphics(*, render: bool) -> None:
-    """Chooses MuJoCo's OpenGL backend, unless the user has.
+    """Chooses MuJoCo's OpenGL backend, unless the user has chosen one.
 
-    MuJoCo takes it when it is first imported, so this must come before; later it does nothing.
+    MuJoCo reads the choice when it is first imported, so this must be called before; later it has no effect.
 
     Args:
-        render: whether pictures will be made, which needs a backend that works without a display.
+        render: whether pictures will be made, which takes a backend that works without a display.
     """
     if "mujoco" not in sys.modules:
         os.environ.setdefault("MUJOCO_GL", "egl" if render else "disabled")

@@ -1,6 +1,6 @@
 """The adapter of DeepMind Control.
 
-Observations are float32 and in the suite's own order of keys; frames are the suite's to the last bit.
+Observations are float32 and in the suite's own order of keys; frames equal the suite's to the last bit.
 """
 
 import mujoco
@@ -19,8 +19,8 @@ class DMControl:
     """One task of the dm_control suite.
 
     Args:
-        domain: the suite's own name, such as finger.
-        task: the suite's own name, such as turn_hard.
+        domain: the suite's own name for it, such as finger.
+        task: the suite's own name for it, such as turn_hard.
     """
 
     in_threads = True
@@ -33,7 +33,7 @@ class DMControl:
         physics = self._environment.physics
         self.physics = Physics(physics.model.ptr, physics.data.ptr, self._environment._n_sub_steps)
         self._definition = definition(domain, task, self._environment)
-        self._warnings = physics.data.warning.number  # a view: how often MuJoCo has given each
+        self._warnings = physics.data.warning.number  # a view of MuJoCo's count of each warning
         self.action_size = int(np.prod(action.shape))
         specification = self._environment.observation_spec()
         self.layout = [[[key], list(part.shape)] for key, part in specification.items()]
@@ -41,15 +41,15 @@ class DMControl:
         self._camera = 2 if domain == "quadruped" else 0
 
     def reset(self, seed: int | None) -> None:
-        """Starts an episode, from the seed if there is one."""
+        """Starts an episode, after seeding the task if there is a seed."""
         if seed is not None:
             self._environment.task._random = np.random.RandomState(seed)
         self._environment.reset()
 
     def step(self, action: np.ndarray) -> Frame:
-        """Takes one control step; [-1, 1] is mapped to the task's own bounds.
+        """Takes one control step; maps [-1, 1] to the task's own bounds.
 
-        This is what the suite's own `step` does, except that it makes no observation and leaves the time
+        This does what the suite's own `step` does, except that it makes no observation and leaves the time
         limit to `core.Environment`.
         """
         environment, task, physics = self._environment, self._environment.task, self._environment.physics
@@ -64,7 +64,7 @@ class DMControl:
         return Frame(reward, terminated, discount is not None and not terminated, False)
 
     def observe(self) -> np.ndarray:
-        """Returns the task's observation, flattened in the suite's order of keys."""
+        """The task's observation, flattened in the suite's order of keys."""
         parts = self._definition.observe()
         return np.concatenate(parts, dtype=np.float32, casting="unsafe")
 
@@ -81,7 +81,7 @@ class DMControl:
         """Continues from a snapshot."""
         environment = self._environment
         if environment._reset_next_step:
-            environment.reset()  # some tasks build objects here that last for an episode
+            environment.reset()  # some tasks build objects in it that live as long as an episode
         self.physics.restore(snapshot["physics"])
         restore_attributes(environment.task, snapshot["task"])
         environment._reset_next_step = snapshot["reset_next_step"]
@@ -95,7 +95,7 @@ class DMControl:
         self._environment.close()
 
     def _advance(self) -> None:
-        """Steps the physics. Raises PhysicsError where it diverges, for MuJoCo only warns and starts anew."""
+        """Steps the physics; raises PhysicsError on divergence, where MuJoCo itself only warns and resets."""
         physics, before = self._environment.physics, self._warnings.tolist()
         physics._step_with_up_to_date_position_velocity(self._environment._n_sub_steps)
         after = self._warnings.tolist()

@@ -1,9 +1,9 @@
 """Observations and rewards of the paper's DeepMind Control tasks, computed on views of MuJoCo's memory.
 
-The suite looks up every name anew in every frame, which costs half of a dog's step and nine tenths of a
+The suite looks up every name again in every frame, which takes half of a dog's step and nine tenths of a
 pendulum's. Here names are looked up once. The arithmetic follows the suite operation by operation, so that
-results equal the suite's to the last bit (`tests/test_suites.py`). That is why there is `**` on numpy
-scalars, why norms use `dot`, and why sums are left to numpy, which does not add from left to right.
+results equal the suite's to the last bit (`tests/test_suites.py`). This is why there is `**` on NumPy
+scalars, why norms use `dot`, and why sums are left to NumPy, which does not add from left to right.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,14 +13,14 @@ import numpy as np
 
 
 class Definition(NamedTuple):
-    """One task's observation and reward in the present state of the physics."""
+    """One task's observation and reward in the current state of the physics."""
 
-    observe: Callable[[], Sequence[Any]]  # returns the observation's parts: views, which must be copied
+    observe: Callable[[], Sequence[Any]]  # the observation's parts, which are views and must be copied
     reward: Callable[[], Any]
 
 
 def definition(domain: str, task: str, environment: Any) -> Definition:
-    """Returns a task's definition.
+    """The definition of a task.
 
     Args:
         domain: the suite's own name, such as finger.
@@ -28,7 +28,7 @@ def definition(domain: str, task: str, environment: Any) -> Definition:
         environment: the suite's environment of the task.
 
     Returns:
-        The definition in this file, for the paper's tasks and their siblings, or else the suite's own.
+        The definition in this file for the paper's tasks and their siblings; for all others the suite's own.
     """
     here = _TASKS.get(f"{domain}-{task}")
     if here is not None:
@@ -40,7 +40,7 @@ def definition(domain: str, task: str, environment: Any) -> Definition:
     )
 
 
-# Parts of rewards. They are 1 inside an interval and fall with the distance from it, measured in margins.
+# Terms of rewards. A term is 1 inside an interval and falls with the distance from it, in units of a margin.
 
 
 def _distance(x: Any, lower: float, upper: float = np.inf) -> Any:

@@ -1,6 +1,7 @@
-"""Groups of tasks, which figures, reports and verdicts aggregate over.
+"""Groups of tasks, over which figures, reports and verdicts aggregate.
 
-Suites declare them. A task of no group stays alone, because its scores may have another scale.
+Suites declare the groups. A task without a group is never aggregated with others, because its scores may be
+on another scale.
 """
 
 from collections.abc import Iterable
@@ -9,11 +10,11 @@ from crossq_wn.environments.suites import PAPER_GROUPS, PAPER_TASKS, SUITES
 
 Groups = dict[str, tuple[str, ...]]  # title -> tasks by their full names
 
-ALL = "all"  # the title of the paper's tasks together
+ALL = "all"  # the title of the paper's 25 tasks taken together
 
 
 def declared() -> Groups:
-    """Returns the complete groups of all suites."""
+    """The groups that all suites declare, with all of their tasks."""
     found: Groups = {}
     for suite in SUITES.values():
         found |= suite.grouped()
@@ -21,13 +22,13 @@ def declared() -> Groups:
 
 
 def by_group(tasks: Iterable[str]) -> Groups:
-    """Sorts tasks into the groups that suites declare, with each other task alone behind them.
+    """Sorts tasks into the groups that suites declare; the other tasks follow, each by itself.
 
     Args:
-        tasks: the tasks, in the order that they keep inside their groups.
+        tasks: full names, in the order that they keep within their groups.
 
     Returns:
-        Title -> tasks; a task that is alone is its own title.
+        Tasks by title; the title of a task by itself is its name.
     """
     there = tuple(dict.fromkeys(tasks))
     found: Groups = {}
@@ -44,7 +45,7 @@ def by_group(tasks: Iterable[str]) -> Groups:
 
 
 def by_suite(tasks: Iterable[str]) -> Groups:
-    """Does as `by_group`, but joins all groups of a suite, as figure 6 of the paper does."""
+    """Like `by_group`, but joins all groups of a suite, as figure 6 of the paper does."""
     panels: dict[str, str] = {}  # title of a group -> its suite's
     for suite in SUITES.values():
         panels |= dict.fromkeys(suite.grouped(), suite.panel)
@@ -56,7 +57,7 @@ def by_suite(tasks: Iterable[str]) -> Groups:
 
 
 def paper_together(tasks: Iterable[str]) -> tuple[str, ...]:
-    """Returns those of the tasks that are among the paper's 25, group by group."""
+    """Those of the tasks that are among the paper's 25, group by group."""
     found: list[str] = []
     for part in by_group(tasks).values():
         found += [task for task in part if task in PAPER_TASKS]
@@ -64,25 +65,25 @@ def paper_together(tasks: Iterable[str]) -> tuple[str, ...]:
 
 
 def groups_and_all(tasks: Iterable[str]) -> Groups:
-    """Does as `by_group`, and adds `ALL` behind the groups if several of them are the paper's."""
+    """Like `by_group`, but adds `ALL` after the groups if at least two of them are the paper's."""
     tasks = tuple(tasks)
     groups = by_group(tasks)
     if sum(title in PAPER_GROUPS for title in groups) < 2:
         return groups
     titles = declared()
     named = {title: part for title, part in groups.items() if title in titles}
-    return named | {ALL: paper_together(tasks)} | groups  # the last adds the tasks that are alone
+    return named | {ALL: paper_together(tasks)} | groups  # the last operand adds the tasks without a group
 
 
 def tasks_and_groups(tasks: Iterable[str]) -> Groups:
-    """Returns each task alone, then the groups that have some of them, then `ALL` if any is the paper's."""
+    """Each task by itself, then the groups that have some of them, then `ALL` if any is the paper's."""
     there = tuple(dict.fromkeys(tasks))
     together = paper_together(there)
     return {task: (task,) for task in there} | by_group(there) | ({ALL: together} if together else {})
 
 
 def size(title: str) -> int | None:
-    """Returns how many tasks a group, a suite or `ALL` has when it is complete; None for any other title."""
+    """The number of tasks in a complete group, suite or `ALL`; None for any other title."""
     if title == ALL:
         return len(PAPER_TASKS)
     for suite in SUITES.values():

@@ -1,9 +1,10 @@
 """Observations and rewards of the paper's MyoSuite tasks, computed on views of MuJoCo's memory.
 
-MyoSuite solves for all forces to know where the fingertips are, and passes everything through dictionaries of
-arrays with two more dimensions. Here only positions are computed, and an observation is made only when it is
-asked for. The arithmetic follows the suite operation by operation, so that results equal the suite's to the
-last bit (`tests/test_suites.py`). That is why sums are left to numpy, which does not add from left to right.
+MyoSuite solves for all forces only to know where the fingertips are, and passes everything through
+dictionaries of arrays with two more dimensions. Here only positions are computed, and an observation is made
+only on request. The arithmetic follows the suite operation by operation, so that results equal the suite's to
+the last bit (`tests/test_suites.py`). This is why sums are left to NumPy, which does not add from left to
+right.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,25 +25,25 @@ class Judgement(NamedTuple):
 class Definition(NamedTuple):
     """One task's observation and outcome, for the positions that `look` computed last."""
 
-    observe: Callable[[], Sequence[Any]]  # returns the observation's parts: views, which must be copied
+    observe: Callable[[], Sequence[Any]]  # the observation's parts, which are views and must be copied
     judge: Callable[[], Judgement]
 
 
 def definition(task: Any) -> Definition | None:
-    """Returns a task's definition.
+    """The definition of a task.
 
     Args:
         task: an unwrapped MyoSuite environment.
 
     Returns:
-        The definition in this file, for the paper's hands; None for all other tasks.
+        The definition in this file for the paper's hand tasks; None for all others.
     """
     here = _TASKS.get(type(task).__name__) if str(task.spec.id).startswith("myoHand") else None
     return here(task, task.obsd_mj_model, task.obsd_mj_data) if here else None
 
 
 def look(task: Any) -> None:
-    """Copies the simulated hand's state to the observed model and computes the positions there."""
+    """Copies the simulated hand's state to the observed model, and computes positions there."""
     simulated, observed = task.robot.mj_data, task.obsd_mj_data
     observed.time = simulated.time
     observed.qpos[:], observed.qvel[:], observed.act[:] = simulated.qpos, simulated.qvel, simulated.act
@@ -58,7 +59,7 @@ def _effort(activation: np.ndarray) -> Any:
 
 
 def _weighted(task: Any, **terms: Any) -> Any:
-    """The reward: the task's own weighted sum of these terms, in the task's own order."""
+    """The reward: the sum of these terms with the task's own weights, in the task's own order."""
     return np.add.reduce([weight * terms[name] for name, weight in task.rwd_keys_wt.items()])
 
 

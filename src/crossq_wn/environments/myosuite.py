@@ -1,4 +1,4 @@
-"""The adapter of MyoSuite: it seeds tasks for real and takes success from `solved`."""
+"""The adapter of MyoSuite, which makes tasks obey their seeds and takes success from `solved`."""
 
 import contextlib
 import io
@@ -15,7 +15,7 @@ from crossq_wn.environments.myo_definitions import definition, look
 from crossq_wn.environments.physics import Physics
 from crossq_wn.environments.snapshot import Snapshot, capture_attributes, restore_attributes
 
-with contextlib.redirect_stdout(io.StringIO()):  # MyoSuite prints when it is imported and when it first makes
+with contextlib.redirect_stdout(io.StringIO()):  # MyoSuite prints on import and when it makes its first task
     os.environ.setdefault("ROBOHIVE_VERBOSITY", "SILENT")
     import myosuite  # noqa: F401
 
@@ -27,7 +27,8 @@ class MyoSuite:
 
     Args:
         identifier: the environment's Gymnasium id.
-        episode_frames: the time limit that `core.Environment` keeps, in frames; None: MyoSuite keeps its own.
+        episode_frames: the time limit that `core.Environment` enforces, in environment frames; None leaves
+            MyoSuite its own.
     """
 
     in_threads = True
@@ -46,12 +47,12 @@ class MyoSuite:
         robot = self._task.robot
         self.physics = Physics(robot.mj_model, robot.mj_data, self._task.frame_skip)
         self._observed = Physics(self._task.obsd_mj_model, self._task.obsd_mj_data)
-        # MyoSuite's own time limit is kept by its own `step`, which definitions bypass.
+        # MyoSuite enforces its own time limit in its `step`, which a definition would bypass.
         self._definition = None if episode_frames is None else definition(self._task)
-        self._observation: Any = None  # the last one, where MyoSuite's own `step` makes it
+        self._observation: Any = None  # the last observation of MyoSuite's own `step`, if that is used
 
     def reset(self, seed: int | None) -> None:
-        """Starts an episode, from the seed if there is one."""
+        """Starts an episode, after seeding the task if there is a seed."""
         if seed is not None:
             self._task.seed(seed)
         self._observation = self._environment.reset()[0]
@@ -69,13 +70,13 @@ class MyoSuite:
         return Frame(float(judgement.reward), bool(judgement.failed), False, bool(judgement.solved))
 
     def observe(self) -> np.ndarray:
-        """Returns the task's observation."""
+        """The task's observation."""
         if self._definition is None:
             return np.asarray(self._observation, np.float32)
         return np.concatenate(self._definition.observe(), dtype=np.float32, casting="unsafe")
 
     def snapshot(self) -> Snapshot:
-        """Copies the stepped and the observed physics, the attributes of task and wrappers, and tiredness."""
+        """Copies the simulated and the observed physics, the attributes of task and wrappers, and fatigue."""
         return {
             "simulated": self.physics.capture(),
             "observed": self._observed.capture(),
@@ -96,10 +97,10 @@ class MyoSuite:
             restore_attributes(wrapper, saved)
 
     def render(self, height: int, width: int) -> np.ndarray:
-        """Draws the hand from the side, or another body from MuJoCo's free camera."""
+        """Draws a hand from the side, and any other body from MuJoCo's free camera."""
         model, data = self._task.obsd_mj_model, self._task.obsd_mj_data
         if self._definition is not None:
-            mujoco.mj_forward(model, data)  # a picture needs more than the positions that `look` computes
+            mujoco.mj_forward(model, data)  # rendering needs more than the positions that `look` computes
         if not hasattr(self, "_renderer"):
             model.vis.global_.offheight = max(height, model.vis.global_.offheight)
             model.vis.global_.offwidth = max(width, model.vis.global_.offwidth)
@@ -110,7 +111,7 @@ class MyoSuite:
         return np.asarray(self._renderer.render())
 
     def close(self) -> None:
-        """Frees the simulation."""
+        """Frees the simulation and the renderer."""
         if hasattr(self, "_renderer"):
             self._renderer.close()
         self._environment.close()

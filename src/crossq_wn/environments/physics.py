@@ -1,7 +1,7 @@
-"""Snapshots of MuJoCo, from which it continues bit for bit.
+"""Snapshots of MuJoCo, from which a simulation continues bit for bit.
 
-They hold the integration state, the fields of the model that have changed, and the derived arrays. Only
-adapters import this file, because importing MuJoCo fixes its OpenGL backend.
+They hold the integration state, the changed fields of the model, and the derived arrays. Only adapters import
+this file, because importing MuJoCo fixes its OpenGL backend.
 """
 
 from typing import Any
@@ -12,9 +12,9 @@ import numpy as np
 from crossq_wn.environments.snapshot import Snapshot
 
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
-# Fields by the beginnings of their names. Assets never change.
+# Prefixes of field names. Assets never change.
 _ASSETS = ("mesh_", "tex_", "skin_", "bvh_", "oct_", "flex", "names", "paths", "text_")
-# MuJoCo recomputes these before each use; between uses their memory may serve something else.
+# MuJoCo recomputes these before each use, and uses their memory for other things in between.
 _ARENA = ("efc_", "contact", "tendon_efc", "island_", "map_", "dof_island", "tree_island", "iefc_", "iacc",
           "ifrc", "iM", "iLD")  # fmt: skip
 
@@ -22,8 +22,8 @@ _ARENA = ("efc_", "contact", "tendon_efc", "island_", "map_", "dof_island", "tre
 class Physics:
     """Captures and restores one MuJoCo model and its data, derived quantities included.
 
-    Tasks that move targets or resize geoms at reset change the model. Of the model a snapshot holds only the
-    fields that differ from their values at the time when this object was made.
+    Tasks that move targets or resize geoms on reset change the model. A snapshot holds those fields of the
+    model that differ from their values when this object was made.
 
     Args:
         model: a `mujoco.MjModel`.
@@ -36,11 +36,11 @@ class Physics:
         self._compiled = {name: value.copy() for name, value in _arrays(model, _ASSETS)}
 
     def advance(self, frames: int, generator: np.random.Generator) -> None:
-        """Steps MuJoCo alone, which bounds the speed of every adapter from above.
+        """Steps MuJoCo alone, which is an upper bound on the speed of any adapter.
 
         Args:
             frames: environment frames.
-            generator: draws the controls, which stay the same in all these frames.
+            generator: draws the controls, which stay the same for all these frames.
         """
         low, high = self.model.actuator_ctrlrange.T
         self.data.ctrl[:] = low + (high - low) * generator.random(low.size)
@@ -48,7 +48,7 @@ class Physics:
             mujoco.mj_step(self.model, self.data, self._substeps)
 
     def capture(self) -> Snapshot:
-        """Copies the present physics."""
+        """Copies the current physics."""
         state = np.empty(mujoco.mj_stateSize(self.model, _STATE))
         mujoco.mj_getState(self.model, self.data, state, _STATE)
         changed = {
@@ -60,21 +60,22 @@ class Physics:
         return {"state": state, "model": changed, "derived": derived}
 
     def restore(self, saved: Snapshot) -> None:
-        """Puts captured physics back."""
+        """Restores captured physics."""
         for name, value in _arrays(self.model, _ASSETS):
             value[...] = saved["model"].get(name, self._compiled[name])
         mujoco.mj_setState(self.model, self.data, saved["state"], _STATE)
-        # A semi-implicit step starts from the contacts and constraints in the arena, which this computes.
+        # A semi-implicit step starts from the contacts and constraints in the arena, which this recomputes.
         mujoco.mj_forward(self.model, self.data)
         mujoco.mj_setState(self.model, self.data, saved["state"], _STATE)
-        # Environments read derived quantities that lag one step behind the state, and forward renewed them.
+        # Environments read derived quantities, which lag one step behind the state; `mj_forward` has just
+        # brought them up to date, so the captured ones are put back.
         for name, value in _arrays(self.data, _ARENA):
             if name in saved["derived"]:
                 value[...] = saved["derived"][name]
 
 
 def _arrays(owner: Any, without: tuple[str, ...]) -> list[tuple[str, np.ndarray]]:
-    """The writeable arrays of a model or its data, by name, but for those whose names begin so."""
+    """The writeable arrays of a model or its data by name, except for those with the given prefixes."""
     found = []
     for name in dir(owner):
         if name.startswith(("_", *without)):

@@ -1,8 +1,8 @@
-"""Steps the environments of several seeds, in turn or in threads, whichever proves faster.
+"""Steps the environments of several seeds, one after the other or in threads, whichever is faster.
 
-EnvPool would be an alternative, but it can neither save nor restore a state, so no run would resume exactly.
-Its rewards are float32, some of its observations are not the suites', and in its last release for Python 3.11
-(1.2.5) MyoSuite's random tasks are never randomised.
+EnvPool would be an alternative, but it can neither save nor restore a state, so no run could be resumed
+exactly. Its rewards are float32, some of its observations differ from the suites', and in its last release
+for Python 3.11 (1.2.5) MyoSuite's random tasks are never randomised.
 """
 
 import time
@@ -13,7 +13,7 @@ import numpy as np
 
 from crossq_wn.environments.core import Environment, EnvironmentFaultError, Transition
 
-_TRIAL = 20  # steps in turn, and as many in threads, that are timed before one of the two is chosen
+_TRIAL = 20  # steps of each way that are timed before the faster one is chosen
 
 Result = Transition | EnvironmentFaultError
 
@@ -21,42 +21,41 @@ Result = Transition | EnvironmentFaultError
 class Pool:
     """One environment per seed.
 
-    A fault of one seed's environment is returned in the place of its result, and touches no other seed.
-    MuJoCo releases Python's lock while it steps, so threads pay where physics is most of the work. Results do
-    not depend on which thread steps what, so the choice between turns and threads may depend on measured
-    time.
+    A fault of one seed's environment is returned in place of its result, and affects no other seed. MuJoCo
+    releases Python's lock while it steps, so threads pay off where physics is most of the work. Results do
+    not depend on which thread steps which environment, so the choice may depend on measured time.
 
     Args:
         environments: one per seed.
-        threads: how many may step at once, the caller's own included.
+        threads: the most threads that may step at once, including the caller's.
     """
 
     def __init__(self, environments: Sequence[Environment], threads: int) -> None:
         self.environments = list(environments)
-        # A user's environment may share something, such as a global random stream, and then must not.
+        # Environments of a user may share state, such as a global random stream; threads would mix it up.
         alone = not all(environment.simulator.in_threads for environment in self.environments)
-        self._helpers = 0 if alone else min(threads, len(self.environments)) - 1  # beside the caller
+        self._helpers = 0 if alone else min(threads, len(self.environments)) - 1  # threads besides the caller
         self._executor = ThreadPoolExecutor(max(1, self._helpers), "environment")  # starts no thread yet
         self._in_threads = False
         self._trials: dict[bool, list[float]] = {False: [], True: []}  # in threads? -> seconds per step
 
     def reset(self, index: int, seed: int | None = None) -> np.ndarray:
-        """Resets the environment at one place.
+        """Resets one environment.
 
         Args:
             index: its place in `environments`.
-            seed: where its random stream starts anew; None: the stream goes on.
+            seed: restarts its random stream; None continues the stream.
 
         Returns:
             The first observation, float32 [observation_size].
 
         Raises:
-            EnvironmentFaultError: as `Environment.reset` says.
+            EnvironmentFaultError: as in `Environment.reset`.
         """
         return self.environments[index].reset(seed)
 
     def step(self, indices: Sequence[int], actions: np.ndarray) -> list[Result]:
-        """Takes one decision in some of the environments.
+        """Takes one agent decision in some of the environments.
 
         Args:
             indices: their places in `environments`.
@@ -72,7 +71,7 @@ class Pool:
         return done
 
     def close(self) -> list[EnvironmentFaultError]:
-        """Ends the threads and closes all environments; returns the faults of those that fail in it."""
+        """Ends the threads and closes all environments; returns the faults of those that fail to close."""
         self._executor.shutdown()
         faults = []
         for environment in self.environments:
@@ -100,7 +99,7 @@ class Pool:
         return [done[number] for number in range(len(jobs))]
 
     def _choose(self, seconds: float) -> None:
-        """Alternates between turns and threads until both are timed, and then keeps to the faster one."""
+        """Alternates between the two ways until both are timed, and then keeps to the faster one."""
         if self._helpers < 1 or len(self._trials[True]) == _TRIAL:
             return
         self._trials[self._in_threads].append(seconds)

@@ -1,6 +1,6 @@
-"""Snapshots of simulators: their plain attributes and random streams, from which they continue bit for bit.
+"""Snapshots of simulators: plain attributes and random streams, from which they continue bit for bit.
 
-A snapshot is a tree of dicts, lists, plain values and numpy arrays. Nothing is pickled.
+A snapshot is a tree of dicts, lists, plain values and NumPy arrays. Nothing is pickled.
 """
 
 import types
@@ -23,12 +23,12 @@ def capture_attributes(owner: Any, *, ignore: tuple[type, ...] = (), strict: boo
     Args:
         owner: the object.
         ignore: types of attributes to leave out.
-        strict: whether all other attributes must be plain, a generator, or something that no step can change;
-            if not, those that are none of these are left out too.
+        strict: whether every other attribute must be plain, a generator, or something that no step can
+            change; if not, attributes that are none of these are left out too.
 
     Raises:
-        UnrestorableError: `strict` finds an attribute that it does not allow, or the same object in two
-            places.
+        UnrestorableError: `strict`, and an attribute is of another kind, or two attributes are the same
+            object.
     """
     saved: Snapshot = {}
     seen: set[int] = set()
@@ -44,10 +44,11 @@ def capture_attributes(owner: Any, *, ignore: tuple[type, ...] = (), strict: boo
 
 
 def restore_attributes(owner: Any, saved: Snapshot) -> None:
-    """Puts captured attributes back into an object.
+    """Restores captured attributes of an object.
 
     Args:
-        owner: the object; its arrays that are views of other memory, such as MuJoCo's, are written in place.
+        owner: the object; if an attribute is an array on other memory, such as MuJoCo's, it is written in
+            place.
         saved: what `capture_attributes` returned.
     """
     for name, item in saved.items():
@@ -67,14 +68,14 @@ def restore_attributes(owner: Any, saved: Snapshot) -> None:
 
 
 def capture_generator(generator: Any) -> Any:
-    """Returns the state of a numpy random generator, either a `RandomState` or a `Generator`."""
+    """The state of a NumPy random generator, either a `RandomState` or a `Generator`."""
     if isinstance(generator, np.random.RandomState):
         return _jsonable(generator.get_state(legacy=False))
     return _jsonable(generator.bit_generator.state)
 
 
 def restore_generator(generator: Any, saved: Any) -> None:
-    """Puts a state that `capture_generator` returned back into a generator of the same kind."""
+    """Restores the state that `capture_generator` returned, in a generator of the same kind."""
     if isinstance(generator, np.random.RandomState):
         generator.set_state(saved)
     else:
@@ -103,7 +104,7 @@ def _generator(value: Any, seen: set[int]) -> Any:
 
 
 def _note(value: Any, seen: set[int] | None) -> None:
-    """Records an object's identity. Raises UnrestorableError if it is known: restored, it would be two."""
+    """Records an object's identity; raises UnrestorableError if it is known, since it would become two."""
     if seen is not None:
         if id(value) in seen:
             raise UnrestorableError("the same object as another attribute")
@@ -114,13 +115,13 @@ def encode(value: Any, seen: set[int] | None = None) -> Any:
     """Copies plain data into a form that a checkpoint can hold.
 
     Args:
-        value: None, a number, a text, a numpy array of numbers, or a list, tuple or dict (with texts as keys)
+        value: None, a number, a text, a NumPy array of numbers, or a list, tuple or dict (with texts as keys)
             of such values.
-        seen: the identities of the arrays, lists and dicts met so far, to which those in `value` are added;
-            None: they may be met again.
+        seen: identities of the arrays, lists and dicts met so far, to which those in `value` are added; with
+            None they may occur repeatedly.
 
     Raises:
-        UnrestorableError: anything else is in it, or something that has been met before.
+        UnrestorableError: something else is in it, or something that was met before.
     """
     if isinstance(value, np.ndarray | list | dict):
         _note(value, seen)

@@ -9,13 +9,13 @@ import numpy as np
 
 
 def seed_shared(seed: int) -> None:
-    """Starts the shared streams anew."""
+    """Restarts the shared streams from a seed."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
 
 
 def capture_shared() -> dict[str, Any]:
-    """Returns the states of the shared streams, as JSON values."""
+    """The states of the shared streams, as JSON values."""
     version, numbers, normal = random.getstate()
     state: Any = np.random.get_state(legacy=False)
     inner = {"key": state["state"]["key"].tolist(), "pos": int(state["state"]["pos"])}
@@ -24,7 +24,7 @@ def capture_shared() -> dict[str, Any]:
 
 
 def restore_shared(saved: dict[str, Any]) -> None:
-    """Puts back what `capture_shared` returned."""
+    """Restores the states that `capture_shared` returned."""
     version, numbers, normal = saved["python"]
     random.setstate((version, tuple(numbers), normal))
     state = saved["numpy"]
@@ -34,7 +34,7 @@ def restore_shared(saved: dict[str, Any]) -> None:
 
 @contextmanager
 def kept_shared() -> Iterator[None]:
-    """Leaves the shared streams as they were, whatever draws from them meanwhile."""
+    """Restores the shared streams afterwards, whatever has drawn from them."""
     before = capture_shared()
     try:
         yield

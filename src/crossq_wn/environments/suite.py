@@ -1,4 +1,4 @@
-"""The record of a benchmark suite: its tasks, protocol, scores and groups, and how a simulator is made."""
+"""The record of a benchmark suite: tasks, protocol, scores and groups, and how a simulator is made."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any, NamedTuple, Protocol
 from crossq_wn.environments.core import Simulator, Task
 from crossq_wn.errors import UserError
 
-METRICS = ("return", "success_rate")  # what an evaluation measures of every task
+METRICS = ("return", "success_rate")  # every evaluation measures both
 
 
 class Group(NamedTuple):
-    """Tasks that figures and verdicts aggregate over."""
+    """Tasks over which figures and verdicts aggregate."""
 
     title: str
     tasks: tuple[str, ...]  # short names
@@ -22,26 +22,26 @@ class Group(NamedTuple):
 
 
 class Maker(Protocol):
-    """How a suite makes its simulators."""
+    """Makes a suite's simulators."""
 
     def __call__(self, task: Task, *, episode_frames: int | None, render: bool) -> Simulator:
         """Makes the simulator of a task.
 
         Args:
             task: the task; `task.identifier` is the suite's own name for it.
-            episode_frames: the time limit that `core.Environment` will keep, in environment frames; None: it
-                keeps none, so the simulator must.
-            render: whether pictures will be asked for.
+            episode_frames: the time limit that `core.Environment` will enforce, in environment frames; with
+                None it enforces none, so the simulator must.
+            render: whether pictures will be made.
 
         Raises:
-            ImportError: a package is missing; `Suite.install` is suggested then.
+            ImportError: a package is missing; the user is then told `Suite.install`.
             UserError: anything else that the user can mend.
         """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """One benchmark suite: its tasks, their protocol, how they are scored and grouped, how they are made."""
+    """One benchmark suite: its tasks and their protocol, its scores and groups, and its simulators."""
 
     name: str  # the suite's key in `SUITES`
     title: str
@@ -49,17 +49,17 @@ class Suite:
     tasks: Mapping[str, str]  # short name -> the suite's own name for the task
     make: Maker
     groups: tuple[Group, ...] = ()
-    metric: str = "return"  # what is reported first: one of `METRICS`
+    metric: str = "return"  # the one of `METRICS` that results are about
     scale: float = 1.0  # a score is the metric divided by this
-    bounded: bool = False  # whether no score exceeds 1
-    action_repeat: int = 1  # frames per decision
-    episode_frames: int | None = None  # time limit in frames; None: the environment's own
-    discount: float = 0.99  # per decision
+    bounded: bool = False  # whether no score can exceed 1
+    action_repeat: int = 1  # environment frames per agent decision
+    episode_frames: int | None = None  # time limit in environment frames; None: the environment's own
+    discount: float = 0.99  # per agent decision
     packages: tuple[str, ...] = ()  # distributions whose versions decide its physics
     install: str = ""  # the command that installs these packages
-    own_names: str = r"(?!)"  # regular expression of further names that `make` understands; this matches none
-    opengl: tuple[str, ...] = ()  # tasks that need a renderer to be trained at all
-    module: str = ""  # where it is registered, if outside this package: `__name__`
+    own_names: str = r"(?!)"  # regular expression of further names that `make` accepts; by default none
+    opengl: tuple[str, ...] = ()  # tasks that cannot even be trained without a renderer
+    module: str = ""  # the module that registers it, if it is not in this package: `__name__`
 
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
@@ -77,12 +77,12 @@ class Suite:
 
     @property
     def unit(self) -> str:
-        """A score's unit in words, such as `return / 1000`."""
+        """The unit of a score in words, such as `return / 1000`."""
         words = self.metric.replace("_", " ")
         return words if self.scale == 1 else f"{words} / {self.scale:g}"
 
     def full_name(self, short: str) -> str:
-        """A task's name in results and run directories: `module:short` if the suite is from outside."""
+        """A task's name in results and run directories: `module:short` for suites from other packages."""
         return f"{self.module}:{short}" if self.module else short
 
     def grouped(self) -> dict[str, tuple[str, ...]]:
@@ -99,7 +99,7 @@ class Suite:
             name: a task's short or full name, spelt with `-` or `_`, or a name that `own_names` matches.
 
         Returns:
-            The task, or None if this suite does not have it.
+            The task, or None if it is not one of this suite.
         """
         short = name.removeprefix(f"{self.module}:") if self.module else name
         for spelling in (short, short.replace("_", "-").lower()):
@@ -110,7 +110,7 @@ class Suite:
         for listed, identifier in self.tasks.items():
             if identifier == short:
                 return self._task(listed, identifier, self.episode_frames)
-        return self._task(short, short, None)  # the time limit of a task that is not listed is unknown here
+        return self._task(short, short, None)  # an unlisted task has its own time limit, unknown here
 
     def _task(self, short: str, identifier: str, episode_frames: int | None) -> Task:
         return Task(
@@ -124,5 +124,5 @@ class Suite:
         )
 
     def description(self) -> dict[str, Any]:
-        """Returns everything but `make` as plain values, which `remember` takes back."""
+        """Everything except `make` as plain values, from which `remember` restores the suite."""
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "make"}

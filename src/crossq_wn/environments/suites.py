@@ -1,7 +1,7 @@
-"""The benchmark suites: a record for each, which is all that the rest of the package knows of it.
+"""The table of benchmark suites, whose records are all that the rest of the package knows of a suite.
 
-A suite is added by an adapter that implements `core.Simulator` and a record in `SUITES`, here or in a module
-of your own (docs/your-own-suite.md).
+To add a suite, write an adapter that implements `core.Simulator`, and register a record in `SUITES`, here or
+in a module of your own (docs/your-own-suite.md).
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ INSTALL = "pip install --upgrade crossq-wn"
 
 
 def remember(description: Mapping[str, Any]) -> None:
-    """Makes a suite known whose module is not loaded, so that its results can be read, grouped and labelled.
+    """Adds a suite whose module is not loaded, so that its results can be read, grouped and labelled.
 
-    A suite that is known already stays as it is.
+    A suite that is already known stays as it is.
 
     Args:
-        description: what `Suite.description` returned, perhaps by way of JSON.
+        description: what `Suite.description` returned, possibly after a round trip through JSON.
 
     Raises:
         KeyError, TypeError, ValueError: it is damaged.
@@ -41,7 +41,7 @@ def remember(description: Mapping[str, Any]) -> None:
 
 
 def simulator_packages() -> list[str]:
-    """Lists the distributions whose versions decide the physics of any suite, each once."""
+    """The distributions whose versions decide the physics of any suite, each once."""
     found: dict[str, None] = {}
     for suite in SUITES.values():
         found |= dict.fromkeys(suite.packages)
@@ -49,7 +49,7 @@ def simulator_packages() -> list[str]:
 
 
 def suite_of(task: str) -> Suite:
-    """Finds the suite of a task, without loading a simulator or a module.
+    """Finds the suite of a task without loading a simulator or a module.
 
     Args:
         task: its name in results and run directories.
@@ -82,7 +82,7 @@ def _make_gymnasium(task: Task, *, episode_frames: int | None, render: bool) -> 
 
     options: dict[str, Any] = {"render_mode": "rgb_array"} if render else {}
     if episode_frames is not None:
-        options["max_episode_steps"] = -1  # no limit of its own
+        options["max_episode_steps"] = -1  # Gymnasium's own time limit is off
     if ":" in task.identifier:
         return Gymnasium(from_factory(task.identifier, **options), task.name)
     return Gymnasium(from_id(task.identifier, **options), task.name)
@@ -92,7 +92,7 @@ def _make_unloaded(task: Task, *, episode_frames: int | None, render: bool) -> S
     suite = SUITES[task.suite]
     raise UserError(
         f"{task.name} belongs to the suite {suite.name!r}, whose module {suite.module!r} cannot be imported: "
-        "run this where that module lies, or install it"
+        "install the module, or run this in its folder"
     )
 
 
@@ -146,7 +146,7 @@ def _myosuite_tasks() -> dict[str, str]:
     return easy | hard
 
 
-# By name. Groups and frames: paper v2, sections 5 and 5.1.
+# By name. The groups and their frames are those of paper v2, sections 5 and 5.1.
 SUITES: dict[str, Suite] = {
     "dmc": Suite(
         name="dmc",
@@ -207,13 +207,13 @@ SUITES: dict[str, Suite] = {
     ),
 }  # fmt: skip
 
-# Paper v2, figure 7: 15 tasks of DeepMind Control and 10 of MyoSuite, by the title of their group.
+# By title of the group: 15 tasks of DeepMind Control and 10 of MyoSuite (paper v2, figure 7).
 PAPER_GROUPS: dict[str, tuple[str, ...]] = SUITES["dmc"].grouped() | SUITES["myosuite"].grouped()
 PAPER_TASKS: tuple[str, ...] = sum(PAPER_GROUPS.values(), ())
 
 
 def paper_frames(task: str) -> int:
-    """Returns the environment frames per seed for which the paper trains on a task.
+    """The environment frames per seed for which the paper trains on a task.
 
     Raises:
         UserError: the task is not one of the paper's.

@@ -15,7 +15,7 @@ from crossq_wn.types import Algorithm, Spec
 
 
 class Product(NamedTuple):
-    """One matrix product: the operands' shapes, and what `lax.dot_general` contracts and batches."""
+    """A kind of matrix product: its operands' shapes, and what axes `lax.dot_general` sums and batches."""
 
     left: tuple[int, ...]
     right: tuple[int, ...]
