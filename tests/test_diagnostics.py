@@ -203,7 +203,7 @@ def test_the_spectrum_is_that_of_the_exact_hessian(by_hand):
 def test_flat_directions_are_small_in_magnitude():
     # The largest in magnitude is negative; the others lie within a thousandth of it.
     found = Spectrum(np.array([[-5000.0, -2.0, 0.1, 3.0]]), np.full((1, 4), 0.25), 4)
-    assert found.describe()[1].startswith("75.0% of them are smaller in magnitude than a thousandth of the largest")
+    assert found.describe()[1].startswith("75.0% of them are smaller in magnitude than a thousandth")
 
 
 @pytest.mark.parametrize("kind", [learner.one_by_one, learner.vectorised])
