@@ -75,7 +75,7 @@ def trained(tmp_path_factory):
         ("train cheetah-run --algorithm", "--algorithm"),
         ("train cheetah-run --utd 0", "--utd is 0"),
         ("train cheetah-run --frames -5", "--frames is -5"),
-        ("train cheetah-run --frames 1", "at least one decision"),
+        ("train cheetah-run --frames 1", "the frames of one decision"),
         ("train cheetah-run --batch-size 0", "--batch-size is 0"),
         ("train cheetah-run --l2-scale 0.1", "must be left out unless --weight-norm is l2"),
         ("train cheetah-run --norm layer-norm --norm-momentum 0.9", "left out with --norm layer-norm"),

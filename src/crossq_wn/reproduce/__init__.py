@@ -1,4 +1,4 @@
-"""The paper reproduced: its runs are planned, trained where missing, drawn, and its claims are judged."""
+"""Reproducing the paper: plan its runs, train the missing ones, draw its figures and judge its claims."""
 
 import importlib.util
 from collections.abc import Callable, Sequence
@@ -17,37 +17,37 @@ from crossq_wn.runs.protocol import read_terms, simulator_conflicts
 
 
 class BillRow(NamedTuple):
-    """What one system's runs cost, all together."""
+    """The cost of all runs of one system."""
 
     system: str  # its label
     runs: int
     seeds: int  # per run
-    frames: tuple[int, ...]  # environment frames per seed: every number of them that is planned
+    frames: tuple[int, ...]  # environment frames per seed; several if tasks differ in them
     updates: int  # gradient updates
     milliseconds: float  # per gradient update
     core_hours: float
-    gigabytes: float  # of disk
-    finished: int  # runs
+    gigabytes: float  # on disk
+    finished: int  # runs that have finished
 
 
 class Bill(NamedTuple):
-    """What a plan costs."""
+    """The cost of a plan."""
 
     rows: list[BillRow]
-    core_hours: float  # that remain
-    longest: float  # of them, the longest single run's
-    hours: float  # that remain, so many runs side by side; never less than the longest run's
-    unfinished: int  # runs
-    disk: float  # GB, once all is trained
-    how: str  # these figures were estimated
+    core_hours: float  # remaining
+    longest: float  # remaining core-hours of the longest run
+    hours: float  # remaining wall-clock hours, with `jobs` runs side by side
+    unfinished: int  # runs that have not finished
+    disk: float  # GB once everything is trained
+    how: str  # how these figures were estimated
 
 
 def bill(runs: Sequence[PlannedRun], jobs: int) -> Bill:
     """Estimates what a plan costs, before anything is trained.
 
     Args:
-        runs: what is planned.
-        jobs: how many train side by side.
+        runs: the planned runs.
+        jobs: number of runs that train side by side.
 
     Raises:
         UserError: a run directory holds something else.
@@ -66,7 +66,7 @@ def bill(runs: Sequence[PlannedRun], jobs: int) -> Bill:
 
 
 def _row(system: PlannedSystem, runs: Sequence[PlannedRun]) -> BillRow:
-    """A row of the bill."""
+    """One row of the bill."""
     total, frames, finished = costs.Cost(0, 0.0, 0.0, 0), set(), 0
     for run in runs:
         total = total.plus(costs.cost(run.config))
@@ -86,7 +86,7 @@ def _row(system: PlannedSystem, runs: Sequence[PlannedRun]) -> BillRow:
 
 
 def default_jobs() -> int:
-    """How many runs train side by side: one per processor, or one on a GPU, where seeds share it."""
+    """The number of runs to train side by side: one per processor, or one on a GPU, which seeds share."""
     return 1 if importlib.util.find_spec("jax_cuda12_plugin") else processors()
 
 
@@ -98,21 +98,21 @@ def conclude(
     out: Path,
     warn: Callable[[str], None],
 ) -> tuple[list[Finding], list[Path]]:
-    """Judges and draws what has finished and can be read, and writes the values that this rests on.
+    """Judges and draws the runs that have finished, and writes the values that this is based on.
 
     Args:
         scale: whose plans the figures are.
         figures: such as fig3.
-        runs: all that were planned.
-        failed: by run directory: why.
+        runs: all planned runs.
+        failed: the reason of each failure, by run directory.
         out: the folder for verdicts, values and pictures.
-        warn: told of what cannot be read or drawn, and of what should be alike and is not.
+        warn: is told of what cannot be read or drawn, and of differences between runs that should be alike.
 
     Returns:
-        What was found, and the files written.
+        The findings, and the files written.
     """
     ended = [run for run in runs if look(run).kind == "finished"]
-    lost = damaged(ended)  # they have ended, but are no evidence
+    lost = damaged(ended)  # they have finished, but cannot serve as evidence
     finished = [run for run in ended if run.path not in lost]
     notes = _conflicts(runs, finished)
     for path, why in lost.items():
@@ -138,20 +138,20 @@ def conclude(
 def conclude_again(
     scale: Scale, figures: Sequence[str], runs: Sequence[PlannedRun], file: Path, out: Path
 ) -> tuple[list[Finding], list[Path]]:
-    """Judges anew from the values that an earlier reproduction wrote; the runs need not be there.
+    """Judges again from the values that an earlier reproduction wrote; the runs are not needed.
 
     Args:
         scale: whose plans the figures are.
         figures: such as fig3.
-        runs: all that were planned.
+        runs: all planned runs.
         file: the values.
         out: the folder for verdicts.
 
     Returns:
-        What was found, and the files written.
+        The findings, and the files written.
 
     Raises:
-        UserError: the file cannot be read, or a file in the folder has another origin.
+        UserError: the file cannot be read, or a file in the folder is not ours.
     """
     findings = judge_all(scale, figures, values.of_file(file, scale))
     command = f"crossq-wn reproduce {' '.join(figures)} --scale {scale.name} --values {file}"
@@ -159,7 +159,7 @@ def conclude_again(
 
 
 def _conflicts(runs: Sequence[PlannedRun], finished: Sequence[PlannedRun]) -> list[str]:
-    """In what runs differ that should be alike."""
+    """Differences between runs that should be alike."""
     found = []
     for line in simulator_conflicts(read_terms(run.path for run in finished)):
         found.append(f"DIFFERENT SIMULATORS, so that runs may not be comparable: {line}")

@@ -1,6 +1,6 @@
-"""The paper's claims that runs can bear out, each as one function from evidence to numbers.
+"""The claims of the paper that runs can test, each as one function from evidence to numbers.
 
-Thresholds that the paper leaves open ("remains similar", "flat") are named here, and are ours.
+The paper leaves some thresholds open ("remains similar", "flat"); ours are named here.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -29,9 +29,9 @@ from crossq_wn.results.curves import Curves
 from crossq_wn.results.statistics import Array
 from crossq_wn.results.verdicts import Effect
 
-SIMILAR = 0.05  # difference in score (return / 1000, or success rate) that counts as none
-FLAT = 1.25  # factor within which a norm counts as constant, and beyond which it grows
-FLAT_ELR = 2.0  # the same for effective learning rates, which gradients make noisier
+SIMILAR = 0.05  # a smaller difference in score (return / 1000, or success rate) counts as none
+FLAT = 1.25  # the factor within which a norm counts as constant, and beyond which it grows
+FLAT_ELR = 2.0  # such a factor for effective learning rates, which are noisier because gradients are
 THRESHOLDS = (
     f"The paper leaves open what counts as similar or flat; ours are: scores within {SIMILAR} are alike, a "
     f"critic norm is flat within a factor of {FLAT} and grows beyond it, an effective learning rate is flat "
@@ -40,10 +40,10 @@ THRESHOLDS = (
 
 
 class Ablation(NamedTuple):
-    """Something that is removed from CrossQ + WN, or replaced."""
+    """A kind of ablation of CrossQ + WN."""
 
     name: str
-    made_by: Callable[[Mapping[str, Any]], bool]  # whether these changes of settings make it
+    made_by: Callable[[Mapping[str, Any]], bool]  # changed settings -> whether they make this ablation
 
 
 NO_WN = Ablation("no WN", lambda changes: changes.get("weight_norm") == "none")
@@ -60,13 +60,13 @@ class Claim(NamedTuple):
     name: str
     text: str
     where: str
-    figures: tuple[str, ...]  # whose runs it needs
+    figures: tuple[str, ...]  # the figures whose runs it needs
     measure: Callable[[Evidence], list[Number]]
-    only: tuple[str, ...] = ()  # groups of tasks that it speaks of; all by default
+    only: tuple[str, ...] = ()  # the groups of tasks that it is about; by default all
 
 
 def norms_grow(evidence: Evidence) -> list[Number]:
-    """CrossQ's by more than a factor `FLAT`, at each UTD ratio."""
+    """CrossQ's critic norm grows by more than a factor of `FLAT`, at each UTD ratio."""
     found = []
     for system in _ladder(evidence, "crossq"):
         growth = typical(evidence, evidence.metric("critic_norm"), system, log_growth)
@@ -75,14 +75,14 @@ def norms_grow(evidence: Evidence) -> list[Number]:
 
 
 def norms_grow_with_utd(evidence: Evidence) -> list[Number]:
-    """CrossQ's, at the end of training; they began alike."""
+    """CrossQ's critic norm ends higher at the highest UTD ratio than at the lowest; both start alike."""
     low, high = _ends(evidence, "crossq")
     ratio = gap(evidence, evidence.metric("critic_norm"), high, low, log_end)
     return [Number(f"final critic norm, {high.label} / {low.label}", ratio, 1.0, above=True, log=True)]
 
 
 def elr_falls(evidence: Evidence) -> list[Number]:
-    """CrossQ's by more than a factor `FLAT_ELR`, at each UTD ratio."""
+    """CrossQ's effective learning rate falls by more than a factor of `FLAT_ELR`, at each UTD ratio."""
     found = []
     for system in _ladder(evidence, "crossq"):
         trend = typical(evidence, evidence.metric("critic_elr"), system, log_trend)
@@ -91,20 +91,20 @@ def elr_falls(evidence: Evidence) -> list[Number]:
 
 
 def neurons_die(evidence: Evidence) -> list[Number]:
-    """CrossQ's, at the highest UTD ratio."""
+    """CrossQ's fraction of dead neurons rises, at the highest UTD ratio."""
     system = _ladder(evidence, "crossq")[-1]
     more = typical(evidence, evidence.metric("dead_neurons"), system, rise)
     return [Number(f"fraction of dead neurons, last minus first, {system.label}", more, 0.0, above=True)]
 
 
 def crossq_does_not_gain(evidence: Evidence) -> list[Number]:
-    """More than `SIMILAR`, from its lowest UTD ratio to its highest."""
+    """CrossQ's final score gains at most `SIMILAR` from its lowest UTD ratio to its highest."""
     low, high = _ends(evidence, "crossq")
     return [_difference(evidence, high, low, SIMILAR, above=False)]
 
 
 def wn_norm_is_flat(evidence: Evidence) -> list[Number]:
-    """Within a factor `FLAT` either way, at each UTD ratio."""
+    """The critic norm of CrossQ + WN stays within a factor of `FLAT` either way, at each UTD ratio."""
     found = []
     for system in _ladder(evidence, "crossq-wn"):
         growth = typical(evidence, evidence.metric("critic_norm"), system, log_growth)
@@ -113,7 +113,7 @@ def wn_norm_is_flat(evidence: Evidence) -> list[Number]:
 
 
 def wn_elr_is_flat(evidence: Evidence) -> list[Number]:
-    """Within a factor `FLAT_ELR` either way, at each UTD ratio."""
+    """The effective learning rate of CrossQ + WN stays within a factor of `FLAT_ELR`, at each UTD ratio."""
     found = []
     for system in _ladder(evidence, "crossq-wn"):
         trend = typical(evidence, evidence.metric("critic_elr"), system, log_trend)
@@ -122,7 +122,7 @@ def wn_elr_is_flat(evidence: Evidence) -> list[Number]:
 
 
 def wn_elr_is_steadier(evidence: Evidence) -> list[Number]:
-    """By how many e-folds it changes, either way, against CrossQ at the same UTD ratio."""
+    """The effective learning rate of CrossQ + WN changes by a smaller factor than CrossQ's at equal UTD."""
     found = []
     for ours, theirs in _same_utd(evidence):
         change = gap(evidence, evidence.metric("critic_elr"), ours, theirs, _size_of_trend)
@@ -132,13 +132,13 @@ def wn_elr_is_steadier(evidence: Evidence) -> list[Number]:
 
 
 def wn_learns_better(evidence: Evidence) -> list[Number]:
-    """Than CrossQ, at the same UTD ratios."""
+    """The final score of CrossQ + WN exceeds CrossQ's at each UTD ratio that both have."""
     return [_difference(evidence, ours, theirs) for ours, theirs in _same_utd(evidence)]
 
 
 def wn_never_loses(evidence: Evidence) -> list[Number]:
-    """More than `SIMILAR`, from one UTD ratio to the next."""
-    _ends(evidence, "crossq-wn")  # raises if there is one UTD ratio only
+    """The final score of CrossQ + WN loses at most `SIMILAR` from each UTD ratio to the next."""
+    _ends(evidence, "crossq-wn")  # raises if there is only one UTD ratio
     found = []
     for low, high in pairwise(_ladder(evidence, "crossq-wn")):
         found.append(_difference(evidence, high, low, -SIMILAR))
@@ -146,31 +146,31 @@ def wn_never_loses(evidence: Evidence) -> list[Number]:
 
 
 def wn_scales(evidence: Evidence) -> list[Number]:
-    """In sample efficiency, from the lowest UTD ratio to the highest."""
+    """The mean score of CrossQ + WN over training rises from its lowest UTD ratio to its highest."""
     low, high = _ends(evidence, "crossq-wn")
     more = gap(evidence, evidence.scores, high, low, whole)
     return [Number(f"mean score over training, {high.label} minus {low.label}", more, 0.0, above=True)]
 
 
 def no_wn_hurts_most(evidence: Evidence) -> list[Number]:
-    """Against the full algorithm, and against every other thing removed or replaced."""
+    """Without WN the final score is lower than with everything, and than in every other ablation."""
     (without,) = _ablations(evidence, NO_WN)
     others = [*_ablations(evidence, NO_TARGET), *_ablations(evidence, L2)]
     return _differences(evidence, [_FULL, *others], [without])
 
 
 def full_is_better(kind: Ablation, evidence: Evidence) -> list[Number]:
-    """Than every ablation of a kind."""
+    """The final score of CrossQ + WN exceeds that of every ablation of this kind."""
     return _differences(evidence, [_FULL], _ablations(evidence, kind))
 
 
 def resets_help(evidence: Evidence) -> list[Number]:
-    """CrossQ + WN."""
+    """Resets raise the final score of CrossQ + WN."""
     return _differences(evidence, _ablations(evidence, RESETS), [_FULL])
 
 
 def resets_change_nothing(evidence: Evidence) -> list[Number]:
-    """More than `SIMILAR`, either way."""
+    """Resets change the final score of CrossQ + WN by at most `SIMILAR`, either way."""
     (reset,) = _ablations(evidence, RESETS)
     up = _difference(evidence, reset, _FULL, -SIMILAR)
     return [up, up._replace(above=False, threshold=SIMILAR)]
@@ -179,12 +179,12 @@ def resets_change_nothing(evidence: Evidence) -> list[Number]:
 def better_than(
     ours: PlannedSystem, rivals: tuple[PlannedSystem, ...], threshold: float, evidence: Evidence
 ) -> list[Number]:
-    """Than each of these systems.
+    """A system's final score exceeds that of each of its rivals.
 
     Args:
-        ours: the system that the claim praises.
-        rivals: those that it is compared with.
-        threshold: what the difference of scores must exceed; negative if it may fall short.
+        ours: the system that the claim is about.
+        rivals: the systems to compare it with.
+        threshold: what the difference must exceed; negative if falling short by that much is allowed.
         evidence: about one group of tasks.
     """
     return _differences(evidence, [ours], rivals, threshold)
@@ -196,7 +196,7 @@ def _differences(
     theirs: Iterable[PlannedSystem],
     threshold: float = 0.0,
 ) -> list[Number]:
-    """Each of the first against each of the second."""
+    """Differences of final scores, of each of the first systems against each of the second."""
     return [_difference(evidence, one, other, threshold) for one, other in product(ours, theirs)]
 
 
@@ -238,12 +238,12 @@ def _ends(evidence: Evidence, algorithm: str) -> tuple[PlannedSystem, PlannedSys
     """An algorithm at its lowest and its highest UTD ratio."""
     ladder = _ladder(evidence, algorithm)
     if len(ladder) < 2:
-        raise LackingError(f"{algorithm} is run at one UTD ratio only")
+        raise LackingError(f"{algorithm} is run at only one UTD ratio")
     return ladder[0], ladder[-1]
 
 
 def _same_utd(evidence: Evidence) -> list[tuple[PlannedSystem, PlannedSystem]]:
-    """CrossQ + WN and CrossQ, where both are run."""
+    """Pairs of CrossQ + WN and CrossQ at each UTD ratio that both have."""
     ours = {system.utd: system for system in _ladder(evidence, "crossq-wn")}
     pairs = [(ours[other.utd], other) for other in _ladder(evidence, "crossq") if other.utd in ours]
     if not pairs:
@@ -252,7 +252,7 @@ def _same_utd(evidence: Evidence) -> list[tuple[PlannedSystem, PlannedSystem]]:
 
 
 def _ablations(evidence: Evidence, kind: Ablation) -> list[PlannedSystem]:
-    """CrossQ + WN's ablations of a kind."""
+    """The ablations of CrossQ + WN of this kind."""
     found = []
     for system in evidence.planned:
         if system.algorithm == "crossq-wn" and kind.made_by(system.changes):
@@ -269,9 +269,9 @@ CLAIMS = (
           "section 3, Fig. 3", ("fig3",), norms_grow_with_utd),
     Claim("elr-falls", f"CrossQ's effective learning rate falls (beyond a factor of {FLAT_ELR:g})",
           "section 3, Fig. 3", ("fig3",), elr_falls),
-    Claim("neurons-die", "CrossQ's dead neurons become more",
+    Claim("neurons-die", "CrossQ's fraction of dead neurons grows",
           "Fig. 3", ("fig3",), neurons_die),
-    Claim("crossq-does-not-gain", f"CrossQ does not gain (more than {SIMILAR}) from the higher UTD ratio",
+    Claim("crossq-does-not-gain", f"CrossQ does not gain from the higher UTD ratio (at most {SIMILAR})",
           "section 3, Fig. 3", ("fig3",), crossq_does_not_gain),
     Claim("wn-norm-flat", f"WN keeps the critic norm flat (within a factor of {FLAT})",
           "section 4, Fig. 3", ("fig3",), wn_norm_is_flat),
@@ -293,7 +293,7 @@ CLAIMS = (
           "section 5.4, Fig. 5", ("fig5",), partial(full_is_better, L2)),
     Claim("resets-help", "resets improve CrossQ + WN slightly on dog and humanoid",
           "section 5.4, Fig. 5", ("fig5",), resets_help, (_HARD,)),
-    Claim("resets-change-nothing", f"resets change nothing on the other tasks (more than {SIMILAR})",
+    Claim("resets-change-nothing", f"resets change nothing on the other tasks (at most {SIMILAR})",
           "section 5.4, Fig. 5", ("fig5",), resets_change_nothing, (_EASY, *_MYO)),
     Claim("wn-beats-rivals", "CrossQ + WN outperforms SimBa and BRO, all at UTD 2",
           "Fig. 1", ("fig1", "fig2"),

@@ -1,9 +1,9 @@
-"""What training costs: gradient updates, core-hours and disk, estimated before anything is trained.
+"""The cost of training: gradient updates, core-hours and disk, estimated before anything is trained.
 
-What an update computes is counted in its program, for any algorithm (`learning.products`). How long that
-takes follows from three speeds, which are measured on this machine within a second or two: of matrix
-products, of other operations, and of the numbers that these produce. The simulation is timed on one
-environment of each group of tasks.
+The work of an update is counted in its program, for any algorithm (`learning.products`). The time that it
+takes follows from three speeds, which are measured on this machine in a second or two: of matrix products, of
+other operations, and of the numbers that those produce. The simulation is timed on one environment per group
+of tasks.
 """
 
 import time
@@ -25,21 +25,21 @@ from crossq_wn.machine import use_compilation_cache
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.types import Spec
 
-_START_SECONDS = 20.0  # imports and compilation of a run: a guess
-_BUDGET = 0.2  # seconds for each thing measured
-_KEPT = 2  # checkpoints
+_START_SECONDS = 20.0  # a guess at the imports and compilation of a run
+_BUDGET = 0.2  # seconds per measurement
+_KEPT = 2  # checkpoints that a run keeps
 
 
 class Cost(NamedTuple):
-    """The cost of a run, all its seeds together."""
+    """The cost of a run, for all its seeds together."""
 
     updates: int  # gradient updates
-    update_seconds: float  # of each
-    core_seconds: float  # of all that is to be done
-    disk: int  # bytes, once all is trained
+    update_seconds: float  # seconds per gradient update
+    core_seconds: float  # of the whole run
+    disk: int  # bytes, once it is trained
 
     def plus(self, other: "Cost") -> "Cost":
-        """The cost of both; of their updates the dearer counts."""
+        """The cost of both runs; the time per update is that of the more expensive one."""
         return Cost(
             self.updates + other.updates,
             max(self.update_seconds, other.update_seconds),
@@ -49,11 +49,11 @@ class Cost(NamedTuple):
 
 
 class Speed(NamedTuple):
-    """How long this machine takes; on a CPU these are seconds of one core."""
+    """Seconds that this machine takes for units of work; on a CPU, seconds of one core."""
 
-    multiply_add: float  # of matrix products
-    operation: float  # of any other kind
-    element: float  # that such an operation produces
+    multiply_add: float  # per multiply-add of a matrix product
+    operation: float  # per other operation
+    element: float  # per number that another operation produces
 
     def seconds(self, counted: Work) -> float:
         """Estimates how long a program takes."""
@@ -62,33 +62,29 @@ class Speed(NamedTuple):
 
 
 class Simulation(NamedTuple):
-    """An environment of a group of tasks."""
+    """The sizes and the speed of an environment."""
 
     sizes: tuple[int, int]  # of observation and action
     frame_seconds: float  # per environment frame
 
 
 class Programs(NamedTuple):
-    """What an algorithm computes, for one seed."""
+    """The work of an algorithm, for one seed."""
 
     update: Work
     decision: Work
     state: int  # bytes
-    first_updates: int  # at the end of the warm-up
+    first_updates: int  # extra gradient updates at the end of the warm-up
 
 
 def cost(config: RunConfig) -> Cost:
-    """Estimates what a run costs from beginning to end.
-
-    Args:
-        config: the run.
-    """
+    """Estimates what a run costs from beginning to end."""
     options, settings, machine = config.options, config.settings, speed()
     task = simulation(_typical(config.task))
     program = programs(config.system.algorithm, settings, task.sizes)
     updates = max(0, config.decisions - settings.warmup) * settings.utd + program.first_updates
     episodes = (1 + options.frames // options.eval_every) * options.eval_episodes  # the first at frame 0
-    # Environment frames of training and evaluation; an episode without a limit is taken to last 1,000.
+    # Environment frames of training and evaluation, with 1,000 for episodes without a known time limit.
     frames = options.frames + episodes * (config.episode_frames or 1000)
     update, decision = machine.seconds(program.update), machine.seconds(program.decision)
     seconds = updates * update + frames * (task.frame_seconds + decision / config.action_repeat)
@@ -98,7 +94,7 @@ def cost(config: RunConfig) -> Cost:
 
 
 def explain() -> str:
-    """Says in a sentence how costs are estimated."""
+    """A sentence on how costs are estimated."""
     measured = speed()
     flops = 2e-9 / measured.multiply_add  # a multiply-add is two operations
     operation, elements = 1e6 * measured.operation, 1e-9 / measured.element
@@ -111,21 +107,21 @@ def explain() -> str:
 
 @cache
 def programs(algorithm: str, settings: Settings, sizes: tuple[int, int]) -> Programs:
-    """Counts what an algorithm computes.
+    """Counts the work of an algorithm.
 
     Args:
         algorithm: its name.
-        settings: its settings; the UTD ratio matters where the actor is updated once per decision (REDQ).
+        settings: its settings; the UTD ratio matters if the actor is updated once per decision, as in REDQ.
         sizes: of observation and action.
     """
-    spec = Spec(*sizes, discount=0.99)  # whatever it is, the program is the same
+    spec = Spec(*sizes, discount=0.99)  # the discount does not change the program
     built = recipe_of(algorithm).build(spec, settings)
     update = work_of_update(built, spec, settings.batch_size)
     return Programs(update, work_of_decision(built, spec), state_bytes(built), built.first_updates)
 
 
 def _typical(task: str) -> str:
-    """The first task of a task's group, which stands for all of it; making every task would take long."""
+    """The first task of a task's group, which stands for the others because making every task takes long."""
     for members in declared().values():
         if task in members:
             return members[0]
@@ -136,7 +132,7 @@ def _typical(task: str) -> str:
 def simulation(task: str) -> Simulation:
     """Makes an environment and times some of its frames.
 
-    A task whose environment cannot be made will fail when it is trained; here it costs as little as can be.
+    An environment that cannot be made costs nothing here; its run will fail in training.
     """
     try:
         environment = make(task)
@@ -164,10 +160,10 @@ def speed() -> Speed:
     product = _timed(jnp.matmul, np.ones((256, 512), np.float32), np.ones((512, 512), np.float32))
     multiply_add = product.seconds / product.work.multiply_adds
     small, large = _timed(_train_step, *_network(8, 8)), _timed(_train_step, *_network(256, 256))
-    # In the small network, hardly anything but the number of operations counts.
+    # In the small network, the number of operations decides the time almost alone.
     operation = small.seconds / small.work.operations
     rest = large.seconds - multiply_add * large.work.multiply_adds - operation * large.work.operations
-    # On a busy machine the difference may come out too small; it is not nothing.
+    # On a busy machine the difference may come out near zero or negative, so it gets a lower bound.
     return Speed(multiply_add, operation, max(rest, 0.01 * large.seconds) / large.work.elements)
 
 
@@ -187,7 +183,7 @@ def _timed(program: Callable[..., Any], *arguments: Any) -> _Timed:
 
 
 def _seconds_per_call(call: Callable[[], object]) -> float:
-    """Of one core, whatever else runs there; on an accelerator, of waiting for it."""
+    """Mean processor time per call on a CPU, whatever else runs there; wall-clock time on an accelerator."""
     clock = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
     start, calls = clock(), 0
     while calls < 3 or clock() - start < _BUDGET:
@@ -197,7 +193,7 @@ def _seconds_per_call(call: Callable[[], object]) -> float:
 
 
 def _network(width: int, batch: int) -> tuple[Any, Any]:
-    """Three normalised hidden layers with their optimiser's state, and a minibatch."""
+    """Three normalised hidden layers with the state of their optimiser, and a minibatch."""
     params = [np.full((width, width), 0.01, np.float32) for _ in range(4)]
     return (params, params, params), np.ones((batch, width), np.float32)
 
@@ -212,7 +208,7 @@ def _loss(params: list[Any], x: Any) -> Any:
 
 
 def _train_step(state: Any, x: Any) -> Any:
-    """One step of Adam, like those of the algorithms."""
+    """One step of Adam, as in the algorithms."""
     params, mean, square = state
     gradients = jax.grad(_loss)(params, x)
     mean = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, mean, gradients)

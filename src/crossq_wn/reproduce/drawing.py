@@ -1,4 +1,4 @@
-"""The figures, each drawn from its own runs."""
+"""The paper's figures, each drawn from the runs that it plans."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -16,14 +16,14 @@ def draw(
     out: Path,
     warn: Callable[[str], None],
 ) -> list[Path]:
-    """Draws each figure: pictures, and the numbers behind them.
+    """Draws figures: pictures, and the numbers behind them.
 
     Args:
         scale: whose plans the figures are.
         figures: such as fig3.
-        finished: runs that have finished; others are not drawn.
+        finished: the runs that have finished; others are not drawn.
         out: the folder.
-        warn: told of what is left out, such as a figure none of whose runs has finished.
+        warn: is told what is left out, such as a figure without a finished run.
 
     Returns:
         The files written.

@@ -1,4 +1,4 @@
-"""What the runs say: a finding for every claim of the paper."""
+"""Findings: what the runs say about every claim of the paper."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -22,13 +22,13 @@ CONFIDENCE = 0.9  # paper v2, section 5.1
 
 
 class Finding(NamedTuple):
-    """What became of a claim on one group of tasks."""
+    """The verdict on a claim, on one group of tasks."""
 
     claim: Claim
     group: str
     tasks: tuple[str, ...]
     verdict: Verdict
-    why: str  # it is inconclusive; empty otherwise
+    why: str  # why it is inconclusive; empty otherwise
     numbers: tuple[Number, ...]
 
 
@@ -38,7 +38,7 @@ def judge_all(scale: Scale, figures: Iterable[str], values: Values) -> list[Find
     Args:
         scale: whose plans the figures are.
         figures: such as fig3.
-        values: what was measured in runs that have finished.
+        values: measured in the runs that have finished.
     """
     figures = list(figures)
     findings = []
@@ -48,14 +48,14 @@ def judge_all(scale: Scale, figures: Iterable[str], values: Values) -> list[Find
             findings += _on_groups(claim, _planned(plans), values)
     if scale.decides:
         return findings
-    why = f"{scale.name} proves the machinery only"
+    why = f"the scale {scale.name} only shows that the machinery works"
     return [finding._replace(verdict="inconclusive", why=why) for finding in findings]
 
 
 def _on_groups(
     claim: Claim, planned: Mapping[PlannedSystem, tuple[str, ...]], values: Values
 ) -> list[Finding]:
-    """A claim on each group of tasks that it speaks of."""
+    """Judges a claim on each group of tasks that it is about."""
     groups = by_group(chain.from_iterable(planned.values()))
     findings = []
     for group, part in groups.items():
@@ -69,10 +69,13 @@ def _on_groups(
 
 
 def judge(claim: Claim, evidence: Evidence, group: str = "") -> Finding:
-    """Judges a claim: it holds if all its numbers lie where it wants them, and fails if one does not.
+    """Judges a claim by the verdicts on its numbers.
+
+    It holds if all of them lie on the expected side, does not hold if one lies on the other side, and is
+    inconclusive otherwise.
 
     Args:
-        claim: what to judge.
+        claim: to judge.
         evidence: about one group of tasks.
         group: the title of that group.
     """
@@ -90,7 +93,7 @@ def judge(claim: Claim, evidence: Evidence, group: str = "") -> Finding:
 
 
 def _planned(plans: Iterable[FigurePlan]) -> dict[PlannedSystem, tuple[str, ...]]:
-    """The tasks that each system is to be run on."""
+    """The tasks on which each system is planned."""
     found: dict[PlannedSystem, dict[str, None]] = {}
     for tasks, systems in plans:
         for system in systems:
@@ -99,7 +102,7 @@ def _planned(plans: Iterable[FigurePlan]) -> dict[PlannedSystem, tuple[str, ...]
 
 
 def damaged(finished: Iterable[PlannedRun]) -> dict[Path, str]:
-    """Says why runs cannot be read, by their directories; they are no evidence, and do no harm to others."""
+    """The reasons why runs cannot be read, by run directory; such runs count as not there."""
     found = {}
     for run in finished:
         try:
@@ -110,7 +113,7 @@ def damaged(finished: Iterable[PlannedRun]) -> dict[Path, str]:
 
 
 def ended_early(finished: Sequence[PlannedRun], values: Values) -> list[str]:
-    """Names seeds that failed before their run's end, a line per run; the claims do without them."""
+    """Names the seeds that failed before the end, a line per run; claims are judged without them."""
     lines = []
     for run in finished:
         curves = values.scores[run.system][run.config.task]

@@ -1,6 +1,6 @@
-"""What claims measure: numbers of the runs, and where the claim wants each of them.
+"""Measurements for claims: numbers of runs, and the side of a threshold on which a claim expects them.
 
-Whether a number lies there is decided by `results.verdicts`.
+`results.verdicts` decides whether a number lies on that side.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,32 +15,32 @@ from crossq_wn.results.sheets import Steps
 from crossq_wn.results.statistics import Array
 from crossq_wn.results.verdicts import Effect, Verdict, effect, too_few, verdict
 
-Courses = dict[PlannedSystem, dict[str, Curves]]  # of one quantity: system -> task -> its runs
-Summary = Callable[[Curves], Array]  # curves -> one number per run [runs]; NaN where a run has none
+Courses = dict[PlannedSystem, dict[str, Curves]]  # one quantity over training: system -> task -> its runs
+Summary = Callable[[Curves], Array]  # curves -> one number per run [runs]; NaN for a run without one
 
 
 class LackingError(Exception):
-    """A claim's numbers cannot be computed; the message says what is lacking."""
+    """A claim's numbers cannot be computed; the message says what is missing."""
 
 
 class Number(NamedTuple):
-    """A measured number with the interval that judges it, and where the claim wants it."""
+    """A measured number with its interval, and the side of a threshold on which the claim expects it."""
 
-    what: str
+    what: str  # in words
     effect: Effect  # of logarithms, if `log`
-    threshold: float  # in the unit of `value`
-    above: bool  # or below
+    threshold: float  # not a logarithm, even if `log`
+    above: bool  # whether the claim expects it above the threshold, or else below
     log: bool = False
 
     @property
     def verdict(self) -> Verdict:
-        """Whether the number lies where the claim wants it."""
+        """Whether the number lies on the expected side."""
         threshold = float(np.log(self.threshold)) if self.log else self.threshold
         return verdict(self.effect, threshold, above=self.above)
 
     @property
     def interval(self) -> tuple[float, float, float]:
-        """The number and the ends of its interval; ratios, if logarithms were judged."""
+        """The number and the ends of its interval; as ratios, if logarithms were judged."""
         found = self.effect[:3]
         value, low, high = map(float, map(np.exp, found) if self.log else found)
         return value, low, high
@@ -48,19 +48,19 @@ class Number(NamedTuple):
 
 @dataclass(frozen=True)
 class Evidence:
-    """What claims are judged by."""
+    """The measurements by which claims are judged, on one group of tasks."""
 
     scores: Courses
-    metric: Callable[[str], Courses]  # a column of metrics.csv
-    tasks: tuple[str, ...]  # over which is aggregated
-    planned: Mapping[PlannedSystem, tuple[str, ...]]  # system -> its tasks; a claim needs all of these
+    metric: Callable[[str], Courses]  # column of metrics.csv -> its values over training
+    tasks: tuple[str, ...]  # the tasks to aggregate over
+    planned: Mapping[PlannedSystem, tuple[str, ...]]  # system -> its tasks, all of which a claim needs
     confidence: float = 0.9
 
     def of(self, courses: Courses, system: PlannedSystem) -> dict[str, Curves]:
-        """Returns a system's curves by task.
+        """A system's curves by task.
 
         Raises:
-            LackingError: some of them are not there.
+            LackingError: some of them are missing.
         """
         tasks = [task for task in self.planned.get(system, ()) if task in self.tasks]
         if not tasks:
@@ -74,13 +74,13 @@ class Evidence:
 
 
 def typical(evidence: Evidence, courses: Courses, system: PlannedSystem, summary: Summary) -> Effect:
-    """Measures the number that runs of one system typically have.
+    """The typical number of one system's runs.
 
     Args:
-        evidence: whose tasks count.
-        courses: of the quantity, such as `evidence.scores`.
+        evidence: gives the tasks.
+        courses: the quantity, such as `evidence.scores`.
         system: whose runs.
-        summary: makes one number of each run.
+        summary: one number per run.
 
     Raises:
         LackingError: there are too few runs.
@@ -92,17 +92,17 @@ def typical(evidence: Evidence, courses: Courses, system: PlannedSystem, summary
 def gap(
     evidence: Evidence, courses: Courses, system: PlannedSystem, other: PlannedSystem, summary: Summary
 ) -> Effect:
-    """Measures by how much one system exceeds another, on tasks and at frames that both have.
+    """By how much one system exceeds another, on tasks and at frames that both have.
 
     Args:
-        evidence: whose tasks count.
-        courses: of the quantity, such as `evidence.scores`.
-        system: the first.
-        other: the second.
-        summary: makes one number of each run.
+        evidence: gives the tasks.
+        courses: the quantity, such as `evidence.scores`.
+        system: the first system.
+        other: the second system, which is subtracted.
+        summary: one number per run.
 
     Raises:
-        LackingError: these, or the runs, are too few.
+        LackingError: there are too few common tasks, frames or runs.
     """
     ours, theirs = evidence.of(courses, system), evidence.of(courses, other)
     left, right = [], []  # per task [runs]
@@ -120,7 +120,7 @@ def end(curves: Curves) -> Array:
 
 
 def whole(curves: Curves) -> Array:
-    """The mean over training: the area under the curve, which is sample efficiency."""
+    """The mean over training, which is the area under the curve and measures sample efficiency."""
     return np.asarray(curves.values.mean(axis=1))
 
 
@@ -135,15 +135,15 @@ def log_end(curves: Curves) -> Array:
 
 
 def log_growth(curves: Curves) -> Array:
-    """log(last value / first)."""
+    """log(last value / first value)."""
     return np.asarray(_log(curves.values[:, -1]) - _log(curves.values[:, 0]))
 
 
 def log_trend(curves: Curves) -> Array:
     """log(mean of the last tenth of the values / mean of the second tenth), for noisy quantities.
 
-    The first tenth does not count: gradients right after initialisation are large and fall, whatever the
-    algorithm.
+    The first tenth is left out because gradients are large right after initialisation and then fall, whatever
+    the algorithm.
     """
     tenth = max(1, curves.values.shape[1] // 10)
     second, last = curves.values[:, tenth : 2 * tenth], curves.values[:, -tenth:]
@@ -155,7 +155,7 @@ def _log(values: Array) -> Array:
 
 
 def _shared(x: Curves, y: Curves) -> tuple[Curves, Curves]:
-    """Both at the environment frames that both have."""
+    """Both, at the environment frames that they have in common."""
     common = np.intersect1d(x.env_steps, y.env_steps)
     if not len(common):
         raise LackingError("the two have no frames in common")
@@ -163,12 +163,12 @@ def _shared(x: Curves, y: Curves) -> tuple[Curves, Curves]:
 
 
 def _at(curves: Curves, steps: Steps) -> Curves:
-    """The curves at some of their environment frames."""
+    """The curves at the given environment frames, which they have."""
     return Curves(steps, curves.seeds, curves.values[:, np.isin(curves.env_steps, steps)])
 
 
 def _measured(what: str, confidence: float, *scores: Sequence[Array]) -> Effect:
-    """The effect of one system's numbers, or of the difference between two: each per task [runs]."""
+    """The effect of one system's numbers, or of the difference of two systems; each per task [runs]."""
     if not all(scores):
         raise LackingError(f"{what}: no task in common")
     lacking = too_few(*scores)

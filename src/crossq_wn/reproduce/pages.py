@@ -1,4 +1,4 @@
-"""Findings as a page for a reader, JSON for a program and a table for a spreadsheet."""
+"""Findings as a page to read, as JSON for programs and as a table for spreadsheets."""
 
 import csv
 import io
@@ -17,11 +17,11 @@ from crossq_wn.reproduce.studies import PlannedRun, Scale
 from crossq_wn.results.verdicts import EQUAL_CALLED_BETTER
 
 _HOW = (
-    "A claim holds if the whole interval of each of its numbers lies where the claim wants it, does not "
-    "hold if the whole interval of one lies on the other side, and is inconclusive otherwise. Numbers are "
-    f"means over tasks of the means over runs, with {CONFIDENCE:.0%} intervals that allow for few seeds; the "
-    "interquartile mean must lie on the same side (docs/statistics.md). Ratios are of geometric means. "
-    "Scores are return / 1000 or success rate."
+    "A claim holds if the interval of each of its numbers lies entirely on the claimed side of the "
+    "threshold; it does not hold if the interval of one lies entirely on the other side; otherwise it is "
+    "inconclusive. A number is the mean over tasks of the means over runs, with a "
+    f"{CONFIDENCE:.0%} interval that allows for few seeds; its interquartile mean must be on the same side "
+    "(docs/statistics.md). Ratios compare geometric means. Scores are return / 1000 or success rate."
 )
 _DEFAULT = "each algorithm's default preset (departures from Table 1: PAPER.md)"
 _FILES = ("verdict.md", "verdict.json", "verdict.csv")
@@ -29,23 +29,23 @@ _FILES = ("verdict.md", "verdict.json", "verdict.csv")
 
 @dataclass(frozen=True)
 class Context:
-    """What a reader of findings must know."""
+    """What a reader of findings needs to know."""
 
     scale: Scale
-    runs: Sequence[PlannedRun]  # all that were planned
+    runs: Sequence[PlannedRun]  # all planned runs
     notes: Sequence[str]  # such as runs that failed
-    command: str  # which made this
+    command: str  # the command that made the page
 
 
 def check_out(out: Path, figures: Iterable[str] = ()) -> None:
-    """Checks that only files of our own would be replaced.
+    """Checks that writing would replace only files of our own.
 
     Args:
-        out: the folder that verdicts and their values are to be written to.
-        figures: that are to be drawn there.
+        out: the folder for verdicts and their values.
+        figures: the figures to be drawn there.
 
     Raises:
-        UserError: a file there has another origin.
+        UserError: a file there is not ours.
     """
     from crossq_wn.results.figures.files import outputs
 
@@ -61,18 +61,18 @@ def check_out(out: Path, figures: Iterable[str] = ()) -> None:
 
 
 def write(findings: Sequence[Finding], context: Context, out: Path) -> list[Path]:
-    """Writes verdict.md, verdict.json and verdict.csv; those of an earlier call are replaced.
+    """Writes verdict.md, verdict.json and verdict.csv; replaces those of an earlier call.
 
     Args:
-        findings: what was found.
-        context: what a reader must know besides.
+        findings: to write.
+        context: what else a reader needs to know.
         out: the folder.
 
     Returns:
         The files written.
 
     Raises:
-        UserError: a file there has another origin.
+        UserError: a file there is not ours.
     """
     check_out(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -150,8 +150,8 @@ def _page(findings: Sequence[Finding], context: Context) -> str:
         "",
         _HOW,
         "",
-        f"{EQUAL_CALLED_BETTER} A claim about several numbers holds only if each of them does, which errs "
-        "less often, and fails as soon as one of them does, which errs more often.",
+        f"{EQUAL_CALLED_BETTER} A claim about several numbers is wrongly found to hold less often, because "
+        "all of them must hold, and wrongly found to fail more often, because one failure is enough.",
         "",
         THRESHOLDS,
         "",

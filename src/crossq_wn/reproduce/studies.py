@@ -1,6 +1,6 @@
 """The runs that each figure of the paper needs, at three scales.
 
-A run lies in ROOT/SCALE/TASK/SYSTEM, whichever figure asks for it, so that figures share runs.
+A run is stored in ROOT/SCALE/TASK/SYSTEM whichever figure asks for it, so figures share runs.
 """
 
 import re
@@ -17,10 +17,10 @@ from crossq_wn.training import api
 
 
 class PlannedSystem(NamedTuple):
-    """What is compared, and what the paper calls it."""
+    """A system to compare, with the paper's name for it."""
 
     label: str
-    system: System  # whose changes leave the algorithm's default preset at every scale
+    system: System  # its changes from the algorithm's default preset, the same at every scale
 
     @property
     def algorithm(self) -> str:
@@ -29,18 +29,18 @@ class PlannedSystem(NamedTuple):
 
     @property
     def utd(self) -> int:
-        """Gradient updates per decision, which every plan fixes."""
+        """Gradient updates per agent decision, which every plan fixes."""
         assert self.system.utd is not None
         return self.system.utd
 
     @property
     def changes(self) -> dict[str, Any]:
-        """Settings other than the UTD ratio that leave the default preset: an ablation."""
+        """The settings other than the UTD ratio that differ from the default preset; an ablation has some."""
         return dict(self.system.changes)
 
 
 class FigurePlan(NamedTuple):
-    """One figure's runs: every system on every task."""
+    """The runs of one figure: every system on every task."""
 
     tasks: tuple[str, ...]
     systems: tuple[PlannedSystem, ...]
@@ -51,11 +51,11 @@ class Scale:
     """How large the studies are."""
 
     name: str
-    about: str  # one sentence for whoever reads a verdict
-    decides: bool  # whether its verdicts mean anything
+    about: str  # one sentence for readers of a verdict
+    decides: bool  # whether its verdicts are meaningful
     seeds: tuple[int, ...]
     frames: Callable[[str], int]  # task -> environment frames per seed
-    changes: Mapping[str, Any]  # of every system that has these settings, such as narrower networks
+    changes: Mapping[str, Any]  # applied to every system that has these settings, such as narrower networks
     options: Mapping[str, Any]  # further arguments of `api.configure`
     figures: Mapping[str, FigurePlan]  # by name, such as fig3
 
@@ -70,18 +70,18 @@ class PlannedRun(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What it is called in messages."""
+        """Its name in messages."""
         return f"{self.config.task}, {self.system.label}"
 
 
 def planned(label: str, algorithm: str, utd: int, **changes: Any) -> PlannedSystem:
-    """Makes a planned system; what it is called is followed by its UTD ratio.
+    """Makes a planned system; its label gets the UTD ratio.
 
     Args:
-        label: what the paper calls it; after a comma, what is different in an ablation.
+        label: the paper's name; after a comma, the name of an ablation.
         algorithm: its name in the table of algorithms.
-        utd: gradient updates per decision.
-        changes: other settings that leave the default preset.
+        utd: gradient updates per agent decision.
+        changes: other settings that differ from the default preset.
     """
     name, comma, ablation = label.partition(",")
     system = System(algorithm, utd, "default", tuple(changes.items()))
@@ -97,18 +97,25 @@ def wn(utd: int, but: str = "", **changes: Any) -> PlannedSystem:
     """CrossQ + WN, or an ablation of it.
 
     Args:
-        utd: gradient updates per decision.
-        but: what the ablation is called.
-        changes: settings that leave the default preset.
+        utd: gradient updates per agent decision.
+        but: the name of the ablation.
+        changes: settings that differ from the default preset.
     """
     return planned(f"CrossQ + WN, {but}" if but else "CrossQ + WN", "crossq-wn", utd, **changes)
 
 
 def ablations(reset_updates: int, l2_scales: Iterable[float]) -> tuple[PlannedSystem, ...]:
-    """Figure 5. The paper states neither when it resets nor the penalty's scales; both are our choice."""
+    """The systems of figure 5.
+
+    The paper gives neither the interval of its resets nor the scales of its penalty, so ours are our choice.
+
+    Args:
+        reset_updates: gradient updates between resets.
+        l2_scales: scales of the penalty, one system for each.
+    """
     return (
         wn(5),
-        # CrossQ with a target network, so without decay.
+        # That is CrossQ with a target network, and CrossQ has no weight decay.
         wn(5, "no WN", weight_norm="none", actor_weight_decay=0.0, critic_weight_decay=0.0),
         wn(5, "no target network", target_network=False),
         wn(5, "resets", reset_updates=reset_updates),
@@ -130,7 +137,7 @@ _DMC_HARD, _DMC_EASY, _MYO_HARD, _ = PAPER_GROUPS.values()
 def _like_the_paper(
     tasks: tuple[str, ...], resets: int, l2_scales: tuple[float, ...]
 ) -> dict[str, FigurePlan]:
-    """Every figure on these tasks, without the paper's most expensive systems."""
+    """A plan for every figure on these tasks, without the paper's most expensive systems."""
     best = FigurePlan(tasks, (wn(2), SIMBA, BRO_FAST))
     return {
         "fig1": best,
@@ -155,7 +162,7 @@ PAPER = Scale(
         "fig1": FigurePlan(PAPER_TASKS, (wn(2), SIMBA, BRO_FAST)),
         "fig2": FigurePlan(PAPER_TASKS, (wn(2), SIMBA, BRO_FAST)),
         "fig3": FigurePlan(_DMC_HARD + _MYO_HARD, _NORMS),
-        # Its caption says 15 DMC tasks, its text both suites.
+        # The caption speaks of 15 DMC tasks, the text of both suites.
         "fig4": FigurePlan(PAPER_TASKS, (*_LADDER, wn(20), SIMBA, SIMBA_8, BRO_FAST, BRO)),
         "fig5": FigurePlan(PAPER_TASKS, ablations(250_000, (1e-5, 1e-4, 1e-3, 1e-2, 1e-1))),
         "fig6": FigurePlan(_DMC_HARD + _DMC_EASY, (*_LADDER, wn(20), SR_SAC)),
@@ -163,7 +170,7 @@ PAPER = Scale(
     },
 )
 
-# Figures 3 and 4 are 12 runs of 3 seeds: about 4 core-hours, so 2 to 3 hours of two cores.
+# Figures 3 and 4 need 12 runs of 3 seeds: about 4 core-hours, or 2 to 3 hours on two cores.
 LAPTOP = Scale(
     name="laptop",
     about="two of the paper's easier tasks, networks a quarter as wide, 40k frames, 3 seeds",
@@ -177,7 +184,7 @@ LAPTOP = Scale(
 
 SMOKE = Scale(
     name="smoke",
-    about="tiny networks and a few thousand frames; it proves that the machinery works, and nothing else",
+    about="tiny networks and a few thousand frames; shows that the machinery works, and nothing more",
     decides=False,
     seeds=(0, 1, 2),
     frames=lambda task: 3_000,
@@ -190,7 +197,7 @@ SCALES = {scale.name: scale for scale in (SMOKE, LAPTOP, PAPER)}
 
 
 def scale_called(name: str) -> Scale:
-    """Returns a scale by name.
+    """The scale of that name.
 
     Raises:
         UserError: there is none of that name; the message suggests the nearest.
@@ -204,9 +211,9 @@ def plan(scale: Scale, figures: Iterable[str], root: Path) -> list[PlannedRun]:
     """Lists the runs that these figures need, each once.
 
     Args:
-        scale: at which.
+        scale: the scale of the runs.
         figures: such as fig3.
-        root: the folder that runs lie in.
+        root: the folder that holds the runs.
 
     Raises:
         UserError: a figure is unknown; the message suggests the nearest.
@@ -225,11 +232,11 @@ def plan(scale: Scale, figures: Iterable[str], root: Path) -> list[PlannedRun]:
 
 
 def unlike(runs: Sequence[PlannedRun]) -> list[str]:
-    """Says in what parts of the protocol systems differ on a task by plan, a line per difference."""
+    """The parts of the protocol in which systems differ by plan, a line per difference."""
     by_task: dict[str, list[PlannedRun]] = {}
     for run in runs:
         by_task.setdefault(run.config.task, []).append(run)
-    places: dict[str, list[str]] = {}  # the difference -> on which tasks
+    places: dict[str, list[str]] = {}  # a difference -> the tasks that have it
     for task, here in by_task.items():
         for name in here[0].config.protocol:
             values: dict[Any, list[str]] = {}  # value -> labels of the systems that have it

@@ -1,7 +1,7 @@
-"""The values that claims and figures rest on: per system, task, seed and environment frame.
+"""The values that claims and figures are based on: per system, task, seed and environment frame.
 
-They are read from runs and written beside the verdicts in the scheme of published curves. So verdicts can be
-made anew without the runs, and `--reference` reads their scores.
+They are read from runs and written beside the verdicts in the format of published curves, so verdicts can be
+made again without the runs, and `--reference` can read the scores.
 """
 
 import csv
@@ -25,7 +25,7 @@ from crossq_wn.results.records import CurveTable, RunRecord
 from crossq_wn.runs.system import System
 
 FILE = "values.csv.gz"  # beside the verdicts
-MOST = 200  # points of a curve that are written
+MOST = 200  # points of a curve that are written at most
 COLUMNS = ("algorithm", "utd", "task", "seed", "metric", "env_step", "value")
 
 
@@ -33,7 +33,7 @@ class Values(NamedTuple):
     """What was measured."""
 
     scores: Courses
-    metric: Callable[[str], Courses]  # a diagnostic by its name
+    metric: Callable[[str], Courses]  # name of a diagnostic -> its values over training
 
 
 def of_runs(finished: Sequence[PlannedRun], warn: Callable[[str], None]) -> Values:
@@ -41,7 +41,7 @@ def of_runs(finished: Sequence[PlannedRun], warn: Callable[[str], None]) -> Valu
 
     Args:
         finished: runs whose evaluations can be read.
-        warn: told of diagnostics that cannot be read, once.
+        warn: is told once of each file of diagnostics that cannot be read.
     """
     records = []
     systems = {}  # a run's own system -> the planned one
@@ -63,7 +63,7 @@ def of_file(path: Path, scale: Scale) -> Values:
 
     Args:
         path: the file.
-        scale: whose systems it is about; others in the file are left out.
+        scale: whose systems to read; others in the file are left out.
 
     Raises:
         UserError: the file cannot be read.
@@ -72,7 +72,7 @@ def of_file(path: Path, scale: Scale) -> Values:
     systems = {}
     for plan in scale.figures.values():
         for system in plan.systems:
-            systems[System(_name(system), system.utd)] = system  # as published systems are read
+            systems[System(_name(system), system.utd)] = system  # the way published systems are read
 
     @cache
     def metric(column: str) -> Courses:
@@ -82,11 +82,11 @@ def of_file(path: Path, scale: Scale) -> Values:
 
 
 def write(path: Path, values: Values) -> None:
-    """Writes scores and the diagnostics of figure 3, at `MOST` points of each curve at most.
+    """Writes scores and the diagnostics of figure 3, with at most `MOST` points per curve.
 
     Args:
-        path: the file, whose name ends with .csv.gz.
-        values: what to write.
+        path: the file, whose name ends in .csv.gz.
+        values: to write.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -99,7 +99,7 @@ def write(path: Path, values: Values) -> None:
         if diagnostic.in_figure_3:
             for system, task, curves in _each(values.metric(diagnostic.name)):
                 writer.writerows(_rows(system, task, diagnostic.name, curves))
-    # Without the time of writing, so that equal values make equal files.
+    # No time stamp in the file, so that equal values make equal files.
     write_atomically(path, gzip.compress(text.getvalue().encode(), mtime=0))
 
 
@@ -121,10 +121,10 @@ def _rows(system: PlannedSystem, task: str, metric: str, curves: Curves) -> Iter
 
 
 def _name(system: PlannedSystem) -> str:
-    """The label without the UTD ratio, which has a column of its own."""
+    """The label without the UTD ratio, which has its own column."""
     return system.label.replace(f" UTD {system.utd}", "")
 
 
 def _planned(results: Results, systems: Mapping[System, PlannedSystem]) -> Courses:
-    """Results by the planned systems, of those that are among them."""
+    """The results of planned systems, by those."""
     return {systems[system]: curves for system, curves in results.items() if system in systems}

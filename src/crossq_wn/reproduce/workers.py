@@ -1,7 +1,7 @@
-"""Training of the planned runs: a process per run, a few side by side, each on processors of its own.
+"""Training of the planned runs: one process per run, a few at a time, each on its own processors.
 
-Runs go through the public command line, so that whatever happens to one touches no other, and a kill -9 or a
-power cut costs only what came after the last checkpoint. What has been trained is never deleted.
+Runs go through the public command line. What happens to one does not affect the others, and a kill -9 or a
+power cut costs only the training after the last checkpoint. Finished training is never deleted.
 """
 
 import os
@@ -24,7 +24,7 @@ from crossq_wn.runs.directory import RunDirectory
 
 Say = Callable[[str], None]
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# What may differ between a run and its plan: how long it is, and what is recorded besides.
+# Options in which a run may differ from its plan: its length, and what it records.
 _NOT_NUMBERS = ("frames", "checkpoint_every", "log_every", "video", "tensorboard", "wandb")
 
 
@@ -32,14 +32,14 @@ class State(NamedTuple):
     """How far a run has come."""
 
     kind: Literal["missing", "without a checkpoint", "damaged", "cut off", "finished"]
-    frames: int  # environment frames, per seed, of its newest checkpoint
+    frames: int  # environment frames per seed at its newest checkpoint
 
 
 class TrainingResult(NamedTuple):
     """How training the planned runs ended."""
 
-    signal: int | None  # what stopped it
-    failed: dict[Path, str]  # by run directory: why
+    signal: int | None  # the signal that stopped it, if any
+    failed: dict[Path, str]  # the reason of each failure, by run directory
 
 
 def look(run: PlannedRun) -> State:
@@ -56,7 +56,7 @@ def look(run: PlannedRun) -> State:
     try:
         there = read_config(run.path)
     except UserError:
-        return State("damaged", 0)  # whatever it is, it is no reason not to go on with the others
+        return State("damaged", 0)  # the other runs can go on all the same
     differs = _differences(there, run.config)
     if differs:
         raise UserError(f"{run.path} holds another run ({', '.join(differs)}): choose another --root")
@@ -72,14 +72,14 @@ def remaining(run: PlannedRun) -> float:
 
 
 def train(runs: Sequence[PlannedRun], jobs: int, say: Say, environment: Mapping[str, str]) -> TrainingResult:
-    """Trains what is missing and resumes what was cut off, the longest first; skips what has finished.
+    """Trains missing runs and resumes interrupted ones, the longest first; skips those that have finished.
 
-    A signal stops all processes, which then save a checkpoint; a second one does not wait for that.
+    A signal stops all processes, which then save a checkpoint; a second signal stops them without one.
 
     Args:
-        runs: what shall be there in the end.
-        jobs: how many to train side by side.
-        say: told of every event, in a line.
+        runs: all planned runs.
+        jobs: number of runs to train side by side.
+        say: is told of every event, in one line.
         environment: environment variables of the processes.
 
     Raises:
@@ -99,11 +99,11 @@ def train(runs: Sequence[PlannedRun], jobs: int, say: Say, environment: Mapping[
 
 @dataclass
 class _Crew:
-    """Processes at work, one per slot."""
+    """The processes at work, one per slot."""
 
     jobs: int  # slots
-    queue: list[PlannedRun]  # the next one last
-    total: int  # of the queue at the beginning
+    queue: list[PlannedRun]  # the next run is the last entry
+    total: int  # length of the queue at the beginning
     say: Say
     environment: Mapping[str, str]
     slots: dict[int, "_Job"] = field(default_factory=dict)
@@ -149,13 +149,13 @@ class _Job:
     told: int = 0  # signals passed on
 
     def forward(self, received: Sequence[int]) -> None:
-        """Passes on signals, which a process in a group of its own has not had."""
+        """Passes on signals, which do not reach a process in a separate group by themselves."""
         for _ in received[self.told :]:
             self.process.terminate()
         self.told = len(received)
 
     def why(self, received: Sequence[int]) -> str:
-        """Says why the run has not finished; nothing if it has."""
+        """The reason why the run has not finished; empty if it has."""
         code, state = self.process.returncode, look(self.run)
         if state.kind == "finished" and (received or code == 0):
             return ""
@@ -178,7 +178,7 @@ def _start(
     if state.kind == "cut off":
         arguments = ("resume", str(run.path), "--frames", str(frames))
     elif state.kind == "without a checkpoint":
-        say(f"{count} {run.name} had no checkpoint; what it left lies in {_set_aside(run.path)}")
+        say(f"{count} {run.name} had no checkpoint; its remains were moved to {_set_aside(run.path)}")
     run.path.parent.mkdir(parents=True, exist_ok=True)
     log = run.path.parent / f"{run.path.name}.log"
     with open(log, "ab") as out:
@@ -187,7 +187,7 @@ def _start(
             stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
             env=dict(environment), start_new_session=True,
         )  # fmt: skip
-    # At once, before libraries count the processors; threads inherit them.
+    # Before libraries count the processors; threads inherit the affinity.
     if hasattr(os, "sched_setaffinity"):
         with suppress(OSError):
             os.sched_setaffinity(process.pid, processors)
@@ -197,7 +197,7 @@ def _start(
 
 
 def _processors(slot: int, jobs: int) -> list[int]:
-    """A slot's share of the processors that this process may use."""
+    """The processors of a slot: its share of those that this process may use."""
     if not hasattr(os, "sched_getaffinity"):
         return []
     all_ = sorted(os.sched_getaffinity(0))
@@ -205,7 +205,7 @@ def _processors(slot: int, jobs: int) -> list[int]:
 
 
 def _set_aside(path: Path) -> Path:
-    """Renames a run directory that another process does not hold."""
+    """Renames a run directory, unless another process has opened it."""
     RunDirectory(path).close()
     number = 1
     while (aside := path.with_name(f"{path.name}-aside-{number}")).exists():
@@ -214,7 +214,7 @@ def _set_aside(path: Path) -> Path:
 
 
 def _differences(there: RunConfig, planned: RunConfig) -> list[str]:
-    """What decides numbers and is not as planned."""
+    """The entries of the configuration that decide numbers and differ from the plan."""
     left, right = _flat(there), _flat(planned)
     found = []
     for name in {**left, **right}:
@@ -228,17 +228,13 @@ def _flat(config: RunConfig) -> dict[str, Any]:
     values = config.to_json()
     system, settings, options = map(values.pop, ("system", "settings", "options"))
     named = {"algorithm": system["algorithm"], "preset": system["preset"]}
-    return {
-        **settings,
-        **options,
-        **values,
-        **named,
-    }  # the resolved time limit, discount and action repeat count
+    # The resolved time limit, discount and action repeat in `values` replace those of options and settings.
+    return {**settings, **options, **values, **named}
 
 
 @contextmanager
 def _ended(slots: Mapping[int, _Job]) -> Iterator[None]:
-    """Leaves no process behind, whatever goes wrong here."""
+    """Terminates all processes on the way out, whatever goes wrong here."""
     try:
         yield
     finally:
@@ -248,7 +244,7 @@ def _ended(slots: Mapping[int, _Job]) -> Iterator[None]:
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collects signals that ask to stop, except those that are ignored, as under nohup."""
+    """Collects signals that ask to stop, except for those that are ignored, as under nohup."""
     received: list[int] = []
     before = {}  # signal -> its handler
     for number in _STOPS:

@@ -1,1 +1,1 @@
-"""The run directory: configuration, tables, checkpoints and protocol."""
+"""What a run is and what it leaves on disk: configuration, tables, checkpoints, protocol."""

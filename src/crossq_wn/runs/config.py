@@ -1,4 +1,4 @@
-"""The configuration of a run, as config.json keeps it."""
+"""The configuration of a run, as stored in config.json."""
 
 import hashlib
 import json
@@ -15,15 +15,15 @@ from crossq_wn.runs.options import OPTION_NAMES, RunOptions
 from crossq_wn.runs.system import System
 
 SCHEMA = 2
-DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError)  # what reading a damaged file raises
+DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError)  # reading a damaged file raises these
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Everything that decides a run's numbers, and what the run records."""
+    """Everything that decides a run's numbers and what the run records."""
 
     task: str
-    metric: str  # what evaluation reports first: "return" or "success_rate"
+    metric: str  # the metric that results are about: "return" or "success_rate"
     system: System
     action_repeat: int  # environment frames per agent decision
     episode_frames: int | None  # time limit in environment frames; None: the environment's own
@@ -35,21 +35,21 @@ class RunConfig:
         require_types(self)
         require_positive(self, "action_repeat")
         enough = self.options.frames >= self.action_repeat
-        require(self.options, "frames", enough, "at least one decision's frames")
+        require(self.options, "frames", enough, f"at least {self.action_repeat}, the frames of one decision")
 
     @property
     def decisions(self) -> int:
-        """Agent decisions to train, per seed."""
+        """The number of agent decisions to train, per seed."""
         return self.options.frames // self.action_repeat
 
     @property
     def episode_decisions(self) -> int | None:
-        """Time limit in agent decisions; None: the environment's own."""
+        """The time limit in agent decisions; None: the environment's own."""
         return None if self.episode_frames is None else -(-self.episode_frames // self.action_repeat)
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """What must agree before two runs may be compared."""
+        """The conditions that must agree before two runs may be compared."""
         return {
             "task": self.task,
             "action_repeat": self.action_repeat,
@@ -62,7 +62,7 @@ class RunConfig:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the configuration as plain JSON values."""
+        """The configuration as plain JSON values."""
         return asdict(self) | {"system": self.system.to_json(), "schema": SCHEMA}
 
     @staticmethod
@@ -78,7 +78,7 @@ class RunConfig:
 
 
 def signed(values: dict[str, Any]) -> dict[str, Any]:
-    """Returns what config.json holds for these values: the same with their checksum, `sha256`."""
+    """The contents of config.json: the values with their checksum, `sha256`."""
     body = {name: value for name, value in values.items() if name != "sha256"}
     text = json.dumps(body, sort_keys=True)
     return body | {"sha256": hashlib.sha256(text.encode()).hexdigest()}
@@ -107,18 +107,19 @@ def as_trained(settings: Mapping[str, Any], kind: type[Settings]) -> dict[str, A
 
 
 def extend(config: RunConfig, frames: int | None) -> RunConfig:
-    """Returns the same run, to be trained to another total of environment frames per seed.
-
-    Learning rates that fall keep to the schedule that the run was started with: they stay at its end.
-    """
+    """The same run with another total of environment frames per seed; with None, unchanged."""
     return config if frames is None else replace(config, options=replace(config.options, frames=frames))
 
 
 def preset_settings(algorithm: str, preset: str) -> Settings:
-    """Returns the settings of a preset.
+    """The settings of a preset.
+
+    Args:
+        algorithm: its name.
+        preset: the name of one of its presets.
 
     Raises:
-        UserError: an unknown name, or a hyperparameter of a user's algorithm that is named like a run option.
+        UserError: a name is unknown, or a hyperparameter of a user's algorithm has the name of a run option.
     """
     known = recipe_of(algorithm).presets
     if preset not in known:
@@ -133,7 +134,7 @@ def preset_settings(algorithm: str, preset: str) -> Settings:
 
 
 def system_of(algorithm: str, preset: str, settings: Settings) -> System:
-    """Returns the system that an algorithm, its preset and its settings make.
+    """The system that an algorithm, a preset and the actual settings make.
 
     Its changes are the settings, other than the UTD ratio, that differ from the preset's.
     """
@@ -147,11 +148,11 @@ def system_of(algorithm: str, preset: str, settings: Settings) -> System:
 
 
 class Identity(NamedTuple):
-    """What a run is a result of."""
+    """The system, task and metric that a run's results belong to."""
 
     system: System
     task: str
-    metric: str  # what evaluation reports first: "return" or "success_rate"
+    metric: str  # the metric that results are about: "return" or "success_rate"
 
 
 def read_config(path: Path) -> RunConfig:
@@ -164,7 +165,12 @@ def read_config(path: Path) -> RunConfig:
 
 
 def config_of(values: dict[str, Any], path: Path) -> RunConfig:
-    """As `read_config`, of what `read_json` returned for the run directory at `path`."""
+    """Makes a configuration of JSON values; raises as `read_config` does.
+
+    Args:
+        values: what `read_json` returned.
+        path: the run directory, for messages.
+    """
     try:
         return RunConfig.from_json(values)
     except (KeyError, TypeError) as error:
@@ -172,11 +178,11 @@ def config_of(values: dict[str, Any], path: Path) -> RunConfig:
 
 
 def identity_of(values: dict[str, Any], path: Path) -> Identity:
-    """A run's system, task and metric, whether or not its algorithm and its settings are known here.
+    """A run's system, task and metric, even if its algorithm or its settings are unknown here.
 
     Args:
         values: what `read_json` returned.
-        path: of the run directory, for messages.
+        path: the run directory, for messages.
 
     Raises:
         UserError: one of them is missing.
@@ -188,7 +194,7 @@ def identity_of(values: dict[str, Any], path: Path) -> Identity:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Reads config.json in the present schema, whichever it was written in.
+    """Reads config.json in the current schema, whichever schema it was written in.
 
     Raises:
         UserError: it is missing, damaged or altered, or a newer version wrote it.
@@ -204,7 +210,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def load_json(path: Path) -> dict[str, Any]:
-    """Reads config.json as it was written, sound or not.
+    """Reads config.json as it was written, without checking it.
 
     Raises:
         UserError: it cannot be read.
@@ -220,7 +226,11 @@ def load_json(path: Path) -> dict[str, Any]:
 
 
 def present(values: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Brings a configuration as it was written to the present schema.
+    """Converts a configuration to the current schema.
+
+    Args:
+        values: what `load_json` returned.
+        path: the run directory, for messages.
 
     Raises:
         UserError: a newer version wrote it, or a part is missing.
@@ -236,18 +246,18 @@ def present(values: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def migrate(values: dict[str, Any]) -> dict[str, Any]:
-    """Brings what config.json holds to the present schema; what already has it is returned as it is.
+    """Converts the contents of config.json to the current schema, if they are of an older one.
 
-    Schema 1 kept the options beside the protocol, and the system as a label that names what was changed:
-    `crossq-wn UTD 5 (weight_norm=none, tau=0.01)`. The names come from the label because the preset may have
-    changed since, or belong to a user's module; the values come from the settings.
+    Schema 1 kept the options beside the protocol, and the system as a label that names the changes:
+    `crossq-wn UTD 5 (weight_norm=none, tau=0.01)`. The names of the changes are taken from the label, because
+    the preset may have changed since or belong to a user's module; their values are taken from the settings.
     """
     if values["schema"] != 1:
         return values
     label, settings = values["system"], values["settings"]
     changes = {name: value for name, value in settings.items() if re.search(rf"[(,] ?{name}=", label)}
     options = {name: values[name] for name in OPTION_NAMES if name in values}
-    options["episode_frames"] = None  # only the resolved time limit was kept
+    options["episode_frames"] = None  # schema 1 kept only the resolved time limit
     same = ("task", "metric", "action_repeat", "episode_frames", "discount", "settings")
     system = {
         "algorithm": values["algorithm"],

@@ -5,10 +5,10 @@ RUN/
   manifest.json    exact command, versions of everything that changes numbers, device, protocol
   metrics.csv      one row per seed and interval (metrics.jsonl: the same as JSON lines)
   eval.csv         exp_name, env_name, seed, metric, env_step, value; env_step counts environment frames
-  timing.csv       wall-clock and memory; in a file of its own because no two runs agree in it
+  timing.csv       wall-clock and memory, in a separate file because no two runs agree in them
   tensorboard/     event files, one folder per seed
   checkpoints/  plots/  videos/
-  errors/          the traceback of what a seed's environment raised
+  errors/          the traceback of each seed whose environment raised an exception
 """
 
 import contextlib
@@ -35,10 +35,10 @@ from crossq_wn.machine import to_disk, write_atomically
 from crossq_wn.runs.checkpoints import available
 from crossq_wn.runs.config import DAMAGED, SCHEMA, RunConfig, extend, read_config, signed
 
-_NUMBERS_DEPEND_ON = ("crossq-wn", "jax", "jaxlib", "optax", "numpy")  # and on the simulators
+_NUMBERS_DEPEND_ON = ("crossq-wn", "jax", "jaxlib", "optax", "numpy")  # besides the simulators
 
 _LOGS = ("metrics.csv", "metrics.jsonl", "eval.csv", "timing.csv")
-# What a process that was killed while it made a run directory may leave in it.
+# A process that is killed while it creates a run directory may leave these.
 _SCAFFOLDING = {".lock", "manifest.json", ".config.json.partial", ".manifest.json.partial"}
 _OURS = (*_SCAFFOLDING, "config.json", *_LOGS)
 
@@ -51,14 +51,14 @@ class RunDirectory:
         command: the command that opened it, for the manifest.
 
     Raises:
-        UserError: another process has it open.
+        UserError: another process has opened it.
     """
 
     def __init__(self, path: Path, command: Sequence[str] = ()) -> None:
         self.path, self._command = path, list(command)
         self._made: list[Path] = []  # folders that `create` made for it
         self._lock = open(path / ".lock", "w")  # noqa: SIM115 (held until close)
-        self.unlocked: str | None = None  # why nothing keeps other processes out
+        self.unlocked: str | None = None  # why the file system cannot lock it; None if it can
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -75,11 +75,11 @@ class RunDirectory:
         return self.path / "checkpoints"
 
     def close(self) -> None:
-        """Lets other processes open the directory."""
+        """Releases the lock, so that other processes can open the directory."""
         self._lock.close()
 
     def write_json(self, name: str, values: Any) -> None:
-        """Writes or replaces a JSON file in one step; it and its name survive a power cut."""
+        """Writes or replaces a JSON file in one step, so that it survives a power cut."""
         write_atomically(self.path / name, json.dumps(values, indent=2) + "\n")
         to_disk(self.path)
 
@@ -88,45 +88,45 @@ class RunDirectory:
 
         Args:
             config: of the run.
-            values: of the manifest.
+            values: the contents of manifest.json.
         """
         self.write_json("manifest.json", values)
         self.write_json("config.json", signed(config.to_json()))
 
     def keep_traceback(self, seed: int, error: BaseException) -> Path:
-        """Writes an exception of a seed's environment in full; returns the file."""
+        """Writes the full traceback of an exception in a seed's environment; returns the file."""
         path = self.path / "errors" / f"seed-{seed}.txt"
         path.parent.mkdir(exist_ok=True)
         write_atomically(path, "".join(traceback.format_exception(error)))
         return path
 
     def discard(self) -> None:
-        """Removes a run that could not start, and the folders that were made for it."""
+        """Removes a run that could not start, and the folders that were created for it."""
         if begun(self.path):
             return
         for name in _OURS:
             (self.path / name).unlink(missing_ok=True)
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
         for folder in reversed(self._made):
-            with contextlib.suppress(OSError):  # something else lies in it by now
+            with contextlib.suppress(OSError):  # a folder that has other contents by now stays
                 folder.rmdir()
 
     def note_resumption(self, config: RunConfig, lost: Sequence[dict[str, Any]] = ()) -> list[str]:
-        """Records the command that continues the run, and the configuration and versions from now on.
+        """Records the command that resumes the run, and the configuration and versions from now on.
 
         Args:
             config: from now on.
-            lost: the rows of replay that it goes on without, per seed.
+            lost: the rows of replay that could not be restored, per seed.
 
         Returns:
             How the versions differ from those before, such as `jax 0.9.0, now 0.10.2`.
         """
         values, differs = manifest(config, self._command), []
         values |= {"lost_replay": list(lost)} if lost else {}
-        with contextlib.suppress(*DAMAGED):  # a lost manifest begins anew
+        with contextlib.suppress(*DAMAGED):  # a lost manifest starts anew
             old = json.loads((self.path / "manifest.json").read_text())
             history: dict[str, Any] = {"commands": [*old["commands"], self._command]}
-            # What was trained with other versions or under another simulator is remembered.
+            # The manifest remembers that a part was trained with other versions or another simulator.
             for name in ("versions", "protocol"):
                 earlier = f"earlier_{name.removesuffix('s')}s"
                 changed = _changed(old[name], values[name])
@@ -141,7 +141,7 @@ class RunDirectory:
 
 
 def _changed(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """What both know and differ in: by name the old and the new value."""
+    """The entries that both have and in which they differ: (old value, new value) by name."""
     found = {}
     for name, before in old.items():
         if name in new and new[name] != before:
@@ -154,8 +154,8 @@ def create(config: RunConfig, out: Path | None, command: list[str]) -> RunDirect
 
     Args:
         config: of the run.
-        out: where; by default the next free number under runs/TASK/.
-        command: that starts the run, for the manifest.
+        out: the directory; by default the next free number under runs/TASK/.
+        command: the command that starts the run, for the manifest.
 
     Raises:
         UserError: `out` already holds something else, or it cannot be created.
@@ -176,7 +176,7 @@ def create(config: RunConfig, out: Path | None, command: list[str]) -> RunDirect
             raise UserError(f"cannot create --out {path}: {error.strerror}") from None
     run = RunDirectory(path, command)
     run._made = made
-    check_free(path, config)  # now that no other process can have it
+    check_free(path, config)  # again, now that the lock keeps other processes out
     for name in _LOGS:
         (path / name).unlink(missing_ok=True)
     run.describe(config, manifest(config, command))
@@ -184,7 +184,7 @@ def create(config: RunConfig, out: Path | None, command: list[str]) -> RunDirect
 
 
 def begun(path: Path) -> bool:
-    """Whether a run has something to go on from, or results that would be lost if it started again."""
+    """Whether a run can be resumed, or has results that would be lost if it started again."""
     if available(path / "checkpoints"):
         return True
     return _lines(path / "metrics.csv") > 1 or _lines(path / "metrics.jsonl") > 0 or _evaluated(path)
@@ -198,7 +198,7 @@ def _lines(path: Path) -> int:
 
 
 def _evaluated(path: Path) -> bool:
-    """Whether eval.csv has more than evaluations at no frames, which come before the first checkpoint."""
+    """Whether eval.csv has more than the evaluation at frame 0, which precedes the first checkpoint."""
     try:
         with open(path / "eval.csv", newline="", errors="replace") as file:
             return any(row.get("env_step") != "0" for row in csv.DictReader(file))
@@ -214,7 +214,8 @@ def check_free(out: Path | None, config: RunConfig) -> None:
         config: of the run.
 
     Raises:
-        UserError: it holds something, other than what this very run left before its first checkpoint.
+        UserError: it holds something other than the remains of this same run from before its first
+            checkpoint.
     """
     if out is None or not out.exists():
         return
@@ -231,11 +232,11 @@ def check_free(out: Path | None, config: RunConfig) -> None:
 
 
 def manifest(config: RunConfig, command: list[str]) -> dict[str, Any]:
-    """Returns what else decides the numbers: versions, device and protocol.
+    """The contents of manifest.json: everything besides config.json that decides the numbers.
 
     Args:
         config: of the run.
-        command: that starts it, which is recorded as well.
+        command: the command that starts the run, which is recorded too.
     """
     device = jax.devices()[0]
     suite = SUITES[lookup(config.task).suite]
@@ -250,14 +251,14 @@ def manifest(config: RunConfig, command: list[str]) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "protocol": protocol,
         "protocol_sha256": digest,
-        # Of a suite from outside, what its results can be read by where its module is not.
+        # With this, results of a suite from outside can be read where its module is not installed.
         **({"suite": suite.description()} if suite.module else {}),
         "executable": Path(sys.executable).name,
     }
 
 
 def version(distribution: str) -> str | None:
-    """Returns the version of an installed distribution, or None if it is not installed."""
+    """The version of an installed distribution, or None if it is not installed."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
@@ -265,7 +266,7 @@ def version(distribution: str) -> str | None:
 
 
 def _make_folders(path: Path, made: list[Path]) -> None:
-    """Makes a folder and those around it, each of whose names survives a power cut; adds them to `made`."""
+    """Creates a folder and its missing parents, whose names survive a power cut; adds them to `made`."""
     for folder in (*reversed(path.parents), path):
         if not folder.exists():
             folder.mkdir(exist_ok=True)
@@ -294,11 +295,11 @@ def _next_free(parent: Path, stem: str, made: list[Path]) -> Path:
 
 
 def find(root: Path) -> list[Path]:
-    """Returns every directory below a folder that holds a run, or what is left of one."""
+    """Every directory below a folder that holds a run, or the remains of one."""
     found: set[Path] = set()
     for name in ("config.json", "eval.csv", "manifest.json"):
         for file in root.rglob(name):
-            # A checkpoint has a manifest of its own.
+            # Checkpoints have a manifest.json too.
             if name != "manifest.json" or file.parent.parent.name != "checkpoints":
                 found.add(file.parent)
     return sorted(found)

@@ -1,4 +1,4 @@
-"""Protocols: what must agree before runs may be compared, and where runs differ."""
+"""Protocols: the conditions that must agree before runs may be compared, and how runs differ in them."""
 
 import contextlib
 import json
@@ -12,17 +12,17 @@ from crossq_wn.errors import UserError
 from crossq_wn.runs.config import DAMAGED, as_trained, read_json
 from crossq_wn.runs.system import System
 
-DECISIVE_OPTIONS = ("overlap", "matmul_precision")  # run options that decide numbers as settings do
+DECISIVE_OPTIONS = ("overlap", "matmul_precision")  # run options that change numbers, as settings do
 _BY_LENGTH = ("learning_rate_updates",)  # settings that follow from how long a run was to train
 
 
 class Terms(NamedTuple):
-    """What must agree between runs before they may be compared, as far as a run directory tells it."""
+    """The conditions under which a run was made, as far as its directory tells."""
 
     run: Path
     system: System | None  # None: unknown
-    settings: Mapping[str, Any]  # hyperparameters, and what else of config.json decides numbers; may be empty
-    protocols: Sequence[Mapping[str, Any]]  # the present one first, then those before a resumption; or none
+    settings: Mapping[str, Any]  # hyperparameters and `DECISIVE_OPTIONS`; empty if unknown
+    protocols: Sequence[Mapping[str, Any]]  # the latest, then those before resumptions; empty if unknown
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -38,14 +38,14 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def protocols_of(manifest: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
-    """The protocols that a run was trained and evaluated under: the present one, then earlier ones.
+    """The protocols that a run was trained and evaluated under: the latest, then earlier ones.
 
     Args:
         manifest: what `read_manifest` returned.
         path: the run directory, for the message.
 
     Raises:
-        UserError: the manifest does not tell them.
+        UserError: the manifest does not hold them.
     """
     try:
         found = list(map(dict, (manifest["protocol"], *manifest.get("earlier_protocols", []))))
@@ -65,8 +65,8 @@ def terms_of(path: Path, config: Mapping[str, Any] | None, manifest: Mapping[str
 
     Args:
         path: the run directory.
-        config: what its config.json holds; None if it is missing or damaged.
-        manifest: what its manifest.json holds; None if it is missing or damaged.
+        config: the contents of its config.json; None if that is missing or damaged.
+        manifest: the contents of its manifest.json; None if that is missing or damaged.
     """
     system: System | None = None
     settings: dict[str, Any] = {}
@@ -91,7 +91,11 @@ def _effective(system: System, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_terms(paths: Iterable[Path]) -> list[Terms]:
-    """Reads the terms of run directories, folders of them, or their eval.csv; other files have none."""
+    """Reads the terms of runs.
+
+    Args:
+        paths: run directories, folders of them, or eval.csv files in them; other files are passed over.
+    """
     runs: dict[Path, None] = {}
     for path in paths:
         runs |= dict.fromkeys(_described(path))
@@ -108,7 +112,7 @@ def read_terms(paths: Iterable[Path]) -> list[Terms]:
 
 
 def _described(path: Path) -> list[Path]:
-    """The run directories below a folder, or the one that a file belongs to; damaged ones too."""
+    """The run directories below a folder, or the one that a file belongs to, damaged ones included."""
     tables = path.rglob("eval.csv") if path.is_dir() else [path]
     folders = set()
     for table in tables:
@@ -118,23 +122,23 @@ def _described(path: Path) -> list[Path]:
 
 
 def is_described(folder: Path) -> bool:
-    """Whether a folder is a run directory, be it a damaged one."""
+    """Whether a folder is a run directory, even a damaged one."""
     return (folder / "config.json").exists() or (folder / "manifest.json").exists()
 
 
 def conflicts(terms: Iterable[Terms], systems: Collection[System] | None = None) -> list[str]:
-    """Why runs should not be compared: unlike protocols on a task, or unlike settings of a system.
+    """Reasons not to compare runs: different protocols on a task, or different settings of a system.
 
     Args:
         terms: of the runs.
         systems: those that are compared; by default all.
 
     Returns:
-        A line for each conflict.
+        A line per conflict.
     """
     compared = [each for each in terms if systems is None or each.system in systems]
     if len(compared) < 2:
-        return []  # nothing stands beside it; that it was resumed under another simulator is no matter then
+        return []  # with nothing to compare it to, it does not matter if a run changed its simulator
     lines = []
     for each in compared:
         if not each.protocols:
@@ -147,7 +151,7 @@ def conflicts(terms: Iterable[Terms], systems: Collection[System] | None = None)
 
 
 def protocol_conflicts(terms: Iterable[Terms]) -> list[str]:
-    """How runs of one task differ in protocol, a line per task; with none, they may be compared.
+    """How runs of one task differ in protocol, a line per difference; without any, they may be compared.
 
     A run that was resumed under another simulator differs from itself.
     """
@@ -158,7 +162,7 @@ def protocol_conflicts(terms: Iterable[Terms]) -> list[str]:
 
 
 def simulator_conflicts(terms: Iterable[Terms]) -> list[str]:
-    """How runs of any tasks differ in the versions of their simulators, a line for each other set of them."""
+    """How runs of any tasks differ in the versions of their simulators, a line per difference."""
     known = simulator_packages()
     entries = []
     for where, values in _histories(terms):
@@ -168,18 +172,17 @@ def simulator_conflicts(terms: Iterable[Terms]) -> list[str]:
 
 
 def _histories(terms: Iterable[Terms]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Each run, in words, with each of its protocols."""
+    """Each protocol of each run, with the run in words."""
     for each in terms:
         for i, values in enumerate(each.protocols):
             yield f"{each.run} before it was resumed" if i else f"{each.run}", values
 
 
 def setting_conflicts(terms: Iterable[Terms]) -> list[str]:
-    """How runs of one system differ in hyperparameters, a line per system: versions with other presets.
+    """How runs of one system differ in settings, a line per difference.
 
-    A system is named by what leaves its preset, so its runs are alike unless the preset has changed between
-    them, or they were to train for longer and so lowered their learning rates later. Runs of another task may
-    be of another length.
+    A system is named by its changes from a preset, so its runs have equal settings unless the preset was
+    changed between them.
     """
     entries: list[tuple[str, str, Mapping[str, Any]]] = []
     for each in terms:
@@ -194,12 +197,16 @@ def setting_conflicts(terms: Iterable[Terms]) -> list[str]:
 
 
 def _differences(entries: Iterable[tuple[str, str, Mapping[str, Any]]]) -> list[str]:
-    """Where what should be alike is not, a line for each way in which it is not.
+    """Lists where values differ that should agree.
 
     Args:
-        entries: (what each should be like all others of, where it is from, its values)
+        entries: a group whose values should agree, where an entry is from, and its values.
+
+    Returns:
+        A line per difference; entries that differ in the same way share one.
     """
-    first: dict[tuple[str, str], tuple[str, Any]] = {}  # what only one version knows of is no difference
+    # A value that only some entries have is no difference: older versions recorded less.
+    first: dict[tuple[str, str], tuple[str, Any]] = {}
     lines: dict[str, str] = {}
     for group, where, values in entries:
         differs: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""The configuration that a run goes on with, whatever became of its config.json."""
+"""Recovery of a run's configuration when its config.json is lost or altered."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,18 +10,19 @@ from crossq_wn.runs.config import RunConfig, config_of, extend, load_json, prese
 
 
 def recover_config(path: Path, warn: Callable[[str], None]) -> RunConfig:
-    """Reads a run's configuration and compares it with the one that its newest checkpoint keeps.
+    """Reads a run's configuration and compares it with the copy in its newest checkpoint.
 
-    The checkpoint's counts where the two differ, except in a total of frames that `resume --frames` wrote.
+    Where the two differ the checkpoint's copy is right, except for a total of frames that `resume --frames`
+    wrote.
 
     Args:
         path: the run directory.
-        warn: told in one line if config.json is lost or altered.
+        warn: is told in one line if config.json is lost or altered.
 
     Raises:
-        UserError: no configuration can be read, neither from config.json nor from a checkpoint.
+        UserError: neither config.json nor a checkpoint holds a readable configuration.
     """
-    kept = newest_common(path / "checkpoints").get("config")  # earlier versions kept none
+    kept = newest_common(path / "checkpoints").get("config")  # missing in checkpoints of earlier versions
     if kept is None:
         return config_of(read_json(path), path)
     trained = config_of(present(kept, path), path)
@@ -36,7 +37,7 @@ def recover_config(path: Path, warn: Callable[[str], None]) -> RunConfig:
     differences = _differences(trained, written) or "its checksum"
     warn(
         f"{path / 'config.json'} has been altered ({differences}): restored from the checkpoint; "
-        "--frames changes the frames, and any other change takes a new run"
+        "only the frames of a run can be changed, with --frames; for anything else start a new run"
     )
     return trained
 

@@ -1,4 +1,4 @@
-"""Systems: what runs are compared as."""
+"""Systems: the units that tables and figures compare."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -7,25 +7,25 @@ from typing import Any
 
 @dataclass(frozen=True)
 class System:
-    """An algorithm with its preset and the settings that differ from it: what tables and figures compare.
+    """An algorithm with its preset and the settings that differ from the preset.
 
-    It is stored as a record. Its label is for people only; nothing reads a label back.
+    It is stored as a record. Its label is only for people; no program reads a label back.
     """
 
-    algorithm: str  # its name in the table of algorithms, as `module:name` if it is a user's, or as published
+    algorithm: str  # a name from the table of algorithms, `module:name` for a user's own, or a published name
     utd: int | None = None  # gradient updates per agent decision; None: unknown
     preset: str = "default"
     changes: tuple[tuple[str, Any], ...] = ()  # settings other than utd that differ from the preset's
-    note: str = ""  # what sets it apart beside others, such as "reference"; never stored
+    note: str = ""  # distinguishes it from the systems beside it, such as "reference"; never stored
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> "System":
-        """Returns the system that `to_json` wrote."""
+        """The system that `to_json` wrote."""
         changes = tuple((name, _hashable(value)) for name, value in values["changes"].items())
         return System(values["algorithm"], values["utd"], values["preset"], changes)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the system as plain JSON values."""
+        """The system as plain JSON values."""
         return {
             "algorithm": self.algorithm,
             "preset": self.preset,
@@ -35,7 +35,7 @@ class System:
 
     @property
     def label(self) -> str:
-        """The system in words, such as `crossq-wn UTD 5 (weight_norm=none)`; a user's module is left out."""
+        """The system in words, such as `crossq-wn UTD 5 (weight_norm=none)`, without a user's module."""
         own = self.algorithm.rpartition(":")[2]
         name = own if self.preset == "default" else f"{own} {self.preset}"
         rate = "" if self.utd is None else f" UTD {self.utd}"
@@ -49,7 +49,7 @@ class System:
         return replace(self, utd=None)
 
     def without(self, shared: frozenset[tuple[str, Any]]) -> "System":
-        """Returns the system without changes that all the systems beside it share."""
+        """The system without the changes that all the systems beside it share too."""
         return replace(self, changes=tuple(change for change in self.changes if change not in shared))
 
 

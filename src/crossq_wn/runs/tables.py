@@ -1,4 +1,4 @@
-"""CSV files that grow by whole rows, and that a resumed run finds as its checkpoint remembers them."""
+"""CSV files that grow by whole rows, and that a resumed run restores to the state of its checkpoint."""
 
 import csv
 import hashlib
@@ -14,18 +14,18 @@ from crossq_wn.machine import to_disk, write_atomically
 
 EVAL_COLUMNS = ("exp_name", "env_name", "seed", "metric", "env_step", "value")
 
-# Of one file: its `size` in bytes, the `sha256` of all of them and, of a table that is kept, its `text`.
+# The state of a file: `size` in bytes, `sha256` of its content and, for a table that is `kept`, its `text`.
 Position = dict[str, Any]
 
 
 class _File:
-    """A file that only grows; its checksum grows with it, so that nothing is ever read back for it."""
+    """A file that only grows; its checksum grows with it, so it never has to be read back."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.size, self._checksum = path, 0, hashlib.sha256()
 
     def begin(self, content: bytes) -> None:
-        """Puts this content in the place of whatever is there."""
+        """Replaces whatever is there with this content."""
         try:
             write_atomically(self.path, content)
         except OSError as error:
@@ -43,19 +43,19 @@ class _File:
         self._checksum.update(content)
 
     def position(self) -> Position:
-        """Where the file ends, once all of it is on disk."""
+        """The state of the file, once all of it is on disk."""
         to_disk(self.path)
         return {"size": self.size, "sha256": self._checksum.hexdigest()}
 
     def read(self) -> bytes:
-        """What is there now; nothing if it cannot be read."""
+        """The content on disk; nothing if it cannot be read."""
         try:
             return self.path.read_bytes()
         except OSError:
             return b""
 
     def set_aside(self) -> Path | None:
-        """Renames what is there, and returns its new name."""
+        """Renames the file, if there is one; returns its new path."""
         number, aside = 1, self.path.with_name(f"{self.path.name}.damaged-1")
         while os.path.lexists(aside):
             number += 1
@@ -67,14 +67,14 @@ class _File:
 
 
 class Table:
-    """A CSV file that grows by whole rows, and with `lines` its twin of JSON lines.
+    """A CSV file that grows by whole rows; with `lines`, also a twin of JSON lines.
 
-    Nothing is on disk before `begin` or `resume`.
+    Nothing is on disk before `begin`, `go_on` or `resume`.
 
     Args:
         path: of the CSV file.
         columns: its header.
-        lines: whether the same rows go to a .jsonl file beside it.
+        lines: whether the same rows also go to a .jsonl file beside it.
         kept: whether checkpoints keep the whole text; for small tables.
     """
 
@@ -86,19 +86,19 @@ class Table:
         self._json = _File(path.with_suffix(".jsonl")) if lines else None
 
     def begin(self) -> None:
-        """Begins with the header alone."""
+        """Starts the files anew; the CSV file gets its header."""
         self._begin(self._header())
         if self._json:
             self._json.begin(b"")
 
     def go_on(self) -> None:
-        """Goes on after the last whole row that is there; begins anew if there is none."""
+        """Continues after the last whole row on disk, or starts anew if there is no such table."""
         content = self._csv.read()
         whole = content[: content.rfind(b"\n") + 1]
         self._csv.begin(whole if whole.startswith(self._header()) else self._header())
 
     def append(self, rows: Iterable[dict[str, Any]]) -> None:
-        """Appends rows; values that a row lacks stay empty."""
+        """Appends rows; columns that a row lacks stay empty."""
         rows = list(rows)
         content = _as_csv(rows, self.columns)
         self._csv.append(content)
@@ -108,36 +108,36 @@ class Table:
             self._json.append(_as_lines(rows, self.columns))
 
     def position(self) -> list[Position]:
-        """Where the files end, once all of them is on disk."""
+        """The state of the files, once all of them are on disk."""
         positions = [file.position() for file in self._files()]
         if self._text is not None:
             positions[0]["text"] = "".join(self._text)
         return positions
 
     def resume(self, positions: Sequence[Position | int], warn: Callable[[str], None]) -> None:
-        """Brings the files back to a position, because what came later will be written again.
+        """Brings the files back to an earlier state, because later rows will be written again.
 
-        A file that does not fit is written again from its twin, or set aside.
+        A file that does not fit is restored from its twin, or set aside.
 
         Args:
-            positions: what `position` returned; earlier versions kept sizes alone.
-            warn: told in one line of each file that was mended or set aside.
+            positions: what `position` returned; earlier versions stored only sizes.
+            warn: is told in one line of each file that was restored or set aside.
         """
         survivors = self._survivors([_known(position) for position in positions], warn)
         for file, content in zip(self._files(), survivors, strict=True):
             if content is None and (aside := file.set_aside()):
-                warn(f"{file.path} does not fit the checkpoint: set aside as {aside.name}, begun anew")
+                warn(f"{file.path} does not fit the checkpoint: set aside as {aside.name} and started anew")
         self._begin(self._header() if survivors[0] is None else survivors[0])
         if self._json:
             self._json.begin(survivors[1] or b"")
 
     def _survivors(self, known: Sequence[Position], warn: Callable[[str], None]) -> list[bytes | None]:
-        """What each file held at its position, from its twin where it is damaged; None if that is lost."""
+        """What each file held in the given state, from its twin if it is damaged; None if that is lost."""
         sound = [_sound(file.read(), at) for file, at in zip(self._files(), known, strict=True)]
         table, lines = sound[0], sound[-1] if self._json else None
         if table is not None and not table.startswith(self._header()):
-            return [None] * len(sound)  # another version's columns are not mixed with this one's
-        if lines is not None and _json_rows(lines) is None:  # a size alone does not show it
+            return [None] * len(sound)  # columns of another version cannot continue
+        if lines is not None and _json_rows(lines) is None:  # damage that a size alone does not reveal
             lines = None
         if table is None:
             table = self._mended(known[0], lines)
@@ -182,7 +182,7 @@ def _known(position: Position | int) -> Position:
 
 
 def _sound(content: bytes, at: Position) -> bytes | None:
-    """The content up to a position; None unless whole rows end there and the checksum is right."""
+    """The content up to a position; None unless it ends with a whole row there and its checksum is right."""
     cut = content[: at["size"]]
     if len(cut) < at["size"] or not (cut == b"" or cut.endswith(b"\n")) or b"\r\n" in cut:
         return None
@@ -215,7 +215,7 @@ def _as_lines(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> bytes:
 
 
 def _json_rows(lines: bytes) -> list[dict[str, Any]] | None:
-    """The rows of JSON lines, or None if a line is none."""
+    """The rows of JSON lines, or None if a line is not a JSON object."""
     try:
         rows = [json.loads(line) for line in lines.splitlines()]
     except ValueError:
@@ -241,5 +241,5 @@ def _number(cell: str) -> Any:
 
 
 def cannot_write(path: Path, error: OSError) -> UserError:
-    """Returns the error for a file of a run that could not be written."""
+    """The error for a file of a run that could not be written."""
     return UserError(f"cannot write {path}: {error.strerror}; {fix_for(error)}, then `crossq-wn resume`")

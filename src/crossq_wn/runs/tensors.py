@@ -9,7 +9,7 @@ from crossq_wn.types import Tree
 
 
 def named_leaves(tree: Tree) -> list[tuple[str, np.ndarray]]:
-    """Returns a pytree's leaves in order, under names such as `critic.params.0.1.kernel`."""
+    """The leaves of a pytree in order, under names such as `critic.params.0.1.kernel`."""
     found = []
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         # A field of a record has a name, an entry of a dictionary a key, one of a tuple an index.
@@ -22,12 +22,12 @@ def take_arrays(value: Any, where: str, arrays: dict[str, np.ndarray]) -> Any:
     """Moves the arrays out of nested dictionaries and lists.
 
     Args:
-        value: JSON values and numpy arrays, nested.
-        where: the name of the whole, with which the names of its arrays begin.
+        value: nested JSON values and NumPy arrays.
+        where: the prefix of the arrays' names.
         arrays: receives a copy of each array by name.
 
     Returns:
-        The same as JSON, with a reference in the place of each array.
+        The value as JSON, with a reference in place of each array.
     """
     if isinstance(value, np.ndarray):
         arrays[where] = np.array(value, copy=True, order="C")
