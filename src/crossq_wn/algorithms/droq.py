@@ -23,7 +23,7 @@ class DroQSettings(PolyakSettings):
     """Hyperparameters of DroQ; those that Hiraoka et al. 2022 do not change are REDQ's."""
 
     policy_delay: int = 1
-    """The actor and the temperature change once per this many agent decisions."""
+    """Agent decisions per update of the actor and of the temperature."""
     dropout: float = 0.01
     """Probability that a hidden unit of a critic is dropped."""
 

@@ -33,7 +33,7 @@ def no_samples(*shape: int, prior: float = 1e-4) -> Running:
 
     Args:
         shape: of a sample.
-        prior: how many samples of mean 0 and variance 1 count as seen.
+        prior: number of samples of mean 0 and variance 1 that count as seen.
     """
     return Running(np.float32(prior), np.zeros(shape, np.float32), np.ones(shape, np.float32))  # type: ignore[arg-type]
 
@@ -61,29 +61,29 @@ class ReturnStatistics(NamedTuple):
 
 
 def no_returns(prior: float = 1e-4) -> ReturnStatistics:
-    """The statistics before the first reward; `prior` as for `no_samples`."""
+    """The statistics before the first reward; `prior` as in `no_samples`."""
     zero = np.zeros((), np.float32)
     return ReturnStatistics(zero, no_samples(prior=prior), zero)  # type: ignore[arg-type]
 
 
 class Accumulate(Protocol):
-    """Counts one more reward into the discounted return."""
+    """Adds a reward to the discounted return."""
 
     def __call__(self, discount: float, before: Array, reward: Array, ended: Array, /) -> tuple[Array, Array]:
-        """Returns G with the reward, and the G that the next reward is added to."""
+        """Returns G including the reward, and the G to which the next reward will be added."""
 
 
 def leaking(discount: float, before: Array, reward: Array, ended: Array) -> tuple[Array, Array]:
-    """G <- gamma (1 - ended) G + r, as in XQC's and SimbaV2's code.
+    """G <- gamma (1 - ended) G + r, as in the code of XQC and SimbaV2.
 
-    An episode's last reward is thus counted alone, and the next episode begins from it.
+    The last reward of an episode thus stands alone, and leaks into the next episode.
     """
     total = discount * jnp.where(ended, 0.0, before) + reward
     return total, total
 
 
 def restarting(discount: float, before: Array, reward: Array, ended: Array) -> tuple[Array, Array]:
-    """G <- gamma G + r, from 0 at each episode's start."""
+    """G <- gamma G + r, which restarts at 0 in each episode."""
     total = discount * before + reward
     return total, jnp.where(ended, 0.0, total)
 
@@ -120,15 +120,15 @@ def deviation_of_return(statistics: ReturnStatistics) -> Array:
 
 
 class RewardScale(NamedTuple):
-    """How rewards are brought to the scale of the return."""
+    """How rewards are brought to the scale of returns."""
 
-    unit: Callable[[ReturnStatistics], Array]  # statistics -> what rewards are divided by, a scalar
+    unit: Callable[[ReturnStatistics], Array]  # statistics -> the scalar that rewards are divided by
     accumulate: Accumulate = leaking
-    prior: float = 1e-4  # as for `no_samples`
+    prior: float = 1e-4  # as in `no_samples`
 
 
 def spread_of_return() -> RewardScale:
-    """A unit that is the return's standard deviation, counted from the first reward on (XQC's code)."""
+    """The return's standard deviation as the unit, counted from the first reward on (XQC's code)."""
     return RewardScale(lambda statistics: jnp.sqrt(statistics.moments.variance) + _EPSILON, prior=0.0)
 
 

@@ -1,7 +1,7 @@
-"""REDQ (Chen et al. 2021): ten critics, targets from the minimum of a random two, UTD 20.
+"""REDQ (Chen et al. 2021): ten critics, targets from the minimum over a random pair of them, UTD 20.
 
-Algorithm 1: per decision G critic updates, each with a fresh subset of critics for its target, then one
-policy update against the mean of all critics.
+Algorithm 1: each agent decision is followed by G critic updates, each with a fresh subset of critics for its
+target, and then by one policy update against the mean of all critics.
 """
 
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ class REDQSettings(PolyakSettings):
     """Hyperparameters of REDQ; all numbers are from Chen et al. 2021, table of hyperparameters."""
 
     policy_delay: int = 1
-    """The actor and the temperature change once per this many agent decisions."""
+    """Agent decisions per update of the actor and of the temperature."""
     subset: int = 2
-    """Critics whose minimum makes a target (M)."""
+    """Number of randomly chosen critics whose minimum makes a target (M)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -31,7 +31,7 @@ class REDQSettings(PolyakSettings):
 
 
 def parts(spec: Spec, settings: REDQSettings) -> Parts:
-    """An ensemble of critics; the policy follows their mean, once per decision."""
+    """An ensemble of critics; the policy maximises their mean and is updated once per decision."""
     return compose(
         spec,
         settings,

@@ -31,9 +31,8 @@ def on_grid(updates: int, utd: int, warmup: int, grid: int, *, after: bool = Tru
         updates: gradient updates that must lie between resets.
         utd: gradient updates per agent decision.
         warmup: agent decisions before the first gradient update.
-        grid: agent decisions; resets belong to multiples of it.
-        after: whether the updates of the decision on the grid come before its reset, so that the schedule is
-            true for the decision after it.
+        grid: agent decisions; a reset belongs to a multiple of it.
+        after: whether the reset comes after the updates of that decision, that is before those of the next.
     """
     decisions = updates // utd
     period = decisions // grid * grid + grid

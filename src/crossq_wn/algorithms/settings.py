@@ -1,7 +1,7 @@
-"""The settings that every algorithm has, and those that every soft actor-critic has.
+"""The settings that all algorithms share, and those that all soft actor-critics share.
 
-Defaults are what most columns of the paper's Table 1 (v2) share; a page states in its presets what departs
-from them. A setting's docstring is its help text on the command line.
+Defaults are what most columns of the paper's Table 1 (v2) have in common; each page states in its presets
+what departs from them. A setting's docstring is its help text on the command line.
 """
 
 from __future__ import annotations  # JAX's types are loaded on first use
@@ -17,16 +17,16 @@ from crossq_wn.lazy import optax
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What the training loop must know of any algorithm."""
+    """The settings that the training loop needs of any algorithm."""
 
     utd: int
-    """Gradient updates per agent decision (the UTD ratio)."""
+    """Gradient updates per agent decision (UTD ratio); more learn more per frame and cost in proportion."""
     batch_size: int = 256  # Table 1, all columns but BRO
     """Transitions (or sequences of them) per gradient update."""
     warmup: int = 5_000  # Table 1, CrossQ, CrossQ + WN and SimBa
-    """Transitions (agent decisions) collected with uniform actions before the first gradient update."""
+    """Agent decisions with uniform actions before the first gradient update; lower it for short runs."""
     replay_size: int = 1_000_000  # the authors' later code, and every rival's
-    """Rows that replay holds per seed: one per transition and one per episode end."""
+    """Rows of replay per seed, one per transition and one per episode; lower it if memory is short."""
     discount: float | None = None
     """Discount per agent decision (gamma); by default 0.95 for MyoSuite and 0.99 for the others."""
     action_repeat: int | None = None
@@ -41,10 +41,10 @@ class Settings:
         require(self, "discount", self.discount is None or 0 <= self.discount < 1, "in [0, 1)")
 
     def for_run(self, decisions: int) -> Self:
-        """These settings, with what depends on the length of a run filled in.
+        """These settings, completed by what depends on the length of the run.
 
         Args:
-            decisions: that the run is started for, per seed.
+            decisions: agent decisions that the run is started for, per seed.
         """
         return self
 
@@ -72,12 +72,12 @@ class ActorCriticSettings(Settings):
     adam_beta1: float = 0.9  # all columns
     """Decay rate of Adam's first moment, for actor and critics."""
     policy_delay: int = 1  # SimBa, SR-SAC and BRO
-    """The actor and the temperature change once per this many gradient updates."""
+    """Gradient updates per update of the actor and of the temperature."""
     learning_rate_end: float = 1.0
-    """Final learning rates of actor, critics and temperature over the initial ones; 1 keeps them constant."""
+    """Final learning rates of actor, critics and temperature, as a share of the initial ones; 1: constant."""
     learning_rate_updates: int | None = None
-    """Own updates of each, over which its learning rate falls linearly to that fraction; by default as many
-    as the UTD ratio times all decisions that the run is started for."""
+    """Updates over which each learning rate falls linearly, counting each one's own updates; by default the
+    UTD ratio times all agent decisions that the run is started for."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -92,15 +92,19 @@ class ActorCriticSettings(Settings):
         require(self, "learning_rate_end", 0 <= self.learning_rate_end <= 1, "in [0, 1]")
 
     def schedule(self, learning_rate: float) -> optax.ScalarOrSchedule:
-        """The learning rate of actor, critics or temperature over its own updates."""
+        """The learning rate of actor, critics or temperature, as a function of its own updates.
+
+        Args:
+            learning_rate: the initial one.
+        """
         end, updates = learning_rate * self.learning_rate_end, self.learning_rate_updates
         if end == learning_rate:
             return learning_rate
-        require(self, "learning_rate_updates", updates is not None, "given where there is no run to tell it")
+        require(self, "learning_rate_updates", updates is not None, "given, because no run implies it here")
         return optax.linear_schedule(learning_rate, end, updates)
 
     def for_run(self, decisions: int) -> Self:
-        """Learning rates that fall do so over the run; see `Settings.for_run`."""
+        """Lets falling learning rates fall over the whole run; see `Settings.for_run`."""
         if self.learning_rate_end == 1 or self.learning_rate_updates is not None:
             return self
         # As in XQC's and SimbaV2's code, the warm-up's decisions count, though they make no updates.
@@ -121,27 +125,37 @@ class PolyakSettings(ActorCriticSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class ScaledRewardSettings(PolyakSettings):
-    """The settings of a soft actor-critic with target critics that divides rewards by the return's spread."""
+    """The settings of soft actor-critics with target critics that divide rewards by the spread of returns."""
 
     return_statistics: Literal["code", "restart"] = "code"  # XQC's and SimbaV2's code
-    """The return whose spread scales rewards: code lets an episode's last reward count into the next one, as
-    the authors' code does; restart begins each episode at 0, as runs of earlier versions did."""
+    """The return whose spread scales rewards. With code, an episode's last reward leaks into the next one, as
+    in the authors' code; with restart, each episode starts at 0, as in earlier versions of this package."""
 
 
 def require(settings: object, name: str, valid: bool, what: str) -> None:
-    """Raises `UserError` naming the setting, its value and what would be valid."""
+    """Checks a setting.
+
+    Args:
+        settings: the record, for the value in the message.
+        name: of the setting, for the flag in the message.
+        valid: whether the value is valid.
+        what: what would be valid, to complete "it must be ...".
+
+    Raises:
+        UserError: it is not valid.
+    """
     if not valid:
         flag = "--" + name.replace("_", "-")
         raise UserError(f"{flag} is {getattr(settings, name)!r}: it must be {what}")
 
 
 def require_effect(settings: Any, name: str, effective: bool, what: str) -> None:
-    """Raises `UserError` if a setting would have no effect and yet is not its type's default."""
+    """Raises `UserError` if a setting without effect has another value than its type's default."""
     require(settings, name, effective or getattr(settings, name) == getattr(type(settings), name), what)
 
 
 def require_types(settings: Any) -> None:
-    """Raises `UserError` for the first field of a dataclass not of its declared type, or not finite."""
+    """Raises `UserError` for the first field of a dataclass that is of another type, or not finite."""
     for name, kind in get_type_hints(type(settings)).items():
         if not any(_is_of(getattr(settings, name), each) for each in _alternatives(kind)):
             wanted = " or ".join(_described(each) for each in _alternatives(kind))

@@ -1,8 +1,8 @@
-"""SimbaV2 (Lee et al. 2025): features and weights live on unit spheres, so that nothing can grow.
+"""SimbaV2 (Lee et al. 2025): features and weights live on unit spheres, so their norms cannot grow.
 
-Embedding: append a constant, l2-normalise, dense, scale, l2-normalise. Blocks step from x towards
-m = l2(W2 (relu(s * W1 x) + 1e-8)) on the sphere: x <- l2(x + alpha * (m - x)). Kernels have no bias and
-unit norm per output neuron, at initialisation and after every step. Critics are categorical on [-5, 5].
+Embedding: append a constant, l2-normalise, dense, scale, l2-normalise. A block moves x on the sphere towards
+a proposal m = l2(W2 (relu(s * W1 x) + 1e-8)): x <- l2(x + alpha * (m - x)). Kernels have no bias and unit
+norm per output neuron, at initialisation and after every gradient step. Critics are categorical on [-5, 5].
 Rewards are scaled by the return, observations by their running mean and standard deviation.
 """
 
@@ -35,9 +35,9 @@ class SimbaV2Settings(ScaledRewardSettings):
     critic_blocks: int = 2
     """Blocks of each critic."""
     atoms: int = 101
-    """Atoms of each critic's distribution."""
+    """Atoms of each critic's distribution of returns."""
     value_limit: float = 5.0
-    """The distribution's support is from minus this to this."""
+    """The atoms cover scaled returns from minus this to this."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -47,7 +47,7 @@ class SimbaV2Settings(ScaledRewardSettings):
 
 
 def parts(spec: Spec, settings: SimbaV2Settings) -> Parts:
-    """Hyperspherical encoders behind normalised observations and scaled rewards."""
+    """Hyperspherical networks on normalised observations and scaled rewards."""
     actor_head = head(settings.actor_width, spec.action_size)
     critic_head = head(settings.critic_width, settings.atoms)
     member = encoder(settings.critic_width, settings.critic_blocks, critic_head)
@@ -67,7 +67,7 @@ def parts(spec: Spec, settings: SimbaV2Settings) -> Parts:
 
 
 def encoder(width: int, blocks: int, head: Layer) -> Layer:
-    """The embedding, the blocks, and a head on them."""
+    """The embedding and the blocks, with an output layer `head` on them."""
     scale = (2 / width) ** 0.5
     embedding = serial(
         elementwise(append_constant, 1), sphere(), hyper_dense(width), scaler(scale, scale), sphere()
@@ -76,7 +76,12 @@ def encoder(width: int, blocks: int, head: Layer) -> Layer:
 
 
 def block(width: int, alpha: float) -> Layer:
-    """A step on the sphere, `alpha` of the way at first, towards what a two-layer network proposes."""
+    """A step on the sphere towards the proposal of a two-layer network.
+
+    Args:
+        width: number of features.
+        alpha: initial size of the step, as a share of the way.
+    """
     scale = (2 / width) ** 0.5 / 2
     proposal = serial(
         hyper_dense(4 * width),
@@ -90,7 +95,7 @@ def block(width: int, alpha: float) -> Layer:
 
 
 def head(width: int, n_out: int) -> Layer:
-    """A scaled hidden layer and the output, which alone has a bias."""
+    """A scaled hidden layer, and an output layer that alone has a bias."""
     return serial(hyper_dense(width), scaler(1.0, 1.0), hyper_dense(n_out), bias())
 
 
@@ -105,12 +110,17 @@ def sphere() -> Layer:
 
 
 def append_constant(x: Array) -> Array:
-    """One more feature, of a constant value."""
+    """Appends a feature of constant value."""
     return jnp.concatenate([x, jnp.full((*x.shape[:-1], 1), _SHIFT)], -1)
 
 
 def scaler(initial: float, stored: float) -> Layer:
-    """x * s with learned s, `initial` at first; stored as `stored`, which sets how fast Adam moves it."""
+    """x * s with a learned s.
+
+    Args:
+        initial: s at first.
+        stored: the parameter's initial value, which sets how fast Adam changes s relative to `initial`.
+    """
 
     def init(generator: np.random.Generator, n: int) -> tuple[Tree, Tree, int]:
         return {"scale": np.full(n, stored, np.float32)}, (), n
@@ -122,7 +132,7 @@ def scaler(initial: float, stored: float) -> Layer:
 
 
 def bias() -> Layer:
-    """x + b with learned b, zero at first."""
+    """x + b with a learned b, which is zero at first."""
 
     def init(generator: np.random.Generator, n: int) -> tuple[Tree, Tree, int]:
         return {"bias": np.zeros(n, np.float32)}, (), n

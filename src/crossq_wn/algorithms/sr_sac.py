@@ -1,6 +1,6 @@
-"""SR-SAC (D'Oro et al. 2023): soft actor-critic at a replay ratio of 32, made bearable by full resets.
+"""SR-SAC (D'Oro et al. 2023): SAC at a replay ratio of 32, which full resets make possible.
 
-Resets rebuild actor, critics, targets, temperature and optimisers, and keep the replay.
+A reset rebuilds actor, critics, targets, temperature and optimisers, and keeps the replay.
 """
 
 from dataclasses import dataclass, replace
@@ -21,11 +21,11 @@ class SRSACSettings(PolyakSettings):
     """Hyperparameters of SR-SAC."""
 
     reset_updates: int = 2_560_000  # Table 1: every 80k decisions, at UTD 32
-    """A reset is due after so many gradient updates since the last."""
+    """Gradient updates between resets."""
     reset_grid: int = 5_000  # its code: the interval between evaluations
-    """The reset is then due at the next decision divisible by this."""
+    """Resets wait for the next agent decision divisible by this."""
     evaluate_before_reset: bool = True  # its code
-    """Make that decision's updates and its evaluation before the reset; otherwise they follow it."""
+    """Whether that decision's updates and evaluation come before the reset, or else after it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -33,7 +33,7 @@ class SRSACSettings(PolyakSettings):
 
 
 def parts(spec: Spec, settings: SRSACSettings) -> Parts:
-    """As in the authors' code: a tanh-squeezed log standard deviation, resets on the evaluation grid."""
+    """Plain networks as in SAC, with the authors' squeezed log standard deviation and schedule of resets."""
     return compose(
         spec,
         settings,
@@ -54,7 +54,7 @@ def parts(spec: Spec, settings: SRSACSettings) -> Parts:
     )
 
 
-# Table 1, column SR-SAC; the shared default of the target entropy is its code's (the table prints |A|).
+# Table 1, column SR-SAC, but the target entropy of the authors' code, -|A|/2, which is the shared default.
 _DEFAULT = SRSACSettings(utd=32, warmup=10_000, critic_width=256)
 PRESETS = {
     "default": Preset(_DEFAULT, "paper v2, Table 1, and the authors' code (D'Oro et al. 2023)"),

@@ -1,8 +1,9 @@
-"""XQC (Palenicek et al. 2025): the authors' successor; every layer normalised, a categorical critic.
+"""XQC (Palenicek et al. 2025): the authors' successor, with every layer normalised and categorical critics.
 
-Blocks are dense (no bias), batch norm, relu: batch norm comes before the activation here. Weight norm holds
-every dense kernel, the heads' included (their biases stay free). Critics are categorical on [-5, 5] and
-trained by cross-entropy; rewards are divided by the return's standard deviation to fit into that range.
+A block is dense (no bias), batch norm, relu; unlike in CrossQ + WN, batch norm comes before the activation.
+Weight norm holds every dense kernel, including those of the heads (whose biases stay free). Critics are
+categorical on [-5, 5] and trained by cross-entropy; rewards are divided by the return's standard deviation to
+fit that range.
 """
 
 from dataclasses import dataclass
@@ -32,13 +33,13 @@ class XQCSettings(ScaledRewardSettings):
     hidden_layers: int = 4
     """Hidden layers of actor and critics."""
     atoms: int = 101
-    """Atoms of each critic's distribution."""
+    """Atoms of each critic's distribution of returns."""
     value_limit: float = 5.0
-    """The distribution's support is from minus this to this."""
+    """The atoms cover scaled returns from minus this to this."""
     norm_momentum: float = 0.99
-    """Share of the running statistics that a training pass keeps."""
+    """Share of batch norm's running statistics that each training pass keeps."""
     norm_epsilon: float = 1e-3
-    """Added to variances."""
+    """Added to variances before a normalisation divides by their root."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,14 +66,14 @@ def parts(spec: Spec, settings: XQCSettings) -> Parts:
 
 
 def reward_scale(settings: XQCSettings) -> RewardScale:
-    """The authors' statistics of the return, or those of our earlier versions."""
+    """The authors' statistics of the return, or those of earlier versions of this package."""
     if settings.return_statistics == "code":
         return spread_of_return()
     return RewardScale(deviation_of_return, restarting)
 
 
 def network(settings: XQCSettings, width: int, head: Layer) -> Layer:
-    """Normalised blocks and a head whose kernel is held at unit norm."""
+    """Normalised blocks, with an output layer whose kernel is held at unit norm."""
     norm = batch_norm(settings.norm_momentum, settings.norm_epsilon)
     block = serial(weight_norm(linear(width), per_neuron), norm, relu())
     return serial(norm, *[block] * settings.hidden_layers, weight_norm(head, per_neuron_kernel))

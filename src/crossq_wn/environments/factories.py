@@ -1,4 +1,4 @@
-"""Where Gymnasium environments come from: ids, `module:factory`, and a user's own classes and functions."""
+"""The sources of Gymnasium environments: ids, `module:factory`, and a user's own classes and functions."""
 
 import inspect
 import re
@@ -32,29 +32,29 @@ def from_id(name: str, **options: Any) -> gymnasium.Env[Any, Any]:
 
 
 def from_factory(path: str, **options: Any) -> gymnasium.Env[Any, Any]:
-    """Makes the environment that `module:factory` returns, or `module:Env-v0` registers.
+    """Makes the environment that `module:factory` returns, or that `module:Env-v0` registers.
 
     Args:
-        path: the module, which may lie in the current directory, and the name of a class or function in it,
-            or an id that it registers when it is imported, as `gymnasium.make` takes it.
-        options: further arguments of `gymnasium.make`; of these a factory gets only the render mode.
+        path: the module, which may be in the current directory, and the name of a class or function in it, or
+            an id that it registers on import, in the form that `gymnasium.make` takes.
+        options: further arguments of `gymnasium.make`; a factory gets only the render mode.
 
     Raises:
-        UserError: the module cannot be imported, has no such name, or as `from_callable` says.
+        UserError: the module cannot be imported or has no such name, or for the reasons of `from_callable`.
     """
     module_name, _, attribute = path.partition(":")
     if module_name == "__main__":
         raise UserError(
-            f"{path!r} was defined in a script, which nobody else can import: in that script, call "
-            "crossq_wn.resume(run, task=...), or move the class to a module"
+            f"{path!r} was defined in a script, which cannot be imported: call crossq_wn.resume(run, "
+            "task=...) in that script, or move the class to a module"
         )
     value = import_user_module(module_name, f"the task {path!r}")
     if re.search(r"-v\d+$", attribute):
         return from_id(attribute, **options)
     if "(" in attribute or "<locals>" in attribute:
         raise UserError(
-            f"the task {path!r} was given as a callable that no name leads to: from Python, pass it again, "
-            "as in crossq_wn.resume(run, task=...)"
+            f"the task {path!r} was given as a callable, which its name alone cannot restore: pass it again "
+            "from Python, as in crossq_wn.resume(run, task=...)"
         )
     for part in attribute.split("."):
         if not hasattr(value, part):
@@ -65,12 +65,12 @@ def from_factory(path: str, **options: Any) -> gymnasium.Env[Any, Any]:
 
 
 def from_callable(factory: Callable[..., Any], name: str, *, render: bool = False) -> gymnasium.Env[Any, Any]:
-    """Makes the environment that a class or function of no arguments returns.
+    """Makes the environment that a class or a function without arguments returns.
 
     Args:
         factory: the class or function.
-        name: how messages call it.
-        render: whether pictures will be asked for: a parameter `render_mode` is then "rgb_array".
+        name: its name in messages.
+        render: whether pictures will be made; a parameter `render_mode` then gets "rgb_array".
 
     Raises:
         UserError: it cannot be called, it raised an exception, or it returned something else.
@@ -81,7 +81,7 @@ def from_callable(factory: Callable[..., Any], name: str, *, render: bool = Fals
         environment = factory(**_render_mode(factory)) if render else factory()
     except UserError:
         raise
-    except Exception as error:  # whatever the user's code raises
+    except Exception as error:  # a user's code may raise anything
         raise UserError(
             f"{name!r} raised {type(error).__name__}: {error}; it is called without arguments"
         ) from None
@@ -93,6 +93,6 @@ def from_callable(factory: Callable[..., Any], name: str, *, render: bool = Fals
 def _render_mode(factory: Callable[..., Any]) -> dict[str, str]:
     try:
         wanted = "render_mode" in inspect.signature(factory).parameters
-    except (TypeError, ValueError):  # some builtins show no signature
+    except (TypeError, ValueError):  # some builtins have no signature
         wanted = False
     return {"render_mode": "rgb_array"} if wanted else {}

@@ -1,4 +1,4 @@
-"""The adapter of Gymnasium: it flattens Box and Dict observations and rescales Box actions."""
+"""The adapter of Gymnasium, which flattens Box and Dict observations and rescales Box actions."""
 
 import contextlib
 import copy
@@ -23,7 +23,7 @@ from crossq_wn.environments.snapshot import (
 )
 from crossq_wn.errors import UserError
 
-# Attributes of these types describe an environment; no step changes them.
+# Attributes of these types describe an environment and never change.
 _DESCRIPTIONS = (spaces.Space, gymnasium.envs.registration.EnvSpec)
 
 
@@ -31,11 +31,11 @@ class Gymnasium:
     """One Gymnasium environment.
 
     Args:
-        environment: steps by single frames.
-        name: how messages call it.
+        environment: one step of it is one environment frame.
+        name: its name in messages.
 
     Raises:
-        UserError: its observations are not a Box or a Dict of Box, or its actions not a bounded Box.
+        UserError: its observations are not a Box or a Dict of Box, or its actions are not a bounded Box.
     """
 
     def __init__(self, environment: gymnasium.Env[Any, Any], name: str) -> None:
@@ -63,7 +63,7 @@ class Gymnasium:
         self.observation_size = int(spaces.flatdim(environment.observation_space))
         if not self.action_size or not self.observation_size:
             raise UserError(f"{name} has an empty observation or action space")
-        self._observation: Any = None  # the last one, not yet flattened
+        self._observation: Any = None  # the last observation, not yet flattened
         self.physics: Any = None
         unwrapped: Any = environment.unwrapped
         if type(getattr(unwrapped, "model", None)).__name__ == "MjModel":
@@ -73,7 +73,7 @@ class Gymnasium:
         self.in_threads = self.physics is not None and type(unwrapped).__module__.startswith("gymnasium.")
 
     def reset(self, seed: int | None) -> None:
-        """Starts an episode, from the seed if there is one."""
+        """Starts an episode, after seeding the environment and its spaces if there is a seed."""
         if seed is not None:
             for space in self._spaces:
                 space.seed(seed)
@@ -86,7 +86,7 @@ class Gymnasium:
         self._observation = outcome[0]
 
     def step(self, action: np.ndarray) -> Frame:
-        """Takes one environment step; [-1, 1] is mapped to the action space's bounds."""
+        """Takes one environment step; maps [-1, 1] to the bounds of the action space."""
         scaled = in_units(action, self.action_low, self.action_high, self.action_dtype)
         outcome: Any = self._environment.step(scaled)
         if not isinstance(outcome, tuple) or len(outcome) != 5 or not isinstance(outcome[4], dict):
@@ -104,7 +104,7 @@ class Gymnasium:
         )
 
     def observe(self) -> np.ndarray:
-        """Returns the last observation, flattened in Gymnasium's order."""
+        """The last observation, flattened in Gymnasium's order."""
         try:
             flat = spaces.flatten(self._environment.observation_space, self._observation)
         except (KeyError, TypeError, ValueError) as error:
@@ -115,7 +115,10 @@ class Gymnasium:
         return np.asarray(flat, np.float32)
 
     def snapshot(self) -> Snapshot:
-        """Copies what the environment's own `snapshot()` returns, or its attributes; and its wrappers'."""
+        """Copies the state of environment and wrappers.
+
+        For the environment it takes what its own `snapshot()` returns, or else its attributes.
+        """
         unwrapped: Any = self._environment.unwrapped
         if hasattr(unwrapped, "snapshot") and hasattr(unwrapped, "restore"):
             inner = {"own": encode(unwrapped.snapshot())}
@@ -125,7 +128,7 @@ class Gymnasium:
             inner["physics"] = self.physics.capture()
         if unwrapped._np_random is not None:
             inner["random"] = capture_generator(unwrapped._np_random)
-        # A wrapper's own environment is captured apart, and so is what it has learned.
+        # The environment inside a wrapper is captured separately, and so are its running means.
         ignore = (*_DESCRIPTIONS, gymnasium.Env, *(type(value) for _, value in self._learned()))
         wrappers = [capture_attributes(each, ignore=ignore) for each in wrappers_of(self._environment)]
         sampling = [capture_generator(space.np_random) for space in _leaves(self._spaces)]
@@ -150,11 +153,11 @@ class Gymnasium:
             restore_generator(space.np_random, state)
 
     def statistics(self) -> Snapshot:
-        """Copies what the environment and its wrappers have learned, as Gymnasium's running means do."""
+        """Copies what environment and wrappers have learned, such as Gymnasium's running means."""
         return {name: capture_attributes(value) for name, value in self._learned()}
 
     def adopt(self, statistics: Snapshot, *, fixed: bool) -> None:
-        """Takes over what another one has learned; if `fixed`, its own wrappers stop learning."""
+        """Takes over what another environment has learned; if `fixed`, its own wrappers stop learning."""
         for name, value in self._learned():
             if name in statistics:
                 restore_attributes(value, statistics[name])
@@ -172,7 +175,7 @@ class Gymnasium:
         return found
 
     def render(self, height: int, width: int) -> np.ndarray:
-        """Returns what the environment's `render_mode="rgb_array"` shows, at the environment's own size."""
+        """The picture of `render_mode="rgb_array"`, at the environment's own size."""
         if type(self._environment.unwrapped).render is gymnasium.Env.render:
             raise UserError(f"{self._name} has no method `render`: no pictures can be made of it")
         image: Any = self._environment.render()
@@ -189,7 +192,7 @@ class Gymnasium:
         self._environment.close()
 
     def _number(self, value: Any, name: str) -> float:
-        """A reward or a flag as a number; arrays of one number are taken."""
+        """A reward or a flag as a number; arrays with one entry are accepted."""
         if isinstance(value, float | bool | np.floating | np.bool_):
             return float(value)
         array = np.asarray(value)
@@ -200,12 +203,12 @@ class Gymnasium:
         return float(array.item())
 
     def _attributes(self, unwrapped: Any) -> Snapshot:
-        """All attributes of the environment itself. Raises UnrestorableError as `capture_attributes` does."""
+        """All attributes of the environment itself; raises UnrestorableError like `capture_attributes`."""
         ignore = (*_DESCRIPTIONS, *(type(value) for _, value in self._learned()))
         if self.physics is not None:
             ignore += (type(unwrapped.model), type(unwrapped.data), type(unwrapped.mujoco_renderer))
         saved = capture_attributes(unwrapped, ignore=ignore)
-        saved.pop("_np_random", None)  # Gymnasium's own generator has its place in the snapshot
+        saved.pop("_np_random", None)  # the snapshot stores Gymnasium's own generator elsewhere
         for name, item in saved.items():
             if isinstance(item, dict) and "generator" in item:
                 raise UnrestorableError(f"{type(unwrapped).__name__}.{name} is a random generator of its own")
@@ -213,7 +216,7 @@ class Gymnasium:
 
 
 def wrappers_of(environment: gymnasium.Env[Any, Any]) -> list[gymnasium.Env[Any, Any]]:
-    """Returns an environment's wrappers, from the outermost to the innermost."""
+    """An environment's wrappers, from the outermost to the innermost."""
     found: list[gymnasium.Env[Any, Any]] = []
     while isinstance(environment, gymnasium.Wrapper):
         found.append(environment)
@@ -222,9 +225,9 @@ def wrappers_of(environment: gymnasium.Env[Any, Any]) -> list[gymnasium.Env[Any,
 
 
 def _own_spaces(unwrapped: Any) -> list[spaces.Space[Any]]:
-    """The spaces that an environment has as attributes, from which it may draw.
+    """The spaces among an environment's attributes, from which it may draw.
 
-    Where a class has them its objects share them, so each object gets copies of its own.
+    Spaces that belong to the class are shared by all of its objects, so each object gets its own copies.
     """
     for name in ("action_space", "observation_space"):
         if name not in vars(unwrapped):
@@ -234,7 +237,7 @@ def _own_spaces(unwrapped: Any) -> list[spaces.Space[Any]]:
 
 
 def _leaves(owned: Iterable[spaces.Space[Any]]) -> list[spaces.Space[Any]]:
-    """These spaces, and those of which they consist."""
+    """These spaces, and all spaces inside them."""
     found = []
     for space in owned:
         parts: Any = getattr(space, "spaces", ())
@@ -243,7 +246,7 @@ def _leaves(owned: Iterable[spaces.Space[Any]]) -> list[spaces.Space[Any]]:
 
 
 def _describe(value: Any) -> str:
-    """What kind of value an environment returned, in a few words."""
+    """What an environment returned, in a few words."""
     if isinstance(value, tuple | list):
         return f"a {type(value).__name__} of {len(value)} values"
     if isinstance(value, np.ndarray):

@@ -1,4 +1,4 @@
-"""The options of a run: everything the user chooses apart from the task, the algorithm and its settings."""
+"""The options of a run: everything that the user chooses besides task, algorithm and hyperparameters."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -13,7 +13,7 @@ Precision = Literal["float32", "tensorfloat32", "bfloat16"]
 class RunOptions:
     """Every option of a run.
 
-    The command line, the Python functions and config.json all take names, types, defaults and help texts from
+    The command line, the Python functions and config.json take names, types, defaults and help texts from
     here.
     """
 
@@ -24,9 +24,9 @@ class RunOptions:
     episode_frames: int | None = None
     """Time limit of an episode in environment frames; by default the suite's (DMC 1000, MyoSuite 100)."""
     terminations: bool = True
-    """End an episode when the task terminates it; without, it continues to the time limit."""
+    """End an episode when its task terminates; otherwise it continues to the time limit."""
     eval_every: int = 25_000
-    """Environment frames between evaluations; lower it for short runs, to see a curve."""
+    """Environment frames between evaluations; lower it for short runs, which otherwise show no curve."""
     eval_episodes: int = 5
     """Episodes per evaluation with the deterministic policy; more make the scores less noisy."""
     checkpoint_every: int = 25_000
@@ -40,13 +40,13 @@ class RunOptions:
     wandb: str | None = None
     """A Weights & Biases project to log to as well; nothing is sent unless this is given."""
     diagnostics: bool = True
-    """Log norms, effective learning rates, dead neurons and the like; turning them off saves some time."""
+    """Log norms, effective learning rates, dead neurons and the like; turn them off to save some time."""
     q_bias: bool = False
-    """Measure the critics' bias at every evaluation as well; it costs some 2,500 further decisions each."""
+    """Also measure the critics' bias at every evaluation, each time for some 2,500 more agent decisions."""
     overlap: bool = False
     """Step the environments while gradient updates run: faster, but updates miss the newest transition."""
     matmul_precision: Precision = "float32"
-    """How accelerators multiply matrices; the others are faster and less exact. CPUs always use float32."""
+    """Precision of matrix products on accelerators; lower ones are faster. CPUs always use float32."""
 
     def __post_init__(self) -> None:
         if isinstance(self.seeds, Sequence) and not isinstance(self.seeds, str):
