@@ -1,10 +1,10 @@
-"""Speed of ten environments: the suites' own in a loop, ours in a pool, and MuJoCo alone, in one process.
+"""Speed of ten environments in one process: the suites' own in a loop, ours in a pool, and MuJoCo alone.
 
     python benchmarks/environments.py dog-run humanoid-run myo-key-turn-hard --json speed.json
 
-It prints frames per second of wall-clock and of processor time; on a busy machine, read the second. All
-kinds are measured in turn, again and again, and the median counts. `pool 2` may use two threads, and so on
-up to as many as this process may use processors (`taskset` narrows that).
+It prints environment frames per second of wall-clock and of processor time; on a busy machine, look at the
+second. All kinds are measured in alternating rounds, whose medians are printed. `pool 2` may use two threads,
+and so on up to the number of processors that this process may use (`taskset` limits it).
 """
 
 import argparse
@@ -21,8 +21,8 @@ import numpy as np
 from crossq_wn.environments import Environment, lookup, make
 from crossq_wn.environments.pool import Pool
 
-REPEAT = 2  # frames per decision
-Measurement = Callable[[], int]  # runs for a while; how many frames
+REPEAT = 2  # environment frames per agent decision
+Measurement = Callable[[], int]  # runs for a while; returns the environment frames that it made
 
 
 def plain_dmc(identifier: str, seed: int) -> Callable[[np.ndarray], None]:
@@ -51,14 +51,14 @@ def plain_myo(identifier: str, seed: int) -> Callable[[np.ndarray], None]:
     def frame(action: np.ndarray) -> None:
         observation, _, _, truncated, _ = plain.step(action)
         np.asarray(observation, np.float32)
-        if truncated:  # failures play on, as in our pool
+        if truncated:  # after a failure the episode goes on, as in our pool
             plain.reset()
 
     return frame
 
 
 def bare(environment: Environment, generator: np.random.Generator) -> None:
-    """MuJoCo's part of one decision, in states that play leads to."""
+    """MuJoCo's part of one agent decision, in the states of an episode."""
     environment.simulator.physics.advance(REPEAT, generator)
     environment.frames += REPEAT
     if environment.frames == environment.episode_frames:
@@ -66,7 +66,7 @@ def bare(environment: Environment, generator: np.random.Generator) -> None:
 
 
 class Task:
-    """The same number of the same environments, three ways, all fed the same random actions."""
+    """One task in three kinds of environments, equally many of each, with the same random actions."""
 
     def __init__(self, name: str, count: int, decisions: int) -> None:
         self.ours, self.bare = ([make(name, terminations=False) for _ in range(count)] for _ in range(2))
@@ -112,7 +112,7 @@ class Task:
 
 
 def measure(measurements: dict[str, Measurement], repetitions: int) -> dict[str, dict[str, float]]:
-    """Frames per second, `wall` and `cpu`: medians of alternating repetitions after one to warm up."""
+    """Frames per second of `wall` and `cpu` time: medians of alternating rounds, after a warm-up round."""
     seen: dict[str, list[tuple[float, float]]] = {name: [] for name in measurements}
     for repetition in range(repetitions + 1):
         for name, run in measurements.items():

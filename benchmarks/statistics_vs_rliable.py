@@ -1,10 +1,10 @@
-"""Our statistics beside rliable's, on the same random scores: do they agree, and how much faster are ours?
+"""Compares our statistics with rliable's on the same random scores: values, intervals and speed.
 
     python benchmarks/statistics_vs_rliable.py
 
-The first run makes .venv-rliable, for development only: rliable 1.2.0 breaks with arch 8 and with pandas 3.
-Exits with 1 if a point estimate differs by more than 1e-6, an interval by more than bootstrap error (z of 5),
-or if ours is less than 20 times as fast.
+The first run makes the virtual environment .venv-rliable, because rliable 1.2.0 breaks with arch 8 and with
+pandas 3. The exit code is 1 if a point estimate differs by more than 1e-6, if an interval differs by more than
+bootstrap error (z of 5), or if ours is less than 20 times as fast.
 """
 
 import subprocess
@@ -30,7 +30,7 @@ Result = dict[str, Any]  # statistic -> [3, points]: value, low, high; "seconds"
 
 
 def main() -> int:
-    """Compares, prints, and says by its exit code whether all agree."""
+    """Compares both and prints the result; returns the exit code."""
     with tempfile.TemporaryDirectory() as folder:
         data, answer = Path(folder) / "scores.npz", Path(folder) / "rliable.npz"
         x, y = random_scores()
@@ -48,7 +48,7 @@ def main() -> int:
     good = True
     for name in (key for key in ours if key != "seconds"):
         value = np.abs(ours[name][0] - theirs[name][0]).max()
-        # Both ends are random: their difference has twice the variance that other seeds of ours show.
+        # Both ends are random, so their difference has twice the variance of ours over seeds.
         spread = np.sqrt(2) * np.std([other[name][1:] for other in others], axis=0, ddof=1)
         apart = ours[name][1:] - theirs[name][1:]
         z = np.divide(apart, spread, out=np.zeros_like(apart), where=spread > 1e-12)
@@ -79,7 +79,7 @@ def random_scores() -> tuple[np.ndarray, np.ndarray]:
 
 
 def our_side(x: np.ndarray, y: np.ndarray, seed: int) -> Result:
-    """All statistics by crossq_wn, and the seconds of the IQM curve."""
+    """All statistics by this package, and the seconds that the IQM curve took."""
     from crossq_wn.results import statistics as s
 
     def estimate(statistic: s.Statistic, *scores: np.ndarray) -> np.ndarray:
@@ -107,7 +107,7 @@ def our_side(x: np.ndarray, y: np.ndarray, seed: int) -> Result:
 
 
 def rliable_side(data: Path, answer: Path) -> None:
-    """All statistics by rliable, which only its own environment can import."""
+    """All statistics by rliable, which is installed only in its own virtual environment."""
     from rliable import library, metrics
 
     x, y = (np.load(data)[name] for name in ("x", "y"))
@@ -145,12 +145,12 @@ def rliable_side(data: Path, answer: Path) -> None:
 
 
 def clocks() -> np.ndarray:
-    """Wall-clock and this process's CPU seconds; the latter mean more while other work runs beside it."""
+    """Seconds of wall-clock and of this process's CPU time, which other work on the machine affects less."""
     return np.array([time.perf_counter(), time.process_time()])
 
 
 def environment() -> Path:
-    """The interpreter that has rliable; makes its environment if it is not there."""
+    """The Python of rliable's virtual environment, which is made if it is missing or outdated."""
     python = ENVIRONMENT / "bin" / "python"
     done = ENVIRONMENT / "installed"
     if not done.exists() or done.read_text() != "\n".join(PINS):

@@ -1,9 +1,9 @@
-"""Error rates and power of verdicts: simulated experiments, judged by the package's own rule.
+"""Error rates and power of verdicts, in simulated experiments that the package's own rule judges.
 
     python benchmarks/verdict_error_rates.py [PAIRS]
 
-Prints the tables of docs/statistics.md. It takes some minutes on one core with the 2,000 simulated pairs of
-systems per cell that it uses by default.
+It prints the tables of docs/statistics.md. With the default of 2,000 simulated pairs of systems per cell it
+takes some minutes on one core.
 """
 
 import sys
@@ -17,7 +17,7 @@ from crossq_wn.results.verdicts import effect, lies_above, lies_below
 Array = np.ndarray
 Draw = Callable[[np.random.Generator, tuple[int, ...]], Array]  # scores of mean 0 and standard deviation 1
 CONFIDENCE = 0.9
-SEEDS = ((2, 2), (3, 3), (5, 5), (10, 10), (3, 10))  # of either system, on each task
+SEEDS = ((2, 2), (3, 3), (5, 5), (10, 10), (3, 10))  # of the first and of the second system, on each task
 TASKS = (1, 8)
 EFFECTS = {1: (1.0, 2.0, 4.0), 8: (0.5, 1.0, 2.0)}  # tasks -> true differences, in standard deviations
 
@@ -37,12 +37,12 @@ def failing(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
 
 
 def two_groups(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Half of the seeds learn."""
+    """Half of the seeds learn and the others do not."""
     return np.where(generator.random(shape) < 0.5, -1.0, 1.0) + 0.05 * generator.standard_normal(shape)
 
 
 def success(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Success rates over five episodes, so that many scores are equal."""
+    """Success rates over five episodes, among which many are equal."""
     return (generator.binomial(5, 0.2, shape) - 1) / np.sqrt(0.8)
 
 
@@ -68,9 +68,9 @@ SHAPES = (
 
 
 def systems(shape: Scores, tasks: int, seeds: tuple[int, int], pairs: int) -> tuple[list[Array], list[Array]]:
-    """Two systems of equal expected scores: per task [runs, pairs].
+    """Scores of two systems that are equal in expectation; per task [runs, pairs].
 
-    Tasks differ in level and spread, as returns do.
+    Tasks differ in level and spread, as they do in practice.
     """
     generator = np.random.default_rng([tasks, *seeds, SHAPES.index(shape)])
     levels = np.linspace(-2, 2, tasks) if tasks > 1 else np.zeros(1)
@@ -83,24 +83,24 @@ def systems(shape: Scores, tasks: int, seeds: tuple[int, int], pairs: int) -> tu
 
 
 def decided(ours: list[Array], theirs: list[Array] | None) -> tuple[float, float]:
-    """The fraction of experiments in which the first system is called better, and in which the second is."""
+    """The fractions of experiments in which the first system, and the second, is called better."""
     found = effect(ours, theirs, confidence=CONFIDENCE)
     return float(lies_above(found).mean()), float(lies_below(found).mean())
 
 
 def rate(shape: Scores, tasks: int, seeds: tuple[int, int], pairs: int) -> float:
-    """How often one of two systems of equal expected scores is called better."""
+    """How often one of two systems is called better although their expected scores are equal."""
     return sum(decided(*systems(shape, tasks, seeds, pairs)))
 
 
 def power(shape: Scores, tasks: int, seeds: tuple[int, int], pairs: int, difference: float) -> float:
-    """How often the better system is found, whose scores are `difference` standard deviations higher."""
+    """How often the better system is called better; its scores are `difference` standard deviations higher."""
     ours, theirs = systems(shape, tasks, seeds, pairs)
     return decided([task + difference for task in ours], theirs)[0]
 
 
 def rate_alone(shape: Scores, tasks: int, seeds: int, pairs: int) -> float:
-    """How often one system's number is put on one side of a threshold that is its expected value."""
+    """How often a system's number is put on one side of a threshold although it equals it in expectation."""
     ours, _ = systems(shape, tasks, (seeds, 2), pairs)
     middle = -2 + 4 * np.arange(tasks) / (tasks - 1) if tasks > 1 else np.zeros(1)
     return sum(decided([task - level for task, level in zip(ours, middle, strict=True)], None))
