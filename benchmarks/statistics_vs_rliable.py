@@ -3,8 +3,8 @@
     python benchmarks/statistics_vs_rliable.py
 
 The first run makes the virtual environment .venv-rliable, because rliable 1.2.0 breaks with arch 8 and with
-pandas 3. The exit code is 1 if a point estimate differs by more than 1e-6, if an interval differs by more than
-bootstrap error (z of 5), or if ours is less than 20 times as fast.
+pandas 3. The exit code is 1 if a point estimate differs by more than 1e-6, if an interval differs by more
+than bootstrap error (z of 5), or if ours is less than 20 times as fast.
 """
 
 import subprocess

@@ -94,7 +94,7 @@ def rate(shape: Scores, tasks: int, seeds: tuple[int, int], pairs: int) -> float
 
 
 def power(shape: Scores, tasks: int, seeds: tuple[int, int], pairs: int, difference: float) -> float:
-    """How often the better system is called better; its scores are `difference` standard deviations higher."""
+    """How often the better system is called better, if it is better by `difference` standard deviations."""
     ours, theirs = systems(shape, tasks, seeds, pairs)
     return decided([task + difference for task in ours], theirs)[0]
 
