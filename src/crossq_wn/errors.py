@@ -69,6 +69,7 @@ def import_user_module(name: str, wanted: str) -> Any:
     Raises:
         UserError: it cannot be imported.
     """
+    # An installed command does not search the current directory, as `python` does.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:

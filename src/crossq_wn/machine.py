@@ -19,7 +19,7 @@ def available_memory(root: Path = Path("/")) -> int | None:
     Args:
         root: the root of the kernel's files; tests give another folder.
     """
-    free = [_machine_memory(root), *_group_memory(root)]
+    free = [_machine_memory(root), *_group_memory(root)]  # the tightest of these limits counts
     known = [value for value in free if value is not None]
     return min(known) if known else None
 
@@ -128,7 +128,7 @@ def write_atomically(path: Path, content: str | bytes | Callable[[Path], object]
     Raises:
         OSError: it cannot be written; the old content is untouched.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.partial")  # on the same file system, or renaming would copy
     try:
         if callable(content):
             content(partial)

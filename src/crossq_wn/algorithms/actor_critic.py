@@ -1,9 +1,9 @@
 """The soft actor-critic update, shared by every algorithm that is made of `Parts`.
 
 A gradient update consists of a `critic_step` and, every `policy_delay` updates, of an `actor_step` and a
-`temperature_step`. All functions take the parts of the algorithm and the state of one seed;
-`soft_actor_critic` binds the parts. Equations are numbered as in the paper (v2) unless another source is
-named, and the symbols are the paper's:
+`temperature_step`. Functions take the parts of the algorithm, which `soft_actor_critic` binds; the state of
+one seed; a batch of B transitions; and a random key. A loss also takes the parameters of which it is a
+function. Equations are numbered as in the paper (v2) unless another source is named; symbols are the paper's:
 
     theta, theta_bar    parameters of the critics and of their targets
     gamma, alpha        discount, temperature

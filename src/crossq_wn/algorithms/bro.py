@@ -222,7 +222,17 @@ def explore(
 def optimistic_gaussian(
     explorer: Explorer, state: BROState, params: Tree, observation: Array
 ) -> tuple[Array, Array, Array]:
-    """Mean and log standard deviation of the base policy, and shift of the mean; each [B, action_size]."""
+    """The base policy's Gaussian before the tanh, and the shift of its mean.
+
+    Args:
+        explorer: the parts of the optimistic actor.
+        state: of one seed.
+        params: of the network that shifts the mean; gradients reach only these.
+        observation: [B, observation_size].
+
+    Returns:
+        Mean, log standard deviation and shift, each [B, action_size].
+    """
     output = predict(explorer.base.actor, state.base.actor, observation)
     mu, log_std = jax.lax.stop_gradient(explorer.base.policy.gaussian(output))
     x = jnp.concatenate([observation, mu], -1)

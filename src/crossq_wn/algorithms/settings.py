@@ -150,7 +150,17 @@ def require(settings: object, name: str, valid: bool, what: str) -> None:
 
 
 def require_effect(settings: Any, name: str, effective: bool, what: str) -> None:
-    """Raises `UserError` if a setting without effect has another value than its type's default."""
+    """Checks that a setting without effect keeps its type's default, so that nobody believes in its effect.
+
+    Args:
+        settings: the record.
+        name: of the setting.
+        effective: whether the setting has an effect, given the others.
+        what: what would be valid, to complete "it must be ...".
+
+    Raises:
+        UserError: the setting has no effect and another value.
+    """
     require(settings, name, effective or getattr(settings, name) == getattr(type(settings), name), what)
 
 

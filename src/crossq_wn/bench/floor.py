@@ -63,6 +63,7 @@ def floor(products: Mapping[Product, float], seeds: int) -> Measure:
     measures = []
     for product, times in products.items():
         measures.append((by_blas(product) if on_cpu else by_device(product, seeds), times))
+    # Every kind of product gets the same share of the budget, however often an update computes it.
     return lambda budget: sum(times * measure(budget / len(measures)) for measure, times in measures)
 
 

@@ -206,13 +206,14 @@ def _whole_loop(config: RunConfig, update: Measure, seconds: float) -> Figures:
         loops.append(loop)
         before = after
     loops.sort(key=lambda loop: loop["decision_ms"])
+    # All figures of the median loop, so that its split adds up to its decision.
     return loops[_LOOPS // 2] | {"loop_over_updates": _median(over_updates)}
 
 
 def _train(config: RunConfig, update_seconds: float, seconds: float) -> Figures:
     """Times the real training loop by its own stopwatch, in a temporary run directory."""
     per_decision = update_seconds * config.settings.utd * len(config.options.seeds)
-    decisions = max(30, int(seconds / per_decision)) // _ROWS * _ROWS
+    decisions = max(30, int(seconds / per_decision)) // _ROWS * _ROWS  # equally many for each row of metrics
     options = replace(
         config.options,
         frames=(_WARMUP + decisions) * config.action_repeat,

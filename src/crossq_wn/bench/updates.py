@@ -151,6 +151,7 @@ def first_update(path: Path) -> float:
         path: a run's configuration as JSON.
     """
     config = RunConfig.from_json(json.loads(path.read_text()))
+    # Even the quickest compilations are cached, or the second process would not find all of them.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # type: ignore[no-untyped-call]
     spec = problem_of(config)
     learn, states, pack = trainee(build_algorithm(config, spec), config, spec)

@@ -47,7 +47,7 @@ def lookup(task: TaskLike) -> Task:
     found = _find(task)
     if found is not None:
         return found
-    if module and not _lacks(module, task):
+    if module and not _lacks(module, task):  # a factory, if only in a module that is missing here
         return _of_factory(task)
     known: list[str] = []
     for suite in SUITES.values():

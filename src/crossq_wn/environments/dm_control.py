@@ -26,7 +26,7 @@ class DMControl:
     in_threads = True
 
     def __init__(self, domain: str, task: str) -> None:
-        self._environment = suite.load(domain, task, task_kwargs={"random": 0})
+        self._environment = suite.load(domain, task, task_kwargs={"random": 0})  # `reset` seeds it
         action = self._environment.action_spec()
         self.action_low, self.action_high = action.minimum, action.maximum
         self.action_dtype = np.dtype(np.float64)

@@ -70,6 +70,7 @@ class Gymnasium:
             from crossq_wn.environments.physics import Physics
 
             self.physics = Physics(unwrapped.model, unwrapped.data, getattr(unwrapped, "frame_skip", 1))
+        # Only of Gymnasium's own MuJoCo tasks is it known that they share nothing.
         self.in_threads = self.physics is not None and type(unwrapped).__module__.startswith("gymnasium.")
 
     def reset(self, seed: int | None) -> None:

@@ -61,6 +61,7 @@ class MyoSuite:
         """Takes one control step; a logistic function maps [-1, 1] to muscle activations."""
         if self._definition is None:
             self._observation, reward, terminated, truncated, info = self._environment.step(action)
+            # `solved` is a number in some tasks and an array with one entry in others.
             return Frame(float(reward), bool(terminated), truncated, bool(np.any(info["solved"])))
         robot = self._task.robot
         robot.mj_data.ctrl[:] = 1.0 / (1.0 + np.exp(-5.0 * (action - 0.5)))

@@ -54,6 +54,7 @@ class Physics:
         changed = {
             name: value.copy()
             for name, value in _arrays(self.model, _ASSETS)
+            # `equal_nan` is only defined for floats.
             if not np.array_equal(value, self._compiled[name], equal_nan=value.dtype.kind == "f")
         }
         derived = {name: value.copy() for name, value in _arrays(self.data, _ARENA)}

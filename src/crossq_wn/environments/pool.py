@@ -83,7 +83,7 @@ class Pool:
 
     def _step_together(self, jobs: list[tuple[Environment, np.ndarray]]) -> list[Result]:
         done: dict[int, Result] = {}
-        waiting = iter(enumerate(jobs))  # shared by all threads: whoever is free takes the next job
+        waiting = iter(enumerate(jobs))  # shared by all threads: a free thread takes the next job
 
         def work() -> None:
             for number, job in waiting:

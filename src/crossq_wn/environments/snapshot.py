@@ -56,7 +56,7 @@ def restore_attributes(owner: Any, saved: Snapshot) -> None:
         value = decode(item)
         if isinstance(item, dict) and "generator" in item:
             restore_generator(current, item["generator"])
-        elif (
+        elif (  # a writeable view of other memory must stay one
             isinstance(current, np.ndarray)
             and current.base is not None
             and current.flags.writeable

@@ -102,7 +102,7 @@ class Suite:
             The task, or None if it is not one of this suite.
         """
         short = name.removeprefix(f"{self.module}:") if self.module else name
-        for spelling in (short, short.replace("_", "-").lower()):
+        for spelling in (short, short.replace("_", "-").lower()):  # as users and dm_control write names
             if spelling in self.tasks:
                 return self._task(spelling, self.tasks[spelling], self.episode_frames)
         if not re.fullmatch(self.own_names, short):

@@ -140,7 +140,15 @@ def stacked(devices: Devices) -> Axis:
 
 
 def sharing(seeds: int, devices: int) -> int:
-    """The number of devices that can share the seeds evenly: the largest divisor of `seeds` in reach."""
+    """The number of devices that can share the seeds evenly.
+
+    Args:
+        seeds: number of seeds.
+        devices: number of devices at hand.
+
+    Returns:
+        The largest divisor of `seeds` that is at most `devices`.
+    """
     return max(n for n in range(1, devices + 1) if seeds % n == 0)
 
 

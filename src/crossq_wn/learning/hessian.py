@@ -119,6 +119,7 @@ def lanczos(product: Callable[[Array], Array], start: Array, iterations: int) ->
 
 def _ritz(diagonal: np.ndarray, sides: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The eigenvalues of the tridiagonal matrix, and the squared first entries of its eigenvectors."""
+    # In float64 on the host: the weights are squares of small numbers.
     matrix = np.diag(diagonal.astype(float)) + np.diag(sides, 1) + np.diag(sides, -1)
     values, vectors = np.linalg.eigh(matrix)
     return values, np.square(vectors[0])

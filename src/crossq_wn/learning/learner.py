@@ -118,7 +118,7 @@ class Learner(NamedTuple):
 
 
 def make(algorithm: Algorithm, seeds: int, replay_bytes: int) -> Learner:
-    """Makes the learner that suits this machine: one seed at a time on a CPU, vectorised on accelerators.
+    """Makes the learner that suits this machine: a program per seed on a CPU, one for all on accelerators.
 
     Args:
         algorithm: for one seed.
@@ -132,7 +132,7 @@ def make(algorithm: Algorithm, seeds: int, replay_bytes: int) -> Learner:
 
 
 def one_by_one(algorithm: Algorithm) -> Learner:
-    """Runs the same compiled program for each seed in turn; for CPUs."""
+    """Runs the same compiled program for each seed; for CPUs."""
     axis = apart()
     return _over(axis, gathered(axis.put, algorithm.horizon), algorithm)
 
@@ -156,7 +156,13 @@ def vectorised(
 
 
 def metric_names(algorithm: Algorithm, spec: Spec, *, diagnostics: bool) -> list[str]:
-    """The names of an update's metrics and, if wanted, of the diagnostics; traces, but computes nothing."""
+    """The names of an update's metrics and, if wanted, of the diagnostics; traces, but computes nothing.
+
+    Args:
+        algorithm: for one seed.
+        spec: the problem.
+        diagnostics: whether to add those, if the algorithm has any.
+    """
     generator = np.random.default_rng(0)
     shape = (2,) if algorithm.horizon == 1 else (2, algorithm.horizon)
     batch = random_batch(generator, spec, *shape)

@@ -127,6 +127,7 @@ def _upload(device: _Device, replays: Sequence[Replay]) -> Any:
     rows = device.zeros(len(replays), replays[0].at(slice(None)))
     filled = max(replay.filled for replay in replays)
     for first in range(0, filled, _CHUNK):
+        # The last chunk repeats the last place, so that all chunks have one shape and compile once.
         places = np.minimum(np.arange(first, first + _CHUNK, dtype=np.int32), replays[0].capacity)
         rows = _copy(device, rows, replays, [places] * len(replays))
     return rows
@@ -156,5 +157,6 @@ def fits(replay_bytes: int, seeds: int, devices: Sequence[jax.Device]) -> bool:
         return False  # the host's memory is the device's
     known: list[dict[str, int]] = [device.memory_stats() or {} for device in devices]
     free = min(stats.get("bytes_limit", 0) - stats.get("bytes_in_use", 0) for stats in known)
+    # The most seeds that one device may ever hold, however many of them are left.
     most = max(left // sharing(left, len(devices)) for left in range(1, seeds + 1))
     return 3 * most * replay_bytes < 2 * free

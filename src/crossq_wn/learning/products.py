@@ -104,7 +104,7 @@ def _equations(jaxpr: Any, branch: float) -> Iterator[tuple[Any, float]]:
     for equation in jaxpr.eqns:
         parameters = jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr)
         inner = [getattr(each, "jaxpr", each) for each in parameters if _is_jaxpr(each)]
-        if not inner:
+        if not inner:  # an equation with jaxprs inside does its work in these
             yield equation, 1.0
         name = equation.primitive.name
         times = {"cond": branch, "scan": equation.params.get("length", 1)}.get(name, 1)

@@ -130,8 +130,8 @@ class Replay:
     def _draw(self, generator: np.random.Generator, shape: tuple[int, ...], horizon: int) -> np.ndarray:
         """Draws the numbers of rows that start `horizon` transitions of one episode, by rejection."""
         starts = self._row(generator.integers(len(self), size=shape))
-        for _ in range(1000):
-            bad = np.zeros(shape, bool)
+        for _ in range(1000):  # rejections in a row mean that no episode is long enough
+            bad = np.zeros(shape, bool)  # samples that would run past the newest row or into another episode
             for ahead in range(1, horizon):
                 row = starts + ahead
                 bad |= (row >= self.end) | self._rows.final[row % (self.capacity + 1)]

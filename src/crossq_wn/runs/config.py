@@ -71,7 +71,7 @@ class RunConfig:
         values = {name: value for name, value in values.items() if name != "sha256"}
         del values["schema"]
         system = System.from_json(values["system"])
-        kind = recipe_of(system.algorithm).settings
+        kind = recipe_of(system.algorithm).settings  # the settings' type depends on the algorithm
         settings = as_trained(values["settings"], kind)
         records = {"options": RunOptions(**values["options"]), "settings": kind(**settings)}
         return RunConfig(**values | {"system": system} | records)
@@ -255,6 +255,7 @@ def migrate(values: dict[str, Any]) -> dict[str, Any]:
     if values["schema"] != 1:
         return values
     label, settings = values["system"], values["settings"]
+    # A name follows "(" or ", " in the label, so `tau` is not found in `other_tau=`.
     changes = {name: value for name, value in settings.items() if re.search(rf"[(,] ?{name}=", label)}
     options = {name: values[name] for name in OPTION_NAMES if name in values}
     options["episode_frames"] = None  # schema 1 kept only the resolved time limit

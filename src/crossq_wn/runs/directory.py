@@ -60,6 +60,7 @@ class RunDirectory:
         self._lock = open(path / ".lock", "w")  # noqa: SIM115 (held until close)
         self.unlocked: str | None = None  # why the file system cannot lock it; None if it can
         try:
+            # The system releases the lock when the process ends, even by kill -9.
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._lock.close()
@@ -90,6 +91,7 @@ class RunDirectory:
             config: of the run.
             values: the contents of manifest.json.
         """
+        # In this order, because a folder with config.json counts as a run.
         self.write_json("manifest.json", values)
         self.write_json("config.json", signed(config.to_json()))
 
@@ -175,9 +177,9 @@ def create(config: RunConfig, out: Path | None, command: list[str]) -> RunDirect
         except OSError as error:
             raise UserError(f"cannot create --out {path}: {error.strerror}") from None
     run = RunDirectory(path, command)
-    run._made = made
+    run._made = made  # for `discard`
     check_free(path, config)  # again, now that the lock keeps other processes out
-    for name in _LOGS:
+    for name in _LOGS:  # remains of the run that stopped before its first checkpoint
         (path / name).unlink(missing_ok=True)
     run.describe(config, manifest(config, command))
     return run
@@ -187,6 +189,7 @@ def begun(path: Path) -> bool:
     """Whether a run can be resumed, or has results that would be lost if it started again."""
     if available(path / "checkpoints"):
         return True
+    # The first line of metrics.csv is its header.
     return _lines(path / "metrics.csv") > 1 or _lines(path / "metrics.jsonl") > 0 or _evaluated(path)
 
 
@@ -224,6 +227,7 @@ def check_free(out: Path | None, config: RunConfig) -> None:
     holds_run, same = (out / "config.json").exists(), False
     if holds_run and not begun(out):
         with contextlib.suppress(UserError):
+            # A run that is to be longer or shorter is still the same run.
             same = extend(read_config(out), config.options.frames) == config
     if not same:
         what = "holds a run" if holds_run else "is not an empty directory"
@@ -285,7 +289,7 @@ def _next_free(parent: Path, stem: str, made: list[Path]) -> Path:
     while True:
         path = parent / f"{stem}-{number:03d}"
         try:
-            path.mkdir()
+            path.mkdir()  # fails if the folder exists, so two processes never get the same number
         except FileExistsError:
             number += 1
         else:

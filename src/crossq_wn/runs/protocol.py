@@ -210,12 +210,13 @@ def _differences(entries: Iterable[tuple[str, str, Mapping[str, Any]]]) -> list[
     lines: dict[str, str] = {}
     for group, where, values in entries:
         differs: dict[str, Any] = {}
-        told = []
+        told = []  # the same in words
         for name, value in values.items():
             other, usual = first.setdefault((group, name), (where, value))
             if value != usual:
                 differs[name] = value
                 told.append(f"{name} is {usual} in {other} and {value} in {where}")
         if told:
+            # One line, of the first entry, for all entries that differ in the same way.
             lines.setdefault(f"{group}{differs}", f"{group}: {', '.join(told)}")
     return list(lines.values())

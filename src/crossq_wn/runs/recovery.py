@@ -32,6 +32,7 @@ def recover_config(path: Path, warn: Callable[[str], None]) -> RunConfig:
     except UserError:
         warn(f"{path / 'config.json'} is lost or damaged: restored from the checkpoint")
         return trained
+    # `resume --frames` signs what it writes; a file without a sound checksum was changed by hand.
     if values == signed(values) and extend(written, trained.options.frames) == trained:
         return written
     differences = _differences(trained, written) or "its checksum"

@@ -35,6 +35,7 @@ class _File:
     def append(self, content: bytes) -> None:
         """Appends whole rows."""
         try:
+            # Opened anew for each append, so that no row waits in a buffer when the process is killed.
             with open(self.path, "ab") as file:
                 file.write(content)
         except OSError as error:
@@ -57,7 +58,7 @@ class _File:
     def set_aside(self) -> Path | None:
         """Renames the file, if there is one; returns its new path."""
         number, aside = 1, self.path.with_name(f"{self.path.name}.damaged-1")
-        while os.path.lexists(aside):
+        while os.path.lexists(aside):  # true of dangling links as well
             number += 1
             aside = self.path.with_name(f"{self.path.name}.damaged-{number}")
         if not os.path.lexists(self.path):
@@ -94,7 +95,7 @@ class Table:
     def go_on(self) -> None:
         """Continues after the last whole row on disk, or starts anew if there is no such table."""
         content = self._csv.read()
-        whole = content[: content.rfind(b"\n") + 1]
+        whole = content[: content.rfind(b"\n") + 1]  # a killed process may have left half a row
         self._csv.begin(whole if whole.startswith(self._header()) else self._header())
 
     def append(self, rows: Iterable[dict[str, Any]]) -> None:
@@ -157,7 +158,7 @@ class Table:
         candidates = [at.get("text", "").encode()]
         if rows := _json_rows(lines or b""):
             candidates.append(self._header() + _as_csv(rows, self.columns))
-        text = self._csv.read().decode("utf-8-sig", errors="replace")
+        text = self._csv.read().decode("utf-8-sig", errors="replace")  # spreadsheets add a byte order mark
         candidates.append(_rendered(csv.reader(io.StringIO(text, newline=""))))
         for candidate in candidates:
             content = _sound(candidate, at)
@@ -184,6 +185,7 @@ def _known(position: Position | int) -> Position:
 def _sound(content: bytes, at: Position) -> bytes | None:
     """The content up to a position; None unless it ends with a whole row there and its checksum is right."""
     cut = content[: at["size"]]
+    # Other programs save files with other line ends, which the rows that follow would not have.
     if len(cut) < at["size"] or not (cut == b"" or cut.endswith(b"\n")) or b"\r\n" in cut:
         return None
     if at["sha256"] not in (None, hashlib.sha256(cut).hexdigest()):
@@ -232,7 +234,7 @@ def _rows(content: bytes) -> list[dict[str, Any]]:
 
 
 def _number(cell: str) -> Any:
-    for kind in (int, float):
+    for kind in (int, float):  # seeds and frames stay whole numbers
         try:
             return kind(cell)
         except ValueError:

@@ -14,7 +14,7 @@ def named_leaves(tree: Tree) -> list[tuple[str, np.ndarray]]:
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         # A field of a record has a name, an entry of a dictionary a key, one of a tuple an index.
         parts = [str(getattr(p, "name", getattr(p, "key", getattr(p, "idx", p)))) for p in path]
-        found.append((".".join(parts), np.asarray(leaf, order="C")))
+        found.append((".".join(parts), np.asarray(leaf, order="C")))  # safetensors takes contiguous arrays
     return found
 
 
