@@ -22,7 +22,7 @@ class Settings:
     utd: int
     """Gradient updates per agent decision (UTD ratio); more learn more per frame and cost in proportion."""
     batch_size: int = 256  # Table 1, all columns but BRO
-    """Transitions (or sequences of them) per gradient update."""
+    """Transitions (or sequences of them) per gradient update, which costs in proportion."""
     warmup: int = 5_000  # Table 1, CrossQ, CrossQ + WN and SimBa
     """Agent decisions with uniform actions before the first gradient update; lower it for short runs."""
     replay_size: int = 1_000_000  # the authors' later code, and every rival's
@@ -56,9 +56,9 @@ class ActorCriticSettings(Settings):
     actor_width: int = 256  # all columns but SimBa
     """Units per hidden layer of the actor."""
     critic_width: int = 512  # all columns but SR-SAC
-    """Units per hidden layer of each critic."""
+    """Units per hidden layer of each critic; the cost of an update grows with the square."""
     critics: int = 2  # CrossQ, CrossQ + WN and SR-SAC
-    """Number of critics."""
+    """Number of critics; updates cost in proportion."""
     actor_learning_rate: float = 3e-4  # all columns but SimBa
     """Adam learning rate of the actor."""
     critic_learning_rate: float = 3e-4  # all columns but SimBa
@@ -66,13 +66,13 @@ class ActorCriticSettings(Settings):
     temperature_learning_rate: float = 3e-4  # SR-SAC and BRO
     """Adam learning rate of the logarithm of the temperature."""
     initial_temperature: float = 1.0  # all columns but SimBa
-    """Initial temperature (alpha)."""
+    """Initial temperature (alpha), the weight of the entropy bonus; lower it to explore less at first."""
     target_entropy_scale: float = 0.5  # CrossQ, CrossQ + WN and SimBa; printed without its sign
-    """The target entropy is minus this times the number of action dimensions."""
+    """The target entropy is minus this times the number of action dimensions; raise it to explore less."""
     adam_beta1: float = 0.9  # all columns
     """Decay rate of Adam's first moment, for actor and critics."""
     policy_delay: int = 1  # SimBa, SR-SAC and BRO
-    """Gradient updates per update of the actor and of the temperature."""
+    """Gradient updates per update of the actor and of the temperature; higher ones save time."""
     learning_rate_end: float = 1.0
     """Final learning rates of actor, critics and temperature, as a share of the initial ones; 1: constant."""
     learning_rate_updates: int | None = None
@@ -116,7 +116,7 @@ class PolyakSettings(ActorCriticSettings):
     """The settings of a soft actor-critic with target critics."""
 
     tau: float = 0.005  # Table 1, all columns
-    """Polyak rate of the target critics, per gradient update."""
+    """Polyak rate of the target critics, per gradient update; lower ones make targets steadier but later."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
