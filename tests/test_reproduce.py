@@ -19,6 +19,7 @@ from crossq_wn.cli.arguments import Parser
 from crossq_wn.cli.train import configured
 from crossq_wn.environments import PAPER_GROUPS, PAPER_TASKS
 from crossq_wn.errors import UserError
+from crossq_wn.learning.replay import Replay
 from crossq_wn.reproduce import cost as costs
 from crossq_wn.reproduce import findings, studies, values, workers
 from crossq_wn.reproduce.claims import CLAIMS
@@ -140,6 +141,15 @@ def test_every_algorithm_has_a_cost_and_wider_networks_cost_more(name, quiet):
     if name == "tdmpc2":
         acting = costs.programs(name, narrow, (24, 6)).decision
         assert QUIET.seconds(acting) > plain.update_seconds / 10
+
+
+def test_disk_holds_no_more_rows_than_replay_does(quiet):
+    config = api.configure("walker-run", frames=100_000, critic_width=32, actor_width=32)  # 50k decisions
+    spent = {}
+    for size in (20_000, 50_000, 90_000):
+        spent[size] = cost(replace(config, settings=replace(config.settings, replay_size=size))).disk
+    assert spent[50_000] == spent[90_000]
+    assert spent[50_000] - spent[20_000] == Replay.bytes(50_000, 24, 6) - Replay.bytes(20_000, 24, 6)
 
 
 @pytest.mark.parametrize("name", ["redq", "droq"])

@@ -88,7 +88,8 @@ def cost(config: RunConfig) -> Cost:
     frames = options.frames + episodes * (config.episode_frames or 1000)
     update, decision = machine.seconds(program.update), machine.seconds(program.decision)
     seconds = updates * update + frames * (task.frame_seconds + decision / config.action_repeat)
-    disk = Replay.bytes(config.decisions, *task.sizes) + _KEPT * program.state
+    rows = min(config.decisions, settings.replay_size)  # older ones are dropped from disk, too
+    disk = Replay.bytes(rows, *task.sizes) + _KEPT * program.state
     count = len(options.seeds)
     return Cost(count * updates, update, _START_SECONDS + count * seconds, count * disk)
 
