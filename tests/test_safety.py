@@ -429,7 +429,7 @@ def test_a_callable_without_a_name_of_its_own_needs_one(tmp_path):
             return PointMass()
 
     for nameless in (lambda: PointMass(), Maker(), Maker().make, functools.partial(Reach, Maker())):
-        with pytest.raises(UserError, match="no name that tells it apart"):
+        with pytest.raises(UserError, match="no name that distinguishes it"):
             lookup(nameless)
     for nameless in (lambda: PointMass(), Maker(), functools.partial(Reach, Maker())):
         nameless.__name__ = "reach-fast"

@@ -1,8 +1,8 @@
 """Environments as the training loop sees them.
 
-Actions lie in [-1, 1], observations are flat float32 arrays, and termination is kept apart from truncation. A
-suite's adapter implements `Simulator`, which counts in frames; `Environment` adds agent decisions, the time
-limit and episode totals.
+Actions lie in [-1, 1], observations are flat float32 arrays, and termination is kept apart from truncation.
+The adapter of a suite implements `Simulator`, which counts in environment frames; `Environment` adds agent
+decisions, the time limit and episode totals.
 """
 
 import math
@@ -16,12 +16,12 @@ from crossq_wn.environments.snapshot import Snapshot, UnrestorableError, capture
 from crossq_wn.environments.streams import seed_shared
 from crossq_wn.errors import UserError, nearest
 
-_LARGEST = float(np.finfo(np.float32).max)  # what replay and networks can hold
-_EDGE = 1.0 + 1e-5  # of an action; rounding may lead beyond 1
+_LARGEST = float(np.finfo(np.float32).max)  # the largest number that replay and networks can hold
+_EDGE = 1.0 + 1e-5  # the largest action, because rounding may exceed 1
 
 
 class Task(NamedTuple):
-    """A task and the protocol that its suite has for it."""
+    """A task with its suite's protocol."""
 
     name: str  # as results and run directories call it
     suite: str  # the suite's key in `SUITES`
@@ -29,11 +29,11 @@ class Task(NamedTuple):
     action_repeat: int  # environment frames per agent decision
     episode_frames: int | None  # time limit in environment frames; None: the environment's own
     discount: float  # per agent decision
-    metric: str  # what evaluation reports first: "return" or "success_rate"
+    metric: str  # the metric that results are about: "return" or "success_rate"
 
 
 class Frame(NamedTuple):
-    """The outcome of one simulator frame, without the observation: `Simulator.observe` makes that."""
+    """The outcome of one environment frame, without the observation, which `Simulator.observe` makes."""
 
     reward: float
     terminated: bool  # the task truly ended, so that no value is bootstrapped from here
@@ -42,11 +42,11 @@ class Frame(NamedTuple):
 
 
 class Simulator(Protocol):
-    """One simulated task, which a suite's adapter provides."""
+    """One simulated task, implemented by the adapter of a suite."""
 
     observation_size: int
     action_size: int
-    action_low: np.ndarray  # in the environment's own units and shape
+    action_low: np.ndarray  # float64, in the environment's own units and shape
     action_high: np.ndarray
     in_threads: bool  # whether several such simulators may step at the same time
     physics: Any  # MuJoCo's, as an `environments.physics.Physics`; None without MuJoCo
@@ -55,20 +55,20 @@ class Simulator(Protocol):
         """Starts an episode.
 
         Args:
-            seed: where the random stream starts anew; None: the stream goes on.
+            seed: restarts the random stream; None continues it.
         """
 
     def step(self, action: np.ndarray) -> Frame:
-        """Advances by one frame.
+        """Advances by one environment frame.
 
         Args:
             action: float32 [action_size] in [-1, 1].
         """
 
     def observe(self) -> np.ndarray:
-        """Makes the observation after the last reset or step; it is called at most once for each.
+        """Makes the observation after the last reset or step; is called at most once after each.
 
-        It is apart from `step` because the agent sees only the last frame of each decision.
+        It is separate from `step` because the agent sees only the last frame of each decision.
 
         Returns:
             float32 [observation_size].
@@ -82,13 +82,13 @@ class Simulator(Protocol):
         """
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Continues from a snapshot, which may be another simulator's of the same task."""
+        """Continues from a snapshot, which may come from another simulator of the same task."""
 
     def render(self, height: int, width: int) -> np.ndarray:
-        """Draws the present scene.
+        """Draws the current scene.
 
         Args:
-            height: in pixels; a simulator may draw at a size of its own.
+            height: in pixels; a simulator may draw in another size.
             width: in pixels.
 
         Returns:
@@ -96,7 +96,7 @@ class Simulator(Protocol):
         """
 
     def close(self) -> None:
-        """Frees what the simulator holds."""
+        """Frees the simulator's resources."""
 
 
 class Episode(NamedTuple):
@@ -118,14 +118,15 @@ class Transition(NamedTuple):
 
 
 class EnvironmentFaultError(UserError):
-    """What stops one seed: a fault of its environment, such as a NaN, a wrong shape or an exception.
+    """A fault that stops one seed: its environment returned NaN or a wrong shape, or raised an exception.
 
-    A policy whose action is no number stops its seed in the same way, before the environment gets the action.
+    A policy whose action is not a number stops its seed in the same way, before the environment receives the
+    action.
     """
 
 
 def unknown_task(name: str, known: Iterable[str]) -> UserError:
-    """Makes the error for a task that no suite has; it suggests the nearest of the known names."""
+    """The error for a task that no suite has, with a suggestion from the known names."""
     hint = nearest(name, known) or "`crossq-wn list tasks` names them; "
     return UserError(
         f"unknown task {name!r}: {hint}a task is a short name such as dog-run or myo-key-turn-hard, "
@@ -136,14 +137,14 @@ def unknown_task(name: str, known: Iterable[str]) -> UserError:
 class Environment:
     """A simulator with action repeat, a time limit and episode totals.
 
-    Call `reset` first, then `step` until a transition has an `episode`, and then `reset` again.
+    Call `reset` first, then `step` until a transition has an `episode`, then `reset` again.
 
     Args:
-        simulator: advances the task by single frames.
+        simulator: advances the task by single environment frames.
         task: names the environment in error messages.
         action_repeat: environment frames per agent decision.
         episode_frames: time limit in environment frames; None: the simulator's own.
-        terminations: whether a terminated task ends the episode; if not, it runs on to the time limit.
+        terminations: whether an episode ends when its task terminates; if not, it runs to the time limit.
     """
 
     def __init__(
@@ -167,7 +168,8 @@ class Environment:
         """Starts an episode.
 
         Args:
-            seed: where the environment's random stream starts anew; None: the stream goes on.
+            seed: restarts the environment's random stream, and those that the process shares; None continues
+                them.
 
         Returns:
             The first observation, float32 [observation_size].
@@ -231,27 +233,27 @@ class Environment:
         own = snapshot["episode"]
         self.observation = np.array(own["observation"])
         self.total_reward, self.frames, self.success = own["total_reward"], own["frames"], own["success"]
-        # Older checkpoints lack these.
+        # Checkpoints of earlier versions lack these.
         self.largest_observation = own.get("largest_observation", 0.0)
         self.largest_reward = own.get("largest_reward", 0.0)
 
     def statistics(self) -> Snapshot:
-        """Copies what its wrappers have learned, such as means of observations; empty if nothing."""
+        """Copies what wrappers have learned, such as means of observations; empty if they learn nothing."""
         found: Snapshot = getattr(self.simulator, "statistics", dict)()
         return found
 
     def adopt(self, statistics: Snapshot, *, fixed: bool) -> None:
-        """Takes over what another one's wrappers have learned.
+        """Takes over what the wrappers of another environment have learned.
 
         Args:
-            statistics: from `statistics`.
-            fixed: whether its own wrappers stop learning.
+            statistics: what `statistics` returned.
+            fixed: whether this environment's own wrappers stop learning.
         """
         if statistics:
             self.simulator.adopt(statistics, fixed=fixed)  # type: ignore[attr-defined]
 
     def render(self, height: int, width: int) -> np.ndarray:
-        """Draws the present scene, uint8 [height, width, 3].
+        """Draws the current scene, uint8 [height, width, 3].
 
         Raises:
             UserError: the environment draws nothing, or something else.
@@ -266,7 +268,7 @@ class Environment:
         return np.asarray(picture)
 
     def close(self) -> None:
-        """Frees the simulator. Raises EnvironmentFaultError if it raised an exception."""
+        """Frees the simulator; raises EnvironmentFaultError if it raised an exception."""
         self._call(self.simulator.close)
 
     def _observe(self, call: str) -> np.ndarray:
@@ -301,7 +303,7 @@ class Environment:
             return function(*arguments)
         except (UserError, KeyboardInterrupt):
             raise
-        except BaseException as error:  # a SystemExit must not end the other seeds
+        except BaseException as error:  # also SystemExit, which must not end the other seeds
             raise EnvironmentFaultError(
                 f"{self.task.name} raised {type(error).__name__}: {error}{self._when()}"
             ) from error

@@ -1,4 +1,4 @@
-"""The interface between a policy and an environment: what actions mean, and which ones may pass."""
+"""The interface between a policy and an environment: units of actions, and layout of observations."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,26 +7,27 @@ import numpy as np
 
 from crossq_wn.errors import UserError
 
-LARGE = 1e5  # observations beyond this, in absolute value, learn badly
-_INTEGERS = 2.0**53  # integers up to this are exact as float64
+LARGE = 1e5  # networks learn badly from observations beyond this, in absolute value
+_INTEGERS = 2.0**53  # float64 represents all integers up to this exactly
 _ADVICE = "scale the environment's observations to about [-10, 10]"
 
 
 def in_units(action: np.ndarray, low: np.ndarray, high: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
     """Maps a policy's action from [-1, 1] to the environment's own units.
 
-    This is what the environment gets in training and what `TrainedPolicy.act` returns.
+    The environment receives this in training, and `TrainedPolicy.act` returns it.
 
     Args:
         action: [action_size] in [-1, 1].
-        low: the bounds, float64 in the environment's own shape.
-        high: likewise.
-        dtype: what the environment takes. Each of its integers gets an equal part of [-1, 1].
+        low: lower bounds, float64 in the environment's own shape.
+        high: upper bounds, float64 in the environment's own shape.
+        dtype: of the environment's actions. If it is an integer type, each integer gets an equal part of [-1,
+            1].
     """
     share = 0.5 * (action.reshape(low.shape).astype(np.float64) + 1.0)
     width = high - low
     scaled = low + share * width if dtype.kind == "f" else np.floor(low + share * (width + 1.0))
-    # Rounding may exceed the bounds by a bit.
+    # Rounding may exceed the bounds slightly.
     bounded: np.ndarray = np.minimum(np.maximum(scaled, low), high).astype(dtype)
     return bounded
 
@@ -34,8 +35,14 @@ def in_units(action: np.ndarray, low: np.ndarray, high: np.ndarray, dtype: np.dt
 def check_bounds(low: np.ndarray, high: np.ndarray, dtype: np.dtype[Any], name: str) -> None:
     """Checks that `in_units` can map to these bounds.
 
+    Args:
+        low: lower bounds, float64.
+        high: upper bounds, float64.
+        dtype: of the environment's actions.
+        name: of the environment, for the message.
+
     Raises:
-        UserError: they are too far apart for float64 arithmetic, or the type is no number.
+        UserError: the bounds are too far apart for float64 arithmetic, or the type is not numeric.
     """
     if dtype.kind not in "fiub":
         raise UserError(f"{name} has actions of type {dtype}: they must be numbers")
@@ -47,10 +54,10 @@ def check_bounds(low: np.ndarray, high: np.ndarray, dtype: np.dtype[Any], name: 
 
 
 def why_no_action(observation: np.ndarray) -> str:
-    """Says why a policy chose an action that is not a number: the observation if it is extreme, or itself.
+    """The likely reason why a policy's action is not a number: an extreme observation, or its parameters.
 
     Args:
-        observation: [observation_size], for which it chose.
+        observation: [observation_size], on which it decided.
     """
     ordinary = np.isfinite(observation) & (np.abs(observation) <= LARGE)
     if ordinary.all():
@@ -64,11 +71,11 @@ def why_no_action(observation: np.ndarray) -> str:
 
 
 def describe(simulator: Any) -> dict[str, Any]:
-    """Returns what a policy must know of a simulator, as JSON values; checkpoints keep it."""
+    """The description of a simulator that a policy needs, as JSON values; checkpoints store it."""
     size = int(simulator.observation_size)
     return {
         "observation_size": size,
-        # The parts of an observation in the order in which they are flattened: their keys and shapes.
+        # Keys and shape of each part of an observation, in the order in which the parts are flattened.
         "observation": getattr(simulator, "layout", [[[], [size]]]),
         "action_low": simulator.action_low.tolist(),
         "action_high": simulator.action_high.tolist(),
@@ -77,15 +84,15 @@ def describe(simulator: Any) -> dict[str, Any]:
 
 
 def check_unchanged(saved: dict[str, Any], present: dict[str, Any], task: str) -> None:
-    """Checks that an environment still has the interface that a policy was trained on.
+    """Checks that an environment still has the interface that a policy was trained with.
 
     Args:
-        saved: of the training, from `describe`; older versions wrote only sizes and bounds.
-        present: of the environment.
+        saved: what `describe` returned in training; earlier versions stored only sizes and bounds.
+        present: what it returns now.
         task: its name.
 
     Raises:
-        UserError: they differ; the message says in what.
+        UserError: they differ; the message says how.
     """
     for name, was in saved.items():
         now = present.get(name, was)
@@ -103,32 +110,32 @@ def _short(value: Any) -> str:
 
 
 class Interface:
-    """What a trained policy needs in order to act outside its environment.
+    """The interface of an environment, as a trained policy needs it to act outside of that environment.
 
     Args:
-        saved: from `describe`, or what older versions wrote.
+        saved: what `describe` returned, or what earlier versions stored.
     """
 
     def __init__(self, saved: dict[str, Any]) -> None:
         self.size: int = saved["observation_size"]
         self.low, self.high = np.asarray(saved["action_low"]), np.asarray(saved["action_high"])
         single = all(np.array_equal(bound, np.float32(bound)) for bound in (self.low, self.high))
-        # Where older versions did not say: Gymnasium's usual type, or that of DeepMind Control.
+        # Earlier versions did not store the type: it is Gymnasium's usual one, or DeepMind Control's.
         self._dtype = np.dtype(saved.get("action_dtype", "float32" if single else "float64"))
         self._parts: list[tuple[list[str], tuple[int, ...]]] | None = None
         if "observation" in saved:
             self._parts = [(keys, tuple(shape)) for keys, shape in saved["observation"]]
 
     def in_units(self, action: np.ndarray) -> np.ndarray:
-        """Maps an action from [-1, 1] to what the environment gets in training."""
+        """Maps an action from [-1, 1] to the units in which the environment receives it in training."""
         return in_units(np.asarray(action), self.low, self.high, self._dtype)
 
     def flatten(self, observation: Any) -> np.ndarray:
         """Flattens one observation, or several.
 
         Args:
-            observation: what the environment returns, or its numbers as one flat row: an array, a list or a
-                dict; or several in an array or a list, or a dict of several.
+            observation: an observation as the environment returns it, or its numbers in one flat row, as an
+                array, a list or a dict; or several of them in an array or a list, or a dict of several.
 
         Returns:
             float32 [observation_size], or [n, observation_size].
@@ -183,7 +190,7 @@ class Interface:
 
 
 def _leaves(observation: Mapping[str, Any], above: tuple[str, ...] = ()) -> dict[tuple[str, ...], np.ndarray]:
-    """The arrays in a dict of arrays and dicts, by their keys."""
+    """The arrays in nested dicts, by their keys."""
     found: dict[tuple[str, ...], np.ndarray] = {}
     for key, value in observation.items():
         keys = (*above, str(key))

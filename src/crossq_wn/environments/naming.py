@@ -1,4 +1,4 @@
-"""The name of a task that is given as a callable. Runs of one name count as runs of one task."""
+"""Names of tasks that are given as callables; runs with the same name count as runs of the same task."""
 
 import functools
 import hashlib
@@ -8,18 +8,18 @@ from typing import Any
 
 from crossq_wn.errors import UserError
 
-_LONG = 80  # letters of arguments; beyond, a checksum stands for them
+_LONG = 80  # characters of arguments, beyond which a checksum replaces them
 _SCALARS = (type(None), bool, int, float, complex, str, bytes)
 
 
 def name_of(factory: Any) -> str:
-    """Names a class, a function or a `functools.partial`, with the values on which it depends.
+    """Names a class, a function or a `functools.partial`, including the values that it depends on.
 
     Args:
-        factory: the callable; an attribute `__name__` of its own decides where nothing else can.
+        factory: the callable; where nothing else distinguishes it, its own attribute `__name__` does.
 
     Raises:
-        UserError: nothing tells it apart from other callables.
+        UserError: nothing distinguishes it from other callables.
     """
     given = vars(factory).get("__name__") if hasattr(factory, "__dict__") else None
     if isinstance(factory, functools.partial):
@@ -40,21 +40,21 @@ def name_of(factory: Any) -> str:
 
 def _function_name(function: types.FunctionType) -> str:
     last = function.__qualname__.rpartition(".")[2]
-    if function.__name__ != last:  # somebody has named it
+    if function.__name__ != last:  # the user has renamed it
         return f"{function.__module__}:{function.__name__}"
     if function.__name__ == "<lambda>":
         raise _nameless(function)
     values = []
     for name, value in _closure(function):
         values.append(f"{name}={_text(value, function)}")
-    if "<locals>" in function.__qualname__:  # made anew by each call of what surrounds it
+    if "<locals>" in function.__qualname__:  # each call of the surrounding function makes another one
         values += [_text(value, function) for value in function.__defaults__ or ()]
         values += [f"{k}={_text(v, function)}" for k, v in (function.__kwdefaults__ or {}).items()]
     return f"{function.__module__}:{function.__qualname__}" + _joined(values)
 
 
 def _class_values(cls: type) -> list[str]:
-    """The plain values on which the methods of a local class depend."""
+    """The plain values that the methods of a local class depend on."""
     values: dict[str, Any] = {}
     for member in vars(cls).values():
         if isinstance(member, types.FunctionType):
@@ -73,7 +73,7 @@ def _closure(function: types.FunctionType) -> list[tuple[str, Any]]:
 
 
 def _text(value: Any, factory: Any) -> str:
-    """A value as text that is the same in every process. Raises UserError if it has none."""
+    """A value as text that is the same in every process; raises UserError if there is none."""
     if isinstance(value, _SCALARS):
         return repr(value)
     if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType | functools.partial):
@@ -99,6 +99,6 @@ def _joined(values: list[str]) -> str:
 
 def _nameless(factory: Any) -> UserError:
     return UserError(
-        f"the task {factory!r} has no name that tells it apart from others: use a class or a function made "
+        f"the task {factory!r} has no name that distinguishes it from others: use a class or a function made "
         "with def, or name it, as in `factory.__name__ = 'reach-fast'`"
     )

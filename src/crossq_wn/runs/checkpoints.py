@@ -1,14 +1,14 @@
-"""Checkpoints: atomic, checksummed, with replay appended rather than copied.
+"""Checkpoints: atomic and checksummed, with replay appended rather than copied.
 
 checkpoints/
-  000025000/               one checkpoint, named by environment frames
+  000025000/               one checkpoint, named by environment frames per seed
     manifest.json          schema, counters, plain state, a checksum of every file it needs
     seed-0.safetensors     learner, environment
   replay/
     seed-0-000000000-000012510.safetensors     rows of replay since the checkpoint before
 
-Nothing is a pickle: arrays are safetensors, everything else is JSON. A checkpoint appears by one rename, once
-everything that it names is on disk, so a crash or a power cut leaves the one before it.
+Nothing is pickled: arrays are safetensors, everything else is JSON. A checkpoint appears by a single rename
+once all of its files are on disk, so after a crash or a power cut the previous one is still there.
 """
 
 import json
@@ -31,28 +31,28 @@ from crossq_wn.runs.tensors import give_arrays, named_leaves, take_arrays
 from crossq_wn.types import Tree
 
 SCHEMA = 1
-_KEPT = 2  # whole checkpoints; the older one is there in case the newer is damaged
+_KEPT = 2  # checkpoints to keep; the older one serves if the newer one is damaged
 
 
 class SeedState(NamedTuple):
-    """What one seed's training carries, apart from replay."""
+    """The state of one seed's training, without replay."""
 
     learner: Tree
-    plain: dict[str, Any]  # JSON values and numpy arrays, nested
+    plain: dict[str, Any]  # nested JSON values and NumPy arrays
 
 
 class DamagedReplayError(DamagedError):
-    """A checkpoint of which nothing but rows of replay is damaged."""
+    """A checkpoint in which only rows of replay are damaged."""
 
 
 class Writer:
     """Writes one run's checkpoints.
 
-    Checkpoints newer than the present one are obsolete: the next one that is written removes them.
+    Checkpoints newer than the one that a run resumed from are obsolete, and the next `save` removes them.
 
     Args:
         directory: the folder of checkpoints.
-        warn: told of each file of replay that was damaged and written again.
+        warn: is told of each file of replay that was damaged and written again.
     """
 
     def __init__(self, directory: Path, warn: Callable[[str], None] = lambda text: None) -> None:
@@ -61,7 +61,7 @@ class Writer:
         self.present: int | None = None  # frames of the newest checkpoint written or resumed from
 
     def continue_from(self, checkpoint: "Checkpoint") -> None:
-        """Builds on a verified checkpoint; replay that has lost rows is written anew."""
+        """Continues after a verified checkpoint; a replay with lost rows will be written anew."""
         for seed in checkpoint.seeds:
             self._replay.build_on(seed, [] if checkpoint.lost[seed] else checkpoint.segments(seed))
         self.present = checkpoint.frames
@@ -79,15 +79,16 @@ class Writer:
         """Writes a checkpoint, unless there is one at these frames, and removes what is no longer needed.
 
         Args:
-            frames: environment frames trained, the checkpoint's name.
+            frames: environment frames per seed so far, which name the checkpoint.
             common: JSON values that all seeds share.
             states: by seed.
             replays: by seed.
             keep: frames of older checkpoints that must stay.
-            thorough: whether all segments of replay are read again, as at the end of training.
+            thorough: whether to verify all files of replay, as at the end of training, and not just the next
+                one.
 
         Raises:
-            UserError: it cannot be written (a full disk, say); what was there before is untouched.
+            UserError: it cannot be written, for example on a full disk; earlier checkpoints are untouched.
         """
         if frames == self.present and not thorough:
             return
@@ -96,7 +97,7 @@ class Writer:
         try:
             if not (directory / "replay").exists():
                 (directory / "replay").mkdir(parents=True)
-                to_disk(directory.parent)
+                to_disk(directory.parent)  # so that the new folder's name survives a power cut
             changed = self._replay.mend(replays, thorough=thorough)
             if frames == self.present and not changed:
                 return
@@ -105,9 +106,10 @@ class Writer:
             for seed, state in states.items():
                 seeds[str(seed)] = self._save_seed(partial, seed, state, replays[seed])
             _write_manifest(partial, {"schema": SCHEMA, "frames": frames, "common": common, "seeds": seeds})
+            # Everything that the checkpoint names must be on disk before the rename makes it visible.
             to_disk(directory / "replay")
             to_disk(partial)
-            for path in available(directory):  # obsolete: training has caught up with them
+            for path in available(directory):  # left from before the run was resumed at an earlier one
                 if int(path.name) >= frames:
                     shutil.rmtree(path)
             os.replace(partial, directory / f"{frames:09d}")
@@ -147,19 +149,19 @@ def newest(
     with_replay: bool = True,
     without_damaged_replay: bool = False,
 ) -> "Checkpoint":
-    """Returns the newest usable checkpoint.
+    """The newest usable checkpoint.
 
     Args:
         directory: the folder of checkpoints.
-        warn: told of each damaged checkpoint that is passed over.
-        with_replay: whether the files of replay must be sound as well.
-        without_damaged_replay: whether one of which only rows of replay are damaged will do, if there is no
-            better one.
+        warn: is told of each damaged checkpoint that is passed over.
+        with_replay: whether the files of replay must be intact too.
+        without_damaged_replay: whether, failing all else, a checkpoint will do in which only rows of replay
+            are damaged.
 
     Raises:
         UserError: there is no usable checkpoint, or a newer version wrote it.
     """
-    nearly = []  # newest first
+    nearly = []  # checkpoints in which only replay is damaged, newest first
     for path in reversed(available(directory)):
         try:
             return Checkpoint(path, with_replay=with_replay)
@@ -177,12 +179,12 @@ def newest(
 
 
 def available(directory: Path) -> list[Path]:
-    """Returns the folders of all checkpoints, sound or not, oldest first."""
+    """The folders of all checkpoints, damaged ones included, oldest first."""
     return sorted(path for path in directory.glob("[0-9]*") if path.is_dir() and path.name.isdecimal())
 
 
 def newest_common(directory: Path) -> dict[str, Any]:
-    """Returns what the seeds share in the newest checkpoint with a sound manifest; nothing without one."""
+    """The values that seeds share in the newest checkpoint with an intact manifest; empty without one."""
     for path in reversed(available(directory)):
         try:
             common: dict[str, Any] = _read_manifest(path)["common"]
@@ -193,10 +195,10 @@ def newest_common(directory: Path) -> dict[str, Any]:
 
 
 class Checkpoint:
-    """A checkpoint whose every file has been verified.
+    """A checkpoint whose files have all been verified.
 
     Attributes:
-        lost: by seed, the entries of its damaged files of replay, if it may be without them.
+        lost: by seed, the entries of its damaged files of replay, where those are tolerated.
 
     Raises:
         DamagedError: a file is missing or altered.
@@ -224,23 +226,23 @@ class Checkpoint:
 
     @property
     def seeds(self) -> list[int]:
-        """The seeds whose state it holds."""
+        """The seeds that it holds."""
         return list(self._tensors)
 
     def segments(self, seed: int) -> list[dict[str, Any]]:
-        """Returns the manifest's entries of the files of a seed's replay, oldest rows first."""
+        """The manifest's entries for the files of a seed's replay, oldest rows first."""
         segments: list[dict[str, Any]] = self._seeds[str(seed)]["replay"]["segments"]
         return segments
 
     def state(self, seed: int, like: Tree) -> SeedState:
-        """Returns a seed's state.
+        """The state of one seed.
 
         Args:
             seed: one of `seeds`.
             like: a freshly initialised learner, whose structure, shapes and types the saved one must have.
 
         Raises:
-            UserError: it has others.
+            UserError: it does not have them.
         """
         arrays = self._tensors[seed]
         leaves = []
@@ -256,14 +258,19 @@ class Checkpoint:
         return SeedState(learner, give_arrays(self._seeds[str(seed)]["plain"], arrays))
 
     def statistics(self, seed: int) -> dict[str, Any]:
-        """Returns what the wrappers of a seed's environment had learned; empty where they learn nothing."""
+        """What the wrappers of a seed's environment had learned; empty if they learn nothing."""
         found: dict[str, Any] = give_arrays(
             self._seeds[str(seed)]["plain"].get("statistics", {}), self._tensors[seed]
         )
         return found
 
     def fill(self, seed: int, replay: Replay) -> None:
-        """Fills a fresh replay with a seed's rows; lost ones become rows that start no transition."""
+        """Fills an empty replay.
+
+        Args:
+            seed: whose rows.
+            replay: empty; lost rows become rows from which no transition starts.
+        """
         end = self._seeds[str(seed)]["replay"]["end"]
         fill(replay, end, self.path.parent / "replay", self.segments(seed), self.lost[seed])
 
@@ -291,7 +298,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _prune(directory: Path, keep: set[int]) -> None:
-    """Removes checkpoints that are no longer kept, and the segments of replay that none of the rest needs."""
+    """Removes old checkpoints, and the files of replay that none of the remaining ones needs."""
     there = available(directory)
     kept = []
     for path in there:

@@ -1,4 +1,4 @@
-"""Files with checksums: what was written is read again unaltered, or not at all."""
+"""Files with checksums, which are read exactly as they were written or not at all."""
 
 import hashlib
 from pathlib import Path
@@ -11,22 +11,26 @@ from crossq_wn.machine import write_atomically
 
 
 class DamagedError(Exception):
-    """A checkpoint that cannot be used; the message names the file and what is wrong with it."""
+    """A file of a checkpoint cannot be used; the message names it and says what is wrong."""
 
 
 def checksum_of(content: bytes) -> str:
-    """Returns the checksum of a file with this content."""
+    """The checksum of a file with this content."""
     return hashlib.sha256(content).hexdigest()
 
 
 def write(path: Path, content: bytes) -> str:
-    """Writes a file atomically and returns its checksum."""
+    """Writes a file atomically; returns its checksum."""
     write_atomically(path, content)
     return checksum_of(content)
 
 
 def read(path: Path, checksum: str) -> bytes:
-    """Reads a file.
+    """Reads and verifies a file.
+
+    Args:
+        path: of the file.
+        checksum: that it must have.
 
     Raises:
         DamagedError: it cannot be read, or has another checksum.

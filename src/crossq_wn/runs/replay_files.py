@@ -21,12 +21,12 @@ Segment = dict[str, Any]  # a file's entry in the manifest: file, first and last
 class ReplayFiles:
     """Writes the replay of one run's seeds.
 
-    It builds only on files that this process has itself written or verified. Each checkpoint reads one older
-    file again, in turn, and a damaged one is written again from memory.
+    It only builds on files that this process has written or verified. Each checkpoint reads one of the older
+    files again, in turn, and if that is damaged writes it anew from memory.
 
     Args:
         folder: holds the files.
-        warn: told of each file that was damaged and written again.
+        warn: is told of each file that was damaged and written again.
     """
 
     def __init__(self, folder: Path, warn: Callable[[str], None]) -> None:
@@ -34,11 +34,24 @@ class ReplayFiles:
         self._segments: dict[int, list[Segment]] = {}  # by seed, oldest rows first
 
     def build_on(self, seed: int, segments: Iterable[Segment]) -> None:
-        """Takes these verified files for a seed's oldest rows."""
+        """Takes verified files as those of a seed's oldest rows.
+
+        Args:
+            seed: whose rows.
+            segments: the entries of the files, oldest rows first.
+        """
         self._segments[seed] = list(segments)
 
     def append(self, seed: int, replay: Replay) -> list[Segment]:
-        """Writes the rows since the last checkpoint; returns all files that are still needed."""
+        """Writes the rows since the last checkpoint.
+
+        Args:
+            seed: whose rows.
+            replay: of the seed.
+
+        Returns:
+            The entries of all files that are still needed, oldest rows first.
+        """
         segments = [each for each in self._segments.get(seed, []) if each["last"] > replay.begin]
         first = max(replay.begin, segments[-1]["last"] if segments else 0)
         if first < replay.end or not segments:
@@ -47,14 +60,14 @@ class ReplayFiles:
         return segments
 
     def mend(self, replays: dict[int, Replay], *, thorough: bool) -> bool:
-        """Reads older files again and writes the damaged ones anew.
+        """Reads older files again, and writes damaged ones anew.
 
         Args:
             replays: by seed.
-            thorough: whether all files are read, not just the one whose turn it is.
+            thorough: whether to read all files, and not just the next one.
 
         Returns:
-            Whether a file has changed, so that manifests which name it are outdated.
+            Whether the entry of a file has changed, so that manifests with the old one are outdated.
         """
         there = [(seed, place) for seed in replays for place in range(len(self._segments.get(seed, [])))]
         if there and not thorough:
@@ -67,7 +80,7 @@ class ReplayFiles:
             try:
                 checksums.read(self.folder / segment["file"], segment["sha256"])
             except DamagedError as damage:
-                if first < segment["last"]:  # others are no longer needed
+                if first < segment["last"]:  # otherwise replay has dropped all of its rows
                     self._segments[seed][place] = self._write(seed, replay, first, segment["last"])
                     self._warn(f"replay on disk was damaged and is written again from memory: {damage}")
             changed = changed or segment != self._segments[seed][place]
@@ -77,7 +90,7 @@ class ReplayFiles:
         name = f"seed-{seed}-{first:09d}-{last:09d}.safetensors"
         rows = replay.read(first, last)
         pending = replay.read(last, last + 1).observation[0]
-        if len(rows.final) and rows.final[-1]:  # nothing leads from an episode's end to what comes next
+        if len(rows.final) and rows.final[-1]:  # no transition leads from an episode's end to the next row
             pending = np.zeros_like(pending)
         content = save_tensors({**rows._asdict(), "pending": pending})
         return {
@@ -89,13 +102,13 @@ class ReplayFiles:
 
 
 def fill(replay: Replay, end: int, folder: Path, segments: list[Segment], lost: list[Segment]) -> None:
-    """Fills a fresh replay from its files; lost rows become rows that start no transition.
+    """Fills an empty replay from its files; lost rows become rows from which no transition starts.
 
     Args:
         replay: of one seed, empty.
-        end: the number of rows that the seed had ever stored.
+        end: rows that the seed had written since training began.
         folder: holds the files.
-        segments: of the seed, oldest rows first.
+        segments: entries of the seed's files, oldest rows first.
         lost: those of them that are damaged.
 
     Raises:
@@ -107,19 +120,19 @@ def fill(replay: Replay, end: int, folder: Path, segments: list[Segment], lost: 
     for segment in segments:
         skipped = max(0, begin - segment["first"])
         if segment in lost:
-            if parts:  # the row before leads to one that is lost
+            if parts:  # the transition from the row before leads to a lost row
                 parts[-1].final[-1:] = True
             parts.append(_blank(replay, segment["last"] - segment["first"] - skipped))
             pending = np.zeros_like(replay.pending())
             continue
         tensors = checksums.read_tensors(folder / segment["file"], segment["sha256"])
         parts.append(Rows(*(tensors[name][skipped:].copy() for name in Rows._fields)))
-        pending = tensors["pending"]  # only the last segment's counts
+        pending = tensors["pending"]  # that of the last segment remains
     if parts and pending is not None:
         replay.load(end, Rows(*(np.concatenate(column) for column in zip(*parts, strict=True))), pending)
 
 
 def _blank(replay: Replay, count: int) -> Rows:
-    """So many rows that start no transition."""
+    """The given number of rows, from none of which a transition starts."""
     columns = [np.zeros((count, *column.shape[1:]), column.dtype) for column in replay.read(0, 0)]
     return Rows(*columns)._replace(final=np.ones(count, bool))
