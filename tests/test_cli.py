@@ -312,7 +312,7 @@ def test_a_video_overwrites_nothing_and_is_an_mp4(refused, trained, tmp_path):
 def test_verdicts_of_another_origin_are_not_replaced(refused, tmp_path):
     (tmp_path / "verdict.md").write_text("precious")
     said = refused("reproduce", "fig3", "--scale", "smoke", "--dry-run", "--out", tmp_path)
-    assert "verdict.md of another origin" in said
+    assert "verdict.md that reproduce did not write" in said
 
 
 def test_a_reader_that_goes_away_is_no_mistake(tmp_path):

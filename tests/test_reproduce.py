@@ -688,7 +688,7 @@ def test_runs_of_different_simulators_are_judged_with_a_warning(concluded):
         (run / "manifest.json").write_text(json.dumps(manifest))
 
     run, claims, (note,), said = concluded(older)
-    assert note.startswith("DIFFERENT SIMULATORS, so that runs may not be comparable: simulators: mujoco is ")
+    assert note.startswith("different simulators, so runs may not be comparable: simulators: mujoco is ")
     assert f"2.0 in {run.path}" in note
     assert note in said
     assert claims["norms-grow"]["verdict"] == "holds"

@@ -68,7 +68,7 @@ def start(
             assert process.stdout is not None
             if line := process.stdout.readline():
                 return str(line, "utf-8")
-            raise UserError(f"{name} has stopped; remove {python.parents[1]} to build it anew")
+            raise UserError(f"{name} has stopped; remove {python.parents[1]} to have it built again")
 
         def measure(budget: float) -> float:
             assert process.stdin is not None

@@ -100,7 +100,7 @@ def check_unchanged(saved: dict[str, Any], present: dict[str, Any], task: str) -
             what = name.replace("_", " ")
             raise UserError(
                 f"{task} has changed since this run was trained: its {what} was {_short(was)} and is now "
-                f"{_short(now)}; use the environment as it was, or train anew"
+                f"{_short(now)}; use the environment as it was, or train a new policy"
             )
 
 
@@ -184,7 +184,7 @@ class Interface:
             flat.append(array.reshape(*array.shape[: array.ndim - len(shape)], -1))
         if len({part.shape[:-1] for part in flat}) != 1 or sum(part.shape[-1] for part in flat) != self.size:
             raise UserError(
-                f"the observation's parts do not make {self.size} numbers, on which this policy was trained"
+                f"the observation's parts do not add up to {self.size} numbers, which this policy was trained on"
             )
         return np.concatenate(flat, axis=-1)
 
@@ -207,6 +207,6 @@ def _as_array(value: Any) -> np.ndarray:
             return np.asarray(value, np.float32)
     except (TypeError, ValueError):
         raise UserError(
-            f"the observation is a {type(value).__name__} that is no array of numbers: this policy was "
-            "trained on what its environment returns"
+            f"the observation is a {type(value).__name__} and no array of numbers: give the policy what its "
+            "environment returns"
         ) from None

@@ -162,7 +162,7 @@ def _conflicts(runs: Sequence[PlannedRun], finished: Sequence[PlannedRun]) -> li
     """Differences between runs that should be alike."""
     found = []
     for line in simulator_conflicts(read_terms(run.path for run in finished)):
-        found.append(f"DIFFERENT SIMULATORS, so that runs may not be comparable: {line}")
+        found.append(f"different simulators, so runs may not be comparable: {line}")
     return found + unlike(runs)
 
 

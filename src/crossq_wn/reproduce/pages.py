@@ -55,7 +55,7 @@ def check_out(out: Path, figures: Iterable[str] = ()) -> None:
         ours = False
     for name in (*_FILES, values.FILE):
         if (out / name).exists() and not ours:
-            raise UserError(f"--out {out} holds a {name} of another origin: choose another folder")
+            raise UserError(f"--out {out} holds a {name} that reproduce did not write: choose another folder")
     for figure in figures:
         outputs(out / figure)
 

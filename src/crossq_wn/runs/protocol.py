@@ -146,7 +146,7 @@ def conflicts(terms: Iterable[Terms], systems: Collection[System] | None = None)
     for line in protocol_conflicts(compared):
         lines.append(f"the protocols differ: {line}")
     for line in setting_conflicts(compared):
-        lines.append(f"runs of one name have different settings: {line}")
+        lines.append(f"runs of the same system have different settings: {line}")
     return lines
 
 
