@@ -184,7 +184,8 @@ class Interface:
             flat.append(array.reshape(*array.shape[: array.ndim - len(shape)], -1))
         if len({part.shape[:-1] for part in flat}) != 1 or sum(part.shape[-1] for part in flat) != self.size:
             raise UserError(
-                f"the observation's parts do not add up to {self.size} numbers, which this policy was trained on"
+                f"the parts of the observation do not add up to the {self.size} numbers that this policy was "
+                "trained on"
             )
         return np.concatenate(flat, axis=-1)
 
