@@ -730,13 +730,39 @@ def test_plot_draws_one_task_into_its_run_and_several_as_a_grid(run_cli, tmp_pat
 
 
 @pytest.mark.parametrize("verb", ["plot", "figure fig1"])
-def test_runs_of_different_protocols_are_drawn_only_if_forced(verb, run_cli, tmp_path):
+def test_runs_of_different_protocols_are_drawn_together_only_if_forced(verb, run_cli, tmp_path):
     for seed, episodes in enumerate((5, 10)):
-        make_run(tmp_path / str(seed), task="dog-run", seed=seed, eval_episodes=episodes)
-    code, _, err = run_cli(*verb.split(), "0", "1")
-    assert (code, "the protocols differ: dog-run: eval_episodes is 5 in 0" in err) == (2, True)
+        make_run(
+            tmp_path / str(seed), task="dog-run", seed=0, eval_episodes=episodes,
+            eval_rows=[(0, 0), (100, 100 * episodes)],
+        )  # fmt: skip
+    code, out, err = run_cli(*verb.split(), "0", "1", "--out", "sub.d/pic.png")
+    assert (code, "the protocols differ: dog-run: eval_episodes is 5 in 0" in err) == (0, True)
+    assert "protocol 1 has eval_episodes 5 (1 run); protocol 2 has eval_episodes 10 (1 run)" in err
+    expected = [f"sub.d/pic-protocol-{n}.{kind}" for n in (1, 2) for kind in ("png", "svg", "csv")]
+    assert out.split() == expected
+    for number, end in ((1, 500), (2, 1000)):  # equal seeds, of which none is lost
+        drawn = rows(tmp_path / "sub.d" / f"pic-protocol-{number}.csv")
+        scale = 1 if verb == "plot" else 1000
+        assert float(drawn[-1]["value"]) == end / scale
+        assert {row.get("most_seeds", "1") for row in drawn} == {"1"}
+        episodes = (5, 10)[number - 1]
+        small = (tmp_path / "sub.d" / f"pic-protocol-{number}.svg").read_text()
+        assert f"only runs with eval_episodes {episodes}" in small
     code, out, err = run_cli(*verb.split(), "0", "1", "--force")
-    assert (code, "the protocols differ" in err, ".png" in out) == (0, True, True)
+    assert (code, "the protocols differ" in err, out.count(".png")) == (0, True, 1)
+
+
+def test_one_protocol_that_cannot_be_drawn_does_not_stop_the_other(run_cli, tmp_path):
+    for seed, episodes in enumerate((5, 10)):
+        run = make_run(tmp_path / str(seed), task="dog-run", seed=0, eval_episodes=episodes)
+        if seed:
+            (run / "metrics.csv").write_text("seed,frames,critic_norm\n0,100,3\n")
+    code, out, err = run_cli("figure", "fig3", "0", "1")
+    assert (code, out.split()[0]) == (0, "fig3-protocol-2.png")
+    assert "fig3 needs critic_norm" in err
+    (tmp_path / "1" / "metrics.csv").unlink()
+    assert run_cli("figure", "fig3", "0", "1")[0] == 2
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
@@ -756,7 +782,8 @@ def test_a_damaged_run_stops_no_verb(kind, run_cli, tmp_path):
     make_run(tmp_path / "runs" / "d", task="dog-run", seed=3, eval_episodes=3)
     for verb in ("compare runs", "plot runs", "figure fig1 runs"):
         code, _, err = run_cli(*verb.split())
-        assert (code, "eval_episodes is 5 in runs/a and 3 in runs/d" in err) == (2, True)
+        assert (code, "eval_episodes is 5 in runs/a and 3 in runs/d" in err) == (0, True)
+        assert "protocol 1 has eval_episodes 5 (2 runs)" in err
 
 
 def test_junk_for_diagnostics_costs_that_run_s_diagnostics_alone(run_cli, tmp_path):

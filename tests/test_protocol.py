@@ -10,14 +10,13 @@ from crossq_wn.errors import UserError
 from crossq_wn.results import reading
 from crossq_wn.runs import directory, protocol
 from crossq_wn.runs.config import RunConfig, read_config
-from crossq_wn.runs.system import System
 from crossq_wn.training import api
 from helpers import EVAL_HEADER, by_label, cli, make_run, read
 
 
-def conflicts(paths, systems=None):
+def conflicts(paths):
     """Why runs in these paths should not be compared."""
-    return protocol.conflicts(protocol.read_terms(paths), systems)
+    return protocol.conflicts(protocol.read_terms(paths))
 
 
 @pytest.mark.parametrize(
@@ -92,10 +91,11 @@ def test_only_what_is_compared_must_be_alike(tmp_path):
     make_run(tmp_path / "b", seed=1, eval_episodes=3, hyperparameters={"utd": 5})
     (conflict,) = conflicts([tmp_path])
     assert "eval_episodes is 5 in" in conflict
-    assert conflicts([tmp_path], [System("crossq-wn", 2)]) == []
+    assert conflicts([tmp_path / "a"]) == []
     figure = ("figure", "fig7", str(tmp_path), "--out", str(tmp_path / "fig7"))
-    assert cli(*figure, cwd=tmp_path).returncode == 2
-    assert cli(*figure, "--systems", "crossq-wn UTD 2", cwd=tmp_path).returncode == 0
+    assert "fig7-protocol-1.png" in cli(*figure, cwd=tmp_path).stdout
+    one = cli(*figure, "--systems", "crossq-wn UTD 2", cwd=tmp_path)
+    assert (one.returncode, "fig7.png" in one.stdout, "protocol" in one.stderr) == (0, True, False)
 
 
 def test_another_simulator_is_another_protocol(tmp_path):
@@ -169,10 +169,10 @@ def test_all_conflicts_are_told(tmp_path):
     for task in ("cheetah-run", "walker-run"):
         for seed in range(2):
             make_run(tmp_path / f"{task}-{seed}", task=task, seed=seed, eval_episodes=3 + seed)
-    refused = cli("compare", str(tmp_path), cwd=tmp_path)
-    first, last = refused.stderr.splitlines()
+    first, second, last = cli("compare", str(tmp_path), cwd=tmp_path).stderr.splitlines()
     assert "cheetah-run: eval_episodes is 3 in" in first
-    assert "walker-run: eval_episodes is 3 in" in last
+    assert "walker-run: eval_episodes is 3 in" in second
+    assert "protocol 1 has eval_episodes 3 (2 runs); protocol 2 has eval_episodes 4 (2 runs)" in last
     assert "--force" in last
 
 

@@ -529,15 +529,30 @@ def refused(*arguments, capsys):
     return line
 
 
-def test_different_protocols_are_refused_unless_forced(copy, tmp_path, capsys):
+def test_different_protocols_have_a_part_each_unless_forced(copy, tmp_path):
     make_run(
-        copy / "other", seed=9, eval_episodes=3, eval_rows=[(0, 1), (200, 500)], frames=200, eval_every=100
+        copy / "other", seed=0, eval_episodes=3, eval_rows=[(0, 1), (200, 400)], frames=200, eval_every=100
     )
     out = tmp_path / "report.html"
-    line = refused(copy, "--out", out, capsys=capsys)
-    assert "eval_episodes is 3 in" in line
-    assert "--force" in line
-    assert not out.exists()
+    text = report(copy, out=out)
+    parsed = Page(text)
+    ids = Counter(attributes["id"] for _, attributes in parsed.elements if "id" in attributes)
+    assert max(ids.values()) == 1
+    pointed = re.findall(r'(?:href="|url\()#([^")]+)', text)
+    assert set(pointed) <= set(ids)
+    assert re.findall(r"<h2>(.*?)</h2>", text) == [
+        "Protocol 1: eval_episodes 5", "Protocol 2: eval_episodes 3", "Left out",
+    ]  # fmt: skip
+    first, second = text.split('id="protocol-2"')
+    assert "crossq-wn UTD 5 is better than crossq-wn UTD 2 on cheetah-run" in first
+    assert "crossq-wn UTD 2 has an IQM of 0.400 on cheetah-run at 200 frames with 1 seed" in second
+    assert "These runs follow 2 protocols" in first
+    left = second.split("Left out")[-1]
+    assert "eval_episodes is 3 in" in left
+    assert "--force" in left
+    forced = report(copy / "other", *copy.glob("*-[12]"), *copy.glob("utd5*-0"), "--force", out=out)
+    assert 'id="protocol-1"' not in forced
+    assert "IQM of 0.400" not in forced
     assert "The protocols differ: cheetah-run: eval_episodes is" in report(copy, "--force", out=out)
 
 

@@ -1,26 +1,29 @@
 """The commands that read runs: `plot`, `figure`, `compare`, `report` and `diagnose`."""
 
 import argparse
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from crossq_wn.cli.arguments import Parser, number, positive, whole_number
 from crossq_wn.cli.console import say, warn
 from crossq_wn.cli.tables import Column, Table, add_forms, show
 from crossq_wn.environments import suite_of
-from crossq_wn.errors import UserError
+from crossq_wn.errors import UserError, one_line
 from crossq_wn.learning.diagnostics import DIAGNOSTICS
 from crossq_wn.results import reading, tables
+from crossq_wn.results.alike import Group, groups
 from crossq_wn.results.curvature import spectrum_of
 from crossq_wn.results.figures import FIGURES, Source, save
 from crossq_wn.results.figures.curves import learning_curve
+from crossq_wn.results.figures.files import numbered
 from crossq_wn.results.health import change, courses, critic_of, findings
-from crossq_wn.results.records import Input
 from crossq_wn.results.report.contents import gather
 from crossq_wn.results.report.page import check_out, write
 from crossq_wn.runs.config import read_config
-from crossq_wn.runs.protocol import conflicts
-from crossq_wn.runs.system import System
+
+T = TypeVar("T")
+Result = TypeVar("Result")
 
 
 def plot(parser: Parser, arguments: list[str]) -> int:
@@ -37,15 +40,57 @@ def plot(parser: Parser, arguments: list[str]) -> int:
 
 
 def draw(runs: Sequence[Path], out: Path | None = None, *, force: bool = False) -> list[Path]:
-    """Draws each seed of one task, or a grid of several tasks, and returns the files written."""
-    source = Source.of(runs, warn=warn)
-    _check_alike(source.ours, force)
+    """Draws each seed of one task, or a grid of several tasks.
+
+    Runs of different protocols are drawn in pictures of their own.
+
+    Args:
+        runs: run directories, folders of them, or CSV files.
+        out: where to write, without suffix; by default beside the first run.
+        force: draws runs of different protocols in one picture.
+
+    Returns:
+        The files written.
+
+    Raises:
+        UserError: there is nothing that can be drawn.
+    """
     if out is None:
         of_one_run = (runs[0] / "config.json").exists()
         out = runs[0] / "plots" / "learning_curve" if of_one_run else Path("learning_curves")
+    return _drawn(Source((), (), warn=warn).each_protocol(runs, force=force), _curves, out)
+
+
+def _curves(source: Source, out: Path) -> list[Path]:
+    """Draws learning curves in the way that suits the number of tasks."""
     if len(source.tasks) == 1:
         return learning_curve(source, out)
     return save(*FIGURES["fig7"](source), out)
+
+
+def _drawn(sources: Sequence[Source], work: Callable[[Source, Path], list[Path]], out: Path) -> list[Path]:
+    """Draws a picture per protocol, and returns the files written."""
+    written: list[Path] = []
+    pictures = enumerate(sources, 1)
+    for files in _each(pictures, lambda it: work(it[1], numbered(out, it[0], len(sources)))):
+        written += files
+    return written
+
+
+def _each(parts: Iterable[T], work: Callable[[T], Result]) -> list[Result]:
+    """Does some work for each part; what fails is told, and is an error only if nothing succeeds."""
+    done: list[Result] = []
+    failures: list[UserError] = []
+    for part in parts:
+        try:
+            done.append(work(part))
+        except UserError as error:
+            failures.append(error)
+    if failures and not done:
+        raise failures[0]
+    for failure in failures:
+        warn(one_line(failure))
+    return done
 
 
 def figure(parser: Parser, arguments: list[str]) -> int:
@@ -70,12 +115,10 @@ def figure(parser: Parser, arguments: list[str]) -> int:
     )
     _add_force(parser)
     parsed = parser.parse_args(arguments)
-    source = Source.of(
-        parsed.runs, parsed.reference, parsed.systems, parsed.frames, parsed.confidence, warn=warn
-    )
-    inputs = [*source.ours, *source.theirs]
-    _check_alike(inputs, parsed.force, source.scores if parsed.systems else None)
-    for path in save(*FIGURES[parsed.name](source), parsed.out or Path(parsed.name)):
+    source = Source((), (), tuple(parsed.systems), parsed.frames, parsed.confidence, warn)
+    sources = source.each_protocol(parsed.runs, parsed.reference, force=parsed.force)
+    maker, out = FIGURES[parsed.name], parsed.out or Path(parsed.name)
+    for path in _drawn(sources, lambda each, stem: save(*maker(each), stem), out):
         say(path)
     return 0
 
@@ -89,19 +132,26 @@ def compare(parser: Parser, arguments: list[str]) -> int:
     _add_force(parser)
     add_forms(parser)
     parsed = parser.parse_args(arguments)
-    ours, theirs = reading.usable(parsed.runs, warn), reading.usable(parsed.against, warn)
-    _check_alike([*ours, *theirs], parsed.force)
-    found = tables.compare(reading.scores(ours), reading.scores(theirs) if theirs else {})
-    show([_beside(each) for each in found], parsed.form)
+    ours, theirs = reading.complete(parsed.runs, warn), reading.complete(parsed.against, warn)
+    shown: list[Table] = []
+    for found in _each(groups(ours, theirs, warn, force=parsed.force), _tables):
+        shown += found
+    show(shown, parsed.form)
     return 0
 
 
-def _beside(table: tables.Table) -> Table:
+def _tables(group: Group) -> list[Table]:
+    """Makes the tables of one protocol."""
+    theirs = reading.scores(group.theirs) if group.theirs else {}
+    return [_beside(each, group.protocol) for each in tables.compare(reading.scores(group.ours), theirs)]
+
+
+def _beside(table: tables.Table, protocol: str) -> Table:
     """Lays out one task for people with a column per frame, for programs with a record per number."""
     rows, records = [], []
     for system, seeds, medians in table.rows:
         rows.append([system, seeds, *medians])
-        about = {"task": table.task, "system": system, "seeds": seeds}
+        about = {"task": table.task, "protocol": protocol, "system": system, "seeds": seeds}
         for frames, median in zip(table.env_steps, medians, strict=True):
             if median is not None:
                 records.append(
@@ -109,6 +159,8 @@ def _beside(table: tables.Table) -> Table:
                 )
     columns = [Column(f"{frames:,}", _median) for frames in table.env_steps]
     title = f"{table.task}: median score of the seeds ({suite_of(table.task).unit}) at environment frames"
+    if protocol:
+        title += f", with {protocol}"
     return Table(title, ["system", "seeds", *columns], rows, records)
 
 
@@ -126,11 +178,11 @@ def report(parser: Parser, arguments: list[str]) -> int:
     _add_force(parser)
     parsed = parser.parse_args(arguments)
     check_out(parsed.out)
-    contents = gather(parsed.runs, parsed.reference, parsed.systems, parsed.confidence, warn)
+    contents = gather(
+        parsed.runs, parsed.reference, parsed.systems, parsed.confidence, warn, force=parsed.force
+    )
     for line in contents.skipped:
         warn(line)
-    inputs = [*(run.record for run in contents.runs), *contents.source.theirs]
-    _check_alike(inputs, parsed.force, contents.scores if parsed.systems else None)
     write(contents, parsed.out, warn)
     say(parsed.out)
     return 0
@@ -172,13 +224,3 @@ def _add_force(parser: Parser) -> None:
     parser.add_argument(
         "--force", action="store_true", help="compare runs of different protocols or versions too"
     )
-
-
-def _check_alike(inputs: Sequence[Input], force: bool, systems: Collection[System] | None = None) -> None:
-    """Refuses, or if forced warns, where runs of one task or of one system are not alike."""
-    found = conflicts(reading.terms(inputs), systems)
-    refusal = found.pop() if found and not force else None
-    for conflict in found:
-        warn(conflict)
-    if refusal:
-        raise UserError(f"{refusal}; --force compares the runs all the same")

@@ -23,7 +23,7 @@ from crossq_wn.results.curves import Curves, Piece, Results, joined
 from crossq_wn.results.records import CurveTable, Input, RunRecord, Speed
 from crossq_wn.results.sheets import Series
 from crossq_wn.runs.directory import find
-from crossq_wn.runs.protocol import Terms, is_described
+from crossq_wn.runs.protocol import is_described
 from crossq_wn.runs.system import System
 
 Warn = Callable[[str], None]  # is told what is left out, and why
@@ -52,8 +52,25 @@ def usable(paths: Iterable[Path], warn: Warn) -> list[Input]:
     Raises:
         UserError: paths were given, and nothing in them is usable.
     """
+    return once_each(complete(paths, warn), warn)
+
+
+def complete(paths: Iterable[Path], warn: Warn) -> list[Input]:
+    """Returns the complete runs and the tables in these paths, in input order.
+
+    A run is used as a whole or not at all, whichever of its files are asked for: it is left out if `check`
+    refuses it. Tables are taken as they are.
+
+    Args:
+        paths: as for `usable`.
+        warn: as for `usable`.
+
+    Raises:
+        UserError: as for `usable`.
+    """
     given = list(paths)
-    kept, lost = sorted_out(inputs(given))
+    lost: list[str] = []
+    kept = checked(inputs(given), lost.append)
     if given and not kept:
         lost = lost or ["give run directories, or CSV files such as RUN/eval.csv"]
         raise UserError(f"no evaluations there: {'; '.join(lost)}")
@@ -62,27 +79,32 @@ def usable(paths: Iterable[Path], warn: Warn) -> list[Input]:
     return kept
 
 
-def sorted_out(inputs: Iterable[Input]) -> tuple[list[Input], list[str]]:
-    """Returns the usable ones of these inputs, and a line for each of the others that says why it is skipped.
+def checked(inputs: Iterable[Input], warn: Warn) -> list[Input]:
+    """Returns the tables and the runs that `check` accepts; `warn` is told why the others are skipped."""
+    return _kept(inputs, check, warn)
 
-    A run is used as a whole or not at all, whichever of its files are asked for: it is skipped if `check`
-    refuses it, or if a run before it has one of its seeds. Tables are taken as they are.
-    """
-    kept: list[Input] = []
-    lost: list[str] = []
+
+def once_each(inputs: Iterable[Input], warn: Warn) -> list[Input]:
+    """Leaves out runs of which a run before them has a seed; `warn` is told of each."""
     owners: dict[tuple[str, str, str], Path] = {}  # system, task and seed -> the run that has them
+    return _kept(inputs, lambda run: _claim(run, owners), warn)
+
+
+def _kept(inputs: Iterable[Input], work: Callable[[RunRecord], object], warn: Warn) -> list[Input]:
+    """Does some work for each run, and returns the inputs without runs for which it raises UserError."""
+    kept: list[Input] = []
     for each in inputs:
         try:
             if isinstance(each, RunRecord):
-                _claim(each, owners)
+                work(each)
             kept.append(each)
         except UserError as reason:
-            lost.append(f"{each.path} is skipped: {one_line(reason)}")
-    return kept, lost
+            warn(f"{each.path} is skipped: {one_line(reason)}")
+    return kept
 
 
 def _claim(run: RunRecord, owners: dict[tuple[str, str, str], Path]) -> None:
-    """Enters a run as the owner of its seeds; UserError if it is incomplete or another run owns one."""
+    """Enters a run as the owner of its seeds; UserError if another run owns one."""
     curves = check(run)
     label, task = run.identity.system.label, run.identity.task
     seeds = [(label, task, seed) for seed in curves.seeds]
@@ -110,16 +132,6 @@ def check(run: RunRecord) -> Curves:
     if np.isnan(curves.values).all(axis=1).any():
         raise UserError("all scores of a seed are missing")
     return curves
-
-
-def terms(inputs: Iterable[Input]) -> list[Terms]:
-    """Returns the terms of the run directories that these inputs are or belong to, each once."""
-    runs: dict[Path, RunRecord] = {}
-    for each in inputs:
-        run = each if isinstance(each, RunRecord) else each.run
-        if run is not None:
-            runs.setdefault(run.path, run)
-    return [run.terms for run in runs.values()]
 
 
 def scores(inputs: Iterable[Input], warn: Warn | None = None) -> Results:

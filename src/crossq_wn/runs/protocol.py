@@ -2,7 +2,8 @@
 
 import contextlib
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -126,17 +127,16 @@ def is_described(folder: Path) -> bool:
     return (folder / "config.json").exists() or (folder / "manifest.json").exists()
 
 
-def conflicts(terms: Iterable[Terms], systems: Collection[System] | None = None) -> list[str]:
+def conflicts(terms: Iterable[Terms]) -> list[str]:
     """Reasons not to compare runs: different protocols on a task, or different settings of a system.
 
     Args:
         terms: of the runs.
-        systems: those that are compared; by default all.
 
     Returns:
         A line per conflict.
     """
-    compared = [each for each in terms if systems is None or each.system in systems]
+    compared = list(terms)
     if len(compared) < 2:
         return []  # with nothing to compare it to, it does not matter if a run changed its simulator
     lines = []
@@ -169,6 +169,83 @@ def simulator_conflicts(terms: Iterable[Terms]) -> list[str]:
         versions = {name: value for name, value in values.items() if name in known}
         entries.append(("simulators", where, versions))
     return _differences(entries)
+
+
+def alike(terms: Sequence[Terms]) -> list[list[int]]:
+    """Sorts runs into groups, within each of which nothing conflicts.
+
+    A run that conflicts with none on its own task joins the group whose protocol agrees most with its own.
+
+    Args:
+        terms: of the runs.
+
+    Returns:
+        Each group as indices into `terms`; the largest group first.
+    """
+    everyone = list(range(len(terms)))
+    if not conflicts(terms):
+        return [everyone] if everyone else []
+    clashes: dict[int, set[int]] = {i: set() for i in everyone}
+    for i, j in combinations(everyone, 2):
+        if conflicts((terms[i], terms[j])):
+            clashes[i].add(j)
+            clashes[j].add(i)
+    groups: list[list[int]] = []
+    for i in sorted(everyone, key=lambda run: -len(clashes[run])):
+        free = [group for group in groups if clashes[i].isdisjoint(group)]
+        if free:
+            max(free, key=lambda group: _agreement(terms[i], terms[group[0]])).append(i)
+        else:
+            groups.append([i])
+    return sorted(map(sorted, groups), key=lambda group: (-len(group), group[0]))
+
+
+def _agreement(one: Terms, other: Terms) -> int:
+    """How many parts of two runs' present protocols are the same."""
+    if not one.protocols or not other.protocols:
+        return 0
+    theirs = other.protocols[0]
+    return sum(theirs.get(name) == value for name, value in one.protocols[0].items())
+
+
+def distinctions(groups: Sequence[Sequence[Terms]]) -> list[str]:
+    """Says of each group what sets it apart, such as `action_repeat 2, eval_episodes 5`.
+
+    Args:
+        groups: of runs, as `alike` sorts them.
+
+    Returns:
+        One text per group, with the parts in which runs of one task, or of one system, differ between groups.
+    """
+    differing = _differing(chain.from_iterable(groups))
+    told = []
+    for group in groups:
+        parts = []
+        for name in differing:
+            values: dict[str, None] = {}  # the keys are an ordered set
+            for each in group:
+                for known in (*each.protocols[:1], each.settings):
+                    if name in known:
+                        values[str(known[name])] = None
+            if values:
+                parts.append(f"{name} {' or '.join(values)}")
+        told.append(", ".join(parts) if parts else "unknown or changed on resumption")
+    return told
+
+
+def _differing(terms: Iterable[Terms]) -> list[str]:
+    """The parts of protocols and settings that are not the same in all runs of a task or a system."""
+    first: dict[tuple[str, str], Any] = {}
+    differing: dict[str, None] = {}  # the keys are an ordered set
+    for each in terms:
+        known = [(str(values.get("task")), values) for values in each.protocols[:1]]
+        if each.system:
+            known.append((each.system.label, each.settings))
+        for owner, values in known:
+            for name, value in values.items():
+                if first.setdefault((owner, name), value) != value:
+                    differing[name] = None
+    return list(differing)
 
 
 def _histories(terms: Iterable[Terms]) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -12,6 +12,8 @@ from crossq_wn.errors import UserError
 from crossq_wn.machine import write_atomically
 from crossq_wn.results.figures.style import MARK, STYLE, Row
 
+_SUFFIXES = (".png", ".svg", ".csv")
+
 
 def save(figure: Figure, rows: Sequence[Row], stem: Path) -> list[Path]:
     """Writes a figure as PNG and SVG, and the table behind it as CSV.
@@ -45,16 +47,24 @@ def save(figure: Figure, rows: Sequence[Row], stem: Path) -> list[Path]:
     return paths
 
 
+def numbered(stem: Path, number: int, count: int) -> Path:
+    """Returns where to write one of several figures: `fig1-protocol-2`, or just `fig1` if there is one."""
+    if count == 1:
+        return stem
+    name = stem.stem if stem.suffix in _SUFFIXES else stem.name
+    return stem.with_name(f"{name}-protocol-{number}")
+
+
 def outputs(stem: Path) -> list[Path]:
     """Returns the files that `save` would write.
 
     Raises:
         UserError: one of them is there and is no picture of ours, or the name is missing.
     """
-    name = stem.stem if stem.suffix in (".png", ".svg", ".csv") else stem.name
+    name = stem.stem if stem.suffix in _SUFFIXES else stem.name
     if not name or name == "..":
         raise UserError(f"--out {stem} is a folder: name the file to write, without suffix")
-    paths = [stem.parent / f"{name}{suffix}" for suffix in (".png", ".svg", ".csv")]
+    paths = [stem.parent / f"{name}{suffix}" for suffix in _SUFFIXES]
     there = [path for path in paths if path.exists()]
     if there and not _is_ours(paths[0]):
         raise UserError(f"{there[0]} is no picture of ours: nothing is overwritten; choose another --out")

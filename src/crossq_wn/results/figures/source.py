@@ -10,6 +10,7 @@ from crossq_wn.environments import PAPER_TASKS
 from crossq_wn.errors import UserError, nearest
 from crossq_wn.learning.diagnostics import Diagnostic
 from crossq_wn.results import reading
+from crossq_wn.results.alike import Group, groups
 from crossq_wn.results.curves import Results
 from crossq_wn.results.names import displayed, left_out
 from crossq_wn.results.records import Input
@@ -37,6 +38,7 @@ class Source:
     frames: int | None = None  # environment frames at which curves end; None: the last that most runs reached
     confidence: float = 0.9  # of the intervals
     warn: Callable[[str], None] = silent  # told of what is left out
+    protocol: str = ""  # what sets these runs apart, where those of other protocols are drawn by themselves
 
     def __post_init__(self) -> None:
         if not 0 < self.confidence < 1:
@@ -71,6 +73,28 @@ class Source:
         once = cache(warn)  # several quantities are read from one file
         ours, theirs = reading.usable(paths, once), reading.usable(reference, once)
         return Source(tuple(ours), tuple(theirs), tuple(systems), frames, confidence, once)
+
+    def each_protocol(
+        self, paths: Iterable[Path], reference: Iterable[Path] = (), *, force: bool = False
+    ) -> list["Source"]:
+        """Returns this source with the runs and tables in these paths, once for each protocol they have.
+
+        Args:
+            paths: as for `of`.
+            reference: as for `of`.
+            force: compares runs of different protocols all the same: there is one source.
+
+        Raises:
+            UserError: as `of`, or nothing of the reference may be compared.
+        """
+        once = replace(self, warn=cache(self.warn))
+        ours, theirs = reading.complete(paths, once.warn), reading.complete(reference, once.warn)
+        found = groups(ours, theirs, once.warn, force=force, wanted=self.wanted)
+        return [once.of_group(group) for group in found]
+
+    def of_group(self, group: Group) -> "Source":
+        """Returns this source with the runs and tables of one protocol."""
+        return replace(self, ours=group.ours, theirs=group.theirs, protocol=group.protocol)
 
     @cached_property
     def _own_scores(self) -> Results:
@@ -112,7 +136,14 @@ class Source:
             return there
         wanted: list[System] = []
         for want in self.wanted:
-            wanted += _called(want, there)
+            try:
+                wanted += _called(want, there)
+            except UserError as error:
+                if not self.protocol:
+                    raise
+                self.warn(f"with {self.protocol}: {error}")  # it may have another protocol
+        if not wanted:
+            raise UserError(f"none of the systems that --systems names has runs with {self.protocol}")
         return {system: there[system] for system in wanted}
 
     @property
@@ -173,6 +204,8 @@ class Source:
             self.warn(remark)
         others = self.published & set(self.scores)
         lines = [meaning]
+        if self.protocol:
+            lines.append(f"only runs with {self.protocol}; runs of other protocols are drawn by themselves")
         if self.shared:
             lines.append(f"all{' of ours' if others else ''} with {self.shared}")
         lines += told

@@ -12,7 +12,7 @@ from crossq_wn.results.curves import Results
 from crossq_wn.results.figures import points, style
 from crossq_wn.results.figures.curves import band
 from crossq_wn.results.report.contents import Report, Tell
-from crossq_wn.results.report.html import Html, details, join, section, tag
+from crossq_wn.results.report.html import Html, details, join, tag
 from crossq_wn.results.report.scores import title_of
 from crossq_wn.results.report.svg import picture
 from crossq_wn.results.wording import number
@@ -49,7 +49,7 @@ def curves(report: Report) -> Html:
         explained += f" Not drawn, to keep it legible (choose with --systems): {', '.join(absent)}."
     shown = style.looks(drawn, report.source.published)
     parts = [_legend(report, panels, shown), _gallery(report, panels, "curve", shown)]
-    return section("Learning curves", *parts, tag("p", explained, class_="note"))
+    return report.section("Learning curves", *parts, tag("p", explained, class_="note"))
 
 
 def _drawn(report: Report) -> list[System]:
@@ -99,7 +99,7 @@ def diagnostics(report: Report, tell: Tell) -> Html:
     if not folded:
         return Html("")
     explained = "As logged in training. Lines: IQM of the runs, with intervals."
-    return section("Diagnostics", tag("p", explained, class_="note"), join(folded))
+    return report.section("Diagnostics", tag("p", explained, class_="note"), join(folded))
 
 
 def _panel(report: Report, results: Results, name: str, tasks: tuple[str, ...], quantity: str) -> list[Panel]:
@@ -114,7 +114,9 @@ def _panel(report: Report, results: Results, name: str, tasks: tuple[str, ...], 
 def _gallery(report: Report, panels: Sequence[Panel], name: str, shown: Mapping[System, style.Look]) -> Html:
     figures = []
     for i, panel in enumerate(panels):
-        drawn = picture(_drawing(panel, shown), f"{name}-{i}", _described(report, panel))
+        drawn = picture(
+            _drawing(panel, shown), f"{report.place or 'page'}-{name}-{i}", _described(report, panel)
+        )
         figures.append(tag("figure", tag("figcaption", *_caption(panel)), drawn))
     return tag("div", join(figures), class_="gallery")
 

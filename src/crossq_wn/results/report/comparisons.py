@@ -10,7 +10,7 @@ from crossq_wn.errors import UserError, one_line
 from crossq_wn.results.comparison import Comparison, compare, scopes
 from crossq_wn.results.curves import Curves
 from crossq_wn.results.report.contents import Report
-from crossq_wn.results.report.html import Html, bullets, details, section, table, tag
+from crossq_wn.results.report.html import Html, bullets, details, table, tag
 from crossq_wn.results.verdicts import EQUAL_CALLED_BETTER
 from crossq_wn.results.wording import fraction, number, on, place, seeds_of, sentence, span
 
@@ -74,6 +74,8 @@ def pairs(report: Report) -> tuple[list[Pair], list[str]]:
     found, notes = [], []
     for couple in _couples(report):
         ours, theirs, published, mine, _ = couple
+        if not mine:
+            notes.append(f"{ours} and {theirs} are not compared: they have no task in common")
         for tasks in scopes(list(mine)):
             try:
                 for result in _compare(couple, tasks, report.source.confidence):
@@ -187,10 +189,16 @@ def _meetings(found: list[Pair]) -> list[str]:
     return said
 
 
-def verdicts(report: Report, found: list[Pair]) -> Html:
-    """Writes a sentence on each pair, ours first, and the numbers in a table."""
+def verdicts(report: Report, found: list[Pair], unpaired: Sequence[str]) -> Html:
+    """Writes a sentence on each pair, ours first, and the numbers in a table.
+
+    Args:
+        report: the report.
+        found: the comparisons that can be made.
+        unpaired: a line for each that cannot.
+    """
     if not found:
-        return section("Verdicts", tag("p", "There is one system: nothing to compare it with."))
+        return report.section("Verdicts", tag("p", alone(report)), bullets(unpaired) if unpaired else "")
     lists = []
     for whose, some in zip(("Between these runs", "Against published curves"), _apart(found), strict=True):
         if some:
@@ -203,7 +211,15 @@ def verdicts(report: Report, found: list[Pair]) -> Html:
         by_part = _pairs_table("Comparisons by group and task", narrower)
         tables.append(details(f"By group and task: {_counts(narrower)}", by_part))
     explained = tag("p", _explained(report, len(found) + len(narrower)), class_="note")
-    return section("Verdicts", *lists, *tables, explained)
+    return report.section("Verdicts", *lists, *tables, explained)
+
+
+def alone(report: Report) -> str:
+    """Says why no two systems are compared."""
+    systems = len(report.scores)
+    if systems == 1:
+        return "There is one system: nothing to compare it with."
+    return f"None of the {systems} systems can be compared with another."
 
 
 def _line(pair: Pair) -> Html:

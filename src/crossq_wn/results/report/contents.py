@@ -4,16 +4,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.learning.diagnostics import shown
 from crossq_wn.results import reading
+from crossq_wn.results.alike import groups
 from crossq_wn.results.curves import Curves, Results
 from crossq_wn.results.figures import Source
 from crossq_wn.results.figures.source import in_paper_order, silent
 from crossq_wn.results.records import Input, RunRecord, Speed
-from crossq_wn.results.report.html import Html, escape, tag
+from crossq_wn.results.report.html import Html, escape, section, tag
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.system import System
 
@@ -63,12 +64,16 @@ class ReportedRun:
 
 @dataclass(frozen=True)
 class Report:
-    """What is compared."""
+    """Runs of one protocol, and the published curves beside them."""
 
     runs: tuple[ReportedRun, ...]
     source: Source  # of the same runs, and of published curves
     diagnostics: dict[str, Results]  # by name; of our systems
-    skipped: tuple[str, ...]  # a line each: what, and why
+    place: str = ""  # the part of the page that it fills; empty if it fills all of it
+
+    def section(self, title: str, *children: object) -> Html:
+        """Makes a section of the page, or of the part that this report fills."""
+        return section(title, *children, within=self.place)
 
     @property
     def scores(self) -> Results:
@@ -104,13 +109,22 @@ class Report:
         return min(last[task] for task in tasks)
 
 
+class Contents(NamedTuple):
+    """All that a page tells."""
+
+    reports: list[Report]  # one for each protocol that the runs have
+    skipped: tuple[str, ...]  # a line each: what is left out, and why
+
+
 def gather(
     paths: Sequence[Path],
     reference: Sequence[Path] = (),
     systems: Sequence[str] = (),
     confidence: float = 0.9,
     tell: Tell = silent,
-) -> Report:
+    *,
+    force: bool = False,
+) -> Contents:
     """Gathers the runs in folders, and published curves on their tasks.
 
     All files are read here, so that what is wrong with any of them is known before the page is written.
@@ -121,9 +135,11 @@ def gather(
         systems: which to keep, as `Source.of` names them; all by default.
         confidence: of the intervals.
         tell: told what is being done.
+        force: compares runs of different protocols all the same.
 
     Raises:
-        UserError: not a folder, no run that can be read, or what `Source` and `reading.scores` refuse.
+        UserError: not a folder, no run that can be read, or what `Source`, `alike.groups` and
+            `reading.scores` refuse.
     """
     skipped: list[str] = []
     once = cache(skipped.append)  # several quantities are read from one file
@@ -133,28 +149,54 @@ def gather(
     if not runs:
         named = skipped[0] if skipped else f"there is none in {', '.join(map(str, paths))}"
         raise UserError(f"no run can be reported: {named}")
-    theirs = tuple(reading.usable(reference, once))
-    source = Source(tuple(runs), theirs, tuple(systems), None, confidence, once)
-    skipped += source.elsewhere()
+    template = Source((), (), tuple(systems), None, confidence, once)
+    theirs = reading.complete(reference, once)
+    made = groups(runs, theirs, once, force=force, wanted=systems, tell=tell)
+    reports: list[Report] = []
+    failures: list[str] = []
+    for number, group in enumerate(made, 1):
+        place = f"protocol-{number}" if len(made) > 1 else ""
+        try:
+            reports.append(_report(template.of_group(group), place, tell))
+        except UserError as error:
+            failures.append(one_line(error))
+    if failures and not reports:
+        raise UserError(failures[0])
+    skipped += failures
+    return Contents(reports, tuple(skipped))
+
+
+def _report(source: Source, place: str, tell: Tell) -> Report:
+    """Gathers what there is to tell about runs of one protocol.
+
+    Args:
+        source: of the runs, and of published curves.
+        place: the part of the page that it is to fill.
+        tell: told what is being done.
+
+    Raises:
+        UserError: none of the systems that are wanted has runs here.
+    """
+    for line in source.elsewhere():
+        source.warn(line)
     kept = []
-    for run in runs:
-        if run.identity.system in source.scores:
-            kept.append(ReportedRun(run, reading.check(run), reading.speed_of(run, once)))
+    there: dict[str, None] = {}  # the keys are an ordered set
+    for run in source.ours:
+        if isinstance(run, RunRecord):
+            there[run.identity.system.label] = None
+            if run.identity.system in source.scores:
+                kept.append(ReportedRun(run, reading.check(run), reading.speed_of(run, source.warn)))
     if not kept:
-        there = dict.fromkeys(run.identity.system.label for run in runs)
         raise UserError(f"--systems names none of the runs: there are {', '.join(there)}")
     tell("reading their diagnostics")
     diagnostics = {each.name: source.diagnostic(each) for each in shown()}
-    return Report(tuple(kept), source, diagnostics, tuple(skipped))
+    return Report(tuple(kept), source, diagnostics, place)
 
 
 def _complete(inputs: Sequence[Input], warn: Tell) -> list[RunRecord]:
     """Returns the runs of which everything is known that a report tells."""
-    usable, lost = reading.sorted_out(inputs)
-    for line in lost:
-        warn(line)
     found = []
-    for run in usable:
+    for run in reading.checked(inputs, warn):
         try:
             if isinstance(run, RunRecord):
                 _require(run)

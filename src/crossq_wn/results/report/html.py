@@ -66,10 +66,17 @@ def details(summary: object, *children: object, open_: bool = False) -> Html:
     return tag("details", tag("summary", summary), *children, open=open_)
 
 
-def section(title: str, *children: object) -> Html:
-    """Makes a part of the page that links can name."""
+def section(title: str, *children: object, within: str = "") -> Html:
+    """Makes a part of the page that links can name.
+
+    Args:
+        title: its heading.
+        children: what it contains, text or markup.
+        within: the name of the part that it belongs to, if it is not a part of the whole page.
+    """
     name = re.sub(r"\W+", "-", title.lower())
-    return tag("section", tag("h2", title), *children, id=name, aria_label=title)
+    heading = tag("h3" if within else "h2", title)
+    return tag("section", heading, *children, id=f"{within}-{name}" if within else name, aria_label=title)
 
 
 def bullets(items: Iterable[object]) -> Html:

@@ -1,50 +1,47 @@
 """A report as one HTML file that needs nothing else: no network, no scripts.
 
-report = gather([Path("runs")], reference=[Path("rivals.csv")])
-write(report, Path("report.html"))
+contents = gather([Path("runs")], reference=[Path("rivals.csv")])
+write(contents, Path("report.html"))
 """
 
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import NamedTuple
 
 from crossq_wn import __version__
 from crossq_wn.errors import UserError
 from crossq_wn.machine import write_atomically
-from crossq_wn.results.figures.source import silent
+from crossq_wn.results.figures.source import in_paper_order, silent
 from crossq_wn.results.report import charts, comparisons, provenance, scores
-from crossq_wn.results.report.contents import Report, Tell
+from crossq_wn.results.report.contents import Contents, Report, Tell
 from crossq_wn.results.report.html import Html, join, tag
 
 _GENERATOR = "crossq-wn report"
 _MARK = f'<meta name="generator" content="{_GENERATOR}">'
 
 
-def page(report: Report, tell: Tell = silent) -> str:
+class Part(NamedTuple):
+    """What a page tells about runs of one protocol."""
+
+    opening: Html
+    body: Html
+    notes: list[str]  # on what is left out
+
+
+def page(contents: Contents, tell: Tell = silent) -> str:
     """Writes the whole report as HTML; `tell` is told what is being done."""
-    tell(f"comparing {len(report.scores)} systems")
-    found, unpaired = comparisons.pairs(report)
-    tables, apart = scores.summaries(report)
-    many = f"{len(report.tasks)} tasks"
-    title = f"Report: {', '.join(report.tasks) if len(report.tasks) < 4 else many}"
-    parts = [
-        comparisons.verdicts(report, found),
-        scores.scores(report, tables),
-        charts.curves(report),
-        charts.diagnostics(report, tell),
-        provenance.videos(report),
-        provenance.hyperparameters(report),
-        provenance.protocol(report),
-        provenance.runs(report),
-        provenance.left_out(report, tables, [*unpaired, *apart]),
-    ]
-    shared = f", all with {report.source.shared}" if report.source.shared else ""
-    about = f"Runs: {len(report.runs)}. Systems: {len(report.ours)}{shared}. crossq-wn {__version__}"
-    header = tag(
-        "header",
-        tag("h1", title),
-        tag("p", comparisons.finding(found) or scores.finding(report, tables), class_="finding"),
-        tag("p", about, class_="note"),
-    )
+    reports, lines = contents.reports, list(contents.skipped)
+    tasks: list[str] = []
+    parts: list[Part] = []
+    for report in reports:
+        tasks += report.tasks
+        parts.append(_part(report, tell))
+        lines += parts[-1].notes
+    tasks = in_paper_order(tasks)
+    title = f"Report: {', '.join(tasks) if len(tasks) < 4 else f'{len(tasks)} tasks'}"
+    opening = parts[0].opening if len(parts) == 1 else tag("p", _apart(reports), class_="note")
+    whole = parts[0].body if len(parts) == 1 else join(map(_framed, parts, reports))
     head = [
         Html('<meta charset="utf-8">'),
         Html('<meta name="viewport" content="width=device-width, initial-scale=1">'),
@@ -53,8 +50,54 @@ def page(report: Report, tell: Tell = silent) -> str:
         tag("title", title),
         tag("style", Html((files("crossq_wn.results.report") / "style.css").read_text())),
     ]
-    body = tag("body", header, tag("main", join(parts)))
+    end = tag("p", f"Written by crossq-wn {__version__}.", class_="note")
+    main = tag("main", whole, provenance.left_out(lines))
+    body = tag("body", tag("header", tag("h1", title), opening), main, tag("footer", end))
     return f"<!DOCTYPE html>\n{tag('html', tag('head', join(head)), body, lang='en')}\n"
+
+
+def _apart(reports: Sequence[Report]) -> str:
+    """Says why the page has several parts."""
+    return (
+        f"These runs follow {len(reports)} protocols, so that their scores do not mean the same. Runs are "
+        "compared within a protocol only; each protocol has a part of this page."
+    )
+
+
+def _part(report: Report, tell: Tell) -> Part:
+    """Writes what there is to tell about runs of one protocol."""
+    count = len(report.scores)
+    tell(f"comparing {count} {'system' if count == 1 else 'systems'}")
+    found, unpaired = comparisons.pairs(report)
+    tables, apart = scores.summaries(report)
+    sections = [
+        comparisons.verdicts(report, found, unpaired),
+        scores.scores(report, tables),
+        charts.curves(report),
+        charts.diagnostics(report, tell),
+        provenance.videos(report),
+        provenance.hyperparameters(report),
+        provenance.protocol(report),
+        provenance.runs(report),
+    ]
+    finding = comparisons.finding(found) or scores.finding(report, tables)
+    opening = tag("p", finding, class_="finding"), tag("p", _about(report), class_="note")
+    return Part(join(opening), join(sections), [*provenance.late(report, tables), *unpaired, *apart])
+
+
+def _framed(part: Part, report: Report) -> Html:
+    """Puts the part on one of several protocols below a heading of its own."""
+    title = f"{report.place.replace('-', ' ').capitalize()}: {report.source.protocol}"
+    heading = tag("h2", title)
+    return tag("section", heading, part.opening, part.body, id=report.place, aria_label=title)
+
+
+def _about(report: Report) -> str:
+    """Says how many runs and systems there are."""
+    shared = f", all with {report.source.shared}" if report.source.shared else ""
+    others = len(report.scores) - len(report.ours)
+    published = f" Published systems beside them: {others}." if others else ""
+    return f"Runs: {len(report.runs)}. Systems: {len(report.ours)}{shared}.{published}"
 
 
 def check_out(out: Path) -> None:
@@ -69,7 +112,7 @@ def check_out(out: Path) -> None:
                 )
 
 
-def write(report: Report, out: Path, tell: Tell = silent) -> None:
+def write(contents: Contents, out: Path, tell: Tell = silent) -> None:
     """Writes the report; missing folders are made, and an earlier report is replaced.
 
     `tell` is told what is being done.
@@ -77,7 +120,7 @@ def write(report: Report, out: Path, tell: Tell = silent) -> None:
     Raises UserError if something else is there, or it cannot be written.
     """
     check_out(out)
-    text = page(report, tell)
+    text = page(contents, tell)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, text)

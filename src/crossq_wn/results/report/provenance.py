@@ -2,7 +2,7 @@
 
 import base64
 import shlex
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
@@ -37,9 +37,9 @@ def hyperparameters(report: Report) -> Html:
     if differ:
         shown = table("Settings that differ", ["setting", *map(report.name, columns)], differ)
     else:
-        shown = tag("p", "No setting differs." if len(columns) > 1 else "There is one system.")
+        shown = tag("p", "No setting differs." if len(columns) > 1 else "All runs have the same settings.")
     shared = table("Shared", ["setting", "value"], same)
-    return section(
+    return report.section(
         "Hyperparameters",
         join(_uneven(report, columns)),
         shown,
@@ -82,7 +82,7 @@ def protocol(report: Report) -> Html:
     commands: list[str] = []
     for run in report.runs:
         commands += map(shlex.join, run.manifest["commands"])
-    return section(
+    return report.section(
         "Protocol",
         join(_warning(f"The protocols differ: {line}.") for line in conflicts),
         _protocols(report),
@@ -128,7 +128,7 @@ def runs(report: Report) -> Html:
         "Environment frames and gradient updates per second, of all seeds of a run together: medians since "
         "gradient updates began, then over runs; hours: of all runs. Other work on the machine slows them."
     )
-    return section(
+    return report.section(
         "Runs and speed",
         table("Speed", ["system", *speeds, "runs"], by_system),
         tag("p", explained, class_="note"),
@@ -165,23 +165,21 @@ def videos(report: Report) -> Html:
     if not shown and not notes:
         return Html("")
     left = tag("p", " ".join(notes), class_="note") if notes else ""
-    return section("Videos", tag("div", join(shown), class_="gallery"), left)
+    return report.section("Videos", tag("div", join(shown), class_="gallery"), left)
 
 
-def left_out(report: Report, tables: Iterable[Summary], notes: Iterable[str]) -> Html:
-    """What was skipped or does not count, with the reasons.
-
-    Args:
-        report: the report.
-        tables: the scores shown; seeds that ended before the frame of their task's table are named.
-        notes: lines on what has no table and no verdict.
-    """
-    lines = list(report.skipped)
+def late(report: Report, tables: Iterable[Summary]) -> list[str]:
+    """Names the seeds that ended before the frame of their task's table of scores, a line each."""
+    lines: list[str] = []
     for each in tables:
         for run in report.runs:
             if each.tasks == (run.task,):
                 lines += _late(run, each.frames)
-    lines += notes
+    return lines
+
+
+def left_out(lines: Sequence[str]) -> Html:
+    """Lists what was skipped or does not count, with the reasons."""
     return section("Left out", bullets(lines) if lines else tag("p", "Nothing."))
 
 

@@ -12,7 +12,7 @@ from crossq_wn.results.curves import Curves
 from crossq_wn.results.figures.points import systems_with
 from crossq_wn.results.figures.style import bounded, unit
 from crossq_wn.results.report.contents import Report
-from crossq_wn.results.report.html import Html, details, join, section, table, tag
+from crossq_wn.results.report.html import Html, details, join, table, tag
 from crossq_wn.results.statistics import (
     Array,
     Statistic,
@@ -123,13 +123,18 @@ def title_of(group: str, tasks: tuple[str, ...]) -> str:
 def finding(report: Report, tables: list[Summary]) -> str:
     """Says what to remember of one system: its score on most tasks."""
     if not tables:
-        return "Nothing has been evaluated after the start yet."
+        return "No system was evaluated after frame 0 by most of its runs."
     widest = max(tables, key=lambda each: len(each.tasks))
     system, tasks = next(iter(widest.scores.items()))
+    others = len(report.scores) - 1
+    beside = (
+        f"none of the {others} other systems can be compared with it"
+        if others
+        else "there is no other system"
+    )
     return (
         f"{report.names[system]} has an IQM of {number(_value(iqm, tasks))} on {widest.name} at "
-        f"{widest.frames:,} frames with {seeds_of(tuple(map(len, tasks)))}; "
-        "there is nothing to compare it with."
+        f"{widest.frames:,} frames with {seeds_of(tuple(map(len, tasks)))}; {beside}."
     )
 
 
@@ -148,7 +153,7 @@ def scores(report: Report, tables: list[Summary]) -> Html:
         class_="note",
     )
     each = join(tasks) if len(tasks) <= _MANY else details(f"Each of {len(tasks)} tasks", join(tasks))
-    return section("Scores", join(groups), each, explained)
+    return report.section("Scores", join(groups), each, explained)
 
 
 def _scores_table(report: Report, summary: Summary) -> Html:

@@ -1,0 +1,114 @@
+"""Runs sorted into groups that may be compared with each other: one protocol per group."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from crossq_wn.errors import UserError
+from crossq_wn.results import reading
+from crossq_wn.results.records import Input, RunRecord
+from crossq_wn.runs.protocol import Terms, alike, conflicts, distinctions
+
+Warn = Callable[[str], None]
+
+
+class Group(NamedTuple):
+    """Runs and tables that may be compared with each other."""
+
+    ours: tuple[Input, ...]
+    theirs: tuple[Input, ...]  # given as a reference
+    protocol: str  # what sets the group apart, such as `eval_episodes 5`; empty if it is the only one
+
+
+def groups(
+    ours: Sequence[Input],
+    theirs: Sequence[Input],
+    warn: Warn,
+    *,
+    force: bool = False,
+    wanted: Sequence[str] = (),
+    tell: Warn | None = None,
+) -> list[Group]:
+    """Sorts runs into groups of one protocol each, and tells what is not compared with what, and why.
+
+    Within a group no seed is there twice. Tables that belong to no run have no protocol: those of `theirs`
+    are in every group, those of `ours` in the first.
+
+    Args:
+        ours: complete runs, and tables.
+        theirs: a reference for them.
+        warn: told of every conflict, and of what is left out.
+        force: makes one group of all, whatever the conflicts.
+        wanted: the labels, or first words, of the systems that are compared; by default all are.
+        tell: told of conflicts that `force` overrides; by default `warn` is.
+
+    Returns:
+        The groups that have inputs of `ours`, the largest first.
+
+    Raises:
+        UserError: no run of `theirs` may be compared with any of `ours`, and that is all there is of them.
+    """
+    compared = [each for each in ours if _is_wanted(each, wanted)]
+    terms = _terms([*compared, *theirs])
+    found = conflicts(list(terms.values()))
+    if not found or force:
+        for line in found:
+            (tell or warn)(line)
+        return [Group(_once_each(ours, warn), _once_each(theirs, warn), "")]
+    sorted_runs = list(terms)
+    sets = [{sorted_runs[i] for i in group} for group in alike(list(terms.values()))]
+    names = distinctions([[terms[run] for run in group] for group in sets])
+    made: list[Group] = []
+    for number, (runs, name) in enumerate(zip(sets, names, strict=True)):
+        mine = [each for each in compared if _run_of(each) in runs or (_run_of(each) is None and number == 0)]
+        others = [each for each in theirs if _run_of(each) is None or _run_of(each) in runs]
+        if mine:
+            made.append(Group(_once_each(mine, warn), _once_each(others, warn), name))
+    if theirs and not any(group.theirs for group in made):
+        *before, refusal = found
+        for line in before:
+            warn(line)
+        raise UserError(f"{refusal}; --force compares the runs all the same")
+    for line in (*found, *_summary(made)):
+        warn(line)
+    return made if len(made) > 1 else [made[0]._replace(protocol="")]
+
+
+def _is_wanted(each: Input, wanted: Sequence[str]) -> bool:
+    """Says whether an input may hold a wanted system; tables may."""
+    if not wanted or not isinstance(each, RunRecord) or each.system is None:
+        return True
+    label = each.system.label
+    return any(label == want or label.startswith(f"{want} ") for want in wanted)
+
+
+def _run_of(each: Input) -> RunRecord | None:
+    """Returns the run that an input is, or whose table it is."""
+    return each if isinstance(each, RunRecord) else each.run
+
+
+def _terms(inputs: Iterable[Input]) -> dict[RunRecord, Terms]:
+    """Returns the terms of the runs that these inputs are or belong to."""
+    found: dict[RunRecord, Terms] = {}
+    for each in inputs:
+        run = _run_of(each)
+        if run is not None and run not in found:
+            found[run] = run.terms
+    return found
+
+
+def _once_each(inputs: Iterable[Input], warn: Warn) -> tuple[Input, ...]:
+    return tuple(reading.once_each(inputs, warn))
+
+
+def _summary(made: Sequence[Group]) -> list[str]:
+    """Says which groups are shown each by itself, if there are several."""
+    if len(made) < 2:
+        return []
+    told = []
+    for number, group in enumerate(made, 1):
+        count = len(group.ours)
+        told.append(f"protocol {number} has {group.protocol} ({count} {'run' if count == 1 else 'runs'})")
+    return [
+        "runs are compared within a protocol only, so that each of these is shown by itself: "
+        f"{'; '.join(told)}; --force compares all of them"
+    ]
