@@ -2,9 +2,9 @@
 
     python benchmarks/report_time.py
 
-Nine systems on four tasks with three seeds each, in run directories of their own; a run has 41 evaluations and
-200 rows of metrics and of timing, which are noise. The time is that of this process's processors, so that other
-work on the machine does not count.
+Nine systems on four tasks with three seeds each, in run directories of their own; a run has 41 evaluations
+and 200 rows of metrics and of timing, which are noise. The time is that of this process, so that other work
+on the machine does not count.
 """
 
 import argparse
@@ -67,7 +67,9 @@ def make_runs(root: Path) -> int:
 
 def main() -> None:
     """Makes the runs, reports on them and prints what that took."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.parse_args()
     opened: Counter[str] = Counter()
     original = builtins.open

@@ -729,6 +729,24 @@ def test_plot_draws_one_task_into_its_run_and_several_as_a_grid(run_cli, tmp_pat
     assert {row["panel"] for row in rows(tmp_path / "learning_curves.csv")} == {"dog-run", "dog-walk"}
 
 
+@pytest.mark.parametrize("share", [0.0, 0.004, 0.05, 0.3, 0.6, 1.0])
+def test_scores_fill_their_axes_whatever_their_size_and_zero_stays(share, tmp_path):
+    """`share` of the highest return; the axis ends above the data and not far above, or at 1."""
+    for task in ("dog-run", "dog-walk"):
+        for seed in range(3):
+            ends = [(0, 0), (100, 500 * share), (200, 1000 * share * (1 - seed / 10))]
+            make_run(tmp_path / f"{task}-{seed}", task=task, seed=seed, eval_rows=ends)
+    source = Source.of([tmp_path])
+    for name in ("fig1", "fig4", "fig6", "fig7", "fig5", "profile"):
+        for axes in FIGURES[name](source).figure.axes:
+            across = name in ("fig5", "profile")
+            low, high = axes.get_xlim() if across else axes.get_ylim()
+            drawn = share if name == "profile" else axes.dataLim.xmax if across else axes.dataLim.ymax
+            assert low == 0
+            assert high >= min(drawn, 1)
+            assert high <= max(1.2 * drawn, 0.01) if drawn <= 0.5 else high in (1, 1.05)
+
+
 @pytest.mark.parametrize("verb", ["plot", "figure fig1"])
 def test_runs_of_different_protocols_are_drawn_together_only_if_forced(verb, run_cli, tmp_path):
     for seed, episodes in enumerate((5, 10)):

@@ -19,6 +19,7 @@ from crossq_wn.results.figures.style import (
     Look,
     Picture,
     bounded,
+    end_of_scores,
     first_in_row,
     legend,
     looks,
@@ -72,7 +73,7 @@ def ablations(source: Source) -> Picture:
         each.grid(axis="y", visible=False)
         each.tick_params(axis="y", length=0, labelleft=first_in_row(each))
         if bounded(tasks):
-            each.set_xlim(0, 1.05)
+            each.set_xlim(0, end_of_scores(each.dataLim.xmax))
         each.set_xlabel(f"IQM {unit(tasks)}")
         each.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
         each.xaxis.set_major_formatter(short)

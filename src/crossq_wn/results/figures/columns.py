@@ -17,6 +17,7 @@ from crossq_wn.results.figures.source import Source
 from crossq_wn.results.figures.style import (
     Picture,
     bounded,
+    end_of_scores,
     frames_axes,
     grid,
     legend,
@@ -136,7 +137,7 @@ def _limit(axes: Axes, cell: Cell) -> None:
     lowest = min((np.min(line.get_ydata()) for line in axes.lines), default=0)
     if diagnostic is None:  # the score
         if bounded(cell.tasks):
-            axes.set_ylim(0, 1.05)
+            axes.set_ylim(0, end_of_scores(axes.dataLim.ymax))
     elif diagnostic.logarithmic and lowest > 0:
         axes.set_yscale("log")  # finds its limits
         low, high = axes.get_ylim()

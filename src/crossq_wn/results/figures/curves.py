@@ -19,6 +19,7 @@ from crossq_wn.results.figures.style import (
     Look,
     Picture,
     Row,
+    end_of_scores,
     frames_axes,
     grid,
     legend,
@@ -103,7 +104,8 @@ def learning_curve(source: Source, out: Path) -> list[Path]:
         table += _seeds(axes, runs, look, (system.label, task, metric))
         gaps += _mean(axes, runs, look, source.names[system])
     axes.set(title=task, ylabel=f"{metric.replace('_', ' ')} (deterministic policy)")
-    axes.set_ylim(bottom=min(0, axes.get_ylim()[0]), top=1.05 if metric == "success_rate" else None)
+    highest = end_of_scores(axes.dataLim.ymax) if metric == "success_rate" else None
+    axes.set_ylim(bottom=min(0, axes.get_ylim()[0]), top=highest)
     frames_axes([axes])
     handles, names = axes.get_legend_handles_labels()
     legend(figure, dict(zip(names, handles, strict=True)))

@@ -15,6 +15,7 @@ from crossq_wn.results.figures.style import (
     Picture,
     Row,
     bounded,
+    end_of_scores,
     first_in_row,
     legend,
     looks,
@@ -53,9 +54,11 @@ def profiles(source: Source) -> Picture:
 
 
 def _thresholds(tasks: Sequence[str], scores: Mapping[System, Sequence[Array]]) -> Array:
-    """Spreads thresholds evenly over the scores that the tasks can have, or over those there are."""
+    """Spreads thresholds evenly from 0, or the lowest score below it, to where the axis of scores ends."""
     every = np.concatenate(list(chain.from_iterable(scores.values())))  # [runs]
-    top = 1.0 if bounded(tasks) else np.nanmax(every)
+    top = np.nanmax(every)
+    if bounded(tasks):
+        top = min(1.0, end_of_scores(top))
     # Equal returns, none above 0, have room around them.
     bottom, top = nonsingular(min(0.0, np.nanmin(every)), top, expander=0.5)
     return np.linspace(bottom, top, _THRESHOLDS)

@@ -38,6 +38,9 @@ STYLE: Any = {
     "text.usetex": False,
 }
 
+# The end of an axis of scores from 0 to 1: from where on it is 1, else room above the data, and the least.
+_NEAR, _ROOM, _LEAST = 0.5, 1.15, 0.01
+
 _LETTER, _HANDLE = 0.075, 0.55  # inches in a legend, about: a letter, the mark before a label
 
 Key = TypeVar("Key")  # what is drawn: a system, or a family of them
@@ -127,7 +130,9 @@ def first_in_row(axes: Axes) -> bool:
 
 
 def score_axes(axes: Sequence[Axes], tasks: Iterable[Sequence[str]], statistic: str = "IQM") -> None:
-    """Makes the y axes those of scores, to 1 where that is the most; the unit stands where it changes.
+    """Makes the y axes those of scores, once they are drawn; the unit stands where it changes.
+
+    Scores with a largest value begin at 0 and end where `end_of_scores` says; others are as the data are.
 
     Args:
         axes: of the panels, row after row.
@@ -138,10 +143,22 @@ def score_axes(axes: Sequence[Axes], tasks: Iterable[Sequence[str]], statistic: 
     for each, those in zip(axes, tasks, strict=True):
         here = unit(those)
         if bounded(those):
-            each.set_ylim(0, 1.05)
+            each.set_ylim(0, end_of_scores(each.dataLim.ymax))
         if here != before or first_in_row(each):
             each.set_ylabel(f"{statistic} {here}")
         before = here
+
+
+def end_of_scores(highest: float) -> float:
+    """Returns where an axis of scores from 0 to 1 ends.
+
+    That is at 1 if a score comes near it, so that pictures can be laid side by side; a short run, whose
+    scores are far below, would leave such a picture empty.
+
+    Args:
+        highest: the highest value that is drawn, with its interval.
+    """
+    return max(_ROOM * highest, _LEAST) if highest <= _NEAR else 1.05
 
 
 def lowest(axes: Sequence[Axes]) -> list[Axes]:
