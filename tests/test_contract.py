@@ -12,6 +12,7 @@ from crossq_wn.algorithms import ALGORITHMS, Preset, Recipe
 from crossq_wn.algorithms.settings import Settings
 from crossq_wn.learning import learner
 from crossq_wn.learning.replay import random_batch
+from crossq_wn.nets.initialisers import ShapesOnly
 from crossq_wn.types import Algorithm, Spec
 from helpers import TINY_OPTIONS, PointMass, load_file, rows, same_run
 
@@ -68,6 +69,10 @@ def test_initialisation_is_random_and_reproducible(name, algorithm):
     same(first, again)
     assert any(not np.array_equal(a, b) for a, b in zip(leaves(first), leaves(other), strict=True))
     assert all(leaf.dtype in (np.float32, np.int32, np.uint32) for leaf in leaves(first))
+    shapes = made.init(ShapesOnly())
+    assert jax.tree.structure(shapes) == jax.tree.structure(first)
+    for blank, drawn in zip(leaves(shapes), leaves(first), strict=True):
+        assert (blank.shape, blank.dtype) == (drawn.shape, drawn.dtype)
 
 
 @pytest.mark.parametrize("name", NAMES)

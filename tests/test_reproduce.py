@@ -19,6 +19,7 @@ from crossq_wn.cli.arguments import Parser
 from crossq_wn.cli.train import configured
 from crossq_wn.environments import PAPER_GROUPS, PAPER_TASKS
 from crossq_wn.errors import UserError
+from crossq_wn.learning.products import work_of_update
 from crossq_wn.learning.replay import Replay
 from crossq_wn.reproduce import cost as costs
 from crossq_wn.reproduce import findings, studies, values, workers
@@ -47,6 +48,7 @@ from crossq_wn.results.curves import Curves
 from crossq_wn.results.records import CurveTable
 from crossq_wn.runs import directory
 from crossq_wn.training import api
+from crossq_wn.types import Spec
 from helpers import DAMAGE, environment_variables
 
 TASKS = ("walker-run", "cheetah-run")
@@ -138,6 +140,10 @@ def test_every_algorithm_has_a_cost_and_wider_networks_cost_more(name, quiet):
     assert 0 < plain.update_seconds < wide.update_seconds
     assert plain.core_seconds < wide.core_seconds
     assert 0 < plain.disk < wide.disk
+    # The program is traced once for all UTD ratios: at this one it is what it would be of its own.
+    often = replace(narrow, utd=7)
+    built, spec = ALGORITHMS[name].build(Spec(24, 6, 0.99), often), Spec(24, 6, 0.99)
+    assert costs.programs(name, often, (24, 6)).update == work_of_update(built, spec, often.batch_size)
     if name == "tdmpc2":
         acting = costs.programs(name, narrow, (24, 6)).decision
         assert QUIET.seconds(acting) > plain.update_seconds / 10

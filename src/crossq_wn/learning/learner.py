@@ -17,6 +17,7 @@ from crossq_wn.learning.axis import Axis, Devices, Function, Join, Split, apart,
 from crossq_wn.learning.diagnostics import diagnose
 from crossq_wn.learning.minibatches import Batches, Fed, Feed, Load, Pack, fits, gathered, resident
 from crossq_wn.learning.replay import random_batch
+from crossq_wn.nets.initialisers import ShapesOnly
 from crossq_wn.types import Algorithm, Array, Metrics, Spec, Tree
 
 States = Any  # the states of all seeds, joined; `update` and `observe` donate them
@@ -163,10 +164,9 @@ def metric_names(algorithm: Algorithm, spec: Spec, *, diagnostics: bool) -> list
         spec: the problem.
         diagnostics: whether to add those, if the algorithm has any.
     """
-    generator = np.random.default_rng(0)
     shape = (2,) if algorithm.horizon == 1 else (2, algorithm.horizon)
-    batch = random_batch(generator, spec, *shape)
-    state = algorithm.init(generator)
+    batch = random_batch(np.random.default_rng(0), spec, *shape)
+    state = algorithm.init(ShapesOnly())
     _, metrics = jax.eval_shape(algorithm.update, state, batch, np.int32(0))
     if not diagnostics or (view := algorithm.view) is None:
         return list(metrics)

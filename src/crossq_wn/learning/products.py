@@ -11,6 +11,7 @@ import numpy as np
 
 from crossq_wn.lazy import jax
 from crossq_wn.learning.replay import random_batch
+from crossq_wn.nets.initialisers import ShapesOnly
 from crossq_wn.types import Algorithm, Spec
 
 
@@ -42,18 +43,26 @@ class Work(NamedTuple):
         return sum(times * product.multiply_adds for product, times in self.products.items())
 
 
-def work(program: Callable[..., Any], *arguments: Any, branch: float = 1.0) -> Work:
+def work(program: Callable[..., Any], *arguments: Any) -> Work:
     """Counts what a program computes for arguments of these shapes; nothing is compiled or run.
 
     Args:
         program: a function that JAX can trace.
         arguments: arrays, or trees of arrays or `jax.ShapeDtypeStruct`.
+    """
+    return counted(jax.make_jaxpr(program)(*arguments))
+
+
+def counted(program: jax.core.ClosedJaxpr, branch: float = 1.0) -> Work:
+    """Counts what a traced program computes.
+
+    Args:
+        program: as JAX traced it.
         branch: the fraction of calls in which each branch of a condition runs.
     """
-    jaxpr = jax.make_jaxpr(program)(*arguments).jaxpr
     products: dict[Product, float] = defaultdict(float)
     operations = elements = 0.0
-    for equation, times in _equations(jaxpr, branch):
+    for equation, times in _equations(program.jaxpr, branch):
         if equation.primitive.name == "dot_general":
             left, right = (variable.aval.shape for variable in equation.invars)
             products[Product(left, right, equation.params["dimension_numbers"])] += times
@@ -73,9 +82,14 @@ def work_of_update(algorithm: Algorithm, spec: Spec, batch_size: int) -> Work:
         spec: the problem.
         batch_size: samples per minibatch.
     """
+    return counted(update_program(algorithm, spec, batch_size), 1 / algorithm.period)
+
+
+def update_program(algorithm: Algorithm, spec: Spec, batch_size: int) -> jax.core.ClosedJaxpr:
+    """Traces one gradient update of one seed; the arguments are those of `work_of_update`."""
     horizon = (algorithm.horizon,) if algorithm.horizon > 1 else ()
     batch = random_batch(np.random.default_rng(0), spec, batch_size, *horizon)
-    return work(algorithm.update, _state(algorithm), batch, np.int32(0), branch=1 / algorithm.period)
+    return jax.make_jaxpr(algorithm.update)(_state(algorithm), batch, np.int32(0))
 
 
 def work_of_decision(algorithm: Algorithm, spec: Spec) -> Work:
@@ -96,7 +110,7 @@ def state_bytes(algorithm: Algorithm) -> int:
 
 def _state(algorithm: Algorithm) -> Any:
     """The shapes of one seed's state, without computing its values."""
-    return jax.eval_shape(lambda: algorithm.init(np.random.default_rng(0)))
+    return jax.eval_shape(lambda: algorithm.init(ShapesOnly()))
 
 
 def _equations(jaxpr: Any, branch: float) -> Iterator[tuple[Any, float]]:

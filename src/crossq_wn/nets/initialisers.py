@@ -7,6 +7,13 @@ import numpy as np
 Initialiser = Callable[[np.random.Generator, int, int], np.ndarray]  # (generator, n_in, n_out) -> kernel
 
 
+class ShapesOnly(np.random.Generator):
+    """Draws a state of which only shapes and types matter: kernels that take long to draw are zeros."""
+
+    def __init__(self, bits: np.random.BitGenerator | None = None) -> None:
+        super().__init__(bits or np.random.PCG64(0))
+
+
 def orthogonal(gain: float) -> Initialiser:
     """Orthogonal initialisation (Saxe et al. 2014), with orthonormal rows or columns times `gain`.
 
@@ -18,6 +25,8 @@ def orthogonal(gain: float) -> Initialiser:
     """
 
     def init(generator: np.random.Generator, n_in: int, n_out: int) -> np.ndarray:
+        if isinstance(generator, ShapesOnly):
+            return np.zeros((n_in, n_out), np.float32)
         # NumPy and not JAX, because several QR factorisations in one jitted CPU program can deadlock.
         tall = generator.standard_normal((max(n_in, n_out), min(n_in, n_out)))
         q, r = np.linalg.qr(tall)

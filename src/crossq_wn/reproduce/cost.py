@@ -8,6 +8,7 @@ of tasks.
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from crossq_wn.environments import make
 from crossq_wn.environments.groups import declared
 from crossq_wn.errors import UserError
 from crossq_wn.lazy import jax, jnp
-from crossq_wn.learning.products import Work, state_bytes, work, work_of_decision, work_of_update
+from crossq_wn.learning.products import Work, counted, state_bytes, update_program, work, work_of_decision
 from crossq_wn.learning.replay import Replay
 from crossq_wn.machine import use_compilation_cache
 from crossq_wn.runs.config import RunConfig
@@ -106,7 +107,6 @@ def explain() -> str:
     )
 
 
-@cache
 def programs(algorithm: str, settings: Settings, sizes: tuple[int, int]) -> Programs:
     """Counts the work of an algorithm.
 
@@ -115,10 +115,30 @@ def programs(algorithm: str, settings: Settings, sizes: tuple[int, int]) -> Prog
         settings: its settings; the UTD ratio matters if the actor is updated once per decision, as in REDQ.
         sizes: of observation and action.
     """
-    spec = Spec(*sizes, discount=0.99)  # the discount does not change the program
-    built = recipe_of(algorithm).build(spec, settings)
-    update = work_of_update(built, spec, settings.batch_size)
-    return Programs(update, work_of_decision(built, spec), state_bytes(built), built.first_updates)
+    built = recipe_of(algorithm).build(_spec(sizes), settings)
+    traced = _traced(algorithm, replace(settings, utd=1), sizes)
+    return Programs(
+        counted(traced.update, 1 / built.period), traced.decision, traced.state, built.first_updates
+    )
+
+
+class _Traced(NamedTuple):
+    """What JAX traced for one seed; tracing takes most of an estimate."""
+
+    update: "jax.core.ClosedJaxpr"
+    decision: Work
+    state: int  # bytes
+
+
+@cache
+def _traced(algorithm: str, settings: Settings, sizes: tuple[int, int]) -> _Traced:
+    built, spec = recipe_of(algorithm).build(_spec(sizes), settings), _spec(sizes)
+    update = update_program(built, spec, settings.batch_size)
+    return _Traced(update, work_of_decision(built, spec), state_bytes(built))
+
+
+def _spec(sizes: tuple[int, int]) -> Spec:
+    return Spec(*sizes, discount=0.99)  # the discount does not change the program
 
 
 def _typical(task: str) -> str:

@@ -5,6 +5,7 @@ import numpy as np
 from crossq_wn.algorithms import recipe_of
 from crossq_wn.environments import Environment, TaskLike, make
 from crossq_wn.learning.replay import Replay
+from crossq_wn.nets.initialisers import ShapesOnly
 from crossq_wn.runs.checkpoints import Checkpoint
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.types import Algorithm, Spec, Tree
@@ -45,7 +46,7 @@ def build_algorithm(config: RunConfig, spec: Spec) -> Algorithm:
 
 def saved_state(algorithm: Algorithm, saved: Checkpoint, seed: int) -> Tree:
     """The state of one seed's learner in a checkpoint of a run with this algorithm."""
-    like = {"state": algorithm.init(np.random.default_rng(0)), "memory": algorithm.memory}
+    like = {"state": algorithm.init(ShapesOnly()), "memory": algorithm.memory}
     return saved.state(seed, like).learner["state"]
 
 
