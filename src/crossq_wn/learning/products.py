@@ -14,6 +14,8 @@ from crossq_wn.learning.replay import random_batch
 from crossq_wn.nets.initialisers import ShapesOnly
 from crossq_wn.types import Algorithm, Spec
 
+Program = Any  # as `jax.make_jaxpr` returns it
+
 
 class Product(NamedTuple):
     """A kind of matrix product: its operands' shapes, and what axes `lax.dot_general` sums and batches."""
@@ -53,7 +55,7 @@ def work(program: Callable[..., Any], *arguments: Any) -> Work:
     return counted(jax.make_jaxpr(program)(*arguments))
 
 
-def counted(program: jax.core.ClosedJaxpr, branch: float = 1.0) -> Work:
+def counted(program: Program, branch: float = 1.0) -> Work:
     """Counts what a traced program computes.
 
     Args:
@@ -85,7 +87,7 @@ def work_of_update(algorithm: Algorithm, spec: Spec, batch_size: int) -> Work:
     return counted(update_program(algorithm, spec, batch_size), 1 / algorithm.period)
 
 
-def update_program(algorithm: Algorithm, spec: Spec, batch_size: int) -> jax.core.ClosedJaxpr:
+def update_program(algorithm: Algorithm, spec: Spec, batch_size: int) -> Program:
     """Traces one gradient update of one seed; the arguments are those of `work_of_update`."""
     horizon = (algorithm.horizon,) if algorithm.horizon > 1 else ()
     batch = random_batch(np.random.default_rng(0), spec, batch_size, *horizon)

@@ -20,7 +20,15 @@ from crossq_wn.environments import make
 from crossq_wn.environments.groups import declared
 from crossq_wn.errors import UserError
 from crossq_wn.lazy import jax, jnp
-from crossq_wn.learning.products import Work, counted, state_bytes, update_program, work, work_of_decision
+from crossq_wn.learning.products import (
+    Program,
+    Work,
+    counted,
+    state_bytes,
+    update_program,
+    work,
+    work_of_decision,
+)
 from crossq_wn.learning.replay import Replay
 from crossq_wn.machine import use_compilation_cache
 from crossq_wn.runs.config import RunConfig
@@ -107,6 +115,7 @@ def explain() -> str:
     )
 
 
+@cache
 def programs(algorithm: str, settings: Settings, sizes: tuple[int, int]) -> Programs:
     """Counts the work of an algorithm.
 
@@ -125,7 +134,7 @@ def programs(algorithm: str, settings: Settings, sizes: tuple[int, int]) -> Prog
 class _Traced(NamedTuple):
     """What JAX traced for one seed; tracing takes most of an estimate."""
 
-    update: "jax.core.ClosedJaxpr"
+    update: Program
     decision: Work
     state: int  # bytes
 
