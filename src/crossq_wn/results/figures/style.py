@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
@@ -42,6 +43,8 @@ STYLE: Any = {
 _NEAR, _ROOM, _LEAST = 0.5, 1.15, 0.01
 
 _LETTER, _HANDLE = 0.075, 0.55  # inches in a legend, about: a letter, the mark before a label
+
+_MARGIN, _BELOW = 0.08, 0.5  # inches around a single panel: at its edges, and for numbers and label below it
 
 Key = TypeVar("Key")  # what is drawn: a system, or a family of them
 
@@ -98,6 +101,33 @@ def grid(rows: int, columns: int, width: float, height: float) -> tuple[Figure, 
     # Inches beside and below the panels: the labels of the axes stand there.
     figure = Figure(figsize=(width * columns + 0.4, height * rows + 0.3), layout="constrained")
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+
+
+def single(width: float, height: float) -> tuple[Figure, Axes]:
+    """Makes an empty figure of one panel; `place` makes room for its labels once it is drawn.
+
+    Args:
+        width: of the figure, in inches.
+        height: of the figure, in inches.
+    """
+    figure = Figure(figsize=(width, height))
+    return figure, figure.add_subplot()
+
+
+def place(figure: Figure, axes: Axes) -> None:
+    """Makes room for the labels of the only panel of a figure.
+
+    Constrained layout does the same for any number of panels and takes four times as long, which counts where
+    a report has a hundred pictures.
+    """
+    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
+    dots = figure.dpi
+    width, height = figure.get_size_inches() * dots
+    beside = axes.yaxis.get_tightbbox(renderer)  # ticks and label, in dots
+    left = _MARGIN * dots + (axes.bbox.x0 - beside.x0 if beside else 0)
+    below = _BELOW * dots
+    right, above = width - 2 * _MARGIN * dots, height - _MARGIN * dots  # half a number may stand out there
+    axes.set_position((left / width, below / height, (right - left) / width, (above - below) / height))
 
 
 def wrapped(titles: Sequence[str], most: int, width: float, height: float) -> tuple[Figure, list[Axes]]:

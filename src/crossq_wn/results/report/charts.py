@@ -14,7 +14,7 @@ from crossq_wn.results.figures.curves import band
 from crossq_wn.results.report.contents import Report, Tell
 from crossq_wn.results.report.html import Html, details, join, tag
 from crossq_wn.results.report.scores import title_of
-from crossq_wn.results.report.svg import picture
+from crossq_wn.results.report.svg import DPI, picture
 from crossq_wn.results.wording import number
 from crossq_wn.runs.system import System
 
@@ -129,12 +129,14 @@ def _caption(panel: Panel) -> list[object]:
 
 @style.styled
 def _drawing(panel: Panel, shown: Mapping[System, style.Look]) -> Figure:
-    figure, (axes,) = style.grid(1, 1, 3.1, 2.2)
+    figure, axes = style.single(3.5, 2.5)
     for system, line in panel.curves.items():
         band(axes, line, shown[system])
     if panel.quantity == points.SCORE:
         style.score_axes([axes], [panel.tasks])
     style.frames_axes([axes])
+    figure.set_dpi(DPI)
+    style.place(figure, axes)
     return figure
 
 

@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 
 from crossq_wn.results.report.html import Html
 
+DPI = 72  # dots per inch, as SVG has them
+
 
 def picture(figure: Figure, name: str, label: str) -> Html:
     """Turns a figure into an inline SVG element, as wide as what it stands in.
@@ -42,11 +44,7 @@ def _drawn(figure: Figure) -> str:
     file = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "crossq-wn"}):
         FigureCanvasSVG(figure)
-        figure.set_dpi(72)  # as SVG has it
-        layout = figure.get_layout_engine()
-        if layout is not None:  # laid out here, since `savefig` would draw everything for it once more
-            layout.execute(figure)
-            figure.set_layout_engine(None)
+        figure.set_dpi(DPI)
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     return file.getvalue()
 
