@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from crossq_wn.cli.arguments import Parser, number, positive, whole_number
 from crossq_wn.cli.console import say, warn
@@ -18,6 +18,8 @@ from crossq_wn.results.figures import FIGURES, Source, save
 from crossq_wn.results.figures.curves import learning_curve
 from crossq_wn.results.figures.files import numbered
 from crossq_wn.results.health import change, courses, critic_of, findings
+from crossq_wn.results.practice import FIELDS, Practice, differing, over, practices, shared, written
+from crossq_wn.results.records import Input
 from crossq_wn.results.report.contents import gather
 from crossq_wn.results.report.page import check_out, write
 from crossq_wn.runs.config import read_config
@@ -142,16 +144,39 @@ def compare(parser: Parser, arguments: list[str]) -> int:
 
 def _tables(group: Group) -> list[Table]:
     """Makes the tables of one protocol."""
-    theirs = reading.scores(group.theirs) if group.theirs else {}
-    return [_beside(each, group.protocol) for each in tables.compare(reading.scores(group.ours), theirs)]
+    ours, theirs = reading.scores(group.ours), reading.scores(group.theirs) if group.theirs else {}
+    mine, others = _by_label(group.ours), _by_label(group.theirs)
+    shown = []
+    for table in tables.compare(ours, theirs):
+        own = sum(table.task in tasks for tasks in ours.values())  # rows; ours stand first
+        known = []
+        for place, row in enumerate(table.rows):
+            whose = mine if place < own else others
+            known.append(over(whose.get(row.system, {}), [table.task]))
+        shown.append(_beside(table, known, group.protocol))
+    return shown
 
 
-def _beside(table: tables.Table, protocol: str) -> Table:
-    """Lays out one task for people with a column per frame, for programs with a record per number."""
+def _by_label(inputs: Sequence[Input]) -> dict[str, dict[str, Practice]]:
+    """Returns how each system was trained and evaluated: label -> task -> what is known."""
+    return {system.label: known for system, known in practices(inputs).items()}
+
+
+def _beside(table: tables.Table, known: Sequence[Practice], protocol: str) -> Table:
+    """Lays out one task for people with a column per frame, for programs with a record per number.
+
+    Args:
+        table: the task's.
+        known: how the system of each row was trained and evaluated; what differs has a column.
+        protocol: what sets these runs apart from others, if anything does.
+    """
+    differ = differing(known)
     rows, records = [], []
-    for system, seeds, medians in table.rows:
-        rows.append([system, seeds, *medians])
-        about = {"task": table.task, "protocol": protocol, "system": system, "seeds": seeds}
+    for (system, seeds, medians), practice in zip(table.rows, known, strict=True):
+        rows.append([system, *(written(practice[name]) for name in differ), seeds, *medians])
+        about: dict[str, Any] = {"task": table.task, "protocol": protocol, "system": system, "seeds": seeds}
+        for name, values in practice.items():
+            about[name] = values[0] if len(values) == 1 else values or None
         for frames, median in zip(table.env_steps, medians, strict=True):
             if median is not None:
                 records.append(
@@ -161,7 +186,8 @@ def _beside(table: tables.Table, protocol: str) -> Table:
     title = f"{table.task}: median score of the seeds ({suite_of(table.task).unit}) at environment frames"
     if protocol:
         title += f", with {protocol}"
-    return Table(title, ["system", "seeds", *columns], rows, records)
+    head: list[str | Column] = ["system", *(FIELDS[name] for name in differ), "seeds", *columns]
+    return Table(title, head, rows, records, shared(known))
 
 
 def _median(value: tables.Median | None) -> str:

@@ -59,12 +59,14 @@ class Table:
         columns: their names, or more about them.
         rows: the values, as they are rather than as text; None where there is none.
         records: what programs get instead of a record per row, where that is not what they want.
+        note: a line below it, for people.
     """
 
     title: str
     columns: Sequence[str | Column]
     rows: Sequence[Sequence[Any]]
     records: Sequence[Mapping[str, Any]] | None = None
+    note: str = ""
 
     @property
     def described(self) -> list[Column]:
@@ -177,6 +179,8 @@ def _to_pipe(table: Table) -> None:
             blanks = " " * (width - cell_len(cell))
             cells.append(blanks + cell if right else cell + blanks)
         print((" " * _GAP).join(cells).rstrip())
+    if table.note:
+        say(table.note)
     print()
 
 
@@ -191,7 +195,14 @@ def _to_terminal(table: Table, console: Console) -> None:
         narrowest += max(widths) + _GAP
     if narrowest > console.width:
         _as_lines(table, console)
-        return
+    else:
+        _as_grid(table, console)
+    if table.note:
+        console.print(Text(visible(table.note), style="dim"), soft_wrap=True)
+
+
+def _as_grid(table: Table, console: Console) -> None:
+    """Prints a grid that fits the terminal."""
     grid = Grid(
         title=Text(visible(table.title)),
         title_justify="left",
@@ -199,10 +210,10 @@ def _to_terminal(table: Table, console: Console) -> None:
         padding=(0, _GAP, 0, 0),
         pad_edge=False,
     )
-    for column, right in zip(columns, table.numeric, strict=True):
+    for column, right in zip(table.described, table.numeric, strict=True):
         justify: Literal["right", "left"] = "right" if right else "left"
         grid.add_column(Text(column.name), no_wrap=column.whole, overflow="fold", justify=justify)
-    for row in rows:
+    for row in table.for_people:
         grid.add_row(*map(Text, row))  # text, not markup: brackets stay
     console.print(grid)
 

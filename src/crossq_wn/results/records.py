@@ -63,6 +63,20 @@ class CurveTable:
         """Returns one metric's evaluations as they were logged. Raises UserError if one is not a number."""
         return value_of(self._sheet).series(self._rows[system, task, metric], "env_step", "value")
 
+    def told(self, system: System, task: str, column: str) -> list[str]:
+        """Returns the values of another column for a system on a task, each once; none without the column.
+
+        Raises UserError if the table cannot be read.
+        """
+        sheet = value_of(self._sheet)
+        if column not in sheet.columns:
+            return []
+        cells: dict[str, None] = {}  # the keys are an ordered set
+        for (owner, where, _), rows in self._rows.items():
+            if (owner, where) == (system, task):
+                cells |= dict.fromkeys(sheet.columns[column][row] for row in rows)
+        return list(cells)
+
 
 @dataclass(frozen=True)
 class RunRecord:

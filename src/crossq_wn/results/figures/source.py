@@ -13,6 +13,7 @@ from crossq_wn.results import reading
 from crossq_wn.results.alike import Group, groups
 from crossq_wn.results.curves import Results
 from crossq_wn.results.names import displayed, left_out
+from crossq_wn.results.practice import Practice, Practices, over, practices
 from crossq_wn.results.records import Input
 from crossq_wn.runs.system import System
 
@@ -105,13 +106,25 @@ class Source:
         """The reference's scores; systems that would be taken for ours carry a note."""
         if not self.theirs:
             return {}
-        families = {system.family for system in self._own_scores}
-        labels = {system.label for system in self._own_scores}
-        found: Results = {}
-        for system, tasks in reading.scores(self.theirs, self.warn).items():
-            alike = system.family in families or system.label in labels
-            found[replace(system, note="reference") if alike else system] = tasks
-        return found
+        found = reading.scores(self.theirs, self.warn)
+        return {self._noted(system): tasks for system, tasks in found.items()}
+
+    def _noted(self, system: System) -> System:
+        """Marks a system of the reference that would be taken for one of ours."""
+        families = {own.family for own in self._own_scores}
+        labels = {own.label for own in self._own_scores}
+        alike = system.family in families or system.label in labels
+        return replace(system, note="reference") if alike else system
+
+    @cached_property
+    def practices(self) -> Practices:
+        """How each system was trained and evaluated, as far as its runs or tables tell."""
+        others = practices(self.theirs) if self.theirs else {}
+        return practices(self.ours) | {self._noted(system): known for system, known in others.items()}
+
+    def practice(self, system: System, tasks: Iterable[str]) -> Practice:
+        """Returns how a system was trained and evaluated on these tasks."""
+        return over(self.practices.get(system, {}), tasks)
 
     @cached_property
     def _published(self) -> Results:

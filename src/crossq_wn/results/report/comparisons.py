@@ -9,6 +9,7 @@ from crossq_wn.environments.groups import tasks_and_groups
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.results.comparison import Comparison, compare, scopes
 from crossq_wn.results.curves import Curves
+from crossq_wn.results.practice import contrast
 from crossq_wn.results.report.contents import Report
 from crossq_wn.results.report.html import Html, bullets, details, table, tag
 from crossq_wn.results.verdicts import EQUAL_CALLED_BETTER
@@ -26,6 +27,7 @@ class Pair(NamedTuple):
     published: bool  # the second
     result: Comparison
     group: str | None = None  # what its tasks are called together
+    contrast: str = ""  # in what the two were trained or evaluated differently
 
     @property
     def sentence(self) -> str:
@@ -53,6 +55,7 @@ class _Couple(NamedTuple):
     published: bool  # the second
     mine: dict[str, Curves]  # only the tasks that both have
     other: dict[str, Curves]
+    contrast: str  # in what the two were trained or evaluated differently on these tasks
 
 
 def _couples(report: Report) -> Iterator[_Couple]:
@@ -62,7 +65,9 @@ def _couples(report: Report) -> Iterator[_Couple]:
             continue
         other = report.scores[theirs]
         mine = {task: curves for task, curves in report.scores[ours].items() if task in other}
-        yield _Couple(report.names[ours], report.names[theirs], theirs in published, mine, other)
+        practices = [report.source.practice(system, mine) for system in (ours, theirs)]
+        differ = contrast(*practices)
+        yield _Couple(report.names[ours], report.names[theirs], theirs in published, mine, other, differ)
 
 
 def pairs(report: Report) -> tuple[list[Pair], list[str]]:
@@ -73,13 +78,13 @@ def pairs(report: Report) -> tuple[list[Pair], list[str]]:
     """
     found, notes = [], []
     for couple in _couples(report):
-        ours, theirs, published, mine, _ = couple
+        ours, theirs, published, mine, _, differ = couple
         if not mine:
             notes.append(f"{ours} and {theirs} are not compared: they have no task in common")
         for tasks in scopes(list(mine)):
             try:
                 for result in _compare(couple, tasks, report.source.confidence):
-                    found.append(Pair(ours, theirs, published, result))
+                    found.append(Pair(ours, theirs, published, result, contrast=differ))
             except UserError as error:
                 where = ", ".join(tasks)
                 notes.append(f"{ours} and {theirs} are not compared on {where}: {one_line(error)}")
@@ -90,12 +95,12 @@ def parts(report: Report) -> list[Pair]:
     """Repeats comparisons of many tasks on each of the paper's groups and on each task."""
     found = []
     for couple in _couples(report):
-        ours, theirs, published, mine, other = couple
+        ours, theirs, published, mine, other, differ = couple
         for group, tasks in _narrower(list(mine)):
             with contextlib.suppress(UserError):  # `pairs` says why
                 some = {task: mine[task] for task in tasks}
                 result = compare(some, other, confidence=report.source.confidence)
-                found.append(Pair(ours, theirs, published, result, group))
+                found.append(Pair(ours, theirs, published, result, group, differ))
     return found
 
 
@@ -223,7 +228,8 @@ def alone(report: Report) -> str:
 
 
 def _line(pair: Pair) -> Html:
-    return tag("span", tag("b", pair.word, class_=pair.word), " ", pair.sentence)
+    differ = f" They differ in {pair.contrast}." if pair.contrast else ""
+    return tag("span", tag("b", pair.word, class_=pair.word), " ", pair.sentence, differ)
 
 
 def _counts(found: list[Pair]) -> str:

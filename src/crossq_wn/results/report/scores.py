@@ -7,6 +7,7 @@ import numpy as np
 
 from crossq_wn.environments.groups import tasks_and_groups
 from crossq_wn.errors import UserError, one_line
+from crossq_wn.results import practice
 from crossq_wn.results.comparison import last_scores
 from crossq_wn.results.curves import Curves
 from crossq_wn.results.figures.points import systems_with
@@ -157,15 +158,23 @@ def scores(report: Report, tables: list[Summary]) -> Html:
 
 
 def _scores_table(report: Report, summary: Summary) -> Html:
-    rows = [_scores_row(report, system, summary) for system in summary.scores]
+    known = {system: report.source.practice(system, summary.tasks) for system in summary.scores}
+    differ = practice.differing(list(known.values()))
+    rows = []
+    for system in summary.scores:
+        effort = [practice.written(known[system][name]) for name in differ]
+        rows.append((*_scores_row(report, system, summary), *effort))
     caption = f"{summary.name} at {summary.frames:,} environment frames: {unit(summary.tasks)}"
     interval = f"{report.source.confidence:.0%} interval"
-    whole = table(caption, ["system", "IQM", interval, "seeds", "mean", "median", "optimality gap"], rows)
-    if not summary.absent:
-        return whole
-    names = ", ".join(report.names[system] for system in summary.absent)
-    absent = f"Not evaluated at this frame on {_all_of(summary.tasks)}: {names}."
-    return join([whole, tag("p", absent, class_="note")])
+    head = ["system", "IQM", interval, "seeds", "mean", "median", "optimality gap"]
+    head += [practice.FIELDS[name] for name in differ]
+    notes = []
+    if same := practice.shared(list(known.values())):
+        notes.append(f"{same[0].upper()}{same[1:]}.")
+    if summary.absent:
+        names = ", ".join(report.names[system] for system in summary.absent)
+        notes.append(f"Not evaluated at this frame on {_all_of(summary.tasks)}: {names}.")
+    return join([table(caption, head, rows), *(tag("p", note, class_="note") for note in notes)])
 
 
 def _scores_row(report: Report, system: System, summary: Summary) -> tuple[object, ...]:

@@ -1,0 +1,141 @@
+"""How systems were trained and evaluated: what decides a score besides the system, and stands beside it.
+
+Equal environment frames are not equal effort: with an action repeat of 2 a system decides half as often,
+larger minibatches and more gradient updates per frame cost more, and fewer evaluation episodes make noisier
+scores.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from crossq_wn.results.records import CurveTable, Input, RunRecord
+from crossq_wn.runs.protocol import Terms
+from crossq_wn.runs.system import System
+
+# What is told, and what it is called.
+FIELDS = {
+    "action_repeat": "action repeat",
+    "batch_size": "batch size",
+    "updates_per_frame": "updates per frame",
+    "eval_episodes": "evaluation episodes",
+}
+
+Practice = Mapping[str, tuple[float, ...]]  # by field: the values of a system's runs; none if unknown
+Practices = dict[System, dict[str, Practice]]  # system -> task -> what is known
+
+
+def practices(inputs: Iterable[Input]) -> Practices:
+    """Reads how the systems in run directories and tables were trained and evaluated.
+
+    Published tables tell it where they have the columns `action_repeat`, `batch_size` and `eval_episodes`;
+    the updates per frame follow from `utd` and the action repeat.
+
+    Args:
+        inputs: what to read.
+
+    Raises:
+        UserError: a table cannot be read.
+    """
+    found: dict[tuple[System, str], dict[str, set[float]]] = {}
+    for each in inputs:
+        for system, task, known in _known(each):
+            values = found.setdefault((system, task), {name: set() for name in FIELDS})
+            for name, some in known.items():
+                values[name] |= some
+    result: Practices = {}
+    for (system, task), values in found.items():
+        result.setdefault(system, {})[task] = {name: tuple(sorted(some)) for name, some in values.items()}
+    return result
+
+
+def over(known: Mapping[str, Practice], tasks: Iterable[str]) -> Practice:
+    """Returns what is known of a system on several tasks together: the values on any of them."""
+    there = [known[task] for task in tasks if task in known]
+    joined = {}
+    for name in FIELDS:
+        values: set[float] = set()
+        for practice in there:
+            values |= set(practice[name])
+        joined[name] = tuple(sorted(values))
+    return joined
+
+
+def differing(beside: Sequence[Practice]) -> list[str]:
+    """Returns the fields whose known values are not the same for all systems that stand side by side."""
+    return [name for name in FIELDS if len({each[name] for each in beside if each[name]}) > 1]
+
+
+def shared(beside: Sequence[Practice]) -> str:
+    """Says what all systems that stand side by side share, and what is not known of some."""
+    same, unknown = [], []
+    differ = differing(beside)
+    for name, title in FIELDS.items():
+        known = {each[name] for each in beside if each[name]}
+        if known and name not in differ:
+            same.append(f"{title} {written(known.pop())}")
+        if not all(each[name] for each in beside):
+            unknown.append(title)
+    said = [f"the same for all whose is known: {', '.join(same)}"] if same and unknown else []
+    if same and not unknown:
+        said = [f"the same for all: {', '.join(same)}"]
+    if unknown:
+        said.append(f"not known of all: {', '.join(unknown)}")
+    return "; ".join(said)
+
+
+def contrast(one: Practice, other: Practice) -> str:
+    """Says in what two systems differ, such as `batch size 256 and 128`; empty if nothing known differs."""
+    parts = []
+    for name in differing([one, other]):
+        parts.append(f"{FIELDS[name]} {written(one[name])} and {written(other[name])}")
+    return ", ".join(parts)
+
+
+def written(values: Sequence[float]) -> str:
+    """Writes the values of one field; a question mark if they are unknown."""
+    return " or ".join(f"{value:.4g}" for value in values) if values else "?"
+
+
+def _known(each: Input) -> list[tuple[System, str, dict[str, set[float]]]]:
+    """Returns what an input tells of each system and task in it."""
+    if isinstance(each, RunRecord):
+        identity = each.identity
+        return [(identity.system, identity.task, _of_terms(each.terms))]
+    if each.run is not None:
+        known = _of_terms(each.run.terms)
+        return [(system, task, known) for system, task in _owners(each)]
+    return [(system, task, _of_table(each, system, task)) for system, task in _owners(each)]
+
+
+def _owners(table: CurveTable) -> list[tuple[System, str]]:
+    """Returns the systems and tasks of a table, each once."""
+    return list(dict.fromkeys((system, task) for system, task, _ in table.contents))
+
+
+def _of_terms(terms: Terms) -> dict[str, set[float]]:
+    known: dict[str, set[float]] = {}
+    for protocol in terms.protocols[:1]:
+        for name in ("action_repeat", "eval_episodes"):
+            known[name] = _number(protocol.get(name))
+    known["batch_size"] = _number(terms.settings.get("batch_size"))
+    return known | _pace(_number(terms.settings.get("utd")), known.get("action_repeat", set()))
+
+
+def _of_table(table: CurveTable, system: System, task: str) -> dict[str, set[float]]:
+    known: dict[str, set[float]] = {}
+    for name in ("action_repeat", "batch_size", "eval_episodes"):
+        known[name] = set[float]().union(*map(_number, table.told(system, task, name)))
+    return known | _pace(_number(system.utd), known["action_repeat"])
+
+
+def _pace(ratios: set[float], repeats: set[float]) -> dict[str, set[float]]:
+    """Returns the gradient updates per environment frame: updates per decision over frames per decision."""
+    return {"updates_per_frame": {ratio / repeat for ratio in ratios for repeat in repeats if repeat}}
+
+
+def _number(value: Any) -> set[float]:
+    """Returns a number as a set of one; nothing where there is none."""
+    try:
+        return {float(value)}
+    except (TypeError, ValueError):
+        return set()
