@@ -9,6 +9,7 @@ from crossq_wn.algorithms import ALGORITHMS, Preset
 from crossq_wn.algorithms.settings import setting_names
 from crossq_wn.cli.arguments import Parser, field_texts, parse_run
 from crossq_wn.errors import UserError
+from crossq_wn.runs import familiar
 from crossq_wn.runs.config import preset_settings
 from crossq_wn.runs.options import OPTION_NAMES, RunOptions
 from crossq_wn.training.api import configure
@@ -27,7 +28,11 @@ def test_only_what_is_given_is_set():
     [
         ("--frames 10 --utd 5", {"frames": 10, "utd": 5}),
         ("--frames=10", {"frames": 10}),
+        ("--frames 1e6", {"frames": 1_000_000}),
         ("--seeds 0,1", {"seeds": (0, 1)}),
+        ("--seeds 0-9", {"seeds": tuple(range(10))}),
+        ("--seeds 0-2,7", {"seeds": (0, 1, 2, 7)}),
+        ("--seed 3", {"seeds": (3,)}),
         ("--no-video --tensorboard", {"video": False, "tensorboard": True}),
         ("--no-terminations", {"terminations": False}),
         ("--q-bias", {"q_bias": True}),
@@ -61,6 +66,61 @@ def test_options_are_not_abbreviated_and_the_nearest_is_named(flags):
     with pytest.raises(UserError, match="did you mean '--") as refusal:
         parsed("cheetah-run", *flags.split())
     assert flags.split()[0] in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ("--gamma 0.9", "did you mean '--discount'?"),
+        ("--lr 1e-3", "did you mean '--actor-learning-rate' and '--critic-learning-rate'?"),
+        ("--total-timesteps 1e6", "did you mean '--frames'?"),
+        ("--buffer_size 10", "did you mean '--replay-size'?"),
+        ("--env=cheetah-run", "the task is named without an option, as in `crossq-wn train cheetah-run`"),
+        ("--subset 2", "only redq has it"),
+        ("--algorithm sac --horizon 2", "only tdmpc2 has it"),
+    ],
+)
+def test_names_from_other_packages_are_answered_with_ours(flags, says):
+    for arguments in (["cheetah-run", *flags.split()], flags.split()):  # with the task and without
+        with pytest.raises(UserError) as refusal:
+            parsed(*arguments)
+        assert says in str(refusal.value)
+        assert flags.split()[0].split("=")[0] in str(refusal.value) or "horizon" in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", familiar._OURS)
+def test_every_familiar_name_leads_to_one_that_there_is(name):
+    known = {*OPTION_NAMES, *setting_names(ALGORITHMS["crossq-wn"].settings), "task", "algorithm", "out"}
+    assert set(familiar._OURS[name]) <= known
+    assert name not in known
+    assert familiar.meant(f"--{name.replace('_', '-')}", known)
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--frames", "1" + 23 * "0"], "too large"),
+        (["--frames", "1e23"], "too large"),
+        (["--frames", "inf"], "is not a whole number"),
+        (["--utd", "1.5"], "'1.5' is not a whole number"),
+        (["--seeds", "0-"], "is not a list of whole numbers"),
+        (["--seeds", "5-2"], "is not a list of whole numbers"),
+        (["--seeds", "0-99999999999"], "more than 1,000 numbers"),
+        (["--warmup", 5000 * "9"], "is not a whole number"),
+    ],
+)
+def test_numbers_out_of_range_are_refused_by_name(flags, says):
+    with pytest.raises(UserError, match=f"argument {flags[0]}: ") as refusal:
+        parsed("cheetah-run", *flags)
+    assert says in str(refusal.value)
+    assert len(str(refusal.value)) < 250
+
+
+def test_no_file_is_called_nothing():
+    parser = Parser("eval")
+    parser.add_argument("run", type=Path)
+    with pytest.raises(UserError, match="argument run: '' is no name of a file or folder"):
+        parser.parse_args([""])
 
 
 def test_a_verb_has_only_its_run_options():

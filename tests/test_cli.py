@@ -4,6 +4,7 @@ import fcntl
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -115,7 +116,7 @@ def test_a_replay_too_small_for_one_transition_is_refused(refused):
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        ("--frames 1e6", "'1e6' is not a whole number"),
+        ("--frames 1.5", "'1.5' is not a whole number"),
         ("--utd x", "'x' is not a whole number"),
         ("--tau x", "'x' is not a number"),
         ("--utdd 2", "did you mean '--utd'?"),
@@ -213,7 +214,7 @@ def test_replay_beyond_the_memory_is_refused_with_a_size_that_fits(refused):
 @pytest.mark.skipif(importlib.util.find_spec("wandb") is not None, reason="W&B is installed")
 def test_wandb_without_its_package_is_refused_with_the_fix(refused):
     said = refused("train", "helpers:PointMass", "--frames", 100, "--wandb", "project", *TINY)
-    assert "pip install 'crossq-wn[wandb]'" in said
+    assert re.search(r"pip install -e '.*\[wandb\]'", said)
 
 
 def test_nothing_is_overwritten(refused, tmp_path, trained):
@@ -451,7 +452,7 @@ def test_python_mistakes_are_user_errors(tmp_path):
         crossq_wn.train(helpers.PointMass, frames=10, out=tmp_path / "a", batchsize=3)
     with pytest.raises(crossq_wn.UserError, match="did you mean 'crossq'"):
         crossq_wn.train(helpers.PointMass, frames=10, out=tmp_path / "a", algorithm="crosq")
-    with pytest.raises(crossq_wn.UserError, match="--utd is 0"):
+    with pytest.raises(crossq_wn.UserError, match="utd is 0"):
         crossq_wn.train(helpers.PointMass, frames=10, out=tmp_path / "a", utd=0)
     with pytest.raises(crossq_wn.UserError, match="discrete actions"):
         crossq_wn.train(helpers.DiscretePoint, frames=10, out=tmp_path / "a")

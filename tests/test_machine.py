@@ -68,9 +68,9 @@ def check(capacity, observation, action, seeds):
 def test_replay_beyond_the_free_memory_is_refused_with_a_size_that_fits(monkeypatch):
     monkeypatch.setattr(machine, "available_memory", lambda: 100 * MIB)
     assert check(10_000, 10, 2, seeds=2) == 2 * Replay.bytes(10_000, 10, 2)
-    with pytest.raises(UserError, match="--replay-size") as refusal:
+    with pytest.raises(UserError, match="replay_size=") as refusal:
         check(1_000_000, 200, 40, seeds=2)
-    size = int(re.search(r"--replay-size (\d+)", str(refusal.value))[1])
+    size = int(re.search(r"replay_size=(\d+)", str(refusal.value))[1])
     assert size > 10_000
     assert check(size, 200, 40, seeds=2) <= 100 * MIB
 

@@ -1,11 +1,13 @@
 """Errors that the user can mend: one line with the wrong value, the valid ones and the fix; exit code 2."""
 
+import contextlib
 import difflib
 import errno
 import importlib
 import os
+import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 
@@ -32,17 +34,53 @@ def _visible(letter: str) -> str:
     return letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
 
 
+# What helps against an error of the file system, by its number.
+_FIXES = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
+    errno.ENFILE: "raise the limit of open files (`ulimit -n`)",
+    errno.EFBIG: "raise the limit of file sizes (`ulimit -f`)",
+    errno.ENOMEM: "free some memory",
+    errno.EACCES: "make it writable",
+    errno.EPERM: "make it writable",
+    errno.EROFS: "make it writable",
+    errno.ENAMETOOLONG: "choose a shorter name (255 bytes at most)",
+    errno.EINVAL: "choose a name that this file system takes",
+    errno.EILSEQ: "choose a name that this file system takes",
+    errno.ENOENT: "choose a folder that exists",
+    errno.ENOTDIR: "choose another place",
+    errno.EISDIR: "choose another place",
+    errno.EEXIST: "choose another place",
+    errno.ENXIO: "choose another place",
+    errno.ELOOP: "mend the symbolic links, which lead in a circle",
+    errno.EIO: "check the disk",
+    errno.ESTALE: "mount the file system again",
+    errno.EBUSY: "wait until nothing else uses it",
+    errno.ETXTBSY: "wait until nothing else uses it",
+}
+
+
 def fix_for(error: OSError) -> str:
     """What to do about an error of the file system, as an instruction within a sentence."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "free some space"
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        return "raise the limit of open files (`ulimit -n`)"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return "make it writable"
-    if error.errno == errno.EFBIG:
-        return "raise the limit of file sizes (`ulimit -f`)"
-    return "mend that"
+    return _FIXES.get(error.errno or 0, "mend that")
+
+
+def explained(error: OSError) -> str:
+    """What went wrong in the file system and what to do about it: `Is a directory; choose another place`."""
+    return f"{error.strerror or one_line(error)}; {fix_for(error)}"
+
+
+_NEAR = 0.7  # of 1 for equal names
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The valid name that is nearest to a misspelt one, or None if none is near; versions do not count."""
+    plain: dict[str, str] = {}
+    for each in known:
+        plain[_without_version(each)] = each  # of several versions the last counts
+    found = difflib.get_close_matches(_without_version(name), plain, n=1, cutoff=_NEAR)
+    return plain[found[0]] if found else None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -53,10 +91,43 @@ def nearest(name: str, known: Iterable[str]) -> str:
         known: the valid names.
 
     Returns:
-        `did you mean 'x'? ` with the closest valid name, or nothing if none is close.
+        `did you mean 'x'? ` with the nearest valid name, or nothing if none is near.
     """
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"did you mean {found[0]!r}? " if found else ""
+    found = closest(name, known)
+    return f"did you mean {found!r}? " if found else ""
+
+
+def _without_version(name: str) -> str:
+    return re.sub(r"-v\d+$", "", name)
+
+
+_commanded = False  # whether the command line is being used, rather than Python
+
+
+@contextlib.contextmanager
+def naming_options() -> Iterator[None]:
+    """Messages name options as the command line does, `--eval-every`; otherwise as Python, `eval_every`."""
+    global _commanded
+    before, _commanded = _commanded, True
+    try:
+        yield
+    finally:
+        _commanded = before
+
+
+def option(name: str, value: object = None) -> str:
+    """An option or hyperparameter as the user writes it, on the command line or in Python.
+
+    Args:
+        name: in Python, such as `eval_every`.
+        value: that it is given, if the message says so.
+    """
+    if not _commanded:
+        return name if value is None else f"{name}={value!r}"
+    flag = name.replace("_", "-")
+    if value is False:
+        return f"--no-{flag}"
+    return f"--{flag}" if value in (None, True) else f"--{flag} {value}"
 
 
 def import_user_module(name: str, wanted: str) -> Any:

@@ -1,5 +1,6 @@
 """The machine: memory, processors, caches, and files that survive a power cut."""
 
+import contextlib
 import hashlib
 import os
 import resource
@@ -7,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from crossq_wn.errors import UserError
+from crossq_wn.errors import UserError, one_line, option
+from crossq_wn.installation import install_command
 from crossq_wn.lazy import jax
 
 
@@ -82,7 +84,7 @@ def check_memory(capacity: int, each: int, seeds: int) -> int:
         fitting = int(capacity * 0.8 * available / needed)  # a fifth is left for everything else
         raise UserError(
             f"replay of {capacity:,} rows for {seeds} seed(s) takes {needed / 2**30:.1f} GiB and only "
-            f"{available / 2**30:.1f} GiB are free: try --replay-size {fitting} or fewer seeds"
+            f"{available / 2**30:.1f} GiB are free: try {option('replay_size', fitting)} or fewer seeds"
         )
     return needed
 
@@ -93,18 +95,56 @@ def processors() -> int:
 
 
 def cache_folder() -> Path:
-    """The folder for what this package can make again, such as compiled programs."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crossq-wn"
+    """The folder for what this package can make again, such as compiled programs.
+
+    Raises:
+        UserError: there is no home directory.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crossq-wn"
+    except RuntimeError:
+        raise UserError("there is no home directory: set HOME or XDG_CACHE_HOME to a folder") from None
 
 
-def use_compilation_cache() -> None:
-    """Keeps compiled programs for later processes, unless JAX was already told where to keep them."""
-    update: Any = jax.config.update
-    if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
-        # A home directory may be shared by several kinds of processor, whose compiled code differs.
-        folder = cache_folder() / f"jax-{hashlib.sha256(_processor().encode()).hexdigest()[:12]}"
-        update("jax_compilation_cache_dir", str(folder))
-        update("jax_persistent_cache_min_compile_time_secs", 0.1)
+def use_jax() -> None:
+    """Checks that JAX has a device, and keeps compiled programs for later processes.
+
+    They are kept where JAX was told to keep them, else in the cache folder if it can be written to.
+
+    Raises:
+        UserError: JAX finds no device, as with JAX_PLATFORMS=cuda where there is no GPU.
+    """
+    devices()
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is not None:
+        return
+    # A home directory may be shared by several kinds of processor, whose compiled code differs.
+    name = f"jax-{hashlib.sha256(_processor().encode()).hexdigest()[:12]}"
+    with contextlib.suppress(UserError, OSError):  # without a cache it only takes longer
+        folder = cache_folder() / name
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            update: Any = jax.config.update
+            update("jax_compilation_cache_dir", str(folder))
+            update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def devices() -> list["jax.Device"]:
+    """The devices that JAX computes on.
+
+    Raises:
+        UserError: it finds none.
+    """
+    try:
+        return list(jax.devices())
+    except (RuntimeError, AssertionError) as error:  # JAX asserts where no platform that was named is there
+        wanted = os.environ.get("JAX_PLATFORMS")
+        told = f" ({one_line(error)})" if str(error) else ""
+        if not wanted:
+            raise UserError(f"JAX finds no device to compute on{told}") from None
+        fix = "unset JAX_PLATFORMS, or set it to cpu"
+        if "cuda" in wanted or "gpu" in wanted:
+            fix += f"; a GPU of NVIDIA's needs its driver and {install_command('cuda')}"
+        raise UserError(f"JAX_PLATFORMS is {wanted!r}, and JAX finds no such device{told}: {fix}") from None
 
 
 def _processor() -> str:

@@ -25,6 +25,7 @@ from crossq_wn.algorithms.actor_critic import Parts, compose, joint, joint_targe
 from crossq_wn.algorithms.recipes import CriticTraits, Preset, Recipe
 from crossq_wn.algorithms.resets import every_updates
 from crossq_wn.algorithms.settings import ActorCriticSettings, PolyakSettings, require, require_effect
+from crossq_wn.errors import option
 from crossq_wn.nets.layers import Layer, dense, ensemble, relu, serial
 from crossq_wn.nets.losses import half_squared_error, scalar
 from crossq_wn.nets.normalisation import (
@@ -61,7 +62,7 @@ class CrossQSettings(ActorCriticSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, "norm_momentum", 0 <= self.norm_momentum < 1, "in [0, 1)")
-        left_out = "left out with --norm layer-norm, which keeps no statistics"
+        left_out = f"left out with {option('norm', 'layer-norm')}, which keeps no statistics"
         require_effect(self, "norm_momentum", self.norm != "layer-norm", left_out)
         require(self, "norm_epsilon", self.norm_epsilon > 0, "above 0")
         require(self, "log_std_min", self.log_std_min < _LOG_STD_MAX, f"below {_LOG_STD_MAX}")
@@ -97,7 +98,9 @@ class CrossQWNSettings(CrossQSettings, PolyakSettings):
             require(self, name, getattr(self, name) >= 0, "0 or above")
         require(self, "weight_norm_radius", self.weight_norm_radius > 0, "above 0")
         require(self, "l2_scale", self.l2_scale >= 0, "0 or above")
-        require_effect(self, "l2_scale", self.weight_norm == "l2", "left out unless --weight-norm is l2")
+        require_effect(
+            self, "l2_scale", self.weight_norm == "l2", f"left out unless {option('weight_norm')} is l2"
+        )
         held = self.weight_norm not in ("none", "l2") or self.weight_norm_head
         require_effect(self, "weight_norm_radius", held, "left out where nothing is held at fixed norm")
         require(self, "reset_updates", self.reset_updates is None or self.reset_updates >= 1, "at least 1")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from crossq_wn.algorithms.actor_critic import Parts, compose, separate
 from crossq_wn.algorithms.recipes import Preset, Recipe
 from crossq_wn.algorithms.settings import PolyakSettings, require
+from crossq_wn.errors import option
 from crossq_wn.nets.layers import dense, ensemble, mlp
 from crossq_wn.nets.losses import mean, minimum_of_subset, scalar, squared_error
 from crossq_wn.nets.optimisers import polyak
@@ -27,7 +28,12 @@ class REDQSettings(PolyakSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, "subset", 1 <= self.subset <= self.critics, f"from 1 to --critics ({self.critics})")
+        require(
+            self,
+            "subset",
+            1 <= self.subset <= self.critics,
+            f"from 1 to {option('critics')} ({self.critics})",
+        )
 
 
 def parts(spec: Spec, settings: REDQSettings) -> Parts:

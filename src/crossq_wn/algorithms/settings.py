@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from types import NoneType, UnionType
 from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
-from crossq_wn.errors import UserError
+from crossq_wn.errors import UserError, option
 from crossq_wn.lazy import optax
 
 
@@ -145,8 +145,7 @@ def require(settings: object, name: str, valid: bool, what: str) -> None:
         UserError: it is not valid.
     """
     if not valid:
-        flag = "--" + name.replace("_", "-")
-        raise UserError(f"{flag} is {getattr(settings, name)!r}: it must be {what}")
+        raise UserError(f"{option(name)} is {getattr(settings, name)!r}: it must be {what}")
 
 
 def require_effect(settings: Any, name: str, effective: bool, what: str) -> None:
@@ -183,7 +182,9 @@ def _is_of(value: Any, kind: Any) -> bool:
         return isinstance(value, tuple) and all(_is_of(each, get_args(kind)[0]) for each in value)
     if kind is float:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+    return isinstance(value, kind)
 
 
 def _described(kind: Any) -> str:
@@ -192,7 +193,7 @@ def _described(kind: Any) -> str:
     if get_origin(kind) is tuple:
         return f"a tuple of which each is {_described(get_args(kind)[0])}"
     names = {
-        int: "a whole number",
+        int: "a whole number below 2**63",
         float: "a finite number",
         bool: "True or False",
         str: "a text",

@@ -23,7 +23,7 @@ from crossq_wn.bench.floor import Measure, environments, floor
 from crossq_wn.bench.updates import diagnosis, fed_updates, first_updates, problem_of, updates
 from crossq_wn.lazy import jax
 from crossq_wn.learning.products import work_of_update
-from crossq_wn.machine import peak_memory, use_compilation_cache
+from crossq_wn.machine import peak_memory, use_jax
 from crossq_wn.runs import directory
 from crossq_wn.runs.config import RunConfig, preset_settings
 from crossq_wn.runs.system import System
@@ -86,7 +86,7 @@ def bench(config: RunConfig, say: Say, against: str | None = None, seconds: floa
     with jax.default_matmul_precision(config.options.matmul_precision):
         say("the first update in new processes, without and with the compilation cache")
         figures: Figures = dict(first_updates(config))
-        use_compilation_cache()
+        use_jax()
         spec = problem_of(config)
         algorithm = build_algorithm(config, spec)
         update = updates(algorithm, config, spec)

@@ -4,6 +4,7 @@ import argparse
 import ast
 import contextlib
 import inspect
+import re
 import textwrap
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import Field, fields
@@ -13,9 +14,10 @@ from types import NoneType
 from typing import Any, Literal, Never, get_args, get_origin, get_type_hints
 
 from crossq_wn.algorithms import ALGORITHMS, recipe_of
-from crossq_wn.errors import UserError, nearest
+from crossq_wn.errors import UserError, naming_options, nearest
 from crossq_wn.runs.config import preset_settings
-from crossq_wn.runs.options import OPTION_NAMES, RunOptions
+from crossq_wn.runs.familiar import meant
+from crossq_wn.runs.options import MOST_SEEDS, OPTION_NAMES, RunOptions
 
 
 class Parser(argparse.ArgumentParser):
@@ -23,15 +25,23 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, verb: str, summary: str = "", **options: Any) -> None:
         super().__init__(prog=f"crossq-wn {verb}", description=summary, allow_abbrev=False, **options)
+        self.register("type", Path, path)  # how every argument of type Path is read
 
     def parse_args(self, args: Sequence[str], namespace: None = None) -> argparse.Namespace:  # type: ignore[override]
         """Parses all arguments; those that are left over are an error."""
+        for each in args:  # before argparse misses an argument that was given under another name
+            if each.startswith("--") and each.split("=")[0] not in (*self._option_string_actions, "--"):
+                self._unrecognized(each.split("=")[0], [each])
         parsed, unknown = self.parse_known_args(args)
         if unknown:
-            name = next((each.split("=")[0] for each in unknown if each.startswith("-")), "")
-            hint = nearest(name, self._option_string_actions).rstrip("? ")
-            self.error(f"unrecognized arguments: {' '.join(unknown)}" + (f" ({hint}?)" if hint else ""))
+            self._unrecognized(next((each for each in unknown if each.startswith("-")), ""), unknown)
         return parsed
+
+    def _unrecognized(self, name: str, arguments: Sequence[str]) -> Never:
+        known = [action.dest for action in self._actions]
+        with naming_options():
+            hint = meant(name, known)
+        self.error(f"unrecognized arguments: {' '.join(arguments)}" + (f" ({hint})" if hint else ""))
 
     def error(self, message: str) -> Never:
         """Raises a UserError, which `dispatch` prints as one line."""
@@ -113,6 +123,11 @@ def add_fields(group: Any, record: Any, chosen: Sequence[Field[Any]]) -> None:
             help=(texts.get(field.name, "") + shown).replace("%", "%%"),
             **_parsing(kinds[field.name], **field.metadata),
         )
+        if alias := _ALIASES.get(field.name):
+            read = _parsing(kinds[field.name], **field.metadata)
+            group.add_argument(
+                alias, dest=field.name, default=argparse.SUPPRESS, help=argparse.SUPPRESS, **read
+            )
 
 
 def _shown(value: Any) -> str:
@@ -170,18 +185,29 @@ def _one_of(known: Sequence[str]) -> Callable[[str], str]:
 
 
 def whole_number(text: str) -> int:
-    """Reads a whole number."""
+    """Reads a whole number, also one that is written as 1e6."""
     try:
-        return int(text)
+        value = int(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        value = _whole(text)
+    if not abs(value) < 2**63:
+        raise argparse.ArgumentTypeError(f"{_short(text)} is too large: whole numbers must be below 2**63")
+    return value
+
+
+def _whole(text: str) -> int:
+    with contextlib.suppress(ValueError, OverflowError):
+        if (value := float(text)).is_integer():
+            return int(value)
+    raise argparse.ArgumentTypeError(f"{_short(text)} is not a whole number")
 
 
 def positive(text: str) -> int:
     """Reads a whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
+    value = whole_number(text)
+    if not 1 <= value < 2**31:
+        raise argparse.ArgumentTypeError(f"{_short(text)} is not a whole number of at least 1 (below 2**31)")
+    return value
 
 
 def number(text: str) -> float:
@@ -189,24 +215,42 @@ def number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        raise argparse.ArgumentTypeError(f"{_short(text)} is not a number") from None
 
 
 def whole_numbers(text: str) -> tuple[int, ...]:
-    """Reads whole numbers with commas between them."""
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        wrong = f"{text!r} is not a list of whole numbers, such as 0,1,2"
-        raise argparse.ArgumentTypeError(wrong) from None
+    """Reads whole numbers and ranges of them with commas in between, such as 0,1,2 or 0-9."""
+    found: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,19})\s*(?:-\s*(\d{1,19})\s*)?", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if last < first:
+            wrong = f"{_short(text)} is not a list of whole numbers, such as 0,1,2 or 0-9"
+            raise argparse.ArgumentTypeError(wrong)
+        if last - first >= MOST_SEEDS:
+            raise argparse.ArgumentTypeError(f"{_short(text)} is more than {MOST_SEEDS:,} numbers")
+        found += range(first, last + 1)
+    return tuple(found)
+
+
+def path(text: str) -> Path:
+    """Reads the name of a file or folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("'' is no name of a file or folder: this folder is called .")
+    return Path(text)
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:60]}...")
 
 
 _READERS: dict[Any, tuple[Callable[[str], Any], str]] = {
     int: (whole_number, "N"),
     float: (number, "X"),
     str: (str, "TEXT"),
-    Path: (Path, "PATH"),
+    Path: (path, "PATH"),
 }
+_ALIASES = {"seeds": "--seed"}  # by field: a second name, which the help leaves out
 
 
 def field_texts(kind: type) -> dict[str, str]:

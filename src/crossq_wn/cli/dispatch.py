@@ -4,8 +4,9 @@ Exit codes: 0 done, 1 doctor found something essential missing, 2 the user can m
 signal n.
 """
 
-import errno
+import contextlib
 import importlib
+import logging
 import os
 import signal
 import sys
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import crossq_wn
-from crossq_wn.errors import UserError, nearest, one_line, visible
+from crossq_wn.errors import UserError, explained, naming_options, nearest, one_line, visible
 
 # Each verb: the module and function that runs it, loaded on use because most load much, and what it does.
 VERBS = {
@@ -38,18 +39,17 @@ VERBS = {
     "doctor": ("doctor:doctor", "Check this machine: versions, rendering, accelerator."),
 }
 
-# What a user can mend about files: space, quota, rights, a file where a folder should be.
-_MENDABLE = (
-    errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS,
-    errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
-)  # fmt: skip
-
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides the compiler's notes to its own developers
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # which warns where it cannot keep its cache
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):  # replaced or closed
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        code = run(list(sys.argv[1:] if arguments is None else arguments))
+        with naming_options():
+            code = run(list(sys.argv[1:] if arguments is None else arguments))
     except UserError as error:
         print(f"crossq-wn: {visible(one_line(error))}", file=sys.stderr)
         code = 2
@@ -57,10 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 128 + signal.SIGPIPE
     except OSError as error:
-        if error.errno not in _MENDABLE:
-            raise
-        where = visible(error.filename or "the file system")
-        print(f"crossq-wn: {error.strerror}: {where}", file=sys.stderr)
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"crossq-wn: {visible(where + explained(error))}", file=sys.stderr)
+        code = 2
+    except MemoryError as error:
+        print(f"crossq-wn: out of memory: {visible(one_line(error))}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
         code = 128 + signal.SIGINT

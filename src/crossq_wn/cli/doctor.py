@@ -8,10 +8,10 @@ from typing import NamedTuple
 from crossq_wn.cli.arguments import Parser
 from crossq_wn.cli.tables import Table, add_forms, show
 from crossq_wn.environments.suite import Suite
-from crossq_wn.environments.suites import INSTALL, SUITES
-from crossq_wn.lazy import jax
-from crossq_wn.machine import available_memory
-from crossq_wn.runs.directory import version
+from crossq_wn.environments.suites import SUITES
+from crossq_wn.errors import UserError
+from crossq_wn.installation import install_command, version
+from crossq_wn.machine import available_memory, devices
 
 _RENDER = (
     "import mujoco as m;"
@@ -49,15 +49,15 @@ def _packages() -> list[Finding]:
     findings = [Finding("python", sys.version.split()[0], "")]
     for name in ("crossq-wn", "jax", "jaxlib", "optax", "numpy"):
         found = version(name)
-        findings.append(Finding(name, found or "missing", "" if found else INSTALL))
+        findings.append(Finding(name, found or "missing", "" if found else install_command()))
     owners: dict[str, Suite] = {}  # package -> the first suite that needs it
     for suite in SUITES.values():
         for name in suite.packages:
             owners.setdefault(name, suite)
     for name, suite in owners.items():
         found = version(name)
-        fix = "" if found else f"for the tasks of {suite.title}: {suite.install}"
-        findings.append(Finding(name, found or "missing", fix, essential=suite.install == INSTALL))
+        fix = "" if found else f"for the tasks of {suite.title}: {suite.install_command}"
+        findings.append(Finding(name, found or "missing", fix, essential=suite.shipped))
     return findings
 
 
@@ -98,10 +98,14 @@ def _rendering() -> Finding:
 
 
 def _device() -> Finding:
-    device = jax.devices()[0]
+    try:
+        device = devices()[0]
+    except UserError as error:
+        state, _, fix = str(error).rpartition(": ")
+        return Finding("device", state, fix)
     state = f"{device.platform}: {device.device_kind}, {os.cpu_count()} CPU cores"
     if device.platform == "cpu" and os.path.exists("/dev/nvidia0"):
-        return Finding("device", state, "a GPU is there: pip install 'crossq-wn[cuda]'", essential=False)
+        return Finding("device", state, f"a GPU is there: {install_command('cuda')}", essential=False)
     return Finding("device", state, "")
 
 

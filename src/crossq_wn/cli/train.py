@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from crossq_wn.cli.arguments import Parser, parse_run, whole_number
 from crossq_wn.cli.console import reporter, warn
-from crossq_wn.errors import UserError, one_line
+from crossq_wn.errors import one_line
 from crossq_wn.runs.config import RunConfig, read_config
 
 if TYPE_CHECKING:
@@ -66,15 +66,11 @@ def _follow(work: "Callable[[Reporter], Outcome]") -> int:
     if outcome.signal is not None:
         _tell(f"stopped at {outcome.frames:,} frames: continue with `crossq-wn resume {outcome.path}`")
         return 128 + int(outcome.signal)
-    options = read_config(outcome.path).options
-    if len(outcome.failed) == len(options.seeds):
-        reasons = "; ".join(f"seed {seed}: {reason}" for seed, reason in outcome.failed.items())
-        raise UserError(f"every seed failed: {reasons}")
     try:
         _draw(outcome.path)
     except Exception as error:  # whatever it is, the training counts
         warn(f"the curves could not be drawn ({one_line(error)}); what was trained is saved all the same")
-    if options.video:
+    if read_config(outcome.path).options.video:
         command = [sys.executable, "-m", "crossq_wn", "video", str(outcome.path)]
         # In a process of its own: this one has no renderer, and a broken driver must not cost the run.
         if subprocess.run(command, env=environment, check=False).returncode:

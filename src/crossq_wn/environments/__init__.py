@@ -51,7 +51,7 @@ def lookup(task: TaskLike) -> Task:
         return _of_factory(task)
     known: list[str] = []
     for suite in SUITES.values():
-        known += map(suite.full_name, suite.tasks)
+        known += map(suite.full_name, suite.tasks if suite.installed else ())
     raise unknown_task(task, known)
 
 
@@ -137,7 +137,7 @@ def _simulator(task: TaskLike, known: Task, episode_frames: int | None, render: 
     try:
         return suite.make(known, episode_frames=episode_frames, render=render)
     except ImportError as error:
-        fix = f": install it with {suite.install}" if suite.install else ""
+        fix = f": install it with {suite.install_command}" if suite.install_command else ""
         raise UserError(
             f"{known.name} needs {suite.title}, which cannot be imported ({error}){fix}"
         ) from None

@@ -8,9 +8,11 @@ from typing import Any
 import gymnasium
 
 from crossq_wn.environments.core import unknown_task
-from crossq_wn.errors import UserError, import_user_module, nearest
+from crossq_wn.errors import UserError, import_user_module, nearest, one_line
 
 gymnasium.logger.min_level = gymnasium.logger.ERROR
+
+_INSTALLED = ("gymnasium.envs.mujoco.", "gymnasium.envs.classic_control.")  # with this package
 
 
 def from_id(name: str, **options: Any) -> gymnasium.Env[Any, Any]:
@@ -26,9 +28,21 @@ def from_id(name: str, **options: Any) -> gymnasium.Env[Any, Any]:
     try:
         return gymnasium.make(name, disable_env_checker=True, **options)
     except gymnasium.error.UnregisteredEnv:
-        raise unknown_task(name, map(str, gymnasium.registry)) from None
-    except (gymnasium.error.Error, ImportError) as error:
-        raise UserError(f"Gymnasium cannot make {name!r}: {error}") from None
+        raise unknown_task(name, _usable_ids()) from None
+    except Exception as error:  # whatever the environment raises
+        raise UserError(f"Gymnasium cannot make {name!r}: {one_line(error)}") from None
+
+
+def _usable_ids() -> list[str]:
+    """The registered ids whose environments can be made here, as far as their registration shows."""
+    found = []
+    for name, registered in gymnasium.registry.items():
+        entry = registered.entry_point
+        place = entry if isinstance(entry, str) else getattr(entry, "__module__", "")
+        # Of Gymnasium's own, old versions only raise an error, and other groups need further packages.
+        if not place.startswith("gymnasium.") or place.startswith(_INSTALLED):
+            found.append(str(name))
+    return found
 
 
 def from_factory(path: str, **options: Any) -> gymnasium.Env[Any, Any]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from crossq_wn.environments.core import Simulator, Task
 from crossq_wn.errors import UserError
+from crossq_wn.installation import install_command, version
 
 METRICS = ("return", "success_rate")  # every evaluation measures both
 
@@ -56,7 +57,8 @@ class Suite:
     episode_frames: int | None = None  # time limit in environment frames; None: the environment's own
     discount: float = 0.99  # per agent decision
     packages: tuple[str, ...] = ()  # distributions whose versions decide its physics
-    install: str = ""  # the command that installs these packages
+    install: str = ""  # the command that installs these packages; by default this package's own
+    extra: str = ""  # the extra of this package that requires them, if they come with none
     own_names: str = r"(?!)"  # regular expression of further names that `make` accepts; by default none
     opengl: tuple[str, ...] = ()  # tasks that cannot even be trained without a renderer
     module: str = ""  # the module that registers it, if it is not in this package: `__name__`
@@ -74,6 +76,23 @@ class Suite:
                 f"the suite {self.name!r} has the own_names {self.own_names!r}: it must be a regular "
                 f"expression, but {error}"
             ) from None
+
+    @property
+    def install_command(self) -> str:
+        """The command that installs its packages; empty where none is known."""
+        if self.install or self.module:
+            return self.install
+        return install_command(self.extra)
+
+    @property
+    def shipped(self) -> bool:
+        """Whether its packages are installed with this one."""
+        return not (self.extra or self.module)
+
+    @property
+    def installed(self) -> bool:
+        """Whether its packages are there."""
+        return all(version(name) is not None for name in self.packages)
 
     @property
     def unit(self) -> str:

@@ -14,8 +14,6 @@ from crossq_wn.environments.core import Simulator, Task
 from crossq_wn.environments.suite import Group, Suite
 from crossq_wn.errors import UserError
 
-INSTALL = "pip install --upgrade crossq-wn"
-
 
 def remember(description: Mapping[str, Any]) -> None:
     """Adds a suite whose module is not loaded, so that its results can be read, grouped and labelled.
@@ -172,7 +170,6 @@ SUITES: dict[str, Suite] = {
         action_repeat=2,
         episode_frames=1000,
         packages=("mujoco", "dm_control"),
-        install=INSTALL,
         opengl=("quadruped-escape",),  # uploads its terrain to a renderer at every reset
         make=_make_dm_control,
     ),
@@ -191,7 +188,7 @@ SUITES: dict[str, Suite] = {
         episode_frames=100,
         discount=0.95,
         packages=("mujoco", "myosuite"),
-        install="pip install 'crossq-wn[myosuite]'",
+        extra="myosuite",
         own_names=r"myo[^:]*(-v\d+|/[^:]*)",
         make=_make_myosuite,
     ),
@@ -201,7 +198,6 @@ SUITES: dict[str, Suite] = {
         panel="Gymnasium",
         tasks={name: name for name in _GYMNASIUM},
         packages=("mujoco", "gymnasium"),
-        install=INSTALL,
         own_names=r"[^:]*(-v\d+|/[^:]*)",
         make=_make_gymnasium,
     ),

@@ -7,7 +7,7 @@ import numpy as np
 
 from crossq_wn.environments.core import EnvironmentFaultError, Episode, Transition
 from crossq_wn.environments.pool import Pool
-from crossq_wn.errors import UserError
+from crossq_wn.errors import UserError, option
 from crossq_wn.learning.learner import Learner, States
 
 Evaluation = list[Episode] | EnvironmentFaultError
@@ -130,5 +130,5 @@ def _check_length(decisions: int) -> None:
     if decisions == _ENDLESS:
         raise UserError(
             f"an evaluation episode has not ended after {_ENDLESS:,} decisions: set a time limit with "
-            "--episode-frames"
+            f"{option('episode_frames')}"
         )

@@ -30,7 +30,7 @@ from crossq_wn.learning.products import (
     work_of_decision,
 )
 from crossq_wn.learning.replay import Replay
-from crossq_wn.machine import use_compilation_cache
+from crossq_wn.machine import use_jax
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.types import Spec
 
@@ -186,7 +186,7 @@ def simulation(task: str) -> Simulation:
 @cache
 def speed() -> Speed:
     """Measures this machine's speed, once per process."""
-    use_compilation_cache()
+    use_jax()
     product = _timed(jnp.matmul, np.ones((256, 512), np.float32), np.ones((512, 512), np.float32))
     multiply_add = product.seconds / product.work.multiply_adds
     small, large = _timed(_train_step, *_network(8, 8)), _timed(_train_step, *_network(256, 256))

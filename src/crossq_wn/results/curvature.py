@@ -8,6 +8,7 @@ import numpy as np
 from crossq_wn.errors import UserError
 from crossq_wn.lazy import jax, jnp
 from crossq_wn.learning.hessian import Spectrum, spectrum
+from crossq_wn.machine import use_jax
 from crossq_wn.runs import checkpoints
 from crossq_wn.runs.config import read_config
 from crossq_wn.training.building import build_algorithm, make_replay, saved_spec, saved_state
@@ -25,6 +26,7 @@ def spectrum_of(run: Path, seed: int | None, warn: Callable[[str], None]) -> Spe
     Raises:
         UserError: there is no usable checkpoint, no such seed, no critic, or nothing in replay.
     """
+    use_jax()
     config = read_config(run)
     saved = checkpoints.newest(run / "checkpoints", warn)
     seed = saved.seeds[0] if seed is None else seed

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from crossq_wn.algorithms import recipe_of
 from crossq_wn.algorithms.settings import Settings, require, require_positive, require_types, setting_names
-from crossq_wn.errors import UserError, nearest, one_line
+from crossq_wn.errors import UserError, nearest, one_line, option
 from crossq_wn.runs.options import OPTION_NAMES, RunOptions
 from crossq_wn.runs.system import System
 
@@ -36,6 +36,11 @@ class RunConfig:
         require_positive(self, "action_repeat")
         enough = self.options.frames >= self.action_repeat
         require(self.options, "frames", enough, f"at least {self.action_repeat}, the frames of one decision")
+        most = (2**31 - 1) // self.settings.utd * self.action_repeat  # updates are counted in 32 bits
+        within = self.options.frames <= most
+        require(
+            self.options, "frames", within, f"at most {most} where {option('utd')} is {self.settings.utd}"
+        )
 
     @property
     def decisions(self) -> int:

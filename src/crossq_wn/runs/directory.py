@@ -15,7 +15,6 @@ import contextlib
 import csv
 import fcntl
 import hashlib
-import importlib.metadata
 import json
 import os
 import platform
@@ -29,7 +28,8 @@ from typing import Any
 from crossq_wn.algorithms import registered
 from crossq_wn.environments import SUITES, lookup
 from crossq_wn.environments.suites import simulator_packages
-from crossq_wn.errors import UserError
+from crossq_wn.errors import UserError, explained, option
+from crossq_wn.installation import version
 from crossq_wn.lazy import jax
 from crossq_wn.machine import to_disk, write_atomically
 from crossq_wn.runs.checkpoints import available
@@ -65,7 +65,8 @@ class RunDirectory:
         except BlockingIOError:
             self._lock.close()
             raise UserError(
-                f"{path} is in use by another process: wait for it, stop it, or choose another --out"
+                f"{path} is in use by another process: wait for it, stop it, "
+                f"or choose another {option('out')}"
             ) from None
         except OSError as error:  # some network file systems have no locks
             self.unlocked = error.strerror
@@ -175,7 +176,7 @@ def create(config: RunConfig, out: Path | None, command: list[str]) -> RunDirect
         try:
             _make_folders(path, made)
         except OSError as error:
-            raise UserError(f"cannot create --out {path}: {error.strerror}") from None
+            raise UserError(f"cannot create {option('out', str(path))}: {explained(error)}") from None
     run = RunDirectory(path, command)
     run._made = made  # for `discard`
     check_free(path, config)  # again, now that the lock keeps other processes out
@@ -232,7 +233,7 @@ def check_free(out: Path | None, config: RunConfig) -> None:
     if not same:
         what = "holds a run" if holds_run else "is not an empty directory"
         fix = f", or `crossq-wn resume {out}`" if holds_run else ""
-        raise UserError(f"--out {out} {what}: nothing is overwritten; choose another{fix}")
+        raise UserError(f"{option('out', str(out))} {what}: nothing is overwritten; choose another{fix}")
 
 
 def manifest(config: RunConfig, command: list[str]) -> dict[str, Any]:
@@ -261,14 +262,6 @@ def manifest(config: RunConfig, command: list[str]) -> dict[str, Any]:
     }
 
 
-def version(distribution: str) -> str | None:
-    """The version of an installed distribution, or None if it is not installed."""
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def _make_folders(path: Path, made: list[Path]) -> None:
     """Creates a folder and its missing parents, whose names survive a power cut; adds them to `made`."""
     for folder in (*reversed(path.parents), path):
@@ -283,7 +276,7 @@ def _next_free(parent: Path, stem: str, made: list[Path]) -> Path:
         _make_folders(parent, made)
     except OSError as error:
         raise UserError(
-            f"cannot create {parent}: {error.strerror}; choose another place with --out"
+            f"cannot create {parent}: {explained(error)}, or choose another place with {option('out')}"
         ) from None
     number = 1
     while True:

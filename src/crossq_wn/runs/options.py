@@ -6,6 +6,7 @@ from typing import Literal
 
 from crossq_wn.algorithms.settings import require, require_positive, require_types
 
+MOST_SEEDS = 1_000  # in one process
 Precision = Literal["float32", "tensorfloat32", "bfloat16"]
 
 
@@ -20,7 +21,7 @@ class RunOptions:
     frames: int = 1_000_000
     """Environment frames to train per seed; the paper uses 1,000,000, and 200,000 on easier tasks."""
     seeds: tuple[int, ...] = field(default=(0,), metadata={"commas": True})
-    """Training seeds, such as 0,1,2. They train side by side in one process, each as if it were alone."""
+    """Training seeds, such as 0,1,2 or 0-9. They train side by side, each as if it were alone."""
     episode_frames: int | None = None
     """Time limit of an episode in environment frames; by default the suite's (DMC 1000, MyoSuite 100)."""
     terminations: bool = True
@@ -54,6 +55,7 @@ class RunOptions:
         require_types(self)
         require_positive(self, "frames", "eval_every", "eval_episodes", "checkpoint_every", "log_every")
         require(self, "episode_frames", self.episode_frames is None or self.episode_frames >= 1, "at least 1")
+        require(self, "seeds", len(self.seeds) <= MOST_SEEDS, f"at most {MOST_SEEDS:,} of them")
         require(self, "seeds", len(self.seeds) > 0, "at least one seed, such as 0 or 0,1,2")
         require(self, "seeds", len(set(self.seeds)) == len(self.seeds), "without repetition")
         require(self, "seeds", all(0 <= s < 2**31 for s in self.seeds), "whole numbers from 0 to 2147483647")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from crossq_wn.errors import UserError, fix_for
+from crossq_wn.errors import UserError, explained
 from crossq_wn.machine import to_disk, write_atomically
 
 EVAL_COLUMNS = ("exp_name", "env_name", "seed", "metric", "env_step", "value")
@@ -244,4 +244,4 @@ def _number(cell: str) -> Any:
 
 def cannot_write(path: Path, error: OSError) -> UserError:
     """The error for a file of a run that could not be written."""
-    return UserError(f"cannot write {path}: {error.strerror}; {fix_for(error)}, then `crossq-wn resume`")
+    return UserError(f"cannot write {path}: {explained(error)}, then `crossq-wn resume`")

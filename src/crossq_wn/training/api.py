@@ -7,16 +7,19 @@ from typing import Any
 
 from crossq_wn.algorithms.settings import setting_names
 from crossq_wn.environments import TaskLike, lookup
-from crossq_wn.errors import UserError, nearest
-from crossq_wn.machine import use_compilation_cache
+from crossq_wn.errors import UserError, option
+from crossq_wn.machine import use_jax
 from crossq_wn.runs import directory
 from crossq_wn.runs.checkpoints import available
 from crossq_wn.runs.config import RunConfig, extend, preset_settings, system_of
+from crossq_wn.runs.familiar import meant
 from crossq_wn.runs.options import OPTION_NAMES, RunOptions
 from crossq_wn.runs.recovery import recover_config
 from crossq_wn.training.logs import require_extras
 from crossq_wn.training.loop import run_training
 from crossq_wn.training.progress import Outcome, Reporter
+
+_OTHERS = ("task", "algorithm", "preset", "out", "reporter")  # further arguments of `train`
 
 
 class Silent:
@@ -45,9 +48,12 @@ def configure(
     """
     usual = preset_settings(algorithm, preset)
     names = [*OPTION_NAMES, *setting_names(type(usual))]
+    if "seed" in choices:
+        choices = _one_seed(**choices)
     for name in choices:
         if name not in names:
-            raise UserError(f"{algorithm} has no option or hyperparameter {name!r}: {nearest(name, names)}")
+            hint = meant(name, [*names, *_OTHERS]) or f"it has {', '.join(names)}"
+            raise UserError(f"{algorithm} has no option or hyperparameter {name!r}: {hint}")
     options = RunOptions(**{name: value for name, value in choices.items() if name in OPTION_NAMES})
     changes = {name: value for name, value in choices.items() if name not in OPTION_NAMES}
     chosen = dataclasses.replace(usual, **changes)
@@ -64,6 +70,13 @@ def configure(
         options=options,
         settings=settings,
     )
+
+
+def _one_seed(*, seed: Any, **choices: Any) -> dict[str, Any]:
+    """The choices with `seeds` in place of `seed`."""
+    if "seeds" in choices:
+        raise UserError(f"seed is {seed!r} and seeds is {choices['seeds']!r}: give one of them")
+    return {"seeds": (seed,), **choices}
 
 
 def train(
@@ -110,7 +123,7 @@ def start(
     Raises:
         UserError: the run directory is taken, the task cannot be trained on, or a file cannot be written.
     """
-    use_compilation_cache()
+    use_jax()
     directory.check_free(out, config)
     require_extras(config)
     return run_training(
@@ -139,7 +152,7 @@ def resume(
     Raises:
         UserError: there is no run, another process has it open, or it has no usable checkpoint.
     """
-    use_compilation_cache()
+    use_jax()
     path = Path(path)
     shown = reporter or Silent()
     config = extend(recover_config(path, shown.message), frames)
@@ -148,7 +161,7 @@ def resume(
     trained = max((int(p.name) for p in available(path / "checkpoints")), default=0)
     if config.options.frames < trained:
         raise UserError(
-            f"--frames is {config.options.frames}: {path} is already trained for {trained} frames; "
+            f"{option('frames')} is {config.options.frames}: {path} is already trained for {trained} frames; "
             "ask for more"
         )
     require_extras(config)

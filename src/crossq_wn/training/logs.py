@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from crossq_wn.errors import UserError
+from crossq_wn.errors import UserError, option
+from crossq_wn.installation import install_command
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.tables import EVAL_COLUMNS, Position, Table, cannot_write
 from crossq_wn.training.stopwatch import PHASES
@@ -30,7 +31,7 @@ def require_extras(config: RunConfig) -> None:
         UserError: W&B was asked for and is not there.
     """
     if config.options.wandb is not None and importlib.util.find_spec("wandb") is None:
-        raise UserError("--wandb needs W&B: pip install 'crossq-wn[wandb]'")
+        raise UserError(f"{option('wandb')} needs W&B: {install_command('wandb')}")
 
 
 class Logs:

@@ -14,7 +14,7 @@ import numpy as np
 from crossq_wn.environments import EnvironmentFaultError, TaskLike, Transition
 from crossq_wn.environments.pool import Pool
 from crossq_wn.environments.streams import capture_shared, kept_shared
-from crossq_wn.errors import UserError, one_line
+from crossq_wn.errors import UserError, one_line, option
 from crossq_wn.lazy import jax
 from crossq_wn.machine import check_memory, processors
 from crossq_wn.runs.config import RunConfig
@@ -39,7 +39,7 @@ def run_training(
     without_damaged_replay: bool = False,
     task: TaskLike | None = None,
 ) -> Outcome:
-    """Trains until the run's frames are done, a signal arrives or every seed has failed.
+    """Trains until the run's frames are done or a signal arrives.
 
     Args:
         config: of the run.
@@ -51,7 +51,7 @@ def run_training(
         task: the environment's class or factory, for a task that cannot be imported by its name.
 
     Raises:
-        UserError: what the user can mend; the message says how.
+        UserError: every seed has failed, or anything else that the user can mend; the message says how.
     """
     with ExitStack() as stack:
         stack.enter_context(kept_shared())  # the environments' seeds are not the caller's
@@ -95,7 +95,7 @@ def _environments(config: RunConfig, task: TaskLike | None, reporter: Reporter) 
 def _check(config: RunConfig, spec: Spec, reporter: Reporter) -> None:
     """Raises UserError for what is known not to work before anything is written."""
     if config.options.q_bias and building.build_algorithm(config, spec).appraise is None:
-        raise UserError(f"--q-bias: {config.system.algorithm} has no critics to ask; leave it out")
+        raise UserError(f"{option('q_bias')}: {config.system.algorithm} has no critics to ask; leave it out")
     capacity, seeds = building.replay_capacity(config), len(config.options.seeds)
     needed = check_memory(capacity, building.replay_bytes(config, spec), seeds)
     reporter.message(f"replay: up to {needed / 2**20:,.0f} MiB for {seeds} seed(s)")
@@ -130,7 +130,11 @@ def _tell_of_statistics(session: Session) -> None:
 
 
 def train(session: Session, received: Sequence[int]) -> Outcome:
-    """Decides until the run is done, a signal was received or every seed has failed."""
+    """Decides until the run is done or a signal was received.
+
+    Raises:
+        UserError: every seed has failed.
+    """
     options = session.config.options
     session.stopwatch.lap("record")
     session.pace.begin_interval(session.frames, session.updates)
@@ -144,6 +148,8 @@ def train(session: Session, received: Sequence[int]) -> Outcome:
             save(session)
         session.stopwatch.lap("record")
     finish(session)
+    if not session.seeds:
+        raise all_failed(session)
     return Outcome(
         path=session.run.path,
         frames=session.frames,
@@ -151,6 +157,14 @@ def train(session: Session, received: Sequence[int]) -> Outcome:
         signal=received[0] if received else None,
         failed={seed: failure.reason for seed, failure in session.failed.items()},
     )
+
+
+def all_failed(session: Session) -> UserError:
+    """The error where no seed is left; its cause is what the first seed's environment raised, if it did."""
+    reasons = "; ".join(f"seed {seed}: {failure.reason}" for seed, failure in session.failed.items())
+    error = UserError(f"every seed failed: {reasons}")
+    error.__cause__ = next(iter(session.causes.values()), None)
+    return error
 
 
 def finish(session: Session) -> None:

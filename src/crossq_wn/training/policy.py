@@ -16,6 +16,7 @@ from crossq_wn.lazy import jax
 from crossq_wn.learning.evaluation import Arena, evaluate
 from crossq_wn.learning.learner import one_by_one
 from crossq_wn.learning.q_bias import Bias, q_bias
+from crossq_wn.machine import use_jax
 from crossq_wn.runs import checkpoints
 from crossq_wn.runs.checkpoints import Checkpoint
 from crossq_wn.runs.checksums import DamagedError
@@ -39,6 +40,7 @@ class TrainedPolicy:
     """
 
     def __init__(self, path: Path, seed: int | None, warn: Callable[[str], None]) -> None:
+        use_jax()
         self.path, self.config = path, read_config(path)
         newest = checkpoints.newest(path / "checkpoints", warn, with_replay=False)
         self.seed = self._choose(newest, seed)
@@ -161,7 +163,7 @@ def measure_q_bias(policy: TrainedPolicy, task: TaskLike | None = None) -> Bias:
     """
     config = policy.config
     if policy.learner.appraise is None:
-        raise UserError(f"--q-bias: {config.system.algorithm} has no critics to ask; leave it out")
+        raise UserError(f"{config.system.algorithm} has no critics to ask: their bias cannot be measured")
     with _arena(policy, task, _Q_BIAS) as arena:
         (result,) = q_bias(
             policy.learner,

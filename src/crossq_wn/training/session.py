@@ -52,6 +52,7 @@ class Session:
     decisions: int = 0  # per seed
     updates: int = 0  # gradient updates per seed
     failed: dict[int, Failure] = field(default_factory=dict)  # by training seed
+    causes: dict[int, BaseException] = field(default_factory=dict)  # likewise: what an environment raised
     feed: Any = None  # of the newest gradient updates, on the device
     metrics: Any = None  # of the newest gradient update, joined, on the device
     pace: Pace = field(default_factory=Pace)
@@ -135,6 +136,7 @@ def told(session: Session, seed: int, fault: EnvironmentFaultError) -> str:
     """What an environment's fault says; the traceback of a foreign exception goes into the run directory."""
     if fault.__cause__ is None:
         return str(fault)
+    session.causes[seed] = fault.__cause__
     try:
         return f"{fault}; traceback: {session.run.keep_traceback(seed, fault.__cause__)}"
     except OSError:  # a full disk must not hide the fault

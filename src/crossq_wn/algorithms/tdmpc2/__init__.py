@@ -16,6 +16,7 @@ from crossq_wn.algorithms.settings import Settings, require, require_positive
 from crossq_wn.algorithms.tdmpc2 import model, planning
 from crossq_wn.algorithms.tdmpc2.model import SIMNORM_GROUP, Model, normed, simnormed, two_hot_head
 from crossq_wn.algorithms.tdmpc2.planning import Planner
+from crossq_wn.errors import option
 from crossq_wn.lazy import jax, jnp, optax
 from crossq_wn.nets.initialisers import narrow_normal
 from crossq_wn.nets.layers import dense, ensemble, serial
@@ -92,11 +93,13 @@ class TDMPC2Settings(Settings):
             require(self, name, getattr(self, name) >= 0, "0 or above")
         for name in ("bin_limit", "gradient_clip", "min_std", "planner_temperature"):
             require(self, name, getattr(self, name) > 0, "above 0")
-        require(self, "max_std", self.max_std >= self.min_std, f"at least --min-std ({self.min_std})")
+        require(
+            self, "max_std", self.max_std >= self.min_std, f"at least {option('min_std')} ({self.min_std})"
+        )
         require(
             self, "policy_samples", 0 < self.policy_samples < self.samples, f"from 1 to {self.samples - 1}"
         )
-        require(self, "elites", self.elites <= self.samples, f"at most --samples ({self.samples})")
+        require(self, "elites", self.elites <= self.samples, f"at most {option('samples')} ({self.samples})")
 
 
 def tdmpc2(spec: Spec, settings: TDMPC2Settings) -> Algorithm:

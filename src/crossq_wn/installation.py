@@ -1,0 +1,57 @@
+"""What is installed, and the command that installs this package or an extra of it from where it came from."""
+
+import importlib.metadata
+import json
+import re
+import urllib.parse
+from collections.abc import Sequence
+from pathlib import Path
+
+_PACKAGE = "crossq-wn"
+
+
+def install_command(extra: str = "") -> str:
+    """The command that installs this package again, from where it came from, perhaps with an extra.
+
+    Args:
+        extra: the name of one of the package's extras, such as `wandb`.
+    """
+    wanted = f"[{extra}]" if extra else ""
+    checkout = Path(__file__).resolve().parents[2]
+    if (checkout / "pyproject.toml").exists():
+        return f"pip install -e '{'.' if checkout == Path.cwd() else checkout}{wanted}'"
+    try:
+        package = importlib.metadata.distribution(_PACKAGE)
+        origin = json.loads(package.read_text("direct_url.json") or "{}")
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return f"pip install '{_PACKAGE}{wanted}'"
+    url, vcs = str(origin.get("url", "")), origin.get("vcs_info")
+    if vcs:
+        return f"pip install '{_PACKAGE}{wanted} @ {vcs['vcs']}+{url}@{vcs['commit_id']}'"
+    if url.startswith("file://"):  # a folder, a wheel or an sdist
+        there = Path(urllib.parse.unquote(urllib.parse.urlparse(url).path))
+        if there.exists():
+            return f"pip install '{there}{wanted}'"
+    if url and not url.startswith("file://"):
+        return f"pip install '{_PACKAGE}{wanted} @ {url}'"
+    # No index is known to have this package, but its requirements are on one.
+    return f"pip install {' '.join(_required(package.requires or [], extra))}"
+
+
+def version(distribution: str) -> str | None:
+    """The version of an installed distribution, or None if it is not installed."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _required(requirements: Sequence[str], extra: str) -> list[str]:
+    """What an extra of the package requires, quoted for a shell; of no extra, what the package requires."""
+    found = []
+    for requirement in requirements:
+        what, _, marker = requirement.partition(";")
+        extras = re.findall(r"extra *== *['\"]([^'\"]+)", marker)
+        if extras == ([extra] if extra else []):
+            found.append(f"'{what.strip()}'")
+    return found

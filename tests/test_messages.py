@@ -1,0 +1,184 @@
+"""What is said when something is wrong: in one place each, and in the words of whoever asked."""
+
+import errno
+import os
+import re
+import sys
+
+import pytest
+
+import helpers
+from crossq_wn import UserError, errors, installation, machine, train
+from crossq_wn.cli import doctor, main
+from crossq_wn.environments import SUITES
+from crossq_wn.environments.factories import from_id
+from crossq_wn.training.api import configure
+
+
+def said(capsys, *arguments):
+    """The one line with which the command line refuses these arguments."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(each) for each in arguments])
+    err = capsys.readouterr().err
+    assert (stop.value.code, err.count("\n"), "Traceback" in err) == (2, 1, False), err
+    return err
+
+
+@pytest.mark.parametrize("number", [each for each in errno.errorcode if each > 0])
+def test_every_error_of_the_file_system_is_one_line(number, capsys, monkeypatch, tmp_path):
+    """Whichever call has it: here the one that makes a folder of runs."""
+
+    def fail(*arguments, **options):
+        raise OSError(number, os.strerror(number), "runs")
+
+    if number in (errno.EINTR, errno.EAGAIN, errno.EINPROGRESS, errno.EALREADY, errno.EPIPE, errno.ESHUTDOWN):
+        pytest.skip("not of files, or a reader that has gone")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("crossq_wn.cli.lists.runs", fail)
+    monkeypatch.setitem(sys.modules["crossq_wn.cli.lists"].LISTS, "runs", fail)
+    told = said(capsys, "list", "runs")
+    assert told.startswith(f"crossq-wn: runs: {os.strerror(number)}; ")
+
+
+def test_a_name_that_is_too_long_is_named_with_what_helps(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    told = said(capsys, "train", "helpers:PointMass", "--frames", 100, "--out", 300 * "x")
+    assert "choose a shorter name (255 bytes at most)" in told
+
+
+def test_messages_speak_of_options_on_the_command_line_and_of_arguments_in_python(
+    capsys, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    assert "--eval-every is 0" in said(capsys, "train", "cheetah-run", "--eval-every", "0")
+    with pytest.raises(UserError, match=r"^eval_every is 0"):
+        configure("cheetah-run", eval_every=0)
+    assert (errors.option("video", False), errors.option("norm", "none")) == ("video=False", "norm='none'")
+    with errors.naming_options():
+        assert errors.option("video", False) == "--no-video"
+        assert errors.option("norm", "none") == "--norm none"
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").touch()
+    with pytest.raises(UserError, match=r"^out='taken' is not an empty directory"):
+        train(helpers.PointMass, frames=10, out="taken")
+
+
+@pytest.mark.parametrize(
+    ("choices", "says"),
+    [
+        ({"gamma": 0.9}, "did you mean 'discount'?"),
+        ({"eval_freq": 1}, "did you mean 'eval_every'?"),
+        ({"evalevery": 1}, "did you mean 'eval_every'?"),
+        ({"reporters": 1}, "did you mean 'reporter'?"),
+        ({"qwertz": 1}, "it has frames, seeds, "),
+        ({"seed": 1, "seeds": [1]}, "give one of them"),
+    ],
+)
+def test_a_wrong_keyword_is_answered_with_a_right_one(choices, says):
+    with pytest.raises(UserError, match=re.escape(says)):
+        configure("cheetah-run", **choices)
+
+
+def test_every_option_is_a_keyword_and_seed_is_one_seed():
+    config = configure("cheetah-run", seed=3, eval_every=7, preset="code", utd=4)
+    assert (config.options.seeds, config.options.eval_every) == ((3,), 7)
+    assert (config.system.preset, config.settings.utd) == ("code", 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("FetchReach-v2", "`crossq-wn list tasks` names them"),  # not Reacher-v2, which Gymnasium refuses
+        ("Hoper-v2", "did you mean 'Hopper-v5'?"),
+        ("BipedalWalkr-v3", "`crossq-wn list tasks` names them"),  # needs a package that is not here
+        ("Pendulm-v1", "did you mean 'Pendulum-v1'?"),
+    ],
+)
+def test_only_what_exists_here_and_is_near_is_suggested(name, says):
+    with pytest.raises(UserError, match=re.escape(says)):
+        from_id(name)
+
+
+def test_tasks_of_a_suite_that_is_not_installed_are_not_suggested(capsys, monkeypatch):
+    for there in (True, False):
+        monkeypatch.setattr(type(SUITES["myosuite"]), "installed", there)
+        assert ("did you mean 'myo-reach-hard'?" in said(capsys, "train", "myo-reach-hrd")) == there
+
+
+class Distribution:
+    def __init__(self, origin):
+        self.origin = origin
+        self.requires = ["numpy>=2", "wandb>=0.18; extra == 'wandb'", 'myosuite==2; extra == "myosuite"']
+
+    def read_text(self, name):
+        return self.origin
+
+
+@pytest.mark.parametrize(
+    ("origin", "command"),
+    [
+        (None, "pip install 'wandb>=0.18'"),  # from an index, or what is like it
+        ('{"url": "file:///gone/crossq_wn-0.1.0.whl", "archive_info": {}}', "pip install 'wandb>=0.18'"),
+        ('{"url": "file:///WHEEL", "archive_info": {}}', "pip install '/WHEEL[wandb]'"),
+        (
+            '{"url": "https://a.b/c", "vcs_info": {"vcs": "git", "commit_id": "0abc"}}',
+            "pip install 'crossq-wn[wandb] @ git+https://a.b/c@0abc'",
+        ),
+    ],
+)
+def test_an_extra_is_installed_from_where_the_package_came_from(origin, command, monkeypatch, tmp_path):
+    place = str(tmp_path / "some.whl")
+    (tmp_path / "some.whl").touch()
+    monkeypatch.setattr(installation, "__file__", str(tmp_path / "lib" / "crossq_wn" / "installation.py"))
+    found = Distribution(origin and origin.replace("/WHEEL", place))
+    monkeypatch.setattr(installation.importlib.metadata, "distribution", lambda name: found)
+    assert installation.install_command("wandb") == command.replace("/WHEEL", place)
+
+
+def test_an_extra_of_a_checkout_is_installed_from_it(monkeypatch):
+    monkeypatch.chdir(helpers.TESTS.parent)
+    assert installation.install_command("wandb") == "pip install -e '.[wandb]'"
+    assert SUITES["myosuite"].install_command == "pip install -e '.[myosuite]'"
+    monkeypatch.chdir("/")
+    assert installation.install_command() == f"pip install -e '{helpers.TESTS.parent}'"
+
+
+@pytest.mark.parametrize(
+    "error", [AssertionError(), RuntimeError("Unable to initialize backend 'tpu': no\nlib")]
+)
+def test_a_device_that_is_not_there_is_said_by_training_and_doctor(error, monkeypatch, tmp_path):
+    def fail():
+        raise error
+
+    monkeypatch.setattr(machine.jax, "devices", fail, raising=False)
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    with pytest.raises(
+        UserError, match=r"JAX_PLATFORMS is 'cuda', and JAX finds no such device.*unset"
+    ) as refusal:
+        train(helpers.PointMass, frames=10, out=tmp_path / "run")
+    assert "\n" not in str(refusal.value)
+    assert not (tmp_path / "run").exists()
+    found = doctor._device()
+    assert "JAX finds no such device" in found.state
+    assert found.fix.startswith("unset JAX_PLATFORMS")
+    assert found.essential
+
+
+def test_no_accelerator_is_one_line_in_a_process_of_its_own(tmp_path):
+    for verb in ("train", "bench"):
+        done = helpers.cli(
+            verb, "helpers:PointMass", "--seeds", 1, cwd=tmp_path, env={"JAX_PLATFORMS": "cuda"}
+        )
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert "JAX_PLATFORMS is 'cuda'" in done.stderr
+
+
+def test_without_a_home_directory_programs_are_not_kept_and_nothing_else_changes(monkeypatch):
+    def nowhere():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(machine.Path, "home", nowhere)
+    with pytest.raises(UserError, match="set HOME or XDG_CACHE_HOME"):
+        machine.cache_folder()
+    machine.use_jax()
