@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from crossq_wn import UserError
-from crossq_wn.bench import floor, peers, updates
+from crossq_wn.bench import floor, loop, peers, updates
 from crossq_wn.cli import main
 from crossq_wn.learning import learner
 from crossq_wn.learning.products import Product, work, work_of_decision, work_of_update
@@ -93,7 +93,8 @@ def test_a_benchmark_writes_its_figures(tmp_path, capsys):
         "update_ms", "floor_ms", "update_over_floor", "frames_per_s", "loop_over_updates",
         "environment_frames_per_s", "physics_frames_per_s", "first_update_cold_s", "first_update_cached_s",
     ):  # fmt: skip
-        assert figures[name] > 0, name
+        # A busy machine may disturb what so short a benchmark measures, which is then said.
+        assert (figures[name] is None and figures["disturbed"]) or figures[name] > 0, name
     assert figures["seed_updates_per_s"] == pytest.approx(2 * figures["updates_per_s"])
     assert figures["seed_updates_per_s"] == pytest.approx(1e3 / figures["update_ms"])
     assert figures["frames_per_s"] == pytest.approx(1e3 * 2 * 2 / figures["decision_ms"])  # seeds, repeat
@@ -104,7 +105,7 @@ def test_a_benchmark_writes_its_figures(tmp_path, capsys):
     assert figures["versions"]["jax"] == jax.__version__
     assert figures["device"]["platform"] == "cpu"
     printed = capsys.readouterr().out
-    assert "update_over_floor" in printed
+    assert "update_ms" in printed
     assert "split.update_ms" in printed
 
 
@@ -129,6 +130,43 @@ def test_a_ratio_to_the_floor_is_of_one_seeds_update_whatever_the_seeds(monkeypa
     product = Product((2, 3), (3, 4), (((1,), (0,)), ((), ())))
     assert floor.floor({product: 3.0}, seeds=5)(1.0) == 3.0
     assert floor.by_device(product, 5)(1.0) == 0.2
+
+
+QUIET = {"floor": [1.0, 1.1, 1.0, 0.9], "physics": [2.0, 2.0, 2.1, 2.0]}
+
+
+@pytest.mark.parametrize(
+    ("ratios", "taken", "gone", "says"),
+    [
+        ({"update_over_floor": 1.4, "environment_over_physics": 0.97}, QUIET, [], []),
+        (
+            {"update_over_floor": 0.017, "loop_over_updates": 1.1},
+            QUIET,
+            ["update_over_floor"],
+            ["an update took 0.017 of the time of its own matrix products"],
+        ),
+        (
+            {"environment_over_physics": 0.5, "loop_over_updates": 0.2},
+            QUIET,
+            ["environment_over_physics", "loop_over_updates"],
+            ["the environments took 0.5 of", "the training loop took 0.2 of"],
+        ),
+        (
+            {"update_over_floor": 2.0},
+            {"floor": [1.0, 9.0, 1.0, 9.0]},
+            [],
+            ["measurements of floor spreads over"],
+        ),
+    ],
+)
+def test_a_disturbed_floor_is_noticed_and_no_impossible_ratio_is_printed(ratios, taken, gone, says):
+    found = loop.doubts(ratios, taken)
+    assert [name for name in ratios if found.get(name, 1) is None] == gone
+    assert len(found["disturbed"]) == len(says)
+    for sentence, part in zip(found["disturbed"], says, strict=True):
+        assert part in sentence
+    rows = loop.describe({"split": {}, **ratios} | found)
+    assert sorted(row[0] for row in rows) == sorted(set(ratios) - set(gone))
 
 
 PEER = """

@@ -100,6 +100,7 @@ DELAYED = {
     ("reproduce.drawing", "crossq_wn.results.figures"): MATPLOTLIB,
     ("results.figures.files", "PIL"): "only a picture that is to be replaced is opened",
     ("results.verdicts", "scipy.special"): "only verdicts need it",
+    ("training.api", "crossq_wn.training"): "only where progress is shown",
     ("training.logs", "tensorboardX.event_file_writer"): "not with --no-tensorboard",
     ("training.logs", "tensorboardX.proto.event_pb2"): "not with --no-tensorboard",
     ("training.logs", "tensorboardX.proto.summary_pb2"): "not with --no-tensorboard",

@@ -14,6 +14,16 @@ from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hin
 from crossq_wn.errors import UserError, option
 from crossq_wn.lazy import optax
 
+# What makes layers wide, and what repeats layers or parts of the program. Whether all of it fits into memory
+# is found out before training; these limits keep that from taking long.
+_UNITS = (
+    "actor_width", "critic_width", "encoder_width", "width", "latent_size", "atoms", "bins", "quantiles",
+    "samples", "policy_samples", "elites",
+)  # fmt: skip
+_COPIES = (
+    "critics", "actor_blocks", "critic_blocks", "hidden_layers", "value_functions", "horizon", "iterations",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -34,6 +44,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         require_types(self)
+        _require_sizes(self)
         require_positive(self, "utd", "batch_size")
         require(self, "replay_size", self.replay_size >= 2, "a whole number of at least 2")
         require(self, "warmup", self.warmup >= 1, "at least 1 agent decision")
@@ -206,6 +217,14 @@ def require_positive(settings: object, *names: str) -> None:
     """Raises `UserError` for the first of these settings that is below 1."""
     for name in names:
         require(settings, name, getattr(settings, name) >= 1, "a whole number of at least 1")
+
+
+def _require_sizes(settings: Any) -> None:
+    """Raises `UserError` for the first setting that makes networks too large even to describe."""
+    for names, most in ((_UNITS, 2**20), (_COPIES, 100)):
+        for name in names:
+            value = getattr(settings, name, 0)
+            require(settings, name, value <= most, f"at most {most}")
 
 
 def setting_names(kind: type[Settings]) -> list[str]:

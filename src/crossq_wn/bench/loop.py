@@ -78,7 +78,8 @@ def bench(config: RunConfig, say: Say, against: str | None = None, seconds: floa
         seconds: to spend on each measurement in each round.
 
     Returns:
-        Figures by name (see `MEANINGS`): times in ms or s, rates per second.
+        Figures by name (see `MEANINGS`): times in ms or s, rates per second. A ratio that cannot be true is
+        None; `disturbed` holds sentences on what shows that something else kept the machine busy.
 
     Raises:
         UserError: a process that was started for a measurement failed.
@@ -106,7 +107,8 @@ def bench(config: RunConfig, say: Say, against: str | None = None, seconds: floa
                     ours = jax.default_backend()
                     say(f"{against} runs on the {peer.device} and we on the {ours}: do not compare the two")
             taken = _rounds(rivals, seconds, say)
-    return figures | _speeds(taken, config) | _against(taken, against)
+    figures |= _speeds(taken, config) | _against(taken, against)
+    return figures | doubts(figures, taken)
 
 
 def describe(figures: Figures) -> list[list[str]]:
@@ -163,6 +165,42 @@ def _speeds(taken: Taken, config: RunConfig) -> Figures:
         updates_between = config.options.log_every / config.action_repeat * config.settings.utd
         figures["diagnostics_share"] = median["diagnosis"] / (updates_between * median["update"])
     return figures
+
+
+# A ratio and what it compares with its limit.
+_LIMITS = {
+    "update_over_floor": "an update took {:.3g} of the time of its own matrix products",
+    "environment_over_physics": "the environments took {:.3g} of the time of their own physics",
+    "loop_over_updates": "the training loop took {:.3g} of the time of its own updates",
+}
+_IMPOSSIBLE = 0.9  # a ratio to a limit below this is no chance
+_UNSTEADY = 0.3  # a spread of equal measurements, between quartiles and over the median, that is not noise
+
+
+def doubts(figures: Figures, taken: Taken) -> Figures:
+    """What shows that the limits, and so the ratios to them, were measured on a busy machine.
+
+    Args:
+        figures: what was found.
+        taken: the measurements behind it, in seconds, by round.
+
+    Returns:
+        `disturbed`, sentences; and None for each ratio that cannot be true.
+    """
+    found: Figures = {}
+    sentences = []
+    for name, text in _LIMITS.items():
+        ratio = figures.get(name)
+        # An accelerator takes the products of a whole update together, and so may beat single ones.
+        if ratio is not None and ratio < _IMPOSSIBLE and jax.default_backend() == "cpu":
+            found[name] = None
+            sentences.append(text.format(ratio))
+    for name in ("floor", "physics"):
+        if name in taken:
+            low, middle, high = np.percentile(taken[name], (25, 50, 75))
+            if (spread := (high - low) / middle) > _UNSTEADY:
+                sentences.append(f"the middle half of the measurements of {name} spreads over {spread:.0%}")
+    return found | {"disturbed": sentences}
 
 
 def _against(taken: Taken, peer: str | None) -> Figures:

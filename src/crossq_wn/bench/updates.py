@@ -21,14 +21,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from crossq_wn.bench.floor import Measure, seconds_per_call
-from crossq_wn.errors import UserError
+from crossq_wn.errors import UserError, naming_options
 from crossq_wn.lazy import jax
 from crossq_wn.learning import learner
 from crossq_wn.learning.replay import Replay, random_batch
+from crossq_wn.machine import devices
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.training.building import build_algorithm, make_environment, replay_bytes, spec_of
+from crossq_wn.training.fitting import check_fits
 from crossq_wn.types import Algorithm, Spec
 
+_REFUSED = 2  # the exit code of a process that names in a line what the user can mend
 _ROWS = 5_000  # rows of replay from which measured updates draw
 
 
@@ -138,6 +141,8 @@ def first_updates(config: RunConfig) -> dict[str, float]:
         for state in ("cold", "cached"):
             command = [sys.executable, "-m", "crossq_wn.bench.updates", str(described)]
             done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+            if done.returncode == _REFUSED:
+                raise UserError(done.stderr.strip())
             if done.returncode:
                 raise UserError(f"the first update failed in a new process: {done.stderr.strip()}")
             figures[f"first_update_{state}_s"] = float(done.stdout.splitlines()[-1])
@@ -149,11 +154,16 @@ def first_update(path: Path) -> float:
 
     Args:
         path: a run's configuration as JSON.
+
+    Raises:
+        UserError: there is no device, the environment cannot be made, or the learners do not fit into memory.
     """
     config = RunConfig.from_json(json.loads(path.read_text()))
     # Even the quickest compilations are cached, or the second process would not find all of them.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # type: ignore[no-untyped-call]
+    devices()
     spec = problem_of(config)
+    check_fits(config, spec)
     learn, states, pack = trainee(build_algorithm(config, spec), config, spec)
     with jax.default_matmul_precision(config.options.matmul_precision):
         feed = learn.load(None, pack())
@@ -170,4 +180,9 @@ def problem_of(config: RunConfig) -> Spec:
 
 
 if __name__ == "__main__":
-    print(first_update(Path(sys.argv[1])))
+    try:
+        with naming_options():
+            print(first_update(Path(sys.argv[1])))
+    except UserError as refusal:
+        print(refusal, file=sys.stderr)
+        sys.exit(_REFUSED)

@@ -47,6 +47,8 @@ def bench(parser: Parser, arguments: list[str]) -> int:
     count = len(config.options.seeds)
     title = f"{config.task}, {config.system.algorithm}, UTD {config.settings.utd}, {count} seed(s)"
     show(Table(title, ["figure", "value", "meaning"], loop.describe(figures)))
+    for sentence in figures["disturbed"]:
+        warn(f"something else keeps this machine busy: {sentence}; measure again when it is idle")
     if out is not None:
         write_atomically(out, json.dumps(_about(config) | figures, indent=2) + "\n")
     return 0

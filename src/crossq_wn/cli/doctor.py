@@ -9,7 +9,7 @@ from crossq_wn.cli.arguments import Parser
 from crossq_wn.cli.tables import Table, add_forms, show
 from crossq_wn.environments.suite import Suite
 from crossq_wn.environments.suites import SUITES
-from crossq_wn.errors import UserError
+from crossq_wn.errors import UserError, one_line
 from crossq_wn.installation import install_command, version
 from crossq_wn.machine import available_memory, devices
 
@@ -19,6 +19,7 @@ _RENDER = (
     "d = m.MjData(x); m.mj_forward(x, d);"
     "r = m.Renderer(x, 32, 32); r.update_scene(d); assert r.render().any()"
 )
+_BACKENDS = ("egl", "osmesa", "glfw")  # the first two need no display
 
 
 class Finding(NamedTuple):
@@ -86,15 +87,33 @@ def _pairs() -> list[Finding]:
 
 def _rendering() -> Finding:
     wanted = os.environ.get("MUJOCO_GL")
-    for backend in [wanted] if wanted else ["egl", "osmesa", "glfw"]:
-        environment = os.environ | {"MUJOCO_GL": backend}
-        done = subprocess.run(
-            [sys.executable, "-c", _RENDER], env=environment, capture_output=True, timeout=120, check=False
-        )
-        if done.returncode == 0:
+    reasons = []
+    for backend in dict.fromkeys([*([wanted] if wanted else []), *_BACKENDS]):
+        reason = why_not(backend)
+        if reason is None and reasons and wanted:
+            state = f"fails with MUJOCO_GL={wanted} ({reasons[0]}), works with MUJOCO_GL={backend}"
+            return Finding("rendering", state, "unset MUJOCO_GL", essential=False)
+        if reason is None:
             return Finding("rendering", f"works with MUJOCO_GL={backend}", "")
+        reasons.append(reason)
+    state = f"no OpenGL backend works ({reasons[0]}); videos cannot be made"
     fix = "apt-get install -y libegl1 libopengl0 libgl1-mesa-dri (Debian, Ubuntu), and unset MUJOCO_GL"
-    return Finding("rendering", "no OpenGL backend works; videos cannot be made", fix, essential=False)
+    return Finding("rendering", state, fix, essential=False)
+
+
+def why_not(backend: str) -> str | None:
+    """Says why MuJoCo cannot render with an OpenGL backend, tried in a process of its own; None if it can."""
+    command, environment = [sys.executable, "-c", _RENDER], os.environ | {"MUJOCO_GL": backend}
+    try:
+        done = subprocess.run(
+            command, env=environment, capture_output=True, timeout=120, check=False, text=True
+        )
+    except (subprocess.TimeoutExpired, OSError, ValueError) as error:
+        return one_line(error)
+    if done.returncode == 0:
+        return None
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    return lines[-1].strip() if lines else f"a process that renders ends with code {done.returncode}"
 
 
 def _device() -> Finding:

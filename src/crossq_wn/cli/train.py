@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crossq_wn.cli.arguments import Parser, parse_run, whole_number
-from crossq_wn.cli.console import reporter, warn
+from crossq_wn.cli.console import warn
 from crossq_wn.errors import one_line
 from crossq_wn.runs.config import RunConfig, read_config
+from crossq_wn.training.display import reporter
 
 if TYPE_CHECKING:
     from crossq_wn.training.progress import Outcome, Reporter
@@ -63,6 +64,8 @@ def _follow(work: "Callable[[Reporter], Outcome]") -> int:
     with reporter() as shown:
         outcome = work(shown)
     _flush()
+    if outcome.untouched:
+        return 0
     if outcome.signal is not None:
         _tell(f"stopped at {outcome.frames:,} frames: continue with `crossq-wn resume {outcome.path}`")
         return 128 + int(outcome.signal)

@@ -16,8 +16,8 @@ from crossq_wn.lazy import jax, jnp
 from crossq_wn.learning.axis import Axis, Devices, Function, Join, Split, apart, stacked, zeros
 from crossq_wn.learning.diagnostics import diagnose
 from crossq_wn.learning.minibatches import Batches, Fed, Feed, Load, Pack, fits, gathered, resident
+from crossq_wn.learning.products import state_shapes
 from crossq_wn.learning.replay import random_batch
-from crossq_wn.nets.initialisers import ShapesOnly
 from crossq_wn.types import Algorithm, Array, Metrics, Spec, Tree
 
 States = Any  # the states of all seeds, joined; `update` and `observe` donate them
@@ -166,7 +166,7 @@ def metric_names(algorithm: Algorithm, spec: Spec, *, diagnostics: bool) -> list
     """
     shape = (2,) if algorithm.horizon == 1 else (2, algorithm.horizon)
     batch = random_batch(np.random.default_rng(0), spec, *shape)
-    state = algorithm.init(ShapesOnly())
+    state = state_shapes(algorithm)
     _, metrics = jax.eval_shape(algorithm.update, state, batch, np.int32(0))
     if not diagnostics or (view := algorithm.view) is None:
         return list(metrics)

@@ -91,7 +91,7 @@ def update_program(algorithm: Algorithm, spec: Spec, batch_size: int) -> Program
     """Traces one gradient update of one seed; the arguments are those of `work_of_update`."""
     horizon = (algorithm.horizon,) if algorithm.horizon > 1 else ()
     batch = random_batch(np.random.default_rng(0), spec, batch_size, *horizon)
-    return jax.make_jaxpr(algorithm.update)(_state(algorithm), batch, np.int32(0))
+    return jax.make_jaxpr(algorithm.update)(state_shapes(algorithm), batch, np.int32(0))
 
 
 def work_of_decision(algorithm: Algorithm, spec: Spec) -> Work:
@@ -102,24 +102,21 @@ def work_of_decision(algorithm: Algorithm, spec: Spec) -> Work:
         spec: the problem.
     """
     observation = np.zeros(spec.observation_size, np.float32)
-    return work(algorithm.explore, _state(algorithm), algorithm.memory, observation, np.int32(0))
+    return work(algorithm.explore, state_shapes(algorithm), algorithm.memory, observation, np.int32(0))
 
 
-def state_bytes(algorithm: Algorithm) -> int:
-    """The size of one seed's state in bytes."""
-    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(_state(algorithm)))
-
-
-def _state(algorithm: Algorithm) -> Any:
-    """The shapes of one seed's state, without computing its values."""
-    return jax.eval_shape(lambda: algorithm.init(ShapesOnly()))
+def state_shapes(algorithm: Algorithm) -> Any:
+    """The shapes of one seed's state, whose values are not computed and take no memory."""
+    try:
+        return jax.eval_shape(lambda: algorithm.init(ShapesOnly()))
+    except jax.errors.JAXTypeError:  # an algorithm of the user's computes with its kernels on the host
+        return jax.eval_shape(lambda: algorithm.init(np.random.default_rng(0)))
 
 
 def _equations(jaxpr: Any, branch: float) -> Iterator[tuple[Any, float]]:
     """Every equation of a jaxpr and of the jaxprs inside it, with the number of times that it runs."""
     for equation in jaxpr.eqns:
-        parameters = jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr)
-        inner = [getattr(each, "jaxpr", each) for each in parameters if _is_jaxpr(each)]
+        inner = inner_jaxprs(equation)
         if not inner:  # an equation with jaxprs inside does its work in these
             yield equation, 1.0
         name = equation.primitive.name
@@ -127,6 +124,12 @@ def _equations(jaxpr: Any, branch: float) -> Iterator[tuple[Any, float]]:
         for each in inner:
             for found, count in _equations(each, branch):
                 yield found, times * count
+
+
+def inner_jaxprs(equation: Any) -> list[Any]:
+    """The jaxprs that an equation runs, such as a loop's body or the branches of a condition."""
+    parameters = jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr)
+    return [getattr(each, "jaxpr", each) for each in parameters if _is_jaxpr(each)]
 
 
 def _is_jaxpr(value: Any) -> bool:

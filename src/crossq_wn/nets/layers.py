@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from crossq_wn.lazy import jax, jnp
-from crossq_wn.nets.initialisers import Initialiser, orthogonal
+from crossq_wn.nets.initialisers import Initialiser, ShapesOnly, orthogonal
 from crossq_wn.types import Array, Tree, Vars
 
 
@@ -123,7 +123,7 @@ def dense(n_out: int, kernel_init: Initialiser = _HIDDEN) -> Layer:
     """
 
     def init(generator: np.random.Generator, n_in: int) -> tuple[Tree, Tree, int]:
-        params = {"kernel": kernel_init(generator, n_in, n_out), "bias": np.zeros(n_out, np.float32)}
+        params = {"kernel": _kernel(kernel_init, generator, n_in, n_out), "bias": np.zeros(n_out, np.float32)}
         return params, (), n_out
 
     def apply(params: Tree, stats: Tree, x: Array, *, train: bool) -> tuple[Array, Tree]:
@@ -132,11 +132,17 @@ def dense(n_out: int, kernel_init: Initialiser = _HIDDEN) -> Layer:
     return Layer(init, apply)
 
 
+def _kernel(kernel_init: Initialiser, generator: np.random.Generator, n_in: int, n_out: int) -> Array:
+    if isinstance(generator, ShapesOnly):
+        return jnp.zeros((n_in, n_out), jnp.float32)
+    return kernel_init(generator, n_in, n_out)  # type: ignore[return-value]
+
+
 def linear(n_out: int, kernel_init: Initialiser = _HIDDEN) -> Layer:
     """Linear map x W, without a bias; takes what `dense` does."""
 
     def init(generator: np.random.Generator, n_in: int) -> tuple[Tree, Tree, int]:
-        return {"kernel": kernel_init(generator, n_in, n_out)}, (), n_out
+        return {"kernel": _kernel(kernel_init, generator, n_in, n_out)}, (), n_out
 
     def apply(params: Tree, stats: Tree, x: Array, *, train: bool) -> tuple[Array, Tree]:
         return x @ params["kernel"], stats

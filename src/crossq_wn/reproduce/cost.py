@@ -20,15 +20,8 @@ from crossq_wn.environments import make
 from crossq_wn.environments.groups import declared
 from crossq_wn.errors import UserError
 from crossq_wn.lazy import jax, jnp
-from crossq_wn.learning.products import (
-    Program,
-    Work,
-    counted,
-    state_bytes,
-    update_program,
-    work,
-    work_of_decision,
-)
+from crossq_wn.learning.memory import state_bytes
+from crossq_wn.learning.products import Program, Work, counted, update_program, work, work_of_decision
 from crossq_wn.learning.replay import Replay
 from crossq_wn.machine import use_jax
 from crossq_wn.runs.config import RunConfig

@@ -115,6 +115,19 @@ class Table:
             positions[0]["text"] = "".join(self._text)
         return positions
 
+    def fits(self, positions: Sequence[Position | int], *, exactly: bool) -> bool:
+        """Whether the files still hold what they held in an earlier state.
+
+        Args:
+            positions: what `position` returned; earlier versions stored only sizes.
+            exactly: whether nothing may have come after it.
+        """
+        for file, at in zip(self._files(), map(_known, positions), strict=True):
+            content = file.read()
+            if _sound(content, at) is None or (exactly and len(content) > at["size"]):
+                return False
+        return True
+
     def resume(self, positions: Sequence[Position | int], warn: Callable[[str], None]) -> None:
         """Brings the files back to an earlier state, because later rows will be written again.
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,12 @@ from crossq_wn.runs.config import RunConfig, extend, preset_settings, system_of
 from crossq_wn.runs.familiar import meant
 from crossq_wn.runs.options import OPTION_NAMES, RunOptions
 from crossq_wn.runs.recovery import recover_config
+from crossq_wn.training.finished import outcome_if_finished
 from crossq_wn.training.logs import require_extras
 from crossq_wn.training.loop import run_training
 from crossq_wn.training.progress import Outcome, Reporter
 
-_OTHERS = ("task", "algorithm", "preset", "out", "reporter")  # further arguments of `train`
+_OTHERS = ("task", "algorithm", "preset", "out", "reporter", "progress")  # further arguments of `train`
 
 
 class Silent:
@@ -86,6 +89,7 @@ def train(
     preset: str = "default",
     out: str | Path | None = None,
     reporter: Reporter | None = None,
+    progress: bool = False,
     **choices: Any,
 ) -> Outcome:
     """Trains and returns how it ended; `Outcome.path` is the run directory.
@@ -99,6 +103,7 @@ def train(
         preset: where the settings start from; see `crossq-wn list presets`.
         out: run directory; by default the next free one under runs/.
         reporter: where progress goes; by default nowhere.
+        progress: whether to show what the command line shows, if there is no other reporter.
         choices: run options (`crossq_wn.runs.options.RunOptions`) and hyperparameters by name, as on the
             command line with underscores; a video is made only if asked for.
 
@@ -106,18 +111,36 @@ def train(
         UserError: a name, a value, the task or the run directory cannot be used; the message says why.
     """
     config = configure(task, algorithm=algorithm, preset=preset, **({"video": False} | choices))
-    return start(config, Path(out) if out is not None else None, reporter, task)
+    with _shown(reporter, progress) as shown:
+        return start(config, _folder("out", out) if out is not None else None, shown, task)
 
 
-def start(
-    config: RunConfig, out: Path | None, reporter: Reporter | None = None, task: TaskLike | None = None
-) -> Outcome:
+def _folder(name: str, path: str | Path) -> Path:
+    """The path that an argument names."""
+    if not str(path):
+        raise UserError(f"{name} is '': a folder has a name, and this folder is called .")
+    return Path(path)
+
+
+@contextmanager
+def _shown(reporter: Reporter | None, progress: bool) -> Iterator[Reporter]:
+    """The reporter that was asked for."""
+    if reporter is None and progress:
+        from crossq_wn.training import display
+
+        with display.reporter() as shown:
+            yield shown
+    else:
+        yield reporter or Silent()
+
+
+def start(config: RunConfig, out: Path | None, reporter: Reporter, task: TaskLike | None = None) -> Outcome:
     """Trains a configuration in a new run directory.
 
     Args:
         config: of the run, from `configure`.
         out: run directory; by default the next free one under runs/.
-        reporter: where progress goes; by default nowhere.
+        reporter: where progress goes.
         task: a class or function that makes the environment, if the task cannot be imported by name.
 
     Raises:
@@ -127,7 +150,7 @@ def start(
     directory.check_free(out, config)
     require_extras(config)
     return run_training(
-        config, lambda: directory.create(config, out, _command()), reporter or Silent(), task=_callable(task)
+        config, lambda: directory.create(config, out, _command()), reporter, task=_callable(task)
     )
 
 
@@ -136,15 +159,17 @@ def resume(
     *,
     frames: int | None = None,
     reporter: Reporter | None = None,
+    progress: bool = False,
     task: TaskLike | None = None,
     without_damaged_replay: bool = False,
 ) -> Outcome:
-    """Continues a run from its newest checkpoint, bit for bit on CPU.
+    """Continues a run from its newest checkpoint, bit for bit on CPU; a finished run is left as it is.
 
     Args:
         path: the run directory.
         frames: a new total of environment frames per seed; by default the one that the run was started with.
         reporter: where progress goes; by default nowhere.
+        progress: whether to show what the command line shows, if there is no other reporter.
         task: a class or function that makes the environment, if the task cannot be imported by name.
         without_damaged_replay: whether to continue without rows of replay that are damaged beyond help;
             manifest.json then says so.
@@ -152,10 +177,17 @@ def resume(
     Raises:
         UserError: there is no run, another process has it open, or it has no usable checkpoint.
     """
+    with _shown(reporter, progress) as shown:
+        return _resume(
+            _folder("path", path), frames, shown, task, without_damaged_replay=without_damaged_replay
+        )
+
+
+def _resume(
+    path: Path, frames: int | None, reporter: Reporter, task: TaskLike | None, *, without_damaged_replay: bool
+) -> Outcome:
     use_jax()
-    path = Path(path)
-    shown = reporter or Silent()
-    config = extend(recover_config(path, shown.message), frames)
+    config = extend(recover_config(path, reporter.message), frames)
     if not directory.begun(path):  # it was stopped before its first checkpoint
         return start(config, path, reporter, task)
     trained = max((int(p.name) for p in available(path / "checkpoints")), default=0)
@@ -164,11 +196,17 @@ def resume(
             f"{option('frames')} is {config.options.frames}: {path} is already trained for {trained} frames; "
             "ask for more"
         )
+    if (outcome := outcome_if_finished(path, config)) is not None:
+        reporter.message(
+            f"{path} is already trained for {outcome.frames:,} frames: nothing to do; "
+            f"{option('frames', 2 * outcome.frames)} would train it further"
+        )
+        return outcome
     require_extras(config)
     return run_training(
         config,
         lambda: directory.RunDirectory(path, _command()),
-        shown,
+        reporter,
         resume=True,
         without_damaged_replay=without_damaged_replay,
         task=_callable(task),

@@ -16,11 +16,13 @@ from crossq_wn.environments.pool import Pool
 from crossq_wn.environments.streams import capture_shared, kept_shared
 from crossq_wn.errors import UserError, one_line, option
 from crossq_wn.lazy import jax
-from crossq_wn.machine import check_memory, processors
+from crossq_wn.machine import processors
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.directory import RunDirectory
 from crossq_wn.training import building
+from crossq_wn.training.fitting import check_fits
 from crossq_wn.training.progress import Outcome, Reporter
+from crossq_wn.training.reporting import doing, report
 from crossq_wn.training.rows import log
 from crossq_wn.training.saving import restore, save
 from crossq_wn.training.scoring import score
@@ -96,9 +98,8 @@ def _check(config: RunConfig, spec: Spec, reporter: Reporter) -> None:
     """Raises UserError for what is known not to work before anything is written."""
     if config.options.q_bias and building.build_algorithm(config, spec).appraise is None:
         raise UserError(f"{option('q_bias')}: {config.system.algorithm} has no critics to ask; leave it out")
-    capacity, seeds = building.replay_capacity(config), len(config.options.seeds)
-    needed = check_memory(capacity, building.replay_bytes(config, spec), seeds)
-    reporter.message(f"replay: up to {needed / 2**20:,.0f} MiB for {seeds} seed(s)")
+    replay = check_fits(config, spec)
+    reporter.message(f"replay: up to {replay / 2**20:,.0f} MiB for {len(config.options.seeds)} seed(s)")
 
 
 def begin(session: Session) -> None:
@@ -176,6 +177,8 @@ def finish(session: Session) -> None:
     ):
         score(session)
         session.logs.positions()  # puts it on disk
+    session.phase = "done" if session.finished else "stopped"
+    report(session)
     try:
         session.logs.close()
     except Exception as error:  # of W&B or TensorBoard: what was trained is on disk
@@ -274,16 +277,23 @@ def update(session: Session) -> None:
     rounds = 1
     if session.decisions == settings.warmup:  # some algorithms catch up on the warm-up
         rounds += session.algorithm.first_updates // settings.utd
+    if session.phase == "collecting":  # the first updates of this process
+        with doing(session, "compiling", then="training"):
+            _update_once(session)
+        rounds -= 1
     for _ in range(rounds):
-        packed = session.learner.pack([seed.replay for seed in session.seeds], _draw(session))
-        session.stopwatch.lap("replay")
-        session.feed = session.learner.load(session.feed, packed)
-        session.stopwatch.lap("transfer")
-        session.states, session.metrics = session.learner.update(
-            session.states, session.feed, session.updates
-        )
-        session.updates += settings.utd
-        session.stopwatch.lap("update")
+        _update_once(session)
+
+
+def _update_once(session: Session) -> None:
+    """Starts as many gradient updates as belong to one decision."""
+    packed = session.learner.pack([seed.replay for seed in session.seeds], _draw(session))
+    session.stopwatch.lap("replay")
+    session.feed = session.learner.load(session.feed, packed)
+    session.stopwatch.lap("transfer")
+    session.states, session.metrics = session.learner.update(session.states, session.feed, session.updates)
+    session.updates += session.config.settings.utd
+    session.stopwatch.lap("update")
 
 
 def _draw(session: Session) -> list[np.ndarray]:

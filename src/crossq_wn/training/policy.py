@@ -11,7 +11,7 @@ from crossq_wn.environments import Environment, EnvironmentFaultError, Episode, 
 from crossq_wn.environments.interface import Interface, check_unchanged, describe, why_no_action
 from crossq_wn.environments.pool import Pool
 from crossq_wn.environments.streams import kept_shared
-from crossq_wn.errors import UserError
+from crossq_wn.errors import UserError, one_line
 from crossq_wn.lazy import jax
 from crossq_wn.learning.evaluation import Arena, evaluate
 from crossq_wn.learning.learner import one_by_one
@@ -247,7 +247,8 @@ def _picture(environment: Environment, size: tuple[int, int]) -> np.ndarray:
         return environment.render(*size)
     except UserError:
         raise
-    except Exception as error:
-        raise UserError(
-            f"cannot render here ({type(error).__name__}: {error}): `crossq-wn doctor` names the fix"
-        ) from None
+    except Exception as error:  # of a driver, or of the environment's own renderer
+        told = f"{environment.task.name} cannot be rendered here ({type(error).__name__}: {one_line(error)})"
+        if environment.simulator.physics is not None:  # MuJoCo's renderer, which doctor examines
+            told += ": `crossq-wn doctor` names the fix"
+        raise UserError(told) from None

@@ -2,7 +2,10 @@
 
 import time
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
+
+# What training is doing: filling replay with random actions, compiling its programs, and so on.
+Phase = Literal["collecting", "compiling", "training", "evaluating", "done", "stopped"]
 
 
 class Status(NamedTuple):
@@ -18,13 +21,15 @@ class Status(NamedTuple):
     evaluations: dict[int, float]  # by seed: the newest evaluation
     metric: str  # what was evaluated
     seconds_left: float | None  # at the pace since gradient updates began; None before
+    phase: Phase = "training"
+    warmup_frames: int = 0  # environment frames after which gradient updates begin
 
 
 class Reporter(Protocol):
     """Where progress goes."""
 
     def status(self, status: Status) -> None:
-        """Takes the state of training; called once per row of metrics."""
+        """Takes the state of training; called at each row of metrics and change of phase, and at the end."""
 
     def message(self, text: str) -> None:
         """Takes a line of text; called for what happens rarely."""
@@ -38,6 +43,7 @@ class Outcome(NamedTuple):
     finished: bool
     signal: int | None  # what stopped it before its end
     failed: dict[int, str]  # by seed: why it stopped
+    untouched: bool = False  # whether the run was finished before, so that nothing was done
 
 
 class Pace:

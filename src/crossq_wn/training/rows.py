@@ -9,7 +9,7 @@ from crossq_wn.environments import Environment
 from crossq_wn.environments.interface import LARGE
 from crossq_wn.lazy import jax
 from crossq_wn.machine import resident_memory
-from crossq_wn.training.progress import Status
+from crossq_wn.training.reporting import report
 from crossq_wn.training.seeds import Seed
 from crossq_wn.training.session import Session, drop
 from crossq_wn.types import Metrics
@@ -51,7 +51,8 @@ def log(session: Session) -> None:
         **session.stopwatch.per_decision(),
     }
     session.logs.metrics(rows, timing)
-    session.reporter.status(_status(session, rows, frames_rate, updates_rate))
+    session.rows, session.rates = rows, (frames_rate, updates_rate)
+    report(session)
     session.pace.begin_interval(session.frames, session.updates)
 
 
@@ -115,22 +116,3 @@ def _counters(session: Session, seed: Seed) -> dict[str, Any]:
         "resets": seed.resets,
         **seed.last_episode,
     }
-
-
-def _status(session: Session, rows: list[dict[str, Any]], frames_rate: float, updates_rate: float) -> Status:
-    config, evaluations = session.config, {}
-    for seed in session.seeds:
-        if seed.evaluation is not None:
-            evaluations[seed.number] = seed.evaluation
-    return Status(
-        frames=session.frames,
-        total_frames=config.decisions * config.action_repeat,
-        decisions=session.decisions,
-        updates=session.updates,
-        frames_per_second=frames_rate,
-        updates_per_second=updates_rate,
-        rows=rows,
-        evaluations=evaluations,
-        metric=config.metric,
-        seconds_left=session.pace.seconds_left(session.decisions, session.updates, config.decisions),
-    )

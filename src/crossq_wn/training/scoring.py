@@ -8,14 +8,19 @@ from crossq_wn.environments import EnvironmentFaultError, Episode
 from crossq_wn.environments.streams import kept_shared
 from crossq_wn.learning.evaluation import Arena, evaluate
 from crossq_wn.learning.q_bias import Bias, q_bias
+from crossq_wn.training.reporting import doing
 from crossq_wn.training.seeds import Stream, integer, stream
 from crossq_wn.training.session import Session, drop, told
 
 
 def score(session: Session) -> None:
     """Evaluates every seed's policy and records the results; seeds whose environment fails stop."""
-    if not session.seeds:
-        return
+    if session.seeds:
+        with doing(session, "evaluating"):
+            _score(session)
+
+
+def _score(session: Session) -> None:
     options = session.config.options
     for seed in session.seeds:
         learned = session.training.environments[seed.index].statistics()

@@ -17,7 +17,7 @@ from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.directory import RunDirectory
 from crossq_wn.training import building
 from crossq_wn.training.logs import Logs
-from crossq_wn.training.progress import Pace, Reporter
+from crossq_wn.training.progress import Pace, Phase, Reporter
 from crossq_wn.training.seeds import Seed, Stream, new_seed, stream
 from crossq_wn.training.stopwatch import Stopwatch
 from crossq_wn.types import Algorithm, Spec, Tree
@@ -55,6 +55,9 @@ class Session:
     causes: dict[int, BaseException] = field(default_factory=dict)  # likewise: what an environment raised
     feed: Any = None  # of the newest gradient updates, on the device
     metrics: Any = None  # of the newest gradient update, joined, on the device
+    phase: Phase = "collecting"
+    rows: list[dict[str, Any]] = field(default_factory=list)  # the newest of each seed
+    rates: tuple[float, float] = (0.0, 0.0)  # frames and updates per second in the interval of those rows
     pace: Pace = field(default_factory=Pace)
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     told_unrestorable: bool = False

@@ -1,0 +1,57 @@
+"""Whether a run has nothing left to do."""
+
+import json
+from pathlib import Path
+
+from crossq_wn.errors import UserError
+from crossq_wn.runs.checkpoints import Checkpoint, available
+from crossq_wn.runs.checksums import DamagedError
+from crossq_wn.runs.config import DAMAGED, RunConfig, read_config
+from crossq_wn.runs.tables import EVAL_COLUMNS, Table
+from crossq_wn.training.progress import Outcome
+
+
+def outcome_if_finished(path: Path, config: RunConfig) -> Outcome | None:
+    """How a run ended that is trained to its end and of which every file is sound.
+
+    Args:
+        path: of the run directory.
+        config: with the environment frames that are wanted now.
+
+    Returns:
+        Its outcome; None if there is something left to train, to evaluate or to mend.
+    """
+    there = available(path / "checkpoints")
+    frames = config.decisions * config.action_repeat
+    if not there or int(there[-1].name) < frames:
+        return None
+    try:
+        saved = Checkpoint(there[-1])
+        json.loads((path / "manifest.json").read_text())
+        sound = read_config(path) == config and _logs_fit(path, saved)
+    except (DamagedError, UserError, *DAMAGED):
+        return None
+    if not sound or not _evaluated(path, config, saved):
+        return None
+    failed = {int(seed): entry["reason"] for seed, entry in saved.common["failed"].items()}
+    return Outcome(path, saved.frames, finished=True, signal=None, failed=failed, untouched=True)
+
+
+def _logs_fit(path: Path, saved: Checkpoint) -> bool:
+    metrics, evaluations = saved.common["logs"]
+    rows = Table(path / "metrics.csv", (), lines=True)  # its columns do not matter here
+    scores = Table(path / "eval.csv", EVAL_COLUMNS)  # an evaluation may have come after the checkpoint
+    return rows.fits(metrics, exactly=True) and scores.fits(evaluations, exactly=False)
+
+
+def _evaluated(path: Path, config: RunConfig, saved: Checkpoint) -> bool:
+    """Whether the last evaluation, which may come after the last checkpoint, is there."""
+    last = saved.frames
+    if last % config.options.eval_every < config.action_repeat:
+        return True  # it came before
+    found = set()
+    for row in (path / "eval.csv").read_text().splitlines():
+        cells = row.rsplit(",", 4)  # the first columns may hold commas
+        if len(cells) == 5 and cells[3] == str(last):
+            found.add(cells[1])
+    return {str(seed) for seed in saved.seeds} <= found

@@ -1,0 +1,166 @@
+"""What is shown of a training: what it is doing, rates that are true now, the last evaluation last."""
+
+import io
+
+import pytest
+
+import crossq_wn
+import helpers
+from crossq_wn.training import display
+from crossq_wn.training.progress import Status
+from helpers import TINY_OPTIONS, TINY_SETTINGS, rows
+
+pytestmark = pytest.mark.usefixtures("compiled_once", "quick_compilation")
+
+
+class Screen:
+    """A reporter that keeps what it is told."""
+
+    def __init__(self):
+        self.statuses, self.messages = [], []
+
+    def status(self, status):
+        self.statuses.append(status)
+
+    def message(self, text):
+        self.messages.append(text)
+
+
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory):
+    """A run that ends between two evaluations, and what was told of it."""
+    screen = Screen()
+    out = tmp_path_factory.mktemp("followed") / "run"
+    crossq_wn.train(
+        helpers.PointMass, frames=250, seeds=[0], out=out, reporter=screen, **TINY_OPTIONS, **TINY_SETTINGS
+    )
+    return out, screen
+
+
+def test_the_last_word_is_the_last_evaluation(followed):
+    out, screen = followed
+    last = [float(row["value"]) for row in rows(out / "eval.csv") if row["metric"] == "return"][-1]
+    before = [float(row["value"]) for row in rows(out / "eval.csv") if row["metric"] == "return"][-2]
+    ending = screen.statuses[-1]
+    assert (ending.phase, ending.frames, ending.total_frames) == ("done", 250, 250)
+    assert ending.evaluations == {0: last}
+    assert last != before
+    assert f"return {last:.3g}" in display.describe(ending)
+
+
+def test_it_says_what_it_is_doing_in_order(followed):
+    phases = []
+    for status in followed[1].statuses:
+        if not phases or phases[-1] != status.phase:
+            phases.append(status.phase)
+    start = ["evaluating", "collecting", "compiling", "training", "evaluating", "training"]
+    assert phases == [*start, "evaluating", "training", "done"]
+
+
+def test_while_programs_compile_no_rate_of_the_warm_up_stands(followed):
+    (compiling,) = [status for status in followed[1].statuses if status.phase == "compiling"]
+    assert compiling.updates == 0
+    shown = display.describe(replace_rates(compiling))
+    assert "compiling" in shown
+    assert "/s" not in shown
+
+
+def replace_rates(status):
+    return status._replace(frames_per_second=900.0, updates_per_second=7.0)
+
+
+STATUS = Status(
+    frames=2_000, total_frames=20_000, decisions=1_000, updates=0, frames_per_second=900.0,
+    updates_per_second=0.0, rows=[], evaluations={}, metric="return", seconds_left=None, phase="collecting",
+    warmup_frames=10_000,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({}, "collecting until 10,000 frames | 2,000 frames | 900 frames/s"),
+        (
+            {
+                "phase": "training",
+                "updates_per_second": 118.2,
+                "seconds_left": 720.0,
+                "evaluations": {0: 3.0},
+            },
+            "training | 2,000 frames | 118 updates/s | return 3 | 12 min left",
+        ),
+        ({"phase": "evaluating", "seconds_left": 40.0}, "evaluating | 2,000 frames | 40 s left"),
+        ({"phase": "training", "seconds_left": 9000.0}, "training | 2,000 frames | 2.5 h left"),
+        (
+            {"phase": "done", "seconds_left": 0.0, "rows": [{"critic_loss": 0.5}]},
+            "done | 2,000 frames | loss 0.5",
+        ),
+    ],
+)
+def test_a_line_has_what_is_true_now(changes, line):
+    assert display.describe(STATUS._replace(**changes)) == line
+
+
+def test_a_log_has_the_end_even_just_after_another_line(monkeypatch):
+    out = io.StringIO()
+    shown = display.PlainReporter(display.Console(file=out, width=160))
+    for phase in ("collecting", "collecting", "compiling", "training", "done"):
+        shown.status(STATUS._replace(phase=phase))
+    assert [line.split()[0] for line in out.getvalue().splitlines()] == ["collecting", "compiling", "done"]
+
+
+def test_python_shows_what_the_command_line_shows(followed, capsys):
+    out, _ = followed
+    assert crossq_wn.resume(out, frames=300, progress=True).finished
+    said = capsys.readouterr().out
+    assert "resumed from the checkpoint at 250 frames" in said
+    assert said.splitlines()[-1].startswith("done | 300 frames | return ")
+    crossq_wn.resume(out, frames=320)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path):
+    screen, out = Screen(), tmp_path / "run"
+    options = {"frames": 150, "seeds": [0, 1], "out": out, **TINY_OPTIONS, **TINY_SETTINGS}
+    first = crossq_wn.train(helpers.NanForSeedOne, **options)
+    files = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.rglob("*") if path.is_file()}
+    again = crossq_wn.resume(out, reporter=screen)
+    assert again == first._replace(untouched=True)
+    assert list(again.failed) == [1]
+    assert screen.messages == [
+        f"{out} is already trained for 150 frames: nothing to do; frames=300 would train it further"
+    ]
+    now = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.rglob("*") if path.is_file()}
+    assert now == files
+
+
+@pytest.mark.parametrize(
+    ("damage", "mended"),
+    [
+        (lambda run: (run / "metrics.csv").unlink(), "metrics.csv"),
+        (
+            lambda run: (run / "eval.csv").write_text((run / "eval.csv").read_text().rsplit("\n", 3)[0]),
+            "eval.csv",
+        ),
+        (lambda run: (run / "manifest.json").write_text("{"), "manifest.json"),
+    ],
+)
+def test_a_finished_run_that_lacks_something_is_mended(damage, mended, tmp_path):
+    options = {"frames": 150, "seeds": [0], "out": tmp_path / "run", **TINY_OPTIONS, **TINY_SETTINGS}
+    crossq_wn.train(helpers.PointMass, **options)
+    before = (tmp_path / "run" / mended).read_bytes()
+    damage(tmp_path / "run")
+    assert not crossq_wn.resume(tmp_path / "run").untouched
+    now = (tmp_path / "run" / mended).read_bytes()
+    assert now == before or mended == "manifest.json"
+    assert len(now) > 10
+
+
+def test_training_raises_when_no_seed_is_left(tmp_path):
+    options = {"frames": 150, "seeds": [0, 1], **TINY_OPTIONS, **TINY_SETTINGS}
+    with pytest.raises(
+        crossq_wn.UserError, match=r"(?s)every seed failed: seed 0: .*is on fire.*seed 1: "
+    ) as end:
+        crossq_wn.train(helpers.Raising, out=tmp_path / "run", **options)
+    assert isinstance(end.value.__cause__, RuntimeError)
+    assert "is on fire" in str(end.value.__cause__)
