@@ -87,7 +87,7 @@ def _pairs() -> list[Finding]:
 
 def _rendering() -> Finding:
     wanted = os.environ.get("MUJOCO_GL")
-    reasons = []
+    reasons: list[str] = []
     for backend in dict.fromkeys([*([wanted] if wanted else []), *_BACKENDS]):
         reason = why_not(backend)
         if reason is None and reasons and wanted:
