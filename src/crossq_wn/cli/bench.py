@@ -17,18 +17,18 @@ _SHARED = ("seeds", "overlap", "matmul_precision")  # of the run options, those 
 
 
 def bench(parser: Parser, arguments: list[str]) -> int:
-    """Measures, prints the figures and writes them if asked to."""
+    """Runs `bench`: measures, prints the figures and, if asked to, writes them to a file."""
     parser.add_argument(
         "--against",
         choices=["sbx"],
-        help="a peer to measure in turn; its environment is built in the cache folder (sbx: 4 GB, PyTorch)",
+        help="another package to measure in turn; it is installed in the cache folder (sbx: 4 GB)",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file as well")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     parser.add_argument(
         "--seconds",
         type=number,
         default=0.7,
-        help="seconds for each thing measured, in each of seven rounds; more make steadier figures "
+        help="seconds for each measurement in each of seven rounds; more give steadier figures "
         "(default: 0.7)",
     )
     values = parse_run(parser, arguments, _SHARED)
@@ -55,7 +55,7 @@ def bench(parser: Parser, arguments: list[str]) -> int:
 
 
 def _about(config: RunConfig) -> dict[str, Any]:
-    """What the figures depend on."""
+    """What the figures depend on, for the file."""
     machine = manifest(config, [])
     return {
         "task": config.task,

@@ -1,4 +1,4 @@
-"""Dispatch: finds the verb, runs it, and turns what went wrong into one line and an exit code.
+"""The entry point: finds the command, runs it, and reports errors as one line and an exit code.
 
 Exit codes: 0 done, 1 doctor found something essential missing, 2 the user can mend it, 128 + n stopped by
 signal n.

@@ -1,4 +1,4 @@
-"""The command `doctor`: what is installed, what renders, which device there is, and how to mend the rest."""
+"""The command `doctor`: checks what is installed, whether rendering works, and which device there is."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ _BACKENDS = ("egl", "osmesa", "glfw")  # the first two need no display
 
 
 class Finding(NamedTuple):
-    """One line of what `doctor` prints."""
+    """One row of the table that `doctor` prints."""
 
     what: str
     state: str
@@ -32,7 +32,7 @@ class Finding(NamedTuple):
 
 
 def doctor(parser: Parser, arguments: list[str]) -> int:
-    """Prints what it finds; the exit code is 1 if something essential is missing."""
+    """Runs `doctor`: prints what it finds; the exit code is 1 if something essential is missing."""
     add_forms(parser)
     parsed = parser.parse_args(arguments)
     found = examine()
@@ -42,7 +42,7 @@ def doctor(parser: Parser, arguments: list[str]) -> int:
 
 
 def examine() -> list[Finding]:
-    """Checks everything that is known to go wrong."""
+    """Checks everything that is known to go wrong on users' machines."""
     return [*_packages(), *_pairs(), _rendering(), _device(), _memory()]
 
 
@@ -63,7 +63,7 @@ def _packages() -> list[Finding]:
 
 
 def _pairs() -> list[Finding]:
-    """Finds versions that install together and do not work together."""
+    """Finds versions of packages that can be installed together but do not work together."""
 
     def release(name: str) -> tuple[int, ...]:
         parts = (version(name) or "0").split(".")

@@ -14,7 +14,7 @@ from crossq_wn.errors import UserError
 
 
 def show_list(parser: Parser, arguments: list[str]) -> int:
-    """Prints one of the lists."""
+    """Runs `list`: prints one of the lists."""
     parser.add_argument("what", choices=LISTS, help="which list to print")
     parser.add_argument(
         "root",

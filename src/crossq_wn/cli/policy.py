@@ -1,4 +1,4 @@
-"""The commands on a trained policy: `eval` and `video`."""
+"""The commands `eval` and `video`, on trained policies."""
 
 from pathlib import Path
 
@@ -13,12 +13,12 @@ from crossq_wn.training.policy import evaluate_policy, load, measure_q_bias, rec
 
 
 def evaluate(parser: Parser, arguments: list[str]) -> int:
-    """Runs fresh episodes and prints a row per seed."""
-    parser.add_argument("run", type=Path)
+    """Runs `eval`: plays episodes that training never saw, and prints a row per seed."""
+    parser.add_argument("run", type=Path, help="the run directory")
     parser.add_argument("--episodes", type=positive, default=10, help="episodes per seed (default: 10)")
     parser.add_argument("--seed", type=whole_number, help="training seed; by default every seed")
     parser.add_argument(
-        "--q-bias", action="store_true", help="measure the critics' bias (Q - return) / |return| as well"
+        "--q-bias", action="store_true", help="also measure the critics' bias, (Q - return) / |return|"
     )
     add_forms(parser)
     parsed = parser.parse_args(arguments)
@@ -40,8 +40,8 @@ def evaluate(parser: Parser, arguments: list[str]) -> int:
 
 
 def video(parser: Parser, arguments: list[str]) -> int:
-    """Records one episode."""
-    parser.add_argument("run", type=Path)
+    """Runs `video`: records one episode."""
+    parser.add_argument("run", type=Path, help="the run directory")
     parser.add_argument("--seed", type=whole_number, help="training seed; by default the first")
     parser.add_argument("--out", type=Path, help="by default RUN/videos/seed-N-FRAMES.mp4")
     parser.add_argument("--height", type=positive, default=240, help="in pixels (default: 240)")

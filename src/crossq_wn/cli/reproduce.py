@@ -25,7 +25,7 @@ _PLAN = (
 
 
 def reproduce(parser: Parser, arguments: list[str]) -> int:
-    """Plans, trains what is missing, draws the figures and judges the claims."""
+    """Runs `reproduce`: plans, trains what is missing, draws the figures and judges the claims."""
     parser.add_argument("figures", nargs="+", metavar="FIGURE", help="fig1 to fig7; together they share runs")
     parser.add_argument("--scale", required=True, help="smoke (minutes), laptop (hours) or paper (a cluster)")
     parser.add_argument("--root", type=Path, default=Path("runs/reproduce"), help="where runs lie")

@@ -1,4 +1,4 @@
-"""The commands that train: `train` and `resume`."""
+"""The commands `train` and `resume`."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def train(parser: Parser, arguments: list[str]) -> int:
-    """Trains on a task."""
+    """Runs `train`: trains on a task."""
     config, out = configured(parser, arguments)
     from crossq_wn.training import api
 
@@ -27,7 +27,18 @@ def train(parser: Parser, arguments: list[str]) -> int:
 
 
 def configured(parser: Parser, arguments: list[str]) -> tuple[RunConfig, Path | None]:
-    """The configuration that the arguments of `train` describe, and the run directory if one is named."""
+    """Parses the arguments of `train`.
+
+    Args:
+        parser: of the command.
+        arguments: of the command.
+
+    Returns:
+        The run's configuration, and the run directory if one is named.
+
+    Raises:
+        UserError: an option or a value is wrong.
+    """
     parser.add_argument(
         "--out", type=Path, metavar="RUN", help="run directory; by default the next free one under runs/TASK/"
     )
@@ -39,13 +50,17 @@ def configured(parser: Parser, arguments: list[str]) -> tuple[RunConfig, Path | 
 
 
 def resume(parser: Parser, arguments: list[str]) -> int:
-    """Continues a run."""
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--frames", type=whole_number, help="a new total of environment frames per seed")
+    """Runs `resume`: continues a run."""
+    parser.add_argument("run", type=Path, help="the run directory")
+    parser.add_argument(
+        "--frames",
+        type=whole_number,
+        help="a new total of environment frames per seed, to train a finished run further",
+    )
     parser.add_argument(
         "--without-damaged-replay",
         action="store_true",
-        help="go on without rows of replay that are damaged beyond help",
+        help="continue without rows of replay that are damaged beyond repair",
     )
     parsed = parser.parse_args(arguments)
     from crossq_wn.training import api
@@ -59,7 +74,7 @@ def resume(parser: Parser, arguments: list[str]) -> int:
 
 
 def _follow(work: "Callable[[Reporter], Outcome]") -> int:
-    """Trains under a progress display, then draws the curves and records the video."""
+    """Trains while progress is shown, then draws the learning curves and records a video."""
     environment = dict(os.environ)  # as the user set it: training switches MuJoCo's renderer off
     with reporter() as shown:
         outcome = work(shown)
@@ -90,14 +105,14 @@ def _draw(path: Path) -> None:
 
 
 def _tell(text: str) -> None:
-    """Prints a line; where nobody reads it or no room is left for it, the training counts all the same."""
+    """Prints a line; if that fails because nobody reads it or the disk is full, the training still counts."""
     with contextlib.suppress(OSError):
         print(text)
     _flush()
 
 
 def _flush() -> None:
-    """Sends what was printed on its way; if it cannot go there, nothing more is printed."""
+    """Flushes standard output; if that fails, whatever is printed later is discarded."""
     try:
         sys.stdout.flush()
     except OSError:

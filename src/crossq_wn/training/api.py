@@ -1,9 +1,9 @@
-"""The verbs of the command line as Python functions."""
+"""The Python interface of training: what `crossq-wn train` and `crossq-wn resume` do, as functions."""
 
 import dataclasses
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,28 +26,33 @@ _OTHERS = ("task", "algorithm", "preset", "out", "reporter", "progress")  # furt
 
 
 class Silent:
-    """A reporter that says nothing."""
+    """A reporter that shows nothing."""
 
     def status(self, status: Any) -> None:
-        """Ignored."""
+        """Does nothing."""
 
     def message(self, text: str) -> None:
-        """Ignored."""
+        """Does nothing."""
 
 
 def configure(
     task: TaskLike, *, algorithm: str = "crossq-wn", preset: str = "default", **choices: Any
 ) -> RunConfig:
-    """Resolves a run's configuration: what is left out comes from the task's suite and the preset.
+    """Makes the configuration of a run. What is left out comes from the preset and from the task's suite.
 
     Args:
         task: see `train`.
         algorithm: see `train`.
         preset: see `train`.
-        choices: run options (`RunOptions`) and hyperparameters (the algorithm's settings) by name.
+        choices: run options (the fields of `RunOptions`; `seed=3` stands for `seeds=[3]`) and hyperparameters
+            (the fields of the algorithm's settings) by name.
+
+    Returns:
+        The configuration, with every value resolved.
 
     Raises:
-        UserError: an unknown name or a value outside its limits.
+        UserError: a name is unknown or a value is outside its limits; the message names the nearest name or
+            the limits.
     """
     usual = preset_settings(algorithm, preset)
     names = [*OPTION_NAMES, *setting_names(type(usual))]
@@ -76,7 +81,7 @@ def configure(
 
 
 def _one_seed(*, seed: Any, **choices: Any) -> dict[str, Any]:
-    """The choices with `seeds` in place of `seed`."""
+    """Replaces `seed` by `seeds`."""
     if "seeds" in choices:
         raise UserError(f"seed is {seed!r} and seeds is {choices['seeds']!r}: give one of them")
     return {"seeds": (seed,), **choices}
@@ -92,23 +97,28 @@ def train(
     progress: bool = False,
     **choices: Any,
 ) -> Outcome:
-    """Trains and returns how it ended; `Outcome.path` is the run directory.
+    """Trains a new run.
 
     `train("cheetah-run", frames=100_000, seeds=[0, 1], utd=5)` trains two seeds at a UTD ratio of 5.
 
     Args:
-        task: a short name, a Gymnasium id, `module:factory`, or a class or function that makes a
-            gymnasium.Env.
-        algorithm: see `crossq-wn list algorithms`; your own as `module:name`.
-        preset: where the settings start from; see `crossq-wn list presets`.
-        out: run directory; by default the next free one under runs/.
-        reporter: where progress goes; by default nowhere.
-        progress: whether to show what the command line shows, if there is no other reporter.
-        choices: run options (`crossq_wn.runs.options.RunOptions`) and hyperparameters by name, as on the
-            command line with underscores; a video is made only if asked for.
+        task: a short name such as dog-run, a Gymnasium id, `module:factory`, or a class or function that
+            makes a gymnasium.Env.
+        algorithm: one of `crossq-wn list algorithms`, or your own as `module:name`.
+        preset: one of `crossq-wn list presets`: the hyperparameters to start from.
+        out: the run directory; by default the next free one under runs/.
+        reporter: receives progress; by default nobody does.
+        progress: whether to show progress as the command line does, if there is no `reporter`.
+        choices: run options (`crossq_wn.runs.options.RunOptions`) and hyperparameters by name, spelt as on
+            the command line but with underscores. `seed=3` stands for `seeds=[3]`.
+
+    Returns:
+        How training ended. `Outcome.path` is the run directory, for `crossq_wn.load` and
+        `crossq_wn.resume`.
 
     Raises:
-        UserError: a name, a value, the task or the run directory cannot be used; the message says why.
+        UserError: a name, a value, the task or the run directory cannot be used, the run does not fit into
+            memory, or every seed failed. In the last case `__cause__` is what the environment raised.
     """
     config = configure(task, algorithm=algorithm, preset=preset, **({"video": False} | choices))
     with _shown(reporter, progress) as shown:
@@ -116,7 +126,7 @@ def train(
 
 
 def _folder(name: str, path: str | Path) -> Path:
-    """The path that an argument names."""
+    """Reads an argument that names a folder. Raises UserError if it is empty."""
     if not str(path):
         raise UserError(f"{name} is '': a folder has a name, and this folder is called .")
     return Path(path)
@@ -124,7 +134,7 @@ def _folder(name: str, path: str | Path) -> Path:
 
 @contextmanager
 def _shown(reporter: Reporter | None, progress: bool) -> Iterator[Reporter]:
-    """The reporter that was asked for."""
+    """Provides the reporter that was asked for, and closes it in the end."""
     if reporter is None and progress:
         from crossq_wn.training import display
 
@@ -135,16 +145,20 @@ def _shown(reporter: Reporter | None, progress: bool) -> Iterator[Reporter]:
 
 
 def start(config: RunConfig, out: Path | None, reporter: Reporter, task: TaskLike | None = None) -> Outcome:
-    """Trains a configuration in a new run directory.
+    """Trains a new run with a given configuration.
 
     Args:
-        config: of the run, from `configure`.
-        out: run directory; by default the next free one under runs/.
-        reporter: where progress goes.
-        task: a class or function that makes the environment, if the task cannot be imported by name.
+        config: the configuration, from `configure`.
+        out: the run directory; None: the next free one under runs/.
+        reporter: receives progress.
+        task: a class or function that makes the environment, where no module can be imported for it.
+
+    Returns:
+        How training ended.
 
     Raises:
-        UserError: the run directory is taken, the task cannot be trained on, or a file cannot be written.
+        UserError: the run directory is taken, the task cannot be trained on, a file cannot be written, the
+            run does not fit into memory, or every seed failed.
     """
     use_jax()
     directory.check_free(out, config)
@@ -163,19 +177,25 @@ def resume(
     task: TaskLike | None = None,
     without_damaged_replay: bool = False,
 ) -> Outcome:
-    """Continues a run from its newest checkpoint, bit for bit on CPU; a finished run is left as it is.
+    """Continues a run from its newest checkpoint. A finished run is left as it is.
+
+    On a CPU the result is the same, bit for bit, as if the run had never been interrupted.
 
     Args:
         path: the run directory.
-        frames: a new total of environment frames per seed; by default the one that the run was started with.
-        reporter: where progress goes; by default nowhere.
-        progress: whether to show what the command line shows, if there is no other reporter.
-        task: a class or function that makes the environment, if the task cannot be imported by name.
-        without_damaged_replay: whether to continue without rows of replay that are damaged beyond help;
-            manifest.json then says so.
+        frames: a new total of environment frames per seed; by default the total so far.
+        reporter: receives progress; by default nobody does.
+        progress: whether to show progress as the command line does, if there is no `reporter`.
+        task: a class or function that makes the environment, where no module can be imported for it.
+        without_damaged_replay: whether to continue without rows of replay that are damaged beyond repair;
+            manifest.json then lists them.
+
+    Returns:
+        How training ended.
 
     Raises:
-        UserError: there is no run, another process has it open, or it has no usable checkpoint.
+        UserError: there is no run, another process is using it, it has no usable checkpoint, its environment
+            has changed, or every seed failed.
     """
     with _shown(reporter, progress) as shown:
         return _resume(
@@ -196,7 +216,9 @@ def _resume(
             f"{option('frames')} is {config.options.frames}: {path} is already trained for {trained} frames; "
             "ask for more"
         )
-    if (outcome := outcome_if_finished(path, config)) is not None:
+    with closing(directory.RunDirectory(path)):  # no other process may be at it
+        outcome = outcome_if_finished(path, config)
+    if outcome is not None:
         reporter.message(
             f"{path} is already trained for {outcome.frames:,} frames: nothing to do; "
             f"{option('frames', 2 * outcome.frames)} would train it further"

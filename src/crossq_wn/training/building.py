@@ -1,4 +1,4 @@
-"""What a run's configuration stands for: its problem, its algorithm, its environments and its replay."""
+"""Makes what a run's configuration describes: its environments, problem, algorithm and replay."""
 
 import numpy as np
 
@@ -16,8 +16,11 @@ def make_environment(config: RunConfig, task: TaskLike | None = None, *, render:
 
     Args:
         config: the run's configuration.
-        task: the environment's class or factory, for a task that cannot be imported by its name.
-        render: whether it will be asked for pictures.
+        task: a class or function that makes the environment, where no module can be imported for it.
+        render: whether pictures will be asked for.
+
+    Raises:
+        UserError: the task is unknown, its suite is not installed, or its spaces are not supported.
     """
     return make(
         task or config.task,
@@ -34,7 +37,7 @@ def spec_of(config: RunConfig, environment: Environment) -> Spec:
 
 
 def saved_spec(config: RunConfig, saved: Checkpoint) -> Spec:
-    """The problem that a run was trained on, by one of its checkpoints."""
+    """The problem that a run was trained on, according to one of its checkpoints."""
     interface = saved.common["interface"]
     return Spec(interface["observation_size"], np.size(interface["action_low"]), config.discount)
 
@@ -45,22 +48,31 @@ def build_algorithm(config: RunConfig, spec: Spec) -> Algorithm:
 
 
 def saved_state(algorithm: Algorithm, saved: Checkpoint, seed: int) -> Tree:
-    """The state of one seed's learner in a checkpoint of a run with this algorithm."""
+    """Reads the state of one seed's learner from a checkpoint.
+
+    Args:
+        algorithm: of the run.
+        saved: the checkpoint.
+        seed: the training seed.
+
+    Raises:
+        UserError: the checkpoint holds the state of another algorithm or of networks of other sizes.
+    """
     like = {"state": algorithm.init(ShapesOnly()), "memory": algorithm.memory}
     return saved.state(seed, like).learner["state"]
 
 
 def replay_capacity(config: RunConfig) -> int:
-    """Rows of each seed's replay: as many as the settings say, but no more than the run can fill."""
-    # A transition is a row, and so is the end of an episode: two per decision at the very most.
+    """The number of rows in each seed's replay: the setting's, but no more than the run can fill."""
+    # A transition takes a row and the end of an episode another: two per decision at most.
     return min(config.settings.replay_size, 2 * config.decisions)
 
 
 def make_replay(config: RunConfig, spec: Spec) -> Replay:
-    """Makes the empty replay of one seed."""
+    """Makes an empty replay for one seed."""
     return Replay(replay_capacity(config), spec.observation_size, spec.action_size)
 
 
 def replay_bytes(config: RunConfig, spec: Spec) -> int:
-    """Bytes that the full replay of one seed takes."""
+    """The size in bytes of one seed's replay when it is full."""
     return Replay.bytes(replay_capacity(config), spec.observation_size, spec.action_size)

@@ -1,4 +1,4 @@
-"""The tables that training writes, and their mirrors in TensorBoard and W&B."""
+"""The tables that training writes, and their copies in TensorBoard and W&B."""
 
 import importlib
 import importlib.util
@@ -14,7 +14,7 @@ from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.tables import EVAL_COLUMNS, Position, Table, cannot_write
 from crossq_wn.training.stopwatch import PHASES
 
-METRICS_COLUMNS = (  # followed by what the algorithm reports and by the diagnostics
+METRICS_COLUMNS = (  # followed by the algorithm's own metrics and the diagnostics
     "seed", "frames", "decisions", "updates", "resets", "episodes", "episode_return", "episode_frames",
     "episode_success",
 )  # fmt: skip
@@ -25,22 +25,22 @@ TIMING_COLUMNS = (
 
 
 def require_extras(config: RunConfig) -> None:
-    """Checks that what the run logs to is installed.
+    """Checks that the packages that a run logs with are installed.
 
     Raises:
-        UserError: W&B was asked for and is not there.
+        UserError: W&B is asked for and not installed; the message says how to install it.
     """
     if config.options.wandb is not None and importlib.util.find_spec("wandb") is None:
         raise UserError(f"{option('wandb')} needs W&B: {install_command('wandb')}")
 
 
 class Logs:
-    """The tables of a run and their mirrors.
+    """The tables of a run and their copies.
 
     Args:
-        config: of the run.
-        path: of the run directory.
-        metrics: names of what the algorithm reports and of the diagnostics.
+        config: the run's configuration.
+        path: the run directory.
+        metrics: the names of the algorithm's own metrics and of the diagnostics, which become columns.
     """
 
     def __init__(self, config: RunConfig, path: Path, metrics: Sequence[str]) -> None:
@@ -59,8 +59,8 @@ class Logs:
         """Records the newest metrics.
 
         Args:
-            rows: one per seed, by column of metrics.csv.
-            timing: by column of timing.csv, but for `seconds`.
+            rows: one per seed, each with values by column of metrics.csv.
+            timing: values by column of timing.csv, without `seconds`.
         """
         self._metrics.append(rows)
         seconds = round(time.perf_counter() - self._start, 1)
@@ -73,7 +73,13 @@ class Logs:
             self._mirror(rows[0]["seed"], timing["frames"], numbers)
 
     def evaluation(self, seed: int, frames: int, results: dict[str, float]) -> None:
-        """Records an evaluation of one seed after so many environment frames, a row per metric."""
+        """Records an evaluation of one seed.
+
+        Args:
+            seed: the training seed.
+            frames: environment frames that it has trained for.
+            results: values by metric, such as `return`; each becomes a row of eval.csv.
+        """
         rows = []
         for metric, value in results.items():
             row = (self._config.system.label, self._config.task, seed, metric, frames, value)
@@ -82,27 +88,27 @@ class Logs:
         self._mirror(seed, frames, {f"eval/{k}": v for k, v in results.items()})
 
     def begin(self) -> None:
-        """Begins every table of a new run."""
+        """Starts every table of a new run with its header."""
         for table in (self._metrics, self._eval, self._timing):
             table.begin()
 
     def positions(self) -> list[list[Position]]:
-        """Where metrics.csv and eval.csv end now, for a checkpoint; timing.csv never repeats."""
+        """The state of metrics.csv and eval.csv, for a checkpoint; timing.csv only ever grows."""
         return [self._metrics.position(), self._eval.position()]
 
     def resume(self, positions: Sequence[Sequence[Position | int]], warn: Callable[[str], None]) -> None:
-        """Brings metrics.csv and eval.csv back to the positions that a checkpoint remembers.
+        """Brings metrics.csv and eval.csv back to their state at a checkpoint.
 
         Args:
-            positions: what `positions` returned.
-            warn: told in one line of each file that did not fit.
+            positions: what `positions` returned then.
+            warn: is told in one line of each file that had to be restored.
         """
         self._metrics.resume(positions[0], warn)
         self._eval.resume(positions[1], warn)
         self._timing.go_on()
 
     def close(self) -> None:
-        """Closes the mirrors."""
+        """Closes TensorBoard's files and the run on W&B."""
         for writer in self._writers.values():
             writer.close()
         if self._wandb is not None:
@@ -118,9 +124,9 @@ class Logs:
 
 
 class _EventFile:
-    """A TensorBoard event file that is written at once.
+    """A TensorBoard event file to which every row is written at once.
 
-    tensorboardX's own writer has a thread, which hangs at the end if the disk was full.
+    The writer of tensorboardX uses a thread, which hangs in the end if the disk was full.
     """
 
     def __init__(self, folder: Path, frames: int) -> None:
@@ -131,11 +137,11 @@ class _EventFile:
         with self._readable_errors():
             folder.mkdir(parents=True, exist_ok=True)
             self._writer = EventsWriter(str(folder / "events"))
-        # TensorBoard discards what an earlier session wrote from this frame on.
+        # Makes TensorBoard discard what an interrupted session wrote from this frame on.
         self._write(frames, session_log=SessionLog(status=SessionLog.START))
 
     def add(self, frames: int, numbers: dict[str, Any]) -> None:
-        """Adds scalars after so many environment frames."""
+        """Adds scalars, by name, at a number of environment frames."""
         from tensorboardX.proto.summary_pb2 import Summary
 
         values = [Summary.Value(tag=name, simple_value=float(value)) for name, value in numbers.items()]

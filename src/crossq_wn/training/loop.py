@@ -1,7 +1,7 @@
-"""The training loop: act, step, store, update; now and then log, evaluate and save.
+"""The training loop: act, step, store, update; at intervals log, evaluate and save.
 
-One loop serves every algorithm, a new run and a resumed one. What it carries from decision to decision lies
-in a `Session`.
+The same loop serves every algorithm, new runs and resumed ones. What it carries from one decision to the next
+is in a `Session`.
 """
 
 from __future__ import annotations  # JAX's types are loaded on first use
@@ -44,13 +44,16 @@ def run_training(
     """Trains until the run's frames are done or a signal arrives.
 
     Args:
-        config: of the run.
-        open_run: creates or opens the run directory. It is called last, so that what cannot start leaves
-            nothing behind.
-        reporter: where progress goes.
+        config: the run's configuration.
+        open_run: creates or opens the run directory. It is called as late as possible, so that a run that
+            cannot start leaves nothing behind.
+        reporter: receives progress.
         resume: whether to continue from the newest checkpoint.
-        without_damaged_replay: whether to continue without rows of replay that are beyond help.
-        task: the environment's class or factory, for a task that cannot be imported by its name.
+        without_damaged_replay: whether to continue without rows of replay that are damaged beyond repair.
+        task: a class or function that makes the environment, where no module can be imported for it.
+
+    Returns:
+        How training ended.
 
     Raises:
         UserError: every seed has failed, or anything else that the user can mend; the message says how.
@@ -62,7 +65,7 @@ def run_training(
         _check(config, spec, reporter)
         testing = stack.enter_context(_environments(config, task, reporter))
         run = stack.enter_context(closing(open_run()))
-        # Compiled programs are kept by it.
+        # Entered only once, because a change of it would compile every program again.
         stack.enter_context(jax.default_matmul_precision(config.options.matmul_precision))
         if run.unlocked:
             reporter.message(
@@ -84,7 +87,7 @@ def run_training(
 
 @contextmanager
 def _environments(config: RunConfig, task: TaskLike | None, reporter: Reporter) -> Iterator[Pool]:
-    """One environment per seed; one that cannot be closed in the end is only reported."""
+    """Makes one environment per seed and closes them in the end; what cannot be closed is only reported."""
     made = [building.make_environment(config, task) for _ in config.options.seeds]
     pool = Pool(made, processors())
     try:
@@ -95,7 +98,7 @@ def _environments(config: RunConfig, task: TaskLike | None, reporter: Reporter) 
 
 
 def _check(config: RunConfig, spec: Spec, reporter: Reporter) -> None:
-    """Raises UserError for what is known not to work before anything is written."""
+    """Raises UserError, before anything is written, if the run is known not to work."""
     if config.options.q_bias and building.build_algorithm(config, spec).appraise is None:
         raise UserError(f"{option('q_bias')}: {config.system.algorithm} has no critics to ask; leave it out")
     replay = check_fits(config, spec)
@@ -103,7 +106,7 @@ def _check(config: RunConfig, spec: Spec, reporter: Reporter) -> None:
 
 
 def begin(session: Session) -> None:
-    """Starts every seed's first episode; evaluates and saves the learners as they are at first."""
+    """Starts the first episode of every seed, then evaluates and saves the untrained learners."""
     session.states = session.learner.join([session.initial_state(seed.number) for seed in session.seeds])
     session.logs.begin()
     reasons = {}
@@ -131,7 +134,7 @@ def _tell_of_statistics(session: Session) -> None:
 
 
 def train(session: Session, received: Sequence[int]) -> Outcome:
-    """Decides until the run is done or a signal was received.
+    """Makes decisions until the run is done or a signal has arrived.
 
     Raises:
         UserError: every seed has failed.
@@ -161,7 +164,7 @@ def train(session: Session, received: Sequence[int]) -> Outcome:
 
 
 def all_failed(session: Session) -> UserError:
-    """The error where no seed is left; its cause is what the first seed's environment raised, if it did."""
+    """The error for a run without any seed left; its cause is the first exception of an environment."""
     reasons = "; ".join(f"seed {seed}: {failure.reason}" for seed, failure in session.failed.items())
     error = UserError(f"every seed failed: {reasons}")
     error.__cause__ = next(iter(session.causes.values()), None)
@@ -169,14 +172,14 @@ def all_failed(session: Session) -> UserError:
 
 
 def finish(session: Session) -> None:
-    """Saves the session, and evaluates a finished one unless its last decision has just been evaluated."""
-    save(session, thorough=session.finished)  # before an evaluation that a longer run would not have made
+    """Saves the session; evaluates a finished one, unless that has just been done."""
+    save(session, thorough=session.finished)  # first, because a longer run would not evaluate here
     if (
         session.finished
         and session.frames % session.config.options.eval_every >= session.config.action_repeat
     ):
         score(session)
-        session.logs.positions()  # puts it on disk
+        session.logs.positions()  # waits until it is on disk
     session.phase = "done" if session.finished else "stopped"
     report(session)
     try:
@@ -186,7 +189,7 @@ def finish(session: Session) -> None:
 
 
 def decide(session: Session) -> None:
-    """One agent decision of every seed, and the gradient updates that belong to it."""
+    """Makes one agent decision of every seed, and the gradient updates that belong to it."""
     jax.block_until_ready(session.states)  # type: ignore[no-untyped-call]
     session.stopwatch.lap("update")
     session.stopwatch.next_decision()
@@ -202,7 +205,7 @@ def decide(session: Session) -> None:
 
 
 def act(session: Session) -> np.ndarray:
-    """Every seed's action, [S, action_size]: uniform in the warm-up, then the learner's exploration."""
+    """Every seed's action, [S, action_size] in [-1, 1]: uniform in the warm-up, then the policy's."""
     if session.decisions < session.config.settings.warmup:
         size = session.spec.action_size
         return np.stack([seed.warmup.uniform(-1, 1, size).astype(np.float32) for seed in session.seeds])
@@ -216,7 +219,7 @@ def act(session: Session) -> np.ndarray:
 
 
 def step(session: Session, actions: np.ndarray) -> None:
-    """Steps the environments and stores what came of it; seeds whose environment fails stop."""
+    """Steps every seed's environment and stores the transitions; seeds whose environment fails stop."""
     results = session.training.step(session.indices, actions)
     session.stopwatch.lap("environment")
     if session.learner.observe is not None:
@@ -234,7 +237,7 @@ def step(session: Session, actions: np.ndarray) -> None:
 def _store(
     session: Session, seed: Seed, action: np.ndarray, result: Transition | EnvironmentFaultError
 ) -> None:
-    """Puts a transition into replay and, where the episode is over, begins the next one.
+    """Adds a transition to replay and, if its episode is over, begins the next one.
 
     Raises:
         EnvironmentFaultError: the environment failed in this step or cannot begin an episode.
@@ -257,7 +260,7 @@ def _store(
 
 
 def _observe(session: Session, results: Sequence[Transition | EnvironmentFaultError]) -> None:
-    """Shows the transitions to learners that keep running statistics; a failed environment shows nothing."""
+    """Shows the transitions to learners with running statistics; a failed environment ends its episode."""
     rewards, ended = np.zeros(len(results), np.float32), np.ones(len(results), bool)
     for position, result in enumerate(results):
         if not isinstance(result, EnvironmentFaultError):
@@ -268,7 +271,7 @@ def _observe(session: Session, results: Sequence[Transition | EnvironmentFaultEr
 
 
 def update(session: Session) -> None:
-    """Starts this decision's gradient updates; nothing waits for them here."""
+    """Starts the gradient updates of this decision, without waiting for their results."""
     settings = session.config.settings
     if session.decisions < settings.warmup or not session.seeds:
         return
@@ -286,7 +289,7 @@ def update(session: Session) -> None:
 
 
 def _update_once(session: Session) -> None:
-    """Starts as many gradient updates as belong to one decision."""
+    """Starts the gradient updates of one decision, U per seed."""
     packed = session.learner.pack([seed.replay for seed in session.seeds], _draw(session))
     session.stopwatch.lap("replay")
     session.feed = session.learner.load(session.feed, packed)
@@ -297,7 +300,7 @@ def _update_once(session: Session) -> None:
 
 
 def _draw(session: Session) -> list[np.ndarray]:
-    """Every seed's minibatches as places in its replay, each [U, B]."""
+    """The minibatches of every seed as places in its replay, int32 [U, B]."""
     settings, horizon = session.config.settings, session.algorithm.horizon
     places = []
     for seed in session.seeds:
@@ -307,7 +310,7 @@ def _draw(session: Session) -> list[np.ndarray]:
 
 
 def _reset_learners(session: Session) -> None:
-    """Sets every seed's networks and optimisers back to its first ones, as SR-SAC's and BRO's code does."""
+    """Sets every seed's networks and optimisers back to their first values, as in SR-SAC's and BRO's code."""
     states = []
     old = session.learner.split(session.states, len(session.seeds))
     for seed, state in zip(session.seeds, old, strict=True):

@@ -1,4 +1,4 @@
-"""Trained policies: `load(run).act(observation)`, and evaluation and video of a run's newest checkpoint."""
+"""Trained policies: acting with the newest checkpoint of a run, evaluating it and recording videos."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -29,13 +29,13 @@ _EVALUATION, _VIDEO, _Q_BIAS = range(3)
 
 
 class TrainedPolicy:
-    """The policy of one seed of a run. Make one with `load`.
+    """The trained policy of one seed of a run, which `load` makes.
 
     Attributes:
         path: the run directory.
         config: the run's configuration.
         seed: the training seed.
-        frames: environment frames that it was trained for.
+        frames: environment frames that it has been trained for.
         observation_size: numbers in an observation.
     """
 
@@ -61,7 +61,7 @@ class TrainedPolicy:
         self._act = jax.jit(jax.vmap(act, in_axes=(None, 0)))
 
     def act(self, observation: Any) -> np.ndarray:
-        """The deterministic action, in the environment's own units.
+        """Chooses the deterministic action, in the environment's own units.
 
         Args:
             observation: what the environment returns, be it an array, a list or a dict, or its numbers in one
@@ -85,14 +85,14 @@ class TrainedPolicy:
         return actions[0] if flat.ndim == 1 else np.array(actions).reshape(-1, *self._interface.low.shape)
 
     def environment(self, task: TaskLike | None = None, *, render: bool = False) -> Environment:
-        """An environment like the one that it was trained on.
+        """Makes an environment like the one that the policy was trained on.
 
         Args:
-            task: the environment's class or factory, for a task that cannot be imported by its name.
-            render: whether it will be asked for pictures.
+            task: a class or function that makes the environment, where no module can be imported for it.
+            render: whether pictures will be asked for.
 
         Raises:
-            UserError: its sizes or bounds have changed since.
+            UserError: it cannot be made, or its sizes or bounds have changed since training.
         """
         made = make_environment(self.config, task, render=render)
         try:
@@ -112,7 +112,7 @@ class TrainedPolicy:
         return seed
 
     def _last_good(self, newest: Checkpoint) -> Checkpoint:
-        """The checkpoint that was kept of a seed that failed later."""
+        """The last checkpoint of a seed before it failed."""
         good = newest.common["failed"][str(self.seed)]["good"]
         if good is None:
             raise UserError(f"seed {self.seed} of {self.path} failed before its first checkpoint")
@@ -127,12 +127,12 @@ class TrainedPolicy:
 def load(
     path: str | Path, *, seed: int | None = None, warn: Callable[[str], None] = lambda text: None
 ) -> TrainedPolicy:
-    """Loads the newest policy of a run.
+    """Loads a trained policy from the newest checkpoint of a run.
 
     Args:
-        path: a run directory.
+        path: the run directory.
         seed: one of its training seeds; by default the first.
-        warn: is told of damaged checkpoints.
+        warn: is told of damaged checkpoints, in a line each.
 
     Raises:
         UserError: there is no run, no such seed, or no usable checkpoint.
@@ -144,9 +144,15 @@ def evaluate_policy(policy: TrainedPolicy, episodes: int, task: TaskLike | None 
     """Plays episodes that training never saw, with the deterministic policy.
 
     Args:
-        policy: whose.
-        episodes: how many.
-        task: the environment's class or factory, for a task that cannot be imported by its name.
+        policy: the policy to evaluate.
+        episodes: the number of episodes.
+        task: a class or function that makes the environment, where no module can be imported for it.
+
+    Returns:
+        The finished episodes, the same ones at every call.
+
+    Raises:
+        UserError: the environment failed or cannot be made.
     """
     with _arena(policy, task, _EVALUATION) as arena:
         (result,) = evaluate(policy.learner, [policy.state], arena, episodes)
@@ -156,10 +162,17 @@ def evaluate_policy(policy: TrainedPolicy, episodes: int, task: TaskLike | None 
 
 
 def measure_q_bias(policy: TrainedPolicy, task: TaskLike | None = None) -> Bias:
-    """Measures the bias of the critics under the stochastic policy (see `q_bias`): its mean and deviation.
+    """Measures the bias of the critics under the stochastic policy (see `q_bias`).
+
+    Args:
+        policy: the policy whose critics are asked.
+        task: a class or function that makes the environment, where no module can be imported for it.
+
+    Returns:
+        The mean and standard deviation of the bias.
 
     Raises:
-        UserError: the algorithm has no critics to ask.
+        UserError: the algorithm has no critics to ask, or the environment failed.
     """
     config = policy.config
     if policy.learner.appraise is None:
@@ -180,7 +193,7 @@ def measure_q_bias(policy: TrainedPolicy, task: TaskLike | None = None) -> Bias:
 
 @contextmanager
 def _arena(policy: TrainedPolicy, task: TaskLike | None, use: int) -> Iterator[Arena]:
-    """An environment of the policy's own, for one of the uses above."""
+    """Provides an environment for one of the uses above, started from a seed of its own."""
     with kept_shared(), closing(Pool([policy.environment(task)], threads=1)) as pool:
         yield Arena(pool, [0], [integer(stream(policy.seed, Stream.FRESH, use))])
 
@@ -188,17 +201,20 @@ def _arena(policy: TrainedPolicy, task: TaskLike | None, use: int) -> Iterator[A
 def record(
     policy: TrainedPolicy, out: Path, *, height: int = 240, width: int = 320, task: TaskLike | None = None
 ) -> Episode:
-    """Writes one episode as an H.264 mp4 with 25 pictures per second, one per decision.
+    """Records one episode as an H.264 mp4 of 25 pictures per second, one picture per agent decision.
 
     Args:
-        policy: whose.
-        out: the file; missing folders are made.
+        policy: the policy that plays.
+        out: the file to write; missing folders are made.
         height: of the video in pixels.
         width: of the video in pixels.
-        task: the environment's class or factory, for a task that cannot be imported by its name.
+        task: a class or function that makes the environment, where no module can be imported for it.
+
+    Returns:
+        The recorded episode.
 
     Raises:
-        UserError: nothing can be rendered here; the message says what to install.
+        UserError: the environment renders nothing, or rendering does not work here.
     """
     import av
 
@@ -229,7 +245,7 @@ def record(
 def _pictures(
     policy: TrainedPolicy, environment: Environment, size: tuple[int, int], episodes: list[Episode]
 ) -> Iterator[np.ndarray]:
-    """The pictures of an episode, which is appended to `episodes` once it is over."""
+    """Yields an episode's pictures, uint8 [height, width, 3]; appends the finished episode to `episodes`."""
     observation = environment.reset(integer(stream(policy.seed, Stream.FRESH, _VIDEO)))
     yield _picture(environment, size)
     memories = policy.learner.fresh_memories(1)

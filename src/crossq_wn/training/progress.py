@@ -1,4 +1,4 @@
-"""What training tells those who follow it, and how fast it goes."""
+"""What training reports while it runs and when it ends, and how its speed is measured."""
 
 import time
 from pathlib import Path
@@ -9,61 +9,71 @@ Phase = Literal["collecting", "compiling", "training", "evaluating", "done", "st
 
 
 class Status(NamedTuple):
-    """What a progress display shows."""
+    """What a progress display can show."""
 
     frames: int  # environment frames per seed
     total_frames: int
     decisions: int
     updates: int
-    frames_per_second: float  # all seeds together, over the last interval
+    frames_per_second: float  # of all seeds together, between the last two rows of metrics
     updates_per_second: float  # likewise
     rows: list[dict[str, Any]]  # the newest row of metrics of each seed
     evaluations: dict[int, float]  # by seed: the newest evaluation
-    metric: str  # what was evaluated
-    seconds_left: float | None  # at the pace since gradient updates began; None before
+    metric: str  # what evaluations measure: `return` or `success_rate`
+    seconds_left: float | None  # at the average pace since gradient updates began; None before that
     phase: Phase = "training"
     warmup_frames: int = 0  # environment frames after which gradient updates begin
 
 
 class Reporter(Protocol):
-    """Where progress goes."""
+    """Receives progress."""
 
     def status(self, status: Status) -> None:
         """Takes the state of training; called at each row of metrics and change of phase, and at the end."""
 
     def message(self, text: str) -> None:
-        """Takes a line of text; called for what happens rarely."""
+        """Takes a line of text about something that happens rarely."""
 
 
 class Outcome(NamedTuple):
-    """How a call of `run_training` ended."""
+    """How training ended."""
 
     path: Path  # of the run directory
     frames: int  # environment frames trained, per seed
-    finished: bool
-    signal: int | None  # what stopped it before its end
+    finished: bool  # whether all frames that were asked for are trained
+    signal: int | None  # the number of the signal that stopped it early, if one did
     failed: dict[int, str]  # by seed: why it stopped
     untouched: bool = False  # whether the run was finished before, so that nothing was done
 
 
 class Pace:
-    """How fast training goes: over the present interval, and since gradient updates began."""
+    """The speed of training, in the present interval and since gradient updates began."""
 
     def __init__(self) -> None:
         self._first_updates: tuple[float, int] | None = None  # clock and decisions when they were first seen
         self.begin_interval(0, 0)
 
     def begin_interval(self, frames: int, updates: int) -> None:
-        """Begins an interval at these counts."""
+        """Begins an interval.
+
+        Args:
+            frames: environment frames per seed so far.
+            updates: gradient updates per seed so far.
+        """
         self._clock, self._frames, self._updates = time.perf_counter(), frames, updates
 
     def rates(self, frames: int, updates: int) -> tuple[float, float]:
-        """Environment frames and gradient updates per second in the present interval, per seed."""
+        """Environment frames and gradient updates per second and seed in the present interval.
+
+        Args:
+            frames: environment frames per seed so far.
+            updates: gradient updates per seed so far.
+        """
         seconds = max(time.perf_counter() - self._clock, 1e-9)
         return (frames - self._frames) / seconds, (updates - self._updates) / seconds
 
     def seconds_left(self, decisions: int, updates: int, total: int) -> float | None:
-        """Until `total` decisions are made; None before the second interval with gradient updates."""
+        """Estimates the seconds until `total` agent decisions are made; None before there is a pace."""
         now = time.perf_counter()
         if self._first_updates is None and updates:
             self._first_updates = now, decisions

@@ -1,4 +1,4 @@
-"""What a training session tells its reporter: how far it has come, and what it is doing."""
+"""Reports of a training session: how far it has come, and what it is doing."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +34,7 @@ def report(session: Session) -> None:
 
 @contextmanager
 def doing(session: Session, phase: Phase, then: Phase | None = None) -> Iterator[None]:
-    """Says that the session is in another phase meanwhile.
+    """Reports that the session is in another phase for a while.
 
     Args:
         session: whose phase changes.

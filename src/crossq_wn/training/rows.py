@@ -1,4 +1,4 @@
-"""Rows of metrics: what a training session records of every seed, and what it tells its reporter."""
+"""Rows of metrics: what a training session records of every seed at intervals."""
 
 from __future__ import annotations  # JAX's types are loaded on first use
 
@@ -22,7 +22,7 @@ Numbers = dict[str, float]
 
 
 def log(session: Session) -> None:
-    """Writes a row per seed and one of the clock, and reports progress; seeds that have diverged stop."""
+    """Writes a row of metrics per seed and a row of timing, and reports progress; diverged seeds stop."""
     jax.block_until_ready(session.states)  # type: ignore[no-untyped-call]  # rates count its updates too
     seeds = len(session.seeds)
     frames_rate, updates_rate = session.pace.rates(session.frames, session.updates)
@@ -57,7 +57,7 @@ def log(session: Session) -> None:
 
 
 def _newest_metrics(session: Session) -> list[Numbers]:
-    """What the newest gradient update reported, per seed; nothing before the first one."""
+    """The metrics of the newest gradient update, per seed; empty before the first update."""
     if session.metrics is None:
         return [{} for _ in session.seeds]
     return _numbers(session.learner.split(jax.device_get(session.metrics), len(session.seeds)))
@@ -72,7 +72,7 @@ def _diagnostics(session: Session) -> list[Numbers]:
 
 
 def _numbers(found: list[Metrics]) -> list[Numbers]:
-    """Metrics that are on the host, as Python's numbers: files and reporters take nothing else."""
+    """Converts metrics, already on the host, to Python's numbers, which files and reporters need."""
     numbers = []
     for metrics in found:
         numbers.append({name: float(value) for name, value in metrics.items()})
@@ -80,7 +80,7 @@ def _numbers(found: list[Metrics]) -> list[Numbers]:
 
 
 def _diverged(metrics: Numbers, environment: Environment) -> str | None:
-    """The first metric that is not a number or far beyond what the environment's numbers explain."""
+    """The name of the first metric that is not finite, or too large for the environment's numbers."""
     scale = max(1.0, environment.largest_reward) * max(1.0, environment.largest_observation)
     for name, value in metrics.items():
         if not (math.isfinite(value) and abs(value) < _DIVERGED * scale * scale):
@@ -89,7 +89,7 @@ def _diverged(metrics: Numbers, environment: Environment) -> str | None:
 
 
 def _tell_of_large_numbers(session: Session) -> None:
-    """Says once that rewards or observations of a large scale learn badly."""
+    """Warns once if rewards or observations are so large that networks learn badly from them."""
     if session.told_large:
         return
     for seed in session.seeds:

@@ -1,4 +1,4 @@
-"""A training session in checkpoints: how it is saved, and how another one continues from there."""
+"""Saves a training session as a checkpoint, and restores another session from one."""
 
 from __future__ import annotations  # JAX's types are loaded on first use
 
@@ -20,11 +20,14 @@ from crossq_wn.types import Tree
 
 
 def save(session: Session, *, thorough: bool = False) -> None:
-    """Writes a checkpoint of the seeds that still train; those with parameters beyond numbers stop first.
+    """Writes a checkpoint of the remaining seeds. Seeds whose parameters are not finite stop first.
 
     Args:
-        session: is saved.
+        session: what is saved.
         thorough: whether all of replay on disk is verified, as at the end of training.
+
+    Raises:
+        UserError: the checkpoint cannot be written; the one before is untouched.
     """
     if not session.seeds:
         return
@@ -45,7 +48,7 @@ def save(session: Session, *, thorough: bool = False) -> None:
 
 
 def _tell_of_shared_streams(session: Session) -> None:
-    """Says once that seeds share a stream, if the environments draw from streams of the whole process."""
+    """Warns once if environments draw from random streams of the process, which seeds then share."""
     if session.shared is None or len(session.config.options.seeds) < 2 or capture_shared() == session.shared:
         return
     session.shared = None
@@ -66,7 +69,7 @@ def _state(session: Session, seed: Seed, learner: Tree) -> SeedState:
 
 
 def _common(session: Session) -> dict[str, Any]:
-    """What all seeds share, as JSON values."""
+    """What all seeds have in common, as JSON values."""
     return {
         "config": session.config.to_json(),
         "decisions": session.decisions,
@@ -79,7 +82,7 @@ def _common(session: Session) -> dict[str, Any]:
 
 
 def _snapshot(session: Session, environment: Environment) -> dict[str, Any] | None:
-    """An environment's state; None, and a message the first time, where it cannot be captured."""
+    """The state of an environment; None, with a message the first time, if it cannot be captured."""
     try:
         return environment.snapshot()
     except UnrestorableError as reason:
@@ -100,14 +103,14 @@ def _finite(state: Tree) -> bool:
 
 
 def restore(session: Session, *, without_damaged_replay: bool = False) -> None:
-    """Continues from the newest sound checkpoint of the run.
+    """Restores a session from the newest sound checkpoint of its run.
 
     Args:
-        session: in which nothing has happened yet.
-        without_damaged_replay: whether to go on without rows of replay that are beyond help.
+        session: a new one; it is changed.
+        without_damaged_replay: whether to continue without rows of replay that are damaged beyond repair.
 
     Raises:
-        UserError: there is none, it does not fit this run, or all its seeds had failed.
+        UserError: there is none, it does not fit this run or its environment, or all its seeds had failed.
     """
     reporter = session.reporter
     saved = checkpoints.newest(
@@ -141,7 +144,7 @@ def restore(session: Session, *, without_damaged_replay: bool = False) -> None:
 
 
 def _lost(session: Session, saved: Checkpoint) -> list[dict[str, Any]]:
-    """What a checkpoint lost of its replay, for the manifest; each seed's loss is told in a line."""
+    """Lists for the manifest what a checkpoint has lost of its replay, and reports it."""
     losses = []
     for seed in session.seeds:
         segments = saved.lost[seed.number]
@@ -159,7 +162,7 @@ def _lost(session: Session, saved: Checkpoint) -> list[dict[str, Any]]:
 
 
 def _check_seeds(session: Session, saved: Checkpoint) -> None:
-    """Raises UserError unless the run's seeds are the checkpoint's; only older ones keep no configuration."""
+    """Raises UserError unless the run and the checkpoint have the same seeds."""
     named, there = set(session.config.options.seeds), {*saved.seeds, *session.failed}
     if named != there:
         raise UserError(
@@ -169,7 +172,7 @@ def _check_seeds(session: Session, saved: Checkpoint) -> None:
 
 
 def _restore_seed(session: Session, saved: Checkpoint, seed: Seed) -> Tree:
-    """Restores a seed with its environments and returns its learner's state."""
+    """Restores a seed and its environments; returns the state of its learner."""
     memory = session.algorithm.memory
     learner, plain = saved.state(seed.number, {"state": session.initial_state(seed.number), "memory": memory})
     seed.load(plain)

@@ -1,4 +1,4 @@
-"""Evaluations in the course of training."""
+"""Evaluations during training."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from crossq_wn.training.session import Session, drop, told
 
 
 def score(session: Session) -> None:
-    """Evaluates every seed's policy and records the results; seeds whose environment fails stop."""
+    """Evaluates the policy of every seed and records the results; seeds whose environment fails stop."""
     if session.seeds:
         with doing(session, "evaluating"):
             _score(session)

@@ -1,4 +1,4 @@
-"""Training seeds: their random streams, and what each one carries from decision to decision."""
+"""Training seeds: their random streams, and what each one carries from one decision to the next."""
 
 from __future__ import annotations  # JAX's types are loaded on first use
 
@@ -14,7 +14,7 @@ from crossq_wn.types import Tree
 
 
 class Stream(IntEnum):
-    """The random streams of a training seed. Their numbers enter every random number: they never change."""
+    """The random streams of a training seed. All numbers depend on these values, so they never change."""
 
     ENVIRONMENT = 0  # where the training environment begins
     WARMUP = 1  # the actions of the warm-up
@@ -26,24 +26,24 @@ class Stream(IntEnum):
 
 
 def stream(seed: int, name: Stream, count: int = 0) -> np.random.SeedSequence:
-    """A named random stream of a training seed, the same whether the seed trains alone or among others.
+    """A random stream of a training seed, the same whether the seed trains alone or among others.
 
     Args:
         seed: the training seed.
-        name: what the stream is for.
-        count: tells several uses of one stream apart, such as the environment frame of an evaluation.
+        name: which of its streams.
+        count: distinguishes several uses of one stream, such as by the environment frame of an evaluation.
     """
     return np.random.SeedSequence(seed, spawn_key=(int(name), count))
 
 
 def integer(sequence: np.random.SeedSequence) -> int:
-    """A seed for libraries that want a small integer."""
+    """Draws a seed for libraries that want a non-negative 31-bit integer."""
     return int(sequence.generate_state(1)[0] >> 1)
 
 
 @dataclass
 class Seed:
-    """What one training seed carries besides its learner's state and its environments."""
+    """What a training seed carries, apart from the state of its learner and its environments."""
 
     number: int  # the training seed
     index: int  # of its environments in the pools
@@ -58,7 +58,7 @@ class Seed:
     resets: int = 0
 
     def end_episode(self, episode: Episode) -> None:
-        """Notes a finished training episode."""
+        """Counts a finished training episode."""
         self.episodes += 1
         self.last_episode = {
             "episode_return": episode.total_reward,
@@ -67,7 +67,7 @@ class Seed:
         }
 
     def save(self) -> dict[str, Any]:
-        """What a checkpoint keeps, apart from replay and the acting memory."""
+        """What a checkpoint keeps of this, apart from replay and the acting memory."""
         return {
             "warmup": self.warmup.bit_generator.state,
             "sampling": self.sampling.bit_generator.state,
@@ -88,13 +88,13 @@ class Seed:
 
 
 def new_seed(number: int, index: int, replay: Replay, memory: Tree) -> Seed:
-    """A seed that has not trained yet.
+    """Makes a seed that has not trained yet.
 
     Args:
         number: the training seed.
-        index: of its environments in the pools.
-        replay: an empty one.
-        memory: the acting memory of an episode that begins.
+        index: the place of its environments in the pools.
+        replay: an empty replay.
+        memory: the acting memory at the start of an episode.
     """
     return Seed(
         number=number,

@@ -1,4 +1,4 @@
-"""A training session: the tools that the loop uses, and all that changes from decision to decision."""
+"""A training session: what the loop works with, and everything that changes between decisions."""
 
 from __future__ import annotations  # JAX's types are loaded on first use
 
@@ -32,9 +32,10 @@ class Failure(NamedTuple):
 
 @dataclass
 class Session:
-    """One call of `run_training`.
+    """The state of one call of `run_training`.
 
-    What changes is in every checkpoint, but for what the newest updates leave on the device.
+    Checkpoints hold everything that later numbers depend on; `feed` and `metrics` are only what the newest
+    updates left on the device.
     """
 
     config: RunConfig
@@ -66,7 +67,7 @@ class Session:
 
     @property
     def frames(self) -> int:
-        """Environment frames per seed; a decision that an episode's end cuts short counts in full."""
+        """Environment frames per seed so far; a decision that an episode's end cuts short counts in full."""
         return self.decisions * self.config.action_repeat
 
     @property
@@ -76,22 +77,30 @@ class Session:
 
     @property
     def indices(self) -> list[int]:
-        """Of the seeds' environments in the pools."""
+        """The places of the remaining seeds' environments in the pools."""
         return [seed.index for seed in self.seeds]
 
     def crossed(self, interval: int) -> bool:
-        """Whether the last decision crossed a multiple of so many environment frames."""
+        """Whether the last decision reached or passed a multiple of `interval` environment frames."""
         return self.frames // interval > (self.frames - self.config.action_repeat) // interval
 
     def initial_state(self, seed: int) -> Tree:
-        """The state that a training seed's learner begins with."""
+        """The first state of a training seed's learner."""
         return self.algorithm.init(np.random.default_rng(stream(seed, Stream.LEARNER)))
 
 
 def new_session(
     config: RunConfig, spec: Spec, run: RunDirectory, reporter: Reporter, pools: tuple[Pool, Pool]
 ) -> Session:
-    """A session in which nothing has happened yet; the pools are for training and for evaluations."""
+    """Makes a session in which nothing has happened yet.
+
+    Args:
+        config: the run's configuration.
+        spec: the problem that its environments pose.
+        run: its directory.
+        reporter: receives progress.
+        pools: one environment per seed for training, and one per seed for evaluations.
+    """
     training, testing = pools
     numbers = config.options.seeds
     algorithm = building.build_algorithm(config, spec)
@@ -115,11 +124,11 @@ def new_session(
 
 
 def drop(session: Session, reasons: Mapping[int, str]) -> None:
-    """Stops the seeds that failed; the others go on as if they had been alone.
+    """Stops seeds that failed. The others continue as if they had been alone.
 
     Args:
         session: is changed.
-        reasons: by training seed, why it stops; may be empty.
+        reasons: why each one stops, by training seed; may be empty.
     """
     if not reasons:
         return
@@ -136,7 +145,7 @@ def drop(session: Session, reasons: Mapping[int, str]) -> None:
 
 
 def told(session: Session, seed: int, fault: EnvironmentFaultError) -> str:
-    """What an environment's fault says; the traceback of a foreign exception goes into the run directory."""
+    """The message of an environment's fault; an exception's traceback goes into the run directory."""
     if fault.__cause__ is None:
         return str(fault)
     session.causes[seed] = fault.__cause__
@@ -147,7 +156,7 @@ def told(session: Session, seed: int, fault: EnvironmentFaultError) -> str:
 
 
 def _only(session: Session, joined: Any, positions: Sequence[int]) -> Any:
-    """What the seeds at these positions have of something joined; None if they are none."""
+    """Selects the parts of joined trees that belong to the seeds at these positions; None without any."""
     if joined is None or not positions:
         return None
     parts = session.learner.split(joined, len(session.seeds))

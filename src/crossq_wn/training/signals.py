@@ -1,4 +1,4 @@
-"""Signals that stop a training between two decisions."""
+"""Signals that stop training between two decisions."""
 
 import signal
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ _DEADLY = (
 
 @contextmanager
 def collected_signals() -> Iterator[list[int]]:
-    """Collects signals that ask for an end in the list that it yields; a second one has its usual effect.
+    """Collects signals that ask for an end, in the list that it yields; the second of a kind acts as usual.
 
     SIGINT and SIGTERM are always among them, the others unless they are ignored (as `nohup` does) or handled.
     """

@@ -1,4 +1,4 @@
-"""A stopwatch for the phases of a decision. It always runs: a lap costs less than a microsecond."""
+"""A stopwatch for the phases of a decision. It always runs, because a lap costs less than a microsecond."""
 
 import time
 
@@ -8,7 +8,7 @@ PHASES = ("act", "environment", "replay", "transfer", "update", "record")
 
 
 class Stopwatch:
-    """Adds up wall-clock seconds per phase of the training loop."""
+    """Adds up the wall-clock seconds of each phase of the training loop."""
 
     def __init__(self) -> None:
         self._restart()
@@ -25,7 +25,7 @@ class Stopwatch:
         self._decisions += 1
 
     def per_decision(self) -> dict[str, float]:
-        """Milliseconds of each phase per decision (`act_ms`, ...) since the last call."""
+        """Milliseconds per decision of each phase since the last call: `act_ms`, `environment_ms`, ..."""
         count = max(1, self._decisions)
         values = {f"{phase}_ms": round(1e3 * s / count, 4) for phase, s in self._seconds.items()}
         self._restart()
