@@ -277,7 +277,7 @@ def test_a_resumption_notes_what_has_changed(capsys, trained, tmp_path):
     manifest["versions"]["jax"] = "0.0.1"
     (run / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(SystemExit) as ending:
-        main(["resume", str(run)])
+        main(["resume", str(run), "--frames", "250"])
     assert ending.value.code == 0
     said = capsys.readouterr()
     assert "versions have changed (jax 0.0.1, now " in said.out + said.err
