@@ -101,7 +101,7 @@ def test_a_stopwatch_charges_each_lap_to_its_phase(monkeypatch):
 
 def test_an_evaluation_without_end_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr("crossq_wn.learning.evaluation._ENDLESS", 50)
-    with pytest.raises(UserError, match=r"not ended after 50 decisions: .*--episode-frames"):
+    with pytest.raises(UserError, match=r"not ended after 50 decisions: .*episode_frames"):
         crossq_wn.train(Unending, frames=40, out=tmp_path / "run", **TINY_OPTIONS, **TINY_SETTINGS)
     limited = TINY_OPTIONS | {"episode_frames": 20}
     assert crossq_wn.train(Unending, frames=40, out=tmp_path / "b", **limited, **TINY_SETTINGS).finished
