@@ -14,7 +14,8 @@ from crossq_wn.learning.diagnostics import DIAGNOSTICS
 from crossq_wn.results import reading, tables
 from crossq_wn.results.alike import Group, groups
 from crossq_wn.results.curvature import spectrum_of
-from crossq_wn.results.figures import FIGURES, Source, save
+from crossq_wn.results.figures import CURVES, FIGURES, Source, save
+from crossq_wn.results.figures.along import LABELS, Along
 from crossq_wn.results.figures.curves import learning_curve
 from crossq_wn.results.figures.files import numbered
 from crossq_wn.results.health import change, courses, critic_of, findings
@@ -34,14 +35,17 @@ def plot(parser: Parser, arguments: list[str]) -> int:
     parser.add_argument(
         "--out", type=Path, help="without suffix; by default plots/learning_curve in the first run"
     )
+    _add_along(parser)
     _add_force(parser)
     parsed = parser.parse_args(arguments)
-    for path in draw(parsed.runs, parsed.out, force=parsed.force):
+    for path in draw(parsed.runs, parsed.out, force=parsed.force, along=parsed.x):
         say(path)
     return 0
 
 
-def draw(runs: Sequence[Path], out: Path | None = None, *, force: bool = False) -> list[Path]:
+def draw(
+    runs: Sequence[Path], out: Path | None = None, *, force: bool = False, along: Along = "frames"
+) -> list[Path]:
     """Draws each seed of one task, or a grid of several tasks.
 
     Runs of different protocols are drawn in pictures of their own.
@@ -50,6 +54,7 @@ def draw(runs: Sequence[Path], out: Path | None = None, *, force: bool = False) 
         runs: run directories, folders of them, or CSV files.
         out: where to write, without suffix; by default beside the first run.
         force: draws runs of different protocols in one picture.
+        along: what the curves run over.
 
     Returns:
         The files written.
@@ -60,7 +65,7 @@ def draw(runs: Sequence[Path], out: Path | None = None, *, force: bool = False) 
     if out is None:
         of_one_run = (runs[0] / "config.json").exists()
         out = runs[0] / "plots" / "learning_curve" if of_one_run else Path("learning_curves")
-    return _drawn(Source((), (), warn=warn).each_protocol(runs, force=force), _curves, out)
+    return _drawn(Source((), (), warn=warn, along=along).each_protocol(runs, force=force), _curves, out)
 
 
 def _curves(source: Source, out: Path) -> list[Path]:
@@ -115,9 +120,12 @@ def figure(parser: Parser, arguments: list[str]) -> int:
         type=positive,
         help="environment frame of the end; by default the last that most seeds of each system reached",
     )
+    _add_along(parser)
     _add_force(parser)
     parsed = parser.parse_args(arguments)
-    source = Source((), (), tuple(parsed.systems), parsed.frames, parsed.confidence, warn)
+    if parsed.x != "frames" and parsed.name not in CURVES:
+        raise UserError(f"--x is for curves, and {parsed.name} has none: it may go with {', '.join(CURVES)}")
+    source = Source((), (), tuple(parsed.systems), parsed.frames, parsed.confidence, warn, parsed.x)
     sources = source.each_protocol(parsed.runs, parsed.reference, force=parsed.force)
     maker, out = FIGURES[parsed.name], parsed.out or Path(parsed.name)
     for path in _drawn(sources, lambda each, stem: save(*maker(each), stem), out):
@@ -201,12 +209,14 @@ def report(parser: Parser, arguments: list[str]) -> int:
     _add_reference(parser)
     parser.add_argument("--systems", nargs="+", default=[], metavar="SYSTEM", help="which; by default all")
     _add_confidence(parser)
+    _add_along(parser)
     _add_force(parser)
     parsed = parser.parse_args(arguments)
     check_out(parsed.out)
     contents = gather(
-        parsed.runs, parsed.reference, parsed.systems, parsed.confidence, warn, force=parsed.force
-    )
+        parsed.runs, parsed.reference, parsed.systems, parsed.confidence, warn, force=parsed.force,
+        along=parsed.x,
+    )  # fmt: skip
     for line in contents.skipped:
         warn(line)
     write(contents, parsed.out, warn)
@@ -239,6 +249,16 @@ def diagnose(parser: Parser, arguments: list[str]) -> int:
 def _add_reference(parser: Parser) -> None:
     parser.add_argument(
         "--reference", type=Path, nargs="+", default=[], metavar="FILE", help="CSV files of others' curves"
+    )
+
+
+def _add_along(parser: Parser) -> None:
+    parser.add_argument(
+        "--x",
+        choices=LABELS,
+        default="frames",
+        help="what curves run over: environment frames, gradient updates or hours of training; published "
+        "curves are known over frames only (default: frames)",
     )
 
 

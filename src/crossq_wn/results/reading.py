@@ -188,6 +188,20 @@ def logged(inputs: Iterable[Input], column: str, warn: Warn | None = None) -> Re
     return joined(_found(runs, lambda run: _column_of(run, column), "metrics.csv", warn))
 
 
+def hours(inputs: Iterable[Input], warn: Warn | None = None) -> Results:
+    """Reads how many hours runs had trained at each environment frame, a curve per run directory.
+
+    Args:
+        inputs: as for `scores`; tables do not tell.
+        warn: as for `scores`.
+
+    Raises:
+        UserError: as `scores`.
+    """
+    runs = [each for each in inputs if isinstance(each, RunRecord)]
+    return joined(_found(runs, _hours_of, "timing.csv", warn))
+
+
 def speed_of(run: RunRecord, warn: Warn | None = None) -> Speed | None:
     """Returns how fast a run trained, or None if its timing.csv does not tell.
 
@@ -280,6 +294,11 @@ def _score(series: Series, file: Path) -> Series:
 def _finite(series: Series, file: Path) -> Series:
     """Takes values that ran away for missing: they say nothing of the runs beside."""
     return series._replace(values=np.where(np.isfinite(series.values), series.values, np.nan))
+
+
+def _hours_of(run: RunRecord) -> list[Piece]:
+    series, (system, task, _) = run.hours, run.identity
+    return [] if series is None else [Piece(run.path / "timing.csv", system, task, series)]
 
 
 def _column_of(run: RunRecord, column: str) -> list[Piece]:

@@ -4,6 +4,7 @@ Each file is read when it is first needed, and never again; what is wrong with i
 """
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from crossq_wn.environments.suites import remember
 from crossq_wn.errors import UserError
 from crossq_wn.results.sheets import Series, Sheet, attempt, lenient_sheet, strict_sheet, value_of
+from crossq_wn.results.statistics import Array
 from crossq_wn.runs.config import DAMAGED, Identity, RunConfig, config_of, identity_of, read_json
 from crossq_wn.runs.protocol import Terms, protocols_of, read_manifest, terms_of
 from crossq_wn.runs.system import System
@@ -170,6 +172,15 @@ class RunRecord:
         """
         return None if self._timing is None else _speed(value_of(self._timing))
 
+    @cached_property
+    def hours(self) -> Series | None:
+        """Hours of training by environment frame, of all seeds together; None without timing.csv.
+
+        What was trained again after a crash counts as often as it was trained. Raises UserError if timing.csv
+        cannot be read.
+        """
+        return None if self._timing is None else _hours(value_of(self._timing), str(self.path))
+
 
 Input = RunRecord | CurveTable
 
@@ -213,14 +224,31 @@ def _whole(sheet: Sheet, row: int, cell: str) -> int | None:
     )
 
 
-def _speed(sheet: Sheet) -> Speed | None:
+def _timed(sheet: Sheet, columns: Sequence[str]) -> Array:
+    """Returns columns of timing.csv [columns, rows], without rows that are no numbers."""
     rows = []
-    for cells in zip(*map(sheet.column, _TIMES), strict=True):
+    for cells in zip(*map(sheet.column, columns), strict=True):
         try:
             rows.append(tuple(map(float, cells)))
         except ValueError:
             continue  # two halves of rows that make one
-    frames, updates, clock = np.reshape(rows, (-1, len(_TIMES))).T  # each [rows]
+    return np.reshape(rows, (-1, len(columns))).T
+
+
+def _hours(sheet: Sheet, name: str) -> Series | None:
+    """Adds up the clock of timing.csv, which starts anew when a run is resumed."""
+    frames, clock = _timed(sheet, ("frames", "seconds"))  # each [rows]
+    if not len(frames):
+        return None
+    before = np.where(clock[1:] < clock[:-1], clock[:-1], 0.0)  # what the clock showed when it started anew
+    total = clock + np.concatenate([[0.0], np.cumsum(before)])
+    steps, last = np.unique(frames[::-1], return_index=True)  # of each frame the row that came last
+    hours = np.maximum.accumulate(total[::-1][last]) / 3600
+    return Series(name, steps.astype(np.int64), hours, [])
+
+
+def _speed(sheet: Sheet) -> Speed | None:
+    frames, updates, clock = _timed(sheet, _TIMES)  # each [rows]
     trains = updates > 0
     if not trains.any():
         return None

@@ -16,7 +16,7 @@ from crossq_wn.results.figures.scaling import performance_and_speed, utd_scaling
 from crossq_wn.results.figures.source import Source
 from crossq_wn.results.figures.style import Picture
 
-__all__ = ["FIGURES", "Picture", "Source", "save"]
+__all__ = ["CURVES", "FIGURES", "Picture", "Source", "save"]
 
 # Figures of the paper v2, figure 2 of v1, and what else users compare by.
 FIGURES: dict[str, Callable[[Source], Picture]] = {
@@ -30,3 +30,9 @@ FIGURES: dict[str, Callable[[Source], Picture]] = {
     "q-bias": q_bias,
     "profile": profiles,
 }
+CURVES = (
+    "fig3",
+    "fig6",
+    "fig7",
+    "q-bias",
+)  # those that may run over gradient updates or hours instead of frames

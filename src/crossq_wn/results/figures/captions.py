@@ -26,9 +26,12 @@ def remarks(source: Source, panels: Panels, points: Sequence[Point]) -> list[str
         drawn.setdefault(point.system, {})[point.panel] = point.tasks
         if point.most_seeds == 1:
             alone[source.names[point.system]] = None
+    unplaced = source.unplaced
     gaps: dict[str, list[str]] = {}  # what is missing -> names of the systems without
     for system, there in source.scores.items():
         missing = "not drawn, having no values here"
+        if system in unplaced:
+            missing = f"not drawn, since only their environment frames are known, not their {source.along}"
         if system in drawn:
             missing = _incomplete(there, panels, drawn[system])
         if missing:

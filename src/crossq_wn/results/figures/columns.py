@@ -10,15 +10,15 @@ from matplotlib.axes import Axes
 from crossq_wn.environments.groups import ALL, groups_and_all
 from crossq_wn.errors import UserError
 from crossq_wn.learning.diagnostics import DIAGNOSTICS
+from crossq_wn.results.figures.along import LABELS
 from crossq_wn.results.figures.captions import remarks, title
-from crossq_wn.results.figures.curves import band, bands, key, score_curves
+from crossq_wn.results.figures.curves import band, bands, key, placed, score_curves
 from crossq_wn.results.figures.points import SCORE, Panels, Point, curves, lines, rows
 from crossq_wn.results.figures.source import Source
 from crossq_wn.results.figures.style import (
     Picture,
     bounded,
     end_of_scores,
-    frames_axes,
     grid,
     legend,
     looks,
@@ -26,6 +26,7 @@ from crossq_wn.results.figures.style import (
     ratio_ticks,
     styled,
     unit,
+    x_axes,
 )
 from crossq_wn.runs.system import System
 
@@ -82,7 +83,7 @@ def q_bias(source: Source) -> Picture:
         raise UserError("q-bias needs q_bias_std in eval.csv: train with --q-bias")
     there = set[str]().union(*measured.values())
     panels = {task: (task,) for task in source.tasks if task in there}
-    bias = curves(measured, panels, source.confidence, "q_bias_std", source.until)
+    bias = placed(source, panels, curves(measured, panels, source.confidence, "q_bias_std", source.last))
     norms = _logged(source, panels, "critic_norm")
     quantities = [SCORE, "q_bias_std"]
     if norms:
@@ -95,7 +96,8 @@ def q_bias(source: Source) -> Picture:
 
 def _logged(source: Source, panels: Panels, column: str) -> list[Point]:
     """The curves of a diagnostic; empty if no system recorded it."""
-    return curves(source.diagnostic(DIAGNOSTICS[column]), panels, source.confidence, column, source.until)
+    found = source.diagnostic(DIAGNOSTICS[column])
+    return placed(source, panels, curves(found, panels, source.confidence, column, source.last))
 
 
 def _picture(source: Source, points: Sequence[Point], cells: Sequence[Cell], columns: int) -> Picture:
@@ -112,7 +114,7 @@ def _picture(source: Source, points: Sequence[Point], cells: Sequence[Cell], col
             each.set_yticks([])
         _limit(each, cell)
     _label(cells, axes, columns)
-    frames_axes(axes)
+    x_axes(axes, LABELS[source.along])
     legend(figure, key(scores, looked, source.names))
     panels = {cell.panel: cell.tasks for cell in cells}
     gaps = [*remarks(source, panels, scores), *_without(source, points, cells)]

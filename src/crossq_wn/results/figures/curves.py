@@ -11,6 +11,7 @@ from crossq_wn.environments.groups import by_suite
 from crossq_wn.environments.suites import suite_of
 from crossq_wn.errors import UserError
 from crossq_wn.results.curves import Curves
+from crossq_wn.results.figures.along import LABELS
 from crossq_wn.results.figures.captions import labels, remarks, seeds, title
 from crossq_wn.results.figures.files import save
 from crossq_wn.results.figures.points import Panels, Point, curves, lines, numbers, rows
@@ -20,7 +21,6 @@ from crossq_wn.results.figures.style import (
     Picture,
     Row,
     end_of_scores,
-    frames_axes,
     grid,
     legend,
     looks,
@@ -28,6 +28,7 @@ from crossq_wn.results.figures.style import (
     score_axes,
     styled,
     wrapped,
+    x_axes,
 )
 from crossq_wn.runs.system import System
 from crossq_wn.runs.tables import EVAL_COLUMNS
@@ -55,7 +56,7 @@ def _picture(source: Source, panels: Panels, most: int) -> Picture:
         for system, line in lines(points, panel).items():
             band(each, line, looked[system])
     score_axes(axes, shown.values())
-    frames_axes(axes)
+    x_axes(axes, LABELS[source.along])
     legend(figure, key(points, looked, source.names))
     note(figure, source.footnotes(bands(source), remarks(source, panels, points)))
     return Picture(figure, rows(points))
@@ -67,12 +68,39 @@ def score_curves(source: Source, panels: Panels) -> list[Point]:
     Raises:
         UserError: there are none.
     """
-    points = curves(source.scores, panels, source.confidence, until=source.until)
+    points = placed(source, panels, curves(source.scores, panels, source.confidence, until=source.last))
+    if not points and source.along != "frames":
+        raise UserError(
+            f"the {LABELS[source.along]} of none of these systems are known: only run directories tell them"
+        )
     if not points:
         raise UserError(
             f"no system was evaluated with all its runs in the first {source.until} environment frames"
         )
     return points
+
+
+def placed(source: Source, panels: Panels, points: Sequence[Point]) -> list[Point]:
+    """Puts points where they belong on the x axis, and leaves out those of which that is not known.
+
+    Args:
+        source: what the points were drawn from; it says what the axis has.
+        panels: the tasks of each panel.
+        points: as `curves` returns them.
+    """
+    if source.along == "frames":
+        return list(points)
+    of: dict[tuple[str, System], list[Point]] = {}
+    for point in points:
+        of.setdefault((point.panel, point.system), []).append(point)
+    found: list[Point] = []
+    for (panel, system), some in of.items():
+        frames = np.array([point.frames for point in some])
+        where = source.positions(system, panels[panel], frames).tolist()
+        for point, x in zip(some, where, strict=True):
+            if not np.isnan(x):
+                found.append(point._replace(along=(source.along, x)))
+    return found
 
 
 @styled
@@ -98,15 +126,20 @@ def learning_curve(source: Source, out: Path) -> list[Path]:
     table: list[Row] = []
     gaps: list[str] = []
     most = 0  # seeds of a system
+    unplaced = source.unplaced
     for system, look in looks(results).items():
+        if system in unplaced:
+            told = f"not drawn, since only environment frames are known, not {source.along}"
+            gaps.append(f"{told}: {source.names[system]}")
+            continue
         runs = results[system][task]
         most = max(most, len(runs.seeds))
-        table += _seeds(axes, runs, look, (system.label, task, metric))
-        gaps += _mean(axes, runs, look, source.names[system])
+        table += _seeds(axes, runs, look, source, (system, task, metric))
+        gaps += _mean(axes, runs, look, source, system)
     axes.set(title=task, ylabel=f"{metric.replace('_', ' ')} (deterministic policy)")
     highest = end_of_scores(axes.dataLim.ymax) if metric == "success_rate" else None
     axes.set_ylim(bottom=min(0, axes.get_ylim()[0]), top=highest)
-    frames_axes([axes])
+    x_axes([axes], LABELS[source.along])
     handles, names = axes.get_legend_handles_labels()
     legend(figure, dict(zip(names, handles, strict=True)))
     meaning = "thin: each seed; thick: their mean" if most > 1 else "each line is one seed"
@@ -114,29 +147,30 @@ def learning_curve(source: Source, out: Path) -> list[Path]:
     return save(figure, table, out)
 
 
-def _seeds(axes: Axes, runs: Curves, look: Look, about: tuple[str, str, str]) -> list[Row]:
-    """Draws a thin line per seed, and returns the evaluations as rows.
-
-    `about` is the system's label, the task and the metric.
-    """
+def _seeds(axes: Axes, runs: Curves, look: Look, source: Source, about: tuple[System, str, str]) -> list[Row]:
+    """Draws a thin line per seed, and returns the evaluations as rows; `about`: system, task and metric."""
     system, task, metric = about
     table: list[Row] = []
     for seed, values in zip(runs.seeds, runs.values, strict=True):
         reached = ~np.isnan(values)
-        steps, scores = runs.env_steps[reached].tolist(), values[reached].tolist()
-        axes.plot(steps, scores, color=look.colour, alpha=0.35, linewidth=1)
-        for step, score in zip(steps, scores, strict=True):
-            table.append(dict(zip(EVAL_COLUMNS, (system, task, seed, metric, step, score), strict=True)))
+        steps, scores = runs.env_steps[reached], values[reached].tolist()
+        where = source.positions(system, [task], steps, seed).tolist()
+        axes.plot(where, scores, color=look.colour, alpha=0.35, linewidth=1)
+        for step, score, x in zip(steps.tolist(), scores, where, strict=True):
+            row = dict(zip(EVAL_COLUMNS, (system.label, task, seed, metric, step, score), strict=True))
+            table.append(row if source.along == "frames" else row | {source.along: x})
     return table
 
 
-def _mean(axes: Axes, runs: Curves, look: Look, name: str) -> list[str]:
+def _mean(axes: Axes, runs: Curves, look: Look, source: Source, system: System) -> list[str]:
     """Draws the seeds' mean where all have a value, and returns a remark if it ends early."""
     shared = np.asarray(~np.isnan(runs.values).any(axis=0))  # [points]
     mean = runs.values[:, shared].mean(axis=0)
+    name = source.names[system]
     label = f"{name} ({seeds(len(runs.seeds), len(runs.seeds))})"
     marker = look.marker if len(mean) == 1 else ""
-    axes.plot(runs.env_steps[shared], mean, color=look.colour, linewidth=2.5, marker=marker, label=label)
+    where = source.positions(system, source.tasks, runs.env_steps[shared])
+    axes.plot(where, mean, color=look.colour, linewidth=2.5, marker=marker, label=label)
     if shared[-1]:
         return []
     end = f"{runs.env_steps[shared][-1]:,} frames" if shared.any() else "its beginning"
@@ -150,7 +184,7 @@ def bands(source: Source) -> str:
 
 def band(axes: Axes, points: Sequence[Point], look: Look) -> None:
     """Draws one system's curve with its interval."""
-    x = [point.frames for point in points]
+    x = [point.x for point in points]
     values, lows, highs = numbers(points)
     # A curve of one point is invisible without a marker; further rounds of colours need them anyway.
     marker = look.marker if len(x) == 1 or look.marker != "o" else ""

@@ -32,10 +32,18 @@ class Point(NamedTuple):
     tasks: int  # how many of the panel's tasks the system has
     fewest_seeds: int  # of any of these tasks
     most_seeds: int
+    along: tuple[str, float] | None = None  # what the x axis has instead of frames, and how much of it
+
+    @property
+    def x(self) -> float:
+        """Where the point lies on the x axis."""
+        return self.frames if self.along is None else self.along[1]
 
     def row(self) -> dict[str, Any]:
         """Returns the point as a row of the CSV file behind the figure."""
-        return self._asdict() | {"system": self.system.label}
+        columns = self._asdict() | {"system": self.system.label}
+        del columns["along"]
+        return columns if self.along is None else columns | {self.along[0]: self.along[1]}
 
 
 def curves(

@@ -12,9 +12,12 @@ from crossq_wn.learning.diagnostics import Diagnostic
 from crossq_wn.results import reading
 from crossq_wn.results.alike import Group, groups
 from crossq_wn.results.curves import Results
+from crossq_wn.results.figures.along import Along, positions
 from crossq_wn.results.names import displayed, left_out
 from crossq_wn.results.practice import Practice, Practices, over, practices
 from crossq_wn.results.records import Input
+from crossq_wn.results.sheets import Steps
+from crossq_wn.results.statistics import Array
 from crossq_wn.runs.system import System
 
 
@@ -39,6 +42,7 @@ class Source:
     frames: int | None = None  # environment frames at which curves end; None: the last that most runs reached
     confidence: float = 0.9  # of the intervals
     warn: Callable[[str], None] = silent  # told of what is left out
+    along: Along = "frames"  # what curves run over
     protocol: str = ""  # what sets these runs apart, where those of other protocols are drawn by themselves
 
     def __post_init__(self) -> None:
@@ -199,6 +203,44 @@ class Source:
             for curves in self.scores[system].values():
                 last = max(last, int(curves.env_steps[-1]))
         return last
+
+    @property
+    def last(self) -> int | None:
+        """Environment frames at which curves end; None: with their runs, over another axis than frames."""
+        return self.until if self.along == "frames" else self.frames
+
+    @cached_property
+    def clocks(self) -> Results:
+        """Our systems' gradient updates or hours over environment frames; empty where frames are the axis."""
+        if self.along == "hours":
+            return reading.hours(self.ours, self.warn)
+        return reading.logged(self.ours, "updates", self.warn) if self.along == "updates" else {}
+
+    def positions(
+        self, system: System, tasks: Iterable[str], frames: Steps, seed: str | None = None
+    ) -> Array:
+        """Where environment frames of a system lie on the x axis.
+
+        Args:
+            system: whose frames they are.
+            tasks: on which it was trained.
+            frames: [points].
+            seed: the only seed, if it is one's own curve.
+
+        Returns:
+            The positions [points]; NaN if its updates or hours are not known on each of the tasks.
+        """
+        if self.along == "frames":
+            return frames.astype(float)
+        known = self.clocks.get(system, {})
+        there = [task for task in tasks if task in self.scores[system]]
+        clocks = [known[task] for task in there if task in known]
+        return positions(clocks if len(clocks) == len(there) else [], frames, seed)
+
+    @property
+    def unplaced(self) -> list[System]:
+        """The systems to draw of which only environment frames are known, where curves run over others."""
+        return [] if self.along == "frames" else [each for each in self.scores if each not in self.clocks]
 
     @property
     def interval(self) -> str:

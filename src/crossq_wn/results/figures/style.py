@@ -143,14 +143,14 @@ def wrapped(titles: Sequence[str], most: int, width: float, height: float) -> tu
     return figure, axes[:panels]
 
 
-def frames_axes(axes: Sequence[Axes]) -> None:
-    """Makes x axes of environment frames, and labels those with no panel below."""
+def x_axes(axes: Sequence[Axes], label: str) -> None:
+    """Makes x axes of what curves run over, from 0 on, and labels those with no panel below."""
     for each in axes:
         each.set_xlim(left=0)
         each.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
         each.xaxis.set_major_formatter(short)
     for each in lowest(axes):
-        each.set_xlabel("environment frames")
+        each.set_xlabel(label)
 
 
 def first_in_row(axes: Axes) -> bool:

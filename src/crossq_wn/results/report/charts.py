@@ -10,7 +10,8 @@ from crossq_wn.environments.groups import groups_and_all
 from crossq_wn.learning.diagnostics import DIAGNOSTICS
 from crossq_wn.results.curves import Results
 from crossq_wn.results.figures import points, style
-from crossq_wn.results.figures.curves import band
+from crossq_wn.results.figures.along import LABELS, Along
+from crossq_wn.results.figures.curves import band, placed
 from crossq_wn.results.report.contents import Report, Tell
 from crossq_wn.results.report.html import Html, details, join, tag
 from crossq_wn.results.report.scores import title_of
@@ -44,6 +45,12 @@ def curves(report: Report) -> Html:
     explained = (
         "Lines: IQM of the seeds; bands: its interval; a single seed has none. The policy acts without noise."
     )
+    unplaced = [report.names[system] for system in report.source.unplaced]
+    if unplaced:
+        only = "only their environment frames are known"
+        explained += (
+            f" Over {LABELS[report.source.along]} these are not drawn, since {only}: {', '.join(unplaced)}."
+        )
     absent = [report.names[system] for system in report.scores if system not in drawn]
     if absent:
         explained += f" Not drawn, to keep it legible (choose with --systems): {', '.join(absent)}."
@@ -106,8 +113,9 @@ def _panel(report: Report, results: Results, name: str, tasks: tuple[str, ...], 
     """Makes one picture, or none if there is nothing to draw."""
     # A system that lacks a task would be the mean of other tasks than its neighbours.
     whole = {system: there for system, there in results.items() if there.keys() >= set(tasks)}
-    confidence, until = report.source.confidence, report.until(tasks)
-    drawn = points.curves(whole, {name: tasks}, confidence, quantity, until)
+    confidence, panels = report.source.confidence, {name: tasks}
+    until = report.until(tasks) if report.source.along == "frames" else None
+    drawn = placed(report.source, panels, points.curves(whole, panels, confidence, quantity, until))
     return [Panel(name, tasks, quantity, points.lines(drawn, name, quantity))] if drawn else []
 
 
@@ -115,7 +123,9 @@ def _gallery(report: Report, panels: Sequence[Panel], name: str, shown: Mapping[
     figures = []
     for i, panel in enumerate(panels):
         drawn = picture(
-            _drawing(panel, shown), f"{report.place or 'page'}-{name}-{i}", _described(report, panel)
+            _drawing(panel, shown, report.source.along),
+            f"{report.place or 'page'}-{name}-{i}",
+            _described(report, panel),
         )
         figures.append(tag("figure", tag("figcaption", *_caption(panel)), drawn))
     return tag("div", join(figures), class_="gallery")
@@ -128,13 +138,13 @@ def _caption(panel: Panel) -> list[object]:
 
 
 @style.styled
-def _drawing(panel: Panel, shown: Mapping[System, style.Look]) -> Figure:
+def _drawing(panel: Panel, shown: Mapping[System, style.Look], along: Along) -> Figure:
     figure, axes = style.single(3.5, 2.5)
     for system, line in panel.curves.items():
         band(axes, line, shown[system])
     if panel.quantity == points.SCORE:
         style.score_axes([axes], [panel.tasks])
-    style.frames_axes([axes])
+    style.x_axes([axes], LABELS[along])
     figure.set_dpi(DPI)
     style.place(figure, axes)
     return figure
@@ -146,7 +156,7 @@ def _described(report: Report, panel: Panel) -> str:
     for system, line in panel.curves.items():
         last = line[-1]
         ends.append(f"{report.names[system]} ends at {number(last.value)} at {last.frames:,} frames")
-    return f"{panel.quantity} on {panel.name} over environment frames: {'; '.join(ends)}"
+    return f"{panel.quantity} on {panel.name} over {LABELS[report.source.along]}: {'; '.join(ends)}"
 
 
 def _legend(report: Report, panels: Sequence[Panel], shown: Mapping[System, style.Look]) -> Html:

@@ -12,6 +12,7 @@ from crossq_wn.results import reading
 from crossq_wn.results.alike import groups
 from crossq_wn.results.curves import Curves, Results
 from crossq_wn.results.figures import Source
+from crossq_wn.results.figures.along import Along
 from crossq_wn.results.figures.source import in_paper_order, silent
 from crossq_wn.results.records import Input, RunRecord, Speed
 from crossq_wn.results.report.html import Html, escape, section, tag
@@ -124,6 +125,7 @@ def gather(
     tell: Tell = silent,
     *,
     force: bool = False,
+    along: Along = "frames",
 ) -> Contents:
     """Gathers the runs in folders, and published curves on their tasks.
 
@@ -136,6 +138,7 @@ def gather(
         confidence: of the intervals.
         tell: told what is being done.
         force: compares runs of different protocols all the same.
+        along: what curves run over.
 
     Raises:
         UserError: not a folder, no run that can be read, or what `Source`, `alike.groups` and
@@ -149,7 +152,7 @@ def gather(
     if not runs:
         named = skipped[0] if skipped else f"there is none in {', '.join(map(str, paths))}"
         raise UserError(f"no run can be reported: {named}")
-    template = Source((), (), tuple(systems), None, confidence, once)
+    template = Source((), (), tuple(systems), None, confidence, once, along)
     theirs = reading.complete(reference, once)
     made = groups(runs, theirs, once, force=force, wanted=systems, tell=tell)
     reports: list[Report] = []

@@ -1,0 +1,131 @@
+"""Curves over gradient updates and over hours, instead of environment frames."""
+
+import csv
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crossq_wn.cli import main
+from crossq_wn.errors import UserError
+from crossq_wn.results.curves import Curves
+from crossq_wn.results.figures import FIGURES, Source
+from crossq_wn.results.figures.along import positions
+from crossq_wn.results.records import RunRecord
+from helpers import make_run, rows
+
+TIMING = "frames,seconds,frames_per_second,updates_per_second\n"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two systems with 1 and 5 updates per 2 frames after 20 frames, and a published curve."""
+    root = tmp_path_factory.mktemp("along")
+    for utd in (1, 5):
+        for seed in range(2):
+            path = make_run(
+                root / "runs" / f"{utd}-{seed}", task="dog-run", seed=seed, hyperparameters={"utd": utd},
+                eval_rows=[(0, 0), (50, 100), (100, 200 + seed)],
+            )  # fmt: skip
+            lines = [f"{seed},{x},{utd * max(0, x - 20) // 2},{x}" for x in range(20, 101, 10)]
+            (path / "metrics.csv").write_text("\n".join(["seed,frames,updates,critic_norm", *lines, ""]))
+            ticks = [f"{x},{36 * x * (1 + seed)},1,{utd}" for x in range(20, 101, 20)]
+            (path / "timing.csv").write_text(TIMING + "\n".join([*ticks, "100,5"]))
+    (root / "rivals.csv").write_text(
+        "algorithm,utd,task,seed,metric,env_step,value\nA,2,dog-run,0,return,100,300\n"
+    )
+    return root
+
+
+@given(
+    rows=st.lists(st.integers(1, 100), min_size=1, max_size=8, unique=True),
+    pace=st.floats(0.1, 10),
+    frames=st.lists(st.integers(0, 200), min_size=1, max_size=5),
+)
+def test_what_grows_evenly_is_known_everywhere(rows, pace, frames):
+    steps = np.array(sorted(rows))
+    clocks = [Curves(steps, ("0", "1"), np.array([pace * steps, 3 * pace * steps]))]
+    found = positions(clocks, np.array(frames))
+    np.testing.assert_allclose(found, 2 * pace * np.array(frames), atol=1e-9)
+    np.testing.assert_allclose(
+        positions(clocks, np.array(frames), "1"), 3 * pace * np.array(frames), atol=1e-9
+    )
+
+
+def test_curves_run_over_updates(folder):
+    told = []
+    source = Source((), (), along="updates", warn=told.append)
+    (source,) = source.each_protocol([folder / "runs"], [folder / "rivals.csv"])
+    picture = FIGURES["fig7"](source)
+    (axes,) = picture.figure.axes
+    assert axes.get_xlabel() == "gradient updates"
+    found = {(row["system"], row["frames"]): row["updates"] for row in picture.rows}
+    assert found["crossq-wn UTD 1", 50] == 15
+    assert found["crossq-wn UTD 1", 100] == 40
+    assert found["crossq-wn UTD 5", 100] == 200
+    assert not any(system == "A UTD 2" for system, _ in found)
+    assert "not drawn, since only their environment frames are known, not their updates: A UTD 2" in told
+    drawn = sorted(line.get_xdata().tolist() for line in axes.lines)
+    assert drawn == [[0, 15, 40], [0, 75, 200]]
+
+
+def test_curves_run_over_hours_of_all_sessions(folder, tmp_path):
+    (source,) = Source((), (), along="hours").each_protocol([folder / "runs"])
+    found = {(row["system"], row["frames"]): row["hours"] for row in FIGURES["fig3"](source).rows}
+    assert found["crossq-wn UTD 1", 50] == pytest.approx((0.5 + 1.0) / 2)  # two runs, one at half the speed
+    run = make_run(tmp_path / "run")
+    assert RunRecord(run).hours is None
+    (run / "timing.csv").write_text(
+        TIMING + "100,3600,1,1\n200,7200,1,1\n150,1800,1,1\n200,3600,1,1\n300,7200,1,1\n"
+    )
+    hours = RunRecord(run).hours
+    assert hours.frames.tolist() == [100, 150, 200, 300]
+    assert hours.values.tolist() == [1, 2.5, 3, 4]  # 50 frames were trained twice
+
+
+def test_only_run_directories_tell(folder):
+    (source,) = Source((), (), along="updates").each_protocol([folder / "rivals.csv"])
+    with pytest.raises(UserError, match="gradient updates of none of these systems are known"):
+        FIGURES["fig7"](source)
+
+
+def run(*arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    said = capsys.readouterr()
+    return stop.value.code, said.out, said.err
+
+
+def test_the_commands_have_the_axis(folder, tmp_path, capsys):
+    out = tmp_path / "curve"
+    code, _, err = run("plot", folder / "runs", "--x", "updates", "--out", out, capsys=capsys)
+    assert (code, err) == (0, "")
+    with open(f"{out}.csv", newline="") as file:
+        last = [row for row in csv.DictReader(file) if row["env_step"] == "100"]
+    assert {(row["exp_name"], row["updates"]) for row in last} == {
+        ("crossq-wn UTD 1", "40.0"), ("crossq-wn UTD 5", "200.0"),
+    }  # fmt: skip
+    code, _, err = run("figure", "fig1", folder / "runs", "--x", "hours", capsys=capsys)
+    assert (code, "fig1 has none: it may go with fig3, fig6, fig7, q-bias" in err) == (2, True)
+    assert (
+        run("figure", "fig6", folder / "runs", "--x", "hours", "--out", tmp_path / "six", capsys=capsys)[0]
+        == 0
+    )
+    assert float(rows(tmp_path / "six.csv")[-1]["hours"]) > 0
+    page = tmp_path / "report.html"
+    arguments = (
+        "report",
+        folder / "runs",
+        "--reference",
+        folder / "rivals.csv",
+        "--x",
+        "updates",
+        "--out",
+        page,
+    )
+    assert run(*arguments, capsys=capsys)[0] == 0
+    text = page.read_text()
+    assert "gradient updates" in text
+    assert "these are not drawn, since only their environment frames are known: A UTD 2" in text
+    assert ">environment frames</text>" not in text
