@@ -729,6 +729,21 @@ def test_plot_draws_one_task_into_its_run_and_several_as_a_grid(run_cli, tmp_pat
     assert {row["panel"] for row in rows(tmp_path / "learning_curves.csv")} == {"dog-run", "dog-walk"}
 
 
+def test_no_title_is_cut_or_lies_on_its_neighbour(tmp_path):
+    task = "helpers:NanInEvaluationOfSeedOne"
+    for name, some in (("a", task), ("b", "dog-run"), ("c", "humanoid-stand")):
+        make_run(tmp_path / name, task=some, eval_rows=[(0, 0), (100, 50)])
+    for name in ("fig1", "fig7", "profile"):
+        figure = FIGURES[name](Source.of([tmp_path])).figure
+        figure.draw_without_rendering()
+        boxes = [axes.title.get_window_extent() for axes in figure.axes]
+        assert any(task in axes.get_title().replace("\n", "") for axes in figure.axes)
+        for box in boxes:
+            assert 0 <= box.x0 <= box.x1 <= figure.bbox.x1
+            assert box.y1 <= figure.bbox.y1
+        assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+
+
 @pytest.mark.parametrize("share", [0.0, 0.004, 0.05, 0.3, 0.6, 1.0])
 def test_scores_fill_their_axes_whatever_their_size_and_zero_stays(share, tmp_path):
     """`share` of the highest return; the axis ends above the data and not far above, or at 1."""

@@ -124,6 +124,10 @@ def check(run: RunRecord) -> Curves:
     _ = run.protocols
     if not run.evaluations.path.exists():
         raise UserError("there is no eval.csv: nothing has been evaluated yet")
+    metrics = {metric for _, _, metric in run.evaluations.contents}
+    run.remember_suite()
+    if metrics and suite_of(task).metric not in metrics:
+        raise UserError(f"eval.csv has no {suite_of(task).metric}, which is the score of {task}")
     found = scores([run])
     tasks, *others = found.values()  # of each system in the file
     if others or list(tasks) != [task]:

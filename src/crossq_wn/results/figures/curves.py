@@ -22,6 +22,7 @@ from crossq_wn.results.figures.style import (
     Row,
     end_of_scores,
     grid,
+    heading,
     legend,
     looks,
     note,
@@ -136,7 +137,7 @@ def learning_curve(source: Source, out: Path) -> list[Path]:
         most = max(most, len(runs.seeds))
         table += _seeds(axes, runs, look, source, (system, task, metric))
         gaps += _mean(axes, runs, look, source, system)
-    axes.set(title=task, ylabel=f"{metric.replace('_', ' ')} (deterministic policy)")
+    axes.set(title=heading(task, 5.2), ylabel=f"{metric.replace('_', ' ')} (deterministic policy)")
     highest = end_of_scores(axes.dataLim.ymax) if metric == "success_rate" else None
     axes.set_ylim(bottom=min(0, axes.get_ylim()[0]), top=highest)
     x_axes([axes], LABELS[source.along])

@@ -43,6 +43,7 @@ STYLE: Any = {
 _NEAR, _ROOM, _LEAST = 0.5, 1.15, 0.01
 
 _LETTER, _HANDLE = 0.075, 0.55  # inches in a legend, about: a letter, the mark before a label
+_TITLE_LETTER = 0.095  # inches of a letter in a title, about
 
 _MARGIN, _BELOW = 0.08, 0.5  # inches around a single panel: at its edges, and for numbers and label below it
 
@@ -138,9 +139,25 @@ def wrapped(titles: Sequence[str], most: int, width: float, height: float) -> tu
     figure, axes = grid(math.ceil(panels / columns), columns, *size)
     for unused in axes[panels:]:
         unused.remove()
+    lines = 1
     for each, title in zip(axes, titles, strict=False):
-        each.set_title(title)
+        shown = heading(title, size[0])
+        lines = max(lines, shown.count("\n") + 1)
+        each.set_title(shown)
+    rows = math.ceil(panels / columns)
+    figure.set_figheight(figure.get_figheight() + 0.15 * max(0, lines - 2) * rows)  # two have room as it is
     return figure, axes[:panels]
+
+
+def heading(title: str, width: float) -> str:
+    """Breaks a title over lines, within words too if it must be, so that a panel is as wide.
+
+    Args:
+        title: one line or several.
+        width: of the panel, in inches.
+    """
+    letters = int(width / _TITLE_LETTER)
+    return "\n".join("\n".join(textwrap.wrap(line, letters)) for line in title.split("\n"))
 
 
 def x_axes(axes: Sequence[Axes], label: str) -> None:
