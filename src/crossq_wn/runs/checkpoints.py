@@ -92,12 +92,9 @@ class Writer:
         """
         if frames == self.present and not thorough:
             return
-        directory, partial = self.directory, self.directory / f".{frames:09d}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
+        partial = self.directory / f".{frames:09d}.partial"
         try:
-            if not (directory / "replay").exists():
-                (directory / "replay").mkdir(parents=True)
-                to_disk(directory.parent)  # so that the new folder's name survives a power cut
+            self._make_room(partial)
             changed = self._replay.mend(replays, thorough=thorough)
             if frames == self.present and not changed:
                 return
@@ -106,19 +103,30 @@ class Writer:
             for seed, state in states.items():
                 seeds[str(seed)] = self._save_seed(partial, seed, state, replays[seed])
             _write_manifest(partial, {"schema": SCHEMA, "frames": frames, "common": common, "seeds": seeds})
-            # Everything that the checkpoint names must be on disk before the rename makes it visible.
-            to_disk(directory / "replay")
-            to_disk(partial)
-            for path in available(directory):  # left from before the run was resumed at an earlier one
-                if int(path.name) >= frames:
-                    shutil.rmtree(path)
-            os.replace(partial, directory / f"{frames:09d}")
-            to_disk(directory)
+            self._publish(partial, frames)
         except OSError as error:
             shutil.rmtree(partial, ignore_errors=True)
             raise self._cannot_write(frames, error) from None
         self.present = frames
-        _prune(directory, keep)
+        _prune(self.directory, keep)
+
+    def _make_room(self, partial: Path) -> None:
+        """Removes what an interrupted checkpoint left, and makes the folders that are missing."""
+        shutil.rmtree(partial, ignore_errors=True)
+        if not (self.directory / "replay").exists():
+            (self.directory / "replay").mkdir(parents=True)
+            to_disk(self.directory.parent)  # so that the new folder's name survives a power cut
+
+    def _publish(self, partial: Path, frames: int) -> None:
+        """Gives a complete checkpoint its name, and removes obsolete ones."""
+        # Everything that the checkpoint names must be on disk before the rename makes it visible.
+        to_disk(self.directory / "replay")
+        to_disk(partial)
+        for path in available(self.directory):  # left from before the run was resumed at an earlier one
+            if int(path.name) >= frames:
+                shutil.rmtree(path)
+        os.replace(partial, self.directory / f"{frames:09d}")
+        to_disk(self.directory)
 
     def _save_seed(self, folder: Path, seed: int, state: SeedState, replay: Replay) -> dict[str, Any]:
         """Writes a seed's state and its new rows of replay; returns its entry in the manifest."""

@@ -225,15 +225,21 @@ def check_free(out: Path | None, config: RunConfig) -> None:
         return
     if out.is_dir() and {path.name for path in out.iterdir()} <= _SCAFFOLDING:
         return
-    holds_run, same = (out / "config.json").exists(), False
-    if holds_run and not begun(out):
-        with contextlib.suppress(UserError):
-            # A run that is to be longer or shorter is still the same run.
-            same = extend(read_config(out), config.options.frames) == config
-    if not same:
-        what = "holds a run" if holds_run else "is not an empty directory"
-        fix = f", or `crossq-wn resume {out}`" if holds_run else ""
-        raise UserError(f"{option('out', str(out))} {what}: nothing is overwritten; choose another{fix}")
+    where = option("out", str(out))
+    if not (out / "config.json").exists():
+        raise UserError(f"{where} is not an empty directory: nothing is overwritten; choose another")
+    if begun(out) or not _is_of(out, config):
+        raise UserError(
+            f"{where} holds a run: nothing is overwritten; choose another, or `crossq-wn resume {out}`"
+        )
+
+
+def _is_of(path: Path, config: RunConfig) -> bool:
+    """Whether a run directory is of this run; one that is to be longer or shorter is still the same."""
+    try:
+        return extend(read_config(path), config.options.frames) == config
+    except UserError:
+        return False
 
 
 def manifest(config: RunConfig, command: list[str]) -> dict[str, Any]:

@@ -147,19 +147,26 @@ class Table:
 
     def _survivors(self, known: Sequence[Position], warn: Callable[[str], None]) -> list[bytes | None]:
         """What each file held in the given state, from its twin if it is damaged; None if that is lost."""
-        sound = [_sound(file.read(), at) for file, at in zip(self._files(), known, strict=True)]
-        table, lines = sound[0], sound[-1] if self._json else None
+        table, lines = self._sound_files(known)
         if table is not None and not table.startswith(self._header()):
-            return [None] * len(sound)  # columns of another version cannot continue
-        if lines is not None and _json_rows(lines) is None:  # damage that a size alone does not reveal
-            lines = None
+            return [None] * len(known)  # columns of another version cannot continue
         if table is None:
             table = self._mended(known[0], lines)
             _tell(self._csv, table, warn)
-        if self._json and table is not None and lines is None:
+        if self._json is None:
+            return [table]
+        if lines is None and table is not None:
             lines = _as_lines(_rows(table), self.columns)
             _tell(self._json, lines, warn)
-        return [table, lines] if self._json else [table]
+        return [table, lines]
+
+    def _sound_files(self, known: Sequence[Position]) -> tuple[bytes | None, bytes | None]:
+        """The CSV file and its twin as they were in the given state; None for one that is damaged."""
+        sound = [_sound(file.read(), at) for file, at in zip(self._files(), known, strict=True)]
+        lines = sound[1] if self._json else None
+        if lines is not None and _json_rows(lines) is None:  # damage that a size alone does not reveal
+            lines = None
+        return sound[0], lines
 
     def _begin(self, content: bytes) -> None:
         self._csv.begin(content)
