@@ -184,7 +184,7 @@ register(
     ),
     Diagnostic(
         "stable_rank",
-        "directions that hold 99 % of the last features",
+        "singular values that make up 99 % of the last hidden features",
         function=measures.stable_rank,
     ),
     Diagnostic(
@@ -196,7 +196,7 @@ register(
     Diagnostic("q_mean", "mean value of replayed actions", signed=True),
     Diagnostic(
         "target_q_mean",
-        "mean target of a minibatch: where it leaves q_mean behind, values run away",
+        "mean target of a minibatch; if it leaves q_mean behind, values diverge",
         signed=True,
     ),
     Diagnostic(
@@ -213,19 +213,19 @@ register(
         function=measures.largest_target,
     ),
     Diagnostic("entropy", "entropy of the policy", unit="nats", signed=True),
-    Diagnostic("temperature", "temperature: what entropy is worth in units of reward"),
+    Diagnostic("temperature", "the worth of a nat of entropy in units of reward"),
     Diagnostic("critic_loss", "the critics' loss; algorithms with different losses cannot be compared"),
     Diagnostic("actor_loss", "the actor's loss; it falls as values rise", signed=True),
     Diagnostic(
         "q_bias_mean",
-        "how much more the critics promise than follows, over |return|",
+        "how far values exceed the returns that follow, over |return|",
         axis="normalised Q-bias, mean",
         signed=True,
         file="eval.csv",
     ),
     Diagnostic(
         "q_bias_std",
-        "spread of that: unequal promises mislead a policy, equal ones do not",
+        "spread of the Q-bias; a bias misleads a policy only where it is unequal",
         axis="normalised Q-bias, std",
         file="eval.csv",
     ),
