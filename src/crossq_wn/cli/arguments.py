@@ -1,4 +1,4 @@
-"""Parsers of the command line, and options made from the fields of dataclasses."""
+"""Parsers of the commands, with options made from the fields of dataclasses."""
 
 import argparse
 import ast
@@ -21,14 +21,14 @@ from crossq_wn.runs.options import MOST_SEEDS, OPTION_NAMES, RunOptions
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are UserErrors and name the nearest option that there is."""
+    """A parser whose errors are UserErrors and suggest the nearest valid option."""
 
     def __init__(self, verb: str, summary: str = "", **options: Any) -> None:
         super().__init__(prog=f"crossq-wn {verb}", description=summary, allow_abbrev=False, **options)
         self.register("type", Path, path)  # how every argument of type Path is read
 
     def parse_args(self, args: Sequence[str], namespace: None = None) -> argparse.Namespace:  # type: ignore[override]
-        """Parses all arguments; those that are left over are an error."""
+        """Parses all arguments. Raises UserError for unknown and for missing ones."""
         for each in args:  # before argparse misses an argument that was given under another name
             if each.startswith("--") and each.split("=")[0] not in (*self._option_string_actions, "--"):
                 self._unrecognized(each.split("=")[0], [each])
@@ -51,20 +51,21 @@ class Parser(argparse.ArgumentParser):
 def parse_run(
     parser: Parser, arguments: Sequence[str], options: Collection[str] = OPTION_NAMES
 ) -> dict[str, Any]:
-    """Parses what `training.api.configure` takes: TASK, run options and the algorithm's hyperparameters.
+    """Parses the arguments of `training.api.configure`: TASK, run options and hyperparameters.
 
     Args:
-        parser: of the verb; it may have arguments of its own already.
-        arguments: of the verb.
-        options: the names of the run options that the verb has.
+        parser: of the command; it may have arguments of its own already.
+        arguments: of the command.
+        options: the names of the run options that the command has.
 
     Returns:
-        task, algorithm, preset, the run options and hyperparameters that were given, and what the verb added.
+        The task, algorithm and preset, the run options and hyperparameters that were given, and the values of
+        the command's own arguments, all by name.
 
     Raises:
         UserError: an unknown option, or a value that is not of its type.
     """
-    # The algorithm decides which hyperparameters there are, the preset which defaults they have.
+    # The algorithm decides which hyperparameters exist, and the preset their defaults: both are read first.
     first = Parser(parser.prog.split()[-1], add_help=False)
     _add_choice_of_algorithm(first)
     chosen, _ = first.parse_known_args(arguments)
@@ -103,15 +104,15 @@ def _add_choice_of_algorithm(parser: Parser, presets: Collection[str] = ()) -> N
 
 
 def add_fields(group: Any, record: Any, chosen: Sequence[Field[Any]]) -> None:
-    """Adds an option for each chosen field of a dataclass; options that are not given stay unset.
+    """Adds an option for each chosen field of a dataclass. Options that are not given stay unset.
 
     Args:
-        group: of the parser.
-        record: an instance, whose values are the defaults that the help names.
-        chosen: fields of the record.
+        group: of the parser, to which they are added.
+        record: an instance of the dataclass, whose values the help shows as defaults.
+        chosen: the fields.
 
     Raises:
-        UserError: a user's algorithm has a hyperparameter of a type that cannot be typed.
+        UserError: a hyperparameter of a user's algorithm has a type that no option can have.
     """
     kinds, texts = get_type_hints(type(record)), field_texts(type(record))
     for field in chosen:
@@ -137,11 +138,11 @@ def _shown(value: Any) -> str:
 
 
 def _parsing(kind: Any, commas: bool = False) -> dict[str, Any]:
-    """How argparse reads an option of a type.
+    """Makes the arguments with which argparse reads values of a type.
 
     Args:
-        kind: the type; one that may be None reads `None` too.
-        commas: whether a tuple is written as one argument, such as 0,1,2, instead of several.
+        kind: the type. If it may be None, the text `None` is read as that.
+        commas: whether a tuple is written as one argument, such as 0,1,2, instead of as several.
     """
     optional = NoneType in get_args(kind)
     own = next(each for each in get_args(kind) if each is not NoneType) if optional else kind
@@ -157,7 +158,7 @@ def _parsing(kind: Any, commas: bool = False) -> dict[str, Any]:
 
 
 def _reader(kind: Any) -> tuple[Callable[[str], Any], str]:
-    """How one value is read from text, and what the help shows in its place."""
+    """The function that reads one value of a type, and its placeholder in the help."""
     if get_origin(kind) is Literal:
         known = get_args(kind)
         return _one_of(known), f"{{{','.join(known)}}}"
@@ -185,7 +186,7 @@ def _one_of(known: Sequence[str]) -> Callable[[str], str]:
 
 
 def whole_number(text: str) -> int:
-    """Reads a whole number, also one that is written as 1e6."""
+    """Reads a whole number, which may be written as 1e6."""
     try:
         value = int(text)
     except ValueError:
@@ -219,7 +220,7 @@ def number(text: str) -> float:
 
 
 def whole_numbers(text: str) -> tuple[int, ...]:
-    """Reads whole numbers and ranges of them with commas in between, such as 0,1,2 or 0-9."""
+    """Reads whole numbers and ranges, separated by commas: 0,1,2 or 0-9."""
     found: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,19})\s*(?:-\s*(\d{1,19})\s*)?", part)
@@ -254,7 +255,7 @@ _ALIASES = {"seeds": "--seed"}  # by field: a second name, which the help leaves
 
 
 def field_texts(kind: type) -> dict[str, str]:
-    """The string below each field of a dataclass and of those that it inherits from."""
+    """The documentation of each field of a dataclass, inherited fields included: the string below it."""
     found = {}
     for each in reversed(kind.__mro__[:-1]):
         with contextlib.suppress(OSError):  # a class that was defined at a prompt has no source

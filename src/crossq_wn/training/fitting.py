@@ -1,4 +1,4 @@
-"""Whether a run fits into memory, decided before any of it is taken."""
+"""Checks that a run fits into memory before any of it is taken."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ def check_fits(config: RunConfig, spec: Spec) -> int:
         Bytes of the full replay of all seeds.
 
     Raises:
-        UserError: they will not fit; the message names the setting that takes most.
+        UserError: they will not; the message names the setting that takes most.
     """
     capacity, seeds = building.replay_capacity(config), len(config.options.seeds)
     replay = check_memory(capacity, building.replay_bytes(config, spec), seeds)
@@ -36,9 +36,9 @@ def check_fits(config: RunConfig, spec: Spec) -> int:
 
 
 def _memories(replay: int) -> Iterator[tuple[int, int]]:
-    """The bytes that are free where learners live, and those of them that replay will take."""
+    """Yields the bytes that are free in each memory that holds learners, and how many of them replay takes."""
     available = available_memory()
-    if available is not None:  # an accelerator's learners are made here too
+    if available is not None:  # learners of an accelerator are first made on the host too
         yield available, replay
     limits = [(device.memory_stats() or {}).get("bytes_limit") for device in jax.devices()]
     known = [limit for limit in limits if limit]
@@ -52,7 +52,8 @@ def learner_bytes(config: RunConfig, spec: Spec, enough: int = 0) -> int:
     Args:
         config: of the run.
         spec: the problem.
-        enough: bytes. If even a generous bound stays below, it is returned, because counting takes seconds.
+        enough: bytes. Where a generous bound stays below them, an update's arrays are left out, because
+            counting these takes seconds.
     """
     settings, seeds = config.settings, len(config.options.seeds)
     algorithm = building.build_algorithm(config, spec)
@@ -84,7 +85,7 @@ def _too_large(config: RunConfig, spec: Spec, learners: int, needed: int, free: 
 
 
 def _changed(settings: Settings, usual: Settings) -> list[str]:
-    """The whole numbers that differ from the preset's."""
+    """The names of the settings that are larger than in the preset."""
     found = []
     for field in dataclasses.fields(settings):
         value, other = getattr(settings, field.name), getattr(usual, field.name)
