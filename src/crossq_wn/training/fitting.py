@@ -36,7 +36,7 @@ def check_fits(config: RunConfig, spec: Spec) -> int:
 
 
 def _memories(replay: int) -> Iterator[tuple[int, int]]:
-    """Yields the bytes that are free in each memory that holds learners, and how many of them replay takes."""
+    """Yields the free bytes of each memory that holds learners, and how many of them replay takes."""
     available = available_memory()
     if available is not None:  # learners of an accelerator are first made on the host too
         yield available, replay
