@@ -78,7 +78,7 @@ def test_a_seed_that_diverges_stops_alone_and_keeps_its_last_good_checkpoint(tra
 
 
 def test_a_run_whose_every_seed_diverges_ends_early_and_says_so(train, tmp_path):
-    with pytest.raises(crossq_wn.UserError, match="every seed failed: seed 1: .*training diverged"):
+    with pytest.raises(crossq_wn.UserError, match=r"every seed failed: seed 1: .*training diverged"):
         train("run", 41, seeds=(1,))
     assert rows(tmp_path / "run" / "metrics.csv")[-1]["frames"] == "40"  # it ended at 50, the next row
     assert crossq_wn.load(tmp_path / "run", seed=1).frames == 40
