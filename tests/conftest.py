@@ -1,5 +1,9 @@
 """What all tests share: small settings, an algorithm's parts, random batches, a compilation cache."""
 
+import atexit
+import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -25,6 +29,10 @@ SMALL = {
     "encoder_width": 16, "latent_size": 16, "width": 16, "bins": 11, "iterations": 2, "samples": 16,
     "policy_samples": 4, "elites": 4, "reset_updates": 100, "reset_grid": 5,
 }  # fmt: skip
+
+# What the tests train with is remembered for the tests alone.
+os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="crossq-wn-tests-")
+atexit.register(shutil.rmtree, os.environ["XDG_DATA_HOME"], ignore_errors=True)
 
 hypothesis.settings.register_profile("small", max_examples=10, deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("small")

@@ -16,6 +16,7 @@ import crossq_wn
 import helpers
 from crossq_wn.cli import doctor, main
 from crossq_wn.cli.dispatch import VERBS
+from crossq_wn.runs.config import signed
 from helpers import DAMAGE, TINY, TINY_OPTIONS, TINY_SETTINGS, cli, make_run
 
 
@@ -275,7 +276,7 @@ def test_a_resumption_notes_what_has_changed(capsys, trained, tmp_path):
     run = shutil.copytree(trained, tmp_path / "copy")
     manifest = json.loads((run / "manifest.json").read_text())
     manifest["versions"]["jax"] = "0.0.1"
-    (run / "manifest.json").write_text(json.dumps(manifest))
+    (run / "manifest.json").write_text(json.dumps(signed(manifest)))
     with pytest.raises(SystemExit) as ending:
         main(["resume", str(run), "--frames", "250"])
     assert ending.value.code == 0

@@ -18,8 +18,9 @@ import crossq_wn
 import helpers
 from crossq_wn.errors import fix_for
 from crossq_wn.learning.replay import Replay
-from crossq_wn.runs.checkpoints import SeedState, Writer, newest, newest_common
+from crossq_wn.runs.checkpoints import SeedState, Writer, newest
 from crossq_wn.runs.directory import RunDirectory
+from crossq_wn.runs.manifests import newest_common
 from crossq_wn.runs.recovery import recover_config
 from crossq_wn.runs.tables import EVAL_COLUMNS, Table
 from crossq_wn.training import saving

@@ -1,6 +1,17 @@
 """Run directories and files from strangers: no code runs, nothing outside changes, and no name acts."""
 
+import ast
+import contextlib
+import html
 import io
+import itertools
+import json
+import re
+import shutil
+import signal
+import sys
+import unicodedata
+from pathlib import Path
 
 import matplotlib as mpl
 import pytest
@@ -8,9 +19,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
+import crossq_wn
+import helpers
+import hostile
 from crossq_wn.cli import console
+from crossq_wn.environments import SUITES, suite_of
+from crossq_wn.environments.pool import Pool
 from crossq_wn.errors import visible
+from crossq_wn.results import reading
 from crossq_wn.results.figures.style import STYLE
+from crossq_wn.results.records import RunRecord
+from crossq_wn.runs import trust
+from crossq_wn.runs.config import read_config
+from crossq_wn.runs.directory import RunDirectory
+from crossq_wn.training import building, saving
+from crossq_wn.training.session import new_session
+from helpers import TINY_OPTIONS, TINY_SETTINGS, Listener
+from house import PACKAGE, sources
 
 # What acts on a terminal, in rich, in matplotlib or in HTML unless it is written as what it is.
 NAMES = (
@@ -21,7 +46,7 @@ NAMES = (
 
 @given(st.text())
 def test_visible_text_is_printable_and_what_was_printable_stays(text):
-    assert visible(text).isprintable()
+    assert all(letter.isprintable() or unicodedata.category(letter) == "Zs" for letter in visible(text))
     if text.isprintable():
         assert visible(text) == text
 
@@ -45,3 +70,442 @@ def test_no_name_is_mathematics_in_a_figure(name):
         figure.savefig(file, format="svg")
     shown = file.getvalue().replace("&amp;", "&").replace("&lt;", "<").replace("&gt;", ">")
     assert f">{name}<" in shown
+
+
+# --- one door for all files
+
+ROOMS = ("runs", "training", "results", "reproduce", "cli")
+# Methods and functions that open, list, write, rename or delete files by name, following links.
+DOORS = {
+    "read_text", "read_bytes", "write_text", "write_bytes", "unlink", "rmdir", "rename", "touch", "glob",
+    "rglob", "iterdir", "symlink_to", "hardlink_to", "rmtree", "copytree", "copyfile", "copy2", "move",
+    "fromfile", "genfromtxt", "loadtxt", "memmap", "savez", "load_file", "save_file", "listdir", "scandir",
+    "truncate",
+}  # fmt: skip
+CALLED = {"open", "np.load", "np.save", "os.open", "os.replace", "os.rename", "os.remove"}
+# What goes through another door, and why it may.
+ALLOWED = {
+    ("cli.dispatch", "os.open"): "the null device in the place of a lost output",
+    ("cli.train", "os.open"): "likewise",
+    ("results.sheets", "gzip.open"): "of bytes that were read",
+    ("training.policy", "av.open"): "into memory",
+    ("results.report.page", "read_text"): "the package's own style sheet",
+    ("reproduce.workers", "rename"): "of a whole run directory, which the user named",
+    ("reproduce.workers", "iterdir"): "likewise",
+    ("runs.directory", "iterdir"): "of the folder that --out names",
+    ("runs.directory", "rmdir"): "of folders that this process has made",
+}
+
+
+def doors(file):
+    """The calls in a file that open, list, write, rename or delete files."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+        if name.startswith("files."):
+            continue
+        if name in CALLED or (method == "open" and not name.startswith("self.")):
+            found.add(name)
+        elif method in DOORS:
+            found.add(method)
+    return found
+
+
+def test_all_files_of_runs_are_opened_through_one_module():
+    there = set()
+    for room in ROOMS:
+        for file in sources(PACKAGE / room):
+            module = ".".join(file.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+            there |= {(module, name) for name in doors(file)}
+    assert there == ALLOWED.keys()
+
+
+# --- run directories
+
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of two seeds with two checkpoints, as training leaves it; not to be changed."""
+    path = tmp_path_factory.mktemp("base") / "run"
+    crossq_wn.train(
+        "helpers:PointMass", frames=300, seeds=(0, 1), out=path, **TINY_SETTINGS,
+        **(TINY_OPTIONS | {"log_every": 25, "eval_every": 100, "tensorboard": True}),
+    )  # fmt: skip
+    return path
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """An empty folder to work in, with an alarm that ends a test which hangs."""
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    before = signal.signal(signal.SIGALRM, _hangs)
+    signal.alarm(120)
+    yield work
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def _hangs(*arguments):
+    raise AssertionError("this hangs")
+
+
+@pytest.fixture
+def outside(tmp_path):
+    """A folder in which nothing may change."""
+    path = tmp_path / "outside"
+    path.mkdir()
+    (path / "diary").write_text("dear diary")
+    return path
+
+
+READ = (
+    "config.json",
+    "manifest.json",
+    "eval.csv",
+    "metrics.csv",
+    "timing.csv",
+    "checkpoints/000000300/manifest.json",
+)
+FOLDERS = ("checkpoints", "checkpoints/000000300", "plots", "videos")
+
+
+def a_copy(run, where):
+    return Path(shutil.copytree(run, where, ignore=shutil.ignore_patterns("replay", "tensorboard")))
+
+
+def hostile_runs(run, work, outside):
+    """A copy for each file and folder that is read, and each kind of thing that may be there instead."""
+    made = []
+    for names, kinds in ((READ, hostile.FILE_KINDS), (FOLDERS, hostile.FOLDER_KINDS)):
+        for name in names:
+            for kind in kinds:
+                path = a_copy(run, work / f"{name.replace('/', '-')}-{kind.__name__}")
+                if kind is not hostile.hard_link:  # which is as good as the file, for reading
+                    kind(path / name, outside)
+                    made.append(path)
+    return made
+
+
+def quiet(said):
+    """Asserts that a command ended as it should: by itself, without a traceback."""
+    assert said.code in (0, 2), said
+    assert "Traceback" not in said.err, said.err
+    return said
+
+
+def told(path, said):
+    """Asserts that a run is listed, or left out with its reason."""
+    assert re.search(rf"\b{re.escape(path.name)}\b", said.out + said.err), (path.name, said)
+
+
+def test_no_file_of_a_run_leads_out_of_it_when_it_is_read(run, place, outside, capsys):
+    good = a_copy(run, place / "runs" / "0-good")
+    made = hostile_runs(run, place / "runs", outside)
+    before = hostile.fingerprint(outside)
+    listed = quiet(hostile.command("list", "runs", "runs"))
+    assert listed.code == 0
+    for path in (good, *made):
+        told(path, listed)
+    for verb in ("compare", "report", "figure fig7", "plot"):
+        where = () if verb == "compare" else ("--out", place / f"{verb.replace(' ', '-')}.html")
+        said = quiet(hostile.command(*verb.split(), "runs", "--force", *where))
+        assert said.code == 0, said.err
+    page = (place / "report.html").read_text()
+    assert "dear diary" not in page
+    for path in made:
+        quiet(hostile.command("diagnose", path))
+    assert hostile.fingerprint(outside) == before
+    with capsys.disabled():
+        print(f"\nhostile directories read: {len(made)}, files outside changed: 0")
+
+
+# What training writes, replaces, renames or deletes, and names that it will write.
+WRITTEN = (
+    "config.json", "manifest.json", "eval.csv", "metrics.csv", "metrics.jsonl", "timing.csv", ".lock",
+    ".config.json.partial", ".eval.csv.partial", "metrics.csv.damaged-1", "plots/learning_curve.png",
+    "plots/.learning_curve.svg.partial", "checkpoints/000000325", "checkpoints/000000300",
+    "checkpoints/.000000325.partial", "checkpoints/000000200/manifest.json", "checkpoints/replay/stray",
+)  # fmt: skip
+HOLDERS = (
+    "checkpoints", "checkpoints/replay", "checkpoints/000000200", "plots", "tensorboard",
+    "tensorboard/seed-0", "errors", "videos",
+)  # fmt: skip
+
+
+def written_to(run, work, outside, kinds):
+    """(run, what is hostile in it) for each place to which training or plotting writes."""
+    for names in (WRITTEN, HOLDERS):
+        for name in names:
+            for kind in kinds:
+                path = Path(shutil.copytree(run, work / f"{name.replace('/', '-')}-{kind.__name__}"))
+                (path / name).parent.mkdir(exist_ok=True)
+                kind(path / name, outside)
+                yield path
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        (hostile.link,),
+        pytest.param((hostile.dangling, hostile.hard_link_of_a_file), marks=pytest.mark.slow),
+        pytest.param((hostile.endless, hostile.pipe), marks=pytest.mark.slow),
+    ],
+)
+def test_nothing_outside_changes_when_a_run_is_written_to(kinds, run, place, outside, capsys):
+    tried, resumed = 0, 0
+    for path in written_to(run, place, outside, kinds):
+        before = hostile.fingerprint(outside)
+        if "plots" in path.name:
+            quiet(hostile.command("plot", path))
+        with contextlib.suppress(crossq_wn.UserError):
+            assert crossq_wn.resume(path, frames=325).finished
+            resumed += 1
+        assert hostile.fingerprint(outside) == before, path
+        tried += 1
+    assert resumed > tried / 2
+    with capsys.disabled():
+        print(f"\nhostile directories written to: {tried}, resumed: {resumed}, files outside changed: 0")
+
+
+def test_links_that_the_user_names_are_followed(run, place):
+    kept = place / "elsewhere" / "run"
+    shutil.copytree(run, kept)
+    (place / "runs").symlink_to(kept.parent)
+    shutil.copy(run / "eval.csv", place / "elsewhere" / "published.csv")
+    (place / "rival.csv").symlink_to(place / "elsewhere" / "published.csv")
+    for words in ("list runs runs", "plot runs/run", "compare runs/run --against rival.csv"):
+        said = hostile.command(*words.split())
+        assert (said.code, said.err) == (0, ""), said
+    assert crossq_wn.resume("runs/run", frames=325).finished
+    assert (kept / "checkpoints" / "000000325").is_dir()
+    assert (kept / "plots" / "learning_curve.png").is_file()
+    crossq_wn.train("helpers:PointMass", frames=20, out="runs/new", **TINY_SETTINGS, **TINY_OPTIONS)
+    assert (place / "elsewhere" / "new" / "config.json").is_file()
+
+
+# --- malformed files
+
+
+def numbered(work, files, contents):
+    """A run for each content of one of its files."""
+    made = []
+    for i, (what, write) in enumerate(contents):
+        path = work / "runs" / f"run-{i:04d}"
+        path.mkdir(parents=True)
+        for name, content in files.items():
+            (path / name).write_bytes(content)
+        write(path)
+        made.append((path, what))
+    return made
+
+
+def wrong_files(name, values):
+    """What may be wrong with a JSON file of a run: (what, a function that writes it)."""
+    for what, content in hostile.BYTES.items():
+        yield what, lambda path, content=content: (path / name).write_bytes(content)
+    for what, wrong in hostile.mutations(values):
+        text = json.dumps(hostile.signed(wrong) if isinstance(wrong, dict) else wrong)
+        yield what, lambda path, text=text: (path / name).write_text(text)
+
+
+@pytest.mark.parametrize("step", [11, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["config.json", "manifest.json"])
+def test_a_malformed_file_breaks_no_list_and_no_report(name, step, run, place, capsys):
+    files = {
+        each: (run / each).read_bytes()
+        for each in ("config.json", "manifest.json", "eval.csv", "metrics.csv")
+    }
+    values = json.loads(files[name])
+    wrong = itertools.islice(wrong_files(name, values), 0, None, step)
+    made = numbered(place, files, wrong)
+    listed = quiet(hostile.command("list", "runs", "runs"))
+    assert listed.code == 0
+    for path, _ in made:
+        told(path, listed)
+    assert "\x1b" not in listed.out + listed.err
+    quiet(hostile.command("compare", "runs", "--force"))
+    quiet(hostile.command("report", "runs", "--force", "--out", "report.html"))
+    for path, what in made[:: 1 + len(made) // 20]:
+        assert quiet(hostile.command("diagnose", path)).err.count("\n") <= 1, what
+    with capsys.disabled():
+        print(f"\nmalformed {name}: {len(made)} tried, tracebacks: 0")
+
+
+@pytest.mark.parametrize("step", [499, pytest.param(7, marks=pytest.mark.slow)])
+def test_a_signed_but_malformed_checkpoint_gives_one_line(step, run, place, capsys):
+    path = Path(shutil.copytree(run, place / "run"))
+    shutil.rmtree(path / "checkpoints" / "000000200")
+    folder = path / "checkpoints" / "000000300"
+    body = json.loads((folder / "manifest.json").read_text())["checkpoint"]
+    tried, refused = 0, 0
+    for what, wrong in itertools.islice(hostile.mutations(body), 0, None, step):
+        hostile.write_checkpoint(folder, wrong)
+        for use in (lambda: crossq_wn.load(path).act([0.1, 0.2, 0.3]), lambda: restored(path)):
+            tried += 1
+            try:
+                use()
+            except crossq_wn.UserError:
+                refused += 1
+            except Exception as error:
+                raise AssertionError(what) from error
+    assert refused > tried / 3
+    with capsys.disabled():
+        print(
+            f"\nsigned but malformed checkpoints: {tried} tried, {refused} refused in one line, tracebacks: 0"
+        )
+
+
+def restored(path):
+    """All that resuming does before it trains."""
+    config = read_config(path)
+    environment = [building.make_environment(config) for _ in config.options.seeds]
+    pools = Pool(environment, 1), Pool([building.make_environment(config) for _ in environment], 1)
+    opened = RunDirectory(path)
+    try:
+        saving.restore(
+            new_session(config, building.spec_of(config, environment[0]), opened, Listener(), pools)
+        )
+    finally:
+        opened.close()
+
+
+# --- code
+
+
+def test_reading_runs_no_code_and_running_it_takes_trust(run, place, monkeypatch):
+    (place / "evil.py").write_text("open('ran', 'w').close()\ndef make(): open('ran', 'w').close()\n")
+    monkeypatch.syspath_prepend(str(place))
+    for i, (task, algorithm) in enumerate(
+        [("evil:make", "crossq-wn"), ("os:abort", "crossq-wn"), ("helpers:PointMass", "evil:mine"),
+         ("evil:make-v0", "evil:x"), ("crossq_wn.cli:main", "crossq-wn")]
+    ):  # fmt: skip
+        path = Path(shutil.copytree(run, place / "runs" / f"run-{i}"))
+        values = json.loads((path / "config.json").read_text())
+        values["task"], values["system"]["algorithm"] = task, algorithm
+        hostile.write_json(path / "config.json", values)
+        (path / "eval.csv").write_text((path / "eval.csv").read_text().replace("helpers:PointMass", task))
+        hostile.write_manifest(path, "eval.csv")
+        for folder in (path / "checkpoints").glob("0*"):
+            body = json.loads((folder / "manifest.json").read_text())["checkpoint"]
+            body["common"]["config"] = values
+            hostile.write_checkpoint(folder, body)
+        quiet(hostile.command("diagnose", path))
+        for verb in ("eval", "video", "resume", *(["diagnose --hessian"] if ":" in algorithm else [])):
+            said = quiet(hostile.command(*verb.split(), path))
+            assert said.code == 2, said
+            assert "add --trust" in said.err, said.err
+    for verb in ("compare", "plot", "figure fig7", "report --out report.html"):
+        quiet(hostile.command(*verb.split(), "runs", "--force"))
+    listed = hostile.command("list", "runs", "runs")
+    assert not (place / "ran").exists()
+    assert "evil" not in sys.modules
+    assert "evil:make" in listed.out
+    assert "os:abort" in listed.out
+    assert hostile.command("eval", place / "runs" / "run-0", "--trust").code == 2  # it makes nothing
+    assert (place / "ran").exists()
+
+
+def test_what_the_user_trains_with_is_trusted_where_it_lies(run, place, tmp_path, monkeypatch):
+    trained = read_config(run)
+    trust.require_task(trained, run, trust=False, task=None)
+    monkeypatch.setattr(trust, "place_of", lambda name: "/elsewhere/helpers.py")
+    with pytest.raises(crossq_wn.UserError, match=r"with which you have not trained here.* add trust=True"):
+        trust.require_task(trained, run, trust=False, task=None)
+    trust.require_task(trained, run, trust=True, task=None)
+    trust.require_task(trained, run, trust=False, task=helpers.PointMass)  # it is here already
+    trust.remember(trained)
+    trust.require_task(trained, run, trust=False, task=None)
+
+
+def test_a_run_has_no_say_in_the_suites_of_others(run, place, monkeypatch):
+    monkeypatch.setitem(SUITES, "evil", SUITES["dmc"])  # and gone in the end
+    del SUITES["evil"]
+    suite = {"name": "evil", "title": "Evil", "panel": "Evil", "tasks": {"PointMass": "x"}, "groups": [],
+             "module": "helpers", "scale": 1000.0, "own_names": "(a+)+$"}  # fmt: skip
+    first, second = a_copy(run, place / "runs" / "a-evil"), a_copy(run, place / "runs" / "b-good")
+    for path in (first, second):
+        values = json.loads((path / "manifest.json").read_text())
+        hostile.write_json(path / "manifest.json", values | ({"suite": suite} if path == first else {}))
+    listed = quiet(hostile.command("list", "runs", "runs"))
+    assert "b-good is skipped: its manifest.json does not name the suite 'evil'" in listed.err
+    assert suite_of("a" * 100 + "!").name != "evil"
+    hostile.write_json(second / "manifest.json", values | {"suite": suite | {"scale": 2.0}})
+    assert "describes the suite 'evil' otherwise" in hostile.command("list", "runs", "runs").err
+    hostile.write_json(
+        second / "manifest.json", values | {"suite": suite | {"name": "e", "panel": "DMC dog & humanoid"}}
+    )
+    assert "takes the title" in hostile.command("list", "runs", second).err
+
+
+# --- names
+
+
+def test_no_name_in_a_run_acts_anywhere(run, place):
+    a_copy(run, place / "runs" / "good")
+    for name in NAMES:
+        path = a_copy(run, place / "runs" / f"[bold]{name.replace('/', '-')}")
+        values = json.loads((path / "config.json").read_text())
+        values["system"]["changes"] = {"weight_norm": name}
+        hostile.write_json(path / "config.json", values)
+    said = []
+    for words in ("list runs runs", "list runs runs --csv", "list runs runs --json", "compare runs",
+                  "figure fig7 runs", "plot runs", "report runs --out report.html"):  # fmt: skip
+        said.append(quiet(hostile.command(*words.split())))
+        assert said[-1].code == 0, said[-1]
+    page = (place / "report.html").read_text()
+    for text in (page, *(each.out + each.err for each in said)):
+        assert visible(text.replace("\n", "")) == text.replace("\n", "")
+    assert "<script>alert" not in page
+    for name in filter(str.isprintable, NAMES):
+        assert name in said[0].out
+        assert name in said[1].out
+        assert html.escape(name) in page
+
+
+# --- flipped bits
+
+
+SEEN = ("config.json", "manifest.json", "eval.csv", "metrics.csv", "timing.csv")
+
+
+def all_that_is_read(path):
+    """What results take from a run; an error where one of its files is damaged."""
+    record = RunRecord(path)
+    assert record.manifest["logs"].keys() == {*SEEN[2:], "metrics.jsonl"}
+    curves = reading.check(record)
+    logged = [(each.seed, each.values.tolist()) for each in record.logged("critic_norm")]
+    return (
+        record.config,
+        record.manifest,
+        curves.env_steps.tolist(),
+        curves.values.tolist(),
+        logged,
+        record.speed,
+    )
+
+
+@pytest.mark.parametrize("step", [501, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", SEEN)
+def test_no_flipped_bit_passes_unseen_in_what_results_trust(name, step, run, place, capsys):
+    path = a_copy(run, place / "run")
+    before, content = all_that_is_read(path), (path / name).read_bytes()
+    unseen, tried = [], 0
+    for bit in range(0, 8 * len(content), step):
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        (path / name).write_bytes(flipped)
+        tried += 1
+        with contextlib.suppress(crossq_wn.UserError):
+            if all_that_is_read(path) != before:
+                unseen.append(bit)
+    assert unseen == []
+    with capsys.disabled():
+        print(f"\nbits flipped in {name}: {tried}, passed unseen: 0")

@@ -98,7 +98,6 @@ DELAYED = {
     ("learning.hessian", "jax.flatten_util"): JAX,
     ("reproduce.pages", "crossq_wn.results.figures.files"): MATPLOTLIB,
     ("reproduce.drawing", "crossq_wn.results.figures"): MATPLOTLIB,
-    ("results.figures.files", "PIL"): "only a picture that is to be replaced is opened",
     ("results.verdicts", "scipy.special"): "only verdicts need it",
     ("training.api", "crossq_wn.training"): "only where progress is shown",
     ("training.logs", "tensorboardX.event_file_writer"): "not with --no-tensorboard",

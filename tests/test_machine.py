@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from crossq_wn import UserError, machine
+from crossq_wn import UserError, files, machine
 from crossq_wn.learning.replay import Replay
 
 MIB = 2**20
@@ -85,24 +85,22 @@ def test_a_system_that_does_not_say_how_much_memory_it_has_refuses_nothing(monke
     assert check(10**9, 1000, 10, seeds=1) > 10**12
 
 
-@pytest.mark.parametrize(
-    "content", ["new é", "new é".encode(), lambda path: path.write_text("new é", encoding="utf-8")]
-)
+@pytest.mark.parametrize("content", ["new é", "new é".encode(), lambda file: file.write("new é".encode())])
 def test_a_file_is_replaced_by_all_of_the_new_one(content, tmp_path):
     (tmp_path / "page.html").write_text("old")
-    machine.write_atomically(tmp_path / "page.html", content)
+    files.write_atomically(tmp_path / "page.html", content)
     assert (tmp_path / "page.html").read_bytes() == "new é".encode()
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 def test_a_file_that_cannot_be_written_stays_as_it_was(call, tmp_path, monkeypatch):
-    def full(*arguments):
+    def full(*arguments, **options):
         raise OSError(28, "No space left on device")
 
     (tmp_path / "page.html").write_text("old")
     monkeypatch.setattr(os, call, full)
     with pytest.raises(OSError, match="No space left"):
-        machine.write_atomically(tmp_path / "page.html", "new")
+        files.write_atomically(tmp_path / "page.html", "new")
     assert (tmp_path / "page.html").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]

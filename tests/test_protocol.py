@@ -9,7 +9,7 @@ import helpers
 from crossq_wn.errors import UserError
 from crossq_wn.results import reading
 from crossq_wn.runs import directory, protocol
-from crossq_wn.runs.config import RunConfig, read_config
+from crossq_wn.runs.config import RunConfig, read_config, signed
 from crossq_wn.training import api
 from helpers import EVAL_HEADER, by_label, cli, make_run, read
 
@@ -103,7 +103,7 @@ def test_another_simulator_is_another_protocol(tmp_path):
     make_run(tmp_path / "b", seed=1)
     manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
     manifest["protocol"]["mujoco"], manifest["protocol_sha256"] = "2.0", "another"
-    (tmp_path / "b" / "manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "b" / "manifest.json").write_text(json.dumps(signed(manifest)))
     assert "mujoco is" in protocol.protocol_conflicts(protocol.read_terms([tmp_path]))[0]
 
 
@@ -135,7 +135,7 @@ def altered(run, **protocol):
     manifest = json.loads((run / "manifest.json").read_text())
     changed = manifest["protocol"] | protocol
     manifest["protocol"] = {name: value for name, value in changed.items() if value is not None}
-    (run / "manifest.json").write_text(json.dumps(manifest))
+    (run / "manifest.json").write_text(json.dumps(signed(manifest)))
     return run
 
 
@@ -214,7 +214,7 @@ def test_what_one_run_does_not_know_is_compared_between_the_others(tmp_path):
         make_run(tmp_path / f"{seed}", seed=seed, terminations=terminations)
     manifest = json.loads((tmp_path / "0" / "manifest.json").read_text())
     del manifest["protocol"]["terminations"]
-    (tmp_path / "0" / "manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "0" / "manifest.json").write_text(json.dumps(signed(manifest)))
     (conflict,) = conflicts([tmp_path])
     assert f"terminations is True in {tmp_path / '1'} and False in {tmp_path / '2'}" in conflict
 

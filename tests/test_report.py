@@ -1,10 +1,8 @@
 """Does a report say what the runs say? Verdicts, numbers, escaping, what is left out; then a real browser."""
 
 import base64
-import builtins
 import csv
 import html
-import io
 import json
 import re
 import shutil
@@ -17,6 +15,7 @@ import numpy as np
 import pytest
 
 import helpers
+from crossq_wn import files
 from crossq_wn.cli import main
 from crossq_wn.errors import UserError
 from crossq_wn.results.comparison import compare, last_scores
@@ -435,15 +434,13 @@ def test_damaged_metrics_are_named_once_each(runs, tmp_path, capsys):
 def opened(monkeypatch):
     """How often each file is opened, by path."""
     counts = Counter()
-    original = io.open
+    original = files.opened
 
-    def count(file, *arguments, **options):
-        if not isinstance(file, int):
-            counts[Path(file)] += 1
-        return original(file, *arguments, **options)
+    def count(path, **options):
+        counts[path] += 1
+        return original(path, **options)
 
-    monkeypatch.setattr(builtins, "open", count)
-    monkeypatch.setattr(io, "open", count)  # pathlib's
+    monkeypatch.setattr(files, "opened", count)  # through which all files of runs are read
     return counts
 
 

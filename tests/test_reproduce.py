@@ -47,6 +47,7 @@ from crossq_wn.results import reading
 from crossq_wn.results.curves import Curves
 from crossq_wn.results.records import CurveTable
 from crossq_wn.runs import directory
+from crossq_wn.runs.config import signed
 from crossq_wn.training import api
 from crossq_wn.types import Spec
 from helpers import DAMAGE, environment_variables
@@ -691,7 +692,7 @@ def test_runs_of_different_simulators_are_judged_with_a_warning(concluded):
     def older(run):
         manifest = json.loads((run / "manifest.json").read_text())
         manifest["protocol"]["mujoco"] = "2.0"
-        (run / "manifest.json").write_text(json.dumps(manifest))
+        (run / "manifest.json").write_text(json.dumps(signed(manifest)))
 
     run, claims, (note,), said = concluded(older)
     assert note.startswith("different simulators, so runs may not be comparable: simulators: mujoco is ")

@@ -7,6 +7,7 @@ import importlib
 import os
 import re
 import sys
+import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -31,7 +32,9 @@ def visible(text: object) -> str:
 
 def _visible(letter: str) -> str:
     # Not printable are controls, escapes, line breaks, changes of direction and halves of surrogate pairs.
-    return letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+    if letter.isprintable() or unicodedata.category(letter) == "Zs":  # blanks of all widths
+        return letter
+    return letter.encode("unicode_escape").decode("ascii")
 
 
 # What helps against an error of the file system, by its number.

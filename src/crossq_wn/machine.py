@@ -1,10 +1,9 @@
-"""The machine: memory, processors, caches, and files that survive a power cut."""
+"""The machine: memory, processors, and folders of the user's."""
 
 import contextlib
 import hashlib
 import os
 import resource
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +105,18 @@ def cache_folder() -> Path:
         raise UserError("there is no home directory: set HOME or XDG_CACHE_HOME to a folder") from None
 
 
+def data_folder() -> Path:
+    """The folder for what this package must remember of its user.
+
+    Raises:
+        UserError: there is no home directory.
+    """
+    try:
+        return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "crossq-wn"
+    except RuntimeError:
+        raise UserError("there is no home directory: set HOME or XDG_DATA_HOME to a folder") from None
+
+
 def use_jax() -> None:
     """Checks that JAX has a device, and keeps compiled programs for later processes.
 
@@ -154,37 +165,3 @@ def _processor() -> str:
     except OSError:
         return "unknown"
     return "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
-
-
-def write_atomically(path: Path, content: str | bytes | Callable[[Path], object]) -> None:
-    """Writes a file, or replaces it, in one step.
-
-    Readers see either the old content or all of the new one, even after a crash or a power cut.
-
-    Args:
-        path: the file, in a folder that exists.
-        content: text (UTF-8), bytes, or a function that writes to the path that it is given.
-
-    Raises:
-        OSError: it cannot be written; the old content is untouched.
-    """
-    partial = path.with_name(f".{path.name}.partial")  # on the same file system, or renaming would copy
-    try:
-        if callable(content):
-            content(partial)
-        else:
-            partial.write_bytes(content.encode() if isinstance(content, str) else content)
-        to_disk(partial)
-        os.replace(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def to_disk(path: Path) -> None:
-    """Waits until a file, or a folder's list of names, is on disk and would survive a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

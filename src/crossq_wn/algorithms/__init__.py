@@ -4,6 +4,8 @@ The page of a soft actor-critic summarises its paper, declares settings and pres
 from which `actor_critic.py` builds the algorithm. `docs/your-own-algorithm.md` shows how to add one.
 """
 
+import sys
+
 from crossq_wn.algorithms.bro import BRO, BRO_FAST
 from crossq_wn.algorithms.crossq import CROSSQ, CROSSQ_WN
 from crossq_wn.algorithms.droq import DROQ
@@ -17,7 +19,7 @@ from crossq_wn.algorithms.tdmpc2 import TDMPC2
 from crossq_wn.algorithms.xqc import XQC
 from crossq_wn.errors import UserError, import_user_module, nearest
 
-__all__ = ["ALGORITHMS", "CriticTraits", "Preset", "Recipe", "recipe_of", "registered"]
+__all__ = ["ALGORITHMS", "CriticTraits", "Preset", "Recipe", "loaded_recipe", "recipe_of", "registered"]
 
 ALGORITHMS: dict[str, Recipe] = {
     "crossq-wn": CROSSQ_WN,
@@ -53,6 +55,12 @@ def registered(name: str) -> str:
             "and your own as module:name (docs/your-own-algorithm.md)"
         )
     return own
+
+
+def loaded_recipe(name: str) -> Recipe | None:
+    """The recipe of an algorithm, without importing anything; None if its module is not loaded."""
+    module, _, own = name.rpartition(":")
+    return ALGORITHMS.get(own) if not module or module in sys.modules else None
 
 
 def recipe_of(name: str) -> Recipe:

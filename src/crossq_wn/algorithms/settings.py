@@ -7,7 +7,8 @@ what departs from them. A setting's docstring is its help text on the command li
 from __future__ import annotations  # JAX's types are loaded on first use
 
 import math
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from types import NoneType, UnionType
 from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
@@ -58,6 +59,27 @@ class Settings:
             decisions: agent decisions that the run is started for, per seed.
         """
         return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnloadedSettings(Settings):
+    """The settings of a user's own algorithm whose module is not loaded."""
+
+    others: Any
+    """Those that only the algorithm knows: pairs of names and values."""
+
+
+def unloaded(values: Mapping[str, Any]) -> UnloadedSettings:
+    """Takes settings of any algorithm, by name; TypeError if one of those that all have is missing."""
+    shared = {name: value for name, value in values.items() if name in setting_names(Settings)}
+    others = {name: value for name, value in values.items() if name not in shared}
+    return UnloadedSettings(**shared, others=tuple(sorted(others.items())))
+
+
+def values_of(settings: Settings) -> dict[str, Any]:
+    """Returns settings by name."""
+    values = asdict(settings)
+    return values | dict(values.pop("others")) if isinstance(settings, UnloadedSettings) else values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +209,8 @@ def _alternatives(kind: Any) -> tuple[Any, ...]:
 
 
 def _is_of(value: Any, kind: Any) -> bool:
+    if kind is Any:
+        return True
     if get_origin(kind) is Literal:
         return value in get_args(kind)
     if get_origin(kind) is tuple:

@@ -26,7 +26,7 @@ from crossq_wn.lazy import jax
 from crossq_wn.learning import learner
 from crossq_wn.learning.replay import Replay, random_batch
 from crossq_wn.machine import devices
-from crossq_wn.runs.config import RunConfig
+from crossq_wn.runs.config import RunConfig, with_algorithm
 from crossq_wn.training.building import build_algorithm, make_environment, replay_bytes, spec_of
 from crossq_wn.training.fitting import check_fits
 from crossq_wn.types import Algorithm, Spec
@@ -158,7 +158,7 @@ def first_update(path: Path) -> float:
     Raises:
         UserError: there is no device, the environment cannot be made, or the learners do not fit into memory.
     """
-    config = RunConfig.from_json(json.loads(path.read_text()))
+    config = with_algorithm(RunConfig.from_json(json.loads(path.read_text())))
     # Even the quickest compilations are cached, or the second process would not find all of them.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # type: ignore[no-untyped-call]
     devices()

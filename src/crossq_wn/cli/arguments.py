@@ -185,6 +185,15 @@ def _one_of(known: Sequence[str]) -> Callable[[str], str]:
     return read
 
 
+def add_trust(parser: Parser) -> None:
+    """Adds the option that lets a run's own code be imported."""
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="import the modules that the run names, though you have not trained with them here",
+    )
+
+
 def whole_number(text: str) -> int:
     """Reads a whole number, which may be written as 1e6."""
     try:

@@ -9,7 +9,7 @@ from crossq_wn.cli.arguments import Parser, number, parse_run
 from crossq_wn.cli.console import warn
 from crossq_wn.cli.tables import Table, show
 from crossq_wn.errors import UserError
-from crossq_wn.machine import write_atomically
+from crossq_wn.files import write_atomically
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.directory import manifest
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from crossq_wn.cli.arguments import Parser, positive, whole_number
-from crossq_wn.cli.console import warn
+from crossq_wn.cli.arguments import Parser, add_trust, positive, whole_number
+from crossq_wn.cli.console import say, warn
 from crossq_wn.cli.tables import Column, Table, add_forms, show
 from crossq_wn.environments import prepare_graphics
 from crossq_wn.errors import UserError
@@ -21,6 +21,7 @@ def evaluate(parser: Parser, arguments: list[str]) -> int:
         "--q-bias", action="store_true", help="also measure the critics' bias, (Q - return) / |return|"
     )
     add_forms(parser)
+    add_trust(parser)
     parsed = parser.parse_args(arguments)
     seeds = read_config(parsed.run).options.seeds if parsed.seed is None else (parsed.seed,)
     columns: list[str | Column] = [
@@ -31,7 +32,7 @@ def evaluate(parser: Parser, arguments: list[str]) -> int:
         columns += [Column(name, "{:.3f}".format) for name in ("Q-bias mean", "Q-bias std")]
     rows = []
     for seed in seeds:
-        policy = load(parsed.run, seed=seed, warn=warn)
+        policy = load(parsed.run, seed=seed, warn=warn, trust=parsed.trust)
         found = episode_summary(evaluate_policy(policy, parsed.episodes))
         biases = measure_q_bias(policy).values() if parsed.q_bias else ()
         rows.append([seed, policy.frames, *found, *biases])
@@ -46,13 +47,14 @@ def video(parser: Parser, arguments: list[str]) -> int:
     parser.add_argument("--out", type=Path, help="by default RUN/videos/seed-N-FRAMES.mp4")
     parser.add_argument("--height", type=positive, default=240, help="in pixels (default: 240)")
     parser.add_argument("--width", type=positive, default=320, help="in pixels (default: 320)")
+    add_trust(parser)
     parsed = parser.parse_args(arguments)
     if parsed.out is not None and (parsed.out.suffix != ".mp4" or parsed.out.exists()):
         wrong = "exists: nothing is overwritten" if parsed.out.suffix == ".mp4" else "must end in .mp4"
         raise UserError(f"--out {parsed.out} {wrong}; choose another file, such as policy.mp4")
     prepare_graphics(render=True)
-    policy = load(parsed.run, seed=parsed.seed, warn=warn)
+    policy = load(parsed.run, seed=parsed.seed, warn=warn, trust=parsed.trust)
     out = parsed.out or parsed.run / "videos" / f"seed-{policy.seed}-{policy.frames:09d}.mp4"
     episode = record(policy, out, height=parsed.height, width=parsed.width)
-    print(f"{out}: one episode, return {episode.total_reward:.1f}, {episode.frames} frames")
+    say(f"{out}: one episode, return {episode.total_reward:.1f}, {episode.frames} frames")
     return 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from crossq_wn import reproduce as steps
 from crossq_wn.cli.arguments import Parser, positive
-from crossq_wn.cli.console import warn
+from crossq_wn.cli.console import say, warn
 from crossq_wn.cli.tables import Column, Table, add_forms, show
 from crossq_wn.errors import UserError
 
@@ -62,9 +62,9 @@ def reproduce(parser: Parser, arguments: list[str]) -> int:
         return 0
     if bill.hours > _DAY and not parsed.yes:
         raise UserError(f"that would take about {bill.hours / _DAY:,.0f} days here: --yes starts it")
-    outcome = steps.train(runs, jobs, lambda text: print(text, flush=True), environment)
+    outcome = steps.train(runs, jobs, say, environment)
     if outcome.signal is not None:
-        print("stopped: the same command goes on from here")
+        say("stopped: the same command goes on from here")
         return 128 + outcome.signal
     _report(*steps.conclude(scale, figures, runs, outcome.failed, out, warn))
     if outcome.failed:
@@ -76,6 +76,6 @@ def reproduce(parser: Parser, arguments: list[str]) -> int:
 
 def _report(findings: Sequence[steps.Finding], written: Sequence[Path]) -> None:
     for finding in findings:
-        print(f"{finding.verdict}: {finding.claim.text} ({finding.group})")
+        say(f"{finding.verdict}: {finding.claim.text} ({finding.group})")
     for path in written:
-        print(path)
+        say(path)

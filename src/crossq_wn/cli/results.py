@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from crossq_wn.cli.arguments import Parser, number, positive, whole_number
+from crossq_wn.cli.arguments import Parser, add_trust, number, positive, whole_number
 from crossq_wn.cli.console import say, warn
 from crossq_wn.cli.tables import Column, Table, add_forms, show
 from crossq_wn.environments import suite_of
 from crossq_wn.errors import UserError, one_line
+from crossq_wn.files import require_folder
 from crossq_wn.learning.diagnostics import DIAGNOSTICS
 from crossq_wn.results import reading, tables
 from crossq_wn.results.alike import Group, groups
@@ -65,6 +66,8 @@ def draw(
     if out is None:
         of_one_run = (runs[0] / "config.json").exists()
         out = runs[0] / "plots" / "learning_curve" if of_one_run else Path("learning_curves")
+        if of_one_run:
+            require_folder(out.parent)
     return _drawn(Source((), (), warn=warn, along=along).each_protocol(runs, force=force), _curves, out)
 
 
@@ -232,6 +235,7 @@ def diagnose(parser: Parser, arguments: list[str]) -> int:
         "--seed", type=whole_number, help="training seed of the Hessian; by default the first"
     )
     add_forms(parser)
+    add_trust(parser)
     parsed = parser.parse_args(arguments)
     found = courses(parsed.run)
     rows = []
@@ -241,7 +245,7 @@ def diagnose(parser: Parser, arguments: list[str]) -> int:
     table = Table(str(parsed.run), ["diagnostic", *ends, "change", "what it is"], rows)
     said = findings(found, critic_of(read_config(parsed.run)))
     if parsed.hessian:
-        said += spectrum_of(parsed.run, parsed.seed, warn).describe()
+        said += spectrum_of(parsed.run, parsed.seed, warn, trust=parsed.trust).describe()
     show(table, parsed.form, [f"* {sentence}" for sentence in said])
     return 0
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crossq_wn.cli.arguments import Parser, parse_run, whole_number
+from crossq_wn.cli.arguments import Parser, add_trust, parse_run, whole_number
 from crossq_wn.cli.console import warn
-from crossq_wn.errors import one_line
+from crossq_wn.errors import one_line, visible
 from crossq_wn.runs.config import RunConfig, read_config
 from crossq_wn.training.display import reporter
 
@@ -62,13 +62,17 @@ def resume(parser: Parser, arguments: list[str]) -> int:
         action="store_true",
         help="continue without rows of replay that are damaged beyond repair",
     )
+    add_trust(parser)
     parsed = parser.parse_args(arguments)
     from crossq_wn.training import api
 
-    lenient: bool = parsed.without_damaged_replay
     return _follow(
         lambda shown: api.resume(
-            parsed.run, frames=parsed.frames, reporter=shown, without_damaged_replay=lenient
+            parsed.run,
+            frames=parsed.frames,
+            reporter=shown,
+            without_damaged_replay=parsed.without_damaged_replay,
+            trust=parsed.trust,
         )
     )
 
@@ -89,7 +93,7 @@ def _follow(work: "Callable[[Reporter], Outcome]") -> int:
     except Exception as error:  # whatever it is, the training counts
         warn(f"the curves could not be drawn ({one_line(error)}); what was trained is saved all the same")
     if read_config(outcome.path).options.video:
-        command = [sys.executable, "-m", "crossq_wn", "video", str(outcome.path)]
+        command = [sys.executable, "-m", "crossq_wn", "video", str(outcome.path), "--trust"]
         # In a process of its own: this one has no renderer, and a broken driver must not cost the run.
         if subprocess.run(command, env=environment, check=False).returncode:
             _tell("the video could not be made; the trained policy is saved all the same")
@@ -107,7 +111,7 @@ def _draw(path: Path) -> None:
 def _tell(text: str) -> None:
     """Prints a line; if that fails because nobody reads it or the disk is full, the training still counts."""
     with contextlib.suppress(OSError):
-        print(text)
+        print(visible(text))
     _flush()
 
 

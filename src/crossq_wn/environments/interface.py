@@ -9,6 +9,7 @@ from crossq_wn.errors import UserError
 
 LARGE = 1e5  # networks learn badly from observations beyond this, in absolute value
 _INTEGERS = 2.0**53  # float64 represents all integers up to this exactly
+_NUMBERS = ("ff", "fi", "if", "ii")  # kinds of numpy types that bounds read from JSON may have
 _ADVICE = "scale the environment's observations to about [-10, 10]"
 
 
@@ -83,7 +84,7 @@ def describe(simulator: Any) -> dict[str, Any]:
     }
 
 
-def check_unchanged(saved: dict[str, Any], present: dict[str, Any], task: str) -> None:
+def check_unchanged(saved: Mapping[str, Any], present: Mapping[str, Any], task: str) -> None:
     """Checks that an environment still has the interface that a policy was trained with.
 
     Args:
@@ -116,9 +117,11 @@ class Interface:
         saved: what `describe` returned, or what earlier versions stored.
     """
 
-    def __init__(self, saved: dict[str, Any]) -> None:
+    def __init__(self, saved: Mapping[str, Any]) -> None:
         self.size: int = saved["observation_size"]
         self.low, self.high = np.asarray(saved["action_low"]), np.asarray(saved["action_high"])
+        if self.low.shape != self.high.shape or self.low.dtype.kind + self.high.dtype.kind not in _NUMBERS:
+            raise ValueError("the bounds of its actions are no numbers of one shape")
         single = all(np.array_equal(bound, np.float32(bound)) for bound in (self.low, self.high))
         # Earlier versions did not store the type: it is Gymnasium's usual one, or DeepMind Control's.
         self._dtype = np.dtype(saved.get("action_dtype", "float32" if single else "float64"))

@@ -4,6 +4,7 @@ They hold the integration state, the changed fields of the model, and the derive
 this file, because importing MuJoCo fixes its OpenGL backend.
 """
 
+import re
 from typing import Any
 
 import mujoco
@@ -17,6 +18,8 @@ _ASSETS = ("mesh_", "tex_", "skin_", "bvh_", "oct_", "flex", "names", "paths", "
 # MuJoCo recomputes these before each use, and uses their memory for other things in between.
 _ARENA = ("efc_", "contact", "tendon_efc", "island_", "map_", "dof_island", "tree_island", "iefc_", "iacc",
           "ifrc", "iM", "iLD")  # fmt: skip
+# Whole numbers of the model that a task may change; others say where in memory MuJoCo finds things.
+_HARMLESS = re.compile(r"(group|contype|conaffinity|limited|priority|active|castshadow|gravcomp)$")
 
 
 class Physics:
@@ -63,7 +66,8 @@ class Physics:
     def restore(self, saved: Snapshot) -> None:
         """Restores captured physics."""
         for name, value in _arrays(self.model, _ASSETS):
-            value[...] = saved["model"].get(name, self._compiled[name])
+            before = self._compiled[name]
+            value[...] = _in_bounds(name, before, saved["model"].get(name, before))
         mujoco.mj_setState(self.model, self.data, saved["state"], _STATE)
         # A semi-implicit step starts from the contacts and constraints in the arena, which this recomputes.
         mujoco.mj_forward(self.model, self.data)
@@ -73,6 +77,13 @@ class Physics:
         for name, value in _arrays(self.data, _ARENA):
             if name in saved["derived"]:
                 value[...] = saved["derived"][name]
+
+
+def _in_bounds(name: str, compiled: np.ndarray, saved: np.ndarray) -> np.ndarray:
+    """Returns a model's saved array; ValueError if it could lead MuJoCo out of its memory."""
+    if compiled.dtype.kind != "f" and not _HARMLESS.search(name) and not np.array_equal(compiled, saved):
+        raise ValueError(f"the model's {name} is not as it was compiled")
+    return saved
 
 
 def _arrays(owner: Any, without: tuple[str, ...]) -> list[tuple[str, np.ndarray]]:

@@ -14,6 +14,9 @@ from crossq_wn.installation import install_command, version
 METRICS = ("return", "success_rate")  # every evaluation measures both
 
 
+_NO_NAMES = r"(?!)"
+
+
 class Group(NamedTuple):
     """Tasks over which figures and verdicts aggregate."""
 
@@ -59,9 +62,10 @@ class Suite:
     packages: tuple[str, ...] = ()  # distributions whose versions decide its physics
     install: str = ""  # the command that installs these packages; by default this package's own
     extra: str = ""  # the extra of this package that requires them, if they come with none
-    own_names: str = r"(?!)"  # regular expression of further names that `make` accepts; by default none
+    own_names: str = _NO_NAMES  # regular expression of further names that `make` accepts; by default none
     opengl: tuple[str, ...] = ()  # tasks that cannot even be trained without a renderer
     module: str = ""  # the module that registers it, if it is not in this package: `__name__`
+    foreign: bool = False  # known from the words of a run alone, its module not being loaded
 
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
@@ -70,7 +74,7 @@ class Suite:
         if not self.scale > 0:
             raise UserError(f"the suite {self.name!r} has the scale {self.scale}: it must be above 0")
         try:
-            re.compile(self.own_names)
+            re.compile("" if self.foreign else self.own_names)  # a stranger's may take forever
         except re.error as error:
             raise UserError(
                 f"the suite {self.name!r} has the own_names {self.own_names!r}: it must be a regular "
@@ -120,11 +124,13 @@ class Suite:
         Returns:
             The task, or None if it is not one of this suite.
         """
+        if self.foreign and not name.startswith(f"{self.module}:"):
+            return None  # a run has no say in what the tasks of others are
         short = name.removeprefix(f"{self.module}:") if self.module else name
         for spelling in (short, short.replace("_", "-").lower()):  # as users and dm_control write names
             if spelling in self.tasks:
                 return self._task(spelling, self.tasks[spelling], self.episode_frames)
-        if not re.fullmatch(self.own_names, short):
+        if not (self.own_names != _NO_NAMES if self.foreign else re.fullmatch(self.own_names, short)):
             return None
         for listed, identifier in self.tasks.items():
             if identifier == short:
@@ -144,4 +150,8 @@ class Suite:
 
     def description(self) -> dict[str, Any]:
         """Everything except `make` as plain values, from which `remember` restores the suite."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "make"}
+        return {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name not in ("make", "foreign")
+        }

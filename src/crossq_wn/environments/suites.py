@@ -24,18 +24,30 @@ def remember(description: Mapping[str, Any]) -> None:
         description: what `Suite.description` returned, possibly after a round trip through JSON.
 
     Raises:
+        UserError: the same name stands for another suite, or it takes titles of another's groups.
         KeyError, TypeError, ValueError: it is damaged.
     """
-    if description["name"] in SUITES:
+    known = SUITES.get(description["name"])
+    if known is not None and not known.foreign:
         return  # the loaded record can also make simulators
-    values: dict[str, Any] = {"make": _make_unloaded}
+    values: dict[str, Any] = {"make": _make_unloaded, "foreign": True}
     for field in fields(Suite):
         if field.name in description:
             value = description[field.name]
             values[field.name] = tuple(value) if isinstance(value, list) else value
     values["tasks"] = dict(description["tasks"])
     values["groups"] = tuple(Group(title, tuple(tasks), None) for title, tasks, _ in description["groups"])
-    SUITES[description["name"]] = Suite(**values)
+    suite = Suite(**values)
+    if known is not None and known.description() != suite.description():
+        raise UserError(f"manifest.json describes the suite {suite.name!r} otherwise than a run read before")
+    titles = {
+        title for each in SUITES.values() if each is not known for title in (*each.grouped(), each.panel)
+    }
+    if taken := titles & {*suite.grouped(), suite.panel}:
+        raise UserError(
+            f"the suite {suite.name!r} of manifest.json takes the title {taken.pop()!r} of another"
+        )
+    SUITES[suite.name] = suite
 
 
 def simulator_packages() -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crossq_wn.errors import UserError
-from crossq_wn.machine import write_atomically
+from crossq_wn.files import MOST_JSON, read_json, write_atomically
 from crossq_wn.reproduce import values
 from crossq_wn.reproduce.claims import THRESHOLDS
 from crossq_wn.reproduce.findings import CONFIDENCE, Finding
@@ -50,7 +50,7 @@ def check_out(out: Path, figures: Iterable[str] = ()) -> None:
     from crossq_wn.results.figures.files import outputs
 
     try:
-        ours = "claims" in json.loads((out / "verdict.json").read_text())
+        ours = "claims" in read_json(out / "verdict.json", MOST_JSON)
     except (OSError, ValueError, TypeError):
         ours = False
     for name in (*_FILES, values.FILE):

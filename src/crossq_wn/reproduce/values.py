@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from crossq_wn.environments.suites import suite_of
+from crossq_wn.files import write_atomically
 from crossq_wn.learning.diagnostics import DIAGNOSTICS
-from crossq_wn.machine import write_atomically
 from crossq_wn.reproduce.measuring import Courses
 from crossq_wn.reproduce.studies import PlannedRun, PlannedSystem, Scale
 from crossq_wn.results import reading

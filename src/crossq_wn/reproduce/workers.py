@@ -15,12 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from crossq_wn import files
 from crossq_wn.errors import UserError
+from crossq_wn.files import MOST_TABLE
 from crossq_wn.reproduce.cost import cost
 from crossq_wn.reproduce.studies import PlannedRun
-from crossq_wn.runs.checkpoints import available
 from crossq_wn.runs.config import RunConfig, read_config
 from crossq_wn.runs.directory import RunDirectory
+from crossq_wn.runs.manifests import available
 
 Say = Callable[[str], None]
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -161,7 +163,7 @@ class _Job:
             return ""
         if received:
             return f"stopped at {state.frames:,} frames"
-        said = self.log.read_text(errors="replace").strip()
+        said = files.read(self.log, MOST_TABLE).decode(errors="replace").strip()
         last = said.split("\n")[-1].strip() or "it said nothing"
         how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
         return f"failed ({how}): {last}; see {self.log}"
@@ -181,7 +183,7 @@ def _start(
         say(f"{count} {run.name} had no checkpoint; its remains were moved to {_set_aside(run.path)}")
     run.path.parent.mkdir(parents=True, exist_ok=True)
     log = run.path.parent / f"{run.path.name}.log"
-    with open(log, "ab") as out:
+    with files.open_log(log) as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "crossq_wn", *arguments],
             stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,

@@ -10,24 +10,28 @@ from crossq_wn.lazy import jax, jnp
 from crossq_wn.learning.hessian import Spectrum, spectrum
 from crossq_wn.machine import use_jax
 from crossq_wn.runs import checkpoints
-from crossq_wn.runs.config import read_config
+from crossq_wn.runs.config import read_config, with_algorithm
+from crossq_wn.runs.trust import require_algorithm
 from crossq_wn.training.building import build_algorithm, make_replay, saved_spec, saved_state
 from crossq_wn.types import Batch
 
 
-def spectrum_of(run: Path, seed: int | None, warn: Callable[[str], None]) -> Spectrum:
+def spectrum_of(run: Path, seed: int | None, warn: Callable[[str], None], *, trust: bool = False) -> Spectrum:
     """The spectrum of a critic's Hessian at the newest checkpoint, on a minibatch from its replay.
 
     Args:
         run: a run directory.
         seed: the training seed; by default the first.
         warn: is told of damaged checkpoints.
+        trust: whether an algorithm of somebody's own, with which nothing was trained here, may be imported.
 
     Raises:
         UserError: there is no usable checkpoint, no such seed, no critic, or nothing in replay.
     """
     use_jax()
     config = read_config(run)
+    require_algorithm(config, run, trust=trust)
+    config = with_algorithm(config)
     saved = checkpoints.newest(run / "checkpoints", warn)
     seed = saved.seeds[0] if seed is None else seed
     if seed not in saved.seeds:
@@ -44,5 +48,5 @@ def spectrum_of(run: Path, seed: int | None, warn: Callable[[str], None]) -> Spe
     size = config.settings.batch_size
     drawn = replay.sample(np.random.default_rng(0), 1, size, horizon=algorithm.horizon)
     batch = Batch(*(leaf[0] for leaf in drawn))
-    updates = jnp.asarray(saved.common["updates"], np.int32)
+    updates = jnp.asarray(saved.training["updates"], np.int32)
     return spectrum(lambda: view(state, batch, updates), jax.random.key(0))

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crossq_wn.algorithms import CriticTraits, recipe_of
+from crossq_wn.algorithms import CriticTraits, loaded_recipe
 from crossq_wn.errors import UserError
 from crossq_wn.learning.diagnostics import DIAGNOSTICS, shown
 from crossq_wn.results import reading
@@ -49,8 +49,9 @@ Courses = dict[str, Course]  # by the diagnostic's name
 
 
 def critic_of(config: RunConfig) -> CriticTraits:
-    """What is known of the critic of a run's algorithm."""
-    return recipe_of(config.system.algorithm).critic(config.settings)
+    """What is known of the critic of a run's algorithm; nothing of a user's whose module is not loaded."""
+    recipe = loaded_recipe(config.system.algorithm)
+    return CriticTraits() if recipe is None else recipe.critic(config.settings)
 
 
 def courses(path: Path) -> Courses:

@@ -6,18 +6,20 @@ Each file is read when it is first needed, and never again; what is wrong with i
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from crossq_wn.environments.suites import remember
-from crossq_wn.errors import UserError
+from crossq_wn.environments.suites import remember, suite_of
+from crossq_wn.errors import UserError, one_line
 from crossq_wn.results.sheets import Series, Sheet, attempt, lenient_sheet, strict_sheet, value_of
 from crossq_wn.results.statistics import Array
 from crossq_wn.runs.config import DAMAGED, Identity, RunConfig, config_of, identity_of, read_json
+from crossq_wn.runs.manifests import logged_until
 from crossq_wn.runs.protocol import Terms, protocols_of, read_manifest, terms_of
+from crossq_wn.runs.schema import Position
 from crossq_wn.runs.system import System
 
 _TIMES = ("frames_per_second", "updates_per_second", "seconds")  # columns of timing.csv
@@ -40,7 +42,9 @@ class CurveTable:
 
     @cached_property
     def _sheet(self) -> Sheet | UserError:
-        return attempt(_evaluation_sheet, self.path)
+        if self.run is None:
+            return attempt(partial(_evaluation_sheet, end=None, named=True), self.path)
+        return attempt(partial(_evaluation_sheet, end=self.run.ends.get("eval.csv"), named=False), self.path)
 
     @cached_property
     def _rows(self) -> dict[tuple[System, str, str], list[int]]:
@@ -126,10 +130,27 @@ class RunRecord:
         return protocols_of(self.manifest, self.path)
 
     def remember_suite(self) -> None:
-        """Makes the run's suite known from its manifest.json, in case the suite's module is not loaded."""
-        with contextlib.suppress(*DAMAGED):  # UserError is among these
-            if "suite" in self.manifest:
-                remember(self.manifest["suite"])
+        """Makes the run's suite known from its manifest.json, in case the suite's module is not loaded.
+
+        Raises:
+            UserError: it is malformed, or another suite than a run before described; or the task belongs to a
+                suite that only another run has described.
+        """
+        described = None if isinstance(self._manifest, UserError) else self._manifest.get("suite")
+        if described is not None:
+            try:
+                remember(described)
+            except UserError:
+                raise
+            except (KeyError, TypeError, ValueError) as error:
+                raise UserError(f"manifest.json describes no suite: {one_line(error)}") from None
+        if self.system is None:  # there is no telling which task is its own
+            return
+        suite = suite_of(self.identity.task)
+        if suite.foreign and (described is None or described["name"] != suite.name):
+            raise UserError(
+                f"its manifest.json does not name the suite {suite.name!r}, to which its task belongs"
+            )
 
     @cached_property
     def terms(self) -> Terms:
@@ -139,6 +160,17 @@ class RunRecord:
         return terms_of(self.path, config, manifest)
 
     @cached_property
+    def ends(self) -> dict[str, Position]:
+        """Up to where training vouches for each log, by file name: all of it, or up to a checkpoint."""
+        with contextlib.suppress(*DAMAGED):  # UserError is among these
+            if "logs" in self.manifest:
+                found: dict[str, Position] = self.manifest["logs"]
+                return found
+        with contextlib.suppress(*DAMAGED):
+            return logged_until(self.path / "checkpoints")
+        return {}
+
+    @cached_property
     def evaluations(self) -> CurveTable:
         """The run's eval.csv."""
         return CurveTable(self.path / "eval.csv", self)
@@ -146,7 +178,7 @@ class RunRecord:
     @cached_property
     def _metrics(self) -> Sheet | UserError | None:
         file = self.path / "metrics.csv"
-        return attempt(strict_sheet, file) if file.exists() else None
+        return attempt(partial(strict_sheet, end=self.ends.get(file.name)), file) if file.exists() else None
 
     def logged(self, column: str) -> list[Series]:
         """Returns a column of metrics.csv seed by seed; nothing if there is no such column.
@@ -162,7 +194,7 @@ class RunRecord:
     @cached_property
     def _timing(self) -> Sheet | UserError | None:
         file = self.path / "timing.csv"
-        return attempt(lenient_sheet, file) if file.exists() else None
+        return attempt(partial(lenient_sheet, end=self.ends.get(file.name)), file) if file.exists() else None
 
     @cached_property
     def speed(self) -> Speed | None:
@@ -185,10 +217,10 @@ class RunRecord:
 Input = RunRecord | CurveTable
 
 
-def _evaluation_sheet(path: Path) -> Sheet:
+def _evaluation_sheet(path: Path, *, end: Position | None, named: bool) -> Sheet:
     if not path.exists():
         raise UserError(f"{path} is not a run directory or a CSV file: it does not exist")
-    sheet = strict_sheet(path)
+    sheet = strict_sheet(path, end, named=named)
     name, place = ("algorithm", "task") if "algorithm" in sheet.columns else ("exp_name", "env_name")
     lacking = {name, place, "seed", "metric", "env_step", "value"} - sheet.columns.keys()
     if lacking:

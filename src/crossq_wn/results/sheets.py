@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import io
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,8 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from crossq_wn.errors import UserError, one_line
+from crossq_wn.files import MOST_TABLE, RefusedError, read
 from crossq_wn.results.statistics import Array
+from crossq_wn.runs.checksums import checksum_of
+from crossq_wn.runs.schema import Position
 
+_MOST_FRAMES = 2.0**53  # beyond, numbers of frames are not exact
 Steps = npt.NDArray[np.int64]
 T = TypeVar("T")
 
@@ -49,6 +54,8 @@ class Sheet:
         groups: dict[tuple[str, ...], list[int]] = {}
         for row, key in enumerate(zip(*map(self.column, names), strict=True)):
             groups.setdefault(key, []).append(row)
+        for key, rows in groups.items():
+            self._require_printable(rows[0], names, key)
         return groups
 
     def series(self, rows: Iterable[int], step: str, value: str) -> list[Series]:
@@ -68,12 +75,20 @@ class Sheet:
             by_seed.setdefault(seeds[row], []).append(row)
         found = []
         for seed, own in by_seed.items():
+            self._require_printable(own[0], ("seed",), (seed,))
             frames, values = self._numbers(own, step), self._numbers(own, value)
-            finite = np.isfinite(frames)
-            if not finite.all():
-                raise self._no_number(own[int(finite.argmin())], step)
+            whole = np.abs(frames) < _MOST_FRAMES  # not NaN either
+            if not whole.all():
+                raise self._no_number(own[int(whole.argmin())], step)
             found.append(Series(seed, frames.astype(np.int64), values, [self.lines[row] for row in own]))
         return found
+
+    def _require_printable(self, row: int, names: Sequence[str], cells: Sequence[str]) -> None:
+        for name, cell in zip(names, cells, strict=True):
+            if not cell.isprintable():
+                raise UserError(
+                    f"{self.path}, line {self.lines[row]}: {name} {cell!r} has letters that cannot be printed"
+                )
 
     def _numbers(self, rows: Sequence[int], name: str) -> Array:
         cells = self.column(name)
@@ -97,7 +112,8 @@ def attempt(read: Callable[[Path], T], path: Path) -> T | UserError:
     except UserError as error:
         return error
     except _UNREADABLE as error:
-        return UserError(f"{path} cannot be read: {one_line(error)}")
+        why = getattr(error, "strerror", None) or one_line(error)
+        return UserError(f"{path} cannot be read: {why}")
 
 
 def value_of(found: T | UserError) -> T:
@@ -107,12 +123,30 @@ def value_of(found: T | UserError) -> T:
     return found
 
 
-def _rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Reads the header of a CSV file, and its rows with their lines."""
-    with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else open(path, newline="") as file:
-        reader = csv.reader(file)
-        header = next(reader, [])
-        return header, [(reader.line_num, cells) for cells in reader if cells]
+def _rows(
+    path: Path, end: Position | None = None, *, named: bool = False
+) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Reads the header of a CSV file, and its rows with their lines.
+
+    Args:
+        path: of the file.
+        end: see `strict_sheet`.
+        named: whether the user named it, who may name links too.
+    """
+    content = read(path.resolve() if named else path, MOST_TABLE)
+    if end is not None and end["sha256"] not in (None, checksum_of(content[: end["size"]])):
+        raise UserError(
+            f"{path} does not fit the checksum that training left, so some of it was changed: put it back "
+            f"as it was, or let `crossq-wn resume {path.parent}` write it again"
+        )
+    if path.suffix == ".gz":
+        with gzip.open(io.BytesIO(content)) as packed:
+            content = packed.read(MOST_TABLE + 1)
+        if len(content) > MOST_TABLE:
+            raise RefusedError(path, f"unpacks to more than {MOST_TABLE / 2**20:,.0f} MiB")
+    reader = csv.reader(io.StringIO(content.decode(), newline=""))
+    header = next(reader, [])
+    return header, [(reader.line_num, cells) for cells in reader if cells]
 
 
 def _sheet(path: Path, header: list[str], rows: Sequence[tuple[int, list[str]]]) -> Sheet:
@@ -123,12 +157,18 @@ def _sheet(path: Path, header: list[str], rows: Sequence[tuple[int, list[str]]])
     return Sheet(path, [line for line, _ in rows], columns)
 
 
-def strict_sheet(path: Path) -> Sheet:
+def strict_sheet(path: Path, end: Position | None = None, *, named: bool = False) -> Sheet:
     """Reads a table that training cuts back to whole rows; only its last row may be half a one.
 
-    Raises UserError if another row is cut short.
+    Args:
+        path: of the file.
+        end: up to where training vouches for it; rows that came later are taken as they are.
+        named: whether the user named it, who may name links too.
+
+    Raises:
+        UserError: another row is cut short, or training wrote other rows.
     """
-    header, rows = _rows(path)
+    header, rows = _rows(path, end, named=named)
     if rows and len(rows[-1][1]) < len(header):
         rows.pop()  # of a run that was killed while it wrote
     for line, cells in rows:
@@ -137,7 +177,7 @@ def strict_sheet(path: Path) -> Sheet:
     return _sheet(path, header, rows)
 
 
-def lenient_sheet(path: Path) -> Sheet:
+def lenient_sheet(path: Path, end: Position | None = None) -> Sheet:
     """Reads timing.csv, which nothing cuts back: wherever a run was killed it may hold half a row."""
-    header, rows = _rows(path)
+    header, rows = _rows(path, end)
     return _sheet(path, header, [row for row in rows if len(row[1]) >= len(header)])

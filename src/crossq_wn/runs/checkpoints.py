@@ -11,26 +11,26 @@ Nothing is pickled: arrays are safetensors, everything else is JSON. A checkpoin
 once all of its files are on disk, so after a crash or a power cut the previous one is still there.
 """
 
-import json
-import os
-import shutil
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from safetensors.numpy import save as save_tensors
 
+from crossq_wn import files
 from crossq_wn.errors import UserError, fix_for
+from crossq_wn.files import to_disk
 from crossq_wn.lazy import jax
 from crossq_wn.learning.replay import Replay
-from crossq_wn.machine import to_disk
 from crossq_wn.runs import checksums
-from crossq_wn.runs.checksums import DamagedError, checksum_of
+from crossq_wn.runs.checksums import DamagedError
+from crossq_wn.runs.manifests import SCHEMA, available, malformed, manifest_of, read_manifest, write_manifest
 from crossq_wn.runs.replay_files import ReplayFiles, fill
+from crossq_wn.runs.schema import Common, check
 from crossq_wn.runs.tensors import give_arrays, named_leaves, take_arrays
 from crossq_wn.types import Tree
 
-SCHEMA = 1
 _KEPT = 2  # checkpoints to keep; the older one serves if the newer one is damaged
 
 
@@ -93,39 +93,44 @@ class Writer:
         if frames == self.present and not thorough:
             return
         partial = self.directory / f".{frames:09d}.partial"
+        run = self.directory.parent
         try:
             self._make_room(partial)
             changed = self._replay.mend(replays, thorough=thorough)
             if frames == self.present and not changed:
                 return
-            partial.mkdir()
+            files.make_folder(partial, within=run)
             seeds = {}
             for seed, state in states.items():
                 seeds[str(seed)] = self._save_seed(partial, seed, state, replays[seed])
-            _write_manifest(partial, {"schema": SCHEMA, "frames": frames, "common": common, "seeds": seeds})
+            write_manifest(partial, {"schema": SCHEMA, "frames": frames, "common": common, "seeds": seeds})
             self._publish(partial, frames)
         except OSError as error:
-            shutil.rmtree(partial, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                files.remove(partial, within=run)
             raise self._cannot_write(frames, error) from None
         self.present = frames
         _prune(self.directory, keep)
 
     def _make_room(self, partial: Path) -> None:
         """Removes what an interrupted checkpoint left, and makes the folders that are missing."""
-        shutil.rmtree(partial, ignore_errors=True)
-        if not (self.directory / "replay").exists():
-            (self.directory / "replay").mkdir(parents=True)
-            to_disk(self.directory.parent)  # so that the new folder's name survives a power cut
+        run = self.directory.parent
+        if not files.is_folder(self.directory / "replay"):
+            files.make_folder(self.directory / "replay", within=run)
+            to_disk(run)  # so that the new folder's name survives a power cut
+        files.remove(partial, within=run)
 
     def _publish(self, partial: Path, frames: int) -> None:
         """Gives a complete checkpoint its name, and removes obsolete ones."""
+        run = self.directory.parent
         # Everything that the checkpoint names must be on disk before the rename makes it visible.
         to_disk(self.directory / "replay")
         to_disk(partial)
         for path in available(self.directory):  # left from before the run was resumed at an earlier one
             if int(path.name) >= frames:
-                shutil.rmtree(path)
-        os.replace(partial, self.directory / f"{frames:09d}")
+                files.remove(path, within=run)
+        files.remove(self.directory / f"{frames:09d}", within=run)  # a link or a file, if it is there
+        files.rename(partial, f"{frames:09d}", within=run)
         to_disk(self.directory)
 
     def _save_seed(self, folder: Path, seed: int, state: SeedState, replay: Replay) -> dict[str, Any]:
@@ -186,22 +191,6 @@ def newest(
     raise UserError(f"no usable checkpoint in {directory}: {fix}")
 
 
-def available(directory: Path) -> list[Path]:
-    """The folders of all checkpoints, damaged ones included, oldest first."""
-    return sorted(path for path in directory.glob("[0-9]*") if path.is_dir() and path.name.isdecimal())
-
-
-def newest_common(directory: Path) -> dict[str, Any]:
-    """The values that seeds share in the newest checkpoint with an intact manifest; empty without one."""
-    for path in reversed(available(directory)):
-        try:
-            common: dict[str, Any] = _read_manifest(path)["common"]
-            return common
-        except DamagedError:
-            continue
-    return {}
-
-
 class Checkpoint:
     """A checkpoint whose files have all been verified.
 
@@ -215,7 +204,7 @@ class Checkpoint:
 
     def __init__(self, path: Path, *, with_replay: bool = True, without_damaged_replay: bool = False) -> None:
         self.path = path
-        body = _read_manifest(path)
+        body = read_manifest(path)
         self.frames: int = body["frames"]
         self.common: dict[str, Any] = body["common"]
         self._seeds = body["seeds"]
@@ -231,6 +220,15 @@ class Checkpoint:
                     if not without_damaged_replay:
                         raise DamagedReplayError(str(damage)) from None
                     self.lost[seed].append(segment)
+
+    @property
+    def training(self) -> Common:
+        """What all seeds share, as training wrote it. Raises UserError if it is something else."""
+        try:
+            check(self.common, Common, "checkpoint.common")
+        except UserError as error:
+            raise UserError(f"{self.path / 'manifest.json'}: {error}") from None
+        return cast(Common, self.common)
 
     @property
     def seeds(self) -> list[int]:
@@ -263,13 +261,15 @@ class Checkpoint:
                 )
             leaves.append(jax.numpy.asarray(stored))
         learner = jax.tree.unflatten(jax.tree.structure(like), leaves)
-        return SeedState(learner, give_arrays(self._seeds[str(seed)]["plain"], arrays))
+        with malformed(self.path):
+            return SeedState(learner, give_arrays(self._seeds[str(seed)]["plain"], arrays))
 
     def statistics(self, seed: int) -> dict[str, Any]:
         """What the wrappers of a seed's environment had learned; empty if they learn nothing."""
-        found: dict[str, Any] = give_arrays(
-            self._seeds[str(seed)]["plain"].get("statistics", {}), self._tensors[seed]
-        )
+        with malformed(self.path):
+            found: dict[str, Any] = give_arrays(
+                self._seeds[str(seed)]["plain"].get("statistics", {}), self._tensors[seed]
+            )
         return found
 
     def fill(self, seed: int, replay: Replay) -> None:
@@ -280,29 +280,8 @@ class Checkpoint:
             replay: empty; lost rows become rows from which no transition starts.
         """
         end = self._seeds[str(seed)]["replay"]["end"]
-        fill(replay, end, self.path.parent / "replay", self.segments(seed), self.lost[seed])
-
-
-def _write_manifest(folder: Path, body: dict[str, Any]) -> None:
-    checksum = checksum_of(json.dumps(body).encode())
-    checksums.write(folder / "manifest.json", json.dumps({"sha256": checksum, "checkpoint": body}).encode())
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    try:
-        envelope = json.loads((folder / "manifest.json").read_bytes())
-        body: dict[str, Any] = envelope["checkpoint"]
-        checksum = envelope["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DamagedError(f"manifest.json cannot be read: {type(error).__name__}") from None
-    if checksum_of(json.dumps(body).encode()) != checksum:
-        raise DamagedError("manifest.json has been altered")
-    if body["schema"] > SCHEMA:
-        raise UserError(
-            f"{folder} has checkpoint schema {body['schema']}, this version reads up to {SCHEMA}: "
-            "upgrade crossq-wn"
-        )
-    return body
+        with malformed(self.path):
+            fill(replay, end, self.path.parent / "replay", self.segments(seed), self.lost[seed])
 
 
 def _prune(directory: Path, keep: set[int]) -> None:
@@ -313,15 +292,15 @@ def _prune(directory: Path, keep: set[int]) -> None:
         if path in there[-_KEPT:] or int(path.name) in keep:
             kept.append(path)
         else:
-            shutil.rmtree(path)
+            files.remove(path, within=directory.parent)
     needed = set()
     for path in kept:
         try:
-            seeds = json.loads((path / "manifest.json").read_bytes())["checkpoint"]["seeds"]
+            seeds = manifest_of(path)["checkpoint"]["seeds"]
         except (OSError, ValueError, KeyError, TypeError):
             return  # remove nothing while something is unreadable
         for entry in seeds.values():
             needed |= {segment["file"] for segment in entry["replay"]["segments"]}
-    for path in (directory / "replay").glob("*"):
-        if path.name not in needed:
-            path.unlink()
+    for name in files.names(directory / "replay", within=directory.parent):
+        if name not in needed:
+            files.remove(directory / "replay" / name, within=directory.parent)

@@ -7,7 +7,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 
-from crossq_wn.machine import write_atomically
+from crossq_wn import files
 
 
 class DamagedError(Exception):
@@ -21,12 +21,17 @@ def checksum_of(content: bytes) -> str:
 
 def write(path: Path, content: bytes) -> str:
     """Writes a file atomically; returns its checksum."""
-    write_atomically(path, content)
+    files.write_atomically(path, content, within=run_of(path))
     return checksum_of(content)
 
 
+def run_of(path: Path) -> Path:
+    """Returns the run directory of a file in a checkpoint or of replay, from which on no link is followed."""
+    return path.parents[2]
+
+
 def read(path: Path, checksum: str) -> bytes:
-    """Reads and verifies a file.
+    """Reads and verifies a file of a checkpoint or of replay.
 
     Args:
         path: of the file.
@@ -36,7 +41,7 @@ def read(path: Path, checksum: str) -> bytes:
         DamagedError: it cannot be read, or has another checksum.
     """
     try:
-        content = path.read_bytes()
+        content = files.read_tensors(path, within=run_of(path))
     except OSError as error:
         raise DamagedError(f"{path.name} cannot be read: {error.strerror}") from None
     if checksum_of(content) != checksum:

@@ -8,10 +8,21 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from crossq_wn.algorithms import recipe_of
-from crossq_wn.algorithms.settings import Settings, require, require_positive, require_types, setting_names
+from crossq_wn import files
+from crossq_wn.algorithms import loaded_recipe, recipe_of
+from crossq_wn.algorithms.settings import (
+    Settings,
+    require,
+    require_positive,
+    require_types,
+    setting_names,
+    unloaded,
+    values_of,
+)
 from crossq_wn.errors import UserError, nearest, one_line, option
+from crossq_wn.files import MOST_JSON, RefusedError
 from crossq_wn.runs.options import OPTION_NAMES, RunOptions
+from crossq_wn.runs.schema import ConfigFile, Count, check
 from crossq_wn.runs.system import System
 
 SCHEMA = 2
@@ -68,18 +79,40 @@ class RunConfig:
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as plain JSON values."""
-        return asdict(self) | {"system": self.system.to_json(), "schema": SCHEMA}
+        own = {"system": self.system.to_json(), "settings": values_of(self.settings), "schema": SCHEMA}
+        return asdict(self) | own
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> "RunConfig":
-        """The inverse of `to_json`; imports the module of a user's own algorithm."""
+        """The inverse of `to_json`. Nothing is imported: see `with_algorithm` for a user's own algorithm."""
         values = {name: value for name, value in values.items() if name != "sha256"}
         del values["schema"]
         system = System.from_json(values["system"])
-        kind = recipe_of(system.algorithm).settings  # the settings' type depends on the algorithm
-        settings = as_trained(values["settings"], kind)
-        records = {"options": RunOptions(**values["options"]), "settings": kind(**settings)}
+        recipe = loaded_recipe(system.algorithm)
+        if recipe is None and ":" not in system.algorithm:
+            recipe_of(system.algorithm)  # raises: it names the nearest
+        settings = (
+            unloaded(values["settings"]) if recipe is None else _of_kind(recipe.settings, values["settings"])
+        )
+        records = {"options": RunOptions(**values["options"]), "settings": settings}
         return RunConfig(**values | {"system": system} | records)
+
+
+def with_algorithm(config: RunConfig) -> RunConfig:
+    """The configuration with the settings of its algorithm's own kind; imports a user's module.
+
+    Raises:
+        UserError: the algorithm or one of its settings is unknown.
+    """
+    kind = recipe_of(config.system.algorithm).settings
+    try:
+        return replace(config, settings=_of_kind(kind, values_of(config.settings)))
+    except (KeyError, TypeError) as error:
+        raise UserError(f"the settings do not fit {config.system.algorithm}: {one_line(error)}") from None
+
+
+def _of_kind(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
+    return kind(**as_trained(values, kind))
 
 
 def signed(values: dict[str, Any]) -> dict[str, Any]:
@@ -178,7 +211,7 @@ def config_of(values: dict[str, Any], path: Path) -> RunConfig:
     """
     try:
         return RunConfig.from_json(values)
-    except (KeyError, TypeError) as error:
+    except DAMAGED as error:  # UserError is among these
         raise _altered(path, error) from None
 
 
@@ -221,11 +254,12 @@ def load_json(path: Path) -> dict[str, Any]:
         UserError: it cannot be read.
     """
     try:
-        values: dict[str, Any] = json.loads((path / "config.json").read_text())
-        int(values["schema"])
-    except DAMAGED:
+        values: dict[str, Any] = files.read_json(path / "config.json", MOST_JSON)
+        check(values["schema"], Count, "schema")
+    except DAMAGED as error:
+        why = f": it {error.strerror}" if isinstance(error, RefusedError) else ""
         raise UserError(
-            f"{path} is not a run directory (no readable config.json): `crossq-wn list runs` names them"
+            f"{path} is not a run directory (no readable config.json{why}): `crossq-wn list runs` names them"
         ) from None
     return values
 
@@ -245,9 +279,11 @@ def present(values: dict[str, Any], path: Path) -> dict[str, Any]:
             f"{path} has run schema {values['schema']}, this version reads up to {SCHEMA}: upgrade crossq-wn"
         )
     try:
-        return migrate(values)
-    except (KeyError, TypeError, AttributeError) as error:
+        migrated = migrate(values)
+        check(migrated, ConfigFile, "")
+    except DAMAGED as error:  # UserError is among these
         raise _altered(path, error) from None
+    return migrated
 
 
 def migrate(values: dict[str, Any]) -> dict[str, Any]:
@@ -275,4 +311,5 @@ def migrate(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _altered(path: Path, error: Exception) -> UserError:
-    return UserError(f"{path / 'config.json'} has been altered: {one_line(error)}")
+    file, why = path / "config.json", one_line(error)
+    return UserError(f"{file}: {why}" if isinstance(error, UserError) else f"{file} has been altered: {why}")

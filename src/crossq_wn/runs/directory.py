@@ -15,25 +15,28 @@ import contextlib
 import csv
 import fcntl
 import hashlib
+import io
 import json
 import os
 import platform
-import shutil
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from crossq_wn import files
 from crossq_wn.algorithms import registered
 from crossq_wn.environments import SUITES, lookup
 from crossq_wn.environments.suites import simulator_packages
 from crossq_wn.errors import UserError, explained, option
+from crossq_wn.files import MOST_TABLE, to_disk
 from crossq_wn.installation import version
 from crossq_wn.lazy import jax
-from crossq_wn.machine import to_disk, write_atomically
-from crossq_wn.runs.checkpoints import available
 from crossq_wn.runs.config import DAMAGED, SCHEMA, RunConfig, extend, read_config, signed
+from crossq_wn.runs.manifests import available
+from crossq_wn.runs.protocol import read_manifest
+from crossq_wn.runs.schema import Position
 
 _NUMBERS_DEPEND_ON = ("crossq-wn", "jax", "jaxlib", "optax", "numpy")  # besides the simulators
 
@@ -57,7 +60,7 @@ class RunDirectory:
     def __init__(self, path: Path, command: Sequence[str] = ()) -> None:
         self.path, self._command = path, list(command)
         self._made: list[Path] = []  # folders that `create` made for it
-        self._lock = open(path / ".lock", "w")  # noqa: SIM115 (held until close)
+        self._lock = files.open_lock(path / ".lock")  # held until close
         self.unlocked: str | None = None  # why the file system cannot lock it; None if it can
         try:
             # The system releases the lock when the process ends, even by kill -9.
@@ -82,7 +85,7 @@ class RunDirectory:
 
     def write_json(self, name: str, values: Any) -> None:
         """Writes or replaces a JSON file in one step, so that it survives a power cut."""
-        write_atomically(self.path / name, json.dumps(values, indent=2) + "\n")
+        files.write_atomically(self.path / name, json.dumps(values, indent=2) + "\n")
         to_disk(self.path)
 
     def describe(self, config: RunConfig, values: dict[str, Any]) -> None:
@@ -93,14 +96,23 @@ class RunDirectory:
             values: the contents of manifest.json.
         """
         # In this order, because a folder with config.json counts as a run.
-        self.write_json("manifest.json", values)
+        self.write_json("manifest.json", signed(values))
         self.write_json("config.json", signed(config.to_json()))
+
+    def vouch(self, logs: Mapping[str, Position]) -> None:
+        """Notes in manifest.json where the logs end, with their checksums.
+
+        Args:
+            logs: by file name.
+        """
+        with contextlib.suppress(*DAMAGED):  # without a manifest, checkpoints vouch for their part
+            self.write_json("manifest.json", signed(read_manifest(self.path) | {"logs": logs}))
 
     def keep_traceback(self, seed: int, error: BaseException) -> Path:
         """Writes the full traceback of an exception in a seed's environment; returns the file."""
         path = self.path / "errors" / f"seed-{seed}.txt"
-        path.parent.mkdir(exist_ok=True)
-        write_atomically(path, "".join(traceback.format_exception(error)))
+        files.make_folder(path.parent, within=self.path)
+        files.write_atomically(path, "".join(traceback.format_exception(error)), within=self.path)
         return path
 
     def discard(self) -> None:
@@ -108,8 +120,9 @@ class RunDirectory:
         if begun(self.path):
             return
         for name in _OURS:
-            (self.path / name).unlink(missing_ok=True)
-        shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+            files.remove(self.path / name)
+        with contextlib.suppress(OSError):
+            files.remove(self.path / "checkpoints")
         for folder in reversed(self._made):
             with contextlib.suppress(OSError):  # a folder that has other contents by now stays
                 folder.rmdir()
@@ -127,7 +140,7 @@ class RunDirectory:
         values, differs = manifest(config, self._command), []
         values |= {"lost_replay": list(lost)} if lost else {}
         with contextlib.suppress(*DAMAGED):  # a lost manifest starts anew
-            old = json.loads((self.path / "manifest.json").read_text())
+            old = read_manifest(self.path)
             history: dict[str, Any] = {"commands": [*old["commands"], self._command]}
             # The manifest remembers that a part was trained with other versions or another simulator.
             for name in ("versions", "protocol"):
@@ -181,7 +194,7 @@ def create(config: RunConfig, out: Path | None, command: list[str]) -> RunDirect
     run._made = made  # for `discard`
     check_free(path, config)  # again, now that the lock keeps other processes out
     for name in _LOGS:  # remains of the run that stopped before its first checkpoint
-        (path / name).unlink(missing_ok=True)
+        files.remove(path / name)
     run.describe(config, manifest(config, command))
     return run
 
@@ -196,7 +209,7 @@ def begun(path: Path) -> bool:
 
 def _lines(path: Path) -> int:
     try:
-        return len(path.read_bytes().splitlines())
+        return len(files.read(path, MOST_TABLE).splitlines())
     except OSError:
         return 0
 
@@ -204,9 +217,9 @@ def _lines(path: Path) -> int:
 def _evaluated(path: Path) -> bool:
     """Whether eval.csv has more than the evaluation at frame 0, which precedes the first checkpoint."""
     try:
-        with open(path / "eval.csv", newline="", errors="replace") as file:
-            return any(row.get("env_step") != "0" for row in csv.DictReader(file))
-    except OSError:
+        text = files.read(path / "eval.csv", MOST_TABLE).decode(errors="replace")
+        return any(row.get("env_step") != "0" for row in csv.DictReader(io.StringIO(text, newline="")))
+    except (OSError, csv.Error):
         return False
 
 
@@ -299,10 +312,12 @@ def _next_free(parent: Path, stem: str, made: list[Path]) -> Path:
 
 def find(root: Path) -> list[Path]:
     """Every directory below a folder that holds a run, or the remains of one."""
-    found: set[Path] = set()
-    for name in ("config.json", "eval.csv", "manifest.json"):
-        for file in root.rglob(name):
-            # Checkpoints have a manifest.json too.
-            if name != "manifest.json" or file.parent.parent.name != "checkpoints":
-                found.add(file.parent)
+    found = []
+    for folder, names in files.walk(root):
+        # Checkpoints have a manifest.json too.
+        telling = {"config.json", "eval.csv"} | (
+            set() if folder.parent.name == "checkpoints" else {"manifest.json"}
+        )
+        if telling & {*names}:
+            found.append(folder)
     return sorted(found)

@@ -1,16 +1,18 @@
 """Protocols: the conditions that must agree before runs may be compared, and how runs differ in them."""
 
 import contextlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from crossq_wn import files
 from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.environments.suites import simulator_packages
-from crossq_wn.errors import UserError
-from crossq_wn.runs.config import DAMAGED, as_trained, read_json
+from crossq_wn.errors import UserError, one_line
+from crossq_wn.files import MOST_JSON, RefusedError
+from crossq_wn.runs.config import DAMAGED, as_trained, read_json, signed
+from crossq_wn.runs.schema import ManifestFile, check
 from crossq_wn.runs.system import System
 
 DECISIVE_OPTIONS = ("overlap", "matmul_precision")  # run options that change numbers, as settings do
@@ -33,9 +35,15 @@ def read_manifest(path: Path) -> dict[str, Any]:
         UserError: it is missing or damaged.
     """
     try:
-        return dict(json.loads((path / "manifest.json").read_text()))
-    except DAMAGED:
-        raise _unknown(path) from None
+        values = files.read_json(path / "manifest.json", MOST_JSON)
+        check(values, ManifestFile, "")
+        if "sha256" in values and values != signed(values):  # earlier versions wrote none
+            raise UserError("it has been altered: its checksum differs")
+    except (FileNotFoundError, RefusedError) as error:
+        raise _unknown(path, (error.strerror or "") if isinstance(error, RefusedError) else "") from None
+    except DAMAGED as error:  # UserError is among these
+        raise _unknown(path, one_line(error)) from None
+    return dict(values)
 
 
 def protocols_of(manifest: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
@@ -57,8 +65,10 @@ def protocols_of(manifest: Mapping[str, Any], path: Path) -> list[dict[str, Any]
     return found
 
 
-def _unknown(path: Path) -> UserError:
-    return UserError(f"{path} has no readable manifest.json, so its protocol is unknown")
+def _unknown(path: Path, why: str = "") -> UserError:
+    return UserError(
+        f"{path} has no readable manifest.json, so its protocol is unknown{f' ({why})' if why else ''}"
+    )
 
 
 def terms_of(path: Path, config: Mapping[str, Any] | None, manifest: Mapping[str, Any] | None) -> Terms:
@@ -114,11 +124,12 @@ def read_terms(paths: Iterable[Path]) -> list[Terms]:
 
 def _described(path: Path) -> list[Path]:
     """The run directories below a folder, or the one that a file belongs to, damaged ones included."""
-    tables = path.rglob("eval.csv") if path.is_dir() else [path]
-    folders = set()
-    for table in tables:
-        if table.name == "eval.csv" and is_described(table.parent):
-            folders.add(table.parent)
+    if not path.is_dir():
+        return [path.parent] if path.name == "eval.csv" and is_described(path.parent) else []
+    folders = []
+    for folder, names in files.walk(path):
+        if "eval.csv" in names and is_described(folder):
+            folders.append(folder)
     return sorted(folders)
 
 

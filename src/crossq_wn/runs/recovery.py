@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from crossq_wn.errors import UserError
-from crossq_wn.runs.checkpoints import newest_common
 from crossq_wn.runs.config import RunConfig, config_of, extend, load_json, present, read_json, signed
+from crossq_wn.runs.manifests import newest_common
 
 
 def recover_config(path: Path, warn: Callable[[str], None]) -> RunConfig:

@@ -4,7 +4,7 @@ replay/
   seed-0-000000000-000012510.safetensors     rows of replay since the checkpoint before
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,7 @@ def fill(replay: Replay, end: int, folder: Path, segments: list[Segment], lost: 
     Raises:
         DamagedError: another file has been damaged since it was verified.
     """
+    _check(segments, end)
     begin = max(0, end - replay.capacity)
     parts: list[Rows] = []
     pending: np.ndarray | None = None
@@ -126,10 +127,34 @@ def fill(replay: Replay, end: int, folder: Path, segments: list[Segment], lost: 
             pending = np.zeros_like(replay.pending())
             continue
         tensors = checksums.read_tensors(folder / segment["file"], segment["sha256"])
+        _check_rows(replay, segment, tensors)
         parts.append(Rows(*(tensors[name][skipped:].copy() for name in Rows._fields)))
         pending = tensors["pending"]  # that of the last segment remains
     if parts and pending is not None:
         replay.load(end, Rows(*(np.concatenate(column) for column in zip(*parts, strict=True))), pending)
+
+
+def _check(segments: list[Segment], end: int) -> None:
+    """Raises DamagedError unless the files follow each other up to the end."""
+    last = segments[0]["first"] if segments else end
+    for segment in segments:
+        if segment["first"] != last or segment["last"] < last:
+            raise DamagedError(f"replay has no rows from {last} on in {segment['file']}")
+        last = segment["last"]
+    if last != end:
+        raise DamagedError(f"replay ends at row {last}, not {end}")
+
+
+def _check_rows(replay: Replay, segment: Segment, tensors: Mapping[str, np.ndarray]) -> None:
+    """Raises DamagedError unless a file has the rows that it is named for, of the replay's shapes."""
+    count = segment["last"] - segment["first"]
+    wanted = {"pending": replay.pending()}
+    for name, column in replay.read(0, 0)._asdict().items():
+        wanted[name] = np.broadcast_to(np.zeros((), column.dtype), (count, *column.shape[1:]))
+    for name, column in wanted.items():
+        found = tensors.get(name)
+        if found is None or (found.shape, found.dtype) != (column.shape, column.dtype):
+            raise DamagedError(f"{segment['file']} has no {name} of shape {list(column.shape)}")
 
 
 def _blank(replay: Replay, count: int) -> Rows:

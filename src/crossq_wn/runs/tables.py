@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from crossq_wn import files
 from crossq_wn.errors import UserError, explained
-from crossq_wn.machine import to_disk, write_atomically
+from crossq_wn.files import MOST_TABLE, to_disk, write_atomically
+from crossq_wn.runs.schema import Count, Position
 
 EVAL_COLUMNS = ("exp_name", "env_name", "seed", "metric", "env_step", "value")
-
-# The state of a file: `size` in bytes, `sha256` of its content and, for a table that is `kept`, its `text`.
-Position = dict[str, Any]
 
 
 class _File:
@@ -36,8 +35,7 @@ class _File:
         """Appends whole rows."""
         try:
             # Opened anew for each append, so that no row waits in a buffer when the process is killed.
-            with open(self.path, "ab") as file:
-                file.write(content)
+            files.append(self.path, content)
         except OSError as error:
             raise cannot_write(self.path, error) from None
         self.size += len(content)
@@ -46,12 +44,12 @@ class _File:
     def position(self) -> Position:
         """The state of the file, once all of it is on disk."""
         to_disk(self.path)
-        return {"size": self.size, "sha256": self._checksum.hexdigest()}
+        return {"size": Count(self.size), "sha256": self._checksum.hexdigest()}
 
     def read(self) -> bytes:
         """The content on disk; nothing if it cannot be read."""
         try:
-            return self.path.read_bytes()
+            return files.read(self.path, MOST_TABLE)
         except OSError:
             return b""
 
@@ -63,7 +61,7 @@ class _File:
             aside = self.path.with_name(f"{self.path.name}.damaged-{number}")
         if not os.path.lexists(self.path):
             return None
-        os.replace(self.path, aside)
+        files.rename(self.path, aside.name)
         return aside
 
 
@@ -85,6 +83,11 @@ class Table:
         self.path, self.columns = path, tuple(columns)
         self._csv, self._text = _File(path), [""] if kept else None
         self._json = _File(path.with_suffix(".jsonl")) if lines else None
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files, in the order of their positions."""
+        return [file.path for file in self._files()]
 
     def begin(self) -> None:
         """Starts the files anew; the CSV file gets its header."""
@@ -199,7 +202,7 @@ def _tell(file: _File, content: bytes | None, warn: Callable[[str], None]) -> No
 
 
 def _known(position: Position | int) -> Position:
-    return {"size": position, "sha256": None} if isinstance(position, int) else position
+    return {"size": Count(position), "sha256": None} if isinstance(position, int) else position
 
 
 def _sound(content: bytes, at: Position) -> bytes | None:
@@ -240,7 +243,7 @@ def _json_rows(lines: bytes) -> list[dict[str, Any]] | None:
     """The rows of JSON lines, or None if a line is not a JSON object."""
     try:
         rows = [json.loads(line) for line in lines.splitlines()]
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return rows if all(isinstance(row, dict) for row in rows) else None
 

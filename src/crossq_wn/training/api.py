@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,12 @@ from crossq_wn.environments import TaskLike, lookup
 from crossq_wn.errors import UserError, option
 from crossq_wn.machine import use_jax
 from crossq_wn.runs import directory
-from crossq_wn.runs.checkpoints import available
-from crossq_wn.runs.config import RunConfig, extend, preset_settings, system_of
+from crossq_wn.runs.config import RunConfig, extend, preset_settings, system_of, with_algorithm
 from crossq_wn.runs.familiar import meant
+from crossq_wn.runs.manifests import available
 from crossq_wn.runs.options import OPTION_NAMES, RunOptions
 from crossq_wn.runs.recovery import recover_config
+from crossq_wn.runs.trust import remember, require_algorithm, require_task
 from crossq_wn.training.finished import outcome_if_finished
 from crossq_wn.training.logs import require_extras
 from crossq_wn.training.loop import run_training
@@ -163,6 +164,7 @@ def start(config: RunConfig, out: Path | None, reporter: Reporter, task: TaskLik
     use_jax()
     directory.check_free(out, config)
     require_extras(config)
+    remember(config)
     return run_training(
         config, lambda: directory.create(config, out, _command()), reporter, task=_callable(task)
     )
@@ -176,6 +178,7 @@ def resume(
     progress: bool = False,
     task: TaskLike | None = None,
     without_damaged_replay: bool = False,
+    trust: bool = False,
 ) -> Outcome:
     """Continues a run from its newest checkpoint. A finished run is left as it is.
 
@@ -189,25 +192,40 @@ def resume(
         task: a class or function that makes the environment, where no module can be imported for it.
         without_damaged_replay: whether to continue without rows of replay that are damaged beyond repair;
             manifest.json then lists them.
+        trust: whether modules that the run names, and that you have not trained with here, may be imported.
 
     Returns:
         How training ended.
 
     Raises:
         UserError: there is no run, another process is using it, it has no usable checkpoint, its environment
-            has changed, or every seed failed.
+            has changed, it names modules that are not trusted, or every seed failed.
     """
     with _shown(reporter, progress) as shown:
         return _resume(
-            _folder("path", path), frames, shown, task, without_damaged_replay=without_damaged_replay
+            _folder("path", path),
+            frames,
+            shown,
+            task,
+            without_damaged_replay=without_damaged_replay,
+            trust=trust,
         )
 
 
 def _resume(
-    path: Path, frames: int | None, reporter: Reporter, task: TaskLike | None, *, without_damaged_replay: bool
+    path: Path,
+    frames: int | None,
+    reporter: Reporter,
+    task: TaskLike | None,
+    *,
+    without_damaged_replay: bool,
+    trust: bool,
 ) -> Outcome:
     use_jax()
     config = extend(recover_config(path, reporter.message), frames)
+    require_algorithm(config, path, trust=trust)
+    require_task(config, path, trust=trust, task=_callable(task))
+    config = with_algorithm(config)
     if not directory.begun(path):  # it was stopped before its first checkpoint
         return start(config, path, reporter, task)
     trained = max((int(p.name) for p in available(path / "checkpoints")), default=0)
@@ -225,6 +243,7 @@ def _resume(
         )
         return outcome
     require_extras(config)
+    remember(config)
     return run_training(
         config,
         lambda: directory.RunDirectory(path, _command()),
@@ -235,7 +254,7 @@ def _resume(
     )
 
 
-def _callable(task: TaskLike | None) -> TaskLike | None:
+def _callable(task: TaskLike | None) -> Callable[[], Any] | None:
     return None if isinstance(task, str) else task
 
 

@@ -38,7 +38,7 @@ def spec_of(config: RunConfig, environment: Environment) -> Spec:
 
 def saved_spec(config: RunConfig, saved: Checkpoint) -> Spec:
     """The problem that a run was trained on, according to one of its checkpoints."""
-    interface = saved.common["interface"]
+    interface = saved.training["interface"]
     return Spec(interface["observation_size"], np.size(interface["action_low"]), config.discount)
 
 

@@ -1,12 +1,17 @@
 """Whether a run has nothing left to do."""
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 
+from crossq_wn import files
 from crossq_wn.errors import UserError
-from crossq_wn.runs.checkpoints import Checkpoint, available
-from crossq_wn.runs.checksums import DamagedError
+from crossq_wn.files import MOST_TABLE
+from crossq_wn.runs.checkpoints import Checkpoint
+from crossq_wn.runs.checksums import DamagedError, checksum_of
 from crossq_wn.runs.config import DAMAGED, RunConfig, read_config
+from crossq_wn.runs.manifests import available
+from crossq_wn.runs.protocol import read_manifest
+from crossq_wn.runs.schema import Position
 from crossq_wn.runs.tables import EVAL_COLUMNS, Table
 from crossq_wn.training.progress import Outcome
 
@@ -27,21 +32,29 @@ def outcome_if_finished(path: Path, config: RunConfig) -> Outcome | None:
         return None
     try:
         saved = Checkpoint(there[-1])
-        json.loads((path / "manifest.json").read_text())
-        sound = read_config(path) == config and _logs_fit(path, saved)
+        ends = read_manifest(path).get("logs", {})  # earlier versions noted none
+        sound = read_config(path) == config and _logs_fit(path, saved) and _end(path, ends)
     except (DamagedError, UserError, *DAMAGED):
         return None
     if not sound or not _evaluated(path, config, saved):
         return None
-    failed = {int(seed): entry["reason"] for seed, entry in saved.common["failed"].items()}
+    failed = {int(seed): entry["reason"] for seed, entry in saved.training["failed"].items()}
     return Outcome(path, saved.frames, finished=True, signal=None, failed=failed, untouched=True)
 
 
 def _logs_fit(path: Path, saved: Checkpoint) -> bool:
-    metrics, evaluations = saved.common["logs"]
+    metrics, evaluations = saved.training["logs"]
     rows = Table(path / "metrics.csv", (), lines=True)  # its columns do not matter here
     scores = Table(path / "eval.csv", EVAL_COLUMNS)  # an evaluation may have come after the checkpoint
     return rows.fits(metrics, exactly=True) and scores.fits(evaluations, exactly=False)
+
+
+def _end(path: Path, ends: Mapping[str, Position]) -> bool:
+    """Whether the logs that resuming mends end as they did when training ended, as far as that is known."""
+    for name, end in ends.items():
+        if name != "timing.csv" and checksum_of(files.read(path / name, MOST_TABLE)) != end["sha256"]:
+            return False
+    return True
 
 
 def _evaluated(path: Path, config: RunConfig, saved: Checkpoint) -> bool:
@@ -50,7 +63,7 @@ def _evaluated(path: Path, config: RunConfig, saved: Checkpoint) -> bool:
     if last % config.options.eval_every < config.action_repeat:
         return True  # it came before
     found = set()
-    for row in (path / "eval.csv").read_text().splitlines():
+    for row in files.read(path / "eval.csv", MOST_TABLE).decode().splitlines():
         cells = row.rsplit(",", 4)  # the first columns may hold commas
         if len(cells) == 5 and cells[3] == str(last):
             found.add(cells[1])

@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from crossq_wn import files
 from crossq_wn.errors import UserError, option
 from crossq_wn.installation import install_command
 from crossq_wn.runs.config import RunConfig
-from crossq_wn.runs.tables import EVAL_COLUMNS, Position, Table, cannot_write
+from crossq_wn.runs.schema import Position
+from crossq_wn.runs.tables import EVAL_COLUMNS, Table, cannot_write
 from crossq_wn.training.stopwatch import PHASES
 
 METRICS_COLUMNS = (  # followed by the algorithm's own metrics and the diagnostics
@@ -96,6 +98,14 @@ class Logs:
         """The state of metrics.csv and eval.csv, for a checkpoint; timing.csv only ever grows."""
         return [self._metrics.position(), self._eval.position()]
 
+    def ends(self) -> dict[str, Position]:
+        """Where each log ends now, by file name, for the run's manifest; all of them are then on disk."""
+        found: dict[str, Position] = {}
+        for table in (self._metrics, self._eval, self._timing):
+            for path, position in zip(table.paths, table.position(), strict=True):
+                found[path.name] = {"size": position["size"], "sha256": position["sha256"]}
+        return found
+
     def resume(self, positions: Sequence[Sequence[Position | int]], warn: Callable[[str], None]) -> None:
         """Brings metrics.csv and eval.csv back to their state at a checkpoint.
 
@@ -135,7 +145,7 @@ class _EventFile:
 
         self._folder = folder
         with self._readable_errors():
-            folder.mkdir(parents=True, exist_ok=True)
+            files.make_folder(folder, within=folder.parents[1])
             self._writer = EventsWriter(str(folder / "events"))
         # Makes TensorBoard discard what an interrupted session wrote from this frame on.
         self._write(frames, session_log=SessionLog(status=SessionLog.START))

@@ -179,7 +179,7 @@ def finish(session: Session) -> None:
         and session.frames % session.config.options.eval_every >= session.config.action_repeat
     ):
         score(session)
-        session.logs.positions()  # waits until it is on disk
+    session.run.vouch(session.logs.ends())
     session.phase = "done" if session.finished else "stopped"
     report(session)
     try:

@@ -1,5 +1,6 @@
 """Trained policies: acting with the newest checkpoint of a run, evaluating it and recording videos."""
 
+import io
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from crossq_wn import files
 from crossq_wn.environments import Environment, EnvironmentFaultError, Episode, TaskLike
 from crossq_wn.environments.interface import Interface, check_unchanged, describe, why_no_action
 from crossq_wn.environments.pool import Pool
@@ -20,7 +22,9 @@ from crossq_wn.machine import use_jax
 from crossq_wn.runs import checkpoints
 from crossq_wn.runs.checkpoints import Checkpoint
 from crossq_wn.runs.checksums import DamagedError
-from crossq_wn.runs.config import read_config
+from crossq_wn.runs.config import read_config, with_algorithm
+from crossq_wn.runs.manifests import malformed
+from crossq_wn.runs.trust import require_algorithm, require_task
 from crossq_wn.training.building import build_algorithm, make_environment, saved_spec, saved_state
 from crossq_wn.training.seeds import Stream, integer, stream
 
@@ -39,17 +43,22 @@ class TrainedPolicy:
         observation_size: numbers in an observation.
     """
 
-    def __init__(self, path: Path, seed: int | None, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, path: Path, seed: int | None, warn: Callable[[str], None], *, trust: bool = False
+    ) -> None:
         use_jax()
-        self.path, self.config = path, read_config(path)
+        self.path, self._trust, config = path, trust, read_config(path)
+        require_algorithm(config, path, trust=trust)
+        self.config = with_algorithm(config)
         newest = checkpoints.newest(path / "checkpoints", warn, with_replay=False)
         self.seed = self._choose(newest, seed)
         saved = newest if self.seed in newest.seeds else self._last_good(newest)
         self.frames = saved.frames
         self._statistics = saved.statistics(self.seed)
-        self._saved_interface = saved.common["interface"]
-        self._interface = Interface(self._saved_interface)
-        spec = saved_spec(self.config, saved)
+        self._saved_interface = saved.training["interface"]
+        with malformed(saved.path):
+            self._interface = Interface(self._saved_interface)
+            spec = saved_spec(self.config, saved)
         self.observation_size = spec.observation_size
         algorithm = build_algorithm(self.config, spec)
         self.learner, self.state = one_by_one(algorithm), saved_state(algorithm, saved, self.seed)
@@ -92,15 +101,18 @@ class TrainedPolicy:
             render: whether pictures will be asked for.
 
         Raises:
-            UserError: it cannot be made, or its sizes or bounds have changed since training.
+            UserError: it cannot be made, or its sizes or bounds have changed since training, or its module
+                is not trusted.
         """
+        require_task(self.config, self.path, trust=self._trust, task=None if isinstance(task, str) else task)
         made = make_environment(self.config, task, render=render)
         try:
             check_unchanged(self._saved_interface, describe(made.simulator), self.config.task)
         except UserError:
             made.close()
             raise
-        made.adopt(self._statistics, fixed=True)
+        with malformed(self.path):
+            made.adopt(self._statistics, fixed=True)
         return made
 
     def _choose(self, saved: Checkpoint, seed: int | None) -> int:
@@ -113,7 +125,8 @@ class TrainedPolicy:
 
     def _last_good(self, newest: Checkpoint) -> Checkpoint:
         """The last checkpoint of a seed before it failed."""
-        good = newest.common["failed"][str(self.seed)]["good"]
+        failure = newest.training["failed"].get(str(self.seed))
+        good = None if failure is None else failure["good"]
         if good is None:
             raise UserError(f"seed {self.seed} of {self.path} failed before its first checkpoint")
         try:
@@ -125,7 +138,11 @@ class TrainedPolicy:
 
 
 def load(
-    path: str | Path, *, seed: int | None = None, warn: Callable[[str], None] = lambda text: None
+    path: str | Path,
+    *,
+    seed: int | None = None,
+    warn: Callable[[str], None] = lambda text: None,
+    trust: bool = False,
 ) -> TrainedPolicy:
     """Loads a trained policy from the newest checkpoint of a run.
 
@@ -133,11 +150,12 @@ def load(
         path: the run directory.
         seed: one of its training seeds; by default the first.
         warn: is told of damaged checkpoints, in a line each.
+        trust: whether code that the run names, and that you have not trained with here, may be imported.
 
     Raises:
-        UserError: there is no run, no such seed, or no usable checkpoint.
+        UserError: there is no run, no such seed, no usable checkpoint, or an algorithm that is not trusted.
     """
-    return TrainedPolicy(Path(path), seed, warn)
+    return TrainedPolicy(Path(path), seed, warn, trust=trust)
 
 
 def evaluate_policy(policy: TrainedPolicy, episodes: int, task: TaskLike | None = None) -> list[Episode]:
@@ -222,8 +240,8 @@ def record(
         episodes: list[Episode] = []
         pictures = _pictures(policy, environment, (height, width), episodes)
         first = next(pictures)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with av.open(str(out), "w") as container:
+        film = io.BytesIO()
+        with av.open(film, "w", format="mp4") as container:
             video: Any = container.add_stream("libx264", rate=25)
             # Encoders want even sizes.
             video.height, video.width = first.shape[0] // 2 * 2, first.shape[1] // 2 * 2
@@ -239,6 +257,10 @@ def record(
                 encode(picture)
             for packet in video.encode():
                 container.mux(packet)
+    if out.is_relative_to(policy.path):
+        files.make_folder(out.parent, within=policy.path)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    files.write_atomically(out, film.getvalue())
     return episodes[0]
 
 

@@ -14,6 +14,8 @@ from crossq_wn.errors import UserError
 from crossq_wn.lazy import jax
 from crossq_wn.runs import checkpoints
 from crossq_wn.runs.checkpoints import Checkpoint, SeedState
+from crossq_wn.runs.manifests import malformed
+from crossq_wn.runs.schema import PlainState, check
 from crossq_wn.training.seeds import Seed, Stream, integer, stream
 from crossq_wn.training.session import Failure, Session, drop
 from crossq_wn.types import Tree
@@ -117,10 +119,11 @@ def restore(session: Session, *, without_damaged_replay: bool = False) -> None:
         session.run.checkpoints, reporter.message, without_damaged_replay=without_damaged_replay
     )
     present = describe(session.training.environments[0].simulator)
-    check_unchanged(saved.common["interface"], present, session.config.task)
+    common = saved.training
+    check_unchanged(common["interface"], present, session.config.task)
     session.writer.continue_from(saved)
-    session.decisions, session.updates = saved.common["decisions"], saved.common["updates"]
-    for number, entry in saved.common["failed"].items():
+    session.decisions, session.updates = common["decisions"], common["updates"]
+    for number, entry in common["failed"].items():
         session.failed[int(number)] = Failure(**entry)
     _check_seeds(session, saved)
     going, states = [], []
@@ -128,15 +131,17 @@ def restore(session: Session, *, without_damaged_replay: bool = False) -> None:
         if failure := session.failed.get(seed.number):
             reporter.message(f"seed {seed.number} had failed: {failure.reason}")
         else:
-            states.append(_restore_seed(session, saved, seed))
+            with malformed(saved.path):
+                states.append(_restore_seed(session, saved, seed))
             going.append(seed)
     session.seeds = going
     if not going:
         raise UserError(f"every seed of {session.run.path} has failed: start a new run with other settings")
     session.states = session.learner.join(states)
-    if "streams" in saved.common:
-        restore_shared(saved.common["streams"])
-    session.logs.resume(saved.common["logs"], reporter.message)
+    with malformed(saved.path):
+        if "streams" in common:  # earlier versions kept none
+            restore_shared(common["streams"])
+        session.logs.resume(common["logs"], reporter.message)
     if differs := session.run.note_resumption(session.config, _lost(session, saved)):
         told = "; ".join(differs)
         reporter.message(f"versions have changed ({told}): numbers may not continue bit for bit")
@@ -175,7 +180,10 @@ def _restore_seed(session: Session, saved: Checkpoint, seed: Seed) -> Tree:
     """Restores a seed and its environments; returns the state of its learner."""
     memory = session.algorithm.memory
     learner, plain = saved.state(seed.number, {"state": session.initial_state(seed.number), "memory": memory})
+    check(plain, PlainState, f"{saved.path / 'manifest.json'}: seeds.{seed.number}.plain")
     seed.load(plain)
+    if seed.observation.shape != (session.spec.observation_size,):
+        raise ValueError(f"its observation has the shape {list(seed.observation.shape)}")
     seed.memory = learner["memory"]
     saved.fill(seed.number, seed.replay)
     if plain["environment"] is not None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from crossq_wn.errors import UserError
-from crossq_wn.machine import write_atomically
+from crossq_wn.files import read_start, write_atomically
 from crossq_wn.results.figures.style import MARK, STYLE, Row
 
 _SUFFIXES = (".png", ".svg", ".csv")
@@ -41,7 +42,7 @@ def save(figure: Figure, rows: Sequence[Row], stem: Path) -> list[Path]:
             figure.set_layout_engine(None)  # it is laid out: finding places takes longest
             marks = {"Creator": MARK, "Date": None}
             write_atomically(svg, lambda new: figure.savefig(new, format="svg", metadata=marks))
-        write_atomically(table, lambda new: _write(new, rows))
+        write_atomically(table, _as_csv(rows))
     except OSError as error:
         raise UserError(f"cannot write {png}: {error.strerror}; choose another place with --out") from None
     return paths
@@ -73,16 +74,15 @@ def outputs(stem: Path) -> list[Path]:
 
 def _is_ours(png: Path) -> bool:
     """Says whether a picture carries our mark. The PNG is written first, so that half a figure has it too."""
-    from PIL import Image, UnidentifiedImageError
-
-    with contextlib.suppress(OSError, UnidentifiedImageError), Image.open(png) as image:
-        return image.info.get("Software") == MARK
+    with contextlib.suppress(OSError):
+        return b"tEXtSoftware\0" + MARK.encode() in read_start(png, 4096)
     return False
 
 
-def _write(path: Path, rows: Sequence[Row]) -> None:
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({key: "" if value != value else value for key, value in row.items()})
+def _as_csv(rows: Sequence[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({key: "" if value != value else value for key, value in row.items()})
+    return text.getvalue()

@@ -4,6 +4,8 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 
+from crossq_wn.errors import visible
+
 
 class Html(str):
     """Markup. Any other string is text, whatever it holds."""
@@ -11,7 +13,12 @@ class Html(str):
 
 def escape(part: object) -> Html:
     """Turns text into markup, and leaves markup as it is."""
-    return part if isinstance(part, Html) else Html(html.escape(str(part)))
+    return part if isinstance(part, Html) else Html(_plain(part))
+
+
+def _plain(text: object) -> str:
+    """Escapes text, lines staying lines; other control characters and broken letters become visible."""
+    return html.escape("\n".join(map(visible, str(text).split("\n"))))
 
 
 def join(parts: Iterable[object]) -> Html:
@@ -34,7 +41,7 @@ def tag(name: str, *children: object, **attributes: object) -> Html:
         if value is True:
             written += f" {key}"
         elif value not in (None, False):
-            written += f' {key}="{html.escape(str(value))}"'
+            written += f' {key}="{_plain(value)}"'
     return Html(f"<{name}{written}>{''.join(map(escape, children))}</{name}>")
 
 

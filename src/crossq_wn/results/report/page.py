@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from crossq_wn import __version__
 from crossq_wn.errors import UserError
-from crossq_wn.machine import write_atomically
+from crossq_wn.files import read_start, write_atomically
 from crossq_wn.results.figures.source import in_paper_order, silent
 from crossq_wn.results.report import charts, comparisons, provenance, scores
 from crossq_wn.results.report.contents import Contents, Report, Tell
@@ -104,12 +104,8 @@ def check_out(out: Path) -> None:
     """Raises UserError if there is something at `out` that is no report of ours."""
     if out.is_dir():
         raise UserError(f"--out {out} is a folder: name the file to write, such as {out / 'report.html'}")
-    if out.exists():
-        with open(out, errors="replace") as file:
-            if _MARK not in file.read(4096):
-                raise UserError(
-                    f"--out {out} exists and is no report: nothing is overwritten; choose another file"
-                )
+    if out.exists() and _MARK.encode() not in read_start(out, 4096):
+        raise UserError(f"--out {out} exists and is no report: nothing is overwritten; choose another file")
 
 
 def write(contents: Contents, out: Path, tell: Tell = silent) -> None:

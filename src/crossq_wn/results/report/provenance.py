@@ -3,20 +3,22 @@
 import base64
 import shlex
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
+from crossq_wn import files
+from crossq_wn.algorithms.settings import values_of
+from crossq_wn.files import MOST_VIDEO
 from crossq_wn.results.report.contents import Report, ReportedRun
 from crossq_wn.results.report.html import Html, bullets, details, join, section, table, tag
 from crossq_wn.results.report.scores import Summary
 from crossq_wn.runs.protocol import DECISIVE_OPTIONS, protocol_conflicts
 from crossq_wn.runs.system import System
 
-_VIDEO, _VIDEOS = 4 * 2**20, 20 * 2**20  # bytes: of one, and of all together
+_VIDEO, _VIDEOS = 4 * 2**20, MOST_VIDEO  # bytes: of one, and of all together
 
 _SEVERAL = " / "  # between values that differ
 
@@ -150,10 +152,14 @@ def videos(report: Report) -> Html:
     """Puts the newest video of each run into the page."""
     shown, notes, size = [], [], 0
     for run in report.runs:
-        newest = max((run.path / "videos").glob("*.mp4"), key=_age, default=None)
-        if newest is None:
+        try:
+            newest = _newest(run.path)
+            if newest is None:
+                continue
+            data = files.read(newest, MOST_VIDEO, within=run.path)
+        except OSError as error:
+            notes.append(f"{error.filename} is left out: it {error.strerror}.")
             continue
-        data = newest.read_bytes()
         if len(data) > _VIDEO or size + len(data) > _VIDEOS:
             notes.append(f"{newest} is left out: {len(data) / 2**20:.1f} MiB; open it yourself.")
             continue
@@ -200,7 +206,7 @@ def _settings(run: ReportedRun) -> dict[str, object]:
     system, options = run.config.system, run.config.options
     about: dict[str, object] = {"algorithm": system.algorithm, "preset": system.preset}
     about |= {name: getattr(options, name) for name in DECISIVE_OPTIONS}
-    return about | asdict(run.config.settings)
+    return about | values_of(run.config.settings)
 
 
 def _values(dictionaries: Iterable[Mapping[str, object]]) -> dict[str, str]:
@@ -220,5 +226,12 @@ def _group(runs: Iterable[ReportedRun], key: Callable[[ReportedRun], Key]) -> di
     return found
 
 
+def _newest(run: Path) -> Path | None:
+    """The newest video of a run."""
+    folder = run / "videos"
+    found = [folder / name for name in files.names(folder, within=run) if name.endswith(".mp4")]
+    return max(found, key=_age, default=None)
+
+
 def _age(path: Path) -> tuple[float, str]:
-    return path.stat().st_mtime, path.name
+    return path.lstat().st_mtime, path.name

@@ -1,0 +1,131 @@
+"""Manifests of checkpoints: which checkpoints there are, and what each says that it holds."""
+
+import contextlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+from crossq_wn import files
+from crossq_wn.errors import UserError, one_line
+from crossq_wn.files import MOST_MANIFEST
+from crossq_wn.runs import checksums
+from crossq_wn.runs.checksums import DamagedError, checksum_of, run_of
+from crossq_wn.runs.schema import CheckpointBody, Count, Position, SeedNumber, check
+
+SCHEMA = 1
+
+_LOGS = (("metrics.csv", "metrics.jsonl"), ("eval.csv",))  # in the order of a checkpoint's `logs`
+
+
+class _NewerError(UserError):
+    """A checkpoint that a newer version wrote."""
+
+
+def available(directory: Path) -> list[Path]:
+    """The folders of all checkpoints, damaged ones included, oldest first."""
+    found = []
+    for name in files.names(directory, within=directory.parent):
+        if re.fullmatch(r"[0-9]{1,18}", name) and files.is_folder(directory / name):
+            found.append(directory / name)
+    return sorted(found, key=lambda path: int(path.name))
+
+
+def newest_common(directory: Path) -> dict[str, Any]:
+    """The values that seeds share in the newest checkpoint with an intact manifest; empty without one."""
+    for path in reversed(available(directory)):
+        try:
+            common: dict[str, Any] = read_manifest(path)["common"]
+            return common
+        except DamagedError:
+            continue
+    return {}
+
+
+def logged_until(directory: Path) -> dict[str, Position]:
+    """Where the logs of a run ended at its newest checkpoint, by file name; nothing if it does not tell."""
+    found: dict[str, Position] = {}
+    logs = newest_common(directory).get("logs", [])
+    check(logs, list[list[Position | Count]], "common.logs")
+    for names, positions in zip(_LOGS, logs, strict=False):
+        for name, position in zip(names, positions, strict=False):
+            if isinstance(position, dict):  # earlier versions kept sizes alone
+                found[name] = cast(Position, position)
+    return found
+
+
+@contextlib.contextmanager
+def malformed(path: Path) -> Iterator[None]:
+    """Turns what goes wrong with the contents of a checkpoint whose checksums are right into a UserError.
+
+    Args:
+        path: of the checkpoint.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        what = f"{type(error).__name__}: {one_line(error)}"
+        raise UserError(
+            f"{path} is malformed, though its checksums are right ({what}): crossq-wn did not write it so"
+        ) from error
+
+
+def write_manifest(folder: Path, body: dict[str, Any]) -> None:
+    """Writes a checkpoint's manifest, with its checksum.
+
+    Raises:
+        UserError: it would be too large to be read again.
+        OSError: it cannot be written.
+    """
+    checksum = checksum_of(json.dumps(body).encode())
+    content = json.dumps({"sha256": checksum, "checkpoint": body}).encode()
+    if len(content) > MOST_MANIFEST:
+        raise UserError(
+            f"the plain state of the environments takes {len(content) / 2**20:,.0f} MiB of JSON, where a "
+            f"checkpoint holds {MOST_MANIFEST / 2**20:,.0f} MiB: keep it in numpy arrays, which have no limit"
+        )
+    checksums.write(folder / "manifest.json", content)
+
+
+def manifest_of(folder: Path) -> Any:
+    """Reads a checkpoint's manifest with its checksum, whatever it holds. Raises OSError if it cannot."""
+    path = folder / "manifest.json"
+    return files.read_json(path, MOST_MANIFEST, within=run_of(path), constants=True)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Reads and verifies a checkpoint's manifest.
+
+    Raises:
+        DamagedError: it cannot be read, was altered or is malformed.
+        UserError: a newer version wrote it.
+    """
+    try:
+        envelope = manifest_of(folder)
+        body: dict[str, Any] = envelope["checkpoint"]
+        checksum = envelope["sha256"]
+    except OSError as error:
+        raise DamagedError(f"manifest.json cannot be read: it {error.strerror}") from None
+    except (KeyError, TypeError) as error:
+        raise DamagedError(f"manifest.json cannot be read: {type(error).__name__}") from None
+    try:
+        if checksum_of(json.dumps(body).encode()) != checksum:
+            raise DamagedError("manifest.json has been altered")
+        check(body["schema"], Count, "schema")
+        if body["schema"] > SCHEMA:
+            raise _NewerError(
+                f"{folder} has checkpoint schema {body['schema']}, this version reads up to {SCHEMA}: "
+                "upgrade crossq-wn"
+            )
+        check(body, CheckpointBody, "checkpoint")
+        check(list(body["seeds"]), list[SeedNumber], "checkpoint.seeds")
+    except _NewerError:
+        raise
+    except (UserError, KeyError, TypeError, RecursionError) as error:
+        raise DamagedError(f"manifest.json is malformed: {one_line(error)}") from None
+    if body["frames"] != int(folder.name):
+        raise DamagedError(f"manifest.json is of the checkpoint at {body['frames']} frames")
+    return body

@@ -1,0 +1,307 @@
+"""What the JSON files of a run hold, and the check that one does: each value of its type, no key too many.
+
+The records describe the files, once: they type what is read, and `check` holds it against them.
+"""
+
+import re
+from types import UnionType
+from typing import (
+    Any,
+    Literal,
+    NotRequired,
+    Required,
+    TypedDict,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
+
+from crossq_wn.errors import UserError
+
+_MOST = 2**53  # beyond, whole numbers are no longer exact everywhere
+_HUGE = 1e300
+_LONG = 4096  # letters of a name
+
+
+class Name(str):
+    """A text that people read: a task, a system, a version; printable, on one line."""
+
+
+Plain = Name | int | float | bool | None
+
+
+class FileName(str):
+    """A file of a checkpoint or of replay, which is nowhere but in its folder."""
+
+
+class SeedNumber(str):
+    """A training seed as the key of a record."""
+
+
+class Count(int):
+    """A whole number from 0 on."""
+
+
+_WORDS = {
+    int: "a whole number",
+    Count: "a whole number from 0 on",
+    float: "a finite number",
+    str: "a text",
+    Name: "a text of printable letters",
+    FileName: "the name of a file of ours",
+    SeedNumber: "the number of a seed",
+    bool: "true or false",
+}
+_PATTERNS = {
+    FileName: r"seed-[0-9]{1,10}(-[0-9]+-[0-9]+)?\.safetensors",
+    SeedNumber: r"[0-9]{1,10}",
+}
+
+
+class SystemEntry(TypedDict):
+    """A system in config.json."""
+
+    algorithm: Name
+    preset: Name
+    utd: Count | None
+    changes: dict[str, Plain | list[Plain]]
+
+
+class ConfigFile(TypedDict):
+    """What config.json holds in the present schema; options and settings check themselves."""
+
+    task: Name
+    metric: Literal["return", "success_rate"]
+    system: SystemEntry
+    action_repeat: Count
+    episode_frames: Count | None
+    discount: float
+    options: dict[str, Plain | list[int]]
+    settings: dict[str, Plain | list[Plain]]
+    schema: int
+    sha256: NotRequired[str]
+
+
+class ManifestFile(TypedDict, total=False):
+    """What manifest.json of a run holds, as far as it is known; `suite` checks itself."""
+
+    schema: int
+    commands: list[list[str]]
+    python: str
+    versions: dict[str, Name | None]
+    device: dict[str, Plain]
+    system: str
+    protocol: dict[str, Plain]
+    protocol_sha256: str
+    executable: str
+    suite: "SuiteEntry"
+    earlier_versions: list[dict[str, str | None]]
+    earlier_protocols: list[dict[str, Plain]]
+    lost_replay: list[dict[str, int]]
+    logs: dict[str, "Position"]  # by file name, when training ended
+    sha256: str
+
+
+class SuiteEntry(TypedDict, total=False):
+    """A suite from outside of this package, as `Suite.description` describes it."""
+
+    name: Required[Name]
+    title: Required[Name]
+    panel: Required[Name]
+    tasks: Required[dict[str, Name]]
+    groups: Required[list[list[Any]]]
+    module: Required[Name]
+    metric: Literal["return", "success_rate"]
+    scale: float
+    bounded: bool
+    action_repeat: Count
+    episode_frames: Count | None
+    discount: float
+    packages: list[Name]
+    install: Name
+    own_names: Name
+    opengl: list[Name]
+
+
+class Position(TypedDict):
+    """Where a log ended, in bytes, with the checksum of all before; `text` is all of a table that is kept."""
+
+    size: Count
+    sha256: str | None
+    text: NotRequired[str]
+
+
+class FailureEntry(TypedDict):
+    """A seed that stopped."""
+
+    reason: str
+    good: Count | None
+
+
+class InterfaceEntry(TypedDict, total=False):
+    """An environment as a policy sees it; see `environments.interface.describe`."""
+
+    observation_size: Required[Count]
+    observation: list[list[list[str | int]]]
+    action_low: Required[list[Any]]
+    action_high: Required[list[Any]]
+    action_dtype: Literal[
+        "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32",
+        "uint64", "bool",
+    ]  # fmt: skip
+
+
+class Common(TypedDict):
+    """What all seeds share in a checkpoint."""
+
+    decisions: Count
+    updates: Count
+    failed: dict[str, FailureEntry]
+    logs: list[list[Position | Count]]
+    interface: InterfaceEntry
+    config: NotRequired[dict[str, Any]]
+    streams: NotRequired[dict[str, Any]]
+
+
+class SegmentEntry(TypedDict):
+    """A file of replay."""
+
+    file: FileName
+    first: Count
+    last: Count
+    sha256: str
+
+
+class ReplayEntry(TypedDict):
+    """A seed's replay."""
+
+    end: Count
+    segments: list[SegmentEntry]
+
+
+class SeedEntry(TypedDict):
+    """A seed in a checkpoint; `plain` is what its environments and generators carry."""
+
+    file: FileName
+    sha256: str
+    plain: dict[str, Any]
+    replay: ReplayEntry
+
+
+class CheckpointBody(TypedDict):
+    """What manifest.json of a checkpoint holds beside its checksum."""
+
+    schema: Count
+    frames: Count
+    common: dict[str, Any]
+    seeds: dict[str, SeedEntry]
+
+
+class PlainState(TypedDict):
+    """What a seed carries beside its learner, replay and tensors."""
+
+    warmup: dict[str, Any]
+    sampling: dict[str, Any]
+    observation: Any
+    episodes: Count
+    last_episode: dict[str, int | float]
+    evaluation: float | None
+    resets: Count
+    statistics: NotRequired[dict[str, Any]]
+    environment: dict[str, Any] | None
+    evaluation_environment: dict[str, Any] | None
+
+
+def check(value: Any, kind: Any, where: str) -> None:
+    """Checks that a JSON value is of a type.
+
+    Args:
+        value: as `json` reads it.
+        kind: a record of this file, a type, or a union, `list[...]` or `dict[str, ...]` of them.
+        where: the name of the value, such as `system.utd`.
+
+    Raises:
+        UserError: it is not; the message names the field, and what it must be.
+    """
+    if kind is Any:
+        return
+    if is_typeddict(kind):
+        _check_record(value, kind, where)
+    elif get_origin(kind) is dict and isinstance(value, dict):
+        for name, item in value.items():
+            _require(_is_name(name), name, "a name of printable letters", f"a key of {where}")
+            check(item, get_args(kind)[1], f"{where}.{name}")
+    elif get_origin(kind) is list and isinstance(value, list):
+        for i, item in enumerate(value):
+            check(item, get_args(kind)[0], f"{where}[{i}]")
+    elif get_origin(kind) in (Union, UnionType):
+        _check_union(value, kind, where)
+    else:
+        _require(_is_of(value, kind), value, _described(kind), where)
+
+
+def _check_record(value: Any, kind: Any, where: str) -> None:
+    _require(isinstance(value, dict), value, "a record", where)
+    prefix = f"{where}." if where else ""
+    hints = get_type_hints(kind)
+    for name in value:
+        if name not in hints:
+            raise UserError(f"{prefix}{_shown(name)} is a field that is not known")
+    for name, item in hints.items():
+        if name in value:
+            check(value[name], item, f"{prefix}{name}")
+        elif name in kind.__required_keys__:
+            raise UserError(f"{prefix}{name} is missing")
+
+
+def _check_union(value: Any, kind: Any, where: str) -> None:
+    structured = [each for each in get_args(kind) if is_typeddict(each) or get_origin(each) in (dict, list)]
+    for each in structured:  # at most one of a union is of that kind
+        if isinstance(value, list if get_origin(each) is list else dict):
+            check(value, each, where)
+            return
+    simple = [each for each in get_args(kind) if each not in structured]
+    wanted = " or ".join(map(_described, get_args(kind)))
+    _require(any(_is_of(value, each) for each in simple), value, wanted, where)
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    if get_origin(kind) is Literal:
+        return isinstance(value, str) and value in get_args(kind)
+    if kind is float:
+        return type(value) in (int, float) and abs(value) < _HUGE  # not NaN either
+    if kind in (int, Count):
+        return type(value) is int and -_MOST <= value <= _MOST and (value >= 0 or kind is int)
+    if kind is Name:
+        return isinstance(value, str) and _is_name(value)
+    if kind in _PATTERNS:
+        return isinstance(value, str) and re.fullmatch(_PATTERNS[kind], value) is not None
+    return get_origin(kind) is None and isinstance(value, kind)
+
+
+def _is_name(value: str) -> bool:
+    return value.isprintable() and len(value) <= _LONG
+
+
+def _require(valid: bool, value: Any, wanted: str, where: str) -> None:
+    if not valid:
+        raise UserError(f"{where or 'all of it'} is {_shown(value)}: it must be {wanted}")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value) if isinstance(value, Plain) and not isinstance(value, int) else type(value).__name__
+    if type(value) is int:
+        text = str(value) if abs(value) < 10**30 else "a huge number"
+    return text if len(text) < 80 else f"{text[:80]}..."
+
+
+def _described(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(repr, get_args(kind)))}"
+    if is_typeddict(kind) or get_origin(kind) is dict:
+        return "a record"
+    if get_origin(kind) is list:
+        return "a list"
+    return _WORDS.get(kind, "null")

@@ -1,0 +1,100 @@
+"""Whose code a run may import.
+
+A run may name modules: of its task, `my_module:Reach`, and of its algorithm. Reading a run never imports
+them. What runs a policy or trains on needs them, and imports only what this user has trained with before, or
+trusts by word of `--trust`. What is remembered is a name and the file that its module is found in, so that a
+stranger's module of the same name counts as another.
+"""
+
+import contextlib
+import hashlib
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any
+
+from crossq_wn import files
+from crossq_wn.environments.naming import name_of
+from crossq_wn.errors import UserError, option
+from crossq_wn.machine import data_folder
+from crossq_wn.runs.config import RunConfig
+
+
+def remember(config: RunConfig) -> None:
+    """Remembers that the user trains with the modules of a configuration; where there is no home, nothing."""
+    for name in (config.task, config.system.algorithm):
+        if ":" in name and (place := place_of(name)):
+            with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: of a user without a home
+                entry = _entry(name, place)
+                entry.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                files.write_atomically(entry, f"{name}\n{place}\n")
+
+
+def require_algorithm(config: RunConfig, path: Path, *, trust: bool) -> None:
+    """Checks that the module of a run's algorithm may be imported.
+
+    Args:
+        config: of the run.
+        path: the run directory, for the message.
+        trust: whether the user says that it may.
+
+    Raises:
+        UserError: it may not.
+    """
+    _require("algorithm", config.system.algorithm, path, trust)
+
+
+def require_task(config: RunConfig, path: Path, *, trust: bool, task: Callable[[], Any] | None) -> None:
+    """Checks that the module of a run's task may be imported, as `require_algorithm` does.
+
+    Args:
+        config: of the run.
+        path: the run directory, for the message.
+        trust: whether the user says that it may.
+        task: the environment's class or factory, if the user gave it.
+    """
+    if task is None or name_of(task) != config.task:
+        _require("task", config.task, path, trust)
+
+
+def _require(what: str, name: str, path: Path, trust: bool) -> None:
+    module = name.partition(":")[0]
+    if trust or ":" not in name or module == "__main__":  # of a script, which is never imported
+        return
+    place = place_of(name)
+    if place is None:
+        raise UserError(
+            f"cannot import {module!r} for the {what} {name!r} of {path}: there is no such module here"
+        )
+    with contextlib.suppress(OSError, RuntimeError):
+        if _entry(name, place).is_file():
+            return
+    raise UserError(
+        f"{path} names code for its {what}, {name!r} in {place}, with which you have not trained here: if "
+        f"you trust whoever wrote it, add {option('trust', True)}"
+    )
+
+
+def place_of(name: str) -> str | None:
+    """Returns where the top module of `module:name` lies, without importing it; None if it is not found."""
+    top = name.partition(":")[0].partition(".")[0]
+    loaded = getattr(sys.modules.get(top), "__file__", None)
+    if loaded is not None:
+        return str(Path(loaded).resolve())
+    importlib.invalidate_caches()
+    try:
+        spec = PathFinder.find_spec(top, [os.getcwd(), *sys.path]) or importlib.util.find_spec(top)
+    except (ImportError, ValueError):  # ValueError: no name of a module
+        return None
+    if spec is None:
+        return None
+    place = spec.origin or next(iter(spec.submodule_search_locations or ()), None)  # of a folder of modules
+    return None if place is None else str(Path(place).resolve())
+
+
+def _entry(name: str, place: str) -> Path:
+    return data_folder() / "trained-with" / hashlib.sha256(f"{name}\n{place}".encode()).hexdigest()[:32]
