@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +14,7 @@ from crossq_wn.cli import doctor, main
 from crossq_wn.environments import SUITES
 from crossq_wn.environments.factories import from_id
 from crossq_wn.training.api import configure
+from crossq_wn.training.policy import _picture
 
 
 def said(capsys, *arguments):
@@ -182,3 +184,50 @@ def test_without_a_home_directory_programs_are_not_kept_and_nothing_else_changes
     with pytest.raises(UserError, match="set HOME or XDG_CACHE_HOME"):
         machine.cache_folder()
     machine.use_jax()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "broken", "state", "fix"),
+    [
+        (None, {}, "works with MUJOCO_GL=egl", ""),
+        (None, {"egl": "no libEGL"}, "works with MUJOCO_GL=osmesa", ""),
+        (
+            "glfw",
+            {"glfw": "no display"},
+            "fails with MUJOCO_GL=glfw (no display), works with MUJOCO_GL=egl",
+            "unset",
+        ),
+        (
+            "egl",
+            dict.fromkeys(("egl", "osmesa", "glfw"), "no driver"),
+            "no OpenGL backend works (no driver)",
+            "apt",
+        ),
+    ],
+)
+def test_doctor_finds_why_nothing_renders(wanted, broken, state, fix, monkeypatch):
+    monkeypatch.setattr(doctor, "why_not", broken.get)
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    if wanted:
+        monkeypatch.setenv("MUJOCO_GL", wanted)
+    found = doctor._rendering()
+    assert found.state.startswith(state)
+    assert found.fix.startswith(fix)
+    assert bool(found.fix) == bool(fix)
+    assert not found.essential or not fix
+
+
+def test_a_backend_that_is_none_is_told_by_its_own_words():
+    assert "nonsense" in doctor.why_not("nonsense")
+
+
+@pytest.mark.parametrize("physics", [None, "MuJoCo's"])
+def test_only_where_doctor_can_help_it_is_named(physics):
+    def render(height, width):
+        raise RuntimeError("pygame is not\ninstalled")
+
+    task, simulator = SimpleNamespace(name="Pendulum-v1"), SimpleNamespace(physics=physics)
+    with pytest.raises(UserError) as refusal:
+        _picture(SimpleNamespace(render=render, task=task, simulator=simulator), (16, 16))
+    said = "Pendulum-v1 cannot be rendered here (RuntimeError: pygame is not installed)"
+    assert str(refusal.value) == said + (": `crossq-wn doctor` names the fix" if physics else "")
