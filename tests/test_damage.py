@@ -460,7 +460,9 @@ def test_a_run_whose_output_is_lost_trains_to_its_end(where, tmp_path):
         (errno.EMFILE, "raise the limit of open files"),
         (errno.EACCES, "make it writable"),
         (errno.EFBIG, "raise the limit of file sizes"),
-        (errno.EIO, "mend that"),
+        (errno.EIO, "check the disk"),
+        (errno.ENAMETOOLONG, "choose a shorter name"),
+        (errno.ENOSYS, "mend that"),
     ],
 )
 def test_the_fix_fits_the_error(number, fix):
