@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from house import PACKAGE, ROOT, sources
+from house import PACKAGE, ROOT, measure, sources
 
 ENTRY = {"__init__", "__main__"}  # of the package itself
 
@@ -125,3 +125,69 @@ def test_functions_import_only_what_is_listed_with_its_reason():
     for file in sources():
         there |= {(module_name(file) or "__init__", name) for name in delayed(file)}
     assert there == DELAYED.keys()
+
+
+# How large things may get. Who comes near a limit looks for the noun that wants a place of its own.
+FILE_LINES = 350
+FUNCTION_LINES = 55
+COMPLEXITY = 10
+COMPREHENSIONS = 25  # per 1,000 lines of the whole package
+
+
+def too_large(part, limit):
+    """The functions of the package in which a measure (1: lines, 2: complexity) is beyond its limit."""
+    found = []
+    for file in sources():
+        for function in measure(file).functions:
+            if function[part] > limit:
+                found.append(f"{file.relative_to(PACKAGE)}: {function[0]} has {function[part]}")
+    return found
+
+
+def test_no_file_is_long():
+    long = [
+        f"{file.relative_to(PACKAGE)} ({n})" for file in sources() if (n := measure(file).lines) > FILE_LINES
+    ]
+    assert not long, f"more than {FILE_LINES} lines; move what is a thing of its own to its own file: {long}"
+
+
+def test_no_function_is_long():
+    long = too_large(1, FUNCTION_LINES)
+    assert not long, f"more than {FUNCTION_LINES} lines; name its steps and make them functions: {long}"
+
+
+def test_no_function_has_many_branches():
+    """By McCabe's measure."""
+    hard = too_large(2, COMPLEXITY)
+    assert not hard, (
+        f"complexity above {COMPLEXITY}; a group of its branches is a function with a name: {hard}"
+    )
+
+
+def test_no_comprehension_is_nested():
+    nested = [str(file.relative_to(PACKAGE)) for file in sources() if measure(file).nested]
+    assert not nested, f"a comprehension inside another; name the inner one, or write the loop out: {nested}"
+
+
+def test_comprehensions_are_few():
+    counted = {file: measure(file) for file in sources()}
+    lines = sum(each.lines for each in counted.values())
+    rate = 1000 * sum(each.comprehensions for each in counted.values()) / lines
+    most = sorted(counted, key=lambda file: -counted[file].comprehensions / counted[file].lines)[:5]
+    names = ", ".join(str(file.relative_to(PACKAGE)) for file in most)
+    assert rate <= COMPREHENSIONS, (
+        f"{rate:.1f} comprehensions per 1,000 lines, {COMPREHENSIONS} at most; write loops, first in {names}"
+    )
+
+
+def test_the_measures_measure(tmp_path):
+    """What the limits rest on, on a file whose measures are known."""
+    file = tmp_path / "sample.py"
+    file.write_text(
+        "def f(a, b):\n    if a and b:  # one\n        return [[x for x in a] for _ in b]\n"
+        "    for _ in a:\n        pass\n    return [x for x in b if x]\n"
+    )
+    found = measure(file)
+    # One path, an `if` with an `and`, a loop, three comprehensions.
+    assert found.functions == [("sample.f", 6, 7)]
+    assert (found.lines, found.comprehensions, found.nested, found.comments) == (6, 3, 1, 1)

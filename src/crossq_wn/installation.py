@@ -6,6 +6,7 @@ import re
 import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 _PACKAGE = "crossq-wn"
 
@@ -25,17 +26,25 @@ def install_command(extra: str = "") -> str:
         origin = json.loads(package.read_text("direct_url.json") or "{}")
     except (importlib.metadata.PackageNotFoundError, ValueError):
         return f"pip install '{_PACKAGE}{wanted}'"
+    there = _there(origin, wanted)
+    # No index is known to have this package, but its requirements are on one.
+    return f"pip install {there or ' '.join(_required(package.requires or [], extra))}"
+
+
+def _there(origin: dict[str, Any], wanted: str) -> str | None:
+    """What `pip install` takes to find a package where it came from; None if it is no longer there.
+
+    Args:
+        origin: as pip recorded it in direct_url.json.
+        wanted: an extra in brackets, or nothing.
+    """
     url, vcs = str(origin.get("url", "")), origin.get("vcs_info")
     if vcs:
-        return f"pip install '{_PACKAGE}{wanted} @ {vcs['vcs']}+{url}@{vcs['commit_id']}'"
+        return f"'{_PACKAGE}{wanted} @ {vcs['vcs']}+{url}@{vcs['commit_id']}'"
     if url.startswith("file://"):  # a folder, a wheel or an sdist
-        there = Path(urllib.parse.unquote(urllib.parse.urlparse(url).path))
-        if there.exists():
-            return f"pip install '{there}{wanted}'"
-    if url and not url.startswith("file://"):
-        return f"pip install '{_PACKAGE}{wanted} @ {url}'"
-    # No index is known to have this package, but its requirements are on one.
-    return f"pip install {' '.join(_required(package.requires or [], extra))}"
+        path = Path(urllib.parse.unquote(urllib.parse.urlparse(url).path))
+        return f"'{path}{wanted}'" if path.exists() else None
+    return f"'{_PACKAGE}{wanted} @ {url}'" if url else None
 
 
 def version(distribution: str) -> str | None:

@@ -215,11 +215,15 @@ def _is_of(value: Any, kind: Any) -> bool:
         return value in get_args(kind)
     if get_origin(kind) is tuple:
         return isinstance(value, tuple) and all(_is_of(each, get_args(kind)[0]) for each in value)
-    if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+    if kind in (int, float):
+        return not isinstance(value, bool) and _is_number(value, kind)
     return isinstance(value, kind)
+
+
+def _is_number(value: Any, kind: type) -> bool:
+    if kind is int:
+        return isinstance(value, int) and abs(value) < 2**63
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _described(kind: Any) -> str:

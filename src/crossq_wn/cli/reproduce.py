@@ -67,11 +67,13 @@ def reproduce(parser: Parser, arguments: list[str]) -> int:
         say("stopped: the same command goes on from here")
         return 128 + outcome.signal
     _report(*steps.conclude(scale, figures, runs, outcome.failed, out, warn))
-    if outcome.failed:
-        raise UserError(
-            f"{len(outcome.failed)} of {len(runs)} runs failed: the same command tries them again"
-        )
+    _check_failures(len(outcome.failed), len(runs))
     return 0
+
+
+def _check_failures(failed: int, runs: int) -> None:
+    if failed:
+        raise UserError(f"{failed} of {runs} runs failed: the same command tries them again")
 
 
 def _report(findings: Sequence[steps.Finding], written: Sequence[Path]) -> None:

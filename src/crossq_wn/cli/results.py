@@ -185,20 +185,28 @@ def _beside(table: tables.Table, known: Sequence[Practice], protocol: str) -> Ta
     rows, records = [], []
     for (system, seeds, medians), practice in zip(table.rows, known, strict=True):
         rows.append([system, *(written(practice[name]) for name in differ), seeds, *medians])
-        about: dict[str, Any] = {"task": table.task, "protocol": protocol, "system": system, "seeds": seeds}
-        for name, values in practice.items():
-            about[name] = values[0] if len(values) == 1 else values or None
-        for frames, median in zip(table.env_steps, medians, strict=True):
-            if median is not None:
-                records.append(
-                    about | {"frames": frames, "median": median.value, "seeds_there": median.reached}
-                )
+        about = {"task": table.task, "protocol": protocol, "system": system, "seeds": seeds}
+        records += _records(about, practice, dict(zip(table.env_steps, medians, strict=True)))
     columns = [Column(f"{frames:,}", _median) for frames in table.env_steps]
     title = f"{table.task}: median score of the seeds ({suite_of(table.task).unit}) at environment frames"
     if protocol:
         title += f", with {protocol}"
     head: list[str | Column] = ["system", *(FIELDS[name] for name in differ), "seeds", *columns]
     return Table(title, head, rows, records, shared(known))
+
+
+def _records(
+    about: dict[str, Any], practice: Practice, medians: dict[int, tables.Median | None]
+) -> list[dict[str, Any]]:
+    """One system's medians, by environment frames, with all that is known about them."""
+    known = dict(about)
+    for name, values in practice.items():
+        known[name] = values[0] if len(values) == 1 else values or None
+    found = []
+    for frames, median in medians.items():
+        if median is not None:
+            found.append(known | {"frames": frames, "median": median.value, "seeds_there": median.reached})
+    return found
 
 
 def _median(value: tables.Median | None) -> str:

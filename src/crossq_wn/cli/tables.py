@@ -138,7 +138,10 @@ def show(tables: Table | Sequence[Table], form: Form = "text", notes: Sequence[s
 
 
 def _to_json(records: Iterable[Mapping[str, Any]]) -> None:
-    print(json.dumps([{key: _plain(value) for key, value in each.items()} for each in records], indent=2))
+    plain = []
+    for record in records:
+        plain.append({key: _plain(value) for key, value in record.items()})
+    print(json.dumps(plain, indent=2))
 
 
 def _to_csv(records: Sequence[Mapping[str, Any]]) -> None:

@@ -202,10 +202,7 @@ class Environment:
             self.frames += 1
             reward += frame.reward
             if not abs(reward) <= _LARGEST:
-                beyond = ", beyond float32" if math.isfinite(frame.reward) else ""
-                raise EnvironmentFaultError(
-                    f"{self.task.name} returned the reward {frame.reward}{beyond}{self._when()}"
-                )
+                raise self._no_reward(frame.reward)
             self.success |= frame.success
             terminated = frame.terminated and self.terminations
             truncated = frame.truncated or self.frames == self.episode_frames
@@ -217,6 +214,10 @@ class Environment:
         over = terminated or truncated
         episode = Episode(self.total_reward, self.frames, self.success) if over else None
         return Transition(self.observation, reward, terminated, truncated, episode)
+
+    def _no_reward(self, reward: float) -> EnvironmentFaultError:
+        beyond = ", beyond float32" if math.isfinite(reward) else ""
+        return EnvironmentFaultError(f"{self.task.name} returned the reward {reward}{beyond}{self._when()}")
 
     def snapshot(self) -> Snapshot:
         """Copies everything that later transitions depend on.

@@ -149,8 +149,10 @@ class Interface:
         if isinstance(observation, list | tuple) and observation and isinstance(observation[0], Mapping):
             return np.stack([self.flatten(each) for each in observation])
         if isinstance(observation, Mapping):
-            return self._flatten_parts(observation)
-        array = _as_array(observation)
+            return self._flatten_parts(_leaves(observation))
+        return self._flatten_array(_as_array(observation))
+
+    def _flatten_array(self, array: np.ndarray) -> np.ndarray:
         shapes: list[tuple[int, ...]] = [(self.size,)]
         if self._parts is not None and len(self._parts) == 1:
             shapes.append(self._parts[0][1])
@@ -165,32 +167,38 @@ class Interface:
             + f", or n of them, such as [n, {self.size}]"
         )
 
-    def _flatten_parts(self, observation: Mapping[str, Any]) -> np.ndarray:
-        found = _leaves(observation)
+    def _flatten_parts(self, found: dict[tuple[str, ...], np.ndarray]) -> np.ndarray:
         parts = self._parts
         if parts is None:  # an older version trained it: Gymnasium's order
             parts = [(list(keys), found[keys].shape) for keys in sorted(found)]
-        wanted = [".".join(keys) for keys, _ in parts]
-        if sorted(wanted) != sorted(".".join(keys) for keys in found):
-            raise UserError(
-                f"the observation has the parts {', '.join('.'.join(keys) for keys in found) or 'none'}: "
-                f"this policy was trained on {', '.join(filter(None, wanted)) or 'a single array'}"
-            )
-        flat = []
-        for keys, shape in parts:
-            array = found[tuple(keys)]
-            if array.shape[array.ndim - len(shape) :] != shape or array.ndim > len(shape) + 1:
-                raise UserError(
-                    f"the observation's {'.'.join(keys)!r} has shape {array.shape}: this policy was trained "
-                    f"on {shape}"
-                )
-            flat.append(array.reshape(*array.shape[: array.ndim - len(shape)], -1))
-        if len({part.shape[:-1] for part in flat}) != 1 or sum(part.shape[-1] for part in flat) != self.size:
+        _check_names([".".join(keys) for keys, _ in parts], [".".join(keys) for keys in found])
+        flat = [_flat_part(found[tuple(keys)], ".".join(keys), shape) for keys, shape in parts]
+        leading = {part.shape[:-1] for part in flat}
+        if len(leading) != 1 or sum(part.shape[-1] for part in flat) != self.size:
             raise UserError(
                 f"the parts of the observation do not add up to the {self.size} numbers that this policy was "
                 "trained on"
             )
         return np.concatenate(flat, axis=-1)
+
+
+def _check_names(wanted: list[str], found: list[str]) -> None:
+    """Checks that an observation has the parts on which a policy was trained."""
+    if sorted(wanted) != sorted(found):
+        raise UserError(
+            f"the observation has the parts {', '.join(found) or 'none'}: this policy was trained on "
+            f"{', '.join(filter(None, wanted)) or 'a single array'}"
+        )
+
+
+def _flat_part(array: np.ndarray, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """A part of one observation or of several: [*shape] to [size], or [n, *shape] to [n, size]."""
+    several = array.shape[: array.ndim - len(shape)]
+    if array.shape[len(several) :] != shape or len(several) > 1:
+        raise UserError(
+            f"the observation's {name!r} has shape {array.shape}: this policy was trained on {shape}"
+        )
+    return array.reshape(*several, -1)
 
 
 def _leaves(observation: Mapping[str, Any], above: tuple[str, ...] = ()) -> dict[tuple[str, ...], np.ndarray]:

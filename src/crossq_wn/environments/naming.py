@@ -21,12 +21,9 @@ def name_of(factory: Any) -> str:
     Raises:
         UserError: nothing distinguishes it from other callables.
     """
-    given = vars(factory).get("__name__") if hasattr(factory, "__dict__") else None
+    given = getattr(factory, "__dict__", {}).get("__name__")
     if isinstance(factory, functools.partial):
-        if given is not None:
-            return f"{factory.func.__module__}:{given}"
-        keywords = [f"{key}={_text(value, factory)}" for key, value in sorted(factory.keywords.items())]
-        return name_of(factory.func) + _joined([_text(value, factory) for value in factory.args] + keywords)
+        return _partial_name(factory) if given is None else f"{factory.func.__module__}:{given}"
     if isinstance(factory, types.FunctionType):
         return _function_name(factory)
     if inspect.isclass(factory):
@@ -36,6 +33,13 @@ def name_of(factory: Any) -> str:
     if callable(factory) and given is not None:
         return f"{type(factory).__module__}:{given}"
     raise _nameless(factory)
+
+
+def _partial_name(factory: functools.partial[Any]) -> str:
+    values = [_text(value, factory) for value in factory.args]
+    for key, value in sorted(factory.keywords.items()):
+        values.append(f"{key}={_text(value, factory)}")
+    return name_of(factory.func) + _joined(values)
 
 
 def _function_name(function: types.FunctionType) -> str:

@@ -66,14 +66,7 @@ def update_bytes(algorithm: Algorithm, spec: Spec, batch_size: int) -> int:
 
 def _peak(jaxpr: Any) -> int:
     """The most bytes that the results of a jaxpr's equations take at one time."""
-    last: dict[Any, int] = {}  # variable -> the equation that uses it last
-    for number, equation in enumerate(jaxpr.eqns):
-        for variable in equation.invars:
-            if not hasattr(variable, "val"):  # literals take nothing
-                last[variable] = number
-    for variable in jaxpr.outvars:
-        if not hasattr(variable, "val"):
-            last[variable] = len(jaxpr.eqns)
+    last = _last_uses(jaxpr)
     live: dict[Any, int] = {}
     peak = 0
     for number, equation in enumerate(jaxpr.eqns):
@@ -86,6 +79,16 @@ def _peak(jaxpr: Any) -> int:
             if not hasattr(variable, "val") and last[variable] == number:
                 live.pop(variable, None)
     return peak
+
+
+def _last_uses(jaxpr: Any) -> dict[Any, int]:
+    """By variable, the number of the equation that uses it last; results are used after all of them."""
+    last: dict[Any, int] = {}
+    for number, variables in enumerate([*(each.invars for each in jaxpr.eqns), jaxpr.outvars]):
+        for variable in variables:
+            if not hasattr(variable, "val"):  # literals take nothing
+                last[variable] = number
+    return last
 
 
 def _bytes(leaf: Any) -> int:

@@ -54,15 +54,34 @@ def groups(
         for line in found:
             (tell or warn)(line)
         return [Group(_once_each(ours, warn), _once_each(theirs, warn), "")]
-    sorted_runs = list(terms)
-    sets = [{sorted_runs[i] for i in group} for group in alike(list(terms.values()))]
-    names = distinctions([[terms[run] for run in group] for group in sets])
+    made = _apart(compared, theirs, terms, warn)
+    _explain(found, made, theirs, warn)
+    return made if len(made) > 1 else [made[0]._replace(protocol="")]
+
+
+def _apart(
+    ours: Sequence[Input], theirs: Sequence[Input], terms: dict[RunRecord, Terms], warn: Warn
+) -> list[Group]:
+    """The groups of one protocol each that have inputs of `ours`."""
+    runs, kinds = list(terms), list(terms.values())
+    members = alike(kinds)
+    groups_of_terms = []
+    for group in members:
+        groups_of_terms.append([kinds[i] for i in group])
     made: list[Group] = []
-    for number, (runs, name) in enumerate(zip(sets, names, strict=True)):
-        mine = [each for each in compared if _run_of(each) in runs or (_run_of(each) is None and number == 0)]
-        others = [each for each in theirs if _run_of(each) is None or _run_of(each) in runs]
+    for number, (group, name) in enumerate(zip(members, distinctions(groups_of_terms), strict=True)):
+        together: set[RunRecord | None] = {runs[i] for i in group}
+        others = [each for each in theirs if _run_of(each) in {*together, None}]
+        if number == 0:
+            together.add(None)
+        mine = [each for each in ours if _run_of(each) in together]
         if mine:
             made.append(Group(_once_each(mine, warn), _once_each(others, warn), name))
+    return made
+
+
+def _explain(found: Sequence[str], made: Sequence[Group], theirs: Sequence[Input], warn: Warn) -> None:
+    """Tells of conflicts and of what is shown by itself; raises UserError if no reference is left."""
     if theirs and not any(group.theirs for group in made):
         *before, refusal = found
         for line in before:
@@ -70,7 +89,6 @@ def groups(
         raise UserError(f"{refusal}; --force compares the runs all the same")
     for line in (*found, *_summary(made)):
         warn(line)
-    return made if len(made) > 1 else [made[0]._replace(protocol="")]
 
 
 def _is_wanted(each: Input, wanted: Sequence[str]) -> bool:

@@ -67,20 +67,27 @@ def differing(beside: Sequence[Practice]) -> list[str]:
 
 def shared(beside: Sequence[Practice]) -> str:
     """Says what all systems that stand side by side share, and what is not known of some."""
-    same, unknown = [], []
-    differ = differing(beside)
+    same, unknown = _same(beside), []
     for name, title in FIELDS.items():
-        known = {each[name] for each in beside if each[name]}
-        if known and name not in differ:
-            same.append(f"{title} {written(known.pop())}")
         if not all(each[name] for each in beside):
             unknown.append(title)
-    said = [f"the same for all whose is known: {', '.join(same)}"] if same and unknown else []
-    if same and not unknown:
-        said = [f"the same for all: {', '.join(same)}"]
+    said = []
+    if same:
+        whose = " whose is known" if unknown else ""
+        said.append(f"the same for all{whose}: {', '.join(same)}")
     if unknown:
         said.append(f"not known of all: {', '.join(unknown)}")
     return "; ".join(said)
+
+
+def _same(beside: Sequence[Practice]) -> list[str]:
+    """What all systems share of which it is known."""
+    found, differ = [], differing(beside)
+    for name, title in FIELDS.items():
+        known = {each[name] for each in beside if each[name]}
+        if known and name not in differ:
+            found.append(f"{title} {written(known.pop())}")
+    return found
 
 
 def contrast(one: Practice, other: Practice) -> str:

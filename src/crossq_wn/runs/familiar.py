@@ -86,12 +86,8 @@ def meant(name: str, known: Collection[str]) -> str:
         return "the task is named without an option, as in `crossq-wn train cheetah-run`"
     if not ours:
         owners = [each for each, recipe in ALGORITHMS.items() if plain in setting_names(recipe.settings)]
-        if owners and len(owners) < len(ALGORITHMS):
-            return (
-                f"only {', '.join(owners)} has it"
-                if len(owners) == 1
-                else f"only {', '.join(owners)} have it"
-            )
+        if 0 < len(owners) < len(ALGORITHMS):
+            return f"only {', '.join(owners)} {'has' if len(owners) == 1 else 'have'} it"
         near = closest(plain, known)
         ours = [near] if near else []
-    return f"did you mean {' and '.join(repr(option(each)) for each in ours)}?" if ours else ""
+    return f"did you mean {' and '.join(map(repr, map(option, ours)))}?" if ours else ""

@@ -90,11 +90,7 @@ def describe(status: Status) -> str:
     doing: str = status.phase
     if doing == "collecting":
         doing = f"collecting until {status.warmup_frames:,} frames"
-    parts = [doing, f"{status.frames:,} frames"]
-    if status.phase == "collecting" and status.frames_per_second:
-        parts.append(f"{status.frames_per_second:.0f} frames/s")
-    if status.phase == "training" and status.updates_per_second:
-        parts.append(f"{status.updates_per_second:.0f} updates/s")
+    parts = [doing, f"{status.frames:,} frames", *_rate(status)]
     if status.evaluations:
         value = sum(status.evaluations.values()) / len(status.evaluations)
         parts.append(f"{status.metric.replace('_', ' ')} {value:.3g}")
@@ -104,6 +100,14 @@ def describe(status: Status) -> str:
     if status.seconds_left is not None and status.phase in ("training", "evaluating"):
         parts.append(f"{_duration(status.seconds_left)} left")
     return " | ".join(parts)
+
+
+def _rate(status: Status) -> list[str]:
+    if status.phase == "collecting" and status.frames_per_second:
+        return [f"{status.frames_per_second:.0f} frames/s"]
+    if status.phase == "training" and status.updates_per_second:
+        return [f"{status.updates_per_second:.0f} updates/s"]
+    return []
 
 
 def _duration(seconds: float) -> str:

@@ -21,14 +21,13 @@ def score(session: Session) -> None:
 
 
 def _score(session: Session) -> None:
-    options = session.config.options
     for seed in session.seeds:
         learned = session.training.environments[seed.index].statistics()
         session.testing.environments[seed.index].adopt(learned, fixed=True)
     with kept_shared():
         arena = _arena(session, Stream.EVALUATION)
-        played = evaluate(session.learner, session.states, arena, options.eval_episodes)
-        biases = _biases(session) if options.q_bias else [{} for _ in session.seeds]
+        played = evaluate(session.learner, session.states, arena, session.config.options.eval_episodes)
+        biases = _biases(session)
     results, reasons = {}, {}
     for seed, episodes, bias in zip(session.seeds, played, biases, strict=True):
         if isinstance(episodes, EnvironmentFaultError):
@@ -38,6 +37,11 @@ def _score(session: Session) -> None:
         else:
             results[seed.number] = _scores(episodes) | bias
     drop(session, reasons)
+    _record(session, results)
+
+
+def _record(session: Session, results: dict[int, dict[str, float]]) -> None:
+    """Logs and reports the scores of the seeds that still train, by number."""
     for seed in session.seeds:
         seed.evaluation = results[seed.number][session.config.metric]
         session.logs.evaluation(seed.number, session.frames, results[seed.number])
@@ -60,6 +64,8 @@ def _scores(episodes: Sequence[Episode]) -> dict[str, float]:
 
 def _biases(session: Session) -> list[Bias | EnvironmentFaultError]:
     config = session.config
+    if not config.options.q_bias:
+        return [{} for _ in session.seeds]
     return q_bias(
         session.learner,
         session.states,
