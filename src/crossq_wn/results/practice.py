@@ -62,7 +62,12 @@ def over(known: Mapping[str, Practice], tasks: Iterable[str]) -> Practice:
 
 def differing(beside: Sequence[Practice]) -> list[str]:
     """Returns the fields whose known values are not the same for all systems that stand side by side."""
-    return [name for name in FIELDS if len({each[name] for each in beside if each[name]}) > 1]
+    return [name for name in FIELDS if len(_values(beside, name)) > 1]
+
+
+def _values(beside: Sequence[Practice], name: str) -> set[tuple[float, ...]]:
+    """The values of one field, of the systems of which it is known."""
+    return {each[name] for each in beside if each[name]}
 
 
 def shared(beside: Sequence[Practice]) -> str:
@@ -84,7 +89,7 @@ def _same(beside: Sequence[Practice]) -> list[str]:
     """What all systems share of which it is known."""
     found, differ = [], differing(beside)
     for name, title in FIELDS.items():
-        known = {each[name] for each in beside if each[name]}
+        known = _values(beside, name)
         if known and name not in differ:
             found.append(f"{title} {written(known.pop())}")
     return found
