@@ -38,16 +38,22 @@ def remember(description: Mapping[str, Any]) -> None:
     values["tasks"] = dict(description["tasks"])
     values["groups"] = tuple(Group(title, tuple(tasks), None) for title, tasks, _ in description["groups"])
     suite = Suite(**values)
-    if known is not None and known.description() != suite.description():
+    if known is None:
+        _check_titles(suite)
+    elif known.description() != suite.description():
         raise UserError(f"manifest.json describes the suite {suite.name!r} otherwise than a run read before")
-    titles = {
-        title for each in SUITES.values() if each is not known for title in (*each.grouped(), each.panel)
-    }
+    SUITES[suite.name] = suite
+
+
+def _check_titles(suite: Suite) -> None:
+    """Checks that a new suite has titles of its own; raises UserError otherwise."""
+    titles: set[str] = set()
+    for each in SUITES.values():
+        titles |= {*each.grouped(), each.panel}
     if taken := titles & {*suite.grouped(), suite.panel}:
         raise UserError(
             f"the suite {suite.name!r} of manifest.json takes the title {taken.pop()!r} of another"
         )
-    SUITES[suite.name] = suite
 
 
 def simulator_packages() -> list[str]:

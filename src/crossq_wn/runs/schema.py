@@ -268,21 +268,21 @@ def _check_union(value: Any, kind: Any, where: str) -> None:
 
 
 def _is_of(value: Any, kind: Any) -> bool:
-    if get_origin(kind) is Literal:
-        return isinstance(value, str) and value in get_args(kind)
     if kind is float:
         return type(value) in (int, float) and abs(value) < _HUGE  # not NaN either
     if kind in (int, Count):
-        return type(value) is int and -_MOST <= value <= _MOST and (value >= 0 or kind is int)
-    if kind is Name:
-        return isinstance(value, str) and _is_name(value)
-    if kind in _PATTERNS:
-        return isinstance(value, str) and re.fullmatch(_PATTERNS[kind], value) is not None
+        return type(value) is int and (-_MOST if kind is int else 0) <= value <= _MOST
+    if get_origin(kind) is Literal or kind is Name or kind in _PATTERNS:
+        return isinstance(value, str) and _is_text(value, kind)
     return get_origin(kind) is None and isinstance(value, kind)
 
 
-def _is_name(value: str) -> bool:
-    return value.isprintable() and len(value) <= _LONG
+def _is_text(value: str, kind: Any) -> bool:
+    if kind is Name:
+        return value.isprintable() and len(value) <= _LONG
+    if kind in _PATTERNS:
+        return re.fullmatch(_PATTERNS[kind], value) is not None
+    return value in get_args(kind)
 
 
 def _require(valid: bool, value: Any, wanted: str, where: str) -> None:
