@@ -54,6 +54,7 @@ _WORDS = {
     SeedNumber: "the number of a seed",
     bool: "true or false",
 }
+_LEAST = {int: -_MOST, Count: 0}
 _PATTERNS = {
     FileName: r"seed-[0-9]{1,10}(-[0-9]+-[0-9]+)?\.safetensors",
     SeedNumber: r"[0-9]{1,10}",
@@ -231,7 +232,7 @@ def check(value: Any, kind: Any, where: str) -> None:
         _check_record(value, kind, where)
     elif get_origin(kind) is dict and isinstance(value, dict):
         for name, item in value.items():
-            _require(_is_name(name), name, "a name of printable letters", f"a key of {where}")
+            _require(_is_text(name, Name), name, "a name of printable letters", f"a key of {where}")
             check(item, get_args(kind)[1], f"{where}.{name}")
     elif get_origin(kind) is list and isinstance(value, list):
         for i, item in enumerate(value):
@@ -270,8 +271,8 @@ def _check_union(value: Any, kind: Any, where: str) -> None:
 def _is_of(value: Any, kind: Any) -> bool:
     if kind is float:
         return type(value) in (int, float) and abs(value) < _HUGE  # not NaN either
-    if kind in (int, Count):
-        return type(value) is int and (-_MOST if kind is int else 0) <= value <= _MOST
+    if kind in _LEAST:
+        return type(value) is int and _LEAST[kind] <= value <= _MOST
     if get_origin(kind) is Literal or kind is Name or kind in _PATTERNS:
         return isinstance(value, str) and _is_text(value, kind)
     return get_origin(kind) is None and isinstance(value, kind)
