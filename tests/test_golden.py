@@ -1,23 +1,29 @@
-"""Do 50 updates of crossq-wn give the numbers that they gave when they were recorded?
+"""Do 50 updates of crossq-wn and of flashsac give the numbers that they gave when they were recorded?
 
-A change of code that is meant to keep the numerics must leave `golden/crossq_wn.json` alone. Recording it
-again (`python tests/test_golden.py`) is legitimate only where the numbers are meant to change: another
-default of crossq-wn's hyperparameters, another order of random numbers, or a corrected equation. The commit
-that does so states which of them, and why.
+A change of code that is meant to keep the numerics must leave `golden/` alone. Recording it again
+(`python tests/test_golden.py NAME`) is legitimate only where the numbers are meant to change: another default
+of the hyperparameters, another order of random numbers, or a corrected equation. The commit that does so
+states which of them, and why.
 """
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 
 from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.learning import learner
 from crossq_wn.types import Batch, Spec
 
-GOLDEN = Path(__file__).parent / "golden" / "crossq_wn.json"
+GOLDEN = Path(__file__).parent / "golden"
+CHANGES = {
+    "crossq-wn": {"actor_width": 16, "critic_width": 16, "initial_temperature": 0.01},
+    "flashsac": {"actor_width": 16, "critic_width": 16, "atoms": 21, "learning_rate_updates": 100},
+}
 OBSERVATION, ACTION, BATCH = 5, 2, 16
 
 
@@ -39,17 +45,25 @@ def checksums(params):
     return [float(sum(leaf.sum() for leaf in leaves)), float(sum(np.square(leaf).sum() for leaf in leaves))]
 
 
-def trajectory():
-    recipe = ALGORITHMS["crossq-wn"]
-    default = recipe.presets["default"].settings
-    settings = replace(default, actor_width=16, critic_width=16, initial_temperature=0.01)
+def file(name):
+    return GOLDEN / f"{name.replace('-', '_')}.json"
+
+
+def trajectory(name):
+    recipe = ALGORITHMS[name]
+    settings = replace(recipe.presets["default"].settings, **CHANGES[name])
     algorithm = recipe.build(Spec(OBSERVATION, ACTION, 0.99), settings)
     learn = learner.one_by_one(algorithm)
     states, batches, rows = learn.join([algorithm.init(np.random.default_rng(0))]), stream(50), []
+    memory, acted = learn.fresh_memories(1), 0.0
     for first in range(0, 50, 10):
         chunk = jax.tree.map(lambda leaf, i=first: leaf[i : i + 10], batches)
+        if learn.observe is not None:
+            states = learn.observe(states, chunk.observation[0, :1], chunk.reward[0, :1], np.zeros(1, bool))
         states, metrics = learn.update(states, learn.join([chunk]), first)
         state = states[0]
+        while hasattr(state, "inner"):
+            state = state.inner
         names = ("critic_loss", "q_mean", "target_q_mean", "temperature", "entropy", "actor_loss")
         row = {"updates": first + 10, **{name: float(metrics[0][name]) for name in names}}
         for network in ("actor", "critic"):
@@ -57,20 +71,28 @@ def trajectory():
             row[network] = checksums(variables.params)
             row[f"{network} statistics"] = checksums(variables.stats)
         row["target"] = checksums(state.target)
+        if name == "flashsac":  # whose noise is held
+            for decision in range(first, first + 10):
+                actions, memory = learn.explore(
+                    states, memory, chunk.observation[decision % 10, :1], decision
+                )
+                acted += float(actions.sum())
+            row["actions"] = acted
         rows.append(row)
     return rows
 
 
-def test_50_updates_of_crossq_wn_are_as_recorded():
-    recorded, now = json.loads(GOLDEN.read_text()), trajectory()
+@pytest.mark.parametrize("name", CHANGES)
+def test_50_updates_are_as_recorded(name):
+    recorded, now = json.loads(file(name).read_text()), trajectory(name)
     assert [list(row) for row in now] == [list(row) for row in recorded]
     for actual, expected in zip(now, recorded, strict=True):
-        for name in expected:
-            message = f"{name} after {expected['updates']} updates"
-            np.testing.assert_allclose(actual[name], expected[name], rtol=1e-4, atol=1e-4, err_msg=message)
+        for key in expected:
+            message = f"{key} after {expected['updates']} updates"
+            np.testing.assert_allclose(actual[key], expected[key], rtol=1e-4, atol=1e-4, err_msg=message)
 
 
 if __name__ == "__main__":
-    GOLDEN.parent.mkdir(exist_ok=True)
-    GOLDEN.write_text(json.dumps(trajectory(), indent=1) + "\n")
-    print(GOLDEN.read_text())
+    GOLDEN.mkdir(exist_ok=True)
+    file(sys.argv[1]).write_text(json.dumps(trajectory(sys.argv[1]), indent=1) + "\n")
+    print(file(sys.argv[1]).read_text())

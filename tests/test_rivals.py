@@ -209,17 +209,17 @@ def bare(rules):
 
 
 @pytest.mark.parametrize("name", SOFT_ACTOR_CRITICS)
-def test_only_the_simbas_take_their_target_from_the_temperature_just_updated(name, bare, batch):
+def test_only_the_simbas_and_flashsac_take_their_target_from_the_temperature_just_updated(name, bare, batch):
     """Adam's momentum says how far the temperature goes in this very update."""
     state, update = bare(name)
     moments = optax.tree_utils.tree_set(state.temperature_moments, mu=jnp.float32(1e6))
     hurried = state._replace(temperature_moments=moments)
     (_, metrics), (_, other) = (update(s, batch(0, 8), 0) for s in (state, hurried))
     assert other["temperature"] < 1e-3 < metrics["temperature"]
-    assert (other["target_q_mean"] != metrics["target_q_mean"]) == (name in ("simba", "simba-v2"))
+    assert (other["target_q_mean"] != metrics["target_q_mean"]) == (name in ("simba", "simba-v2", "flashsac"))
 
 
-@pytest.mark.parametrize("name", [n for n in SOFT_ACTOR_CRITICS if n not in ("xqc", "simba-v2")])
+@pytest.mark.parametrize("name", [n for n in SOFT_ACTOR_CRITICS if n not in ("xqc", "simba-v2", "flashsac")])
 def test_the_actor_sees_the_mean_of_redq_droq_and_bro_and_elsewhere_the_smallest(name, bare, batch):
     """One critic of three goes far up, and then farther."""
     state, update = bare(name)

@@ -48,23 +48,23 @@ SIZES = {
     MYO["pen-twirl"]: (328437, 656874, 108532, 765406, 8917482, 195074, 107342, 302416),
 }
 
-# BRO critics, actor, optimistic actor, sum; then the sums of SimBa, XQC, SimbaV2, TD-MPC2.
+# BRO critics, actor, optimistic actor, sum; then the sums of SimBa, XQC, SimbaV2, TD-MPC2, FlashSAC.
 RIVALS = {
-    DOG: (2482376, 209996, 209920, 2902292, 4507853, 2228712, 4851889, 5159082),
-    HUMANOID: (2305224, 161322, 161280, 2627826, 4394923, 2001882, 4738959, 5040776),
-    (78, 12): (2307272, 159512, 159488, 2626272, 4395033, 2002150, 4739069, 5002102),
-    (24, 6): (2245832, 142604, 142592, 2531028, 4355853, 1923454, 4699889, 4960618),
-    (24, 5): (2244808, 142090, 142080, 2528978, 4355083, 1921912, 4699119, 4956008),
-    (17, 6): (2238664, 140812, 140800, 2520276, 4351373, 1914452, 4695409, 4958826),
-    HOPPER: (2234568, 139272, 139264, 2513104, 4348553, 1908796, 4692589, 4949094),
-    (12, 2): (2229448, 137476, 137472, 2504396, 4345093, 1901854, 4689129, 4939106),
-    (3, 1): (2219208, 134658, 134656, 2488522, 4338563, 1888738, 4682599, 4932192),
-    (6, 1): (2222280, 135426, 135424, 2493130, 4340483, 1892596, 4684519, 4932960),
-    MYO["reach"]: (2372808, 182862, 182784, 2738454, 4439503, 2091366, 4783539, 5136044),
-    MYO["pose"]: (2365640, 181070, 180992, 2727702, 4435023, 2082364, 4779059, 5134252),
-    MYO["obj-hold"]: (2348232, 176718, 176640, 2701590, 4424143, 2060502, 4768179, 5129900),
-    MYO["key-turn"]: (2350280, 177230, 177152, 2704662, 4425423, 2063074, 4769459, 5130412),
-    MYO["pen-twirl"]: (2340040, 174670, 174592, 2689302, 4419023, 2050214, 4763059, 5127852),
+    DOG: (2482376, 209996, 209920, 2902292, 4507853, 2228712, 4851889, 5159082, 2598120),
+    HUMANOID: (2305224, 161322, 161280, 2627826, 4394923, 2001882, 4738959, 5040776, 2484186),
+    (78, 12): (2307272, 159512, 159488, 2626272, 4395033, 2002150, 4739069, 5002102, 2484326),
+    (24, 6): (2245832, 142604, 142592, 2531028, 4355853, 1923454, 4699889, 4960618, 2444798),
+    (24, 5): (2244808, 142090, 142080, 2528978, 4355083, 1921912, 4699119, 4956008, 2444024),
+    (17, 6): (2238664, 140812, 140800, 2520276, 4351373, 1914452, 4695409, 4958826, 2440276),
+    HOPPER: (2234568, 139272, 139264, 2513104, 4348553, 1908796, 4692589, 4949094, 2437436),
+    (12, 2): (2229448, 137476, 137472, 2504396, 4345093, 1901854, 4689129, 4939106, 2433950),
+    (3, 1): (2219208, 134658, 134656, 2488522, 4338563, 1888738, 4682599, 4932192, 2427362),
+    (6, 1): (2222280, 135426, 135424, 2493130, 4340483, 1892596, 4684519, 4932960, 2429300),
+    MYO["reach"]: (2372808, 182862, 182784, 2738454, 4439503, 2091366, 4783539, 5136044, 2529126),
+    MYO["pose"]: (2365640, 181070, 180992, 2727702, 4435023, 2082364, 4779059, 5134252, 2524604),
+    MYO["obj-hold"]: (2348232, 176718, 176640, 2701590, 4424143, 2060502, 4768179, 5129900, 2513622),
+    MYO["key-turn"]: (2350280, 177230, 177152, 2704662, 4425423, 2063074, 4769459, 5130412, 2514914),
+    MYO["pen-twirl"]: (2340040, 174670, 174592, 2689302, 4419023, 2050214, 4763059, 5127852, 2508454),
 }
 
 
@@ -135,10 +135,11 @@ def trainable(state):
 
 @pytest.mark.parametrize("shape", RIVALS, ids="{0[0]}x{0[1]}".format)
 def test_rivals_have_the_trainable_parameters_of_the_table(fresh, shape):
-    *bro, bro_sum, simba, xqc, simba_v2, tdmpc2 = RIVALS[shape]
+    *bro, bro_sum, simba, xqc, simba_v2, tdmpc2, flashsac = RIVALS[shape]
     assert trainable(fresh("bro", "default", shape)) == tuple(bro)
     assert sum(bro) == bro_sum
-    for name, total in (("simba", simba), ("xqc", xqc), ("simba-v2", simba_v2)):
+    sums = {"simba": simba, "xqc": xqc, "simba-v2": simba_v2, "flashsac": flashsac}
+    for name, total in sums.items():
         assert sum(trainable(fresh(name, "default", shape))) == total, name
     state = fresh("tdmpc2", "default", shape)
     assert count([part.params for part in state.world]) + count(state.policy.params) == tdmpc2
@@ -152,6 +153,17 @@ def test_redq_has_ten_critics_and_droq_adds_layer_norms_to_two(fresh):
     critics, actor, _ = trainable(fresh("sac", "default", DOG))
     assert trainable(fresh("redq", "default", DOG)) == (5 * critics, actor, 0)
     assert trainable(fresh("droq", "default", DOG)) == (critics + 2 * 2 * 2 * 256, actor, 0)
+
+
+def test_flashsac_has_the_parameters_and_statistics_of_its_authors_modules(fresh):
+    observations, actions = DOG
+    inputs = observations + actions
+    state = fresh("flashsac", "default", DOG).inner
+    assert [count(member) for member in state.critic.params] == [258 * inputs + 1_079_909] * 2
+    assert count(state.actor.params) == 130 * observations + 258 * actions + 264_832
+    assert count((state.critic.params, state.actor.params, state.target)) == 4_892_614
+    assert count(state.critic.stats) == 2 * 2 * (inputs + 2560)
+    assert count(state.actor.stats) == 2 * (observations + 1280)
 
 
 def test_only_crossq_has_no_target_parameters(fresh):
@@ -258,6 +270,25 @@ BRO_V2 = RIVAL_V2 | {
     "resets": (15_001, 50_001, 250_001, 500_001, 750_001, 1_000_001, 1_500_001, 2_000_001),
 }
 BRO_CODE = {"target_entropy_scale": 0.5, "critics": 2, "warmup": 2_500}
+# Not in the table either: its authors' code, for one simulator on a CPU.
+FLASHSAC = RIVAL_V2 | {
+    "utd": 1,
+    "batch_size": 512,
+    "action_repeat": 1,
+    "warmup": 10_000,
+    "critic_width": 256,
+    "actor_width": 128,
+    "blocks": 2,
+    "atoms": 101,
+    "value_limit": 5.0,
+    "initial_temperature": 0.01,
+    "target_entropy_scale": pytest.approx(0.4781814517),  # of a standard deviation of 0.15
+    "policy_delay": 2,
+    "learning_rate_end": 0.5,
+    "tau": 0.01,
+    "noise_exponent": 2.0,
+    "noise_longest": 16,
+}
 TABLE = {
     ("crossq", "paper-v2"): CROSSQ_V2,
     ("crossq", "paper-v1"): CROSSQ_V2 | V1,
@@ -356,6 +387,8 @@ TABLE = {
         "value_limit": 5.0,
         "return_statistics": "code",
     },
+    ("flashsac", "default"): FLASHSAC,
+    ("flashsac", "repeat-2"): FLASHSAC | {"action_repeat": 2, "utd": 2, "warmup": 5_000},
     ("tdmpc2", "default"): {
         "utd": 1,
         "action_repeat": None,  # by suite: 2 (on MyoSuite the code's 1 is an option)

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossq_wn.algorithms.actor_critic import joint, joint_target, separate, soft_actor_critic
+from crossq_wn.algorithms.actor_critic import soft_actor_critic
+from crossq_wn.algorithms.passes import joint, joint_target, separate
 from crossq_wn.learning import axis, learner
 from crossq_wn.nets import layers, losses
 from crossq_wn.nets.layers import dense
@@ -415,7 +416,7 @@ def test_learning_rates_fall_linearly_over_the_networks_own_updates(parts, small
     assert small_settings("crossq-wn").schedule(3e-4) == 3e-4
 
 
-@pytest.mark.parametrize("name", ["crossq-wn", "bro", "simba-v2", "xqc"])
+@pytest.mark.parametrize("name", ["crossq-wn", "bro", "simba-v2", "xqc", "flashsac"])
 def test_a_schedule_holds_for_actor_critics_and_temperature(algorithm, batch, name):
     """After its only update at a rate above 0, nothing moves any more but what follows the critics."""
     made = algorithm(name, "default", learning_rate_end=0.0, learning_rate_updates=1, policy_delay=1)

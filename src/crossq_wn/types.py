@@ -84,7 +84,7 @@ class Explore(Protocol):
         Args:
             state: of the learner.
             memory: what acting carries from one decision of an episode to the next; `Algorithm.memory` at its
-                start.
+                start, or what `Algorithm.recall` makes of the episode before.
             observation: [observation_size].
             decision: agent decisions of training before this one; selects the random numbers.
 
@@ -171,6 +171,7 @@ class Algorithm(NamedTuple):
     update: Update
     # Most algorithms keep these defaults.
     memory: Tree = ()  # the memory of acting at the start of an episode
+    recall: Callable[[Tree, Tree], Tree] = fresh  # (memory at an episode's end, `memory`) -> the next one's
     observe: Observe | None = None  # None: the algorithm does not follow the transitions of training
     resets: Callable[[int], bool] = never  # decision, counted from 1 -> whether to reset before its updates
     reset: Callable[[Tree, Tree], Tree] = fresh  # (state, fresh state) -> state after a reset

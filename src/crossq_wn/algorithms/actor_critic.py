@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from crossq_wn.algorithms.passes import ActorPass, QPair, own_states
 from crossq_wn.algorithms.settings import ActorCriticSettings
 from crossq_wn.algorithms.state import ActorMetrics, CriticMetrics, KeyStream, State, random_key
 from crossq_wn.lazy import jax, jnp, optax
@@ -28,39 +29,6 @@ from crossq_wn.nets.losses import Readout, Reduce, minimum
 from crossq_wn.nets.optimisers import Optimiser, Target, adamw
 from crossq_wn.nets.policies import Policy
 from crossq_wn.types import Algorithm, Appraisal, Array, Batch, CriticView, Metrics, Spec, Tree, Vars, never
-
-# How Q(s, a) and Q(s', a') are computed, for x = (s, a) and next_x = (s', a'), each [B, .]
-
-Passed = tuple[Array, Array, Tree]  # outputs [critic, B, atom] on x and on next_x, new online statistics
-QPair = Callable[[Layer, Tree, State, Array, Array], Passed]  # (critic, theta, state, x, next_x)
-
-
-def separate(critic: Layer, theta: Tree, state: State, x: Array, next_x: Array) -> Passed:
-    """SAC: the online critic on (s, a) and the target critic on (s', a'), in two passes."""
-    # The second pass takes the statistics of the first, because they hold the random key of dropout.
-    next_q, stats = critic.apply(state.target, state.critic.stats, next_x, train=True)
-    q, stats = critic.apply(theta, stats, x, train=True)
-    return q, next_q, stats
-
-
-def joint(critic: Layer, theta: Tree, state: State, x: Array, next_x: Array) -> Passed:
-    """CrossQ (section 2): one pass over (s, a) and (s', a'), which then share batch statistics; no target."""
-    both, stats = critic.apply(theta, state.critic.stats, jnp.concatenate([x, next_x]), train=True)
-    q, next_q = jnp.split(both, 2, axis=1)
-    return q, next_q, stats
-
-
-def joint_target(critic: Layer, theta: Tree, state: State, x: Array, next_x: Array) -> Passed:
-    """CrossQ + WN (section 4): the joint pass through critic and target critic, both in training mode.
-
-    With batch norm, a training pass does not read the running statistics. Batch renorm does read them;
-    prediction and target must then be corrected alike, so both passes use those of the online critic.
-    """
-    both = jnp.concatenate([x, next_x])
-    q, stats = critic.apply(theta, state.critic.stats, both, train=True)
-    target_q, _ = critic.apply(state.target, state.critic.stats, both, train=True)
-    return q[:, : len(x)], target_q[:, len(x) :], stats
-
 
 # The order in which actor and critic are updated
 
@@ -94,6 +62,8 @@ class Parts(NamedTuple):
     initial_temperature: float
     target_entropy: float  # H_bar
     policy_delay: int = 1  # gradient updates per update of the actor and the temperature
+    actor_turn: int = -1  # which of these updates the actor: 0 is the first, -1 the last
+    actor_pass: ActorPass = own_states  # what the actor is given in training: `own_states` or `joint_states`
     reduce: Reduce = minimum  # how several critics become the one value that the actor maximises
     order: Order = critic_first
     resets: Callable[[int], bool] = never  # as in `Algorithm`
@@ -193,7 +163,7 @@ def update(parts: Parts, state: State, batch: Batch, count: Array) -> tuple[Stat
 
     def improve_actor_if_due(state: State) -> State:
         # `count` has no seed axis, so under vmap this stays a real branch and the skipped work is not done.
-        due = count % parts.policy_delay == parts.policy_delay - 1
+        due = count % parts.policy_delay == parts.actor_turn % parts.policy_delay
         return State(*jax.lax.cond(due, improve_actor, lambda state: state, state))
 
     state = parts.order(state, improve_critic, improve_actor_if_due)
@@ -264,7 +234,7 @@ def critic_step(parts: Parts, state: State, batch: Batch, key: Array) -> State:
 
 
 def actor_loss(
-    parts: Parts, state: State, observation: Array, key: Array, params: Tree
+    parts: Parts, state: State, batch: Batch, key: Array, params: Tree
 ) -> tuple[Array, tuple[Tree, Array]]:
     """Mean of alpha log pi(a|s) - Q(s, a) over a ~ pi(.|s) (SAC, arXiv 1812.05905, equation 7).
 
@@ -272,17 +242,17 @@ def actor_loss(
         The loss, and with it: the actor's new statistics, and the entropy H.
     """
     alpha = jnp.exp(state.log_temperature)
-    output, stats = parts.actor.apply(params, state.actor.stats, observation, train=True)
+    output, stats = parts.actor_pass(parts.actor, params, state, batch)
     action, log_density = parts.policy.sample(output, key)
     # The critic is in evaluation mode: it uses its running statistics and does not change them.
-    q = predict(parts.critic, state.critic, jnp.concatenate([observation, action], -1))
+    q = predict(parts.critic, state.critic, jnp.concatenate([batch.observation, action], -1))
     q = parts.reduce(parts.readout.value(q), jax.random.fold_in(key, 0))
     return jnp.mean(alpha * log_density - q), (stats, -jnp.mean(log_density))
 
 
 def actor_step(parts: Parts, state: State, batch: Batch, key: Array) -> State:
     """One optimiser step on `actor_loss`."""
-    loss = partial(actor_loss, parts, state, batch.observation, key)
+    loss = partial(actor_loss, parts, state, batch, key)
     (value, (stats, entropy)), gradients = jax.value_and_grad(loss, has_aux=True)(state.actor.params)
     params, moments = parts.actor_optimiser.step(gradients, state.actor_moments, state.actor.params)
     return state._replace(

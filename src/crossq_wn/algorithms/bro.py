@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crossq_wn.algorithms.actor_critic import Parts, compose, separate
+from crossq_wn.algorithms.actor_critic import Parts, compose
+from crossq_wn.algorithms.passes import separate
 from crossq_wn.algorithms.recipes import CriticTraits, Preset, Recipe
 from crossq_wn.algorithms.resets import at
 from crossq_wn.algorithms.settings import PolyakSettings, require, require_positive

@@ -21,7 +21,8 @@ that algorithms share).
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from crossq_wn.algorithms.actor_critic import Parts, compose, joint, joint_target
+from crossq_wn.algorithms.actor_critic import Parts, compose
+from crossq_wn.algorithms.passes import joint, joint_target
 from crossq_wn.algorithms.recipes import CriticTraits, Preset, Recipe
 from crossq_wn.algorithms.resets import every_updates
 from crossq_wn.algorithms.settings import ActorCriticSettings, PolyakSettings, require, require_effect

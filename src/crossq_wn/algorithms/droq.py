@@ -7,7 +7,8 @@ ensemble.
 
 from dataclasses import dataclass
 
-from crossq_wn.algorithms.actor_critic import Parts, compose, separate
+from crossq_wn.algorithms.actor_critic import Parts, compose
+from crossq_wn.algorithms.passes import separate
 from crossq_wn.algorithms.recipes import CriticTraits, Preset, Recipe
 from crossq_wn.algorithms.settings import PolyakSettings, require
 from crossq_wn.nets.layers import Layer, always_training, dense, dropout, ensemble, mlp, relu, serial

@@ -47,6 +47,12 @@ def add_sample(running: Running, x: Array) -> Running:
     return Running(samples, mean, squares / samples)
 
 
+def add_sample_padded(running: Running, x: Array) -> Running:
+    """As `add_sample`, but the variance so far weighs 1e-4 samples more than there were (FlashSAC's code)."""
+    plain = add_sample(running, x)
+    return plain._replace(variance=plain.variance + 1e-4 * running.variance / plain.samples)
+
+
 def standardised(running: Running, x: Array) -> Array:
     """(x - mean) / standard deviation."""
     return (x - running.mean) / jnp.sqrt(running.variance + _EPSILON)
@@ -88,8 +94,17 @@ def restarting(discount: float, before: Array, reward: Array, ended: Array) -> t
     return total, jnp.where(ended, 0.0, total)
 
 
+class RewardScale(NamedTuple):
+    """How rewards are brought to the scale of returns."""
+
+    unit: Callable[[ReturnStatistics], Array]  # statistics -> the scalar that rewards are divided by
+    accumulate: Accumulate = leaking
+    prior: float = 1e-4  # as in `no_samples`
+    add: Callable[[Running, Array], Running] = add_sample
+
+
 def add_reward(
-    accumulate: Accumulate,
+    scale: RewardScale,
     discount: float,
     statistics: ReturnStatistics,
     observation: Array,
@@ -99,17 +114,17 @@ def add_reward(
     """Updates the statistics with one more reward.
 
     Args:
-        accumulate: how the reward enters G.
+        scale: how the reward enters G, and G the moments.
         discount: gamma, per agent decision.
         statistics: so far.
         observation: unused; every watcher is given it.
         reward: scalar, summed over the frames of the decision.
         ended: scalar boolean, whether the episode ended with this decision.
     """
-    total, carried = accumulate(discount, statistics.now, reward, ended)
+    total, carried = scale.accumulate(discount, statistics.now, reward, ended)
     return ReturnStatistics(
         now=carried,
-        moments=add_sample(statistics.moments, total),
+        moments=scale.add(statistics.moments, total),
         largest=jnp.maximum(statistics.largest, jnp.abs(total)),
     )
 
@@ -117,14 +132,6 @@ def add_reward(
 def deviation_of_return(statistics: ReturnStatistics) -> Array:
     """The standard deviation of the discounted return, from a variance that is never 0."""
     return jnp.sqrt(statistics.moments.variance + _EPSILON)
-
-
-class RewardScale(NamedTuple):
-    """How rewards are brought to the scale of returns."""
-
-    unit: Callable[[ReturnStatistics], Array]  # statistics -> the scalar that rewards are divided by
-    accumulate: Accumulate = leaking
-    prior: float = 1e-4  # as in `no_samples`
 
 
 def spread_of_return() -> RewardScale:
@@ -195,7 +202,7 @@ def scale_rewards(spec: Spec, scale: RewardScale) -> Callable[[Algorithm], Algor
         return appraisal._replace(bonus=unit * appraisal.bonus, q=unit * appraisal.q)
 
     around = _AROUND._replace(prepare=prepare, answer=answer)
-    watch = partial(add_reward, scale.accumulate, spec.discount)
+    watch = partial(add_reward, scale, spec.discount)
     return partial(_behind, around, no_returns(scale.prior), watch)
 
 

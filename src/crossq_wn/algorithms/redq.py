@@ -6,7 +6,8 @@ target, and then by one policy update against the mean of all critics.
 
 from dataclasses import dataclass
 
-from crossq_wn.algorithms.actor_critic import Parts, compose, separate
+from crossq_wn.algorithms.actor_critic import Parts, compose
+from crossq_wn.algorithms.passes import separate
 from crossq_wn.algorithms.recipes import Preset, Recipe
 from crossq_wn.algorithms.settings import PolyakSettings, require
 from crossq_wn.errors import option

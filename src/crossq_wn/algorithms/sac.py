@@ -5,7 +5,8 @@ Polyak averaging; the policy minimises equation 7 and the temperature equation 1
 are those of jaxrl, the code that the paper builds on.
 """
 
-from crossq_wn.algorithms.actor_critic import Parts, compose, separate
+from crossq_wn.algorithms.actor_critic import Parts, compose
+from crossq_wn.algorithms.passes import separate
 from crossq_wn.algorithms.recipes import Preset, Recipe
 from crossq_wn.algorithms.settings import PolyakSettings
 from crossq_wn.nets.layers import dense, ensemble, mlp

@@ -7,8 +7,9 @@ target.
 
 from dataclasses import dataclass
 
-from crossq_wn.algorithms.actor_critic import Parts, actor_first, compose, separate
+from crossq_wn.algorithms.actor_critic import Parts, actor_first, compose
 from crossq_wn.algorithms.normalisers import normalise_observations
+from crossq_wn.algorithms.passes import separate
 from crossq_wn.algorithms.recipes import Preset, Recipe
 from crossq_wn.algorithms.settings import PolyakSettings, require, require_positive
 from crossq_wn.nets.initialisers import he_normal, orthogonal

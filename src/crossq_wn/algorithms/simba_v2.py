@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crossq_wn.algorithms.actor_critic import Parts, actor_first, compose, separate
+from crossq_wn.algorithms.actor_critic import Parts, actor_first, compose
 from crossq_wn.algorithms.normalisers import bounded_return, normalise_observations, restarting, scale_rewards
+from crossq_wn.algorithms.passes import separate
 from crossq_wn.algorithms.recipes import CriticTraits, Preset, Recipe
 from crossq_wn.algorithms.settings import ScaledRewardSettings, require, require_positive
 from crossq_wn.lazy import jax, jnp

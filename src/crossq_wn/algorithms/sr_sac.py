@@ -5,7 +5,8 @@ A reset rebuilds actor, critics, targets, temperature and optimisers, and keeps 
 
 from dataclasses import dataclass, replace
 
-from crossq_wn.algorithms.actor_critic import Parts, compose, separate
+from crossq_wn.algorithms.actor_critic import Parts, compose
+from crossq_wn.algorithms.passes import separate
 from crossq_wn.algorithms.recipes import Preset, Recipe
 from crossq_wn.algorithms.resets import on_grid
 from crossq_wn.algorithms.settings import PolyakSettings, require_positive

@@ -167,6 +167,15 @@ def categorical(low: float, high: float, atoms: int) -> Readout:
     return Readout(value, target, lambda y: jnp.sum(y * support, -1), loss)
 
 
+def averaged(readout: Readout) -> Readout:
+    """The readout with its loss averaged over critics instead of summed (FlashSAC)."""
+
+    def loss(output: Array, y: Array) -> Array:
+        return readout.loss(output, y) / len(output)
+
+    return readout._replace(loss=loss)
+
+
 def project(probabilities: Array, places: Array, support: Array) -> Array:
     """Moves probability mass onto an evenly spaced support (Bellemare et al. 2017, equation 7).
 

@@ -17,7 +17,7 @@ from crossq_wn.types import Array, Tree
 # Normalising activations
 
 
-def batch_norm(momentum: float = 0.99, epsilon: float = 1e-3) -> Layer:
+def batch_norm(momentum: float = 0.99, epsilon: float = 1e-3, ddof: int = 0) -> Layer:
     """Batch normalisation (Ioffe and Szegedy 2015), the function f of theorem 1.
 
     A training pass normalises with the batch's own mean and biased variance, an evaluation with running ones:
@@ -27,6 +27,7 @@ def batch_norm(momentum: float = 0.99, epsilon: float = 1e-3) -> Layer:
     Args:
         momentum: share of the running statistics that a training pass keeps.
         epsilon: added to the variance.
+        ddof: the running variance divides sums of squares by B - ddof: 0 as in flax, 1 as in PyTorch.
     """
 
     def init(generator: np.random.Generator, n: int) -> tuple[Tree, Tree, int]:
@@ -36,7 +37,7 @@ def batch_norm(momentum: float = 0.99, epsilon: float = 1e-3) -> Layer:
         if not train:
             return _normalise(params, x, stats["mean"], stats["variance"], epsilon), stats
         mean, variance = _mean_and_variance(x)
-        batch = {"mean": mean, "variance": variance}
+        batch = {"mean": mean, "variance": variance * (len(x) / (len(x) - ddof))}
         running = jax.tree.map(lambda old, new: momentum * old + (1 - momentum) * new, stats, batch)
         return _normalise(params, x, mean, variance, epsilon), running
 
@@ -100,6 +101,23 @@ def layer_norm(epsilon: float = 1e-6) -> Layer:
     return Layer(init, apply)
 
 
+def rms_norm(epsilon: float = 1e-6) -> Layer:
+    """x / sqrt(mean of x^2 over the features), with a learned scale (Zhang and Sennrich 2019).
+
+    Args:
+        epsilon: added to the mean square.
+    """
+
+    def init(generator: np.random.Generator, n: int) -> tuple[Tree, Tree, int]:
+        return {"scale": np.ones(n, np.float32)}, (), n
+
+    def apply(params: Tree, stats: Tree, x: Array, *, train: bool) -> tuple[Array, Tree]:
+        square = jnp.mean(jnp.square(x), -1, keepdims=True)
+        return x * jax.lax.rsqrt(square + epsilon) * params["scale"], stats
+
+    return Layer(init, apply)
+
+
 def _scale_and_bias(n: int) -> Tree:
     return {"scale": np.ones(n, np.float32), "bias": np.zeros(n, np.float32)}
 
@@ -154,6 +172,23 @@ def per_layer(params: Tree, radius: float) -> Tree:
     """Projects the whole layer's [W; b] onto the sphere of `radius`: equation 2 read literally."""
     square = jnp.sum(jnp.square(params["kernel"])) + jnp.sum(jnp.square(params["bias"]))
     return jax.tree.map(lambda p: p * (radius * jax.lax.rsqrt(square)), params)
+
+
+def affine_norm(norm: Layer) -> Layer:
+    """Holds the scale and bias of a normalisation of n features at a joint norm of sqrt(n) (FlashSAC).
+
+    That is the norm of the ones and zeros that they start with. Like all that is held, they do not decay.
+
+    Args:
+        norm: `batch_norm`, `layer_norm` or `rms_norm`.
+    """
+
+    def project(params: Tree) -> Tree:
+        square = sum(jnp.sum(jnp.square(leaf)) for leaf in params.values())
+        factor = jnp.sqrt(len(params["scale"]) / (square + 1e-8))
+        return {name: leaf * factor for name, leaf in params.items()}
+
+    return without_decay(norm)._replace(project=project)
 
 
 def weight_norm(layer: Layer, projection: Projection = per_neuron, radius: float = 1.0) -> Layer:

@@ -255,7 +255,7 @@ def _store(
     seed.observation = result.next_observation
     if result.episode is not None:
         seed.end_episode(result.episode)
-        seed.memory = session.algorithm.memory
+        seed.memory = session.algorithm.recall(seed.memory, session.algorithm.memory)
         seed.observation = session.training.reset(seed.index)
 
 

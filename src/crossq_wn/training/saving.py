@@ -190,7 +190,7 @@ def _restore_seed(session: Session, saved: Checkpoint, seed: Seed) -> Tree:
         session.training.environments[seed.index].restore(plain["environment"])
     else:  # the episode under way is lost
         seed.replay.end_episode()
-        seed.memory = memory
+        seed.memory = session.algorithm.recall(seed.memory, memory)
         start = integer(stream(seed.number, Stream.ENVIRONMENT, session.frames))
         seed.observation = session.training.reset(seed.index, start)
         session.training.environments[seed.index].adopt(plain.get("statistics", {}), fixed=False)

@@ -1,0 +1,66 @@
+"""Exploration noise that is held for several decisions."""
+
+from __future__ import annotations  # JAX's types are loaded on first use
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from crossq_wn.algorithms.actor_critic import Acted, Parts
+from crossq_wn.algorithms.state import KeyStream, State, random_key
+from crossq_wn.lazy import jax, jnp
+from crossq_wn.nets.layers import predict
+from crossq_wn.types import Algorithm, Array, Tree
+
+
+class HeldNoise(NamedTuple):
+    """What acting remembers; an episode's end does not change it."""
+
+    noise: Array  # epsilon [action_size]
+    left: Array  # decisions that it is still held for
+
+
+def zeta(exponent: float, longest: int) -> np.ndarray:
+    """The probabilities of 1, 2, ..., `longest`, in proportion to k^-exponent: a cut-off zeta law."""
+    weights = np.arange(1, longest + 1, dtype=float) ** -exponent
+    return np.asarray(weights / weights.sum())
+
+
+def repeat_noise(parts: Parts, lengths: np.ndarray) -> Callable[[Algorithm], Algorithm]:
+    """Acts in training by tanh(mu + sigma epsilon) with an epsilon that is held for k decisions (FlashSAC).
+
+    Mean and deviation are those of each decision's observation. Evaluations are not affected.
+
+    Args:
+        parts: whose actor and policy act.
+        lengths: the probabilities of k = 1, 2, ... decisions.
+    """
+
+    def wrap(algorithm: Algorithm) -> Algorithm:
+        return algorithm._replace(
+            explore=partial(explore, parts, np.cumsum(lengths)),
+            memory=HeldNoise(np.zeros(parts.spec.action_size, np.float32), np.int32(0)),  # type: ignore[arg-type]
+            recall=lambda held, new: held,
+        )
+
+    return wrap
+
+
+def explore(
+    parts: Parts, cumulated: np.ndarray, state: State, memory: HeldNoise, observation: Array, decision: Array
+) -> Acted:
+    """A stochastic action; see `types.Explore`."""
+    held = hold(memory, cumulated, random_key(state.key, KeyStream.DECISION, decision))
+    mean, log_std = parts.policy.gaussian(predict(parts.actor, state.actor, observation[None])[0])
+    return jnp.tanh(mean + jnp.exp(log_std) * held.noise), held._replace(left=held.left - 1)
+
+
+def hold(memory: HeldNoise, cumulated: np.ndarray, key: Array) -> HeldNoise:
+    """The noise of this decision: the one of the decision before, or a new one if that is used up."""
+    noise_key, length_key = jax.random.split(key)
+    length = jnp.searchsorted(jnp.asarray(cumulated[:-1]), jax.random.uniform(length_key), side="right") + 1
+    new = HeldNoise(jax.random.normal(noise_key, memory.noise.shape), length.astype(jnp.int32))
+    held: Tree = jax.tree.map(partial(jnp.where, memory.left > 0), memory, new)
+    return HeldNoise(*held)

@@ -1,0 +1,142 @@
+"""FlashSAC (2026): normalised inverted residual blocks, a categorical critic, noise that is held.
+
+Networks: batch norm on the raw input, a linear embedding, blocks x + relu(BN(W2 relu(BN(W1 x)))) that are
+four times as wide inside, RMS norm, a linear head. Whatever has a scale is held at one after every gradient
+step: each neuron's weights at norm 1, the scale and bias of each normalisation jointly at the square root of
+its features. Both networks are trained on s and s' together. Critics are categorical on [-5, 5]; rewards are
+divided by the return's standard deviation, but enough that no return seen leaves that range. The actor moves
+in the first of every two updates, before the critic, whose target comes from the actor just updated. Training
+acts with a noise that is held for k decisions, with probability proportional to k^-2.
+"""
+
+from __future__ import annotations  # JAX's types are loaded on first use
+
+import math
+from dataclasses import dataclass, replace
+
+from crossq_wn.algorithms.actor_critic import Parts, actor_first, compose
+from crossq_wn.algorithms.exploration import repeat_noise, zeta
+from crossq_wn.algorithms.normalisers import add_sample_padded, bounded_return, scale_rewards
+from crossq_wn.algorithms.passes import joint_states, joint_target
+from crossq_wn.algorithms.recipes import CriticTraits, Preset, Recipe
+from crossq_wn.algorithms.settings import PolyakSettings, require, require_positive
+from crossq_wn.lazy import optax
+from crossq_wn.nets.initialisers import orthogonal
+from crossq_wn.nets.layers import Layer, dense, ensemble, linear, relu, residual, serial
+from crossq_wn.nets.losses import averaged, categorical
+from crossq_wn.nets.normalisation import affine_norm, batch_norm, per_neuron_kernel, rms_norm, weight_norm
+from crossq_wn.nets.optimisers import polyak
+from crossq_wn.nets.policies import gaussian_head, squeezed
+from crossq_wn.types import Spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlashSACSettings(PolyakSettings):
+    """Hyperparameters of FlashSAC; all numbers are from the authors' code."""
+
+    blocks: int = 2
+    """Residual blocks of actor and critics."""
+    atoms: int = 101
+    """Atoms of each critic's distribution."""
+    value_limit: float = 5.0
+    """The distribution's support is from minus this to this."""
+    learning_rate_updates: int | None = None
+    """Updates over which each learning rate falls along half a cosine, counting each one's own updates; by
+    default the UTD ratio times all agent decisions that the run is started for."""
+    noise_exponent: float = 2.0
+    """Exploration noise is held for k decisions with probability proportional to k to minus this."""
+    noise_longest: int = 16
+    """Decisions that it is held for at most; 1 draws it anew in every decision."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(self, "blocks", "noise_longest")
+        require(self, "atoms", self.atoms >= 2, "a whole number of at least 2")
+        require(self, "value_limit", self.value_limit > 0, "above 0")
+        require(self, "noise_exponent", self.noise_exponent >= 0, "0 or above")
+
+    def schedule(self, learning_rate: float) -> optax.ScalarOrSchedule:
+        """Falls along half a cosine, after one update in a million at its first value."""
+        updates = self.learning_rate_updates
+        if self.learning_rate_end == 1 or updates is None:  # in which case it is an error
+            return super().schedule(learning_rate)
+        end, constant = learning_rate * self.learning_rate_end, updates // 1_000_000
+        return optax.warmup_cosine_decay_schedule(learning_rate, learning_rate, constant, updates, end)
+
+
+def parts(spec: Spec, settings: FlashSACSettings) -> Parts:
+    """FlashSAC's networks, joint passes, scaled rewards and held noise."""
+    limit = settings.value_limit
+    actor_head = gaussian_head(spec.action_size, mean_gain=1.0, log_std_gain=1.0)
+    member = network(settings.critic_width, settings.blocks, dense(settings.atoms, orthogonal(1.0)))
+    base = compose(
+        spec,
+        settings,
+        actor=network(settings.actor_width, settings.blocks, actor_head),
+        policy=squeezed(-10.0, 2.0),
+        critic=ensemble(member, settings.critics),
+        q_pair=joint_target,
+        target=polyak(settings.tau),
+        readout=averaged(categorical(-limit, limit, settings.atoms)),
+    )._replace(order=actor_first, actor_turn=0, actor_pass=joint_states)
+    held = repeat_noise(base, zeta(settings.noise_exponent, settings.noise_longest))
+    scale = bounded_return(limit)._replace(prior=0.0, add=add_sample_padded)
+    return base._replace(around=(held, scale_rewards(spec, scale)))
+
+
+def network(width: int, blocks: int, head: Layer) -> Layer:
+    """The embedding, the blocks, and a head whose kernel is held at unit norm; its bias is free."""
+    # As PyTorch's: the running variance, unlike the one that normalises, is the unbiased one.
+    norm = affine_norm(batch_norm(momentum=0.99, epsilon=1e-5, ddof=1))
+    block = residual(unit(4 * width), norm, relu(), unit(width), norm, relu())
+    return serial(norm, unit(width), *[block] * blocks, affine_norm(rms_norm()), held_kernel(head))
+
+
+def unit(n_out: int) -> Layer:
+    """A linear map whose kernel has unit norm per output neuron."""
+    return held_kernel(linear(n_out, orthogonal(1.0)))
+
+
+def held_kernel(layer: Layer) -> Layer:
+    """Holds a dense layer's kernel at unit norm per output neuron."""
+    return weight_norm(layer, per_neuron_kernel)
+
+
+def target_entropy_scale(std: float) -> float:
+    """Minus the entropy of a normal of this standard deviation: the target entropy per action dimension."""
+    return -0.5 * math.log(2 * math.pi * math.e * std**2)
+
+
+_CODE = FlashSACSettings(
+    utd=1,  # of the critic; of actor and temperature half as many
+    batch_size=512,
+    warmup=10_000,
+    action_repeat=1,  # on every suite
+    actor_width=128,
+    critic_width=256,
+    initial_temperature=0.01,
+    target_entropy_scale=target_entropy_scale(0.15),
+    policy_delay=2,
+    learning_rate_end=0.5,  # at the end of the run
+    tau=0.01,
+)
+PRESETS = {
+    "default": Preset(
+        _CODE,
+        "the authors' code (FlashSAC, arXiv 2604.04539), its settings for one simulator on a CPU; "
+        "its own evaluations are --eval-episodes 50 --eval-every 100000",
+    ),
+    "repeat-2": Preset(
+        # As many updates and random actions per frame as in the code.
+        replace(_CODE, action_repeat=2, utd=2, warmup=5_000),
+        "the same at this package's action repeat, with as many updates and random frames: ours",
+    ),
+}
+
+FLASHSAC = Recipe(
+    summary="normalised inverted residual blocks, categorical critic, held noise",
+    settings=FlashSACSettings,
+    presets=PRESETS,
+    make=parts,
+    critic=lambda settings: CriticTraits(scale_free=True, bounded=True),  # all kernels are held
+)

@@ -1,0 +1,61 @@
+"""What the networks of a soft actor-critic are given in a training pass: one half of a batch, or both.
+
+A network with batch norm normalises what it is given together by the same statistics, so this decides whose
+statistics shape whose outputs.
+"""
+
+from collections.abc import Callable
+
+from crossq_wn.algorithms.state import State
+from crossq_wn.lazy import jnp
+from crossq_wn.nets.layers import Layer
+from crossq_wn.types import Array, Batch, Tree
+
+# How Q(s, a) and Q(s', a') are computed, for x = (s, a) and next_x = (s', a'), each [B, .]
+
+Passed = tuple[Array, Array, Tree]  # outputs [critic, B, atom] on x and on next_x, new online statistics
+QPair = Callable[[Layer, Tree, State, Array, Array], Passed]  # (critic, theta, state, x, next_x)
+
+
+def separate(critic: Layer, theta: Tree, state: State, x: Array, next_x: Array) -> Passed:
+    """SAC: the online critic on (s, a) and the target critic on (s', a'), in two passes."""
+    # The second pass takes the statistics of the first, because they hold the random key of dropout.
+    next_q, stats = critic.apply(state.target, state.critic.stats, next_x, train=True)
+    q, stats = critic.apply(theta, stats, x, train=True)
+    return q, next_q, stats
+
+
+def joint(critic: Layer, theta: Tree, state: State, x: Array, next_x: Array) -> Passed:
+    """CrossQ (section 2): one pass over (s, a) and (s', a'), which then share batch statistics; no target."""
+    both, stats = critic.apply(theta, state.critic.stats, jnp.concatenate([x, next_x]), train=True)
+    q, next_q = jnp.split(both, 2, axis=1)
+    return q, next_q, stats
+
+
+def joint_target(critic: Layer, theta: Tree, state: State, x: Array, next_x: Array) -> Passed:
+    """CrossQ + WN (section 4): the joint pass through critic and target critic, both in training mode.
+
+    With batch norm, a training pass does not read the running statistics. Batch renorm does read them;
+    prediction and target must then be corrected alike, so both passes use those of the online critic.
+    """
+    both = jnp.concatenate([x, next_x])
+    q, stats = critic.apply(theta, state.critic.stats, both, train=True)
+    target_q, _ = critic.apply(state.target, state.critic.stats, both, train=True)
+    return q[:, : len(x)], target_q[:, len(x) :], stats
+
+
+# How the actor's output on s is computed, where its loss needs it
+
+ActorPass = Callable[[Layer, Tree, State, Batch], tuple[Array, Tree]]  # -> output [B, .] on s, new statistics
+
+
+def own_states(actor: Layer, params: Tree, state: State, batch: Batch) -> tuple[Array, Tree]:
+    """SAC: the states of the batch alone."""
+    return actor.apply(params, state.actor.stats, batch.observation, train=True)
+
+
+def joint_states(actor: Layer, params: Tree, state: State, batch: Batch) -> tuple[Array, Tree]:
+    """FlashSAC: one pass over s and s', so that the actor sees the distribution that its critic sees."""
+    both = jnp.concatenate([batch.observation, batch.next_observation])
+    output, stats = actor.apply(params, state.actor.stats, both, train=True)
+    return output[: len(batch.observation)], stats
