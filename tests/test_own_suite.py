@@ -18,6 +18,7 @@ from crossq_wn.results import reading
 from crossq_wn.results.records import RunRecord
 from crossq_wn.runs import directory, protocol
 from crossq_wn.runs.config import read_config
+from crossq_wn.runs.schema import SuiteEntry, check
 from helpers import TESTS, TINY, TINY_OPTIONS, TINY_SETTINGS, cli, make_run, rows, same_run
 from test_environments import assert_continues
 
@@ -219,6 +220,11 @@ def test_figures_compare_and_report_know_it(suite, loaded, folder, monkeypatch, 
     page = (folder / "page.html").read_text()
     assert "Slide far (2 tasks)" in page
     assert "return / 20" in page
+
+
+def test_a_manifest_may_hold_all_that_a_suite_says_of_itself(suite):
+    assert suite.description().keys() == SuiteEntry.__annotations__.keys()
+    check(json.loads(json.dumps(suite.description())), SuiteEntry, "suite")
 
 
 def test_a_suite_that_is_loaded_counts_for_more_than_a_run_s_copy(suite):

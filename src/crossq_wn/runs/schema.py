@@ -122,6 +122,7 @@ class SuiteEntry(TypedDict, total=False):
     discount: float
     packages: list[Name]
     install: Name
+    extra: Name
     own_names: Name
     opengl: list[Name]
 
