@@ -259,7 +259,7 @@ class Checkpoint:
                     f"{self.path} does not fit this run's algorithm ({name} differs): use the version of "
                     "crossq-wn that wrote it (manifest.json names it), or train again"
                 )
-            leaves.append(jax.numpy.asarray(stored))
+            leaves.append(jax.numpy.asarray(stored))  # on the device, as a fresh state is
         learner = jax.tree.unflatten(jax.tree.structure(like), leaves)
         with malformed(self.path):
             return SeedState(learner, give_arrays(self._seeds[str(seed)]["plain"], arrays))

@@ -238,7 +238,7 @@ def read_json(path: Path) -> dict[str, Any]:
         UserError: it is missing, damaged or altered, or a newer version wrote it.
     """
     values = load_json(path)
-    known = present(values, path)
+    known = present(values, path)  # first, so that a newer schema is named and not called altered
     if "sha256" in values and values != signed(values):  # earlier versions wrote none
         raise UserError(
             f"{path / 'config.json'} has been altered (its checksum differs): put it back as it was, or "

@@ -60,7 +60,7 @@ def protocols_of(manifest: Mapping[str, Any], path: Path) -> list[dict[str, Any]
         found = list(map(dict, (manifest["protocol"], *manifest.get("earlier_protocols", []))))
     except DAMAGED:
         raise _unknown(path) from None
-    if not all(found):
+    if not all(found):  # an empty protocol would agree with any other
         raise _unknown(path)
     return found
 

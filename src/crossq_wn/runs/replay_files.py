@@ -52,6 +52,7 @@ class ReplayFiles:
         Returns:
             The entries of all files that are still needed, oldest rows first.
         """
+        # Files whose rows have all been dropped from replay are no longer needed.
         segments = [each for each in self._segments.get(seed, []) if each["last"] > replay.begin]
         first = max(replay.begin, segments[-1]["last"] if segments else 0)
         if first < replay.end or not segments:
@@ -89,7 +90,7 @@ class ReplayFiles:
     def _write(self, seed: int, replay: Replay, first: int, last: int) -> Segment:
         name = f"seed-{seed}-{first:09d}-{last:09d}.safetensors"
         rows = replay.read(first, last)
-        pending = replay.read(last, last + 1).observation[0]
+        pending = replay.read(last, last + 1).observation[0]  # the next observation of the last row
         if len(rows.final) and rows.final[-1]:  # no transition leads from an episode's end to the next row
             pending = np.zeros_like(pending)
         content = save_tensors({**rows._asdict(), "pending": pending})

@@ -36,7 +36,7 @@ class System:
     @property
     def label(self) -> str:
         """The system in words, such as `crossq-wn UTD 5 (weight_norm=none)`, without a user's module."""
-        own = self.algorithm.rpartition(":")[2]
+        own = self.algorithm.rpartition(":")[2]  # `module:name` without the module
         name = own if self.preset == "default" else f"{own} {self.preset}"
         rate = "" if self.utd is None else f" UTD {self.utd}"
         changed = ", ".join(f"{name}={value}" for name, value in self.changes)
