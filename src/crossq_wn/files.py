@@ -1,12 +1,12 @@
-"""Files that may come from a stranger: regular ones, within bounds, and never by way of a link.
+"""Files that may come from a stranger, handled so that they can do no harm.
 
 A run directory is data, and may have been unpacked from anywhere. All files of runs are opened, written,
-renamed and deleted here, which keeps three promises: no link inside a run is followed, so that nothing
-outside is read, changed or deleted; only regular files are opened, so that no pipe and no device can hang;
-and sizes are known before anything is read.
+renamed and deleted here, under three rules. No link inside a run is followed, so nothing outside is read,
+changed or deleted. Only regular files are opened, so no pipe or device can hang the program. Sizes are
+checked before anything is read.
 
-Paths are what the user named, plus names inside a run. `within` is the folder from which on no link counts;
-by default it is the folder that holds the file, which may itself be reached by links.
+A path consists of what the user named and of names inside a run. `within` is the folder below which no link
+is followed; by default it is the folder that holds the file, which may itself be reached through links.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 from crossq_wn.errors import UserError
 from crossq_wn.machine import available_memory
 
-# The most bytes that a file may have before it is read, by its kind; the largest ever seen are far smaller.
+# The most bytes that a file of each kind may have to be read; real ones are far smaller.
 MOST_JSON = 16 * 2**20  # config.json and manifest.json of a run
 MOST_MANIFEST = 256 * 2**20  # of a checkpoint: it keeps eval.csv and the environments' plain state
 MOST_TABLE = 2**30  # a CSV file, unpacked
@@ -43,7 +43,7 @@ _KINDS = {
 
 
 class RefusedError(UserError, OSError):
-    """A file that is not opened because of what it is; `strerror` says what."""
+    """A file is not opened because of what it is; `strerror` says why."""
 
     def __init__(self, path: Path, reason: str) -> None:
         OSError.__init__(self, errno.EINVAL, reason, str(path))
@@ -57,28 +57,28 @@ def read(path: Path, most: int, *, within: Path | None = None) -> bytes:
 
     Args:
         path: of a regular file.
-        most: bytes that it may have.
-        within: see above.
+        most: bytes that it may have at most.
+        within: the folder below which no link is followed.
 
     Raises:
-        RefusedError: it is a link, no regular file, or larger than that.
-        OSError: it is not there or cannot be read.
+        RefusedError: it is a link, not a regular file, or too large.
+        OSError: it is missing or cannot be read.
     """
     with opened(path, within=within) as file:
         size = os.fstat(file.fileno()).st_size
         if size > most:
             raise RefusedError(path, f"has {_size(size)}, where at most {_size(most)} are read")
-        return file.read(size)  # and no more if it grows meanwhile
+        return file.read(size)  # no more than that, even if the file is growing
 
 
 def read_start(path: Path, count: int) -> bytes:
-    """Reads the first bytes of a file that the user named, which may be reached by links."""
+    """Reads the first bytes of a file that the user named, which may be reached through links."""
     with opened(path.resolve()) as file:
         return file.read(count)
 
 
 def read_tensors(path: Path, *, within: Path | None = None) -> bytes:
-    """Reads a file of arrays, of which memory must have room for; otherwise as `read`."""
+    """Reads a file of arrays, if there is enough free memory; otherwise like `read`."""
     free = available_memory()
     return read(path, MOST_TENSORS if free is None else min(MOST_TENSORS, free), within=within)
 
@@ -88,13 +88,13 @@ def read_json(path: Path, most: int, *, within: Path | None = None, constants: b
 
     Args:
         path: of a regular file.
-        most: bytes that it may have.
-        within: see above.
-        constants: whether NaN and infinities may be in it.
+        most: bytes that it may have at most.
+        within: the folder below which no link is followed.
+        constants: whether it may contain NaN and infinities.
 
     Raises:
-        RefusedError: as `read`; or it is no JSON, names a key twice or is nested too deeply.
-        OSError: it is not there or cannot be read.
+        RefusedError: as in `read`; or it is not JSON, repeats a key, or is nested too deeply.
+        OSError: it is missing or cannot be read.
     """
 
     def refuse(constant: str) -> None:
@@ -130,7 +130,7 @@ def opened(path: Path, *, within: Path | None = None) -> Iterator[BinaryIO]:
 
 
 def append(path: Path, content: bytes, *, within: Path | None = None) -> None:
-    """Appends to a regular file that is there and has no other name."""
+    """Appends to an existing regular file that has no second name (hard link)."""
     with _parent(path, within) as folder:
         handle = _checked(path, _APPEND, folder)
     with os.fdopen(handle, "ab") as file:
@@ -140,13 +140,13 @@ def append(path: Path, content: bytes, *, within: Path | None = None) -> None:
 
 
 def open_log(path: Path) -> BinaryIO:
-    """Opens a file to append to, which is made if it is not there."""
+    """Opens a file for appending, and creates it if it is missing."""
     with _parent(path, None) as folder:
         return os.fdopen(_checked(path, _APPEND | os.O_CREAT, folder), "ab")
 
 
 def open_lock(path: Path) -> BinaryIO:
-    """Opens a file to be locked, which is made if it is not there; what is in it stays."""
+    """Opens a file to be locked, and creates it if it is missing; leaves its content alone."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with _parent(path, None) as folder:
         return os.fdopen(_checked(path, flags, folder), "r+b", buffering=0)
@@ -157,15 +157,15 @@ def write_atomically(
 ) -> None:
     """Writes a file, or replaces it, in one step; a link in its place is replaced and not followed.
 
-    Whoever reads it finds the old content or all of the new one, also after a crash or a power cut.
+    Readers see either the old content or all of the new one, even after a crash or a power cut.
 
     Args:
         path: the file, in a folder that exists.
         content: text (UTF-8), bytes, or a function that writes to the file that it is given.
-        within: see above.
+        within: the folder below which no link is followed.
 
     Raises:
-        OSError: it cannot be written; what was there before is untouched.
+        OSError: it cannot be written; the old content is untouched.
     """
     partial = f".{path.name}.partial"
     with _parent(path, within) as folder:
@@ -197,13 +197,13 @@ def to_disk(path: Path) -> None:
 
 
 def rename(path: Path, name: str, *, within: Path | None = None) -> None:
-    """Gives a file or folder another name in the same folder, in place of what has it."""
+    """Renames a file or folder within its folder, and replaces whatever has the new name."""
     with _parent(path, within) as folder:
         os.replace(path.name, name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
 def remove(path: Path, *, within: Path | None = None) -> None:
-    """Removes a file, or a link itself, if it is there; a folder with all that is in it, but no link's."""
+    """Removes a file, a link or a folder with its contents, if it exists; never what a link points to."""
     with contextlib.suppress(FileNotFoundError), _parent(path, within) as folder:
         found = os.stat(path.name, dir_fd=folder, follow_symlinks=False)
         if stat.S_ISDIR(found.st_mode):
@@ -213,10 +213,10 @@ def remove(path: Path, *, within: Path | None = None) -> None:
 
 
 def make_folder(path: Path, *, within: Path) -> None:
-    """Makes a folder inside another one, and those between them; each is a folder, and no link to one.
+    """Creates a folder inside another one, with the missing folders between them; follows no link.
 
     Raises:
-        RefusedError: something else is there.
+        RefusedError: something other than a folder is there.
     """
     below = path.relative_to(within)
     for part in (*reversed(below.parents[:-1]), *([below] if below.parts else [])):
@@ -228,7 +228,7 @@ def make_folder(path: Path, *, within: Path) -> None:
 
 
 def require_folder(path: Path) -> None:
-    """Raises RefusedError if something else than a folder, such as a link to one, lies where one belongs."""
+    """Raises RefusedError if something other than a folder is there, such as a link to one."""
     with contextlib.suppress(FileNotFoundError):
         found = path.lstat()
         if not stat.S_ISDIR(found.st_mode):
@@ -236,7 +236,7 @@ def require_folder(path: Path) -> None:
 
 
 def names(folder: Path, *, within: Path | None = None) -> list[str]:
-    """Lists what is in a folder, in order; nothing if it is not there or is no folder.
+    """The names in a folder, sorted; none if it does not exist or is not a folder.
 
     Raises:
         RefusedError: it is a link.
@@ -249,14 +249,14 @@ def names(folder: Path, *, within: Path | None = None) -> list[str]:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a folder is there, and not a link to one."""
+    """Whether there is a folder, and not just a link to one."""
     return path.is_dir() and not path.is_symlink()
 
 
 def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Yields every folder from a root down, with the names of what is in it that is no folder.
+    """Yields every folder from a root down, with the names of its entries that are not folders.
 
-    Links to folders are not followed, except the root; folders that cannot be read are passed over.
+    Links to folders are not followed, except for the root; folders that cannot be read are passed over.
     """
     waiting = [root]
     while waiting:
@@ -275,7 +275,7 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
 
 @contextlib.contextmanager
 def _parent(path: Path, within: Path | None) -> Iterator[int]:
-    """Opens the folder that holds a path, step by step from `within` on and without following a link."""
+    """Opens the folder that holds a path, step by step from `within` on, without following a link."""
     top = path.parent if within is None else within
     handle = os.open(top, _FOLDER)
     try:
@@ -309,10 +309,10 @@ def _checked(path: Path, flags: int, folder: int) -> int:
 
 
 def _explained(error: OSError, path: Path) -> OSError:
-    """The same error about the whole path, or a refusal if it is about what kind of thing is there."""
+    """The same error for the whole path, or a refusal if the kind of file is the reason."""
     if path.is_symlink():
         return RefusedError(path, "is a link: links inside a run are not followed")
-    if error.errno == errno.ENXIO:  # a pipe or a socket to which nobody listens
+    if error.errno == errno.ENXIO:  # a pipe or a socket without a reader
         return RefusedError(path, "is a pipe, a socket or a device, not a regular file")
     return OSError(error.errno, error.strerror, str(path))
 

@@ -1,4 +1,4 @@
-"""The machine: memory, processors, and folders of the user's."""
+"""The machine: memory, processors, and the user's folders."""
 
 import contextlib
 import hashlib
@@ -106,7 +106,7 @@ def cache_folder() -> Path:
 
 
 def data_folder() -> Path:
-    """The folder for what this package must remember of its user.
+    """The folder for what this package has to remember for its user.
 
     Raises:
         UserError: there is no home directory.

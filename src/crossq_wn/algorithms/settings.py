@@ -66,18 +66,18 @@ class UnloadedSettings(Settings):
     """The settings of a user's own algorithm whose module is not loaded."""
 
     others: Any
-    """Those that only the algorithm knows: pairs of names and values."""
+    """The settings that only the algorithm knows, as pairs of name and value."""
 
 
 def unloaded(values: Mapping[str, Any]) -> UnloadedSettings:
-    """Takes settings of any algorithm, by name; TypeError if one of those that all have is missing."""
+    """Makes settings of values by name, for any algorithm; raises TypeError if a shared one is missing."""
     shared = {name: value for name, value in values.items() if name in setting_names(Settings)}
     others = {name: value for name, value in values.items() if name not in shared}
     return UnloadedSettings(**shared, others=tuple(sorted(others.items())))
 
 
 def values_of(settings: Settings) -> dict[str, Any]:
-    """Returns settings by name."""
+    """The values of settings by name."""
     values = asdict(settings)
     return values | dict(values.pop("others")) if isinstance(settings, UnloadedSettings) else values
 

@@ -121,7 +121,7 @@ class Interface:
         self.size: int = saved["observation_size"]
         self.low, self.high = np.asarray(saved["action_low"]), np.asarray(saved["action_high"])
         if self.low.shape != self.high.shape or self.low.dtype.kind + self.high.dtype.kind not in _NUMBERS:
-            raise ValueError("the bounds of its actions are no numbers of one shape")
+            raise ValueError("its action bounds are not numbers of the same shape")
         single = all(np.array_equal(bound, np.float32(bound)) for bound in (self.low, self.high))
         # Earlier versions did not store the type: it is Gymnasium's usual one, or DeepMind Control's.
         self._dtype = np.dtype(saved.get("action_dtype", "float32" if single else "float64"))
@@ -183,7 +183,7 @@ class Interface:
 
 
 def _check_names(wanted: list[str], found: list[str]) -> None:
-    """Checks that an observation has the parts on which a policy was trained."""
+    """Checks that an observation has the parts that a policy was trained on."""
     if sorted(wanted) != sorted(found):
         raise UserError(
             f"the observation has the parts {', '.join(found) or 'none'}: this policy was trained on "
@@ -192,7 +192,7 @@ def _check_names(wanted: list[str], found: list[str]) -> None:
 
 
 def _flat_part(array: np.ndarray, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """A part of one observation or of several: [*shape] to [size], or [n, *shape] to [n, size]."""
+    """Flattens a part of one observation, [*shape] to [size], or of several, [n, *shape] to [n, size]."""
     several = array.shape[: array.ndim - len(shape)]
     if array.shape[len(several) :] != shape or len(several) > 1:
         raise UserError(

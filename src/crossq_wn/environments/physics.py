@@ -18,7 +18,7 @@ _ASSETS = ("mesh_", "tex_", "skin_", "bvh_", "oct_", "flex", "names", "paths", "
 # MuJoCo recomputes these before each use, and uses their memory for other things in between.
 _ARENA = ("efc_", "contact", "tendon_efc", "island_", "map_", "dof_island", "tree_island", "iefc_", "iacc",
           "ifrc", "iM", "iLD")  # fmt: skip
-# Whole numbers of the model that a task may change; others say where in memory MuJoCo finds things.
+# Integer fields of the model that a task may change; the others tell MuJoCo where things are in memory.
 _HARMLESS = re.compile(r"(group|contype|conaffinity|limited|priority|active|castshadow|gravcomp)$")
 
 
@@ -80,7 +80,7 @@ class Physics:
 
 
 def _in_bounds(name: str, compiled: np.ndarray, saved: np.ndarray) -> np.ndarray:
-    """Returns a model's saved array; ValueError if it could lead MuJoCo out of its memory."""
+    """A saved field of a model; raises ValueError if it could lead MuJoCo outside its memory."""
     if compiled.dtype.kind != "f" and not _HARMLESS.search(name) and not np.array_equal(compiled, saved):
         raise ValueError(f"the model's {name} is not as it was compiled")
     return saved

@@ -65,7 +65,7 @@ class Suite:
     own_names: str = _NO_NAMES  # regular expression of further names that `make` accepts; by default none
     opengl: tuple[str, ...] = ()  # tasks that cannot even be trained without a renderer
     module: str = ""  # the module that registers it, if it is not in this package: `__name__`
-    foreign: bool = False  # known from the words of a run alone, its module not being loaded
+    foreign: bool = False  # known only from the manifest.json of a run, because its module is not loaded
 
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
@@ -74,7 +74,7 @@ class Suite:
         if not self.scale > 0:
             raise UserError(f"the suite {self.name!r} has the scale {self.scale}: it must be above 0")
         try:
-            re.compile("" if self.foreign else self.own_names)  # a stranger's may take forever
+            re.compile("" if self.foreign else self.own_names)  # a stranger's expression may take forever
         except re.error as error:
             raise UserError(
                 f"the suite {self.name!r} has the own_names {self.own_names!r}: it must be a regular "
@@ -125,7 +125,7 @@ class Suite:
             The task, or None if it is not one of this suite.
         """
         if self.foreign and not name.startswith(f"{self.module}:"):
-            return None  # a run has no say in what the tasks of others are
+            return None  # a run's manifest.json must not redefine other tasks
         short = name.removeprefix(f"{self.module}:") if self.module else name
         for spelling in (short, short.replace("_", "-").lower()):  # as users and dm_control write names
             if spelling in self.tasks:

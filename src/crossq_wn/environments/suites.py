@@ -41,18 +41,18 @@ def remember(description: Mapping[str, Any]) -> None:
     if known is None:
         _check_titles(suite)
     elif known.description() != suite.description():
-        raise UserError(f"manifest.json describes the suite {suite.name!r} otherwise than a run read before")
+        raise UserError(f"manifest.json describes the suite {suite.name!r} differently from an earlier run's")
     SUITES[suite.name] = suite
 
 
 def _check_titles(suite: Suite) -> None:
-    """Checks that a new suite has titles of its own; raises UserError otherwise."""
+    """Checks that the titles of a new suite are not those of another; raises UserError otherwise."""
     titles: set[str] = set()
     for each in SUITES.values():
         titles |= {*each.grouped(), each.panel}
     if taken := titles & {*suite.grouped(), suite.panel}:
         raise UserError(
-            f"the suite {suite.name!r} of manifest.json takes the title {taken.pop()!r} of another"
+            f"the suite {suite.name!r} in manifest.json takes the title {taken.pop()!r} of another suite"
         )
 
 

@@ -1,4 +1,4 @@
-"""How much memory an algorithm takes, known before any of it is taken."""
+"""How much memory an algorithm will take, estimated before any of it is taken."""
 
 from __future__ import annotations  # JAX's types are loaded on first use
 
@@ -11,7 +11,8 @@ from crossq_wn.lazy import jax
 from crossq_wn.learning.products import inner_jaxprs, state_shapes
 from crossq_wn.types import Algorithm, Batch, Spec
 
-_MARGIN = 10  # times the state and the outputs of its kernels; updates of ours take at most a third of that
+# The bound is this many times the state and the outputs of its kernels; our updates take a third at most.
+_MARGIN = 10
 
 
 def state_bytes(algorithm: Algorithm) -> int:
@@ -20,7 +21,7 @@ def state_bytes(algorithm: Algorithm) -> int:
 
 
 def batch_shapes(spec: Spec, *shape: int) -> Batch:
-    """The shapes of transitions whose arrays lead with `shape`."""
+    """The shapes of transitions; `shape` are the leading axes."""
 
     def of(*last: int) -> Any:
         return jax.ShapeDtypeStruct((*shape, *last), np.float32)  # type: ignore[no-untyped-call]
@@ -30,12 +31,12 @@ def batch_shapes(spec: Spec, *shape: int) -> Batch:
 
 
 def batch_bytes(spec: Spec, *shape: int) -> int:
-    """The size in bytes of transitions whose arrays lead with `shape`."""
+    """The size in bytes of transitions; `shape` are the leading axes."""
     return sum(map(_bytes, batch_shapes(spec, *shape)))
 
 
 def most_update_bytes(algorithm: Algorithm, batch_size: int) -> int:
-    """A bound on `update_bytes` that is found at once, because nothing is traced.
+    """An upper bound on `update_bytes` that takes no time, because nothing is traced.
 
     Args:
         algorithm: any, also a user's own.
@@ -48,10 +49,10 @@ def most_update_bytes(algorithm: Algorithm, batch_size: int) -> int:
 
 
 def update_bytes(algorithm: Algorithm, spec: Spec, batch_size: int) -> int:
-    """Estimates the bytes that one gradient update of one seed takes beside its state and minibatch.
+    """Estimates the bytes that one gradient update of one seed takes besides its state and minibatch.
 
-    It is the most that the results of the update's operations take at one time when they run one after the
-    other; XLA's own figures are between a third of it and 1.5 times as much.
+    It is the peak size of the results of the update's operations if they run one after the other; XLA's own
+    figures are between a third of it and 1.5 times as much.
 
     Args:
         algorithm: any, also a user's own.
@@ -65,7 +66,7 @@ def update_bytes(algorithm: Algorithm, spec: Spec, batch_size: int) -> int:
 
 
 def _peak(jaxpr: Any) -> int:
-    """The most bytes that the results of a jaxpr's equations take at one time."""
+    """The most bytes that the results of a jaxpr's equations take at any time."""
     last = _last_uses(jaxpr)
     live: dict[Any, int] = {}
     peak = 0
@@ -82,11 +83,11 @@ def _peak(jaxpr: Any) -> int:
 
 
 def _last_uses(jaxpr: Any) -> dict[Any, int]:
-    """By variable, the number of the equation that uses it last; results are used after all of them."""
+    """The number of the equation that uses each variable last; results are used after all equations."""
     last: dict[Any, int] = {}
     for number, variables in enumerate([*(each.invars for each in jaxpr.eqns), jaxpr.outvars]):
         for variable in variables:
-            if not hasattr(variable, "val"):  # literals take nothing
+            if not hasattr(variable, "val"):  # literals take no memory
                 last[variable] = number
     return last
 

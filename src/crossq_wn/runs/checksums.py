@@ -26,7 +26,7 @@ def write(path: Path, content: bytes) -> str:
 
 
 def run_of(path: Path) -> Path:
-    """Returns the run directory of a file in a checkpoint or of replay, from which on no link is followed."""
+    """The run directory of a file of a checkpoint or of replay; no link below it is followed."""
     return path.parents[2]
 
 

@@ -1,4 +1,4 @@
-"""Manifests of checkpoints: which checkpoints there are, and what each says that it holds."""
+"""Manifests of checkpoints: which checkpoints there are, and what each one holds."""
 
 import contextlib
 import json
@@ -44,7 +44,7 @@ def newest_common(directory: Path) -> dict[str, Any]:
 
 
 def logged_until(directory: Path) -> dict[str, Position]:
-    """Where the logs of a run ended at its newest checkpoint, by file name; nothing if it does not tell."""
+    """Where the logs of a run ended at its newest checkpoint, by file name; empty if that is not recorded."""
     found: dict[str, Position] = {}
     logs = newest_common(directory).get("logs", [])
     check(logs, list[list[Position | Count]], "common.logs")
@@ -57,7 +57,7 @@ def logged_until(directory: Path) -> dict[str, Position]:
 
 @contextlib.contextmanager
 def malformed(path: Path) -> Iterator[None]:
-    """Turns what goes wrong with the contents of a checkpoint whose checksums are right into a UserError.
+    """Turns errors from the contents of a checkpoint with sound checksums into a UserError.
 
     Args:
         path: of the checkpoint.

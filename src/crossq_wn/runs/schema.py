@@ -1,7 +1,4 @@
-"""What the JSON files of a run hold, and the check that one does: each value of its type, no key too many.
-
-The records describe the files, once: they type what is read, and `check` holds it against them.
-"""
+"""The contents of a run's JSON files, as records that type what is read, and a check against them."""
 
 import re
 from types import UnionType
@@ -20,20 +17,20 @@ from typing import (
 
 from crossq_wn.errors import UserError
 
-_MOST = 2**53  # beyond, whole numbers are no longer exact everywhere
-_HUGE = 1e300
-_LONG = 4096  # letters of a name
+_MOST = 2**53  # larger whole numbers are not exact everywhere
+_HUGE = 1e300  # larger numbers are taken for infinite
+_LONG = 4096  # characters of a name
 
 
 class Name(str):
-    """A text that people read: a task, a system, a version; printable, on one line."""
+    """A text for people, such as a task, a system or a version: printable, on one line."""
 
 
 Plain = Name | int | float | bool | None
 
 
 class FileName(str):
-    """A file of a checkpoint or of replay, which is nowhere but in its folder."""
+    """The name of a file of a checkpoint or of replay, without a folder."""
 
 
 class SeedNumber(str):
@@ -41,7 +38,7 @@ class SeedNumber(str):
 
 
 class Count(int):
-    """A whole number from 0 on."""
+    """A whole number of at least 0."""
 
 
 _WORDS = {
@@ -71,7 +68,7 @@ class SystemEntry(TypedDict):
 
 
 class ConfigFile(TypedDict):
-    """What config.json holds in the present schema; options and settings check themselves."""
+    """The contents of config.json in the current schema; options and settings check themselves."""
 
     task: Name
     metric: Literal["return", "success_rate"]
@@ -86,7 +83,7 @@ class ConfigFile(TypedDict):
 
 
 class ManifestFile(TypedDict, total=False):
-    """What manifest.json of a run holds, as far as it is known; `suite` checks itself."""
+    """The known contents of a run's manifest.json; `suite` checks itself."""
 
     schema: int
     commands: list[list[str]]
@@ -106,7 +103,7 @@ class ManifestFile(TypedDict, total=False):
 
 
 class SuiteEntry(TypedDict, total=False):
-    """A suite from outside of this package, as `Suite.description` describes it."""
+    """A suite from outside this package, as `Suite.description` returns it."""
 
     name: Required[Name]
     title: Required[Name]
@@ -128,7 +125,7 @@ class SuiteEntry(TypedDict, total=False):
 
 
 class Position(TypedDict):
-    """Where a log ended, in bytes, with the checksum of all before; `text` is all of a table that is kept."""
+    """Where a log ended, in bytes, with the checksum up to there; `text` is the content of a `kept` table."""
 
     size: Count
     sha256: str | None
@@ -156,7 +153,7 @@ class InterfaceEntry(TypedDict, total=False):
 
 
 class Common(TypedDict):
-    """What all seeds share in a checkpoint."""
+    """The values that all seeds of a checkpoint share."""
 
     decisions: Count
     updates: Count
@@ -193,7 +190,7 @@ class SeedEntry(TypedDict):
 
 
 class CheckpointBody(TypedDict):
-    """What manifest.json of a checkpoint holds beside its checksum."""
+    """The contents of a checkpoint's manifest.json, without its checksum."""
 
     schema: Count
     frames: Count
@@ -202,7 +199,7 @@ class CheckpointBody(TypedDict):
 
 
 class PlainState(TypedDict):
-    """What a seed carries beside its learner, replay and tensors."""
+    """The state of a seed besides its learner, replay and tensors."""
 
     warmup: dict[str, Any]
     sampling: dict[str, Any]
@@ -220,12 +217,12 @@ def check(value: Any, kind: Any, where: str) -> None:
     """Checks that a JSON value is of a type.
 
     Args:
-        value: as `json` reads it.
+        value: as `json` returns it.
         kind: a record of this file, a type, or a union, `list[...]` or `dict[str, ...]` of them.
         where: the name of the value, such as `system.utd`.
 
     Raises:
-        UserError: it is not; the message names the field, and what it must be.
+        UserError: it is not; the message names the field and says what it must be.
     """
     if kind is Any:
         return
@@ -260,7 +257,7 @@ def _check_record(value: Any, kind: Any, where: str) -> None:
 
 def _check_union(value: Any, kind: Any, where: str) -> None:
     structured = [each for each in get_args(kind) if is_typeddict(each) or get_origin(each) in (dict, list)]
-    for each in structured:  # at most one of a union is of that kind
+    for each in structured:  # a union has at most one list and one record
         if isinstance(value, list if get_origin(each) is list else dict):
             check(value, each, where)
             return
