@@ -179,7 +179,7 @@ def test_gaps_are_named_in_the_figure_and_by_warnings(draw, reference, told):
     assert table(picture, "tasks", panel=HARD, system=OURS[3]) == [(1,)]
     told_of = "\n".join(told)
     assert f"1 of 2 tasks in {HARD}, 1 of 3 tasks in all: {OURS[3]}" in told_of
-    assert "not drawn, having no values here: REDQ UTD 20" in told_of
+    assert "not drawn, since there are no values here: REDQ UTD 20" in told_of
     (small,) = (text for text in texts(picture.figure) if "REDQ" in text)
     assert "published by others" in small
     assert f"{HARD}\n2/7 tasks, 200 frames" in texts(picture.figure)
@@ -475,7 +475,7 @@ def test_systems_are_chosen_and_ordered_by_name_or_first_words(draw):
     many = draw("fig1", systems=["crossq-wn"])
     assert [system for (system,) in table(many, "system", panel=HARD)] == OURS[1:]
     with pytest.raises(
-        UserError, match=r"no system 'crossq-w': did you mean 'crossq-wn UTD .*there are crossq UTD 1"
+        UserError, match=r"no system 'crossq-w': did you mean 'crossq-wn'\? there are crossq UTD 1"
     ):
         draw("fig1", systems=["crossq-w"])
 
@@ -621,12 +621,12 @@ def test_only_pictures_of_ours_are_overwritten(draw, tmp_path):
     (tmp_path / "eval.csv").write_text("precious")
     Image.new("RGB", (3, 3)).save(tmp_path / "photo.png")
     for name in ("eval", "photo"):
-        with pytest.raises(UserError, match=f"{name}.* is no picture of ours"):
+        with pytest.raises(UserError, match=f"{name}.* is not a figure of crossq-wn"):
             save(*picture, tmp_path / name)
     assert (tmp_path / "eval.csv").read_text() == "precious"
     for suffix in (".svg", ".csv"):  # all three are somebody's
         (tmp_path / "photo").with_suffix(suffix).write_text("precious")
-    with pytest.raises(UserError, match=r"photo.* is no picture of ours"):
+    with pytest.raises(UserError, match=r"photo.* is not a figure of crossq-wn"):
         save(*picture, tmp_path / "photo")
     with pytest.raises(UserError, match="is a folder"):
         save(*picture, tmp_path / "..")
@@ -653,7 +653,7 @@ def test_a_mean_that_ends_early_says_where_and_why(told, tmp_path):
     for seed, steps in enumerate(((0, 100, 200), (0, 100))):
         make_run(tmp_path / str(seed), task="dog-run", seed=seed, eval_rows=[(x, x) for x in steps])
     _, svg, _ = learning_curve(Source.of([tmp_path], warn=told.append), tmp_path / "curve")
-    says = "the mean of crossq-wn UTD 2 ends at 100 frames: not all seeds have values beyond"
+    says = "the mean of crossq-wn UTD 2 ends at 100 frames: not all seeds have values after that"
     assert told == [says]
     assert says.split(":")[0] in svg.read_text()
     assert "thin: each seed; thick: their mean" in svg.read_text()
@@ -708,7 +708,7 @@ def test_the_figure_command(run_cli, runs, reference, tmp_path):
         ("fig1 RUNS --frames -1", "'-1' is not a whole number"),
         ("fig1 RUNS --confidence 90", "--confidence is 90.0"),
         ("fig1 RUNS --out wall/picture", "cannot write wall"),
-        ("fig1 RUNS --out wall", "wall.csv is no picture of ours"),
+        ("fig1 RUNS --out wall", "wall.csv is not a figure of crossq-wn"),
     ],
 )
 def test_mistakes_are_one_line(run_cli, runs, arguments, says):

@@ -54,13 +54,13 @@ def test_differences_are_named_and_what_is_shared_or_unknown_is_said():
     assert contrast(one, one) == ""
     assert shared([one, one]).startswith("the same for all: action repeat 2, batch size 256")
     assert shared([one, other]) == (
-        "the same for all whose is known: action repeat 2, updates per frame 1, evaluation episodes 5; "
-        "not known of all: evaluation episodes"
+        "the same wherever known: action repeat 2, updates per frame 1, evaluation episodes 5; "
+        "unknown for some: evaluation episodes"
     )
     nothing = dict.fromkeys(one, ())
     assert (
         shared([nothing])
-        == f"not known of all: {'action repeat, batch size, updates per frame'}, evaluation episodes"
+        == f"unknown for some: {'action repeat, batch size, updates per frame'}, evaluation episodes"
     )
 
 

@@ -599,7 +599,7 @@ def test_only_reports_are_overwritten(copy, tmp_path, capsys):
     assert report(one, out=out) == first  # the same runs give the same file
     assert GENERATOR in first
     out.write_text("<html>mine</html>")
-    assert "is no report: nothing is overwritten" in refused(one, "--out", out, capsys=capsys)
+    assert "is not a report, so it is not overwritten" in refused(one, "--out", out, capsys=capsys)
     assert out.read_text() == "<html>mine</html>"
     assert "is a folder" in refused(one, "--out", tmp_path, capsys=capsys)
     assert "cannot write" in refused(one, "--out", out / "report.html", capsys=capsys)
@@ -612,7 +612,7 @@ def test_only_reports_are_overwritten(copy, tmp_path, capsys):
         (["file.csv"], "give published curves to --reference"),
         (["."], "no run can be reported: there is none in ."),
         (["RUNS", "--confidence", "2"], "--confidence is 2.0"),
-        (["RUNS", "--systems", "crosq-wn"], "no system 'crosq-wn': did you mean 'crossq-wn UTD"),
+        (["RUNS", "--systems", "crosq-wn"], "no system 'crosq-wn': did you mean 'crossq-wn'? there are"),
         (["RUNS", "--reference", "missing.csv"], "missing.csv"),
     ],
 )

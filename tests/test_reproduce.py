@@ -498,7 +498,7 @@ def test_a_picture_of_another_origin_is_noticed_before_anything_is_trained(repro
     command = ("fig4", "--scale", "toy", "--root", "r", "--out", "out")
     code, _, err = reproduce_cli(toy("helpers:PointMass"), *command)
     assert code == 2
-    assert "out/fig4.png is no picture of ours" in err
+    assert "out/fig4.png is not a figure of crossq-wn" in err
     assert not (tmp_path / "r").exists()
 
 

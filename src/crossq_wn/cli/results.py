@@ -31,10 +31,12 @@ Result = TypeVar("Result")
 
 
 def plot(parser: Parser, arguments: list[str]) -> int:
-    """Draws learning curves and prints where they are."""
+    """Draws learning curves, and prints the files' names."""
     parser.add_argument("runs", type=Path, nargs="+", help="run directories, folders of them, or CSV files")
     parser.add_argument(
-        "--out", type=Path, help="without suffix; by default plots/learning_curve in the first run"
+        "--out",
+        type=Path,
+        help="the files to write, without suffix; by default plots/learning_curve in the first run",
     )
     _add_along(parser)
     _add_force(parser)
@@ -72,7 +74,7 @@ def draw(
 
 
 def _curves(source: Source, out: Path) -> list[Path]:
-    """Draws learning curves in the way that suits the number of tasks."""
+    """Draws each seed if there is one task, else a grid of tasks."""
     if len(source.tasks) == 1:
         return learning_curve(source, out)
     return save(*FIGURES["fig7"](source), out)
@@ -88,7 +90,7 @@ def _drawn(sources: Sequence[Source], work: Callable[[Source, Path], list[Path]]
 
 
 def _each(parts: Iterable[T], work: Callable[[T], Result]) -> list[Result]:
-    """Does some work for each part; what fails is told, and is an error only if nothing succeeds."""
+    """Calls `work` for each part; warns of UserErrors, and raises one only if all parts fail."""
     done: list[Result] = []
     failures: list[UserError] = []
     for part in parts:
@@ -104,24 +106,31 @@ def _each(parts: Iterable[T], work: Callable[[T], Result]) -> list[Result]:
 
 
 def figure(parser: Parser, arguments: list[str]) -> int:
-    """Draws a figure of the paper and prints where it is."""
+    """Draws a figure of the paper, and prints the files' names."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     lines = []
     for name, maker in FIGURES.items():
         lines.append(f"  {name:8} {(maker.__doc__ or '').splitlines()[0]}")
     parser.epilog = "\n".join(lines)
-    parser.add_argument("name", choices=FIGURES, metavar="NAME", help="which figure; see below")
+    parser.add_argument("name", choices=FIGURES, metavar="NAME", help="the figure to draw; see below")
     parser.add_argument("runs", type=Path, nargs="+", help="run directories, folders of them, or CSV files")
     _add_reference(parser)
     parser.add_argument(
-        "--systems", nargs="+", default=[], metavar="NAME", help="which, in order, by their first words"
+        "--systems",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="the systems to draw, in this order, each by its name or first words; by default all",
     )
-    parser.add_argument("--out", type=Path, help="without suffix; by default NAME in this folder")
+    parser.add_argument(
+        "--out", type=Path, help="the files to write, without suffix; by default NAME in this folder"
+    )
     _add_confidence(parser)
     parser.add_argument(
         "--frames",
         type=positive,
-        help="environment frame of the end; by default the last that most seeds of each system reached",
+        help="environment frame at which to compare systems and end curves; by default the last that most "
+        "seeds of each system reached",
     )
     _add_along(parser)
     _add_force(parser)
@@ -137,10 +146,15 @@ def figure(parser: Parser, arguments: list[str]) -> int:
 
 
 def compare(parser: Parser, arguments: list[str]) -> int:
-    """Prints a table per task: systems beside each other at the frames that both evaluated."""
+    """Prints a table per task: systems beside each other at the frames at which they were evaluated."""
     parser.add_argument("runs", type=Path, nargs="+", help="run directories, or folders of them")
     parser.add_argument(
-        "--against", type=Path, nargs="+", default=[], metavar="FILE", help="runs or CSV files of others"
+        "--against",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="runs or CSV files to compare with",
     )
     _add_force(parser)
     add_forms(parser)
@@ -154,7 +168,7 @@ def compare(parser: Parser, arguments: list[str]) -> int:
 
 
 def _tables(group: Group) -> list[Table]:
-    """Makes the tables of one protocol."""
+    """Makes the tables for runs of one protocol."""
     ours, theirs = reading.scores(group.ours), reading.scores(group.theirs) if group.theirs else {}
     mine, others = _by_label(group.ours), _by_label(group.theirs)
     shown = []
@@ -174,12 +188,12 @@ def _by_label(inputs: Sequence[Input]) -> dict[str, dict[str, Practice]]:
 
 
 def _beside(table: tables.Table, known: Sequence[Practice], protocol: str) -> Table:
-    """Lays out one task for people with a column per frame, for programs with a record per number.
+    """Lays out one task: for people with a column per frame, for programs with a record per number.
 
     Args:
         table: the task's.
-        known: how the system of each row was trained and evaluated; what differs has a column.
-        protocol: what sets these runs apart from others, if anything does.
+        known: how each row's system was trained and evaluated; differences get columns.
+        protocol: what sets these runs apart from others; empty if nothing does.
     """
     differ = differing(known)
     rows, records = [], []
@@ -214,11 +228,17 @@ def _median(value: tables.Median | None) -> str:
 
 
 def report(parser: Parser, arguments: list[str]) -> int:
-    """Writes the report and prints where it is."""
+    """Writes the report, and prints its file name."""
     parser.add_argument("runs", type=Path, nargs="+", help="run directories, or folders of them")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.html", help="the file to write")
     _add_reference(parser)
-    parser.add_argument("--systems", nargs="+", default=[], metavar="SYSTEM", help="which; by default all")
+    parser.add_argument(
+        "--systems",
+        nargs="+",
+        default=[],
+        metavar="SYSTEM",
+        help="the systems to report, each by its name or first words; by default all",
+    )
     _add_confidence(parser)
     _add_along(parser)
     _add_force(parser)
@@ -236,11 +256,13 @@ def report(parser: Parser, arguments: list[str]) -> int:
 
 
 def diagnose(parser: Parser, arguments: list[str]) -> int:
-    """Prints a run's diagnostics and what follows from them."""
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--hessian", action="store_true", help="the spectrum of the critic's Hessian as well")
+    """Prints a run's diagnostics, and in words what they mean."""
+    parser.add_argument("run", type=Path, help="the run directory")
     parser.add_argument(
-        "--seed", type=whole_number, help="training seed of the Hessian; by default the first"
+        "--hessian", action="store_true", help="also compute the spectrum of the critic's Hessian (slow)"
+    )
+    parser.add_argument(
+        "--seed", type=whole_number, help="the seed whose Hessian to compute; by default the first"
     )
     add_forms(parser)
     add_trust(parser)
@@ -260,7 +282,12 @@ def diagnose(parser: Parser, arguments: list[str]) -> int:
 
 def _add_reference(parser: Parser) -> None:
     parser.add_argument(
-        "--reference", type=Path, nargs="+", default=[], metavar="FILE", help="CSV files of others' curves"
+        "--reference",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="CSV files with curves that others published",
     )
 
 
@@ -275,10 +302,15 @@ def _add_along(parser: Parser) -> None:
 
 
 def _add_confidence(parser: Parser) -> None:
-    parser.add_argument("--confidence", type=number, default=0.9, help="of the intervals (default: 0.9)")
+    parser.add_argument(
+        "--confidence",
+        type=number,
+        default=0.9,
+        help="confidence of the intervals, between 0 and 1 (default: 0.9)",
+    )
 
 
 def _add_force(parser: Parser) -> None:
     parser.add_argument(
-        "--force", action="store_true", help="compare runs of different protocols or versions too"
+        "--force", action="store_true", help="compare runs even if their protocols or settings differ"
     )

@@ -1,4 +1,4 @@
-"""Runs sorted into groups that may be compared with each other: one protocol per group."""
+"""Sorts runs into groups that may be compared with each other: one group per protocol."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -30,22 +30,22 @@ def groups(
 ) -> list[Group]:
     """Sorts runs into groups of one protocol each, and tells what is not compared with what, and why.
 
-    Within a group no seed is there twice. Tables that belong to no run have no protocol: those of `theirs`
+    A group holds each seed of a system once. Tables that belong to no run have no protocol: those of `theirs`
     are in every group, those of `ours` in the first.
 
     Args:
         ours: complete runs, and tables.
         theirs: a reference for them.
-        warn: told of every conflict, and of what is left out.
-        force: makes one group of all, whatever the conflicts.
-        wanted: the labels, or first words, of the systems that are compared; by default all are.
-        tell: told of conflicts that `force` overrides; by default `warn` is.
+        warn: called with a line for each conflict, and for each input that is left out.
+        force: puts everything into one group, whatever the conflicts.
+        wanted: the labels of the systems to compare, or their first words; empty compares all.
+        tell: called instead of `warn` with the conflicts that `force` overrides.
 
     Returns:
         The groups that have inputs of `ours`, the largest first.
 
     Raises:
-        UserError: no run of `theirs` may be compared with any of `ours`, and that is all there is of them.
+        UserError: `theirs` is not empty, and nothing in it may be compared with anything in `ours`.
     """
     compared = [each for each in ours if _is_wanted(each, wanted)]
     terms = _terms([*compared, *theirs])

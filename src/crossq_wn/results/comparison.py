@@ -1,4 +1,4 @@
-"""Two systems' curves compared on the tasks that both have.
+"""Compares two systems' curves on the tasks that both have.
 
 result = compare(results["crossq-wn UTD 5"], results["crossq-wn UTD 2"])
 print(sentence("crossq-wn UTD 5", "crossq-wn UTD 2", result))  # of results.wording
@@ -26,11 +26,11 @@ from crossq_wn.results.verdicts import Effect, effect, lies_above, lies_below, s
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two systems on the tasks that both have, at the last frame that most of their runs reached."""
+    """Two systems compared on the tasks that both have, at the last frame that most of their runs reached."""
 
     tasks: tuple[str, ...]
     frames: int  # environment frames
-    seeds: tuple[tuple[int, ...], tuple[int, ...]]  # of either system, per task
+    seeds: tuple[tuple[int, ...], tuple[int, ...]]  # of the first and of the second system, per task
     iqms: tuple[float, float]
     probability: Estimate  # that a run of the first beats one of the second
     gain: Effect  # by how much the first exceeds the second
@@ -39,16 +39,16 @@ class Comparison:
 
     @property
     def fewest(self) -> int:
-        """Seeds on the task with fewest."""
+        """The number of seeds on the task that has the fewest."""
         return min(min(each) for each in self.seeds)
 
     @property
     def decided(self) -> bool:
-        """Whether one of the two is better; it is the first if the gain is positive."""
+        """Whether one of the two is better: the first if the gain is positive, else the second."""
         return bool(lies_above(self.gain) or lies_below(self.gain))
 
     def swapped(self) -> "Comparison":
-        """The same, seen from the other system."""
+        """The same comparison, seen from the other system."""
         odds = self.probability
         return replace(
             self,
@@ -62,7 +62,12 @@ class Comparison:
 def compare(
     ours: Mapping[str, Curves], theirs: Mapping[str, Curves], *, confidence: float = 0.9
 ) -> Comparison:
-    """Compares two systems, each task -> curves, on the tasks that both have.
+    """Compares two systems on the tasks that both have.
+
+    Args:
+        ours: the curves of the first system, by task.
+        theirs: the curves of the second.
+        confidence: of the intervals and of the verdict, between 0 and 1.
 
     Raises:
         UserError: they have no task, or no environment frame, in common.
@@ -90,15 +95,15 @@ def compare(
 def last_scores(curves: Sequence[Curves], among: Steps | None = None) -> tuple[int, list[Array]]:
     """Finds the last environment frame that more than half of the runs of each curve reached.
 
-    The longest run would stand for its system alone, and the shortest may have died early. Frame 0 does not
-    count, since nothing is learned there.
+    At the end of the longest run, that run alone would stand for its system; the shortest run may have died
+    early. Frame 0 does not count, since nothing has been learned by then.
 
     Args:
         curves: one per system and task.
-        among: environment frames to prefer, if any of them will do.
+        among: environment frames [points] to prefer, if any of them qualifies.
 
     Returns:
-        The frame, and the scores there, per curve [runs], without runs that did not get that far.
+        The frame, and each curve's scores there [runs], without the runs that did not get that far.
 
     Raises:
         UserError: there is no such frame.

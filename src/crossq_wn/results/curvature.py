@@ -17,16 +17,16 @@ from crossq_wn.types import Batch
 
 
 def spectrum_of(run: Path, seed: int | None, warn: Callable[[str], None], *, trust: bool = False) -> Spectrum:
-    """The spectrum of a critic's Hessian at the newest checkpoint, on a minibatch from its replay.
+    """Computes the spectrum of a critic's Hessian at the newest checkpoint, on a minibatch from its replay.
 
     Args:
         run: a run directory.
-        seed: the training seed; by default the first.
-        warn: is told of damaged checkpoints.
-        trust: whether an algorithm of somebody's own, with which nothing was trained here, may be imported.
+        seed: the training seed; None takes the first.
+        warn: called with a line for each damaged checkpoint.
+        trust: whether to import a user's own algorithm even if nothing was trained with it here.
 
     Raises:
-        UserError: there is no usable checkpoint, no such seed, no critic, or nothing in replay.
+        UserError: there is no usable checkpoint, no such seed, no critic, or the replay is empty.
     """
     use_jax()
     config = read_config(run)

@@ -1,4 +1,4 @@
-"""Curves: what runs of one system on one task scored, or logged, over environment frames."""
+"""Curves: the scores, or another quantity, of one system's runs on one task over environment frames."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class Piece(NamedTuple):
 
 
 def joined(pieces: Iterable[Piece]) -> Results:
-    """Puts the pieces of each system, task and seed together.
+    """Joins the pieces of each system, task and seed into curves.
 
     Raises:
         UserError: two of them have different values at one environment frame.
@@ -53,7 +53,7 @@ def joined(pieces: Iterable[Piece]) -> Results:
 
 
 def _course(pieces: Sequence[Piece]) -> tuple[Steps, Array]:
-    """Returns the environment frames and values of one seed, in order and each frame once."""
+    """Returns the environment frames and values of one seed, in order, with each frame once."""
     frames = np.concatenate([piece.series.frames for piece in pieces])
     values = np.concatenate([piece.series.values for piece in pieces])
     order = np.argsort(frames, kind="stable")
@@ -86,15 +86,15 @@ def _curves(seeds: Mapping[str, Sequence[Piece]]) -> Curves:
 
 
 def shared_steps(curves: Sequence[Curves]) -> Steps:
-    """The environment frames at which all of at least one curve have evaluations: [points], maybe none."""
+    """Returns the environment frames [points] at which each of these curves (at least one) has a value."""
     return reduce(np.intersect1d, [curve.env_steps for curve in curves])
 
 
 def align(curves: Sequence[Curves]) -> tuple[Steps, list[Array]]:
-    """Keeps of all curves the environment frames at which each has evaluations.
+    """Cuts curves down to the environment frames at which all of them have values.
 
-    A task's curve ends with its longest run, the aligned ones with the curve that ends first. To compare
-    two systems, align the curves of both at once.
+    A single curve ends with its longest run; aligned curves end with the one that ends first. To compare two
+    systems, align the curves of both in one call.
 
     Args:
         curves: one per task, or per system and task.
@@ -114,9 +114,12 @@ def align(curves: Sequence[Curves]) -> tuple[Steps, list[Array]]:
 
 
 def reached_by_most(scores: Iterable[Array]) -> npt.NDArray[np.bool_]:
-    """Where more than half of each task's runs have a score [points]; scores are per task [runs, points].
+    """Says where more than half of each task's runs have a score: [points].
 
-    There they stand for their system: the longest run alone would not, and one that died early is no reason
-    to stop.
+    There the runs stand for their system. The longest run alone would not, and one run that died early is no
+    reason to stop the comparison.
+
+    Args:
+        scores: per task [runs, points]; NaN where a run has none.
     """
     return np.asarray(np.all([np.mean(~np.isnan(runs), axis=0) > 0.5 for runs in scores], axis=0))

@@ -1,4 +1,4 @@
-"""The health of a run's critics: how its diagnostics moved, and what follows from that, in words."""
+"""The health of a run's critics: how its diagnostics changed, and what that means, in words."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -12,12 +12,12 @@ from crossq_wn.results import reading
 from crossq_wn.results.records import RunRecord
 from crossq_wn.runs.config import RunConfig
 
-# What is read from the files.
-_END = 3  # rows whose median stands for an end of a course
-_FEWEST_ROWS = 2 * _END  # of metrics.csv; with fewer nothing is said
+# How much is read from the files.
+_END = 3  # rows at either end of a curve, whose median is compared
+_FEWEST_ROWS = 2 * _END  # of metrics.csv; with fewer, nothing is said
 _FEWEST_EVALUATIONS = 2  # each is a mean over many state-action pairs
 
-# From where on something is worth a sentence. Growth is the last value over the first.
+# From which value on something is worth a sentence. Growth is the last value over the first.
 _GREW, _FELL = 1.5, 0.67  # growth of a norm or a learning rate that did not hold
 _MANY_DEAD = 0.1  # fraction of hidden units
 _RANK_COLLAPSED = 0.5  # growth
@@ -29,7 +29,7 @@ _TEMPERATURE_FELL, _TEMPERATURE_GREW = 1e-2, 1e2  # growth
 
 
 class Course(NamedTuple):
-    """How a diagnostic moved: medians over a few rows at either end, averaged over seeds that have both."""
+    """How a diagnostic changed: the median of its first and of its last few rows, averaged over seeds."""
 
     first: float
     last: float
@@ -49,19 +49,19 @@ Courses = dict[str, Course]  # by the diagnostic's name
 
 
 def critic_of(config: RunConfig) -> CriticTraits:
-    """What is known of the critic of a run's algorithm; nothing of a user's whose module is not loaded."""
+    """Returns what is known of the critic of a run's algorithm: nothing if its module is not loaded."""
     recipe = loaded_recipe(config.system.algorithm)
     return CriticTraits() if recipe is None else recipe.critic(config.settings)
 
 
 def courses(path: Path) -> Courses:
-    """Reads how the diagnostics of a run moved; those that it does not have are left out.
+    """Reads how the diagnostics of a run changed; those that it does not have are left out.
 
     Args:
         path: a run directory.
 
     Raises:
-        UserError: it is none, or it has no diagnostics or too few rows of them.
+        UserError: it is not a run directory, or it has too few rows of diagnostics.
     """
     run = RunRecord(path)
     _ = run.config  # raises where there is none
@@ -84,7 +84,7 @@ def courses(path: Path) -> Courses:
 
 
 def _course(values: np.ndarray, fewest: int) -> Course | None:
-    """The course of curves [seeds, rows]; None if they are too short or no seed is finite at both ends."""
+    """Sums up curves [seeds, rows]; None if they are too short, or no seed is finite at both ends."""
     rows = values.shape[1]
     if rows < fewest:
         return None
@@ -102,17 +102,17 @@ def _level(end: np.ndarray) -> float:
 
 
 def change(name: str, course: Course) -> str:
-    """How a diagnostic moved: `7x`, or a difference such as `+4.85` if it has a sign or began at 0."""
+    """Writes how a diagnostic changed: `7x`, or the difference, `+4.85`, if it is signed or began at 0."""
     if DIAGNOSTICS[name].signed or not course.first:
         return f"{course.last - course.first:+.3g}"
     return f"{course.growth:.3g}x"
 
 
 def findings(found: Courses, critic: CriticTraits) -> list[str]:
-    """What the courses mean.
+    """Says what the changes mean.
 
     Args:
-        found: at least the course of critic_norm.
+        found: how the diagnostics changed; at least critic_norm.
         critic: what is known of the algorithm's critic.
 
     Returns:
@@ -149,7 +149,7 @@ def _moved(what: str, course: Course) -> str:
 
 
 def _meaning(found: Courses, critic: CriticTraits) -> str:
-    """Why the norm and the effective learning rate moved as they did, and what to do; may be empty."""
+    """Says why the norm and the effective learning rate changed as they did, and what helps; may be empty."""
     weights, rates = found["critic_norm"], found.get("critic_elr")
     if weights.growth > _GREW:
         return _growth(found, critic)
@@ -163,7 +163,7 @@ def _meaning(found: Courses, critic: CriticTraits) -> str:
 
 
 def _growth(found: Courses, critic: CriticTraits) -> str:
-    """Why the weights grew."""
+    """Says why the weights grew."""
     if not critic.scale_free:
         return "outputs grow with it unless a normalisation follows each layer; weight decay bounds weights"
     if not critic.bounded:

@@ -1,4 +1,4 @@
-"""What figures, tables and reports call systems that stand side by side."""
+"""Names for systems that stand side by side in figures, tables and reports."""
 
 from collections.abc import Iterable, Mapping
 
@@ -6,10 +6,10 @@ from crossq_wn.runs.system import System
 
 
 def displayed(systems: Iterable[System], published: Iterable[System] = ()) -> dict[System, System]:
-    """Returns each system as it is displayed beside the others, without the changes that all of ours share.
+    """Returns each system as it is displayed beside the others: without the settings that all of ours change.
 
     `a UTD 1 (x=1, y=2)` and `b UTD 5 (x=1, y=3)` become `a UTD 1 (y=2)` and `b UTD 5 (y=3)`. Systems stay as
-    they are if only one of them is ours, or if two would be called alike.
+    they are if only one of them is ours, or if two would get the same name.
 
     Args:
         systems: those that stand side by side.
@@ -28,7 +28,7 @@ def displayed(systems: Iterable[System], published: Iterable[System] = ()) -> di
 
 
 def left_out(shown: Mapping[System, System]) -> str:
-    """Says what `displayed` left out of all of ours, such as `x=1, y=2`, so that it can be told once."""
+    """Returns what `displayed` left out of the names, such as `x=1, y=2`, so that it can be said once."""
     for system, short in shown.items():
         lost = [f"{name}={value}" for name, value in system.changes if (name, value) not in short.changes]
         if lost:

@@ -1,4 +1,4 @@
-"""How systems were trained and evaluated: what decides a score besides the system, and stands beside it.
+"""How systems were trained and evaluated: what a reader must know beside their scores.
 
 Equal environment frames are not equal effort: with an action repeat of 2 a system decides half as often,
 larger minibatches and more gradient updates per frame cost more, and fewer evaluation episodes make noisier
@@ -12,7 +12,7 @@ from crossq_wn.results.records import CurveTable, Input, RunRecord
 from crossq_wn.runs.protocol import Terms
 from crossq_wn.runs.system import System
 
-# What is told, and what it is called.
+# What is reported, and its name for people.
 FIELDS = {
     "action_repeat": "action repeat",
     "batch_size": "batch size",
@@ -20,14 +20,14 @@ FIELDS = {
     "eval_episodes": "evaluation episodes",
 }
 
-Practice = Mapping[str, tuple[float, ...]]  # by field: the values of a system's runs; none if unknown
+Practice = Mapping[str, tuple[float, ...]]  # by field: the values that a system's runs have; empty if unknown
 Practices = dict[System, dict[str, Practice]]  # system -> task -> what is known
 
 
 def practices(inputs: Iterable[Input]) -> Practices:
     """Reads how the systems in run directories and tables were trained and evaluated.
 
-    Published tables tell it where they have the columns `action_repeat`, `batch_size` and `eval_episodes`;
+    Published tables say so where they have the columns `action_repeat`, `batch_size` and `eval_episodes`;
     the updates per frame follow from `utd` and the action repeat.
 
     Args:
@@ -49,7 +49,12 @@ def practices(inputs: Iterable[Input]) -> Practices:
 
 
 def over(known: Mapping[str, Practice], tasks: Iterable[str]) -> Practice:
-    """Returns what is known of a system on several tasks together: the values on any of them."""
+    """Joins what is known of a system on several tasks.
+
+    Args:
+        known: by task.
+        tasks: those to join; unknown ones are ignored.
+    """
     there = [known[task] for task in tasks if task in known]
     joined = {}
     for name in FIELDS:
@@ -61,27 +66,27 @@ def over(known: Mapping[str, Practice], tasks: Iterable[str]) -> Practice:
 
 
 def differing(beside: Sequence[Practice]) -> list[str]:
-    """Returns the fields whose known values are not the same for all systems that stand side by side."""
+    """Returns the fields whose known values differ between systems that stand side by side."""
     return [name for name in FIELDS if len(_values(beside, name)) > 1]
 
 
 def _values(beside: Sequence[Practice], name: str) -> set[tuple[float, ...]]:
-    """The values of one field, of the systems of which it is known."""
+    """Returns the values of one field for the systems whose value is known."""
     return {each[name] for each in beside if each[name]}
 
 
 def shared(beside: Sequence[Practice]) -> str:
-    """Says what all systems that stand side by side share, and what is not known of some."""
+    """Says what systems that stand side by side have in common, and what is unknown for some of them."""
     same, unknown = _same(beside), []
     for name, title in FIELDS.items():
         if not all(each[name] for each in beside):
             unknown.append(title)
     said = []
     if same:
-        whose = " whose is known" if unknown else ""
-        said.append(f"the same for all{whose}: {', '.join(same)}")
+        where = "wherever known" if unknown else "for all"
+        said.append(f"the same {where}: {', '.join(same)}")
     if unknown:
-        said.append(f"not known of all: {', '.join(unknown)}")
+        said.append(f"unknown for some: {', '.join(unknown)}")
     return "; ".join(said)
 
 
@@ -109,7 +114,7 @@ def written(values: Sequence[float]) -> str:
 
 
 def _known(each: Input) -> list[tuple[System, str, dict[str, set[float]]]]:
-    """Returns what an input tells of each system and task in it."""
+    """Returns what an input says about each system and task in it."""
     if isinstance(each, RunRecord):
         identity = each.identity
         return [(identity.system, identity.task, _of_terms(each.terms))]
@@ -146,7 +151,7 @@ def _pace(ratios: set[float], repeats: set[float]) -> dict[str, set[float]]:
 
 
 def _number(value: Any) -> set[float]:
-    """Returns a number as a set of one; nothing where there is none."""
+    """Returns a set with the number, or an empty one if the value is not a number."""
     try:
         return {float(value)}
     except (TypeError, ValueError):

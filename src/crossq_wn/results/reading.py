@@ -1,13 +1,13 @@
-"""From run directories and tables to curves per system and task.
+"""Reads run directories and CSV tables into curves per system and task.
 
 Two kinds of CSV files are read, as .csv or .csv.gz:
 
     eval.csv of a run         exp_name, env_name, seed, metric, env_step, value
     published results         algorithm [, utd], task, seed, metric, env_step, value [, primary]
 
-A run's system comes from its config.json. Of published results, algorithm and utd name the system and task is
-the environment; rows whose `primary` is not 1 are left out, since they repeat a system from another source.
-Other columns are ignored.
+A run's system comes from its config.json. In published results, `algorithm` and `utd` name the system. Rows
+whose `primary` is not 1 are left out, since they repeat a system from another source; columns that are not
+named here are ignored, but for those that `results.practice` reads.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,12 +26,12 @@ from crossq_wn.runs.directory import find
 from crossq_wn.runs.protocol import is_described
 from crossq_wn.runs.system import System
 
-Warn = Callable[[str], None]  # is told what is left out, and why
+Warn = Callable[[str], None]  # called with a line that says what is left out, and why
 T = TypeVar("T", bound=Input)
 
 
 def inputs(paths: Iterable[Path]) -> list[Input]:
-    """Lists every run directory in the folders given, damaged ones too, and every file given, in order."""
+    """Lists the run directories in these folders, even damaged ones, and these files, in the order given."""
     found: dict[Input, None] = {}
     for path in paths:
         if path.is_dir():
@@ -47,10 +47,10 @@ def usable(paths: Iterable[Path], warn: Warn) -> list[Input]:
 
     Args:
         paths: run directories, folders of them, or CSV files.
-        warn: told of every run that is left out.
+        warn: called with a line for each run that is left out.
 
     Raises:
-        UserError: paths were given, and nothing in them is usable.
+        UserError: there are paths, but nothing usable in them.
     """
     return once_each(complete(paths, warn), warn)
 
@@ -58,8 +58,7 @@ def usable(paths: Iterable[Path], warn: Warn) -> list[Input]:
 def complete(paths: Iterable[Path], warn: Warn) -> list[Input]:
     """Returns the complete runs and the tables in these paths, in input order.
 
-    A run is used as a whole or not at all, whichever of its files are asked for: it is left out if `check`
-    refuses it. Tables are taken as they are.
+    A run counts as a whole or not at all: it is left out if `check` refuses it. Tables are taken as they are.
 
     Args:
         paths: as for `usable`.
@@ -80,18 +79,18 @@ def complete(paths: Iterable[Path], warn: Warn) -> list[Input]:
 
 
 def checked(inputs: Iterable[Input], warn: Warn) -> list[Input]:
-    """Returns the tables and the runs that `check` accepts; `warn` is told why the others are skipped."""
+    """Returns the tables, and the runs that `check` accepts; `warn` gets a line on each of the others."""
     return _kept(inputs, check, warn)
 
 
 def once_each(inputs: Iterable[Input], warn: Warn) -> list[Input]:
-    """Leaves out runs of which a run before them has a seed; `warn` is told of each."""
+    """Leaves out runs that repeat a seed of an earlier run; `warn` gets a line on each."""
     owners: dict[tuple[str, str, str], Path] = {}  # system, task and seed -> the run that has them
     return _kept(inputs, lambda run: _claim(run, owners), warn)
 
 
 def _kept(inputs: Iterable[Input], work: Callable[[RunRecord], object], warn: Warn) -> list[Input]:
-    """Does some work for each run, and returns the inputs without runs for which it raises UserError."""
+    """Calls `work` with each run, and returns the inputs without the runs for which it raises UserError."""
     kept: list[Input] = []
     for each in inputs:
         try:
@@ -104,7 +103,7 @@ def _kept(inputs: Iterable[Input], work: Callable[[RunRecord], object], warn: Wa
 
 
 def _claim(run: RunRecord, owners: dict[tuple[str, str, str], Path]) -> None:
-    """Enters a run as the owner of its seeds; UserError if another run owns one."""
+    """Records a run as the owner of its seeds; raises UserError if another run owns one of them."""
     curves = check(run)
     label, task = run.identity.system.label, run.identity.task
     seeds = [(label, task, seed) for seed in curves.seeds]
@@ -146,12 +145,12 @@ def scores(inputs: Iterable[Input], warn: Warn | None = None) -> Results:
 
     Args:
         inputs: what to read.
-        warn: told of run directories that cannot be read, which are then left out; without it, and for
-            tables, they raise.
+        warn: called with a line for each run directory that cannot be read, which is then left out. Without
+            it such a run raises an error, as a table always does.
 
     Raises:
-        UserError: no scores there, an unknown kind of table, a value that is not a number, an infinite score,
-            or two values for one system, task, seed and step.
+        UserError: there are no scores, the table is of an unknown kind, a value is not a number, a score is
+            infinite, or a system, task, seed and frame has two different values.
     """
     found = _evaluated(inputs, None, warn)
     if not found:
@@ -167,26 +166,26 @@ def evaluations(inputs: Iterable[Input], metric: str, warn: Warn | None = None) 
 
     Args:
         inputs: as for `scores`.
-        metric: its name in the tables; values that are not finite are missing.
+        metric: its name in the tables; values that are not finite count as missing.
         warn: as for `scores`.
 
     Raises:
-        UserError: as `scores`, but for an infinite value.
+        UserError: as for `scores`; infinite values raise none.
     """
     return _evaluated(inputs, metric, warn)
 
 
 def logged(inputs: Iterable[Input], column: str, warn: Warn | None = None) -> Results:
-    """Reads a column of the runs' metrics.csv, such as a diagnostic, as it was logged in training.
+    """Reads a column of the runs' metrics.csv, such as a diagnostic, as it was logged during training.
 
     Args:
         inputs: as for `scores`; tables have no such columns.
-        column: such as `critic_norm`. Runs without a value in it are left out; values that are not finite are
-            missing.
+        column: such as `critic_norm`. Runs without a value in it are left out; values that are not finite
+            count as missing.
         warn: as for `scores`.
 
     Raises:
-        UserError: as `scores`.
+        UserError: as for `scores`.
     """
     runs = [each for each in inputs if isinstance(each, RunRecord)]
     return joined(_found(runs, lambda run: _column_of(run, column), "metrics.csv", warn))
@@ -196,21 +195,21 @@ def hours(inputs: Iterable[Input], warn: Warn | None = None) -> Results:
     """Reads how many hours runs had trained at each environment frame, a curve per run directory.
 
     Args:
-        inputs: as for `scores`; tables do not tell.
+        inputs: as for `scores`; tables do not say.
         warn: as for `scores`.
 
     Raises:
-        UserError: as `scores`.
+        UserError: as for `scores`.
     """
     runs = [each for each in inputs if isinstance(each, RunRecord)]
     return joined(_found(runs, _hours_of, "timing.csv", warn))
 
 
 def speed_of(run: RunRecord, warn: Warn | None = None) -> Speed | None:
-    """Returns how fast a run trained, or None if its timing.csv does not tell.
+    """Returns how fast a run trained, or None if its timing.csv does not say.
 
     Raises:
-        UserError: timing.csv cannot be read, and there is no `warn` to tell.
+        UserError: timing.csv cannot be read, and there is no `warn`.
     """
     try:
         return run.speed
@@ -225,15 +224,15 @@ def speeds(inputs: Iterable[Input], warn: Warn | None = None) -> dict[System, di
     """Reads how fast runs trained.
 
     Args:
-        inputs: as for `scores`; tables do not tell.
+        inputs: as for `scores`; tables do not say.
         warn: as for `scores`.
 
     Returns:
-        System -> task -> environment frames per second, a number per run directory. It counts the frames of
-        all seeds that trained side by side. Runs without gradient updates in timing.csv are left out.
+        System -> task -> environment frames per second, a number per run directory, for all
+        seeds that trained side by side together. Runs without gradient updates in timing.csv are left out.
 
     Raises:
-        UserError: as `speed_of`.
+        UserError: as for `speed_of`.
     """
     found: dict[System, dict[str, tuple[float, ...]]] = {}
     for run in inputs:
@@ -244,9 +243,9 @@ def speeds(inputs: Iterable[Input], warn: Warn | None = None) -> dict[System, di
 
 
 def _evaluated(inputs: Iterable[Input], metric: str | None, warn: Warn | None) -> Results:
-    """Reads one metric, or if it is None each task's score, unscaled."""
+    """Reads one metric, or, if it is None, each task's score; neither is scaled."""
     there = list(inputs)
-    # A table that has a label alone, such as another machine's eval.csv, may hold more seeds of our runs.
+    # A table that has only labels, such as an eval.csv from another machine, may hold more seeds of our runs.
     known = {each.system.label: each.system for each in there if isinstance(each, RunRecord) and each.system}
     return joined(_found(there, lambda each: _evaluations_of(each, metric, known), "eval.csv", warn))
 
@@ -254,7 +253,7 @@ def _evaluated(inputs: Iterable[Input], metric: str | None, warn: Warn | None) -
 def _found(
     inputs: Iterable[T], pieces: Callable[[T], list[Piece]], file: str, warn: Warn | None
 ) -> Iterator[Piece]:
-    """Yields the pieces of all inputs; warns of run directories in which that file is damaged."""
+    """Yields the pieces of all inputs, and warns of run directories in which `file` is damaged."""
     for each in inputs:
         try:
             found = pieces(each)
@@ -267,7 +266,7 @@ def _found(
 
 
 def _evaluations_of(each: Input, metric: str | None, known: Mapping[str, System]) -> list[Piece]:
-    """The evaluations in a run or a table; see `_evaluated`. `known` has the runs' systems by label."""
+    """Returns the evaluations in a run or a table; `known` has the runs' systems by label."""
     if isinstance(each, CurveTable):
         return _pieces_of(each, metric, known)
     return _pieces_of(each.evaluations, metric, {}) if each.evaluations.path.exists() else []
@@ -287,7 +286,7 @@ def _pieces_of(table: CurveTable, metric: str | None, known: Mapping[str, System
 
 
 def _score(series: Series, file: Path) -> Series:
-    """Returns scores as they are; an infinite one raises UserError."""
+    """Returns the scores unchanged; raises UserError if one is infinite."""
     infinite = np.flatnonzero(np.isinf(series.values))
     if len(infinite):
         line = series.lines[infinite[0]]
@@ -296,7 +295,7 @@ def _score(series: Series, file: Path) -> Series:
 
 
 def _finite(series: Series, file: Path) -> Series:
-    """Takes values that ran away for missing: they say nothing of the runs beside."""
+    """Counts values that are not finite as missing; the other runs keep theirs."""
     return series._replace(values=np.where(np.isfinite(series.values), series.values, np.nan))
 
 

@@ -1,6 +1,6 @@
-"""Run directories and tables of evaluations as values.
+"""Run directories and tables of evaluations.
 
-Each file is read when it is first needed, and never again; what is wrong with it is remembered as well.
+Each file is read once, when it is first needed; an error in it is remembered as well.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ _TIMES = ("frames_per_second", "updates_per_second", "seconds")  # columns of ti
 
 
 class Speed(NamedTuple):
-    """How fast a run trained, all its seeds together; medians over the rows with gradient updates."""
+    """How fast all seeds of a run together trained: medians over the rows with gradient updates."""
 
     frames: float  # environment frames per second
     updates: float  # gradient updates per second
@@ -48,12 +48,12 @@ class CurveTable:
 
     @cached_property
     def _rows(self) -> dict[tuple[System, str, str], list[int]]:
-        """Row numbers by system, task and metric."""
+        """The numbers of the rows of each system, task and metric."""
         sheet = value_of(self._sheet)
         return _published_rows(sheet) if "algorithm" in sheet.columns else self._own_rows(sheet)
 
     def _own_rows(self, sheet: Sheet) -> dict[tuple[System, str, str], list[int]]:
-        # A run's table is of the run's system, whatever the label that was written at the time.
+        # A run's table belongs to the run's system, whatever label an older version wrote into it.
         known = self.run.system if self.run and len({*sheet.column("exp_name")}) == 1 else None
         found = {}
         for (name, task, metric), rows in sheet.grouped(("exp_name", "env_name", "metric")).items():
@@ -96,12 +96,12 @@ class RunRecord:
 
     @cached_property
     def identity(self) -> Identity:
-        """System, task and metric. Raises UserError if config.json does not tell them."""
+        """System, task and metric. Raises UserError if config.json does not say."""
         return identity_of(value_of(self._json), self.path)
 
     @property
     def system(self) -> System | None:
-        """The system, or None if config.json does not tell it."""
+        """The system, or None if config.json does not say."""
         try:
             return self.identity.system
         except UserError:
@@ -125,16 +125,16 @@ class RunRecord:
     def protocols(self) -> list[dict[str, Any]]:
         """The protocols that the run was trained under, the present one first.
 
-        Raises UserError if manifest.json does not tell them.
+        Raises UserError if manifest.json does not say.
         """
         return protocols_of(self.manifest, self.path)
 
     def remember_suite(self) -> None:
-        """Makes the run's suite known from its manifest.json, in case the suite's module is not loaded.
+        """Registers the run's suite as manifest.json describes it, in case its module is not loaded.
 
         Raises:
-            UserError: it is malformed, or another suite than a run before described; or the task belongs to a
-                suite that only another run has described.
+            UserError: the description is malformed, or differs from what another run says about that suite;
+                or the run does not describe the suite of its task, and only another run does.
         """
         described = None if isinstance(self._manifest, UserError) else self._manifest.get("suite")
         if described is not None:
@@ -144,7 +144,7 @@ class RunRecord:
                 raise
             except (KeyError, TypeError, ValueError) as error:
                 raise UserError(f"manifest.json describes no suite: {one_line(error)}") from None
-        if self.system is None:  # there is no telling which task is its own
+        if self.system is None:  # so it is unknown which task the run has
             return
         suite = suite_of(self.identity.task)
         if suite.foreign and (described is None or described["name"] != suite.name):
@@ -181,9 +181,9 @@ class RunRecord:
         return attempt(partial(strict_sheet, end=self.ends.get(file.name)), file) if file.exists() else None
 
     def logged(self, column: str) -> list[Series]:
-        """Returns a column of metrics.csv seed by seed; nothing if there is no such column.
+        """Returns a column of metrics.csv seed by seed; an empty list if there is no such column.
 
-        Raises UserError if the file is damaged, or the column holds something else than numbers.
+        Raises UserError if the file is damaged, or a cell of the column is not a number.
         """
         if self._metrics is None:
             return []
@@ -206,10 +206,10 @@ class RunRecord:
 
     @cached_property
     def hours(self) -> Series | None:
-        """Hours of training by environment frame, of all seeds together; None without timing.csv.
+        """Hours that the run had trained at each environment frame; None without timing.csv.
 
-        What was trained again after a crash counts as often as it was trained. Raises UserError if timing.csv
-        cannot be read.
+        Time counts twice where training was repeated after a crash. Raises UserError if timing.csv cannot be
+        read.
         """
         return None if self._timing is None else _hours(value_of(self._timing), str(self.path))
 
@@ -231,7 +231,7 @@ def _evaluation_sheet(path: Path, *, end: Position | None, named: bool) -> Sheet
 
 def _published_rows(sheet: Sheet) -> dict[tuple[System, str, str], list[int]]:
     optional = [name for name in ("utd", "primary") if name in sheet.columns]
-    names = ("algorithm", "task", "metric", *optional)  # rows that agree in these make a curve
+    names = ("algorithm", "task", "metric", *optional)  # rows that agree in these columns make a curve
     found: dict[tuple[System, str, str], list[int]] = {}
     for cells, rows in sheet.grouped(names).items():
         row = dict(zip(names, cells, strict=True))
@@ -257,22 +257,24 @@ def _whole(sheet: Sheet, row: int, cell: str) -> int | None:
 
 
 def _timed(sheet: Sheet, columns: Sequence[str]) -> Array:
-    """Returns columns of timing.csv [columns, rows], without rows that are no numbers."""
+    """Returns columns of timing.csv [columns, rows], without rows that are not numbers."""
     rows = []
     for cells in zip(*map(sheet.column, columns), strict=True):
         try:
             rows.append(tuple(map(float, cells)))
         except ValueError:
-            continue  # two halves of rows that make one
+            continue  # the half of a row of a killed run, and the row that follows it
     return np.reshape(rows, (-1, len(columns))).T
 
 
 def _hours(sheet: Sheet, name: str) -> Series | None:
-    """Adds up the clock of timing.csv, which starts anew when a run is resumed."""
+    """Adds up the clock of timing.csv, which starts again at 0 when a run is resumed."""
     frames, clock = _timed(sheet, ("frames", "seconds"))  # each [rows]
     if not len(frames):
         return None
-    before = np.where(clock[1:] < clock[:-1], clock[:-1], 0.0)  # what the clock showed when it started anew
+    before = np.where(
+        clock[1:] < clock[:-1], clock[:-1], 0.0
+    )  # what the clock showed before it started again
     total = clock + np.concatenate([[0.0], np.cumsum(before)])
     steps, last = np.unique(frames[::-1], return_index=True)  # of each frame the row that came last
     hours = np.maximum.accumulate(total[::-1][last]) / 3600
@@ -284,7 +286,7 @@ def _speed(sheet: Sheet) -> Speed | None:
     trains = updates > 0
     if not trains.any():
         return None
-    # The clock starts anew when a run is resumed; `last` are its readings before that, and the newest.
+    # The clock starts again at 0 when a run is resumed; `last` marks its last reading of each session.
     last = np.append(clock[1:] < clock[:-1], True)
     hours = float(clock[last].sum()) / 3600
     return Speed(float(np.median(frames[trains])), float(np.median(updates[trains])), hours)

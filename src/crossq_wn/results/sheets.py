@@ -1,4 +1,4 @@
-"""CSV files that training writes, column by column."""
+"""Reads the CSV files that training writes, column by column."""
 
 import csv
 import gzip
@@ -22,7 +22,7 @@ _MOST_FRAMES = 2.0**53  # beyond, numbers of frames are not exact
 Steps = npt.NDArray[np.int64]
 T = TypeVar("T")
 
-# What reading a damaged CSV file may raise.
+# Errors that reading a damaged CSV file may raise.
 _UNREADABLE = (OSError, EOFError, ValueError, csv.Error, zlib.error)
 
 
@@ -32,7 +32,7 @@ class Series(NamedTuple):
     seed: str
     frames: Steps  # [points] environment frames
     values: Array  # [points]
-    lines: list[int]  # [points] where they stand in the file
+    lines: list[int]  # [points] their line numbers in the file
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Sheet:
     """A CSV file, column by column."""
 
     path: Path
-    lines: list[int]  # [rows] where each row stands in the file
+    lines: list[int]  # [rows] the line number of each row in the file
     columns: dict[str, list[str]]  # name -> cells [rows]
 
     def column(self, name: str) -> list[str]:
@@ -106,7 +106,7 @@ class Sheet:
 
 
 def attempt(read: Callable[[Path], T], path: Path) -> T | UserError:
-    """Reads a file; what is wrong with it is returned as a value, so that it can be remembered."""
+    """Reads a file; returns the error, if there is one, so that it can be remembered."""
     try:
         return read(path)
     except UserError as error:
@@ -117,7 +117,7 @@ def attempt(read: Callable[[Path], T], path: Path) -> T | UserError:
 
 
 def value_of(found: T | UserError) -> T:
-    """Returns what `attempt` has read. Raises UserError if something is wrong with the file."""
+    """Returns what `attempt` has read, or raises the error that it returned."""
     if isinstance(found, UserError):
         raise UserError(str(found))
     return found
@@ -126,7 +126,7 @@ def value_of(found: T | UserError) -> T:
 def _rows(
     path: Path, end: Position | None = None, *, named: bool = False
 ) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Reads the header of a CSV file, and its rows with their lines.
+    """Reads the header of a CSV file, and its rows with their line numbers.
 
     Args:
         path: of the file.
@@ -158,19 +158,19 @@ def _sheet(path: Path, header: list[str], rows: Sequence[tuple[int, list[str]]])
 
 
 def strict_sheet(path: Path, end: Position | None = None, *, named: bool = False) -> Sheet:
-    """Reads a table that training cuts back to whole rows; only its last row may be half a one.
+    """Reads a table that a resumed run cuts back to whole rows, so that only its last row may be cut short.
 
     Args:
         path: of the file.
-        end: up to where training vouches for it; rows that came later are taken as they are.
-        named: whether the user named it, who may name links too.
+        end: the position up to which training vouches for it; later rows are taken as they are.
+        named: whether the user named the file; it may be a link then.
 
     Raises:
-        UserError: another row is cut short, or training wrote other rows.
+        UserError: another row is cut short, or rows were changed after training wrote them.
     """
     header, rows = _rows(path, end, named=named)
     if rows and len(rows[-1][1]) < len(header):
-        rows.pop()  # of a run that was killed while it wrote
+        rows.pop()  # the run was killed while it wrote this row
     for line, cells in rows:
         if len(cells) < len(header):
             raise UserError(f"{path}, line {line} is cut short: complete it, or take it out")
@@ -178,6 +178,6 @@ def strict_sheet(path: Path, end: Position | None = None, *, named: bool = False
 
 
 def lenient_sheet(path: Path, end: Position | None = None) -> Sheet:
-    """Reads timing.csv, which nothing cuts back: wherever a run was killed it may hold half a row."""
+    """Reads timing.csv, which is never cut back: there is half a row wherever the run was killed."""
     header, rows = _rows(path, end)
     return _sheet(path, header, [row for row in rows if len(row[1]) >= len(header)])

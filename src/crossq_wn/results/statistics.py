@@ -6,14 +6,14 @@ paper (v2, section 5.1) reports the IQM with 90 % stratified bootstrap intervals
     steps, scores = curves.align([results["crossq-wn"][task] for task in tasks])
     curve = estimate(iqm, scores)  # .value, .low, .high: [points]
 
-These intervals are for figures and tables. With few seeds they are too narrow to judge by: verdicts.py does
-that.
+These intervals are for figures and tables. With few seeds they are too narrow to judge systems by;
+verdicts.py has intervals for that.
 
 Scores are one array per task, [runs] or [runs, points]; larger is better. Runs may be of unequal length:
-NaN marks a point at which a run has no score, and each point counts only the runs that have one. (A run that
-died is therefore missing, not bad.) Where a task has no run at all the value is NaN, and a replicate that
-drew none of a task's runs is left out of the interval. Tasks count alike however many runs each has: the
-runs of a task with fewer weigh as if they were repeated until there are as many as in the task with most.
+NaN marks a point at which a run has no score, and each point counts only the runs that have one. (So a run
+that died is missing, not bad.) Where a task has no run at all the value is NaN, and a replicate that drew no
+run of a task is left out of the interval. All tasks have equal weight: the runs of a task with fewer are
+weighted as if they were repeated until there are as many as in the task with the most.
 """
 
 import math
@@ -39,7 +39,7 @@ _BLOCK = 256  # replicates at a time: bounds memory, and their weights stay in t
 
 @dataclass(frozen=True)
 class Sample:
-    """All runs at one point, in many bootstrap replicates, each of which weights the runs."""
+    """All runs at one point, and how each of many bootstrap replicates weights them."""
 
     values: Array  # [runs], task after task
     first: npt.NDArray[np.intp]  # [tasks]: each task's first run
@@ -74,12 +74,12 @@ def median(sample: Sample) -> Array:
 
 
 def iqm(sample: Sample) -> Array:
-    """Computes the mean of all tasks' runs together without the lowest and the highest quarter.
+    """Computes the mean of all tasks' runs without the lowest and the highest quarter of them.
 
-    Of n runs floor(n / 4) are dropped at either end. Where tasks have unequally many runs, n counts as if all
-    tasks had as many as the one with most, and a run at the border counts in part.
+    Of n runs, floor(n / 4) are dropped at either end. Where tasks have different numbers of runs, n is as if
+    all had as many as the largest, and a run at the border counts in part.
     """
-    # Values are sorted once, not in each replicate; the running sum of weights says where quarters end.
+    # Values are sorted once, not in each replicate: the running sum of the weights says where a quarter ends.
     order = np.argsort(sample.values)
     rank = sample.weights.take(order, axis=1)
     np.cumsum(rank, axis=1, out=rank)
@@ -92,12 +92,12 @@ def iqm(sample: Sample) -> Array:
 
 
 def optimality_gap(sample: Sample, gamma: float = 1.0) -> Array:
-    """Computes by how much scores fall short of `gamma`; scores above it do not make up for others."""
+    """Computes by how much scores fall short of `gamma` on average; scores above it count as `gamma`."""
     return sample.weights @ np.maximum(gamma - sample.values, 0) / sample.size
 
 
 def probability_of_improvement(x: Sample, y: Sample) -> Array:
-    """Computes how likely a run of x beats one of y, averaged over tasks; a tie counts half."""
+    """Computes how likely a run of x is to beat one of y, averaged over tasks; a tie counts as half."""
     if len(x.first) != len(y.first):
         raise UserError(
             f"there are {len(x.first)} and {len(y.first)} tasks, but improvement is per task: "
@@ -111,7 +111,7 @@ def probability_of_improvement(x: Sample, y: Sample) -> Array:
 
 
 def difference(statistic: Statistic) -> Statistic:
-    """Returns the statistic of one algorithm minus that of another, whose runs are drawn independently."""
+    """Returns the statistic of one algorithm minus that of another; their runs are drawn separately."""
     return lambda x, y: statistic(x) - statistic(y)
 
 
@@ -154,9 +154,9 @@ def estimate(
     Args:
         statistic: such as `iqm`, or one of two algorithms such as `difference(iqm)`.
         scores: one system's, or two systems' for a statistic of two; each per task [runs] or [runs, points].
-        confidence: the fraction of such intervals that should cover the truth.
-        replicates: bootstrap samples; see `REPLICATES`.
-        seed: of the bootstrap; equal seeds give equal intervals.
+        confidence: the fraction of such intervals that should contain the true value, between 0 and 1.
+        replicates: the number of bootstrap samples; see `REPLICATES`.
+        seed: of the random draws; equal seeds give equal intervals.
 
     Raises:
         UserError: scores do not fit together, confidence lies outside (0, 1), or there are no replicates.
@@ -168,7 +168,7 @@ def estimate(
 
 
 def point_estimate(statistic: Statistic, *scores: Scores) -> Array:
-    """Computes a statistic of the runs as they are: [points], or a scalar array.
+    """Computes a statistic of the runs themselves, without resampling: [points], or a scalar array.
 
     Raises:
         UserError: scores do not fit together.
@@ -185,7 +185,7 @@ def bootstrap(
 ) -> Array:
     """Computes a statistic of resampled runs: [replicates] or [replicates, points].
 
-    Runs are drawn with replacement within their task, each with all its points.
+    Runs are drawn with replacement within their task; each keeps all its points.
 
     Args:
         statistic: as for `estimate`.
@@ -216,9 +216,9 @@ def _draws(
         seed: of the draws.
 
     Returns:
-        How often each run is drawn, block by block and per system [ways, runs]; and of each replicate the row
-        in all blocks together [replicates]. Few runs can be drawn in fewer ways than there are replicates,
-        which then share rows.
+        First, how often each run is drawn: in blocks, and there per system [ways, runs]. Second, which row of
+        all blocks together each replicate uses [replicates]: a few runs can be drawn in fewer ways than there
+        are replicates, so that replicates share rows.
     """
     generator = np.random.default_rng(seed)
     blocks = []
@@ -226,7 +226,7 @@ def _draws(
         size = min(_BLOCK, replicates - done)
         blocks.append(np.concatenate([_draw(generator, np.array(each), size) for each in counts], axis=1))
     which = np.arange(replicates)
-    distinct = 1  # ways to draw, which are multisets of runs
+    distinct = 1  # ways to draw: each is a multiset of runs
     for n in chain.from_iterable(counts):
         distinct *= math.comb(2 * n - 1, n)
     if distinct < replicates:
@@ -243,7 +243,7 @@ _known_draws = lru_cache(maxsize=8)(_draws)  # curves of many systems have equal
 
 
 def _draw(generator: np.random.Generator, counts: npt.NDArray[np.intp], replicates: int) -> Array:
-    """Counts how often each run is drawn: [replicates, runs]; counts are the runs of each task."""
+    """Draws as many runs as each task has, and counts how often each is drawn: [replicates, runs]."""
     total = int(counts.sum())
     first = np.repeat(np.cumsum(counts) - counts, counts)  # of each run, its task's first
     picks = first + generator.integers(np.repeat(counts, counts), size=(replicates, total))
@@ -262,10 +262,12 @@ class _Strata:
     curve: bool  # whether the scores had a points axis
 
     def samples(self, draws: Array) -> Iterator[Sample]:
-        """Yields a sample per point; neighbouring points with scores of the same runs share their weights."""
+        """Yields a sample per point; neighbouring points share weights if the same runs have scores there."""
         reached = ~np.isnan(self.values.T)  # [points, runs]
         values = np.ascontiguousarray(np.where(reached, self.values.T, 0))
-        other = np.ones(len(values), bool)  # [points]: other runs have a score than at the point before
+        other = np.ones(
+            len(values), bool
+        )  # [points]: whether other runs have a score than at the point before
         other[1:] = (reached[1:] != reached[:-1]).any(axis=1)
         for point in range(len(values)):
             if other[point]:
@@ -306,7 +308,7 @@ def _together(scores: Sequence[Scores]) -> list[_Strata]:
 
 
 def _evaluate(statistic: Statistic, strata: Sequence[_Strata], draws: Sequence[Array]) -> Array:
-    """Computes a statistic point by point: [replicates, points], or [replicates] if there is no such axis."""
+    """Computes a statistic point by point: [replicates, points], or [replicates] if scores have no points."""
     points = zip(*map(_Strata.samples, strata, draws), strict=True)  # of each system a sample
     result = np.stack([statistic(*samples) for samples in points], axis=1)
     return result if strata[0].curve else result[:, 0]

@@ -1,4 +1,4 @@
-"""Tables for a terminal: runs beside others frame by frame, evaluation episodes, and lists of runs."""
+"""Numbers for the command line's tables: runs beside others, evaluation episodes, lists of runs."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ from crossq_wn.runs.system import System
 
 
 class Median(NamedTuple):
-    """A cell; written with its seeds where not all of them got that far: `0.540 (1/3)`."""
+    """The median of the seeds at one frame; written `0.540 (1/3)` where only 1 of 3 seeds got that far."""
 
     value: float
     reached: int  # seeds
@@ -30,7 +30,7 @@ class Median(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One system."""
+    """One system's row."""
 
     system: str  # its label
     seeds: int
@@ -38,7 +38,7 @@ class Row(NamedTuple):
 
 
 class Table(NamedTuple):
-    """One task, with a row per system."""
+    """One task's table, with a row per system."""
 
     task: str
     env_steps: list[int]  # columns, environment frames
@@ -46,15 +46,15 @@ class Table(NamedTuple):
 
 
 def compare(ours: Results, theirs: Results, most: int = 10) -> list[Table]:
-    """Makes a table per task of ours: our systems first, then the others from the best last score down.
+    """Makes a table for each of our tasks: our systems first, then the others, best last score first.
 
     Args:
-        ours: decides tasks and frames.
-        theirs: other systems; those without one of the tasks or frames are left out there.
-        most: columns at most, spread over the curve.
+        ours: our systems; their tasks and frames are shown.
+        theirs: other systems; a table leaves out those that lack its task or all its frames.
+        most: the largest number of columns, which are spread over the curve.
 
     Raises:
-        UserError: there is nothing in common.
+        UserError: the two have no task and frame in common.
     """
     tasks = sorted(set[str]().union(*ours.values()))
     tables = []
@@ -76,7 +76,7 @@ def _on(results: Results, task: str) -> dict[System, Curves]:
 
 
 def _columns(ours: Sequence[Curves], theirs: Sequence[Curves], most: int) -> Steps:
-    """Chooses at most so many of our frames, if possible from those at which another was evaluated too."""
+    """Chooses at most `most` of our frames, if possible among those at which others were evaluated too."""
     steps = np.unique(np.concatenate([curves.env_steps for curves in ours]))
     if theirs:
         shared = np.intersect1d(steps, np.concatenate([curves.env_steps for curves in theirs]))
@@ -102,7 +102,7 @@ def _row(label: str, curves: Curves, steps: Steps) -> Row:
 
 
 def _ranked(rows: Iterable[Row]) -> list[Row]:
-    """Those that have a score, from the best last one down; equal ones by the frames before."""
+    """Sorts the rows that have a score by their last ones, the best first; ties by the scores before."""
     there = [row for row in rows if any(row.medians)]
     return sorted(there, key=_backwards)[::-1]
 
@@ -112,16 +112,16 @@ def _backwards(row: Row) -> list[float]:
 
 
 class EpisodeSummary(NamedTuple):
-    """Some episodes of one policy."""
+    """What some episodes of one policy came to."""
 
     mean: float  # return
-    std: float  # of the returns, from the sample; 0 of a single episode
+    std: float  # of the returns (the sample's); 0 for a single episode
     success: float  # fraction of the episodes
     frames: float  # environment frames per episode, on average
 
 
 def episode_summary(episodes: Sequence[Episode]) -> EpisodeSummary:
-    """Sums up at least one episode."""
+    """Sums up some episodes, at least one."""
     returns, frames, successes = np.array(episodes, float).T
     return EpisodeSummary(
         mean=float(returns.mean()),
@@ -144,7 +144,7 @@ class RunRow(NamedTuple):
 
 
 def runs_table(root: Path, warn: Callable[[str], None]) -> Iterator[RunRow]:
-    """Yields the runs in a folder; `warn` is told of damaged ones, which are left out."""
+    """Yields the runs below a folder, without damaged ones; `warn` is called with a line on each of those."""
     for path in find(root):
         record = RunRecord(path)
         try:
@@ -152,7 +152,7 @@ def runs_table(root: Path, warn: Callable[[str], None]) -> Iterator[RunRow]:
         except UserError as error:
             warn(f"{path} is skipped: {one_line(error)}")
             continue
-        last = [values[~np.isnan(values)][-1] for values in curves.values]  # a seed that failed ends sooner
+        last = [values[~np.isnan(values)][-1] for values in curves.values]  # a seed that failed ends earlier
         logged = float(np.mean(last)) * suite_of(config.task).scale
         options = config.options
         reached = int(curves.env_steps[-1])

@@ -1,16 +1,16 @@
-"""The one rule by which a number is judged against a threshold.
+"""The one rule that judges whether a number lies above or below a threshold.
 
     found = effect(ours, theirs)                 # the difference of two systems; effect(ours) is one system's
     verdict(found, threshold=-0.05, above=True)  # "holds", "does not hold" or "inconclusive"
 
-The number is the mean of the tasks' means, since the interquartile mean of few runs throws away too many of
-them to tell how uncertain it is. Its interval is Welch's: each task's variance is estimated from its own
+The number is the mean of the tasks' means: the interquartile mean of a few runs drops too many of them to say
+how uncertain it is. Its interval is Welch's: each task's variance is estimated from its own
 seeds, and Student's t has the degrees of freedom that Satterthwaite's formula gives. Where two systems have
 unequally many seeds, the variance is at least the one that pools both systems' seeds, because three seeds
 that happen to agree say little about their spread. A verdict needs the whole interval on one side of the
 threshold, the interquartile mean on the same side, and enough seeds (`too_few`).
 
-What error rates this keeps is simulated by benchmarks/verdict_error_rates.py and told in docs/statistics.md.
+benchmarks/verdict_error_rates.py simulates how often this rule errs; docs/statistics.md has the results.
 """
 
 from bisect import bisect_left
@@ -24,13 +24,13 @@ from crossq_wn.results.statistics import Array, Scores, difference, iqm, point_e
 Verdict = Literal["holds", "does not hold", "inconclusive"]
 
 FEWEST = 3  # runs per task that a verdict needs
-FEWEST_TASKS = 3  # from so many tasks on, two runs of each do
-MOST = 100  # seeds per task beyond which nobody would go
+FEWEST_TASKS = 3  # with this many tasks or more, two runs of each are enough
+MOST = 100  # seeds per task; nobody would train more
 EQUAL_CALLED_BETTER = (
     "A verdict at 90 % still errs: of two equal systems, up to one comparison in nine calls one of them "
     "better, whatever the number of seeds."
 )
-# Relative to the largest score. Equal scores have no spread, but their mean is rounded.
+# Relative to the largest score: equal scores have no spread, but their mean may be off by rounding.
 _ROUNDING = 1e-12
 
 
@@ -46,12 +46,12 @@ class Effect(NamedTuple):
     middle: Array  # the interquartile mean of all runs, or the difference of two
 
     def swapped(self) -> "Effect":
-        """The difference as seen from the other system."""
+        """Returns the difference as seen from the other system."""
         return Effect(-self.value, -self.high, -self.low, -self.middle)
 
 
 class _Tasks(NamedTuple):
-    """What the rule takes from one system's scores, each [tasks] or [tasks, points]."""
+    """What the rule needs of one system's scores, each [tasks] or [tasks, points]."""
 
     mean: Array
     variance: Array  # of single runs, unbiased; NaN for one run
@@ -92,20 +92,19 @@ def effect(ours: Scores, theirs: Scores | None = None, *, confidence: float = 0.
 
 
 def lies_above(found: Effect, threshold: float = 0.0) -> Array:
-    """Whether the whole interval and the interquartile mean lie above the threshold."""
+    """Says whether the whole interval and the interquartile mean lie above the threshold."""
     return np.asarray((found.low > threshold) & (found.middle > threshold))
 
 
 def lies_below(found: Effect, threshold: float = 0.0) -> Array:
-    """Whether the whole interval and the interquartile mean lie below the threshold."""
+    """Says whether the whole interval and the interquartile mean lie below the threshold."""
     return np.asarray((found.high < threshold) & (found.middle < threshold))
 
 
 def verdict(found: Effect, threshold: float, *, above: bool) -> Verdict:
     """Judges the claim that a number lies above the threshold, or below it.
 
-    A number without any spread that equals the threshold lies on neither side, so that the claim does not
-    hold.
+    A number without any spread that equals the threshold lies on neither side, so the claim does not hold.
     """
     beyond, opposite = (lies_above, lies_below) if above else (lies_below, lies_above)
     if beyond(found, threshold):
@@ -126,17 +125,17 @@ def too_few(*scores: Scores) -> str:
 
 
 def seeds_needed(ours: Scores, theirs: Scores, *, confidence: float = 0.9, most: int = MOST) -> int | None:
-    """About how many seeds per task and system would call one system better, by the same rule.
+    """Estimates how many seeds per task and system the rule would need to call one system better.
 
-    It takes the observed difference and the observed variances for the true ones. With so many seeds the
-    interval only just excludes 0, so that about half of such experiments would tell; and from 3 seeds it is
-    a guess.
+    The estimate takes the observed difference and variances for the true ones. With that many seeds the
+    interval only just excludes 0, so about half of such experiments would find the difference. From 3 seeds,
+    the estimate is a guess.
 
     Args:
         ours: per task [runs].
         theirs: per task [runs].
         confidence: of the verdict.
-        most: where to stop looking.
+        most: the largest number of seeds to consider.
 
     Returns:
         The number of seeds, or None if more than `most` would be needed.
@@ -176,16 +175,16 @@ def _summarise(scores: Scores) -> _Tasks:
 
 
 def _alone(x: _Tasks) -> tuple[Array, Array]:
-    """Each task's variance of its mean, and that variance squared per degree of freedom."""
+    """Returns the variance of each task's mean, and that variance squared per degree of freedom."""
     with np.errstate(divide="ignore", invalid="ignore"):
         variance = x.variance / x.runs
         return variance, variance**2 / (x.runs - 1)
 
 
 def _welch(x: _Tasks, y: _Tasks) -> tuple[Array, Array]:
-    """The same of the difference: Welch's, or that of all seeds pooled where it is larger.
+    """Returns the same for the difference of two systems: Welch's, or the pooled variance where it is larger.
 
-    For equally many seeds the two variances are the same, and Welch's degrees of freedom are fewer.
+    With equal numbers of seeds the two variances are equal, and Welch's has fewer degrees of freedom.
     """
     (ours, our_weight), (theirs, their_weight) = _alone(x), _alone(y)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -201,7 +200,7 @@ def _welch(x: _Tasks, y: _Tasks) -> tuple[Array, Array]:
 
 
 def _half_width(variances: Array, weights: Array, confidence: float) -> Array:
-    """Half the width of the interval around the mean over tasks, from `_alone` or `_welch`."""
+    """Returns half the width of the interval around the mean over tasks, from `_alone` or `_welch`."""
     from scipy.special import stdtrit  # takes a tenth of a second to load
 
     if not 0 < confidence < 1:
@@ -212,7 +211,7 @@ def _half_width(variances: Array, weights: Array, confidence: float) -> Array:
 
 
 def _few(runs: Array) -> Array:
-    """Where there are too few runs; they are [tasks] or [tasks, points]."""
+    """Says where there are too few runs; `runs` is [tasks] or [tasks, points]."""
     fewest = runs.min(axis=0)
     return np.asarray((fewest < FEWEST) & ((fewest < 2) | (len(runs) < FEWEST_TASKS)))
 

@@ -21,7 +21,13 @@ class Interval(Protocol):
 
 
 def sentence(ours: str, theirs: str, result: Comparison) -> str:
-    """The verdict on two systems by name, in one or two sentences; `result` compares them in this order."""
+    """Writes the verdict on two systems in one or two sentences.
+
+    Args:
+        ours: the name of the first system.
+        theirs: the name of the second.
+        result: compares the first with the second.
+    """
     if result.gain.value < 0:
         return sentence(theirs, ours, result.swapped())
     both, where = _both_seeds(result), place(result)
@@ -56,12 +62,12 @@ def place(result: Comparison, group: str | None = None) -> str:
 
 
 def on(tasks: Sequence[str]) -> str:
-    """`on dog-run`, `over 15 tasks`."""
+    """Writes on which tasks: `on dog-run`, `over 15 tasks`."""
     return f"on {' and '.join(tasks)}" if len(tasks) < 3 else f"over {len(tasks)} tasks"
 
 
 def number(score: float | Array) -> str:
-    """Writes a score: three decimals where it is a fraction, whole where it is a large return."""
+    """Writes a score: with three decimals if it is small, and rounded if it is a large return."""
     value = float(score)
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
@@ -77,7 +83,7 @@ def fraction(probability: float | Array) -> str:
 
 
 def seeds_of(per_task: Sequence[int], unit: str = "seed") -> str:
-    """`3 seeds`, `2 to 5 seeds per task`; only the number if the unit is empty."""
+    """Writes how many seeds: `3 seeds`, `2 to 5 seeds per task`; just the number if the unit is empty."""
     fewest, most = min(per_task), max(per_task)
     count = f"{fewest}" if fewest == most else f"{fewest} to {most}"
     if not unit:
@@ -86,7 +92,7 @@ def seeds_of(per_task: Sequence[int], unit: str = "seed") -> str:
 
 
 def _needed(ours: str, theirs: str, result: Comparison) -> str:
-    """Says how many seeds would tell, of the system that has fewer or of both."""
+    """Says how many seeds would be enough, of the system that has too few or of both."""
     if result.needed is None:
         return f"More than {MOST} seeds of each would be needed."
     enough = max(result.needed, result.fewest + 1)

@@ -1,4 +1,4 @@
-"""The figures of the paper, from any runs. Draw one from a source, then save it:
+"""The figures of the paper, drawn from any runs. Draw one from a source, then save it:
 
 source = Source.of([Path("runs")], reference=[Path("rivals.csv")])
 picture = FIGURES["fig1"](source)
@@ -18,7 +18,7 @@ from crossq_wn.results.figures.style import Picture
 
 __all__ = ["CURVES", "FIGURES", "Picture", "Source", "save"]
 
-# Figures of the paper v2, figure 2 of v1, and what else users compare by.
+# The figures of the paper (v2), figure 2 of v1, and performance profiles.
 FIGURES: dict[str, Callable[[Source], Picture]] = {
     "fig1": aggregates,
     "fig2": performance_and_speed,

@@ -23,12 +23,12 @@ LABELS: dict[Along, str] = {
 
 
 def positions(clocks: Iterable[Curves], frames: Steps, seed: str | None = None) -> Array:
-    """Computes what had gone by at some environment frames, on average over runs.
+    """Computes how many updates, or hours, runs had behind them at some environment frames, on average.
 
     Args:
-        clocks: per task, what was logged over environment frames [runs, rows].
-        frames: where to look it up [points].
-        seed: the only run to look at, if the clocks know it by that name.
+        clocks: per task, the updates or hours that were logged over environment frames [runs, rows].
+        frames: [points] environment frames.
+        seed: the only run to read, if the clocks have one of that name; else all are averaged.
 
     Returns:
         The updates or hours [points]; NaN without any clock.
@@ -42,7 +42,7 @@ def positions(clocks: Iterable[Curves], frames: Steps, seed: str | None = None) 
 
 
 def _reading(steps: Steps, values: Array, frames: Sequence[int] | Steps) -> Array:
-    """Reads one run's clock between its rows [points]; after the last row it goes on as before it."""
+    """Reads one run's clock at these frames [points]; after its last row the clock keeps its pace."""
     there = ~np.isnan(values)
     x = np.concatenate([[0], steps[there]])
     y = np.concatenate([[0], values[there]])

@@ -54,7 +54,7 @@ def aggregates(source: Source) -> Picture:
 
 @styled
 def ablations(source: Source) -> Picture:
-    """Paper v2, figure 5: a bar per variant, named beside it; the dotted line continues the first one's."""
+    """Paper v2, figure 5: a bar per variant with its name; the dotted line extends the first bar."""
     end = at_end(source, source.scores)
     looked = looks(source.scores, source.published)
     names = labels(end.points, source.names)
@@ -84,7 +84,7 @@ def ablations(source: Source) -> Picture:
 def _variants(
     axes: Axes, bars: Sequence[Point], systems: Sequence[System], looked: Mapping[System, Look]
 ) -> None:
-    """Draws a panel's bars, each on its system's row, and continues the first row's as a dotted line."""
+    """Draws a panel's bars, each in its system's row, and extends the first row's as a dotted line."""
     places = [systems.index(point.system) for point in bars]
     values = numbers(bars)[0]
     for place, point in zip(places, bars, strict=True):
@@ -114,5 +114,5 @@ def _fill(look: Look) -> dict[str, object]:
 
 
 def _whiskers(axes: Axes, x: ArrayLike, y: ArrayLike, **reach: Any) -> None:
-    """Draws intervals around points; `reach` is xerr or yerr, how far they go below and above [2, points]."""
+    """Draws intervals around points; `reach` is xerr or yerr: how far they go down and up [2, points]."""
     axes.errorbar(x, y, **reach, fmt="none", ecolor="0.15", elinewidth=1.2, capsize=2.5)

@@ -1,4 +1,4 @@
-"""The words of figures: titles, legends, and what a reader must know about gaps."""
+"""The words in figures: titles, legends, and what a reader must know about gaps."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -10,12 +10,12 @@ from crossq_wn.runs.system import System
 
 
 def remarks(source: Source, panels: Panels, points: Sequence[Point]) -> list[str]:
-    """What a reader of the figure must know: what is missing, and what has no interval.
+    """Says what a reader of the figure must know: what is missing, and what has no interval.
 
     Args:
-        source: what could be drawn.
-        panels: all that the figure could have.
-        points: what is drawn.
+        source: the systems that could be drawn.
+        panels: all panels that the figure could have.
+        points: those that are drawn.
 
     Returns:
         A line for each kind of gap, with the systems that have it.
@@ -29,7 +29,7 @@ def remarks(source: Source, panels: Panels, points: Sequence[Point]) -> list[str
     unplaced = source.unplaced
     gaps: dict[str, list[str]] = {}  # what is missing -> names of the systems without
     for system, there in source.scores.items():
-        missing = "not drawn, having no values here"
+        missing = "not drawn, since there are no values here"
         if system in unplaced:
             missing = f"not drawn, since only their environment frames are known, not their {source.along}"
         if system in drawn:
@@ -42,7 +42,7 @@ def remarks(source: Source, panels: Panels, points: Sequence[Point]) -> list[str
 
 
 def _incomplete(there: Iterable[str], panels: Panels, drawn: Mapping[str, int]) -> str:
-    """In which panels a system lacks tasks, though it has some of them; `drawn` counts those it has."""
+    """Says in which panels a system has some of the tasks but not all; `drawn` counts those it has."""
     parts = []
     for panel, tasks in panels.items():
         count = drawn.get(panel, 0)
@@ -52,7 +52,7 @@ def _incomplete(there: Iterable[str], panels: Panels, drawn: Mapping[str, int]) 
 
 
 def labels(points: Iterable[Point], names: Mapping[System, str]) -> dict[System, str]:
-    """Names systems for a legend, in the order of `names`: each by its short name and its number of seeds."""
+    """Names systems for a legend, in the order of `names`: the short name and the number of seeds."""
     counts: dict[System, list[int]] = {}
     for point in points:
         counts.setdefault(point.system, []).extend((point.fewest_seeds, point.most_seeds))
@@ -64,7 +64,7 @@ def labels(points: Iterable[Point], names: Mapping[System, str]) -> dict[System,
 
 
 def seeds(fewest: int, most: int) -> str:
-    """Writes a number of seeds: `1 seed`, `3 seeds`, `3–10 seeds`; it is never broken over two lines."""
+    """Writes a number of seeds: `1 seed`, `3 seeds`, `3–10 seeds`, with a space at which no line breaks."""
     number = f"{fewest}" if fewest == most else f"{fewest}–{most}"
     return f"{number}\N{NO-BREAK SPACE}seed{'s' if most != 1 else ''}"
 
@@ -72,12 +72,12 @@ def seeds(fewest: int, most: int) -> str:
 def title(panel: str, tasks: Sequence[str], frames: int | None = None) -> str:
     """Writes a panel's title.
 
-    Below the panel's name stand how many tasks of an incomplete group there are, and the frame that is shown.
+    Below the panel's name it says how many of a group's tasks there are, if not all, and at which frame.
 
     Args:
         panel: the name of a group of tasks, or of a task.
-        tasks: those of the group that there are.
-        frames: the environment frame that is shown; None: a whole curve is.
+        tasks: those of the group's tasks that there are.
+        frames: the environment frame that is shown; None if a whole curve is.
     """
     size = groups.size(panel) or len(tasks)
     below = []

@@ -1,4 +1,4 @@
-"""Whether training stays healthy: scores above, or beside, the critics' diagnostics on the way."""
+"""Figures on the health of training: scores beside, or above, the critics' diagnostics."""
 
 import textwrap
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ from crossq_wn.results.figures.style import (
 )
 from crossq_wn.runs.system import System
 
-_TALL = 17  # letters that stand beside a panel: more would reach into the titles
+_TALL = 17  # letters that fit beside a panel in one line
 
 
 class Cell(NamedTuple):
@@ -42,19 +42,19 @@ class Cell(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What its axis says."""
+        """The label of its y axis."""
         return f"IQM {unit(self.tasks)}" if self.quantity == SCORE else DIAGNOSTICS[self.quantity].label
 
 
 @styled
 def training_health(source: Source) -> Picture:
-    """Paper v2, figure 3: per group of tasks the score, and the critics' norms, ELR and dead neurons.
+    """Paper v2, figure 3: score, and the critics' norms, effective learning rates and dead neurons, by group.
 
     Raises:
         UserError: no run has any of these diagnostics.
     """
     panels = groups_and_all(source.tasks)
-    panels.pop(ALL, None)  # each group has a row of its own, and all of them none
+    panels.pop(ALL, None)  # each group has its own row; there is none for all tasks together
     points = score_curves(source, panels)
     columns = [diagnostic.name for diagnostic in DIAGNOSTICS.values() if diagnostic.in_figure_3]
     quantities = [SCORE]
@@ -73,7 +73,7 @@ def training_health(source: Source) -> Picture:
 
 @styled
 def q_bias(source: Source) -> Picture:
-    """Paper v1, figure 2: per task the score, the spread of the critics' normalised bias, and their norm.
+    """Paper v1, figure 2: score, spread of the critics' normalised bias, and their norm, by task.
 
     Raises:
         UserError: the bias was not measured.
@@ -95,7 +95,7 @@ def q_bias(source: Source) -> Picture:
 
 
 def _logged(source: Source, panels: Panels, column: str) -> list[Point]:
-    """The curves of a diagnostic; empty if no system recorded it."""
+    """Returns the curves of a diagnostic; empty if no system recorded it."""
     found = source.diagnostic(DIAGNOSTICS[column])
     return placed(source, panels, curves(found, panels, source.confidence, column, source.last))
 
@@ -123,7 +123,7 @@ def _picture(source: Source, points: Sequence[Point], cells: Sequence[Cell], col
 
 
 def _label(cells: Sequence[Cell], axes: Sequence[Axes], columns: int) -> None:
-    """Names panels and quantities where they change."""
+    """Writes titles and y labels where they differ from the neighbour's."""
     for i, (cell, each) in enumerate(zip(cells, axes, strict=True)):
         left = cells[i - 1] if i % columns else None
         above = cells[i - columns] if i >= columns else None
@@ -141,7 +141,7 @@ def _limit(axes: Axes, cell: Cell) -> None:
         if bounded(cell.tasks):
             axes.set_ylim(0, end_of_scores(axes.dataLim.ymax))
     elif diagnostic.logarithmic and lowest > 0:
-        axes.set_yscale("log")  # finds its limits
+        axes.set_yscale("log")  # which also finds limits
         low, high = axes.get_ylim()
         room = 1 if high > 2 * low else 2
         axes.set_ylim(low / room, high * room)
@@ -149,12 +149,12 @@ def _limit(axes: Axes, cell: Cell) -> None:
     elif diagnostic.signed:
         axes.margins(y=0.05)
     else:
-        # The limits of a flat line are tight around it.
+        # Without this the limits of a flat line would be tight around it.
         axes.set_ylim(0, max(axes.get_ylim()[1], 1.05 * axes.dataLim.ymax))
 
 
 def _without(source: Source, points: Sequence[Point], cells: Sequence[Cell]) -> list[str]:
-    """Says which of our systems lack which quantity, and where; others publish scores alone."""
+    """Says which of our systems lack which quantity, and where; published systems have only scores."""
     drawn: dict[tuple[System, str], dict[str, None]] = {}  # system and quantity -> panels
     for point in points:
         drawn.setdefault((point.system, point.quantity), {})[point.panel] = None

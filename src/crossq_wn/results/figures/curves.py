@@ -1,4 +1,4 @@
-"""Learning curves: the score over environment frames, of one task, of many tasks, or of groups."""
+"""Learning curves of one task, of many tasks, or of groups of tasks."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -64,7 +64,7 @@ def _picture(source: Source, panels: Panels, most: int) -> Picture:
 
 
 def score_curves(source: Source, panels: Panels) -> list[Point]:
-    """The systems' learning curves, panel after panel.
+    """Computes the systems' learning curves, panel after panel.
 
     Raises:
         UserError: there are none.
@@ -82,10 +82,10 @@ def score_curves(source: Source, panels: Panels) -> list[Point]:
 
 
 def placed(source: Source, panels: Panels, points: Sequence[Point]) -> list[Point]:
-    """Puts points where they belong on the x axis, and leaves out those of which that is not known.
+    """Gives points their places on the x axis, and leaves out those whose place is not known.
 
     Args:
-        source: what the points were drawn from; it says what the axis has.
+        source: the runs, and what the x axis shows.
         panels: the tasks of each panel.
         points: as `curves` returns them.
     """
@@ -106,10 +106,12 @@ def placed(source: Source, panels: Panels, points: Sequence[Point]) -> list[Poin
 
 @styled
 def learning_curve(source: Source, out: Path) -> list[Path]:
-    """Draws runs of one task: thin lines for seeds, a thick one for their mean where all have a value.
+    """Draws the runs of one task: a thin line per seed, and a thick one for their mean.
+
+    The mean is drawn where all seeds have a value.
 
     Args:
-        source: whose systems and tasks are drawn.
+        source: the runs to draw.
         out: where to write, without suffix.
 
     Returns:
@@ -149,7 +151,7 @@ def learning_curve(source: Source, out: Path) -> list[Path]:
 
 
 def _seeds(axes: Axes, runs: Curves, look: Look, source: Source, about: tuple[System, str, str]) -> list[Row]:
-    """Draws a thin line per seed, and returns the evaluations as rows; `about`: system, task and metric."""
+    """Draws a thin line per seed; returns its evaluations as rows. `about` is system, task and metric."""
     system, task, metric = about
     table: list[Row] = []
     for seed, values in zip(runs.seeds, runs.values, strict=True):
@@ -164,7 +166,7 @@ def _seeds(axes: Axes, runs: Curves, look: Look, source: Source, about: tuple[Sy
 
 
 def _mean(axes: Axes, runs: Curves, look: Look, source: Source, system: System) -> list[str]:
-    """Draws the seeds' mean where all have a value, and returns a remark if it ends early."""
+    """Draws the mean of the seeds where all have a value; returns a remark if it ends early."""
     shared = np.asarray(~np.isnan(runs.values).any(axis=0))  # [points]
     mean = runs.values[:, shared].mean(axis=0)
     name = source.names[system]
@@ -175,11 +177,11 @@ def _mean(axes: Axes, runs: Curves, look: Look, source: Source, system: System) 
     if shared[-1]:
         return []
     end = f"{runs.env_steps[shared][-1]:,} frames" if shared.any() else "its beginning"
-    return [f"the mean of {name} ends at {end}: not all seeds have values beyond"]
+    return [f"the mean of {name} ends at {end}: not all seeds have values after that"]
 
 
 def bands(source: Source) -> str:
-    """Says what such curves show, for a footnote."""
+    """Says what curves and bands show, for a footnote."""
     return f"lines: IQM over runs; bands: pointwise {source.interval}"
 
 
@@ -187,7 +189,7 @@ def band(axes: Axes, points: Sequence[Point], look: Look) -> None:
     """Draws one system's curve with its interval."""
     x = [point.x for point in points]
     values, lows, highs = numbers(points)
-    # A curve of one point is invisible without a marker; further rounds of colours need them anyway.
+    # A curve of one point is invisible without a marker; colours that repeat need markers anyway.
     marker = look.marker if len(x) == 1 or look.marker != "o" else ""
     axes.plot(
         x, values, color=look.colour, linestyle=look.dash, linewidth=1.8,
@@ -203,7 +205,7 @@ def key(
     """Makes the legend of curves.
 
     Args:
-        points: of the curves; they tell how many seeds a system has.
+        points: of the curves; they say how many seeds a system has.
         looked: how each system is drawn.
         names: what the figure calls each system.
 

@@ -1,4 +1,4 @@
-"""All systems' scores at one environment frame at the end of training, per group of tasks."""
+"""The systems' scores at the end of training, at one environment frame per group of tasks."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from crossq_wn.runs.system import System
 
 
 class End(NamedTuple):
-    """Scores at the end of training, for the figures that show only that."""
+    """Scores at the end of training, for figures that show only those."""
 
     panels: Panels  # those in which something is drawn
     points: list[Point]
@@ -39,8 +39,8 @@ def at_end(source: Source, results: Results) -> End:
     """Collects the scores of all groups at their last frames.
 
     Args:
-        source: what is drawn.
-        results: those of its scores that can be drawn.
+        source: the runs, and the frame that was asked for.
+        results: the scores to draw.
 
     Raises:
         UserError: there are none.
@@ -64,10 +64,10 @@ def at_end(source: Source, results: Results) -> End:
 def _ends(
     there: Mapping[System, list[Curves]], frames: int | None
 ) -> Iterator[tuple[System, int, list[Array]]]:
-    """Yields each system with a frame and, per task, its scores there [runs].
+    """Yields each system, the frame that is shown and, per task, the system's scores there [runs].
 
-    The frame is the one that was asked for, or the last that most runs of each system reached. Systems
-    without a score there are left out, and by default so are those most of whose runs did not get that far.
+    The frame is the one that was asked for, or else the last that most runs of each system reached. Systems
+    without scores there are left out and, unless a frame was asked for, those with scores of a few runs only.
     """
     found: list[tuple[System, Steps, list[Array], Steps]] = []
     shared: Steps = np.array([], np.int64)
@@ -90,7 +90,7 @@ def _choice(frames: int | None, steps: Steps, scores: Sequence[Array]) -> Steps:
 
 
 def _shared(first: Steps, second: Steps) -> Steps:
-    """Returns the frames that both have; if there are none, those of the first that has any."""
+    """Returns the frames that both have; if there are none, the frames of the first that has any."""
     both = np.intersect1d(first, second)
     if len(both):
         return both
@@ -106,8 +106,8 @@ def _frames_there(panels: Panels, results: Results) -> list[int]:
 
 
 def _nothing(frames: int | None, there: Sequence[int]) -> str:
-    """Says why there is nothing to show, and which frames may be asked for, if any."""
-    later = [str(frame) for frame in there if frame > 0]  # nothing is learned at frame 0
+    """Says why there is nothing to show, and which frames could be asked for."""
+    later = [str(frame) for frame in there if frame > 0]  # nothing has been learned at frame 0
     if not later:
         return "no system was evaluated after frame 0, on all its tasks at once: train longer"
     lacking = (

@@ -1,4 +1,4 @@
-"""The files of a figure: PNG, SVG and the CSV behind them; nothing else is overwritten."""
+"""Writes the files of a figure: PNG, SVG and the table behind them. Only figures of ours are replaced."""
 
 import contextlib
 import csv
@@ -20,15 +20,15 @@ def save(figure: Figure, rows: Sequence[Row], stem: Path) -> list[Path]:
     """Writes a figure as PNG and SVG, and the table behind it as CSV.
 
     Args:
-        figure: what to draw.
-        rows: what it shows; the first one's keys are the columns, NaN becomes an empty cell.
-        stem: where to write; one of the three suffixes is taken off.
+        figure: the figure.
+        rows: the table behind it; the keys of the first row are the columns, NaN becomes an empty cell.
+        stem: where to write; a suffix .png, .svg or .csv is taken off.
 
     Returns:
         The files written. Those of an earlier picture of that name are replaced.
 
     Raises:
-        UserError: there is nothing to draw, something else of that name, or no way to write there.
+        UserError: there is nothing to draw, another file has that name, or the folder cannot be written.
     """
     if not rows:
         raise UserError("there is nothing to draw: no evaluation has a value")
@@ -39,7 +39,7 @@ def save(figure: Figure, rows: Sequence[Row], stem: Path) -> list[Path]:
             write_atomically(
                 png, lambda new: figure.savefig(new, format="png", dpi=150, metadata={"Software": MARK})
             )
-            figure.set_layout_engine(None)  # it is laid out: finding places takes longest
+            figure.set_layout_engine(None)  # it has its layout by now, and a layout takes longest
             marks = {"Creator": MARK, "Date": None}
             write_atomically(svg, lambda new: figure.savefig(new, format="svg", metadata=marks))
         write_atomically(table, _as_csv(rows))
@@ -60,7 +60,7 @@ def outputs(stem: Path) -> list[Path]:
     """Returns the files that `save` would write.
 
     Raises:
-        UserError: one of them is there and is no picture of ours, or the name is missing.
+        UserError: one of them exists and is not ours, or `stem` has no name.
     """
     name = stem.stem if stem.suffix in _SUFFIXES else stem.name
     if not name or name == "..":
@@ -68,12 +68,14 @@ def outputs(stem: Path) -> list[Path]:
     paths = [stem.parent / f"{name}{suffix}" for suffix in _SUFFIXES]
     there = [path for path in paths if path.exists()]
     if there and not _is_ours(paths[0]):
-        raise UserError(f"{there[0]} is no picture of ours: nothing is overwritten; choose another --out")
+        raise UserError(
+            f"{there[0]} is not a figure of crossq-wn, so it is not overwritten; choose another --out"
+        )
     return paths
 
 
 def _is_ours(png: Path) -> bool:
-    """Says whether a picture carries our mark. The PNG is written first, so that half a figure has it too."""
+    """Says whether a picture carries our mark; the PNG is written first, so even half a figure has it."""
     with contextlib.suppress(OSError):
         return b"tEXtSoftware\0" + MARK.encode() in read_start(png, 4096)
     return False

@@ -1,4 +1,4 @@
-"""What figures draw from: runs and others' published curves, in one order."""
+"""The runs and published curves that figures are drawn from."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ from crossq_wn.runs.system import System
 
 
 def silent(text: str) -> None:
-    """Ignores what it is told."""
+    """Ignores the text."""
 
 
 def in_paper_order(tasks: Iterable[str]) -> list[str]:
@@ -37,13 +37,13 @@ class Source:
     """What a figure draws from, and how. `Source.of` makes one from paths."""
 
     ours: tuple[Input, ...]  # usable runs and tables
-    theirs: tuple[Input, ...]  # those of others; drawn only on tasks that ours have
+    theirs: tuple[Input, ...]  # those of others; drawn only on tasks that ours have as well
     wanted: tuple[str, ...] = ()  # labels of systems, or their first words; empty: all
-    frames: int | None = None  # environment frames at which curves end; None: the last that most runs reached
+    frames: int | None = None  # environment frame at which curves end; None: the last that most runs reached
     confidence: float = 0.9  # of the intervals
-    warn: Callable[[str], None] = silent  # told of what is left out
+    warn: Callable[[str], None] = silent  # called with a line on what is left out
     along: Along = "frames"  # what curves run over
-    protocol: str = ""  # what sets these runs apart, where those of other protocols are drawn by themselves
+    protocol: str = ""  # what sets these runs apart from runs of other protocols; empty if there are none
 
     def __post_init__(self) -> None:
         if not 0 < self.confidence < 1:
@@ -64,33 +64,33 @@ class Source:
 
         Args:
             paths: run directories, folders of them, or CSV files of evaluations.
-            reference: CSV files (or runs) of others; drawn only on tasks that `paths` have.
-            systems: which to draw, in this order, each by its label or its first words (`SimBa`); by default
-                all, ours first.
-            frames: environment frames at which curves and comparisons end; by default the last that more than
+            reference: CSV files (or runs) of others; drawn only on tasks that `paths` have as well.
+            systems: the systems to draw, in this order, each by its label or its first words (`SimBa`); empty
+                draws all, ours first.
+            frames: environment frame at which curves and comparisons end; None takes the last that more than
                 half of each system's runs reached.
-            confidence: of the intervals.
-            warn: told of what is left out, once each.
+            confidence: of the intervals, between 0 and 1.
+            warn: called with a line on each thing that is left out.
 
         Raises:
-            UserError: a confidence outside (0, 1), no frames, or nothing usable.
+            UserError: the confidence or the frame is out of range, or nothing is usable.
         """
-        once = cache(warn)  # several quantities are read from one file
+        once = cache(warn)  # a file that several quantities are read from is told of once
         ours, theirs = reading.usable(paths, once), reading.usable(reference, once)
         return Source(tuple(ours), tuple(theirs), tuple(systems), frames, confidence, once)
 
     def each_protocol(
         self, paths: Iterable[Path], reference: Iterable[Path] = (), *, force: bool = False
     ) -> list["Source"]:
-        """Returns this source with the runs and tables in these paths, once for each protocol they have.
+        """Fills this source with the runs and tables in these paths: one source for each protocol they have.
 
         Args:
             paths: as for `of`.
             reference: as for `of`.
-            force: compares runs of different protocols all the same: there is one source.
+            force: puts runs of different protocols into one source.
 
         Raises:
-            UserError: as `of`, or nothing of the reference may be compared.
+            UserError: as for `of`, or nothing in the reference may be compared.
         """
         once = replace(self, warn=cache(self.warn))
         ours, theirs = reading.complete(paths, once.warn), reading.complete(reference, once.warn)
@@ -107,14 +107,14 @@ class Source:
 
     @cached_property
     def _other_scores(self) -> Results:
-        """The reference's scores; systems that would be taken for ours carry a note."""
+        """The reference's scores; systems that could be taken for ours carry a note."""
         if not self.theirs:
             return {}
         found = reading.scores(self.theirs, self.warn)
         return {self._noted(system): tasks for system, tasks in found.items()}
 
     def _noted(self, system: System) -> System:
-        """Marks a system of the reference that would be taken for one of ours."""
+        """Adds a note to a system of the reference that could be taken for one of ours."""
         families = {own.family for own in self._own_scores}
         labels = {own.label for own in self._own_scores}
         alike = system.family in families or system.label in labels
@@ -122,7 +122,7 @@ class Source:
 
     @cached_property
     def practices(self) -> Practices:
-        """How each system was trained and evaluated, as far as its runs or tables tell."""
+        """How each system was trained and evaluated, as far as its runs or tables say."""
         others = practices(self.theirs) if self.theirs else {}
         return practices(self.ours) | {self._noted(system): known for system, known in others.items()}
 
@@ -143,10 +143,10 @@ class Source:
 
     @cached_property
     def scores(self) -> Results:
-        """Scores of the systems to draw, in the order in which they are drawn: ours first.
+        """The scores of the systems to draw, in drawing order: ours first.
 
         Raises:
-            UserError: a system that is wanted is not there.
+            UserError: a wanted system is missing.
         """
         there = _in_order(self._own_scores) | _in_order(self._published)
         if not self.wanted:
@@ -170,12 +170,12 @@ class Source:
 
     @property
     def own_systems(self) -> list[System]:
-        """The systems to draw that are ours."""
+        """Our systems among those to draw."""
         return [system for system in self.scores if system not in self.published]
 
     @cached_property
     def shown(self) -> dict[System, System]:
-        """Each system as the figure displays it: see `names.displayed`. Tables keep the whole labels."""
+        """Each system as the figure displays it (see `names.displayed`); tables keep the full labels."""
         return displayed(self.scores, self.published)
 
     @cached_property
@@ -185,7 +185,7 @@ class Source:
 
     @property
     def shared(self) -> str:
-        """The changes from their presets that all of ours share, and that names leave out."""
+        """The settings that all of ours change in the same way, which names leave out."""
         return left_out(self.shown)
 
     @cached_property
@@ -195,7 +195,7 @@ class Source:
 
     @cached_property
     def until(self) -> int:
-        """Environment frames at which curves end: at our last, since others' may be longer."""
+        """The environment frame at which curves end: the last of ours, since others' curves may be longer."""
         if self.frames is not None:
             return self.frames
         last = 0
@@ -206,7 +206,7 @@ class Source:
 
     @property
     def last(self) -> int | None:
-        """Environment frames at which curves end; None: with their runs, over another axis than frames."""
+        """The environment frame at which curves end; None: with their runs (over updates or hours)."""
         return self.until if self.along == "frames" else self.frames
 
     @cached_property
@@ -219,16 +219,16 @@ class Source:
     def positions(
         self, system: System, tasks: Iterable[str], frames: Steps, seed: str | None = None
     ) -> Array:
-        """Where environment frames of a system lie on the x axis.
+        """Returns where some environment frames of a system lie on the x axis.
 
         Args:
-            system: whose frames they are.
-            tasks: on which it was trained.
+            system: the system.
+            tasks: the tasks of the curve.
             frames: [points].
-            seed: the only seed, if it is one's own curve.
+            seed: the seed, if it is a single seed's curve.
 
         Returns:
-            The positions [points]; NaN if its updates or hours are not known on each of the tasks.
+            The positions [points]; NaN if the updates or hours are unknown on one of the tasks.
         """
         if self.along == "frames":
             return frames.astype(float)
@@ -239,7 +239,7 @@ class Source:
 
     @property
     def unplaced(self) -> list[System]:
-        """The systems to draw of which only environment frames are known, where curves run over others."""
+        """The systems to draw whose place on an x axis of updates or hours is unknown."""
         return [] if self.along == "frames" else [each for each in self.scores if each not in self.clocks]
 
     @property
@@ -248,11 +248,11 @@ class Source:
         return f"{100 * self.confidence:g} % stratified bootstrap intervals"
 
     def footnotes(self, meaning: str, remarks: Sequence[str]) -> list[str]:
-        """Returns the lines below the figure, and warns of the remarks.
+        """Returns the lines below the figure; also warns of the remarks.
 
         Args:
             meaning: what the figure's marks mean.
-            remarks: what a reader must know besides.
+            remarks: what else a reader must know.
         """
         told = [*remarks, *self.elsewhere()]
         for remark in told:
@@ -269,7 +269,7 @@ class Source:
         return lines
 
     def elsewhere(self) -> list[str]:
-        """Says which of the reference's systems are on other tasks than ours; not if some are wanted."""
+        """Says which of the reference's systems have none of our tasks; empty if systems were chosen."""
         absent = [system.label for system in self._other_scores if system not in self._published]
         if not absent or self.wanted:
             return []
@@ -282,17 +282,17 @@ class Source:
         return reading.speeds(self.ours, self.warn)
 
     def evaluations(self, metric: str) -> Results:
-        """A metric of eval.csv of the systems to draw, such as `q_bias_std`, unscaled."""
+        """Returns a metric of eval.csv, such as `q_bias_std`, of our systems to draw; it is not scaled."""
         return self._drawn(reading.evaluations(self.ours, metric, self.warn))
 
     def diagnostic(self, diagnostic: Diagnostic) -> Results:
-        """Returns a diagnostic of the systems to draw, from the file in which it is recorded."""
+        """Returns a diagnostic of our systems to draw, from the file that has it."""
         if diagnostic.file == "eval.csv":
             return self.evaluations(diagnostic.name)
         return self._drawn(reading.logged(self.ours, diagnostic.name, self.warn))
 
     def _drawn(self, found: Results) -> Results:
-        """Those of the systems to draw that are ours and have values."""
+        """Keeps our systems among those to draw."""
         own = found.keys() & self._own_scores.keys()
         return {system: found[system] for system in self.scores if system in own}
 
@@ -307,7 +307,8 @@ def _called(want: str, there: Iterable[System]) -> list[System]:
         elif system.label.startswith(f"{want} "):
             begun.append(system)
     if not whole and not begun:
-        raise UserError(f"no system {want!r}: {nearest(want, labels)}there are {', '.join(labels)}")
+        known = [*labels, *(label.partition(" ")[0] for label in labels)]  # first words will do
+        raise UserError(f"no system {want!r}: {nearest(want, known)}there are {', '.join(labels)}")
     return whole or begun
 
 

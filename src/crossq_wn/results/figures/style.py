@@ -1,4 +1,4 @@
-"""The look of all figures: colours for any colour vision, text that is legible at half width."""
+"""The look of all figures: colours for any colour vision, and text that is legible at half width."""
 
 import math
 import textwrap
@@ -17,9 +17,9 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from crossq_wn.environments import suite_of
 
-# Okabe & Ito: distinguishable with any colour vision.
+# Okabe and Ito's colours, which can be told apart with any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # the second round of colours has the next marker
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # when colours repeat, the next marker is used
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++", "oooo")
 
 MARK = "crossq-wn"  # in the pictures' metadata
@@ -33,23 +33,26 @@ STYLE: Any = {
     "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": MARK,  # the same picture is the same file
-    "text.parse_math": False,  # a name with dollar signs is a name
+    "svg.fonttype": "none",  # text is kept as text
+    "svg.hashsalt": MARK,  # equal pictures give equal files
+    "text.parse_math": False,  # dollar signs in names are no formulas
     "text.usetex": False,
 }
 
-# The end of an axis of scores from 0 to 1: from where on it is 1, else room above the data, and the least.
+# An axis of scores ends at 1 if the highest exceeds _NEAR, else at _ROOM times the highest, _LEAST at least.
 _NEAR, _ROOM, _LEAST = 0.5, 1.15, 0.01
 
-_LETTER, _HANDLE = 0.075, 0.55  # inches in a legend, about: a letter, the mark before a label
-_TITLE_LETTER = 0.095  # inches of a letter in a title, about
+_LETTER, _HANDLE = (
+    0.075,
+    0.55,
+)  # width in a legend, in inches: about a letter's, and the mark's before a label
+_TITLE_LETTER = 0.095  # about a letter's width in a title, in inches
 
-_MARGIN, _BELOW = 0.08, 0.5  # inches around a single panel: at its edges, and for numbers and label below it
+_MARGIN, _BELOW = 0.08, 0.5  # inches around a single panel: at its edges, and below it for numbers and label
 
 Key = TypeVar("Key")  # what is drawn: a system, or a family of them
 
-styled = mpl.rc_context(STYLE)  # decorates what draws
+styled = mpl.rc_context(STYLE)  # decorates functions that draw
 
 Row = Mapping[str, object]
 
@@ -67,15 +70,15 @@ class Look(NamedTuple):
     colour: str
     marker: str
     hatch: str
-    dash: Literal["-", "--"]  # dashed: not our own runs
+    dash: Literal["-", "--"]  # dashed: published by others
 
 
 def looks(systems: Iterable[Key], published: Iterable[Key] = ()) -> dict[Key, Look]:
-    """Gives each system a look, in order, so that equal systems in equal order look the same.
+    """Gives each system a look; the same systems in the same order always look the same.
 
     Args:
-        systems: all that are drawn.
-        published: those of them that others ran.
+        systems: all systems that are drawn.
+        published: those whose curves others published.
     """
     others, colours = set(published), len(COLOURS)
     found = {}
@@ -99,13 +102,13 @@ def grid(rows: int, columns: int, width: float, height: float) -> tuple[Figure, 
     Returns:
         The figure, and its axes row after row [rows * columns].
     """
-    # Inches beside and below the panels: the labels of the axes stand there.
+    # The labels of the axes need some inches beside and below the panels.
     figure = Figure(figsize=(width * columns + 0.4, height * rows + 0.3), layout="constrained")
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
 def single(width: float, height: float) -> tuple[Figure, Axes]:
-    """Makes an empty figure of one panel; `place` makes room for its labels once it is drawn.
+    """Makes an empty figure with one panel; call `place` once it is drawn, to make room for labels.
 
     Args:
         width: of the figure, in inches.
@@ -118,8 +121,8 @@ def single(width: float, height: float) -> tuple[Figure, Axes]:
 def place(figure: Figure, axes: Axes) -> None:
     """Makes room for the labels of the only panel of a figure.
 
-    Constrained layout does the same for any number of panels and takes four times as long, which counts where
-    a report has a hundred pictures.
+    Constrained layout does this for any number of panels, but takes four times as long, which matters where a
+    report has a hundred pictures.
     """
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
     dots = figure.dpi
@@ -127,12 +130,25 @@ def place(figure: Figure, axes: Axes) -> None:
     beside = axes.yaxis.get_tightbbox(renderer)  # ticks and label, in dots
     left = _MARGIN * dots + (axes.bbox.x0 - beside.x0 if beside else 0)
     below = _BELOW * dots
-    right, above = width - 2 * _MARGIN * dots, height - _MARGIN * dots  # half a number may stand out there
+    right, above = (
+        width - 2 * _MARGIN * dots,
+        height - _MARGIN * dots,
+    )  # half of the last number may stick out there
     axes.set_position((left / width, below / height, (right - left) / width, (above - below) / height))
 
 
 def wrapped(titles: Sequence[str], most: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """Does as `grid`, for panels with these titles, in rows of at most `most`; a single panel is larger."""
+    """Makes a grid of panels with these titles, at most `most` in a row; a single panel is larger.
+
+    Args:
+        titles: of the panels.
+        most: the largest number of panels in a row.
+        width: of a panel, in inches.
+        height: of a panel, in inches.
+
+    Returns:
+        The figure, and its axes row after row [panels].
+    """
     panels = len(titles)
     columns = panels if panels <= min(3, most) else min(most, math.ceil(math.sqrt(panels)))
     size = (width, height) if panels > 1 else (5.2, 3.4)
@@ -145,12 +161,14 @@ def wrapped(titles: Sequence[str], most: int, width: float, height: float) -> tu
         lines = max(lines, shown.count("\n") + 1)
         each.set_title(shown)
     rows = math.ceil(panels / columns)
-    figure.set_figheight(figure.get_figheight() + 0.15 * max(0, lines - 2) * rows)  # two have room as it is
+    figure.set_figheight(
+        figure.get_figheight() + 0.15 * max(0, lines - 2) * rows
+    )  # two lines have room already
     return figure, axes[:panels]
 
 
 def heading(title: str, width: float) -> str:
-    """Breaks a title over lines, within words too if it must be, so that a panel is as wide.
+    """Breaks a title into lines that fit a panel, within words if need be.
 
     Args:
         title: one line or several.
@@ -161,7 +179,7 @@ def heading(title: str, width: float) -> str:
 
 
 def x_axes(axes: Sequence[Axes], label: str) -> None:
-    """Makes x axes of what curves run over, from 0 on, and labels those with no panel below."""
+    """Makes x axes that begin at 0, and labels those of panels with no panel below them."""
     for each in axes:
         each.set_xlim(left=0)
         each.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
@@ -171,20 +189,20 @@ def x_axes(axes: Sequence[Axes], label: str) -> None:
 
 
 def first_in_row(axes: Axes) -> bool:
-    """Says whether no panel stands to the left of this one."""
+    """Says whether a panel is the first in its row."""
     spec = axes.get_subplotspec()
     return spec is None or spec.is_first_col()
 
 
 def score_axes(axes: Sequence[Axes], tasks: Iterable[Sequence[str]], statistic: str = "IQM") -> None:
-    """Makes the y axes those of scores, once they are drawn; the unit stands where it changes.
+    """Sets range and label of y axes of scores, once these are drawn; repeated labels are left out.
 
-    Scores with a largest value begin at 0 and end where `end_of_scores` says; others are as the data are.
+    Bounded scores begin at 0 and end where `end_of_scores` says; others follow the data.
 
     Args:
         axes: of the panels, row after row.
-        tasks: per panel.
-        statistic: what is drawn of the scores.
+        tasks: each panel's tasks.
+        statistic: the statistic that is drawn.
     """
     before = ""
     for each, those in zip(axes, tasks, strict=True):
@@ -199,23 +217,23 @@ def score_axes(axes: Sequence[Axes], tasks: Iterable[Sequence[str]], statistic: 
 def end_of_scores(highest: float) -> float:
     """Returns where an axis of scores from 0 to 1 ends.
 
-    That is at 1 if a score comes near it, so that pictures can be laid side by side; a short run, whose
-    scores are far below, would leave such a picture empty.
+    It ends at 1 if a score comes near that, so that pictures can be compared. Otherwise it follows the data,
+    because a short run would leave an axis up to 1 empty.
 
     Args:
-        highest: the highest value that is drawn, with its interval.
+        highest: the highest value that is drawn, intervals included.
     """
     return max(_ROOM * highest, _LEAST) if highest <= _NEAR else 1.05
 
 
 def lowest(axes: Sequence[Axes]) -> list[Axes]:
-    """Returns those panels that have none below; they fill row after row."""
+    """Returns the panels with no panel below them; panels fill row after row."""
     spec = axes[0].get_subplotspec()
     return list(axes) if spec is None else list(axes[-spec.get_gridspec().ncols :])
 
 
 def ratio_ticks(axis: Axis, low: float, high: float) -> None:
-    """Sets plain numbers as the ticks of a logarithmic axis that ranges from low to high."""
+    """Gives a logarithmic axis from low to high ticks with plain numbers."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     multiples = (1, 2, 5) if last - first < 5 else (1,)
     ticks = np.outer(10.0 ** np.arange(first, last + 1), multiples).ravel()
@@ -237,7 +255,7 @@ def short(number: float, position: object = None) -> str:
 
 
 def unit(tasks: Iterable[str]) -> str:
-    """Names what a score of these tasks is: `return / 1000`, `success rate`, `return`, or `score`."""
+    """Says what the scores of these tasks are: `return / 1000`, `success rate`, `return`, or `score`."""
     units = {suite_of(task).unit for task in tasks}
     return units.pop() if len(units) == 1 else "score"
 
@@ -248,7 +266,7 @@ def bounded(tasks: Iterable[str]) -> bool:
 
 
 def legend(figure: Figure, names: Mapping[str, Artist]) -> None:
-    """Draws one legend above all panels; `names` maps each label to what it looks like."""
+    """Draws one legend above all panels; `names` maps each label to the mark beside it."""
     room = figure.get_figwidth()
     letters = int((room - _HANDLE) / _LETTER)
     labels = [textwrap.wrap(name, letters, break_on_hyphens=False) for name in names]
@@ -263,7 +281,7 @@ def legend(figure: Figure, names: Mapping[str, Artist]) -> None:
 
 
 def _size(labels: Sequence[list[str]], columns: int) -> tuple[float, int]:
-    """About how many inches wide, and how many lines high, a legend of these wrapped labels is."""
+    """Estimates the width in inches, and the height in lines, of a legend of these wrapped labels."""
     width, height = 0.0, 0
     for part in np.array_split(np.arange(len(labels)), columns):  # a legend is filled column after column
         lines = list(chain.from_iterable(labels[part[0] : part[-1] + 1]))
@@ -273,8 +291,8 @@ def _size(labels: Sequence[list[str]], columns: int) -> tuple[float, int]:
 
 
 def note(figure: Figure, texts: Sequence[str]) -> None:
-    """Draws small print below all panels, a paragraph per text."""
-    width = int(figure.get_figwidth() / 0.062)  # inches that a small letter takes, about
+    """Writes small print below all panels, a paragraph per text."""
+    width = int(figure.get_figwidth() / 0.062)  # about a small letter's width, in inches
     small: list[str] = []
     for text in texts:
         small += textwrap.wrap(text, width, break_on_hyphens=False)

@@ -1,4 +1,4 @@
-"""Learning curves and diagnostics, one picture each, so that a phone can stack them."""
+"""The page's learning curves and diagnostics, each a picture of its own, so that phones can stack them."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -19,8 +19,8 @@ from crossq_wn.results.report.svg import DPI, picture
 from crossq_wn.results.wording import number
 from crossq_wn.runs.system import System
 
-_RIVALS = 3  # published systems that are drawn even if ours use up the colours
-_ALONE = 4  # tasks up to which each has its own diagnostics; more are shown by the paper's groups
+_RIVALS = 3  # published systems that are drawn even if ours use all colours
+_ALONE = 4  # up to this many tasks, each has its own diagnostics; more are shown in groups
 
 
 class Panel(NamedTuple):
@@ -33,7 +33,7 @@ class Panel(NamedTuple):
 
 
 def curves(report: Report) -> Html:
-    """Draws a learning curve per group of tasks, and per task."""
+    """Draws learning curves for each group of tasks and each task."""
     drawn = _drawn(report)
     scores = {system: report.scores[system] for system in drawn}
     panels = []
@@ -43,7 +43,8 @@ def curves(report: Report) -> Html:
     for task in report.tasks:
         panels += _panel(report, scores, task, (task,), points.SCORE)
     explained = (
-        "Lines: IQM of the seeds; bands: its interval; a single seed has none. The policy acts without noise."
+        "Lines: IQM of the seeds; bands: its interval, which a single seed does not have. The policy is "
+        "evaluated without exploration noise."
     )
     unplaced = [report.names[system] for system in report.source.unplaced]
     if unplaced:
@@ -53,14 +54,14 @@ def curves(report: Report) -> Html:
         )
     absent = [report.names[system] for system in report.scores if system not in drawn]
     if absent:
-        explained += f" Not drawn, to keep it legible (choose with --systems): {', '.join(absent)}."
+        explained += f" Not drawn, to keep the pictures legible (--systems chooses): {', '.join(absent)}."
     shown = style.looks(drawn, report.source.published)
     parts = [_legend(report, panels, shown), _gallery(report, panels, "curve", shown)]
     return report.section("Learning curves", *parts, tag("p", explained, class_="note"))
 
 
 def _drawn(report: Report) -> list[System]:
-    """Chooses all of ours, and of others, as far as colours go, those with most tasks and the best scores."""
+    """Chooses what to draw: all of ours and, while colours last, the published ones with the best scores."""
     if report.source.wanted:
         return list(report.scores)
     ours = report.ours
@@ -72,7 +73,7 @@ def _drawn(report: Report) -> list[System]:
 
 
 def _worth(report: Report, system: System) -> tuple[int, float]:
-    """Returns on how many of our tasks a system was evaluated, and its mean score on them where ours end."""
+    """Returns how many of our tasks a system has, and its mean score on them at the frame where ours end."""
     ends = []
     for task, curve in report.scores[system].items():
         before = curve.env_steps <= report.until([task])
@@ -82,9 +83,9 @@ def _worth(report: Report, system: System) -> tuple[int, float]:
 
 
 def diagnostics(report: Report, tell: Tell) -> Html:
-    """Draws what the runs logged about their networks, by task or group; nothing if they logged none.
+    """Draws the diagnostics that the runs logged, by task or group; returns nothing if they logged none.
 
-    `tell` is told of each task or group: over many tasks the intervals take a while.
+    `tell` is called for each task or group, since intervals over many tasks take a while.
     """
     groups: dict[str, tuple[str, ...]] = {}
     if len(report.tasks) <= _ALONE:
@@ -105,13 +106,13 @@ def diagnostics(report: Report, tell: Tell) -> Html:
             folded.append(details(name, _legend(report, panels, shown), gallery, open_=not folded))
     if not folded:
         return Html("")
-    explained = "As logged in training. Lines: IQM of the runs, with intervals."
+    explained = "Logged during training. Lines: IQM of the runs; bands: its interval."
     return report.section("Diagnostics", tag("p", explained, class_="note"), join(folded))
 
 
 def _panel(report: Report, results: Results, name: str, tasks: tuple[str, ...], quantity: str) -> list[Panel]:
     """Makes one picture, or none if there is nothing to draw."""
-    # A system that lacks a task would be the mean of other tasks than its neighbours.
+    # A system that lacks a task would be averaged over other tasks than its neighbours.
     whole = {system: there for system, there in results.items() if there.keys() >= set(tasks)}
     confidence, panels = report.source.confidence, {name: tasks}
     until = report.until(tasks) if report.source.along == "frames" else None
@@ -151,7 +152,7 @@ def _drawing(panel: Panel, shown: Mapping[System, style.Look], along: Along) -> 
 
 
 def _described(report: Report, panel: Panel) -> str:
-    """Describes the picture for those who do not see it."""
+    """Describes the picture for readers who cannot see it."""
     ends = []
     for system, line in panel.curves.items():
         last = line[-1]

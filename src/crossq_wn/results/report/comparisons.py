@@ -16,18 +16,18 @@ from crossq_wn.results.verdicts import EQUAL_CALLED_BETTER
 from crossq_wn.results.wording import fraction, number, on, place, seeds_of, sentence, span
 
 _WORDS = ("better", "inconclusive")
-_MANY = 8  # comparisons that are read at once
+_MANY = 8  # up to this many comparisons are shown unfolded
 
 
 class Pair(NamedTuple):
-    """Two systems, one at least of our own, compared on tasks whose scores may be averaged."""
+    """Two systems, at least one of them ours, compared on tasks whose scores may be averaged."""
 
-    ours: str  # the short name, as everywhere on the page
+    ours: str  # the first system's name on this page
     theirs: str
-    published: bool  # the second
+    published: bool  # whether others published the second
     result: Comparison
-    group: str | None = None  # what its tasks are called together
-    contrast: str = ""  # in what the two were trained or evaluated differently
+    group: str | None = None  # the name of the group of tasks
+    contrast: str = ""  # how training and evaluation of the two differ
 
     @property
     def sentence(self) -> str:
@@ -48,14 +48,14 @@ class Pair(NamedTuple):
 
 
 class _Couple(NamedTuple):
-    """Two systems, the first of our own, and their curves by task."""
+    """Two systems, the first of them ours, and their curves by task."""
 
     ours: str  # its short name
     theirs: str
-    published: bool  # the second
+    published: bool  # whether others published the second
     mine: dict[str, Curves]  # only the tasks that both have
     other: dict[str, Curves]
-    contrast: str  # in what the two were trained or evaluated differently on these tasks
+    contrast: str  # how training and evaluation of the two differ on these tasks
 
 
 def _couples(report: Report) -> Iterator[_Couple]:
@@ -71,7 +71,7 @@ def _couples(report: Report) -> Iterator[_Couple]:
 
 
 def pairs(report: Report) -> tuple[list[Pair], list[str]]:
-    """Every comparison that can be made.
+    """Makes every comparison that can be made.
 
     Returns:
         The pairs, and a line for each comparison that cannot be made, with the reason.
@@ -92,7 +92,7 @@ def pairs(report: Report) -> tuple[list[Pair], list[str]]:
 
 
 def parts(report: Report) -> list[Pair]:
-    """Repeats comparisons of many tasks on each of the paper's groups and on each task."""
+    """Repeats comparisons over many tasks for each of the paper's groups and each task."""
     found = []
     for couple in _couples(report):
         ours, theirs, published, mine, other, differ = couple
@@ -105,7 +105,7 @@ def parts(report: Report) -> list[Pair]:
 
 
 def _narrower(tasks: Sequence[str]) -> Iterator[tuple[str | None, tuple[str, ...]]]:
-    """Yields the groups within tasks that are averaged, and then each of these tasks alone."""
+    """Yields the groups among these tasks with their names, and then each task alone."""
     for whole in scopes(tasks):
         for name, some in tasks_and_groups(whole).items():
             if 1 < len(some) < len(whole):
@@ -116,9 +116,9 @@ def _narrower(tasks: Sequence[str]) -> Iterator[tuple[str | None, tuple[str, ...
 
 
 def _compare(couple: _Couple, tasks: tuple[str, ...], confidence: float) -> list[Comparison]:
-    """Compares on all tasks at once, or on each of them if they have no frame in common.
+    """Compares on all tasks at once, or on each alone if the tasks have no frame in common.
 
-    Raises UserError if none has.
+    Raises UserError if no task can be compared on.
     """
     mine = {task: couple.mine[task] for task in tasks}
     try:
@@ -134,7 +134,7 @@ def _compare(couple: _Couple, tasks: tuple[str, ...], confidence: float) -> list
 
 
 def finding(found: list[Pair]) -> str:
-    """Says what to remember: a sentence on our systems, and one on published ones."""
+    """Sums up: a sentence on our systems, and one on published ones."""
     inner, outer = _apart(found)
     said = [_decided(inner)] if inner else []
     if outer:
@@ -152,7 +152,7 @@ def _apart(found: list[Pair]) -> tuple[list[Pair], list[Pair]]:
 
 
 def _decided(found: list[Pair]) -> str:
-    """Says who won against whom, with published systems seen from ours."""
+    """Says which systems beat which; published systems are named as seen from ours."""
     if len(found) == 1:
         return found[0].sentence
     places: dict[tuple[str, ...], list[Pair]] = {}
@@ -170,7 +170,7 @@ def _decided(found: list[Pair]) -> str:
 
 
 def _meetings(found: list[Pair]) -> list[str]:
-    """Writes `A beats B and loses to C` for each system, of comparisons on the same tasks."""
+    """Writes `A beats B and loses to C` for each system; the comparisons are on the same tasks."""
     # System -> whom; the inner dictionaries are ordered sets.
     wins: dict[str, dict[str, None]] = {}
     losses: dict[str, dict[str, None]] = {}
@@ -195,7 +195,7 @@ def _meetings(found: list[Pair]) -> list[str]:
 
 
 def verdicts(report: Report, found: list[Pair], unpaired: Sequence[str]) -> Html:
-    """Writes a sentence on each pair, ours first, and the numbers in a table.
+    """Writes a sentence on each pair, ours first, and a table of the numbers.
 
     Args:
         report: the report.
@@ -233,7 +233,7 @@ def _line(pair: Pair) -> Html:
 
 
 def _counts(found: list[Pair]) -> str:
-    """`2 better, 1 inconclusive`."""
+    """Counts verdicts: `2 better, 1 inconclusive`."""
     words = [pair.word for pair in found]
     return ", ".join(f"{words.count(word)} {word}" for word in _WORDS if word in words)
 
@@ -242,16 +242,16 @@ def _explained(report: Report, comparisons: int) -> str:
     confidence = f"{report.source.confidence:.0%}"
     said = (
         f"A system is called better if the {confidence} interval of the difference between the tasks' mean "
-        "scores, which is in brackets, excludes 0 and the IQMs agree; otherwise the comparison is "
-        "inconclusive, and either system may be the better one. The interval is Welch's and allows for few "
-        f"seeds; that of the probability is the stratified bootstrap's. {EQUAL_CALLED_BETTER} How many seeds "
-        "would tell takes the observed difference for the true one; with so many, about half of the "
-        "experiments would."
+        "scores (in brackets) excludes 0 and the IQMs agree. Otherwise the comparison is inconclusive: "
+        "either system may be the better one. The interval is Welch's, which allows for few seeds; the "
+        f"interval of the probability is a stratified bootstrap's. {EQUAL_CALLED_BETTER} The number of seeds "
+        "that would tell takes the observed difference for the true one; with that many, about half of such "
+        "experiments would find it."
     )
     if comparisons <= _MANY:
         return said
     return (
-        f"{said} {comparisons} comparisons, with those by group and task, are many: even of equal systems, "
+        f"{said} {comparisons} comparisons, with those by group and task, are many: even among equal systems "
         "some would be called better."
     )
 
@@ -274,18 +274,18 @@ def _pairs_table(caption: str, found: list[Pair]) -> Html:
 
 
 def _odds(result: Comparison) -> str:
-    """The probability of improvement and its interval, which one seed does not have."""
+    """Writes the probability of improvement, with its interval if there are several seeds."""
     value = fraction(result.probability.value)
     return value if result.fewest < 2 else f"{value} ({span(result.probability, fraction)})"
 
 
 def _gain(result: Comparison) -> str:
-    """The difference of the means and its interval, which too few seeds do not have."""
+    """Writes the difference of the means, with its interval if there are enough seeds."""
     value = number(result.gain.value)
     return value if result.too_few else f"{value} ({span(result.gain)})"
 
 
 def _and(names: Iterable[str]) -> str:
-    """`A`, `A and B`, `A, B and C`."""
+    """Lists names: `A`, `A and B`, `A, B and C`."""
     *others, last = names
     return f"{', '.join(others)} and {last}" if others else last

@@ -1,4 +1,4 @@
-"""What a report tells about: runs and published curves, and what was left out, with reasons."""
+"""What a report is about: runs, published curves, and what was left out, with reasons."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ from crossq_wn.results.report.html import Html, escape, section, tag
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.system import System
 
-Tell = Callable[[str], None]  # is told what is being done, which may take minutes
+Tell = Callable[[str], None]  # called with a line on what is being done, which may take minutes
 
 _NEEDED = ("commands", "versions", "device", "protocol", "protocol_sha256")  # of manifest.json
 
 
 @dataclass(frozen=True)
 class ReportedRun:
-    """One run directory, with all its seeds."""
+    """A run directory with all its seeds."""
 
     record: RunRecord
     curves: Curves  # scores
@@ -49,7 +49,7 @@ class ReportedRun:
 
     @property
     def system(self) -> System:
-        """What it is a run of."""
+        """The system that was trained."""
         return self.record.identity.system
 
     @property
@@ -65,15 +65,15 @@ class ReportedRun:
 
 @dataclass(frozen=True)
 class Report:
-    """Runs of one protocol, and the published curves beside them."""
+    """Runs of one protocol, and published curves beside them."""
 
     runs: tuple[ReportedRun, ...]
     source: Source  # of the same runs, and of published curves
     diagnostics: dict[str, Results]  # by name; of our systems
-    place: str = ""  # the part of the page that it fills; empty if it fills all of it
+    place: str = ""  # the name of its part of the page; empty if it fills the whole page
 
     def section(self, title: str, *children: object) -> Html:
-        """Makes a section of the page, or of the part that this report fills."""
+        """Makes a section of this report's part of the page."""
         return section(title, *children, within=self.place)
 
     @property
@@ -83,7 +83,7 @@ class Report:
 
     @property
     def ours(self) -> list[System]:
-        """The systems that were trained here."""
+        """Our systems."""
         return self.source.own_systems
 
     @property
@@ -94,16 +94,16 @@ class Report:
 
     @property
     def names(self) -> dict[System, str]:
-        """What the page calls each system: see `names.displayed`. The list of runs has the whole labels."""
+        """The name of each system on the page (see `names.displayed`); the list of runs has full labels."""
         return self.source.names
 
     def name(self, system: System) -> Html:
-        """Writes a system's short name, marked if its curves were published by others."""
+        """Writes a system's short name, with a mark if others published its curves."""
         name = escape(self.names[system])
         return Html(f"{name} {tag('small', 'published')}") if system in self.source.published else name
 
     def until(self, tasks: Iterable[str]) -> int:
-        """Returns the last environment frame up to which each of these tasks has a run of ours."""
+        """Returns the last environment frame that a run of ours reached on every one of these tasks."""
         last: dict[str, int] = {}  # task -> the frame that its longest run reached
         for run in self.runs:
             last[run.task] = max(run.frames, last.get(run.task, 0))
@@ -111,7 +111,7 @@ class Report:
 
 
 class Contents(NamedTuple):
-    """All that a page tells."""
+    """The contents of a page."""
 
     reports: list[Report]  # one for each protocol that the runs have
     skipped: tuple[str, ...]  # a line each: what is left out, and why
@@ -129,20 +129,20 @@ def gather(
 ) -> Contents:
     """Gathers the runs in folders, and published curves on their tasks.
 
-    All files are read here, so that what is wrong with any of them is known before the page is written.
+    All files are read here, so that errors in them are known before the page is written.
 
     Args:
         paths: run directories, or folders of them.
         reference: CSV files of others; see `crossq_wn.results.reading`.
-        systems: which to keep, as `Source.of` names them; all by default.
-        confidence: of the intervals.
-        tell: told what is being done.
+        systems: which to keep, named as for `Source.of`; empty keeps all.
+        confidence: of the intervals, between 0 and 1.
+        tell: called with a line on what is being done.
         force: compares runs of different protocols all the same.
-        along: what curves run over.
+        along: what the curves run over.
 
     Raises:
-        UserError: not a folder, no run that can be read, or what `Source`, `alike.groups` and
-            `reading.scores` refuse.
+        UserError: a path is not a folder, no run can be read, or `Source`, `alike.groups` or
+            `reading.scores` raises it.
     """
     skipped: list[str] = []
     once = cache(skipped.append)  # several quantities are read from one file
@@ -170,15 +170,15 @@ def gather(
 
 
 def _report(source: Source, place: str, tell: Tell) -> Report:
-    """Gathers what there is to tell about runs of one protocol.
+    """Gathers the contents of one protocol's part.
 
     Args:
-        source: of the runs, and of published curves.
-        place: the part of the page that it is to fill.
-        tell: told what is being done.
+        source: the runs and published curves.
+        place: the name of its part of the page.
+        tell: called with a line on what is being done.
 
     Raises:
-        UserError: none of the systems that are wanted has runs here.
+        UserError: none of the chosen systems has runs here.
     """
     for line in source.elsewhere():
         source.warn(line)
@@ -197,7 +197,7 @@ def _report(source: Source, place: str, tell: Tell) -> Report:
 
 
 def _complete(inputs: Sequence[Input], warn: Tell) -> list[RunRecord]:
-    """Returns the runs of which everything is known that a report tells."""
+    """Returns the runs of which everything is known that a report needs."""
     found = []
     for run in reading.checked(inputs, warn):
         try:
@@ -217,7 +217,7 @@ def _require(run: RunRecord) -> None:
 
 
 def _inputs(paths: Sequence[Path]) -> list[Input]:
-    """Lists the folders that hold a run, or what is left of one."""
+    """Lists the folders that hold a run, even a damaged one."""
     for path in paths:
         if not path.is_dir():
             state = "is a file: give published curves to --reference" if path.exists() else "does not exist"

@@ -1,4 +1,4 @@
-"""HTML as nested calls; whatever is not `Html` already is escaped."""
+"""HTML as nested function calls; everything that is not `Html` is escaped."""
 
 import html
 import re
@@ -8,32 +8,32 @@ from crossq_wn.errors import visible
 
 
 class Html(str):
-    """Markup. Any other string is text, whatever it holds."""
+    """Markup. Any other string is text, whatever it contains."""
 
 
 def escape(part: object) -> Html:
-    """Turns text into markup, and leaves markup as it is."""
+    """Turns text into markup; markup stays as it is."""
     return part if isinstance(part, Html) else Html(_plain(part))
 
 
 def _plain(text: object) -> str:
-    """Escapes text, lines staying lines; other control characters and broken letters become visible."""
+    """Escapes text; line breaks stay, other control characters and broken letters become visible."""
     return html.escape("\n".join(map(visible, str(text).split("\n"))))
 
 
 def join(parts: Iterable[object]) -> Html:
-    """Puts parts one after the other."""
+    """Joins parts, one per line."""
     return Html("\n".join(map(escape, parts)))
 
 
 def tag(name: str, *children: object, **attributes: object) -> Html:
-    """An element.
+    """Makes an element.
 
     Args:
-        name: such as "p".
-        children: what it contains, text or markup.
-        attributes: `class_` gives class, `aria_label` aria-label. One that is True has no value; one that is
-            None or False is left out.
+        name: of the element, such as "p".
+        children: its contents, text or markup.
+        attributes: `class_` becomes class, and `aria_label` aria-label. True writes an attribute without a
+            value; None and False leave it out.
     """
     written = ""
     for keyword, value in attributes.items():
@@ -46,12 +46,12 @@ def tag(name: str, *children: object, **attributes: object) -> Html:
 
 
 def table(caption: str, head: Sequence[object], rows: Iterable[Sequence[object]]) -> Html:
-    """A table that scrolls inside its own box.
+    """Makes a table that scrolls inside its own box.
 
     Args:
-        caption: what it is about.
-        head: the columns' headers.
-        rows: cells, text or markup; the first of a row is its header.
+        caption: of the table.
+        head: the headers of the columns.
+        rows: their cells, text or markup; the first cell of a row is its header.
     """
     columns = [tag("th", cell, scope="col") for cell in head]
     body = []
@@ -69,17 +69,17 @@ def table(caption: str, head: Sequence[object], rows: Iterable[Sequence[object]]
 
 
 def details(summary: object, *children: object, open_: bool = False) -> Html:
-    """Folds markup away until it is asked for."""
+    """Folds contents away under a summary; the reader can open it."""
     return tag("details", tag("summary", summary), *children, open=open_)
 
 
 def section(title: str, *children: object, within: str = "") -> Html:
-    """Makes a part of the page that links can name.
+    """Makes a section of the page, to which links can point.
 
     Args:
         title: its heading.
-        children: what it contains, text or markup.
-        within: the name of the part that it belongs to, if it is not a part of the whole page.
+        children: its contents, text or markup.
+        within: the name of the part of the page that it belongs to; empty if there is only one.
     """
     name = re.sub(r"\W+", "-", title.lower())
     heading = tag("h3" if within else "h2", title)
@@ -87,5 +87,5 @@ def section(title: str, *children: object, within: str = "") -> Html:
 
 
 def bullets(items: Iterable[object]) -> Html:
-    """Makes a list."""
+    """Makes a list of bullet points."""
     return tag("ul", *(tag("li", item) for item in items))

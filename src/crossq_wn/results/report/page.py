@@ -15,14 +15,14 @@ from crossq_wn.files import read_start, write_atomically
 from crossq_wn.results.figures.source import in_paper_order, silent
 from crossq_wn.results.report import charts, comparisons, provenance, scores
 from crossq_wn.results.report.contents import Contents, Report, Tell
-from crossq_wn.results.report.html import Html, join, tag
+from crossq_wn.results.report.html import Html, bullets, details, join, tag
 
 _GENERATOR = "crossq-wn report"
 _MARK = f'<meta name="generator" content="{_GENERATOR}">'
 
 
 class Part(NamedTuple):
-    """What a page tells about runs of one protocol."""
+    """The part of a page on runs of one protocol."""
 
     opening: Html
     body: Html
@@ -30,7 +30,12 @@ class Part(NamedTuple):
 
 
 def page(contents: Contents, tell: Tell = silent) -> str:
-    """Writes the whole report as HTML; `tell` is told what is being done."""
+    """Writes the whole report as HTML.
+
+    Args:
+        contents: of the page.
+        tell: called with a line on what is being done.
+    """
     reports, lines = contents.reports, list(contents.skipped)
     tasks: list[str] = []
     parts: list[Part] = []
@@ -51,7 +56,7 @@ def page(contents: Contents, tell: Tell = silent) -> str:
         tag("style", Html((files("crossq_wn.results.report") / "style.css").read_text())),
     ]
     end = tag("p", f"Written by crossq-wn {__version__}.", class_="note")
-    main = tag("main", whole, provenance.left_out(lines))
+    main = tag("main", whole, provenance.left_out(lines), _glossary())
     body = tag("body", tag("header", tag("h1", title), opening), main, tag("footer", end))
     return f"<!DOCTYPE html>\n{tag('html', tag('head', join(head)), body, lang='en')}\n"
 
@@ -59,13 +64,39 @@ def page(contents: Contents, tell: Tell = silent) -> str:
 def _apart(reports: Sequence[Report]) -> str:
     """Says why the page has several parts."""
     return (
-        f"These runs follow {len(reports)} protocols, so that their scores do not mean the same. Runs are "
-        "compared within a protocol only; each protocol has a part of this page."
+        f"These runs follow {len(reports)} protocols, so their scores do not mean the same. Runs are "
+        "compared within a protocol only, and each protocol has a part of this page."
     )
 
 
+def _glossary() -> Html:
+    """Explains the words of the page to readers who are new to them."""
+    terms = [
+        ("System", "an algorithm with its settings; settings that differ from its preset stand in brackets."),
+        ("UTD", "update-to-data ratio: gradient updates per decision of the agent."),
+        (
+            "Environment frame",
+            "one step of the simulator; an agent decides once every `action repeat` frames.",
+        ),
+        ("Seed", "one training; seeds of a system differ only in their random numbers."),
+        (
+            "Score",
+            "the return divided by 1,000 (DeepMind Control), the success rate (MyoSuite), or the return.",
+        ),
+        ("IQM", "interquartile mean: the mean of the middle half of all runs, so that outliers count less."),
+        ("Interval", "where the true value plausibly lies; the fewer seeds there are, the wider it is."),
+        (
+            "Better, inconclusive",
+            "the verdict on two systems; inconclusive means that more seeds are needed.",
+        ),
+        ("Protocol", "how runs were trained and evaluated: scores can be compared only if it is the same."),
+    ]
+    lines = [tag("span", tag("b", term), f": {meaning}") for term, meaning in terms]
+    return details("What the words on this page mean", bullets(lines))
+
+
 def _part(report: Report, tell: Tell) -> Part:
-    """Writes what there is to tell about runs of one protocol."""
+    """Writes the part on runs of one protocol."""
     count = len(report.scores)
     tell(f"comparing {count} {'system' if count == 1 else 'systems'}")
     found, unpaired = comparisons.pairs(report)
@@ -86,7 +117,7 @@ def _part(report: Report, tell: Tell) -> Part:
 
 
 def _framed(part: Part, report: Report) -> Html:
-    """Puts the part on one of several protocols below a heading of its own."""
+    """Puts a part below a heading that names its protocol."""
     title = f"{report.place.replace('-', ' ').capitalize()}: {report.source.protocol}"
     heading = tag("h2", title)
     return tag("section", heading, part.opening, part.body, id=report.place, aria_label=title)
@@ -101,19 +132,25 @@ def _about(report: Report) -> str:
 
 
 def check_out(out: Path) -> None:
-    """Raises UserError if there is something at `out` that is no report of ours."""
+    """Raises UserError if something other than a report of ours is at `out`."""
     if out.is_dir():
         raise UserError(f"--out {out} is a folder: name the file to write, such as {out / 'report.html'}")
     if out.exists() and _MARK.encode() not in read_start(out, 4096):
-        raise UserError(f"--out {out} exists and is no report: nothing is overwritten; choose another file")
+        raise UserError(
+            f"--out {out} exists and is not a report, so it is not overwritten; choose another file"
+        )
 
 
 def write(contents: Contents, out: Path, tell: Tell = silent) -> None:
-    """Writes the report; missing folders are made, and an earlier report is replaced.
+    """Writes the report; creates missing folders, and replaces an earlier report.
 
-    `tell` is told what is being done.
+    Args:
+        contents: of the page.
+        out: the file to write.
+        tell: called with a line on what is being done.
 
-    Raises UserError if something else is there, or it cannot be written.
+    Raises:
+        UserError: another file is there, or the file cannot be written.
     """
     check_out(out)
     text = page(contents, tell)

@@ -1,4 +1,4 @@
-"""How the results came about: settings, protocol, versions, commands, speed, videos; and what is left out."""
+"""Where the results come from: settings, protocol, versions, commands, speed, videos, what is left out."""
 
 import base64
 import shlex
@@ -18,7 +18,7 @@ from crossq_wn.results.report.scores import Summary
 from crossq_wn.runs.protocol import DECISIVE_OPTIONS, protocol_conflicts
 from crossq_wn.runs.system import System
 
-_VIDEO, _VIDEOS = 4 * 2**20, MOST_VIDEO  # bytes: of one, and of all together
+_VIDEO, _VIDEOS = 4 * 2**20, MOST_VIDEO  # bytes at most: of one video, and of all together
 
 _SEVERAL = " / "  # between values that differ
 
@@ -26,7 +26,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 def hyperparameters(report: Report) -> Html:
-    """Lists the settings that differ, by system, and those that do not."""
+    """Lists the settings that differ between systems, and those that all share."""
     of = _group(report.runs, lambda run: run.system)
     columns = {system: _values(map(_settings, of[system])) for system in report.ours}
     differ: list[tuple[object, ...]] = []
@@ -74,11 +74,11 @@ def _side_by_side(columns: Iterable[Mapping[str, str]]) -> dict[str, list[str]]:
 
 
 def protocol(report: Report) -> Html:
-    """Tells how the runs were trained and evaluated, on which machine, and by which commands."""
+    """Says how the runs were trained and evaluated, on which machine, and by which commands."""
     conflicts = protocol_conflicts([run.record.terms for run in report.runs])
     published = (
-        "Published curves carry no protocol: action repeat, evaluation episodes and what counts as success "
-        "may differ."
+        "Published curves come without a protocol: action repeat, evaluation episodes and the meaning of "
+        "success may differ from those of the runs."
     )
     machine = _values(map(_machine, report.runs))
     commands: list[str] = []
@@ -95,7 +95,7 @@ def protocol(report: Report) -> Html:
 
 
 def _protocols(report: Report) -> Html:
-    """Makes a table with a column for all tasks that share a protocol."""
+    """Makes a table with a column for each set of tasks that share a protocol."""
     alike: dict[tuple[tuple[str, str], ...], list[str]] = {}  # protocol -> tasks
     for task, runs in _group(report.runs, lambda run: run.task).items():
         values = _values(run.manifest["protocol"] for run in runs)
@@ -106,7 +106,7 @@ def _protocols(report: Report) -> Html:
 
 
 def _machine(run: ReportedRun) -> dict[str, object]:
-    """Returns the versions and the device, which decide a run's numbers."""
+    """Returns versions and device, on which a run's numbers depend."""
     values = dict(run.manifest["versions"])
     for name, value in run.manifest["device"].items():
         values[f"device {name}"] = value
@@ -117,7 +117,7 @@ def _machine(run: ReportedRun) -> dict[str, object]:
 
 
 def runs(report: Report) -> Html:
-    """Tells how fast the systems trained, and how far each run directory is."""
+    """Says how fast the systems trained, and how far each run got."""
     of = _group(report.runs, lambda run: run.system)
     by_system = [(report.name(system), *_pace(of[system]), len(of[system])) for system in report.ours]
     rows = []
@@ -127,8 +127,9 @@ def runs(report: Report) -> Html:
         rows.append((*about, *_pace([run], "–"), run.system.label))
     speeds, each = ["frames/s", "updates/s", "hours"], ["run", "task", "seeds", "frames evaluated"]
     explained = (
-        "Environment frames and gradient updates per second, of all seeds of a run together: medians since "
-        "gradient updates began, then over runs; hours: of all runs. Other work on the machine slows them."
+        "Environment frames and gradient updates per second of all seeds of a run together: the median since "
+        "gradient updates began, and then the median of the runs. Hours: the sum over runs. Other work on "
+        "the machine slows runs down."
     )
     return report.section(
         "Runs and speed",
@@ -139,7 +140,7 @@ def runs(report: Report) -> Html:
 
 
 def _pace(runs: Iterable[ReportedRun], no_hours: str = "0.0") -> tuple[str, str, str]:
-    """Writes frames and updates per second, medians over runs, and the hours of all; dashes where unknown."""
+    """Writes median frames and updates per second, and the hours of all runs; dashes where unknown."""
     known = [run.speed for run in runs if run.speed is not None]
     if not known:
         return "–", "–", no_hours
@@ -149,7 +150,7 @@ def _pace(runs: Iterable[ReportedRun], no_hours: str = "0.0") -> tuple[str, str,
 
 
 def videos(report: Report) -> Html:
-    """Puts the newest video of each run into the page."""
+    """Shows the newest video of each run."""
     shown, notes, size = [], [], 0
     for run in report.runs:
         try:
@@ -175,7 +176,7 @@ def videos(report: Report) -> Html:
 
 
 def late(report: Report, tables: Iterable[Summary]) -> list[str]:
-    """Names the seeds that ended before the frame of their task's table of scores, a line each."""
+    """Returns a line on each seed that ended before the frame of its task's table of scores."""
     lines: list[str] = []
     for each in tables:
         for run in report.runs:
@@ -190,7 +191,7 @@ def left_out(lines: Sequence[str]) -> Html:
 
 
 def _late(run: ReportedRun, frames: int) -> list[str]:
-    """Names the seeds that did not get as far as that frame."""
+    """Returns a line on each seed that did not get as far as that frame."""
     lines = []
     for seed, values in zip(run.curves.seeds, run.curves.values, strict=True):
         reached = run.curves.env_steps[~np.isnan(values)]
@@ -210,7 +211,7 @@ def _settings(run: ReportedRun) -> dict[str, object]:
 
 
 def _values(dictionaries: Iterable[Mapping[str, object]]) -> dict[str, str]:
-    """Returns each key's values as text; several have strokes between them."""
+    """Returns each key's values as text, with strokes between several."""
     found: dict[str, dict[str, None]] = {}
     for values in dictionaries:
         for name, value in values.items():

@@ -1,4 +1,4 @@
-"""How good the systems are: a table per task and group of tasks, at one environment frame each."""
+"""The tables of scores: one per task and group of tasks, each at one environment frame."""
 
 from functools import reduce
 from typing import NamedTuple
@@ -27,11 +27,11 @@ from crossq_wn.results.statistics import (
 from crossq_wn.results.wording import number, seeds_of, span
 from crossq_wn.runs.system import System
 
-_MANY = 8  # tasks that are read at once
+_MANY = 8  # up to this many tasks are shown unfolded
 
 
 class Summary(NamedTuple):
-    """Systems on tasks, at one environment frame."""
+    """The scores of systems on some tasks, at one environment frame."""
 
     name: str
     tasks: tuple[str, ...]
@@ -41,10 +41,10 @@ class Summary(NamedTuple):
 
 
 def summaries(report: Report) -> tuple[list[Summary], list[str]]:
-    """The scores of every task and of the paper's groups of tasks.
+    """Sums up the scores on every task and on the paper's groups of tasks.
 
     Returns:
-        The summaries, and a line for each task or group that has none because no frame will do.
+        The summaries, and a line for each task or group that has none, for lack of a common frame.
     """
     found: list[Summary] = []
     notes: list[str] = []
@@ -52,7 +52,7 @@ def summaries(report: Report) -> tuple[list[Summary], list[str]]:
     for name, members in tasks_and_groups(report.tasks).items():
         tasks = _most(report, members)
         if tasks in seen or not tasks:
-            continue  # a group of one task is not worth more than the task
+            continue  # a group of a single task adds nothing to the task itself
         seen.add(tasks)
         try:
             found.append(_summary(report, name, tasks))
@@ -62,7 +62,7 @@ def summaries(report: Report) -> tuple[list[Summary], list[str]]:
 
 
 def _most(report: Report, members: tuple[str, ...]) -> tuple[str, ...]:
-    """Returns those of the tasks that our system with most of them has."""
+    """Returns the largest set of these tasks that one of our systems has."""
     most: tuple[str, ...] = ()
     for system in report.ours:
         there = report.scores[system]
@@ -72,7 +72,7 @@ def _most(report: Report, members: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _summary(report: Report, name: str, tasks: tuple[str, ...]) -> Summary:
-    """Sums up the systems that have all of these tasks. Raises UserError if no frame will do."""
+    """Sums up the systems that have all of these tasks. Raises UserError without a common frame."""
     there = systems_with(report.scores, tasks)
     whole = {system: curves for system, curves in there.items() if len(curves) == len(tasks)}
     frames = _frame(report, whole)
@@ -86,7 +86,7 @@ def _summary(report: Report, name: str, tasks: tuple[str, ...]) -> Summary:
 
 
 def _frame(report: Report, whole: dict[System, list[Curves]]) -> int:
-    """The last frame that most of our runs reached, if possible one at which a rival was evaluated."""
+    """Finds the last frame that most of our runs reached, if possible one that a published system has."""
     own: list[Curves] = []
     shared = np.array([], np.int64)  # frames at which a rival was evaluated on all tasks
     for system, curves in whole.items():
@@ -115,14 +115,14 @@ def _ranked(report: Report, scores: dict[System, list[Array]]) -> dict[System, l
 
 
 def title_of(group: str, tasks: tuple[str, ...]) -> str:
-    """Names a group of tasks, or one task, as the page does."""
+    """Returns the page's name for a group of tasks or a single task."""
     if len(tasks) == 1:
         return tasks[0]
     return f"all {len(tasks)} tasks" if group == "all" else f"{group} ({len(tasks)} tasks)"
 
 
 def finding(report: Report, tables: list[Summary]) -> str:
-    """Says what to remember of one system: its score on most tasks."""
+    """Sums up where nothing can be compared: a system's score on as many tasks as possible."""
     if not tables:
         return "No system was evaluated after frame 0 by most of its runs."
     widest = max(tables, key=lambda each: len(each.tasks))
@@ -140,7 +140,7 @@ def finding(report: Report, tables: list[Summary]) -> str:
 
 
 def scores(report: Report, tables: list[Summary]) -> Html:
-    """Makes a table per group and task."""
+    """Writes a table for each group and task."""
     groups: list[Html] = []
     tasks: list[Html] = []
     for summary in tables:
@@ -148,9 +148,9 @@ def scores(report: Report, tables: list[Summary]) -> Html:
         place.append(_scores_table(report, summary))
     explained = tag(
         "p",
-        "IQM: mean of the middle half of all runs of all tasks. Median: of the seeds on one task, of the "
-        "tasks' means on several. Optimality gap: by how much scores fall short of 1. Runs that had not "
-        "got that far do not count.",
+        "IQM: the mean of the middle half of all runs on all tasks. Median: of the seeds on one task, or of "
+        "the means of several tasks. Optimality gap: by how much scores fall short of 1 on average. Runs "
+        "that did not get that far do not count.",
         class_="note",
     )
     each = join(tasks) if len(tasks) <= _MANY else details(f"Each of {len(tasks)} tasks", join(tasks))

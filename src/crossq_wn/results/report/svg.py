@@ -14,12 +14,12 @@ DPI = 72  # dots per inch, as SVG has them
 
 
 def picture(figure: Figure, name: str, label: str) -> Html:
-    """Turns a figure into an inline SVG element, as wide as what it stands in.
+    """Turns a figure into an inline SVG element that is as wide as the element around it.
 
     Args:
-        figure: the figure; it is not closed.
-        name: unlike any other's on the page, because a page's SVGs share their ids.
-        label: what it shows, for those who do not see it.
+        figure: the figure.
+        name: unique on the page, because all SVGs on a page share their ids.
+        label: what it shows, for readers who cannot see it.
     """
     root = ElementTree.fromstring(_drawn(figure))
     for parent in root.iter():
@@ -32,7 +32,7 @@ def picture(figure: Figure, name: str, label: str) -> Html:
     for element in root.iter():
         element.tag = _local(element.tag)
         element.attrib = _attributes(element.attrib, name, used)
-        # Line breaks between elements; those of paths are attributes.
+        # White space between elements means nothing.
         element.text = element.text and element.text.strip()
         element.tail = element.tail and element.tail.strip()
     root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": label}
@@ -40,7 +40,7 @@ def picture(figure: Figure, name: str, label: str) -> Html:
 
 
 def _drawn(figure: Figure) -> str:
-    """Draws the figure as a file of SVG."""
+    """Draws the figure as SVG."""
     file = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "crossq-wn"}):
         FigureCanvasSVG(figure)
@@ -50,7 +50,7 @@ def _drawn(figure: Figure) -> str:
 
 
 def _attributes(attributes: dict[str, str], name: str, used: set[str]) -> dict[str, str]:
-    """Returns an element's attributes as the page has them, without ids that nothing refers to."""
+    """Returns an element's attributes for the page, without ids that nothing refers to."""
     found = {}
     for key, value in attributes.items():
         own = _local(key)
@@ -70,10 +70,10 @@ def _attribute(key: str, value: str, name: str) -> str:
         return value.replace("#", f"#{name}-")
     if key == "style":
         value = re.sub(r"font-family: [^;]*;?", "", value)
-        # Black is the text's colour, which is white in the dark.
+        # Black becomes the colour of the text, which is white in dark mode.
         value = re.sub(r"#000000\b", "currentColor", value)
         return re.sub(r"font: ([^;']*)'[^;]*", r"font: \1sans-serif", value)
     if key == "clip-path":
         return value.replace("url(#", f"url(#{name}-")
-    # A hundredth of a point is less than any screen shows.
+    # A hundredth of a point is finer than any screen.
     return re.sub(r"(\.\d\d)\d+", r"\1", " ".join(value.split()))
