@@ -296,7 +296,7 @@ def test_verdict_and_finding_agree_with_the_numbers(page):
 
 def test_how_far_verdicts_can_be_trusted_is_said(page):
     text = words(page)
-    assert "otherwise the comparison is inconclusive, and either system may be the better one" in text
+    assert "Otherwise the comparison is inconclusive: either system may be the better one" in text
     assert EQUAL_CALLED_BETTER in text
     assert "are many" not in text  # one comparison, and two by task
     head = Page(page).tables["Comparisons"][0]
