@@ -1,4 +1,4 @@
-"""Exploration noise that is held for several decisions."""
+"""Exploration noise that stays the same for several decisions."""
 
 from __future__ import annotations  # JAX's types are loaded on first use
 
@@ -16,10 +16,10 @@ from crossq_wn.types import Algorithm, Array, Tree
 
 
 class HeldNoise(NamedTuple):
-    """What acting remembers; an episode's end does not change it."""
+    """The memory of acting; it outlasts the end of an episode."""
 
     noise: Array  # epsilon [action_size]
-    left: Array  # decisions that it is still held for
+    left: Array  # agent decisions for which it still stays the same
 
 
 def zeta(exponent: float, longest: int) -> np.ndarray:
@@ -29,12 +29,12 @@ def zeta(exponent: float, longest: int) -> np.ndarray:
 
 
 def repeat_noise(parts: Parts, lengths: np.ndarray) -> Callable[[Algorithm], Algorithm]:
-    """Acts in training by tanh(mu + sigma epsilon) with an epsilon that is held for k decisions (FlashSAC).
+    """A wrapper that explores by tanh(mu + sigma epsilon), with one epsilon for k decisions (FlashSAC).
 
-    Mean and deviation are those of each decision's observation. Evaluations are not affected.
+    Mean and standard deviation are those of each decision's own observation. Evaluations are not affected.
 
     Args:
-        parts: whose actor and policy act.
+        parts: give the actor and the policy.
         lengths: the probabilities of k = 1, 2, ... decisions.
     """
 
@@ -58,7 +58,7 @@ def explore(
 
 
 def hold(memory: HeldNoise, cumulated: np.ndarray, key: Array) -> HeldNoise:
-    """The noise of this decision: the one of the decision before, or a new one if that is used up."""
+    """The noise of this decision: that of the decision before, or a new one if that has lasted its time."""
     noise_key, length_key = jax.random.split(key)
     length = jnp.searchsorted(jnp.asarray(cumulated[:-1]), jax.random.uniform(length_key), side="right") + 1
     new = HeldNoise(jax.random.normal(noise_key, memory.noise.shape), length.astype(jnp.int32))

@@ -1,12 +1,13 @@
-"""FlashSAC (2026): normalised inverted residual blocks, a categorical critic, noise that is held.
+"""FlashSAC (2026): normalised inverted residual blocks, a categorical critic, and noise that lasts.
 
 Networks: batch norm on the raw input, a linear embedding, blocks x + relu(BN(W2 relu(BN(W1 x)))) that are
-four times as wide inside, RMS norm, a linear head. Whatever has a scale is held at one after every gradient
-step: each neuron's weights at norm 1, the scale and bias of each normalisation jointly at the square root of
-its features. Both networks are trained on s and s' together. Critics are categorical on [-5, 5]; rewards are
-divided by the return's standard deviation, but enough that no return seen leaves that range. The actor moves
-in the first of every two updates, before the critic, whose target comes from the actor just updated. Training
-acts with a noise that is held for k decisions, with probability proportional to k^-2.
+four times as wide inside, RMS norm, a linear head. Everything that has a scale is held at it after every
+gradient step: each neuron's weights at norm 1, and the scale and bias of each normalisation jointly at the
+square root of the number of its features. Both networks are trained on s and s' together. Critics are
+categorical on [-5, 5]. Rewards are divided by the return's standard deviation, or by more if a return seen so
+far would leave that range. The actor is updated in the first of every two updates, before the critic, whose
+target uses the actor just updated. In training, the noise of actions stays the same for k decisions, with
+probability proportional to k^-2.
 """
 
 from __future__ import annotations  # JAX's types are loaded on first use
@@ -37,16 +38,16 @@ class FlashSACSettings(PolyakSettings):
     blocks: int = 2
     """Residual blocks of actor and critics."""
     atoms: int = 101
-    """Atoms of each critic's distribution."""
+    """Atoms of each critic's distribution of returns."""
     value_limit: float = 5.0
-    """The distribution's support is from minus this to this."""
+    """The atoms cover scaled returns from minus this to this."""
     learning_rate_updates: int | None = None
     """Updates over which each learning rate falls along half a cosine, counting each one's own updates; by
     default the UTD ratio times all agent decisions that the run is started for."""
     noise_exponent: float = 2.0
-    """Exploration noise is held for k decisions with probability proportional to k to minus this."""
+    """Exploration noise lasts for k decisions with probability k to the power of minus this, normalised."""
     noise_longest: int = 16
-    """Decisions that it is held for at most; 1 draws it anew in every decision."""
+    """The most agent decisions for which exploration noise lasts; 1 draws new noise for every decision."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,7 +66,7 @@ class FlashSACSettings(PolyakSettings):
 
 
 def parts(spec: Spec, settings: FlashSACSettings) -> Parts:
-    """FlashSAC's networks, joint passes, scaled rewards and held noise."""
+    """FlashSAC's networks, joint passes, scaled rewards and lasting noise."""
     limit = settings.value_limit
     actor_head = gaussian_head(spec.action_size, mean_gain=1.0, log_std_gain=1.0)
     member = network(settings.critic_width, settings.blocks, dense(settings.atoms, orthogonal(1.0)))
@@ -85,8 +86,8 @@ def parts(spec: Spec, settings: FlashSACSettings) -> Parts:
 
 
 def network(width: int, blocks: int, head: Layer) -> Layer:
-    """The embedding, the blocks, and a head whose kernel is held at unit norm; its bias is free."""
-    # As PyTorch's: the running variance, unlike the one that normalises, is the unbiased one.
+    """The embedding and the blocks, with an output layer whose kernel has unit norm; its bias is free."""
+    # As in PyTorch, the running variance is unbiased, unlike the variance that normalises a training pass.
     norm = affine_norm(batch_norm(momentum=0.99, epsilon=1e-5, ddof=1))
     block = residual(unit(4 * width), norm, relu(), unit(width), norm, relu())
     return serial(norm, unit(width), *[block] * blocks, affine_norm(rms_norm()), held_kernel(head))
@@ -103,7 +104,7 @@ def held_kernel(layer: Layer) -> Layer:
 
 
 def target_entropy_scale(std: float) -> float:
-    """Minus the entropy of a normal of this standard deviation: the target entropy per action dimension."""
+    """The negative entropy of a normal of this standard deviation: a target entropy per action dimension."""
     return -0.5 * math.log(2 * math.pi * math.e * std**2)
 
 

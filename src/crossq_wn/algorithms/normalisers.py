@@ -48,7 +48,7 @@ def add_sample(running: Running, x: Array) -> Running:
 
 
 def add_sample_padded(running: Running, x: Array) -> Running:
-    """As `add_sample`, but the variance so far weighs 1e-4 samples more than there were (FlashSAC's code)."""
+    """Like `add_sample`, but the earlier variance weighs 1e-4 samples too many (FlashSAC's code)."""
     plain = add_sample(running, x)
     return plain._replace(variance=plain.variance + 1e-4 * running.variance / plain.samples)
 
@@ -114,7 +114,7 @@ def add_reward(
     """Updates the statistics with one more reward.
 
     Args:
-        scale: how the reward enters G, and G the moments.
+        scale: how a reward enters G, and how G enters its moments.
         discount: gamma, per agent decision.
         statistics: so far.
         observation: unused; every watcher is given it.

@@ -1,7 +1,7 @@
-"""What the networks of a soft actor-critic are given in a training pass: one half of a batch, or both.
+"""The training passes through the networks of a soft actor-critic: with one half of a batch, or with both.
 
-A network with batch norm normalises what it is given together by the same statistics, so this decides whose
-statistics shape whose outputs.
+Batch norm uses the same statistics for everything in one pass, so this decides whose statistics shape whose
+outputs.
 """
 
 from collections.abc import Callable
@@ -44,18 +44,18 @@ def joint_target(critic: Layer, theta: Tree, state: State, x: Array, next_x: Arr
     return q[:, : len(x)], target_q[:, len(x) :], stats
 
 
-# How the actor's output on s is computed, where its loss needs it
+# How the actor's loss computes the actor's output on s
 
 ActorPass = Callable[[Layer, Tree, State, Batch], tuple[Array, Tree]]  # -> output [B, .] on s, new statistics
 
 
 def own_states(actor: Layer, params: Tree, state: State, batch: Batch) -> tuple[Array, Tree]:
-    """SAC: the states of the batch alone."""
+    """SAC: a pass over s alone."""
     return actor.apply(params, state.actor.stats, batch.observation, train=True)
 
 
 def joint_states(actor: Layer, params: Tree, state: State, batch: Batch) -> tuple[Array, Tree]:
-    """FlashSAC: one pass over s and s', so that the actor sees the distribution that its critic sees."""
+    """FlashSAC: one pass over s and s', so the actor sees the same distribution of states as its critic."""
     both = jnp.concatenate([batch.observation, batch.next_observation])
     output, stats = actor.apply(params, state.actor.stats, both, train=True)
     return output[: len(batch.observation)], stats

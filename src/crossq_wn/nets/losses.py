@@ -168,7 +168,7 @@ def categorical(low: float, high: float, atoms: int) -> Readout:
 
 
 def averaged(readout: Readout) -> Readout:
-    """The readout with its loss averaged over critics instead of summed (FlashSAC)."""
+    """The readout with a loss that is averaged over critics instead of summed (FlashSAC)."""
 
     def loss(output: Array, y: Array) -> Array:
         return readout.loss(output, y) / len(output)

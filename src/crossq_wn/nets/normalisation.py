@@ -175,9 +175,10 @@ def per_layer(params: Tree, radius: float) -> Tree:
 
 
 def affine_norm(norm: Layer) -> Layer:
-    """Holds the scale and bias of a normalisation of n features at a joint norm of sqrt(n) (FlashSAC).
+    """Holds the scale and bias of a normalisation over n features at a joint norm of sqrt(n) (FlashSAC).
 
-    That is the norm of the ones and zeros that they start with. Like all that is held, they do not decay.
+    This is the norm of the ones and zeros that they start with. Like everything that is held, they do not
+    decay.
 
     Args:
         norm: `batch_norm`, `layer_norm` or `rms_norm`.

@@ -1,4 +1,4 @@
-"""Names that other packages have for options and hyperparameters, for whoever comes from there."""
+"""The names that other packages have for our options and hyperparameters, for users who come from there."""
 
 from collections.abc import Collection
 
@@ -6,7 +6,7 @@ from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.algorithms.settings import setting_names
 from crossq_wn.errors import closest, option
 
-# By other packages' names: ours. Where there are several, all of them must be given.
+# A name of other packages -> ours; of several of ours, the user needs all.
 _OURS: dict[str, tuple[str, ...]] = {
     "alg": ("algorithm",),
     "algo": ("algorithm",),
@@ -71,14 +71,14 @@ _OURS: dict[str, tuple[str, ...]] = {
 
 
 def meant(name: str, known: Collection[str]) -> str:
-    """Returns what somebody who uses an unknown name probably wants, as a clause for an error message.
+    """What the user of an unknown name probably wants, as a clause for an error message.
 
     Args:
-        name: of an option or hyperparameter, as it was written.
+        name: of an option or hyperparameter, as the user wrote it.
         known: the valid names, as Python writes them.
 
     Returns:
-        Such as `did you mean 'discount'?`; empty if nothing is near.
+        For example `did you mean 'discount'?`; empty if nothing is near.
     """
     plain = name.lstrip("-").lower().replace("-", "_")
     ours = [each for each in _OURS.get(plain, ()) if each in known]

@@ -1,9 +1,9 @@
-"""Whose code a run may import.
+"""Which code a run may import.
 
-A run may name modules: of its task, `my_module:Reach`, and of its algorithm. Reading a run never imports
-them. What runs a policy or trains on needs them, and imports only what this user has trained with before, or
-trusts by word of `--trust`. What is remembered is a name and the file that its module is found in, so that a
-stranger's module of the same name counts as another.
+A run may name modules: that of its task, `my_module:Reach`, and that of its algorithm. Reading a run never
+imports them. Acting and training need them, and import only what this user has trained with before or allows
+with `--trust`. What is remembered is the name and the file of its module, so a stranger's module of the same
+name counts as another one.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from crossq_wn.runs.config import RunConfig
 
 
 def remember(config: RunConfig) -> None:
-    """Remembers that the user trains with the modules of a configuration; where there is no home, nothing."""
+    """Remembers that the user trains with the modules of a configuration, if there is a home directory."""
     for name in (config.task, config.system.algorithm):
         if ":" in name and (place := place_of(name)):
             with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: of a user without a home
@@ -40,7 +40,7 @@ def require_algorithm(config: RunConfig, path: Path, *, trust: bool) -> None:
     Args:
         config: of the run.
         path: the run directory, for the message.
-        trust: whether the user says that it may.
+        trust: whether the user allows it.
 
     Raises:
         UserError: it may not.
@@ -49,13 +49,13 @@ def require_algorithm(config: RunConfig, path: Path, *, trust: bool) -> None:
 
 
 def require_task(config: RunConfig, path: Path, *, trust: bool, task: Callable[[], Any] | None) -> None:
-    """Checks that the module of a run's task may be imported, as `require_algorithm` does.
+    """Checks that the module of a run's task may be imported; raises like `require_algorithm`.
 
     Args:
         config: of the run.
         path: the run directory, for the message.
-        trust: whether the user says that it may.
-        task: the environment's class or factory, if the user gave it.
+        trust: whether the user allows it.
+        task: the environment's class or factory, if the user gave one.
     """
     if task is None or name_of(task) != config.task:
         _require("task", config.task, path, trust)
@@ -80,7 +80,7 @@ def _require(what: str, name: str, path: Path, trust: bool) -> None:
 
 
 def place_of(name: str) -> str | None:
-    """Returns where the top module of `module:name` lies, without importing it; None if it is not found."""
+    """The file of the top module of `module:name`, without importing it; None if it is not found."""
     top = name.partition(":")[0].partition(".")[0]
     loaded = getattr(sys.modules.get(top), "__file__", None)
     if loaded is not None:
