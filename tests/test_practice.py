@@ -50,8 +50,8 @@ def test_differences_are_named_and_what_is_shared_or_unknown_is_said():
     one = {"action_repeat": (2,), "batch_size": (256,), "updates_per_frame": (1,), "eval_episodes": (5,)}
     other = one | {"batch_size": (128,), "eval_episodes": ()}
     assert differing([one, other]) == ["batch_size"]
-    assert contrast(one, other) == "batch size 256 and 128"
-    assert contrast(one, one) == ""
+    assert contrast(one, other) == ("batch size 256", "batch size 128")
+    assert contrast(one, one) == ("", "")
     assert shared([one, one]).startswith("the same for all: action repeat 2, batch size 256")
     assert shared([one, other]) == (
         "the same wherever known: action repeat 2, updates per frame 1, evaluation episodes 5; "
@@ -92,7 +92,13 @@ def test_a_report_tells_it_beside_scores_and_verdicts(folder):
         main(["report", str(folder / "runs"), "--reference", str(folder / "rivals.csv"), "--out", str(out)])
     assert stop.value.code == 0
     text = out.read_text()
-    assert "They differ in batch size 256 and 512, updates per frame 1 and 2.5." in text
-    assert "They differ in action repeat 2 and 1, batch size 256 and 128, updates per frame 1 and 10." in text
+    assert (
+        "crossq-wn UTD 2 has batch size 256, updates per frame 1; crossq-wn UTD 5 (batch_size=512) has batch "
+        "size 512, updates per frame 2.5."
+    ) in text
+    assert (
+        "crossq-wn UTD 2 has action repeat 2, batch size 256, updates per frame 1; A UTD 10 has action "
+        "repeat 1, batch size 128, updates per frame 10."
+    ) in text
     for name in ("action repeat", "batch size", "updates per frame"):
         assert f'<th scope="col">{name}</th>' in text

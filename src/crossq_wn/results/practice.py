@@ -100,12 +100,20 @@ def _same(beside: Sequence[Practice]) -> list[str]:
     return found
 
 
-def contrast(one: Practice, other: Practice) -> str:
-    """Says in what two systems differ, such as `batch size 256 and 128`; empty if nothing known differs."""
-    parts = []
-    for name in differing([one, other]):
-        parts.append(f"{FIELDS[name]} {written(one[name])} and {written(other[name])}")
-    return ", ".join(parts)
+def contrast(one: Practice, other: Practice) -> tuple[str, str]:
+    """Says in what two systems differ: `batch size 256` of the first, `batch size 128` of the second.
+
+    Args:
+        one: how the first was trained and evaluated.
+        other: how the second was.
+
+    Returns:
+        A text on each; both are empty if nothing that is known differs.
+    """
+    names = differing([one, other])
+    first = [f"{FIELDS[name]} {written(one[name])}" for name in names]
+    second = [f"{FIELDS[name]} {written(other[name])}" for name in names]
+    return ", ".join(first), ", ".join(second)
 
 
 def written(values: Sequence[float]) -> str:

@@ -27,12 +27,18 @@ class Pair(NamedTuple):
     published: bool  # whether others published the second
     result: Comparison
     group: str | None = None  # the name of the group of tasks
-    contrast: str = ""  # how training and evaluation of the two differ
+    contrast: tuple[str, str] = ("", "")  # how training and evaluation of the two differ
 
     @property
     def sentence(self) -> str:
         """The verdict and its numbers."""
         return sentence(self.ours, self.theirs, self.result)
+
+    @property
+    def difference(self) -> str:
+        """A sentence on how training and evaluation of the two differ; empty if nothing known does."""
+        one, other = self.contrast
+        return f" {self.ours} has {one}; {self.theirs} has {other}." if one else ""
 
     @property
     def word(self) -> str:
@@ -55,7 +61,7 @@ class _Couple(NamedTuple):
     published: bool  # whether others published the second
     mine: dict[str, Curves]  # only the tasks that both have
     other: dict[str, Curves]
-    contrast: str  # how training and evaluation of the two differ on these tasks
+    contrast: tuple[str, str]  # how training and evaluation of the two differ on these tasks
 
 
 def _couples(report: Report) -> Iterator[_Couple]:
@@ -228,8 +234,9 @@ def alone(report: Report) -> str:
 
 
 def _line(pair: Pair) -> Html:
-    differ = f" They differ in {pair.contrast}." if pair.contrast else ""
-    return tag("span", tag("b", pair.word, class_=pair.word), " ", pair.sentence, differ)
+    said = f"{pair.sentence}{pair.difference}"
+    before, word, after = said.partition("is better" if pair.result.decided else "Inconclusive")
+    return tag("span", before, tag("b", word, class_=pair.word), after)
 
 
 def _counts(found: list[Pair]) -> str:
