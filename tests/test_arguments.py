@@ -53,12 +53,22 @@ def test_options_are_read_as_their_types_before_and_after_the_task(flags, values
     assert parsed(*flags.split(), "cheetah-run") == usual | values
 
 
-def test_several_numbers_are_arguments_of_their_own():
-    chosen = parsed("dog-run", "--algorithm", "bro", "--resets", 1, 2, "--seeds", "3,4")
-    assert (chosen["resets"], chosen["seeds"]) == ((1, 2), (3, 4))
+@pytest.mark.parametrize("resets", ["--resets 1 2", "--resets 1,2", "--resets=1,2"])
+@pytest.mark.parametrize("seeds", ["--seeds 3 4", "--seeds 3,4", "--seeds=3,4", "--seeds=3 4"])
+def test_several_numbers_have_commas_or_spaces_between_them(resets, seeds):
+    flags = ["--algorithm", "bro", *resets.split(), *seeds.split()]
+    for arguments in (["dog-run", *flags], [*flags, "dog-run"]):
+        chosen = parsed(*arguments)
+        assert (chosen["task"], chosen["resets"], chosen["seeds"]) == ("dog-run", (1, 2), (3, 4))
+
+
+def test_several_numbers_may_be_none_and_no_number_is_one_line():
+    chosen = parsed("dog-run", "--algorithm", "bro", "--resets", 1, 2)
     assert configure(chosen.pop("task"), **chosen).settings.resets == (1, 2)
     none = parsed("dog-run", "--algorithm", "bro", "--resets")
     assert configure(none.pop("task"), **none).settings.resets == ()
+    with pytest.raises(UserError, match="'x' is not a whole number"):
+        parsed("dog-run", "--algorithm", "bro", "--resets", "1,x")
 
 
 @pytest.mark.parametrize("flags", ["--fram 10", "--frame 10", "--eval_every 10", "--vid", "--algo sac"])

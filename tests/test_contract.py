@@ -208,6 +208,27 @@ def test_the_documented_algorithm_trains(monkeypatch, tmp_path):
     assert np.isfinite([float(value) for value in metrics[0].values()]).all()
 
 
+@pytest.mark.parametrize("name", ["crossq-wn", "tdmpc2"])
+def test_the_names_of_metrics_cost_no_second_trace(name, algorithm):
+    """What asks for the names at a run's start traces the update; the first update then finds it traced."""
+    plain, traced = algorithm(name), []
+
+    def counted(part, function):
+        def call(*arguments):
+            traced.append(part)
+            return function(*arguments)
+
+        return call
+
+    made = plain._replace(update=counted("update", plain.update), view=counted("view", plain.view))
+    names = learner.metric_names(made, SPEC, diagnostics=True, batch_size=8)
+    assert sorted(traced) == ["update", "view"]
+    states, metrics = run(made, learn := learner.one_by_one(made), (0,))
+    found = learn.diagnose(states, learn.join([data(made, 0, 3, 8)]), 5)
+    assert [*metrics[0], *found[0]] == names
+    assert sorted(traced) == ["update", "view"]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_critic_can_be_diagnosed_and_asked(name, trained):
     made, learn, (states, _) = trained(name)

@@ -95,6 +95,7 @@ def test_a_network_computed_by_hand(by_hand):
         "feature_norm": (5**0.5 + 3) / 2,
         "stable_rank": 2,
         "bn_drift": 0,
+        "bn_variance_drift": 0,
         "target_q_min": -2,
         "target_q_max": 1,
     }
@@ -142,6 +143,18 @@ def test_batch_norm_drift_is_the_step_of_the_running_mean_in_standard_deviations
     found = diagnose(view_of(layer, create(layer, np.random.default_rng(0), 2)))
     # Running mean 0 -> 0.1 * (2, 0.5), running variance 1.
     assert float(found["bn_drift"]) == pytest.approx(0.1 * np.sqrt((4 + 0.25) / 2), rel=1e-5)
+
+
+def test_variance_drift_is_the_share_by_which_running_variances_move():
+    layer = ensemble(serial(batch_norm(momentum=0.9), dense(4), relu(), dense(1)), 1)
+    made = create(layer, np.random.default_rng(0), 2)
+    stats = ((made.stats[0][0] | {"variance": np.array([2.0, 0.5], np.float32)}, *made.stats[0][1:]),)
+    x = np.array([[1, 0], [3, 4]], np.float32)  # variances 1 and 4
+    new = layer.apply(made.params, stats, x, train=True)[1]
+    view = view_of(layer, made)._replace(stats=stats, new_stats=new)
+    # 2 -> 1.9 and 0.5 -> 0.85: 0.1 |r^2 - 1| with r^2 of 1/2 and of 8.
+    expected = np.sqrt(((0.1 * 0.5) ** 2 + (0.1 * 7) ** 2) / 2)
+    assert float(diagnose(view)["bn_variance_drift"]) == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_stable_rank_counts_directions():

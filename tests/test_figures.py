@@ -17,7 +17,7 @@ from crossq_wn.results.figures import FIGURES, Source, save
 from crossq_wn.results.figures.curves import learning_curve
 from crossq_wn.results.figures.points import curves
 from crossq_wn.results.figures.style import COLOURS, looks, ratio_ticks, short
-from crossq_wn.results.statistics import estimate, iqm
+from crossq_wn.results.statistics import USUAL, Aggregation, estimate, iqm
 from crossq_wn.runs.config import read_config
 from crossq_wn.runs.system import System
 from helpers import DAMAGE, EVAL_HEADER, make_run, rows
@@ -384,7 +384,8 @@ def test_curves_do_not_leap_between_runs_with_unequal_grids():
         values = np.array([[float(i) if x in run else np.nan for x in steps] for i, run in enumerate(runs)])
         of = Curves(np.array(steps), tuple(map(str, range(len(runs)))), values)
         return [
-            (p.frames, p.most_seeds) for p in curves({System("a"): {"dog-run": of}}, {"p": ("dog-run",)}, 0.9)
+            (p.frames, p.most_seeds)
+            for p in curves({System("a"): {"dog-run": of}}, {"p": ("dog-run",)}, USUAL)
         ]
 
     assert drawn(range(2, 21, 2), range(3, 19, 3)) == [(6, 2), (12, 2), (18, 2)]
@@ -659,9 +660,33 @@ def test_a_mean_that_ends_early_says_where_and_why(told, tmp_path):
     assert "thin: each seed; thick: their mean" in svg.read_text()
 
 
+@pytest.mark.parametrize(
+    ("weighting", "value", "says"),
+    [
+        ("tasks", 0.25, "where tasks have unequally many seeds, tasks count alike: crossq-wn UTD 2"),
+        ("runs", 0.1, "all runs are pooled and tasks with more seeds weigh more: crossq-wn UTD 2"),
+    ],
+)
+def test_what_counts_alike_is_chosen_and_said_where_seeds_are_unequal(
+    weighting, value, says, draw, told, tmp_path
+):
+    """Four runs of one task score 0.1 and one of another 0.4, in one group: 0.25, or the middle of five."""
+    for seed in range(4):
+        make_run(tmp_path / f"dog-{seed}", task="dog-run", seed=seed, eval_rows=[(0, 0), (100, 100)])
+    make_run(tmp_path / "humanoid", task="humanoid-run", eval_rows=[(0, 0), (100, 400)])
+    picture = draw("fig1", tmp_path, how=Aggregation(weighting=weighting))
+    found = {(row["panel"], round(row["value"], 6), row["weighting"]) for row in picture.rows}
+    assert ("DMC dog & humanoid", value, weighting) in found
+    assert any(says in line for line in told), told
+    assert says in " ".join(unwrapped(text) for text in texts(picture.figure))
+    told.clear()
+    draw("fig1", tmp_path / "dog-0", tmp_path / "humanoid", how=Aggregation(weighting=weighting))
+    assert not any("unequally" in line for line in told)
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_what_intervals_are_is_said_below_the_figure_and_in_its_table(name, alike, draw):
-    picture = draw(name, alike, confidence=0.5)
+    picture = draw(name, alike, how=Aggregation(confidence=0.5))
     (said,) = (unwrapped(text) for text in texts(picture.figure) if "bootstrap" in text)
     assert "50 % stratified bootstrap intervals" in said
     assert {row["confidence"] for row in picture.rows} == {0.5}

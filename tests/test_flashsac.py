@@ -180,7 +180,10 @@ def test_the_embedding_is_centred_and_the_other_half_of_a_pass_shapes_prediction
     both = np.concatenate([x, next_x])
     normed = (both - both.mean(0)) / np.sqrt(both.var(0) + EPSILON)
     np.testing.assert_allclose((normed @ params[EMBEDDING]["kernel"]).mean(0), 0, atol=1e-6)
-    q, changed = (made.q_pair(made.critic, state.critic.params, state, x, n)[0] for n in (next_x, other))
+    q, changed = (
+        made.q_pair(made.critic, state.critic.params, state, x, n, jax.random.key(0))[0]
+        for n in (next_x, other)
+    )
     assert np.abs(q - changed).max() > 0.05
     # At first an evaluation normalises by mean 0 and variance 1.
     quiet = jax.tree.map(np.asarray, stats)

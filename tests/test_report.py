@@ -82,7 +82,9 @@ def test_an_inconclusive_comparison_says_how_many_seeds_would_tell():
         "differ by "
     )
     assert f"and a run of C beats one of D with probability {odds.value:.2f}. " in text
-    assert text.endswith(f"About {needed} seeds of each would tell.")
+    assert text.endswith(
+        f" If the difference is as large as it looks, about {needed} seeds of each would tell."
+    )
     alike = compare({"walker-run": curves(0.5, 0.62, 0.4)}, {"walker-run": curves(0.501, 0.62, 0.4)})
     assert sentence("C", "D", alike).endswith("More than 100 seeds of each would be needed.")
     same = {"walker-run": curves(1, 1, 1)}
@@ -94,7 +96,7 @@ def test_only_the_system_with_too_few_seeds_is_asked_for_more():
     many, few = [0.5, 0.62, 0.4, 0.55, 0.45, 0.6, 0.52, 0.48, 0.58, 0.5] * 5, [0.4, 0.52]
     result = compare({"walker-run": curves(*many)}, {"walker-run": curves(*few)})
     assert 2 < result.needed < 50
-    said = f"About {result.needed} seeds of D would tell."
+    said = f"about {result.needed} seeds of D would tell."
     assert sentence("C", "D", result).endswith(said)
     assert sentence("D", "C", result.swapped()).endswith(said)
 
@@ -108,7 +110,7 @@ def test_two_seeds_on_one_task_are_never_a_win():
     assert text.startswith(
         "Inconclusive on walker-run at 100 frames with 2 seeds: the IQMs are 0.600 and 0.415"
     )
-    assert "but 2 runs per task: a verdict needs 3, or 2 on each of 3 tasks or more. About" in text
+    assert "but 2 runs per task: a verdict needs 3, or 2 on each of 3 tasks or more. If the" in text
 
 
 def test_one_seed_decides_nothing():
@@ -490,6 +492,19 @@ def test_the_finding_names_all_who_were_beaten_and_all_comparisons_count(tmp_pat
     beaten = "crossq-wn UTD 1, crossq-wn UTD 2 and crossq-wn UTD 3"
     assert f"crossq-wn UTD 4 beats {beaten}." in text
     assert "18 comparisons, with those by group and task, are many" in text
+
+
+def test_tables_say_what_counts_alike_where_seeds_are_unequal(tmp_path):
+    for seed in range(4):
+        make_run(tmp_path / "runs" / f"dog-{seed}", task="dog-run", seed=seed, eval_rows=[(0, 0), (100, 100)])
+    make_run(tmp_path / "runs" / "humanoid", task="humanoid-run", eval_rows=[(0, 0), (100, 400)])
+    for arguments, middle, says in (
+        ((), "0.250", "Where tasks have unequally many seeds, tasks count alike."),
+        (("--weighting", "runs"), "0.100", "all runs are pooled and tasks with more seeds weigh more."),
+    ):
+        text = words(report(tmp_path / "runs", *arguments, out=tmp_path / "report.html"))
+        assert says in text
+        assert f"crossq-wn UTD 2 has an IQM of {middle} on DMC dog &amp; humanoid (2 tasks)" in text
 
 
 def test_one_system_has_no_verdict(runs, tmp_path):

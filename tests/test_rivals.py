@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from crossq_wn.algorithms import ALGORITHMS, normalisers
 from crossq_wn.algorithms.actor_critic import soft_actor_critic
 from crossq_wn.algorithms.bro import coefficient, inverse_coefficient, upper_bound
+from crossq_wn.algorithms.passes import separate
 from crossq_wn.algorithms.resets import at, every_updates, on_grid
 from crossq_wn.algorithms.simba_v2 import scaler, towards
 from crossq_wn.algorithms.tdmpc2.planning import Planner, Simulator, plan
@@ -22,7 +23,7 @@ from crossq_wn.learning.replay import Replay
 from crossq_wn.nets import layers, losses
 from crossq_wn.nets.initialisers import he_normal
 from crossq_wn.nets.layers import activation, always_training, dense, dropout, ensemble, residual
-from crossq_wn.nets.losses import symexp, symlog, two_hot
+from crossq_wn.nets.losses import scalar, squared_error, symexp, symlog, two_hot
 from crossq_wn.nets.normalisation import layer_norm
 from crossq_wn.nets.optimisers import adamw
 from crossq_wn.nets.policies import gaussian_head, squeezed
@@ -158,6 +159,38 @@ def test_a_random_subset_of_critics_makes_redqs_target():
     # The minimum of two out of 0..9 has the mean 8 / 3.
     assert np.mean(drawn) == pytest.approx(8 / 3, abs=0.4)
     assert float(losses.minimum_of_subset(10)(q, KEY)[0]) == 0
+
+
+def test_redq_evaluates_only_the_target_critics_that_it_draws(parts, algorithm, batch, float64):
+    """And learns the very numbers that it would from all ten and the smaller of a random two."""
+    with float64():
+        made = parts("redq")
+        whole = soft_actor_critic(
+            made._replace(q_pair=separate, readout=scalar(squared_error, losses.minimum_of_subset(2)))
+        )
+        drawn = soft_actor_critic(made)
+        states = [jax.tree.map(as_double, each.init(np.random.default_rng(0))) for each in (whole, drawn)]
+        for step in range(4):
+            data = jax.tree.map(as_double, batch(step, 8))
+            one, other = (
+                jax.jit(each.update)(s, data, np.int32(step))
+                for each, s in zip((whole, drawn), states, strict=True)
+            )
+            states = [one[0], other[0]]
+            for name, value in one[1].items():
+                np.testing.assert_allclose(value, other[1][name], rtol=1e-12, err_msg=name)
+        for a, b in zip(*map(jax.tree.leaves, states), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
+    x = np.ones((8, OBSERVATION + ACTION), np.float32)
+    state = made.critic.init(np.random.default_rng(0), OBSERVATION + ACTION)
+    learner_state = algorithm("redq").init(np.random.default_rng(0))
+    _, next_q, _ = made.q_pair(made.critic, state[0], learner_state, x, x, KEY)
+    assert next_q.shape == (2, 8, 1)
+
+
+def as_double(leaf):
+    array = np.asarray(leaf)
+    return jnp.asarray(array.astype(np.float64) if array.dtype.kind == "f" else array)
 
 
 @pytest.mark.parametrize("name", ["redq", "droq"])

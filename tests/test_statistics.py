@@ -12,6 +12,7 @@ from crossq_wn.errors import UserError
 from crossq_wn.results import statistics as s
 
 ONE = (s.iqm, s.mean, s.median, s.optimality_gap)
+WEIGHTINGS = ("tasks", "runs")
 SEED = st.integers(0, 2**32 - 1)
 
 
@@ -43,6 +44,44 @@ def test_values_computed_by_hand():
     assert point(s.difference(s.mean), x, y) == pytest.approx(0.75 - (4 / 3 + 1) / 2)
     profile = s.performance_profile([[0.2, 0.4], [0.6, 0.6]], [0, 0.4, 0.6])
     np.testing.assert_allclose(profile.value, [1, 0.5, 0])
+
+
+def test_tasks_or_runs_count_alike_where_tasks_have_unequally_many_runs():
+    """Two runs of one task, six of the other: as if 6 and 6, or 8 runs pooled."""
+    scores, gapped = [[0, 1], [4] * 6], [[0, 1], [0.5] * 6]
+    for statistic, tasks, runs in (
+        (s.mean, (0.5 + 4) / 2, 25 / 8),
+        (s.iqm, (3 * 1 + 3 * 4) / 6, 4),  # of 0 0 0 1 1 1 4 4 4 4 4 4, and of 0 1 4 4 4 4 4 4
+        (s.median, (0.5 + 4) / 2, (0.5 + 4) / 2),  # of the tasks' means, either way
+    ):
+        assert s.point_estimate(statistic, scores) == pytest.approx(tasks)
+        assert s.point_estimate(statistic, scores, weighting="tasks") == pytest.approx(tasks)
+        assert s.point_estimate(statistic, scores, weighting="runs") == pytest.approx(runs)
+    assert s.point_estimate(s.optimality_gap, gapped, weighting="runs") == pytest.approx((1 + 6 * 0.5) / 8)
+    assert s.performance_profile(scores, [2.0]).value == [pytest.approx(1 / 2)]
+    assert s.performance_profile(scores, [2.0], weighting="runs").value == [pytest.approx(6 / 8)]
+    for weighting in ("tasks", "runs"):  # each task's own probability, either way
+        odds = s.point_estimate(s.probability_of_improvement, scores, [[0.5], [5]], weighting=weighting)
+        assert odds == pytest.approx((0.5 + 0) / 2)
+
+
+@given(SEED)
+def test_pooled_runs_are_one_sample_drawn_task_by_task(seed):
+    scores = random(seed)
+    pooled = np.concatenate(scores)
+    assert s.point_estimate(s.iqm, scores, weighting="runs") == pytest.approx(trimmed(pooled))
+    assert s.point_estimate(s.mean, scores, weighting="runs") == pytest.approx(pooled.mean())
+    drawn = s.bootstrap(s.mean, scores, weighting="runs", replicates=7, seed=seed)
+    draws = np.concatenate(s._draws((tuple(map(len, scores)),), 7, seed)[0], axis=1)[0]
+    which = s._draws((tuple(map(len, scores)),), 7, seed)[1]
+    np.testing.assert_allclose(drawn, (draws @ pooled / len(pooled))[which], atol=1e-12)
+    equal = random(seed, counts=(5, 6))
+    tasks, runs = (s.estimate(s.iqm, equal, replicates=20, weighting=each) for each in ("tasks", "runs"))
+    np.testing.assert_array_equal(tasks, runs)
+
+
+def test_pooling_runs_still_needs_every_task():
+    assert np.isnan(s.point_estimate(s.mean, [[1.0, 2.0], [np.nan]], weighting="runs"))
 
 
 @given(SEED, st.integers(1, 6), st.integers(1, 9))

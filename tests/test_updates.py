@@ -25,6 +25,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 NAMES = ["crossq", "crossq-wn", "sac"]
 HIDDEN, HEAD = (1, 4), 7  # places within an actor or critic of crossq and crossq-wn
 OBSERVATION, ACTION = 5, 2
+KEY = jax.random.key(0)
 FREE = {"q_pair": joint, "target": no_target()}
 
 
@@ -159,7 +160,7 @@ def test_with_equal_parameters_the_target_values_what_the_online_critic_values(p
     b = batch(0, 8)
     x = jnp.concatenate([b.observation, b.action], -1)
     next_x = jnp.concatenate([b.next_observation, b.action], -1)
-    passes = [pair(made.critic, state.critic.params, state, x, next_x) for pair in (joint, joint_target)]
+    passes = [pair(made.critic, state.critic.params, state, x, next_x, KEY) for pair in (joint, joint_target)]
     same(passes[1], passes[0], rtol=1e-6, atol=1e-6)
 
 
@@ -170,7 +171,7 @@ def test_with_equal_parameters_the_target_values_what_the_online_critic_values(p
 def test_next_transitions_shape_the_prediction_only_in_a_joint_pass(make, pair, coupled):
     made, state, _ = make("crossq-wn")
     x, next_x, other = (generator(seed).standard_normal((8, 7), np.float32) for seed in range(3))
-    q, other_q = (pair(made.critic, state.critic.params, state, x, n)[0] for n in (next_x, other))
+    q, other_q = (pair(made.critic, state.critic.params, state, x, n, KEY)[0] for n in (next_x, other))
     assert q.shape == (2, 8, 1)
     assert (np.abs(q - other_q).max() > 1e-2) == coupled
 
@@ -183,7 +184,7 @@ def test_joint_passes_are_halves_of_one_pass_of_critic_and_target(make):
     online, stats = made.critic.apply(state.critic.params, state.critic.stats, both, train=True)
     target, _ = made.critic.apply(state.target, state.critic.stats, both, train=True)
     tolerance = {"rtol": 1e-5, "atol": 1e-6}
-    arguments = (made.critic, state.critic.params, state, x, next_x)
+    arguments = (made.critic, state.critic.params, state, x, next_x, KEY)
     same(joint(*arguments), (online[:, :8], online[:, 8:], stats), **tolerance)
     same(joint_target(*arguments), (online[:, :8], target[:, 8:], stats), **tolerance)
     assert differs(online, target)

@@ -8,6 +8,7 @@ import pytest
 
 from crossq_wn.errors import UserError
 from crossq_wn.results.verdicts import (
+    POWER,
     Effect,
     effect,
     lies_above,
@@ -155,12 +156,15 @@ def test_the_interquartile_mean_must_agree():
 def test_more_seeds_tell_a_smaller_difference():
     generator = np.random.default_rng(0)
     x = list(generator.normal(0, 1, (5, 10)))
-    needed = [seeds_needed(x, [task - gap for task in x]) for gap in (0.2, 0.5, 1, 5)]
+    needed = [seeds_needed(x, [task - gap for task in x], power=0.5) for gap in (0.2, 0.5, 1, 5)]
     assert needed == sorted(needed, reverse=True)
     assert needed[-1] == 2
     # Each mean of 5 tasks and n runs has variance s^2 / 5n: apart once the gap is 1.645 sqrt(2 s^2 / 5n).
     spread = np.mean([task.var(ddof=1) for task in x])
     assert needed[0] == pytest.approx(2 * spread / 5 * (1.645 / 0.2) ** 2, rel=0.1)
+    # Four of five such experiments tell once the gap leaves another 0.842 of those deviations.
+    surely = seeds_needed(x, [task - 0.2 for task in x], most=1000)
+    assert surely == pytest.approx(2 * spread / 5 * ((1.645 + 0.842) / 0.2) ** 2, rel=0.1)
     assert seeds_needed(x, x, most=20) is None
     with pytest.raises(UserError, match="at least 2"):
         seeds_needed([[1.0]], [[1.0, 2.0]])
@@ -169,7 +173,7 @@ def test_more_seeds_tell_a_smaller_difference():
 def test_the_seeds_needed_are_the_fewest_that_the_rule_decides_with():
     """Seeds with exactly the observed mean and variance, so many and one fewer."""
     x, y = np.array([0.5, 0.62, 0.4]), np.array([0.41, 0.5, 0.34])
-    needed = seeds_needed([x], [y])
+    needed = seeds_needed([x], [y], power=0.5)
 
     def repeated(task, runs):
         shape = np.arange(runs) - (runs - 1) / 2
@@ -178,6 +182,15 @@ def test_the_seeds_needed_are_the_fewest_that_the_rule_decides_with():
     assert 3 < needed < 20
     assert lies_above(effect([repeated(x, needed)], [repeated(y, needed)]))
     assert not lies_above(effect([repeated(x, needed - 1)], [repeated(y, needed - 1)]))
+
+
+@pytest.mark.parametrize("gap", [0.7, 1.5])
+def test_with_the_seeds_advised_four_of_five_experiments_tell_if_the_difference_is_the_one_seen(gap):
+    generator = np.random.default_rng(1)
+    seen = np.array([-1.0, 0.0, 1.0])  # of variance 1
+    runs = seeds_needed([seen + gap], [seen])
+    x, y = generator.normal(0, 1, (2, runs, 1000))
+    assert np.mean(lies_above(effect([x + gap], [y]))) == pytest.approx(POWER, abs=0.06)
 
 
 def test_mistakes_are_named():

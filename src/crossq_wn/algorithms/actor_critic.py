@@ -53,7 +53,7 @@ class Parts(NamedTuple):
     actor: Layer  # observation -> policy output
     policy: Policy  # how the actor's output becomes an action
     critic: Layer  # [observation, action] -> output [critic, B, atom]
-    q_pair: QPair  # `separate`, `joint` or `joint_target`
+    q_pair: QPair  # `separate`, `separate_subset`, `joint` or `joint_target`
     target: Target
     readout: Readout  # how the critics' outputs become values, targets and a loss
     actor_optimiser: Optimiser
@@ -213,7 +213,7 @@ def critic_loss(
     Returns:
         The loss, and with it: the critics' new statistics, q(s, a) [critic, B, atom], and y [B, atom].
     """
-    q, next_q, stats = parts.q_pair(parts.critic, theta, state, data.x, data.next_x)
+    q, next_q, stats = parts.q_pair(parts.critic, theta, state, data.x, data.next_x, data.key)
     y = parts.readout.target(next_q, data.reward, data.continuation, data.bonus, data.key)
     y = jax.lax.stop_gradient(y)
     return parts.readout.loss(q, y) + parts.critic.penalty(theta), (stats, q, y)

@@ -5,19 +5,21 @@ outputs.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from crossq_wn.algorithms.state import State
-from crossq_wn.lazy import jnp
+from crossq_wn.lazy import jax, jnp
 from crossq_wn.nets.layers import Layer
 from crossq_wn.types import Array, Batch, Tree
 
-# How Q(s, a) and Q(s', a') are computed, for x = (s, a) and next_x = (s', a'), each [B, .]
+# How Q(s, a) and Q(s', a') are computed, for x = (s, a) and next_x = (s', a'), each [B, .]; the key
+# is for what chooses among critics at random.
 
 Passed = tuple[Array, Array, Tree]  # outputs [critic, B, atom] on x and on next_x, new online statistics
-QPair = Callable[[Layer, Tree, State, Array, Array], Passed]  # (critic, theta, state, x, next_x)
+QPair = Callable[[Layer, Tree, State, Array, Array, Array], Passed]  # (critic, theta, state, x, next_x, key)
 
 
-def separate(critic: Layer, theta: Tree, state: State, x: Array, next_x: Array) -> Passed:
+def separate(critic: Layer, theta: Tree, state: State, x: Array, next_x: Array, key: Array) -> Passed:
     """SAC: the online critic on (s, a) and the target critic on (s', a'), in two passes."""
     # The second pass takes the statistics of the first, because they hold the random key of dropout.
     next_q, stats = critic.apply(state.target, state.critic.stats, next_x, train=True)
@@ -25,14 +27,41 @@ def separate(critic: Layer, theta: Tree, state: State, x: Array, next_x: Array) 
     return q, next_q, stats
 
 
-def joint(critic: Layer, theta: Tree, state: State, x: Array, next_x: Array) -> Passed:
+def separate_subset(subset: Layer, size: int) -> QPair:
+    """REDQ (algorithm 1): as `separate`, but only a random subset of the target critics is evaluated.
+
+    Args:
+        subset: an ensemble of `size` of the critics, which have no statistics.
+        size: number of critics in the subset (M), which is drawn anew for each minibatch.
+    """
+
+    def pair(critic: Layer, theta: Tree, state: State, x: Array, next_x: Array, key: Array) -> Passed:
+        chosen = jax.random.choice(key, len(state.target), (size,), replace=False)
+        members = tuple(_member(state.target, index) for index in chosen)
+        next_q, _ = subset.apply(members, state.critic.stats[:size], next_x, train=True)
+        q, stats = critic.apply(theta, state.critic.stats, x, train=True)
+        return q, next_q, stats
+
+    return pair
+
+
+def _member(members: tuple[Tree, ...], index: Array) -> Tree:
+    """One of an ensemble's trees; the others are not read where the seeds' programs are apart."""
+    return jax.lax.switch(index, [partial(_itself, member) for member in members])
+
+
+def _itself(tree: Tree) -> Tree:
+    return tree
+
+
+def joint(critic: Layer, theta: Tree, state: State, x: Array, next_x: Array, key: Array) -> Passed:
     """CrossQ (section 2): one pass over (s, a) and (s', a'), which then share batch statistics; no target."""
     both, stats = critic.apply(theta, state.critic.stats, jnp.concatenate([x, next_x]), train=True)
     q, next_q = jnp.split(both, 2, axis=1)
     return q, next_q, stats
 
 
-def joint_target(critic: Layer, theta: Tree, state: State, x: Array, next_x: Array) -> Passed:
+def joint_target(critic: Layer, theta: Tree, state: State, x: Array, next_x: Array, key: Array) -> Passed:
     """CrossQ + WN (section 4): the joint pass through critic and target critic, both in training mode.
 
     With batch norm, a training pass does not read the running statistics. Batch renorm does read them;

@@ -7,12 +7,12 @@ target, and then by one policy update against the mean of all critics.
 from dataclasses import dataclass
 
 from crossq_wn.algorithms.actor_critic import Parts, compose
-from crossq_wn.algorithms.passes import separate
+from crossq_wn.algorithms.passes import separate_subset
 from crossq_wn.algorithms.recipes import Preset, Recipe
 from crossq_wn.algorithms.settings import PolyakSettings, require
 from crossq_wn.errors import option
 from crossq_wn.nets.layers import dense, ensemble, mlp
-from crossq_wn.nets.losses import mean, minimum_of_subset, scalar, squared_error
+from crossq_wn.nets.losses import mean, scalar, squared_error
 from crossq_wn.nets.optimisers import polyak
 from crossq_wn.nets.policies import clipped, gaussian_head
 from crossq_wn.types import Spec
@@ -39,15 +39,16 @@ class REDQSettings(PolyakSettings):
 
 def parts(spec: Spec, settings: REDQSettings) -> Parts:
     """An ensemble of critics; the policy maximises their mean and is updated once per decision."""
+    member = mlp(settings.critic_width, dense(1))
     return compose(
         spec,
         settings,
         actor=mlp(settings.actor_width, gaussian_head(spec.action_size)),
         policy=clipped(-20.0, 2.0),
-        critic=ensemble(mlp(settings.critic_width, dense(1)), settings.critics),
-        q_pair=separate,
+        critic=ensemble(member, settings.critics),
+        q_pair=separate_subset(ensemble(member, settings.subset), settings.subset),
         target=polyak(settings.tau),
-        readout=scalar(squared_error, minimum_of_subset(settings.subset)),
+        readout=scalar(squared_error),
     )._replace(reduce=mean, policy_delay=settings.policy_delay * settings.utd)
 
 

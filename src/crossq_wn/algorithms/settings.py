@@ -39,9 +39,9 @@ class Settings:
     replay_size: int = 1_000_000  # the authors' later code, and every rival's
     """Rows of replay per seed, one per transition and one per episode; lower it if memory is short."""
     discount: float | None = None
-    """Discount per agent decision (gamma); by default 0.95 for MyoSuite and 0.99 for the others."""
+    """Discount per agent decision (gamma); by default that of the task's suite."""
     action_repeat: int | None = None
-    """Environment frames per agent decision; by default the suite's (DMC and MyoSuite 2, Gymnasium 1)."""
+    """Environment frames per agent decision; by default those of the task's suite."""
 
     def __post_init__(self) -> None:
         require_types(self)

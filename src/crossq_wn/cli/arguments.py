@@ -82,7 +82,7 @@ def parse_run(
         f"hyperparameters of {chosen.algorithm}, preset {chosen.preset} ({presets[chosen.preset].source})"
     )
     add_fields(group, settings, fields(settings))
-    values = vars(parser.parse_args(arguments))
+    values = vars(parser.parse_args(_with_commas(arguments, (RunOptions, type(settings)))))
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
@@ -134,7 +134,7 @@ def add_fields(group: Any, record: Any, chosen: Sequence[Field[Any]]) -> None:
 def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return " ".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
+    return ",".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
 
 
 def _parsing(kind: Any, commas: bool = False) -> dict[str, Any]:
@@ -150,11 +150,42 @@ def _parsing(kind: Any, commas: bool = False) -> dict[str, Any]:
         return {"action": argparse.BooleanOptionalAction}
     if commas:
         return {"type": whole_numbers, "metavar": "N,N"}
+    if get_origin(own) is tuple and get_args(own)[0] in (int, float):
+        reader, metavar = _reader(get_args(own)[0])
+        return {"type": _several(reader), "nargs": "?", "const": (), "metavar": f"{metavar},{metavar}"}
     if get_origin(own) is tuple:
         reader, metavar = _reader(get_args(own)[0])
         return {"type": reader, "nargs": "*", "metavar": metavar}
     reader, metavar = _reader(own)
     return {"type": _optional(reader) if optional else reader, "metavar": metavar}
+
+
+def _several(reader: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
+    return lambda text: tuple(reader(part) for part in text.split(","))
+
+
+def _with_commas(arguments: Sequence[str], records: Sequence[type]) -> list[str]:
+    """Puts commas between the numbers that follow an option of several: `--resets 1 2` is `--resets 1,2`.
+
+    Args:
+        arguments: of a verb.
+        records: the dataclasses whose fields are its options.
+    """
+    names = set()
+    for record in records:
+        for name, kind in get_type_hints(record).items():
+            if get_origin(kind) is tuple and get_args(kind)[0] in (int, float):
+                names.add(f"--{name.replace('_', '-')}")
+    joined: list[str] = []
+    several = False  # whether another number would belong to the option before
+    for each in arguments:
+        number_follows = several and re.fullmatch(r"\d[\d.,eE+_-]*", each) is not None
+        if number_follows and joined[-1] not in names:
+            joined[-1] += f",{each}"
+            continue
+        several = number_follows or each.split("=")[0] in names
+        joined.append(each)
+    return joined
 
 
 def _reader(kind: Any) -> tuple[Callable[[str], Any], str]:

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from crossq_wn.cli.arguments import Parser, add_trust, number, positive, whole_number
 from crossq_wn.cli.console import say, warn
@@ -24,6 +24,7 @@ from crossq_wn.results.practice import FIELDS, Practice, differing, over, practi
 from crossq_wn.results.records import Input
 from crossq_wn.results.report.contents import gather
 from crossq_wn.results.report.page import check_out, write
+from crossq_wn.results.statistics import Aggregation, Weighting
 from crossq_wn.runs.config import read_config
 
 T = TypeVar("T")
@@ -125,7 +126,7 @@ def figure(parser: Parser, arguments: list[str]) -> int:
     parser.add_argument(
         "--out", type=Path, help="the files to write, without suffix; by default NAME in this folder"
     )
-    _add_confidence(parser)
+    _add_aggregation(parser)
     parser.add_argument(
         "--frames",
         type=positive,
@@ -137,7 +138,8 @@ def figure(parser: Parser, arguments: list[str]) -> int:
     parsed = parser.parse_args(arguments)
     if parsed.x != "frames" and parsed.name not in CURVES:
         raise UserError(f"--x is for curves, and {parsed.name} has none: it may go with {', '.join(CURVES)}")
-    source = Source((), (), tuple(parsed.systems), parsed.frames, parsed.confidence, warn, parsed.x)
+    how = _aggregation(parsed)
+    source = Source((), (), tuple(parsed.systems), parsed.frames, how, warn, parsed.x)
     sources = source.each_protocol(parsed.runs, parsed.reference, force=parsed.force)
     maker, out = FIGURES[parsed.name], parsed.out or Path(parsed.name)
     for path in _drawn(sources, lambda each, stem: save(*maker(each), stem), out):
@@ -239,15 +241,15 @@ def report(parser: Parser, arguments: list[str]) -> int:
         metavar="SYSTEM",
         help="the systems to report, each by its name or first words; by default all",
     )
-    _add_confidence(parser)
+    _add_aggregation(parser)
     _add_along(parser)
     _add_force(parser)
     parsed = parser.parse_args(arguments)
     check_out(parsed.out)
+    how = _aggregation(parsed)
     contents = gather(
-        parsed.runs, parsed.reference, parsed.systems, parsed.confidence, warn, force=parsed.force,
-        along=parsed.x,
-    )  # fmt: skip
+        parsed.runs, parsed.reference, parsed.systems, how, warn, force=parsed.force, along=parsed.x
+    )
     for line in contents.skipped:
         warn(line)
     write(contents, parsed.out, warn)
@@ -301,13 +303,24 @@ def _add_along(parser: Parser) -> None:
     )
 
 
-def _add_confidence(parser: Parser) -> None:
+def _add_aggregation(parser: Parser) -> None:
     parser.add_argument(
         "--confidence",
         type=number,
         default=0.9,
         help="confidence of the intervals, between 0 and 1 (default: 0.9)",
     )
+    parser.add_argument(
+        "--weighting",
+        choices=get_args(Weighting),
+        default="tasks",
+        help="what has equal weight where tasks have different numbers of seeds: tasks, or runs, which are "
+        "then pooled as in most published tables (default: tasks)",
+    )
+
+
+def _aggregation(parsed: argparse.Namespace) -> Aggregation:
+    return Aggregation(parsed.confidence, parsed.weighting)
 
 
 def _add_force(parser: Parser) -> None:

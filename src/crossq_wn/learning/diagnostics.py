@@ -193,6 +193,12 @@ register(
         unit="standard deviations",
         function=measures.statistics_drift,
     ),
+    Diagnostic(
+        "bn_variance_drift",
+        "how far batch norm's running variances move per update",
+        unit="share of them",
+        function=measures.variance_drift,
+    ),
     Diagnostic("q_mean", "mean value of replayed actions", signed=True),
     Diagnostic(
         "target_q_mean",

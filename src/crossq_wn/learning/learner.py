@@ -7,7 +7,8 @@ does not grow with the UTD ratio.
 
 from __future__ import annotations  # JAX's types are loaded on first use
 
-from functools import partial
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -18,7 +19,8 @@ from crossq_wn.learning.diagnostics import diagnose
 from crossq_wn.learning.minibatches import Batches, Fed, Feed, Load, Pack, fits, gathered, resident
 from crossq_wn.learning.products import state_shapes
 from crossq_wn.learning.replay import random_batch
-from crossq_wn.types import Algorithm, Array, Metrics, Spec, Tree
+from crossq_wn.types import Algorithm, Array, Batch, Metrics, Spec, Tree, View
+from crossq_wn.types import Update as OneUpdate
 
 States = Any  # the states of all seeds, joined; `update` and `observe` donate them
 Memories = Any  # the memory of acting in each seed's current episode, joined
@@ -156,22 +158,51 @@ def vectorised(
     return _over(axis, feed, algorithm)
 
 
-def metric_names(algorithm: Algorithm, spec: Spec, *, diagnostics: bool) -> list[str]:
+def metric_names(algorithm: Algorithm, spec: Spec, *, diagnostics: bool, batch_size: int = 2) -> list[str]:
     """The names of an update's metrics and, if wanted, of the diagnostics; traces, but computes nothing.
 
     Args:
         algorithm: for one seed.
         spec: the problem.
         diagnostics: whether to add those, if the algorithm has any.
+        batch_size: samples per minibatch; where it is that of the training, training does not trace again.
     """
-    shape = (2,) if algorithm.horizon == 1 else (2, algorithm.horizon)
+    shape = (batch_size,) if algorithm.horizon == 1 else (batch_size, algorithm.horizon)
     batch = random_batch(np.random.default_rng(0), spec, *shape)
     state = state_shapes(algorithm)
-    _, metrics = jax.eval_shape(algorithm.update, state, batch, np.int32(0))
-    if not diagnostics or (view := algorithm.view) is None:
+    _, metrics = jax.eval_shape(_traced_once(algorithm.update), state, batch, np.int32(0))
+    if not diagnostics or algorithm.view is None:
         return list(metrics)
-    found = jax.eval_shape(lambda *arguments: diagnose(view(*arguments)), state, batch, np.int32(0))
+    found = jax.eval_shape(_diagnosing(algorithm.view), state, batch, np.int32(0))
     return [*metrics, *found]
+
+
+def _traced_once(update: OneUpdate) -> OneUpdate:
+    """The update as JAX traces it once for all callers; programs that call it are as if they held it."""
+    function: Any = update  # mypy does not know that functions can be hashed
+    inlined: OneUpdate = _inlined(function)
+    return inlined
+
+
+def _diagnosing(view: View) -> Callable[..., Metrics]:
+    """The diagnostics that a view allows, traced once likewise."""
+    function: Any = view
+    inlined: Callable[..., Metrics] = _inlined(_diagnosing_program(function))
+    return inlined
+
+
+@lru_cache(maxsize=8)
+def _inlined(function: Callable[..., Any]) -> Any:
+    return jax.jit(function, inline=True)
+
+
+@lru_cache(maxsize=8)
+def _diagnosing_program(view: View) -> Callable[..., Metrics]:
+    return partial(_diagnosed, view)  # the same object each time, which JAX knows again
+
+
+def _diagnosed(view: View, state: Tree, batch: Batch, count: Array) -> Metrics:
+    return diagnose(view(state, batch, count))
 
 
 def _over(axis: Axis, feed: Feed, algorithm: Algorithm) -> Learner:
@@ -205,10 +236,11 @@ def _over(axis: Axis, feed: Feed, algorithm: Algorithm) -> Learner:
 def _updates_of_one(
     algorithm: Algorithm, batches: Batches, state: Tree, fed: Fed, first: Array
 ) -> tuple[Tree, Metrics]:
+    update = _traced_once(algorithm.update)
     rows, batch = batches(fed)
 
     def one(state: Tree, x: tuple[Tree, Array]) -> tuple[Tree, Metrics]:
-        return algorithm.update(state, batch(x[0]), x[1])
+        return update(state, batch(x[0]), x[1])
 
     count = jax.tree.leaves(rows)[0].shape[0]
     state, metrics = jax.lax.scan(one, state, (rows, first + jnp.arange(count)))
@@ -221,7 +253,7 @@ def _diagnose_one(
     assert algorithm.view is not None
     rows, batch = batches(fed)
     newest = batch(jax.tree.map(lambda leaf: leaf[-1], rows))
-    return (diagnose(algorithm.view(state, newest, last)),)
+    return (_diagnosing(algorithm.view)(state, newest, last),)
 
 
 def _exploit_one(

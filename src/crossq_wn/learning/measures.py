@@ -139,6 +139,20 @@ def statistics_drift(probe: Probe) -> Array:
     return jnp.sqrt(jnp.mean(jnp.concatenate(squares))) if squares else jnp.zeros(())
 
 
+def variance_drift(probe: Probe) -> Array:
+    """How far one update moves the running variances, as a share of them (root mean square).
+
+    With r^2 the minibatch's variance over the running one, as in batch renormalisation (Ioffe 2017, section
+    3), which tells how far apart training and acting normalise, it is (1 - momentum) |r^2 - 1| of each unit.
+    Without batch norm it is 0.
+    """
+    squares = []
+    old, new = _running_statistics(probe.view.stats), _running_statistics(probe.view.new_stats)
+    for before, after in zip(old, new, strict=True):
+        squares.append(jnp.square((after["variance"] - before["variance"]) / (before["variance"] + 1e-8)))
+    return jnp.sqrt(jnp.mean(jnp.concatenate(squares))) if squares else jnp.zeros(())
+
+
 def smallest_target(probe: Probe) -> Array:
     """The smallest target of the minibatch."""
     return jnp.min(probe.view.target)

@@ -29,7 +29,7 @@ from crossq_wn.results.curves import Curves
 from crossq_wn.results.statistics import Array
 from crossq_wn.results.verdicts import Effect
 
-SIMILAR = 0.05  # a smaller difference in score (return / 1000, or success rate) counts as none
+SIMILAR = 0.05  # a smaller difference in score, of which 1 is the best possible, counts as none
 FLAT = 1.25  # the factor within which a norm counts as constant, and beyond which it grows
 FLAT_ELR = 2.0  # such a factor for effective learning rates, which are noisier because gradients are
 THRESHOLDS = (

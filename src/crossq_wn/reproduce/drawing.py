@@ -6,6 +6,7 @@ from pathlib import Path
 from crossq_wn.errors import UserError
 from crossq_wn.reproduce.findings import CONFIDENCE
 from crossq_wn.reproduce.studies import PlannedRun, Scale
+from crossq_wn.results.statistics import Aggregation
 from crossq_wn.runs.config import read_config
 
 
@@ -40,7 +41,7 @@ def draw(
         shown.sort(key=lambda run: systems.index(run.system))
         paths = [run.path for run in shown]
         labels = dict.fromkeys(read_config(path).system.label for path in paths)  # without repetitions
-        source = Source.of(paths, systems=list(labels), confidence=CONFIDENCE, warn=warn)
+        source = Source.of(paths, systems=list(labels), how=Aggregation(CONFIDENCE), warn=warn)
         try:
             picture = FIGURES[figure](source)
         except UserError as reason:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from crossq_wn.environments.suites import suite_of
 from crossq_wn.errors import UserError
 from crossq_wn.files import MOST_JSON, read_json, write_atomically
 from crossq_wn.reproduce import values
@@ -21,7 +22,7 @@ _HOW = (
     "threshold; it does not hold if the interval of one lies entirely on the other side; otherwise it is "
     "inconclusive. A number is the mean over tasks of the means over runs, with a "
     f"{CONFIDENCE:.0%} interval that allows for few seeds; its interquartile mean must be on the same side "
-    "(docs/statistics.md). Ratios compare geometric means. Scores are return / 1000 or success rate."
+    "(docs/statistics.md). Ratios compare geometric means."
 )
 _DEFAULT = "each algorithm's default preset (departures from Table 1: PAPER.md)"
 _FILES = ("verdict.md", "verdict.json", "verdict.csv")
@@ -91,6 +92,15 @@ def write(findings: Sequence[Finding], context: Context, out: Path) -> list[Path
     return [page, data, table]
 
 
+def _units(runs: Sequence[PlannedRun]) -> str:
+    """Says what scores are, per suite: `return / 1000 (DeepMind Control)`."""
+    found: dict[str, None] = {}  # the keys are an ordered set
+    for run in runs:
+        suite = suite_of(run.config.task)
+        found[f"{suite.unit} ({suite.title})"] = None
+    return ", ".join(found)
+
+
 def _table(findings: Sequence[Finding]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -148,7 +158,7 @@ def _page(findings: Sequence[Finding], context: Context) -> str:
         f"- settings: {_DEFAULT}{f', but {changes}' if changes else ''}",
         *(f"- {note}" for note in context.notes),
         "",
-        _HOW,
+        f"{_HOW} Scores: {_units(context.runs)}.",
         "",
         f"{EQUAL_CALLED_BETTER} A claim about several numbers is wrongly found to hold less often, because "
         "all of them must hold, and wrongly found to fail more often, because one failure is enough.",

@@ -271,9 +271,9 @@ def _flag(name: str, value: Any) -> tuple[str, ...]:
     words = name.replace("_", "-")
     if isinstance(value, bool):
         return (f"--{words}",) if value else (f"--no-{words}",)
-    if name == "seeds":
-        return (f"--{words}", ",".join(map(str, value)))
-    return (f"--{words}", *map(str, value if isinstance(value, tuple) else (value,)))
+    if isinstance(value, tuple):
+        return (f"--{words}", ",".join(map(str, value))) if value else (f"--{words}",)
+    return (f"--{words}", str(value))
 
 
 def _words(changes: Mapping[str, Any]) -> str:

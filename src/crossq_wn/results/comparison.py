@@ -14,8 +14,11 @@ from crossq_wn.errors import UserError
 from crossq_wn.results.curves import Curves, align, reached_by_most
 from crossq_wn.results.sheets import Steps
 from crossq_wn.results.statistics import (
+    USUAL,
+    Aggregation,
     Array,
     Estimate,
+    Scores,
     estimate,
     iqm,
     point_estimate,
@@ -60,7 +63,7 @@ class Comparison:
 
 
 def compare(
-    ours: Mapping[str, Curves], theirs: Mapping[str, Curves], *, confidence: float = 0.9
+    ours: Mapping[str, Curves], theirs: Mapping[str, Curves], *, how: Aggregation = USUAL
 ) -> Comparison:
     """Compares two systems on the tasks that both have.
 
@@ -68,6 +71,11 @@ def compare(
         ours: the curves of the first system, by task.
         theirs: the curves of the second.
         confidence: of the intervals and of the verdict, between 0 and 1.
+
+    Args:
+        ours: the first system.
+        theirs: the second.
+        how: confidence, and what counts alike in the IQMs; in a verdict tasks always do.
 
     Raises:
         UserError: they have no task, or no environment frame, in common.
@@ -84,12 +92,16 @@ def compare(
         tasks=tasks,
         frames=frames,
         seeds=(tuple(map(len, x)), tuple(map(len, y))),
-        iqms=(float(point_estimate(iqm, x)), float(point_estimate(iqm, y))),
-        probability=estimate(probability_of_improvement, x, y, confidence=confidence),
-        gain=effect(x, y, confidence=confidence),
-        needed=None if alone else seeds_needed(x, y, confidence=confidence),
+        iqms=(_iqm(x, how), _iqm(y, how)),
+        probability=estimate(probability_of_improvement, x, y, confidence=how.confidence),
+        gain=effect(x, y, confidence=how.confidence),
+        needed=None if alone else seeds_needed(x, y, confidence=how.confidence),
         too_few=too_few(x, y),
     )
+
+
+def _iqm(scores: Scores, how: Aggregation) -> float:
+    return float(point_estimate(iqm, scores, weighting=how.weighting))
 
 
 def last_scores(curves: Sequence[Curves], among: Steps | None = None) -> tuple[int, list[Array]]:

@@ -12,8 +12,10 @@ verdicts.py has intervals for that.
 Scores are one array per task, [runs] or [runs, points]; larger is better. Runs may be of unequal length:
 NaN marks a point at which a run has no score, and each point counts only the runs that have one. (So a run
 that died is missing, not bad.) Where a task has no run at all the value is NaN, and a replicate that drew no
-run of a task is left out of the interval. All tasks have equal weight: the runs of a task with fewer are
-weighted as if they were repeated until there are as many as in the task with the most.
+run of a task is left out of the interval.
+
+Where tasks have different numbers of runs, a `Weighting` says what has equal weight: tasks (the runs of a
+task with fewer are weighted as if repeated until there are as many as in the task with the most), or runs.
 """
 
 import math
@@ -22,7 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +38,18 @@ Scores = Sequence[npt.ArrayLike]  # per task [runs] or [runs, points]
 REPLICATES = 2000
 _BLOCK = 256  # replicates at a time: bounds memory, and their weights stay in the processor's cache
 
+Weighting = Literal["tasks", "runs"]  # which count alike where tasks have unequally many runs
+
+
+class Aggregation(NamedTuple):
+    """How runs are summed up over tasks: what `estimate` takes besides the scores."""
+
+    confidence: float = 0.9
+    weighting: Weighting = "tasks"
+
+
+USUAL = Aggregation()
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -44,7 +58,8 @@ class Sample:
     values: Array  # [runs], task after task
     first: npt.NDArray[np.intp]  # [tasks]: each task's first run
     weights: Array  # [replicates, runs]; 0 without a score; whole if tasks have equally many runs
-    size: Array  # [replicates]: sum of the weights; all tasks contribute equally
+    task_sizes: Array  # [replicates, tasks], or [replicates, 1] if all are the same: sums of a task's weights
+    size: Array  # [replicates]: sum of all weights
 
     def tasks(self) -> list[slice]:
         """Returns where each task's runs lie in `values`."""
@@ -63,21 +78,21 @@ class Estimate(NamedTuple):
 
 
 def mean(sample: Sample) -> Array:
-    """Computes the mean of the tasks' means."""
+    """Computes the mean of the tasks' means, or of all runs if these count alike."""
     return sample.weights @ sample.values / sample.size
 
 
 def median(sample: Sample) -> Array:
     """Computes the median of the tasks' means."""
     sums = np.add.reduceat(sample.weights * sample.values, sample.first, axis=1)
-    return np.asarray(np.median(sums, axis=1) * len(sample.first) / sample.size)
+    return np.asarray(np.median(sums / sample.task_sizes, axis=1))
 
 
 def iqm(sample: Sample) -> Array:
     """Computes the mean of all tasks' runs without the lowest and the highest quarter of them.
 
-    Of n runs, floor(n / 4) are dropped at either end. Where tasks have different numbers of runs, n is as if
-    all had as many as the largest, and a run at the border counts in part.
+    Of n runs, floor(n / 4) are dropped at either end. Where tasks have equal weight but different numbers of
+    runs, n is as if all had as many as the largest, and a run at the border counts in part.
     """
     # Values are sorted once, not in each replicate: the running sum of the weights says where a quarter ends.
     order = np.argsort(sample.values)
@@ -103,11 +118,11 @@ def probability_of_improvement(x: Sample, y: Sample) -> Array:
             f"there are {len(x.first)} and {len(y.first)} tasks, but improvement is per task: "
             "keep those that both have"
         )
-    pairs = np.zeros(1)
+    wins = []  # per task [replicates]: weighted pairs that x wins
     for i, j in zip(x.tasks(), y.tasks(), strict=True):
         higher = (1 + np.sign(x.values[i, None] - y.values[j])) / 2
-        pairs = pairs + np.sum(x.weights[:, i] @ higher * y.weights[:, j], axis=1)
-    return np.asarray(pairs * len(x.first) / (x.size * y.size))
+        wins.append(np.sum(x.weights[:, i] @ higher * y.weights[:, j], axis=1))
+    return np.asarray(np.mean(np.stack(wins, axis=1) / (x.task_sizes * y.task_sizes), axis=1))
 
 
 def difference(statistic: Statistic) -> Statistic:
@@ -120,6 +135,7 @@ def performance_profile(
     taus: npt.ArrayLike,
     *,
     confidence: float = 0.9,
+    weighting: Weighting = "tasks",
     replicates: int = REPLICATES,
     seed: int | np.random.Generator = 0,
 ) -> Estimate:
@@ -129,6 +145,7 @@ def performance_profile(
         scores: per task [runs].
         taus: thresholds [taus], in the unit of the scores.
         confidence: as for `estimate`.
+        weighting: as for `estimate`.
         replicates: as for `estimate`.
         seed: as for `estimate`.
 
@@ -139,13 +156,14 @@ def performance_profile(
     for task in scores:
         column = np.asarray(task, float)[:, None]
         above.append(np.where(np.isnan(column), np.nan, column > np.asarray(taus)))
-    return estimate(mean, above, confidence=confidence, replicates=replicates, seed=seed)
+    return estimate(mean, above, confidence=confidence, weighting=weighting, replicates=replicates, seed=seed)
 
 
 def estimate(
     statistic: Statistic,
     *scores: Scores,
     confidence: float = 0.9,
+    weighting: Weighting = "tasks",
     replicates: int = REPLICATES,
     seed: int | np.random.Generator = 0,
 ) -> Estimate:
@@ -155,6 +173,7 @@ def estimate(
         statistic: such as `iqm`, or one of two algorithms such as `difference(iqm)`.
         scores: one system's, or two systems' for a statistic of two; each per task [runs] or [runs, points].
         confidence: the fraction of such intervals that should contain the true value, between 0 and 1.
+        weighting: what has equal weight where tasks have different numbers of runs: "tasks" or "runs".
         replicates: the number of bootstrap samples; see `REPLICATES`.
         seed: of the random draws; equal seeds give equal intervals.
 
@@ -163,23 +182,26 @@ def estimate(
     """
     if not 0 < confidence < 1:
         raise UserError(f"confidence is {confidence}: it must be between 0 and 1, such as 0.9")
-    drawn = bootstrap(statistic, *scores, replicates=replicates, seed=seed)
-    return Estimate(point_estimate(statistic, *scores), *_interval(drawn, confidence))
+    drawn = bootstrap(statistic, *scores, weighting=weighting, replicates=replicates, seed=seed)
+    value = point_estimate(statistic, *scores, weighting=weighting)
+    return Estimate(value, *_interval(drawn, confidence))
 
 
-def point_estimate(statistic: Statistic, *scores: Scores) -> Array:
+def point_estimate(statistic: Statistic, *scores: Scores, weighting: Weighting = "tasks") -> Array:
     """Computes a statistic of the runs themselves, without resampling: [points], or a scalar array.
 
     Raises:
         UserError: scores do not fit together.
     """
     strata = _together(scores)
-    return np.asarray(_evaluate(statistic, strata, [np.ones((1, len(s.task))) for s in strata])[0])
+    once = [np.ones((1, len(each.task))) for each in strata]
+    return np.asarray(_evaluate(statistic, strata, once, weighting)[0])
 
 
 def bootstrap(
     statistic: Statistic,
     *scores: Scores,
+    weighting: Weighting = "tasks",
     replicates: int = REPLICATES,
     seed: int | np.random.Generator = 0,
 ) -> Array:
@@ -190,6 +212,7 @@ def bootstrap(
     Args:
         statistic: as for `estimate`.
         scores: as for `estimate`.
+        weighting: as for `estimate`.
         replicates: as for `estimate`.
         seed: as for `estimate`.
 
@@ -202,7 +225,8 @@ def bootstrap(
     counts = tuple(tuple(each.counts.tolist()) for each in strata)
     draw = _known_draws if isinstance(seed, int) else _draws
     blocks, which = draw(counts, replicates, seed)
-    return np.asarray(np.concatenate([_evaluate(statistic, strata, block) for block in blocks])[which])
+    found = [_evaluate(statistic, strata, block, weighting) for block in blocks]
+    return np.asarray(np.concatenate(found)[which])
 
 
 def _draws(
@@ -261,24 +285,22 @@ class _Strata:
     counts: npt.NDArray[np.intp]  # [tasks]: how many runs each has
     curve: bool  # whether the scores had a points axis
 
-    def samples(self, draws: Array) -> Iterator[Sample]:
+    def samples(self, draws: Array, weighting: Weighting) -> Iterator[Sample]:
         """Yields a sample per point; neighbouring points share weights if the same runs have scores there."""
         reached = ~np.isnan(self.values.T)  # [points, runs]
         values = np.ascontiguousarray(np.where(reached, self.values.T, 0))
-        other = np.ones(
-            len(values), bool
-        )  # [points]: whether other runs have a score than at the point before
+        other = np.ones(len(values), bool)  # [points]: whether other runs have a score than just before
         other[1:] = (reached[1:] != reached[:-1]).any(axis=1)
         for point in range(len(values)):
             if other[point]:
                 drawn = draws * reached[point]
                 per_task = np.add.reduceat(drawn, self.first, axis=1)
-                most = per_task.max(axis=1, keepdims=True)
+                sizes = per_task.max(axis=1, keepdims=True) if weighting == "tasks" else per_task
                 # The weights of a task without any run become NaN.
                 with np.errstate(divide="ignore", invalid="ignore"):
-                    weights = drawn * (most / per_task)[:, self.task]
-                size = len(self.first) * most[:, 0]
-            yield Sample(values[point], self.first, weights, size)
+                    weights = drawn * (sizes / per_task)[:, self.task]
+                size = np.sum(np.broadcast_to(sizes, per_task.shape), axis=1)
+            yield Sample(values[point], self.first, weights, sizes, size)
 
 
 def _stack(scores: Scores) -> _Strata:
@@ -307,9 +329,12 @@ def _together(scores: Sequence[Scores]) -> list[_Strata]:
     return strata
 
 
-def _evaluate(statistic: Statistic, strata: Sequence[_Strata], draws: Sequence[Array]) -> Array:
+def _evaluate(
+    statistic: Statistic, strata: Sequence[_Strata], draws: Sequence[Array], weighting: Weighting
+) -> Array:
     """Computes a statistic point by point: [replicates, points], or [replicates] if scores have no points."""
-    points = zip(*map(_Strata.samples, strata, draws), strict=True)  # of each system a sample
+    systems = [each.samples(drawn, weighting) for each, drawn in zip(strata, draws, strict=True)]
+    points = zip(*systems, strict=True)  # of each system a sample
     result = np.stack([statistic(*samples) for samples in points], axis=1)
     return result if strata[0].curve else result[:, 0]
 

@@ -26,6 +26,7 @@ Verdict = Literal["holds", "does not hold", "inconclusive"]
 FEWEST = 3  # runs per task that a verdict needs
 FEWEST_TASKS = 3  # with this many tasks or more, two runs of each are enough
 MOST = 100  # seeds per task; nobody would train more
+POWER = 0.8  # the share of experiments that should find the difference with as many seeds as are advised
 EQUAL_CALLED_BETTER = (
     "A verdict at 90 % still errs: of two equal systems, up to one comparison in nine calls one of them "
     "better, whatever the number of seeds."
@@ -124,18 +125,20 @@ def too_few(*scores: Scores) -> str:
     return f"{fewest} {runs} per task: a verdict needs {FEWEST}, or 2 on each of {FEWEST_TASKS} tasks or more"
 
 
-def seeds_needed(ours: Scores, theirs: Scores, *, confidence: float = 0.9, most: int = MOST) -> int | None:
+def seeds_needed(
+    ours: Scores, theirs: Scores, *, confidence: float = 0.9, most: int = MOST, power: float = POWER
+) -> int | None:
     """Estimates how many seeds per task and system the rule would need to call one system better.
 
-    The estimate takes the observed difference and variances for the true ones. With that many seeds the
-    interval only just excludes 0, so about half of such experiments would find the difference. From 3 seeds,
-    the estimate is a guess.
+    The estimate takes the observed difference and variances for the true ones, and means a share of `power`
+    of such experiments to find the difference. From few seeds it is a guess (docs/statistics.md).
 
     Args:
         ours: per task [runs].
         theirs: per task [runs].
         confidence: of the verdict.
         most: the largest number of seeds to consider.
+        power: at least 0.5, with which the interval only just excludes 0.
 
     Returns:
         The number of seeds, or None if more than `most` would be needed.
@@ -152,8 +155,9 @@ def seeds_needed(ours: Scores, theirs: Scores, *, confidence: float = 0.9, most:
     def separates(runs: int) -> bool:
         counts = np.full(tasks, runs)
         enough = not _few(counts)
-        variances, weights = _welch(x._replace(runs=counts), y._replace(runs=counts))
-        return bool(enough and gap > _half_width(variances, weights, confidence))
+        spread = _welch(x._replace(runs=counts), y._replace(runs=counts))
+        # The differences of such experiments scatter around this one; most must still exceed the half width.
+        return bool(enough and gap > _half_width(*spread, confidence) + _deviation(*spread, power))
 
     numbers = range(2, most + 1)
     found = bisect_left(numbers, True, key=separates)
@@ -201,13 +205,18 @@ def _welch(x: _Tasks, y: _Tasks) -> tuple[Array, Array]:
 
 def _half_width(variances: Array, weights: Array, confidence: float) -> Array:
     """Returns half the width of the interval around the mean over tasks, from `_alone` or `_welch`."""
-    from scipy.special import stdtrit  # takes a tenth of a second to load
-
     if not 0 < confidence < 1:
         raise UserError(f"confidence is {confidence}: it must be between 0 and 1, such as 0.9")
+    return _deviation(variances, weights, (1 + confidence) / 2)
+
+
+def _deviation(variances: Array, weights: Array, share: float) -> Array:
+    """How far above the true mean over tasks that share of all means lies at most."""
+    from scipy.special import stdtrit  # takes a tenth of a second to load
+
     total, weight = variances.sum(axis=0), weights.sum(axis=0)
     freedom = np.divide(total**2, weight, out=np.ones_like(total), where=weight > 0)
-    return np.asarray(stdtrit(freedom, (1 + confidence) / 2) * np.sqrt(total) / len(variances))
+    return np.asarray(stdtrit(freedom, share) * np.sqrt(total) / len(variances))
 
 
 def _few(runs: Array) -> Array:

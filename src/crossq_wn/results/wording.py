@@ -97,7 +97,8 @@ def _needed(ours: str, theirs: str, result: Comparison) -> str:
         return f"More than {MOST} seeds of each would be needed."
     enough = max(result.needed, result.fewest + 1)
     short = [name for name, has in zip((ours, theirs), result.seeds, strict=True) if min(has) < enough]
-    return f"About {enough} seeds of {'each' if len(short) > 1 else short[0]} would tell."
+    whose = "each" if len(short) > 1 else short[0]
+    return f"If the difference is as large as it looks, about {enough} seeds of {whose} would tell."
 
 
 def _both_seeds(result: Comparison) -> str:

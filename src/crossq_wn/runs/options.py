@@ -23,7 +23,7 @@ class RunOptions:
     seeds: tuple[int, ...] = field(default=(0,), metadata={"commas": True})
     """Training seeds, such as 0,1,2 or 0-9. They train side by side, each as if it were alone."""
     episode_frames: int | None = None
-    """Time limit of an episode in environment frames; by default the suite's (DMC 1000, MyoSuite 100)."""
+    """Time limit of an episode in environment frames; by default that of the task's suite."""
     terminations: bool = True
     """End an episode when its task terminates; otherwise it continues to the time limit."""
     eval_every: int = 25_000

@@ -104,7 +104,9 @@ def new_session(
     training, testing = pools
     numbers = config.options.seeds
     algorithm = building.build_algorithm(config, spec)
-    names = learner.metric_names(algorithm, spec, diagnostics=config.options.diagnostics)
+    names = learner.metric_names(
+        algorithm, spec, diagnostics=config.options.diagnostics, batch_size=config.settings.batch_size
+    )
     seeds = []
     for index, number in enumerate(numbers):
         seeds.append(new_seed(number, index, building.make_replay(config, spec), algorithm.memory))

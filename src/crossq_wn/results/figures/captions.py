@@ -6,6 +6,7 @@ from crossq_wn.environments import groups
 from crossq_wn.results.figures.points import Panels, Point
 from crossq_wn.results.figures.source import Source
 from crossq_wn.results.figures.style import short
+from crossq_wn.results.statistics import Weighting
 from crossq_wn.runs.system import System
 
 
@@ -21,11 +22,8 @@ def remarks(source: Source, panels: Panels, points: Sequence[Point]) -> list[str
         A line for each kind of gap, with the systems that have it.
     """
     drawn: dict[System, dict[str, int]] = {}  # system -> panel -> how many of its tasks
-    alone: dict[str, None] = {}  # names of systems with a point of a single seed
     for point in points:
         drawn.setdefault(point.system, {})[point.panel] = point.tasks
-        if point.most_seeds == 1:
-            alone[source.names[point.system]] = None
     unplaced = source.unplaced
     gaps: dict[str, list[str]] = {}  # what is missing -> names of the systems without
     for system, there in source.scores.items():
@@ -36,9 +34,28 @@ def remarks(source: Source, panels: Panels, points: Sequence[Point]) -> list[str
             missing = _incomplete(there, panels, drawn[system])
         if missing:
             gaps.setdefault(missing, []).append(source.names[system])
-    if alone:
-        gaps["no interval where there is a single seed"] = list(alone)
+    gaps |= _seeds_of_note(source, points)
     return [f"{missing}: {', '.join(names)}" for missing, names in gaps.items()]
+
+
+def _seeds_of_note(source: Source, points: Iterable[Point]) -> dict[str, list[str]]:
+    """What must be known of numbers of seeds -> names of the systems that it is about."""
+    alone: dict[str, None] = {}  # the keys are an ordered set
+    unequal: dict[str, None] = {}
+    for point in points:
+        if point.most_seeds == 1:
+            alone[source.names[point.system]] = None
+        if point.fewest_seeds < point.most_seeds:
+            unequal[source.names[point.system]] = None
+    found = {"no interval where there is a single seed": alone, weighed(source.how.weighting): unequal}
+    return {what: list(names) for what, names in found.items() if names}
+
+
+def weighed(weighting: Weighting) -> str:
+    """Says what counts alike where tasks have unequally many seeds."""
+    if weighting == "tasks":
+        return "where tasks have unequally many seeds, tasks count alike"
+    return "where tasks have unequally many seeds, all runs are pooled and tasks with more seeds weigh more"
 
 
 def _incomplete(there: Iterable[str], panels: Panels, drawn: Mapping[str, int]) -> str:

@@ -83,7 +83,7 @@ def q_bias(source: Source) -> Picture:
         raise UserError("q-bias needs q_bias_std in eval.csv: train with --q-bias")
     there = set[str]().union(*measured.values())
     panels = {task: (task,) for task in source.tasks if task in there}
-    bias = placed(source, panels, curves(measured, panels, source.confidence, "q_bias_std", source.last))
+    bias = placed(source, panels, curves(measured, panels, source.how, "q_bias_std", source.last))
     norms = _logged(source, panels, "critic_norm")
     quantities = [SCORE, "q_bias_std"]
     if norms:
@@ -97,7 +97,7 @@ def q_bias(source: Source) -> Picture:
 def _logged(source: Source, panels: Panels, column: str) -> list[Point]:
     """Returns the curves of a diagnostic; empty if no system recorded it."""
     found = source.diagnostic(DIAGNOSTICS[column])
-    return placed(source, panels, curves(found, panels, source.confidence, column, source.last))
+    return placed(source, panels, curves(found, panels, source.how, column, source.last))
 
 
 def _picture(source: Source, points: Sequence[Point], cells: Sequence[Cell], columns: int) -> Picture:

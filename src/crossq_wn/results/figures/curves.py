@@ -69,7 +69,7 @@ def score_curves(source: Source, panels: Panels) -> list[Point]:
     Raises:
         UserError: there are none.
     """
-    points = placed(source, panels, curves(source.scores, panels, source.confidence, until=source.last))
+    points = placed(source, panels, curves(source.scores, panels, source.how, until=source.last))
     if not points and source.along != "frames":
         raise UserError(
             f"the {LABELS[source.along]} of none of these systems are known: only run directories tell them"

@@ -53,7 +53,7 @@ def at_end(source: Source, results: Results) -> End:
     for panel, tasks in panels.items():
         for system, frame, values in _ends(systems_with(results, tasks), source.frames):
             columns = [task[:, None] for task in values]  # [runs, 1]: a curve of one point
-            points += points_at((panel, SCORE, system), np.array([frame]), columns, source.confidence)
+            points += points_at((panel, SCORE, system), np.array([frame]), columns, source.how)
             scores[panel, system] = values
             drawn[panel], frames[panel] = tasks, frame
     if not points:

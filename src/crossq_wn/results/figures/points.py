@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from crossq_wn.results.curves import Curves, Results, align, shared_steps
 from crossq_wn.results.sheets import Steps
-from crossq_wn.results.statistics import Array, estimate, iqm
+from crossq_wn.results.statistics import Aggregation, Array, Weighting, estimate, iqm
 from crossq_wn.runs.system import System
 
 Panels = Mapping[str, tuple[str, ...]]  # name -> its tasks
@@ -29,6 +29,7 @@ class Point(NamedTuple):
     low: float  # NaN if no task has a second run: nothing is known of the spread then
     high: float
     confidence: float  # of the interval
+    weighting: Weighting  # what counts alike where the tasks have unequally many seeds
     tasks: int  # how many of the panel's tasks the system has
     fewest_seeds: int  # of any of these tasks
     most_seeds: int
@@ -49,7 +50,7 @@ class Point(NamedTuple):
 def curves(
     results: Results,
     panels: Panels,
-    confidence: float,
+    how: Aggregation,
     quantity: str = SCORE,
     until: int | None = None,
 ) -> list[Point]:
@@ -60,7 +61,7 @@ def curves(
     Args:
         results: of one quantity.
         panels: the tasks to aggregate.
-        confidence: of the intervals.
+        how: it is done.
         quantity: how the points name it.
         until: the last environment frame to draw; None: the last there is.
 
@@ -76,7 +77,7 @@ def curves(
             kept = _thinned_out(steps)
             columns = np.searchsorted(steps, kept)
             about = (panel, quantity, system)
-            found += points_at(about, kept, [task[:, columns] for task in scores], confidence)
+            found += points_at(about, kept, [task[:, columns] for task in scores], how)
     return found
 
 
@@ -144,7 +145,7 @@ def _thinned_out(steps: Steps) -> Steps:
 
 
 def points_at(
-    about: tuple[str, str, System], steps: Steps, scores: Sequence[Array], confidence: float
+    about: tuple[str, str, System], steps: Steps, scores: Sequence[Array], how: Aggregation
 ) -> list[Point]:
     """Computes the IQM and its interval at each of the steps.
 
@@ -152,19 +153,19 @@ def points_at(
         about: panel, quantity and system.
         steps: [points] environment frames.
         scores: per task [runs, points].
-        confidence: of the intervals.
+        how: they are aggregated.
 
     Returns:
         A point per step; without an interval where each task has a single run.
     """
     if not len(steps):
         return []
-    ends = np.array(estimate(iqm, scores, confidence=confidence))  # [3, points]: value, low, high
+    ends = np.array(estimate(iqm, scores, **how._asdict()))  # [3, points]: value, low, high
     seeds = np.array([np.count_nonzero(~np.isnan(task), axis=0) for task in scores])  # [tasks, points]
     fewest, most = seeds.min(axis=0), seeds.max(axis=0)
     ends[1:, most < 2] = np.nan
     found = []
     columns = steps.tolist(), *ends.tolist(), fewest.tolist(), most.tolist()
     for step, value, low, high, least, greatest in zip(*columns, strict=True):
-        found.append(Point(*about, step, value, low, high, confidence, len(scores), least, greatest))
+        found.append(Point(*about, step, value, low, high, *how, len(scores), least, greatest))
     return found

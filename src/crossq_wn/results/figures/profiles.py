@@ -25,7 +25,7 @@ from crossq_wn.results.figures.style import (
     unit,
     wrapped,
 )
-from crossq_wn.results.statistics import Array, Estimate, performance_profile
+from crossq_wn.results.statistics import Aggregation, Array, Estimate, performance_profile
 from crossq_wn.runs.system import System
 
 _THRESHOLDS = 101
@@ -42,10 +42,10 @@ def profiles(source: Source) -> Picture:
         here = {system: end.scores[panel, system] for system in looked if (panel, system) in end.scores}
         taus = _thresholds(tasks, here)  # [thresholds]
         for system, scores in here.items():
-            profile = _profile(scores, taus, source.confidence)
+            profile = _profile(scores, taus, source.how)
             _draw(each, taus, profile, looked[system])
             about = {"panel": panel, "system": system.label, "frames": end.frames[panel]}
-            rows += _rows(about, taus, profile, source.confidence)
+            rows += _rows(about, taus, profile, source.how)
         each.set(xlim=(taus[0], taus[-1]), ylim=(0, 1.05))
     _label(axes, [*end.panels.values()])
     legend(figure, key(end.points, looked, source.names))
@@ -64,9 +64,9 @@ def _thresholds(tasks: Sequence[str], scores: Mapping[System, Sequence[Array]]) 
     return np.linspace(bottom, top, _THRESHOLDS)
 
 
-def _profile(scores: Sequence[Array], taus: Array, confidence: float) -> Estimate:
+def _profile(scores: Sequence[Array], taus: Array, how: Aggregation) -> Estimate:
     """Computes a profile, without an interval if no task has a second run: the spread is unknown then."""
-    found = performance_profile(scores, taus, confidence=confidence)
+    found = performance_profile(scores, taus, **how._asdict())
     if max(map(len, scores)) > 1:
         return found
     nothing = np.full(len(taus), np.nan)
@@ -80,11 +80,11 @@ def _draw(axes: Axes, taus: Array, profile: Estimate, look: Look) -> None:
     )
 
 
-def _rows(about: Row, taus: Array, profile: Estimate, confidence: float) -> list[Row]:
+def _rows(about: Row, taus: Array, profile: Estimate, how: Aggregation) -> list[Row]:
     rows: list[Row] = []
     for tau, value, low, high in zip(taus, *profile, strict=True):
         numbers = {"score": float(tau), "value": float(value), "low": float(low), "high": float(high)}
-        rows.append({**about, **numbers, "confidence": confidence})
+        rows.append({**about, **numbers, **how._asdict()})
     return rows
 
 

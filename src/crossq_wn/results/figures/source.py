@@ -17,7 +17,7 @@ from crossq_wn.results.names import displayed, left_out
 from crossq_wn.results.practice import Practice, Practices, over, practices
 from crossq_wn.results.records import Input
 from crossq_wn.results.sheets import Steps
-from crossq_wn.results.statistics import Array
+from crossq_wn.results.statistics import USUAL, Aggregation, Array
 from crossq_wn.runs.system import System
 
 
@@ -40,14 +40,15 @@ class Source:
     theirs: tuple[Input, ...]  # those of others; drawn only on tasks that ours have as well
     wanted: tuple[str, ...] = ()  # labels of systems, or their first words; empty: all
     frames: int | None = None  # environment frame at which curves end; None: the last that most runs reached
-    confidence: float = 0.9  # of the intervals
+    how: Aggregation = USUAL  # how runs are summed up over tasks
     warn: Callable[[str], None] = silent  # called with a line on what is left out
     along: Along = "frames"  # what curves run over
     protocol: str = ""  # what sets these runs apart from runs of other protocols; empty if there are none
 
     def __post_init__(self) -> None:
-        if not 0 < self.confidence < 1:
-            raise UserError(f"--confidence is {self.confidence}: it must be between 0 and 1, such as 0.9")
+        confidence = self.how.confidence
+        if not 0 < confidence < 1:
+            raise UserError(f"--confidence is {confidence}: it must be between 0 and 1, such as 0.9")
         if self.frames is not None and self.frames < 1:
             raise UserError(f"--frames is {self.frames}: it must be at least 1 environment frame")
 
@@ -57,7 +58,7 @@ class Source:
         reference: Iterable[Path] = (),
         systems: Sequence[str] = (),
         frames: int | None = None,
-        confidence: float = 0.9,
+        how: Aggregation = USUAL,
         warn: Callable[[str], None] = silent,
     ) -> "Source":
         """Makes a source of the usable runs and tables in these paths.
@@ -69,7 +70,7 @@ class Source:
                 draws all, ours first.
             frames: environment frame at which curves and comparisons end; None takes the last that more than
                 half of each system's runs reached.
-            confidence: of the intervals, between 0 and 1.
+            how: how runs are summed up over tasks.
             warn: called with a line on each thing that is left out.
 
         Raises:
@@ -77,7 +78,7 @@ class Source:
         """
         once = cache(warn)  # a file that several quantities are read from is told of once
         ours, theirs = reading.usable(paths, once), reading.usable(reference, once)
-        return Source(tuple(ours), tuple(theirs), tuple(systems), frames, confidence, once)
+        return Source(tuple(ours), tuple(theirs), tuple(systems), frames, how, once)
 
     def each_protocol(
         self, paths: Iterable[Path], reference: Iterable[Path] = (), *, force: bool = False
@@ -245,7 +246,7 @@ class Source:
     @property
     def interval(self) -> str:
         """What whiskers and bands show, for a footnote."""
-        return f"{100 * self.confidence:g} % stratified bootstrap intervals"
+        return f"{100 * self.how.confidence:g} % stratified bootstrap intervals"
 
     def footnotes(self, meaning: str, remarks: Sequence[str]) -> list[str]:
         """Returns the lines below the figure; also warns of the remarks.

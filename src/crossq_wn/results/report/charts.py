@@ -114,9 +114,9 @@ def _panel(report: Report, results: Results, name: str, tasks: tuple[str, ...], 
     """Makes one picture, or none if there is nothing to draw."""
     # A system that lacks a task would be averaged over other tasks than its neighbours.
     whole = {system: there for system, there in results.items() if there.keys() >= set(tasks)}
-    confidence, panels = report.source.confidence, {name: tasks}
+    how, panels = report.source.how, {name: tasks}
     until = report.until(tasks) if report.source.along == "frames" else None
-    drawn = placed(report.source, panels, points.curves(whole, panels, confidence, quantity, until))
+    drawn = placed(report.source, panels, points.curves(whole, panels, how, quantity, until))
     return [Panel(name, tasks, quantity, points.lines(drawn, name, quantity))] if drawn else []
 
 

@@ -12,7 +12,8 @@ from crossq_wn.results.curves import Curves
 from crossq_wn.results.practice import contrast
 from crossq_wn.results.report.contents import Report
 from crossq_wn.results.report.html import Html, bullets, details, table, tag
-from crossq_wn.results.verdicts import EQUAL_CALLED_BETTER
+from crossq_wn.results.statistics import Aggregation
+from crossq_wn.results.verdicts import EQUAL_CALLED_BETTER, POWER
 from crossq_wn.results.wording import fraction, number, on, place, seeds_of, sentence, span
 
 _WORDS = ("better", "inconclusive")
@@ -89,7 +90,7 @@ def pairs(report: Report) -> tuple[list[Pair], list[str]]:
             notes.append(f"{ours} and {theirs} are not compared: they have no task in common")
         for tasks in scopes(list(mine)):
             try:
-                for result in _compare(couple, tasks, report.source.confidence):
+                for result in _compare(couple, tasks, report.source.how):
                     found.append(Pair(ours, theirs, published, result, contrast=differ))
             except UserError as error:
                 where = ", ".join(tasks)
@@ -105,7 +106,7 @@ def parts(report: Report) -> list[Pair]:
         for group, tasks in _narrower(list(mine)):
             with contextlib.suppress(UserError):  # `pairs` says why
                 some = {task: mine[task] for task in tasks}
-                result = compare(some, other, confidence=report.source.confidence)
+                result = compare(some, other, how=report.source.how)
                 found.append(Pair(ours, theirs, published, result, group, differ))
     return found
 
@@ -121,19 +122,19 @@ def _narrower(tasks: Sequence[str]) -> Iterator[tuple[str | None, tuple[str, ...
                 yield None, (task,)
 
 
-def _compare(couple: _Couple, tasks: tuple[str, ...], confidence: float) -> list[Comparison]:
+def _compare(couple: _Couple, tasks: tuple[str, ...], how: Aggregation) -> list[Comparison]:
     """Compares on all tasks at once, or on each alone if the tasks have no frame in common.
 
     Raises UserError if no task can be compared on.
     """
     mine = {task: couple.mine[task] for task in tasks}
     try:
-        return [compare(mine, couple.other, confidence=confidence)]
+        return [compare(mine, couple.other, how=how)]
     except UserError:
         found = []
         for task, curves in mine.items():
             with contextlib.suppress(UserError):
-                found.append(compare({task: curves}, couple.other, confidence=confidence))
+                found.append(compare({task: curves}, couple.other, how=how))
         if not found:
             raise
         return found
@@ -246,14 +247,14 @@ def _counts(found: list[Pair]) -> str:
 
 
 def _explained(report: Report, comparisons: int) -> str:
-    confidence = f"{report.source.confidence:.0%}"
+    confidence = f"{report.source.how.confidence:.0%}"
     said = (
         f"A system is called better if the {confidence} interval of the difference between the tasks' mean "
-        "scores (in brackets) excludes 0 and the IQMs agree. Otherwise the comparison is inconclusive: "
-        "either system may be the better one. The interval is Welch's, which allows for few seeds; the "
-        f"interval of the probability is a stratified bootstrap's. {EQUAL_CALLED_BETTER} The number of seeds "
-        "that would tell takes the observed difference for the true one; with that many, about half of such "
-        "experiments would find it."
+        "scores (in brackets) excludes 0 and the IQMs agree; tasks have equal weight. Otherwise the "
+        "comparison is inconclusive: either system may be the better one. The interval is Welch's, which "
+        "allows for few seeds; the interval of the probability is a stratified bootstrap's. "
+        f"{EQUAL_CALLED_BETTER} The number of seeds that would tell takes the observed difference for the "
+        f"true one; if it is, {POWER:.0%} of experiments with that many would find it."
     )
     if comparisons <= _MANY:
         return said

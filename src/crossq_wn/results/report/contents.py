@@ -16,6 +16,7 @@ from crossq_wn.results.figures.along import Along
 from crossq_wn.results.figures.source import in_paper_order, silent
 from crossq_wn.results.records import Input, RunRecord, Speed
 from crossq_wn.results.report.html import Html, escape, section, tag
+from crossq_wn.results.statistics import USUAL, Aggregation
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.system import System
 
@@ -121,7 +122,7 @@ def gather(
     paths: Sequence[Path],
     reference: Sequence[Path] = (),
     systems: Sequence[str] = (),
-    confidence: float = 0.9,
+    how: Aggregation = USUAL,
     tell: Tell = silent,
     *,
     force: bool = False,
@@ -135,7 +136,7 @@ def gather(
         paths: run directories, or folders of them.
         reference: CSV files of others; see `crossq_wn.results.reading`.
         systems: which to keep, named as for `Source.of`; empty keeps all.
-        confidence: of the intervals, between 0 and 1.
+        how: how runs are summed up over tasks.
         tell: called with a line on what is being done.
         force: compares runs of different protocols all the same.
         along: what the curves run over.
@@ -152,7 +153,7 @@ def gather(
     if not runs:
         named = skipped[0] if skipped else f"there is none in {', '.join(map(str, paths))}"
         raise UserError(f"no run can be reported: {named}")
-    template = Source((), (), tuple(systems), None, confidence, once, along)
+    template = Source((), (), tuple(systems), None, how, once, along)
     theirs = reading.complete(reference, once)
     made = groups(runs, theirs, once, force=force, wanted=systems, tell=tell)
     reports: list[Report] = []

@@ -10,6 +10,7 @@ from crossq_wn.errors import UserError, one_line
 from crossq_wn.results import practice
 from crossq_wn.results.comparison import last_scores
 from crossq_wn.results.curves import Curves
+from crossq_wn.results.figures.captions import weighed
 from crossq_wn.results.figures.points import systems_with
 from crossq_wn.results.figures.style import bounded, unit
 from crossq_wn.results.report.contents import Report
@@ -109,7 +110,7 @@ def _ranked(report: Report, scores: dict[System, list[Array]]) -> dict[System, l
 
     def rank(entry: tuple[System, list[Array]]) -> float:
         system, tasks = entry
-        return -_value(iqm, tasks) if system in report.source.published else -np.inf
+        return -_value(report, iqm, tasks) if system in report.source.published else -np.inf
 
     return dict(sorted(scores.items(), key=rank))  # a stable sort
 
@@ -134,7 +135,7 @@ def finding(report: Report, tables: list[Summary]) -> str:
         else "there is no other system"
     )
     return (
-        f"{report.names[system]} has an IQM of {number(_value(iqm, tasks))} on {widest.name} at "
+        f"{report.names[system]} has an IQM of {number(_value(report, iqm, tasks))} on {widest.name} at "
         f"{widest.frames:,} frames with {seeds_of(tuple(map(len, tasks)))}; {beside}."
     )
 
@@ -165,36 +166,44 @@ def _scores_table(report: Report, summary: Summary) -> Html:
         effort = [practice.written(known[system][name]) for name in differ]
         rows.append((*_scores_row(report, system, summary), *effort))
     caption = f"{summary.name} at {summary.frames:,} environment frames: {unit(summary.tasks)}"
-    interval = f"{report.source.confidence:.0%} interval"
+    interval = f"{report.source.how.confidence:.0%} interval"
     head = ["system", "IQM", interval, "seeds", "mean", "median", "optimality gap"]
     head += [practice.FIELDS[name] for name in differ]
     notes = []
+    if _unequal(summary):
+        notes.append(weighed(report.source.how.weighting))
     if same := practice.shared(list(known.values())):
-        notes.append(f"{same[0].upper()}{same[1:]}.")
+        notes.append(same)
     if summary.absent:
         names = ", ".join(report.names[system] for system in summary.absent)
-        notes.append(f"Not evaluated at this frame on {_all_of(summary.tasks)}: {names}.")
-    return join([table(caption, head, rows), *(tag("p", note, class_="note") for note in notes)])
+        notes.append(f"not evaluated at this frame on {_all_of(summary.tasks)}: {names}")
+    whole = table(caption, head, rows)
+    return join([whole, *(tag("p", f"{note[0].upper()}{note[1:]}.", class_="note") for note in notes)])
+
+
+def _unequal(summary: Summary) -> bool:
+    """Whether a system has unequally many seeds of its tasks."""
+    return any(min(map(len, tasks)) < max(map(len, tasks)) for tasks in summary.scores.values())
 
 
 def _scores_row(report: Report, system: System, summary: Summary) -> tuple[object, ...]:
     tasks = summary.scores[system]
-    middle = estimate(iqm, tasks, confidence=report.source.confidence)
+    middle = estimate(iqm, tasks, **report.source.how._asdict())
     # The median of one task's seeds; `median` is that of the tasks' means.
-    centre = _value(median, tasks) if len(tasks) > 1 else float(np.median(tasks[0]))
+    centre = _value(report, median, tasks) if len(tasks) > 1 else float(np.median(tasks[0]))
     return (
         report.name(system),
         number(middle.value),
         span(middle) if max(map(len, tasks)) > 1 else "one seed",
         seeds_of(tuple(map(len, tasks)), unit=""),
-        number(_value(mean, tasks)),
+        number(_value(report, mean, tasks)),
         number(centre),
-        number(_value(optimality_gap, tasks)) if bounded(summary.tasks) else "–",
+        number(_value(report, optimality_gap, tasks)) if bounded(summary.tasks) else "–",
     )
 
 
-def _value(statistic: Statistic, tasks: list[Array]) -> float:
-    return float(point_estimate(statistic, tasks))
+def _value(report: Report, statistic: Statistic, tasks: list[Array]) -> float:
+    return float(point_estimate(statistic, tasks, weighting=report.source.how.weighting))
 
 
 def _all_of(tasks: tuple[str, ...]) -> str:
