@@ -339,6 +339,26 @@ def test_a_malformed_file_breaks_no_list_and_no_report(name, step, run, place, c
         print(f"\nmalformed {name}: {len(made)} tried, tracebacks: 0")
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"task": 7}, "task is 7: it must be a text of printable letters"),
+        ({"task": "\x1b[2J"}, r"task is '\\x1b\[2J': it must be a text of printable letters"),
+        ({"surprise": 1}, "'surprise' is a field that is not known"),
+        ({"discount": 10**400}, "discount is a huge number: it must be a finite number"),
+        ({"metric": []}, "metric is a list: it must be one of 'return', 'success_rate'"),
+        ({"system": None}, "system is None: it must be a record"),
+        ({"options": {"frames": 1.5}}, "frames is 1.5: it must be a whole number"),
+    ],
+)
+def test_the_wrong_field_of_a_configuration_is_named(change, says, run, place):
+    path = a_copy(run, place / "run")
+    values = json.loads((path / "config.json").read_text())
+    hostile.write_json(path / "config.json", values | change)
+    with pytest.raises(crossq_wn.UserError, match=f"run/config.json: .*{says}"):
+        read_config(path)
+
+
 @pytest.mark.parametrize("step", [499, pytest.param(7, marks=pytest.mark.slow)])
 def test_a_signed_but_malformed_checkpoint_gives_one_line(step, run, place, capsys):
     path = Path(shutil.copytree(run, place / "run"))

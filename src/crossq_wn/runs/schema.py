@@ -290,9 +290,9 @@ def _require(valid: bool, value: Any, wanted: str, where: str) -> None:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value) if isinstance(value, Plain) and not isinstance(value, int) else type(value).__name__
-    if type(value) is int:
-        text = str(value) if abs(value) < 10**30 else "a huge number"
+    if isinstance(value, int) and abs(value) > 10**30:
+        return "a huge number"
+    text = repr(value) if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
     return text if len(text) < 80 else f"{text[:80]}..."
 
 
