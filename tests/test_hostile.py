@@ -14,6 +14,7 @@ import unicodedata
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -240,28 +241,29 @@ HOLDERS = (
 )  # fmt: skip
 
 
-def written_to(run, work, outside, kinds):
+def written_to(run, work, outside, kinds, step):
     """(run, what is hostile in it) for each place to which training or plotting writes."""
-    for names in (WRITTEN, HOLDERS):
-        for name in names:
-            for kind in kinds:
-                path = Path(shutil.copytree(run, work / f"{name.replace('/', '-')}-{kind.__name__}"))
-                (path / name).parent.mkdir(exist_ok=True)
-                kind(path / name, outside)
-                yield path
+    for name in (*WRITTEN[::step], *HOLDERS[::step]):
+        for kind in kinds:
+            path = Path(shutil.copytree(run, work / f"{name.replace('/', '-')}-{kind.__name__}"))
+            (path / name).parent.mkdir(exist_ok=True)
+            kind(path / name, outside)
+            yield path
 
 
 @pytest.mark.parametrize(
-    "kinds",
+    ("kinds", "step"),
     [
-        (hostile.link,),
-        pytest.param((hostile.dangling, hostile.hard_link_of_a_file), marks=pytest.mark.slow),
-        pytest.param((hostile.endless, hostile.pipe), marks=pytest.mark.slow),
+        ((hostile.link,), 2),
+        pytest.param(
+            (hostile.link, hostile.dangling, hostile.hard_link_of_a_file), 1, marks=pytest.mark.slow
+        ),
+        pytest.param((hostile.endless, hostile.pipe), 1, marks=pytest.mark.slow),
     ],
 )
-def test_nothing_outside_changes_when_a_run_is_written_to(kinds, run, place, outside, capsys):
+def test_nothing_outside_changes_when_a_run_is_written_to(kinds, step, run, place, outside, capsys):
     tried, resumed = 0, 0
-    for path in written_to(run, place, outside, kinds):
+    for path in written_to(run, place, outside, kinds, step):
         before = hostile.fingerprint(outside)
         if "plots" in path.name:
             quiet(hostile.command("plot", path))
@@ -316,7 +318,7 @@ def wrong_files(name, values):
         yield what, lambda path, text=text: (path / name).write_text(text)
 
 
-@pytest.mark.parametrize("step", [11, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [17, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["config.json", "manifest.json"])
 def test_a_malformed_file_breaks_no_list_and_no_report(name, step, run, place, capsys):
     files = {
@@ -359,7 +361,7 @@ def test_the_wrong_field_of_a_configuration_is_named(change, says, run, place):
         read_config(path)
 
 
-@pytest.mark.parametrize("step", [499, pytest.param(7, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [999, pytest.param(25, marks=pytest.mark.slow)])
 def test_a_signed_but_malformed_checkpoint_gives_one_line(step, run, place, capsys):
     path = Path(shutil.copytree(run, place / "run"))
     shutil.rmtree(path / "checkpoints" / "000000200")
@@ -368,7 +370,7 @@ def test_a_signed_but_malformed_checkpoint_gives_one_line(step, run, place, caps
     tried, refused = 0, 0
     for what, wrong in itertools.islice(hostile.mutations(body), 0, None, step):
         hostile.write_checkpoint(folder, wrong)
-        for use in (lambda: crossq_wn.load(path).act([0.1, 0.2, 0.3]), lambda: restored(path)):
+        for use in (lambda: acted(path, compiled=step < 100), lambda: restored(path)):
             tried += 1
             try:
                 use()
@@ -381,6 +383,12 @@ def test_a_signed_but_malformed_checkpoint_gives_one_line(step, run, place, caps
         print(
             f"\nsigned but malformed checkpoints: {tried} tried, {refused} refused in one line, tracebacks: 0"
         )
+
+
+def acted(path, compiled):
+    """Loads a policy, and if compiling it is worth the time has it act."""
+    policy = crossq_wn.load(path)
+    assert not compiled or np.isfinite(policy.act([0.1, 0.2, 0.3])).all()
 
 
 def restored(path):
@@ -418,11 +426,16 @@ def test_reading_runs_no_code_and_running_it_takes_trust(run, place, monkeypatch
             body["common"]["config"] = values
             hostile.write_checkpoint(folder, body)
         quiet(hostile.command("diagnose", path))
-        for verb in ("eval", "video", "resume", *(["diagnose --hessian"] if ":" in algorithm else [])):
+        for verb in (
+            "eval",
+            "resume",
+            *(["video"] if i == 0 else []),
+            *(["diagnose --hessian"] if ":" in algorithm else []),
+        ):
             said = quiet(hostile.command(*verb.split(), path))
             assert said.code == 2, said
             assert "add --trust" in said.err, said.err
-    for verb in ("compare", "plot", "figure fig7", "report --out report.html"):
+    for verb in ("compare", "figure fig7", "report --out report.html"):
         quiet(hostile.command(*verb.split(), "runs", "--force"))
     listed = hostile.command("list", "runs", "runs")
     assert not (place / "ran").exists()
@@ -512,7 +525,7 @@ def all_that_is_read(path):
     )
 
 
-@pytest.mark.parametrize("step", [501, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [701, pytest.param(7, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", SEEN)
 def test_no_flipped_bit_passes_unseen_in_what_results_trust(name, step, run, place, capsys):
     path = a_copy(run, place / "run")
