@@ -23,7 +23,7 @@ class HeldNoise(NamedTuple):
 
 
 def zeta(exponent: float, longest: int) -> np.ndarray:
-    """The probabilities of 1, 2, ..., `longest`, in proportion to k^-exponent: a cut-off zeta law."""
+    """The probabilities of k = 1 to `longest`, proportional to k^-exponent (a truncated zeta law)."""
     weights = np.arange(1, longest + 1, dtype=float) ** -exponent
     return np.asarray(weights / weights.sum())
 

@@ -57,7 +57,7 @@ class FlashSACSettings(PolyakSettings):
         require(self, "noise_exponent", self.noise_exponent >= 0, "0 or above")
 
     def schedule(self, learning_rate: float) -> optax.ScalarOrSchedule:
-        """Falls along half a cosine, after one update in a million at its first value."""
+        """Falls along half a cosine, after a millionth of the updates at the first learning rate."""
         updates = self.learning_rate_updates
         if self.learning_rate_end == 1 or updates is None:  # in which case it is an error
             return super().schedule(learning_rate)
