@@ -12,8 +12,8 @@ from crossq_wn.lazy import jax, jnp
 from crossq_wn.nets.layers import Layer
 from crossq_wn.types import Array, Batch, Tree
 
-# How Q(s, a) and Q(s', a') are computed, for x = (s, a) and next_x = (s', a'), each [B, .]; the key
-# is for what chooses among critics at random.
+# How Q(s, a) and Q(s', a') are computed, for x = (s, a) and next_x = (s', a'), each [B, .]. The key is for
+# passes that choose critics at random.
 
 Passed = tuple[Array, Array, Tree]  # outputs [critic, B, atom] on x and on next_x, new online statistics
 QPair = Callable[[Layer, Tree, State, Array, Array, Array], Passed]  # (critic, theta, state, x, next_x, key)
@@ -28,10 +28,10 @@ def separate(critic: Layer, theta: Tree, state: State, x: Array, next_x: Array, 
 
 
 def separate_subset(subset: Layer, size: int) -> QPair:
-    """REDQ (algorithm 1): as `separate`, but only a random subset of the target critics is evaluated.
+    """REDQ (algorithm 1): like `separate`, but only a random subset of the target critics is evaluated.
 
     Args:
-        subset: an ensemble of `size` of the critics, which have no statistics.
+        subset: an ensemble of `size` such critics, without statistics.
         size: number of critics in the subset (M), which is drawn anew for each minibatch.
     """
 
@@ -46,7 +46,7 @@ def separate_subset(subset: Layer, size: int) -> QPair:
 
 
 def _member(members: tuple[Tree, ...], index: Array) -> Tree:
-    """One of an ensemble's trees; the others are not read where the seeds' programs are apart."""
+    """One of an ensemble's trees; without a seed axis the others are not even read."""
     return jax.lax.switch(index, [partial(_itself, member) for member in members])
 
 

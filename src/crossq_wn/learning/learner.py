@@ -178,14 +178,14 @@ def metric_names(algorithm: Algorithm, spec: Spec, *, diagnostics: bool, batch_s
 
 
 def _traced_once(update: OneUpdate) -> OneUpdate:
-    """The update as JAX traces it once for all callers; programs that call it are as if they held it."""
+    """The update, which JAX traces only once for all callers; their programs contain it inline."""
     function: Any = update  # mypy does not know that functions can be hashed
     inlined: OneUpdate = _inlined(function)
     return inlined
 
 
 def _diagnosing(view: View) -> Callable[..., Metrics]:
-    """The diagnostics that a view allows, traced once likewise."""
+    """The diagnostics of a view, which JAX traces only once, too."""
     function: Any = view
     inlined: Callable[..., Metrics] = _inlined(_diagnosing_program(function))
     return inlined
@@ -198,7 +198,7 @@ def _inlined(function: Callable[..., Any]) -> Any:
 
 @lru_cache(maxsize=8)
 def _diagnosing_program(view: View) -> Callable[..., Metrics]:
-    return partial(_diagnosed, view)  # the same object each time, which JAX knows again
+    return partial(_diagnosed, view)  # always the same object, so that JAX finds its trace again
 
 
 def _diagnosed(view: View, state: Tree, batch: Batch, count: Array) -> Metrics:

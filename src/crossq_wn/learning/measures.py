@@ -142,9 +142,9 @@ def statistics_drift(probe: Probe) -> Array:
 def variance_drift(probe: Probe) -> Array:
     """How far one update moves the running variances, as a share of them (root mean square).
 
-    With r^2 the minibatch's variance over the running one, as in batch renormalisation (Ioffe 2017, section
-    3), which tells how far apart training and acting normalise, it is (1 - momentum) |r^2 - 1| of each unit.
-    Without batch norm it is 0.
+    Of each unit it is (1 - momentum) |r^2 - 1|, where r^2 is the minibatch's variance over the running one,
+    as in batch renormalisation (Ioffe 2017, section 3): it tells how differently training and acting
+    normalise. Without batch norm it is 0.
     """
     squares = []
     old, new = _running_statistics(probe.view.stats), _running_statistics(probe.view.new_stats)
