@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import csv
 import hashlib
 import io
 import json
@@ -205,6 +206,36 @@ def mutations(values: Any, wrong: tuple[Any, ...] = VALUES) -> Iterator[tuple[st
         yield f"{where} is missing", missing
     if isinstance(values, dict):
         yield "one too many", values | {"surprise": 1}
+
+
+CELLS = (
+    "", "nan", "inf", "-inf", "1e999", "-1", "1e300", "0x10", "1_0", "9" * 5000, "\x1b[2J", "\ufeff",
+    "a\x00b", '"', "a" * 200_000, "=1+1", "../x", "\u202e",
+)  # fmt: skip
+
+
+def tables(content: bytes) -> Iterator[tuple[str, bytes]]:
+    """Every kind of wrong table that a sound one can become, with what was done."""
+    yield from BYTES.items()
+    lines = content.decode().splitlines()
+    for column in range(lines[0].count(",") + 1):
+        for cell in CELLS:
+            cells = next(csv.reader([lines[1]]))
+            cells[column] = cell
+            yield (
+                f"column {column} is {cell[:20]!r}",
+                "\n".join([lines[0], ",".join(cells), *lines[2:]]).encode(),
+            )
+        names = lines[0].split(",")
+        yield (
+            f"no column {column}",
+            "\n".join([",".join(names[:column] + names[column + 1 :]), *lines[1:]]).encode(),
+        )
+    yield "twice", content + content
+    yield "a header alone", lines[0].encode()
+    yield "quotes", content.replace(b",", b'","')
+    yield "carriage returns", content.replace(b"\n", b"\r")
+    yield "UTF-16", content.decode().encode("utf-16")
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

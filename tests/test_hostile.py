@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import gzip
 import html
 import io
 import itertools
@@ -27,7 +28,7 @@ from crossq_wn.cli import console
 from crossq_wn.environments import SUITES, suite_of
 from crossq_wn.environments.pool import Pool
 from crossq_wn.errors import visible
-from crossq_wn.results import reading
+from crossq_wn.results import reading, sheets
 from crossq_wn.results.figures.style import STYLE
 from crossq_wn.results.records import RunRecord
 from crossq_wn.runs import trust
@@ -339,6 +340,56 @@ def test_a_malformed_file_breaks_no_list_and_no_report(name, step, run, place, c
         assert quiet(hostile.command("diagnose", path)).err.count("\n") <= 1, what
     with capsys.disabled():
         print(f"\nmalformed {name}: {len(made)} tried, tracebacks: 0")
+
+
+@pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["eval.csv", "metrics.csv", "timing.csv"])
+def test_a_malformed_table_gives_one_line(name, step, run, place, capsys):
+    path, content, tried = a_copy(run, place / "run"), (run / name).read_bytes(), 0
+    said = set()
+    for what, wrong in itertools.islice(hostile.tables(content), 0, None, step):
+        (path / name).write_bytes(wrong)
+        hostile.write_manifest(path, name)
+        record = RunRecord(path)
+        tried += 1
+        for read in (reading.check, reading.speed_of, lambda record: reading.logged([record], "critic_norm")):
+            try:
+                read(record)
+            except crossq_wn.UserError as error:
+                said.add(str(error))
+            except Exception as error:
+                raise AssertionError(what) from error
+    assert {*map(visible, said)} == said
+    with capsys.disabled():
+        print(f"\nmalformed {name}: {tried} tried, tracebacks: 0")
+
+
+def test_a_malformed_reference_gives_one_line(run, place):
+    a_copy(run, place / "run")
+    published = (
+        (run / "eval.csv").read_bytes().replace(b"exp_name", b"algorithm").replace(b"env_name", b"task")
+    )
+    packed = gzip.compress(published)
+    references = [(f"reference-{i}.csv", wrong) for i, (_, wrong) in enumerate(hostile.tables(published))][
+        ::3
+    ]
+    references += [("half.csv.gz", packed[:-20]), ("not.csv.gz", published), ("whole.csv.gz", packed)]
+    for name, wrong in references:
+        (place / name).write_bytes(wrong)
+        quiet(hostile.command("compare", "run", "--against", name))
+    for i, make in enumerate((hostile.pipe, hostile.endless, hostile.sparse, hostile.loop)):
+        make(place / f"other-{i}.csv", place)
+        said = quiet(hostile.command("compare", "run", "--against", f"other-{i}.csv"))
+        assert said.code == 2
+        assert f"other-{i}.csv" in said.err or "zero" in said.err
+
+
+def test_a_compressed_table_that_unpacks_to_too_much_is_refused(place, monkeypatch):
+    monkeypatch.setattr(sheets, "MOST_TABLE", 2**20)
+    (place / "bomb.csv.gz").write_bytes(gzip.compress(bytes(2**22)))
+    said = hostile.command("compare", ".", "--against", "bomb.csv.gz")
+    assert said.code == 2
+    assert "unpacks to more than" in str(sheets.attempt(sheets.strict_sheet, place / "bomb.csv.gz"))
 
 
 @pytest.mark.parametrize(
