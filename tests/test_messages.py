@@ -81,6 +81,24 @@ def test_a_wrong_keyword_is_answered_with_a_right_one(choices, says):
         configure("cheetah-run", **choices)
 
 
+@pytest.mark.parametrize(
+    ("choices", "says"),
+    [
+        ({"tau": 10**400}, "tau is 1000"),
+        ({"tau": float("nan")}, "tau is nan: it must be a finite number"),
+        ({"utd": 10**5000}, "utd is a number of thousands of digits: it must be a whole number below 2**63"),
+        ({"frames": 10**23}, "frames is 100000000000000000000000: it must be a whole number below 2**63"),
+        ({"frames": 10**12}, "frames is 1000000000000: it must be at most "),
+        ({"seeds": range(2000)}, "at most 1,000 of them"),
+        ({"critics": 10**6}, "critics is 1000000: it must be at most 100"),
+    ],
+)
+def test_numbers_beyond_all_bounds_are_named_in_a_short_line(choices, says):
+    with pytest.raises(UserError, match=re.escape(says)) as refusal:
+        configure("cheetah-run", **choices)
+    assert len(str(refusal.value)) < 250
+
+
 def test_every_option_is_a_keyword_and_seed_is_one_seed():
     config = configure("cheetah-run", seed=3, eval_every=7, preset="code", utd=4)
     assert (config.options.seeds, config.options.eval_every) == ((3,), 7)

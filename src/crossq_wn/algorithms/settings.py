@@ -6,7 +6,7 @@ what departs from them. A setting's docstring is its help text on the command li
 
 from __future__ import annotations  # JAX's types are loaded on first use
 
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from types import NoneType, UnionType
@@ -15,6 +15,8 @@ from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hin
 from crossq_wn.errors import UserError, option
 from crossq_wn.lazy import optax
 
+_LONG = 80  # letters of a value in a message
+
 # What makes layers wide, and what repeats layers or parts of the program. Whether all of it fits into memory
 # is found out before training; these limits keep that from taking long.
 _UNITS = (
@@ -22,7 +24,8 @@ _UNITS = (
     "samples", "policy_samples", "elites",
 )  # fmt: skip
 _COPIES = (
-    "critics", "actor_blocks", "critic_blocks", "hidden_layers", "value_functions", "horizon", "iterations",
+    "critics", "blocks", "actor_blocks", "critic_blocks", "hidden_layers", "value_functions", "horizon",
+    "iterations",
 )  # fmt: skip
 
 
@@ -178,7 +181,15 @@ def require(settings: object, name: str, valid: bool, what: str) -> None:
         UserError: it is not valid.
     """
     if not valid:
-        raise UserError(f"{option(name)} is {getattr(settings, name)!r}: it must be {what}")
+        raise UserError(f"{option(name)} is {_short(getattr(settings, name))}: it must be {what}")
+
+
+def _short(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of so many digits
+        text = "a number of thousands of digits"
+    return text if len(text) <= _LONG else f"{text[:_LONG]}..."
 
 
 def require_effect(settings: Any, name: str, effective: bool, what: str) -> None:
@@ -223,7 +234,7 @@ def _is_of(value: Any, kind: Any) -> bool:
 def _is_number(value: Any, kind: type) -> bool:
     if kind is int:
         return isinstance(value, int) and abs(value) < 2**63
-    return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, int | float) and abs(value) <= sys.float_info.max  # not infinite, not nan
 
 
 def _described(kind: Any) -> str:
