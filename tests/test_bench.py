@@ -15,7 +15,7 @@ from crossq_wn import UserError
 from crossq_wn.bench import floor, loop, peers, updates
 from crossq_wn.cli import main
 from crossq_wn.learning import learner
-from crossq_wn.learning.products import Product, work, work_of_decision, work_of_update
+from crossq_wn.learning.products import Product, counted, work_of_decision, work_of_update
 from crossq_wn.runs.config import preset_settings
 from crossq_wn.training import api
 from crossq_wn.training.building import build_algorithm
@@ -51,13 +51,13 @@ def test_work_is_counted_in_loops_and_by_the_share_of_a_condition():
         return jax.lax.cond(x[0, 0] > 0, lambda: x @ y, lambda: x * 2) + z
 
     x, y = np.ones((2, 3), np.float32), np.ones((3, 3), np.float32)
-    counted = work(program, x, y, branch=0.25)
-    (product,) = counted.products
+    traced = counted(jax.make_jaxpr(program)(x, y), branch=0.25)
+    (product,) = traced.products
     assert product.multiply_adds == 2 * 3 * 3
-    assert counted.products[product] == 4 + 0.25
-    assert counted.multiply_adds == 4.25 * 18
-    assert counted.operations > 0
-    assert counted.elements > 0
+    assert traced.products[product] == 4 + 0.25
+    assert traced.multiply_adds == 4.25 * 18
+    assert traced.operations > 0
+    assert traced.elements > 0
 
 
 def test_planning_is_work_of_a_decision():

@@ -8,6 +8,7 @@ import contextlib
 import importlib
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -40,6 +41,9 @@ VERBS = {
 }
 
 
+_LONG, _SHOWN = 400, 80  # letters of a word that is shortened, and what is shown of it
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides the compiler's notes to its own developers
@@ -51,21 +55,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with naming_options():
             code = run(list(sys.argv[1:] if arguments is None else arguments))
     except UserError as error:
-        print(f"crossq-wn: {visible(one_line(error))}", file=sys.stderr)
-        code = 2
+        code = _refuse(one_line(error))
     except BrokenPipeError:  # whoever read our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 128 + signal.SIGPIPE
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"crossq-wn: {visible(where + explained(error))}", file=sys.stderr)
-        code = 2
+        code = _refuse(where + explained(error))
     except MemoryError as error:
-        print(f"crossq-wn: out of memory: {visible(one_line(error))}", file=sys.stderr)
-        code = 2
+        code = _refuse(f"out of memory: {one_line(error)}")
     except KeyboardInterrupt:
         code = 128 + signal.SIGINT
     sys.exit(code)
+
+
+def _refuse(text: str) -> int:
+    """Prints why a command ends, in a line of readable length, and returns the exit code for it."""
+    short = re.sub(rf"\S{{{_LONG},}}", lambda word: f"{word[0][:_SHOWN]}...", text)
+    print(f"crossq-wn: {visible(short)}", file=sys.stderr)
+    return 2
 
 
 def run(arguments: list[str]) -> int:
