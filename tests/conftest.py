@@ -14,13 +14,12 @@ import jax
 import numpy as np
 import pytest
 
-from crossq_wn.algorithms import ALGORITHMS
+from crossq_wn.algorithms import ALGORITHMS, Recipe
 from crossq_wn.algorithms.actor_critic import Parts
 from crossq_wn.algorithms.settings import Settings
 from crossq_wn.learning import learner
 from crossq_wn.learning.replay import random_batch
-from crossq_wn.runs.config import RunConfig
-from crossq_wn.training import building
+from crossq_wn.training import policy
 from crossq_wn.types import Algorithm, Batch, Spec
 
 SPEC = Spec(observation_size=5, action_size=2, discount=0.9)
@@ -36,8 +35,28 @@ atexit.register(shutil.rmtree, os.environ["XDG_DATA_HOME"], ignore_errors=True)
 
 hypothesis.settings.register_profile("small", max_examples=10, deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("small")
-jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "crossq-wn" / "tests"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+# Here and in every process that a test starts, which then shares compiled programs with all the others.
+# Programs of tests run a few times: those that compile in half the time and run more slowly suit them.
+COMPILATION = {
+    "jax_compilation_cache_dir": str(Path.home() / ".cache" / "crossq-wn" / "tests"),
+    "jax_persistent_cache_min_compile_time_secs": 0.02,
+    "jax_disable_most_optimizations": True,
+}
+for option, value in COMPILATION.items():
+    jax.config.update(option, value)
+    os.environ[option.upper()] = str(value)
+
+
+# Files that take minutes, the longest first: processes that share the files had better not end with them.
+LONG = ("test_contract", "test_learning", "test_updates", "test_resume", "test_rivals", "test_safety")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.option.loadscopereorder = False  # pytest-xdist would begin with the files of most tests
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 
 def _small(name: str, preset: str = "default", **changes: object) -> Settings:
@@ -105,27 +124,29 @@ def forgotten_programs() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def quick_compilation() -> Iterator[None]:
-    """Programs that compile sooner and run more slowly; for small ones that run a few times."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
+def full_optimisation() -> Iterator[None]:
+    """Programs as in real use, here and in other processes; for numbers that were recorded so."""
     jax.config.update("jax_disable_most_optimizations", False)
+    del os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"]
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "True"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def compiled_once() -> Iterator[None]:
-    """Trainings of a module with the same algorithm and settings share their compiled programs."""
-    build = building.build_algorithm
-    algorithms: dict[object, Algorithm] = {}
+    """Runs of a module with the same algorithm and settings share their compiled programs."""
+    build = Recipe.build
+    algorithms: dict[object, tuple[Recipe, Algorithm]] = {}  # what is held keeps its id
 
-    def build_once(config: RunConfig, spec: Spec) -> Algorithm:
-        key = config.system.algorithm, config.settings, spec
+    def build_once(recipe: Recipe, spec: Spec, settings: Settings) -> Algorithm:
+        key = id(recipe.make), spec, settings
         if key not in algorithms:
-            algorithms[key] = build(config, spec)
-        return algorithms[key]
+            algorithms[key] = recipe, build(recipe, spec, settings)
+        return algorithms[key][1]
 
     def once(function: Callable[..., object]) -> Callable[..., object]:
-        kept: dict[object, tuple[Algorithm, object]] = {}  # an algorithm that is held keeps its id
+        kept: dict[object, tuple[Algorithm, object]] = {}
 
         def call(algorithm: Algorithm, *arguments: object, **options: object) -> object:
             key = id(algorithm), *options.items()
@@ -135,8 +156,10 @@ def compiled_once() -> Iterator[None]:
 
         return call
 
+    one_by_one = once(learner.one_by_one)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(building, "build_algorithm", build_once)
-        patch.setattr(learner, "make", once(learner.make))
+        patch.setattr(Recipe, "build", build_once)
+        patch.setattr(learner, "one_by_one", one_by_one)
+        patch.setattr(policy, "one_by_one", one_by_one)
         patch.setattr(learner, "metric_names", once(learner.metric_names))
         yield

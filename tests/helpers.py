@@ -1,6 +1,8 @@
 """What do the tests share? Toy environments that resolve as `helpers:Name`, tiny runs, the command line."""
 
+import contextlib
 import csv
+import io
 import json
 import os
 import re
@@ -13,9 +15,11 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import pytest
 from gymnasium import spaces
 from safetensors.numpy import load_file
 
+from crossq_wn.cli import main
 from crossq_wn.results import reading
 from crossq_wn.runs import directory
 from crossq_wn.runs.config import signed
@@ -296,6 +300,24 @@ def cli(
         [sys.executable, "-m", "crossq_wn", *map(str, args)],
         cwd=cwd, timeout=timeout, env=environment_variables(env), capture_output=True, text=True, check=False,
     )  # fmt: skip
+
+
+def call(*args: Any, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Runs the command line in this process: sooner, and with programs that it has compiled already."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        patch.chdir(cwd)
+        patch.setattr(sys, "path", list(sys.path))
+        patch.setenv("COLUMNS", "200")
+        try:
+            main([str(argument) for argument in args])
+        except SystemExit as stop:
+            code = stop.code
+    return subprocess.CompletedProcess(args, code, out.getvalue(), err.getvalue())
 
 
 def start_cli(*args: Any, cwd: Path, env: dict[str, str] | None = None) -> subprocess.Popen[str]:

@@ -12,8 +12,6 @@ import pytest
 
 from crossq_wn.nets import layers
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 HIDDEN, HEAD = (1, 4), 7  # places within an actor or critic
 FROZEN = {"critic_learning_rate": 0.0}
 

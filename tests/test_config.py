@@ -26,7 +26,7 @@ from crossq_wn.runs.config import (
 from crossq_wn.runs.options import RunOptions
 from crossq_wn.runs.system import System
 from crossq_wn.training.api import configure
-from helpers import TINY_OPTIONS, TINY_SETTINGS, cli, make_run, read
+from helpers import TINY_OPTIONS, TINY_SETTINGS, call, make_run, read
 
 OLD = helpers.TESTS / "data" / "run-schema-1"
 OLD_CHANGES = {"batch_size": 8, "warmup": 20, "actor_width": 8, "critic_width": 8, "weight_norm": "none"}
@@ -278,13 +278,13 @@ def test_a_newer_schema_is_refused(read, old):
 
 def test_a_run_of_schema_1_is_listed_reported_and_drawn(old, tmp_path):
     label = read_config(old).system.label
-    listed = cli("list", "runs", tmp_path, cwd=tmp_path)
+    listed = call("list", "runs", tmp_path, cwd=tmp_path)
     assert (listed.returncode, listed.stderr) == (0, "")
     assert "helpers:PointMass" in listed.stdout
     assert list(read([old])) == [label]
-    assert cli("report", old, "--out", tmp_path / "report.html", cwd=tmp_path).returncode == 0
+    assert call("report", old, "--out", tmp_path / "report.html", cwd=tmp_path).returncode == 0
     assert "weight_norm=none" in (tmp_path / "report.html").read_text()
-    drawn = cli("plot", old, "--out", tmp_path / "curve", cwd=tmp_path)
+    drawn = call("plot", old, "--out", tmp_path / "curve", cwd=tmp_path)
     assert (drawn.returncode, drawn.stderr) == (0, "")
 
 

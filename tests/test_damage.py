@@ -27,8 +27,6 @@ from crossq_wn.training import saving
 from crossq_wn.training.signals import collected_signals
 from helpers import TINY_OPTIONS, TINY_SETTINGS, Listener, same_run
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 
 def train(out, frames=300, seeds=(0, 1), **options):
     return crossq_wn.train(

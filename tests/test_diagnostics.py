@@ -29,7 +29,7 @@ from crossq_wn.results.health import Course, change, courses, findings
 from crossq_wn.results.report import page as report
 from crossq_wn.results.report.contents import gather
 from crossq_wn.types import CriticView, Vars
-from helpers import TINY, TINY_OPTIONS, TINY_SETTINGS, PointMass, cli, make_run, rows
+from helpers import TINY, TINY_OPTIONS, TINY_SETTINGS, PointMass, call, make_run, rows
 
 X = np.array([[1.0, 2.0], [3.0, -1.0]], np.float32)
 TARGET = np.array([1.0, -2.0], np.float32)
@@ -427,7 +427,7 @@ def test_calm_courses_raise_no_alarm():
 def run(tmp_path_factory):
     """A trained toy run with diagnostics and Q-bias."""
     root = tmp_path_factory.mktemp("diagnosed")
-    done = cli("train", "helpers:PointMass", *TINY, "--frames", "400", "--q-bias", "--out", "run", cwd=root)
+    done = call("train", "helpers:PointMass", *TINY, "--frames", "400", "--q-bias", "--out", "run", cwd=root)
     assert done.returncode == 0, done.stderr
     return root / "run"
 
@@ -444,13 +444,13 @@ def test_training_logs_diagnostics_and_bias(run):
 
 
 def test_eval_measures_the_bias_of_a_trained_critic(run):
-    done = cli("eval", str(run), "--episodes", "1", "--q-bias", cwd=run.parent)
+    done = call("eval", str(run), "--episodes", "1", "--q-bias", cwd=run.parent)
     assert done.returncode == 0, done.stderr
     assert "Q-bias std" in done.stdout
 
 
 def test_the_command_says_what_they_mean(run):
-    done = cli("diagnose", str(run), "--hessian", cwd=run.parent)
+    done = call("diagnose", str(run), "--hessian", cwd=run.parent)
     assert done.returncode == 0, done.stderr
     assert "critic_elr" in done.stdout
     assert "* critic weight norm" in done.stdout
@@ -467,18 +467,18 @@ def test_the_command_says_what_they_mean(run):
     ],
 )
 def test_bad_requests_are_refused_in_one_line(run, arguments, said):
-    done = cli("diagnose", *arguments, cwd=run.parent)
+    done = call("diagnose", *arguments, cwd=run.parent)
     assert done.returncode == 2
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
 
 
 def test_a_run_without_diagnostics_is_told_so(tmp_path):
-    done = cli("train", "helpers:PointMass", *TINY, "--frames", "400", "--no-diagnostics", "--out", "run",
+    done = call("train", "helpers:PointMass", *TINY, "--frames", "400", "--no-diagnostics", "--out", "run",
                cwd=tmp_path)  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "critic_norm" not in rows(tmp_path / "run" / "metrics.csv")[0]
-    refused = cli("diagnose", "run", cwd=tmp_path)
+    refused = call("diagnose", "run", cwd=tmp_path)
     assert refused.returncode == 2
     assert "--no-diagnostics" in refused.stderr
 

@@ -12,8 +12,6 @@ from crossq_wn.learning.axis import zeros_like
 from crossq_wn.learning.replay import Replay
 from helpers import TESTS, environment_variables
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 OBSERVATION, ACTION = 5, 2
 
 

@@ -19,6 +19,8 @@ from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.learning import learner
 from crossq_wn.types import Batch, Spec
 
+pytestmark = pytest.mark.usefixtures("full_optimisation")
+
 GOLDEN = Path(__file__).parent / "golden"
 CHANGES = {
     "crossq-wn": {"actor_width": 16, "critic_width": 16, "initial_temperature": 0.01},

@@ -11,7 +11,7 @@ from crossq_wn.results import reading
 from crossq_wn.runs import directory, protocol
 from crossq_wn.runs.config import RunConfig, read_config, signed
 from crossq_wn.training import api
-from helpers import EVAL_HEADER, by_label, cli, make_run, read
+from helpers import EVAL_HEADER, by_label, call, make_run, read
 
 
 def conflicts(paths):
@@ -63,11 +63,11 @@ def test_the_command_refuses_runs_of_different_protocols_and_names_the_differenc
     (conflict,) = protocol.protocol_conflicts(protocol.read_terms([tmp_path]))
     assert conflict.startswith("cheetah-run: ")
     assert named in conflict
-    refused = cli("compare", str(tmp_path / "a"), "--against", str(tmp_path / "b"), cwd=tmp_path)
+    refused = call("compare", str(tmp_path / "a"), "--against", str(tmp_path / "b"), cwd=tmp_path)
     assert refused.returncode == 2
     assert named in refused.stderr
     assert "--force" in refused.stderr
-    forced = cli("compare", str(tmp_path / "a"), "--against", str(tmp_path / "b"), "--force", cwd=tmp_path)
+    forced = call("compare", str(tmp_path / "a"), "--against", str(tmp_path / "b"), "--force", cwd=tmp_path)
     assert forced.returncode == 0
     assert named in forced.stderr
 
@@ -81,7 +81,7 @@ def test_runs_of_one_name_and_different_settings_are_refused(tmp_path):
     assert conflict == (
         f"crossq-wn UTD 2: initial_temperature is 0.1 in {tmp_path / 'a'} and 0.7 in {tmp_path / 'b'}"
     )
-    refused = cli("compare", str(tmp_path / "a"), "--against", str(tmp_path / "b"), cwd=tmp_path)
+    refused = call("compare", str(tmp_path / "a"), "--against", str(tmp_path / "b"), cwd=tmp_path)
     assert refused.returncode == 2
     assert conflict in refused.stderr.replace("\n", " ")
 
@@ -93,8 +93,8 @@ def test_only_what_is_compared_must_be_alike(tmp_path):
     assert "eval_episodes is 5 in" in conflict
     assert conflicts([tmp_path / "a"]) == []
     figure = ("figure", "fig7", str(tmp_path), "--out", str(tmp_path / "fig7"))
-    assert "fig7-protocol-1.png" in cli(*figure, cwd=tmp_path).stdout
-    one = cli(*figure, "--systems", "crossq-wn UTD 2", cwd=tmp_path)
+    assert "fig7-protocol-1.png" in call(*figure, cwd=tmp_path).stdout
+    one = call(*figure, "--systems", "crossq-wn UTD 2", cwd=tmp_path)
     assert (one.returncode, "fig7.png" in one.stdout, "protocol" in one.stderr) == (0, True, False)
 
 
@@ -169,7 +169,7 @@ def test_all_conflicts_are_told(tmp_path):
     for task in ("cheetah-run", "walker-run"):
         for seed in range(2):
             make_run(tmp_path / f"{task}-{seed}", task=task, seed=seed, eval_episodes=3 + seed)
-    first, second, last = cli("compare", str(tmp_path), cwd=tmp_path).stderr.splitlines()
+    first, second, last = call("compare", str(tmp_path), cwd=tmp_path).stderr.splitlines()
     assert "cheetah-run: eval_episodes is 3 in" in first
     assert "walker-run: eval_episodes is 3 in" in second
     assert "protocol 1 has eval_episodes 3 (2 runs); protocol 2 has eval_episodes 4 (2 runs)" in last

@@ -23,7 +23,6 @@ RESETS = {
     "bro": ({"resets": (25, 40)}, [25, 40]),
 }
 NONE = {"crossq-wn": {}, "sr-sac": {"reset_updates": 10**6}, "bro": {"resets": ()}}
-pytestmark = pytest.mark.usefixtures("compiled_once", "quick_compilation")
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from crossq_wn.runs import checkpoints
 from crossq_wn.training import logs
 from helpers import TINY, TINY_OPTIONS, TINY_SETTINGS, Listener, cli, rows, same_run, start_cli
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
+pytestmark = pytest.mark.usefixtures("full_optimisation")
 
 
 class Crash(Listener):

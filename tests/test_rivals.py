@@ -29,8 +29,6 @@ from crossq_wn.nets.optimisers import adamw
 from crossq_wn.nets.policies import gaussian_head, squeezed
 from crossq_wn.types import Algorithm, Spec
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 KEY = jax.random.key(0)
 OBSERVATION, ACTION = 5, 2
 SOFT_ACTOR_CRITICS = [name for name in ALGORITHMS if name != "tdmpc2"]

@@ -20,8 +20,6 @@ from crossq_wn.nets.normalisation import batch_norm, batch_renorm, weight_norm
 from crossq_wn.nets.optimisers import adamw, no_target, polyak
 from crossq_wn.nets.policies import clipped
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 NAMES = ["crossq", "crossq-wn", "sac"]
 HIDDEN, HEAD = (1, 4), 7  # places within an actor or critic of crossq and crossq-wn
 OBSERVATION, ACTION = 5, 2
