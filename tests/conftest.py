@@ -140,7 +140,7 @@ def compiled_once() -> Iterator[None]:
     algorithms: dict[object, tuple[Recipe, Algorithm]] = {}  # what is held keeps its id
 
     def build_once(recipe: Recipe, spec: Spec, settings: Settings) -> Algorithm:
-        key = id(recipe.make), spec, settings
+        key = id(recipe.make), spec, repr(settings)
         if key not in algorithms:
             algorithms[key] = recipe, build(recipe, spec, settings)
         return algorithms[key][1]

@@ -159,9 +159,12 @@ def test_a_learner_of_all_seeds_at_once_trains_resumes_and_goes_on_without_a_fai
     on_device, monkeypatch, tmp_path
 ):
     """As on accelerators."""
-    monkeypatch.setattr(
-        learner, "make", lambda algorithm, *_: learner.vectorised(algorithm, replay_on_device=on_device)
-    )
+    made = {}  # one for all runs of the test, which share its compiled programs
+
+    def make(algorithm, *_):
+        return made.setdefault(id(algorithm), learner.vectorised(algorithm, replay_on_device=on_device))
+
+    monkeypatch.setattr(learner, "make", make)
 
     def run(folder, frames):
         return crossq_wn.train(
