@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -500,13 +501,32 @@ def test_reading_runs_no_code_and_running_it_takes_trust(run, place, monkeypatch
 def test_what_the_user_trains_with_is_trusted_where_it_lies(run, place, tmp_path, monkeypatch):
     trained = read_config(run)
     trust.require_task(trained, run, trust=False, task=None)
-    monkeypatch.setattr(trust, "place_of", lambda name: "/elsewhere/helpers.py")
+    places = {"helpers:PointMass": "/elsewhere/helpers.py"}
+    monkeypatch.setattr(trust, "place_of", places.get)
     with pytest.raises(crossq_wn.UserError, match=r"with which you have not trained here.* add trust=True"):
         trust.require_task(trained, run, trust=False, task=None)
     trust.require_task(trained, run, trust=True, task=None)
     trust.require_task(trained, run, trust=False, task=helpers.PointMass)  # it is here already
+    elsewhere = replace(trained, task="no_such_module:Env")
+    trust.require_task(
+        elsewhere, run, trust=False, task=helpers.PointMass
+    )  # nothing could be imported for it
+    with pytest.raises(crossq_wn.UserError, match="cannot import 'no_such_module'"):
+        trust.require_task(elsewhere, run, trust=False, task=None)
     trust.remember(trained)
     trust.require_task(trained, run, trust=False, task=None)
+
+
+def test_without_a_home_nothing_is_remembered_and_nothing_fails(run, monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_DATA_HOME")
+    monkeypatch.setattr(Path, "home", homeless)
+    trained = read_config(run)
+    trust.remember(trained)
+    with pytest.raises(crossq_wn.UserError, match="add trust=True"):
+        trust.require_task(trained, run, trust=False, task=None)
 
 
 def test_a_run_has_no_say_in_the_suites_of_others(run, place, monkeypatch):
@@ -522,7 +542,7 @@ def test_a_run_has_no_say_in_the_suites_of_others(run, place, monkeypatch):
     assert "b-good is skipped: its manifest.json does not name the suite 'evil'" in listed.err
     assert suite_of("a" * 100 + "!").name != "evil"
     hostile.write_json(second / "manifest.json", values | {"suite": suite | {"scale": 2.0}})
-    assert "describes the suite 'evil' otherwise" in hostile.command("list", "runs", "runs").err
+    assert "describes the suite 'evil' differently" in hostile.command("list", "runs", "runs").err
     hostile.write_json(
         second / "manifest.json", values | {"suite": suite | {"name": "e", "panel": "DMC dog & humanoid"}}
     )

@@ -28,7 +28,7 @@ def remember(config: RunConfig) -> None:
     """Remembers that the user trains with the modules of a configuration, if there is a home directory."""
     for name in (config.task, config.system.algorithm):
         if ":" in name and (place := place_of(name)):
-            with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: of a user without a home
+            with contextlib.suppress(OSError, UserError):  # UserError: of a user without a home
                 entry = _entry(name, place)
                 entry.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 files.write_atomically(entry, f"{name}\n{place}\n")
@@ -45,7 +45,11 @@ def require_algorithm(config: RunConfig, path: Path, *, trust: bool) -> None:
     Raises:
         UserError: it may not.
     """
-    _require("algorithm", config.system.algorithm, path, trust)
+    name = config.system.algorithm
+    if (
+        name.rpartition(":")[0] not in sys.modules
+    ):  # else its code has run already, and only that can be named
+        _require("algorithm", name, path, trust)
 
 
 def require_task(config: RunConfig, path: Path, *, trust: bool, task: Callable[[], Any] | None) -> None:
@@ -57,7 +61,8 @@ def require_task(config: RunConfig, path: Path, *, trust: bool, task: Callable[[
         trust: whether the user allows it.
         task: the environment's class or factory, if the user gave one.
     """
-    if task is None or name_of(task) != config.task:
+    # Of a task that is given, the module is imported only for the suites that it may register.
+    if task is None or (name_of(task) != config.task and place_of(config.task) is not None):
         _require("task", config.task, path, trust)
 
 
@@ -70,7 +75,7 @@ def _require(what: str, name: str, path: Path, trust: bool) -> None:
         raise UserError(
             f"cannot import {module!r} for the {what} {name!r} of {path}: there is no such module here"
         )
-    with contextlib.suppress(OSError, RuntimeError):
+    with contextlib.suppress(OSError, UserError):
         if _entry(name, place).is_file():
             return
     raise UserError(
