@@ -20,8 +20,6 @@ from crossq_wn.nets.normalisation import rms_norm
 from crossq_wn.types import Algorithm, Spec
 from helpers import TINY_OPTIONS, PointMass, load_file
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 SCALE = normalisers.bounded_return(5.0)._replace(prior=0.0, add=normalisers.add_sample_padded)
 DEFAULT = ALGORITHMS["flashsac"].presets["default"].settings
 LIMIT, EPSILON = 5.0, 1e-5

@@ -129,9 +129,6 @@ def test_all_files_of_runs_are_opened_through_one_module():
 # --- run directories
 
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run of two seeds with two checkpoints, as training leaves it; not to be changed."""

@@ -10,8 +10,6 @@ from crossq_wn.training import display
 from crossq_wn.training.progress import Status
 from helpers import TINY_OPTIONS, TINY_SETTINGS, rows
 
-pytestmark = pytest.mark.usefixtures("compiled_once", "quick_compilation")
-
 
 class Screen:
     """A reporter that keeps what it is told."""
