@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from crossq_wn.errors import UserError
+from crossq_wn.results.curves import Curves
 from crossq_wn.results.verdicts import (
     POWER,
     Effect,
@@ -19,6 +20,7 @@ from crossq_wn.results.verdicts import (
 )
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import advice_on_seeds as advice
 import verdict_error_rates as rates
 
 NAN, INF = np.nan, np.inf
@@ -191,6 +193,38 @@ def test_with_the_seeds_advised_four_of_five_experiments_tell_if_the_difference_
     runs = seeds_needed([seen + gap], [seen])
     x, y = generator.normal(0, 1, (2, runs, 1000))
     assert np.mean(lies_above(effect([x + gap], [y]))) == pytest.approx(POWER, abs=0.06)
+
+
+def test_the_benchmark_follows_advice_with_experiments_on_the_same_truth():
+    """Ten seeds of either system that differ by a standard deviation are the truth, or do not differ."""
+    generator = np.random.default_rng(0)
+    seeds = generator.normal(0, 1, 10)
+    seeds = (seeds - seeds.mean()) / seeds.std()
+    apart, alike = advice.Case([seeds + 1], [seeds]), advice.Case([seeds], [seeds])
+    assert apart.difference == pytest.approx(1)
+    found = [each for _ in range(8) for each in advice.advices(generator, apart, 3, POWER)]
+    assert all(each.needed is None or each.needed > 3 for each in found)
+    # Of two normal samples: n = 2 (1.645 + 0.842)^2 = 12.4, and a little more for Student's t.
+    assert 10 < np.median([each.enough for each in found]) < 19
+    enough = [each.right for each in found if each.needed and each.needed >= 13]
+    assert enough
+    assert np.mean(enough) > 0.7
+    none = [each for _ in range(8) for each in advice.advices(generator, alike, 3, POWER)]
+    assert np.mean([each.told for each in none if each.needed]) < 0.2
+    assert all(each.enough is None for each in none)
+
+
+def test_the_benchmark_compares_at_the_nearest_evaluation_with_enough_seeds():
+    steps = np.array([0, 190_000, 1_000_000])
+    values = np.arange(18.0).reshape(6, 3)
+    values[:2, 2] = np.nan  # two of six seeds ended before
+    tasks = {"dog-run": Curves(steps, tuple("012345"), values)}
+    assert advice.at(tasks, 200_000)["dog-run"].tolist() == values[:, 1].tolist()
+    assert advice.at(tasks, 1_000_000) == {}  # four seeds are no truth
+    assert advice.at(tasks, 500_000) == {}  # none was near
+    found = list(advice.cases({"a": tasks, "b": tasks}, 200_000, False))
+    assert len(found) == 1
+    assert found[0].difference == 0
 
 
 def test_mistakes_are_named():

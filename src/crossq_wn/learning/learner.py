@@ -7,7 +7,7 @@ does not grow with the UTD ratio.
 
 from __future__ import annotations  # JAX's types are loaded on first use
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple, Protocol
 
@@ -179,15 +179,14 @@ def metric_names(algorithm: Algorithm, spec: Spec, *, diagnostics: bool, batch_s
 
 def _traced_once(update: OneUpdate) -> OneUpdate:
     """The update, which JAX traces only once for all callers; their programs contain it inline."""
-    function: Any = update  # mypy does not know that functions can be hashed
-    inlined: OneUpdate = _inlined(function)
-    return inlined
+    return _inlined(update) if isinstance(update, Hashable) else update
 
 
 def _diagnosing(view: View) -> Callable[..., Metrics]:
     """The diagnostics of a view, which JAX traces only once, too."""
-    function: Any = view
-    inlined: Callable[..., Metrics] = _inlined(_diagnosing_program(function))
+    if not isinstance(view, Hashable):
+        return partial(_diagnosed, view)
+    inlined: Callable[..., Metrics] = _inlined(_diagnosing_program(view))
     return inlined
 
 
