@@ -11,7 +11,6 @@ as the advice says. It prints the table of docs/statistics.md, in some minutes o
 """
 
 import sys
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import combinations, product
 from pathlib import Path
@@ -48,9 +47,8 @@ class Advice(NamedTuple):
     """What became of one advice."""
 
     needed: int | None  # seeds, as advised; None: more than `MOST`
-    told: float  # fraction of new experiments with so many seeds that told
+    told: float  # fraction of new experiments with so many seeds, or with `MOST`, that told
     right: float  # and said what is true
-    enough: int | None  # seeds with which as many experiments tell as are meant to; None: more than `MOST`
 
 
 def cases(results: Results, frames: int, wide: bool) -> Iterator[Case]:
@@ -93,7 +91,6 @@ def advices(generator: np.random.Generator, case: Case, seeds: int, power: float
     """Follows the advice of each experiment whose verdict is inconclusive."""
     ours, theirs = draw(generator, case, seeds, EXPERIMENTS)
     above, below = told(ours, theirs)
-    enough = seeds_that_tell(generator, case, power)
     known: dict[int, tuple[float, float]] = {}
     found = []
     for i in np.flatnonzero(~(above | below)):
@@ -104,7 +101,7 @@ def advices(generator: np.random.Generator, case: Case, seeds: int, power: float
         following = needed or MOST
         if following not in known:
             known[following] = outcome(generator, case, following)
-        found.append(Advice(needed, *known[following], enough))
+        found.append(Advice(needed, *known[following]))
     return found
 
 
@@ -115,50 +112,26 @@ def outcome(generator: np.random.Generator, case: Case, seeds: int) -> tuple[flo
     return float(np.mean(above | below)), float(np.mean(right))
 
 
-def seeds_that_tell(generator: np.random.Generator, case: Case, power: float) -> int | None:
-    """About the seeds with which a share of `power` of all experiments tell; None: more than `MOST`."""
-
-    def enough(seeds: int) -> bool:
-        return outcome(generator, case, seeds)[0] >= power
-
-    steps = np.unique(np.geomspace(2, MOST, 24).round().astype(int)).tolist()
-    place = bisect_left(steps, True, key=enough)
-    return steps[place] if place < len(steps) else None
-
-
 def row(name: str, found: Sequence[Advice]) -> str:
     """A row of the table."""
     advised = [each for each in found if each.needed is not None]
-    never = [each for each in found if each.needed is None]
-    near = fewer = 0
-    for each in advised:
-        ratio = (each.needed or 0) / (each.enough or 2 * MOST)  # of more than `MOST`, at least twice as many
-        near += 0.5 <= ratio <= 2
-        fewer += ratio < 0.5
+    rightly = [each.told < 0.5 for each in found if each.needed is None]
     cells = (
         f"{len(advised) / len(found):.0%}",
         f"{np.median([each.needed or 0 for each in advised]):.0f}",
         f"{np.mean([each.right for each in advised]):.0%}",
         f"{np.mean([each.told - each.right for each in advised]):.1%}",
-        share(near, len(advised)),
-        share(fewer, len(advised)),
-        share(sum(each.enough is None for each in never), len(never)),
+        f"{np.mean(rightly):.0%}" if rightly else "–",
     )
     return f"| {name} | {' | '.join(cells)} |"
-
-
-def share(part: int, whole: int) -> str:
-    """A percentage."""
-    return f"{part / whole:.0%}" if whole else "–"
 
 
 def main() -> None:
     path, most = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 300
     results = reading.scores(reading.usable([path], print))
     print(
-        "| first experiment, share meant to tell | a number is advised | median | new experiments with it "
-        "that tell the truth | the contrary | advised half to twice the need | less than half | "
-        f"rightly more than {MOST} |\n|---|---|---|---|---|---|---|---|"
+        "| first experiment, share meant to tell | a number is advised | its median | new experiments tell "
+        f"the truth | the contrary | more than {MOST} is right |\n|---|---|---|---|---|---|"
     )
     for wide, seeds, power in product((False, True), SEEDS, (0.5, POWER)):
         generator = np.random.default_rng(0)

@@ -221,7 +221,8 @@ SUITES: dict[str, Suite] = {
     ),
 }  # fmt: skip
 
-# By title of the group: 15 tasks of DeepMind Control and 10 of MyoSuite (paper v2, figure 7).
+# By title of the group: 15 tasks of DeepMind Control and 10 of MyoSuite (paper v2, figure 7); of either suite
+# the hard ones come first, as in section 5.
 PAPER_GROUPS: dict[str, tuple[str, ...]] = SUITES["dmc"].grouped() | SUITES["myosuite"].grouped()
 PAPER_TASKS: tuple[str, ...] = sum(PAPER_GROUPS.values(), ())
 
