@@ -4,6 +4,7 @@ import csv
 from itertools import combinations
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.text import Text
@@ -16,7 +17,7 @@ from crossq_wn.results.curves import Curves
 from crossq_wn.results.figures import FIGURES, Source, save
 from crossq_wn.results.figures.curves import learning_curve
 from crossq_wn.results.figures.points import curves
-from crossq_wn.results.figures.style import COLOURS, looks, ratio_ticks, short
+from crossq_wn.results.figures.style import COLOURS, STYLE, looks, place, ratio_ticks, short, single, x_axes
 from crossq_wn.results.statistics import USUAL, Aggregation, estimate, iqm
 from crossq_wn.runs.config import read_config
 from crossq_wn.runs.system import System
@@ -752,6 +753,27 @@ def test_plot_draws_one_task_into_its_run_and_several_as_a_grid(run_cli, tmp_pat
     code, out, _ = run_cli("plot", ".")
     assert (code, out.split()) == (0, [f"learning_curves.{kind}" for kind in ("png", "svg", "csv")])
     assert {row["panel"] for row in rows(tmp_path / "learning_curves.csv")} == {"dog-run", "dog-walk"}
+
+
+@pytest.mark.parametrize("size", [-123456.0, -0.25, 3e-5, 0.007, 1.0, 999.5, 2.5e6])
+def test_a_single_panel_has_room_for_its_numbers_whatever_their_size(size):
+    with mpl.rc_context(STYLE):
+        figure, axes = single(3.5, 2.5)
+        axes.plot([0, 1e6], [0, size])
+        axes.set_ylabel("IQM return / 1000")
+        x_axes([axes], "environment frames")
+        place(figure, axes)
+        figure.draw_without_rendering()
+        texts = [*axes.get_xticklabels(), *axes.get_yticklabels(), axes.xaxis.label, axes.yaxis.label]
+        (low, high), (left, right) = sorted(axes.get_ylim()), axes.get_xlim()
+        for text in texts:
+            x, y = text.get_position()
+            if (text.get_text() and left <= x <= right and low <= y <= high) or text in texts[-2:]:
+                box = text.get_window_extent()
+                assert 0 <= box.x0 <= box.x1 <= figure.bbox.x1
+                assert 0 <= box.y0 <= box.y1 <= figure.bbox.y1
+        assert axes.get_position().width > 0.5
+        assert axes.yaxis.get_offset_text().get_text() == ""
 
 
 def test_no_title_is_cut_or_lies_on_its_neighbour(tmp_path):

@@ -29,6 +29,15 @@ def trimmed(values):
     return np.sort(values)[cut : len(values) - cut].mean()
 
 
+@given(seed=SEED, ways=st.integers(1, 12), points=st.none() | st.integers(1, 4), level=st.floats(0, 1))
+def test_a_quantile_of_counted_values_is_numpy_s_of_repeated_ones_to_the_last_bit(seed, ways, points, level):
+    generator = np.random.default_rng(seed)
+    values = generator.normal(0, 1, ways if points is None else (ways, points)).round(1)
+    counts = generator.integers(0, 9, ways) + (np.arange(ways) == 0)
+    expected = np.quantile(np.repeat(values, counts, axis=0), level, axis=0)
+    np.testing.assert_array_equal(s._quantile(values, counts, level), expected)
+
+
 def test_values_computed_by_hand():
     point = s.point_estimate
     assert point(s.iqm, [np.arange(10.0)]) == 4.5

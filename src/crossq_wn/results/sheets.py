@@ -1,11 +1,12 @@
 """Reads the CSV files that training writes, column by column."""
 
+import contextlib
 import csv
 import gzip
 import io
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -42,6 +43,7 @@ class Sheet:
     path: Path
     lines: list[int]  # [rows] the line number of each row in the file
     columns: dict[str, list[str]]  # name -> cells [rows]
+    _parsed: dict[str, Array | None] = field(default_factory=dict, repr=False, compare=False)  # see `_whole`
 
     def column(self, name: str) -> list[str]:
         """Returns the cells of a column. Raises UserError if there is no such column."""
@@ -91,14 +93,25 @@ class Sheet:
                 )
 
     def _numbers(self, rows: Sequence[int], name: str) -> Array:
-        cells = self.column(name)
-        numbers = []
+        whole = self._whole(name)
+        if whole is not None:
+            return whole[rows]
+        cells, numbers = self.columns[name], []
         for row in rows:
             try:
                 numbers.append(float(cells[row]))
             except ValueError:
                 raise self._no_number(row, name) from None
         return np.array(numbers)
+
+    def _whole(self, name: str) -> Array | None:
+        """Returns a whole column as numbers, parsed once; None if not all of its cells are numbers."""
+        if name not in self._parsed:
+            cells = self.column(name)
+            self._parsed[name] = None
+            with contextlib.suppress(ValueError):
+                self._parsed[name] = np.array(list(map(float, cells)))
+        return self._parsed[name]
 
     def _no_number(self, row: int, name: str) -> UserError:
         cell = self.columns[name][row]

@@ -182,9 +182,9 @@ def estimate(
     """
     if not 0 < confidence < 1:
         raise UserError(f"confidence is {confidence}: it must be between 0 and 1, such as 0.9")
-    drawn = bootstrap(statistic, *scores, weighting=weighting, replicates=replicates, seed=seed)
+    ways, which = _resampled(statistic, scores, weighting, replicates, seed)
     value = point_estimate(statistic, *scores, weighting=weighting)
-    return Estimate(value, *_interval(drawn, confidence))
+    return Estimate(value, *_interval(ways, which, confidence))
 
 
 def point_estimate(statistic: Statistic, *scores: Scores, weighting: Weighting = "tasks") -> Array:
@@ -219,6 +219,21 @@ def bootstrap(
     Raises:
         UserError: as for `estimate`.
     """
+    ways, which = _resampled(statistic, scores, weighting, replicates, seed)
+    return np.asarray(ways[which])
+
+
+def _resampled(
+    statistic: Statistic,
+    scores: Sequence[Scores],
+    weighting: Weighting,
+    replicates: int,
+    seed: int | np.random.Generator,
+) -> tuple[Array, npt.NDArray[np.intp]]:
+    """Computes a statistic of every way in which runs are drawn: [ways] or [ways, points].
+
+    Also returns the way of each replicate [replicates].
+    """
     if replicates < 1:
         raise UserError(f"replicates is {replicates}: at least 1, such as {REPLICATES}")
     strata = _together(scores)
@@ -226,7 +241,7 @@ def bootstrap(
     draw = _known_draws if isinstance(seed, int) else _draws
     blocks, which = draw(counts, replicates, seed)
     found = [_evaluate(statistic, strata, block, weighting) for block in blocks]
-    return np.asarray(np.concatenate(found)[which])
+    return np.concatenate(found), which
 
 
 def _draws(
@@ -339,8 +354,13 @@ def _evaluate(
     return result if strata[0].curve else result[:, 0]
 
 
-def _interval(drawn: Array, confidence: float) -> tuple[Array, Array]:
+def _interval(ways: Array, which: npt.NDArray[np.intp], confidence: float) -> tuple[Array, Array]:
+    """Returns the percentiles of all replicates at either end, from the way of each replicate."""
     tail = (1 - confidence) / 2
+    if len(ways) < len(which) and not np.isnan(ways).any():
+        counts = np.bincount(which, minlength=len(ways))
+        return _quantile(ways, counts, tail), _quantile(ways, counts, 1 - tail)
+    drawn = ways[which]
     if not np.isnan(drawn).any():
         low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)  # the same, and much faster
         return low, high
@@ -348,3 +368,23 @@ def _interval(drawn: Array, confidence: float) -> tuple[Array, Array]:
         warnings.simplefilter("ignore", RuntimeWarning)  # a point that no replicate reaches is NaN
         low, high = np.nanquantile(drawn, [tail, 1 - tail], axis=0)
     return low, high
+
+
+def _quantile(values: Array, counts: npt.NDArray[np.intp], level: float) -> Array:
+    """Returns the same as `np.quantile` of repeated values, without repeating them.
+
+    Args:
+        values: [values] or [values, points].
+        counts: [values] how often each is repeated.
+        level: between 0 and 1.
+    """
+    order = np.argsort(values, axis=0)
+    upto = np.cumsum(counts[order], axis=0)  # how many are no larger than each of the sorted values
+    position = (counts.sum() - 1) * level
+    below = int(position)
+    rows = [(upto <= min(place, counts.sum() - 1)).sum(axis=0) for place in (below, below + 1)]
+    ranked = np.take_along_axis(values, order, axis=0)
+    low, high = (np.take_along_axis(ranked, row[None], axis=0)[0] for row in map(np.asarray, rows))
+    share, gap = position - below, high - low
+    # As numpy interpolates: from the nearer of the two.
+    return np.asarray(high - gap * (1 - share) if share >= 0.5 else low + gap * share)
