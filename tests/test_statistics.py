@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from crossq_wn.errors import UserError
 from crossq_wn.results import statistics as s
+from crossq_wn.results.resampling import BLOCK, _draw, draws, quantile
 
 ONE = (s.iqm, s.mean, s.median, s.optimality_gap)
 WEIGHTINGS = ("tasks", "runs")
@@ -35,7 +36,7 @@ def test_a_quantile_of_counted_values_is_numpy_s_of_repeated_ones_to_the_last_bi
     values = generator.normal(0, 1, ways if points is None else (ways, points)).round(1)
     counts = generator.integers(0, 9, ways) + (np.arange(ways) == 0)
     expected = np.quantile(np.repeat(values, counts, axis=0), level, axis=0)
-    np.testing.assert_array_equal(s._quantile(values, counts, level), expected)
+    np.testing.assert_array_equal(quantile(values, counts, level), expected)
 
 
 def test_values_computed_by_hand():
@@ -81,9 +82,9 @@ def test_pooled_runs_are_one_sample_drawn_task_by_task(seed):
     assert s.point_estimate(s.iqm, scores, weighting="runs") == pytest.approx(trimmed(pooled))
     assert s.point_estimate(s.mean, scores, weighting="runs") == pytest.approx(pooled.mean())
     drawn = s.bootstrap(s.mean, scores, weighting="runs", replicates=7, seed=seed)
-    draws = np.concatenate(s._draws((tuple(map(len, scores)),), 7, seed)[0], axis=1)[0]
-    which = s._draws((tuple(map(len, scores)),), 7, seed)[1]
-    np.testing.assert_allclose(drawn, (draws @ pooled / len(pooled))[which], atol=1e-12)
+    ways = np.concatenate(draws((tuple(map(len, scores)),), 7, seed)[0], axis=1)[0]
+    which = draws((tuple(map(len, scores)),), 7, seed)[1]
+    np.testing.assert_allclose(drawn, (ways @ pooled / len(pooled))[which], atol=1e-12)
     equal = random(seed, counts=(5, 6))
     tasks, runs = (s.estimate(s.iqm, equal, replicates=20, weighting=each) for each in ("tasks", "runs"))
     np.testing.assert_array_equal(tasks, runs)
@@ -103,7 +104,7 @@ def test_iqm_of_equally_many_runs_is_the_trimmed_mean(seed, tasks, runs):
 def test_replicates_are_the_statistic_of_the_runs_drawn(seed):
     scores = random(seed, counts=(5, 6), points=3)
     drawn = s.bootstrap(s.iqm, scores, replicates=7, seed=seed)
-    draws = s._draw(np.random.default_rng(seed), np.array([5] * 4), 7).astype(int)
+    draws = _draw(np.random.default_rng(seed), np.array([5] * 4), 7).astype(int)
     for replicate, point in product(range(7), range(3)):
         values = np.repeat(np.concatenate(scores)[:, point], draws[replicate])
         assert drawn[replicate, point] == pytest.approx(trimmed(values))
@@ -179,7 +180,7 @@ def test_equal_seeds_give_equal_intervals_and_replicates_go_over_blocks():
     first, again = s.estimate(s.iqm, scores, seed=3), s.estimate(s.iqm, scores, seed=3)
     np.testing.assert_array_equal(first, again)
     assert (s.estimate(s.iqm, scores, seed=4).low != first.low).all()
-    assert s.bootstrap(s.iqm, scores, replicates=2 * s._BLOCK + 1).shape == (2 * s._BLOCK + 1, 5)
+    assert s.bootstrap(s.iqm, scores, replicates=2 * BLOCK + 1).shape == (2 * BLOCK + 1, 5)
     assert s.bootstrap(s.iqm, [task[:, 0] for task in scores], replicates=3).shape == (3,)
 
 

@@ -18,25 +18,22 @@ Where tasks have different numbers of runs, a `Weighting` says what has equal we
 task with fewer are weighted as if repeated until there are as many as in the task with the most), or runs.
 """
 
-import math
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from crossq_wn.errors import UserError
+from crossq_wn.results.resampling import draws, interval, known_draws
 
 Array = npt.NDArray[np.float64]
 Scores = Sequence[npt.ArrayLike]  # per task [runs] or [runs, points]
 
 # Monte-Carlo error of an interval's end: 5 % of the estimate's standard error (1 % with 50,000 replicates).
 REPLICATES = 2000
-_BLOCK = 256  # replicates at a time: bounds memory, and their weights stay in the processor's cache
 
 Weighting = Literal["tasks", "runs"]  # which count alike where tasks have unequally many runs
 
@@ -184,7 +181,7 @@ def estimate(
         raise UserError(f"confidence is {confidence}: it must be between 0 and 1, such as 0.9")
     ways, which = _resampled(statistic, scores, weighting, replicates, seed)
     value = point_estimate(statistic, *scores, weighting=weighting)
-    return Estimate(value, *_interval(ways, which, confidence))
+    return Estimate(value, *interval(ways, which, confidence))
 
 
 def point_estimate(statistic: Statistic, *scores: Scores, weighting: Weighting = "tasks") -> Array:
@@ -238,56 +235,10 @@ def _resampled(
         raise UserError(f"replicates is {replicates}: at least 1, such as {REPLICATES}")
     strata = _together(scores)
     counts = tuple(tuple(each.counts.tolist()) for each in strata)
-    draw = _known_draws if isinstance(seed, int) else _draws
+    draw = known_draws if isinstance(seed, int) else draws
     blocks, which = draw(counts, replicates, seed)
     found = [_evaluate(statistic, strata, block, weighting) for block in blocks]
     return np.concatenate(found), which
-
-
-def _draws(
-    counts: tuple[tuple[int, ...], ...], replicates: int, seed: int | np.random.Generator
-) -> tuple[list[list[Array]], npt.NDArray[np.intp]]:
-    """Draws as many runs as each task has, with replacement.
-
-    Args:
-        counts: per system, how many runs each task has.
-        replicates: how often to draw.
-        seed: of the draws.
-
-    Returns:
-        First, how often each run is drawn: in blocks, and there per system [ways, runs]. Second, which row of
-        all blocks together each replicate uses [replicates]: a few runs can be drawn in fewer ways than there
-        are replicates, so that replicates share rows.
-    """
-    generator = np.random.default_rng(seed)
-    blocks = []
-    for done in range(0, replicates, _BLOCK):
-        size = min(_BLOCK, replicates - done)
-        blocks.append(np.concatenate([_draw(generator, np.array(each), size) for each in counts], axis=1))
-    which = np.arange(replicates)
-    distinct = 1  # ways to draw: each is a multiset of runs
-    for n in chain.from_iterable(counts):
-        distinct *= math.comb(2 * n - 1, n)
-    if distinct < replicates:
-        ways, which = np.unique(np.concatenate(blocks), axis=0, return_inverse=True)
-        blocks = [ways]
-    ends = np.cumsum(list(map(sum, counts)))[:-1]  # where the next system's runs begin
-    per_system = []
-    for block in blocks:
-        per_system.append([part.copy() for part in np.split(block, ends, axis=1)])
-    return per_system, which
-
-
-_known_draws = lru_cache(maxsize=8)(_draws)  # curves of many systems have equally many runs
-
-
-def _draw(generator: np.random.Generator, counts: npt.NDArray[np.intp], replicates: int) -> Array:
-    """Draws as many runs as each task has, and counts how often each is drawn: [replicates, runs]."""
-    total = int(counts.sum())
-    first = np.repeat(np.cumsum(counts) - counts, counts)  # of each run, its task's first
-    picks = first + generator.integers(np.repeat(counts, counts), size=(replicates, total))
-    flat = (picks + total * np.arange(replicates)[:, None]).ravel()
-    return np.bincount(flat, minlength=replicates * total).reshape(replicates, total).astype(float)
 
 
 @dataclass(frozen=True)
@@ -352,39 +303,3 @@ def _evaluate(
     points = zip(*systems, strict=True)  # of each system a sample
     result = np.stack([statistic(*samples) for samples in points], axis=1)
     return result if strata[0].curve else result[:, 0]
-
-
-def _interval(ways: Array, which: npt.NDArray[np.intp], confidence: float) -> tuple[Array, Array]:
-    """Returns the percentiles of all replicates at either end, from the way of each replicate."""
-    tail = (1 - confidence) / 2
-    if len(ways) < len(which) and not np.isnan(ways).any():
-        counts = np.bincount(which, minlength=len(ways))
-        return _quantile(ways, counts, tail), _quantile(ways, counts, 1 - tail)
-    drawn = ways[which]
-    if not np.isnan(drawn).any():
-        low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)  # the same, and much faster
-        return low, high
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a point that no replicate reaches is NaN
-        low, high = np.nanquantile(drawn, [tail, 1 - tail], axis=0)
-    return low, high
-
-
-def _quantile(values: Array, counts: npt.NDArray[np.intp], level: float) -> Array:
-    """Returns the same as `np.quantile` of repeated values, without repeating them.
-
-    Args:
-        values: [values] or [values, points].
-        counts: [values] how often each is repeated.
-        level: between 0 and 1.
-    """
-    order = np.argsort(values, axis=0)
-    upto = np.cumsum(counts[order], axis=0)  # how many are no larger than each of the sorted values
-    position = (counts.sum() - 1) * level
-    below = int(position)
-    rows = [(upto <= min(place, counts.sum() - 1)).sum(axis=0) for place in (below, below + 1)]
-    ranked = np.take_along_axis(values, order, axis=0)
-    low, high = (np.take_along_axis(ranked, row[None], axis=0)[0] for row in map(np.asarray, rows))
-    share, gap = position - below, high - low
-    # As numpy interpolates: from the nearer of the two.
-    return np.asarray(high - gap * (1 - share) if share >= 0.5 else low + gap * share)
