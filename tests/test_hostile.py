@@ -593,7 +593,7 @@ def all_that_is_read(path):
     )
 
 
-@pytest.mark.parametrize("step", [701, pytest.param(7, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [701, pytest.param(29, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", SEEN)
 def test_no_flipped_bit_passes_unseen_in_what_results_trust(name, step, run, place, capsys):
     path = a_copy(run, place / "run")
