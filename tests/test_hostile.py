@@ -26,7 +26,7 @@ import crossq_wn
 import helpers
 import hostile
 from crossq_wn.cli import console
-from crossq_wn.environments import SUITES, suite_of
+from crossq_wn.environments import SUITES, make, suite_of
 from crossq_wn.environments.pool import Pool
 from crossq_wn.errors import visible
 from crossq_wn.results import reading, sheets
@@ -375,8 +375,8 @@ def test_a_malformed_reference_gives_one_line(run, place):
     for name, wrong in references:
         (place / name).write_bytes(wrong)
         quiet(hostile.command("compare", "run", "--against", name))
-    for i, make in enumerate((hostile.pipe, hostile.endless, hostile.sparse, hostile.loop)):
-        make(place / f"other-{i}.csv", place)
+    for i, maker in enumerate((hostile.pipe, hostile.endless, hostile.sparse, hostile.loop)):
+        maker(place / f"other-{i}.csv", place)
         said = quiet(hostile.command("compare", "run", "--against", f"other-{i}.csv"))
         assert said.code == 2
         assert f"other-{i}.csv" in said.err or "zero" in said.err
@@ -610,3 +610,28 @@ def test_no_flipped_bit_passes_unseen_in_what_results_trust(name, step, run, pla
     assert unseen == []
     with capsys.disabled():
         print(f"\nbits flipped in {name}: {tried}, passed unseen: 0")
+
+
+# --- simulators
+
+
+def physics_in(saved):
+    """The part of a snapshot that is MuJoCo's."""
+    if isinstance(saved, dict):
+        if saved.keys() >= {"state", "model", "derived"}:
+            return saved
+        return next(filter(None, map(physics_in, saved.values())), None)
+    return None
+
+
+def test_no_snapshot_leads_mujoco_out_of_its_memory():
+    environment = make("cartpole-balance")
+    environment.reset(0)
+    saved = environment.snapshot()
+    physics_in(saved)["model"]["geom_group"] = np.zeros_like(environment.simulator.physics.model.geom_group)
+    environment.restore(saved)  # which is only how it looks
+    addresses = environment.simulator.physics.model.jnt_qposadr.copy()
+    physics_in(saved)["model"]["jnt_qposadr"] = addresses + 10**6
+    with pytest.raises(ValueError, match="jnt_qposadr is not as it was compiled"):
+        environment.restore(saved)
+    environment.close()
