@@ -17,7 +17,7 @@ import pytest
 from crossq_wn.algorithms import ALGORITHMS, Recipe
 from crossq_wn.algorithms.actor_critic import Parts
 from crossq_wn.algorithms.settings import Settings
-from crossq_wn.learning import learner
+from crossq_wn.learning import diagnostics, learner
 from crossq_wn.learning.replay import random_batch
 from crossq_wn.training import policy
 from crossq_wn.types import Algorithm, Batch, Spec
@@ -140,7 +140,8 @@ def compiled_once() -> Iterator[None]:
     algorithms: dict[object, tuple[Recipe, Algorithm]] = {}  # what is held keeps its id
 
     def build_once(recipe: Recipe, spec: Spec, settings: Settings) -> Algorithm:
-        key = id(recipe.make), spec, repr(settings)
+        # What is registered while a test runs is part of what gets compiled.
+        key = id(recipe.make), spec, repr(settings), *diagnostics.DIAGNOSTICS
         if key not in algorithms:
             algorithms[key] = recipe, build(recipe, spec, settings)
         return algorithms[key][1]
