@@ -139,7 +139,7 @@ import jax, numpy as np, sys
 sys.path.insert(0, {tests!r})
 from conftest import _algorithm
 from crossq_wn.learning import learner
-from test_feed import train, check_same
+from test_minibatches import train, check_same
 assert len(jax.devices()) == 4
 made = _algorithm("crossq-wn")
 jax.config.update("jax_disable_most_optimizations", True)
