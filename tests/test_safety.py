@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 import crossq_wn
 import helpers
+from crossq_wn.acting.policy import Interface, in_units
 from crossq_wn.algorithms import ALGORITHMS, Preset, Recipe
 from crossq_wn.algorithms.settings import Settings
 from crossq_wn.environments import EnvironmentFaultError, lookup, make
-from crossq_wn.environments.interface import Interface, in_units
 from crossq_wn.errors import UserError
 from crossq_wn.training.policy import evaluate_policy, measure_q_bias, record
 from crossq_wn.types import Algorithm

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from helpers import environment_variables
+from helpers import TESTS, environment_variables
 from house import PACKAGE, sources
 
 SLOW = {"jax", "jaxlib", "optax", "mujoco", "dm_control", "gymnasium", "matplotlib", "myosuite", "scipy"}
@@ -90,3 +90,24 @@ def test_importing_a_file_of_ours_loads_no_simulator_and_no_jax():
     said, code, modules = loaded(f"import {', '.join(names)}")
     assert code == 0, said
     assert modules & SLOW <= {"matplotlib"}
+
+
+def test_a_trained_policy_acts_without_jax_and_without_a_simulator():
+    run = TESTS / "data" / "run-schema-1"
+    program = "import crossq_wn; print(crossq_wn.load(sys.argv[1]).act([0.1, -0.2, 0.5]).shape)"
+    said, code, modules = loaded(program, str(run))
+    assert (code, said.strip()) == (0, "(2,)"), said
+    assert modules & SLOW == set()
+
+
+def test_algorithms_are_built_without_jax():
+    program = """
+from crossq_wn.algorithms import ALGORITHMS
+from crossq_wn.types import Spec
+for recipe in ALGORITHMS.values():
+    for preset in recipe.presets.values():
+        recipe.build(Spec(5, 2, 0.99), preset.settings.for_run(100_000))
+"""
+    said, code, modules = loaded(program)
+    assert code == 0, said
+    assert modules & SLOW == set()

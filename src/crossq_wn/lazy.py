@@ -7,7 +7,9 @@ Loading them takes seconds, and settings, help texts and error messages do not n
 a file that uses them only inside functions costs nothing to import.
 """
 
+import functools
 import importlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,4 +29,16 @@ else:
 
     jax, jnp, optax = _Lazy("jax"), _Lazy("jax.numpy"), _Lazy("optax")
 
-__all__ = ["jax", "jnp", "optax"]
+
+def constant(make: "Callable[[], jax.Array]") -> "Callable[[], jax.Array]":
+    """Returns a function that makes an array on first use, also while something else is traced."""
+
+    @functools.cache
+    def made() -> "jax.Array":
+        with jax.ensure_compile_time_eval():
+            return make()
+
+    return made
+
+
+__all__ = ["constant", "jax", "jnp", "optax"]

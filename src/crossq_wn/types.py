@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
+from crossq_wn.acting.policy import Network
+
 if TYPE_CHECKING:
     from jax import Array as Array
 else:
@@ -148,6 +150,32 @@ class Appraise(Protocol):
         """Draws an action for one observation [observation_size], and estimates its value."""
 
 
+class UndescribedError(Exception):
+    """A function of JAX does not say what it computes without JAX."""
+
+
+class InNumpy(NamedTuple):
+    """What a function of JAX computes in evaluation, as operations of `acting.policy`.
+
+    It counts for this very function: who replaces a layer's `apply`, say, leaves a description that no longer
+    holds, and that nobody uses.
+    """
+
+    function: Callable[..., Any]
+    describe: Callable[..., Any]
+
+    @staticmethod
+    def of(function: Callable[..., Any] | None, described: "InNumpy | None") -> Callable[..., Any]:
+        """Returns how a function is described.
+
+        Raises:
+            UndescribedError: it is not.
+        """
+        if described is None or described.function is not function:
+            raise UndescribedError
+        return described.describe
+
+
 def never(decision: int) -> bool:
     """The reset schedule of a learner that is never reset."""
     return False
@@ -180,3 +208,21 @@ class Algorithm(NamedTuple):
     period: int = 1  # gradient updates after which the pattern of work repeats (the policy delay)
     view: View | None = None  # None: the algorithm has no diagnostics
     appraise: Appraise | None = None  # None: the algorithm's Q-bias cannot be measured
+    prior: Exploit | None = None  # acts by the network alone; None: `exploit` does, and searches for nothing
+    # `describe` takes a state and returns the `Network` of `prior` or `exploit`; None: acting needs JAX.
+    in_numpy: InNumpy | None = None
+
+
+def network_of(algorithm: Algorithm, state: Tree) -> Network:
+    """The policy network of a state, for acting without JAX.
+
+    Args:
+        algorithm: whose.
+        state: of its learner; anything whose entries have the names of a state's.
+
+    Raises:
+        UndescribedError: the algorithm, or a layer of its network, does not say what it computes without JAX.
+    """
+    acts = algorithm.exploit if algorithm.prior is None else algorithm.prior
+    network: Network = InNumpy.of(acts, algorithm.in_numpy)(state)
+    return network

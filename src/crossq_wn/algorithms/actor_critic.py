@@ -19,16 +19,30 @@ from typing import NamedTuple
 
 import numpy as np
 
+from crossq_wn.acting.policy import Network
 from crossq_wn.algorithms.passes import ActorPass, QPair, own_states
 from crossq_wn.algorithms.settings import ActorCriticSettings
 from crossq_wn.algorithms.state import ActorMetrics, CriticMetrics, KeyStream, State, random_key
 from crossq_wn.lazy import jax, jnp, optax
-from crossq_wn.nets import layers
+from crossq_wn.nets import layers, policies
+from crossq_wn.nets.layer import operations
 from crossq_wn.nets.layers import Layer, predict
 from crossq_wn.nets.losses import Readout, Reduce, minimum
-from crossq_wn.nets.optimisers import Optimiser, Target, adamw
+from crossq_wn.nets.optimisers import Optimiser, Target, adamw, deferred
 from crossq_wn.nets.policies import Policy
-from crossq_wn.types import Algorithm, Appraisal, Array, Batch, CriticView, Metrics, Spec, Tree, Vars, never
+from crossq_wn.types import (
+    Algorithm,
+    Appraisal,
+    Array,
+    Batch,
+    CriticView,
+    InNumpy,
+    Metrics,
+    Spec,
+    Tree,
+    Vars,
+    never,
+)
 
 # The order in which actor and critic are updated
 
@@ -102,7 +116,9 @@ def compose(
         readout=readout,
         actor_optimiser=optimiser(actor, settings.actor_learning_rate, actor_weight_decay),
         critic_optimiser=optimiser(critic, settings.critic_learning_rate, critic_weight_decay),
-        temperature_optimiser=optax.adam(settings.schedule(settings.temperature_learning_rate)),
+        temperature_optimiser=deferred(
+            lambda: optax.adam(settings.schedule(settings.temperature_learning_rate))
+        ),
         initial_temperature=settings.initial_temperature,
         target_entropy=-settings.target_entropy_scale * spec.action_size,
         policy_delay=settings.policy_delay,
@@ -111,15 +127,17 @@ def compose(
 
 def soft_actor_critic(parts: Parts) -> Algorithm:
     """Builds the algorithm for one seed from its parts."""
+    deterministic = partial(exploit, parts)
     algorithm = Algorithm(
         init=partial(init, parts),
         explore=partial(explore, parts),
-        exploit=partial(exploit, parts),
+        exploit=deterministic,
         update=partial(update, parts),
         resets=parts.resets,
         period=parts.policy_delay,
         view=partial(view, parts),
         appraise=partial(appraise, parts),
+        in_numpy=InNumpy(deterministic, partial(network, parts)),
     )
     for wrap in parts.around:
         algorithm = wrap(algorithm)
@@ -287,6 +305,11 @@ def explore(parts: Parts, state: State, memory: Tree, observation: Array, decisi
 def exploit(parts: Parts, state: State, memory: Tree, observation: Array) -> Acted:
     """The policy's mode; see `types.Exploit`."""
     return parts.policy.mode(predict(parts.actor, state.actor, observation[None]))[0], memory
+
+
+def network(parts: Parts, state: State) -> Network:
+    """What `exploit` computes, in numpy; see `types.network_of`."""
+    return policies.network(parts.policy, operations(parts.actor, state.actor.params, state.actor.stats))
 
 
 # For diagnostics

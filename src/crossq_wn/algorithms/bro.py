@@ -31,7 +31,7 @@ from crossq_wn.nets.initialisers import orthogonal
 from crossq_wn.nets.layers import Layer, dense, ensemble, linear, predict, relu, residual, serial
 from crossq_wn.nets.losses import mean, quantile
 from crossq_wn.nets.normalisation import layer_norm
-from crossq_wn.nets.optimisers import Optimiser, adamw, polyak
+from crossq_wn.nets.optimisers import Optimiser, adamw, deferred, polyak
 from crossq_wn.nets.policies import gaussian_head, squashed_sample, squeezed
 from crossq_wn.types import Algorithm, Array, Batch, Metrics, Spec, Tree, Vars, fresh
 
@@ -81,7 +81,9 @@ def parts(spec: Spec, settings: BROSettings) -> Parts:
         critic_weight_decay=settings.weight_decay,
     )
     return base._replace(
-        temperature_optimiser=optax.adam(settings.schedule(settings.temperature_learning_rate), b1=0.5),
+        temperature_optimiser=deferred(
+            lambda: optax.adam(settings.schedule(settings.temperature_learning_rate), b1=0.5)
+        ),
         reduce=mean,
         resets=at(settings.resets),
         around=(partial(explore_optimistically, explorer(base, settings)),),
@@ -117,7 +119,7 @@ def explorer(base: Parts, settings: BROSettings) -> Explorer:
         base=base,
         shift=shift,
         optimiser=adamw(shift, rate, settings.weight_decay, settings.adam_beta1),
-        coefficient_optimiser=optax.adam(settings.optimism_learning_rate, b1=0.5),
+        coefficient_optimiser=deferred(lambda: optax.adam(settings.optimism_learning_rate, b1=0.5)),
         std=settings.exploration_std,
         kl_target=settings.kl_target,
     )

@@ -26,7 +26,7 @@ from crossq_wn.nets.initialisers import orthogonal
 from crossq_wn.nets.layers import Layer, dense, ensemble, linear, relu, residual, serial
 from crossq_wn.nets.losses import averaged, categorical
 from crossq_wn.nets.normalisation import affine_norm, batch_norm, per_neuron_kernel, rms_norm, weight_norm
-from crossq_wn.nets.optimisers import polyak
+from crossq_wn.nets.optimisers import deferred_schedule, polyak
 from crossq_wn.nets.policies import gaussian_head, squeezed
 from crossq_wn.types import Spec
 
@@ -62,7 +62,9 @@ class FlashSACSettings(PolyakSettings):
         if self.learning_rate_end == 1 or updates is None:  # in which case it is an error
             return super().schedule(learning_rate)
         end, constant = learning_rate * self.learning_rate_end, updates // 1_000_000
-        return optax.warmup_cosine_decay_schedule(learning_rate, learning_rate, constant, updates, end)
+        return deferred_schedule(
+            lambda: optax.warmup_cosine_decay_schedule(learning_rate, learning_rate, constant, updates, end)
+        )
 
 
 def parts(spec: Spec, settings: FlashSACSettings) -> Parts:

@@ -10,9 +10,11 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from crossq_wn.acting.policy import Op
 from crossq_wn.algorithms.wrapping import Around, wrap
 from crossq_wn.lazy import jnp
-from crossq_wn.types import Algorithm, Appraisal, Array, Batch, Spec, Tree
+from crossq_wn.nets.layer import operation
+from crossq_wn.types import Algorithm, Appraisal, Array, Batch, InNumpy, Spec, Tree
 
 _EPSILON = 1e-8
 
@@ -182,8 +184,15 @@ def normalise_observations(spec: Spec) -> Callable[[Algorithm], Algorithm]:
     def watch(running: Running, observation: Array, reward: Array, ended: Array) -> Running:
         return add_sample(running, observation)
 
-    around = _AROUND._replace(see=see, prepare=prepare)
+    around = _AROUND._replace(see=see, prepare=prepare, in_numpy=InNumpy(see, _standardising))
     return partial(_behind, around, no_samples(spec.observation_size), watch)
+
+
+def _standardising(state: Scaled) -> tuple[Op, ...]:
+    """What `standardised` does, as an affine map."""
+    running = state.statistics
+    scale = 1 / np.sqrt(np.asarray(running.variance, np.float64) + _EPSILON)
+    return operation("affine", shift=running.mean, scale=scale)
 
 
 def scale_rewards(spec: Spec, scale: RewardScale) -> Callable[[Algorithm], Algorithm]:

@@ -14,6 +14,7 @@ from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hin
 
 from crossq_wn.errors import UserError, option
 from crossq_wn.lazy import optax
+from crossq_wn.nets.optimisers import deferred_schedule
 
 _LONG = 80  # letters of a value in a message
 
@@ -137,7 +138,7 @@ class ActorCriticSettings(Settings):
         if end == learning_rate:
             return learning_rate
         require(self, "learning_rate_updates", updates is not None, "given, because no run implies it here")
-        return optax.linear_schedule(learning_rate, end, updates)
+        return deferred_schedule(lambda: optax.linear_schedule(learning_rate, end, updates))
 
     def for_run(self, decisions: int) -> Self:
         """Lets falling learning rates fall over the whole run; see `Settings.for_run`."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from crossq_wn.acting.policy import Op
 from crossq_wn.algorithms.actor_critic import Parts, actor_first, compose
 from crossq_wn.algorithms.normalisers import bounded_return, normalise_observations, restarting, scale_rewards
 from crossq_wn.algorithms.passes import separate
@@ -17,6 +18,7 @@ from crossq_wn.algorithms.recipes import CriticTraits, Preset, Recipe
 from crossq_wn.algorithms.settings import ScaledRewardSettings, require, require_positive
 from crossq_wn.lazy import jax, jnp
 from crossq_wn.nets.initialisers import orthogonal
+from crossq_wn.nets.layer import described, operation, operations
 from crossq_wn.nets.layers import Layer, elementwise, ensemble, linear, relu, serial, side_by_side
 from crossq_wn.nets.losses import categorical
 from crossq_wn.nets.normalisation import per_neuron_kernel, weight_norm
@@ -71,7 +73,11 @@ def encoder(width: int, blocks: int, head: Layer) -> Layer:
     """The embedding and the blocks, with an output layer `head` on them."""
     scale = (2 / width) ** 0.5
     embedding = serial(
-        elementwise(append_constant, 1), sphere(), hyper_dense(width), scaler(scale, scale), sphere()
+        elementwise(append_constant, 1, operation("append", {"value": _SHIFT})),
+        sphere(),
+        hyper_dense(width),
+        scaler(scale, scale),
+        sphere(),
     )
     return serial(embedding, *[block(width, 1 / (blocks + 1))] * blocks, head)
 
@@ -88,7 +94,7 @@ def block(width: int, alpha: float) -> Layer:
         hyper_dense(4 * width),
         scaler(scale, scale),
         relu(),
-        elementwise(lambda x: x + 1e-8),  # zero has no direction
+        elementwise(lambda x: x + 1e-8, in_numpy=operation("affine", bias=1e-8)),  # zero has no direction
         hyper_dense(width),
         sphere(),
     )
@@ -107,7 +113,10 @@ def hyper_dense(n_out: int) -> Layer:
 
 def sphere() -> Layer:
     """Scales each sample's features to unit length."""
-    return elementwise(lambda x: x * jax.lax.rsqrt(jnp.sum(jnp.square(x), -1, keepdims=True) + 1e-16))
+    return elementwise(
+        lambda x: x * jax.lax.rsqrt(jnp.sum(jnp.square(x), -1, keepdims=True) + 1e-16),
+        in_numpy=operation("unit_length", {"epsilon": 1e-16}),
+    )
 
 
 def append_constant(x: Array) -> Array:
@@ -129,7 +138,10 @@ def scaler(initial: float, stored: float) -> Layer:
     def apply(params: Tree, stats: Tree, x: Array, *, train: bool) -> tuple[Array, Tree]:
         return x * (params["scale"] * (initial / stored)), stats
 
-    return Layer(init, apply)
+    def describe(params: Tree, stats: Tree) -> tuple[Op, ...]:
+        return operation("affine", scale=np.asarray(params["scale"], np.float64) * (initial / stored))
+
+    return described(Layer(init, apply), describe)
 
 
 def bias() -> Layer:
@@ -141,7 +153,7 @@ def bias() -> Layer:
     def apply(params: Tree, stats: Tree, x: Array, *, train: bool) -> tuple[Array, Tree]:
         return x + params["bias"], stats
 
-    return Layer(init, apply)
+    return described(Layer(init, apply), lambda params, stats: operation("affine", bias=params["bias"]))
 
 
 def towards(proposal: Layer, rate: Layer) -> Layer:
@@ -156,7 +168,11 @@ def towards(proposal: Layer, rate: Layer) -> Layer:
     def hidden(params: Tree, stats: Tree, x: Array) -> tuple[Array, ...]:
         return proposal.hidden(params[0], stats[0], x)
 
-    return both._replace(apply=apply, hidden=hidden)
+    def describe(params: Tree, stats: Tree) -> tuple[Op, ...]:
+        inner = operations(proposal, params[0], stats[0]), operations(rate, params[1], stats[1])
+        return (Op("towards", inner=inner),)
+
+    return described(both._replace(apply=apply, hidden=hidden), describe)
 
 
 _CODE = SimbaV2Settings(

@@ -8,7 +8,22 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from crossq_wn.types import Algorithm, Appraisal, Array, Batch, Metrics, Tree
+from crossq_wn.acting.policy import Network
+from crossq_wn.types import (
+    Algorithm,
+    Appraisal,
+    Array,
+    Batch,
+    Exploit,
+    InNumpy,
+    Metrics,
+    Tree,
+    network_of,
+)
+
+
+def _as_it_is(state: Tree, observation: Array) -> Array:
+    return observation
 
 
 class Around(NamedTuple):
@@ -17,29 +32,43 @@ class Around(NamedTuple):
     own: Callable[[Tree], Tree]  # larger state -> the algorithm's own state
     put: Callable[[Tree, Tree], Tree]  # (larger state, new own state) -> new larger state
     # What the algorithm gets to see of an observation [..., observation_size] and of a minibatch.
-    see: Callable[[Tree, Array], Array] = lambda state, observation: observation
+    see: Callable[[Tree, Array], Array] = _as_it_is
     prepare: Callable[[Tree, Batch], Batch] = lambda state, batch: batch
     # The algorithm's estimates in the units of the environment.
     answer: Callable[[Tree, Appraisal], Appraisal] = lambda state, appraisal: appraisal
+    # `describe` takes a state and returns the operations of `see`; None: acting through `see` takes JAX.
+    in_numpy: InNumpy | None = InNumpy(_as_it_is, lambda state: ())
 
 
 def wrap(algorithm: Algorithm, around: Around) -> Algorithm:
     """The algorithm on the larger state; `init`, `observe` and `reset` are for the wrapper to replace."""
     own, see, prepare, answer = around.own, around.see, around.prepare, around.answer
-    explore, exploit, view, appraise = (
-        algorithm.explore,
-        algorithm.exploit,
-        algorithm.view,
-        algorithm.appraise,
-    )
+    explore, view, appraise = algorithm.explore, algorithm.view, algorithm.appraise
+    exploit, prior = _seeing(algorithm.exploit, around), None
+    if algorithm.prior is not None:
+        prior = _seeing(algorithm.prior, around)
     return algorithm._replace(
         explore=lambda state, memory, seen, decision: explore(own(state), memory, see(state, seen), decision),
-        exploit=lambda state, memory, seen: exploit(own(state), memory, see(state, seen)),
+        exploit=exploit,
+        prior=prior,
+        in_numpy=InNumpy(prior or exploit, partial(_network, algorithm, around)),
         update=partial(_update, algorithm, around),
         view=view and (lambda state, batch, count: view(own(state), prepare(state, batch), count)),
         appraise=appraise
         and (lambda state, seen, decision: answer(state, appraise(own(state), see(state, seen), decision))),
     )
+
+
+def _seeing(exploit: Exploit, around: Around) -> Exploit:
+    """An algorithm's `exploit` or `prior`, on the larger state."""
+    return lambda state, memory, seen: exploit(around.own(state), memory, around.see(state, seen))
+
+
+def _network(algorithm: Algorithm, around: Around, state: Tree) -> Network:
+    """The policy network behind the operations of `see`."""
+    first = InNumpy.of(around.see, around.in_numpy)(state)
+    network = network_of(algorithm, around.own(state))
+    return network._replace(operations=(*first, *network.operations))
 
 
 def _update(

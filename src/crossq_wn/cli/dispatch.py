@@ -23,6 +23,10 @@ VERBS = {
     "resume": ("train:resume", "Continue a run from its newest checkpoint, bit for bit."),
     "eval": ("policy:evaluate", "Run fresh episodes with a trained policy."),
     "video": ("policy:video", "Record a trained policy as an mp4, without a display."),
+    "export": (
+        "policy:write_export",
+        "Write a trained policy that acts by itself: for numpy alone, or for onnxruntime.",
+    ),
     "plot": (
         "results:plot",
         "Draw the learning curves of any runs: each seed of one task, or a grid of tasks.",

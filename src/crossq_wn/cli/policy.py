@@ -1,4 +1,4 @@
-"""The commands `eval` and `video`, on trained policies."""
+"""The commands `eval`, `video` and `export`, on trained policies."""
 
 from pathlib import Path
 
@@ -7,6 +7,8 @@ from crossq_wn.cli.console import say, warn
 from crossq_wn.cli.tables import Column, Table, add_forms, show
 from crossq_wn.environments import prepare_graphics
 from crossq_wn.errors import UserError
+from crossq_wn.export.api import KINDS, Exported, export
+from crossq_wn.export.latency import CALLS
 from crossq_wn.results.tables import episode_summary
 from crossq_wn.runs.config import read_config
 from crossq_wn.training.policy import evaluate_policy, load, measure_q_bias, record
@@ -58,3 +60,38 @@ def video(parser: Parser, arguments: list[str]) -> int:
     episode = record(policy, out, height=parsed.height, width=parsed.width)
     say(f"{out}: one episode, return {episode.total_reward:.1f}, {episode.frames} frames")
     return 0
+
+
+def write_export(parser: Parser, arguments: list[str]) -> int:
+    """Runs `export`: writes a policy for use without this package, and prints how fast it acts."""
+    parser.add_argument("run", type=Path, help="the run directory")
+    parser.add_argument(
+        "--to",
+        metavar="KIND",
+        required=True,
+        help=f"{' or '.join(KINDS)}: a folder with a program of one file that needs numpy alone, or a model "
+        "for onnxruntime",
+    )
+    parser.add_argument("--seed", type=whole_number, help="training seed; by default the first")
+    parser.add_argument("--out", type=Path, help="a new folder; by default RUN/exports/seed-N-FRAMES-KIND")
+    add_forms(parser)
+    add_trust(parser)
+    parsed = parser.parse_args(arguments)
+    written = export(parsed.run, parsed.to, seed=parsed.seed, out=parsed.out, warn=warn, trust=parsed.trust)
+    columns: list[str | Column] = [Column("folder", whole=True)]
+    columns += [Column(f"{name} us", "{:.1f}".format) for name in written.seconds]
+    row = [str(written.path), *(1e6 * value for value in written.seconds.values())]
+    show(Table(f"one action: {CALLS:,} calls on one core", columns, [row]), parsed.form, [_about(written)])
+    return 0
+
+
+def _about(written: Exported) -> str:
+    """What was written and how it was checked, in one line."""
+    said, checked = written.description, written.description["parity"]
+    rate = said["control"]["decisions_per_second"]
+    clock = "" if rate is None else f", {rate:g} decisions per second"
+    return (
+        f"{said['system']} on {said['task']}, seed {said['seed']} at {said['trained_frames']:,} frames"
+        f"{clock}: on {checked['observations']} observations, its actions in [-1, 1] differ from the JAX "
+        f"policy's by at most {checked['largest_difference']:.1e}"
+    )

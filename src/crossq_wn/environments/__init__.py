@@ -90,6 +90,26 @@ def make(
     )
 
 
+def given(
+    environment: Any, task: Task, *, action_repeat: int, episode_frames: int | None, terminations: bool
+) -> Environment:
+    """As `make`, around a gymnasium.Env that exists already.
+
+    Raises:
+        UserError: it is no gymnasium.Env, or its spaces are not supported.
+    """
+    from crossq_wn.environments.factories import from_callable
+    from crossq_wn.environments.gymnasium import Gymnasium
+
+    return Environment(
+        Gymnasium(from_callable(lambda: environment, task.name), task.name),
+        task,
+        action_repeat=action_repeat,
+        episode_frames=episode_frames,
+        terminations=terminations,
+    )
+
+
 def prepare_graphics(*, render: bool) -> None:
     """Chooses MuJoCo's OpenGL backend, unless the user has chosen one.
 
@@ -156,6 +176,7 @@ __all__ = [
     "Task",
     "TaskLike",
     "Transition",
+    "given",
     "lookup",
     "make",
     "paper_frames",

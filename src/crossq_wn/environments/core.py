@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from crossq_wn.environments.interface import why_no_action
+from crossq_wn.acting.policy import why_no_action
 from crossq_wn.environments.snapshot import Snapshot, UnrestorableError, capture_attributes
 from crossq_wn.environments.streams import seed_shared
 from crossq_wn.errors import UserError, nearest
@@ -237,6 +237,15 @@ class Environment:
         # Checkpoints of earlier versions lack these.
         self.largest_observation = own.get("largest_observation", 0.0)
         self.largest_reward = own.get("largest_reward", 0.0)
+
+    @property
+    def frame_seconds(self) -> float | None:
+        """Seconds that a frame takes in the simulated world, or of a real one's clock; None: not known."""
+        physics = self.simulator.physics
+        known: float | None = (
+            getattr(self.simulator, "frame_seconds", None) if physics is None else physics.seconds
+        )
+        return known
 
     def statistics(self) -> Snapshot:
         """Copies what wrappers have learned, such as means of observations; empty if they learn nothing."""

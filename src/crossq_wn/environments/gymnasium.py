@@ -9,8 +9,9 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from crossq_wn.acting.policy import in_units
 from crossq_wn.environments.core import EnvironmentFaultError, Frame
-from crossq_wn.environments.interface import check_bounds, in_units
+from crossq_wn.environments.interface import check_bounds
 from crossq_wn.environments.snapshot import (
     Snapshot,
     UnrestorableError,
@@ -63,6 +64,10 @@ class Gymnasium:
         self.observation_size = int(spaces.flatdim(environment.observation_space))
         if not self.action_size or not self.observation_size:
             raise UserError(f"{name} has an empty observation or action space")
+        flat: Any = spaces.flatten_space(environment.observation_space)
+        self.observation_low, self.observation_high = flat.low, flat.high
+        dt = getattr(environment.unwrapped, "dt", None)
+        self.frame_seconds = float(dt) if isinstance(dt, int | float) and dt > 0 else None
         self._observation: Any = None  # the last observation, not yet flattened
         self.physics: Any = None
         unwrapped: Any = environment.unwrapped

@@ -38,6 +38,11 @@ class Physics:
         self.model, self.data, self._substeps = model, data, substeps
         self._compiled = {name: value.copy() for name, value in _arrays(model, _ASSETS)}
 
+    @property
+    def seconds(self) -> float:
+        """Simulated seconds per environment frame."""
+        return float(self.model.opt.timestep) * self._substeps
+
     def advance(self, frames: int, generator: np.random.Generator) -> None:
         """Steps MuJoCo alone, which is an upper bound on the speed of any adapter.
 

@@ -8,7 +8,8 @@ import numpy as np
 from crossq_wn.environments.core import EnvironmentFaultError, Episode, Transition
 from crossq_wn.environments.pool import Pool
 from crossq_wn.errors import UserError, option
-from crossq_wn.learning.learner import Learner, States
+from crossq_wn.learning.axis import Join, Split
+from crossq_wn.learning.learner import Exploit, FreshMemories, States
 
 Evaluation = list[Episode] | EnvironmentFaultError
 
@@ -39,7 +40,27 @@ class Players(Protocol):
         """Whether player k has more to play."""
 
 
-def evaluate(learner: Learner, states: States, arena: Arena, episodes: int) -> list[Evaluation]:
+class Actors(Protocol):
+    """The part of a `Learner` that evaluations need."""
+
+    @property
+    def join(self) -> Join:
+        """See `Learner`."""
+
+    @property
+    def split(self) -> Split:
+        """See `Learner`."""
+
+    @property
+    def fresh_memories(self) -> FreshMemories:
+        """See `Learner`."""
+
+    @property
+    def exploit(self) -> Exploit:
+        """See `Learner`."""
+
+
+def evaluate(learner: Actors, states: States, arena: Arena, episodes: int) -> list[Evaluation]:
     """Plays episodes with the deterministic policy of every seed, side by side.
 
     Args:
@@ -59,7 +80,7 @@ def evaluate(learner: Learner, states: States, arena: Arena, episodes: int) -> l
 class _Policies:
     """The deterministic policies of all seeds, and the episodes that they have finished."""
 
-    def __init__(self, learner: Learner, states: States, count: int, episodes: int) -> None:
+    def __init__(self, learner: Actors, states: States, count: int, episodes: int) -> None:
         self._learner, self._states, self._episodes = learner, states, episodes
         self._fresh = learner.split(learner.fresh_memories(count), count)
         self._memories = list(self._fresh)

@@ -7,107 +7,17 @@ normalisation layers.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from crossq_wn.acting.policy import Op
 from crossq_wn.lazy import jax, jnp
 from crossq_wn.nets.initialisers import Initialiser, ShapesOnly, orthogonal
-from crossq_wn.types import Array, Tree, Vars
-
-
-class LayerInit(Protocol):
-    """Creates a layer's variables."""
-
-    def __call__(self, generator: np.random.Generator, n_in: int, /) -> tuple[Tree, Tree, int]:
-        """Draws initial variables, in NumPy.
-
-        Args:
-            generator: the source of all randomness.
-            n_in: number of input features.
-
-        Returns:
-            Parameters, statistics and the number of output features.
-        """
-
-
-class Apply(Protocol):
-    """The forward pass of a layer."""
-
-    def __call__(self, params: Tree, stats: Tree, x: Array, /, *, train: bool) -> tuple[Array, Tree]:
-        """Maps a batch.
-
-        Args:
-            params: the layer's parameters.
-            stats: the layer's statistics.
-            x: [B, n_in].
-            train: True for a training pass, which normalises with the batch's own statistics, drops units,
-                and updates the statistics; False for an evaluation, which changes nothing.
-
-        Returns:
-            The output [B, n_out], and the new statistics.
-        """
-
-
-class Hidden(Protocol):
-    """Exposes the activations inside a layer to the diagnostics."""
-
-    def __call__(self, params: Tree, stats: Tree, x: Array, /) -> tuple[Array, ...]:
-        """The outputs [B, units] of each non-linearity inside the layer, in a training pass."""
-
-
-def _keep(params: Tree) -> Tree:
-    return params
-
-
-def _decay_all(params: Tree) -> Tree:
-    return jax.tree.map(lambda _: True, params)
-
-
-def _no_penalty(params: Tree) -> Array | float:
-    return 0.0
-
-
-def _nothing_hidden(params: Tree, stats: Tree, x: Array) -> tuple[Array, ...]:
-    return ()
-
-
-class Layer(NamedTuple):
-    """A differentiable map, with all that an optimiser must know about its parameters."""
-
-    init: LayerInit
-    apply: Apply
-    project: Callable[[Tree], Tree] = _keep  # params -> params; after init and after every gradient step
-    decay: Callable[[Tree], Tree] = _decay_all  # params -> a tree of booleans: where weight decay applies
-    penalty: Callable[[Tree], Array | float] = _no_penalty  # params -> what they add to the loss
-    hidden: Hidden = _nothing_hidden
-
-
-def create(layer: Layer, generator: np.random.Generator, n_in: int) -> Vars:
-    """Draws the initial variables of a network.
-
-    Args:
-        layer: the network.
-        generator: the source of all randomness.
-        n_in: number of input features.
-    """
-    params, stats, _ = layer.init(generator, n_in)
-    return Vars(params, stats)
-
-
-def predict(layer: Layer, variables: Vars, x: Array) -> Array:
-    """Evaluates a network with its running statistics, which stay as they are.
-
-    Args:
-        layer: the network.
-        variables: its parameters and running statistics.
-        x: [..., n_in].
-
-    Returns:
-        [..., n_out].
-    """
-    return layer.apply(variables.params, variables.stats, x, train=False)[0]
-
+from crossq_wn.nets.layer import Apply, Hidden, LayerInit, described, operation, operations
+from crossq_wn.nets.layer import Layer as Layer
+from crossq_wn.nets.layer import create as create
+from crossq_wn.nets.layer import predict as predict
+from crossq_wn.types import Array, Tree
 
 # Layers with parameters
 
@@ -129,7 +39,10 @@ def dense(n_out: int, kernel_init: Initialiser = _HIDDEN) -> Layer:
     def apply(params: Tree, stats: Tree, x: Array, *, train: bool) -> tuple[Array, Tree]:
         return x @ params["kernel"] + params["bias"], stats
 
-    return Layer(init, apply)
+    def describe(params: Tree, stats: Tree) -> tuple[Op, ...]:
+        return operation("dense", kernel=params["kernel"], bias=params["bias"])
+
+    return described(Layer(init, apply), describe)
 
 
 def _kernel(kernel_init: Initialiser, generator: np.random.Generator, n_in: int, n_out: int) -> Array:
@@ -147,7 +60,10 @@ def linear(n_out: int, kernel_init: Initialiser = _HIDDEN) -> Layer:
     def apply(params: Tree, stats: Tree, x: Array, *, train: bool) -> tuple[Array, Tree]:
         return x @ params["kernel"], stats
 
-    return Layer(init, apply)
+    def describe(params: Tree, stats: Tree) -> tuple[Op, ...]:
+        return operation("dense", kernel=params["kernel"], bias=np.zeros(n_out))
+
+    return described(Layer(init, apply), describe)
 
 
 def dense_layers(params: Tree) -> list[Tree]:
@@ -169,12 +85,15 @@ def dense_layers(params: Tree) -> list[Tree]:
 # Layers without parameters
 
 
-def elementwise(function: Callable[[Array], Array], more: int = 0) -> Layer:
+def elementwise(
+    function: Callable[[Array], Array], more: int = 0, in_numpy: tuple[Op, ...] | None = None
+) -> Layer:
     """A map without parameters.
 
     Args:
         function: [..., n] -> [..., n + more].
         more: how many features the map adds to its input's.
+        in_numpy: the same as operations in numpy; without them, acting through the map takes JAX.
     """
 
     def init(generator: np.random.Generator, n: int) -> tuple[Tree, Tree, int]:
@@ -183,17 +102,18 @@ def elementwise(function: Callable[[Array], Array], more: int = 0) -> Layer:
     def apply(params: Tree, stats: Tree, x: Array, *, train: bool) -> tuple[Array, Tree]:
         return function(x), stats
 
-    return Layer(init, apply)
+    layer = Layer(init, apply)
+    return layer if in_numpy is None else described(layer, lambda params, stats: in_numpy)
 
 
-def activation(function: Callable[[Array], Array]) -> Layer:
-    """A non-linearity, whose outputs the diagnostics can see (dead neurons)."""
-    return elementwise(function)._replace(hidden=lambda params, stats, x: (function(x),))
+def activation(function: Callable[[Array], Array], in_numpy: tuple[Op, ...] | None = None) -> Layer:
+    """A non-linearity whose outputs the diagnostics can see (dead neurons); takes what `elementwise` does."""
+    return elementwise(function, in_numpy=in_numpy)._replace(hidden=lambda params, stats, x: (function(x),))
 
 
 def relu() -> Layer:
     """Rectifier."""
-    return activation(jax.nn.relu)
+    return activation(lambda x: jax.nn.relu(x), operation("relu"))
 
 
 def dropout(rate: float) -> Layer:
@@ -215,7 +135,7 @@ def dropout(rate: float) -> Layer:
         kept = jax.random.bernoulli(key, 1 - rate, x.shape)
         return jnp.where(kept, x / (1 - rate), 0.0), {"key": jax.random.key_data(following)}
 
-    return Layer(init, apply)
+    return described(Layer(init, apply), lambda params, stats: ())
 
 
 def always_training(layer: Layer) -> Layer:
@@ -256,7 +176,13 @@ def serial(*layers: Layer) -> Layer:
             x, _ = layer.apply(p, s, x, train=True)
         return tuple(seen)
 
-    return _of_layers(layers, init, apply, hidden)
+    def describe(params: Tree, stats: Tree) -> tuple[Op, ...]:
+        found: list[Op] = []
+        for each in _of_each(layers, params, stats):
+            found += each
+        return tuple(found)
+
+    return described(_of_layers(layers, init, apply, hidden), describe)
 
 
 def mlp(width: int, head: Layer) -> Layer:
@@ -285,7 +211,10 @@ def side_by_side(*layers: Layer) -> Layer:
             seen += layer.hidden(p, s, x)
         return tuple(seen)
 
-    return _of_layers(layers, init, apply, hidden)
+    def describe(params: Tree, stats: Tree) -> tuple[Op, ...]:
+        return (Op("side_by_side", inner=_of_each(layers, params, stats)),)
+
+    return described(_of_layers(layers, init, apply, hidden), describe)
 
 
 def residual(*layers: Layer) -> Layer:
@@ -296,7 +225,10 @@ def residual(*layers: Layer) -> Layer:
         y, stats = inner.apply(params, stats, x, train=train)
         return x + y, stats
 
-    return inner._replace(apply=apply)
+    def describe(params: Tree, stats: Tree) -> tuple[Op, ...]:
+        return (Op("residual", inner=(operations(inner, params, stats),)),)
+
+    return described(inner._replace(apply=apply), describe)
 
 
 def ensemble(layer: Layer, members: int) -> Layer:
@@ -326,6 +258,11 @@ def ensemble(layer: Layer, members: int) -> Layer:
         return tuple(map(jnp.stack, zip(*each, strict=True)))
 
     return _of_layers((layer,) * members, init, apply, hidden)
+
+
+def _of_each(layers: tuple[Layer, ...], params: Tree, stats: Tree) -> tuple[tuple[Op, ...], ...]:
+    """The operations of each of several layers."""
+    return tuple(operations(layer, params[i], stats[i]) for i, layer in enumerate(layers))
 
 
 def _of_layers(layers: tuple[Layer, ...], init: LayerInit, apply: Apply, hidden: Hidden) -> Layer:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, Protocol
 
-from crossq_wn.lazy import jax, jnp
+from crossq_wn.lazy import constant, jax, jnp
 from crossq_wn.types import Array
 
 Reduce = Callable[[Array, Array], Array]  # (x[critic, ...], key) -> x[...]
@@ -115,12 +115,12 @@ def quantile(atoms: int, kappa: float = 1.0) -> Readout:
     def target(next_output: Array, reward: Array, continuation: Array, bonus: Array, key: Array) -> Array:
         return reward[:, None] + continuation[:, None] * (jnp.mean(next_output, 0) + bonus[:, None])
 
-    midpoints = (jnp.arange(atoms) + 0.5) / atoms
+    midpoints = constant(lambda: (jnp.arange(atoms) + 0.5) / atoms)
     loss = partial(_quantile_huber_loss, midpoints, kappa)
     return Readout(lambda output: jnp.mean(output, -1), target, lambda y: jnp.mean(y, -1), loss)
 
 
-def _quantile_huber_loss(midpoints: Array, kappa: float, output: Array, y: Array) -> Array:
+def _quantile_huber_loss(midpoints: Callable[[], Array], kappa: float, output: Array, y: Array) -> Array:
     """Quantile Huber loss (Dabney et al. 2018, equation 10).
 
     Summed over predicted quantiles and over critics, averaged over target quantiles and over the batch.
@@ -130,7 +130,7 @@ def _quantile_huber_loss(midpoints: Array, kappa: float, output: Array, y: Array
         difference = target[:, None] - output
         distance = jnp.abs(difference)
         quadratic, linear = 0.5 * jnp.square(difference), kappa * (distance - 0.5 * kappa)
-        weight = jnp.abs(midpoints - (difference < 0))
+        weight = jnp.abs(midpoints() - (difference < 0))
         return weight * jnp.where(distance <= kappa, quadratic, linear) / kappa
 
     return jnp.sum(jnp.mean(sum_over_atoms(against, y) / y.shape[1], 1))
@@ -150,21 +150,21 @@ def categorical(low: float, high: float, atoms: int) -> Readout:
         high: largest value of the support.
         atoms: number of evenly spaced values.
     """
-    support = jnp.linspace(low, high, atoms)
+    support = constant(lambda: jnp.linspace(low, high, atoms))
 
     def value(output: Array) -> Array:
-        return jnp.sum(jax.nn.softmax(output) * support, -1)
+        return jnp.sum(jax.nn.softmax(output) * support(), -1)
 
     def target(next_output: Array, reward: Array, continuation: Array, bonus: Array, key: Array) -> Array:
         smallest = jnp.argmin(value(next_output), 0)
         logits = jnp.take_along_axis(next_output, smallest[None, :, None], 0)[0]
-        moved = reward[:, None] + continuation[:, None] * (support + bonus[:, None])
-        return project(jax.nn.softmax(logits), moved, support)
+        moved = reward[:, None] + continuation[:, None] * (support() + bonus[:, None])
+        return project(jax.nn.softmax(logits), moved, support())
 
     def loss(output: Array, y: Array) -> Array:
         return -jnp.sum(jnp.mean(jnp.sum(y * jax.nn.log_softmax(output), -1), -1))
 
-    return Readout(value, target, lambda y: jnp.sum(y * support, -1), loss)
+    return Readout(value, target, lambda y: jnp.sum(y * support(), -1), loss)
 
 
 def averaged(readout: Readout) -> Readout:
@@ -252,14 +252,14 @@ def two_hot(bins: int, limit: float) -> TwoHot:
         bins: number of bins.
         limit: the bins range from -`limit` to `limit`, in units of symlog.
     """
-    support = jnp.linspace(-limit, limit, bins)
+    support = constant(lambda: jnp.linspace(-limit, limit, bins))
 
     def encode(value: Array) -> Array:
         places = symlog(value).reshape(-1, 1)
-        return project(jnp.ones_like(places), places, support).reshape(*value.shape, bins)
+        return project(jnp.ones_like(places), places, support()).reshape(*value.shape, bins)
 
     def decode(logits: Array) -> Array:
-        return symexp(jnp.sum(jax.nn.softmax(logits) * support, -1))
+        return symexp(jnp.sum(jax.nn.softmax(logits) * support(), -1))
 
     def loss(logits: Array, value: Array) -> Array:
         return -jnp.sum(encode(value) * jax.nn.log_softmax(logits), -1)

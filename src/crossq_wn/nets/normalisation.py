@@ -7,10 +7,13 @@ consequence the weights grow and the effective learning rate falls, unless weigh
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
+from crossq_wn.acting.policy import Op
 from crossq_wn.lazy import jax, jnp
+from crossq_wn.nets.layer import described, operation
 from crossq_wn.nets.layers import Layer
 from crossq_wn.types import Array, Tree
 
@@ -41,7 +44,7 @@ def batch_norm(momentum: float = 0.99, epsilon: float = 1e-3, ddof: int = 0) -> 
         running = jax.tree.map(lambda old, new: momentum * old + (1 - momentum) * new, stats, batch)
         return _normalise(params, x, mean, variance, epsilon), running
 
-    return Layer(init, apply)
+    return described(Layer(init, apply), partial(_running_norm, epsilon))
 
 
 def batch_renorm(
@@ -84,7 +87,7 @@ def batch_renorm(
         }
         return y, running
 
-    return Layer(init, apply)
+    return described(Layer(init, apply), partial(_running_norm, epsilon))
 
 
 def layer_norm(epsilon: float = 1e-6) -> Layer:
@@ -98,7 +101,10 @@ def layer_norm(epsilon: float = 1e-6) -> Layer:
         variance = jnp.mean(jnp.square(x - mean), -1, keepdims=True)
         return _normalise(params, x, mean, variance, epsilon), stats
 
-    return Layer(init, apply)
+    def describe(params: Tree, stats: Tree) -> tuple[Op, ...]:
+        return operation("layer_norm", {"epsilon": epsilon}, scale=params["scale"], bias=params["bias"])
+
+    return described(Layer(init, apply), describe)
 
 
 def rms_norm(epsilon: float = 1e-6) -> Layer:
@@ -115,7 +121,10 @@ def rms_norm(epsilon: float = 1e-6) -> Layer:
         square = jnp.mean(jnp.square(x), -1, keepdims=True)
         return x * jax.lax.rsqrt(square + epsilon) * params["scale"], stats
 
-    return Layer(init, apply)
+    def describe(params: Tree, stats: Tree) -> tuple[Op, ...]:
+        return operation("unit_rms", {"epsilon": epsilon}) + operation("affine", scale=params["scale"])
+
+    return described(Layer(init, apply), describe)
 
 
 def _scale_and_bias(n: int) -> Tree:
@@ -136,6 +145,12 @@ def _normalise(params: Tree, x: Array, mean: Array, variance: Array, epsilon: fl
     scale = params["scale"] * jax.lax.rsqrt(variance + epsilon)
     y: Array = (x - mean) * scale + params["bias"]
     return y
+
+
+def _running_norm(epsilon: float, params: Tree, stats: Tree) -> tuple[Op, ...]:
+    """Batch norm in evaluation, as an affine map."""
+    scale = np.asarray(params["scale"], np.float64) / np.sqrt(np.asarray(stats["variance"]) + epsilon)
+    return operation("affine", shift=stats["mean"], scale=scale, bias=params["bias"])
 
 
 # Normalising weights

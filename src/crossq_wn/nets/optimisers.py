@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # JAX's types are loaded on first use
 
+import functools
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -38,14 +39,17 @@ def adamw(
         weight_decay: decoupled from the gradient, multiplied by the learning rate; 0 makes this Adam.
         beta1: decay rate of Adam's first moment.
     """
-    transform = optax.adamw(learning_rate, b1=beta1, weight_decay=weight_decay, mask=layer.decay)
+    transform = deferred(
+        lambda: optax.adamw(learning_rate, b1=beta1, weight_decay=weight_decay, mask=layer.decay)
+    )
 
     def step(gradients: Tree, moments: Tree, params: Tree) -> tuple[Tree, Tree]:
         change, moments = transform.update(gradients, moments, params)
         return layer.project(optax.apply_updates(params, change)), moments
 
     # Jitted, so that one small program is compiled instead of one per parameter.
-    return Optimiser(jax.jit(transform.init), step, partial(_rate_of_next_step, learning_rate))
+    start = functools.cache(lambda: jax.jit(transform.init))
+    return Optimiser(lambda params: start()(params), step, partial(_rate_of_next_step, learning_rate))
 
 
 def _rate_of_next_step(learning_rate: optax.ScalarOrSchedule, moments: Tree) -> Array | float:
@@ -55,6 +59,28 @@ def _rate_of_next_step(learning_rate: optax.ScalarOrSchedule, moments: Tree) -> 
     schedule = optax.tree.get(moments, "ScaleByScheduleState")
     now: Array = jnp.asarray(learning_rate(schedule.count))
     return now
+
+
+class Transformation(NamedTuple):
+    """What optax calls a GradientTransformation."""
+
+    init: Callable[..., Tree]
+    update: Callable[..., tuple[Tree, Tree]]
+
+
+def deferred(make: Callable[[], optax.GradientTransformation]) -> Transformation:
+    """A transformation of optax that is made on first use, so that building an algorithm loads no JAX."""
+    made = functools.cache(make)
+    return Transformation(
+        init=lambda params: made().init(params),
+        update=lambda updates, state, params=None: made().update(updates, state, params),
+    )
+
+
+def deferred_schedule(make: Callable[[], optax.Schedule]) -> optax.Schedule:
+    """A schedule of optax that is made on first use, for the same reason."""
+    made = functools.cache(make)
+    return lambda count: made()(count)
 
 
 class Target(NamedTuple):

@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from crossq_wn.acting.policy import Network, Op
 from crossq_wn.lazy import jax, jnp
 from crossq_wn.nets.initialisers import orthogonal
 from crossq_wn.nets.layers import Layer, dense
-from crossq_wn.types import Array
+from crossq_wn.types import Array, InNumpy
 
 LOG_2 = float(np.log(2.0))
 HALF_LOG_2PI = float(0.5 * np.log(2.0 * np.pi))
@@ -19,6 +20,8 @@ class Policy(NamedTuple):
 
     # output -> mean and log standard deviation of u, each [..., action_size]
     gaussian: Callable[[Array], tuple[Array, Array]]
+    # `describe` returns the rule of log_std in `acting.policy.Network`, and its limits
+    in_numpy: InNumpy | None = None
 
     def sample(self, output: Array, key: Array) -> tuple[Array, Array]:
         """Draws an action [..., action_size]; returns it with its log density [...]."""
@@ -27,6 +30,15 @@ class Policy(NamedTuple):
     def mode(self, output: Array) -> Array:
         """The deterministic action [..., action_size]."""
         return jnp.tanh(self.gaussian(output)[0])
+
+
+def network(policy: Policy, operations: tuple[Op, ...]) -> Network:
+    """The network in numpy whose operations lead from an observation to the policy's output.
+
+    Raises:
+        UndescribedError: the policy does not say in numpy what the output means.
+    """
+    return Network(operations, *InNumpy.of(policy.gaussian, policy.in_numpy)())
 
 
 def squashed_sample(mean: Array, log_std: Array, key: Array) -> tuple[Array, Array]:
@@ -60,7 +72,7 @@ def clipped(log_std_min: float, log_std_max: float) -> Policy:
         mean, log_std = jnp.split(output, 2, -1)
         return mean, jnp.clip(log_std, log_std_min, log_std_max)
 
-    return Policy(gaussian)
+    return Policy(gaussian, InNumpy(gaussian, lambda: ("clip", log_std_min, log_std_max)))
 
 
 def squeezed(log_std_min: float, log_std_max: float) -> Policy:
@@ -73,7 +85,7 @@ def squeezed(log_std_min: float, log_std_max: float) -> Policy:
         mean, x = jnp.split(output, 2, -1)
         return mean, log_std_min + 0.5 * (log_std_max - log_std_min) * (1.0 + jnp.tanh(x))
 
-    return Policy(gaussian)
+    return Policy(gaussian, InNumpy(gaussian, lambda: ("squeeze", log_std_min, log_std_max)))
 
 
 def gaussian_head(action_size: int, mean_gain: float = 2**0.5, log_std_gain: float = 1.0) -> Layer:

@@ -28,7 +28,7 @@ from crossq_wn.runs.checksums import DamagedError
 from crossq_wn.runs.manifests import SCHEMA, available, malformed, manifest_of, read_manifest, write_manifest
 from crossq_wn.runs.replay_files import ReplayFiles, fill
 from crossq_wn.runs.schema import Common, check
-from crossq_wn.runs.tensors import give_arrays, named_leaves, take_arrays
+from crossq_wn.runs.tensors import NamedTree, give_arrays, named_leaves, take_arrays
 from crossq_wn.types import Tree
 
 _KEPT = 2  # checkpoints to keep; the older one serves if the newer one is damaged
@@ -255,14 +255,22 @@ class Checkpoint:
         for name, leaf in named_leaves(like):
             stored = arrays.get(f"learner/{name}")
             if stored is None or stored.shape != leaf.shape or stored.dtype != leaf.dtype:
-                raise UserError(
-                    f"{self.path} does not fit this run's algorithm ({name} differs): use the version of "
-                    "crossq-wn that wrote it (manifest.json names it), or train again"
-                )
+                raise self.misfit(f"{name} differs")
             leaves.append(jax.numpy.asarray(stored))  # on the device, as a fresh state is
         learner = jax.tree.unflatten(jax.tree.structure(like), leaves)
         with malformed(self.path):
             return SeedState(learner, give_arrays(self._seeds[str(seed)]["plain"], arrays))
+
+    def misfit(self, reason: str) -> UserError:
+        """Makes the error for a state that is not one of the run's algorithm."""
+        return UserError(
+            f"{self.path} does not fit this run's algorithm ({reason}): use the version of crossq-wn that "
+            "wrote it (manifest.json names it), or train again"
+        )
+
+    def tree(self, seed: int) -> NamedTree:
+        """Returns the state of a seed's learner by names alone, which takes neither its algorithm nor JAX."""
+        return NamedTree(self._tensors[seed], "learner/state")
 
     def statistics(self, seed: int) -> dict[str, Any]:
         """What the wrappers of a seed's environment had learned; empty if they learn nothing."""

@@ -38,7 +38,7 @@ from crossq_wn.runs.manifests import available
 from crossq_wn.runs.protocol import read_manifest
 from crossq_wn.runs.schema import Position
 
-_NUMBERS_DEPEND_ON = ("crossq-wn", "jax", "jaxlib", "optax", "numpy")  # besides the simulators
+NUMBERS_DEPEND_ON = ("crossq-wn", "jax", "jaxlib", "optax", "numpy")  # besides the simulators
 
 _LOGS = ("metrics.csv", "metrics.jsonl", "eval.csv", "timing.csv")
 # A process that is killed while it creates a run directory may leave these.
@@ -270,7 +270,7 @@ def manifest(config: RunConfig, command: list[str]) -> dict[str, Any]:
         "schema": SCHEMA,
         "commands": [command],
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in (*_NUMBERS_DEPEND_ON, *simulator_packages())},
+        "versions": {name: version(name) for name in (*NUMBERS_DEPEND_ON, *simulator_packages())},
         "device": {"platform": device.platform, "kind": device.device_kind, "cores": os.cpu_count()},
         "system": f"{platform.system()} {platform.machine()}",
         "protocol": protocol,

@@ -1,5 +1,6 @@
 """Trees of arrays as named tensors and JSON, and back."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,33 @@ def named_leaves(tree: Tree) -> list[tuple[str, np.ndarray]]:
         parts = [str(getattr(p, "name", getattr(p, "key", getattr(p, "idx", p)))) for p in path]
         found.append((".".join(parts), np.asarray(leaf, order="C")))  # safetensors takes contiguous arrays
     return found
+
+
+class NamedTree:
+    """A tree of arrays as `named_leaves` named them, without the types that it was made of.
+
+    `tree.a`, `tree["a"]` and `tree[0]` are an array, or the part of the tree below. What is missing is an
+    empty part.
+
+    Args:
+        arrays: by name.
+        name: of the part of the tree.
+    """
+
+    def __init__(self, arrays: Mapping[str, np.ndarray], name: str) -> None:
+        self._arrays, self._name = arrays, name
+
+    def __getitem__(self, entry: str | int) -> Any:
+        name = f"{self._name}.{entry}"
+        return self._arrays[name] if name in self._arrays else NamedTree(self._arrays, name)
+
+    def __getattr__(self, field: str) -> Any:
+        if field.startswith("__"):  # numpy asks for these
+            raise AttributeError(field)
+        return self[field]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        raise KeyError(self._name)
 
 
 def take_arrays(value: Any, where: str, arrays: dict[str, np.ndarray]) -> Any:

@@ -1,34 +1,48 @@
 """Makes what a run's configuration describes: its environments, problem, algorithm and replay."""
 
+from typing import Any
+
 import numpy as np
 
+from crossq_wn.acting.folding import folded
+from crossq_wn.acting.policy import Network, function_of
 from crossq_wn.algorithms import recipe_of
-from crossq_wn.environments import Environment, TaskLike, make
+from crossq_wn.environments import Environment, TaskLike, given, lookup, make
+from crossq_wn.errors import one_line
 from crossq_wn.learning.replay import Replay
 from crossq_wn.nets.initialisers import ShapesOnly
 from crossq_wn.runs.checkpoints import Checkpoint
 from crossq_wn.runs.config import RunConfig
-from crossq_wn.types import Algorithm, Spec, Tree
+from crossq_wn.types import Algorithm, Spec, Tree, network_of
+
+AnyTask = TaskLike | Any  # or a gymnasium.Env that exists already
 
 
-def make_environment(config: RunConfig, task: TaskLike | None = None, *, render: bool = False) -> Environment:
+def make_environment(config: RunConfig, task: AnyTask | None = None, *, render: bool = False) -> Environment:
     """Makes an environment of a run.
 
     Args:
         config: the run's configuration.
-        task: a class or function that makes the environment, where no module can be imported for it.
+        task: a class or function that makes the environment, where no module can be imported for it, or a
+            gymnasium.Env that exists already.
         render: whether pictures will be asked for.
 
     Raises:
         UserError: the task is unknown, its suite is not installed, or its spaces are not supported.
     """
-    return make(
-        task or config.task,
-        action_repeat=config.action_repeat,
-        episode_frames=config.episode_frames,
-        terminations=config.options.terminations,
-        render=render,
-    )
+    protocol: dict[str, Any] = {
+        "action_repeat": config.action_repeat,
+        "episode_frames": config.episode_frames,
+        "terminations": config.options.terminations,
+    }
+    if exists(task):
+        return given(task, lookup(config.task), **protocol)
+    return make(task or config.task, render=render, **protocol)
+
+
+def exists(task: AnyTask | None) -> bool:
+    """Whether a task is an environment that exists already, and not a name, a class or a function."""
+    return not (task is None or isinstance(task, str) or callable(task))
 
 
 def spec_of(config: RunConfig, environment: Environment) -> Spec:
@@ -60,6 +74,25 @@ def saved_state(algorithm: Algorithm, saved: Checkpoint, seed: int) -> Tree:
     """
     like = {"state": algorithm.init(ShapesOnly()), "memory": algorithm.memory}
     return saved.state(seed, like).learner["state"]
+
+
+def saved_network(algorithm: Algorithm, saved: Checkpoint, seed: int) -> Network:
+    """The policy network of one seed in a checkpoint of a run with this algorithm; starts no JAX.
+
+    Raises:
+        UndescribedError: acting by this algorithm takes JAX.
+        UserError: the checkpoint is not one of this algorithm.
+    """
+    interface = saved.training["interface"]
+    try:
+        network = folded(network_of(algorithm, saved.tree(seed)))
+        with np.errstate(all="ignore"):  # whether its numbers are sound is for others to say
+            output = function_of(network.operations)(np.zeros(interface["observation_size"], np.float32))
+    except (KeyError, TypeError, ValueError) as error:  # an array is missing, or of another shape
+        raise saved.misfit(one_line(error)) from None
+    if output.shape != (2 * np.size(interface["action_low"]),):
+        raise saved.misfit(f"its network has {output.size} outputs")
+    return network
 
 
 def replay_capacity(config: RunConfig) -> int:

@@ -3,20 +3,21 @@
 import io
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from crossq_wn import files
+from crossq_wn.acting.policy import Actor, Interface, Network, PolicyError
 from crossq_wn.environments import Environment, EnvironmentFaultError, Episode, TaskLike
-from crossq_wn.environments.interface import Interface, check_unchanged, describe, why_no_action
+from crossq_wn.environments.interface import check_unchanged, describe
 from crossq_wn.environments.pool import Pool
 from crossq_wn.environments.streams import kept_shared
 from crossq_wn.errors import UserError, one_line
-from crossq_wn.lazy import jax
-from crossq_wn.learning.evaluation import Arena, evaluate
-from crossq_wn.learning.learner import one_by_one
+from crossq_wn.learning.evaluation import Actors, Arena, evaluate
+from crossq_wn.learning.learner import Learner, one_by_one
 from crossq_wn.learning.q_bias import Bias, q_bias
 from crossq_wn.machine import use_jax
 from crossq_wn.runs import checkpoints
@@ -25,11 +26,30 @@ from crossq_wn.runs.checksums import DamagedError
 from crossq_wn.runs.config import read_config, with_algorithm
 from crossq_wn.runs.manifests import malformed
 from crossq_wn.runs.trust import require_algorithm, require_task
-from crossq_wn.training.building import build_algorithm, make_environment, saved_spec, saved_state
+from crossq_wn.training.actors import InNumpy, JaxActor
+from crossq_wn.training.building import (
+    AnyTask,
+    build_algorithm,
+    exists,
+    make_environment,
+    saved_network,
+    saved_spec,
+    saved_state,
+)
 from crossq_wn.training.seeds import Stream, integer, stream
+from crossq_wn.types import Tree, UndescribedError
 
 # Uses of the stream of fresh episodes, so that none repeats another's.
-_EVALUATION, _VIDEO, _Q_BIAS = range(3)
+_EVALUATION, _VIDEO, _Q_BIAS, EXPORT = range(4)
+
+
+class Choose(Protocol):
+    """Chooses actions in [-1, 1]."""
+
+    def __call__(
+        self, flat: np.ndarray, deterministic: bool = True, generator: np.random.Generator | None = None
+    ) -> np.ndarray:
+        """As `acting.policy.Actor.choose`: [..., observation_size] -> [..., action_size]."""
 
 
 class TrainedPolicy:
@@ -41,41 +61,65 @@ class TrainedPolicy:
         seed: the training seed.
         frames: environment frames that it has been trained for.
         observation_size: numbers in an observation.
+        interface: what observations and actions are like.
+        saved: the checkpoint that it is from.
+        algorithm: of the run.
     """
 
     def __init__(
         self, path: Path, seed: int | None, warn: Callable[[str], None], *, trust: bool = False
     ) -> None:
-        use_jax()
         self.path, self._trust, config = path, trust, read_config(path)
         require_algorithm(config, path, trust=trust)
         self.config = with_algorithm(config)
         newest = checkpoints.newest(path / "checkpoints", warn, with_replay=False)
         self.seed = self._choose(newest, seed)
         saved = newest if self.seed in newest.seeds else self._last_good(newest)
-        self.frames = saved.frames
-        self._statistics = saved.statistics(self.seed)
-        self._saved_interface = saved.training["interface"]
+        self.frames, self.saved = saved.frames, saved
         with malformed(saved.path):
-            self._interface = Interface(self._saved_interface)
+            self.interface = Interface(saved.training["interface"])
             spec = saved_spec(self.config, saved)
         self.observation_size = spec.observation_size
-        algorithm = build_algorithm(self.config, spec)
-        self.learner, self.state = one_by_one(algorithm), saved_state(algorithm, saved, self.seed)
+        self.algorithm = build_algorithm(self.config, spec)
+        self._actor = self._in_numpy()
 
-        # An observation that comes alone counts as the beginning of an episode: nothing is remembered.
-        def act(state: Any, observation: Any) -> Any:
-            return algorithm.exploit(state, algorithm.memory, observation)[0]
+    @cached_property
+    def learner(self) -> Learner:
+        """The algorithm in JAX, which is loaded only for this."""
+        use_jax()
+        return one_by_one(self.algorithm)
 
-        self._act = jax.jit(jax.vmap(act, in_axes=(None, 0)))
+    @cached_property
+    def state(self) -> Tree:
+        """The state of the algorithm's learner, in JAX."""
+        use_jax()
+        return saved_state(self.algorithm, self.saved, self.seed)
 
-    def act(self, observation: Any) -> np.ndarray:
-        """Chooses the deterministic action, in the environment's own units.
+    @cached_property
+    def choose(self) -> Choose:
+        """Chooses actions in [-1, 1], as the steps of `environment()` take them, for flat observations."""
+        if self._actor is not None:
+            return self._actor.choose
+        return JaxActor(self.algorithm, self.state, str(self.path)).choose
+
+    @property
+    def players(self) -> tuple[Actors, list[Any]]:
+        """What plays the policy's episodes: the functions, and what they take as the states of one seed."""
+        if self._actor is not None:
+            return InNumpy(), [self._actor]
+        return self.learner, [self.state]
+
+    def act(
+        self, observation: Any, deterministic: bool = True, generator: np.random.Generator | None = None
+    ) -> np.ndarray:
+        """Chooses an action, in the environment's own units.
 
         Args:
             observation: what the environment returns, be it an array, a list or a dict, or its numbers in one
                 flat row; or n of them, which lead with an axis of their own. DeepMind Control's observations
                 are flattened part by part in their own order, those of a Gymnasium Dict space in its order.
+            deterministic: whether it is the policy's mode; if not, it is drawn at random.
+            generator: where random actions draw their noise; by default one of the policy's own.
 
         Returns:
             An action of the environment's shape and type, exactly as the environment gets it, or n of them.
@@ -83,37 +127,63 @@ class TrainedPolicy:
         Raises:
             UserError: the observation has another size, or the policy has no sound action for it.
         """
-        flat = self._interface.flatten(observation)
-        batch = np.atleast_2d(flat)
-        chosen = np.asarray(self._act(self.state, batch))
-        actions = []
-        for seen, action in zip(batch, chosen, strict=True):
-            if not (np.isfinite(seen).all() and np.isfinite(action).all()):
-                raise UserError(f"the policy of {self.path} has no action: {why_no_action(seen)}")
-            actions.append(self._interface.in_units(action))
-        return actions[0] if flat.ndim == 1 else np.array(actions).reshape(-1, *self._interface.low.shape)
+        try:
+            flat = self.interface.flatten(observation)
+            return self.interface.in_units(self.choose(flat, deterministic, generator))
+        except PolicyError as error:
+            raise UserError(str(error)) from None
 
-    def environment(self, task: TaskLike | None = None, *, render: bool = False) -> Environment:
+    def environment(self, task: AnyTask | None = None, *, render: bool = False) -> Environment:
         """Makes an environment like the one that the policy was trained on.
 
+        Its steps take actions in [-1, 1]: those of `choose`.
+
         Args:
-            task: a class or function that makes the environment, where no module can be imported for it.
+            task: a class or function that makes the environment, where no module can be imported for it, or a
+                gymnasium.Env that exists already.
             render: whether pictures will be asked for.
 
         Raises:
             UserError: it cannot be made, or its sizes or bounds have changed since training, or its module
                 is not trusted.
         """
-        require_task(self.config, self.path, trust=self._trust, task=None if isinstance(task, str) else task)
+        if not exists(task):
+            own = None if isinstance(task, str) else task
+            require_task(self.config, self.path, trust=self._trust, task=own)
         made = make_environment(self.config, task, render=render)
         try:
-            check_unchanged(self._saved_interface, describe(made.simulator), self.config.task)
+            check_unchanged(self.saved.training["interface"], describe(made.simulator), self.config.task)
         except UserError:
-            made.close()
+            if not exists(task):
+                made.close()
             raise
         with malformed(self.path):
-            made.adopt(self._statistics, fixed=True)
+            made.adopt(self.saved.statistics(self.seed), fixed=True)
         return made
+
+    def evaluate(self, task: AnyTask | None = None, episodes: int = 10) -> list[Episode]:
+        """Plays episodes that training never saw, with the deterministic policy.
+
+        Args:
+            task: as for `environment`; an environment that exists already stays open.
+            episodes: how many.
+
+        Raises:
+            UserError: the environment is not like the one of training, or it failed.
+        """
+        return evaluate_policy(self, episodes, task)
+
+    def network(self) -> Network | None:
+        """The policy network in numpy, be it only where a search starts; None if it is not described."""
+        try:
+            return saved_network(self.algorithm, self.saved, self.seed)
+        except UndescribedError:
+            return None
+
+    def _in_numpy(self) -> Actor | None:
+        """What acts without JAX; None if nothing does."""
+        network = None if self.algorithm.prior is not None else self.network()
+        return None if network is None else Actor(network, self.interface, str(self.path))
 
     def _choose(self, saved: Checkpoint, seed: int | None) -> int:
         known = list(self.config.options.seeds)
@@ -158,7 +228,7 @@ def load(
     return TrainedPolicy(Path(path), seed, warn, trust=trust)
 
 
-def evaluate_policy(policy: TrainedPolicy, episodes: int, task: TaskLike | None = None) -> list[Episode]:
+def evaluate_policy(policy: TrainedPolicy, episodes: int, task: AnyTask | None = None) -> list[Episode]:
     """Plays episodes that training never saw, with the deterministic policy.
 
     Args:
@@ -173,13 +243,13 @@ def evaluate_policy(policy: TrainedPolicy, episodes: int, task: TaskLike | None 
         UserError: the environment failed or cannot be made.
     """
     with _arena(policy, task, _EVALUATION) as arena:
-        (result,) = evaluate(policy.learner, [policy.state], arena, episodes)
+        (result,) = evaluate(*policy.players, arena, episodes)
     if isinstance(result, EnvironmentFaultError):
         raise result
     return result
 
 
-def measure_q_bias(policy: TrainedPolicy, task: TaskLike | None = None) -> Bias:
+def measure_q_bias(policy: TrainedPolicy, task: AnyTask | None = None) -> Bias:
     """Measures the bias of the critics under the stochastic policy (see `q_bias`).
 
     Args:
@@ -210,10 +280,15 @@ def measure_q_bias(policy: TrainedPolicy, task: TaskLike | None = None) -> Bias:
 
 
 @contextmanager
-def _arena(policy: TrainedPolicy, task: TaskLike | None, use: int) -> Iterator[Arena]:
+def _arena(policy: TrainedPolicy, task: AnyTask | None, use: int) -> Iterator[Arena]:
     """Provides an environment for one of the uses above, started from a seed of its own."""
-    with kept_shared(), closing(Pool([policy.environment(task)], threads=1)) as pool:
-        yield Arena(pool, [0], [integer(stream(policy.seed, Stream.FRESH, use))])
+    with kept_shared():
+        pool = Pool([policy.environment(task)], threads=1)
+        try:
+            yield Arena(pool, [0], [integer(stream(policy.seed, Stream.FRESH, use))])
+        finally:
+            if not exists(task):
+                pool.close()
 
 
 def record(
@@ -270,9 +345,10 @@ def _pictures(
     """Yields an episode's pictures, uint8 [height, width, 3]; appends the finished episode to `episodes`."""
     observation = environment.reset(integer(stream(policy.seed, Stream.FRESH, _VIDEO)))
     yield _picture(environment, size)
-    memories = policy.learner.fresh_memories(1)
+    actors, states = policy.players
+    memories = actors.fresh_memories(1)
     while not episodes:
-        actions, memories = policy.learner.exploit([policy.state], memories, observation[None])
+        actions, memories = actors.exploit(states, memories, observation[None])
         result = environment.step(actions[0])
         observation = result.next_observation
         yield _picture(environment, size)

@@ -5,8 +5,8 @@ from __future__ import annotations  # JAX's types are loaded on first use
 import math
 from typing import Any
 
+from crossq_wn.acting.policy import LARGE
 from crossq_wn.environments import Environment
-from crossq_wn.environments.interface import LARGE
 from crossq_wn.lazy import jax
 from crossq_wn.machine import resident_memory
 from crossq_wn.training.reporting import report

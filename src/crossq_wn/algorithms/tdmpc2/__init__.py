@@ -17,12 +17,12 @@ from crossq_wn.algorithms.tdmpc2 import model, planning
 from crossq_wn.algorithms.tdmpc2.model import SIMNORM_GROUP, Model, normed, simnormed, two_hot_head
 from crossq_wn.algorithms.tdmpc2.planning import Planner
 from crossq_wn.errors import option
-from crossq_wn.lazy import jax, jnp, optax
+from crossq_wn.lazy import constant, jax, jnp, optax
 from crossq_wn.nets.initialisers import narrow_normal
 from crossq_wn.nets.layers import dense, ensemble, serial
 from crossq_wn.nets.losses import two_hot
-from crossq_wn.nets.optimisers import polyak
-from crossq_wn.types import Algorithm, Spec, Tree
+from crossq_wn.nets.optimisers import Transformation, deferred, polyak
+from crossq_wn.types import Algorithm, InNumpy, Spec, Tree
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +105,7 @@ class TDMPC2Settings(Settings):
 def tdmpc2(spec: Spec, settings: TDMPC2Settings) -> Algorithm:
     """Binds the world model and the planner into an algorithm."""
     made, planner = world_model(spec, settings), planner_of(spec, settings)
+    prior = partial(model.prior, made)
     return Algorithm(
         init=partial(model.init, made),
         explore=partial(planning.explore, planner, made),
@@ -115,6 +116,8 @@ def tdmpc2(spec: Spec, settings: TDMPC2Settings) -> Algorithm:
         first_updates=settings.warmup,
         view=partial(model.view, made),
         appraise=partial(model.appraise, made),
+        prior=prior,
+        in_numpy=InNumpy(prior, partial(model.network, made)),
     )
 
 
@@ -133,13 +136,11 @@ def world_model(spec: Spec, settings: TDMPC2Settings) -> Model:
         policy=serial(normed(width), normed(width), dense(2 * spec.action_size, narrow_normal)),
         bins=two_hot(settings.bins, settings.bin_limit),
         world_optimiser=world_optimiser(settings),
-        policy_optimiser=optax.chain(
-            optax.clip_by_global_norm(settings.gradient_clip), optax.adam(settings.learning_rate, eps=1e-5)
-        ),
+        policy_optimiser=policy_optimiser(settings),
         target=polyak(settings.tau),
         learning_rate=settings.learning_rate,
         horizon=settings.horizon,
-        step_weights=settings.rho ** jnp.arange(settings.horizon + 1),
+        step_weights=constant(lambda: settings.rho ** jnp.arange(settings.horizon + 1)),
         consistency_weight=settings.consistency_weight,
         reward_weight=settings.reward_weight,
         value_weight=settings.value_weight,
@@ -149,17 +150,28 @@ def world_model(spec: Spec, settings: TDMPC2Settings) -> Model:
     )
 
 
-def world_optimiser(settings: TDMPC2Settings) -> optax.GradientTransformation:
+def world_optimiser(settings: TDMPC2Settings) -> Transformation:
     """Adam on the clipped gradient of the world model, with a lower learning rate for the encoder."""
 
     def slower(changes: Tree) -> Tree:
         encoder, *others = changes  # in the order of `model.World`
         return (jax.tree.map(lambda leaf: settings.encoder_rate * leaf, encoder), *others)
 
-    return optax.chain(
-        optax.clip_by_global_norm(settings.gradient_clip),
-        optax.adam(settings.learning_rate),
-        optax.stateless(lambda changes, params: slower(changes)),
+    return deferred(
+        lambda: optax.chain(
+            optax.clip_by_global_norm(settings.gradient_clip),
+            optax.adam(settings.learning_rate),
+            optax.stateless(lambda changes, params: slower(changes)),
+        )
+    )
+
+
+def policy_optimiser(settings: TDMPC2Settings) -> Transformation:
+    """Adam behind a clip of the whole gradient."""
+    return deferred(
+        lambda: optax.chain(
+            optax.clip_by_global_norm(settings.gradient_clip), optax.adam(settings.learning_rate, eps=1e-5)
+        )
     )
 
 

@@ -8,16 +8,19 @@ latent_size].
 
 from __future__ import annotations  # JAX's types are loaded on first use
 
+from collections.abc import Callable
 from functools import partial
 from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
 
+from crossq_wn.acting.policy import Network
 from crossq_wn.algorithms.state import KeyStream, random_key
 from crossq_wn.lazy import jax, jnp, optax
-from crossq_wn.nets import layers
+from crossq_wn.nets import layers, policies
 from crossq_wn.nets.initialisers import narrow_normal, zero
+from crossq_wn.nets.layer import operation, operations
 from crossq_wn.nets.layers import Layer, activation, dense, dropout, predict, serial
 from crossq_wn.nets.losses import TwoHot
 from crossq_wn.nets.normalisation import layer_norm
@@ -46,7 +49,7 @@ class Model(NamedTuple):
     target: Target  # of the value functions
     learning_rate: float
     horizon: int  # H
-    step_weights: Array  # [H + 1], rho^t
+    step_weights: Callable[[], Array]  # [H + 1], rho^t
     consistency_weight: float
     reward_weight: float
     value_weight: float
@@ -82,7 +85,12 @@ class State(NamedTuple):
 def normed(width: int, drop: float = 0.0) -> Layer:
     """A hidden layer: linear, dropout, layer norm, Mish."""
     middle = [dropout(drop)] if drop else []
-    return serial(dense(width, narrow_normal), *middle, layer_norm(1e-5), activation(jax.nn.mish))
+    return serial(dense(width, narrow_normal), *middle, layer_norm(1e-5), mish())
+
+
+def mish() -> Layer:
+    """x tanh(log(1 + exp x))."""
+    return activation(lambda x: jax.nn.mish(x), operation("mish"))
 
 
 def simnormed(width: int) -> Layer:
@@ -91,7 +99,8 @@ def simnormed(width: int) -> Layer:
     def simnorm(x: Array) -> Array:
         return jax.nn.softmax(x.reshape(*x.shape[:-1], -1, SIMNORM_GROUP)).reshape(x.shape)
 
-    return serial(dense(width, narrow_normal), layer_norm(1e-5), activation(simnorm))
+    in_numpy = operation("group_softmax", {"size": SIMNORM_GROUP})
+    return serial(dense(width, narrow_normal), layer_norm(1e-5), activation(simnorm, in_numpy))
 
 
 def two_hot_head(bins: int) -> Layer:
@@ -136,6 +145,19 @@ def with_parameters(world: World, params: tuple[Tree, ...]) -> World:
 def act(model: Model, policy: Vars, z: Array, key: Array) -> tuple[Array, Array]:
     """Draws an action [..., action_size] of the policy; returns it with its log density [...]."""
     return squashed_sample(*POLICY.gaussian(predict(model.policy, policy, z)), key)
+
+
+def prior(model: Model, state: State, memory: Tree, observation: Array) -> tuple[Array, Tree]:
+    """The policy's own deterministic action, without a search; see `types.Exploit`."""
+    z = predict(model.encoder, state.world.encoder, observation[None])
+    return POLICY.mode(predict(model.policy, state.policy, z))[0], memory
+
+
+def network(model: Model, state: State) -> Network:
+    """What `prior` computes, in numpy; see `types.network_of`."""
+    encoder, policy = state.world.encoder, state.policy
+    encoding = operations(model.encoder, encoder.params, encoder.stats)
+    return policies.network(POLICY, (*encoding, *operations(model.policy, policy.params, policy.stats)))
 
 
 def two_values(
@@ -211,7 +233,7 @@ def world_loss(
     latents, stats = [z], state.world.values.stats
     consistency = reward_loss = value_loss = jnp.zeros(())
     for t in range(model.horizon):
-        weight, x = model.step_weights[t], jnp.concatenate([z, batch.action[t]], -1)
+        weight, x = model.step_weights()[t], jnp.concatenate([z, batch.action[t]], -1)
         logits, stats = model.values.apply(world.values.params, stats, x, train=True)
         value_loss += weight * jnp.mean(model.bins.loss(logits, y[t]))
         reward = predict(model.reward, world.reward, x)
@@ -260,7 +282,7 @@ def policy_loss(
     scale = state.scale + model.tau * (jnp.maximum(high - low, 1.0) - state.scale)
     # The authors' code takes the entropy of the Gaussian before the tanh, without its constant.
     entropy = model.spec.action_size * jnp.sum(log_std, -1)
-    weighted = model.step_weights * jnp.mean(model.entropy_weight * entropy + q / scale, -1)
+    weighted = model.step_weights() * jnp.mean(model.entropy_weight * entropy + q / scale, -1)
     loss = -jnp.mean(weighted)
     metrics = {
         "policy_loss": loss,

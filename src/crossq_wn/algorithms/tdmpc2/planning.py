@@ -131,7 +131,7 @@ def _returns(simulator: Simulator, discount: float, z: Array, sequences: Array, 
 def no_plan(planner: Planner, action_size: int) -> Plan:
     """The memory at the start of an episode: a mean of zeros."""
     mean, decision = np.zeros((planner.horizon, action_size), np.float32), np.int32(0)
-    return Plan(jnp.asarray(mean), jnp.asarray(decision))
+    return Plan(mean, decision)  # type: ignore[arg-type]
 
 
 def explore(

@@ -1,0 +1,1 @@
+"""Export: a trained policy as a folder for numpy alone, or as a model for onnxruntime."""

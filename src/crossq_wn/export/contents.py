@@ -1,0 +1,132 @@
+"""What an export says of its policy, in policy.json and in a model's metadata."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from crossq_wn.acting.policy import SCHEMA, Network, Op
+from crossq_wn.environments import Environment
+from crossq_wn.errors import UserError
+from crossq_wn.export.observations import Observations
+from crossq_wn.installation import version
+from crossq_wn.runs.directory import NUMBERS_DEPEND_ON
+from crossq_wn.runs.manifests import manifest_of
+from crossq_wn.runs.protocol import read_manifest
+from crossq_wn.training.policy import TrainedPolicy
+
+_ACTOR = "the algorithm's actor, which acts in evaluations"
+_PRIOR = "the policy prior alone, without the search that acts in evaluations: its actions are less good"
+
+
+def description(policy: TrainedPolicy, seen: Observations, environment: Environment | None) -> dict[str, Any]:
+    """Returns all that policy.json says, but for the network and for what is known once it is written.
+
+    Args:
+        policy: that is exported.
+        seen: observations from its episodes.
+        environment: like that of training; None if it cannot be made.
+    """
+    config = policy.config
+    manifest: dict[str, Any] = {}
+    with suppress(UserError):  # without a manifest, the protocol is what config.json says
+        manifest = read_manifest(policy.path)
+    return {
+        "schema": SCHEMA,
+        "run": policy.path.resolve().name,
+        "algorithm": config.system.algorithm,
+        "system": config.system.label,
+        "policy": _ACTOR if policy.algorithm.prior is None else _PRIOR,
+        "task": config.task,
+        "seed": policy.seed,
+        "trained_frames": policy.frames,
+        "planned_frames": config.options.frames,
+        "finished": policy.frames >= config.decisions * config.action_repeat,
+        "observation": _observation(policy, seen, environment),
+        "action": _action(policy),
+        "control": _control(config.action_repeat, environment),
+        "protocol": manifest.get("protocol", config.protocol),
+        "protocol_sha256": manifest.get("protocol_sha256"),
+        "trained_with": manifest.get("versions", {}),
+        "exported_with": {name: version(name) for name in NUMBERS_DEPEND_ON},
+        "checkpoint": {
+            "frames": policy.saved.frames,
+            "sha256": manifest_of(policy.saved.path)["sha256"],
+        },
+    }
+
+
+def _observation(
+    policy: TrainedPolicy, seen: Observations, environment: Environment | None
+) -> dict[str, Any]:
+    """An observation's parts in the order in which they are flattened, and what their numbers were like."""
+    simulator = None if environment is None else environment.simulator
+    low, high = (getattr(simulator, f"observation_{end}", None) for end in ("low", "high"))
+    parts, first = [], 0
+    for keys, shape in policy.interface.parts or [([], (policy.interface.size,))]:
+        parts.append({"name": ".".join(["observation", *keys]), "keys": keys, "shape": shape, "first": first})
+        first += int(np.prod(shape))
+    return {
+        "size": policy.interface.size,
+        "dtype": "float32",
+        "units": "the environment's own, as it returns them: nothing has to be scaled before",
+        "parts": parts,
+        "low": _finite(low),
+        "high": _finite(high),
+        "seen": {
+            "in": seen.source,
+            "decisions": len(seen.rows),
+            "low": seen.rows.min(0).tolist(),
+            "high": seen.rows.max(0).tolist(),
+        },
+    }
+
+
+def _action(policy: TrainedPolicy) -> dict[str, Any]:
+    interface = policy.interface
+    return {
+        "name": "action",
+        "shape": list(interface.low.shape),
+        "dtype": str(interface.dtype),
+        "units": "the environment's own, as its step takes them: nothing has to be scaled after",
+        "low": interface.low.tolist(),
+        "high": interface.high.tolist(),
+    }
+
+
+def _control(action_repeat: int, environment: Environment | None) -> dict[str, Any]:
+    """How often the policy decides; each action is held for all frames of its decision."""
+    seconds = None if environment is None else environment.frame_seconds
+    rate = None if seconds is None else round(1 / (seconds * action_repeat), 6)
+    return {"frames_per_decision": action_repeat, "seconds_per_frame": seconds, "decisions_per_second": rate}
+
+
+def _finite(bounds: np.ndarray | None) -> list[float | None] | None:
+    """Bounds for JSON, which has no infinity; None if there are none."""
+    if bounds is None:
+        return None
+    return [float(bound) if np.isfinite(bound) else None for bound in bounds]
+
+
+def described_network(network: Network) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Returns a network as policy.json has it, and its arrays by name."""
+    arrays: dict[str, np.ndarray] = {}
+    log_std: dict[str, Any] = {"log_std": network.log_std}
+    log_std |= {"log_std_min": network.log_std_min, "log_std_max": network.log_std_max}
+    operations = list(_described(network.operations, "", arrays))
+    return {"operations": operations, "log_std": log_std}, arrays
+
+
+def _described(
+    operations: Sequence[Op], where: str, arrays: dict[str, np.ndarray]
+) -> Iterator[dict[str, Any]]:
+    for number, op in enumerate(operations):
+        own, place = {}, f"{where}{number}.{op.kind}"
+        for name, array in op.arrays.items():
+            own[name] = f"{place}.{name}"
+            arrays[own[name]] = np.asarray(array, np.float32)
+        inner = []
+        for part, operations_inside in enumerate(op.inner):
+            inner.append(list(_described(operations_inside, f"{place}.{part}.", arrays)))
+        yield {"kind": op.kind, "arrays": own, "numbers": dict(op.numbers), "inner": inner}

@@ -1,0 +1,263 @@
+"""The export to ONNX: the same description of the network as a graph, for onnxruntime and its like.
+
+Inputs are the parts of an observation, each with a leading axis of any length. Outputs are the deterministic
+`action` in the environment's units, and `mean` and `log_std` of the Gaussian before the tanh, from which
+random actions can be drawn.
+"""
+
+import importlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crossq_wn.acting.policy import Interface, Network, Op
+from crossq_wn.errors import UserError
+from crossq_wn.export.folder import write_description
+from crossq_wn.installation import install_command
+from crossq_wn.runs.checksums import checksum_of
+
+_OPSET = 17  # the first with LayerNormalization; onnxruntime reads it since 1.13
+_IR = 8  # the file format of that time
+_BATCH = "batch"
+
+
+def require_extras() -> None:
+    """Raises UserError, which names the fix, unless onnx and onnxruntime can be imported."""
+    for name in ("onnx", "onnxruntime"):
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise UserError(
+                f"--to onnx needs {name} ({error}): install it with {install_command('onnx')}"
+            ) from None
+
+
+class Graph:
+    """A graph that grows node by node; values are known by their names."""
+
+    def __init__(self) -> None:
+        self._onnx: Any = importlib.import_module("onnx")
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def node(self, kind: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
+        """Adds a node and returns the name of its output."""
+        output = name or f"{kind}_{len(self.nodes)}"
+        self.nodes.append(self._onnx.helper.make_node(kind, list(inputs), [output], **attributes))
+        return output
+
+    def constant(self, value: Any, dtype: Any = np.float32) -> str:
+        """Adds an array and returns its name."""
+        name = f"constant_{len(self.constants)}"
+        array = np.ascontiguousarray(np.asarray(value, dtype)).reshape(np.shape(value))
+        self.constants.append(self._onnx.numpy_helper.from_array(array, name))
+        return name
+
+
+# Operations
+
+
+def _dense(graph: Graph, op: Op, x: str) -> str:
+    kernel, bias = (graph.constant(op.arrays[name]) for name in ("kernel", "bias"))
+    return graph.node("Gemm", x, kernel, bias)
+
+
+def _affine(graph: Graph, op: Op, x: str) -> str:
+    for name, kind in (("shift", "Sub"), ("scale", "Mul"), ("bias", "Add")):
+        if name in op.arrays:
+            x = graph.node(kind, x, graph.constant(op.arrays[name]))
+    return x
+
+
+def _layer_norm(graph: Graph, op: Op, x: str) -> str:
+    scale, bias = (graph.constant(op.arrays[name]) for name in ("scale", "bias"))
+    return graph.node("LayerNormalization", x, scale, bias, axis=-1, epsilon=op.numbers["epsilon"])
+
+
+def _unit_length(graph: Graph, op: Op, x: str) -> str:
+    square = graph.node("ReduceSumSquare", x, axes=[-1], keepdims=1)
+    shifted = graph.node("Add", square, graph.constant(op.numbers["epsilon"]))
+    return graph.node("Div", x, graph.node("Sqrt", shifted))
+
+
+def _unit_rms(graph: Graph, op: Op, x: str) -> str:
+    square = graph.node("ReduceMean", graph.node("Mul", x, x), axes=[-1], keepdims=1)
+    shifted = graph.node("Add", square, graph.constant(op.numbers["epsilon"]))
+    return graph.node("Div", x, graph.node("Sqrt", shifted))
+
+
+def _append(graph: Graph, op: Op, x: str) -> str:
+    return graph.node("Pad", x, graph.constant([0, 0, 0, 1], np.int64), graph.constant(op.numbers["value"]))
+
+
+def _group_softmax(graph: Graph, op: Op, x: str) -> str:
+    groups = graph.node("Reshape", x, graph.constant([0, -1, int(op.numbers["size"])], np.int64))
+    return graph.node("Reshape", graph.node("Softmax", groups, axis=-1), graph.constant([0, -1], np.int64))
+
+
+def _relu(graph: Graph, op: Op, x: str) -> str:
+    return graph.node("Relu", x)
+
+
+def _mish(graph: Graph, op: Op, x: str) -> str:
+    return graph.node("Mul", x, graph.node("Tanh", graph.node("Softplus", x)))
+
+
+def _residual(graph: Graph, op: Op, x: str) -> str:
+    return graph.node("Add", x, add(graph, op.inner[0], x))
+
+
+def _towards(graph: Graph, op: Op, x: str) -> str:
+    proposal, rate = op.inner
+    step = add(graph, rate, graph.node("Sub", add(graph, proposal, x), x))
+    return graph.node("Add", x, step)
+
+
+def _side_by_side(graph: Graph, op: Op, x: str) -> str:
+    return graph.node("Concat", *(add(graph, inner, x) for inner in op.inner), axis=-1)
+
+
+# By the kind of operation, as in `acting.policy`: (graph, operation, its input's name) -> its output's name.
+KINDS: dict[str, Callable[[Graph, Op, str], str]] = {
+    "dense": _dense,
+    "affine": _affine,
+    "layer_norm": _layer_norm,
+    "unit_length": _unit_length,
+    "unit_rms": _unit_rms,
+    "append": _append,
+    "group_softmax": _group_softmax,
+    "relu": _relu,
+    "mish": _mish,
+    "residual": _residual,
+    "towards": _towards,
+    "side_by_side": _side_by_side,
+}
+
+
+def add(graph: Graph, operations: Sequence[Op], x: str) -> str:
+    """Adds operations, one after the other, behind the value `x`; returns the name of their output."""
+    for op in operations:
+        x = KINDS[op.kind](graph, op, x)
+    return x
+
+
+# Inputs and outputs
+
+
+def _flattened(graph: Graph, parts: Sequence[dict[str, Any]]) -> str:
+    """The parts of an observation, one after the other, as [batch, observation_size]."""
+    flat = []
+    for part in parts:
+        flat.append(graph.node("Reshape", part["name"], graph.constant([-1, _size(part)], np.int64)))
+    return flat[0] if len(flat) == 1 else graph.node("Concat", *flat, axis=-1)
+
+
+def _size(part: dict[str, Any]) -> int:
+    return int(np.prod(part["shape"], dtype=int))
+
+
+def _gaussian(graph: Graph, network: Network, output: str, action_size: int) -> None:
+    """Adds the outputs `mean` and `log_std`."""
+    sizes = graph.constant([action_size, action_size], np.int64)
+    graph.nodes.append(graph._onnx.helper.make_node("Split", [output, sizes], ["mean", "x"], axis=-1))
+    low, high = network.log_std_min, network.log_std_max
+    if network.log_std == "clip":
+        graph.node("Clip", "x", graph.constant(low), graph.constant(high), name="log_std")
+    else:
+        share = graph.node("Add", graph.node("Tanh", "x"), graph.constant(1.0))
+        width = graph.node("Mul", share, graph.constant(0.5 * (high - low)))
+        graph.node("Add", width, graph.constant(low), name="log_std")
+
+
+def _in_units(graph: Graph, interface: Interface, kind: Any) -> None:
+    """Adds the output `action`: what `acting.policy.in_units` makes of tanh(mean), in float64 as there."""
+    double = graph._onnx.TensorProto.DOUBLE
+    low, high = interface.low.ravel(), interface.high.ravel()
+    wide = graph.node("Cast", graph.node("Tanh", "mean"), to=double)
+    one, half = graph.constant(1.0, np.float64), graph.constant(0.5, np.float64)
+    share = graph.node("Mul", graph.node("Add", wide, one), half)
+    whole = interface.dtype.kind != "f"
+    width = graph.constant(high - low + whole, np.float64)
+    scaled = graph.node("Add", graph.node("Mul", share, width), graph.constant(low, np.float64))
+    scaled = graph.node("Floor", scaled) if whole else scaled
+    bounded = graph.node("Max", graph.node("Min", scaled, graph.constant(high, np.float64)),
+                         graph.constant(low, np.float64))  # fmt: skip
+    shape = graph.constant([-1, *interface.low.shape], np.int64)
+    graph.node("Cast", graph.node("Reshape", bounded, shape), to=kind, name="action")
+
+
+def model_of(network: Network, interface: Interface, description: dict[str, Any]) -> Any:
+    """Makes the model.
+
+    Args:
+        network: what acts.
+        interface: what observations and actions are like.
+        description: from `contents.description`; it names the inputs, and becomes the metadata.
+
+    Returns:
+        An `onnx.ModelProto` that onnx's own checker accepts.
+    """
+    onnx: Any = importlib.import_module("onnx")
+    graph, parts, action_size = Graph(), description["observation"]["parts"], int(interface.low.size)
+    _gaussian(graph, network, add(graph, network.operations, _flattened(graph, parts)), action_size)
+    kind = onnx.helper.np_dtype_to_tensor_dtype(interface.dtype)
+    _in_units(graph, interface, kind)
+
+    def value(name: str, kind: Any, *shape: int) -> Any:
+        return onnx.helper.make_tensor_value_info(name, kind, [_BATCH, *shape])
+
+    single = onnx.TensorProto.FLOAT
+    inputs = [value(part["name"], single, *part["shape"]) for part in parts]
+    outputs = [value("action", kind, *interface.low.shape)]
+    outputs += [value(name, single, action_size) for name in ("mean", "log_std")]
+    made = onnx.helper.make_model(
+        onnx.helper.make_graph(graph.nodes, "policy", inputs, outputs, graph.constants),
+        opset_imports=[onnx.helper.make_opsetid("", _OPSET)],
+        ir_version=_IR,
+        producer_name="crossq-wn",
+        producer_version=str(description["exported_with"]["crossq-wn"]),
+        doc_string=f"{description['system']} on {description['task']}",
+    )
+    texts = {}
+    for name, content in description.items():
+        texts[name] = content if isinstance(content, str) else json.dumps(content)
+    onnx.helper.set_model_props(made, texts)
+    onnx.checker.check_model(made)
+    return made
+
+
+def write(
+    folder: Path, network: Network, interface: Interface, description: dict[str, Any]
+) -> dict[str, Any]:
+    """Writes policy.onnx and policy.json; takes what `model_of` does, and a folder that exists.
+
+    Returns:
+        All that policy.json says.
+    """
+    content = model_of(network, interface, description).SerializeToString()
+    (folder / "policy.onnx").write_bytes(content)
+    whole = description | {"sha256": {"policy.onnx": checksum_of(content)}}
+    write_description(folder, whole)
+    return whole
+
+
+def inputs_of(rows: np.ndarray, parts: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """Flat observations [n, observation_size] as the model's inputs by name."""
+    found = {}
+    for part in parts:
+        own = rows[:, part["first"] : part["first"] + _size(part)]
+        found[part["name"]] = np.ascontiguousarray(own.reshape(-1, *part["shape"]), np.float32)
+    return found
+
+
+def act(folder: Path, rows: np.ndarray, parts: Sequence[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+    """Acts by what was written: actions in [-1, 1], and in the environment's units."""
+    runtime: Any = importlib.import_module("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = runtime.InferenceSession(str(folder / "policy.onnx"), options, ["CPUExecutionProvider"])
+    action, mean = session.run(["action", "mean"], inputs_of(rows, parts))
+    return np.tanh(mean), action

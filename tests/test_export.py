@@ -1,0 +1,362 @@
+"""Exports: do they act as the policy does, by themselves, and is what cannot be exported refused?"""
+
+import json
+import re
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+import crossq_wn
+import helpers
+from crossq_wn.acting import policy as standalone
+from crossq_wn.algorithms import ALGORITHMS, Recipe
+from crossq_wn.cli import main
+from crossq_wn.environments import make
+from crossq_wn.environments.interface import describe
+from crossq_wn.errors import UserError
+from crossq_wn.export import latency, onnx_model, parity
+from crossq_wn.export.api import export
+from crossq_wn.learning.replay import Replay
+from crossq_wn.runs import directory
+from crossq_wn.runs.checkpoints import SeedState, Writer
+from crossq_wn.runs.trust import remember
+from crossq_wn.training.api import configure
+from crossq_wn.training.building import build_algorithm
+from crossq_wn.training.policy import evaluate_policy
+from crossq_wn.types import Spec
+from helpers import PointMass
+from test_acting import disturbed
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+class Typed(PointMass):
+    """Takes whole numbers in a column."""
+
+    action_space = spaces.Box(-2, 3, (2, 1), np.int32)
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        self.steps += 1
+        return self.observe(), 0.0, False, self.steps >= self.LIMIT, {}
+
+
+@pytest.fixture(autouse=True)
+def few_calls(monkeypatch):
+    monkeypatch.setattr(latency, "measure", partial(latency.measure, calls=20))
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory, small_settings):
+    """(algorithm, task, frames, change of the state) -> a run whose checkpoint holds disturbed parameters."""
+
+    def plant(name="crossq-wn", task=PointMass, frames=100, change=lambda state: state):
+        small = {key: value for key, value in vars(small_settings(name)).items() if key != "resets"}
+        config = configure(task, algorithm=name, frames=100, tensorboard=False, **small)
+        path = tmp_path_factory.mktemp("planted") / "run"
+        remember(config)
+        run = directory.create(config, path, ["crossq-wn", "train"])
+        environment = make(task, action_repeat=config.action_repeat)
+        interface = describe(environment.simulator)
+        spec = Spec(environment.observation_size, environment.action_size, config.discount)
+        algorithm = build_algorithm(config, spec)
+        state = change(disturbed(algorithm.init(np.random.default_rng(0)), seed=1))
+        replay = Replay(50, spec.observation_size, spec.action_size)
+        rng = np.random.default_rng(2)
+        for _ in range(20):
+            seen, after = rng.standard_normal((2, spec.observation_size)).astype(np.float32)
+            replay.add(seen, np.zeros(spec.action_size), 0.0, after, terminated=False, last=False)
+        common = {"config": config.to_json(), "interface": interface}
+        common |= {"failed": {}, "decisions": 0, "updates": 0, "logs": []}
+        states = {0: SeedState({"state": state, "memory": algorithm.memory}, {"statistics": {}})}
+        Writer(run.checkpoints).save(frames, common, states, {0: replay}, set())
+        run.close()
+        return path
+
+    return plant
+
+
+@pytest.fixture(scope="module")
+def run(planted):
+    return planted()
+
+
+def seen_by(policy, count=32):
+    return np.random.default_rng(5).standard_normal((count, policy.interface.size)).astype(np.float32)
+
+
+# What acts
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_algorithm_leaves_the_package_and_acts_the_same(name, planted, tmp_path):
+    path, told = planted(name), []
+    loaded = crossq_wn.load(path)
+    written = export(path, "numpy", out=tmp_path / "numpy", warn=told.append)
+    alone = standalone.Policy(written.path)
+    rows = seen_by(loaded)
+    expected = parity.reference(loaded, rows)
+    np.testing.assert_allclose(alone.choose(rows), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(alone.act(rows), loaded.interface.in_units(expected), rtol=0, atol=5e-5)
+    assert written.description["parity"]["largest_difference"] <= 1e-5
+    assert set(written.seconds) == {"p50", "p99", "max"}
+    assert any("plans every action" in text for text in told) == (name == "tdmpc2")
+    if name != "tdmpc2":  # which searches
+        np.testing.assert_array_equal(loaded.act(rows), alone.act(rows))
+    if name in ("crossq-wn", "simba-v2", "tdmpc2", "simba", "bro", "flashsac"):  # all kinds of operations
+        pytest.importorskip("onnxruntime")
+        model = export(path, "onnx", out=tmp_path / "onnx")
+        chosen, actions = onnx_model.act(model.path, rows, model.description["observation"]["parts"])
+        np.testing.assert_allclose(chosen, expected, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(actions, alone.act(rows), rtol=0, atol=5e-5)
+
+
+@pytest.mark.parametrize("task", [helpers.DictPoint, Typed])
+def test_dicts_and_whole_numbers_are_exported_as_the_environment_has_them(task, planted, tmp_path):
+    path = planted(task=task)
+    loaded, alone = crossq_wn.load(path), standalone.Policy(export(path, out=tmp_path / "numpy").path)
+    environment = task()
+    observation, _ = environment.reset(seed=0)
+    action = alone.act(observation)
+    assert environment.action_space.contains(action)
+    np.testing.assert_array_equal(action, loaded.act(observation))
+    assert alone.act([observation] * 3).shape[0] == 3
+    pytest.importorskip("onnxruntime")
+    model = export(path, "onnx", out=tmp_path / "onnx")
+    rows, parts = seen_by(loaded), model.description["observation"]["parts"]
+    names = ["observation.clock", "observation.place"] if task is helpers.DictPoint else ["observation"]
+    assert [part["name"] for part in parts] == names
+    _, actions = onnx_model.act(model.path, rows, parts)
+    np.testing.assert_allclose(actions, alone.act(rows), rtol=0, atol=5e-5)
+    assert (actions.dtype, actions.shape[1:]) == (action.dtype, action.shape)
+
+
+ALONE = """
+import json, sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("jax", "jaxlib", "crossq_wn", "optax", "safetensors", "gymnasium"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Refuse())
+sys.path.insert(0, sys.argv[1])
+from policy import Policy, PolicyError
+policy = Policy(sys.argv[1], seed=3)
+rows = json.loads(sys.argv[2])
+try:
+    policy.act([0.0, float("nan"), 0.0])
+except PolicyError as error:
+    refusal = str(error)
+print(json.dumps([policy.act(rows).tolist(), policy.act(rows[0]).tolist(),
+                  policy.act(rows, deterministic=False).tolist(), refusal]))
+"""
+
+
+def test_the_folder_acts_where_nothing_but_numpy_can_be_imported(run, tmp_path):
+    folder = export(run, out=tmp_path / "policy").path
+    assert sorted(file.name for file in folder.iterdir()) == ["policy.json", "policy.py", "weights.npz"]
+    loaded = crossq_wn.load(run)
+    rows = seen_by(loaded, 4)
+    command = [sys.executable, "-I", "-c", ALONE, str(folder), json.dumps(rows.tolist())]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    many, one, drawn, refusal = json.loads(done.stdout)
+    np.testing.assert_allclose(many, loaded.act(rows), rtol=1e-6)
+    np.testing.assert_allclose(one, loaded.act(rows[0]), rtol=1e-6)
+    np.testing.assert_allclose(
+        drawn, loaded.act(rows, deterministic=False, generator=np.random.default_rng(3)), rtol=1e-5
+    )
+    assert "observation has nan at index 1" in refusal
+
+
+def test_the_description_names_what_goes_in_and_out(run, tmp_path):
+    folder = export(run, out=tmp_path / "policy").path
+    said = json.loads((folder / "policy.json").read_text())
+    assert said["task"] == "helpers:PointMass"
+    assert said["observation"]["parts"] == [{"name": "observation", "keys": [], "shape": [3], "first": 0}]
+    assert said["observation"]["low"] == [-10.0] * 3
+    seen = said["observation"]["seen"]
+    assert seen["decisions"] == 256
+    assert 0 <= seen["low"][2] < seen["high"][2] <= 1  # the share of the episode that has passed
+    assert (said["action"]["low"], said["action"]["high"]) == ([-2.0, -2.0], [3.0, 3.0])
+    assert (said["action"]["dtype"], said["action"]["shape"]) == ("float32", [2])
+    assert said["control"] == {
+        "frames_per_decision": 1, "seconds_per_frame": None, "decisions_per_second": None
+    }  # fmt: skip
+    assert said["protocol"] == json.loads((run / "manifest.json").read_text())["protocol"]
+    assert said["parity"]["observations"] == 256
+    assert said["parity"]["largest_difference"] <= said["parity"]["tolerance"] == 1e-5
+    assert said["trained_frames"] == 100
+    assert said["finished"]
+    (folder / "weights.npz").write_bytes((folder / "weights.npz").read_bytes()[:-9])
+    with pytest.raises(standalone.PolicyError, match="truncated or altered"):
+        standalone.Policy(folder)
+
+
+def test_how_often_a_simulated_robot_decides_is_known():
+    assert make("walker-run").frame_seconds == pytest.approx(0.025)
+    assert make(PointMass).frame_seconds is None
+
+    class Robot(PointMass):
+        dt = 0.02
+
+    assert make(Robot).frame_seconds == 0.02
+
+
+# `load`
+
+
+def test_random_actions_are_drawn_by_the_given_generator(run):
+    policy = crossq_wn.load(run)
+    seen = seen_by(policy, 200)
+    first, again, other = (
+        policy.act(seen, deterministic=False, generator=np.random.default_rng(seed)) for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert first.shape == (200, 2)
+    assert first.dtype == np.float32
+    assert (first >= -2).all()
+    assert (first <= 3).all()
+    assert not np.array_equal(policy.act(seen, False), policy.act(seen, False))
+
+
+class Closing(PointMass):
+    closed = 0
+
+    def close(self):
+        type(self).closed += 1
+
+
+def test_a_policy_is_evaluated_on_the_caller_s_own_environment(run):
+    policy, own = crossq_wn.load(run), Closing()
+    played = policy.evaluate(own, episodes=3)
+    assert len(played) == 3
+    assert (
+        played == policy.evaluate(PointMass, 3) == policy.evaluate(episodes=3) == evaluate_policy(policy, 3)
+    )
+    assert Closing.closed == 0  # it stays the caller's
+    with pytest.raises(UserError, match="has changed since this run was trained"):
+        policy.evaluate(helpers.DictPoint())
+    with pytest.raises(UserError, match=r"not a gymnasium\.Env"):
+        policy.evaluate(object())
+
+
+def test_an_environment_s_steps_take_what_choose_returns(run):
+    policy = crossq_wn.load(run)
+    environment = policy.environment()
+    seen = environment.reset(0)
+    chosen = policy.choose(seen)
+    np.testing.assert_array_equal(policy.interface.in_units(chosen), policy.act(seen))
+    assert environment.step(chosen).next_observation.shape == (3,)
+
+
+# What is refused
+
+
+def nothing_written(path, folder):
+    return not folder.exists() and not (path / "exports").exists() and not list(folder.parent.glob(".*"))
+
+
+def poisoned(state):
+    kernel = state.actor.params[-1]["kernel"].at[0, 0].set(jnp.nan)
+    return state._replace(actor=state.actor._replace(params=(*state.actor.params[:-1], {
+        **state.actor.params[-1], "kernel": kernel
+    })))  # fmt: skip
+
+
+def refusal(capsys, *arguments):
+    """What the command line says, in one line, with exit code 2."""
+    with pytest.raises(SystemExit) as ended:
+        main(["export", *map(str, arguments)])
+    said = capsys.readouterr()
+    lines = [line for line in said.err.splitlines() if not line.startswith("crossq-wn: checkpoint ")]
+    assert (ended.value.code, len(lines)) == (2, 1), said
+    return lines[0]
+
+
+def test_what_cannot_be_exported_is_refused_in_one_line(run, planted, tmp_path, capsys):
+    out = tmp_path / "out"
+    diverged, damaged, taken = planted(change=poisoned), planted(), tmp_path / "taken"
+    taken.mkdir()
+    (taken / "mine.txt").write_text("mine")
+    (damaged / "checkpoints" / "000000100" / "seed-0.safetensors").write_bytes(b"")
+    for arguments, says in (
+        ((diverged, "--to", "numpy"), "weights of seed 0 .* are not finite"),
+        ((damaged, "--to", "numpy"), "no usable checkpoint"),
+        ((run, "--to", "numpy", "--seed", 7), "has no seed 7: it has 0"),
+        ((run, "--to", "tflite"), "--to is 'tflite'.*known are numpy, onnx"),
+        ((tmp_path, "--to", "numpy"), "not a run directory"),
+    ):
+        said = refusal(capsys, *arguments, "--out", out)
+        assert re.search(says, said), said
+        assert nothing_written(arguments[0], out)
+    assert "exists: nothing is overwritten" in refusal(capsys, run, "--to", "numpy", "--out", taken)
+    assert [file.name for file in taken.iterdir()] == ["mine.txt"]
+
+
+def test_what_would_act_differently_is_not_written(run, tmp_path, monkeypatch):
+    exact = parity.reference
+    monkeypatch.setattr(parity, "reference", lambda policy, rows: exact(policy, rows) + np.float32(2e-5))
+    with pytest.raises(UserError, match="nothing is written: the export's action differs by 2e-05"):
+        export(run, out=tmp_path / "out")
+    assert nothing_written(run, tmp_path / "out")
+
+
+def test_onnx_names_the_fix_where_it_is_missing(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(UserError, match=r"needs onnx .*pip install .*\[onnx\]'"):
+        export(run, "onnx", out=tmp_path / "out")
+    assert nothing_written(run, tmp_path / "out")
+
+
+def test_an_algorithm_that_is_not_described_acts_by_jax_and_is_not_exported(planted, monkeypatch, tmp_path):
+    path = planted("sac")
+    described = crossq_wn.load(path)
+    sac = ALGORITHMS["sac"]
+
+    def build(spec, settings):
+        made = sac.build(spec, settings)
+        return made._replace(exploit=lambda *arguments: made.exploit(*arguments))
+
+    monkeypatch.setitem(ALGORITHMS, "sac", Recipe("mine", sac.settings, sac.presets, build))
+    policy = crossq_wn.load(path)
+    rows = seen_by(policy, 5)
+    np.testing.assert_allclose(policy.act(rows), described.act(rows), rtol=0, atol=5e-5)
+    assert policy.act(rows[0], deterministic=False).shape == (2,)
+    with pytest.raises(UserError, match="does not say what its network computes without JAX"):
+        export(path, out=tmp_path / "out")
+
+
+def test_an_unfinished_run_is_exported_with_a_word(planted, tmp_path):
+    told = []
+    written = export(planted(frames=40), out=tmp_path / "out", warn=told.append)
+    assert not written.description["finished"]
+    assert any("is not finished: 40 of 100 frames" in text for text in told)
+
+
+def test_where_the_environment_cannot_be_made_replay_has_to_do(planted, tmp_path, monkeypatch):
+    class Local(PointMass):
+        pass
+
+    told = []
+    written = export(planted(task=Local), out=tmp_path / "out", warn=told.append)
+    assert written.description["observation"]["seen"]["in"] == "the replay of training"
+    assert any("checked on the replay of training" in text for text in told)
+
+
+def test_the_command_prints_what_was_written_and_how_fast_it_is(run, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["export", str(run), "--to", "numpy", "--out", str(tmp_path / "out"), "--json"])
+    said = capsys.readouterr()
+    assert ended.value.code in (None, 0)
+    (record,) = json.loads(said.out)
+    assert 0 < record["p50_us"] <= record["p99_us"] <= record["max_us"]
+    assert "actions differ from the JAX policy's by at most" in said.err
+    assert Path(record["folder"]) == tmp_path / "out"
