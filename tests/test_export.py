@@ -358,5 +358,5 @@ def test_the_command_prints_what_was_written_and_how_fast_it_is(run, tmp_path, c
     assert ended.value.code in (None, 0)
     (record,) = json.loads(said.out)
     assert 0 < record["p50_us"] <= record["p99_us"] <= record["max_us"]
-    assert "actions differ from the JAX policy's by at most" in said.err
+    assert "differ from the JAX policy's by at most" in said.err
     assert Path(record["folder"]) == tmp_path / "out"
