@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossq_wn.acting.folding import folded, folded_operations
-from crossq_wn.acting.policy import Actor, Interface, Network, Op, function_of
+from crossq_wn.acting.interface import Interface
+from crossq_wn.acting.operations import Network, Op, function_of
+from crossq_wn.acting.policy import Actor
 from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.algorithms.state import KeyStream, random_key
 from crossq_wn.nets.layer import operations

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import crossq_wn
 import helpers
-from crossq_wn.acting.policy import Interface, in_units
+from crossq_wn.acting.interface import Interface, in_units
 from crossq_wn.algorithms import ALGORITHMS, Preset, Recipe
 from crossq_wn.algorithms.settings import Settings
 from crossq_wn.environments import EnvironmentFaultError, lookup, make

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from crossq_wn.acting.policy import Network
+from crossq_wn.acting.operations import Network
 
 if TYPE_CHECKING:
     from jax import Array as Array
@@ -155,7 +155,7 @@ class UndescribedError(Exception):
 
 
 class InNumpy(NamedTuple):
-    """What a function of JAX computes in evaluation, as operations of `acting.policy`.
+    """What a function of JAX computes in evaluation, as operations of `acting.operations`.
 
     It counts for this very function: who replaces a layer's `apply`, say, leaves a description that no longer
     holds, and that nobody uses.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from crossq_wn.acting.policy import Network, Op
+from crossq_wn.acting.operations import Network, Op
 
 # x s - m s loses digits that (x - m) s keeps, about as many as |m s| has: beyond this, m is subtracted first.
 _FAR = 8.0

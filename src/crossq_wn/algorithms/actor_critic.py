@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crossq_wn.acting.policy import Network
+from crossq_wn.acting.operations import Network
 from crossq_wn.algorithms.passes import ActorPass, QPair, own_states
 from crossq_wn.algorithms.settings import ActorCriticSettings
 from crossq_wn.algorithms.state import ActorMetrics, CriticMetrics, KeyStream, State, random_key

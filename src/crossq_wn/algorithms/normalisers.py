@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from crossq_wn.acting.policy import Op
+from crossq_wn.acting.operations import Op
 from crossq_wn.algorithms.wrapping import Around, wrap
 from crossq_wn.lazy import jnp
 from crossq_wn.nets.layer import operation

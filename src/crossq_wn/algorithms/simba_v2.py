@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crossq_wn.acting.policy import Op
+from crossq_wn.acting.operations import Op
 from crossq_wn.algorithms.actor_critic import Parts, actor_first, compose
 from crossq_wn.algorithms.normalisers import bounded_return, normalise_observations, restarting, scale_rewards
 from crossq_wn.algorithms.passes import separate

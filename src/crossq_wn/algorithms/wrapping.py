@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from crossq_wn.acting.policy import Network
+from crossq_wn.acting.operations import Network
 from crossq_wn.types import (
     Algorithm,
     Appraisal,

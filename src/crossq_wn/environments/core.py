@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from crossq_wn.acting.policy import why_no_action
+from crossq_wn.acting.interface import why_no_action
 from crossq_wn.environments.snapshot import Snapshot, UnrestorableError, capture_attributes
 from crossq_wn.environments.streams import seed_shared
 from crossq_wn.errors import UserError, nearest

@@ -8,7 +8,7 @@ import numpy as np
 from dm_control import suite
 from dm_control.rl.control import PhysicsError
 
-from crossq_wn.acting.policy import in_units
+from crossq_wn.acting.interface import in_units
 from crossq_wn.environments.core import Frame
 from crossq_wn.environments.dmc_definitions import definition
 from crossq_wn.environments.physics import Physics

@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from crossq_wn.acting.policy import in_units
+from crossq_wn.acting.interface import in_units
 from crossq_wn.environments.core import EnvironmentFaultError, Frame
 from crossq_wn.environments.interface import check_bounds
 from crossq_wn.environments.snapshot import (

@@ -9,7 +9,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from crossq_wn import files
-from crossq_wn.acting.policy import Actor, Network, PolicyError
+from crossq_wn.acting.interface import PolicyError
+from crossq_wn.acting.operations import Network
+from crossq_wn.acting.policy import Actor
 from crossq_wn.environments import Environment
 from crossq_wn.errors import UserError, nearest, one_line
 from crossq_wn.export import latency, numpy_folder, onnx_model, parity

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from crossq_wn.acting.policy import SCHEMA, Network, Op
+from crossq_wn.acting.operations import Network, Op
+from crossq_wn.acting.policy import SCHEMA
 from crossq_wn.environments import Environment
 from crossq_wn.errors import UserError
 from crossq_wn.export.observations import Observations

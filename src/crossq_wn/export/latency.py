@@ -14,20 +14,18 @@ _HEAD = """
 import json, os, sys
 if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-folder = sys.argv[1]
-sys.path.insert(0, sys.argv[2])
-from policy import latencies
-def report(act, seen):
-    print(json.dumps(latencies(act, seen, int(sys.argv[3]))))
+folder, calls = sys.argv[1], int(sys.argv[2])
 """
 _PROGRAMS = {
     "numpy": """
-from policy import Policy
+sys.path.insert(0, folder)
+from policy import Policy, latencies
 policy = Policy(folder)
-report(policy.act, policy.description["observation"]["seen"])
+print(json.dumps(latencies(policy.act, policy.description["observation"]["seen"], calls)))
 """,
     "onnx": """
 import numpy, onnxruntime
+from crossq_wn.acting.policy import latencies
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = 1
 session = onnxruntime.InferenceSession(folder + "/policy.onnx", options, ["CPUExecutionProvider"])
@@ -38,7 +36,7 @@ for part in description["parts"]:
     parts.append((part["name"], slice(first, first + size), (1, *part["shape"])))
 def act(observation):
     return session.run(["action"], {name: observation[own].reshape(shape) for name, own, shape in parts})
-report(act, description["seen"])
+print(json.dumps(latencies(act, description["seen"], calls)))
 """,
 }
 
@@ -58,8 +56,7 @@ def measure(folder: Path, kind: str, calls: int = CALLS) -> dict[str, float]:
         UserError: the export does not run by itself.
     """
     one = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    program = Path(__file__).parents[1] / "acting"
-    command = [sys.executable, "-c", _HEAD + _PROGRAMS[kind], str(folder), str(program), str(calls)]
+    command = [sys.executable, "-c", _HEAD + _PROGRAMS[kind], str(folder), str(calls)]
     done = subprocess.run(command, env={**os.environ, **one}, capture_output=True, text=True, check=False)
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]

@@ -1,19 +1,37 @@
 """The export to numpy: weights, a description, and a program of one file that needs numpy alone."""
 
 import io
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from crossq_wn.acting import interface, operations
 from crossq_wn.acting import policy as standalone
-from crossq_wn.acting.policy import Network, Policy
+from crossq_wn.acting.operations import Network
+from crossq_wn.acting.policy import Policy
 from crossq_wn.export.contents import described_network
 from crossq_wn.export.folder import write_description
 from crossq_wn.runs.checksums import checksum_of
 
-PROGRAM = Path(standalone.__file__)  # what exports are run by is what `load` runs
+# What exports are run by is what `load` runs: these files, each of which imports only those before it.
+_FILES = (operations, interface, standalone)
+
+
+def program() -> str:
+    """policy.py: the package's own files for acting, one after the other, as one that needs numpy alone."""
+    bodies, usage = [], ""
+    for module in _FILES:
+        _, usage, body = Path(module.__file__ or "").read_text(encoding="utf-8").split('"""', 2)
+        lines = body.splitlines(keepends=True)
+        kept = [line for line in lines if not line.startswith(("from crossq_wn.", "from __future__"))]
+        bodies.append("".join(kept).strip())
+    parts = [
+        f'"""{usage}"""',
+        "from __future__ import annotations",
+        *bodies,
+    ]  # the last file says how to use it
+    return "\n\n".join(parts) + "\n"
 
 
 def write(folder: Path, network: Network, description: dict[str, Any]) -> dict[str, Any]:
@@ -31,7 +49,7 @@ def write(folder: Path, network: Network, description: dict[str, Any]) -> dict[s
     packed = io.BytesIO()
     np.savez(packed, **arrays)  # type: ignore[arg-type]
     (folder / "weights.npz").write_bytes(packed.getvalue())
-    shutil.copyfile(PROGRAM, folder / "policy.py")
+    (folder / "policy.py").write_text(program(), encoding="utf-8")
     sums = {name: checksum_of((folder / name).read_bytes()) for name in ("weights.npz", "policy.py")}
     whole = description | {"network": described, "sha256": sums}
     write_description(folder, whole)

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from crossq_wn.acting.policy import Interface, Network, Op
+from crossq_wn.acting.interface import Interface
+from crossq_wn.acting.operations import Network, Op
 from crossq_wn.errors import UserError
 from crossq_wn.export.folder import write_description
 from crossq_wn.installation import install_command
@@ -120,7 +121,7 @@ def _side_by_side(graph: Graph, op: Op, x: str) -> str:
     return graph.node("Concat", *(add(graph, inner, x) for inner in op.inner), axis=-1)
 
 
-# By the kind of operation, as in `acting.policy`: (graph, operation, its input's name) -> its output's name.
+# By the kind of operation, as in `acting.operations`: (graph, operation, its input's name) -> its output's name.
 KINDS: dict[str, Callable[[Graph, Op, str], str]] = {
     "dense": _dense,
     "affine": _affine,
@@ -173,7 +174,7 @@ def _gaussian(graph: Graph, network: Network, output: str, action_size: int) -> 
 
 
 def _in_units(graph: Graph, interface: Interface, kind: Any) -> None:
-    """Adds the output `action`: what `acting.policy.in_units` makes of tanh(mean), in float64 as there."""
+    """Adds the output `action`: what `acting.interface.in_units` makes of tanh(mean), in float64 as there."""
     double = graph._onnx.TensorProto.DOUBLE
     low, high = interface.low.ravel(), interface.high.ravel()
     wide = graph.node("Cast", graph.node("Tanh", "mean"), to=double)

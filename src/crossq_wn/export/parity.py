@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from crossq_wn.acting.policy import Interface
+from crossq_wn.acting.interface import Interface
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.lazy import jax
 from crossq_wn.machine import use_jax

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from crossq_wn.acting.policy import Op
+from crossq_wn.acting.operations import Op
 from crossq_wn.lazy import jax
 from crossq_wn.types import Array, InNumpy, Tree, Vars
 
@@ -101,7 +101,7 @@ def operations(layer: Layer, params: Tree, stats: Tree) -> tuple[Op, ...]:
 
 
 def operation(kind: str, numbers: dict[str, float] | None = None, **arrays: Any) -> tuple[Op, ...]:
-    """One operation of `acting.policy.KINDS`, with its numbers and its arrays by name."""
+    """One operation of `acting.operations.KINDS`, with its numbers and its arrays by name."""
     return (Op(kind, {name: np.array(array, np.float32) for name, array in arrays.items()}, numbers or {}),)
 
 

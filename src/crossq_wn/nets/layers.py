@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from crossq_wn.acting.policy import Op
+from crossq_wn.acting.operations import Op
 from crossq_wn.lazy import jax, jnp
 from crossq_wn.nets.initialisers import Initialiser, ShapesOnly, orthogonal
 from crossq_wn.nets.layer import Apply, Hidden, LayerInit, described, operation, operations

@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from crossq_wn.acting.policy import Op
+from crossq_wn.acting.operations import Op
 from crossq_wn.lazy import jax, jnp
 from crossq_wn.nets.layer import described, operation
 from crossq_wn.nets.layers import Layer

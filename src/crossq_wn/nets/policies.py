@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crossq_wn.acting.policy import Network, Op
+from crossq_wn.acting.operations import Network, Op
 from crossq_wn.lazy import jax, jnp
 from crossq_wn.nets.initialisers import orthogonal
 from crossq_wn.nets.layers import Layer, dense
@@ -20,7 +20,7 @@ class Policy(NamedTuple):
 
     # output -> mean and log standard deviation of u, each [..., action_size]
     gaussian: Callable[[Array], tuple[Array, Array]]
-    # `describe` returns the rule of log_std in `acting.policy.Network`, and its limits
+    # `describe` returns the rule of log_std in `acting.operations.Network`, and its limits
     in_numpy: InNumpy | None = None
 
     def sample(self, output: Array, key: Array) -> tuple[Array, Array]:

@@ -3,13 +3,23 @@
 from __future__ import annotations  # JAX's types are loaded on first use
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from crossq_wn.acting.policy import Actor, check_sound
+from crossq_wn.acting.interface import check_sound
+from crossq_wn.acting.policy import Actor
 from crossq_wn.lazy import jax
 from crossq_wn.types import Algorithm, Tree
+
+
+class Choose(Protocol):
+    """Chooses actions in [-1, 1]."""
+
+    def __call__(
+        self, flat: np.ndarray, deterministic: bool = True, generator: np.random.Generator | None = None
+    ) -> np.ndarray:
+        """As `acting.policy.Actor.choose`: [..., observation_size] -> [..., action_size]."""
 
 
 class JaxActor:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from crossq_wn.acting.folding import folded
-from crossq_wn.acting.policy import Network, function_of
+from crossq_wn.acting.operations import Network, function_of
 from crossq_wn.algorithms import recipe_of
 from crossq_wn.environments import Environment, TaskLike, given, lookup, make
 from crossq_wn.errors import one_line

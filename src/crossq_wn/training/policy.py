@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from crossq_wn import files
-from crossq_wn.acting.policy import Actor, Interface, Network, PolicyError
+from crossq_wn.acting.interface import Interface, PolicyError
+from crossq_wn.acting.operations import Network
+from crossq_wn.acting.policy import Actor
 from crossq_wn.environments import Environment, EnvironmentFaultError, Episode, TaskLike
 from crossq_wn.environments.interface import check_unchanged, describe
 from crossq_wn.environments.pool import Pool
@@ -26,7 +28,7 @@ from crossq_wn.runs.checksums import DamagedError
 from crossq_wn.runs.config import read_config, with_algorithm
 from crossq_wn.runs.manifests import malformed
 from crossq_wn.runs.trust import require_algorithm, require_task
-from crossq_wn.training.actors import InNumpy, JaxActor
+from crossq_wn.training.actors import Choose, InNumpy, JaxActor
 from crossq_wn.training.building import (
     AnyTask,
     build_algorithm,
@@ -41,15 +43,6 @@ from crossq_wn.types import Tree, UndescribedError
 
 # Uses of the stream of fresh episodes, so that none repeats another's.
 _EVALUATION, _VIDEO, _Q_BIAS, EXPORT = range(4)
-
-
-class Choose(Protocol):
-    """Chooses actions in [-1, 1]."""
-
-    def __call__(
-        self, flat: np.ndarray, deterministic: bool = True, generator: np.random.Generator | None = None
-    ) -> np.ndarray:
-        """As `acting.policy.Actor.choose`: [..., observation_size] -> [..., action_size]."""
 
 
 class TrainedPolicy:
@@ -81,7 +74,8 @@ class TrainedPolicy:
             spec = saved_spec(self.config, saved)
         self.observation_size = spec.observation_size
         self.algorithm = build_algorithm(self.config, spec)
-        self._actor = self._in_numpy()
+        network = self.network() if self.algorithm.prior is None else None
+        self._actor = None if network is None else Actor(network, self.interface, str(path))
 
     @cached_property
     def learner(self) -> Learner:
@@ -162,15 +156,7 @@ class TrainedPolicy:
         return made
 
     def evaluate(self, task: AnyTask | None = None, episodes: int = 10) -> list[Episode]:
-        """Plays episodes that training never saw, with the deterministic policy.
-
-        Args:
-            task: as for `environment`; an environment that exists already stays open.
-            episodes: how many.
-
-        Raises:
-            UserError: the environment is not like the one of training, or it failed.
-        """
+        """As `evaluate_policy`; an environment that exists already stays open."""
         return evaluate_policy(self, episodes, task)
 
     def network(self) -> Network | None:
@@ -179,11 +165,6 @@ class TrainedPolicy:
             return saved_network(self.algorithm, self.saved, self.seed)
         except UndescribedError:
             return None
-
-    def _in_numpy(self) -> Actor | None:
-        """What acts without JAX; None if nothing does."""
-        network = None if self.algorithm.prior is not None else self.network()
-        return None if network is None else Actor(network, self.interface, str(self.path))
 
     def _choose(self, saved: Checkpoint, seed: int | None) -> int:
         known = list(self.config.options.seeds)

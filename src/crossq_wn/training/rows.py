@@ -5,7 +5,7 @@ from __future__ import annotations  # JAX's types are loaded on first use
 import math
 from typing import Any
 
-from crossq_wn.acting.policy import LARGE
+from crossq_wn.acting.interface import LARGE
 from crossq_wn.environments import Environment
 from crossq_wn.lazy import jax
 from crossq_wn.machine import resident_memory

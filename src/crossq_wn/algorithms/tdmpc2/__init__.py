@@ -105,7 +105,7 @@ class TDMPC2Settings(Settings):
 def tdmpc2(spec: Spec, settings: TDMPC2Settings) -> Algorithm:
     """Binds the world model and the planner into an algorithm."""
     made, planner = world_model(spec, settings), planner_of(spec, settings)
-    prior = partial(model.prior, made)
+    prior = partial(planning.prior, made)
     return Algorithm(
         init=partial(model.init, made),
         explore=partial(planning.explore, planner, made),
@@ -117,7 +117,7 @@ def tdmpc2(spec: Spec, settings: TDMPC2Settings) -> Algorithm:
         view=partial(model.view, made),
         appraise=partial(model.appraise, made),
         prior=prior,
-        in_numpy=InNumpy(prior, partial(model.network, made)),
+        in_numpy=InNumpy(prior, partial(planning.network, made)),
     )
 
 

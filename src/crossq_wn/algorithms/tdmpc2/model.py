@@ -15,12 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crossq_wn.acting.policy import Network
 from crossq_wn.algorithms.state import KeyStream, random_key
 from crossq_wn.lazy import jax, jnp, optax
-from crossq_wn.nets import layers, policies
+from crossq_wn.nets import layers
 from crossq_wn.nets.initialisers import narrow_normal, zero
-from crossq_wn.nets.layer import operation, operations
+from crossq_wn.nets.layer import operation
 from crossq_wn.nets.layers import Layer, activation, dense, dropout, predict, serial
 from crossq_wn.nets.losses import TwoHot
 from crossq_wn.nets.normalisation import layer_norm
@@ -145,19 +144,6 @@ def with_parameters(world: World, params: tuple[Tree, ...]) -> World:
 def act(model: Model, policy: Vars, z: Array, key: Array) -> tuple[Array, Array]:
     """Draws an action [..., action_size] of the policy; returns it with its log density [...]."""
     return squashed_sample(*POLICY.gaussian(predict(model.policy, policy, z)), key)
-
-
-def prior(model: Model, state: State, memory: Tree, observation: Array) -> tuple[Array, Tree]:
-    """The policy's own deterministic action, without a search; see `types.Exploit`."""
-    z = predict(model.encoder, state.world.encoder, observation[None])
-    return POLICY.mode(predict(model.policy, state.policy, z))[0], memory
-
-
-def network(model: Model, state: State) -> Network:
-    """What `prior` computes, in numpy; see `types.network_of`."""
-    encoder, policy = state.world.encoder, state.policy
-    encoding = operations(model.encoder, encoder.params, encoder.stats)
-    return policies.network(POLICY, (*encoding, *operations(model.policy, policy.params, policy.stats)))
 
 
 def two_values(

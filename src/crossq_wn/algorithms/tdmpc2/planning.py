@@ -11,9 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from crossq_wn.acting.operations import Network
 from crossq_wn.algorithms.state import KeyStream, random_key
-from crossq_wn.algorithms.tdmpc2.model import Model, State, act, two_values
+from crossq_wn.algorithms.tdmpc2.model import POLICY, Model, State, act, two_values
 from crossq_wn.lazy import jax, jnp
+from crossq_wn.nets import policies
+from crossq_wn.nets.layer import operations
 from crossq_wn.nets.layers import predict
 from crossq_wn.types import Array, Tree
 
@@ -199,3 +202,19 @@ def imagined_value(model: Model, state: State, z: Array, key: Array) -> Array:
 def imagined_action(model: Model, state: State, z: Array, key: Array) -> Array:
     """An action of the policy, [n, action_size]."""
     return act(model, state.policy, z, key)[0]
+
+
+# Acting without a search
+
+
+def prior(model: Model, state: State, memory: Tree, observation: Array) -> tuple[Array, Tree]:
+    """The policy's own deterministic action, without a search; see `types.Exploit`."""
+    z = predict(model.encoder, state.world.encoder, observation[None])
+    return POLICY.mode(predict(model.policy, state.policy, z))[0], memory
+
+
+def network(model: Model, state: State) -> Network:
+    """What `prior` computes, in numpy; see `types.network_of`."""
+    encoder, policy = state.world.encoder, state.policy
+    encoding = operations(model.encoder, encoder.params, encoder.stats)
+    return policies.network(POLICY, (*encoding, *operations(model.policy, policy.params, policy.stats)))

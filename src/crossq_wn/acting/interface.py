@@ -1,0 +1,187 @@
+"""What a policy must know of its environment: how observations are laid out, and the units of actions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+LARGE = 1e5  # networks learn badly from observations beyond this, in absolute value
+_NUMBERS = ("ff", "fi", "if", "ii")  # kinds of numpy types that bounds read from JSON may have
+_ADVICE = "scale the environment's observations to about [-10, 10]"
+
+
+class PolicyError(ValueError):
+    """An observation that the policy cannot act on, or an export that cannot be used."""
+
+
+def in_units(action: np.ndarray, low: np.ndarray, high: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    """Maps a policy's actions from [-1, 1] to the environment's own units.
+
+    The environment receives this in training, and `act` returns it.
+
+    Args:
+        action: [..., action_size] in [-1, 1].
+        low: lower bounds, float64 in the environment's own shape.
+        high: upper bounds, float64 in the environment's own shape.
+        dtype: of the environment's actions. If it is an integer type, each integer gets an equal part of
+            [-1, 1].
+
+    Returns:
+        [..., *the environment's own shape].
+    """
+    share = 0.5 * (action.reshape(action.shape[:-1] + low.shape).astype(np.float64) + 1.0)
+    width = high - low
+    scaled = low + share * width if dtype.kind == "f" else np.floor(low + share * (width + 1.0))
+    # Rounding may exceed the bounds slightly.
+    bounded: np.ndarray = np.minimum(np.maximum(scaled, low), high).astype(dtype)
+    return bounded
+
+
+def why_no_action(observation: np.ndarray) -> str:
+    """The likely reason why a policy's action is not a number: an extreme observation, or its parameters.
+
+    Args:
+        observation: [observation_size], on which it decided.
+    """
+    ordinary = np.isfinite(observation) & (np.abs(observation) <= LARGE)
+    if ordinary.all():
+        return (
+            "its observation is ordinary, so its parameters are no longer sound: training diverged; "
+            "try a lower learning rate"
+        )
+    size = np.where(np.isfinite(observation), np.abs(observation), np.inf)
+    index = int(np.argmax(size))
+    return f"its observation has {observation[index]:g} at index {index}; {_ADVICE}"
+
+
+def check_sound(observation: np.ndarray, action: np.ndarray, name: str) -> None:
+    """Raises PolicyError unless observations [..., observation_size] and the actions for them are finite.
+
+    Args:
+        observation: for which a policy chose.
+        action: [..., action_size].
+        name: how messages call the policy.
+    """
+    if np.isfinite(action).all() and np.isfinite(observation).all():
+        return
+    rows, chosen = np.atleast_2d(observation), np.atleast_2d(action)
+    sound = np.isfinite(rows).all(-1) & np.isfinite(chosen).all(-1)
+    raise PolicyError(f"the policy of {name} has no action: {why_no_action(rows[int(np.argmin(sound))])}")
+
+
+class Interface:
+    """The interface of an environment, as a trained policy needs it to act outside of that environment.
+
+    Args:
+        saved: what `environments.interface.describe` returned, or what earlier versions stored.
+    """
+
+    def __init__(self, saved: Mapping[str, Any]) -> None:
+        self.size: int = saved["observation_size"]
+        self.low, self.high = np.asarray(saved["action_low"]), np.asarray(saved["action_high"])
+        if self.low.shape != self.high.shape or self.low.dtype.kind + self.high.dtype.kind not in _NUMBERS:
+            raise ValueError("its action bounds are not numbers of the same shape")
+        single = all(np.array_equal(bound, np.float32(bound)) for bound in (self.low, self.high))
+        # Earlier versions did not store the type: it is Gymnasium's usual one, or DeepMind Control's.
+        self.dtype = np.dtype(saved.get("action_dtype", "float32" if single else "float64"))
+        self.parts: list[tuple[list[str], tuple[int, ...]]] | None = None
+        if "observation" in saved:
+            self.parts = [(keys, tuple(shape)) for keys, shape in saved["observation"]]
+
+    def in_units(self, action: np.ndarray) -> np.ndarray:
+        """Maps an action from [-1, 1] to the units in which the environment receives it in training."""
+        return in_units(np.asarray(action), self.low, self.high, self.dtype)
+
+    def flatten(self, observation: Any) -> np.ndarray:
+        """Flattens one observation, or several.
+
+        Args:
+            observation: an observation as the environment returns it, or its numbers in one flat row, as an
+                array, a list or a dict; or several of them in an array or a list, or a dict of several.
+
+        Returns:
+            float32 [observation_size], or [n, observation_size].
+
+        Raises:
+            PolicyError: it is neither.
+        """
+        if isinstance(observation, list | tuple) and observation and isinstance(observation[0], Mapping):
+            return np.stack([self.flatten(each) for each in observation])
+        if isinstance(observation, Mapping):
+            return self._flatten_parts(_leaves(observation))
+        return self._flatten_array(_as_array(observation))
+
+    def _flatten_array(self, array: np.ndarray) -> np.ndarray:
+        shapes: list[tuple[int, ...]] = [(self.size,)]
+        if self.parts is not None and len(self.parts) == 1:
+            shapes.append(self.parts[0][1])
+        for shape in shapes:
+            if array.shape == shape:
+                return array.reshape(self.size)
+            if array.ndim == len(shape) + 1 and array.shape[1:] == shape:
+                return array.reshape(-1, self.size)
+        raise PolicyError(
+            f"the observation has shape {array.shape}: this policy was trained on "
+            + " or ".join(f"{list(shape)}" for shape in dict.fromkeys(shapes))
+            + f", or n of them, such as [n, {self.size}]"
+        )
+
+    def _flatten_parts(self, found: dict[tuple[str, ...], np.ndarray]) -> np.ndarray:
+        parts = self.parts
+        if parts is None:  # an older version trained it: Gymnasium's order
+            parts = [(list(keys), found[keys].shape) for keys in sorted(found)]
+        _check_names([".".join(keys) for keys, _ in parts], [".".join(keys) for keys in found])
+        flat = [_flat_part(found[tuple(keys)], ".".join(keys), shape) for keys, shape in parts]
+        leading = {part.shape[:-1] for part in flat}
+        if len(leading) != 1 or sum(part.shape[-1] for part in flat) != self.size:
+            raise PolicyError(
+                f"the parts of the observation do not add up to the {self.size} numbers that this policy was "
+                "trained on"
+            )
+        return np.concatenate(flat, axis=-1)
+
+
+def _check_names(wanted: list[str], found: list[str]) -> None:
+    """Checks that an observation has the parts that a policy was trained on."""
+    if sorted(wanted) != sorted(found):
+        raise PolicyError(
+            f"the observation has the parts {', '.join(found) or 'none'}: this policy was trained on "
+            f"{', '.join(filter(None, wanted)) or 'a single array'}"
+        )
+
+
+def _flat_part(array: np.ndarray, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Flattens a part of one observation, [*shape] to [size], or of several, [n, *shape] to [n, size]."""
+    several = array.shape[: array.ndim - len(shape)]
+    if array.shape[len(several) :] != shape or len(several) > 1:
+        raise PolicyError(
+            f"the observation's {name!r} has shape {array.shape}: this policy was trained on {shape}"
+        )
+    return array.reshape(*several, -1)
+
+
+def _leaves(observation: Mapping[str, Any], above: tuple[str, ...] = ()) -> dict[tuple[str, ...], np.ndarray]:
+    """The arrays in nested dicts, by their keys."""
+    found: dict[tuple[str, ...], np.ndarray] = {}
+    for key, value in observation.items():
+        keys = (*above, str(key))
+        if isinstance(value, Mapping):
+            found |= _leaves(value, keys)
+        else:
+            found[keys] = _as_array(value)
+    return found
+
+
+def _as_array(value: Any) -> np.ndarray:
+    if type(value) is np.ndarray and value.dtype == np.float32:
+        return value
+    try:
+        with np.errstate(over="ignore"):
+            return np.asarray(value, np.float32)
+    except (TypeError, ValueError):
+        raise PolicyError(
+            f"the observation is a {type(value).__name__} and no array of numbers: give the policy what its "
+            "environment returns"
+        ) from None
