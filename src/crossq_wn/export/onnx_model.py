@@ -121,7 +121,7 @@ def _side_by_side(graph: Graph, op: Op, x: str) -> str:
     return graph.node("Concat", *(add(graph, inner, x) for inner in op.inner), axis=-1)
 
 
-# By the kind of operation, as in `acting.operations`: (graph, operation, its input's name) -> its output's name.
+# By the kind of operation, as in `acting.operations`: (graph, operation, name of its input) -> of its output.
 KINDS: dict[str, Callable[[Graph, Op, str], str]] = {
     "dense": _dense,
     "affine": _affine,
