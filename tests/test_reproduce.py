@@ -22,7 +22,7 @@ from crossq_wn.errors import UserError
 from crossq_wn.learning.products import work_of_update
 from crossq_wn.learning.replay import Replay
 from crossq_wn.reproduce import cost as costs
-from crossq_wn.reproduce import findings, studies, values, workers
+from crossq_wn.reproduce import findings, pages, studies, values, workers
 from crossq_wn.reproduce.claims import CLAIMS
 from crossq_wn.reproduce.cost import cost
 from crossq_wn.reproduce.findings import judge
@@ -581,6 +581,7 @@ def test_verdicts_come_with_their_numbers(tmp_path):
     assert "critic norm, last / first, CrossQ UTD 1: 2 [2, 2], > 1.25" in page
     assert "a critic norm is flat within a factor of 1.25 and grows beyond it" in page
     assert "- a note" in page
+    assert "Ratios compare geometric means. Scores: return / 1000 (DeepMind Control)." in page
     assert (
         "- settings: each algorithm's default preset (departures from Table 1: PAPER.md), but warmup 20"
         in page
@@ -589,6 +590,14 @@ def test_verdicts_come_with_their_numbers(tmp_path):
     assert [claim["claim"] for claim in data["claims"]] == list(found)
     table = (tmp_path / "out" / "verdict.csv").read_text().splitlines()
     assert len(table) == 1 + sum(len(each.numbers) for each in found.values())
+
+
+def test_scores_are_named_by_the_record_of_each_suite(tmp_path):
+    tasks = ("myo-reach", "walker-run", "myo-pose")
+    runs = plan(toy(*tasks, figures={"fig7": FigurePlan(tasks, (NORMS[0],))}), ["fig7"], tmp_path)
+    assert set(pages._units(runs).split(", ")) == {
+        "success rate (MyoSuite)", "return / 1000 (DeepMind Control)",
+    }  # fmt: skip
 
 
 def test_verdicts_can_be_made_anew_from_the_values_written_beside_them(tmp_path):
