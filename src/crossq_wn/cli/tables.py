@@ -109,7 +109,7 @@ def add_forms(parser: argparse.ArgumentParser) -> None:
             dest="form",
             action="store_const",
             const=name,
-            help=f"print {what}, for programs; what is no table then goes to stderr",
+            help=f"print {what}, for programs; everything else goes to stderr",
         )
 
 
