@@ -629,11 +629,11 @@ def test_an_update_is_traced_once_whatever_the_utd_ratio(algorithm, batch, make_
         return made.update(state, data, step)
 
     learn = make_learner(made._replace(update=counted))
-    for expected, utd in enumerate((1, 5), 1):
+    for utd in (1, 5):
         states = learn.join([made.init(generator(seed)) for seed in range(3)])
         for call in range(2):
             states, _ = learn.update(states, learn.join([batch(0, utd, 8)] * 3), call * utd)
-        assert len(traces) == expected
+    assert len(traces) == 1
 
 
 def test_seeds_on_several_threads_share_one_program_of_the_precision_asked_for(algorithm, batch, monkeypatch):
