@@ -19,7 +19,6 @@ from crossq_wn.nets.normalisation import batch_norm
 from crossq_wn.runs.tensors import NamedTree, named_leaves
 from crossq_wn.types import UndescribedError, Vars, network_of
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 PRESETS = [(name, preset) for name, recipe in ALGORITHMS.items() for preset in recipe.presets]
 INTERFACE = Interface({"observation_size": 5, "action_low": [-1.0, -1.0], "action_high": [1.0, 1.0]})
 

@@ -33,8 +33,6 @@ from crossq_wn.types import Spec
 from helpers import PointMass
 from test_acting import disturbed
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 class Typed(PointMass):
     """Takes whole numbers in a column."""
