@@ -28,7 +28,7 @@ from crossq_wn.results.figures import FIGURES, Source
 from crossq_wn.results.health import Course, change, courses, findings
 from crossq_wn.results.report import page as report
 from crossq_wn.results.report.contents import gather
-from crossq_wn.types import CriticView, Vars
+from crossq_wn.types import CriticView, Spec, Vars
 from helpers import TINY, TINY_OPTIONS, TINY_SETTINGS, PointMass, call, make_run, rows
 
 X = np.array([[1.0, 2.0], [3.0, -1.0]], np.float32)
@@ -497,6 +497,20 @@ def own():
     diagnostics.register(record)
     yield record
     diagnostics.DIAGNOSTICS.pop(record.name)
+
+
+def test_a_diagnostic_counts_from_its_registration_on():
+    """Even where JAX has traced the same algorithm's diagnostics before."""
+    sac = ALGORITHMS["sac"]
+    settings = replace(sac.presets["default"].settings, critic_width=8, actor_width=8)
+    spec = Spec(3, 1, 0.9)
+    algorithm = sac.build(spec, settings)
+    assert "late" not in learner.metric_names(algorithm, spec, diagnostics=True)
+    diagnostics.register(diagnostics.Diagnostic("late", "zero", function=lambda probe: jnp.zeros(())))
+    try:
+        assert "late" in learner.metric_names(algorithm, spec, diagnostics=True)
+    finally:
+        diagnostics.DIAGNOSTICS.pop("late")
 
 
 def test_a_diagnostic_from_outside_is_recorded_and_shown_wherever_the_others_are(own, tmp_path, capsys):

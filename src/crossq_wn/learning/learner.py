@@ -15,7 +15,7 @@ import numpy as np
 
 from crossq_wn.lazy import jax, jnp
 from crossq_wn.learning.axis import Axis, Devices, Function, Join, Split, apart, stacked, zeros
-from crossq_wn.learning.diagnostics import diagnose
+from crossq_wn.learning.diagnostics import DIAGNOSTICS, Diagnostic, diagnose
 from crossq_wn.learning.minibatches import Batches, Fed, Feed, Load, Pack, fits, gathered, resident
 from crossq_wn.learning.products import state_shapes
 from crossq_wn.learning.replay import random_batch
@@ -186,7 +186,7 @@ def _diagnosing(view: View) -> Callable[..., Metrics]:
     """The diagnostics of a view, which JAX traces only once, too."""
     if not isinstance(view, Hashable):
         return partial(_diagnosed, view)
-    inlined: Callable[..., Metrics] = _inlined(_diagnosing_program(view))
+    inlined: Callable[..., Metrics] = _inlined(_diagnosing_program(view, tuple(DIAGNOSTICS.values())))
     return inlined
 
 
@@ -196,8 +196,9 @@ def _inlined(function: Callable[..., Any]) -> Any:
 
 
 @lru_cache(maxsize=8)
-def _diagnosing_program(view: View) -> Callable[..., Metrics]:
-    return partial(_diagnosed, view)  # always the same object, so that JAX finds its trace again
+def _diagnosing_program(view: View, table: tuple[Diagnostic, ...]) -> Callable[..., Metrics]:
+    """Always the same object for a view and a table of diagnostics, so that JAX finds its trace again."""
+    return partial(_diagnosed, view)
 
 
 def _diagnosed(view: View, state: Tree, batch: Batch, count: Array) -> Metrics:
