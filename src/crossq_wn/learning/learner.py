@@ -185,7 +185,7 @@ def _traced_once(update: OneUpdate) -> OneUpdate:
 def _diagnosing(view: View) -> Callable[..., Metrics]:
     """The diagnostics of a view, which JAX traces only once, too."""
     if not isinstance(view, Hashable):
-        return partial(_diagnosed, view)
+        return partial(_diagnosed, view, tuple(DIAGNOSTICS.values()))
     inlined: Callable[..., Metrics] = _inlined(_diagnosing_program(view, tuple(DIAGNOSTICS.values())))
     return inlined
 
@@ -198,10 +198,11 @@ def _inlined(function: Callable[..., Any]) -> Any:
 @lru_cache(maxsize=8)
 def _diagnosing_program(view: View, table: tuple[Diagnostic, ...]) -> Callable[..., Metrics]:
     """Always the same object for a view and a table of diagnostics, so that JAX finds its trace again."""
-    return partial(_diagnosed, view)
+    return partial(_diagnosed, view, table)
 
 
-def _diagnosed(view: View, state: Tree, batch: Batch, count: Array) -> Metrics:
+def _diagnosed(view: View, table: tuple[Diagnostic, ...], state: Tree, batch: Batch, count: Array) -> Metrics:
+    """The table is an argument because JAX reuses the trace of equal functions."""
     return diagnose(view(state, batch, count))
 
 
