@@ -134,6 +134,16 @@ class DiscretePoint(PointMass):
     action_space = spaces.Discrete(3)
 
 
+class NoSpaces(gymnasium.Env):
+    """Says nothing of itself: not supported."""
+
+
+class NoActionSpace(gymnasium.Env):
+    """Forgets its actions: not supported."""
+
+    observation_space = PointMass.observation_space
+
+
 class UnboundedPoint(PointMass):
     """Unbounded actions: not supported."""
 

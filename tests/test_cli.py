@@ -16,7 +16,7 @@ import crossq_wn
 import helpers
 from crossq_wn.cli import doctor, main
 from crossq_wn.cli.dispatch import VERBS
-from crossq_wn.runs.config import signed
+from crossq_wn.runs.config import read_config, signed
 from helpers import DAMAGE, TINY, TINY_OPTIONS, TINY_SETTINGS, cli, make_run
 
 
@@ -162,6 +162,8 @@ def test_a_number_of_the_wrong_kind_is_explained_in_words(refused, trained):
     [
         ("helpers:DiscretePoint", "discrete actions are not supported"),
         ("helpers:UnboundedPoint", "give the Box finite bounds"),
+        ("helpers:NoSpaces", "has no observation_space: set it in the class"),
+        ("helpers:NoActionSpace", "has no action_space: set it in the class"),
         ("helpers:PixelPoint", "pixel observations are not supported"),
         ("helpers:PointMas", "did you mean 'PointMass'?"),
         ("helpers:", "helpers"),
@@ -376,6 +378,17 @@ def test_list_runs_names_all_that_is_left_of_runs_and_why_it_is_not_listed(run_c
     told = {line.split(" is skipped: ")[0]: line for line in err.splitlines()}
     for kind, (_, why) in DAMAGE.items():
         assert why in told[f"crossq-wn: runs/{kind}"]
+
+
+def test_the_score_in_a_list_of_runs_is_of_the_seeds_that_got_there(run_cli, tmp_path):
+    run = make_run(tmp_path / "runs" / "late", eval_rows=[(0, 10.0), (100, 50.0)])
+    helpers.alter_config(run, lambda values: values["options"].update(seeds=[0, 1]))
+    with open(run / "eval.csv", "a") as file:
+        file.write(f'"{read_config(run).system.label}",cheetah-run,1,return,0,20\n')
+    code, out, err = run_cli("list", "runs", "--json")
+    assert (code, err) == (0, "")
+    (row,) = json.loads(out)
+    assert (row["evaluated"], row["scored"], row["score"]) == (100, 1, 50.0)
 
 
 def test_lists_are_sorted_by_any_column(run_cli, tmp_path):

@@ -293,6 +293,15 @@ def test_flat_diagnostics_have_room_above_and_below(alike, draw):
     assert table(picture, "frames", quantity="dead_neurons") == [(50,), (50,)]
 
 
+def test_a_panel_without_diagnostics_says_so(runs, draw, tmp_path):
+    """As of a run that ended before its first gradient update."""
+    brief = make_run(tmp_path / "brief", task="walker-run", eval_rows=[(0, 1.0), (100, 2.0), (200, 3.0)])
+    picture = draw("fig3", runs / "crossq-wn UTD 2-dog-run-0", brief)
+    panels = 1 + len(picture.figure.axes) // 2  # the score is there, and all other panels of the row are not
+    assert texts(picture.figure).count("not recorded") == panels - 2
+    assert table(picture, "value", quantity="score", panel=picture.rows[0]["panel"])
+
+
 def test_figures_that_need_more_say_which_option_logs_it(runs, draw):
     without = runs / "crossq UTD 1-dog-walk-0"
     with pytest.raises(UserError, match=r"fig3 needs critic_norm, .*--diagnostics"):

@@ -130,7 +130,7 @@ def runs(tmp_path_factory):
         ("list tasks", {"name", "suite", "suite_s_name", "in_the_paper"}),
         ("list algorithms", {"name", "what_it_is", "presets"}),
         ("list presets", {"algorithm", "preset", "source", "settings"}),
-        ("list runs RUNS", {"run", "task", "system", "seeds", "evaluated", "frames", "score"}),
+        ("list runs RUNS", {"run", "task", "system", "seeds", "evaluated", "frames", "scored", "score"}),
         ("compare RUNS", {"task", "system", "seeds", "frames", "median", "seeds_there"}),
         ("diagnose RUN", {"diagnostic", "first", "last", "change", "what_it_is"}),
         ("reproduce fig3 --scale smoke --dry-run", {"system", "runs", "core_hours", "gb"}),

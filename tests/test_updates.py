@@ -19,6 +19,7 @@ from crossq_wn.nets.layers import dense
 from crossq_wn.nets.normalisation import batch_norm, batch_renorm, weight_norm
 from crossq_wn.nets.optimisers import adamw, no_target, polyak
 from crossq_wn.nets.policies import clipped
+from crossq_wn.types import Vars
 
 NAMES = ["crossq", "crossq-wn", "sac"]
 HIDDEN, HEAD = (1, 4), 7  # places within an actor or critic of crossq and crossq-wn
@@ -116,14 +117,14 @@ def test_tau_one_makes_the_whole_trajectory_target_free(make, batch):
 
 
 def test_tau_zero_freezes_the_target():
-    online, target = (layers.Vars({"w": generator(seed).standard_normal(3)}, ()) for seed in range(2))
+    online, target = (Vars({"w": generator(seed).standard_normal(3)}, ()) for seed in range(2))
     same(polyak(0.0).follow(target, online), target)
 
 
 @given(tau=st.floats(0, 1), steps=st.integers(1, 20))
 def test_the_target_approaches_a_constant_critic_geometrically(tau, steps):
-    online = layers.Vars({"w": generator(0).standard_normal(3)}, ())
-    start = target = layers.Vars({"w": generator(1).standard_normal(3)}, ())
+    online = Vars({"w": generator(0).standard_normal(3)}, ())
+    start = target = Vars({"w": generator(1).standard_normal(3)}, ())
     for _ in range(steps):
         target = polyak(tau).follow(target, online)
     expected = online.params["w"] + (1 - tau) ** steps * (start.params["w"] - online.params["w"])
@@ -219,7 +220,7 @@ def deterministic(state):
     head = state.actor.params[-1]
     narrow = {"bias": jnp.asarray([0.1, -0.2, -50, -50]), "kernel": head["kernel"].at[:, ACTION:].set(0)}
     stats = jax.tree.map(lambda s: s + 0.2, state.actor.stats)
-    actor = layers.Vars((*state.actor.params[:-1], narrow), stats)
+    actor = Vars((*state.actor.params[:-1], narrow), stats)
     return state._replace(actor=actor, log_temperature=jnp.asarray(-jnp.inf))
 
 

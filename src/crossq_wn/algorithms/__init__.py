@@ -48,6 +48,8 @@ def registered(name: str) -> str:
     Raises:
         UserError: there is no such algorithm; the message suggests the nearest.
     """
+    if not isinstance(name, str):
+        raise UserError(f"algorithm is {name!r}: give a name, such as 'crossq-wn' or 'module:name'")
     module, _, own = name.rpartition(":")
     if module:
         import_user_module(module, f"the algorithm {name!r}")

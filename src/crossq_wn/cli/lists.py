@@ -86,7 +86,7 @@ def runs(root: Path) -> Table:
     if not root.is_dir():
         raise UserError(f"{root} is not a directory: name the folder that holds runs, or train one")
     run = Column("run", whole=True)
-    columns = (run, "task", "system", "seeds", "evaluated", "frames", "score")
+    columns = (run, "task", "system", "seeds", "evaluated", "frames", "scored", "score")
     return Table("runs", columns, list(runs_table(root, warn)))
 
 

@@ -38,7 +38,7 @@ def evaluate(parser: Parser, arguments: list[str]) -> int:
         found = episode_summary(evaluate_policy(policy, parsed.episodes))
         biases = measure_q_bias(policy).values() if parsed.q_bias else ()
         rows.append([seed, policy.frames, *found, *biases])
-    show(Table(f"{parsed.run}: {parsed.episodes} episodes per seed", columns, rows), parsed.form)
+    show(Table(f"{parsed.run}: episodes per seed: {parsed.episodes}", columns, rows), parsed.form)
     return 0
 
 

@@ -55,9 +55,13 @@ def reproduce(parser: Parser, arguments: list[str]) -> int:
     total = (
         f"{bill.unfinished} of {len(runs)} runs to train: about {bill.core_hours:.1f} core-hours, "
         f"{bill.hours:.1f} hours with {jobs} side by side (the longest run {bill.longest:.1f}); "
-        f"in the end {bill.disk:.1f} GB in {parsed.root}\n({bill.how})"
+        f"in the end {bill.disk:.1f} GB in {parsed.root}"
     )
-    show(Table(f"{', '.join(figures)} at the scale {scale.name}", _PLAN, bill.rows), parsed.form, [total])
+    show(
+        Table(f"{', '.join(figures)} at the scale {scale.name}", _PLAN, bill.rows),
+        parsed.form,
+        [total, f"({bill.how})"],
+    )
     if parsed.dry_run:
         return 0
     if bill.hours > _DAY and not parsed.yes:

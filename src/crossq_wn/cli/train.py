@@ -92,11 +92,15 @@ def _follow(work: "Callable[[Reporter], Outcome]") -> int:
         _draw(outcome.path)
     except Exception as error:  # whatever it is, the training counts
         warn(f"the curves could not be drawn ({one_line(error)}); what was trained is saved all the same")
-    if read_config(outcome.path).options.video:
+    options = read_config(outcome.path).options
+    if options.video:
         command = [sys.executable, "-m", "crossq_wn", "video", str(outcome.path), "--trust"]
         # In a process of its own: this one has no renderer, and a broken driver must not cost the run.
         if subprocess.run(command, env=environment, check=False).returncode:
             _tell("the video could not be made; the trained policy is saved all the same")
+    if outcome.failed:
+        failed = ", ".join(map(str, outcome.failed))
+        _tell(f"failed, for the reasons above: seed {failed} ({len(outcome.failed)} of {len(options.seeds)})")
     _tell(f"done: {outcome.path}")
     return 0
 

@@ -36,11 +36,13 @@ class Gymnasium:
         name: its name in messages.
 
     Raises:
-        UserError: its observations are not a Box or a Dict of Box, or its actions are not a bounded Box.
+        UserError: it lacks a space, its observations are not a Box or a Dict of Box, or its actions are not a
+            bounded Box.
     """
 
     def __init__(self, environment: gymnasium.Env[Any, Any], name: str) -> None:
         self._environment, self._name = environment, name
+        _check_spaces(environment, name)
         self._spaces = _own_spaces(environment.unwrapped)
         _check_observations(environment.observation_space, name)
         action = environment.action_space
@@ -270,6 +272,17 @@ def _layout(space: spaces.Space[Any], above: tuple[str, ...] = ()) -> list[Any]:
     for key, part in space.spaces.items():
         found += _layout(part, (*above, str(key)))
     return found
+
+
+def _check_spaces(environment: gymnasium.Env[Any, Any], name: str) -> None:
+    for attribute in ("observation_space", "action_space"):
+        space = getattr(environment, attribute, None)
+        if not isinstance(space, spaces.Space):
+            is_now = "has no" if space is None else f"has {space!r} as its"
+            raise UserError(
+                f"{name} {is_now} {attribute}: set it in the class or its __init__, for instance to "
+                "gymnasium.spaces.Box(-1.0, 1.0, (2,))"
+            )
 
 
 def _check_observations(space: spaces.Space[Any], name: str) -> None:

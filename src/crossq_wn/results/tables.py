@@ -140,7 +140,8 @@ class RunRow(NamedTuple):
     seeds: tuple[int, ...]
     evaluated: int  # the last environment frame that was evaluated
     frames: int  # environment frames to train
-    score: float  # mean of the seeds' last evaluations, as they were logged
+    scored: int  # seeds that were evaluated there; those that failed before are not in the score
+    score: float  # mean of these seeds' evaluations, as they were logged
 
 
 def runs_table(root: Path, warn: Callable[[str], None]) -> Iterator[RunRow]:
@@ -152,8 +153,16 @@ def runs_table(root: Path, warn: Callable[[str], None]) -> Iterator[RunRow]:
         except UserError as error:
             warn(f"{path} is skipped: {one_line(error)}")
             continue
-        last = [values[~np.isnan(values)][-1] for values in curves.values]  # a seed that failed ends earlier
-        logged = float(np.mean(last)) * suite_of(config.task).scale
+        last = np.array([values[-1] for values in curves.values])
+        last = last[~np.isnan(last)] * suite_of(config.task).scale  # a seed that failed ends earlier
         options = config.options
-        reached = int(curves.env_steps[-1])
-        yield RunRow(path, config.task, config.system.label, options.seeds, reached, options.frames, logged)
+        yield RunRow(
+            run=path,
+            task=config.task,
+            system=config.system.label,
+            seeds=options.seeds,
+            evaluated=int(curves.env_steps[-1]),
+            frames=options.frames,
+            scored=len(last),
+            score=float(last.mean()),
+        )

@@ -109,10 +109,11 @@ def _picture(source: Source, points: Sequence[Point], cells: Sequence[Cell], col
         drawn = lines(points, cell.panel, cell.quantity)
         for system, line in drawn.items():
             band(each, line, looked[system])
-        if not drawn:
+        if drawn:
+            _limit(each, cell)
+        else:
             each.text(0.5, 0.5, "not recorded", transform=each.transAxes, ha="center", color="0.5")
             each.set_yticks([])
-        _limit(each, cell)
     _label(cells, axes, columns)
     x_axes(axes, LABELS[source.along])
     legend(figure, key(scores, looked, source.names))

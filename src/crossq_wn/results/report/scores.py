@@ -129,10 +129,8 @@ def finding(report: Report, tables: list[Summary]) -> str:
     widest = max(tables, key=lambda each: len(each.tasks))
     system, tasks = next(iter(widest.scores.items()))
     others = len(report.scores) - 1
-    beside = (
-        f"none of the {others} other systems can be compared with it"
-        if others
-        else "there is no other system"
+    beside = {0: "there is no other system", 1: "the other system cannot be compared with it"}.get(
+        others, f"none of the {others} other systems can be compared with it"
     )
     return (
         f"{report.names[system]} has an IQM of {number(_value(report, iqm, tasks))} on {widest.name} at "
