@@ -17,7 +17,7 @@ from crossq_wn.algorithms.settings import Settings
 from crossq_wn.algorithms.state import KeyStream, random_key
 from crossq_wn.nets import layers, losses
 from crossq_wn.nets.normalisation import rms_norm
-from crossq_wn.types import Algorithm, Spec
+from crossq_wn.types import Algorithm, Spec, Vars
 from helpers import TINY_OPTIONS, PointMass, load_file
 
 SCALE = normalisers.bounded_return(5.0)._replace(prior=0.0, add=normalisers.add_sample_padded)
@@ -477,7 +477,7 @@ def updated(parts, batch, float64):
         algorithm = soft_actor_critic(made)
         fresh = in_float64(algorithm.init(generator(0)))
         actor, critic = (
-            layers.Vars(layer.project(moved(old.params)), jax.tree.map(lambda p: p + 0.3, old.stats))
+            Vars(layer.project(moved(old.params)), jax.tree.map(lambda p: p + 0.3, old.stats))
             for layer, old in ((made.actor, fresh.actor), (made.critic, fresh.critic))
         )
         state = fresh._replace(
@@ -574,7 +574,7 @@ def test_running_statistics_are_those_of_the_joint_batches(updated):
     states = np.concatenate([hand.batch.observation, hand.batch.next_observation])
     seen = [(before.actor, after.actor, states)]
     for k in range(2):
-        seen.append((*(layers.Vars(s.critic.params[k], s.critic.stats[k]) for s in (before, after)), hand.x))
+        seen.append((*(Vars(s.critic.params[k], s.critic.stats[k]) for s in (before, after)), hand.x))
     for old, new, x in seen:
         embedded = normalised(old.params[INPUT], x) @ old.params[EMBEDDING]["kernel"]
         inner = embedded @ old.params[2][FIRST]["kernel"]
