@@ -29,21 +29,21 @@ SYSTEMS += [("simba", 2), ("xqc", 2)]
 FRAMES = 1_000_000
 
 
-def make_run(path: Path, task: str, algorithm: str, utd: int, seed: int, frames: int = FRAMES) -> None:
+def make_run(path: Path, task: str, algorithm: str, utd: int, seed: int) -> None:
     """Writes a run directory as training leaves it, of random numbers."""
     random = np.random.default_rng([seed, utd, len(task), len(algorithm)])
-    config = api.configure(task, algorithm=algorithm, utd=utd, seeds=[seed], frames=frames)
+    config = api.configure(task, algorithm=algorithm, utd=utd, seeds=[seed], frames=FRAMES)
     directory.create(config, path, ["crossq-wn", "train", task]).close()
     label, repeat = config.system.label, config.action_repeat
-    steps = np.linspace(0, frames, 41).astype(int)
-    scores = 900 * random.uniform(0.5, 1) * steps / frames + random.normal(0, 10, len(steps))
+    steps = np.linspace(0, FRAMES, 41).astype(int)
+    scores = 900 * random.uniform(0.5, 1) * steps / FRAMES + random.normal(0, 10, len(steps))
     lines = ["exp_name,env_name,seed,metric,env_step,value"]
     lines += [f"{label},{task},{seed},return,{x},{y}" for x, y in zip(steps, scores, strict=True)]
     (path / "eval.csv").write_text("\n".join(lines) + "\n")
     names = [each.name for each in shown() if each.file == "metrics.csv"]
     metrics, timing = [f"seed,frames,decisions,updates,{','.join(names)}"], []
     for i in range(1, 201):
-        at = i * frames // 200
+        at = i * FRAMES // 200
         values = random.uniform(1, 2, len(names)) * np.sqrt(i)
         counts = f"{seed},{at},{at // repeat},{utd * at // repeat}"
         metrics.append(f"{counts},{','.join(map(str, values))}")

@@ -10,8 +10,8 @@ import pytest
 import helpers
 from crossq_wn import UserError, machine, train
 from crossq_wn.algorithms import ALGORITHMS, recipe_of
-from crossq_wn.learning.memory import batch_shapes, most_update_bytes, state_bytes, update_bytes
-from crossq_wn.learning.products import state_shapes
+from crossq_wn.learning.memory import most_update_bytes, state_bytes, update_bytes
+from crossq_wn.learning.products import batch_shapes, state_shapes
 from crossq_wn.training import fitting
 from crossq_wn.training.api import configure
 from crossq_wn.types import Spec

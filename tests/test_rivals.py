@@ -234,7 +234,7 @@ def bare(rules):
             policy_delay=1,
         )
         if name == "redq":  # whose targets have an ensemble of their own
-            made = made._replace(q_pair=separate_subset(ensemble(dense(atoms), 2), 2))
+            made = made._replace(q_pair=separate_subset(dense(atoms), 2))
         plain = soft_actor_critic(made)
         return plain.init(np.random.default_rng(0)), jax.jit(plain.update)
 

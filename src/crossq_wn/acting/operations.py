@@ -77,17 +77,6 @@ def _unit_length(op: Op, inner: Sequence[Function]) -> Function:
     return run
 
 
-def _unit_rms(op: Op, inner: Sequence[Function]) -> Function:
-    """Returns each sample's features with a mean square of 1."""
-    epsilon = np.float32(op.numbers["epsilon"])
-
-    def run(x: np.ndarray) -> np.ndarray:
-        y: np.ndarray = x / np.sqrt(np.square(x).mean(-1, keepdims=True) + epsilon)
-        return y
-
-    return run
-
-
 def _append(op: Op, inner: Sequence[Function]) -> Function:
     """Returns x and one more feature, a constant."""
     value = np.float32(op.numbers["value"])
@@ -140,7 +129,6 @@ KINDS: dict[str, Callable[[Op, Sequence[Function]], Function]] = {
     "affine": _affine,
     "layer_norm": _layer_norm,
     "unit_length": _unit_length,
-    "unit_rms": _unit_rms,
     "append": _append,
     "group_softmax": _group_softmax,
     "relu": _relu,

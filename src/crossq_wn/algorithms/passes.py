@@ -9,7 +9,7 @@ from functools import partial
 
 from crossq_wn.algorithms.state import State
 from crossq_wn.lazy import jax, jnp
-from crossq_wn.nets.layers import Layer
+from crossq_wn.nets.layers import Layer, ensemble
 from crossq_wn.types import Array, Batch, Tree
 
 # How Q(s, a) and Q(s', a') are computed, for x = (s, a) and next_x = (s', a'), each [B, .]. The key is for
@@ -27,13 +27,15 @@ def separate(critic: Layer, theta: Tree, state: State, x: Array, next_x: Array, 
     return q, next_q, stats
 
 
-def separate_subset(subset: Layer, size: int) -> QPair:
+def separate_subset(member: Layer, size: int) -> QPair:
     """REDQ (algorithm 1): like `separate`, but only a random subset of the target critics is evaluated.
 
     Args:
-        subset: an ensemble of `size` such critics, without statistics.
+        member: one critic, without statistics.
         size: number of critics in the subset (M), which is drawn anew for each minibatch.
     """
+
+    subset = ensemble(member, size)
 
     def pair(critic: Layer, theta: Tree, state: State, x: Array, next_x: Array, key: Array) -> Passed:
         chosen = jax.random.choice(key, len(state.target), (size,), replace=False)

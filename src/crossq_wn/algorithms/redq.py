@@ -46,7 +46,7 @@ def parts(spec: Spec, settings: REDQSettings) -> Parts:
         actor=mlp(settings.actor_width, gaussian_head(spec.action_size)),
         policy=clipped(-20.0, 2.0),
         critic=ensemble(member, settings.critics),
-        q_pair=separate_subset(ensemble(member, settings.subset), settings.subset),
+        q_pair=separate_subset(member, settings.subset),
         target=polyak(settings.tau),
         readout=scalar(squared_error),
     )._replace(reduce=mean, policy_delay=settings.policy_delay * settings.utd)

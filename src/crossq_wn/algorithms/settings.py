@@ -22,7 +22,7 @@ _LONG = 80  # letters of a value in a message
 # is found out before training; these limits keep that from taking long.
 _UNITS = (
     "actor_width", "critic_width", "encoder_width", "width", "latent_size", "atoms", "bins", "quantiles",
-    "samples", "policy_samples", "elites",
+    "samples", "policy_samples", "elites", "noise_longest",
 )  # fmt: skip
 _COPIES = (
     "critics", "blocks", "actor_blocks", "critic_blocks", "hidden_layers", "value_functions", "horizon",
@@ -264,7 +264,8 @@ def _require_sizes(settings: Any) -> None:
     for names, most in ((_UNITS, 2**20), (_COPIES, 100)):
         for name in names:
             value = getattr(settings, name, 0)
-            require(settings, name, value <= most, f"at most {most}")
+            if isinstance(value, int):  # a user's own setting of that name may be something else
+                require(settings, name, value <= most, f"at most {most}")
 
 
 def setting_names(kind: type[Settings]) -> list[str]:

@@ -134,9 +134,8 @@ def environments(config: RunConfig) -> Iterator[dict[str, Measure]]:
     """Measures how long all seeds' environments take per decision.
 
     Yields:
-        Two measures: `environment`, stepped as in training, and `physics`, the bare simulation, which is
-            missing where
-        it cannot be stepped by itself.
+        Two measures: `environment`, stepped as in training, and `physics`, the bare simulation, which
+        is missing where it cannot be stepped by itself.
     """
     seeds = config.options.seeds
     threads = min(processors(), len(seeds))

@@ -137,18 +137,18 @@ def _shown(value: Any) -> str:
     return ",".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
 
 
-def _parsing(kind: Any, commas: bool = False) -> dict[str, Any]:
+def _parsing(kind: Any, ranges: bool = False) -> dict[str, Any]:
     """Makes the arguments with which argparse reads values of a type.
 
     Args:
         kind: the type. If it may be None, the text `None` is read as that.
-        commas: whether a tuple is written as one argument, such as 0,1,2, instead of as several.
+        ranges: whether whole numbers may be given as ranges too, such as 0-9.
     """
     optional = NoneType in get_args(kind)
     own = next(each for each in get_args(kind) if each is not NoneType) if optional else kind
     if own is bool:
         return {"action": argparse.BooleanOptionalAction}
-    if commas:
+    if ranges:
         return {"type": whole_numbers, "metavar": "N,N"}
     if get_origin(own) is tuple and get_args(own)[0] in (int, float):
         reader, metavar = _reader(get_args(own)[0])

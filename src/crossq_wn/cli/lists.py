@@ -1,7 +1,7 @@
 """The command `list`."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,7 @@ def show_list(parser: Parser, arguments: list[str]) -> int:
         if parsed.sort not in names:
             raise UserError(f"--sort is {parsed.sort!r}: the columns of {table.title} are {', '.join(names)}")
         at = names.index(parsed.sort)
-        rows = sorted(table.rows, key=lambda row: _rank(row[at]))
-        table = Table(table.title, table.columns, rows)
+        table = replace(table, rows=sorted(table.rows, key=lambda row: _rank(row[at])))
     show(table, parsed.form)
     return 0
 

@@ -20,7 +20,7 @@ def _frames(counts: Sequence[int]) -> str:
 _PLAN = (
     "system", "runs", "seeds", Column("frames per seed", _frames),
     "gradient updates", Column("ms each", "{:.1f}".format), Column("core-hours", "{:.2f}".format),
-    Column("GB", "{:.2f}".format), Column("finished", str),
+    Column("GB", "{:.2f}".format), "finished",
 )  # fmt: skip
 
 

@@ -6,16 +6,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from crossq_wn.cli.arguments import Parser, add_trust, parse_run, whole_number
 from crossq_wn.cli.console import warn
 from crossq_wn.errors import one_line, visible
 from crossq_wn.runs.config import RunConfig, read_config
 from crossq_wn.training.display import reporter
-
-if TYPE_CHECKING:
-    from crossq_wn.training.progress import Outcome, Reporter
+from crossq_wn.training.progress import Outcome, Reporter
 
 
 def train(parser: Parser, arguments: list[str]) -> int:
@@ -77,7 +74,7 @@ def resume(parser: Parser, arguments: list[str]) -> int:
     )
 
 
-def _follow(work: "Callable[[Reporter], Outcome]") -> int:
+def _follow(work: Callable[[Reporter], Outcome]) -> int:
     """Trains while progress is shown, then draws the learning curves and records a video."""
     environment = dict(os.environ)  # as the user set it: training switches MuJoCo's renderer off
     with reporter() as shown:

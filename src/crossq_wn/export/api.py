@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,14 +13,14 @@ from crossq_wn.acting.interface import PolicyError
 from crossq_wn.acting.operations import Network
 from crossq_wn.acting.policy import Actor
 from crossq_wn.environments import Environment
-from crossq_wn.errors import UserError, nearest, one_line
+from crossq_wn.environments.streams import kept_shared
+from crossq_wn.errors import UserError, nearest, one_line, option
 from crossq_wn.export import latency, numpy_folder, onnx_model, parity
 from crossq_wn.export.contents import described_network, description
 from crossq_wn.export.folder import check_free, write_complete, write_description
 from crossq_wn.export.observations import observe
 from crossq_wn.training.policy import TrainedPolicy, load
 
-Kind = Literal["numpy", "onnx"]
 KINDS = ("numpy", "onnx")
 
 
@@ -28,7 +28,7 @@ class Exported(NamedTuple):
     """An export that was written."""
 
     path: Path  # the folder
-    description: dict[str, Any]  # as in policy.json
+    description: dict[str, Any]  # as in policy.json, but for the network and the checksums
     seconds: dict[str, float]  # per call on one core: p50, p99 and max
 
 
@@ -57,7 +57,7 @@ def export(
             folder is taken, or the export would act differently; nothing is written then.
     """
     if to not in KINDS:
-        raise UserError(f"--to is {to!r}: {nearest(to, KINDS)}known are {', '.join(KINDS)}")
+        raise UserError(f"{option('to')} is {to!r}: {nearest(to, KINDS)}known are {', '.join(KINDS)}")
     if to == "onnx":
         onnx_model.require_extras()
     policy = load(run, seed=seed, warn=warn, trust=trust)
@@ -66,7 +66,7 @@ def export(
     check_free(out)
     network = _sound_network(policy)
     _tell(policy, warn)
-    with _environment(policy, warn) as environment:
+    with kept_shared(), _environment(policy, warn) as environment:
         try:
             seen = observe(policy, Actor(network, policy.interface, str(policy.path)), environment)
         except PolicyError as error:
@@ -75,8 +75,8 @@ def export(
     expected = parity.reference(policy, seen.rows)
     if out.parent == policy.path / "exports":  # where no link leads out of the run
         files.make_folder(out.parent, within=policy.path)
-    write_complete(out, partial(_write, policy, network, said, seen.rows, expected, to))
-    return Exported(out, said, latency.measure(out, to))
+    seconds = write_complete(out, partial(_write, policy, network, said, seen.rows, expected, to))
+    return Exported(out, said, seconds)
 
 
 def _write(
@@ -87,8 +87,8 @@ def _write(
     expected: np.ndarray,
     to: str,
     folder: Path,
-) -> None:
-    """Writes into a folder what then has to act as expected."""
+) -> dict[str, float]:
+    """Writes into a folder what then has to act as expected, and by itself; returns how long that takes."""
     if to == "numpy":
         whole = numpy_folder.write(folder, network, said)
         chosen, actions = numpy_folder.act(folder, rows)
@@ -100,6 +100,7 @@ def _write(
     said["parity"] = {"observations": len(rows), "tolerance": parity.TOLERANCE}
     said["parity"]["largest_difference"] = difference
     write_description(folder, whole | said)
+    return latency.measure(folder, to)
 
 
 def _sound_network(policy: TrainedPolicy) -> Network:

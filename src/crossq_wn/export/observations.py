@@ -6,7 +6,6 @@ import numpy as np
 
 from crossq_wn.acting.policy import Actor
 from crossq_wn.environments import Environment
-from crossq_wn.environments.streams import kept_shared
 from crossq_wn.errors import UserError
 from crossq_wn.runs import checksums
 from crossq_wn.runs.checksums import DamagedError
@@ -37,11 +36,10 @@ def observe(policy: TrainedPolicy, actor: Actor, environment: Environment | None
     if environment is None:
         return Observations(_replayed(policy), "the replay of training")
     rows = np.zeros((COUNT, policy.observation_size), np.float32)
-    with kept_shared():
-        rows[0] = environment.reset(integer(stream(policy.seed, Stream.FRESH, EXPORT)))
-        for k in range(COUNT - 1):
-            result = environment.step(actor.choose(rows[k]))
-            rows[k + 1] = result.next_observation if result.episode is None else environment.reset()
+    rows[0] = environment.reset(integer(stream(policy.seed, Stream.FRESH, EXPORT)))
+    for k in range(COUNT - 1):
+        result = environment.step(actor.choose(rows[k]))
+        rows[k + 1] = result.next_observation if result.episode is None else environment.reset()
     return Observations(rows, "episodes of the exported policy")
 
 

@@ -15,8 +15,7 @@ import numpy as np
 
 from crossq_wn.acting.interface import Interface
 from crossq_wn.acting.operations import Network, Op
-from crossq_wn.errors import UserError
-from crossq_wn.export.folder import write_description
+from crossq_wn.errors import UserError, option
 from crossq_wn.installation import install_command
 from crossq_wn.runs.checksums import checksum_of
 
@@ -32,7 +31,7 @@ def require_extras() -> None:
             importlib.import_module(name)
         except ImportError as error:
             raise UserError(
-                f"--to onnx needs {name} ({error}): install it with {install_command('onnx')}"
+                f"{option('to', 'onnx')} needs {name} ({error}): install it with {install_command('onnx')}"
             ) from None
 
 
@@ -84,12 +83,6 @@ def _unit_length(graph: Graph, op: Op, x: str) -> str:
     return graph.node("Div", x, graph.node("Sqrt", shifted))
 
 
-def _unit_rms(graph: Graph, op: Op, x: str) -> str:
-    square = graph.node("ReduceMean", graph.node("Mul", x, x), axes=[-1], keepdims=1)
-    shifted = graph.node("Add", square, graph.constant(op.numbers["epsilon"]))
-    return graph.node("Div", x, graph.node("Sqrt", shifted))
-
-
 def _append(graph: Graph, op: Op, x: str) -> str:
     return graph.node("Pad", x, graph.constant([0, 0, 0, 1], np.int64), graph.constant(op.numbers["value"]))
 
@@ -127,7 +120,6 @@ KINDS: dict[str, Callable[[Graph, Op, str], str]] = {
     "affine": _affine,
     "layer_norm": _layer_norm,
     "unit_length": _unit_length,
-    "unit_rms": _unit_rms,
     "append": _append,
     "group_softmax": _group_softmax,
     "relu": _relu,
@@ -233,16 +225,14 @@ def model_of(network: Network, interface: Interface, description: dict[str, Any]
 def write(
     folder: Path, network: Network, interface: Interface, description: dict[str, Any]
 ) -> dict[str, Any]:
-    """Writes policy.onnx and policy.json; takes what `model_of` does, and a folder that exists.
+    """Writes policy.onnx; takes what `model_of` does, and a folder that exists.
 
     Returns:
-        All that policy.json says.
+        What policy.json is to say.
     """
     content = model_of(network, interface, description).SerializeToString()
     (folder / "policy.onnx").write_bytes(content)
-    whole = description | {"sha256": {"policy.onnx": checksum_of(content)}}
-    write_description(folder, whole)
-    return whole
+    return description | {"sha256": {"policy.onnx": checksum_of(content)}}
 
 
 def inputs_of(rows: np.ndarray, parts: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:

@@ -6,7 +6,6 @@ from crossq_wn.acting.interface import Interface
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.lazy import jax
 from crossq_wn.machine import use_jax
-from crossq_wn.training.building import saved_state
 from crossq_wn.training.policy import TrainedPolicy
 
 TOLERANCE = 1e-5  # of an action in [-1, 1]: float32 rounds differently in another order of sums
@@ -26,7 +25,7 @@ def reference(policy: TrainedPolicy, rows: np.ndarray) -> np.ndarray:
     algorithm = policy.algorithm
     acts = algorithm.exploit if algorithm.prior is None else algorithm.prior
     with jax.default_device(jax.devices("cpu")[0]), jax.default_matmul_precision("float32"):
-        state = saved_state(algorithm, policy.saved, policy.seed)
+        state = policy.state
         program = jax.jit(jax.vmap(lambda row: acts(state, algorithm.memory, row)[0]))
         return np.asarray(program(rows))
 

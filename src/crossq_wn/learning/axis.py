@@ -2,10 +2,9 @@
 
 There are two layouts, whose results agree up to rounding:
 
-* `apart` (CPU): every seed's tree stays separate and the same program runs for each, as many at a time as
-there
-  are processors. Its matrix products are plain ones, which a CPU computes about twice as fast as batched
-  ones, and a seed's result cannot depend on the seeds beside it.
+* `apart` (CPU): every seed's tree stays separate and the same program runs for each, as many at a time
+  as there are processors. Its matrix products are plain ones, which a CPU computes about twice as fast as
+  batched ones, and a seed's result cannot depend on the seeds beside it.
 * `stacked` (accelerators): the trees are stacked and the program is mapped over the new axis, so one launch
   updates all seeds. Several devices share the seeds and never communicate.
 """

@@ -17,8 +17,7 @@ from crossq_wn.lazy import jax, jnp
 from crossq_wn.learning.axis import Axis, Devices, Function, Join, Split, apart, stacked, zeros
 from crossq_wn.learning.diagnostics import DIAGNOSTICS, Diagnostic, diagnose
 from crossq_wn.learning.minibatches import Batches, Fed, Feed, Load, Pack, fits, gathered, resident
-from crossq_wn.learning.products import state_shapes
-from crossq_wn.learning.replay import random_batch
+from crossq_wn.learning.products import minibatch_shapes, state_shapes
 from crossq_wn.types import Algorithm, Array, Batch, Metrics, Spec, Tree, View
 from crossq_wn.types import Update as OneUpdate
 
@@ -167,8 +166,7 @@ def metric_names(algorithm: Algorithm, spec: Spec, *, diagnostics: bool, batch_s
         diagnostics: whether to add those, if the algorithm has any.
         batch_size: samples per minibatch; where it is that of the training, training does not trace again.
     """
-    shape = (batch_size,) if algorithm.horizon == 1 else (batch_size, algorithm.horizon)
-    batch = random_batch(np.random.default_rng(0), spec, *shape)
+    batch = minibatch_shapes(algorithm, spec, batch_size)
     state = state_shapes(algorithm)
     _, metrics = jax.eval_shape(_traced_once(algorithm.update), state, batch, np.int32(0))
     if not diagnostics or algorithm.view is None:

@@ -5,11 +5,9 @@ from __future__ import annotations  # JAX's types are loaded on first use
 import math
 from typing import Any
 
-import numpy as np
-
 from crossq_wn.lazy import jax
-from crossq_wn.learning.products import inner_jaxprs, state_shapes
-from crossq_wn.types import Algorithm, Batch, Spec
+from crossq_wn.learning.products import batch_shapes, inner_jaxprs, state_shapes, update_program
+from crossq_wn.types import Algorithm, Spec
 
 # The bound is this many times the state and the outputs of its kernels; our updates take a third at most.
 _MARGIN = 10
@@ -18,16 +16,6 @@ _MARGIN = 10
 def state_bytes(algorithm: Algorithm) -> int:
     """The size of one seed's state in bytes: parameters, statistics and optimisers."""
     return sum(_bytes(leaf) for leaf in jax.tree.leaves(state_shapes(algorithm)))
-
-
-def batch_shapes(spec: Spec, *shape: int) -> Batch:
-    """The shapes of transitions; `shape` are the leading axes."""
-
-    def of(*last: int) -> Any:
-        return jax.ShapeDtypeStruct((*shape, *last), np.float32)  # type: ignore[no-untyped-call]
-
-    seen = of(spec.observation_size)
-    return Batch(seen, of(spec.action_size), of(), of(), seen)
 
 
 def batch_bytes(spec: Spec, *shape: int) -> int:
@@ -59,10 +47,7 @@ def update_bytes(algorithm: Algorithm, spec: Spec, batch_size: int) -> int:
         spec: the problem.
         batch_size: samples per minibatch.
     """
-    horizon = (algorithm.horizon,) if algorithm.horizon > 1 else ()
-    batch = batch_shapes(spec, batch_size, *horizon)
-    program = jax.make_jaxpr(algorithm.update)(state_shapes(algorithm), batch, np.int32(0))
-    return _peak(program.jaxpr)
+    return _peak(update_program(algorithm, spec, batch_size).jaxpr)
 
 
 def _peak(jaxpr: Any) -> int:

@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from crossq_wn.lazy import jax
-from crossq_wn.learning.replay import random_batch
 from crossq_wn.nets.initialisers import ShapesOnly
-from crossq_wn.types import Algorithm, Spec
+from crossq_wn.types import Algorithm, Batch, Spec
 
 Program = Any  # as `jax.make_jaxpr` returns it
 
@@ -89,8 +88,7 @@ def work_of_update(algorithm: Algorithm, spec: Spec, batch_size: int) -> Work:
 
 def update_program(algorithm: Algorithm, spec: Spec, batch_size: int) -> Program:
     """Traces one gradient update of one seed; the arguments are those of `work_of_update`."""
-    horizon = (algorithm.horizon,) if algorithm.horizon > 1 else ()
-    batch = random_batch(np.random.default_rng(0), spec, batch_size, *horizon)
+    batch = minibatch_shapes(algorithm, spec, batch_size)
     return jax.make_jaxpr(algorithm.update)(state_shapes(algorithm), batch, np.int32(0))
 
 
@@ -103,6 +101,22 @@ def work_of_decision(algorithm: Algorithm, spec: Spec) -> Work:
     """
     observation = np.zeros(spec.observation_size, np.float32)
     return work(algorithm.explore, state_shapes(algorithm), algorithm.memory, observation, np.int32(0))
+
+
+def batch_shapes(spec: Spec, *shape: int) -> Batch:
+    """The shapes of transitions; `shape` are the leading axes."""
+
+    def of(*last: int) -> Any:
+        return jax.ShapeDtypeStruct((*shape, *last), np.float32)  # type: ignore[no-untyped-call]
+
+    seen = of(spec.observation_size)
+    return Batch(seen, of(spec.action_size), of(), of(), seen)
+
+
+def minibatch_shapes(algorithm: Algorithm, spec: Spec, batch_size: int) -> Batch:
+    """The shapes of a minibatch: [batch_size, ...], or [batch_size, horizon, ...] where there is one."""
+    horizon = (algorithm.horizon,) if algorithm.horizon > 1 else ()
+    return batch_shapes(spec, batch_size, *horizon)
 
 
 def state_shapes(algorithm: Algorithm) -> Any:

@@ -24,8 +24,7 @@ def counted(time_limit: int | None) -> int:
     """How many of an episode's first decisions count; a time limit truncates the returns of later ones.
 
     With a time limit it is 40 % of it: of DeepMind Control's 500 decisions the first 200, whose returns lack
-    at most
-    0.99^300 = 5 %. Without a time limit it is 350, as in Chen et al.
+    at most 0.99^300 = 5 %. Without a time limit it is 350, as in Chen et al.
 
     Args:
         time_limit: agent decisions per episode, or None.

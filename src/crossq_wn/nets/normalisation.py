@@ -122,7 +122,9 @@ def rms_norm(epsilon: float = 1e-6) -> Layer:
         return x * jax.lax.rsqrt(square + epsilon) * params["scale"], stats
 
     def describe(params: Tree, stats: Tree) -> tuple[Op, ...]:
-        return operation("unit_rms", {"epsilon": epsilon}) + operation("affine", scale=params["scale"])
+        n = len(params["scale"])  # a mean square of 1 is a length of sqrt(n)
+        length = operation("unit_length", {"epsilon": n * epsilon})
+        return length + operation("affine", scale=np.sqrt(np.float32(n)) * params["scale"])
 
     return described(Layer(init, apply), describe)
 

@@ -95,8 +95,7 @@ def _is_wanted(each: Input, wanted: Sequence[str]) -> bool:
     """Says whether an input may hold a wanted system; tables may."""
     if not wanted or not isinstance(each, RunRecord) or each.system is None:
         return True
-    label = each.system.label
-    return any(label == want or label.startswith(f"{want} ") for want in wanted)
+    return any(each.system.begins(want) for want in wanted)
 
 
 def _run_of(each: Input) -> RunRecord | None:

@@ -70,11 +70,6 @@ def compare(
     Args:
         ours: the curves of the first system, by task.
         theirs: the curves of the second.
-        confidence: of the intervals and of the verdict, between 0 and 1.
-
-    Args:
-        ours: the first system.
-        theirs: the second.
         how: confidence, and what counts alike in the IQMs; in a verdict tasks always do.
 
     Raises:

@@ -7,7 +7,7 @@ RUN/
   eval.csv         exp_name, env_name, seed, metric, env_step, value; env_step counts environment frames
   timing.csv       wall-clock and memory, in a separate file because no two runs agree in them
   tensorboard/     event files, one folder per seed
-  checkpoints/  plots/  videos/
+  checkpoints/  plots/  videos/  exports/
   errors/          the traceback of each seed whose environment raised an exception
 """
 

@@ -20,7 +20,7 @@ class RunOptions:
 
     frames: int = 1_000_000
     """Environment frames to train per seed; the paper uses 1,000,000, and 200,000 on easier tasks."""
-    seeds: tuple[int, ...] = field(default=(0,), metadata={"commas": True})
+    seeds: tuple[int, ...] = field(default=(0,), metadata={"ranges": True})
     """Training seeds, such as 0,1,2 or 0-9. They train side by side, each as if it were alone."""
     episode_frames: int | None = None
     """Time limit of an episode in environment frames; by default that of the task's suite."""

@@ -43,6 +43,10 @@ class System:
         asides = "".join(f" ({aside})" for aside in (changed, self.note) if aside)
         return f"{name}{rate}{asides}"
 
+    def begins(self, words: str) -> bool:
+        """Says whether these are all or the first words of the label."""
+        return f"{self.label} ".startswith(f"{words} ")
+
     @property
     def family(self) -> "System":
         """The system at any UTD ratio."""

@@ -215,7 +215,8 @@ def evaluate_policy(policy: TrainedPolicy, episodes: int, task: AnyTask | None =
     Args:
         policy: the policy to evaluate.
         episodes: the number of episodes.
-        task: a class or function that makes the environment, where no module can be imported for it.
+        task: a class or function that makes the environment, where no module can be imported for it, or a
+            gymnasium.Env that exists already.
 
     Returns:
         The finished episodes, the same ones at every call.

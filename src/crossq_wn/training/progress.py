@@ -75,8 +75,8 @@ class Pace:
     def seconds_left(self, decisions: int, updates: int, total: int) -> float | None:
         """Estimates the seconds until `total` agent decisions are made; None before there is a pace."""
         now = time.perf_counter()
-        if self._first_updates is None and updates:
-            self._first_updates = now, decisions
+        if updates and (self._first_updates is None or decisions == self._first_updates[1]):
+            self._first_updates = now, decisions  # the first decision's updates include their compilation
         if self._first_updates is None or decisions == self._first_updates[1]:
             return None
         clock, first = self._first_updates

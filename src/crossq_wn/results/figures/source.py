@@ -305,7 +305,7 @@ def _called(want: str, there: Iterable[System]) -> list[System]:
         labels.append(system.label)
         if system.label == want:
             whole.append(system)
-        elif system.label.startswith(f"{want} "):
+        elif system.begins(want):
             begun.append(system)
     if not whole and not begun:
         known = [*labels, *(label.partition(" ")[0] for label in labels)]  # first words will do

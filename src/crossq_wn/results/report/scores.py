@@ -1,6 +1,5 @@
 """The tables of scores: one per task and group of tasks, each at one environment frame."""
 
-from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +8,7 @@ from crossq_wn.environments.groups import tasks_and_groups
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.results import practice
 from crossq_wn.results.comparison import last_scores
-from crossq_wn.results.curves import Curves
+from crossq_wn.results.curves import Curves, shared_steps
 from crossq_wn.results.figures.captions import weighed
 from crossq_wn.results.figures.points import systems_with
 from crossq_wn.results.figures.style import bounded, unit
@@ -92,8 +91,7 @@ def _frame(report: Report, whole: dict[System, list[Curves]]) -> int:
     shared = np.array([], np.int64)  # frames at which a rival was evaluated on all tasks
     for system, curves in whole.items():
         if system in report.source.published:
-            steps = reduce(np.intersect1d, [curve.env_steps for curve in curves])
-            shared = np.union1d(shared, steps)
+            shared = np.union1d(shared, shared_steps(curves))
         else:
             own += curves
     return last_scores(own, shared)[0]
