@@ -132,7 +132,7 @@ def test_the_run_of_a_foreign_algorithm_is_identified_without_importing_it(tmp_p
     helpers.alter_config(path, lambda values: values["system"].update(changed))
     helpers.alter_config(path, lambda values: values.update(settings={"utd": 2, "nowhere": [1, 2]}))
     system = System("no_such_module:mine", 2, "default", (("nowhere", (1, 2)),))
-    assert identity_of(read_json(path), path) == (system, "cheetah-run", "return")
+    assert identity_of(read_json(path)) == (system, "cheetah-run", "return")
     assert protocol.protocols_of(protocol.read_manifest(path), path)[0]["task"] == "cheetah-run"
     assert protocol.conflicts(protocol.read_terms([path, make_run(tmp_path / "other")])) == []
     assert read_config(path).to_json()["settings"]["nowhere"] == [1, 2]
@@ -214,7 +214,7 @@ def test_a_configuration_of_schema_1_is_migrated(old):
     config = read_config(old)
     assert config.system == System("crossq-wn", 1, "default", tuple(OLD_CHANGES.items()))
     assert config.system == system_of("crossq-wn", "default", config.settings)
-    assert identity_of(read_json(old), old) == (config.system, "helpers:PointMass", "return")
+    assert identity_of(read_json(old)) == (config.system, "helpers:PointMass", "return")
     expected = configure(
         helpers.PointMass, seeds=(0, 1), frames=300, **TINY_OPTIONS, **TINY_SETTINGS, weight_norm="none"
     )

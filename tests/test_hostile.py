@@ -33,8 +33,9 @@ from crossq_wn.results import reading, sheets
 from crossq_wn.results.figures.style import STYLE
 from crossq_wn.results.records import RunRecord
 from crossq_wn.runs import trust
-from crossq_wn.runs.config import read_config
+from crossq_wn.runs.config import migrate, read_config
 from crossq_wn.runs.directory import RunDirectory
+from crossq_wn.runs.recovery import recover_config
 from crossq_wn.training import building, saving
 from crossq_wn.training.session import new_session
 from helpers import TINY_OPTIONS, TINY_SETTINGS, Listener
@@ -434,24 +435,58 @@ def test_a_signed_but_malformed_checkpoint_gives_one_line(step, run, place, caps
         )
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda body: body["common"].update(config={}), "malformed"),
+        (lambda body: body["common"].update(config=[]), "malformed"),
+        (lambda body: body["common"].update(failed={"x": {"reason": "", "good": None}}), "failed is 'x'"),
+        (lambda body: body.update(seeds={"00": body["seeds"]["0"]}), "seeds is '00'"),
+        (lambda body: body["seeds"]["0"]["replay"].update(end=0), "malformed"),
+    ],
+)
+def test_a_signed_checkpoint_that_cannot_be_resumed_gives_one_line(change, says, run, place):
+    path = Path(shutil.copytree(run, place / "run"))
+    shutil.rmtree(path / "checkpoints" / "000000200")
+    folder = path / "checkpoints" / "000000300"
+    body = json.loads((folder / "manifest.json").read_text())["checkpoint"]
+    change(body)
+    hostile.write_checkpoint(folder, body)
+    listener = Listener()
+    with pytest.raises(crossq_wn.UserError) as problem:
+        resumed(path, listener)
+    assert says in " ".join([str(problem.value), *listener.messages])
+
+
+def test_names_of_settings_are_no_patterns_where_old_runs_are_read():
+    label = "crossq-wn UTD 2 ((=1, tau=0.1)"
+    old = {"schema": 1, "system": label, "settings": {"utd": 2, "(": 1, "(a+)+$": 2, "tau": 0.1}}
+    same = ("task", "metric", "action_repeat", "episode_frames", "discount", "algorithm", "preset")
+    assert migrate(old | dict.fromkeys(same))["system"]["changes"] == {"(": 1, "tau": 0.1}
+
+
 def acted(path, compiled):
     """Loads a policy, and if compiling it is worth the time has it act."""
     policy = crossq_wn.load(path)
     assert not compiled or np.isfinite(policy.act([0.1, 0.2, 0.3])).all()
 
 
-def restored(path):
-    """All that resuming does before it trains."""
-    config = read_config(path)
+def restored(path, listener=None):
+    """All that resuming does before it trains, once it has the configuration."""
+    config, listener = read_config(path), listener or Listener()
     environment = [building.make_environment(config) for _ in config.options.seeds]
     pools = Pool(environment, 1), Pool([building.make_environment(config) for _ in environment], 1)
     opened = RunDirectory(path)
     try:
-        saving.restore(
-            new_session(config, building.spec_of(config, environment[0]), opened, Listener(), pools)
-        )
+        saving.restore(new_session(config, building.spec_of(config, environment[0]), opened, listener, pools))
     finally:
         opened.close()
+
+
+def resumed(path, listener):
+    """All that resuming does before it trains."""
+    recover_config(path, listener.message)
+    restored(path, listener)
 
 
 # --- code
@@ -630,6 +665,14 @@ def test_no_snapshot_leads_mujoco_out_of_its_memory():
     saved = environment.snapshot()
     physics_in(saved)["model"]["geom_group"] = np.zeros_like(environment.simulator.physics.model.geom_group)
     environment.restore(saved)  # which is only how it looks
+    shapes = environment.simulator.physics.model.geom_type.copy()
+    physics_in(saved)["model"]["geom_type"] = np.full_like(shapes, 3)
+    environment.restore(saved)  # as tasks of MyoSuite do at reset
+    assert (environment.simulator.physics.model.geom_type == 3).all()
+    physics_in(saved)["model"]["geom_type"] = np.full_like(shapes, 7)  # a mesh, where there is none
+    with pytest.raises(ValueError, match="geom_type is not as it was compiled"):
+        environment.restore(saved)
+    del physics_in(saved)["model"]["geom_type"]
     addresses = environment.simulator.physics.model.jnt_qposadr.copy()
     physics_in(saved)["model"]["jnt_qposadr"] = addresses + 10**6
     with pytest.raises(ValueError, match="jnt_qposadr is not as it was compiled"):

@@ -46,7 +46,7 @@ class RefusedError(UserError, OSError):
     """A file is not opened because of what it is; `strerror` says why."""
 
     def __init__(self, path: Path, reason: str) -> None:
-        OSError.__init__(self, errno.EINVAL, reason, str(path))
+        OSError.__init__(self, errno.EOPNOTSUPP, reason, str(path))
 
     def __str__(self) -> str:
         return f"{self.filename} {self.strerror}"

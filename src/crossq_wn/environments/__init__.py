@@ -98,11 +98,8 @@ def given(
     Raises:
         UserError: it is no gymnasium.Env, or its spaces are not supported.
     """
-    from crossq_wn.environments.factories import from_callable
-    from crossq_wn.environments.gymnasium import Gymnasium
-
     return Environment(
-        Gymnasium(from_callable(lambda: environment, task.name), task.name),
+        _simulator(lambda: environment, task, episode_frames, render=False),
         task,
         action_repeat=action_repeat,
         episode_frames=episode_frames,

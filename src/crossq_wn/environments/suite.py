@@ -38,7 +38,7 @@ class Maker(Protocol):
             render: whether pictures will be made.
 
         Raises:
-            ImportError: a package is missing; the user is then told `Suite.install`.
+            ImportError: a package is missing; the user is then told `Suite.install_command`.
             UserError: anything else that the user can mend.
         """
 

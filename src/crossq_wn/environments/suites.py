@@ -36,7 +36,9 @@ def remember(description: Mapping[str, Any]) -> None:
             value = description[field.name]
             values[field.name] = tuple(value) if isinstance(value, list) else value
     values["tasks"] = dict(description["tasks"])
-    values["groups"] = tuple(Group(title, tuple(tasks), None) for title, tasks, _ in description["groups"])
+    values["groups"] = tuple(
+        Group(str(title), tuple(tasks), None) for title, tasks, _ in description["groups"]
+    )
     suite = Suite(**values)
     if known is None:
         _check_titles(suite)

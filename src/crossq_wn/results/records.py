@@ -97,7 +97,7 @@ class RunRecord:
     @cached_property
     def identity(self) -> Identity:
         """System, task and metric. Raises UserError if config.json does not say."""
-        return identity_of(value_of(self._json), self.path)
+        return identity_of(value_of(self._json))
 
     @property
     def system(self) -> System | None:

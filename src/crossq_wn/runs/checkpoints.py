@@ -25,7 +25,7 @@ from crossq_wn.lazy import jax
 from crossq_wn.learning.replay import Replay
 from crossq_wn.runs import checksums
 from crossq_wn.runs.checksums import DamagedError
-from crossq_wn.runs.manifests import SCHEMA, available, malformed, manifest_of, read_manifest, write_manifest
+from crossq_wn.runs.manifests import SCHEMA, available, malformed, read_manifest, write_manifest
 from crossq_wn.runs.replay_files import ReplayFiles, fill
 from crossq_wn.runs.schema import Common, check
 from crossq_wn.runs.tensors import NamedTree, give_arrays, named_leaves, take_arrays
@@ -304,8 +304,8 @@ def _prune(directory: Path, keep: set[int]) -> None:
     needed = set()
     for path in kept:
         try:
-            seeds = manifest_of(path)["checkpoint"]["seeds"]
-        except (OSError, ValueError, KeyError, TypeError):
+            seeds = read_manifest(path)["seeds"]
+        except (DamagedError, UserError):
             return  # remove nothing while something is unreadable
         for entry in seeds.values():
             needed |= {segment["file"] for segment in entry["replay"]["segments"]}

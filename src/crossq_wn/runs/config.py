@@ -215,20 +215,13 @@ def config_of(values: dict[str, Any], path: Path) -> RunConfig:
         raise _altered(path, error) from None
 
 
-def identity_of(values: dict[str, Any], path: Path) -> Identity:
+def identity_of(values: dict[str, Any]) -> Identity:
     """A run's system, task and metric, even if its algorithm or its settings are unknown here.
 
     Args:
         values: what `read_json` returned.
-        path: the run directory, for messages.
-
-    Raises:
-        UserError: one of them is missing.
     """
-    try:
-        return Identity(System.from_json(values["system"]), str(values["task"]), str(values["metric"]))
-    except (KeyError, TypeError) as error:
-        raise _altered(path, error) from None
+    return Identity(System.from_json(values["system"]), values["task"], values["metric"])
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -248,7 +241,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def load_json(path: Path) -> dict[str, Any]:
-    """Reads config.json as it was written, without checking it.
+    """Reads config.json as it was written, checking only its schema number.
 
     Raises:
         UserError: it cannot be read.
@@ -297,7 +290,9 @@ def migrate(values: dict[str, Any]) -> dict[str, Any]:
         return values
     label, settings = values["system"], values["settings"]
     # A name follows "(" or ", " in the label, so `tau` is not found in `other_tau=`.
-    changes = {name: value for name, value in settings.items() if re.search(rf"[(,] ?{name}=", label)}
+    changes = {
+        name: value for name, value in settings.items() if re.search(rf"[(,] ?{re.escape(name)}=", label)
+    }
     options = {name: values[name] for name in OPTION_NAMES if name in values}
     options["episode_frames"] = None  # schema 1 kept only the resolved time limit
     same = ("task", "metric", "action_repeat", "episode_frames", "discount", "settings")

@@ -12,7 +12,7 @@ from crossq_wn.errors import UserError, one_line
 from crossq_wn.files import MOST_MANIFEST
 from crossq_wn.runs import checksums
 from crossq_wn.runs.checksums import DamagedError, checksum_of, run_of
-from crossq_wn.runs.schema import CheckpointBody, Count, Position, SeedNumber, check
+from crossq_wn.runs.schema import CheckpointBody, Count, Position, check
 
 SCHEMA = 1
 
@@ -66,7 +66,9 @@ def malformed(path: Path) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+    except (
+        ArithmeticError, AttributeError, DamagedError, LookupError, RecursionError, TypeError, ValueError,
+    ) as error:  # fmt: skip
         what = f"{type(error).__name__}: {one_line(error)}"
         raise UserError(
             f"{path} is malformed, though its checksums are right ({what}): crossq-wn did not write it so"
@@ -108,7 +110,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         body: dict[str, Any] = envelope["checkpoint"]
         checksum = envelope["sha256"]
     except OSError as error:
-        raise DamagedError(f"manifest.json cannot be read: it {error.strerror}") from None
+        raise DamagedError(f"manifest.json cannot be read: {error.strerror}") from None
     except (KeyError, TypeError) as error:
         raise DamagedError(f"manifest.json cannot be read: {type(error).__name__}") from None
     try:
@@ -121,7 +123,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
                 "upgrade crossq-wn"
             )
         check(body, CheckpointBody, "checkpoint")
-        check(list(body["seeds"]), list[SeedNumber], "checkpoint.seeds")
     except _NewerError:
         raise
     except (UserError, KeyError, TypeError, RecursionError) as error:

@@ -6,7 +6,7 @@ from typing import Any
 
 from crossq_wn.errors import UserError
 from crossq_wn.runs.config import RunConfig, config_of, extend, load_json, present, read_json, signed
-from crossq_wn.runs.manifests import newest_common
+from crossq_wn.runs.manifests import malformed, newest_common
 
 
 def recover_config(path: Path, warn: Callable[[str], None]) -> RunConfig:
@@ -25,7 +25,8 @@ def recover_config(path: Path, warn: Callable[[str], None]) -> RunConfig:
     kept = newest_common(path / "checkpoints").get("config")  # missing in checkpoints of earlier versions
     if kept is None:
         return config_of(read_json(path), path)
-    trained = config_of(present(kept, path), path)
+    with malformed(path / "checkpoints"):
+        trained = config_of(present(kept, path), path)
     try:
         values = load_json(path)
         written = config_of(present(values, path), path)

@@ -54,7 +54,7 @@ _WORDS = {
 _LEAST = {int: -_MOST, Count: 0}
 _PATTERNS = {
     FileName: r"seed-[0-9]{1,10}(-[0-9]+-[0-9]+)?\.safetensors",
-    SeedNumber: r"[0-9]{1,10}",
+    SeedNumber: r"0|[1-9][0-9]{0,9}",
 }
 
 
@@ -109,7 +109,7 @@ class SuiteEntry(TypedDict, total=False):
     title: Required[Name]
     panel: Required[Name]
     tasks: Required[dict[str, Name]]
-    groups: Required[list[list[Any]]]
+    groups: Required[list[list[Name | Count | list[Name] | None]]]
     module: Required[Name]
     metric: Literal["return", "success_rate"]
     scale: float
@@ -157,7 +157,7 @@ class Common(TypedDict):
 
     decisions: Count
     updates: Count
-    failed: dict[str, FailureEntry]
+    failed: dict[SeedNumber, FailureEntry]
     logs: list[list[Position | Count]]
     interface: InterfaceEntry
     config: NotRequired[dict[str, Any]]
@@ -195,7 +195,7 @@ class CheckpointBody(TypedDict):
     schema: Count
     frames: Count
     common: dict[str, Any]
-    seeds: dict[str, SeedEntry]
+    seeds: dict[SeedNumber, SeedEntry]
 
 
 class PlainState(TypedDict):
@@ -218,7 +218,7 @@ def check(value: Any, kind: Any, where: str) -> None:
 
     Args:
         value: as `json` returns it.
-        kind: a record of this file, a type, or a union, `list[...]` or `dict[str, ...]` of them.
+        kind: a record of this file, a type, or a union, `list[...]` or `dict[..., ...]` of them.
         where: the name of the value, such as `system.utd`.
 
     Raises:
@@ -229,9 +229,8 @@ def check(value: Any, kind: Any, where: str) -> None:
     if is_typeddict(kind):
         _check_record(value, kind, where)
     elif get_origin(kind) is dict and isinstance(value, dict):
-        for name, item in value.items():
-            _require(_is_text(name, Name), name, "a name of printable letters", f"a key of {where}")
-            check(item, get_args(kind)[1], f"{where}.{name}")
+        key, content = get_args(kind)
+        _check_items(value, key, content, where)
     elif get_origin(kind) is list and isinstance(value, list):
         for i, item in enumerate(value):
             check(item, get_args(kind)[0], f"{where}[{i}]")
@@ -239,6 +238,13 @@ def check(value: Any, kind: Any, where: str) -> None:
         _check_union(value, kind, where)
     else:
         _require(_is_of(value, kind), value, _described(kind), where)
+
+
+def _check_items(value: dict[str, Any], key: Any, content: Any, where: str) -> None:
+    key = Name if key is str else key
+    for name, item in value.items():
+        _require(_is_text(name, key), name, _described(key), f"a key of {where}")
+        check(item, content, f"{where}.{name}")
 
 
 def _check_record(value: Any, kind: Any, where: str) -> None:

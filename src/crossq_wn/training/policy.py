@@ -27,6 +27,7 @@ from crossq_wn.runs.checkpoints import Checkpoint
 from crossq_wn.runs.checksums import DamagedError
 from crossq_wn.runs.config import read_config, with_algorithm
 from crossq_wn.runs.manifests import malformed
+from crossq_wn.runs.schema import SeedNumber
 from crossq_wn.runs.trust import require_algorithm, require_task
 from crossq_wn.training.actors import Choose, InNumpy, JaxActor
 from crossq_wn.training.building import (
@@ -176,7 +177,7 @@ class TrainedPolicy:
 
     def _last_good(self, newest: Checkpoint) -> Checkpoint:
         """The last checkpoint of a seed before it failed."""
-        failure = newest.training["failed"].get(str(self.seed))
+        failure = newest.training["failed"].get(SeedNumber(self.seed))
         good = None if failure is None else failure["good"]
         if good is None:
             raise UserError(f"seed {self.seed} of {self.path} failed before its first checkpoint")
@@ -215,8 +216,7 @@ def evaluate_policy(policy: TrainedPolicy, episodes: int, task: AnyTask | None =
     Args:
         policy: the policy to evaluate.
         episodes: the number of episodes.
-        task: a class or function that makes the environment, where no module can be imported for it, or a
-            gymnasium.Env that exists already.
+        task: what makes the environment, if no module can be imported for it, or a gymnasium.Env itself.
 
     Returns:
         The finished episodes, the same ones at every call.
