@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from crossq_wn.algorithms import ALGORITHMS, normalisers
 from crossq_wn.algorithms.actor_critic import soft_actor_critic
 from crossq_wn.algorithms.bro import coefficient, inverse_coefficient, upper_bound
-from crossq_wn.algorithms.passes import separate, separate_subset
+from crossq_wn.algorithms.passes import separate
+from crossq_wn.algorithms.redq import separate_subset
 from crossq_wn.algorithms.resets import at, every_updates, on_grid
 from crossq_wn.algorithms.simba_v2 import scaler, towards
 from crossq_wn.algorithms.tdmpc2.planning import Planner, Simulator, plan

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossq_wn.algorithms.actor_critic import soft_actor_critic
-from crossq_wn.algorithms.passes import joint, joint_target, separate
+from crossq_wn.algorithms.crossq import joint, joint_target
+from crossq_wn.algorithms.passes import separate
 from crossq_wn.learning import axis, learner
 from crossq_wn.nets import layers, losses
 from crossq_wn.nets.layers import dense

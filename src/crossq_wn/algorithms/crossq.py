@@ -13,20 +13,22 @@ let these weights grow, and growing weights shrink the gradients (theorem 2): th
 falls, and faster the more updates are made per decision. CrossQ + WN holds each hidden neuron at unit norm
 (equation 2) and decays the remaining parameters, and it passes the same joint batch through a target critic.
 
-To read CrossQ + WN, open this page (its networks and numbers), `actor_critic.py` (the update), `passes.py`
-(`joint_target`), `nets/normalisation.py` (batch norm and weight norm) and `settings.py` (the rows of Table 1
-that algorithms share).
+To read CrossQ + WN, open this page (its networks, passes and numbers), `actor_critic.py` (the update),
+`nets/normalisation.py` (batch norm and weight norm) and `settings.py` (the rows of Table 1 that algorithms
+share).
 """
 
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from crossq_wn.algorithms.actor_critic import Parts, compose
-from crossq_wn.algorithms.passes import joint, joint_target
+from crossq_wn.algorithms.passes import Passed
 from crossq_wn.algorithms.recipes import CriticTraits, Preset, Recipe
 from crossq_wn.algorithms.resets import every_updates
 from crossq_wn.algorithms.settings import ActorCriticSettings, PolyakSettings, require, require_effect
+from crossq_wn.algorithms.state import State
 from crossq_wn.errors import option
+from crossq_wn.lazy import jnp
 from crossq_wn.nets.layers import Layer, dense, ensemble, relu, serial
 from crossq_wn.nets.losses import half_squared_error, scalar
 from crossq_wn.nets.normalisation import (
@@ -42,7 +44,7 @@ from crossq_wn.nets.normalisation import (
 )
 from crossq_wn.nets.optimisers import no_target, polyak
 from crossq_wn.nets.policies import clipped, gaussian_head
-from crossq_wn.types import Spec
+from crossq_wn.types import Array, Spec, Tree
 
 _LOG_STD_MAX = 2.0
 
@@ -146,6 +148,25 @@ def crossq_wn(spec: Spec, settings: CrossQWNSettings) -> Parts:
     if settings.reset_updates is None:
         return parts
     return parts._replace(resets=every_updates(settings.reset_updates, settings.utd, settings.warmup))
+
+
+def joint(critic: Layer, theta: Tree, state: State, x: Array, next_x: Array, key: Array) -> Passed:
+    """CrossQ (section 2): one pass over (s, a) and (s', a'), which then share batch statistics; no target."""
+    both, stats = critic.apply(theta, state.critic.stats, jnp.concatenate([x, next_x]), train=True)
+    q, next_q = jnp.split(both, 2, axis=1)
+    return q, next_q, stats
+
+
+def joint_target(critic: Layer, theta: Tree, state: State, x: Array, next_x: Array, key: Array) -> Passed:
+    """CrossQ + WN (section 4): the joint pass through critic and target critic, both in training mode.
+
+    With batch norm, a training pass does not read the running statistics. Batch renorm does read them;
+    prediction and target must then be corrected alike, so both passes use those of the online critic.
+    """
+    both = jnp.concatenate([x, next_x])
+    q, stats = critic.apply(theta, state.critic.stats, both, train=True)
+    target_q, _ = critic.apply(state.target, state.critic.stats, both, train=True)
+    return q[:, : len(x)], target_q[:, len(x) :], stats
 
 
 def network(settings: CrossQSettings, hidden: Layer, head: Layer) -> Layer:

@@ -16,19 +16,20 @@ import math
 from dataclasses import dataclass, replace
 
 from crossq_wn.algorithms.actor_critic import Parts, actor_first, compose
+from crossq_wn.algorithms.crossq import joint_target
 from crossq_wn.algorithms.exploration import repeat_noise, zeta
 from crossq_wn.algorithms.normalisers import add_sample_padded, bounded_return, scale_rewards
-from crossq_wn.algorithms.passes import joint_states, joint_target
 from crossq_wn.algorithms.recipes import CriticTraits, Preset, Recipe
 from crossq_wn.algorithms.settings import PolyakSettings, require, require_positive
-from crossq_wn.lazy import optax
+from crossq_wn.algorithms.state import State
+from crossq_wn.lazy import jnp, optax
 from crossq_wn.nets.initialisers import orthogonal
 from crossq_wn.nets.layers import Layer, dense, ensemble, linear, relu, residual, serial
 from crossq_wn.nets.losses import averaged, categorical
 from crossq_wn.nets.normalisation import affine_norm, batch_norm, per_neuron_kernel, rms_norm, weight_norm
 from crossq_wn.nets.optimisers import deferred_schedule, polyak
 from crossq_wn.nets.policies import gaussian_head, squeezed
-from crossq_wn.types import Spec
+from crossq_wn.types import Array, Batch, Spec, Tree
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +86,13 @@ def parts(spec: Spec, settings: FlashSACSettings) -> Parts:
     held = repeat_noise(base, zeta(settings.noise_exponent, settings.noise_longest))
     scale = bounded_return(limit)._replace(prior=0.0, add=add_sample_padded)
     return base._replace(around=(held, scale_rewards(spec, scale)))
+
+
+def joint_states(actor: Layer, params: Tree, state: State, batch: Batch) -> tuple[Array, Tree]:
+    """One pass over s and s', so the actor sees the same distribution of states as its critic."""
+    both = jnp.concatenate([batch.observation, batch.next_observation])
+    output, stats = actor.apply(params, state.actor.stats, both, train=True)
+    return output[: len(batch.observation)], stats
 
 
 def network(width: int, blocks: int, head: Layer) -> Layer:

@@ -5,17 +5,20 @@ target, and then by one policy update against the mean of all critics.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 from crossq_wn.algorithms.actor_critic import Parts, compose
-from crossq_wn.algorithms.passes import separate_subset
+from crossq_wn.algorithms.passes import Passed, QPair
 from crossq_wn.algorithms.recipes import Preset, Recipe
 from crossq_wn.algorithms.settings import PolyakSettings, require
+from crossq_wn.algorithms.state import State
 from crossq_wn.errors import option
-from crossq_wn.nets.layers import dense, ensemble, mlp
+from crossq_wn.lazy import jax
+from crossq_wn.nets.layers import Layer, dense, ensemble, mlp
 from crossq_wn.nets.losses import mean, scalar, squared_error
 from crossq_wn.nets.optimisers import polyak
 from crossq_wn.nets.policies import clipped, gaussian_head
-from crossq_wn.types import Spec
+from crossq_wn.types import Array, Spec, Tree
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,34 @@ def parts(spec: Spec, settings: REDQSettings) -> Parts:
         target=polyak(settings.tau),
         readout=scalar(squared_error),
     )._replace(reduce=mean, policy_delay=settings.policy_delay * settings.utd)
+
+
+def separate_subset(member: Layer, size: int) -> QPair:
+    """Algorithm 1: like SAC's `separate`, but only a random subset of the target critics is evaluated.
+
+    Args:
+        member: one critic, without statistics.
+        size: number of critics in the subset (M), which is drawn anew for each minibatch.
+    """
+    subset = ensemble(member, size)
+
+    def pair(critic: Layer, theta: Tree, state: State, x: Array, next_x: Array, key: Array) -> Passed:
+        chosen = jax.random.choice(key, len(state.target), (size,), replace=False)
+        members = tuple(_member(state.target, index) for index in chosen)
+        next_q, _ = subset.apply(members, state.critic.stats[:size], next_x, train=True)
+        q, stats = critic.apply(theta, state.critic.stats, x, train=True)
+        return q, next_q, stats
+
+    return pair
+
+
+def _member(members: tuple[Tree, ...], index: Array) -> Tree:
+    """One of an ensemble's trees; without a seed axis the others are not even read."""
+    return jax.lax.switch(index, [partial(_itself, member) for member in members])
+
+
+def _itself(tree: Tree) -> Tree:
+    return tree
 
 
 # The authors set the target entropy per task, at about -|A|/2, which is the shared default.

@@ -9,6 +9,7 @@ fit that range.
 from dataclasses import dataclass
 
 from crossq_wn.algorithms.actor_critic import Parts, compose
+from crossq_wn.algorithms.crossq import joint_target
 from crossq_wn.algorithms.normalisers import (
     RewardScale,
     deviation_of_return,
@@ -16,7 +17,6 @@ from crossq_wn.algorithms.normalisers import (
     scale_rewards,
     spread_of_return,
 )
-from crossq_wn.algorithms.passes import joint_target
 from crossq_wn.algorithms.recipes import CriticTraits, Preset, Recipe
 from crossq_wn.algorithms.settings import ScaledRewardSettings, require, require_positive
 from crossq_wn.nets.layers import Layer, dense, ensemble, linear, relu, serial
