@@ -92,7 +92,7 @@ def test_a_reference_of_which_nothing_may_be_compared_is_refused_and_some_of_it_
     other = make_run(tmp_path / "other", seed=1, eval_episodes=3)
     same = make_run(tmp_path / "same", seed=2)
     told = []
-    with pytest.raises(UserError, match=r"eval_episodes is 5 in .*--force"):
+    with pytest.raises(UserError, match=r"eval_episodes is 5 in .*force=True"):
         groups(reading.inputs(ours), reading.inputs([other]), told.append)
     (group,) = groups(reading.inputs(ours), reading.inputs([other, same]), told.append)
     assert [run.path for run in group.theirs] == [same]

@@ -83,7 +83,7 @@ def test_a_benchmark_writes_its_figures(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         main(
             ["bench", "pendulum-swingup", "--seeds", "0,1", "--critic-width", "8", "--actor-width", "8",
-             "--batch-size", "4", "--seconds", "0.01", "--json", str(out)]
+             "--batch-size", "4", "--seconds", "0.01", "--out", str(out)]
         )  # fmt: skip
     assert stop.value.code == 0
     figures = json.loads(out.read_text())
@@ -233,7 +233,7 @@ def test_a_peers_environment_is_built_again_when_its_versions_change(monkeypatch
         (["bench"], "TASK"),
         (["bench", "nothing-run"], "unknown task"),
         (["bench", "cheetah-run", "--seconds", "0"], "--seconds is 0.0"),
-        (["bench", "cheetah-run", "--json", "pyproject.toml"], "nothing is overwritten"),
+        (["bench", "cheetah-run", "--out", "pyproject.toml"], "nothing is overwritten"),
         (["bench", "cheetah-run", "--against", "torchrl"], "sbx"),
     ],
 )

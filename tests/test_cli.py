@@ -264,14 +264,21 @@ def test_an_altered_configuration_is_refused_by_eval_and_restored_by_resume(
     assert (run / "config.json").read_text() == before
 
 
-@pytest.mark.parametrize("left", ["", "{"])
+@pytest.mark.parametrize("left", ["", "{", None])
 def test_a_lost_manifest_begins_anew(left, capsys, trained, tmp_path):
+    """It is said, and what was there is kept: also where only its checksum is wrong."""
     run = shutil.copytree(trained, tmp_path / "copy")
-    (run / "manifest.json").write_text(left)
+    values = json.loads((run / "manifest.json").read_text())
+    damaged = json.dumps(values | {"commands": [["forged"]]}) if left is None else left
+    (run / "manifest.json").write_text(damaged)
     with pytest.raises(SystemExit) as ending:
         main(["resume", str(run)])
     assert ending.value.code == 0
     assert len(json.loads((run / "manifest.json").read_text())["commands"]) == 1
+    said = capsys.readouterr()
+    assert "earlier commands, versions and protocols are not known" in said.out + said.err
+    assert "what was there is now manifest.json.damaged-1" in said.out + said.err
+    assert (run / "manifest.json.damaged-1").read_text() == damaged
 
 
 def test_a_resumption_notes_what_has_changed(capsys, trained, tmp_path):

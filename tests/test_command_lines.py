@@ -31,6 +31,7 @@ VALID = {
     "resume": ["run"],
     "eval": ["run"],
     "video": ["run"],
+    "export": ["run", "--to", "numpy"],
     "plot": ["run"],
     "figure": ["fig1", "run"],
     "compare": ["run"],
@@ -90,8 +91,8 @@ def stopped(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(api, "run_training", _begin)
     monkeypatch.setattr(doctor, "why_not", lambda backend: None)
     monkeypatch.setattr(reproduce_verb.steps, "bill", _begin)
-    monkeypatch.setattr(importlib.import_module("crossq_wn.cli.policy"), "evaluate_policy", _begin)
-    monkeypatch.setattr(importlib.import_module("crossq_wn.cli.policy"), "record", _begin)
+    for name in ("evaluate_policy", "record", "export"):
+        monkeypatch.setattr(importlib.import_module("crossq_wn.cli.policy"), name, _begin)
     monkeypatch.setattr(importlib.import_module("crossq_wn.bench.loop"), "bench", _begin)
     monkeypatch.setattr(results_verbs, "spectrum_of", _begin)
     for name in ("save", "learning_curve", "write"):

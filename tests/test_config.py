@@ -74,6 +74,33 @@ def test_an_option_outside_its_limits_is_refused(values, says):
         RunOptions(**values)
 
 
+def test_a_configuration_without_a_checksum_must_be_whole(tmp_path):
+    """What was written then may not be filled with defaults; what came later has its reading default."""
+    run = make_run(tmp_path / "run", algorithm="xqc")
+    values = json.loads((run / "config.json").read_text())
+    del values["sha256"]
+    for part in ("options", "settings"):
+        for name in values[part]:
+            left = {key: value for key, value in values[part].items() if key != name}
+            (run / "config.json").write_text(json.dumps(values | {part: left}))
+            if name == "return_statistics":
+                assert read_config(run).settings.return_statistics == "restart"
+                continue
+            with pytest.raises(crossq_wn.UserError, match=f"lacks {part}.{name} and a checksum"):
+                read_config(run)
+    (run / "config.json").write_text(json.dumps(values))
+    assert read_config(run) == configure("cheetah-run", algorithm="xqc")
+
+
+def test_a_system_is_the_same_in_whatever_order_its_changes_are_stored():
+    one = System("xqc", 2, "default", (("atoms", 51), ("hidden_layers", 2)))
+    other = System("xqc", 2, "default", (("hidden_layers", 2), ("atoms", 51)))
+    assert (one, hash(one)) == (other, hash(other))
+    assert one.label != other.label
+    assert one != System("xqc", 2, "default", (("atoms", 51), ("hidden_layers", 3)))
+    assert replace(one, changes=()) == System("xqc", 2)
+
+
 def test_options_and_hyperparameters_are_plain_keywords():
     made = configure("cheetah-run", preset="code", eval_every=5000, utd=5, seeds=[0, 1])
     assert (made.options.eval_every, made.options.seeds, made.settings.utd) == (5000, (0, 1), 5)

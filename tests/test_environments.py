@@ -11,11 +11,17 @@ import numpy as np
 import pytest
 
 import helpers
+from crossq_wn.acting.interface import Interface
 from crossq_wn.cli.doctor import _rendering
 from crossq_wn.environments import PAPER_TASKS, SUITES, lookup, make
-from crossq_wn.environments.core import Environment, EnvironmentFaultError, Frame, Task
+from crossq_wn.environments.core import Environment, EnvironmentFaultError, Episode, Frame, Task
+from crossq_wn.environments.interface import describe
+from crossq_wn.environments.pool import Pool
 from crossq_wn.environments.snapshot import UnrestorableError
 from crossq_wn.errors import UserError
+from crossq_wn.results.tables import episode_summary
+from crossq_wn.runs.schema import InterfaceEntry, check
+from crossq_wn.training.scoring import _scores
 
 # Observation and action sizes, as the suites define them.
 DMC_SIZES = {
@@ -390,6 +396,90 @@ def test_success_in_any_frame_is_a_success_of_the_episode():
     environment.reset()
     environment.step(ACTION)
     assert not environment.success  # forgotten at the reset
+
+
+def test_a_fault_at_a_reset_is_not_said_to_be_late_in_the_episode_before():
+    environment = stub([frame(n) for n in range(4)], episode_frames=2)
+    environment.step(ACTION)
+    assert environment.frames == 2
+    environment.simulator.observe = lambda: np.full(1, np.nan, np.float32)
+    with pytest.raises(EnvironmentFaultError, match=r"index 0 of the observation \(at its beginning\)"):
+        environment.reset()
+    environment.frames = 1
+    assert environment._when() == " (1 frame into the episode)"
+
+
+class Scalar(gymnasium.Env):
+    """Observations and actions without an axis."""
+
+    observation_space = gymnasium.spaces.Box(-2.0, 2.0, ())
+    action_space = gymnasium.spaces.Box(-0.5, 0.5, ())
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        return np.float32(action), float(action), False, False, {}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.float32(0.25), {}
+
+
+def test_spaces_without_an_axis_are_like_those_of_one_number(made):
+    environment = made(Scalar)
+    assert (environment.observation_size, environment.action_size) == (1, 1)
+    np.testing.assert_array_equal(environment.reset(0), np.float32([0.25]))
+    transition = environment.step(np.ones(1, np.float32))
+    np.testing.assert_array_equal(transition.next_observation, np.float32([0.5]))
+    interface = describe(environment.simulator)
+    check(interface, InterfaceEntry, "interface")
+    policy = Interface(interface)
+    assert policy.in_units(np.ones(1, np.float32)) == np.float32(0.5)
+    for observation in (np.float32(0.25), 0.25, [0.25], np.full(1, 0.25)):
+        np.testing.assert_array_equal(policy.flatten(observation), np.float32([0.25]))
+
+
+def test_actions_that_cannot_vary_are_refused_if_all_are_so(made):
+    class Held(helpers.PointMass):
+        action_space = gymnasium.spaces.Box(np.float32([0.5, -1]), np.float32([0.5, 1]))
+
+    environment = made(Held)
+    assert environment.action_size == 2  # which training tells of
+
+    class Stuck(helpers.PointMass):
+        action_space = gymnasium.spaces.Box(np.float32([0.5, -1]), np.float32([0.5, -1]))
+
+    with pytest.raises(UserError, match="actions that cannot vary"):
+        made(Stuck)
+
+
+def test_a_task_that_does_not_say_what_success_is_has_none(made):
+    silent = stub([frame(n, success=None) for n in range(4)], episode_frames=2)
+    assert silent.step(ACTION).episode.success is None
+    late = stub([frame(0, success=None), frame(1, success=True), frame(2, success=None)], episode_frames=2)
+    assert late.step(ACTION).episode.success is True
+    played = Episode(3.0, 10, None), Episode(5.0, 20, None)
+    assert _scores(played, "return") == {"return": 4.0}
+    assert _scores(played, "success_rate") == {"return": 4.0, "success_rate": 0.0}  # it is what counts
+    assert episode_summary(played) == (4.0, pytest.approx(2**0.5), None, 15.0)
+    # An environment may speak of success only when there is one.
+    once = (*played, Episode(4.0, 10, True), Episode(4.0, 10, None))
+    assert _scores(once, "return")["success_rate"] == episode_summary(once).success == 0.25
+    for task, known in (("helpers:PointMass", True), ("helpers:Unending", False), ("cheetah-run", False)):
+        environment = made(task)
+        environment.reset(0)
+        environment.step(np.zeros(environment.action_size, np.float32))
+        assert (environment.success is not None) == known
+
+
+def test_what_cannot_be_closed_is_told_and_costs_nothing():
+    class Stubborn(helpers.PointMass):
+        def close(self):
+            raise RuntimeError("the robot does not answer")
+
+    environment = make(Stubborn)
+    fault = environment.close()
+    assert "raised RuntimeError: the robot does not answer" in str(fault)
+    assert [str(each) for each in Pool([environment, make(helpers.PointMass)], 1).close()] == [str(fault)]
 
 
 def test_an_observation_is_the_transition_s_own(made):

@@ -190,7 +190,7 @@ def test_the_end_can_be_chosen(draw, reference):
     assert {row["frames"] for row in draw("fig1", frames=100).rows} == {100}
     late = draw("fig1", reference=[reference], frames=400)
     assert {row["system"] for row in late.rows} == {"SimBa UTD 2", "SimBa UTD 8"}
-    with pytest.raises(UserError, match=r"no run was evaluated at 150 .*--frames may be 100, 200$"):
+    with pytest.raises(UserError, match=r"no run was evaluated at 150 .*frames may be 100, 200$"):
         draw("fig1", frames=150)
 
 
@@ -211,7 +211,7 @@ def test_frame_0_is_no_end(draw, tmp_path):
     with pytest.raises(UserError, match=r"no system was evaluated after frame 0, .*: train longer$"):
         draw("fig1", start)
     apart = tidy_table(tmp_path / "apart.csv", [("a", "dog-run", seed, 100 + seed, 5) for seed in range(2)])
-    with pytest.raises(UserError, match=r"more than half of a system's runs: --frames may be 100, 101$"):
+    with pytest.raises(UserError, match=r"more than half of a system's runs: frames may be 100, 101$"):
         draw("fig1", apart)
 
 
@@ -304,9 +304,9 @@ def test_a_panel_without_diagnostics_says_so(runs, draw, tmp_path):
 
 def test_figures_that_need_more_say_which_option_logs_it(runs, draw):
     without = runs / "crossq UTD 1-dog-walk-0"
-    with pytest.raises(UserError, match=r"fig3 needs critic_norm, .*--diagnostics"):
+    with pytest.raises(UserError, match=r"fig3 needs critic_norm, .*diagnostics=True"):
         draw("fig3", without)
-    with pytest.raises(UserError, match=r"q-bias needs q_bias_std .*--q-bias"):
+    with pytest.raises(UserError, match=r"q-bias needs q_bias_std .*q_bias=True"):
         draw("q-bias", without)
 
 
@@ -582,6 +582,37 @@ def test_titles_labels_and_legends_do_not_overlap(name, alike, draw):
         assert not one.get_window_extent().overlaps(other.get_window_extent()), (one, other)
 
 
+@pytest.mark.parametrize("name", ["fig1", "fig2", "fig4", "fig7"])
+def test_no_text_leaves_the_picture_or_is_wider_than_its_panel(name, draw):
+    figure = draw(name).figure
+    assert len(figure.axes) > 1
+    for text in words(figure):
+        box = text.get_window_extent()
+        assert 0 <= box.x0 < box.x1 <= figure.bbox.x1, text
+        assert 0 <= box.y0 < box.y1 <= figure.bbox.y1, text
+    for axes in figure.axes:  # a label as wide as its panel is cut at the edge of some pictures
+        assert axes.xaxis.label.get_window_extent().width <= 0.95 * axes.bbox.width
+
+
+def test_a_figure_says_why_it_ends_early_and_which_seeds_end_before_others(tmp_path, told):
+    short, long = [(0, 1), (100, 50)], [(0, 1), (100, 50), (200, 80)]
+    make_run(tmp_path / "sac", algorithm="sac", seed=0, eval_rows=short)
+    make_run(tmp_path / "crossq-0", algorithm="crossq", seed=0, eval_rows=long)
+    make_run(tmp_path / "crossq-1", algorithm="crossq", seed=1, eval_rows=long)
+    make_run(tmp_path / "crossq-2", algorithm="crossq", seed=2, eval_rows=short)
+    source = Source.of([tmp_path], warn=told.append)
+    assert {row["frames"] for row in FIGURES["fig1"](source).rows} == {100}
+    assert "shown at 100 frames, the last that most runs of sac UTD 1 reached" in told[0]
+    assert "crossq UTD 1 goes on to 200" in told[0]
+    assert not any("ended early" in line for line in told)  # at frame 100 all seeds are there
+    curve = FIGURES["fig7"](source)
+    early = [line for line in told if "ended early" in line]
+    assert early
+    assert "crossq UTD 1 on cheetah-run, seed 2 at 100 frames" in early[0]
+    assert "ended early" in " ".join(text.get_text() for text in words(curve.figure))
+    assert not any("goes on" in line for line in told[1:])
+
+
 def test_a_long_name_stays_in_the_picture(tmp_path):
     """One run far from its preset, as `make demo` leaves: all its settings stand in the legend."""
     widths = {"warmup": 2000, "actor_width": 128, "critic_width": 256, "initial_temperature": 0.01}
@@ -742,7 +773,7 @@ def test_the_figure_command(run_cli, runs, reference, tmp_path):
         ("fig1 RUNS --frames 7", "no run was evaluated at 7 environment frames"),
         ("fig1 RUNS --frames -1", "'-1' is not a whole number"),
         ("fig1 RUNS --confidence 90", "--confidence is 90.0"),
-        ("fig1 RUNS --out wall/picture", "cannot write wall"),
+        ("fig1 RUNS --out wall/picture", "cannot write --out wall/picture"),
         ("fig1 RUNS --out wall", "wall.csv is not a figure of crossq-wn"),
     ],
 )

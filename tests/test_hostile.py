@@ -92,7 +92,7 @@ ALLOWED = {
     ("cli.dispatch", "os.open"): "the null device in the place of a lost output",
     ("cli.train", "os.open"): "likewise",
     ("results.sheets", "gzip.open"): "of bytes that were read",
-    ("training.policy", "av.open"): "into memory",
+    ("training.video", "av.open"): "into memory",
     ("results.report.page", "read_text"): "the package's own style sheet",
     ("reproduce.workers", "rename"): "of a whole run directory, which the user named",
     ("reproduce.workers", "iterdir"): "likewise",

@@ -103,7 +103,7 @@ DELAYED = {
     ("training.logs", "tensorboardX.event_file_writer"): "not with --no-tensorboard",
     ("training.logs", "tensorboardX.proto.event_pb2"): "not with --no-tensorboard",
     ("training.logs", "tensorboardX.proto.summary_pb2"): "not with --no-tensorboard",
-    ("training.policy", "av"): "only videos need it",
+    ("training.video", "av"): "only videos need it",
 }
 
 

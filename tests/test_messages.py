@@ -14,7 +14,7 @@ from crossq_wn.cli import doctor, main
 from crossq_wn.environments import SUITES
 from crossq_wn.environments.factories import from_id
 from crossq_wn.training.api import configure
-from crossq_wn.training.policy import _picture
+from crossq_wn.training.video import _picture
 
 
 def said(capsys, *arguments):
@@ -79,6 +79,43 @@ def test_messages_speak_of_options_on_the_command_line_and_of_arguments_in_pytho
 def test_a_wrong_keyword_is_answered_with_a_right_one(choices, says):
     with pytest.raises(UserError, match=re.escape(says)):
         configure("cheetah-run", **choices)
+
+
+@pytest.mark.parametrize(
+    ("task", "says"),
+    [
+        (None, "the task is None: it must be a name such as 'cheetah-run', or a class or function"),
+        (3, "the task is 3: it must be"),
+        (helpers.PointMass(), "give the class, or a function that makes one"),
+        ("helpers:PointMass()", "is named without brackets: helpers:PointMass"),
+    ],
+)
+def test_what_is_no_task_is_answered_with_what_is(task, says, tmp_path):
+    with pytest.raises(UserError, match=re.escape(says)):
+        train(task, frames=10, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_users_own_code_raises_is_said_with_its_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    lines = "class Broken:", "    def __init__(self):", "        {}['goal']", "def lacking(size):", "    pass"
+    (tmp_path / "their_module.py").write_text("\n".join(lines))
+    (tmp_path / "their_other_module.py").write_text("import math\nmath.nothing\n")
+    for task, says in (
+        ("their_module:Broken", "raised KeyError: 'goal' (their_module.py, line 3)"),
+        ("their_module:lacking", "argument: 'size'; it is called without arguments"),
+        ("their_other_module:x", "has no attribute 'nothing' (their_other_module.py, line 2)"),
+        ("their_missing_module:x", "No module named 'their_missing_module'"),
+    ):
+        with pytest.raises(UserError) as refusal:
+            train(task, frames=10, out=tmp_path / "run")
+        assert str(refusal.value).endswith(says)
+
+
+def test_one_number_of_seeds_is_answered_with_both_that_may_be_meant():
+    with pytest.raises(UserError, match=r"seeds is 3: .* \[3\] for seed 3 or range\(3\) for three seeds"):
+        configure("cheetah-run", seeds=3)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import helpers
 from crossq_wn.errors import UserError
 from crossq_wn.results import reading
-from crossq_wn.runs import directory, protocol
+from crossq_wn.runs import directory, folders, protocol
 from crossq_wn.runs.config import RunConfig, read_config, signed
 from crossq_wn.training import api
 from helpers import EVAL_HEADER, by_label, call, make_run, read
@@ -152,7 +152,7 @@ def test_a_run_resumed_under_another_simulator_is_not_wholly_new(tmp_path):
         path = altered(make_run(tmp_path / name, seed=ord(name)), **then)
         for _ in range(2):
             owned = directory.RunDirectory(path, ["crossq-wn", "resume"])
-            owned.note_resumption(read_config(path))
+            owned.note_resumption(read_config(path), print)
             owned.close()
     manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
     assert manifest["protocol"]["mujoco"] == directory.version("mujoco")
@@ -205,8 +205,8 @@ def test_runs_and_what_is_left_of_them_are_found_but_no_checkpoints(tmp_path):
         for other in {"config.json", "manifest.json", "eval.csv"} - {name}:
             (left[name] / other).unlink()
     shutil.copy(whole / "manifest.json", whole / "checkpoints" / "000000100")
-    assert directory.find(tmp_path) == sorted([whole, left["config.json"], left["eval.csv"]])
-    assert directory.find(whole) == [whole]
+    assert folders.find(tmp_path) == sorted([whole, left["config.json"], left["eval.csv"]])
+    assert folders.find(whole) == [whole]
 
 
 def test_what_one_run_does_not_know_is_compared_between_the_others(tmp_path):

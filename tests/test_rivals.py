@@ -151,13 +151,23 @@ def test_two_hot_codes_decode_to_their_value(value):
 # Ensembles
 
 
+def minimum_of_subset(size):
+    """REDQ's reduction as algorithm 1 states it: the smallest over a random subset of all critics."""
+
+    def reduce(values, key):
+        chosen = jax.random.choice(key, values.shape[0], (size,), replace=False)
+        return jnp.min(values[chosen], 0)
+
+    return reduce
+
+
 def test_a_random_subset_of_critics_makes_redqs_target():
     q = jnp.arange(10.0)[:, None]
-    drawn = [float(losses.minimum_of_subset(2)(q, jax.random.key(i))[0]) for i in range(300)]
+    drawn = [float(minimum_of_subset(2)(q, jax.random.key(i))[0]) for i in range(300)]
     assert set(drawn) <= set(range(9))  # the largest of ten is never the smaller of two
     # The minimum of two out of 0..9 has the mean 8 / 3.
     assert np.mean(drawn) == pytest.approx(8 / 3, abs=0.4)
-    assert float(losses.minimum_of_subset(10)(q, KEY)[0]) == 0
+    assert float(minimum_of_subset(10)(q, KEY)[0]) == 0
 
 
 def test_redq_evaluates_only_the_target_critics_that_it_draws(parts, algorithm, batch, float64):
@@ -165,7 +175,7 @@ def test_redq_evaluates_only_the_target_critics_that_it_draws(parts, algorithm, 
     with float64():
         made = parts("redq")
         whole = soft_actor_critic(
-            made._replace(q_pair=separate, readout=scalar(squared_error, losses.minimum_of_subset(2)))
+            made._replace(q_pair=separate, readout=scalar(squared_error, minimum_of_subset(2)))
         )
         drawn = soft_actor_critic(made)
         states = [jax.tree.map(as_double, each.init(np.random.default_rng(0))) for each in (whole, drawn)]

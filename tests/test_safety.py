@@ -19,7 +19,8 @@ from crossq_wn.algorithms import ALGORITHMS, Preset, Recipe
 from crossq_wn.algorithms.settings import Settings
 from crossq_wn.environments import EnvironmentFaultError, lookup, make
 from crossq_wn.errors import UserError
-from crossq_wn.training.policy import evaluate_policy, measure_q_bias, record
+from crossq_wn.training.policy import evaluate_policy, measure_q_bias
+from crossq_wn.training.video import record
 from crossq_wn.types import Algorithm
 from helpers import TINY_OPTIONS, TINY_SETTINGS, PointMass, rows
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from crossq_wn.cli import main
 from crossq_wn.cli.tables import Column, Table, _to_terminal, readable, show
+from crossq_wn.results import wording
 from helpers import make_run
 
 # What rich would take for markup, emoji or highlighting, and letters that take two columns.
@@ -79,6 +80,31 @@ def test_a_pipe_gets_plain_aligned_lines(capsys):
     assert lines[4:] == ["", "a note"]
 
 
+def test_a_pipe_is_as_wide_as_the_user_says(capsys, monkeypatch):
+    table = Table("title", [Column("run", whole=True), "words"], [("runs/a", "word " * 40)])
+    for width in (30, 60):
+        monkeypatch.setenv("COLUMNS", str(width))
+        show(table)
+        out = capsys.readouterr().out
+        assert out.count("word") == 41
+        assert "\x1b" not in out
+        assert max(map(len, out.splitlines())) <= width
+    monkeypatch.setenv("COLUMNS", "many")  # no number: as if it were not set
+    show(table)
+    assert max(map(len, capsys.readouterr().out.splitlines())) > 200
+
+
+def test_presets_are_listed_by_what_they_change(capsys):
+    out = printed(capsys, "list", "presets")[0]
+    lines = [line for line in out.splitlines() if line.startswith("crossq-wn ")]
+    assert {line.split()[1] for line in lines} >= {"default", "paper-v2", "code"}
+    assert max(map(len, out.splitlines())) < 400  # the default ones have some forty settings
+    records = json.loads(printed(capsys, "list", "presets", "--json")[0])
+    default = next(each for each in records if (each["algorithm"], each["preset"]) == ("sac", "default"))
+    assert "batch_size=256" in default["settings"]
+    assert "warmup=" in default["settings"]
+
+
 def test_several_tables_are_one_list_for_programs_and_notes_go_elsewhere(capsys):
     tables = [Table("one", ["a"], [[1]]), Table("two", ["b"], [[float("nan")]], [{"a": 2, "b": (0, 1)}])]
     show(tables, "json", ["a note"])
@@ -111,6 +137,14 @@ def test_no_cell_acts_on_a_terminal(capsys):
 )  # fmt: skip
 def test_values_are_written_for_people(value, text):
     assert readable(value) == text
+
+
+def test_no_score_is_written_as_minus_zero(capsys, tmp_path):
+    run = make_run(tmp_path / "run", task="Pendulum-v1", eval_rows=[(0, -0.0001), (100, -0.0)])
+    out = printed(capsys, "compare", run)[0]
+    assert out.count("0.000") == 2
+    assert "-0.0" not in out
+    assert (wording.number(-0.0004), readable(-0.0), wording.number(-0.2)) == ("0.000", "0", "-0.200")
 
 
 @pytest.fixture(scope="module")

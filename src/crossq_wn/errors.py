@@ -7,8 +7,10 @@ import importlib
 import os
 import re
 import sys
+import traceback
 import unicodedata
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 
@@ -20,6 +22,19 @@ def one_line(error: BaseException) -> str:
     """An exception's message on one line, or the exception's name if it has no message."""
     text = " ".join(str(error).split())
     return text or type(error).__name__
+
+
+def raised(error: BaseException) -> str:
+    """What a user's own code raised and where: `KeyError: 'x' (my_module.py, line 12)`."""
+    frames = [each for each in traceback.extract_tb(error.__traceback__) if "importlib" not in each.filename]
+    # The first frame is the one that called the user's code.
+    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if len(frames) > 1 else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
+
+
+def counted(number: int, unit: str) -> str:
+    """A number of things in words: `1 frame`, `2,000 frames`."""
+    return f"{number:,} {unit}{'' if number == 1 else 's'}"
 
 
 def visible(text: object) -> str:
@@ -72,6 +87,13 @@ def fix_for(error: OSError) -> str:
 def explained(error: OSError) -> str:
     """What went wrong in the file system and what to do about it: `Is a directory; choose another place`."""
     return f"{error.strerror or one_line(error)}; {fix_for(error)}"
+
+
+def not_made(error: OSError, path: Path) -> str:
+    """What went wrong when a file or folder was to be made at a path, and what to do about it."""
+    if error.errno == errno.ENOENT and path.parent.is_dir():  # of the kernel's, such as /proc
+        return f"nothing can be made in {path.parent}; choose another place"
+    return explained(error)
 
 
 _NEAR = 0.7  # of 1 for equal names
@@ -148,5 +170,5 @@ def import_user_module(name: str, wanted: str) -> Any:
         sys.path.insert(0, os.getcwd())
     try:
         return importlib.import_module(name)
-    except Exception as error:  # a user's module may raise anything
-        raise UserError(f"cannot import {name!r} for {wanted}: {type(error).__name__}: {error}") from None
+    except (Exception, SystemExit) as error:  # a user's module may raise anything
+        raise UserError(f"cannot import {name!r} for {wanted}: {raised(error)}") from None

@@ -13,6 +13,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import stat
 from collections.abc import Callable, Iterator
@@ -71,6 +72,21 @@ def read(path: Path, most: int, *, within: Path | None = None) -> bytes:
         return file.read(size)  # no more than that, even if the file is growing
 
 
+def read_named(path: Path, most: int) -> bytes:
+    """Reads a file that the user named, which may be reached through links; otherwise like `read`.
+
+    It may also be a pipe that the shell has opened for this process, as `<(zcat curves.csv.gz)` does.
+    """
+    pipe = re.fullmatch(r"/(?:dev|proc/self)/fd/([0-9]{1,6})", str(path))
+    if pipe is None or not stat.S_ISFIFO(os.fstat(int(pipe[1])).st_mode):
+        return read(path.resolve(), most)
+    with os.fdopen(os.dup(int(pipe[1])), "rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise RefusedError(path, f"has more than the {_size(most)} that are read")
+    return content
+
+
 def read_start(path: Path, count: int) -> bytes:
     """Reads the first bytes of a file that the user named, which may be reached through links."""
     with opened(path.resolve()) as file:
@@ -78,9 +94,14 @@ def read_start(path: Path, count: int) -> bytes:
 
 
 def read_tensors(path: Path, *, within: Path | None = None) -> bytes:
-    """Reads a file of arrays, if there is enough free memory; otherwise like `read`."""
+    """Reads a file of arrays as `read` does, if there is enough free memory; raises UserError if not."""
     free = available_memory()
-    return read(path, MOST_TENSORS if free is None else min(MOST_TENSORS, free), within=within)
+    if free is not None and free < MOST_TENSORS:
+        with opened(path, within=within) as file:
+            size = os.fstat(file.fileno()).st_size
+        if free < size <= MOST_TENSORS:
+            raise UserError(f"{path} takes {_size(size)} and only {_size(free)} are free: free some memory")
+    return read(path, MOST_TENSORS, within=within)
 
 
 def read_json(path: Path, most: int, *, within: Path | None = None, constants: bool = False) -> Any:
@@ -202,6 +223,18 @@ def rename(path: Path, name: str, *, within: Path | None = None) -> None:
         os.replace(path.name, name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
+def set_aside(path: Path) -> Path | None:
+    """Renames a damaged file, if there is one, to the next free `NAME.damaged-N`; returns its new path."""
+    if not os.path.lexists(path):
+        return None
+    number = 1
+    while os.path.lexists(path.with_name(f"{path.name}.damaged-{number}")):  # true of dangling links as well
+        number += 1
+    aside = path.with_name(f"{path.name}.damaged-{number}")
+    rename(path, aside.name)
+    return aside
+
+
 def remove(path: Path, *, within: Path | None = None) -> None:
     """Removes a file, a link or a folder with its contents, if it exists; never what a link points to."""
     with contextlib.suppress(FileNotFoundError), _parent(path, within) as folder:
@@ -251,26 +284,6 @@ def names(folder: Path, *, within: Path | None = None) -> list[str]:
 def is_folder(path: Path) -> bool:
     """Whether there is a folder, and not just a link to one."""
     return path.is_dir() and not path.is_symlink()
-
-
-def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Yields every folder from a root down, with the names of its entries that are not folders.
-
-    Links to folders are not followed, except for the root; folders that cannot be read are passed over.
-    """
-    waiting = [root]
-    while waiting:
-        folder, others = waiting.pop(), []
-        try:
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(folder / entry.name)
-                    else:
-                        others.append(entry.name)
-        except OSError:
-            continue
-        yield folder, others
 
 
 @contextlib.contextmanager

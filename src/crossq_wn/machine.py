@@ -7,7 +7,7 @@ import resource
 from pathlib import Path
 from typing import Any
 
-from crossq_wn.errors import UserError, one_line, option
+from crossq_wn.errors import UserError, counted, one_line, option
 from crossq_wn.installation import install_command
 from crossq_wn.lazy import jax
 
@@ -82,8 +82,8 @@ def check_memory(capacity: int, each: int, seeds: int) -> int:
     if available is not None and needed > available:
         fitting = int(capacity * 0.8 * available / needed)  # a fifth is left for everything else
         raise UserError(
-            f"replay of {capacity:,} rows for {seeds} seed(s) takes {needed / 2**30:.1f} GiB and only "
-            f"{available / 2**30:.1f} GiB are free: try {option('replay_size', fitting)} or fewer seeds"
+            f"replay of {capacity:,} rows for {counted(seeds, 'seed')} takes {needed / 2**30:.1f} GiB and "
+            f"only {available / 2**30:.1f} GiB are free: try {option('replay_size', fitting)} or fewer seeds"
         )
     return needed
 
@@ -99,10 +99,7 @@ def cache_folder() -> Path:
     Raises:
         UserError: there is no home directory.
     """
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crossq-wn"
-    except RuntimeError:
-        raise UserError("there is no home directory: set HOME or XDG_CACHE_HOME to a folder") from None
+    return _user_folder("XDG_CACHE_HOME", ".cache")
 
 
 def data_folder() -> Path:
@@ -111,10 +108,15 @@ def data_folder() -> Path:
     Raises:
         UserError: there is no home directory.
     """
+    return _user_folder("XDG_DATA_HOME", ".local/share")
+
+
+def _user_folder(variable: str, usual: str) -> Path:
+    """This package's folder where an environment variable says or, below the home directory, as usual."""
     try:
-        return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "crossq-wn"
+        return Path(os.environ.get(variable) or Path.home() / usual) / "crossq-wn"
     except RuntimeError:
-        raise UserError("there is no home directory: set HOME or XDG_DATA_HOME to a folder") from None
+        raise UserError(f"there is no home directory: set HOME or {variable} to a folder") from None
 
 
 def use_jax() -> None:

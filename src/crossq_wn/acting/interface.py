@@ -35,8 +35,7 @@ def in_units(action: np.ndarray, low: np.ndarray, high: np.ndarray, dtype: np.dt
     width = high - low
     scaled = low + share * width if dtype.kind == "f" else np.floor(low + share * (width + 1.0))
     # Rounding may exceed the bounds slightly.
-    bounded: np.ndarray = np.minimum(np.maximum(scaled, low), high).astype(dtype)
-    return bounded
+    return np.asarray(np.minimum(np.maximum(scaled, low), high), dtype)
 
 
 def why_no_action(observation: np.ndarray) -> str:

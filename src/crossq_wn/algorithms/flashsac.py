@@ -20,7 +20,7 @@ from crossq_wn.algorithms.crossq import joint_target
 from crossq_wn.algorithms.exploration import repeat_noise, zeta
 from crossq_wn.algorithms.normalisers import add_sample_padded, bounded_return, scale_rewards
 from crossq_wn.algorithms.recipes import CriticTraits, Preset, Recipe
-from crossq_wn.algorithms.settings import PolyakSettings, require, require_positive
+from crossq_wn.algorithms.settings import CategoricalSettings, require, require_positive
 from crossq_wn.algorithms.state import State
 from crossq_wn.lazy import jnp, optax
 from crossq_wn.nets.initialisers import orthogonal
@@ -33,15 +33,11 @@ from crossq_wn.types import Array, Batch, Spec, Tree
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlashSACSettings(PolyakSettings):
+class FlashSACSettings(CategoricalSettings):
     """Hyperparameters of FlashSAC; all numbers are from the authors' code."""
 
     blocks: int = 2
     """Residual blocks of actor and critics."""
-    atoms: int = 101
-    """Atoms of each critic's distribution of returns."""
-    value_limit: float = 5.0
-    """The atoms cover scaled returns from minus this to this."""
     learning_rate_updates: int | None = None
     """Updates over which each learning rate falls along half a cosine, counting each one's own updates; by
     default the UTD ratio times all agent decisions that the run is started for."""
@@ -53,8 +49,6 @@ class FlashSACSettings(PolyakSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(self, "blocks", "noise_longest")
-        require(self, "atoms", self.atoms >= 2, "a whole number of at least 2")
-        require(self, "value_limit", self.value_limit > 0, "above 0")
         require(self, "noise_exponent", self.noise_exponent >= 0, "0 or above")
 
     def schedule(self, learning_rate: float) -> optax.ScalarOrSchedule:

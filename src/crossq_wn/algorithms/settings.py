@@ -161,8 +161,23 @@ class PolyakSettings(ActorCriticSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScaledRewardSettings(PolyakSettings):
-    """The settings of soft actor-critics with target critics that divide rewards by the spread of returns."""
+class CategoricalSettings(PolyakSettings):
+    """The settings of a soft actor-critic with target critics that are distributions over scaled returns."""
+
+    atoms: int = 101  # XQC's, SimbaV2's and FlashSAC's code
+    """Atoms of each critic's distribution of returns."""
+    value_limit: float = 5.0  # likewise
+    """The atoms cover scaled returns from minus this to this."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "atoms", self.atoms >= 2, "a whole number of at least 2")
+        require(self, "value_limit", self.value_limit > 0, "above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaledRewardSettings(CategoricalSettings):
+    """The settings of a soft actor-critic with such critics that divides rewards by the spread of returns."""
 
     return_statistics: Literal["code", "restart"] = "code"  # XQC's and SimbaV2's code
     """The return whose spread scales rewards. With code, an episode's last reward leaks into the next one, as

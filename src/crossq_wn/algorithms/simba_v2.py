@@ -15,7 +15,7 @@ from crossq_wn.algorithms.actor_critic import Parts, actor_first, compose
 from crossq_wn.algorithms.normalisers import bounded_return, normalise_observations, restarting, scale_rewards
 from crossq_wn.algorithms.passes import separate
 from crossq_wn.algorithms.recipes import CriticTraits, Preset, Recipe
-from crossq_wn.algorithms.settings import ScaledRewardSettings, require, require_positive
+from crossq_wn.algorithms.settings import ScaledRewardSettings, require_positive
 from crossq_wn.lazy import jax, jnp
 from crossq_wn.nets.initialisers import orthogonal
 from crossq_wn.nets.layer import described, operation, operations
@@ -37,16 +37,10 @@ class SimbaV2Settings(ScaledRewardSettings):
     """Blocks of the actor."""
     critic_blocks: int = 2
     """Blocks of each critic."""
-    atoms: int = 101
-    """Atoms of each critic's distribution of returns."""
-    value_limit: float = 5.0
-    """The atoms cover scaled returns from minus this to this."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(self, "actor_blocks", "critic_blocks")
-        require(self, "atoms", self.atoms >= 2, "a whole number of at least 2")
-        require(self, "value_limit", self.value_limit > 0, "above 0")
 
 
 def parts(spec: Spec, settings: SimbaV2Settings) -> Parts:

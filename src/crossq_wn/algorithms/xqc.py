@@ -33,10 +33,6 @@ class XQCSettings(ScaledRewardSettings):
 
     hidden_layers: int = 4
     """Hidden layers of actor and critics."""
-    atoms: int = 101
-    """Atoms of each critic's distribution of returns."""
-    value_limit: float = 5.0
-    """The atoms cover scaled returns from minus this to this."""
     norm_momentum: float = 0.99
     """Share of batch norm's running statistics that each training pass keeps."""
     norm_epsilon: float = 1e-3
@@ -45,8 +41,6 @@ class XQCSettings(ScaledRewardSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(self, "hidden_layers")
-        require(self, "atoms", self.atoms >= 2, "a whole number of at least 2")
-        require(self, "value_limit", self.value_limit > 0, "above 0")
         require(self, "norm_momentum", 0 <= self.norm_momentum < 1, "in [0, 1)")
         require(self, "norm_epsilon", self.norm_epsilon > 0, "above 0")
 

@@ -111,6 +111,18 @@ def bench(config: RunConfig, say: Say, against: str | None = None, seconds: floa
     return figures | doubts(figures, taken)
 
 
+def duration(seconds: float, against: str | None) -> float:
+    """About how long a bench takes, in seconds, besides compilations and installing a peer.
+
+    Args:
+        seconds: to spend on each measurement in each round.
+        against: a peer to compare with, or None.
+    """
+    rivals = 4 if against is None else 6  # an update, its products, the environments and their physics
+    loops = 2 + _LOOPS * (_LOOP + 2)
+    return seconds * (ROUNDS * (1 + _LEAD) * rivals + loops)
+
+
 def describe(figures: Figures) -> list[list[str]]:
     """Rows for a table: figure, value, meaning."""
     rows = []

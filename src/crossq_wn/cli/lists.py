@@ -1,6 +1,6 @@
 """The command `list`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -65,17 +65,23 @@ def algorithms(root: Path) -> Table:
 
 
 def presets(root: Path) -> Table:
-    """Lists every preset: all settings of the default ones, and what the others change."""
-    rows = []
+    """Lists every preset and what it changes; programs get all settings of the default ones too."""
+    columns = ["algorithm", "preset", "source", "settings"]
+    rows: list[list[str]] = []
+    records: list[dict[str, str]] = []
     for algorithm, recipe in ALGORITHMS.items():
         usual = asdict(recipe.presets["default"].settings)
         for name, entry in recipe.presets.items():
             values = asdict(entry.settings)
             differs = {setting: value for setting, value in values.items() if value != usual[setting]}
-            shown = ", ".join(f"{setting}={value}" for setting, value in (differs or values).items())
-            rows.append([algorithm, name, entry.source, shown])
-    columns = ["algorithm", "preset", "source", "settings"]
-    return Table("presets (settings that differ from the default)", columns, rows)
+            rows.append([algorithm, name, entry.source, _written(differs)])
+            records.append(dict(zip(columns, [*rows[-1][:3], _written(differs or values)], strict=True)))
+    note = "`crossq-wn train --help --algorithm NAME --preset PRESET` shows all settings of one"
+    return Table("presets (settings that differ from the default)", columns, rows, records, note)
+
+
+def _written(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in settings.items())
 
 
 def runs(root: Path) -> Table:
@@ -86,7 +92,9 @@ def runs(root: Path) -> Table:
         raise UserError(f"{root} is not a directory: name the folder that holds runs, or train one")
     run = Column("run", whole=True)
     columns = (run, "task", "system", "seeds", "evaluated", "frames", "scored", "score")
-    return Table("runs", columns, list(runs_table(root, warn)))
+    rows = list(runs_table(root, warn))
+    note = "" if rows else f"no run below {root} has been evaluated yet"
+    return Table("runs", columns, rows, note=note)
 
 
 LISTS: dict[str, Callable[[Path], Table]] = {

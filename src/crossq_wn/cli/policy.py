@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from crossq_wn.cli.arguments import Parser, add_trust, positive, whole_number
-from crossq_wn.cli.console import say, warn
+from crossq_wn.cli.console import say, telling_of_folders, warn
 from crossq_wn.cli.tables import Column, Table, add_forms, show
 from crossq_wn.environments import prepare_graphics
 from crossq_wn.errors import UserError
@@ -11,12 +11,14 @@ from crossq_wn.export.api import KINDS, Exported, export
 from crossq_wn.export.latency import CALLS
 from crossq_wn.results.tables import episode_summary
 from crossq_wn.runs.config import read_config
-from crossq_wn.training.policy import evaluate_policy, load, measure_q_bias, record
+from crossq_wn.runs.folders import run_in
+from crossq_wn.training.policy import evaluate_policy, load, measure_q_bias
+from crossq_wn.training.video import record
 
 
 def evaluate(parser: Parser, arguments: list[str]) -> int:
     """Runs `eval`: plays episodes that training never saw, and prints a row per seed."""
-    parser.add_argument("run", type=Path, help="the run directory")
+    parser.add_argument("run", type=Path, help="the run directory, or a folder that holds one run")
     parser.add_argument("--episodes", type=positive, default=10, help="episodes per seed (default: 10)")
     parser.add_argument("--seed", type=whole_number, help="training seed; by default every seed")
     parser.add_argument(
@@ -25,26 +27,32 @@ def evaluate(parser: Parser, arguments: list[str]) -> int:
     add_forms(parser)
     add_trust(parser)
     parsed = parser.parse_args(arguments)
-    seeds = read_config(parsed.run).options.seeds if parsed.seed is None else (parsed.seed,)
+    run = run_in(parsed.run)
+    seeds = read_config(run).options.seeds if parsed.seed is None else (parsed.seed,)
     columns: list[str | Column] = [
-        "seed", "trained frames", Column("return", "{:.1f}".format), Column("std", "{:.1f}".format),
-        Column("success", "{:.0%}".format), Column("frames per episode", "{:.0f}".format),
+        "seed", "trained frames", Column("return", "{:z.1f}".format), Column("std", "{:.1f}".format),
+        Column("success", _share), Column("frames per episode", "{:.0f}".format),
     ]  # fmt: skip
     if parsed.q_bias:
-        columns += [Column(name, "{:.3f}".format) for name in ("Q-bias mean", "Q-bias std")]
+        columns += [Column(name, "{:z.3f}".format) for name in ("Q-bias mean", "Q-bias std")]
     rows = []
     for seed in seeds:
-        policy = load(parsed.run, seed=seed, warn=warn, trust=parsed.trust)
+        policy = load(run, seed=seed, warn=warn, trust=parsed.trust)
         found = episode_summary(evaluate_policy(policy, parsed.episodes))
         biases = measure_q_bias(policy).values() if parsed.q_bias else ()
         rows.append([seed, policy.frames, *found, *biases])
-    show(Table(f"{parsed.run}: episodes per seed: {parsed.episodes}", columns, rows), parsed.form)
+    show(Table(f"{run}: episodes per seed: {parsed.episodes}", columns, rows), parsed.form)
     return 0
+
+
+def _share(value: float | None) -> str:
+    """Writes the share of successful episodes; nothing for tasks that do not say what success is."""
+    return "" if value is None else f"{value:.0%}"
 
 
 def video(parser: Parser, arguments: list[str]) -> int:
     """Runs `video`: records one episode."""
-    parser.add_argument("run", type=Path, help="the run directory")
+    parser.add_argument("run", type=Path, help="the run directory, or a folder that holds one run")
     parser.add_argument("--seed", type=whole_number, help="training seed; by default the first")
     parser.add_argument("--out", type=Path, help="by default RUN/videos/seed-N-FRAMES.mp4")
     parser.add_argument("--height", type=positive, default=240, help="in pixels (default: 240)")
@@ -56,15 +64,16 @@ def video(parser: Parser, arguments: list[str]) -> int:
         raise UserError(f"--out {parsed.out} {wrong}; choose another file, such as policy.mp4")
     prepare_graphics(render=True)
     policy = load(parsed.run, seed=parsed.seed, warn=warn, trust=parsed.trust)
-    out = parsed.out or parsed.run / "videos" / f"seed-{policy.seed}-{policy.frames:09d}.mp4"
-    episode = record(policy, out, height=parsed.height, width=parsed.width)
-    say(f"{out}: one episode, return {episode.total_reward:.1f}, {episode.frames} frames")
+    out = parsed.out or policy.path / "videos" / f"seed-{policy.seed}-{policy.frames:09d}.mp4"
+    with telling_of_folders(parsed.out):
+        episode = record(policy, out, height=parsed.height, width=parsed.width)
+    say(f"{out}: one episode, return {episode.total_reward:z.1f}, {episode.frames} frames")
     return 0
 
 
 def write_export(parser: Parser, arguments: list[str]) -> int:
     """Runs `export`: writes a policy for use without this package, and prints how fast it acts."""
-    parser.add_argument("run", type=Path, help="the run directory")
+    parser.add_argument("run", type=Path, help="the run directory, or a folder that holds one run")
     parser.add_argument(
         "--to",
         metavar="KIND",
@@ -77,7 +86,10 @@ def write_export(parser: Parser, arguments: list[str]) -> int:
     add_forms(parser)
     add_trust(parser)
     parsed = parser.parse_args(arguments)
-    written = export(parsed.run, parsed.to, seed=parsed.seed, out=parsed.out, warn=warn, trust=parsed.trust)
+    with telling_of_folders(parsed.out):
+        written = export(
+            parsed.run, parsed.to, seed=parsed.seed, out=parsed.out, warn=warn, trust=parsed.trust
+        )
     columns: list[str | Column] = [Column("folder", whole=True)]
     columns += [Column(f"{name} us", "{:.1f}".format) for name in written.seconds]
     row = [str(written.path), *(1e6 * value for value in written.seconds.values())]

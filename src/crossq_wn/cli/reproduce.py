@@ -8,7 +8,7 @@ from crossq_wn import reproduce as steps
 from crossq_wn.cli.arguments import Parser, positive
 from crossq_wn.cli.console import say, warn
 from crossq_wn.cli.tables import Column, Table, add_forms, show
-from crossq_wn.errors import UserError
+from crossq_wn.errors import UserError, counted
 
 _DAY = 24  # hours
 
@@ -65,7 +65,9 @@ def reproduce(parser: Parser, arguments: list[str]) -> int:
     if parsed.dry_run:
         return 0
     if bill.hours > _DAY and not parsed.yes:
-        raise UserError(f"that would take about {bill.hours / _DAY:,.0f} days here: --yes starts it")
+        raise UserError(
+            f"that would take about {counted(round(bill.hours / _DAY), 'day')} here: --yes starts it"
+        )
     outcome = steps.train(runs, jobs, say, environment)
     if outcome.signal is not None:
         say("stopped: the same command goes on from here")

@@ -3,10 +3,18 @@
 import argparse
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
-from crossq_wn.cli.arguments import Parser, add_trust, number, positive, whole_number
-from crossq_wn.cli.console import say, warn
+from crossq_wn.cli.arguments import Parser, add_trust, positive, whole_number
+from crossq_wn.cli.choices import (
+    add_aggregation,
+    add_along,
+    add_force,
+    add_reference,
+    add_systems,
+    aggregation,
+)
+from crossq_wn.cli.console import say, telling_of_folders, warn
 from crossq_wn.cli.tables import Column, Table, add_forms, show
 from crossq_wn.environments import suite_of
 from crossq_wn.errors import UserError, one_line
@@ -16,7 +24,7 @@ from crossq_wn.results import reading, tables
 from crossq_wn.results.alike import Group, groups
 from crossq_wn.results.curvature import spectrum_of
 from crossq_wn.results.figures import CURVES, FIGURES, Source, save
-from crossq_wn.results.figures.along import LABELS, Along
+from crossq_wn.results.figures.along import Along
 from crossq_wn.results.figures.curves import learning_curve
 from crossq_wn.results.figures.files import numbered
 from crossq_wn.results.health import change, courses, critic_of, findings
@@ -24,8 +32,8 @@ from crossq_wn.results.practice import FIELDS, Practice, differing, over, practi
 from crossq_wn.results.records import Input
 from crossq_wn.results.report.contents import gather
 from crossq_wn.results.report.page import check_out, write
-from crossq_wn.results.statistics import Aggregation, Weighting
 from crossq_wn.runs.config import read_config
+from crossq_wn.runs.folders import run_in
 
 T = TypeVar("T")
 Result = TypeVar("Result")
@@ -37,12 +45,15 @@ def plot(parser: Parser, arguments: list[str]) -> int:
     parser.add_argument(
         "--out",
         type=Path,
-        help="the files to write, without suffix; by default plots/learning_curve in the first run",
+        help="the files to write, without suffix; by default plots/learning_curve in the run, or "
+        "learning_curves in this folder if there are several",
     )
-    _add_along(parser)
-    _add_force(parser)
+    add_along(parser)
+    add_force(parser)
     parsed = parser.parse_args(arguments)
-    for path in draw(parsed.runs, parsed.out, force=parsed.force, along=parsed.x):
+    with telling_of_folders(parsed.out):
+        drawn = draw(parsed.runs, parsed.out, force=parsed.force, along=parsed.x)
+    for path in drawn:
         say(path)
     return 0
 
@@ -56,7 +67,8 @@ def draw(
 
     Args:
         runs: run directories, folders of them, or CSV files.
-        out: where to write, without suffix; by default beside the first run.
+        out: where to write, without suffix; by default in the run's plots/ if there is one run directory,
+            else `learning_curves` in the current folder.
         force: draws runs of different protocols in one picture.
         along: what the curves run over.
 
@@ -67,7 +79,7 @@ def draw(
         UserError: there is nothing that can be drawn.
     """
     if out is None:
-        of_one_run = (runs[0] / "config.json").exists()
+        of_one_run = len(runs) == 1 and (runs[0] / "config.json").exists()
         out = runs[0] / "plots" / "learning_curve" if of_one_run else Path("learning_curves")
         if of_one_run:
             require_folder(out.parent)
@@ -91,7 +103,7 @@ def _drawn(sources: Sequence[Source], work: Callable[[Source, Path], list[Path]]
 
 
 def _each(parts: Iterable[T], work: Callable[[T], Result]) -> list[Result]:
-    """Calls `work` for each part; warns of UserErrors, and raises one only if all parts fail."""
+    """Calls `work` for each part; warns of UserErrors, and raises the last one if all parts fail."""
     done: list[Result] = []
     failures: list[UserError] = []
     for part in parts:
@@ -99,10 +111,11 @@ def _each(parts: Iterable[T], work: Callable[[T], Result]) -> list[Result]:
             done.append(work(part))
         except UserError as error:
             failures.append(error)
-    if failures and not done:
-        raise failures[0]
+    last = None if done or not failures else failures.pop()
     for failure in failures:
         warn(one_line(failure))
+    if last is not None:
+        raise last
     return done
 
 
@@ -115,34 +128,30 @@ def figure(parser: Parser, arguments: list[str]) -> int:
     parser.epilog = "\n".join(lines)
     parser.add_argument("name", choices=FIGURES, metavar="NAME", help="the figure to draw; see below")
     parser.add_argument("runs", type=Path, nargs="+", help="run directories, folders of them, or CSV files")
-    _add_reference(parser)
-    parser.add_argument(
-        "--systems",
-        nargs="+",
-        default=[],
-        metavar="NAME",
-        help="the systems to draw, in this order, each by its name or first words; by default all",
-    )
+    add_reference(parser)
+    add_systems(parser, "draw, in this order")
     parser.add_argument(
         "--out", type=Path, help="the files to write, without suffix; by default NAME in this folder"
     )
-    _add_aggregation(parser)
+    add_aggregation(parser)
     parser.add_argument(
         "--frames",
         type=positive,
         help="environment frame at which to compare systems and end curves; by default the last that most "
         "seeds of each system reached",
     )
-    _add_along(parser)
-    _add_force(parser)
+    add_along(parser)
+    add_force(parser)
     parsed = parser.parse_args(arguments)
     if parsed.x != "frames" and parsed.name not in CURVES:
         raise UserError(f"--x is for curves, and {parsed.name} has none: it may go with {', '.join(CURVES)}")
-    how = _aggregation(parsed)
+    how = aggregation(parsed)
     source = Source((), (), tuple(parsed.systems), parsed.frames, how, warn, parsed.x)
     sources = source.each_protocol(parsed.runs, parsed.reference, force=parsed.force)
     maker, out = FIGURES[parsed.name], parsed.out or Path(parsed.name)
-    for path in _drawn(sources, lambda each, stem: save(*maker(each), stem), out):
+    with telling_of_folders(out):
+        drawn = _drawn(sources, lambda each, stem: save(*maker(each), stem), out)
+    for path in drawn:
         say(path)
     return 0
 
@@ -158,7 +167,7 @@ def compare(parser: Parser, arguments: list[str]) -> int:
         metavar="FILE",
         help="runs or CSV files to compare with",
     )
-    _add_force(parser)
+    add_force(parser)
     add_forms(parser)
     parsed = parser.parse_args(arguments)
     ours, theirs = reading.complete(parsed.runs, warn), reading.complete(parsed.against, warn)
@@ -226,40 +235,35 @@ def _records(
 
 
 def _median(value: tables.Median | None) -> str:
-    return "" if value is None else f"{value:.3f}"
+    return "" if value is None else f"{value:z.3f}"  # z: no -0.000
 
 
 def report(parser: Parser, arguments: list[str]) -> int:
     """Writes the report, and prints its file name."""
     parser.add_argument("runs", type=Path, nargs="+", help="run directories, or folders of them")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.html", help="the file to write")
-    _add_reference(parser)
-    parser.add_argument(
-        "--systems",
-        nargs="+",
-        default=[],
-        metavar="SYSTEM",
-        help="the systems to report, each by its name or first words; by default all",
-    )
-    _add_aggregation(parser)
-    _add_along(parser)
-    _add_force(parser)
+    add_reference(parser)
+    add_systems(parser, "report")
+    add_aggregation(parser)
+    add_along(parser)
+    add_force(parser)
     parsed = parser.parse_args(arguments)
     check_out(parsed.out)
-    how = _aggregation(parsed)
+    how = aggregation(parsed)
     contents = gather(
         parsed.runs, parsed.reference, parsed.systems, how, warn, force=parsed.force, along=parsed.x
     )
     for line in contents.skipped:
         warn(line)
-    write(contents, parsed.out, warn)
+    with telling_of_folders(parsed.out):
+        write(contents, parsed.out, warn)
     say(parsed.out)
     return 0
 
 
 def diagnose(parser: Parser, arguments: list[str]) -> int:
     """Prints a run's diagnostics, and in words what they mean."""
-    parser.add_argument("run", type=Path, help="the run directory")
+    parser.add_argument("run", type=Path, help="the run directory, or a folder that holds one run")
     parser.add_argument(
         "--hessian", action="store_true", help="also compute the spectrum of the critic's Hessian (slow)"
     )
@@ -269,61 +273,15 @@ def diagnose(parser: Parser, arguments: list[str]) -> int:
     add_forms(parser)
     add_trust(parser)
     parsed = parser.parse_args(arguments)
-    found = courses(parsed.run)
+    run = run_in(parsed.run)
+    found = courses(run)
     rows = []
     for name, course in found.items():
         rows.append([name, *course, change(name, course), DIAGNOSTICS[name].description])
     ends = Column("first", "{:.4g}".format), Column("last", "{:.4g}".format)
-    table = Table(str(parsed.run), ["diagnostic", *ends, "change", "what it is"], rows)
-    said = findings(found, critic_of(read_config(parsed.run)))
+    table = Table(str(run), ["diagnostic", *ends, "change", "what it is"], rows)
+    said = findings(found, critic_of(read_config(run)))
     if parsed.hessian:
-        said += spectrum_of(parsed.run, parsed.seed, warn, trust=parsed.trust).describe()
+        said += spectrum_of(run, parsed.seed, warn, trust=parsed.trust).describe()
     show(table, parsed.form, [f"* {sentence}" for sentence in said])
     return 0
-
-
-def _add_reference(parser: Parser) -> None:
-    parser.add_argument(
-        "--reference",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="FILE",
-        help="CSV files with curves that others published",
-    )
-
-
-def _add_along(parser: Parser) -> None:
-    parser.add_argument(
-        "--x",
-        choices=LABELS,
-        default="frames",
-        help="what curves run over: environment frames, gradient updates or hours of training; published "
-        "curves are known over frames only (default: frames)",
-    )
-
-
-def _add_aggregation(parser: Parser) -> None:
-    parser.add_argument(
-        "--confidence",
-        type=number,
-        default=0.9,
-        help="confidence of the intervals, between 0 and 1 (default: 0.9)",
-    )
-    parser.add_argument(
-        "--weighting",
-        choices=get_args(Weighting),
-        default="tasks",
-        help="what has equal weight where tasks have different numbers of seeds: tasks, or runs, which are "
-        "then pooled as in most published tables (default: tasks)",
-    )
-
-
-def _aggregation(parsed: argparse.Namespace) -> Aggregation:
-    return Aggregation(parsed.confidence, parsed.weighting)
-
-
-def _add_force(parser: Parser) -> None:
-    parser.add_argument(
-        "--force", action="store_true", help="compare runs even if their protocols or settings differ"
-    )

@@ -4,6 +4,7 @@ import argparse
 import csv
 import json
 import math
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,7 +33,7 @@ def readable(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:z.3g}"
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
@@ -120,14 +121,13 @@ def show(tables: Table | Sequence[Table], form: Form = "text", notes: Sequence[s
 
     Args:
         tables: one, or several of one kind.
-        form: `text` is laid out for a terminal if there is one, else plain: without boxes, colour or cuts.
+        form: `text` is laid out for a terminal if there is one, or for the width in COLUMNS, else plain:
+            without boxes, colour or cuts.
         notes: lines below the tables; programs find them on stderr.
     """
     tables = [tables] if isinstance(tables, Table) else tables
     if form == "text":
-        terminal = Console() if sys.stdout.isatty() else None
-        for table in tables:
-            _to_terminal(table, terminal) if terminal else _to_pipe(table)
+        _to_people(tables)
     else:
         records: list[Mapping[str, Any]] = []
         for table in tables:
@@ -135,6 +135,19 @@ def show(tables: Table | Sequence[Table], form: Form = "text", notes: Sequence[s
         _to_json(records) if form == "json" else _to_csv(records)
     for note in notes:
         print(visible(note), file=sys.stdout if form == "text" else sys.stderr)
+
+
+def _to_people(tables: Sequence[Table]) -> None:
+    # A pipe has no width, unless the user gives it one.
+    has_width = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal()
+    terminal = Console() if has_width else None
+    for table in tables:
+        if table.note and not table.rows:  # a header alone says nothing
+            say(table.note)
+        elif terminal is not None:
+            _to_terminal(table, terminal)
+        else:
+            _to_pipe(table)
 
 
 def _to_json(records: Iterable[Mapping[str, Any]]) -> None:

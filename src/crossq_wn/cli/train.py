@@ -48,7 +48,7 @@ def configured(parser: Parser, arguments: list[str]) -> tuple[RunConfig, Path | 
 
 def resume(parser: Parser, arguments: list[str]) -> int:
     """Runs `resume`: continues a run."""
-    parser.add_argument("run", type=Path, help="the run directory")
+    parser.add_argument("run", type=Path, help="the run directory, or a folder that holds one run")
     parser.add_argument(
         "--frames",
         type=whole_number,

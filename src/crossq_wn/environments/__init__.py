@@ -37,6 +37,7 @@ def lookup(task: TaskLike) -> Task:
         UserError: the name is unknown; the message suggests the nearest.
     """
     if not isinstance(task, str):
+        _check_callable(task)
         return _of_factory(name_of(task))
     module = task.partition(":")[0] if ":" in task else ""
     if module and module != "__main__":
@@ -117,6 +118,16 @@ def prepare_graphics(*, render: bool) -> None:
     """
     if "mujoco" not in sys.modules:
         os.environ.setdefault("MUJOCO_GL", "egl" if render else "disabled")
+
+
+def _check_callable(task: object) -> None:
+    """Raises UserError if a task is neither a name nor what makes environments."""
+    if callable(task):
+        return
+    fix = "it must be a name such as 'cheetah-run', or a class or function that makes a gymnasium.Env"
+    if hasattr(task, "step"):
+        fix = "every seed needs environments of its own, so give the class, or a function that makes one"
+    raise UserError(f"the task is {task!r}: {fix}")
 
 
 def _of_factory(where: str) -> Task:

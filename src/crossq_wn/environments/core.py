@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from crossq_wn.acting.interface import why_no_action
-from crossq_wn.environments.snapshot import Snapshot, UnrestorableError, capture_attributes
+from crossq_wn.environments.snapshot import Snapshot, capture_attributes
 from crossq_wn.environments.streams import seed_shared
-from crossq_wn.errors import UserError, nearest
+from crossq_wn.errors import UserError, counted, nearest
 
 _LARGEST = float(np.finfo(np.float32).max)  # the largest number that replay and networks can hold
 _EDGE = 1.0 + 1e-5  # the largest action, because rounding may exceed 1
@@ -38,7 +38,7 @@ class Frame(NamedTuple):
     reward: float
     terminated: bool  # the task truly ended, so that no value is bootstrapped from here
     truncated: bool  # the simulator's own time limit was reached
-    success: bool  # whether the task is solved in this frame
+    success: bool | None  # whether the task is solved in this frame; None: it does not say what that is
 
 
 class Simulator(Protocol):
@@ -104,7 +104,7 @@ class Episode(NamedTuple):
 
     total_reward: float  # the undiscounted return
     frames: int  # its length in environment frames
-    success: bool  # whether the task was solved in any of its frames
+    success: bool | None  # whether the task was solved in any of its frames; None: it never said
 
 
 class Transition(NamedTuple):
@@ -134,6 +134,11 @@ def unknown_task(name: str, known: Iterable[str]) -> UserError:
     )
 
 
+def _either(one: bool | None, other: bool | None) -> bool | None:
+    """Whether one of two frames is a success; None if neither says."""
+    return one or other if other is not None else one
+
+
 class Environment:
     """A simulator with action repeat, a time limit and episode totals.
 
@@ -161,7 +166,8 @@ class Environment:
         self.terminations = terminations
         self.observation_size, self.action_size = simulator.observation_size, simulator.action_size
         self.observation = np.zeros(self.observation_size, np.float32)
-        self.total_reward, self.frames, self.success = 0.0, 0, False
+        self.total_reward, self.frames = 0.0, 0
+        self.success: bool | None = None
         self.largest_observation = self.largest_reward = 0.0  # so far, in absolute value
 
     def reset(self, seed: int | None = None) -> np.ndarray:
@@ -179,9 +185,13 @@ class Environment:
         """
         if seed is not None:
             seed_shared(seed)
+        self.total_reward, self.frames, self.success = (
+            0.0,
+            0,
+            None,
+        )  # first, because faults say where they are
         self._call(self.simulator.reset, seed)
         self.observation = self._observe("reset")
-        self.total_reward, self.frames, self.success = 0.0, 0, False
         return self.observation
 
     def step(self, action: np.ndarray) -> Transition:
@@ -203,7 +213,7 @@ class Environment:
             reward += frame.reward
             if not abs(reward) <= _LARGEST:
                 raise self._no_reward(frame.reward)
-            self.success |= frame.success
+            self.success = _either(self.success, frame.success)
             terminated = frame.terminated and self.terminations
             truncated = frame.truncated or self.frames == self.episode_frames
             if terminated or truncated:
@@ -277,9 +287,13 @@ class Environment:
             )
         return np.asarray(picture)
 
-    def close(self) -> None:
-        """Frees the simulator; raises EnvironmentFaultError if it raised an exception."""
-        self._call(self.simulator.close)
+    def close(self) -> EnvironmentFaultError | None:
+        """Frees the simulator; returns the fault if that fails, which must not cost what was done before."""
+        try:
+            self._call(self.simulator.close)
+        except EnvironmentFaultError as fault:
+            return fault
+        return None
 
     def _observe(self, call: str) -> np.ndarray:
         with np.errstate(over="ignore"):
@@ -319,7 +333,9 @@ class Environment:
             ) from error
 
     def _when(self) -> str:
-        return f" ({self.frames} frames into the episode)"
+        return (
+            f" ({counted(self.frames, 'frame')} into the episode)" if self.frames else " (at its beginning)"
+        )
 
 
 __all__ = [
@@ -330,6 +346,5 @@ __all__ = [
     "Simulator",
     "Task",
     "Transition",
-    "UnrestorableError",
     "unknown_task",
 ]

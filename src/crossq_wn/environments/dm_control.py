@@ -61,7 +61,7 @@ class DMControl:
         discount = task.get_termination(physics)  # None: the episode goes on; 0: it has terminated
         environment._reset_next_step = discount is not None
         terminated = discount == 0
-        return Frame(reward, terminated, discount is not None and not terminated, False)
+        return Frame(reward, terminated, discount is not None and not terminated, success=None)
 
     def observe(self) -> np.ndarray:
         """The task's observation, flattened in the suite's order of keys."""

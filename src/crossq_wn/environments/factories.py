@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium
 
 from crossq_wn.environments.core import unknown_task
-from crossq_wn.errors import UserError, import_user_module, nearest, one_line
+from crossq_wn.errors import UserError, import_user_module, nearest, one_line, raised
 
 gymnasium.logger.min_level = gymnasium.logger.ERROR
 
@@ -65,6 +65,8 @@ def from_factory(path: str, **options: Any) -> gymnasium.Env[Any, Any]:
     value = import_user_module(module_name, f"the task {path!r}")
     if re.search(r"-v\d+$", attribute):
         return from_id(attribute, **options)
+    if attribute.endswith("()") and attribute[:-2].isidentifier():
+        raise UserError(f"the task {path!r} is named without brackets: {path[:-2]}")
     if "(" in attribute or "<locals>" in attribute:
         raise UserError(
             f"the task {path!r} was given as a callable, which its name alone cannot restore: pass it again "
@@ -95,10 +97,9 @@ def from_callable(factory: Callable[..., Any], name: str, *, render: bool = Fals
         environment = factory(**_render_mode(factory)) if render else factory()
     except UserError:
         raise
-    except Exception as error:  # a user's code may raise anything
-        raise UserError(
-            f"{name!r} raised {type(error).__name__}: {error}; it is called without arguments"
-        ) from None
+    except (Exception, SystemExit) as error:  # a user's code may raise anything
+        how = "; it is called without arguments" if isinstance(error, TypeError) else ""
+        raise UserError(f"{name!r} raised {raised(error)}{how}") from None
     if not isinstance(environment, gymnasium.Env):
         raise UserError(f"{name!r} returned a {type(environment).__name__}, not a gymnasium.Env")
     return environment

@@ -103,12 +103,12 @@ class Gymnasium:
                 "terminated, truncated, info), as Gymnasium has it since 0.26"
             )
         self._observation, reward, terminated, truncated, info = outcome
-        success = bool(np.any(info.get("is_success", info.get("success", False))))
+        said = info.get("is_success", info.get("success"))
         return Frame(
             self._number(reward, "reward"),
             bool(self._number(terminated, "terminated")),
             bool(self._number(truncated, "truncated")),
-            success,
+            None if said is None else bool(np.any(said)),
         )
 
     def observe(self) -> np.ndarray:

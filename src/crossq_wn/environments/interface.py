@@ -20,8 +20,14 @@ def check_bounds(low: np.ndarray, high: np.ndarray, dtype: np.dtype[Any], name: 
         name: of the environment, for the message.
 
     Raises:
-        UserError: the bounds are too far apart for float64 arithmetic, or the type is not numeric.
+        UserError: the bounds leave no choice or are too far apart for float64 arithmetic, or the type is not
+            numeric.
     """
+    if (low == high).all():
+        raise UserError(
+            f"{name} has actions that cannot vary, since their lower bounds equal their upper ones: there is "
+            "nothing to learn"
+        )
     if dtype.kind not in "fiub":
         raise UserError(f"{name} has actions of type {dtype}: they must be numbers")
     with np.errstate(over="ignore"):

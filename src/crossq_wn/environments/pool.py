@@ -75,9 +75,7 @@ class Pool:
         self._executor.shutdown()
         faults = []
         for environment in self.environments:
-            try:
-                environment.close()
-            except EnvironmentFaultError as fault:
+            if fault := environment.close():
                 faults.append(fault)
         return faults
 

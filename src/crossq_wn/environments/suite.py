@@ -11,7 +11,7 @@ from crossq_wn.environments.core import Simulator, Task
 from crossq_wn.errors import UserError
 from crossq_wn.installation import install_command, version
 
-METRICS = ("return", "success_rate")  # every evaluation measures both
+METRICS = ("return", "success_rate")  # every evaluation measures the first, and the second if there is any
 
 
 _NO_NAMES = r"(?!)"

@@ -19,6 +19,7 @@ from crossq_wn.export import latency, numpy_folder, onnx_model, parity
 from crossq_wn.export.contents import described_network, description
 from crossq_wn.export.folder import check_free, write_complete, write_description
 from crossq_wn.export.observations import observe
+from crossq_wn.runs.folders import named
 from crossq_wn.training.policy import TrainedPolicy, load
 
 KINDS = ("numpy", "onnx")
@@ -44,9 +45,9 @@ def export(
     """Writes a policy that acts without this package, once it has been found to act as the JAX policy does.
 
     Args:
-        run: a run directory.
+        run: a run directory, or a folder that holds one run.
         to: "numpy" (a folder with weights and a program of one file) or "onnx" (a model).
-        seed: one of its training seeds; by default the first.
+        seed: one of its training seeds; by default the first that has not failed.
         out: the folder; by default RUN/exports/seed-N-FRAMES-KIND.
         warn: is told of an unfinished run, damaged checkpoints and the like.
         trust: whether code that the run names, and that you have not trained with here, may be imported; an
@@ -62,7 +63,7 @@ def export(
         onnx_model.require_extras()
     policy = load(run, seed=seed, warn=warn, trust=trust)
     name = f"seed-{policy.seed}-{policy.frames:09d}-{to}"
-    out = policy.path / "exports" / name if out is None else Path(out)
+    out = policy.path / "exports" / name if out is None else named("out", out)
     check_free(out)
     network = _sound_network(policy)
     _tell(policy, warn)
@@ -121,7 +122,7 @@ def _sound_network(policy: TrainedPolicy) -> Network:
 def _tell(policy: TrainedPolicy, warn: Callable[[str], None]) -> None:
     """Says what whoever acts by the export should know."""
     config = policy.config
-    if policy.frames < config.decisions * config.action_repeat:
+    if policy.frames < config.trained_frames:
         warn(f"{policy.path} is not finished: {policy.frames:,} of {config.options.frames:,} frames")
     if policy.algorithm.prior is not None:
         warn(

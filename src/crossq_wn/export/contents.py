@@ -43,7 +43,7 @@ def description(policy: TrainedPolicy, seen: Observations, environment: Environm
         "seed": policy.seed,
         "trained_frames": policy.frames,
         "planned_frames": config.options.frames,
-        "finished": policy.frames >= config.decisions * config.action_repeat,
+        "finished": policy.frames >= config.trained_frames,
         "observation": _observation(policy, seen, environment),
         "action": _action(policy),
         "control": _control(config.action_repeat, environment),

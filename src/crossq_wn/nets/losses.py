@@ -57,20 +57,6 @@ def mean(values: Array, key: Array) -> Array:
     return jnp.mean(values, 0)
 
 
-def minimum_of_subset(size: int) -> Reduce:
-    """The smallest over a random subset of critics (REDQ, Chen et al. 2021, algorithm 1).
-
-    Args:
-        size: number of critics in the subset (M), which is drawn anew for each minibatch.
-    """
-
-    def reduce(values: Array, key: Array) -> Array:
-        chosen = jax.random.choice(key, values.shape[0], (size,), replace=False)
-        return jnp.min(values[chosen], 0)
-
-    return reduce
-
-
 # Atoms as values
 
 

@@ -22,7 +22,7 @@ from crossq_wn.reproduce.cost import cost
 from crossq_wn.reproduce.studies import PlannedRun
 from crossq_wn.runs.config import RunConfig, read_config
 from crossq_wn.runs.directory import RunDirectory
-from crossq_wn.runs.manifests import available
+from crossq_wn.runs.manifests import trained_frames
 
 Say = Callable[[str], None]
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -62,8 +62,8 @@ def look(run: PlannedRun) -> State:
     differs = _differences(there, run.config)
     if differs:
         raise UserError(f"{run.path} holds another run ({', '.join(differs)}): choose another --root")
-    frames = max((int(path.name) for path in available(run.path / "checkpoints")), default=0)
-    if frames >= run.config.decisions * run.config.action_repeat:
+    frames = trained_frames(run.path / "checkpoints")
+    if frames >= run.config.trained_frames:
         return State("finished", frames)
     return State("cut off" if frames else "without a checkpoint", frames)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from crossq_wn.errors import UserError
+from crossq_wn.errors import UserError, option
 from crossq_wn.results import reading
 from crossq_wn.results.records import Input, RunRecord
 from crossq_wn.runs.protocol import Terms, alike, conflicts, distinctions
@@ -86,7 +86,7 @@ def _explain(found: Sequence[str], made: Sequence[Group], theirs: Sequence[Input
         *before, refusal = found
         for line in before:
             warn(line)
-        raise UserError(f"{refusal}; --force compares the runs all the same")
+        raise UserError(f"{refusal}; {option('force', True)} compares the runs all the same")
     for line in (*found, *_summary(made)):
         warn(line)
 
@@ -127,5 +127,5 @@ def _summary(made: Sequence[Group]) -> list[str]:
         told.append(f"protocol {number} has {group.protocol} ({count} {'run' if count == 1 else 'runs'})")
     return [
         "runs are compared within a protocol only, so that each of these is shown by itself: "
-        f"{'; '.join(told)}; --force compares all of them"
+        f"{'; '.join(told)}; {option('force', True)} compares all of them"
     ]

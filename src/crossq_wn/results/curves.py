@@ -85,6 +85,25 @@ def _curves(seeds: Mapping[str, Sequence[Piece]]) -> Curves:
     return Curves(steps, tuple(seeds), values)
 
 
+def early_ends(curves: Curves, until: int) -> list[tuple[str, int]]:
+    """Finds the seeds that end before the others.
+
+    Args:
+        curves: of one system on one task.
+        until: an environment frame; seeds that get there, or as far as any other, are not early.
+
+    Returns:
+        Their labels, and their last environment frames.
+    """
+    last = min(until, int(curves.env_steps[-1]))
+    found = []
+    for seed, values in zip(curves.seeds, curves.values, strict=True):
+        reached = curves.env_steps[~np.isnan(values)]
+        if len(reached) and reached[-1] < last:
+            found.append((seed, int(reached[-1])))
+    return found
+
+
 def shared_steps(curves: Sequence[Curves]) -> Steps:
     """Returns the environment frames [points] at which each of these curves (at least one) has a value."""
     return reduce(np.intersect1d, [curve.env_steps for curve in curves])

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from crossq_wn.algorithms import CriticTraits, loaded_recipe
-from crossq_wn.errors import UserError
+from crossq_wn.errors import UserError, counted, option
 from crossq_wn.learning.diagnostics import DIAGNOSTICS, shown
 from crossq_wn.results import reading
 from crossq_wn.results.records import RunRecord
@@ -76,11 +76,29 @@ def courses(path: Path) -> Courses:
                 if (course := _course(curves.values, fewest)) is not None:
                     found[diagnostic.name] = course
     if "critic_norm" not in found:
-        raise UserError(
-            f"{path} has fewer than {_FEWEST_ROWS} rows of diagnostics: train on, or with a smaller "
-            "--log-every; runs with --no-diagnostics or of older versions have none"
-        )
+        raise _too_few(run)
     return found
+
+
+def _too_few(run: RunRecord) -> UserError:
+    """Says how many rows of diagnostics a run has, how many it takes and how to get them."""
+    lengths = [0]
+    for tasks in reading.logged([run], "critic_norm").values():
+        lengths += [curves.values.shape[1] for curves in tasks.values()]
+    options, rows = run.config.options, max(lengths)
+    if not options.diagnostics:
+        return UserError(f"{run.path} has no diagnostics: it was trained with {option('diagnostics', False)}")
+    if not rows:
+        return UserError(
+            f"{run.path} has no rows of diagnostics yet: there is one every {options.log_every:,} frames "
+            f"({option('log_every')}) after the warm-up; TD-MPC2 and older versions of this package log none"
+        )
+    lacking = (_FEWEST_ROWS - rows) * options.log_every
+    return UserError(
+        f"{run.path} has {counted(rows, 'row')} of diagnostics, and {_FEWEST_ROWS} are needed: train "
+        f"{lacking:,} frames more with `crossq-wn resume {run.path} --frames {options.frames + lacking}`, or "
+        f"a new run with a smaller {option('log_every')} than {options.log_every}"
+    )
 
 
 def _course(values: np.ndarray, fewest: int) -> Course | None:
@@ -170,7 +188,8 @@ def _growth(found: Courses, critic: CriticTraits) -> str:
         return f"what weight normalisation removes ({critic.remedy})"
     whole, head = found["critic_norm"], found.get("critic_norm_head", Course(0, 0))
     if head.last - head.first < (whole.last - whole.first) / 2:
-        return "weight normalisation leaves some biases free (--weight-norm neuron holds them too)"
+        held = option("weight_norm", "neuron")
+        return f"weight normalisation leaves some biases free ({held} holds them too)"
     text = f"the head grew ({head.first:.3g} to {head.last:.3g}), with the values; hidden layers are held"
     return f"{text} ({critic.remedy} holds the head too)" if critic.remedy else text
 
@@ -204,7 +223,8 @@ def _values(found: Courses) -> list[str]:
     if drift and drift.last > _LARGE_DRIFT:
         said.append(
             f"batch norm's running means move by {drift.last:.2g} standard deviations per update: acting and "
-            "training see different networks; a larger minibatch or a higher --norm-momentum calms them"
+            "training see different networks; a larger minibatch or a higher "
+            f"{option('norm_momentum')} calms them"
         )
     return said
 
@@ -214,7 +234,7 @@ def _bias(found: Courses) -> list[str]:
     if not mean or not spread:
         return []
     if abs(mean.last) <= _SMALL_BIAS:
-        what = f"the critics' values are right on average (Q-bias {mean.last:+.0%} of the return)"
+        what = f"the critics' values are right on average (Q-bias {mean.last:+z.0%} of the return)"
     else:
         over = "overestimate" if mean.last > 0 else "underestimate"
         what = f"the critics {over} returns by {abs(mean.last):.0%} (Q-bias)"

@@ -10,7 +10,7 @@ whose `primary` is not 1 are left out, since they repeat a system from another s
 named here are ignored, but for those that `results.practice` reads.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -22,7 +22,7 @@ from crossq_wn.errors import UserError, one_line
 from crossq_wn.results.curves import Curves, Piece, Results, joined
 from crossq_wn.results.records import CurveTable, Input, RunRecord, Speed
 from crossq_wn.results.sheets import Series
-from crossq_wn.runs.directory import find
+from crossq_wn.runs.folders import find
 from crossq_wn.runs.protocol import is_described
 from crossq_wn.runs.system import System
 
@@ -70,12 +70,28 @@ def complete(paths: Iterable[Path], warn: Warn) -> list[Input]:
     given = list(paths)
     lost: list[str] = []
     kept = checked(inputs(given), lost.append)
-    if given and not kept:
-        lost = lost or ["give run directories, or CSV files such as RUN/eval.csv"]
-        raise UserError(f"no evaluations there: {'; '.join(lost)}")
+    refusal = "" if kept or not given else nothing_left(lost, warn)
+    if refusal:
+        raise UserError(f"no evaluations there: {refusal}")
     for line in lost:
         warn(line)
     return kept
+
+
+def nothing_left(lost: Sequence[str], warn: Warn) -> str:
+    """Says why nothing is left, for the last line that a user reads; lines before it go to `warn`.
+
+    Args:
+        lost: a line for each run that is left out.
+        warn: called with each of these lines if there are several.
+    """
+    if not lost:
+        return "give run directories, or CSV files such as RUN/eval.csv"
+    if len(lost) == 1:
+        return lost[0]
+    for line in lost:
+        warn(line)
+    return f"all {len(lost)} runs are skipped, such as {lost[0].replace(' is skipped: ', ': ', 1)}"
 
 
 def checked(inputs: Iterable[Input], warn: Warn) -> list[Input]:

@@ -267,15 +267,18 @@ def _timed(sheet: Sheet, columns: Sequence[str]) -> Array:
     return np.reshape(rows, (-1, len(columns))).T
 
 
+def _total(clock: Array) -> Array:
+    """Adds up a clock [rows] that starts again at 0 when a run is resumed."""
+    before = np.where(clock[1:] < clock[:-1], clock[:-1], 0.0)  # what it showed before it started again
+    return np.asarray(clock + np.concatenate([[0.0], np.cumsum(before)]))
+
+
 def _hours(sheet: Sheet, name: str) -> Series | None:
-    """Adds up the clock of timing.csv, which starts again at 0 when a run is resumed."""
+    """Returns the hours that a run had trained at each environment frame; None without rows of both."""
     frames, clock = _timed(sheet, ("frames", "seconds"))  # each [rows]
     if not len(frames):
         return None
-    before = np.where(
-        clock[1:] < clock[:-1], clock[:-1], 0.0
-    )  # what the clock showed before it started again
-    total = clock + np.concatenate([[0.0], np.cumsum(before)])
+    total = _total(clock)
     steps, last = np.unique(frames[::-1], return_index=True)  # of each frame the row that came last
     hours = np.maximum.accumulate(total[::-1][last]) / 3600
     return Series(name, steps.astype(np.int64), hours, [])
@@ -286,7 +289,5 @@ def _speed(sheet: Sheet) -> Speed | None:
     trains = updates > 0
     if not trains.any():
         return None
-    # The clock starts again at 0 when a run is resumed; `last` marks its last reading of each session.
-    last = np.append(clock[1:] < clock[:-1], True)
-    hours = float(clock[last].sum()) / 3600
+    hours = float(_total(clock)[-1]) / 3600
     return Speed(float(np.median(frames[trains])), float(np.median(updates[trains])), hours)

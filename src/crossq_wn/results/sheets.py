@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from crossq_wn.errors import UserError, one_line
-from crossq_wn.files import MOST_TABLE, RefusedError, read
+from crossq_wn.files import MOST_TABLE, RefusedError, read, read_named
 from crossq_wn.results.statistics import Array
 from crossq_wn.runs.checksums import checksum_of
 from crossq_wn.runs.schema import Position
 
+_GZIP = b"\x1f\x8b"  # the first bytes of a compressed file
 _MOST_FRAMES = 2.0**53  # beyond, numbers of frames are not exact
 Steps = npt.NDArray[np.int64]
 T = TypeVar("T")
@@ -144,15 +145,15 @@ def _rows(
     Args:
         path: of the file.
         end: see `strict_sheet`.
-        named: whether the user named it, who may name links too.
+        named: whether the user named it, who may name links and the shell's pipes too.
     """
-    content = read(path.resolve() if named else path, MOST_TABLE)
+    content = read_named(path, MOST_TABLE) if named else read(path, MOST_TABLE)
     if end is not None and end["sha256"] not in (None, checksum_of(content[: end["size"]])):
         raise UserError(
             f"{path} does not fit the checksum that training left, so some of it was changed: put it back "
             f"as it was, or let `crossq-wn resume {path.parent}` write it again"
         )
-    if path.suffix == ".gz":
+    if content.startswith(_GZIP):
         with gzip.open(io.BytesIO(content)) as packed:
             content = packed.read(MOST_TABLE + 1)
         if len(content) > MOST_TABLE:
@@ -176,7 +177,7 @@ def strict_sheet(path: Path, end: Position | None = None, *, named: bool = False
     Args:
         path: of the file.
         end: the position up to which training vouches for it; later rows are taken as they are.
-        named: whether the user named the file; it may be a link then.
+        named: whether the user named the file; it may be a link or a pipe of the shell's then.
 
     Raises:
         UserError: another row is cut short, or rows were changed after training wrote them.

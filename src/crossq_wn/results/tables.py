@@ -13,7 +13,7 @@ from crossq_wn.results import reading
 from crossq_wn.results.curves import Curves, Results
 from crossq_wn.results.records import RunRecord
 from crossq_wn.results.sheets import Steps
-from crossq_wn.runs.directory import find
+from crossq_wn.runs.folders import find
 from crossq_wn.runs.system import System
 
 
@@ -116,18 +116,19 @@ class EpisodeSummary(NamedTuple):
 
     mean: float  # return
     std: float  # of the returns (the sample's); 0 for a single episode
-    success: float  # fraction of the episodes
+    success: float | None  # fraction of the episodes; None: the task does not say what success is
     frames: float  # environment frames per episode, on average
 
 
 def episode_summary(episodes: Sequence[Episode]) -> EpisodeSummary:
     """Sums up some episodes, at least one."""
-    returns, frames, successes = np.array(episodes, float).T
+    returns = np.array([episode.total_reward for episode in episodes])
+    said = any(episode.success is not None for episode in episodes)
     return EpisodeSummary(
         mean=float(returns.mean()),
         std=float(returns.std(ddof=1)) if len(returns) > 1 else 0.0,
-        success=float(successes.mean()),
-        frames=float(frames.mean()),
+        success=float(np.mean([bool(episode.success) for episode in episodes])) if said else None,
+        frames=float(np.mean([episode.frames for episode in episodes])),
     )
 
 

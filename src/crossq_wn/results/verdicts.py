@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from crossq_wn.errors import UserError
+from crossq_wn.errors import UserError, counted
 from crossq_wn.results.statistics import Array, Scores, difference, iqm, point_estimate
 
 Verdict = Literal["holds", "does not hold", "inconclusive"]
@@ -149,7 +149,9 @@ def seeds_needed(
     x, y = _summarise(ours), _summarise(theirs)
     fewest = int(min(x.runs.min(), y.runs.min()))
     if fewest < 2:
-        raise UserError(f"a task has {fewest} runs: the spread between seeds needs at least 2 of each task")
+        raise UserError(
+            f"a task has {counted(fewest, 'run')}: the spread between seeds needs at least 2 of each task"
+        )
     gap, tasks = abs(float(x.mean.mean() - y.mean.mean())), len(x.mean)
 
     def separates(runs: int) -> bool:

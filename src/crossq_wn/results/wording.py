@@ -69,7 +69,7 @@ def on(tasks: Sequence[str]) -> str:
 def number(score: float | Array) -> str:
     """Writes a score: with three decimals if it is small, and rounded if it is a large return."""
     value = float(score)
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+    return f"{value:z,.0f}" if abs(value) >= 100 else f"{value:z.3f}" if abs(value) < 10 else f"{value:z.1f}"
 
 
 def span(interval: Interval, form: Callable[[float], str] | None = None) -> str:

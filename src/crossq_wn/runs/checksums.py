@@ -39,6 +39,7 @@ def read(path: Path, checksum: str) -> bytes:
 
     Raises:
         DamagedError: it cannot be read, or has another checksum.
+        UserError: there is too little free memory for it.
     """
     try:
         content = files.read_tensors(path, within=run_of(path))

@@ -1,6 +1,5 @@
 """The configuration of a run, as stored in config.json."""
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from crossq_wn.algorithms.settings import (
 )
 from crossq_wn.errors import UserError, nearest, one_line, option
 from crossq_wn.files import MOST_JSON, RefusedError
+from crossq_wn.runs.checksums import checksum_of
 from crossq_wn.runs.options import OPTION_NAMES, RunOptions
 from crossq_wn.runs.schema import ConfigFile, Count, check
 from crossq_wn.runs.system import System
@@ -57,6 +57,11 @@ class RunConfig:
     def decisions(self) -> int:
         """The number of agent decisions to train, per seed."""
         return self.options.frames // self.action_repeat
+
+    @property
+    def trained_frames(self) -> int:
+        """The environment frames per seed of all these decisions: `options.frames`, or slightly fewer."""
+        return self.decisions * self.action_repeat
 
     @property
     def episode_decisions(self) -> int | None:
@@ -119,7 +124,7 @@ def signed(values: dict[str, Any]) -> dict[str, Any]:
     """The contents of config.json: the values with their checksum, `sha256`."""
     body = {name: value for name, value in values.items() if name != "sha256"}
     text = json.dumps(body, sort_keys=True)
-    return body | {"sha256": hashlib.sha256(text.encode()).hexdigest()}
+    return body | {"sha256": checksum_of(text.encode())}
 
 
 # What runs were trained with before there was the setting, or before it followed from the run's length.
@@ -237,7 +242,26 @@ def read_json(path: Path) -> dict[str, Any]:
             f"{path / 'config.json'} has been altered (its checksum differs): put it back as it was, or "
             f"let `crossq-wn resume {path}` restore it from a checkpoint"
         )
+    if "sha256" not in values and values["schema"] == SCHEMA:
+        _require_whole(known, path)
     return known
+
+
+# Settings that came after checksums, so that a config.json without a checksum may lack them.
+_SINCE = ("return_statistics", "evaluate_before_reset")
+
+
+def _require_whole(values: Mapping[str, Any], path: Path) -> None:
+    """Raises UserError unless a config.json without a checksum has all that was written into it then."""
+    recipe = loaded_recipe(values["system"]["algorithm"])
+    settings = [*setting_names(Settings if recipe is None else recipe.settings)]
+    for part, names in (("options", OPTION_NAMES), ("settings", settings)):
+        for name in names:
+            if name not in values[part] and name not in _SINCE:
+                raise UserError(
+                    f"{path / 'config.json'} lacks {part}.{name} and a checksum: put it back as it was, or "
+                    f"let `crossq-wn resume {path}` restore it from a checkpoint"
+                )
 
 
 def load_json(path: Path) -> dict[str, Any]:

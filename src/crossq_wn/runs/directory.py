@@ -14,14 +14,13 @@ RUN/
 import contextlib
 import csv
 import fcntl
-import hashlib
 import io
 import json
 import os
 import platform
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +28,11 @@ from crossq_wn import files
 from crossq_wn.algorithms import registered
 from crossq_wn.environments import SUITES, lookup
 from crossq_wn.environments.suites import simulator_packages
-from crossq_wn.errors import UserError, explained, option
+from crossq_wn.errors import UserError, not_made, one_line, option
 from crossq_wn.files import MOST_TABLE, to_disk
 from crossq_wn.installation import version
 from crossq_wn.lazy import jax
+from crossq_wn.runs.checksums import checksum_of
 from crossq_wn.runs.config import DAMAGED, SCHEMA, RunConfig, extend, read_config, signed
 from crossq_wn.runs.manifests import available
 from crossq_wn.runs.protocol import read_manifest
@@ -127,11 +127,14 @@ class RunDirectory:
             with contextlib.suppress(OSError):  # a folder that has other contents by now stays
                 folder.rmdir()
 
-    def note_resumption(self, config: RunConfig, lost: Sequence[dict[str, Any]] = ()) -> list[str]:
+    def note_resumption(
+        self, config: RunConfig, warn: Callable[[str], None], lost: Sequence[dict[str, Any]] = ()
+    ) -> list[str]:
         """Records the command that resumes the run, and the configuration and versions from now on.
 
         Args:
             config: from now on.
+            warn: is told in one line if manifest.json is lost or damaged; what is left of it is set aside.
             lost: the rows of replay that could not be restored, per seed.
 
         Returns:
@@ -139,8 +142,13 @@ class RunDirectory:
         """
         values, differs = manifest(config, self._command), []
         values |= {"lost_replay": list(lost)} if lost else {}
-        with contextlib.suppress(*DAMAGED):  # a lost manifest starts anew
+        try:
             old = read_manifest(self.path)
+        except UserError as error:
+            aside = files.set_aside(self.path / "manifest.json")
+            kept = f"; what was there is now {aside.name}" if aside else ""
+            warn(f"{one_line(error)}: earlier commands, versions and protocols are not known{kept}")
+        else:
             history: dict[str, Any] = {"commands": [*old["commands"], self._command]}
             # The manifest remembers that a part was trained with other versions or another simulator.
             for name in ("versions", "protocol"):
@@ -189,7 +197,7 @@ def create(config: RunConfig, out: Path | None, command: list[str]) -> RunDirect
         try:
             _make_folders(path, made)
         except OSError as error:
-            raise UserError(f"cannot create {option('out', str(path))}: {explained(error)}") from None
+            raise UserError(f"cannot create {option('out', str(path))}: {not_made(error, path)}") from None
     run = RunDirectory(path, command)
     run._made = made  # for `discard`
     check_free(path, config)  # again, now that the lock keeps other processes out
@@ -265,7 +273,7 @@ def manifest(config: RunConfig, command: list[str]) -> dict[str, Any]:
     device = jax.devices()[0]
     suite = SUITES[lookup(config.task).suite]
     protocol = config.protocol | {name: version(name) for name in suite.packages}
-    digest = hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()
+    digest = checksum_of(json.dumps(protocol, sort_keys=True).encode())
     return {
         "schema": SCHEMA,
         "commands": [command],
@@ -295,7 +303,7 @@ def _next_free(parent: Path, stem: str, made: list[Path]) -> Path:
         _make_folders(parent, made)
     except OSError as error:
         raise UserError(
-            f"cannot create {parent}: {explained(error)}, or choose another place with {option('out')}"
+            f"cannot create {parent}: {not_made(error, parent)}, or choose another place with {option('out')}"
         ) from None
     number = 1
     while True:
@@ -308,16 +316,3 @@ def _next_free(parent: Path, stem: str, made: list[Path]) -> Path:
             made.append(path)
             to_disk(parent)
             return path
-
-
-def find(root: Path) -> list[Path]:
-    """Every directory below a folder that holds a run, or the remains of one."""
-    found = []
-    for folder, names in files.walk(root):
-        # Checkpoints have a manifest.json too.
-        telling = {"config.json", "eval.csv"} | (
-            set() if folder.parent.name == "checkpoints" else {"manifest.json"}
-        )
-        if telling & {*names}:
-            found.append(folder)
-    return sorted(found)

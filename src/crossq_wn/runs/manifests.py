@@ -32,6 +32,12 @@ def available(directory: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name))
 
 
+def trained_frames(directory: Path) -> int:
+    """The environment frames of the newest checkpoint, even a damaged one; 0 without any."""
+    there = available(directory)
+    return int(there[-1].name) if there else 0
+
+
 def newest_common(directory: Path) -> dict[str, Any]:
     """The values that seeds share in the newest checkpoint with an intact manifest; empty without one."""
     for path in reversed(available(directory)):
@@ -82,8 +88,8 @@ def write_manifest(folder: Path, body: dict[str, Any]) -> None:
         UserError: it would be too large to be read again.
         OSError: it cannot be written.
     """
-    checksum = checksum_of(json.dumps(body).encode())
-    content = json.dumps({"sha256": checksum, "checkpoint": body}).encode()
+    text = json.dumps(body)  # which may be long, so it is made once
+    content = f'{{"sha256": "{checksum_of(text.encode())}", "checkpoint": {text}}}'.encode()
     if len(content) > MOST_MANIFEST:
         raise UserError(
             f"the plain state of the environments takes {len(content) / 2**20:,.0f} MiB of JSON, where a "

@@ -52,6 +52,8 @@ class RunOptions:
     def __post_init__(self) -> None:
         if isinstance(self.seeds, Sequence) and not isinstance(self.seeds, str):
             object.__setattr__(self, "seeds", tuple(self.seeds))  # Python users write lists and ranges
+        several = isinstance(self.seeds, tuple)
+        require(self, "seeds", several, "several numbers, such as [3] for seed 3 or range(3) for three seeds")
         require_types(self)
         require_positive(self, "frames", "eval_every", "eval_episodes", "checkpoint_every", "log_every")
         require(self, "episode_frames", self.episode_frames is None or self.episode_frames >= 1, "at least 1")

@@ -12,6 +12,7 @@ from crossq_wn.environments.suites import simulator_packages
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.files import MOST_JSON, RefusedError
 from crossq_wn.runs.config import DAMAGED, as_trained, read_json, signed
+from crossq_wn.runs.folders import walk
 from crossq_wn.runs.schema import ManifestFile, check
 from crossq_wn.runs.system import System
 
@@ -127,7 +128,7 @@ def _described(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path.parent] if path.name == "eval.csv" and is_described(path.parent) else []
     folders = []
-    for folder, names in files.walk(path):
+    for folder, names in walk(path):
         if "eval.csv" in names and is_described(folder):
             folders.append(folder)
     return sorted(folders)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save as save_tensors
 
+from crossq_wn.errors import UserError
 from crossq_wn.learning.replay import Replay, Rows
 from crossq_wn.runs import checksums
 from crossq_wn.runs.checksums import DamagedError
@@ -80,6 +81,8 @@ class ReplayFiles:
             first = max(replay.begin, segment["first"])
             try:
                 checksums.read(self.folder / segment["file"], segment["sha256"])
+            except UserError:  # too little memory to read it just now
+                continue
             except DamagedError as damage:
                 if first < segment["last"]:  # otherwise replay has dropped all of its rows
                     self._segments[seed][place] = self._write(seed, replay, first, segment["last"])

@@ -144,8 +144,8 @@ class InterfaceEntry(TypedDict, total=False):
 
     observation_size: Required[Count]
     observation: list[list[list[str | int]]]
-    action_low: Required[list[Any]]
-    action_high: Required[list[Any]]
+    action_low: Required[list[Any] | float]  # a number where actions have no axis
+    action_high: Required[list[Any] | float]
     action_dtype: Literal[
         "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32",
         "uint64", "bool",

@@ -1,7 +1,7 @@
 """Systems: the units that tables and figures compare."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -15,8 +15,13 @@ class System:
     algorithm: str  # a name from the table of algorithms, `module:name` for a user's own, or a published name
     utd: int | None = None  # gradient updates per agent decision; None: unknown
     preset: str = "default"
-    changes: tuple[tuple[str, Any], ...] = ()  # settings other than utd that differ from the preset's
+    # Settings other than utd that differ from the preset's; versions list them in different orders.
+    changes: tuple[tuple[str, Any], ...] = field(default=(), compare=False)
     note: str = ""  # distinguishes it from the systems beside it, such as "reference"; never stored
+    _changed: frozenset[tuple[str, Any]] = field(init=False, repr=False)  # the changes, in no order
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_changed", frozenset(self.changes))
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> "System":

@@ -4,7 +4,6 @@ import csv
 import hashlib
 import io
 import json
-import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from crossq_wn import files
 from crossq_wn.errors import UserError, explained
 from crossq_wn.files import MOST_TABLE, to_disk, write_atomically
+from crossq_wn.runs.checksums import checksum_of
 from crossq_wn.runs.schema import Count, Position
 
 EVAL_COLUMNS = ("exp_name", "env_name", "seed", "metric", "env_step", "value")
@@ -52,17 +52,6 @@ class _File:
             return files.read(self.path, MOST_TABLE)
         except OSError:
             return b""
-
-    def set_aside(self) -> Path | None:
-        """Renames the file, if there is one; returns its new path."""
-        number, aside = 1, self.path.with_name(f"{self.path.name}.damaged-1")
-        while os.path.lexists(aside):  # true of dangling links as well
-            number += 1
-            aside = self.path.with_name(f"{self.path.name}.damaged-{number}")
-        if not os.path.lexists(self.path):
-            return None
-        files.rename(self.path, aside.name)
-        return aside
 
 
 class Table:
@@ -142,7 +131,7 @@ class Table:
         """
         survivors = self._survivors([_known(position) for position in positions], warn)
         for file, content in zip(self._files(), survivors, strict=True):
-            if content is None and (aside := file.set_aside()):
+            if content is None and (aside := files.set_aside(file.path)):
                 warn(f"{file.path} does not fit the checkpoint: set aside as {aside.name} and started anew")
         self._begin(self._header() if survivors[0] is None else survivors[0])
         if self._json:
@@ -211,7 +200,7 @@ def _sound(content: bytes, at: Position) -> bytes | None:
     # Other programs save files with other line ends, which the rows that follow would not have.
     if len(cut) < at["size"] or not (cut == b"" or cut.endswith(b"\n")) or b"\r\n" in cut:
         return None
-    if at["sha256"] not in (None, hashlib.sha256(cut).hexdigest()):
+    if at["sha256"] not in (None, checksum_of(cut)):
         return None
     return cut
 

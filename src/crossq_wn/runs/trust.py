@@ -7,7 +7,6 @@ name counts as another one.
 """
 
 import contextlib
-import hashlib
 import importlib
 import importlib.util
 import os
@@ -21,6 +20,7 @@ from crossq_wn import files
 from crossq_wn.environments.naming import name_of
 from crossq_wn.errors import UserError, option
 from crossq_wn.machine import data_folder
+from crossq_wn.runs.checksums import checksum_of
 from crossq_wn.runs.config import RunConfig
 
 
@@ -102,4 +102,4 @@ def place_of(name: str) -> str | None:
 
 
 def _entry(name: str, place: str) -> Path:
-    return data_folder() / "trained-with" / hashlib.sha256(f"{name}\n{place}".encode()).hexdigest()[:32]
+    return data_folder() / "trained-with" / checksum_of(f"{name}\n{place}".encode())[:32]

@@ -14,7 +14,8 @@ from crossq_wn.machine import use_jax
 from crossq_wn.runs import directory
 from crossq_wn.runs.config import RunConfig, extend, preset_settings, system_of, with_algorithm
 from crossq_wn.runs.familiar import meant
-from crossq_wn.runs.manifests import available
+from crossq_wn.runs.folders import named, run_in
+from crossq_wn.runs.manifests import trained_frames
 from crossq_wn.runs.options import OPTION_NAMES, RunOptions
 from crossq_wn.runs.recovery import recover_config
 from crossq_wn.runs.trust import remember, require_algorithm, require_task
@@ -123,14 +124,7 @@ def train(
     """
     config = configure(task, algorithm=algorithm, preset=preset, **({"video": False} | choices))
     with _shown(reporter, progress) as shown:
-        return start(config, _folder("out", out) if out is not None else None, shown, task)
-
-
-def _folder(name: str, path: str | Path) -> Path:
-    """Reads an argument that names a folder. Raises UserError if it is empty."""
-    if not str(path):
-        raise UserError(f"{name} is '': a folder has a name, and this folder is called .")
-    return Path(path)
+        return start(config, named("out", out) if out is not None else None, shown, task)
 
 
 @contextmanager
@@ -185,7 +179,7 @@ def resume(
     On a CPU the result is the same, bit for bit, as if the run had never been interrupted.
 
     Args:
-        path: the run directory.
+        path: the run directory, or a folder that holds one run.
         frames: a new total of environment frames per seed; by default the total so far.
         reporter: receives progress; by default nobody does.
         progress: whether to show progress as the command line does, if there is no `reporter`.
@@ -203,7 +197,7 @@ def resume(
     """
     with _shown(reporter, progress) as shown:
         return _resume(
-            _folder("path", path),
+            run_in(named("path", path)),
             frames,
             shown,
             task,
@@ -228,7 +222,7 @@ def _resume(
     config = with_algorithm(config)
     if not directory.begun(path):  # it was stopped before its first checkpoint
         return start(config, path, reporter, task)
-    trained = max((int(p.name) for p in available(path / "checkpoints")), default=0)
+    trained = trained_frames(path / "checkpoints")
     if config.options.frames < trained:
         raise UserError(
             f"{option('frames')} is {config.options.frames}: {path} is already trained for {trained} frames; "

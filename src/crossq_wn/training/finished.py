@@ -9,7 +9,7 @@ from crossq_wn.files import MOST_TABLE
 from crossq_wn.runs.checkpoints import Checkpoint
 from crossq_wn.runs.checksums import DamagedError, checksum_of
 from crossq_wn.runs.config import DAMAGED, RunConfig, read_config
-from crossq_wn.runs.manifests import available
+from crossq_wn.runs.manifests import available, trained_frames
 from crossq_wn.runs.protocol import read_manifest
 from crossq_wn.runs.schema import Position
 from crossq_wn.runs.tables import EVAL_COLUMNS, Table
@@ -27,8 +27,7 @@ def outcome_if_finished(path: Path, config: RunConfig) -> Outcome | None:
         Its outcome; None if there is something left to train, to evaluate or to mend.
     """
     there = available(path / "checkpoints")
-    frames = config.decisions * config.action_repeat
-    if not there or int(there[-1].name) < frames:
+    if not there or trained_frames(path / "checkpoints") < config.trained_frames:
         return None
     try:
         saved = Checkpoint(there[-1])

@@ -6,6 +6,7 @@ is in a `Session`.
 
 from __future__ import annotations  # JAX's types are loaded on first use
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 
@@ -14,7 +15,7 @@ import numpy as np
 from crossq_wn.environments import EnvironmentFaultError, TaskLike, Transition
 from crossq_wn.environments.pool import Pool
 from crossq_wn.environments.streams import capture_shared, kept_shared
-from crossq_wn.errors import UserError, one_line, option
+from crossq_wn.errors import UserError, counted, one_line, option
 from crossq_wn.lazy import jax
 from crossq_wn.machine import processors
 from crossq_wn.runs.config import RunConfig
@@ -101,8 +102,8 @@ def _check(config: RunConfig, spec: Spec, reporter: Reporter) -> None:
     """Raises UserError, before anything is written, if the run is known not to work."""
     if config.options.q_bias and building.build_algorithm(config, spec).appraise is None:
         raise UserError(f"{option('q_bias')}: {config.system.algorithm} has no critics to ask; leave it out")
-    replay = check_fits(config, spec)
-    reporter.message(f"replay: up to {replay / 2**20:,.0f} MiB for {len(config.options.seeds)} seed(s)")
+    size = math.ceil(check_fits(config, spec) / 2**20)
+    reporter.message(f"replay: up to {size:,} MiB for {counted(len(config.options.seeds), 'seed')}")
 
 
 def begin(session: Session) -> None:
@@ -119,6 +120,7 @@ def begin(session: Session) -> None:
     drop(session, reasons)
     session.shared = capture_shared()
     _tell_of_statistics(session)
+    _tell_of_fixed_actions(session)
     score(session)
     save(session)
 
@@ -130,6 +132,16 @@ def _tell_of_statistics(session: Session) -> None:
         session.reporter.message(
             f"{session.config.task} learns statistics as it runs ({learned}): evaluations, checkpoints and "
             "trained policies take over those of training; returns are in the wrappers' units"
+        )
+
+
+def _tell_of_fixed_actions(session: Session) -> None:
+    simulator = session.training.environments[0].simulator
+    fixed = np.flatnonzero(simulator.action_low == simulator.action_high)
+    if len(fixed):
+        session.reporter.message(
+            f"{session.config.task} has actions of {counted(simulator.action_size, 'number')}, of which "
+            f"those at {', '.join(map(str, fixed))} cannot vary: their lower bounds equal their upper ones"
         )
 
 

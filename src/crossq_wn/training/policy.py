@@ -1,23 +1,21 @@
-"""Trained policies: acting with the newest checkpoint of a run, evaluating it and recording videos."""
+"""Trained policies: acting with the newest checkpoint of a run, and evaluating it."""
 
-import io
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from crossq_wn import files
 from crossq_wn.acting.interface import Interface, PolicyError
 from crossq_wn.acting.operations import Network
 from crossq_wn.acting.policy import Actor
-from crossq_wn.environments import Environment, EnvironmentFaultError, Episode, TaskLike
+from crossq_wn.environments import Environment, EnvironmentFaultError, Episode
 from crossq_wn.environments.interface import check_unchanged, describe
 from crossq_wn.environments.pool import Pool
 from crossq_wn.environments.streams import kept_shared
-from crossq_wn.errors import UserError, one_line
+from crossq_wn.errors import UserError
 from crossq_wn.learning.evaluation import Actors, Arena, evaluate
 from crossq_wn.learning.learner import Learner, one_by_one
 from crossq_wn.learning.q_bias import Bias, q_bias
@@ -26,6 +24,7 @@ from crossq_wn.runs import checkpoints
 from crossq_wn.runs.checkpoints import Checkpoint
 from crossq_wn.runs.checksums import DamagedError
 from crossq_wn.runs.config import read_config, with_algorithm
+from crossq_wn.runs.folders import named, run_in
 from crossq_wn.runs.manifests import malformed
 from crossq_wn.runs.schema import SeedNumber
 from crossq_wn.runs.trust import require_algorithm, require_task
@@ -43,7 +42,7 @@ from crossq_wn.training.seeds import Stream, integer, stream
 from crossq_wn.types import Tree, UndescribedError
 
 # Uses of the stream of fresh episodes, so that none repeats another's.
-_EVALUATION, _VIDEO, _Q_BIAS, EXPORT = range(4)
+_EVALUATION, VIDEO, _Q_BIAS, EXPORT = range(4)
 
 
 class TrainedPolicy:
@@ -199,15 +198,15 @@ def load(
     """Loads a trained policy from the newest checkpoint of a run.
 
     Args:
-        path: the run directory.
-        seed: one of its training seeds; by default the first.
+        path: the run directory, or a folder that holds one run.
+        seed: one of its training seeds; by default the first that has not failed.
         warn: is told of damaged checkpoints, in a line each.
         trust: whether code that the run names, and that you have not trained with here, may be imported.
 
     Raises:
         UserError: there is no run, no such seed, no usable checkpoint, or an algorithm that is not trusted.
     """
-    return TrainedPolicy(Path(path), seed, warn, trust=trust)
+    return TrainedPolicy(run_in(named("path", path)), seed, warn, trust=trust)
 
 
 def evaluate_policy(policy: TrainedPolicy, episodes: int, task: AnyTask | None = None) -> list[Episode]:
@@ -271,80 +270,3 @@ def _arena(policy: TrainedPolicy, task: AnyTask | None, use: int) -> Iterator[Ar
         finally:
             if not exists(task):
                 pool.close()
-
-
-def record(
-    policy: TrainedPolicy, out: Path, *, height: int = 240, width: int = 320, task: TaskLike | None = None
-) -> Episode:
-    """Records one episode as an H.264 mp4 of 25 pictures per second, one picture per agent decision.
-
-    Args:
-        policy: the policy that plays.
-        out: the file to write; missing folders are made.
-        height: of the video in pixels.
-        width: of the video in pixels.
-        task: a class or function that makes the environment, where no module can be imported for it.
-
-    Returns:
-        The recorded episode.
-
-    Raises:
-        UserError: the environment renders nothing, or rendering does not work here.
-    """
-    import av
-
-    with kept_shared(), closing(policy.environment(task, render=True)) as environment:
-        episodes: list[Episode] = []
-        pictures = _pictures(policy, environment, (height, width), episodes)
-        first = next(pictures)
-        film = io.BytesIO()
-        with av.open(film, "w", format="mp4") as container:
-            video: Any = container.add_stream("libx264", rate=25)
-            # Encoders want even sizes.
-            video.height, video.width = first.shape[0] // 2 * 2, first.shape[1] // 2 * 2
-            video.pix_fmt = "yuv420p"
-
-            def encode(picture: np.ndarray) -> None:
-                shown = np.ascontiguousarray(picture[: video.height, : video.width])
-                for packet in video.encode(av.VideoFrame.from_ndarray(shown, "rgb24")):
-                    container.mux(packet)
-
-            encode(first)
-            for picture in pictures:
-                encode(picture)
-            for packet in video.encode():
-                container.mux(packet)
-    if out.is_relative_to(policy.path):
-        files.make_folder(out.parent, within=policy.path)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    files.write_atomically(out, film.getvalue())
-    return episodes[0]
-
-
-def _pictures(
-    policy: TrainedPolicy, environment: Environment, size: tuple[int, int], episodes: list[Episode]
-) -> Iterator[np.ndarray]:
-    """Yields an episode's pictures, uint8 [height, width, 3]; appends the finished episode to `episodes`."""
-    observation = environment.reset(integer(stream(policy.seed, Stream.FRESH, _VIDEO)))
-    yield _picture(environment, size)
-    actors, states = policy.players
-    memories = actors.fresh_memories(1)
-    while not episodes:
-        actions, memories = actors.exploit(states, memories, observation[None])
-        result = environment.step(actions[0])
-        observation = result.next_observation
-        yield _picture(environment, size)
-        if result.episode is not None:
-            episodes.append(result.episode)
-
-
-def _picture(environment: Environment, size: tuple[int, int]) -> np.ndarray:
-    try:
-        return environment.render(*size)
-    except UserError:
-        raise
-    except Exception as error:  # of a driver, or of the environment's own renderer
-        told = f"{environment.task.name} cannot be rendered here ({type(error).__name__}: {one_line(error)})"
-        if environment.simulator.physics is not None:  # MuJoCo's renderer, which doctor examines
-            told += ": `crossq-wn doctor` names the fix"
-        raise UserError(told) from None

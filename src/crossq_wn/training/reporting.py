@@ -17,7 +17,7 @@ def report(session: Session) -> None:
     session.reporter.status(
         Status(
             frames=session.frames,
-            total_frames=config.decisions * config.action_repeat,
+            total_frames=config.trained_frames,
             decisions=session.decisions,
             updates=session.updates,
             frames_per_second=frames_rate,

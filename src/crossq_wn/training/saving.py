@@ -142,7 +142,7 @@ def restore(session: Session, *, without_damaged_replay: bool = False) -> None:
         if "streams" in common:  # earlier versions kept none
             restore_shared(common["streams"])
         session.logs.resume(common["logs"], reporter.message)
-    if differs := session.run.note_resumption(session.config, _lost(session, saved)):
+    if differs := session.run.note_resumption(session.config, reporter.message, _lost(session, saved)):
         told = "; ".join(differs)
         reporter.message(f"versions have changed ({told}): numbers may not continue bit for bit")
     reporter.message(f"resumed from the checkpoint at {session.frames:,} frames")

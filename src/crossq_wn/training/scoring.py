@@ -35,7 +35,7 @@ def _score(session: Session) -> None:
         elif isinstance(bias, EnvironmentFaultError):
             reasons[seed.number] = f"in evaluation, {told(session, seed.number, bias)}"
         else:
-            results[seed.number] = _scores(episodes) | bias
+            results[seed.number] = _scores(episodes, session.config.metric) | bias
     drop(session, reasons)
     _record(session, results)
 
@@ -55,11 +55,12 @@ def _arena(session: Session, name: Stream) -> Arena:
     return Arena(session.testing, session.indices, starts)
 
 
-def _scores(episodes: Sequence[Episode]) -> dict[str, float]:
-    return {
-        "return": float(np.mean([episode.total_reward for episode in episodes])),
-        "success_rate": float(np.mean([episode.success for episode in episodes])),
-    }
+def _scores(episodes: Sequence[Episode], metric: str) -> dict[str, float]:
+    """The metrics of an evaluation; a success rate only if that is `metric` or an episode speaks of it."""
+    found = {"return": float(np.mean([episode.total_reward for episode in episodes]))}
+    if metric == "success_rate" or any(episode.success is not None for episode in episodes):
+        found["success_rate"] = float(np.mean([bool(episode.success) for episode in episodes]))
+    return found
 
 
 def _biases(session: Session) -> list[Bias | EnvironmentFaultError]:

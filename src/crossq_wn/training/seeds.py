@@ -63,8 +63,9 @@ class Seed:
         self.last_episode = {
             "episode_return": episode.total_reward,
             "episode_frames": episode.frames,
-            "episode_success": int(episode.success),
         }
+        if episode.success is not None:
+            self.last_episode["episode_success"] = int(episode.success)
 
     def save(self) -> dict[str, Any]:
         """What a checkpoint keeps of this, apart from replay and the acting memory."""

@@ -3,11 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from crossq_wn.environments import groups
+from crossq_wn.results.curves import early_ends
 from crossq_wn.results.figures.points import Panels, Point
 from crossq_wn.results.figures.source import Source
 from crossq_wn.results.figures.style import short
 from crossq_wn.results.statistics import Weighting
 from crossq_wn.runs.system import System
+
+_NAMED = 6  # seeds that a remark names at most
 
 
 def remarks(source: Source, panels: Panels, points: Sequence[Point]) -> list[str]:
@@ -35,7 +38,24 @@ def remarks(source: Source, panels: Panels, points: Sequence[Point]) -> list[str
         if missing:
             gaps.setdefault(missing, []).append(source.names[system])
     gaps |= _seeds_of_note(source, points)
+    gaps |= _ended_early(source, panels, points)
     return [f"{missing}: {', '.join(names)}" for missing, names in gaps.items()]
+
+
+def _ended_early(source: Source, panels: Panels, points: Iterable[Point]) -> dict[str, list[str]]:
+    """What is done about seeds of ours that end before what is drawn of them -> which ones they are."""
+    until: dict[tuple[System, str], int] = {}  # system and task -> the last environment frame drawn
+    for point in points:
+        for task in panels[point.panel]:
+            until[point.system, task] = max(point.frames, until.get((point.system, task), 0))
+    ended: list[str] = []
+    for system in source.own_systems:
+        for task, curves in source.scores[system].items():
+            for seed, frames in early_ends(curves, until.get((system, task), 0)):
+                ended.append(f"{source.names[system]} on {task}, seed {seed} at {frames:,} frames")
+    if len(ended) > _NAMED:
+        ended[_NAMED:] = [f"and {len(ended) - _NAMED} more"]
+    return {"these seeds ended early, and from there on only the others count": ended} if ended else {}
 
 
 def _seeds_of_note(source: Source, points: Iterable[Point]) -> dict[str, list[str]]:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from crossq_wn.environments.groups import ALL, groups_and_all
-from crossq_wn.errors import UserError
+from crossq_wn.errors import UserError, option
 from crossq_wn.learning.diagnostics import DIAGNOSTICS
 from crossq_wn.results.figures.along import LABELS
 from crossq_wn.results.figures.captions import remarks, title
@@ -64,7 +64,9 @@ def training_health(source: Source) -> Picture:
             quantities.append(name)
             points += found
     if len(quantities) == 1:
-        raise UserError(f"fig3 needs {', '.join(columns)} in metrics.csv: train with --diagnostics")
+        raise UserError(
+            f"fig3 needs {', '.join(columns)} in metrics.csv: train with {option('diagnostics', True)}"
+        )
     cells = []
     for panel, tasks in panels.items():
         cells += [Cell(panel, tasks, quantity) for quantity in quantities]
@@ -80,7 +82,7 @@ def q_bias(source: Source) -> Picture:
     """
     measured = source.evaluations("q_bias_std")
     if not measured:
-        raise UserError("q-bias needs q_bias_std in eval.csv: train with --q-bias")
+        raise UserError(f"q-bias needs q_bias_std in eval.csv: train with {option('q_bias', True)}")
     there = set[str]().union(*measured.values())
     panels = {task: (task,) for task in source.tasks if task in there}
     bias = placed(source, panels, curves(measured, panels, source.how, "q_bias_std", source.last))

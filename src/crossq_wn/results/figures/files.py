@@ -9,7 +9,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from crossq_wn.errors import UserError
+from crossq_wn.errors import UserError, not_made, option
 from crossq_wn.files import read_start, write_atomically
 from crossq_wn.results.figures.style import MARK, STYLE, Row
 
@@ -44,7 +44,8 @@ def save(figure: Figure, rows: Sequence[Row], stem: Path) -> list[Path]:
             write_atomically(svg, lambda new: figure.savefig(new, format="svg", metadata=marks))
         write_atomically(table, _as_csv(rows))
     except OSError as error:
-        raise UserError(f"cannot write {png}: {error.strerror}; choose another place with --out") from None
+        where = option("out", str(stem))
+        raise UserError(f"cannot write {where}: {not_made(error, png)}") from None
     return paths
 
 
@@ -64,12 +65,13 @@ def outputs(stem: Path) -> list[Path]:
     """
     name = stem.stem if stem.suffix in _SUFFIXES else stem.name
     if not name or name == "..":
-        raise UserError(f"--out {stem} is a folder: name the file to write, without suffix")
+        raise UserError(f"{option('out', str(stem))} is a folder: name the file to write, without suffix")
     paths = [stem.parent / f"{name}{suffix}" for suffix in _SUFFIXES]
     there = [path for path in paths if path.exists()]
     if there and not _is_ours(paths[0]):
         raise UserError(
-            f"{there[0]} is not a figure of crossq-wn, so it is not overwritten; choose another --out"
+            f"{there[0]} is not a figure of crossq-wn, so it is not overwritten; "
+            f"choose another {option('out')}"
         )
     return paths
 

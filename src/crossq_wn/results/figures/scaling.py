@@ -56,11 +56,13 @@ def performance_and_speed(source: Source) -> Picture:
             seen += rates
         _ratio_axis(each, seen)
     for each in lowest(axes):
-        each.set_xlabel("environment frames / s")
+        each.set_xlabel("frames / s")
     score_axes(axes, end.panels.values())
     names = labels(end.points, source.names)
     legend(figure, {label: _key(looked[system], "") for system, label in names.items()})
-    along = "frames / s: of all seeds that trained side by side, on the machine where they did"
+    along = (
+        "frames / s: environment frames of all seeds that trained side by side, on the machine where they did"
+    )
     across = f"whiskers upright: {source.interval} of the IQM over runs; across: slowest and fastest run"
     note(figure, [along, *source.footnotes(across, end.remarks)])
     return Picture(figure, rows)
@@ -99,11 +101,12 @@ def utd_scaling(source: Source) -> Picture:
     for each, panel in zip(axes, end.panels, strict=True):
         _families(each, end, panel, looked)
     for each in lowest(axes):
-        each.set_xlabel("UTD (updates / decision)")
+        each.set_xlabel("UTD ratio")
     score_axes(axes, end.panels.values())
     names = _family_names(source, families)
+    meaning = f"UTD ratio: gradient updates per decision; points: IQM over runs; whiskers: {source.interval}"
     legend(figure, {names[family]: _key(look, look.dash) for family, look in looked.items()})
-    note(figure, source.footnotes(f"points: IQM over runs; whiskers: {source.interval}", end.remarks))
+    note(figure, source.footnotes(meaning, end.remarks))
     rows = []
     for point in end.points:
         rows.append(point.row() | {"family": point.system.family.label, "utd": point.system.utd})

@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 
 from crossq_wn.environments import PAPER_TASKS
-from crossq_wn.errors import UserError, nearest
+from crossq_wn.errors import UserError, nearest, option
 from crossq_wn.learning.diagnostics import Diagnostic
 from crossq_wn.results import reading
 from crossq_wn.results.alike import Group, groups
@@ -48,9 +48,11 @@ class Source:
     def __post_init__(self) -> None:
         confidence = self.how.confidence
         if not 0 < confidence < 1:
-            raise UserError(f"--confidence is {confidence}: it must be between 0 and 1, such as 0.9")
+            raise UserError(
+                f"{option('confidence')} is {confidence}: it must be between 0 and 1, such as 0.9"
+            )
         if self.frames is not None and self.frames < 1:
-            raise UserError(f"--frames is {self.frames}: it must be at least 1 environment frame")
+            raise UserError(f"{option('frames')} is {self.frames}: it must be at least 1 environment frame")
 
     @staticmethod
     def of(
@@ -161,7 +163,9 @@ class Source:
                     raise
                 self.warn(f"with {self.protocol}: {error}")  # it may have another protocol
         if not wanted:
-            raise UserError(f"none of the systems that --systems names has runs with {self.protocol}")
+            raise UserError(
+                f"none of the systems that {option('systems')} names has runs with {self.protocol}"
+            )
         return {system: there[system] for system in wanted}
 
     @property

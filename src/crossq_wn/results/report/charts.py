@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from crossq_wn.environments.groups import groups_and_all
+from crossq_wn.errors import option
 from crossq_wn.learning.diagnostics import DIAGNOSTICS
 from crossq_wn.results.curves import Results
 from crossq_wn.results.figures import points, style
@@ -15,7 +16,7 @@ from crossq_wn.results.figures.curves import band, placed
 from crossq_wn.results.report.contents import Report, Tell
 from crossq_wn.results.report.html import Html, details, join, tag
 from crossq_wn.results.report.scores import title_of
-from crossq_wn.results.report.svg import DPI, picture
+from crossq_wn.results.report.svg import picture
 from crossq_wn.results.wording import number
 from crossq_wn.runs.system import System
 
@@ -43,8 +44,9 @@ def curves(report: Report) -> Html:
     for task in report.tasks:
         panels += _panel(report, scores, task, (task,), points.SCORE)
     explained = (
-        "Lines: IQM of the seeds; bands: its interval, which a single seed does not have. The policy is "
-        "evaluated without exploration noise."
+        "Lines: IQM of the seeds; bands: its interval, which a single seed does not have. Where a seed ends "
+        "early (see Left out), its line goes on with the others. The policy is evaluated without exploration "
+        "noise."
     )
     unplaced = [report.names[system] for system in report.source.unplaced]
     if unplaced:
@@ -54,7 +56,9 @@ def curves(report: Report) -> Html:
         )
     absent = [report.names[system] for system in report.scores if system not in drawn]
     if absent:
-        explained += f" Not drawn, to keep the pictures legible (--systems chooses): {', '.join(absent)}."
+        explained += (
+            f" Not drawn, to keep the pictures legible ({option('systems')} chooses): {', '.join(absent)}."
+        )
     shown = style.looks(drawn, report.source.published)
     parts = [_legend(report, panels, shown), _gallery(report, panels, "curve", shown)]
     return report.section("Learning curves", *parts, tag("p", explained, class_="note"))
@@ -146,7 +150,6 @@ def _drawing(panel: Panel, shown: Mapping[System, style.Look], along: Along) -> 
     if panel.quantity == points.SCORE:
         style.score_axes([axes], [panel.tasks])
     style.x_axes([axes], LABELS[along])
-    figure.set_dpi(DPI)
     style.place(figure, axes)
     return figure
 

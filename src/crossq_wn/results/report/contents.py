@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from crossq_wn.errors import UserError, one_line
+from crossq_wn.errors import UserError, one_line, option
 from crossq_wn.learning.diagnostics import shown
 from crossq_wn.results import reading
 from crossq_wn.results.alike import groups
@@ -151,7 +151,8 @@ def gather(
     tell(f"reading {len(found)} run directories")
     runs = _complete(found, once)
     if not runs:
-        named = skipped[0] if skipped else f"there is none in {', '.join(map(str, paths))}"
+        there = ", ".join(map(str, paths))
+        named = reading.nothing_left(skipped, tell) if skipped else f"there is none in {there}"
         raise UserError(f"no run can be reported: {named}")
     template = Source((), (), tuple(systems), None, how, once, along)
     theirs = reading.complete(reference, once)
@@ -165,7 +166,9 @@ def gather(
         except UserError as error:
             failures.append(one_line(error))
     if failures and not reports:
-        raise UserError(failures[0])
+        for line in (*skipped, *failures[:-1]):
+            tell(line)
+        raise UserError(failures[-1])
     skipped += failures
     return Contents(reports, tuple(skipped))
 
@@ -191,7 +194,7 @@ def _report(source: Source, place: str, tell: Tell) -> Report:
             if run.identity.system in source.scores:
                 kept.append(ReportedRun(run, reading.check(run), reading.speed_of(run, source.warn)))
     if not kept:
-        raise UserError(f"--systems names none of the runs: there are {', '.join(there)}")
+        raise UserError(f"{option('systems')} names none of the runs: there are {', '.join(there)}")
     tell("reading their diagnostics")
     diagnostics = {each.name: source.diagnostic(each) for each in shown()}
     return Report(tuple(kept), source, diagnostics, place)
@@ -221,6 +224,7 @@ def _inputs(paths: Sequence[Path]) -> list[Input]:
     """Lists the folders that hold a run, even a damaged one."""
     for path in paths:
         if not path.is_dir():
-            state = "is a file: give published curves to --reference" if path.exists() else "does not exist"
+            to = f"is a file: give published curves to {option('reference')}"
+            state = to if path.exists() else "does not exist"
             raise UserError(f"{path} is not a run directory or a folder of them: it {state}")
     return sorted(reading.inputs(paths), key=lambda run: run.path)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from crossq_wn import __version__
-from crossq_wn.errors import UserError
+from crossq_wn.errors import UserError, not_made, option
 from crossq_wn.files import read_start, write_atomically
 from crossq_wn.results.figures.source import in_paper_order, silent
 from crossq_wn.results.report import charts, comparisons, provenance, scores
@@ -134,10 +134,12 @@ def _about(report: Report) -> str:
 def check_out(out: Path) -> None:
     """Raises UserError if something other than a report of ours is at `out`."""
     if out.is_dir():
-        raise UserError(f"--out {out} is a folder: name the file to write, such as {out / 'report.html'}")
+        where = option("out", str(out))
+        raise UserError(f"{where} is a folder: name the file to write, such as {out / 'report.html'}")
     if out.exists() and _MARK.encode() not in read_start(out, 4096):
         raise UserError(
-            f"--out {out} exists and is not a report, so it is not overwritten; choose another file"
+            f"{option('out', str(out))} exists and is not a report, so it is not overwritten; "
+            "choose another file"
         )
 
 
@@ -158,4 +160,4 @@ def write(contents: Contents, out: Path, tell: Tell = silent) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, text)
     except OSError as error:
-        raise UserError(f"cannot write --out {out}: {error.strerror}; choose another place") from None
+        raise UserError(f"cannot write {option('out', str(out))}: {not_made(error, out)}") from None

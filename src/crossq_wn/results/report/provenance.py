@@ -193,12 +193,15 @@ def left_out(lines: Sequence[str]) -> Html:
 def _late(run: ReportedRun, frames: int) -> list[str]:
     """Returns a line on each seed that did not get as far as that frame."""
     lines = []
+    for number in run.config.options.seeds:
+        if str(number) not in run.curves.seeds:
+            lines.append(f"{run.path}: seed {number} was never evaluated")
     for seed, values in zip(run.curves.seeds, run.curves.values, strict=True):
         reached = run.curves.env_steps[~np.isnan(values)]
         if frames not in reached:
             lines.append(
-                f"{run.path}: seed {seed} ended at {reached[-1]:,} frames; it counts in the curves, but not "
-                f"in the scores on {run.task} at {frames:,} frames"
+                f"{run.path}: seed {seed} ended at {reached[-1]:,} frames; it counts in the curves, but "
+                f"not in the scores on {run.task} at {frames:,} frames"
             )
     return lines
 

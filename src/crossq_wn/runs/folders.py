@@ -1,0 +1,67 @@
+"""Folders that hold runs: which runs there are, and which one a user means."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from crossq_wn.errors import UserError
+
+_TELLING = {"config.json", "eval.csv", "manifest.json"}  # a folder with one of these is a run, or was one
+_NAMED = 5  # runs that a message names at most
+
+
+def find(root: Path) -> list[Path]:
+    """Every directory below a folder that holds a run, or the remains of one."""
+    found = []
+    for folder, names in walk(root):
+        # Checkpoints have a manifest.json too.
+        telling = _TELLING - ({"manifest.json"} if folder.parent.name == "checkpoints" else set())
+        if telling & {*names}:
+            found.append(folder)
+    return sorted(found)
+
+
+def run_in(path: Path) -> Path:
+    """The run that a user means by a folder: the folder itself, or the only run below it.
+
+    Args:
+        path: the folder. If there is no run in it, it is returned as it is, for others to refuse.
+
+    Raises:
+        UserError: there are several runs below it; the message names them.
+    """
+    if (path / "checkpoints").exists() or any((path / name).exists() for name in _TELLING):
+        return path
+    found = find(path)
+    if len(found) < 2:
+        return found[0] if found else path
+    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    named = ", ".join(map(str, found[:_NAMED]))
+    raise UserError(f"{path} holds {len(found)} runs: name one of {named}{more}")
+
+
+def named(name: str, path: str | Path) -> Path:
+    """Reads an argument that names a folder. Raises UserError if it is empty."""
+    if not str(path):
+        raise UserError(f"{name} is '': a folder has a name, and this folder is called .")
+    return Path(path)
+
+
+def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Yields every folder from a root down, with the names of its entries that are not folders.
+
+    Links to folders are not followed, except for the root; folders that cannot be read are passed over.
+    """
+    waiting = [root]
+    while waiting:
+        folder, others = waiting.pop(), []
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(folder / entry.name)
+                    else:
+                        others.append(entry.name)
+        except OSError:
+            continue
+        yield folder, others

@@ -1,0 +1,131 @@
+"""Does a run that dies at any step of its writing go on to the numbers of a run that never died?
+
+Training is cut off before each call that changes the disk, as kill -9 does, and half-way through each row of
+a log; or by a power cut, after which the logs have lost what nothing waited for.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+import crossq_wn
+from crossq_wn import files
+from helpers import TINY_OPTIONS, TINY_SETTINGS, same_run
+
+CHANGES = ("replace", "fsync", "mkdir", "unlink")  # of the module os, as `files` calls it
+LOGS = ("metrics.csv", "metrics.jsonl", "eval.csv", "timing.csv")
+OPTIONS = TINY_OPTIONS | {"log_every": 10, "eval_every": 40, "checkpoint_every": 30}
+
+
+class DeathError(BaseException):
+    """Stands for the end of the process, which no handler survives."""
+
+
+class Machine:
+    """Counts the calls that change the disk, and dies at one of them; afterwards it does nothing more."""
+
+    def __init__(self, dies_at=None):
+        self.dies_at, self.calls, self.dead = dies_at, 0, False
+        self.synced = {}  # inode -> bytes that survive a power cut
+
+    def start(self, run):
+        """Takes over what is on disk already, which survives."""
+        for found in (path.stat() for path in run.glob("*") if path.is_file()):
+            self.synced[found.st_ino] = found.st_size
+
+    def __getattr__(self, name):
+        real = getattr(os, name)
+        return self.mortal(real) if name in CHANGES else real
+
+    def mortal(self, real, last_act=lambda *arguments: None):
+        def call(*arguments, **options):
+            self.calls += not self.dead
+            if self.calls == self.dies_at and not self.dead:
+                self.dead = True
+                last_act(*arguments)
+            if self.dead:
+                raise DeathError
+            done = real(*arguments, **options)
+            if real is os.fsync:
+                found = os.fstat(arguments[0])
+                self.synced[found.st_ino] = found.st_size
+            return done
+
+        return call
+
+    def cut_power(self, run):
+        """Takes from the logs what no fsync had waited for."""
+        for name in LOGS:
+            path = run / name
+            if path.exists():
+                os.truncate(path, min(path.stat().st_size, self.synced.get(path.stat().st_ino, 0)))
+
+
+def half_a_row(path, content, **options):
+    with open(path, "ab") as file:
+        file.write(content[: len(content) // 2])
+
+
+def lived(machine, monkeypatch, work):
+    """Whether the machine outlives some work."""
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "os", machine)
+        patch.setattr(files, "append", machine.mortal(files.append, half_a_row))
+        patch.setattr(files.shutil, "rmtree", machine.mortal(shutil.rmtree))
+        try:
+            work()
+        except DeathError:
+            return False
+    return True
+
+
+def begin_or_go_on(run):
+    """What a user does after a crash: resumes, or starts again where not even a run is there."""
+    if (run / "config.json").exists():
+        crossq_wn.resume(run)
+    else:
+        crossq_wn.train("helpers:PointMass", frames=70, seeds=(0, 1), out=run, **OPTIONS, **TINY_SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The run that never died, and the machine that counted the calls in which it changed the disk."""
+    path, machine = tmp_path_factory.mktemp("whole") / "run", Machine()
+    with pytest.MonkeyPatch.context() as patch:
+        assert lived(machine, patch, lambda: begin_or_go_on(path))
+    return path, machine
+
+
+def test_in_the_end_all_rows_and_the_names_of_all_folders_are_on_disk(whole):
+    run, machine = whole
+    for folder in (run.parent, run, run / "checkpoints", run / "checkpoints" / "replay"):
+        assert folder.stat().st_ino in machine.synced, folder
+    for name in LOGS:
+        assert machine.synced[(run / name).stat().st_ino] == (run / name).stat().st_size > 0, name
+    last = (run / "eval.csv").read_text().splitlines()[-1]
+    assert last.split(",")[-2] == "70"  # an evaluation that came after the last checkpoint
+
+
+@pytest.mark.parametrize("step", [23, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("how", ["kill", "power cut"])
+def test_a_run_that_dies_anywhere_goes_on_bit_for_bit(how, step, whole, tmp_path, monkeypatch, capsys):
+    (path, machine), deaths = whole, 0
+    calls = machine.calls
+    for point in range(1, calls + 1, step):
+        run = tmp_path / str(point)
+        for dies_at in (point, 1 + 7 * point % calls):  # the second while it begins again or goes on
+            machine = Machine(dies_at)
+            machine.start(run)
+            if not lived(machine, monkeypatch, lambda at=run: begin_or_go_on(at)):
+                deaths += 1
+                if how == "power cut":
+                    machine.cut_power(run)
+        begin_or_go_on(run)
+        same_run(path, run, seeds=(0, 1))
+        assert not list(Path(run).rglob("*.partial")), point
+        shutil.rmtree(run)
+    assert deaths >= calls // step
+    with capsys.disabled():
+        print(f"\n{how}: {deaths} crash points in {calls} calls, all equal")

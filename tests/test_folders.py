@@ -1,0 +1,120 @@
+"""Which run a folder stands for, and where what is made of several runs lands."""
+
+import json
+import shutil
+
+import pytest
+
+from crossq_wn.cli import main
+from crossq_wn.errors import UserError
+from crossq_wn.runs.folders import run_in
+from helpers import make_run
+
+
+@pytest.fixture
+def said(capsys, tmp_path, monkeypatch):
+    """(arguments) -> (exit code, stdout, stderr) of the command line, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return stop.value.code, out, err
+
+    return run
+
+
+def test_a_folder_with_one_run_stands_for_it_and_several_are_named(tmp_path):
+    run = make_run(tmp_path / "a" / "b" / "one")
+    (run / "checkpoints" / "000000000").mkdir(parents=True)
+    (run / "checkpoints" / "000000000" / "manifest.json").touch()
+    for given in (tmp_path, tmp_path / "a", run.parent, run):
+        assert run_in(given) == run
+    for lost in ("manifest.json", "eval.csv", "config.json"):  # what is left of a run is still the run
+        (run / lost).unlink()
+        assert run_in(run) == run
+    assert run_in(tmp_path / "nowhere") == tmp_path / "nowhere"
+    many = [make_run(tmp_path / "many" / str(number)) for number in range(7)]
+    with pytest.raises(UserError) as refused:
+        run_in(tmp_path / "many")
+    assert str(refused.value).endswith(
+        f"holds 7 runs: name one of {', '.join(map(str, many[:5]))} and 2 more"
+    )
+
+
+@pytest.mark.parametrize("verb", ["eval", "video", "export --to numpy", "resume", "diagnose"])
+def test_every_command_on_one_run_takes_the_only_one_and_names_several(verb, said, tmp_path):
+    one = make_run(tmp_path / "runs" / "one")
+    words = verb.split()
+    code, _, err = said(*words, "runs")
+    assert code == 2  # it has no checkpoint and no diagnostics, and that is what is told of it
+    assert "runs/one" in err
+    assert "is not a run directory" not in err
+    shutil.copytree(one, tmp_path / "runs" / "two")
+    code, _, err = said(*words, "runs")
+    assert code == 2
+    assert err == "crossq-wn: runs holds 2 runs: name one of runs/one, runs/two\n"
+
+
+def test_a_picture_of_several_runs_is_none_of_theirs(said, tmp_path):
+    for number in range(2):
+        make_run(tmp_path / f"run-{number}", seed=number, eval_rows=[(0, 1), (100, 5)])
+    assert said("plot", "run-0")[1].splitlines()[0] == "run-0/plots/learning_curve.png"
+    before = sorted((tmp_path / "run-0").rglob("*"))
+    code, out, _ = said("plot", "run-0", "run-1")
+    assert code == 0
+    assert out.split() == [f"learning_curves.{suffix}" for suffix in ("png", "svg", "csv")]
+    assert sorted((tmp_path / "run-0").rglob("*")) == before
+    code, out, err = said("plot", "run-0", "run-1", "--out", "new/folder/joint")
+    assert (code, out.split()[0]) == (0, "new/folder/joint.png")
+    assert "made the folder new/folder" in err
+    assert "made the folder" not in said("plot", "run-0", "run-1", "--out", "new/folder/joint")[2]
+
+
+def test_the_reason_stands_last_where_nothing_is_left(said, tmp_path):
+    for number in range(3):
+        run = make_run(tmp_path / "runs" / str(number))
+        (run / "eval.csv").unlink()
+    for verb in (["compare"], ["plot"], ["report", "--out", "x.html"]):
+        code, _, err = said(*verb, "runs")
+        *lines, last = [line for line in err.splitlines() if "reading" not in line]
+        assert code == 2
+        assert [line.split(" is skipped: ")[0] for line in lines] == [
+            f"crossq-wn: runs/{number}" for number in range(3)
+        ]
+        assert "all 3 runs are skipped, such as runs/0: there is no eval.csv" in last
+
+
+def test_a_place_that_takes_no_files_is_named(said, tmp_path):
+    make_run(tmp_path / "run", eval_rows=[(0, 1), (100, 5)])
+    for arguments in (
+        ["plot", "run", "--out", "/proc/x"],
+        ["report", "run", "--out", "/proc/x.html"],
+        ["train", "cheetah-run", "--out", "/proc/x", "--frames", "100", "--no-video"],
+    ):
+        code, _, err = said(*arguments)
+        assert code == 2
+        assert "nothing can be made in /proc; choose another place" in err.splitlines()[-1]
+
+
+def test_a_folder_without_runs_is_said_to_have_none(said, tmp_path):
+    (tmp_path / "runs").mkdir()
+    assert said("list", "runs")[1] == "no run below runs has been evaluated yet\n"
+    assert json.loads(said("list", "runs", "--json")[1]) == []
+
+
+def test_too_few_diagnostics_are_counted(said, tmp_path):
+    run = make_run(tmp_path / "run", frames=5000, log_every=500)
+    for rows, says in (
+        (0, ["has no rows of diagnostics yet", "every 500 frames"]),
+        (4, ["has 4 rows of diagnostics, and 6 are needed", "resume run --frames 6000"]),
+    ):
+        lines = [f"0,{500 * (row + 1)},1.0\n" for row in range(rows)]
+        (run / "metrics.csv").write_text("seed,frames,critic_norm\n" + "".join(lines))
+        code, _, err = said("diagnose", "run")
+        assert code == 2
+        assert all(text in err for text in says), err
+    off = make_run(tmp_path / "off", diagnostics=False)
+    assert "trained with --no-diagnostics" in said("diagnose", off)[2]
