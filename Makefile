@@ -1,21 +1,13 @@
 # make demo: install and train; make test: install and test. Everything lands in .venv and runs/.
 
-# The first Python that runs and suits; on Debian, venv is a package of its own.
-SUITS = import ensurepip, sys, venv; sys.exit(sys.version_info[:2] not in [(3, 11), (3, 12)])
-PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
-	$$p -c '$(SUITS)' >/dev/null 2>&1 && { echo $$p; break; }; done)
 BIN := .venv/bin
 
-.PHONY: install demo test test-slow lint clean
+.PHONY: install demo test test-slow check lint docs locks clean
 
 install: .venv/installed
 
-.venv/installed: pyproject.toml requirements.lock
-	@$(PYTHON) -c '$(SUITS)' 2>/dev/null || { echo "crossq-wn needs Python 3.11 or 3.12 with venv" \
-		"(apt-get install python3-venv), found '$(PYTHON)': make PYTHON=/path/to/python3.12"; exit 2; }
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c requirements.lock -e '.[myosuite,dev]'
-	touch $@
+.venv/installed: pyproject.toml requirements.lock requirements-current.lock
+	@PYTHON='$(PYTHON)' SIMULATORS='$(SIMULATORS)' tools/install.sh
 
 # Not the paper's setting: networks half as wide (512 and 256 units there) and a warm-up of 2000 decisions, not 5000,
 # so that a walk is learned within minutes.
@@ -29,10 +21,23 @@ test: install
 test-slow: install
 	$(BIN)/python -m pytest -m slow
 
+# Before a commit: what takes a minute or two.
+check: lint
+	$(BIN)/python -m pytest tests/test_layout.py tests/test_startup.py tests/test_golden.py tests/test_theorems.py \
+		tests/test_table1.py tests/test_project.py
+
 lint: install
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
+
+# Names and versions alone: nothing of where they came from.
+LOCK = $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --no-header --no-annotate \
+	--no-emit-index-url --extra dev --extra docs
+locks: install
+	for set in "published --extra myosuite:requirements.lock" "current:requirements-current.lock"; do \
+		file=$${set##*:}; head -3 $$file > .head; \
+		$(LOCK) --extra $${set%:*} --output-file $$file && cat .head $$file > .lock && mv .lock $$file; rm .head; done
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -4,10 +4,12 @@ import fcntl
 import importlib.util
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -344,7 +346,10 @@ def test_every_verb_explains_itself(verb, run_cli):
 
 def test_no_arguments_and_version(run_cli):
     assert run_cli()[0] == 0
-    assert run_cli("--version")[1] == f"crossq-wn {crossq_wn.__version__}\n"
+    first, packages, simulators = run_cli("--version")[1].splitlines()
+    assert first == f"crossq-wn {crossq_wn.__version__}"
+    assert f"python {platform.python_version()}, jax {version('jax')}, " in packages
+    assert simulators.startswith(f"simulators: published (mujoco {version('mujoco')}, dm_control ")
 
 
 @pytest.mark.parametrize(

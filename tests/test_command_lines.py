@@ -41,6 +41,7 @@ VALID = {
     "bench": ["cheetah-run"],
     "list": ["tasks"],
     "doctor": [],
+    "completion": ["bash"],
 }
 # Values of every kind, most of them wrong for most options.
 TEXTS = [

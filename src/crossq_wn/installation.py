@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import platform
 import re
 import urllib.parse
 from collections.abc import Sequence
@@ -9,6 +10,16 @@ from pathlib import Path
 from typing import Any
 
 _PACKAGE = "crossq-wn"
+NUMBERS_DEPEND_ON = (_PACKAGE, "jax", "jaxlib", "optax", "numpy")  # besides the simulators
+# The sets of simulators that are tested together: the release of each distribution, by the set's name.
+# Scores of `published` compare with the literature's; `current` is the newest that dm_control runs on, and
+# has no MyoSuite, which asks for MuJoCo 3.6. pyproject.toml has both as extras.
+SIMULATOR_SETS: dict[str, dict[str, str]] = {
+    "published": {"mujoco": "3.6", "dm_control": "1.0.38", "gymnasium": "1.2", "myosuite": "2.12.2"},
+    "current": {"mujoco": "3.17", "dm_control": "1.0.50", "gymnasium": "1.4"},
+}
+SIMULATORS = tuple(SIMULATOR_SETS["published"])
+MIXED = "mixed"
 
 
 def install_command(extra: str = "") -> str:
@@ -53,6 +64,35 @@ def version(distribution: str) -> str | None:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def versions() -> str:
+    """The versions that numbers depend on besides this package's own, in two lines for a bug report."""
+    known = {"python": platform.python_version()} | {name: version(name) for name in NUMBERS_DEPEND_ON[1:]}
+    simulators = {name: version(name) for name in SIMULATORS}
+    return f"{_listed(known)}\nsimulators: {simulator_set()} ({_listed(simulators)})"
+
+
+def _listed(found: dict[str, str | None]) -> str:
+    return ", ".join(f"{name} {value or 'missing'}" for name, value in found.items())
+
+
+def simulator_set(packages: Sequence[str] = SIMULATORS) -> str:
+    """The set of simulators that is installed, or `MIXED`.
+
+    Args:
+        packages: the distributions that count; those that are missing or of no set do not.
+    """
+    found = {name: version(name) for name in packages if name in SIMULATORS}
+    present = {name: value for name, value in found.items() if value is not None}
+    for title, releases in SIMULATOR_SETS.items():
+        if all(_is_of(value, releases.get(name, "none")) for name, value in present.items()):
+            return title
+    return MIXED
+
+
+def _is_of(version: str, release: str) -> bool:
+    return f"{version}.".startswith(f"{release}.")
 
 
 def _required(requirements: Sequence[str], extra: str) -> list[str]:

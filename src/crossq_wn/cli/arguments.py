@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import Field, fields
 from itertools import pairwise
 from pathlib import Path
@@ -49,7 +49,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def parse_run(
-    parser: Parser, arguments: Sequence[str], options: Collection[str] = OPTION_NAMES
+    parser: Parser,
+    arguments: Sequence[str],
+    options: Collection[str] = OPTION_NAMES,
+    start: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Parses the arguments of `training.api.configure`: TASK, run options and hyperparameters.
 
@@ -57,6 +60,7 @@ def parse_run(
         parser: of the command; it may have arguments of its own already.
         arguments: of the command.
         options: the names of the run options that the command has.
+        start: what holds where nothing is given; its hyperparameters, only for its algorithm and preset.
 
     Returns:
         The task, algorithm and preset, the run options and hyperparameters that were given, and the values of
@@ -66,16 +70,19 @@ def parse_run(
         UserError: an unknown option, or a value that is not of its type.
     """
     # The algorithm decides which hyperparameters exist, and the preset their defaults: both are read first.
-    first = Parser(parser.prog.split()[-1], add_help=False)
-    _add_choice_of_algorithm(first)
-    chosen, _ = first.parse_known_args(arguments)
+    start = dict(start or {})
+    chosen = _chosen_algorithm(parser, arguments, start)
     settings = preset_settings(chosen.algorithm, chosen.preset)
     presets = recipe_of(chosen.algorithm).presets
     parser.usage = f"{parser.prog} TASK [options]"
     parser.add_argument(
-        "task", metavar="TASK", help="the task, such as cheetah-run: see `crossq-wn list tasks`"
+        "task",
+        metavar="TASK",
+        nargs="?" if start else None,
+        default=argparse.SUPPRESS,
+        help="the task, such as cheetah-run: see `crossq-wn list tasks`",
     )
-    _add_choice_of_algorithm(parser, presets)
+    _add_choice_of_algorithm(parser, chosen, presets)
     group = parser.add_argument_group("run options")
     add_fields(group, RunOptions(), [field for field in fields(RunOptions) if field.name in options])
     group = parser.add_argument_group(
@@ -83,22 +90,41 @@ def parse_run(
     )
     add_fields(group, settings, fields(settings))
     values = vars(parser.parse_args(_with_commas(arguments, (RunOptions, type(settings)))))
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    same = (chosen.algorithm, chosen.preset) == (start.get("algorithm"), start.get("preset"))
+    kept = {name: value for name, value in start.items() if same or name in ("task", *options)}
+    return kept | values
 
 
-def _add_choice_of_algorithm(parser: Parser, presets: Collection[str] = ()) -> None:
+def _chosen_algorithm(
+    parser: Parser, arguments: Sequence[str], start: Mapping[str, Any]
+) -> argparse.Namespace:
+    """Reads algorithm and preset alone; another algorithm than that at the start has its own default."""
+    first = Parser(parser.prog.split()[-1], add_help=False)
+    _add_choice_of_algorithm(first, argparse.Namespace(algorithm=None, preset=None))
+    chosen, _ = first.parse_known_args(arguments)
+    usual = start.get("algorithm", "crossq-wn")
+    if chosen.preset is None:
+        chosen.preset = start.get("preset", "default") if chosen.algorithm in (None, usual) else "default"
+    chosen.algorithm = chosen.algorithm or usual
+    return chosen
+
+
+def _add_choice_of_algorithm(
+    parser: Parser, default: argparse.Namespace, presets: Collection[str] = ()
+) -> None:
     group = parser.add_argument_group("algorithm")
     group.add_argument(
         "--algorithm",
         metavar="NAME",
-        default="crossq-wn",
+        default=default.algorithm,
         help=f"{', '.join(ALGORITHMS)}, or your own as module:name; it decides which hyperparameters there "
         "are (default: crossq-wn)",
     )
     group.add_argument(
         "--preset",
         metavar="NAME",
-        default="default",
+        default=default.preset,
         help=f"where the hyperparameters start from: {', '.join(presets)} (default: default)",
     )
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import crossq_wn
 from crossq_wn.errors import UserError, explained, naming_options, nearest, one_line, visible
+from crossq_wn.installation import versions
 
 # Each verb: the module and function that runs it, loaded on use because most load much, and what it does.
 VERBS = {
@@ -42,6 +43,7 @@ VERBS = {
     "bench": ("bench:bench", "Measure updates and environments against this machine's limits, or a peer."),
     "list": ("lists:show_list", "List tasks, algorithms, presets or runs."),
     "doctor": ("doctor:doctor", "Check this machine: versions, rendering, accelerator."),
+    "completion": ("completion:completion", "Print what completes commands, options and tasks in a shell."),
 }
 
 
@@ -91,7 +93,7 @@ def run(arguments: list[str]) -> int:
         print(_overview())
         return 0
     if verb == "--version":
-        print(f"crossq-wn {crossq_wn.__version__}")
+        print(f"crossq-wn {crossq_wn.__version__}\n{versions()}")
         return 0
     if verb not in VERBS:
         raise UserError(f"unknown command {verb!r}: {nearest(verb, VERBS)}known are {', '.join(VERBS)}")

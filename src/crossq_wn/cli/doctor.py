@@ -10,7 +10,7 @@ from crossq_wn.cli.tables import Table, add_forms, show
 from crossq_wn.environments.suite import Suite
 from crossq_wn.environments.suites import SUITES
 from crossq_wn.errors import UserError, one_line
-from crossq_wn.installation import install_command, version
+from crossq_wn.installation import MIXED, NUMBERS_DEPEND_ON, install_command, simulator_set, version
 from crossq_wn.machine import available_memory, devices
 
 _RENDER = (
@@ -20,6 +20,12 @@ _RENDER = (
     "r = m.Renderer(x, 32, 32); r.update_scene(d); assert r.render().any()"
 )
 _BACKENDS = ("egl", "osmesa", "glfw")  # the first two need no display
+
+_SETS = {
+    "published": "published: scores compare with the literature's",
+    "current": "current: scores compare with runs of this set alone, and MyoSuite is not in it",
+    MIXED: "a mix of the sets published and current: scores compare with neither's",
+}
 
 
 class Finding(NamedTuple):
@@ -43,12 +49,12 @@ def doctor(parser: Parser, arguments: list[str]) -> int:
 
 def examine() -> list[Finding]:
     """Checks everything that is known to go wrong on users' machines."""
-    return [*_packages(), *_pairs(), _rendering(), _device(), _memory()]
+    return [*_packages(), *_simulators(), _rendering(), _device(), _memory()]
 
 
 def _packages() -> list[Finding]:
     findings = [Finding("python", sys.version.split()[0], "")]
-    for name in ("crossq-wn", "jax", "jaxlib", "optax", "numpy"):
+    for name in NUMBERS_DEPEND_ON:
         found = version(name)
         findings.append(Finding(name, found or "missing", "" if found else install_command()))
     owners: dict[str, Suite] = {}  # package -> the first suite that needs it
@@ -62,27 +68,27 @@ def _packages() -> list[Finding]:
     return findings
 
 
-def _pairs() -> list[Finding]:
-    """Finds versions of packages that can be installed together but do not work together."""
+def _simulators() -> list[Finding]:
+    """Says which set of simulators is installed, and finds versions that do not work together."""
 
     def release(name: str) -> tuple[int, ...]:
         parts = (version(name) or "0").split(".")
         return tuple(int(part) for part in parts[:3] if part.isdigit())
 
-    findings = []
+    found, published = simulator_set(), install_command("published")
+    fix = published if found == MIXED else ""
+    findings = [Finding("simulators", _SETS[found], fix, essential=False)]
     if release("mujoco") >= (4,):
-        findings.append(
-            Finding("mujoco + dm_control", "mujoco 4 breaks dm_control", "pip install 'mujoco==3.6.*'")
-        )
+        findings.append(Finding("mujoco + dm_control", "mujoco 4 breaks dm_control", published))
     if release("myosuite") >= (3,):
         state = "MyoSuite 3 changes the reach and pose tasks: results are not comparable"
         findings.append(Finding("myosuite", state, "pip install myosuite==2.12.2", essential=False))
     if version("myosuite") and release("gymnasium") >= (1, 3):
-        state = "MyoSuite 2.12 asks for gymnasium below 1.3"
-        findings.append(Finding("gymnasium", state, "pip install 'gymnasium<1.3'", essential=False))
+        state = "MyoSuite 2.12 asks for gymnasium below 1.3 and mujoco 3.6"
+        findings.append(Finding("gymnasium", state, published, essential=False))
     if release("numpy") >= (2, 5) and sys.version_info >= (3, 12):
         findings.append(Finding("numpy + dm_control", "harmless DeprecationWarnings", "", essential=False))
-    return findings or [Finding("version pairs", "no known bad pair", "")]
+    return findings
 
 
 def _rendering() -> Finding:

@@ -6,10 +6,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from crossq_wn.cli.arguments import Parser, add_trust, parse_run, whole_number
 from crossq_wn.cli.console import warn
 from crossq_wn.errors import one_line, visible
+from crossq_wn.runs.choices import read_choices
 from crossq_wn.runs.config import RunConfig, read_config
 from crossq_wn.training.display import reporter
 from crossq_wn.training.progress import Outcome, Reporter
@@ -39,11 +41,34 @@ def configured(parser: Parser, arguments: list[str]) -> tuple[RunConfig, Path | 
     parser.add_argument(
         "--out", type=Path, metavar="RUN", help="run directory; by default the next free one under runs/TASK/"
     )
-    values = parse_run(parser, arguments)
+    _add_start(parser)
+    values = parse_run(parser, arguments, start=_start(parser.prog, arguments))
     from crossq_wn.training import api
 
     out: Path | None = values.pop("out")
+    del values["config"], values["trust"]
     return api.configure(values.pop("task"), **values), out
+
+
+def _add_start(parser: Parser) -> None:
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="start from the config.json of a run: its task, algorithm, preset, options and hyperparameters "
+        "hold unless others are given; it may also be the run's directory",
+    )
+    add_trust(parser)
+
+
+def _start(prog: str, arguments: list[str]) -> dict[str, Any]:
+    """Reads the file that a new run starts from, if one is named."""
+    first = Parser(prog.split()[-1], add_help=False)
+    _add_start(first)
+    chosen, _ = first.parse_known_args(arguments)
+    if chosen.config is None:
+        return {}
+    return read_choices(chosen.config, trust=chosen.trust)
 
 
 def resume(parser: Parser, arguments: list[str]) -> int:

@@ -11,8 +11,7 @@ from crossq_wn.acting.policy import SCHEMA
 from crossq_wn.environments import Environment
 from crossq_wn.errors import UserError
 from crossq_wn.export.observations import Observations
-from crossq_wn.installation import version
-from crossq_wn.runs.directory import NUMBERS_DEPEND_ON
+from crossq_wn.installation import NUMBERS_DEPEND_ON, version
 from crossq_wn.runs.manifests import manifest_of
 from crossq_wn.runs.protocol import read_manifest
 from crossq_wn.training.policy import TrainedPolicy

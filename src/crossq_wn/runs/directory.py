@@ -30,15 +30,13 @@ from crossq_wn.environments import SUITES, lookup
 from crossq_wn.environments.suites import simulator_packages
 from crossq_wn.errors import UserError, not_made, one_line, option
 from crossq_wn.files import MOST_TABLE, to_disk
-from crossq_wn.installation import version
+from crossq_wn.installation import NUMBERS_DEPEND_ON, SIMULATORS, simulator_set, version
 from crossq_wn.lazy import jax
 from crossq_wn.runs.checksums import checksum_of
 from crossq_wn.runs.config import DAMAGED, SCHEMA, RunConfig, extend, read_config, signed
 from crossq_wn.runs.manifests import available
 from crossq_wn.runs.protocol import read_manifest
 from crossq_wn.runs.schema import Position
-
-NUMBERS_DEPEND_ON = ("crossq-wn", "jax", "jaxlib", "optax", "numpy")  # besides the simulators
 
 _LOGS = ("metrics.csv", "metrics.jsonl", "eval.csv", "timing.csv")
 # A process that is killed while it creates a run directory may leave these.
@@ -273,6 +271,8 @@ def manifest(config: RunConfig, command: list[str]) -> dict[str, Any]:
     device = jax.devices()[0]
     suite = SUITES[lookup(config.task).suite]
     protocol = config.protocol | {name: version(name) for name in suite.packages}
+    if set(suite.packages) & set(SIMULATORS):
+        protocol["simulators"] = simulator_set(suite.packages)
     digest = checksum_of(json.dumps(protocol, sort_keys=True).encode())
     return {
         "schema": SCHEMA,

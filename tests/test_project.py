@@ -1,0 +1,83 @@
+"""The project's own files: lock files, extras, citation and issue templates say what the code says."""
+
+import re
+import tomllib
+
+import pytest
+import yaml
+
+import crossq_wn
+from crossq_wn import installation
+from crossq_wn.installation import MIXED, SIMULATOR_SETS, simulator_set
+from house import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+LOCKS = {"published": "requirements.lock", "current": "requirements-current.lock"}
+
+
+def locked(name):
+    """The versions in a lock file, by distribution."""
+    found = {}
+    for line in (ROOT / LOCKS[name]).read_text().splitlines():
+        if not line.startswith("#"):
+            package, version = re.fullmatch(r"([a-z0-9.-]+)==([^ ;]+)(?: ; .+)?", line).groups()
+            found[package.replace("-", "_")] = version
+    return found
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_file_is_names_and_versions_alone(name):
+    assert {"jax", "numpy", "pytest", "mujoco", "uv"} <= set(locked(name))
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_extras_and_lock_files_hold_the_releases_of_a_set(name):
+    extra = dict(re.split(r"==", each) for each in PROJECT["optional-dependencies"][name])
+    for package, release in SIMULATOR_SETS[name].items():
+        assert f"{locked(name)[package]}.".startswith(f"{release}."), package
+        if package != "myosuite":
+            assert extra[package].removesuffix(".*") == release
+    assert ("myosuite" in locked(name)) == (name == "published")
+
+
+@pytest.mark.parametrize(
+    ("installed", "title"),
+    [
+        (
+            {"mujoco": "3.6.0", "dm_control": "1.0.38", "gymnasium": "1.2.3", "myosuite": "2.12.2"},
+            "published",
+        ),
+        ({"mujoco": "3.6.0", "dm_control": "1.0.38", "gymnasium": "1.2.3"}, "published"),
+        ({"mujoco": "3.17.0", "dm_control": "1.0.50", "gymnasium": "1.4.0"}, "current"),
+        ({"mujoco": "3.17.0", "dm_control": "1.0.50", "gymnasium": "1.4.0", "myosuite": "2.12.2"}, MIXED),
+        ({"mujoco": "3.60.0", "dm_control": "1.0.38", "gymnasium": "1.2.3"}, MIXED),
+        ({"mujoco": "3.6.0", "dm_control": "1.0.38", "gymnasium": "1.4.0"}, MIXED),
+    ],
+)
+def test_the_installed_set_is_named(installed, title, monkeypatch):
+    monkeypatch.setattr(installation, "version", installed.get)
+    assert simulator_set() == title
+    # A task's physics does not depend on the simulators of others.
+    physics = {"mujoco": "3.6.0", "dm_control": "1.0.38"}.items() <= installed.items()
+    assert (simulator_set(("mujoco", "dm_control")) == "published") == physics
+
+
+def test_supported_pythons_are_those_of_the_classifiers():
+    listed = [each.rpartition(" ")[2] for each in PROJECT["classifiers"] if "Python :: 3." in each]
+    assert listed == ["3.11", "3.12", "3.13", "3.14"]
+    assert PROJECT["requires-python"] == ">=3.11,<3.15"
+
+
+def test_the_citation_is_of_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert (citation["cff-version"], citation["version"]) == ("1.2.0", crossq_wn.__version__)
+    names = [each["family-names"] for each in citation["preferred-citation"]["authors"]]
+    assert f"({', '.join(names)})" in (ROOT / "PAPER.md").read_text()
+
+
+def test_issue_templates_are_forms():
+    for file in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"):
+        form = yaml.safe_load(file.read_text())
+        if file.name != "config.yml":
+            assert {"name", "description", "body"} <= form.keys()
+            assert {each["type"] for each in form["body"]} <= {"markdown", "textarea", "input", "dropdown"}

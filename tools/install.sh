@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Builds .venv: with a Python that is here and suits, or else with one that uv brings. `make install` runs it.
+#
+# PYTHON=/path/to/python3.x chooses the Python, SIMULATORS=published|current the simulators.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# uv is not needed, but it installs in a fraction of pip's time and can bring a Python.
+uv_version=$(sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.lock)
+
+suits() {
+    "$1" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null
+}
+
+suitable() {
+    for each in python3 python3.12 python3.13 python3.11 python3.14; do
+        if suits "$each"; then echo "$each" && return; fi
+    done
+}
+
+refuse() {
+    echo "crossq-wn: $1" >&2
+    exit 2
+}
+
+if [[ -n ${PYTHON:-} ]] && ! suits "$PYTHON"; then
+    refuse "PYTHON=$PYTHON is no Python 3.11 to 3.14 with venv (on Debian: apt-get install python3-venv)"
+fi
+python=${PYTHON:-$(suitable)}
+rm -rf .venv
+if [[ -n $python ]]; then
+    "$python" -m venv .venv
+    .venv/bin/python -m pip install --disable-pip-version-check --quiet "uv==$uv_version" || true
+    uv=.venv/bin/uv
+else
+    uv=$(command -v uv) || refuse "found no Python 3.11 to 3.14 with venv, and no uv that could bring one: apt-get \
+install python3-venv, or make PYTHON=/path/to/python3.12, or install uv and try again"
+    "$uv" venv --quiet --seed --python 3.12 .venv || refuse "uv could not bring Python 3.12"
+fi
+
+newest=$(.venv/bin/python -c 'import sys; print(int(sys.version_info >= (3, 14)))')
+if [[ $newest == 1 && ${SIMULATORS:-} == published ]]; then
+    refuse "SIMULATORS=published needs Python 3.11 to 3.13: MuJoCo 3.6 has no wheel for 3.14"
+elif [[ $newest == 1 && -z ${SIMULATORS:-} ]]; then
+    echo "Python 3.14: MuJoCo 3.6 has no wheel for it, so the simulators are the current set, whose results do not" \
+        "mix with published ones (docs/simulators.md)"
+    SIMULATORS=current
+fi
+case ${SIMULATORS:-published} in
+    published) lock=requirements.lock ;;
+    current) lock=requirements-current.lock ;;
+    *) refuse "SIMULATORS is '$SIMULATORS': it is published or current" ;;
+esac
+
+# The lock is complete, so nothing is resolved, and what dm_control asks for and never imports is left out.
+"$uv" pip install --quiet --python .venv/bin/python --no-deps -r "$lock" -e . ||
+    .venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps -r "$lock" -e .
+touch .venv/installed
