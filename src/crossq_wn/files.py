@@ -3,7 +3,8 @@
 A run directory is data, and may have been unpacked from anywhere. All files of runs are opened, written,
 renamed and deleted here, under three rules. No link inside a run is followed, so nothing outside is read,
 changed or deleted. Only regular files are opened, so no pipe or device can hang the program. Sizes are
-checked before anything is read.
+checked before anything is read. Inside a run that this process has open, whatever changes files takes the
+run's lease (`fences`).
 
 A path consists of what the user named and of names inside a run. `within` is the folder below which no link
 is followed; by default it is the folder that holds the file, which may itself be reached through links.
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from crossq_wn import fences
 from crossq_wn.errors import UserError
 from crossq_wn.machine import available_memory
 
@@ -154,10 +156,13 @@ def append(path: Path, content: bytes, *, within: Path | None = None) -> None:
     """Appends to an existing regular file that has no second name (hard link)."""
     with _parent(path, within) as folder:
         handle = _checked(path, _APPEND, folder)
-    with os.fdopen(handle, "ab") as file:
+    # Once the file is open: who takes the run over replaces it, and later rows go to a file without a name.
+    with os.fdopen(handle, "ab", buffering=0) as file, fences.held(path):
         if os.fstat(handle).st_nlink > 1:
             raise RefusedError(path, "is a file with several names (a hard link), which are not written to")
-        file.write(content)
+        rest = memoryview(content)
+        while rest:
+            rest = rest[file.write(rest) :]
 
 
 def open_log(path: Path) -> BinaryIO:
@@ -189,22 +194,23 @@ def write_atomically(
         OSError: it cannot be written; the old content is untouched.
     """
     partial = f".{path.name}.partial"
-    with _parent(path, within) as folder:
+    with fences.held(path) as lease, _parent(path, within) as folder:
+        place = folder if lease is None else lease
         try:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(partial, dir_fd=folder)
+                os.unlink(partial, dir_fd=place)
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            with os.fdopen(os.open(partial, flags, 0o666, dir_fd=folder), "w+b") as file:
+            with os.fdopen(os.open(partial, flags, 0o666, dir_fd=place), "w+b") as file:
                 if callable(content):
                     content(file)
                 else:
                     file.write(content.encode() if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(partial, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+            os.replace(partial, path.name, src_dir_fd=place, dst_dir_fd=folder)
         except OSError:
             with contextlib.suppress(OSError):
-                os.unlink(partial, dir_fd=folder)
+                os.unlink(partial, dir_fd=place)
             raise
 
 
@@ -217,32 +223,37 @@ def to_disk(path: Path) -> None:
         os.close(handle)
 
 
-def rename(path: Path, name: str, *, within: Path | None = None) -> None:
-    """Renames a file or folder within its folder, and replaces whatever has the new name."""
-    with _parent(path, within) as folder:
-        os.replace(path.name, name, src_dir_fd=folder, dst_dir_fd=folder)
+def move(path: Path, target: Path, *, within: Path | None = None) -> None:
+    """Renames a file or folder within a file system, and replaces whatever has the new name."""
+    name = path.name
+    with fences.held(path) as lease, _parent(path, within) as source, _parent(target, within) as folder:
+        if lease is not None and path.parent != fences.lease_over(path):
+            source, name = lease, fences.take_in(path.name, source, lease)
+        os.replace(name, target.name, src_dir_fd=source, dst_dir_fd=folder)
 
 
 def set_aside(path: Path) -> Path | None:
     """Renames a damaged file, if there is one, to the next free `NAME.damaged-N`; returns its new path."""
     if not os.path.lexists(path):
         return None
-    number = 1
-    while os.path.lexists(path.with_name(f"{path.name}.damaged-{number}")):  # true of dangling links as well
-        number += 1
-    aside = path.with_name(f"{path.name}.damaged-{number}")
-    rename(path, aside.name)
+    number, aside = 1, path.with_name(f"{path.name}.damaged-1")
+    while os.path.lexists(aside):  # true of dangling links as well
+        number, aside = number + 1, path.with_name(f"{path.name}.damaged-{number + 1}")
+    move(path, aside)
     return aside
 
 
 def remove(path: Path, *, within: Path | None = None) -> None:
     """Removes a file, a link or a folder with its contents, if it exists; never what a link points to."""
-    with contextlib.suppress(FileNotFoundError), _parent(path, within) as folder:
-        found = os.stat(path.name, dir_fd=folder, follow_symlinks=False)
+    name, missing = path.name, contextlib.suppress(FileNotFoundError)
+    with fences.held(path) as lease, missing, _parent(path, within) as folder:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if lease is not None:
+            folder, name = lease, fences.take_in(path.name, folder, lease)
         if stat.S_ISDIR(found.st_mode):
-            shutil.rmtree(path.name, dir_fd=folder)
+            shutil.rmtree(name, dir_fd=folder)
         else:
-            os.unlink(path.name, dir_fd=folder)
+            os.unlink(name, dir_fd=folder)
 
 
 def make_folder(path: Path, *, within: Path) -> None:
@@ -251,6 +262,7 @@ def make_folder(path: Path, *, within: Path) -> None:
     Raises:
         RefusedError: something other than a folder is there.
     """
+    fences.require(path)
     below = path.relative_to(within)
     for part in (*reversed(below.parents[:-1]), *([below] if below.parts else [])):
         with _parent(within / part, within) as folder:

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import platform
 import resource
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,14 @@ def check_memory(capacity: int, each: int, seeds: int) -> int:
 def processors() -> int:
     """The number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def boot() -> str:
+    """Names this start of this machine's kernel: processes that share it see each other's locks."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return platform.node()
 
 
 def cache_folder() -> Path:

@@ -84,6 +84,11 @@ def resume(parser: Parser, arguments: list[str]) -> int:
         action="store_true",
         help="continue without rows of replay that are damaged beyond repair",
     )
+    parser.add_argument(
+        "--take-over",
+        action="store_true",
+        help="shut out another process that has the run, such as one on a machine that is cut off",
+    )
     add_trust(parser)
     parsed = parser.parse_args(arguments)
     from crossq_wn.training import api
@@ -95,6 +100,7 @@ def resume(parser: Parser, arguments: list[str]) -> int:
             reporter=shown,
             without_damaged_replay=parsed.without_damaged_replay,
             trust=parsed.trust,
+            take_over=parsed.take_over,
         )
     )
 

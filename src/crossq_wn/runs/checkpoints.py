@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, cast
 
 from safetensors.numpy import save as save_tensors
 
-from crossq_wn import files
+from crossq_wn import fences, files
 from crossq_wn.errors import UserError, fix_for
 from crossq_wn.files import to_disk
 from crossq_wn.lazy import jax
@@ -92,14 +92,15 @@ class Writer:
         """
         if frames == self.present and not thorough:
             return
-        partial = self.directory / f".{frames:09d}.partial"
+        place = fences.workplace(self.directory)
+        partial = place / f".{frames:09d}.partial"
         run = self.directory.parent
         try:
             self._make_room(partial)
             changed = self._replay.mend(replays, thorough=thorough)
             if frames == self.present and not changed:
                 return
-            files.make_folder(partial, within=run)
+            files.make_folder(partial, within=place)
             seeds = {}
             for seed, state in states.items():
                 seeds[str(seed)] = self._save_seed(partial, seed, state, replays[seed])
@@ -118,7 +119,8 @@ class Writer:
         if not files.is_folder(self.directory / "replay"):
             files.make_folder(self.directory / "replay", within=run)
             to_disk(run)  # so that the new folder's name survives a power cut
-        files.remove(partial, within=run)
+        for left in {partial, self.directory / partial.name}:  # the second by an earlier version
+            files.remove(left, within=run)
 
     def _publish(self, partial: Path, frames: int) -> None:
         """Gives a complete checkpoint its name, and removes obsolete ones."""
@@ -130,7 +132,7 @@ class Writer:
             if int(path.name) >= frames:
                 files.remove(path, within=run)
         files.remove(self.directory / f"{frames:09d}", within=run)  # a link or a file, if it is there
-        files.rename(partial, f"{frames:09d}", within=run)
+        files.move(partial, self.directory / f"{frames:09d}", within=run)
         to_disk(self.directory)
 
     def _save_seed(self, folder: Path, seed: int, state: SeedState, replay: Replay) -> dict[str, Any]:

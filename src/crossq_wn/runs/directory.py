@@ -9,18 +9,18 @@ RUN/
   tensorboard/     event files, one folder per seed
   checkpoints/  plots/  videos/  exports/
   errors/          the traceback of each seed whose environment raised an exception
+  .lease-000001/   who may write here, and what it is writing (`leases`)
 """
 
 import contextlib
 import csv
-import fcntl
 import io
 import json
 import os
 import platform
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from crossq_wn.errors import UserError, not_made, one_line, option
 from crossq_wn.files import MOST_TABLE, to_disk
 from crossq_wn.installation import NUMBERS_DEPEND_ON, SIMULATORS, simulator_set, version
 from crossq_wn.lazy import jax
+from crossq_wn.runs import leases
 from crossq_wn.runs.checksums import checksum_of
 from crossq_wn.runs.config import DAMAGED, SCHEMA, RunConfig, extend, read_config, signed
 from crossq_wn.runs.manifests import available
@@ -50,27 +51,25 @@ class RunDirectory:
     Args:
         path: the folder, which exists.
         command: the command that opened it, for the manifest.
+        take_over: whether to take it over from a process that may still be alive, and is then shut out.
+        tell: is told in one line if it takes a while to see whether a process on another machine is alive.
 
     Raises:
         UserError: another process has opened it.
     """
 
-    def __init__(self, path: Path, command: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        command: Sequence[str] = (),
+        *,
+        take_over: bool = False,
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> None:
         self.path, self._command = path, list(command)
         self._made: list[Path] = []  # folders that `create` made for it
-        self._lock = files.open_lock(path / ".lock")  # held until close
-        self.unlocked: str | None = None  # why the file system cannot lock it; None if it can
-        try:
-            # The system releases the lock when the process ends, even by kill -9.
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.close()
-            raise UserError(
-                f"{path} is in use by another process: wait for it, stop it, "
-                f"or choose another {option('out')}"
-            ) from None
-        except OSError as error:  # some network file systems have no locks
-            self.unlocked = error.strerror
+        # Held until close; and why the file system cannot lock it, None if it can.
+        self._lease, self.unlocked = leases.take(path, over=take_over, tell=tell)
 
     @property
     def checkpoints(self) -> Path:
@@ -78,8 +77,8 @@ class RunDirectory:
         return self.path / "checkpoints"
 
     def close(self) -> None:
-        """Releases the lock, so that other processes can open the directory."""
-        self._lock.close()
+        """Gives the directory back, so that other processes can open it."""
+        self._lease.end()
 
     def write_json(self, name: str, values: Any) -> None:
         """Writes or replaces a JSON file in one step, so that it survives a power cut."""
@@ -103,8 +102,11 @@ class RunDirectory:
         Args:
             logs: by file name.
         """
-        with contextlib.suppress(*DAMAGED):  # without a manifest, checkpoints vouch for their part
-            self.write_json("manifest.json", signed(read_manifest(self.path) | {"logs": logs}))
+        try:
+            values = read_manifest(self.path)
+        except DAMAGED:  # without a manifest, checkpoints vouch for their part
+            return
+        self.write_json("manifest.json", signed(values | {"logs": logs}))
 
     def keep_traceback(self, seed: int, error: BaseException) -> Path:
         """Writes the full traceback of an exception in a seed's environment; returns the file."""
@@ -121,6 +123,9 @@ class RunDirectory:
             files.remove(self.path / name)
         with contextlib.suppress(OSError):
             files.remove(self.path / "checkpoints")
+        self._lease.end()
+        with contextlib.suppress(OSError):
+            files.remove(self._lease.folder)
         for folder in reversed(self._made):
             with contextlib.suppress(OSError):  # a folder that has other contents by now stays
                 folder.rmdir()
@@ -171,13 +176,22 @@ def _changed(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, A
     return found
 
 
-def create(config: RunConfig, out: Path | None, command: list[str]) -> RunDirectory:
-    """Creates a run directory, or takes over one whose run stopped before its first checkpoint.
+def create(
+    config: RunConfig,
+    out: Path | None,
+    command: list[str],
+    *,
+    take_over: bool = False,
+    tell: Callable[[str], None] = lambda text: None,
+) -> RunDirectory:
+    """Creates a run directory, or continues one whose run stopped before its first checkpoint.
 
     Args:
         config: of the run.
         out: the directory; by default the next free number under runs/TASK/.
         command: the command that starts the run, for the manifest.
+        take_over: see `RunDirectory`.
+        tell: likewise.
 
     Raises:
         UserError: `out` already holds something else, or it cannot be created.
@@ -196,13 +210,22 @@ def create(config: RunConfig, out: Path | None, command: list[str]) -> RunDirect
             _make_folders(path, made)
         except OSError as error:
             raise UserError(f"cannot create {option('out', str(path))}: {not_made(error, path)}") from None
-    run = RunDirectory(path, command)
+    run = RunDirectory(path, command, take_over=take_over, tell=tell)
     run._made = made  # for `discard`
-    check_free(path, config)  # again, now that the lock keeps other processes out
-    for name in _LOGS:  # remains of the run that stopped before its first checkpoint
-        files.remove(path / name)
-    run.describe(config, manifest(config, command))
+    try:
+        check_free(path, config)  # again, now that the lease keeps other processes out
+        for name in _LOGS:  # remains of the run that stopped before its first checkpoint
+            files.remove(path / name)
+        run.describe(config, manifest(config, command))
+    except BaseException:
+        run.close()
+        raise
     return run
+
+
+def only_scaffolding(names: Iterable[str]) -> bool:
+    """Whether these names in a folder are of a run directory in which nothing has begun."""
+    return all(name in _SCAFFOLDING or leases.is_lease(name) for name in names)
 
 
 def begun(path: Path) -> bool:
@@ -242,7 +265,7 @@ def check_free(out: Path | None, config: RunConfig) -> None:
     """
     if out is None or not out.exists():
         return
-    if out.is_dir() and {path.name for path in out.iterdir()} <= _SCAFFOLDING:
+    if out.is_dir() and only_scaffolding(path.name for path in out.iterdir()):
         return
     where = option("out", str(out))
     if not (out / "config.json").exists():

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from crossq_wn.errors import UserError
+from crossq_wn.runs.leases import is_lease
 
 _TELLING = {"config.json", "eval.csv", "manifest.json"}  # a folder with one of these is a run, or was one
 _NAMED = 5  # runs that a message names at most
@@ -50,7 +51,8 @@ def named(name: str, path: str | Path) -> Path:
 def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
     """Yields every folder from a root down, with the names of its entries that are not folders.
 
-    Links to folders are not followed, except for the root; folders that cannot be read are passed over.
+    Links to folders are not followed, except for the root; folders that cannot be read, and those of leases,
+    are passed over.
     """
     waiting = [root]
     while waiting:
@@ -59,7 +61,8 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
             with os.scandir(folder) as entries:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
-                        waiting.append(folder / entry.name)
+                        if not is_lease(entry.name):  # half a checkpoint may lie there
+                            waiting.append(folder / entry.name)
                     else:
                         others.append(entry.name)
         except OSError:

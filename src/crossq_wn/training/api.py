@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from crossq_wn.runs import directory
 from crossq_wn.runs.config import RunConfig, extend, preset_settings, system_of, with_algorithm
 from crossq_wn.runs.familiar import meant
 from crossq_wn.runs.folders import named, run_in
+from crossq_wn.runs.leases import refuse_if_used
 from crossq_wn.runs.manifests import trained_frames
 from crossq_wn.runs.options import OPTION_NAMES, RunOptions
 from crossq_wn.runs.recovery import recover_config
@@ -139,7 +140,14 @@ def _shown(reporter: Reporter | None, progress: bool) -> Iterator[Reporter]:
         yield reporter or Silent()
 
 
-def start(config: RunConfig, out: Path | None, reporter: Reporter, task: TaskLike | None = None) -> Outcome:
+def start(
+    config: RunConfig,
+    out: Path | None,
+    reporter: Reporter,
+    task: TaskLike | None = None,
+    *,
+    take_over: bool = False,
+) -> Outcome:
     """Trains a new run with a given configuration.
 
     Args:
@@ -147,6 +155,7 @@ def start(config: RunConfig, out: Path | None, reporter: Reporter, task: TaskLik
         out: the run directory; None: the next free one under runs/.
         reporter: receives progress.
         task: a class or function that makes the environment, where no module can be imported for it.
+        take_over: whether to shut out another process that has the run directory.
 
     Returns:
         How training ended.
@@ -160,7 +169,10 @@ def start(config: RunConfig, out: Path | None, reporter: Reporter, task: TaskLik
     require_extras(config)
     remember(config)
     return run_training(
-        config, lambda: directory.create(config, out, _command()), reporter, task=_callable(task)
+        config,
+        lambda: directory.create(config, out, _command(), take_over=take_over, tell=reporter.message),
+        reporter,
+        task=_callable(task),
     )
 
 
@@ -173,6 +185,7 @@ def resume(
     task: TaskLike | None = None,
     without_damaged_replay: bool = False,
     trust: bool = False,
+    take_over: bool = False,
 ) -> Outcome:
     """Continues a run from its newest checkpoint. A finished run is left as it is.
 
@@ -187,6 +200,8 @@ def resume(
         without_damaged_replay: whether to continue without rows of replay that are damaged beyond repair;
             manifest.json then lists them.
         trust: whether modules that the run names, and that you have not trained with here, may be imported.
+        take_over: whether to shut out another process that has the run and may be alive, such as one on a
+            machine that is cut off.
 
     Returns:
         How training ended.
@@ -203,6 +218,7 @@ def resume(
             task,
             without_damaged_replay=without_damaged_replay,
             trust=trust,
+            take_over=take_over,
         )
 
 
@@ -214,6 +230,7 @@ def _resume(
     *,
     without_damaged_replay: bool,
     trust: bool,
+    take_over: bool,
 ) -> Outcome:
     use_jax()
     config = extend(recover_config(path, reporter.message), frames)
@@ -221,15 +238,16 @@ def _resume(
     require_task(config, path, trust=trust, task=_callable(task))
     config = with_algorithm(config)
     if not directory.begun(path):  # it was stopped before its first checkpoint
-        return start(config, path, reporter, task)
+        return start(config, path, reporter, task, take_over=take_over)
     trained = trained_frames(path / "checkpoints")
     if config.options.frames < trained:
         raise UserError(
             f"{option('frames')} is {config.options.frames}: {path} is already trained for {trained} frames; "
             "ask for more"
         )
-    with closing(directory.RunDirectory(path)):  # no other process may be at it
-        outcome = outcome_if_finished(path, config)
+    if not take_over:
+        refuse_if_used(path)
+    outcome = outcome_if_finished(path, config)
     if outcome is not None:
         reporter.message(
             f"{path} is already trained for {outcome.frames:,} frames: nothing to do; "
@@ -240,7 +258,7 @@ def _resume(
     remember(config)
     return run_training(
         config,
-        lambda: directory.RunDirectory(path, _command()),
+        lambda: directory.RunDirectory(path, _command(), take_over=take_over, tell=reporter.message),
         reporter,
         resume=True,
         without_damaged_replay=without_damaged_replay,

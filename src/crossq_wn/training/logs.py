@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from crossq_wn import files
+from crossq_wn import fences, files
 from crossq_wn.errors import UserError, option
 from crossq_wn.installation import install_command
 from crossq_wn.runs.config import RunConfig
@@ -164,6 +164,7 @@ class _EventFile:
     def _write(self, frames: int, **content: Any) -> None:
         from tensorboardX.proto.event_pb2 import Event
 
+        fences.require(self._folder)
         with self._readable_errors():
             self._writer.write_event(Event(wall_time=time.time(), step=frames, **content))
             self._writer.flush()

@@ -68,10 +68,6 @@ def run_training(
         run = stack.enter_context(closing(open_run()))
         # Entered only once, because a change of it would compile every program again.
         stack.enter_context(jax.default_matmul_precision(config.options.matmul_precision))
-        if run.unlocked:
-            reporter.message(
-                f"{run.path} cannot be locked ({run.unlocked}): let no other process train there"
-            )
         received = stack.enter_context(collected_signals())
         try:
             session = new_session(config, spec, run, reporter, (training, testing))
