@@ -29,6 +29,7 @@ _SECONDS = 120  # for one command line, on a busy machine
 VALID = {
     "train": ["cheetah-run"],
     "resume": ["run"],
+    "sweep": ["--task", "cheetah-run", "--out", "of-runs", "--dry-run"],
     "eval": ["run"],
     "video": ["run"],
     "export": ["run", "--to", "numpy"],
@@ -94,6 +95,7 @@ def stopped(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(reproduce_verb.steps, "bill", _begin)
     for name in ("evaluate_policy", "record", "export"):
         monkeypatch.setattr(importlib.import_module("crossq_wn.cli.policy"), name, _begin)
+    monkeypatch.setattr(importlib.import_module("crossq_wn.sweeps.bills"), "bill", _begin)
     monkeypatch.setattr(importlib.import_module("crossq_wn.bench.loop"), "bench", _begin)
     monkeypatch.setattr(results_verbs, "spectrum_of", _begin)
     for name in ("save", "learning_curve", "write"):

@@ -78,7 +78,7 @@ def test_no_name_is_mathematics_in_a_figure(name):
 
 # --- one door for all files
 
-ROOMS = ("runs", "training", "results", "reproduce", "cli")
+ROOMS = ("runs", "training", "results", "sweeps", "reproduce", "cli")
 # Methods and functions that open, list, write, rename or delete files by name, following links.
 DOORS = {
     "read_text", "read_bytes", "write_text", "write_bytes", "unlink", "rmdir", "rename", "touch", "glob",
@@ -94,8 +94,7 @@ ALLOWED = {
     ("results.sheets", "gzip.open"): "of bytes that were read",
     ("training.video", "av.open"): "into memory",
     ("results.report.page", "read_text"): "the package's own style sheet",
-    ("reproduce.workers", "rename"): "of a whole run directory, which the user named",
-    ("reproduce.workers", "iterdir"): "likewise",
+    ("sweeps.local", "rename"): "of a whole run directory, which the user named",
     ("runs.directory", "iterdir"): "of the folder that --out names",
     ("runs.directory", "rmdir"): "of folders that this process has made",
 }

@@ -8,9 +8,9 @@ import pytest
 import crossq_wn
 from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.cli import main
-from crossq_wn.reproduce.cost import cost
 from crossq_wn.results.health import Course, critic_of, findings
 from crossq_wn.runs.config import preset_settings, read_config
+from crossq_wn.sweeps.cost import cost
 from crossq_wn.training.api import configure
 from helpers import TESTS, TINY_OPTIONS, TINY_SETTINGS, PointMass, rows
 

@@ -1,13 +1,11 @@
 """Is the paper repeated as planned, no run twice, and judged by rules that can go either way?"""
 
-import fcntl
 import json
 import os
 import signal
 import threading
 import time
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,13 +16,10 @@ from crossq_wn.cli import main
 from crossq_wn.cli.arguments import Parser
 from crossq_wn.cli.train import configured
 from crossq_wn.environments import PAPER_GROUPS, PAPER_TASKS
-from crossq_wn.errors import UserError
 from crossq_wn.learning.products import work_of_update
 from crossq_wn.learning.replay import Replay
-from crossq_wn.reproduce import cost as costs
-from crossq_wn.reproduce import findings, pages, studies, values, workers
+from crossq_wn.reproduce import findings, look, pages, studies, values
 from crossq_wn.reproduce.claims import CLAIMS
-from crossq_wn.reproduce.cost import cost
 from crossq_wn.reproduce.findings import judge
 from crossq_wn.reproduce.measuring import Evidence
 from crossq_wn.reproduce.studies import (
@@ -48,6 +43,9 @@ from crossq_wn.results.curves import Curves
 from crossq_wn.results.records import CurveTable
 from crossq_wn.runs import directory
 from crossq_wn.runs.config import signed
+from crossq_wn.sweeps import cost as costs
+from crossq_wn.sweeps.cost import cost
+from crossq_wn.sweeps.plans import command
 from crossq_wn.training import api
 from crossq_wn.types import Spec
 from helpers import DAMAGE, environment_variables
@@ -94,7 +92,7 @@ def test_the_paper_scale_is_the_papers(tmp_path):
 def test_the_command_of_each_run_means_its_configuration(scale, tmp_path):
     seen = {run.system.label: run for run in plan(scale, scale.figures, tmp_path)}
     for run in seen.values():
-        verb, *arguments = run.command
+        verb, *arguments = command(run)
         assert configured(Parser(verb), arguments) == (run.config, run.path)
 
 
@@ -342,7 +340,7 @@ def test_settings_of_several_values_reach_the_command_line(tmp_path):
     (run,) = plan(
         toy("walker-run", figures={"fig7": FigurePlan(("walker-run",), (bro,))}), ["fig7"], tmp_path
     )
-    config, _ = configured(Parser("train"), list(run.command[1:]))
+    config, _ = configured(Parser("train"), list(command(run)[1:]))
     assert config == run.config
     assert config.settings.resets == (15_001, 50_001)
 
@@ -372,104 +370,6 @@ def begun(run, *checkpoints, **changes):
     for frames in checkpoints:
         (run.path / "checkpoints" / f"{frames:09d}").mkdir(parents=True)
     return run
-
-
-@pytest.fixture
-def run(quiet, tmp_path):
-    (planned,) = plan(toy("helpers:PointMass"), ["fig4"], tmp_path)
-    return planned
-
-
-def test_what_is_there_decides_what_is_done(run):
-    assert workers.look(run) == ("missing", 0)
-    assert workers.remaining(run) == cost(run.config).core_seconds
-    begun(run)
-    assert workers.look(run) == ("without a checkpoint", 0)
-    begun_checkpoints = run.path / "checkpoints"
-    (begun_checkpoints / "000000150").mkdir(parents=True)
-    assert workers.look(run) == ("cut off", 150)
-    assert workers.remaining(run) == pytest.approx(cost(run.config).core_seconds / 4)
-    (begun_checkpoints / "000000200").mkdir()
-    assert workers.look(run) == ("finished", 200)
-    assert workers.remaining(run) == 0
-
-
-def test_a_shorter_run_is_cut_off_and_a_longer_one_has_finished(run):
-    begun(run, 100, options=replace(run.config.options, frames=100))
-    assert workers.look(run).kind == "cut off"
-    (run.path / "checkpoints" / "000000400").mkdir()
-    assert workers.look(run).kind == "finished"
-
-
-def test_a_run_without_its_configuration_fails_alone(run):
-    begun(run, 200)
-    (run.path / "config.json").write_text("{")
-    assert workers.look(run).kind == "damaged"
-    outcome = workers.train([run], 1, [].append, {})
-    assert "no readable config.json: put it back, or move the folder away" in outcome.failed[run.path]
-
-
-def test_another_run_in_its_place_is_refused(run):
-    begun(run, settings=replace(run.config.settings, critic_width=16))
-    with pytest.raises(UserError, match="critic_width is 16, not 8"):
-        workers.look(run)
-
-
-def test_what_has_no_checkpoint_is_set_aside_unless_it_is_in_use(run):
-    begun(run)
-    with open(run.path / ".lock") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="in use by another process"):
-            workers._set_aside(run.path)
-    aside = workers._set_aside(run.path)
-    assert not run.path.exists()
-    assert (aside / "eval.csv").read_text() == "trained\n"
-    begun(run)
-    assert workers._set_aside(run.path) != aside
-
-
-def test_each_job_has_processors_of_its_own(monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
-    assert [workers._processors(slot, 2) for slot in range(2)] == [[0, 2], [1, 3]]
-    assert [workers._processors(slot, 6) for slot in range(6)] == [[0], [1], [2], [3], [0], [1]]
-
-
-@pytest.mark.parametrize(
-    ("code", "stopped", "says"),
-    [
-        (2, [], "failed (exit code 2): the last line; see"),
-        (-9, [], "failed (killed by signal 9): the last line; see"),
-        (0, [], "failed (exit code 0)"),  # it says that it is done, but is not
-        (143, [signal.SIGTERM], "stopped at 100 frames"),
-        (-15, [signal.SIGTERM], "stopped at 100 frames"),
-    ],
-)
-def test_why_a_run_has_not_finished(code, stopped, says, run, tmp_path):
-    begun(run, 100)
-    log = tmp_path / "log"
-    log.write_text("the first line\nthe last line\n\n")
-    job = workers._Job(run, SimpleNamespace(returncode=code), log, "[1/1]")
-    assert job.why(stopped).startswith(says)
-
-
-def test_a_job_is_told_of_each_signal_once(run, tmp_path):
-    told = []
-    job = workers._Job(run, SimpleNamespace(terminate=lambda: told.append(1)), tmp_path / "log", "[1/1]")
-    for received in ([], [2], [2], [2, 2], [2, 2]):
-        job.forward(received)
-    assert len(told) == 2
-
-
-def test_a_hang_up_that_is_ignored_stays_ignored():
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with workers._signals() as received:
-            os.kill(os.getpid(), signal.SIGHUP)
-            os.kill(os.getpid(), signal.SIGTERM)
-            assert received == [signal.SIGTERM]
-        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture
@@ -516,7 +416,7 @@ def test_it_goes_on_where_it_was_stopped_and_reports_what_fails(reproduce_cli, t
     code, out, err = reproduce_cli(scale, *command, env={"HELPERS_SLEEP": "0.1"})
     assert code == 128 + signal.SIGTERM, err
     assert "stopped: the same command goes on" in out
-    reached = workers.look(plan(scale, ["fig4"], tmp_path / "r")[0])
+    reached = look(plan(scale, ["fig4"], tmp_path / "r")[0])
     assert reached.kind == "cut off"
 
     code, out, err = reproduce_cli(scale, *command)
@@ -524,7 +424,7 @@ def test_it_goes_on_where_it_was_stopped_and_reports_what_fails(reproduce_cli, t
     assert "helpers:no_environment, CrossQ + WN UTD 1: failed (exit code 2): crossq-wn: " in out
     assert code == 2
     assert "1 of 2 runs failed" in err
-    assert workers.look(plan(scale, ["fig4"], tmp_path / "r")[0]).kind == "finished"
+    assert look(plan(scale, ["fig4"], tmp_path / "r")[0]).kind == "finished"
     verdict = json.loads((tmp_path / "r" / "toy" / "results" / "verdict.json").read_text())
     assert any("1 of 2 runs have not finished" in note for note in verdict["notes"])
     assert {claim["verdict"] for claim in verdict["claims"]} == {"inconclusive"}

@@ -55,6 +55,14 @@ def _left_in(group: Path) -> int | None:
         return None
 
 
+def memory_of(process: int) -> int:
+    """The bytes of memory that a process has now; 0 if it has ended, or the system does not say."""
+    try:
+        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
 def resident_memory() -> int:
     """The bytes of memory that this process has now, or its peak where the system does not say."""
     try:

@@ -7,8 +7,9 @@ what departs from them. A setting's docstring is its help text on the command li
 from __future__ import annotations  # JAX's types are loaded on first use
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
@@ -225,10 +226,16 @@ def require_effect(settings: Any, name: str, effective: bool, what: str) -> None
 
 def require_types(settings: Any) -> None:
     """Raises `UserError` for the first field of a dataclass that is of another type, or not finite."""
-    for name, kind in get_type_hints(type(settings)).items():
-        if not any(_is_of(getattr(settings, name), each) for each in _alternatives(kind)):
-            wanted = " or ".join(_described(each) for each in _alternatives(kind))
-            require(settings, name, False, wanted)
+    record: Any = type(settings)
+    for name, kinds in _kinds(record).items():
+        if not any(_is_of(getattr(settings, name), each) for each in kinds):
+            require(settings, name, False, " or ".join(map(_described, kinds)))
+
+
+@cache
+def _kinds(record: Hashable) -> dict[str, tuple[Any, ...]]:
+    """The types that each field of a dataclass may have."""
+    return {name: _alternatives(kind) for name, kind in get_type_hints(record).items()}
 
 
 def _alternatives(kind: Any) -> tuple[Any, ...]:

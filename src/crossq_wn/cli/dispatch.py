@@ -22,6 +22,10 @@ from crossq_wn.installation import versions
 VERBS = {
     "train": ("train:train", "Train on a task: a short name, a Gymnasium id, or module:factory."),
     "resume": ("train:resume", "Continue a run from its newest checkpoint, bit for bit."),
+    "sweep": (
+        "sweep:sweep",
+        "Train many runs from one file or a grid of options, and resume what was cut off.",
+    ),
     "eval": ("policy:evaluate", "Run fresh episodes with a trained policy."),
     "video": ("policy:video", "Record a trained policy as an mp4, without a display."),
     "export": (

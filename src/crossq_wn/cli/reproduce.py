@@ -7,21 +7,9 @@ from pathlib import Path
 from crossq_wn import reproduce as steps
 from crossq_wn.cli.arguments import Parser, positive
 from crossq_wn.cli.console import say, warn
-from crossq_wn.cli.tables import Column, Table, add_forms, show
-from crossq_wn.errors import UserError, counted
-
-_DAY = 24  # hours
-
-
-def _frames(counts: Sequence[int]) -> str:
-    return " to ".join(f"{count:,}" for count in counts)
-
-
-_PLAN = (
-    "system", "runs", "seeds", Column("frames per seed", _frames),
-    "gradient updates", Column("ms each", "{:.1f}".format), Column("core-hours", "{:.2f}".format),
-    Column("GB", "{:.2f}".format), "finished",
-)  # fmt: skip
+from crossq_wn.cli.sweep import BILL, in_words, refuse_long
+from crossq_wn.cli.tables import Table, add_forms, show
+from crossq_wn.errors import UserError
 
 
 def reproduce(parser: Parser, arguments: list[str]) -> int:
@@ -52,23 +40,15 @@ def reproduce(parser: Parser, arguments: list[str]) -> int:
         _report(*steps.conclude_again(scale, figures, runs, parsed.values, out))
         return 0
     bill = steps.bill(runs, jobs)
-    total = (
-        f"{bill.unfinished} of {len(runs)} runs to train: about {bill.core_hours:.1f} core-hours, "
-        f"{bill.hours:.1f} hours with {jobs} side by side (the longest run {bill.longest:.1f}); "
-        f"in the end {bill.disk:.1f} GB in {parsed.root}"
-    )
     show(
-        Table(f"{', '.join(figures)} at the scale {scale.name}", _PLAN, bill.rows),
+        Table(f"{', '.join(figures)} at the scale {scale.name}", BILL, bill.rows),
         parsed.form,
-        [total, f"({bill.how})"],
+        in_words(bill, len(runs), jobs, parsed.root),
     )
     if parsed.dry_run:
         return 0
-    if bill.hours > _DAY and not parsed.yes:
-        raise UserError(
-            f"that would take about {counted(round(bill.hours / _DAY), 'day')} here: --yes starts it"
-        )
-    outcome = steps.train(runs, jobs, say, environment)
+    refuse_long(bill, allowed=parsed.yes)
+    outcome = steps.train(runs, parsed.root / scale.name, jobs, say, environment)
     if outcome.signal is not None:
         say("stopped: the same command goes on from here")
         return 128 + outcome.signal

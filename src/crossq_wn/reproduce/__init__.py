@@ -1,45 +1,21 @@
 """Reproducing the paper: plan its runs, train the missing ones, draw its figures and judge its claims."""
 
-import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from crossq_wn.machine import processors
-from crossq_wn.reproduce import cost as costs
+from crossq_wn.errors import UserError
 from crossq_wn.reproduce import values
 from crossq_wn.reproduce.drawing import draw
 from crossq_wn.reproduce.findings import Finding, damaged, ended_early, judge_all
 from crossq_wn.reproduce.pages import Context, check_out, write
-from crossq_wn.reproduce.studies import PlannedRun, PlannedSystem, Scale, plan, scale_called, unlike
-from crossq_wn.reproduce.workers import TrainingResult, look, remaining, train
+from crossq_wn.reproduce.studies import PlannedRun, Scale, plan, scale_called, unlike
 from crossq_wn.runs.protocol import read_terms, simulator_conflicts
-
-
-class BillRow(NamedTuple):
-    """The cost of all runs of one system."""
-
-    system: str  # its label
-    runs: int
-    seeds: int  # per run
-    frames: tuple[int, ...]  # environment frames per seed; several if tasks differ in them
-    updates: int  # gradient updates
-    milliseconds: float  # per gradient update
-    core_hours: float
-    gigabytes: float  # on disk
-    finished: int  # runs that have finished
-
-
-class Bill(NamedTuple):
-    """The cost of a plan."""
-
-    rows: list[BillRow]
-    core_hours: float  # remaining
-    longest: float  # remaining core-hours of the longest run
-    hours: float  # remaining wall-clock hours, with `jobs` runs side by side
-    unfinished: int  # runs that have not finished
-    disk: float  # GB once everything is trained
-    how: str  # how these figures were estimated
+from crossq_wn.sweeps import bills
+from crossq_wn.sweeps.bills import Bill, default_jobs
+from crossq_wn.sweeps.driver import Result, Sweep, drive
+from crossq_wn.sweeps.history import logs
+from crossq_wn.sweeps.local import LocalEngine
+from crossq_wn.sweeps.states import State, state_of
 
 
 def bill(runs: Sequence[PlannedRun], jobs: int) -> Bill:
@@ -52,42 +28,45 @@ def bill(runs: Sequence[PlannedRun], jobs: int) -> Bill:
     Raises:
         UserError: a run directory holds something else.
     """
-    by_system: dict[PlannedSystem, list[PlannedRun]] = {}
-    left: list[float] = []  # core-hours of each unfinished run
-    disk = 0.0
+    labels = {run.path: run.system.label for run in runs}
+    return bills.bill(runs, [look(run) for run in runs], jobs, lambda run: labels[run.path])
+
+
+def look(run: PlannedRun) -> State:
+    """Finds out how far a run has come.
+
+    Raises:
+        UserError: its directory holds something else.
+    """
+    state = state_of(run)
+    if state.kind == "another run":
+        raise UserError(f"{state.why}: choose another --root")
+    return state
+
+
+def train(
+    runs: Sequence[PlannedRun],
+    out: Path,
+    jobs: int,
+    say: Callable[[str], None],
+    environment: Mapping[str, str],
+) -> Result:
+    """Trains missing runs and resumes interrupted ones, as a sweep does.
+
+    Args:
+        runs: all planned runs.
+        out: the folder that holds them all.
+        jobs: number of runs to train side by side.
+        say: is told of every event, in one line.
+        environment: environment variables of the processes.
+
+    Raises:
+        UserError: a run directory holds something else.
+    """
     for run in runs:
-        by_system.setdefault(run.system, []).append(run)
-        disk += costs.cost(run.config).disk / 1e9
-        if look(run).kind != "finished":
-            left.append(remaining(run) / 3600)
-    rows = [_row(system, some) for system, some in by_system.items()]
-    total, longest = sum(left), max(left, default=0.0)
-    return Bill(rows, total, longest, max(total / jobs, longest), len(left), disk, costs.explain())
-
-
-def _row(system: PlannedSystem, runs: Sequence[PlannedRun]) -> BillRow:
-    """One row of the bill."""
-    total, frames, finished = costs.Cost(0, 0.0, 0.0, 0), set(), 0
-    for run in runs:
-        total = total.plus(costs.cost(run.config))
-        frames.add(run.config.options.frames)
-        finished += look(run).kind == "finished"
-    return BillRow(
-        system=system.label,
-        runs=len(runs),
-        seeds=len(runs[0].config.options.seeds),
-        frames=tuple(sorted(frames)),
-        updates=total.updates,
-        milliseconds=1e3 * total.update_seconds,
-        core_hours=total.core_seconds / 3600,
-        gigabytes=total.disk / 1e9,
-        finished=finished,
-    )
-
-
-def default_jobs() -> int:
-    """The number of runs to train side by side: one per processor, or one on a GPU, which seeds share."""
-    return 1 if importlib.util.find_spec("jax_cuda12_plugin") else processors()
+        look(run)
+    engine = LocalEngine(jobs, logs(out), environment)
+    return drive(Sweep(runs, out, engine, jobs, bills.need, say))
 
 
 def conclude(
@@ -167,6 +146,7 @@ def _conflicts(runs: Sequence[PlannedRun], finished: Sequence[PlannedRun]) -> li
 
 
 __all__ = [
-    "Bill", "BillRow", "Context", "Finding", "PlannedRun", "Scale", "TrainingResult",
-    "bill", "check_out", "conclude", "conclude_again", "default_jobs", "plan", "scale_called", "train",
+    "Bill", "Context", "Finding", "PlannedRun", "Scale",
+    "bill", "check_out", "conclude", "conclude_again", "default_jobs", "look", "plan", "scale_called",
+    "train",
 ]  # fmt: skip

@@ -3,7 +3,6 @@
 A run is stored in ROOT/SCALE/TASK/SYSTEM whichever figure asks for it, so figures share runs.
 """
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from crossq_wn.environments import PAPER_GROUPS, PAPER_TASKS, paper_frames
 from crossq_wn.errors import UserError, nearest
 from crossq_wn.runs.config import RunConfig, preset_settings
 from crossq_wn.runs.system import System
+from crossq_wn.sweeps.plans import slug
 from crossq_wn.training import api
 
 
@@ -66,7 +66,6 @@ class PlannedRun(NamedTuple):
     path: Path
     system: PlannedSystem
     config: RunConfig
-    command: tuple[str, ...]  # arguments of crossq-wn that train it
 
     @property
     def name(self) -> str:
@@ -255,30 +254,12 @@ def _run(scale: Scale, task: str, planned: PlannedSystem, root: Path) -> Planned
     changes = {**shared, **own}
     options = {"seeds": scale.seeds, "frames": scale.frames(task), **_QUIET, **scale.options}
     config = api.configure(task, algorithm=planned.algorithm, **options, **changes)
-    path = root / scale.name / _slug(task) / _slug(f"{planned.algorithm} {_words(own)}")
-    flags: list[str] = []
-    for name, value in {**options, **changes}.items():
-        flags += _flag(name, value)
-    command = ("train", task, "--algorithm", planned.algorithm, *flags, "--out", str(path))
-    return PlannedRun(path, planned, config, command)
+    path = root / scale.name / slug(task) / slug(f"{planned.algorithm} {_words(own)}")
+    return PlannedRun(path, planned, config)
 
 
 _QUIET = {"video": False, "tensorboard": False}
 
 
-def _flag(name: str, value: Any) -> tuple[str, ...]:
-    """A setting as arguments of the command line."""
-    words = name.replace("_", "-")
-    if isinstance(value, bool):
-        return (f"--{words}",) if value else (f"--no-{words}",)
-    if isinstance(value, tuple):
-        return (f"--{words}", ",".join(map(str, value))) if value else (f"--{words}",)
-    return (f"--{words}", str(value))
-
-
 def _words(changes: Mapping[str, Any]) -> str:
     return " ".join(f"{name} {value}" for name, value in changes.items())
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")

@@ -186,6 +186,7 @@ def newest(
                 nearly.append(path)
     if nearly and without_damaged_replay:
         return Checkpoint(nearly[0], without_damaged_replay=True)
+    fences.require(directory)  # who takes a run over removes checkpoints that another was about to read
     fix = "start again with `crossq-wn train`"
     if nearly:
         run = directory.parent

@@ -18,7 +18,7 @@ import platform
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
@@ -29,6 +29,7 @@ from crossq_wn.machine import boot
 RENEWED = 5.0  # seconds between signs of life; a thread gives them, also while programs compile
 PATIENCE = 60.0  # seconds without one after which a holder counts as gone
 _LOOK = 0.5  # seconds between looks at a holder
+_TRIES, _TRY = 4, 0.02  # attempts to lock, and seconds between them
 
 _HOLDER = "holder.json"
 _MOST = 4096  # bytes of it that are read
@@ -143,19 +144,37 @@ def take(run: Path, *, over: bool = False, tell: Tell = lambda text: None) -> tu
 
 def refuse_if_used(run: Path) -> None:
     """Raises UserError if another process certainly holds a run; does not wait to find out."""
+    before = seen(run)
+    if is_used(run, before):
+        raise in_use(run, before.holder)
+
+
+def is_used(run: Path, before: Seen) -> bool | None:
+    """Whether another process certainly works on a run; None if only waiting for a sign of life would tell.
+
+    Args:
+        run: the run directory.
+        before: what `seen` found there.
+    """
     lock, flock, _ = _locked(run)
     with lock:
-        before = seen(run)
-        if _patience(before, flock, lambda: _now(lock)) is None:
-            raise in_use(run, before.holder)
+        seconds = _patience(before, flock, lambda: _now(lock))
+    return True if seconds is None else None if seconds else False
 
 
-def seen(run: Path) -> Seen:
-    """Looks at the leases on a run."""
+def seen(run: Path, names: Sequence[str] | None = None) -> Seen:
+    """Looks at the leases on a run.
+
+    Args:
+        run: the run directory.
+        names: those in it, if they are known.
+    """
     number = 0
-    for name in files.names(run):
+    for name in files.names(run) if names is None else names:
         if match := _NAME.fullmatch(name):
             number = max(number, int(match[1]))
+    if not number:
+        return Seen(0, None, 0)
     try:
         with files.opened(_folder(run, number) / _HOLDER, within=run) as file:
             return Seen(number, _read(file), os.fstat(file.fileno()).st_mtime_ns)
@@ -224,13 +243,19 @@ def _patience(before: Seen, flock: Flock, now: Callable[[], int]) -> float | Non
 
 def _locked(run: Path) -> tuple[BinaryIO, Flock, str | None]:
     """Opens and tries to lock `.lock`; returns the file, whose lock it is, and why there is none."""
+    tries = 0
     while True:
         lock = files.open_lock(run / ".lock")
         try:
             # The system releases the lock when the process ends, even by kill -9.
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return lock, "another's", None
+            tries += 1
+            if tries == _TRIES:
+                return lock, "another's", None
+            lock.close()
+            time.sleep(_TRY)  # a process that only looks whether the run is used has the lock for a moment
+            continue
         except OSError as error:  # some network file systems have no locks
             return lock, "impossible", error.strerror
         with contextlib.suppress(FileNotFoundError):

@@ -30,6 +30,8 @@ from crossq_wn.types import Spec
 _START_SECONDS = 20.0  # a guess at the imports and compilation of a run
 _BUDGET = 0.2  # seconds per measurement
 _KEPT = 2  # checkpoints that a run keeps
+# Until a run has been measured: a process without replay and learners, and a learner while it updates.
+_PROCESS, _COPIES = 700 * 2**20, 4
 
 
 class Cost(NamedTuple):
@@ -39,14 +41,16 @@ class Cost(NamedTuple):
     update_seconds: float  # seconds per gradient update
     core_seconds: float  # of the whole run
     disk: int  # bytes, once it is trained
+    memory: int  # bytes, with full replay
 
     def plus(self, other: "Cost") -> "Cost":
-        """The cost of both runs; the time per update is that of the more expensive one."""
+        """The cost of both, one after the other; the time per update is that of the more expensive one."""
         return Cost(
             self.updates + other.updates,
             max(self.update_seconds, other.update_seconds),
             self.core_seconds + other.core_seconds,
             self.disk + other.disk,
+            max(self.memory, other.memory),
         )
 
 
@@ -91,9 +95,12 @@ def cost(config: RunConfig) -> Cost:
     update, decision = machine.seconds(program.update), machine.seconds(program.decision)
     seconds = updates * update + frames * (task.frame_seconds + decision / config.action_repeat)
     rows = min(config.decisions, settings.replay_size)  # older ones are dropped from disk, too
-    disk = Replay.bytes(rows, *task.sizes) + _KEPT * program.state
+    replay = Replay.bytes(rows, *task.sizes)
+    disk, memory = replay + _KEPT * program.state, replay + _COPIES * program.state
     count = len(options.seeds)
-    return Cost(count * updates, update, _START_SECONDS + count * seconds, count * disk)
+    return Cost(
+        count * updates, update, _START_SECONDS + count * seconds, count * disk, _PROCESS + count * memory
+    )
 
 
 def explain() -> str:

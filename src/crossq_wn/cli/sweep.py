@@ -1,0 +1,239 @@
+"""The command `sweep`."""
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crossq_wn.algorithms import ALGORITHMS
+from crossq_wn.algorithms.settings import setting_names
+from crossq_wn.cli.arguments import Parser, positive, whole_number
+from crossq_wn.cli.console import say
+from crossq_wn.cli.tables import Column, Form, Table, add_forms, show
+from crossq_wn.errors import UserError, counted
+from crossq_wn.runs.familiar import meant
+from crossq_wn.runs.options import OPTION_NAMES
+from crossq_wn.sweeps import bills, history, status
+from crossq_wn.sweeps.bills import Bill
+from crossq_wn.sweeps.driver import Result, Sweep, drive
+from crossq_wn.sweeps.local import LocalEngine
+from crossq_wn.sweeps.plans import Run, plan
+from crossq_wn.sweeps.scheduling import RETRIES
+from crossq_wn.sweeps.sheets import Sheet, parse, written
+from crossq_wn.sweeps.states import state_of
+
+_DAY = 24  # hours
+_MOST_LINES = 40  # runs that are shown one by one
+
+
+def _counts(counts: Sequence[int]) -> str:
+    return " to ".join(f"{count:,}" for count in counts)
+
+
+BILL = (
+    "system", "runs", "seeds", Column("frames per seed", _counts),
+    "gradient updates", Column("ms each", "{:.1f}".format), Column("core-hours", "{:.2f}".format),
+    Column("GB", "{:.2f}".format), "finished",
+)  # fmt: skip
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    whole = len(seeds) > 2 and tuple(seeds) == tuple(range(seeds[0], seeds[-1] + 1))
+    return f"{seeds[0]}-{seeds[-1]}" if whole else ",".join(map(str, seeds))
+
+
+_STATUS = (
+    Column("run", whole=True), "task", "system", Column("seeds", _seeds), "state", "frames", "of",
+    "frames per second", "hours left", "why",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Request:
+    """A sweep as it was asked for."""
+
+    sheet: Sheet
+    text: str  # of its file
+    out: Path
+
+
+def sweep(parser: Parser, arguments: list[str]) -> int:
+    """Runs `sweep`: plans many runs, trains what is missing, or shows how far they have come."""
+    _add_arguments(parser)
+    own, options = _divided(parser, arguments)
+    parsed = parser.parse_args(own)
+    _check_names(parser, options)
+    environment = dict(os.environ)  # as the user set it
+    if parsed.status is not None:
+        if parsed.plan or options:
+            raise UserError(f"--status shows the sweep in {parsed.status}: leave out everything else")
+        return _show_status(parsed.status, parsed.form, every=parsed.all)
+    if parsed.form != "text" and not parsed.dry_run:
+        raise UserError(f"--{parsed.form} prints the plan alone: add --dry-run")
+    request = _request(parsed, options, arguments)
+    runs = plan(request.sheet, request.out)
+    states = [state_of(run) for run in runs]
+    for state in states:
+        if state.kind == "another run":
+            raise UserError(f"{state.why}: choose another --out, or move that folder away")
+    jobs = parsed.jobs or bills.default_jobs()
+    bill = bills.bill(runs, states, jobs, lambda run: run.config.system.label)
+    lines = in_words(bill, len(runs), jobs, request.out)
+    show(Table(f"sweep in {request.out}", BILL, bill.rows), parsed.form, lines)
+    if parsed.dry_run:
+        return 0
+    refuse_long(bill, allowed=parsed.yes)
+    history.keep_plan(request.out, request.text)
+    engine = LocalEngine(jobs, history.logs(request.out), environment)
+    result = drive(Sweep(runs, request.out, engine, jobs, bills.need, say, parsed.retries))
+    return _concluded(result, runs, request.out)
+
+
+def in_words(bill: Bill, runs: int, jobs: int, out: Path) -> list[str]:
+    """What a bill says, as lines below its table."""
+    days = f" ({bill.hours / _DAY:,.1f} days)" if bill.hours > _DAY else ""
+    return [
+        f"{bill.unfinished} of {runs} runs to train: about {bill.core_hours:.1f} core-hours, "
+        f"{bill.hours:.1f} hours{days} with {jobs} side by side (the longest run {bill.longest:.1f}); "
+        f"in the end {bill.disk:.1f} GB in {out}",
+        f"({bill.how})",
+    ]
+
+
+def refuse_long(bill: Bill, *, allowed: bool) -> None:
+    """Raises UserError if a plan takes more than a day and nobody has said that this is meant."""
+    if bill.hours > _DAY and not allowed:
+        days = counted(round(bill.hours / _DAY), "day")
+        raise UserError(f"that would take about {days} here: --yes starts it")
+
+
+def _add_arguments(parser: Parser) -> None:
+    parser.usage = f"{parser.prog} [FILE.toml | DIR | --OPTION VALUE,VALUE ...] [options]"
+    parser.epilog = "Any option of `crossq-wn train` may be given with several values, separated by commas."
+    parser.add_argument(
+        "plan", nargs="?", metavar="FILE|DIR", help="the sweep's file, or the folder of a sweep to go on with"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where runs lie; for FILE.toml runs/FILE")
+    parser.add_argument(
+        "--seeds-per-process", type=positive, metavar="K", help="seeds that train in one process (all)"
+    )
+    parser.add_argument("--jobs", type=positive, help="runs side by side; by default one per processor")
+    parser.add_argument(
+        "--retries", type=whole_number, default=RETRIES, help=f"failures of a run to get over ({RETRIES})"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and its cost, train nothing")
+    parser.add_argument("--yes", action="store_true", help="start even what takes more than a day")
+    parser.add_argument(
+        "--status", type=Path, metavar="DIR", help="show how far the sweep in a folder has come"
+    )
+    parser.add_argument("--all", action="store_true", help="with --status: show every run")
+    add_forms(parser)
+
+
+def _request(parsed: Any, options: Mapping[str, Sequence[Any]], arguments: Sequence[str]) -> _Request:
+    """Reads the sweep that a command line asks for."""
+    if parsed.plan is None:
+        if not options:
+            raise UserError("name the sweep's file, or give options such as --task dog-run --seeds 0:10")
+        if parsed.out is None:
+            raise UserError("--out is missing: name the folder for the runs")
+        text = written(options, parsed.seeds_per_process, shlex.join(["crossq-wn", "sweep", *arguments]))
+        return _Request(parse(text, "the command line"), text, parsed.out)
+    if options:
+        raise UserError(f"--{next(iter(options))} and {parsed.plan} are both given: put it into the file")
+    path = Path(parsed.plan)
+    if path.is_dir():
+        path, out = history.newest_plan(path), path
+    else:
+        out = Path("runs") / path.stem
+    sheet, text = history.read_sheet(path)
+    if parsed.seeds_per_process is not None:
+        raise UserError(
+            "--seeds-per-process is for sweeps without a file: put seeds_per_process into the file"
+        )
+    return _Request(sheet, text, parsed.out or out)
+
+
+def _divided(parser: Parser, arguments: Sequence[str]) -> tuple[list[str], dict[str, list[Any]]]:
+    """Divides arguments into those of `sweep`, and the values of options of `train` by their Python names."""
+    own: list[str] = []
+    options: dict[str, list[Any]] = {}
+    waiting = list(arguments)
+    while waiting:
+        word = waiting.pop(0)
+        flag, between, text = word.partition("=")
+        if not flag.startswith("--") or len(flag) < 3 or flag in parser._option_string_actions:
+            own.append(word)
+            continue
+        if not between and waiting and not waiting[0].startswith("--"):
+            between, text = "=", waiting.pop(0)
+        name, values = _option(flag[2:].replace("-", "_"), text if between else None)
+        if name in options:
+            raise UserError(f"{flag} is given twice: separate its values by commas")
+        options[name] = values
+    return own, options
+
+
+def _check_names(parser: Parser, options: Mapping[str, Sequence[Any]]) -> None:
+    """Raises UserError for an option that no run of the package's own algorithms has."""
+    if any(":" in str(algorithm) for algorithm in options.get("algorithm", ())):
+        return  # a user's own has hyperparameters of its own
+    known = {"task", "algorithm", "preset", "seed", *OPTION_NAMES}
+    for recipe in ALGORITHMS.values():
+        known |= {*setting_names(recipe.settings)}
+    for name in options:
+        if name not in known:
+            hint = meant(name, known)
+            parser.error(
+                f"unrecognized arguments: --{name.replace('_', '-')}" + (f" ({hint})" if hint else "")
+            )
+
+
+def _option(name: str, text: str | None) -> tuple[str, list[Any]]:
+    """Reads the values of an option; without a text it is one to turn on or off, as --no-diagnostics."""
+    if text is None:
+        return name.removeprefix("no_"), [not name.startswith("no_")]
+    if name in ("seeds", "seed"):
+        return name, [text]
+    return name, [_value(part) for part in text.split(",")]
+
+
+def _value(text: str) -> Any:
+    """Reads a value: a whole number, which may be written 1e6, another number, yes or no, or a text."""
+    for read in (int, float):
+        try:
+            value = read(text)
+        except ValueError:
+            continue
+        whole = isinstance(value, float) and value.is_integer() and "." not in text
+        return int(value) if whole else value
+    return {"true": True, "false": False}.get(text, text)
+
+
+def _show_status(out: Path, form: Form, *, every: bool) -> int:
+    """Prints how far a sweep has come."""
+    found = status.lines(plan(history.kept_plan(out), out), out)
+    told = status.summary(found)
+    shown = found
+    if form == "text" and not every:
+        shown = [line for line in found if line.standing in ("running", "failed") or line.why][:_MOST_LINES]
+    counts = ", ".join(f"{count:,} {standing}" for standing, count in told.standings.items())
+    left = "" if told.hours is None else f"; about {told.hours:,.1f} hours left at the present speed"
+    more = "" if len(shown) == len(found) else "; --all shows every run"
+    show(Table(f"sweep in {out}", _STATUS, shown), form, [f"{len(found):,} runs: {counts}{left}{more}"])
+    return 0
+
+
+def _concluded(result: Result, runs: Sequence[Run], out: Path) -> int:
+    if result.signal is not None:
+        say(f"stopped: `crossq-wn sweep {out}` goes on from here")
+        return 128 + result.signal
+    if result.failed:
+        raise UserError(
+            f"{len(result.failed)} of {len(runs)} runs failed: `crossq-wn sweep --status {out}` says why, "
+            f"`crossq-wn sweep {out}` tries them again"
+        )
+    say(f"done: {out}")
+    return 0

@@ -1,0 +1,290 @@
+"""The loop of a sweep: looks at the runs, starts what may start, and notes how each attempt ended.
+
+It keeps nothing but the attempts that the run directories do not say, so it can be killed and started again
+at any time, and several may work on one folder.
+"""
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from crossq_wn.errors import UserError, one_line
+from crossq_wn.machine import available_memory
+from crossq_wn.runs import leases
+from crossq_wn.runs.leases import Seen
+from crossq_wn.sweeps.history import Attempt, History
+from crossq_wn.sweeps.local import Engine, Process, is_final
+from crossq_wn.sweeps.plans import Planned
+from crossq_wn.sweeps.scheduling import RETRIES, Outlook, Room, Waiting, next_jobs, outlook
+from crossq_wn.sweeps.states import State, state_of
+
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_LOOK = 5.0  # seconds between looks at what others do
+_PAUSE = 0.1  # seconds between looks at own processes
+
+
+class Need(NamedTuple):
+    """What a run takes."""
+
+    seconds: float  # of one core, from beginning to end
+    memory: int  # bytes
+
+
+class Result(NamedTuple):
+    """How a sweep ended."""
+
+    signal: int | None  # the signal that stopped it, if any
+    failed: dict[Path, str]  # the cause of each failure, by run directory
+
+
+class Watch:
+    """Tells which holders of runs are alive, by their signs of life as this process sees them.
+
+    Args:
+        clock: seconds that never jump.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._signs: dict[Path, tuple[Seen, float]] = {}  # the newest, and when it was first seen
+
+    def alive(self, run: Path, seen: Seen) -> bool:
+        """Whether a process works on a run; one of another machine is given some time to show it."""
+        if seen.holder is None:
+            return False
+        used = leases.is_used(run, seen)
+        if used is not None:
+            return used
+        before, since = self._signs.setdefault(run, (seen, self._clock()))
+        if before != seen:
+            self._signs[run] = seen, self._clock()
+            return True
+        return self._clock() - since < leases.PATIENCE
+
+
+@dataclass
+class _Worker:
+    """A process of this sweep and what it works on."""
+
+    number: int  # of the run
+    process: Process
+    before: State
+    began: float
+    memory: int = 0  # the most bytes seen
+    told: int = 0  # signals passed on
+
+
+@dataclass
+class Sweep:
+    """The state of a sweep in this process.
+
+    Args:
+        runs: the plan.
+        out: the folder that holds them all.
+        engine: starts processes.
+        slots: the number of processes side by side.
+        needs: what each run takes.
+        say: is told of every event, in one line.
+        retries: failures in a row after which a run is tried again.
+        clock: seconds that never jump, by which pauses are timed.
+        wall: seconds since 1970, for the record.
+    """
+
+    runs: Sequence[Planned]
+    out: Path
+    engine: Engine
+    slots: int
+    needs: Callable[[Planned], Need]
+    say: Callable[[str], None]
+    retries: int = RETRIES
+    clock: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+    watch: Watch = field(default_factory=Watch)
+    states: list[State] = field(default_factory=list)
+    workers: dict[int, _Worker] = field(default_factory=dict)  # by slot
+    looked: float = float("-inf")  # when the outlooks were last made
+    waiting: list[Waiting] = field(default_factory=list)
+    elsewhere: list[int] = field(default_factory=list)  # runs that other processes work on
+    failed: dict[Path, str] = field(default_factory=dict)
+    tried: dict[int, list[Attempt]] = field(default_factory=dict)  # here; `ended` is by `clock`
+
+    def __post_init__(self) -> None:
+        self.history = History(self.out)
+        self.states = [state_of(run) for run in self.runs]
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to do, here or elsewhere."""
+        return not (self.workers or self.waiting or self.elsewhere)
+
+    def look(self) -> None:
+        """Sorts the runs that no process of this sweep works on."""
+        for number in self.elsewhere:
+            self.states[number] = state_of(self.runs[number])
+        mine = {worker.number for worker in self.workers.values()}
+        self.waiting, self.elsewhere, self.failed = [], [], {}
+        for number, run in enumerate(self.runs):
+            if number in mine:
+                continue
+            found = self.outlook(number)
+            if found.standing == "running":
+                self.elsewhere.append(number)
+            elif found.standing == "failed":
+                self.failed[run.path] = found.why
+            elif found.standing == "waiting":
+                self.waiting.append(self._waiting(number, found.ready))
+        self.looked = self.clock()
+
+    def outlook(self, number: int) -> Outlook:
+        """Where a run stands; what failed before this sweep was started is tried again."""
+        state = self.states[number]
+        alive = self.watch.alive(self.runs[number].path, state.seen)
+        return outlook(state, self.tried.get(number, ()), alive=alive, retries=self.retries)
+
+    def fill(self) -> None:
+        """Starts runs in free slots."""
+        now = self.clock()
+        free = [slot for slot in range(self.slots) if slot not in self.workers]
+        if not free:
+            return
+        if now - self.looked >= _LOOK:
+            self.look()
+        for start in next_jobs(self.waiting, Room(free, self._memory(), not self.workers), now):
+            self.waiting = [each for each in self.waiting if each.number != start.number]
+            self.states[start.number] = state_of(self.runs[start.number])
+            self._start(start.number, start.slot)
+
+    def collect(self, received: Sequence[int]) -> None:
+        """Passes signals on to all processes, and notes how those that have ended did."""
+        for slot, worker in list(self.workers.items()):
+            for _ in received[worker.told :]:
+                worker.process.stop()
+            worker.told = len(received)
+            worker.memory = max(worker.memory, worker.process.memory())
+            if worker.process.ended():
+                del self.workers[slot]
+                self._note(worker, received)
+                self.looked = float("-inf")
+
+    def key(self, run: Planned) -> str:
+        """The name of a run in the history."""
+        return str(run.path.relative_to(self.out))
+
+    def _start(self, number: int, slot: int) -> None:
+        run, state = self.runs[number], self.states[number]
+        try:
+            process = self.engine.start(run, state, slot)
+        except UserError as reason:
+            self._record(number, state, f"cannot start: {one_line(reason)}", final=True)
+            self.say(f"{run.name} cannot start: {reason}")
+            return
+        self.workers[slot] = _Worker(number, process, state, self.clock())
+        frames = run.config.options.frames
+        how = f"resumes at {state.frames:,} of" if state.kind == "cut off" else "trains"
+        minutes = self._waiting(number, 0.0).seconds / 60
+        self.say(f"{run.name} {how} {frames:,} frames, about {minutes:.0f} min: {run.path}")
+
+    def _note(self, worker: _Worker, received: Sequence[int]) -> None:
+        """Records how an attempt ended."""
+        number, run = worker.number, self.runs[worker.number]
+        state = self.states[number] = state_of(run)
+        cause, code = "", 0
+        said = "finished"
+        if received and state.kind != "finished":
+            said = f"stopped at {state.frames:,} frames"
+        elif state.kind != "finished" and self.watch.alive(run.path, state.seen):
+            said = "is left to the process that has it"
+        elif state.kind != "finished":
+            cause, code = worker.process.failure()
+            said = cause
+        self.say(f"{run.name}: {said}")
+        final = is_final(cause, code, state)
+        self._record(number, worker.before, cause, final=final, memory=worker.memory, began=worker.began)
+
+    def _record(
+        self,
+        number: int,
+        before: State,
+        cause: str,
+        *,
+        final: bool,
+        memory: int = 0,
+        began: float | None = None,
+    ) -> None:
+        now = self.clock()
+        attempt = Attempt(
+            run=self.key(self.runs[number]),
+            ended=now,
+            before=before.frames,
+            after=self.states[number].frames,
+            cause=cause,
+            final=final,
+            memory=memory,
+            seconds=0.0 if began is None else now - began,
+        )
+        self.tried.setdefault(number, []).append(attempt)
+        self.history.add(attempt._replace(ended=self.wall()))
+
+    def _waiting(self, number: int, ready: float) -> Waiting:
+        run, state = self.runs[number], self.states[number]
+        need = self.needs(run)
+        left = max(0.0, 1 - state.frames / run.config.options.frames)
+        measured = max((each.memory for each in self.history.of(self.key(run))), default=0)
+        return Waiting(number, ready, need.seconds * left, measured or need.memory)
+
+    def _memory(self) -> int | None:
+        """The bytes that are free once the processes of this sweep have grown to what they need."""
+        free = available_memory()
+        if free is None:
+            return None
+        for worker in self.workers.values():
+            growth = self._waiting(worker.number, 0.0).memory - worker.memory
+            free -= max(0, growth)
+        return free
+
+
+def drive(sweep: Sweep, sleep: Callable[[float], None] = time.sleep) -> Result:
+    """Works on a sweep until every run has finished or failed, or a signal arrives.
+
+    A signal stops all processes, which then save a checkpoint; a second signal stops them without one.
+    """
+    with _signals() as received, _ended(sweep.workers):
+        while True:
+            sweep.collect(received)
+            if received and not sweep.workers:
+                break
+            if not received:
+                sweep.fill()
+                if sweep.over:
+                    break
+            sleep(_PAUSE)
+    return Result(received[0] if received else None, sweep.failed)
+
+
+@contextmanager
+def _ended(workers: Mapping[int, _Worker]) -> Iterator[None]:
+    """Stops all processes on the way out, whatever goes wrong here."""
+    try:
+        yield
+    finally:
+        for worker in workers.values():
+            worker.process.stop()
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collects signals that ask to stop, except for those that are ignored, as under nohup."""
+    received: list[int] = []
+    before = {}  # signal -> its handler
+    for number in _STOPS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            before[number] = signal.signal(number, lambda n, _: received.append(n))
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,127 @@
+"""What has been tried: one line per attempt at a run of a sweep, for retries and for people.
+
+OUT/.sweep/
+  plan-001.toml      the sweep's file as it was given; the newest one counts
+  attempts.jsonl     a line per attempt that has ended
+  logs/              what each run printed
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from crossq_wn import files
+from crossq_wn.errors import UserError
+from crossq_wn.files import MOST_TABLE
+from crossq_wn.sweeps.sheets import Sheet, parse
+
+FOLDER = ".sweep"
+
+
+class Attempt(NamedTuple):
+    """One process that worked on a run, once it has ended."""
+
+    run: str  # its folder, relative to the sweep's
+    ended: float  # seconds since 1970
+    before: int  # environment frames per seed at its newest checkpoint when it began
+    after: int  # and when it ended
+    cause: str  # of its failure; empty if it finished, was stopped on request, or left the run to another
+    final: bool = False  # whether it would fail in the same way again
+    memory: int = 0  # the most bytes that it was seen to take
+    seconds: float = 0.0  # that it took
+
+
+class History:
+    """The attempts at each run of a sweep, oldest first.
+
+    Args:
+        out: the folder of the sweep.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self._file = out / FOLDER / "attempts.jsonl"
+        self._attempts: dict[str, list[Attempt]] = {}
+        for attempt in _read(self._file):
+            self._attempts.setdefault(attempt.run, []).append(attempt)
+
+    def of(self, run: str) -> Sequence[Attempt]:
+        """The attempts at a run."""
+        return self._attempts.get(run, ())
+
+    def add(self, attempt: Attempt) -> None:
+        """Records an attempt."""
+        self._attempts.setdefault(attempt.run, []).append(attempt)
+        with files.open_log(self._file) as file:
+            file.write(json.dumps(attempt._asdict()).encode() + b"\n")
+
+
+def logs(out: Path) -> Path:
+    """The folder for what runs print, which is created."""
+    folder = out / FOLDER / "logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def keep_plan(out: Path, text: str) -> None:
+    """Writes a sweep's file, as it was given, into the folder of the sweep, beside earlier ones."""
+    logs(out)
+    plans = _plans(out)
+    if plans and files.read(plans[-1], files.MOST_JSON).decode() == text:
+        return
+    files.write_atomically(out / FOLDER / f"plan-{len(plans) + 1:03d}.toml", text)
+
+
+def newest_plan(out: Path) -> Path:
+    """The file of a sweep that is kept in its folder.
+
+    Raises:
+        UserError: the folder holds none.
+    """
+    plans = _plans(out)
+    if not plans:
+        raise UserError(f"{out} holds no sweep: start one with `crossq-wn sweep FILE.toml --out {out}`")
+    return plans[-1]
+
+
+def kept_plan(out: Path) -> Sheet:
+    """The newest plan of a sweep. Raises UserError if there is none."""
+    return read_sheet(newest_plan(out))[0]
+
+
+def read_sheet(path: Path) -> tuple[Sheet, str]:
+    """Reads a sweep's file; returns what it says, and its text.
+
+    Raises:
+        UserError: it cannot be read, or describes no sweep.
+    """
+    try:
+        text = files.read(path.resolve(), files.MOST_JSON).decode()
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not TOML: it is not UTF-8 text") from None
+    return parse(text, str(path)), text
+
+
+def _plans(out: Path) -> list[Path]:
+    found = []
+    for name in files.names(out / FOLDER):
+        if name.startswith("plan-") and name.endswith(".toml"):
+            found.append(out / FOLDER / name)
+    return found
+
+
+def _read(file: Path) -> Iterable[Attempt]:
+    """Reads attempts; a line that a crash cut off, or a stranger wrote, is passed over."""
+    try:
+        lines = files.read(file, MOST_TABLE).splitlines()
+    except OSError:
+        return
+    for line in lines:
+        try:
+            values: dict[str, Any] = json.loads(line)
+            yield Attempt(
+                str(values["run"]), float(values["ended"]), int(values["before"]), int(values["after"]),
+                str(values["cause"]), bool(values["final"]), int(values["memory"]), float(values["seconds"]),
+            )  # fmt: skip
+        except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
+            continue

@@ -1,0 +1,161 @@
+"""The runs of a sweep: a configuration, a folder and a command line for each."""
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from crossq_wn.errors import UserError
+from crossq_wn.runs.config import RunConfig
+from crossq_wn.runs.options import OPTION_NAMES, RunOptions
+from crossq_wn.runs.system import System
+from crossq_wn.sweeps.sheets import Sheet, Values, seed_numbers
+from crossq_wn.training import api
+
+# Options that change no number of a run but its length, and what is recorded: they name no folder.
+NOT_NUMBERS = ("frames", "checkpoint_every", "log_every", "video", "tensorboard", "wandb")
+_QUIET = {"video": False, "tensorboard": False}  # in a sweep, unless it is asked for
+_LONG = 120  # letters of a folder's name
+
+
+class Planned(Protocol):
+    """What a sweep needs to know of a run."""
+
+    @property
+    def path(self) -> Path:
+        """Its run directory."""
+
+    @property
+    def config(self) -> RunConfig:
+        """Its configuration."""
+
+    @property
+    def name(self) -> str:
+        """Its name in messages."""
+
+
+class Run(NamedTuple):
+    """A process of a sweep: a system on a task with some of its seeds."""
+
+    path: Path
+    config: RunConfig
+
+    @property
+    def name(self) -> str:
+        """Its name in messages."""
+        return f"{self.config.task}, {self.config.system.label}, {_seeds(self.config)}"
+
+
+def plan(sheet: Sheet, out: Path) -> list[Run]:
+    """Lists the runs of a sweep, each once.
+
+    Args:
+        sheet: what the sweep's file says.
+        out: the folder for its runs: OUT/TASK/SYSTEM/SEEDS. A run's folder follows from its own options, so
+            a sweep that is enlarged keeps the folders of its runs.
+
+    Raises:
+        UserError: an option or a value is wrong, or two runs differ only in what names no folder.
+    """
+    runs: dict[Path, Run] = {}
+    for section in sheet.sections:
+        for values in section.assignments():
+            try:
+                configs = list(_configs(values, sheet.seeds_per_process))
+            except UserError as reason:
+                raise UserError(f"{section.name}: {reason} (in {_told(values)})") from None
+            for config in configs:
+                run = Run(out / folder_of(config), config)
+                if runs.setdefault(run.path, run).config != config:
+                    raise UserError(
+                        f"{section.name}: {run.name} is described twice, with different "
+                        f"{', '.join(_differ(runs[run.path].config, config))}: leave one out"
+                    )
+    return list(runs.values())
+
+
+def folder_of(config: RunConfig) -> Path:
+    """The folder of a run within its sweep."""
+    return Path(slug(config.task), _system_folder(config.system, config.options), slug(_seeds(config)))
+
+
+def _system_folder(system: System, options: RunOptions) -> str:
+    words = [system.algorithm, *([] if system.preset == "default" else [system.preset]), f"utd {system.utd}"]
+    words += [f"{name} {value}" for name, value in system.changes]
+    for name in OPTION_NAMES:
+        value = getattr(options, name)
+        if name not in (*NOT_NUMBERS, "seeds") and value != getattr(_usual(), name):
+            words.append(f"{name} {value}")
+    return slug(" ".join(words))
+
+
+@cache
+def _usual() -> RunOptions:
+    return RunOptions()
+
+
+def command(run: Planned) -> tuple[str, ...]:
+    """The arguments of crossq-wn that train a run from its beginning."""
+    config, system = run.config, run.config.system
+    flags: list[str] = ["--algorithm", system.algorithm, "--preset", system.preset]
+    for name, value in (("utd", system.utd), *system.changes):
+        flags += _flag(name, value)
+    for name in OPTION_NAMES:
+        value = getattr(config.options, name)
+        if value != getattr(_usual(), name):
+            flags += _flag(name, value)
+    return ("train", config.task, *flags, "--out", str(run.path))
+
+
+@cache
+def slug(text: str) -> str:
+    """A name for a folder; long ones are cut, and told apart by a checksum."""
+    name = re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
+    if len(name) <= _LONG:
+        return name
+    return f"{name[:_LONG]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _configs(values: Values, seeds_per_process: int | None) -> Iterator[RunConfig]:
+    """Makes the configuration of each process that some options need."""
+    choices: Values = _QUIET | values
+    if "seed" in choices and "seeds" in choices:
+        raise UserError("seed and seeds are both given: leave one out")
+    seeds = seed_numbers(choices.pop("seeds", choices.pop("seed", 0)))
+    count = seeds_per_process or len(seeds)
+    config = api.configure(choices.pop("task"), seeds=seeds[:count], **choices)
+    for first in range(0, len(seeds), count):
+        group = tuple(seeds[first : first + count])
+        yield replace(config, options=replace(config.options, seeds=group))
+
+
+def _seeds(config: RunConfig) -> str:
+    """The seeds of a run in words, such as `seeds 0-9`."""
+    seeds = config.options.seeds
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    whole = seeds == tuple(range(seeds[0], seeds[0] + len(seeds)))
+    return f"seeds {seeds[0]}-{seeds[-1]}" if whole else f"seeds {','.join(map(str, seeds))}"
+
+
+def _flag(name: str, value: Any) -> Sequence[str]:
+    """A setting as arguments of the command line."""
+    words = f"--{name.replace('_', '-')}"
+    if isinstance(value, bool):
+        return [words] if value else [f"--no-{words[2:]}"]
+    if not isinstance(value, tuple):
+        return [words, str(value)]
+    if all(isinstance(each, int | float) for each in value):
+        return [words, ",".join(map(str, value))] if value else [words]
+    return [words, *map(str, value)]
+
+
+def _told(values: Values) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _differ(one: RunConfig, other: RunConfig) -> list[str]:
+    return [name for name in OPTION_NAMES if getattr(one.options, name) != getattr(other.options, name)]

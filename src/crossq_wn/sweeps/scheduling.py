@@ -1,0 +1,107 @@
+"""What to do next: pure functions from states, attempts and the time to a decision."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from crossq_wn.sweeps.history import Attempt
+from crossq_wn.sweeps.states import State
+
+RETRIES = 3
+_FIRST_PAUSE, _GROWTH, _LONGEST_PAUSE = 10.0, 4.0, 600.0  # seconds; by what each pause exceeds the one before
+
+Standing = Literal["done", "running", "waiting", "failed"]
+
+
+class Outlook(NamedTuple):
+    """Where a run of a sweep stands."""
+
+    standing: Standing
+    ready: float = 0.0  # waiting: the time from which it may be tried, by the clock of the attempts
+    why: str = ""  # failed: the cause; waiting: the cause of the last failure, if there was one
+
+
+class Waiting(NamedTuple):
+    """A run that waits for a place."""
+
+    number: int  # of the run in the plan
+    ready: float  # the time from which it may be tried
+    seconds: float  # that it will take
+    memory: int  # bytes that it will take
+
+
+class Room(NamedTuple):
+    """What the machine has left."""
+
+    slots: Sequence[int]  # numbers of free slots
+    memory: int | None  # bytes that no running process will need; None: unknown
+    idle: bool  # whether nothing runs
+
+
+class Start(NamedTuple):
+    """A run to start now."""
+
+    number: int  # of the run in the plan
+    slot: int
+
+
+def outlook(state: State, attempts: Sequence[Attempt], *, alive: bool, retries: int = RETRIES) -> Outlook:
+    """Says where a run stands.
+
+    Failures count since the run last got further.
+
+    Args:
+        state: of its directory.
+        attempts: at it, oldest first.
+        alive: whether a process works on it.
+        retries: failures in a row after which it is tried again.
+    """
+    if alive:
+        return Outlook("running")
+    if state.kind == "finished":
+        return Outlook("done")
+    if state.kind in ("damaged", "another run"):
+        return Outlook("failed", why=state.why)
+    failures = _failures(state, attempts)
+    if not failures:
+        return Outlook("waiting")
+    last = failures[-1]
+    if last.final or len(failures) > retries:
+        return Outlook("failed", why=last.cause)
+    pause = min(_FIRST_PAUSE * _GROWTH ** (len(failures) - 1), _LONGEST_PAUSE)
+    return Outlook("waiting", ready=last.ended + pause, why=last.cause)
+
+
+def next_jobs(waiting: Sequence[Waiting], room: Room, now: float) -> list[Start]:
+    """Chooses the runs to start: the longest first, as many as there are slots and memory for.
+
+    A run that does not fit into memory waits until others have ended; if nothing else runs it is started all
+    the same, and says itself if it cannot fit.
+
+    Args:
+        waiting: the runs that wait.
+        room: what the machine has left.
+        now: the time, by the same clock as `Waiting.ready`.
+    """
+    slots, memory, idle = list(room.slots), room.memory, room.idle
+    starts: list[Start] = []
+    for run in sorted(waiting, key=lambda run: (-run.seconds, run.number)):
+        if not slots:
+            break
+        fits = memory is None or run.memory <= memory
+        if run.ready > now or not (fits or (idle and not starts)):
+            continue
+        starts.append(Start(run.number, slots.pop(0)))
+        memory = None if memory is None else memory - run.memory
+    return starts
+
+
+def _failures(state: State, attempts: Sequence[Attempt]) -> list[Attempt]:
+    """The failures in a row at the frames at which the run is now, oldest first."""
+    found: list[Attempt] = []
+    for attempt in reversed(attempts):
+        if not attempt.cause or attempt.after != state.frames:
+            break
+        found.insert(0, attempt)
+        if attempt.after > attempt.before:
+            break
+    return found

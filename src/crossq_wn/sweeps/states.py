@@ -1,0 +1,117 @@
+"""How far the runs of a sweep have come, which their directories alone say."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from crossq_wn import files
+from crossq_wn.algorithms.settings import values_of
+from crossq_wn.errors import UserError
+from crossq_wn.files import MOST_TABLE
+from crossq_wn.runs import leases
+from crossq_wn.runs.config import RunConfig, load_json, read_config
+from crossq_wn.runs.directory import only_scaffolding
+from crossq_wn.runs.leases import Seen
+from crossq_wn.runs.manifests import available
+from crossq_wn.runs.options import OPTION_NAMES
+from crossq_wn.sweeps.plans import NOT_NUMBERS, Planned
+
+Kind = Literal["missing", "without a checkpoint", "damaged", "another run", "cut off", "finished"]
+_NOBODY = Seen(0, None, 0)
+
+
+class State(NamedTuple):
+    """How far a run has come."""
+
+    kind: Kind
+    frames: int  # environment frames per seed at its newest checkpoint
+    seen: Seen = _NOBODY  # who holds it; a holder may be gone
+    why: str = ""  # it is damaged, or another run
+
+
+def state_of(run: Planned) -> State:
+    """Finds out how far a run has come, from three or four of its files."""
+    path = run.path
+    if not path.exists():
+        return State("missing", 0)
+    names = files.names(path)
+    seen = leases.seen(path, names)
+    if only_scaffolding(names):
+        return State("missing", 0, seen)
+    try:
+        different = _differences(path, run.config)
+    except UserError:  # the other runs can go on all the same
+        why = f"{path} has no readable config.json: put it back, or move the folder away"
+        return State("damaged", 0, seen, why)
+    if different:
+        return State("another run", 0, seen, f"{path} holds another run ({', '.join(different)})")
+    frames = max((int(folder.name) for folder in available(path / "checkpoints")), default=0)
+    if not frames and not (path / "checkpoints").exists():
+        return State("without a checkpoint", 0, seen)
+    if frames >= run.config.decisions * run.config.action_repeat and _evaluated(path, run.config, frames):
+        return State("finished", frames, seen)
+    return State("cut off", frames, seen)
+
+
+def _evaluated(path: Path, config: RunConfig, frames: int) -> bool:
+    """Whether the last evaluation is there, which may come after the last checkpoint."""
+    if frames % config.options.eval_every < config.action_repeat:
+        return True  # it came before
+    try:
+        text = files.read(path / "eval.csv", MOST_TABLE).decode(errors="replace")
+    except OSError:
+        return False
+    return re.search(rf",{frames},[^,\n]*\n", text) is not None
+
+
+def _differences(path: Path, planned: RunConfig) -> list[str]:
+    """The entries of a run's configuration that decide numbers and differ from the plan.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    if _same(load_json(path), planned):  # without making settings of it, since sweeps have many runs
+        return []
+    left, right = _flat(read_config(path)), _flat(planned)
+    found = []
+    for name in {**left, **right}:
+        was, wanted = left.get(name), right.get(name)
+        if name not in NOT_NUMBERS and was != wanted:
+            found.append(f"{name} is {was}, not {wanted}")
+    return found
+
+
+def _same(there: Mapping[str, Any], planned: RunConfig) -> bool:
+    """Whether the contents of a config.json are those of a configuration, but for what changes no number."""
+    try:
+        options, settings, system = there["options"], there["settings"], there["system"]
+        resolved = [there[name] == getattr(planned, name) for name in _RESOLVED]
+        if not all(resolved) or settings != _plain(values_of(planned.settings)):
+            return False
+        for name in OPTION_NAMES:
+            if name not in NOT_NUMBERS and options[name] != _plain(getattr(planned.options, name)):
+                return False
+        return (system["algorithm"], system["preset"]) == (planned.system.algorithm, planned.system.preset)
+    except (KeyError, TypeError):
+        return False
+
+
+_RESOLVED = ("task", "metric", "action_repeat", "episode_frames", "discount")
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it."""
+    if isinstance(value, tuple | list):
+        return [_plain(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    return value
+
+
+def _flat(config: RunConfig) -> dict[str, Any]:
+    values = config.to_json()
+    system, settings, options = map(values.pop, ("system", "settings", "options"))
+    named = {"algorithm": system["algorithm"], "preset": system["preset"]}
+    # The resolved time limit, discount and action repeat in `values` replace those of options and settings.
+    return {**settings, **options, **values, **named}

@@ -1,0 +1,106 @@
+"""Where the runs of a sweep stand, for people and programs that look at it from outside."""
+
+import csv
+import io
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from crossq_wn import files
+from crossq_wn.files import MOST_TABLE
+from crossq_wn.runs import leases
+from crossq_wn.sweeps.history import History
+from crossq_wn.sweeps.plans import Run
+from crossq_wn.sweeps.scheduling import Standing, outlook
+from crossq_wn.sweeps.states import State, state_of
+
+
+class Line(NamedTuple):
+    """Where a run stands."""
+
+    run: Path
+    task: str
+    system: str
+    seeds: tuple[int, ...]
+    standing: Standing
+    frames: int  # environment frames per seed so far
+    total: int  # likewise, in the end
+    speed: float | None  # environment frames per second and seed; None where that is unknown
+    hours: float | None  # left, at that speed
+    why: str  # it failed, or has to wait
+
+
+class Summary(NamedTuple):
+    """A sweep in numbers."""
+
+    standings: dict[Standing, int]  # number of runs
+    hours: float | None  # wall-clock hours left, as many running side by side as now; None: unknown
+
+
+def lines(runs: Sequence[Run], out: Path) -> list[Line]:
+    """Looks at every run of a sweep."""
+    history, found = History(out), []
+    for run in runs:
+        state = state_of(run)
+        alive = _alive(run.path, state)
+        attempts = history.of(str(run.path.relative_to(out)))
+        stands = outlook(state, attempts, alive=alive)
+        config, frames, speed = run.config, state.frames, None
+        if alive:
+            frames, speed = _pace(run, frames)
+        elif worked := [each for each in attempts if each.seconds and each.after > each.before]:
+            speed = (worked[-1].after - worked[-1].before) / worked[-1].seconds
+        total = config.decisions * config.action_repeat
+        hours = (total - frames) / speed / 3600 if speed and stands.standing != "done" else None
+        found.append(
+            Line(
+                run=run.path,
+                task=config.task,
+                system=config.system.label,
+                seeds=config.options.seeds,
+                standing=stands.standing,
+                frames=frames,
+                total=total,
+                speed=speed,
+                hours=hours,
+                why=stands.why,
+            )
+        )
+    return found
+
+
+def summary(found: Sequence[Line]) -> Summary:
+    """Counts runs, and estimates how long the rest will take from the speeds measured so far."""
+    standings: dict[Standing, int] = {"running": 0, "waiting": 0, "done": 0, "failed": 0}
+    for line in found:
+        standings[line.standing] += 1
+    known = [line.total / line.speed for line in found if line.speed]
+    if not known or not standings["running"]:
+        return Summary(standings, None)
+    usual = sum(known) / len(known)  # seconds of a whole run
+    left = 0.0
+    for line in found:
+        if line.standing in ("running", "waiting"):
+            whole = line.total / line.speed if line.speed else usual
+            left += whole * (1 - line.frames / line.total)
+    return Summary(standings, left / standings["running"] / 3600)
+
+
+def _alive(path: Path, state: State) -> bool:
+    """Whether a process works on a run; on another machine, as far as the clocks of both agree."""
+    if state.seen.holder is None:
+        return False
+    used = leases.is_used(path, state.seen)
+    return time.time() - state.seen.sign / 1e9 < leases.PATIENCE if used is None else used
+
+
+def _pace(run: Run, frames: int) -> tuple[int, float | None]:
+    """The frames and the frames per second and seed of the newest row of timing.csv."""
+    try:
+        text = files.read(run.path / "timing.csv", MOST_TABLE).decode(errors="replace")
+        *_, last = csv.DictReader(io.StringIO(text))
+        speed = float(last["frames_per_second"]) / len(run.config.options.seeds)
+        return max(frames, int(last["frames"])), speed or None
+    except (OSError, ValueError, KeyError, TypeError, csv.Error):  # nothing has been logged yet
+        return frames, None

@@ -1,0 +1,790 @@
+"""Are the runs of a sweep planned as its file says, none lost and none done twice, whatever happens?"""
+
+import fcntl
+import itertools
+import json
+import os
+import random
+import signal
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import helpers
+from crossq_wn import files
+from crossq_wn.algorithms import ALGORITHMS
+from crossq_wn.cli.arguments import Parser
+from crossq_wn.cli.sweep import _divided
+from crossq_wn.cli.train import configured
+from crossq_wn.errors import UserError
+from crossq_wn.runs import leases
+from crossq_wn.runs.config import signed
+from crossq_wn.sweeps import driver, history, local, status
+from crossq_wn.sweeps.driver import Need, Sweep, Watch, drive
+from crossq_wn.sweeps.history import Attempt
+from crossq_wn.sweeps.plans import Run, command, folder_of, plan
+from crossq_wn.sweeps.scheduling import Outlook, Room, Waiting, next_jobs, outlook
+from crossq_wn.sweeps.sheets import MOST_RUNS, parse, seed_numbers, written
+from crossq_wn.sweeps.states import State, state_of
+from crossq_wn.training import api
+from helpers import rows
+
+# --- What a file says
+
+PAPER = """
+# Comments survive.
+seeds_per_process = 2
+[defaults]
+frames = 1_000_000
+seeds = "0:5"            # without 5
+[grid]
+task = ["dog-run", "humanoid-run"]
+utd = [1, 2]
+[[list]]
+algorithm = "crossq-wn"
+weight-norm = "none"
+[[list]]
+algorithm = "bro"
+resets = [15001, 50001]
+[group.easy.defaults]
+frames = 200_000
+[group.easy.grid]
+task = ["walker-run"]
+"""
+
+
+def test_a_file_describes_a_grid_a_list_and_groups(tmp_path):
+    runs = plan(parse(PAPER, "file"), tmp_path)
+    assert len(runs) == (2 * 2 * 2 + 1) * 3
+    found = {(run.config.task, run.config.system.label, run.config.options.seeds) for run in runs}
+    labels = ["crossq-wn UTD 1 (weight_norm=none)", "crossq-wn UTD 2 (weight_norm=none)"]
+    labels += [f"bro UTD {utd} (resets=(15001, 50001))" for utd in (1, 2)]
+    wanted = set(itertools.product(("dog-run", "humanoid-run"), labels, ((0, 1), (2, 3), (4,))))
+    assert found == wanted | {("walker-run", "crossq-wn UTD 2", seeds) for seeds in ((0, 1), (2, 3), (4,))}
+    assert {run.config.options.frames for run in runs if run.config.task == "walker-run"} == {200_000}
+    assert runs[0].path == tmp_path / "dog-run" / "crossq-wn-utd-1-weight-norm-none" / "seeds-0-1"
+    assert not any(run.config.options.video or run.config.options.tensorboard for run in runs)
+
+
+def test_a_larger_sweep_keeps_the_folders_of_its_runs(tmp_path):
+    """Whatever else varies, and however long the runs become."""
+    small = plan(parse('[defaults]\ntask = "dog-run"\nseeds = "0:2"', "file"), tmp_path)
+    text = '[defaults]\nseeds = "0:2"\nframes = 3_000_000\n[grid]\ntask = ["dog-run", "cat"]\nutd = [2, 5]'
+    large = plan(parse(text.replace("cat", "walker-run"), "file"), tmp_path)
+    assert {run.path for run in small} < {run.path for run in large}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[grid", "file is not TOML: "),
+        ("[gird]\ntask = ['dog-run']", "unknown key 'gird': did you mean 'grid'?"),
+        ("frames = 3", "unknown key 'frames': options go into [defaults]"),
+        ("sweep = 2", "sweep is 2, and this version reads 1: upgrade"),
+        ("", "file names no task"),
+        ("[grid]\ntask = []", "grid.task is []: it takes a list of at least one value"),
+        ("[grid]\ntask = 'dog-run'", "grid.task is 'dog-run': it takes a list"),
+        ("[grid]\nseeds = [0, 1]\ntask = ['dog-run']", "seeds belong to [defaults]"),
+        ("grid = 3", "grid is 3: write it as a table, [grid]"),
+        ("list = []", "list is not a list of tables"),
+        ("[list]\ntask = 'dog-run'", "write [[list]] above each"),
+        ("[group]\nx = 3", "group.x is 3: it takes tables"),
+        ("[group.x]\nseeds = 3", "group.x: unknown key 'seeds'"),
+        ("[defaults]\ntask = 'dog-run'\nutd = 1\n[grid]\nutd = [1, 2]", "utd is in the grid and is given"),
+        ("[[list]]\nutd = 1\n[grid]\nutd = [1]\ntask = ['dog-run']", "utd is in the grid and is given"),
+        ("[defaults]\ntask = 'dog-run'\nbatch-size = 1\nbatch_size = 2", "batch_size is there twice"),
+        ("[defaults.task]\nx = 1", "defaults.task is a table"),
+        ("seeds_per_process = 0\n[defaults]\ntask = 'dog-run'", "seeds_per_process is 0"),
+        ("[defaults]\ntask = 'dog-run'\nseeds = '3:3'", "seeds is '3:3': a range goes upwards"),
+        ("[defaults]\ntask = 'dog-run'\nseeds = [0, 0]", "none twice"),
+        ("[defaults]\ntask = 'dog-run'\nseeds = 1.5", "seeds is 1.5: give numbers"),
+        ("[defaults]\ntask = 'dog-run'\nseeds = true", "seeds is True"),
+        ("[defaults]\ntask = 'dog-run'\nseed = 1\nseeds = 2", "leave one out"),
+        ("[defaults]\ntask = 'dog-rn'", "did you mean 'dog-run'?"),
+        ("[defaults]\ntask = 'dog-run'\nut = 3", "no option or hyperparameter 'ut': did you mean 'utd'?"),
+        ("[defaults]\ntask = 'dog-run'\nutd = 'x'", "utd is 'x'"),
+        ("[defaults]\ntask = 3", "task"),
+        ("[defaults]\ntask = 'dog-run'\nalgorithm = 'crosq'", "did you mean 'crossq"),
+        ("[defaults]\ntask = 'dog-run'\n[grid]\nframes = [10, 20]", "described twice, with different frames"),
+        (f"[grid]\ntask = ['dog-run']\nutd = {list(range(1000))}\nbatch_size = {list(range(1001))}",
+         "describes 1,001,000 runs, and at most 100,000"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_file_is_said_in_one_line(text, says, tmp_path):
+    with pytest.raises(UserError) as error:
+        plan(parse(text, "file"), tmp_path)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+VALUES = st.one_of(
+    st.integers(0, 10**6),
+    st.booleans(),
+    st.text(min_size=1),
+    st.floats(allow_nan=False, allow_infinity=False),
+)
+
+
+@given(st.dictionaries(st.sampled_from(["utd", "x", "batch_size"]), st.lists(VALUES, min_size=1, max_size=3)))
+def test_options_are_written_as_a_file_that_says_the_same(options):
+    options = {"task": ["a", "b"], **options}
+    (section,) = parse(written(options, 3, "a 'note'"), "file").sections
+    assert dict(section.grid) == {name: values for name, values in options.items() if len(values) > 1}
+    assert dict(section.defaults) == {name: values[0] for name, values in options.items() if len(values) == 1}
+    assert len(list(section.assignments())) == section.size
+
+
+def test_options_of_the_command_line_may_have_several_values(tmp_path):
+    line = "--task dog-run,humanoid-run --algorithm crossq-wn,simba --utd=1,2,5 --seeds 0:10 --frames 1e6 "
+    own, options = _divided(_parser(), (line + "--no-diagnostics --out x --dry-run").split())
+    assert own == ["--out", "x", "--dry-run"]
+    assert options == {
+        "task": ["dog-run", "humanoid-run"], "algorithm": ["crossq-wn", "simba"], "utd": [1, 2, 5],
+        "seeds": ["0:10"], "frames": [1_000_000], "diagnostics": [False],
+    }  # fmt: skip
+    runs = plan(parse(written(options, 5, "note"), "the command line"), tmp_path)
+    assert len(runs) == 2 * 2 * 3 * 2
+    assert {run.config.options.seeds for run in runs} == {tuple(range(5)), tuple(range(5, 10))}
+
+
+def _parser():
+    from crossq_wn.cli.sweep import _add_arguments
+
+    parser = Parser("sweep")
+    _add_arguments(parser)
+    return parser
+
+
+@given(st.integers(0, 50), st.integers(1, 20))
+def test_seeds_have_several_spellings(first, count):
+    wanted = list(range(first, first + count))
+    for spelling in (
+        wanted,
+        f"{first}:{first + count}",
+        f"{first}-{first + count - 1}",
+        ",".join(map(str, wanted)),
+    ):
+        assert seed_numbers(spelling) == wanted
+    assert seed_numbers(first) == [first]
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_command_of_each_run_means_its_configuration(name, tmp_path):
+    for preset in ALGORITHMS[name].presets:
+        options = {
+            "frames": 5000,
+            "seeds": (3, 7),
+            "terminations": False,
+            "episode_frames": 50,
+            "overlap": True,
+        }
+        config = api.configure("cheetah-run", algorithm=name, preset=preset, utd=3, batch_size=17, **options)
+        run = Run(tmp_path / folder_of(config), config)
+        verb, *arguments = command(run)
+        assert configured(Parser(verb), arguments) == (config, run.path)
+
+
+def test_values_of_every_kind_reach_the_command_line(tmp_path):
+    for changes in ({"resets": (15_001, 50_001)}, {"resets": ()}, {"discount": None}, {"tau": 1e-7}):
+        config = api.configure("cheetah-run", algorithm="bro", **changes)
+        verb, *arguments = command(Run(tmp_path, config))
+        assert configured(Parser(verb), arguments) == (config, tmp_path)
+
+
+# --- How far runs have come
+
+
+def tiny(seed=0, frames=200, **changes):
+    values = {**helpers.TINY_SETTINGS, **helpers.TINY_OPTIONS, **changes}
+    return api.configure("helpers:PointMass", seeds=[seed], frames=frames, **values)
+
+
+@pytest.fixture
+def run(tmp_path):
+    config = tiny()
+    return Run(tmp_path / folder_of(config), config)
+
+
+def begun(run, *checkpoints, config=None):
+    """A run directory as training leaves it when it is cut off."""
+    run.path.mkdir(parents=True, exist_ok=True)
+    (run.path / "config.json").write_text(json.dumps(signed((config or run.config).to_json())))
+    (run.path / "eval.csv").write_text("trained\n")
+    for frames in checkpoints:
+        (run.path / "checkpoints" / f"{frames:09d}").mkdir(parents=True, exist_ok=True)
+    return run
+
+
+def stands(run):
+    return state_of(run)[:2]
+
+
+def test_what_is_there_decides_what_is_done(run):
+    assert stands(run) == ("missing", 0)
+    run.path.mkdir(parents=True)
+    for name in (".lock", ".config.json.partial", ".lease-000003"):
+        (run.path / name).touch()
+        assert stands(run) == ("missing", 0)
+    begun(run)
+    assert stands(run) == ("without a checkpoint", 0)
+    begun(run, 150)
+    assert stands(run) == ("cut off", 150)
+    begun(run, 200)
+    assert stands(run) == ("finished", 200)
+
+
+def test_a_last_evaluation_that_is_missing_is_still_to_be_made(tmp_path):
+    config = tiny(frames=250)  # evaluations every 200 frames, and one at the end, after the last checkpoint
+    run = begun(Run(tmp_path / "run", config), 250)
+    assert stands(run) == ("cut off", 250)
+    (run.path / "eval.csv").write_text(f"{helpers.EVAL_HEADER}x,y,0,return,250,1.0\n")
+    assert stands(run) == ("finished", 250)
+
+
+def test_a_shorter_run_is_cut_off_and_a_longer_one_has_finished(run):
+    begun(run, 100, config=tiny(frames=100))
+    assert stands(run) == ("cut off", 100)
+    begun(run, 400)
+    assert stands(run) == ("finished", 400)
+
+
+def test_a_run_without_its_configuration_fails_alone(run):
+    begun(run, 200)
+    (run.path / "config.json").write_text("{")
+    state = state_of(run)
+    assert state.kind == "damaged"
+    assert "no readable config.json: put it back, or move the folder away" in state.why
+    assert outlook(state, (), alive=False) == Outlook("failed", why=state.why)
+
+
+@pytest.mark.parametrize(
+    "change", [{"critic_width": 16}, {"eval_episodes": 2}, {"discount": 0.5}, {"utd": 3}]
+)
+def test_another_run_in_its_place_is_noticed(change, run):
+    begun(run, config=tiny(**change))
+    state = state_of(run)
+    ((name, value),) = change.items()
+    assert state.kind == "another run"
+    assert f"{name} is {value}, not " in state.why
+    begun(run, config=tiny(log_every=7, checkpoint_every=9, video=True))  # that changes no number
+    assert state_of(run).kind == "without a checkpoint"
+
+
+def test_a_run_of_an_earlier_schema_is_known(run):
+    begun(run, 200)
+    values = run.config.to_json()
+    flat = {"schema": 1, "system": run.config.system.label, "algorithm": "crossq-wn", "preset": "default"}
+    old = values | values["options"] | {"episode_frames": values["episode_frames"]} | flat
+    del old["options"]
+    (run.path / "config.json").write_text(json.dumps(old))
+    assert state_of(run).kind in ("finished", "another run")
+
+
+# --- What happens next
+
+ATTEMPTS = st.lists(
+    st.builds(
+        Attempt, st.just("run"), st.floats(0, 1e6), st.integers(0, 3), st.integers(0, 3),
+        st.sampled_from(["", "killed", "disk full"]), st.just(False),
+    ),
+    max_size=8,
+)  # fmt: skip
+
+
+@given(ATTEMPTS, st.integers(0, 3), st.integers(0, 4))
+def test_a_run_is_tried_a_bounded_number_of_times_with_growing_pauses(attempts, frames, retries):
+    state = State("cut off", frames)
+    found = outlook(state, attempts, alive=False, retries=retries)
+    inarow = 0
+    for attempt in reversed(attempts):
+        if not attempt.cause or attempt.after != frames:
+            break
+        inarow += 1
+        if attempt.after > attempt.before:
+            break
+    if inarow > retries:
+        assert found == Outlook("failed", why=attempts[-1].cause)
+    elif inarow:
+        assert found == Outlook(
+            "waiting", attempts[-1].ended + min(10 * 4 ** (inarow - 1), 600), attempts[-1].cause
+        )
+    else:
+        assert found == Outlook("waiting")
+    assert outlook(state, attempts, alive=True).standing == "running"
+    assert outlook(State("finished", frames), attempts, alive=False) == Outlook("done")
+
+
+def test_what_would_only_fail_again_is_not_tried_again():
+    assert local.is_final("failed (exit code 2): every seed failed: nan", 2, State("cut off", 300))
+    assert local.is_final("failed (exit code 2): no such task", 2, State("missing", 0))
+    assert not local.is_final("failed (exit code 2): cannot write: disk full", 2, State("cut off", 300))
+    assert not local.is_final("failed (killed by signal 9)", -9, State("missing", 0))
+    attempt = Attempt("run", 5.0, 0, 0, "no such task", final=True)
+    assert outlook(State("missing", 0), [attempt], alive=False).standing == "failed"
+
+
+WAITING = st.lists(
+    st.builds(Waiting, st.just(0), st.floats(0, 100), st.floats(0, 100), st.integers(0, 100)), max_size=10
+).map(lambda found: [each._replace(number=number) for number, each in enumerate(found)])
+
+
+@given(
+    WAITING,
+    st.lists(st.integers(0, 9), unique=True),
+    st.none() | st.integers(0, 200),
+    st.booleans(),
+    st.floats(0, 100),
+)
+def test_runs_are_started_longest_first_within_slots_and_memory(waiting, slots, memory, idle, now):
+    starts = next_jobs(waiting, Room(slots, memory, idle), now)
+    assert [start.slot for start in starts] == slots[: len(starts)]
+    chosen = [waiting[start.number] for start in starts]
+    assert len({run.number for run in chosen}) == len(chosen)
+    assert all(run.ready <= now for run in chosen)
+    assert [run.seconds for run in chosen] == sorted((run.seconds for run in chosen), reverse=True)
+    if memory is not None and not (idle and len(chosen) == 1):
+        assert sum(run.memory for run in chosen) <= memory or not chosen or chosen[0].memory > memory
+    ready = [run for run in waiting if run.ready <= now]
+    if slots and ready and idle:
+        assert starts  # nothing waits for ever
+    if memory is None:
+        assert len(starts) == min(len(slots), len(ready))
+
+
+# --- Whole sweeps, with processes and a clock of straw
+
+
+class Clock:
+    """Seconds that pass when somebody sleeps."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += max(seconds, 0.25)
+
+
+class Straw:
+    """Stands for processes: trains by making checkpoints, evaluates by a row, and has accidents.
+
+    Args:
+        clock: its time.
+        accident: given a random number generator, what happens in this second, if anything.
+    """
+
+    def __init__(self, clock, accident=lambda dice: None, seed=0):
+        self.clock, self.accident, self.dice = clock, accident, random.Random(seed)
+        self.working, self.started = {}, []
+
+    def start(self, run, state, slot):
+        self.started.append((run.path, state.kind))
+        return StrawProcess(self, run)
+
+
+class StrawProcess:
+    def __init__(self, straw, run):
+        self.straw, self.run, self.since, self.why, self.stopping = straw, run, straw.clock(), None, False
+        run.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.lease, _ = leases.take(run.path)
+        except UserError as reason:
+            self.why = f"failed (exit code 2): {reason}", 2
+            return
+        assert run.path not in straw.working
+        straw.working[run.path] = self
+        if not (run.path / "config.json").exists():
+            begun(run, 0)
+        checkpoint = state_of(run).frames
+        content = (run.path / "eval.csv").read_text().splitlines()
+        kept = [line for line in content if line.isdigit() and int(line) <= checkpoint]
+        files.write_atomically(run.path / "eval.csv", "".join(f"{line}\n" for line in kept))
+        self.frames = checkpoint
+
+    def ended(self):
+        while self.why is None and self.straw.clock() - self.since >= 1:
+            self.since += 1
+            self.second()
+        return self.why is not None
+
+    def second(self):
+        happened = self.straw.accident(self.straw.dice)
+        if happened is not None:
+            return self.end(*happened)
+        self.frames += 50
+        files.append(self.run.path / "eval.csv", f"{self.frames}\n".encode())
+        if self.frames % 100 == 0:
+            (self.run.path / "checkpoints" / f"{self.frames:09d}").mkdir()
+        if self.frames >= self.run.config.options.frames:
+            return self.end("", 0)
+        if self.stopping:
+            return self.end("stopped", 143)
+
+    def end(self, why, code):
+        self.why = why, code
+        del self.straw.working[self.run.path]
+        if code == -9:  # nothing is given back
+            self.lease._ended.set()
+            self.lease._lock.close()
+            leases.fences.open_up(self.run.path)
+        else:
+            self.lease.end()
+
+    def stop(self):
+        self.stopping = True
+
+    def memory(self):
+        return 5
+
+    def failure(self):
+        return self.why
+
+
+def swept(tmp_path, straw, clock, count=6, slots=3, **options):
+    configs = [tiny(seed) for seed in range(count)]
+    runs = [Run(tmp_path / folder_of(config), config) for config in configs]
+    history.logs(tmp_path)
+    said = []
+    sweep = Sweep(
+        runs, tmp_path, straw, slots, lambda run: Need(10.0, 100), said.append, clock=clock,
+        watch=Watch(clock), **options,
+    )  # fmt: skip
+    return sweep, runs, said
+
+
+def evaluations(run):
+    return (run.path / "eval.csv").read_text().split()
+
+
+ALL = ["50", "100", "150", "200"]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_happens_every_evaluation_is_there_exactly_once(seed, tmp_path):
+    def accident(dice):
+        return dice.choice([None] * 6 + [("failed (killed by signal 9)", -9), ("failed (exit code 1)", 1)])
+
+    clock = Clock()
+    straw = Straw(clock, accident, seed)
+    sweep, runs, said = swept(tmp_path, straw, clock, retries=20)
+    assert drive(sweep, clock.sleep) == (None, {})
+    assert [evaluations(run) for run in runs] == [ALL] * len(runs)
+    tries = [len(sweep.history.of(sweep.key(run))) for run in runs]
+    assert sum(tries) == len(straw.started) > len(runs)
+    assert sum(line.endswith(": finished") for line in said) == len(runs)
+    # Started again, there is nothing to do.
+    again, _, _ = swept(tmp_path, straw, clock)
+    assert drive(again, clock.sleep) == (None, {})
+    assert len(straw.started) == sum(tries)
+
+
+def test_a_run_that_cannot_be_trained_fails_alone_with_its_cause(tmp_path):
+    clock = Clock()
+    straw = Straw(clock)
+    sweep, runs, _ = swept(tmp_path, straw, clock)
+    bad = runs[2].path
+
+    def accident(dice):
+        return ("failed (exit code 1): boom", 1) if bad in straw.working else None
+
+    straw.accident = lambda dice: None
+    original = StrawProcess.second
+
+    def second(self):
+        return self.end("failed (exit code 1): boom", 1) if self.run.path == bad else original(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StrawProcess, "second", second)
+        begin = clock.now
+        assert drive(sweep, clock.sleep) == (None, {bad: "failed (exit code 1): boom"})
+    assert clock.now - begin > 10 + 40 + 160
+    assert sum(path == bad for path, _ in straw.started) == 1 + 3
+    assert [evaluations(run) == ALL for run in runs] == [True, True, False, True, True, True]
+    found = {line.run: line for line in status.lines(runs, tmp_path)}
+    assert (found[bad].standing, found[bad].why) == ("failed", "failed (exit code 1): boom")
+    # Started again, it is tried again.
+    again, _, _ = swept(tmp_path, straw, clock)
+    assert drive(again, clock.sleep) == (None, {})
+    assert evaluations(runs[2]) == ALL
+
+
+def test_two_sweeps_on_one_folder_share_the_work(tmp_path):
+    clock = Clock()
+    straw = Straw(clock)
+    sweeps = [swept(tmp_path, straw, clock, count=8, slots=2)[0] for _ in range(2)]
+    runs = sweeps[0].runs
+    for _ in range(2000):
+        for sweep in sweeps:
+            sweep.collect([])
+            sweep.fill()
+        if all(sweep.over for sweep in sweeps):
+            break
+        clock.sleep(0.1)
+    assert all(sweep.over and not sweep.failed for sweep in sweeps)
+    assert [evaluations(run) for run in runs] == [ALL] * 8
+    done = [
+        sum(not each.cause for each in sweep.history.of(sweep.key(run)))
+        for run in runs
+        for sweep in sweeps[:1]
+    ]
+    assert max(done) <= 2
+
+
+def test_a_signal_stops_all_and_the_next_sweep_goes_on(tmp_path):
+    clock = Clock()
+    straw = Straw(clock)
+    sweep, runs, said = swept(tmp_path, straw, clock)
+
+    def sleep(seconds):
+        clock.sleep(seconds)
+        if clock.now > 1002.5 and not sleep.sent:
+            sleep.sent = True
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    sleep.sent = False
+    result = drive(sweep, sleep)
+    assert result.signal == signal.SIGTERM
+    assert not straw.working
+    assert any("stopped at " in line for line in said)
+    again, _, _ = swept(tmp_path, straw, clock)
+    assert drive(again, clock.sleep) == (None, {})
+    assert [evaluations(run) for run in runs] == [ALL] * len(runs)
+
+
+@pytest.mark.parametrize("jump", [-1e6, 1e6])
+def test_a_clock_that_jumps_costs_nothing(jump, tmp_path):
+    clock = Clock()
+    straw = Straw(clock, lambda dice: ("failed (exit code 1)", 1) if dice.random() < 0.2 else None)
+    sweep, runs, _ = swept(tmp_path, straw, clock, retries=50)
+    sweep.wall = lambda: clock.now + (jump if clock.now > 1003 else 0)
+    assert drive(sweep, clock.sleep).failed == {}
+    assert clock.now < 10_000
+    assert [evaluations(run) for run in runs] == [ALL] * len(runs)
+
+
+def test_a_holder_on_another_machine_is_watched_before_it_counts_as_gone(run, monkeypatch):
+    clock = Clock()
+    watch = Watch(clock)
+    seen = leases.Seen(1, leases.Holder("elsewhere", "another boot", 7, True), 1)
+    run.path.mkdir(parents=True)
+    assert watch.alive(run.path, seen)
+    clock.sleep(leases.PATIENCE - 1)
+    assert watch.alive(run.path, seen._replace(sign=2))
+    clock.sleep(leases.PATIENCE - 1)
+    assert watch.alive(run.path, seen._replace(sign=2))
+    clock.sleep(2)
+    assert not watch.alive(run.path, seen._replace(sign=2))
+    assert not watch.alive(run.path, seen._replace(holder=None))
+
+
+def test_memory_that_was_measured_replaces_the_estimate(tmp_path):
+    clock = Clock()
+    sweep, runs, _ = swept(tmp_path, Straw(clock), clock)
+    assert sweep._waiting(0, 0.0).memory == 100
+    sweep.history.add(Attempt(sweep.key(runs[0]), 0.0, 0, 100, "killed", memory=77))
+    assert sweep._waiting(0, 0.0).memory == 77
+    again = history.History(tmp_path)
+    assert [each.memory for each in again.of(sweep.key(runs[0]))] == [77]
+
+
+def test_ten_thousand_runs_take_a_few_files_each(tmp_path, monkeypatch):
+    text = "seeds_per_process = 1\n[defaults]\nseeds = '0:100'\ntask = 'dog-run'\n[grid]\n"
+    text += f"utd = {list(range(1, 101))}"
+    runs = plan(parse(text, "file"), tmp_path)
+    assert len(runs) == 10_000 <= MOST_RUNS
+    for run in runs[:50]:
+        begun(run, 100)
+    opened = []
+    real = os.open
+    monkeypatch.setattr(
+        os, "open", lambda path, *args, **kw: (opened.append(str(path)), real(path, *args, **kw))[1]
+    )
+    states = [state_of(run) for run in runs[:100]]
+    assert [state.kind for state in states] == ["cut off"] * 50 + ["missing"] * 50
+    regular = [path for path in opened if path.endswith((".json", ".csv"))]
+    assert len(regular) == 50  # config.json alone
+    assert len(opened) <= 50 * 6  # with the folders that are listed
+
+
+# --- Processes of this machine
+
+
+def test_what_has_no_checkpoint_is_set_aside_unless_it_is_in_use(run):
+    begun(run)
+    with open(run.path / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="in use by another process"):
+            local.set_aside(run.path)
+    aside = local.set_aside(run.path)
+    assert not run.path.exists()
+    assert (aside / "eval.csv").read_text() == "trained\n"
+    begun(run)
+    assert local.set_aside(run.path) != aside
+
+
+def test_each_job_has_processors_of_its_own(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
+    assert [local.processors_of(slot, 2) for slot in range(2)] == [[0, 2], [1, 3]]
+    assert [local.processors_of(slot, 6) for slot in range(6)] == [[0], [1], [2], [3], [0], [1]]
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (2, "failed (exit code 2): the last line; see"),
+        (-9, "failed (killed by signal 9, as for lack of memory): the last line; see"),
+        (0, "failed (exit code 0)"),  # it says that it is done, but is not
+    ],
+)
+def test_why_a_run_has_not_finished(code, says, tmp_path):
+    log = tmp_path / "log"
+    log.write_text("the first line\nthe last line\n\n")
+    process = local.LocalProcess(SimpleNamespace(returncode=code), log)
+    why, number = process.failure()
+    assert why.startswith(says)
+    assert number == code
+
+
+def test_a_process_is_told_of_each_signal_once(tmp_path):
+    told = []
+    process = SimpleNamespace(stop=lambda: told.append(1), memory=lambda: 0, ended=lambda: False)
+    clock = Clock()
+    sweep, _, _ = swept(tmp_path, Straw(clock), clock)
+    sweep.workers[0] = driver._Worker(0, process, State("missing", 0), 0.0)
+    for received in ([], [2], [2], [2, 2], [2, 2]):
+        sweep.collect(received)
+    assert len(told) == 2
+
+
+def test_a_hang_up_that_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with driver._signals() as received:
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert received == [signal.SIGTERM]
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+# --- The command
+
+
+def test_two_runs_from_beginning_to_end(tmp_path):
+    text = [f"--{name.replace('_', '-')}={value}" for name, value in helpers.TINY_SETTINGS.items()]
+    line = ["sweep", "--task", "helpers:PointMass", "--frames", 100, "--seeds", "0:2", "--eval-every", 50,
+            "--eval-episodes", 1, "--out", "s", "--jobs", 2, "--seeds-per-process", 1, *text]  # fmt: skip
+    dry = helpers.cli(*line, "--dry-run", cwd=tmp_path)
+    assert dry.returncode == 0, dry.stderr
+    assert "2 of 2 runs to train: about " in dry.stdout
+    assert not (tmp_path / "s").exists()
+    done = helpers.cli(*line, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr + done.stdout
+    paths = [tmp_path / "s" / "helpers-pointmass" for _ in range(1)]
+    found = sorted(paths[0].glob("*/seed-*"))
+    assert [path.name for path in found] == ["seed-0", "seed-1"]
+    for path in found:
+        assert {row["env_step"] for row in rows(path / "eval.csv")} == {"0", "50", "100"}
+    kept = (tmp_path / "s" / ".sweep" / "plan-001.toml").read_text()
+    assert kept.startswith("# crossq-wn sweep --task helpers:PointMass")
+    shown = json.loads(helpers.call("sweep", "--status", "s", "--json", cwd=tmp_path).stdout)
+    assert [(line["state"], line["frames"], line["seeds"]) for line in shown] == [
+        ("done", 100, [0]),
+        ("done", 100, [1]),
+    ]
+    assert (
+        "2 runs: 0 running, 0 waiting, 2 done, 0 failed"
+        in helpers.call("sweep", "--status", "s", cwd=tmp_path).stdout
+    )
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "s").rglob("*")}
+    again = helpers.call("sweep", "s", cwd=tmp_path)
+    assert again.returncode == 0
+    assert "0 of 2 runs to train" in again.stdout
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "s").rglob("*")} == before
+    assert "crossq-wn UTD 1" in helpers.call("compare", "s", cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (["sweep"], "name the sweep's file, or give options"),
+        (["sweep", "nothing.toml"], "nothing.toml"),
+        (["sweep", "."], ". holds no sweep"),
+        (["sweep", "--status", "."], ". holds no sweep"),
+        (["sweep", "--task", "dog-run"], "--out is missing"),
+        (["sweep", "--task", "dog-rn", "--out", "x"], "did you mean 'dog-run'?"),
+        (["sweep", "--task", "dog-run", "--out", "x", "--utd", "1", "--utd", "2"], "--utd is given twice"),
+        (["sweep", "--tsk", "dog-run", "--out", "x"], "unrecognized arguments: --tsk"),
+        (["sweep", "--utd", "3", "--out", "x"], "names no task"),
+        (["sweep", "file.toml", "--utd", "3"], "--utd and file.toml are both given"),
+        (["sweep", "--out", "x", "--task", "dog-run", "--json"], "add --dry-run"),
+    ],
+)
+def test_a_wrong_command_line_is_refused_in_one_line(line, says, tmp_path):
+    (tmp_path / "file.toml").write_text("[defaults]\ntask = 'dog-run'")
+    said = helpers.call(*line, cwd=tmp_path)
+    assert said.returncode == 2
+    assert says in said.stderr
+    assert said.stderr.count("\n") == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"file.toml"}
+
+
+def test_comments_survive(tmp_path):
+    history.keep_plan(tmp_path, PAPER)
+    history.keep_plan(tmp_path, PAPER)
+    history.keep_plan(tmp_path, PAPER + "# and grow\n")
+    kept = sorted((tmp_path / ".sweep").glob("*.toml"))
+    assert [path.read_text() for path in kept] == [PAPER, PAPER + "# and grow\n"]
+    assert history.kept_plan(tmp_path) == parse(PAPER, "file") or len(kept) == 2
+
+
+def test_attempts_that_a_crash_cut_off_are_passed_over(tmp_path):
+    history.logs(tmp_path)
+    whole = Attempt("run", 1.0, 0, 100, "boom", True, 5, 2.0)
+    history.History(tmp_path).add(whole)
+    with open(tmp_path / ".sweep" / "attempts.jsonl", "a") as file:
+        file.write('[]\n{"run": 3}\n{"run": "ru')
+    assert list(history.History(tmp_path).of("run")) == [whole]
+
+
+def test_time_left_follows_from_the_speeds_measured():
+    line = status.Line(None, "t", "s", (0,), "running", 50, 100, 10.0, None, "")
+    waiting = line._replace(standing="waiting", frames=0, speed=None)
+    done = line._replace(standing="done", frames=100, speed=None)
+    found = status.summary([line, waiting, done])
+    assert found.standings == {"running": 1, "waiting": 1, "done": 1, "failed": 0}
+    assert found.hours == pytest.approx((5 + 10) / 3600)
+    assert status.summary([waiting, done]).hours is None
+
+
+def test_the_environment_of_a_process_is_the_users_but_for_its_threads(run, tmp_path, monkeypatch):
+    started = {}
+
+    def popen(arguments, **options):
+        started.update(options, arguments=arguments)
+        return SimpleNamespace(pid=os.getpid(), poll=lambda: None)
+
+    monkeypatch.setattr(local.subprocess, "Popen", popen)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda pid, own: started.update(own=own), raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
+    engine = local.LocalEngine(2, tmp_path, {"MUJOCO_GL": "egl", "OMP_NUM_THREADS": "7"})
+    engine.start(run, State("missing", 0), 1)
+    assert started["env"] == {
+        "MUJOCO_GL": "egl", "OMP_NUM_THREADS": "7", "OPENBLAS_NUM_THREADS": "2", "MKL_NUM_THREADS": "2",
+    }  # fmt: skip
+    assert started["own"] == [1, 3]
+    assert started["arguments"][3:] == list(command(run))
+    engine.start(run, State("cut off", 100), 1)
+    assert started["arguments"][3:] == ["resume", str(run.path), "--frames", "200"]
+
+
+def test_a_longer_sweep_trains_its_runs_further(run):
+    begun(run, 200)
+    longer = Run(run.path, replace(run.config, options=replace(run.config.options, frames=400)))
+    assert state_of(longer)[:2] == ("cut off", 200)
