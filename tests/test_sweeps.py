@@ -20,6 +20,7 @@ from crossq_wn.cli.arguments import Parser
 from crossq_wn.cli.sweep import _divided
 from crossq_wn.cli.train import configured
 from crossq_wn.errors import UserError
+from crossq_wn.machine import gpus
 from crossq_wn.runs import leases
 from crossq_wn.runs.config import signed
 from crossq_wn.sweeps import driver, history, local, status
@@ -782,6 +783,17 @@ def test_the_environment_of_a_process_is_the_users_but_for_its_threads(run, tmp_
     assert started["arguments"][3:] == list(command(run))
     engine.start(run, State("cut off", 100), 1)
     assert started["arguments"][3:] == ["resume", str(run.path), "--frames", "200"]
+
+
+def test_processes_share_the_gpus(tmp_path):
+    assert [local.gpu_of(slot, 2, ["3", "5"])["CUDA_VISIBLE_DEVICES"] for slot in range(2)] == ["3", "5"]
+    shared = [local.gpu_of(slot, 3, ["0", "1"]) for slot in range(3)]
+    assert [each.get("XLA_PYTHON_CLIENT_MEM_FRACTION") for each in shared] == ["0.45", None, "0.45"]
+    assert local.gpu_of(0, 4, []) == {}
+    (tmp_path / "proc/driver/nvidia/gpus/0000:01").mkdir(parents=True)
+    assert gpus({}, tmp_path) == ["0"]
+    assert gpus({"CUDA_VISIBLE_DEVICES": "2, GPU-7"}, tmp_path) == ["2", "GPU-7"]
+    assert gpus({"CUDA_VISIBLE_DEVICES": ""}, tmp_path) == gpus({}, tmp_path / "nowhere") == []
 
 
 def test_a_longer_sweep_trains_its_runs_further(run):

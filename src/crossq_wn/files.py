@@ -307,7 +307,7 @@ def _parent(path: Path, within: Path | None) -> Iterator[int]:
         there = top
         if ".." in path.parts[len(top.parts) :]:
             raise RefusedError(path, "is named by a way out of its folder")
-        for name in path.parent.relative_to(top).parts:
+        for name in path.parent.relative_to(top).parts if within is not None else ():
             there = there / name
             try:
                 below = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=handle)

@@ -5,6 +5,7 @@ import hashlib
 import os
 import platform
 import resource
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,22 @@ def boot() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return platform.node()
+
+
+def gpus(environment: Mapping[str, str], root: Path = Path("/")) -> list[str]:
+    """The GPUs of NVIDIA's that processes may use, by the names that CUDA_VISIBLE_DEVICES takes.
+
+    Args:
+        environment: environment variables, of which CUDA_VISIBLE_DEVICES chooses among those there are.
+        root: the root of the kernel's files; tests give another folder.
+    """
+    chosen = environment.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [name.strip() for name in chosen.split(",") if name.strip()]
+    try:
+        return list(map(str, range(len(os.listdir(root / "proc/driver/nvidia/gpus")))))
+    except OSError:
+        return []
 
 
 def cache_folder() -> Path:

@@ -22,7 +22,7 @@ from crossq_wn.sweeps.local import LocalEngine
 from crossq_wn.sweeps.plans import Run, plan
 from crossq_wn.sweeps.scheduling import RETRIES
 from crossq_wn.sweeps.sheets import Sheet, parse, written
-from crossq_wn.sweeps.states import state_of
+from crossq_wn.sweeps.states import State, state_of
 
 _DAY = 24  # hours
 _MOST_LINES = 40  # runs that are shown one by one
@@ -74,10 +74,7 @@ def sweep(parser: Parser, arguments: list[str]) -> int:
         raise UserError(f"--{parsed.form} prints the plan alone: add --dry-run")
     request = _request(parsed, options, arguments)
     runs = plan(request.sheet, request.out)
-    states = [state_of(run) for run in runs]
-    for state in states:
-        if state.kind == "another run":
-            raise UserError(f"{state.why}: choose another --out, or move that folder away")
+    states = _states(runs)
     jobs = parsed.jobs or bills.default_jobs()
     bill = bills.bill(runs, states, jobs, lambda run: run.config.system.label)
     lines = in_words(bill, len(runs), jobs, request.out)
@@ -86,9 +83,18 @@ def sweep(parser: Parser, arguments: list[str]) -> int:
         return 0
     refuse_long(bill, allowed=parsed.yes)
     history.keep_plan(request.out, request.text)
-    engine = LocalEngine(jobs, history.logs(request.out), environment)
-    result = drive(Sweep(runs, request.out, engine, jobs, bills.need, say, parsed.retries))
+    engine = LocalEngine(jobs, history.logs(request.out), environment, bills.accelerators(environment))
+    result = drive(Sweep(runs, request.out, engine, jobs, bills.need, say, parsed.retries, states=states))
     return _concluded(result, runs, request.out)
+
+
+def _states(runs: Sequence[Run]) -> list[State]:
+    """How far each run has come. Raises UserError if another run is in the place of one."""
+    states = [state_of(run) for run in runs]
+    for state in states:
+        if state.kind == "another run":
+            raise UserError(f"{state.why}: choose another --out, or move that folder away")
+    return states
 
 
 def in_words(bill: Bill, runs: int, jobs: int, out: Path) -> list[str]:

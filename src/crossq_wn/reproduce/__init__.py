@@ -63,10 +63,9 @@ def train(
     Raises:
         UserError: a run directory holds something else.
     """
-    for run in runs:
-        look(run)
-    engine = LocalEngine(jobs, logs(out), environment)
-    return drive(Sweep(runs, out, engine, jobs, bills.need, say))
+    states = [look(run) for run in runs]
+    engine = LocalEngine(jobs, logs(out), environment, bills.accelerators(environment))
+    return drive(Sweep(runs, out, engine, jobs, bills.need, say, states=states))
 
 
 def conclude(

@@ -1,10 +1,11 @@
 """What a plan costs, before anything is trained."""
 
 import importlib.util
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from crossq_wn.machine import processors
+from crossq_wn.machine import gpus, processors
 from crossq_wn.sweeps import cost as costs
 from crossq_wn.sweeps.driver import Need
 from crossq_wn.sweeps.plans import Planned
@@ -76,8 +77,15 @@ def need(run: Planned) -> Need:
 
 
 def default_jobs() -> int:
-    """The number of runs to train side by side: one per processor, or one on a GPU, which seeds share."""
-    return 1 if importlib.util.find_spec("jax_cuda12_plugin") else processors()
+    """The number of runs to train side by side: one per GPU, which seeds share, or else one per processor."""
+    return len(accelerators(os.environ)) or processors()
+
+
+def accelerators(environment: Mapping[str, str]) -> list[str]:
+    """The GPUs to train on; none if JAX cannot use them."""
+    if importlib.util.find_spec("jax_cuda12_plugin") is None:
+        return []
+    return gpus(environment) or ["0"]
 
 
 def _row(system: str, runs: Sequence[Planned], finished: int) -> BillRow:

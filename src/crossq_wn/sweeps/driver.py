@@ -92,6 +92,7 @@ class Sweep:
         retries: failures in a row after which a run is tried again.
         clock: seconds that never jump, by which pauses are timed.
         wall: seconds since 1970, for the record.
+        states: how far each run has come, if that is known.
     """
 
     runs: Sequence[Planned]
@@ -114,7 +115,7 @@ class Sweep:
 
     def __post_init__(self) -> None:
         self.history = History(self.out)
-        self.states = [state_of(run) for run in self.runs]
+        self.states = self.states or [state_of(run) for run in self.runs]
 
     @property
     def over(self) -> bool:

@@ -95,11 +95,13 @@ class LocalEngine:
         slots: the number of processes side by side, which share the processors.
         logs: the folder for what they print.
         environment: their environment variables.
+        gpus: those to share among them, if they use any.
     """
 
     slots: int
     logs: Path
     environment: Mapping[str, str]
+    gpus: Sequence[str] = ()
 
     def start(self, run: Planned, state: State, slot: int) -> LocalProcess:
         """Starts or continues a run: see `Engine`."""
@@ -112,11 +114,12 @@ class LocalEngine:
         log = self.logs / f"{'--'.join(run.path.parts[-3:])}.log"
         own = processors_of(slot, self.slots)
         threads = dict.fromkeys(_THREADS, str(len(own))) if own else {}
+        gpu = gpu_of(slot, self.slots, self.gpus)
         with files.open_log(log) as out:
             process = subprocess.Popen(
                 [sys.executable, "-m", "crossq_wn", *arguments],
                 stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
-                env={**threads, **self.environment}, start_new_session=True,
+                env={**threads, **self.environment, **gpu}, start_new_session=True,
             )  # fmt: skip
         # Before libraries count the processors; threads inherit the affinity.
         if own:
@@ -136,6 +139,15 @@ def processors_of(slot: int, slots: int) -> Sequence[int]:
         return []
     all_ = sorted(os.sched_getaffinity(0))
     return all_[slot::slots] or [all_[slot % len(all_)]]
+
+
+def gpu_of(slot: int, slots: int, gpus: Sequence[str]) -> Mapping[str, str]:
+    """The environment variables that give a slot its GPU, or its share of one."""
+    if not gpus:
+        return {}
+    own = {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]}
+    beside = len(range(slot % len(gpus), slots, len(gpus)))  # slots on the same GPU
+    return own if beside == 1 else own | {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 / beside:.2f}"}
 
 
 def set_aside(path: Path) -> Path:

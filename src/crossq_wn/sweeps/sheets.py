@@ -150,24 +150,29 @@ def _parts(value: Any) -> Sequence[Any]:
 
 def _section(parts: Mapping[str, Any], common: Mapping[str, Any], name: str) -> Section:
     """Reads a section, whose own defaults come before those that all sections share."""
-    defaults, grid = _table(parts, "defaults", name), {}
+    defaults, grid, entries = _table(parts, "defaults", name), _grid(parts, name), _entries(parts, name)
+    for key in grid:
+        if key in defaults or any(key in entry for entry in entries):
+            raise UserError(f"{name}: {key} is in the grid and is given a single value too: leave one out")
+    return Section(name, {**common, **defaults}, grid, entries)
+
+
+def _grid(parts: Mapping[str, Any], name: str) -> dict[str, list[Any]]:
+    grid = {}
     for key, values in _table(parts, "grid", name).items():
         if not isinstance(values, list) or not values:
             raise UserError(f"{name}: grid.{key} is {values!r}: it takes a list of at least one value")
         if key in ("seeds", "seed"):
-            raise UserError(
-                f"{name}: grid.{key}: seeds belong to [defaults] or [[list]], as in seeds = '0:10'"
-            )
+            raise UserError(f"{name}: grid.{key}: seeds belong to [defaults] or [[list]]: seeds = '0:10'")
         grid[key] = [_frozen(value) for value in values]
+    return grid
+
+
+def _entries(parts: Mapping[str, Any], name: str) -> list[Values]:
     entries = parts.get("list", [{}])
     if not isinstance(entries, list) or not entries or not all(isinstance(each, dict) for each in entries):
         raise UserError(f"{name}: list is not a list of tables: write [[list]] above each")
-    entries = [_named(entry, f"{name}: list") for entry in entries]
-    own = defaults if parts is not common else {}
-    for key in grid:
-        if key in own or any(key in entry for entry in entries):
-            raise UserError(f"{name}: {key} is in the grid and is given a single value too: leave one out")
-    return Section(name, {**common, **defaults}, grid, entries)
+    return [_named(entry, f"{name}: list") for entry in entries]
 
 
 def _table(values: Mapping[str, Any], key: str, name: str) -> Values:

@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from crossq_wn import files
-from crossq_wn.algorithms.settings import values_of
+from crossq_wn.algorithms.settings import Settings, values_of
 from crossq_wn.errors import UserError
 from crossq_wn.files import MOST_TABLE
 from crossq_wn.runs import leases
@@ -87,7 +88,7 @@ def _same(there: Mapping[str, Any], planned: RunConfig) -> bool:
     try:
         options, settings, system = there["options"], there["settings"], there["system"]
         resolved = [there[name] == getattr(planned, name) for name in _RESOLVED]
-        if not all(resolved) or settings != _plain(values_of(planned.settings)):
+        if not all(resolved) or settings != _stored(planned.settings):
             return False
         for name in OPTION_NAMES:
             if name not in NOT_NUMBERS and options[name] != _plain(getattr(planned.options, name)):
@@ -95,6 +96,12 @@ def _same(there: Mapping[str, Any], planned: RunConfig) -> bool:
         return (system["algorithm"], system["preset"]) == (planned.system.algorithm, planned.system.preset)
     except (KeyError, TypeError):
         return False
+
+
+@lru_cache(maxsize=1024)
+def _stored(settings: Settings) -> Any:
+    """Settings as config.json has them; many runs share them."""
+    return _plain(values_of(settings))
 
 
 _RESOLVED = ("task", "metric", "action_repeat", "episode_frames", "discount")
