@@ -23,7 +23,7 @@ from crossq_wn.errors import UserError
 from crossq_wn.machine import gpus
 from crossq_wn.runs import leases
 from crossq_wn.runs.config import signed
-from crossq_wn.sweeps import driver, history, local, status
+from crossq_wn.sweeps import driver, history, local, states, status
 from crossq_wn.sweeps.driver import Need, Sweep, Watch, drive
 from crossq_wn.sweeps.history import Attempt
 from crossq_wn.sweeps.plans import Run, command, folder_of, plan
@@ -259,6 +259,14 @@ def test_a_run_without_its_configuration_fails_alone(run):
     assert state.kind == "damaged"
     assert "no readable config.json: put it back, or move the folder away" in state.why
     assert outlook(state, (), alive=False) == Outlook("failed", why=state.why)
+
+
+def test_a_configuration_that_a_checkpoint_still_has_is_not_missed(run, monkeypatch):
+    begun(run, 100)
+    (run.path / "config.json").write_text("{")
+    kept = json.loads(json.dumps(run.config.to_json()))
+    monkeypatch.setattr(states, "newest_common", lambda folder: {"config": kept})
+    assert stands(run) == ("cut off", 100)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 import os
 import shlex
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,7 @@ from crossq_wn.sweeps.states import State, state_of
 
 _DAY = 24  # hours
 _MOST_LINES = 40  # runs that are shown one by one
+_WATCH = 5.0  # seconds between looks
 
 
 def _counts(counts: Sequence[int]) -> str:
@@ -69,7 +72,7 @@ def sweep(parser: Parser, arguments: list[str]) -> int:
     if parsed.status is not None:
         if parsed.plan or options:
             raise UserError(f"--status shows the sweep in {parsed.status}: leave out everything else")
-        return _show_status(parsed.status, parsed.form, every=parsed.all)
+        return _follow_status(parsed)
     if parsed.form != "text" and not parsed.dry_run:
         raise UserError(f"--{parsed.form} prints the plan alone: add --dry-run")
     request = _request(parsed, options, arguments)
@@ -135,6 +138,7 @@ def _add_arguments(parser: Parser) -> None:
         "--status", type=Path, metavar="DIR", help="show how far the sweep in a folder has come"
     )
     parser.add_argument("--all", action="store_true", help="with --status: show every run")
+    parser.add_argument("--watch", action="store_true", help="with --status: show it anew every few seconds")
     add_forms(parser)
 
 
@@ -218,9 +222,21 @@ def _value(text: str) -> Any:
     return {"true": True, "false": False}.get(text, text)
 
 
-def _show_status(out: Path, form: Form, *, every: bool) -> int:
-    """Prints how far a sweep has come."""
-    found = status.lines(plan(history.kept_plan(out), out), out)
+def _follow_status(parsed: Any) -> int:
+    """Prints how far a sweep has come, once or until nothing is left to do."""
+    runs = plan(history.kept_plan(parsed.status), parsed.status)
+    watched = parsed.watch and parsed.form == "text" and sys.stdout.isatty()
+    while True:
+        found = status.lines(runs, parsed.status)
+        if watched:
+            print("\033[2J\033[H", end="")  # clears the terminal
+        _show_status(found, parsed.status, parsed.form, every=parsed.all)
+        if not watched or all(line.standing in ("done", "failed") for line in found):
+            return 0
+        time.sleep(_WATCH)
+
+
+def _show_status(found: Sequence[status.Line], out: Path, form: Form, *, every: bool) -> None:
     told = status.summary(found)
     shown = found
     if form == "text" and not every:
@@ -229,7 +245,6 @@ def _show_status(out: Path, form: Form, *, every: bool) -> int:
     left = "" if told.hours is None else f"; about {told.hours:,.1f} hours left at the present speed"
     more = "" if len(shown) == len(found) else "; --all shows every run"
     show(Table(f"sweep in {out}", _STATUS, shown), form, [f"{len(found):,} runs: {counts}{left}{more}"])
-    return 0
 
 
 def _concluded(result: Result, runs: Sequence[Run], out: Path) -> int:

@@ -31,7 +31,7 @@ _START_SECONDS = 20.0  # a guess at the imports and compilation of a run
 _BUDGET = 0.2  # seconds per measurement
 _KEPT = 2  # checkpoints that a run keeps
 # Until a run has been measured: a process without replay and learners, and a learner while it updates.
-_PROCESS, _COPIES = 700 * 2**20, 4
+_PROCESS, _COPIES = 500 * 2**20, 4
 
 
 class Cost(NamedTuple):

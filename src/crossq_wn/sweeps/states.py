@@ -14,7 +14,7 @@ from crossq_wn.runs import leases
 from crossq_wn.runs.config import RunConfig, load_json, read_config
 from crossq_wn.runs.directory import only_scaffolding
 from crossq_wn.runs.leases import Seen
-from crossq_wn.runs.manifests import available
+from crossq_wn.runs.manifests import available, newest_common
 from crossq_wn.runs.options import OPTION_NAMES
 from crossq_wn.sweeps.plans import NOT_NUMBERS, Planned
 
@@ -72,7 +72,11 @@ def _differences(path: Path, planned: RunConfig) -> list[str]:
     Raises:
         UserError: it cannot be read.
     """
-    if _same(load_json(path), planned):  # without making settings of it, since sweeps have many runs
+    try:
+        there = load_json(path)
+    except UserError:  # resuming restores it from a checkpoint that has it
+        there = newest_common(path / "checkpoints").get("config") or {}
+    if _same(there, planned):  # without making settings of it, since sweeps have many runs
         return []
     left, right = _flat(read_config(path)), _flat(planned)
     found = []
