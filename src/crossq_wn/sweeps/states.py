@@ -14,7 +14,7 @@ from crossq_wn.runs import leases
 from crossq_wn.runs.config import RunConfig, load_json, read_config
 from crossq_wn.runs.directory import only_scaffolding
 from crossq_wn.runs.leases import Seen
-from crossq_wn.runs.manifests import available, newest_common
+from crossq_wn.runs.manifests import newest_common, trained_frames
 from crossq_wn.runs.options import OPTION_NAMES
 from crossq_wn.sweeps.plans import NOT_NUMBERS, Planned
 
@@ -47,10 +47,10 @@ def state_of(run: Planned) -> State:
         return State("damaged", 0, seen, why)
     if different:
         return State("another run", 0, seen, f"{path} holds another run ({', '.join(different)})")
-    frames = max((int(folder.name) for folder in available(path / "checkpoints")), default=0)
+    frames = trained_frames(path / "checkpoints")
     if not frames and not (path / "checkpoints").exists():
         return State("without a checkpoint", 0, seen)
-    if frames >= run.config.decisions * run.config.action_repeat and _evaluated(path, run.config, frames):
+    if frames >= run.config.trained_frames and _evaluated(path, run.config, frames):
         return State("finished", frames, seen)
     return State("cut off", frames, seen)
 

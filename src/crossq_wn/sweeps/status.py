@@ -51,7 +51,7 @@ def lines(runs: Sequence[Run], out: Path) -> list[Line]:
             frames, speed = _pace(run, frames)
         elif worked := [each for each in attempts if each.seconds and each.after > each.before]:
             speed = (worked[-1].after - worked[-1].before) / worked[-1].seconds
-        total = config.decisions * config.action_repeat
+        total = config.trained_frames
         hours = (total - frames) / speed / 3600 if speed and stands.standing != "done" else None
         found.append(
             Line(
