@@ -92,10 +92,12 @@ class Lease:
     def end(self) -> None:
         """Gives the run back."""
         self._ended.set()
-        with contextlib.suppress(fences.LostLeaseError, OSError):
-            files.remove(self.folder / _HOLDER, within=self.run)
-        fences.open_up(self.run)
-        self._lock.close()
+        try:
+            with contextlib.suppress(fences.LostLeaseError, OSError):
+                files.remove(self.folder / _HOLDER, within=self.run)
+        finally:
+            fences.open_up(self.run)
+            self._lock.close()
 
     def _live(self) -> None:
         while not self._ended.wait(RENEWED):
