@@ -4,7 +4,8 @@
 
 It prints environment frames per second of wall-clock and of processor time; on a busy machine, look at the
 second. All kinds are measured in alternating rounds, whose medians are printed. `pool 2` may use two threads,
-and so on up to the number of processors that this process may use (`taskset` limits it).
+`workers 2` uses two processes, and so on up to the number of processors that this process may use (`taskset`
+limits it).
 """
 
 import argparse
@@ -14,11 +15,14 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from crossq_wn.environments import Environment, lookup, make
+from crossq_wn.environments.crew import Crew
 from crossq_wn.environments.pool import Pool
 
 REPEAT = 2  # environment frames per agent decision
@@ -91,10 +95,26 @@ class Task:
 
     def run_pool(self, pool: Pool) -> int:
         for decision in self.actions():
-            for index, result in enumerate(pool.step(range(self.count), decision)):
-                if result.episode is not None:  # type: ignore[union-attr]
-                    pool.reset(index)
+            results = pool.step(range(self.count), decision)
+            pool.resets([k for k, result in enumerate(results) if result.episode is not None])  # type: ignore[union-attr]
         return self.decisions * self.count * REPEAT
+
+    def run_crew(self, crew: Crew) -> int:
+        for decision in self.actions():
+            results = crew.step(range(self.count), decision)
+            crew.call(
+                [(k, "reset", (None,)) for k, result in enumerate(results) if result.episode is not None]
+            )  # type: ignore[union-attr]
+        return self.decisions * self.count * REPEAT
+
+    def crew(self, workers: int) -> Crew:
+        recipe = partial(make, self.ours[0].task.name, terminations=False)
+        crew = Crew(recipe, seeds=self.count, sets=1, workers=workers)
+        crew.start(self.ours[0].observation_size, self.ours[0].action_size)
+        while not crew.ready():
+            time.sleep(0.1)
+        crew.call([(seat, "reset", (seat,)) for seat in range(self.count)])
+        return crew
 
     def run_bare(self, executor: ThreadPoolExecutor) -> int:
         generators = [np.random.default_rng(seed) for seed in range(self.count)]
@@ -107,8 +127,21 @@ class Task:
         for number in threads:
             pool, executor = Pool(self.ours, number), ThreadPoolExecutor(number)
             found[f"pool {number}"] = lambda pool=pool: self.run_pool(pool)  # type: ignore[misc]
+            if number > 1:
+                crew = self.crew(number)
+                found[f"workers {number}"] = lambda crew=crew: self.run_crew(crew)  # type: ignore[misc]
             found[f"bare {number}"] = lambda executor=executor: self.run_bare(executor)  # type: ignore[misc]
         return found
+
+
+def processor_time() -> float:
+    """Seconds of processor time of this process and its children."""
+    seconds = time.process_time()
+    for task in Path("/proc/self/task").iterdir():
+        for child in (task / "children").read_text().split():
+            fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+            seconds += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return seconds
 
 
 def measure(measurements: dict[str, Measurement], repetitions: int) -> dict[str, dict[str, float]]:
@@ -116,9 +149,9 @@ def measure(measurements: dict[str, Measurement], repetitions: int) -> dict[str,
     seen: dict[str, list[tuple[float, float]]] = {name: [] for name in measurements}
     for repetition in range(repetitions + 1):
         for name, run in measurements.items():
-            wall, cpu = time.perf_counter(), time.process_time()
+            wall, cpu = time.perf_counter(), processor_time()
             frames = run()
-            rates = frames / (time.perf_counter() - wall), frames / (time.process_time() - cpu)
+            rates = frames / (time.perf_counter() - wall), frames / (processor_time() - cpu)
             if repetition:
                 seen[name].append(rates)
     found = {}
@@ -144,10 +177,10 @@ def main() -> None:
         rates = report["tasks"][name] = measure(task.measurements(threads), options.repetitions)
         print(f"\n{name}, {options.environments} environments: frames per second (ratio to plain, to bare)")
         for kind, rate in rates.items():
-            bare = rates[kind.replace("pool", "bare").replace("plain", "bare 1")]
+            bare = rates[kind.replace("pool", "bare").replace("workers", "bare").replace("plain", "bare 1")]
             ratios = [f"{rate[clock]:8.0f} ({rate[clock] / rates['plain'][clock]:.2f}, "
                       f"{rate[clock] / bare[clock]:.2f})" for clock in ("wall", "cpu")]  # fmt: skip
-            print(f"  {kind:8} wall {ratios[0]}   cpu {ratios[1]}")
+            print(f"  {kind:10} wall {ratios[0]}   cpu {ratios[1]}")
         sys.stdout.flush()
     if options.json:
         with open(options.json, "w") as file:

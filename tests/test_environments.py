@@ -711,3 +711,31 @@ def test_a_task_that_needs_opengl_gets_it(monkeypatch):
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_environments_share_a_model_only_where_no_task_changes_it():
+    """All tasks of the domains that are said never to change theirs, and some of the others."""
+    from dm_control import suite
+
+    from crossq_wn.environments.dm_control import CONSTANT, DMControl
+
+    for domain, task in suite.ALL_TASKS:
+        if domain not in (*CONSTANT, "finger", "swimmer"):
+            continue
+        one, other = DMControl(domain, task), DMControl(domain, task)
+        # What the adapter leaves out, or does itself:
+        assert type(one._environment.task).before_step is suite.base.Task.before_step
+        assert type(one._environment.task).after_step is suite.base.Task.after_step
+        shared = one.physics.model is other.physics.model
+        assert shared == (domain in CONSTANT), domain
+        flags, changed = one.physics.model.opt.disableflags, {}
+        for seed in range(2):
+            one.reset(seed)
+            for _ in range(3):
+                one.step(np.ones(one.action_size, np.float32))
+            changed |= one.physics.capture()["model"]
+        assert one.physics.model.opt.disableflags == flags
+        assert not (shared and changed), domain
+        if shared:
+            with pytest.raises(ValueError, match="never changes, and body_mass did"):
+                other.physics.restore(one.physics.capture() | {"model": {"body_mass": np.zeros(1)}})

@@ -76,7 +76,7 @@ def test_the_package_and_its_floor_load_nothing_slow_and_no_numpy(name):
 # Whoever imports these wants the simulator.
 ADAPTERS = {
     f"crossq_wn.environments.{name}"
-    for name in ("dm_control", "factories", "gymnasium", "myosuite", "myo_definitions", "physics")
+    for name in ("dm_control", "factories", "gymnasium", "models", "myosuite", "myo_definitions", "physics")
 }
 
 

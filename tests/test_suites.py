@@ -30,7 +30,7 @@ def plain_dmc(name):
     def step(action):
         scaled = bounds.minimum + 0.5 * (action.astype(float) + 1) * (bounds.maximum - bounds.minimum)
         moment = plain.step(scaled)
-        return (moment.reward, False, False), flat(moment.observation)
+        return (moment.reward, False, None), flat(moment.observation)  # it never says what success is
 
     return lambda: flat(plain.reset().observation), step
 

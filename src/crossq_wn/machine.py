@@ -1,6 +1,7 @@
 """The machine: memory, processors, and the user's folders."""
 
 import contextlib
+import ctypes
 import hashlib
 import os
 import platform
@@ -75,6 +76,12 @@ def resident_memory() -> int:
 def peak_memory() -> int:
     """The most bytes of memory that this process has had so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+
+
+def trim_memory() -> None:
+    """Returns memory that is free in this process to the system, where the C library can do that."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def check_memory(capacity: int, each: int, seeds: int) -> int:

@@ -22,6 +22,7 @@ from crossq_wn.environments.naming import name_of
 from crossq_wn.environments.suite import Group, Suite
 from crossq_wn.environments.suites import PAPER_GROUPS, PAPER_TASKS, SUITES, paper_frames, suite_of
 from crossq_wn.errors import UserError, import_user_module
+from crossq_wn.machine import trim_memory
 
 TaskLike = str | Callable[[], Any]
 
@@ -130,6 +131,17 @@ def _check_callable(task: object) -> None:
     raise UserError(f"the task is {task!r}: {fix}")
 
 
+def tidy() -> None:
+    """Gives back the memory that was only needed to make environments, after many have been made."""
+    models, mujoco = sys.modules.get("crossq_wn.environments.models"), sys.modules.get("mujoco")
+    if models is not None:
+        models.forget()
+    if mujoco is not None:
+        mujoco.mj_clearCache(mujoco.mj_getCache())  # meshes and textures as they were read
+        mujoco.MjModel.from_xml_string("<mujoco/>")  # MuJoCo keeps what it has parsed until it parses again
+    trim_memory()
+
+
 def _of_factory(where: str) -> Task:
     suite = SUITES["gymnasium"]
     return Task(where, suite.name, where, suite.action_repeat, None, suite.discount, suite.metric)
@@ -190,4 +202,5 @@ __all__ = [
     "paper_frames",
     "prepare_graphics",
     "suite_of",
+    "tidy",
 ]

@@ -3,6 +3,8 @@
 Observations are float32 and in the suite's own order of keys; frames equal the suite's to the last bit.
 """
 
+import threading
+
 import mujoco
 import numpy as np
 from dm_control import suite
@@ -11,8 +13,16 @@ from dm_control.rl.control import PhysicsError
 from crossq_wn.acting.interface import in_units
 from crossq_wn.environments.core import Frame
 from crossq_wn.environments.dmc_definitions import definition
+from crossq_wn.environments.models import compiled_once
 from crossq_wn.environments.physics import Physics
 from crossq_wn.environments.snapshot import Snapshot, capture_attributes, restore_attributes
+
+# Tasks of these domains never change their model, so that all environments of one task share it.
+CONSTANT = ("acrobot", "ball_in_cup", "cartpole", "cheetah", "dog", "hopper", "humanoid", "humanoid_CMU",
+            "pendulum", "walker")  # fmt: skip
+
+# dm_control's resets switch actuators off in the model for a moment; so one environment resets at a time.
+_resets = threading.RLock()
 
 
 class DMControl:
@@ -26,14 +36,21 @@ class DMControl:
     in_threads = True
 
     def __init__(self, domain: str, task: str) -> None:
-        self._environment = suite.load(domain, task, task_kwargs={"random": 0})  # `reset` seeds it
+        shared = domain in CONSTANT
+        with _resets, compiled_once(shared=shared):
+            self._environment = suite.load(domain, task, task_kwargs={"random": 0})  # `reset` seeds it
         action = self._environment.action_spec()
         self.action_low, self.action_high = action.minimum, action.maximum
         self.action_dtype = np.dtype(np.float64)
         physics = self._environment.physics
-        self.physics = Physics(physics.model.ptr, physics.data.ptr, self._environment._n_sub_steps)
+        self.physics = Physics(
+            physics.model.ptr, physics.data.ptr, self._environment._n_sub_steps, constant=shared
+        )
         self._definition = definition(domain, task, self._environment)
-        self._warnings = physics.data.warning.number  # a view of MuJoCo's count of each warning
+        # Views of MuJoCo's memory, because dm_control's own take a while.
+        self._warnings = physics.data.warning.number  # its count of each warning
+        self._control = self.physics.data.ctrl
+        self._explicit = self.physics.model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4
         self.action_size = int(np.prod(action.shape))
         specification = self._environment.observation_spec()
         self.layout = [[[key], list(part.shape)] for key, part in specification.items()]
@@ -44,7 +61,8 @@ class DMControl:
         """Starts an episode, after seeding the task if there is a seed."""
         if seed is not None:
             self._environment.task._random = np.random.RandomState(seed)
-        self._environment.reset()
+        with _resets:
+            self._environment.reset()
 
     def step(self, action: np.ndarray) -> Frame:
         """Takes one control step; maps [-1, 1] to the task's own bounds.
@@ -52,13 +70,13 @@ class DMControl:
         This does what the suite's own `step` does, except that it makes no observation and leaves the time
         limit to `core.Environment`.
         """
-        environment, task, physics = self._environment, self._environment.task, self._environment.physics
-        scaled = in_units(action, self.action_low, self.action_high, self.action_dtype)
-        task.before_step(scaled, physics)
+        environment = self._environment
+        # The suite's `before_step` does this, and its `after_step` only colours what is rendered.
+        self._control[:] = in_units(action, self.action_low, self.action_high, self.action_dtype)
         self._advance()
-        task.after_step(physics)
         reward = float(self._definition.reward())
-        discount = task.get_termination(physics)  # None: the episode goes on; 0: it has terminated
+        # None: the episode goes on; 0: it has terminated
+        discount = environment.task.get_termination(environment.physics)
         environment._reset_next_step = discount is not None
         terminated = discount == 0
         return Frame(reward, terminated, discount is not None and not terminated, success=None)
@@ -80,9 +98,10 @@ class DMControl:
     def restore(self, snapshot: Snapshot) -> None:
         """Continues from a snapshot."""
         environment = self._environment
-        if environment._reset_next_step:
-            environment.reset()  # some tasks build objects in it that live as long as an episode
-        self.physics.restore(snapshot["physics"])
+        with _resets:
+            if environment._reset_next_step:
+                environment.reset()  # some tasks build objects in it that live as long as an episode
+            self.physics.restore(snapshot["physics"])
         restore_attributes(environment.task, snapshot["task"])
         environment._reset_next_step = snapshot["reset_next_step"]
 
@@ -96,8 +115,16 @@ class DMControl:
 
     def _advance(self) -> None:
         """Steps the physics; raises PhysicsError on divergence, where MuJoCo itself only warns and resets."""
-        physics, before = self._environment.physics, self._warnings.tolist()
-        physics._step_with_up_to_date_position_velocity(self._environment._n_sub_steps)
+        model, data, substeps = self.physics.model, self.physics.data, self._environment._n_sub_steps
+        before = self._warnings.tolist()
+        # As dm_control does it: positions and velocities are up to date before and after.
+        if self._explicit:
+            mujoco.mj_step(model, data, substeps)
+        else:
+            mujoco.mj_step2(model, data)
+            if substeps > 1:
+                mujoco.mj_step(model, data, substeps - 1)
+        mujoco.mj_step1(model, data)
         after = self._warnings.tolist()
         if after != before:
             names = mujoco.mjtWarning.__members__

@@ -39,6 +39,8 @@ class MyoSuite:
             self._environment = from_id(identifier, **options)
         unwrapped: Any = self._environment.unwrapped
         self._task = unwrapped
+        # The descriptions from which the models were compiled are larger than these, and of no further use.
+        self._task.mj_spec = self._task.obsd_mj_spec = None
         space: Any = self._environment.observation_space
         self.observation_size, self.action_size = int(np.prod(space.shape)), self._task.mj_model.nu
         self.action_high = np.ones(self.action_size)

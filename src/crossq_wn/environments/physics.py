@@ -35,10 +35,11 @@ class Physics:
         model: a `mujoco.MjModel`.
         data: its `mujoco.MjData`.
         substeps: steps of MuJoCo per environment frame.
+        constant: whether the model never changes, so that environments may share it.
     """
 
-    def __init__(self, model: Any, data: Any, substeps: int = 1) -> None:
-        self.model, self.data, self._substeps = model, data, substeps
+    def __init__(self, model: Any, data: Any, substeps: int = 1, *, constant: bool = False) -> None:
+        self.model, self.data, self._substeps, self._constant = model, data, substeps, constant
         self._compiled = {name: value.copy() for name, value in _arrays(model, _ASSETS)}
 
     @property
@@ -72,8 +73,10 @@ class Physics:
         return {"state": state, "model": changed, "derived": derived}
 
     def restore(self, saved: Snapshot) -> None:
-        """Restores captured physics."""
-        for name, value in _arrays(self.model, _ASSETS):
+        """Restores captured physics; raises ValueError if it cannot be that of this model."""
+        if self._constant and saved["model"]:
+            raise ValueError(f"its model never changes, and {', '.join(saved['model'])} did")
+        for name, value in _arrays(self.model, _ASSETS) if not self._constant else ():
             before = self._compiled[name]
             value[...] = _in_bounds(name, before, saved["model"].get(name, before))
         mujoco.mj_setState(self.model, self.data, saved["state"], _STATE)

@@ -122,19 +122,20 @@ def play(arena: Arena, players: Players) -> dict[int, EnvironmentFaultError]:
     lengths = [0] * len(indices)  # decisions of the current episodes
     faults: dict[int, EnvironmentFaultError] = {}
 
-    def begin(k: int, seed: int | None = None) -> None:
-        players.begin(k)
-        lengths[k] = 0
-        try:
-            observations[k] = pool.reset(indices[k], seed)
-        except EnvironmentFaultError as fault:
-            faults[k] = fault
+    def begin(which: Sequence[int], seeds: Sequence[int] | None = None) -> None:
+        for k, first in zip(which, pool.resets([indices[k] for k in which], seeds), strict=True):
+            players.begin(k)
+            lengths[k] = 0
+            if isinstance(first, EnvironmentFaultError):
+                faults[k] = first
+            else:
+                observations[k] = first
 
-    for k, seed in enumerate(arena.seeds):
-        begin(k, seed)
+    begin(range(len(indices)), arena.seeds)
     while running := [k for k in range(len(indices)) if k not in faults and players.go_on(k)]:
         actions = players.act(observations)
         results = pool.step([indices[k] for k in running], actions[running])
+        over = []
         for k, result in zip(running, results, strict=True):
             if isinstance(result, EnvironmentFaultError):
                 faults[k] = result
@@ -143,7 +144,9 @@ def play(arena: Arena, players: Players) -> dict[int, EnvironmentFaultError]:
             lengths[k] += 1
             _check_length(lengths[k])
             if players.take(k, result) and players.go_on(k):
-                begin(k)
+                over.append(k)
+        if over:
+            begin(over)
     return faults
 
 

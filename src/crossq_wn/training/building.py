@@ -1,5 +1,8 @@
 """Makes what a run's configuration describes: its environments, problem, algorithm and replay."""
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,8 +11,11 @@ from crossq_wn.acting.folding import folded
 from crossq_wn.acting.operations import Network, function_of
 from crossq_wn.algorithms import recipe_of
 from crossq_wn.environments import Environment, TaskLike, given, lookup, make
+from crossq_wn.environments.crew import Crew
+from crossq_wn.environments.remote import Anywhere
 from crossq_wn.errors import one_line
 from crossq_wn.learning.replay import Replay
+from crossq_wn.machine import processors
 from crossq_wn.nets.initialisers import ShapesOnly
 from crossq_wn.runs.checkpoints import Checkpoint
 from crossq_wn.runs.config import RunConfig
@@ -30,14 +36,39 @@ def make_environment(config: RunConfig, task: AnyTask | None = None, *, render: 
     Raises:
         UserError: the task is unknown, its suite is not installed, or its spaces are not supported.
     """
-    protocol: dict[str, Any] = {
+    if exists(task):
+        return given(task, lookup(config.task), **_protocol(config))
+    return make(task or config.task, render=render, **_protocol(config))
+
+
+@contextmanager
+def crew_for(config: RunConfig, task: AnyTask | None) -> Iterator[Crew | None]:
+    """Provides the crew to which a run may move its environments, for training and for evaluations.
+
+    Args:
+        config: the run's configuration.
+        task: as in `make_environment`.
+
+    Yields:
+        The crew, without processes so far; None where they could not be faster.
+    """
+    seeds = len(config.options.seeds)
+    if min(seeds, processors()) < 2:
+        yield None
+        return
+    recipe = partial(make, task or config.task, **_protocol(config))
+    with closing(Crew(recipe, seeds=seeds, sets=2, workers=processors())) as crew:
+        if exists(task):
+            crew.refusal = "it was given as an object, and a class or a function could make others like it"
+        yield crew
+
+
+def _protocol(config: RunConfig) -> dict[str, Any]:
+    return {
         "action_repeat": config.action_repeat,
         "episode_frames": config.episode_frames,
         "terminations": config.options.terminations,
     }
-    if exists(task):
-        return given(task, lookup(config.task), **protocol)
-    return make(task or config.task, render=render, **protocol)
 
 
 def exists(task: AnyTask | None) -> bool:
@@ -45,7 +76,7 @@ def exists(task: AnyTask | None) -> bool:
     return not (task is None or isinstance(task, str) or callable(task))
 
 
-def spec_of(config: RunConfig, environment: Environment) -> Spec:
+def spec_of(config: RunConfig, environment: Anywhere) -> Spec:
     """The problem that a run's environment poses."""
     return Spec(environment.observation_size, environment.action_size, config.discount)
 

@@ -12,7 +12,8 @@ from contextlib import ExitStack, closing, contextmanager
 
 import numpy as np
 
-from crossq_wn.environments import EnvironmentFaultError, TaskLike, Transition
+from crossq_wn.environments import EnvironmentFaultError, TaskLike, Transition, tidy
+from crossq_wn.environments.crew import Crew
 from crossq_wn.environments.pool import Pool
 from crossq_wn.environments.streams import capture_shared, kept_shared
 from crossq_wn.errors import UserError, counted, one_line, option
@@ -61,10 +62,12 @@ def run_training(
     """
     with ExitStack() as stack:
         stack.enter_context(kept_shared())  # the environments' seeds are not the caller's
-        training = stack.enter_context(_environments(config, task, reporter))
+        crew = stack.enter_context(building.crew_for(config, task))
+        training = stack.enter_context(_environments(config, task, reporter, crew, 0))
         spec = building.spec_of(config, training.environments[0])
         _check(config, spec, reporter)
-        testing = stack.enter_context(_environments(config, task, reporter))
+        testing = stack.enter_context(_environments(config, task, reporter, crew, 1))
+        tidy()
         run = stack.enter_context(closing(open_run()))
         # Entered only once, because a change of it would compile every program again.
         stack.enter_context(jax.default_matmul_precision(config.options.matmul_precision))
@@ -83,10 +86,20 @@ def run_training(
 
 
 @contextmanager
-def _environments(config: RunConfig, task: TaskLike | None, reporter: Reporter) -> Iterator[Pool]:
-    """Makes one environment per seed and closes them in the end; what cannot be closed is only reported."""
+def _environments(
+    config: RunConfig, task: TaskLike | None, reporter: Reporter, crew: Crew | None, number: int
+) -> Iterator[Pool]:
+    """Makes one environment per seed and closes them in the end; what cannot be closed is only reported.
+
+    Args:
+        config: of the run.
+        task: as in `run_training`.
+        reporter: receives messages.
+        crew: where the environments may move.
+        number: of their set there.
+    """
     made = [building.make_environment(config, task) for _ in config.options.seeds]
-    pool = Pool(made, processors())
+    pool = Pool(made, processors(), crew, number * len(made), reporter.message)
     try:
         yield pool
     finally:
@@ -232,26 +245,20 @@ def step(session: Session, actions: np.ndarray) -> None:
     session.stopwatch.lap("environment")
     if session.learner.observe is not None:
         _observe(session, results)
-    reasons = {}
+    over, reasons = [], {}
     for seed, action, result in zip(session.seeds, actions, results, strict=True):
-        try:
-            _store(session, seed, action, result)
-        except EnvironmentFaultError as fault:
-            reasons[seed.number] = told(session, seed.number, fault)
-    drop(session, reasons)
+        if isinstance(result, EnvironmentFaultError):
+            reasons[seed.number] = told(session, seed.number, result)
+            continue
+        _store(session, seed, action, result)
+        if result.episode is not None:
+            over.append(seed)
+    drop(session, reasons | _begin_episodes(session, over))
     session.stopwatch.lap("replay")
 
 
-def _store(
-    session: Session, seed: Seed, action: np.ndarray, result: Transition | EnvironmentFaultError
-) -> None:
-    """Adds a transition to replay and, if its episode is over, begins the next one.
-
-    Raises:
-        EnvironmentFaultError: the environment failed in this step or cannot begin an episode.
-    """
-    if isinstance(result, EnvironmentFaultError):
-        raise result
+def _store(session: Session, seed: Seed, action: np.ndarray, result: Transition) -> None:
+    """Adds a transition to replay."""
     seed.replay.add(
         seed.observation,
         action,
@@ -264,7 +271,19 @@ def _store(
     if result.episode is not None:
         seed.end_episode(result.episode)
         seed.memory = session.algorithm.recall(seed.memory, session.algorithm.memory)
-        seed.observation = session.training.reset(seed.index)
+
+
+def _begin_episodes(session: Session, seeds: Sequence[Seed]) -> dict[int, str]:
+    """Begins the next episodes of some seeds; returns, by number, why one cannot begin."""
+    reasons: dict[int, str] = {}
+    if not seeds:
+        return reasons
+    for seed, first in zip(seeds, session.training.resets([seed.index for seed in seeds]), strict=True):
+        if isinstance(first, EnvironmentFaultError):
+            reasons[seed.number] = told(session, seed.number, first)
+        else:
+            seed.observation = first
+    return reasons
 
 
 def _observe(session: Session, results: Sequence[Transition | EnvironmentFaultError]) -> None:

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from crossq_wn.acting.interface import LARGE
-from crossq_wn.environments import Environment
+from crossq_wn.environments.remote import Anywhere
 from crossq_wn.lazy import jax
 from crossq_wn.machine import resident_memory
 from crossq_wn.training.reporting import report
@@ -79,7 +79,7 @@ def _numbers(found: list[Metrics]) -> list[Numbers]:
     return numbers
 
 
-def _diverged(metrics: Numbers, environment: Environment) -> str | None:
+def _diverged(metrics: Numbers, environment: Anywhere) -> str | None:
     """The name of the first metric that is not finite, or too large for the environment's numbers."""
     scale = max(1.0, environment.largest_reward) * max(1.0, environment.largest_observation)
     for name, value in metrics.items():

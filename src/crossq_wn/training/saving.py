@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from crossq_wn.environments import Environment
 from crossq_wn.environments.interface import check_unchanged, describe
+from crossq_wn.environments.remote import Anywhere
 from crossq_wn.environments.snapshot import UnrestorableError
 from crossq_wn.environments.streams import capture_shared, restore_shared
 from crossq_wn.errors import UserError
@@ -83,7 +83,7 @@ def _common(session: Session) -> dict[str, Any]:
     }
 
 
-def _snapshot(session: Session, environment: Environment) -> dict[str, Any] | None:
+def _snapshot(session: Session, environment: Anywhere) -> dict[str, Any] | None:
     """The state of an environment; None, with a message the first time, if it cannot be captured."""
     try:
         return environment.snapshot()

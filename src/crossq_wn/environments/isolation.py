@@ -1,0 +1,80 @@
+"""Whether an environment keeps to itself, so that it is the same in any process."""
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from crossq_wn.environments.core import Environment
+from crossq_wn.environments.snapshot import capture_attributes
+from crossq_wn.environments.streams import capture_shared, kept_shared
+
+_DECISIONS = 5  # agent decisions that an environment is watched for
+
+
+class SharedStateError(Exception):
+    """An environment shares something with others in its process; the message says what."""
+
+
+def check_isolated(environment: Environment) -> None:
+    """Checks that an environment, which is reset and stepped, uses nothing that its process shares.
+
+    Environments of the suites are known to share nothing. A user's may draw from `random`, count its objects
+    in its class, or keep a generator in its module: in several processes these would be several.
+
+    Raises:
+        SharedStateError: it shares something, or its process has loaded JAX, which would compete for the
+            accelerator.
+        UnrestorableError: its state cannot be captured.
+    """
+    _check_modules()
+    environment.reset(0)
+    environment.snapshot()
+    if environment.simulator.in_threads:
+        return
+    owners = _owners(environment)
+    kept = [capture_attributes(owner, strict=False) for owner in owners]
+    with kept_shared():
+        before = capture_shared()
+        environment.reset()
+        for _ in range(_DECISIONS):
+            if environment.step(np.zeros(environment.action_size, np.float32)).episode is not None:
+                environment.reset()
+        if capture_shared() != before:
+            raise SharedStateError("it draws from `random` or `numpy.random`, which a process shares")
+    for owner, was in zip(owners, kept, strict=True):
+        if not same(capture_attributes(owner, strict=False), was):
+            raise SharedStateError(f"it keeps something in {owner.__name__}, which a process shares")
+    _check_modules()
+
+
+def _check_modules() -> None:
+    if "jax" in sys.modules:
+        raise SharedStateError("its module imports JAX, which only one process should start")
+
+
+def _owners(environment: Environment) -> list[Any]:
+    """The classes and modules of an environment and its wrappers, apart from those of Gymnasium."""
+    found: list[Any] = []
+    inner = getattr(environment.simulator, "_environment", environment.simulator)
+    while inner is not None:
+        for owner in type(inner).__mro__:
+            module = sys.modules.get(owner.__module__)
+            if owner is not object and not owner.__module__.startswith(("gymnasium.", "typing", "builtins")):
+                found += [owner, *([module] if module not in found else [])]
+        inner = vars(inner).get("env")
+    return found
+
+
+def same(left: Any, right: Any) -> bool:
+    """Whether two snapshots are equal to the last bit."""
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+    if isinstance(left, list | tuple) and isinstance(right, list | tuple):
+        return len(left) == len(right) and all(map(same, left, right))
+    if type(left) is not type(right):
+        return False
+    if isinstance(left, np.ndarray | np.generic | float):  # zero has two signs, and NaN is not itself
+        one, other = np.asarray(left), np.asarray(right)
+        return (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
+    return bool(left == right)

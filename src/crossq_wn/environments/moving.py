@@ -1,0 +1,163 @@
+"""Moves a pool's environments to worker processes, if these give the same numbers in less time."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from crossq_wn.environments import tidy
+from crossq_wn.environments.core import Environment, EnvironmentFaultError, Transition
+from crossq_wn.environments.crew import Crew
+from crossq_wn.environments.isolation import same
+from crossq_wn.environments.remote import Anywhere, Remote
+from crossq_wn.environments.snapshot import UnrestorableError
+from crossq_wn.environments.worker import Order
+from crossq_wn.errors import one_line
+
+Result = Transition | EnvironmentFaultError
+
+_WORTH = 1e-3  # seconds of a step of all environments, 20 round trips, from which workers are tried
+_PATIENCE = 3.0  # seconds of stepping before they are started, which takes about as long
+_TRIAL = 20  # steps that are taken in both places
+
+
+class Move:
+    """The move of a pool's environments to its set of seats in a crew.
+
+    Args:
+        environments: those of the pool, which are replaced by what stands for them if they move.
+        crew: the workers.
+        first: the seat of the first environment.
+        tell: is told why they stay, where a move would have been worth a try.
+    """
+
+    def __init__(
+        self, environments: list[Anywhere], crew: Crew, first: int, tell: Callable[[str], None]
+    ) -> None:
+        self._environments, self._crew, self._tell = environments, crew, tell
+        self._seats = range(first, first + len(environments))
+        self._spent, self._steps = 0.0, 0  # seconds and steps before workers were started
+        self._times: list[tuple[float, float]] | None = None  # of a step here and there, in the rehearsal
+        self.decided = self.made = False  # whether they have moved
+
+    def before_step(self) -> None:
+        """Begins the rehearsal as soon as the workers are ready; no step is under way."""
+        if self.decided or self._times is not None:
+            return
+        ready = self._crew.started and self._crew.ready()
+        if self._crew.refusal:
+            self._stay(self._crew.refusal)
+        elif ready:
+            self._begin()
+
+    def after_step(
+        self, indices: Sequence[int], actions: np.ndarray, results: Sequence[Result], seconds: float
+    ) -> None:
+        """Considers a step that was taken here: starts workers, or has them take the same step."""
+        if self.decided:
+            return
+        if not self._crew.started and not self._crew.refusal:
+            self._spent, self._steps = self._spent + seconds, self._steps + 1
+            if self._spent > max(_PATIENCE, _WORTH * self._steps):
+                first = self._environments[0]
+                self._crew.start(first.observation_size, first.action_size)
+        elif self._times is not None:
+            start = time.perf_counter()
+            there = self._crew.step([self._seats[index] for index in indices], actions)
+            self._times.append((seconds, time.perf_counter() - start))
+            if not _equal(results, there):
+                self._stay("in another process it does not do the same")
+            elif len(self._times) == _TRIAL:
+                self._decide()
+
+    def after_resets(
+        self, indices: Sequence[int], seeds: Sequence[int] | None, results: Sequence[np.ndarray | Exception]
+    ) -> None:
+        """Considers resets that were made here, which workers repeat in the rehearsal."""
+        if self.decided or self._times is None:
+            return
+        if seeds is not None:  # more than this may be new, such as statistics: start again
+            self._times = None
+            return
+        there = self._crew.call([(self._seats[index], "reset", (None,)) for index in indices])
+        if not _equal(results, there):
+            self._stay("in another process it does not do the same")
+
+    def _begin(self) -> None:
+        """Begins the rehearsal: the workers' environments take over the states of those here."""
+        try:
+            snapshots = [environment.snapshot() for environment in self._environments]
+        except UnrestorableError as problem:
+            self._stay(one_line(problem))
+            return
+        if self._answers("restore", snapshots) is not None:
+            self._times = []
+
+    def _decide(self) -> None:
+        states = self._answers("snapshot")
+        if states is None:
+            return
+        if not same(states, [environment.snapshot() for environment in self._environments]):
+            self._stay("in another process its state becomes another")
+            return
+        if not pays(self._times or []):
+            self._stay("")
+            return
+        self.decided = self.made = self._crew.used = True
+        for index, environment in enumerate(self._environments):
+            assert isinstance(environment, Environment)
+            self._environments[index] = Remote(self._crew, self._seats[index], environment)
+            if fault := environment.close():
+                self._tell(f"an environment could not be closed: {fault}")
+        tidy()
+
+    def _answers(self, method: str, arguments: Sequence[Any] = ()) -> list[Any] | None:
+        """What the workers' environments return; None, after deciding to stay, if one raises an exception."""
+        orders: list[Order] = [(seat, method, ()) for seat in self._seats]
+        for number, argument in enumerate(arguments):
+            orders[number] = self._seats[number], method, (argument,)
+        found = self._crew.call(orders)
+        for answer in found:
+            if isinstance(answer, BaseException):
+                self._stay(one_line(answer))
+                return None
+        return found
+
+    def _stay(self, reason: str) -> None:
+        """Decides not to move, and says why unless it is only that threads or turns are as fast."""
+        self.decided, self._times = True, None
+        if not self._crew.used:
+            self._crew.close()
+        if reason and self._crew.refusal != _SAID:
+            name = self._environments[0].task.name
+            self._tell(f"the environments of {name} are stepped in this process alone: {reason}")
+        self._crew.refusal = _SAID
+
+
+_SAID = "said"  # a refusal that the user knows of, or need not
+
+
+def pays(times: Sequence[tuple[float, float]]) -> bool:
+    """Whether workers are faster, by the seconds of several steps here and there."""
+    here, there = np.median(times, axis=0)
+    return bool(there < here)
+
+
+def _equal(left: Sequence[Any], right: Sequence[Any]) -> bool:
+    """Whether results are equal to the last bit; faults, if they say the same."""
+    return all(same(_plain(one), _plain(other)) for one, other in zip(left, right, strict=True))
+
+
+def _plain(result: Any) -> Any:
+    """A result as plain data, in the types that it has after passing over the board."""
+    if isinstance(result, Exception):
+        return type(result).__name__, str(result)
+    if not isinstance(result, Transition):
+        return result
+    observation, reward, terminated, truncated, episode = result
+    plain = observation, float(reward), bool(terminated), bool(truncated)
+    if episode is None:
+        return plain
+    success = None if episode.success is None else bool(episode.success)
+    return *plain, float(episode.total_reward), int(episode.frames), success
