@@ -19,6 +19,7 @@ from crossq_wn.algorithms.actor_critic import Parts
 from crossq_wn.algorithms.settings import Settings
 from crossq_wn.learning import diagnostics, learner
 from crossq_wn.learning.replay import random_batch
+from crossq_wn.machine import resident_memory
 from crossq_wn.training import policy
 from crossq_wn.types import Algorithm, Batch, Spec
 
@@ -28,6 +29,8 @@ SMALL = {
     "encoder_width": 16, "latent_size": 16, "width": 16, "bins": 11, "iterations": 2, "samples": 16,
     "policy_samples": 4, "elites": 4, "reset_updates": 100, "reset_grid": 5,
 }  # fmt: skip
+# What repeats parts of a program: compiling takes as long as they are many.
+FEW = {"critics": 4, "value_functions": 3, "horizon": 2, "hidden_layers": 2}
 
 # What the tests train with is remembered for the tests alone.
 os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="crossq-wn-tests-")
@@ -36,7 +39,10 @@ atexit.register(shutil.rmtree, os.environ["XDG_DATA_HOME"], ignore_errors=True)
 hypothesis.settings.register_profile("small", max_examples=10, deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("small")
 # Here and in every process that a test starts, which then shares compiled programs with all the others.
-# Programs of tests run a few times: those that compile in half the time and run more slowly suit them.
+# Programs of tests run a few times: those that compile in a third of the time and run more slowly suit them.
+# Real programs are compiled in test_golden.py.
+XLA = ("--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1")
+os.environ["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *XLA)).strip()
 COMPILATION = {
     "jax_compilation_cache_dir": str(Path.home() / ".cache" / "crossq-wn" / "tests"),
     "jax_persistent_cache_min_compile_time_secs": 0.02,
@@ -62,6 +68,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _small(name: str, preset: str = "default", **changes: object) -> Settings:
     settings = ALGORITHMS[name].presets[preset].settings
     small = {key: value for key, value in SMALL.items() if getattr(settings, key, None) is not None}
+    small |= {key: min(most, getattr(settings, key)) for key, most in FEW.items() if hasattr(settings, key)}
     return replace(settings, **(small | changes)).for_run(500_000)
 
 
@@ -118,24 +125,15 @@ def float64() -> Callable[[], AbstractContextManager[object]]:
 
 @pytest.fixture(scope="module", autouse=True)
 def forgotten_programs() -> Iterator[None]:
-    """Compiled programs go with their module: kept, they fill gigabytes."""
+    """Compiled programs are kept for the modules to come until they fill gigabytes."""
     yield
-    jax.clear_caches()
+    if resident_memory() > 1.5 * 2**30:
+        jax.clear_caches()
 
 
-@pytest.fixture(scope="module")
-def full_optimisation() -> Iterator[None]:
-    """Programs as in real use, here and in other processes; for numbers that were recorded so."""
-    jax.config.update("jax_disable_most_optimizations", False)
-    del os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"]
-    yield
-    jax.config.update("jax_disable_most_optimizations", True)
-    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "True"
-
-
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def compiled_once() -> Iterator[None]:
-    """Runs of a module with the same algorithm and settings share their compiled programs."""
+    """Runs with the same algorithm and settings share their compiled programs."""
     build = Recipe.build
     algorithms: dict[object, tuple[Recipe, Algorithm]] = {}  # what is held keeps its id
 

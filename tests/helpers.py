@@ -330,6 +330,25 @@ def call(*args: Any, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(args, code, out.getvalue(), err.getvalue())
 
 
+SEVERAL = """
+import json, sys
+from pathlib import Path
+from helpers import call
+done = [call(*line, cwd=Path.cwd()) for line in json.load(sys.stdin)]
+print(json.dumps([[each.args, each.returncode, each.stdout, each.stderr] for each in done]))
+"""
+
+
+def clis(*lines: tuple[Any, ...], cwd: Path) -> list[subprocess.CompletedProcess[str]]:
+    """Runs several command lines, one after the other, in one process of their own."""
+    done = subprocess.run(
+        [sys.executable, "-c", SEVERAL], input=json.dumps([[*map(str, line)] for line in lines]),
+        cwd=cwd, env=environment_variables(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return [subprocess.CompletedProcess(*each) for each in json.loads(done.stdout)]
+
+
 def start_cli(*args: Any, cwd: Path, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
     """Starts the command line and does not wait for it."""
     return subprocess.Popen(

@@ -57,7 +57,7 @@ def test_the_memory_of_an_update_is_what_the_compiler_says(name, batch_size):
         ({"batch_size": 10_000_000}, "batch_size is 10000000"),
         ({"utd": 1_000_000, "frames": 1_000}, "utd is 1000000"),
         ({"algorithm": "tdmpc2", "width": 500_000}, "width is 500000"),
-        ({"algorithm": "redq", "critics": 100, "critic_width": 20_000}, "critic_width is 20000"),
+        ({"algorithm": "redq", "critics": 20, "critic_width": 20_000}, "critic_width is 20000"),
         ({"critics": 100_000}, "critics is 100000: it must be at most 100"),
         ({"critic_width": 10**9}, "critic_width is 1000000000: it must be at most 1048576"),
         ({"critic_width": 10**30}, "critic_width is 1" + 30 * "0"),

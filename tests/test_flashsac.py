@@ -253,9 +253,9 @@ def watched():
         nothing = Algorithm(lambda stream: (), None, None, None)
         spec = Spec(1, 1, 0.99)
         scaled = normalisers.scale_rewards(spec, SCALE)(nothing)
-        state, seen = scaled.init(generator(0)), []
+        state, seen, observe = scaled.init(generator(0)), [], jax.jit(scaled.observe)
         for reward, ended in transitions:
-            state = scaled.observe(state, np.zeros(1), np.float32(reward), np.bool_(ended))
+            state = observe(state, np.zeros(1), np.float32(reward), np.bool_(ended))
             seen.append(state.statistics)
         return seen
 

@@ -11,8 +11,6 @@ from crossq_wn.runs.config import read_config
 from crossq_wn.types import Batch, Spec
 from helpers import PointMass, rows
 
-pytestmark = pytest.mark.usefixtures("full_optimisation")
-
 ACTOR_CRITICS = [name for name in ALGORITHMS if "critic_width" in setting_names(ALGORITHMS[name].settings)]
 # Faster than the paper's, because probes are small; the temperature is out of the way.
 QUICK = {

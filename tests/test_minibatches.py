@@ -1,5 +1,6 @@
 """Do minibatches reach the updates alike from host and device, and do devices that share seeds agree?"""
 
+import os
 import subprocess
 import sys
 
@@ -94,7 +95,7 @@ def test_a_transition_at_a_time_keeps_the_copy_up_to_date():
 
 
 def test_host_fed_and_device_fed_learners_are_the_same(algorithm):
-    made = algorithm("crossq-wn")
+    made = algorithm("sac")
     fed = train(learner.vectorised(made), made, (0, 1))
     resident = train(learner.vectorised(made, replay_on_device=True), made, (0, 1))
     check_same(fed, resident, rtol=1e-4, atol=1e-4)
@@ -154,7 +155,8 @@ print("same")
 
 
 def test_devices_that_share_seeds_train_what_one_would(tmp_path):
-    environment = environment_variables({"XLA_FLAGS": "--xla_force_host_platform_device_count=4"})
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
+    environment = environment_variables({"XLA_FLAGS": flags})
     done = subprocess.run(
         [sys.executable, "-c", SHARED.format(tests=str(TESTS))],
         env=environment, cwd=tmp_path, capture_output=True, text=True, check=False,

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import crossq_wn
-from crossq_wn.cli import main
 from crossq_wn.environments import PAPER_TASKS, SUITES, groups, lookup, make, suite_of
 from crossq_wn.environments.suite import METRICS
 from crossq_wn.environments.suites import remember
@@ -19,7 +18,7 @@ from crossq_wn.results.records import RunRecord
 from crossq_wn.runs import directory, protocol
 from crossq_wn.runs.config import read_config
 from crossq_wn.runs.schema import SuiteEntry, check
-from helpers import TESTS, TINY, TINY_OPTIONS, TINY_SETTINGS, cli, make_run, rows, same_run
+from helpers import TESTS, TINY, TINY_OPTIONS, TINY_SETTINGS, call, cli, clis, make_run, rows, same_run
 from test_environments import assert_continues
 
 PROGRAM = (TESTS.parent / "docs" / "your-own-suite.md").read_text().split("```python\n")[1].split("```")[0]
@@ -112,10 +111,12 @@ def test_it_trains_and_evaluates_from_the_command_line(folder):
     manifest = json.loads((run / "manifest.json").read_text())
     assert manifest["protocol"]["numpy"] == np.__version__
     assert "mujoco" not in manifest["protocol"]
-    assert cli("eval", "run", "--episodes", 1, cwd=folder).returncode == 0
-    assert cli("resume", "run", "--frames", 400, cwd=folder).returncode == 0
-    assert cli("video", "run", "--out", "far.mp4", cwd=folder).returncode == 0
-    listed = cli("list", "runs", ".", cwd=folder).stdout
+    later = clis(
+        ("eval", "run", "--episodes", 1), ("resume", "run", "--frames", 400),
+        ("video", "run", "--out", "far.mp4"), ("list", "runs", "."), cwd=folder,
+    )  # fmt: skip
+    assert [each.returncode for each in later] == [0, 0, 0, 0], later
+    listed = later[-1].stdout
     logged = [row["value"] for row in rows(run / "eval.csv") if row["metric"] == "return"]
     assert f"{float(logged[-1]):.3g}" in listed  # as it was logged, not scaled
 
@@ -134,9 +135,9 @@ def test_its_environments_continue_a_snapshot(suite):
     original.close()
 
 
-def test_a_run_needs_its_module_only_to_make_environments(folder, tmp_path):
-    done = cli("train", "my_suite:far", "--frames", 100, *TINY, "--out", "run", cwd=folder)
-    assert done.returncode == 0, done.stderr
+def test_a_run_needs_its_module_only_to_make_environments(suite, folder):
+    options = {**TINY_OPTIONS, **TINY_SETTINGS}
+    crossq_wn.train("my_suite:far", frames=100, out=folder / "run", **options)
     (folder / "my_suite.py").unlink()
     refused = cli("eval", "run", cwd=folder)
     assert refused.returncode == 2
@@ -184,39 +185,26 @@ def test_another_version_of_its_packages_is_another_protocol(suite, tmp_path, mo
     assert conflict.startswith(f"my_suite:near: numpy is {np.__version__} in ")
 
 
+PANELS = {"fig1": {"Slide near", "Slide far"}, "fig6": {"Slide"}, "fig7": set(TASKS)}
+
+
 @pytest.mark.parametrize("loaded", [True, False])
-def test_figures_compare_and_report_know_it(suite, loaded, folder, monkeypatch, capsys):
+def test_figures_compare_and_report_know_it(suite, loaded, folder):
     """With its module in this process; and in others without it, because runs say what their suite is."""
     for task, best in zip(TASKS, (18.0, 12.0, 6.0), strict=True):
         runs(folder, task, best)
-    monkeypatch.chdir(folder)
     (folder / "my_suite.py").unlink()
-
-    def command(*arguments):
-        """What the command prints; it must succeed."""
-        if not loaded:
-            done = cli(*arguments, cwd=folder)
-            assert done.returncode == 0, done.stderr
-            return done.stdout
-        with pytest.raises(SystemExit) as stop:
-            main([str(argument) for argument in arguments])
-        said = capsys.readouterr()
-        assert stop.value.code == 0, said.err
-        return said.out
-
-    for figure, panels in (
-        ("fig1", {"Slide near", "Slide far"}),
-        ("fig6", {"Slide"}),
-        ("fig7", set(TASKS)),
-    ):
-        command("figure", figure, "runs", "--out", figure)
+    lines = [("figure", figure, "runs", "--out", figure) for figure in PANELS]
+    lines += [("report", "runs", "--out", "page.html"), ("compare", "runs")]
+    done = [call(*line, cwd=folder) for line in lines] if loaded else clis(*lines, cwd=folder)
+    assert [each.returncode for each in done] == [0] * len(lines), done
+    for figure, panels in PANELS.items():
         drawn = rows(folder / f"{figure}.csv")
         assert {row["panel"] for row in drawn} == panels
         assert "return / 20" in (folder / f"{figure}.svg").read_text()
     ends = {row["panel"]: float(row["value"]) for row in drawn if row["frames"] == "200"}
     assert ends == pytest.approx({"my_suite:near": 0.675, "my_suite:far": 0.45, "my_suite:farther": 0.225})
-    assert "0.675" in command("compare", "runs")
-    command("report", "runs", "--out", "page.html")
+    assert "0.675" in done[-1].stdout
     page = (folder / "page.html").read_text()
     assert "Slide far (2 tasks)" in page
     assert "return / 20" in page

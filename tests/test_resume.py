@@ -18,8 +18,6 @@ from crossq_wn.runs import checkpoints
 from crossq_wn.training import logs
 from helpers import TINY, TINY_OPTIONS, TINY_SETTINGS, Listener, cli, rows, same_run, start_cli
 
-pytestmark = pytest.mark.usefixtures("full_optimisation")
-
 
 class Crash(Listener):
     """A reporter that ends the process's work as a power cut would, at its first row of metrics."""

@@ -417,9 +417,10 @@ def test_simba_normalises_what_it_sees_and_not_what_is_stored(algorithm, batch):
     """An agent that watched s -> 2 s + 1 from the start behaves on 2 s + 1 as the other on s."""
     made = algorithm("simba")
     plain, moved = (made.init(np.random.default_rng(0)) for _ in range(2))
+    observe = jax.jit(made.observe)
     for row in np.random.default_rng(1).standard_normal((2000, 5)).astype(np.float32):
-        plain = made.observe(plain, row, np.float32(0), False)
-        moved = made.observe(moved, 2 * row + 1, np.float32(0), False)
+        plain = observe(plain, row, np.float32(0), False)
+        moved = observe(moved, 2 * row + 1, np.float32(0), False)
     seen = np.random.default_rng(2).standard_normal(5).astype(np.float32)
     np.testing.assert_allclose(
         made.exploit(plain, (), seen)[0], made.exploit(moved, (), 2 * seen + 1)[0], atol=1e-3
@@ -429,12 +430,13 @@ def test_simba_normalises_what_it_sees_and_not_what_is_stored(algorithm, batch):
 def test_scaled_rewards_do_not_depend_on_their_unit(algorithm, batch):
     made = algorithm("xqc")
     plain, larger = (made.init(np.random.default_rng(0)) for _ in range(2))
+    observe, update = jax.jit(made.observe), jax.jit(made.update)
     for reward in np.random.default_rng(1).uniform(0, 1, 1000).astype(np.float32):
-        plain = made.observe(plain, np.zeros(5, np.float32), reward, False)
-        larger = made.observe(larger, np.zeros(5, np.float32), 100 * reward, False)
+        plain = observe(plain, np.zeros(5, np.float32), reward, False)
+        larger = observe(larger, np.zeros(5, np.float32), 100 * reward, False)
     data = batch(0, 8)
-    _, metrics = jax.jit(made.update)(plain, data, 0)
-    _, scaled = jax.jit(made.update)(larger, data._replace(reward=100 * data.reward), 0)
+    _, metrics = update(plain, data, 0)
+    _, scaled = update(larger, data._replace(reward=100 * data.reward), 0)
     assert float(metrics["target_q_mean"]) == pytest.approx(float(scaled["target_q_mean"]), rel=1e-2)
 
 
