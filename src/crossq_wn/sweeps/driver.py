@@ -4,6 +4,7 @@ It keeps nothing but the attempts that the run directories do not say, so it can
 at any time, and several may work on one folder.
 """
 
+import random
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -116,6 +117,7 @@ class Sweep:
     def __post_init__(self) -> None:
         self.history = History(self.out)
         self.states = self.states or [state_of(run) for run in self.runs]
+        self._turns = [random.random() for _ in self.runs]
 
     @property
     def over(self) -> bool:
@@ -157,7 +159,10 @@ class Sweep:
         for start in next_jobs(self.waiting, Room(free, self._memory(), not self.workers), now):
             self.waiting = [each for each in self.waiting if each.number != start.number]
             self.states[start.number] = state_of(self.runs[start.number])
-            self._start(start.number, start.slot)
+            if self.outlook(start.number).standing == "waiting":
+                self._start(start.number, start.slot)
+            else:  # another sweep was faster
+                self.looked = float("-inf")
 
     def collect(self, received: Sequence[int]) -> None:
         """Passes signals on to all processes, and notes how those that have ended did."""
@@ -235,7 +240,7 @@ class Sweep:
         need = self.needs(run)
         left = max(0.0, 1 - state.frames / run.config.options.frames)
         measured = max((each.memory for each in self.history.of(self.key(run))), default=0)
-        return Waiting(number, ready, need.seconds * left, measured or need.memory)
+        return Waiting(number, ready, need.seconds * left, measured or need.memory, self._turns[number])
 
     def _memory(self) -> int | None:
         """The bytes that are free once the processes of this sweep have grown to what they need."""

@@ -27,6 +27,7 @@ class Waiting(NamedTuple):
     ready: float  # the time from which it may be tried
     seconds: float  # that it will take
     memory: int  # bytes that it will take
+    turn: float = 0.0  # decides between equal runs; several sweeps on one folder had better not agree
 
 
 class Room(NamedTuple):
@@ -84,7 +85,7 @@ def next_jobs(waiting: Sequence[Waiting], room: Room, now: float) -> list[Start]
     """
     slots, memory, idle = list(room.slots), room.memory, room.idle
     starts: list[Start] = []
-    for run in sorted(waiting, key=lambda run: (-run.seconds, run.number)):
+    for run in sorted(waiting, key=lambda run: (-run.seconds, run.turn, run.number)):
         if not slots:
             break
         fits = memory is None or run.memory <= memory
