@@ -175,10 +175,11 @@ def seen(run: Path, names: Sequence[str] | None = None) -> Seen:
     for name in files.names(run) if names is None else names:
         if match := _NAME.fullmatch(name):
             number = max(number, int(match[1]))
-    if not number:
-        return Seen(0, None, 0)
+    file_of_holder = _folder(run, number) / _HOLDER
+    if not os.path.lexists(file_of_holder):  # the usual case, quickly
+        return Seen(number, None, 0)
     try:
-        with files.opened(_folder(run, number) / _HOLDER, within=run) as file:
+        with files.opened(file_of_holder, within=run) as file:
             return Seen(number, _read(file), os.fstat(file.fileno()).st_mtime_ns)
     except (FileNotFoundError, files.RefusedError):  # what we do not write, such as a link, holds nothing
         return Seen(number, None, 0)

@@ -34,9 +34,9 @@ class State(NamedTuple):
 def state_of(run: Planned) -> State:
     """Finds out how far a run has come, from three or four of its files."""
     path = run.path
-    if not path.exists():
+    names = files.names(path)  # none where there is no such folder
+    if not names:
         return State("missing", 0)
-    names = files.names(path)
     seen = leases.seen(path, names)
     if only_scaffolding(names):
         return State("missing", 0, seen)
