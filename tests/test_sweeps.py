@@ -544,6 +544,24 @@ def test_two_sweeps_on_one_folder_share_the_work(tmp_path):
     assert max(done) <= 2
 
 
+def test_a_sweep_need_not_wait_for_others(tmp_path):
+    clock = Clock()
+    straw = Straw(clock)
+    first, second = (
+        swept(tmp_path, straw, clock, count=2, slots=2, waits=waits)[0] for waits in (True, False)
+    )
+    first.fill()
+    second.fill()
+    assert not second.over  # it has only seen that others were faster
+    second.fill()
+    assert (len(first.workers), len(second.workers), second.elsewhere) == (2, 0, [0, 1])
+    assert second.over
+    second.waits = True
+    assert not second.over
+    first.collect([])
+    assert drive(first, clock.sleep).failed == {}
+
+
 def test_a_signal_stops_all_and_the_next_sweep_goes_on(tmp_path):
     clock = Clock()
     straw = Straw(clock)

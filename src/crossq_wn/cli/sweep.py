@@ -87,8 +87,9 @@ def sweep(parser: Parser, arguments: list[str]) -> int:
     refuse_long(bill, allowed=parsed.yes)
     history.keep_plan(request.out, request.text)
     engine = LocalEngine(jobs, history.logs(request.out), environment, bills.accelerators(environment))
-    result = drive(Sweep(runs, request.out, engine, jobs, bills.need, say, parsed.retries, states=states))
-    return _concluded(result, runs, request.out)
+    made = Sweep(runs, request.out, engine, jobs, bills.need, say, parsed.retries, parsed.wait, states=states)
+    result = drive(made)
+    return _concluded(result, runs, request.out, len(made.elsewhere))
 
 
 def _states(runs: Sequence[Run]) -> list[State]:
@@ -131,6 +132,12 @@ def _add_arguments(parser: Parser) -> None:
     parser.add_argument("--jobs", type=positive, help="runs side by side; by default one per processor")
     parser.add_argument(
         "--retries", type=whole_number, default=RETRIES, help=f"failures of a run to get over ({RETRIES})"
+    )
+    parser.add_argument(
+        "--no-wait",
+        dest="wait",
+        action="store_false",
+        help="end when nothing is left to start, although other sweeps on the folder still train",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and its cost, train nothing")
     parser.add_argument("--yes", action="store_true", help="start even what takes more than a day")
@@ -247,7 +254,7 @@ def _show_status(found: Sequence[status.Line], out: Path, form: Form, *, every: 
     show(Table(f"sweep in {out}", _STATUS, shown), form, [f"{len(found):,} runs: {counts}{left}{more}"])
 
 
-def _concluded(result: Result, runs: Sequence[Run], out: Path) -> int:
+def _concluded(result: Result, runs: Sequence[Run], out: Path, elsewhere: int) -> int:
     if result.signal is not None:
         say(f"stopped: `crossq-wn sweep {out}` goes on from here")
         return 128 + result.signal
@@ -256,5 +263,10 @@ def _concluded(result: Result, runs: Sequence[Run], out: Path) -> int:
             f"{len(result.failed)} of {len(runs)} runs failed: `crossq-wn sweep --status {out}` says why, "
             f"`crossq-wn sweep {out}` tries them again"
         )
-    say(f"done: {out}")
+    if elsewhere:
+        say(
+            f"nothing is left to start here: {counted(elsewhere, 'run')} of {len(runs)} still train elsewhere"
+        )
+    else:
+        say(f"done: {out}")
     return 0

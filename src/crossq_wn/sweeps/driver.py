@@ -25,6 +25,7 @@ from crossq_wn.sweeps.states import State, state_of
 
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LOOK = 5.0  # seconds between looks at what others do
+_NEVER = float("-inf")
 _PAUSE = 0.1  # seconds between looks at own processes
 
 
@@ -91,6 +92,7 @@ class Sweep:
         needs: what each run takes.
         say: is told of every event, in one line.
         retries: failures in a row after which a run is tried again.
+        waits: whether to wait for runs that other processes train, and go on with those if they fail.
         clock: seconds that never jump, by which pauses are timed.
         wall: seconds since 1970, for the record.
         states: how far each run has come, if that is known.
@@ -103,12 +105,13 @@ class Sweep:
     needs: Callable[[Planned], Need]
     say: Callable[[str], None]
     retries: int = RETRIES
+    waits: bool = True
     clock: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
     watch: Watch = field(default_factory=Watch)
     states: list[State] = field(default_factory=list)
     workers: dict[int, _Worker] = field(default_factory=dict)  # by slot
-    looked: float = float("-inf")  # when the outlooks were last made
+    looked: float = _NEVER  # when the outlooks were last made
     waiting: list[Waiting] = field(default_factory=list)
     elsewhere: list[int] = field(default_factory=list)  # runs that other processes work on
     failed: dict[Path, str] = field(default_factory=dict)
@@ -121,8 +124,9 @@ class Sweep:
 
     @property
     def over(self) -> bool:
-        """Whether nothing is left to do, here or elsewhere."""
-        return not (self.workers or self.waiting or self.elsewhere)
+        """Whether nothing is left to do here and, if this sweep waits for others, elsewhere."""
+        undecided = self.looked == _NEVER  # another look is due
+        return not (undecided or self.workers or self.waiting or (self.elsewhere and self.waits))
 
     def look(self) -> None:
         """Sorts the runs that no process of this sweep works on."""
@@ -162,7 +166,7 @@ class Sweep:
             if self.outlook(start.number).standing == "waiting":
                 self._start(start.number, start.slot)
             else:  # another sweep was faster
-                self.looked = float("-inf")
+                self.looked = _NEVER
 
     def collect(self, received: Sequence[int]) -> None:
         """Passes signals on to all processes, and notes how those that have ended did."""
@@ -174,7 +178,7 @@ class Sweep:
             if worker.process.ended():
                 del self.workers[slot]
                 self._note(worker, received)
-                self.looked = float("-inf")
+                self.looked = _NEVER
 
     def key(self, run: Planned) -> str:
         """The name of a run in the history."""
