@@ -71,7 +71,8 @@ def main() -> None:
         timed("choose what to start", sweep.look)
         lines = timed("--status", lambda: status.lines(runs, out))
         print(status.summary(lines))
-        timed("list runs", lambda: list(runs_table(out, lambda text: None)))
+        if "list" in sys.argv:
+            timed("list runs", lambda: list(runs_table(out, lambda text: None)))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,7 @@
 A run directory is data, and may have been unpacked from anywhere. All files of runs are opened, written,
 renamed and deleted here, under three rules. No link inside a run is followed, so nothing outside is read,
 changed or deleted. Only regular files are opened, so no pipe or device can hang the program. Sizes are
-checked before anything is read. Inside a run that this process has open, whatever changes files takes the
-run's lease (`fences`).
+checked before anything is read. Whatever changes a run that is open here takes its lease (`fences`).
 
 A path consists of what the user named and of names inside a run. `within` is the folder below which no link
 is followed; by default it is the folder that holds the file, which may itself be reached through links.
@@ -250,10 +249,8 @@ def remove(path: Path, *, within: Path | None = None) -> None:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
         if lease is not None:
             folder, name = lease, fences.take_in(path.name, folder, lease)
-        if stat.S_ISDIR(found.st_mode):
-            shutil.rmtree(name, dir_fd=folder)
-        else:
-            os.unlink(name, dir_fd=folder)
+        erase = shutil.rmtree if stat.S_ISDIR(found.st_mode) else os.unlink
+        erase(name, dir_fd=folder)
 
 
 def make_folder(path: Path, *, within: Path) -> None:
@@ -287,7 +284,9 @@ def names(folder: Path, *, within: Path | None = None) -> list[str]:
         RefusedError: it is a link.
     """
     try:
-        with _parent(folder / "_", folder if within is None else within) as handle:
+        if within is None:
+            return sorted(os.listdir(folder))
+        with _parent(folder / "_", within) as handle:
             return sorted(os.listdir(handle))
     except (FileNotFoundError, NotADirectoryError):
         return []

@@ -25,17 +25,25 @@ class _NewerError(UserError):
 
 def available(directory: Path) -> list[Path]:
     """The folders of all checkpoints, damaged ones included, oldest first."""
-    found = []
-    for name in files.names(directory, within=directory.parent):
-        if re.fullmatch(r"[0-9]{1,18}", name) and files.is_folder(directory / name):
-            found.append(directory / name)
-    return sorted(found, key=lambda path: int(path.name))
+    folders = [directory / name for name in _numbers(directory)]
+    return list(filter(files.is_folder, folders))
 
 
 def trained_frames(directory: Path) -> int:
     """The environment frames of the newest checkpoint, even a damaged one; 0 without any."""
-    there = available(directory)
-    return int(there[-1].name) if there else 0
+    for name in reversed(_numbers(directory)):
+        if files.is_folder(directory / name):
+            return int(name)
+    return 0
+
+
+def _numbers(directory: Path) -> list[str]:
+    """The names in a folder of checkpoints that are numbers, the lowest first."""
+    found = []
+    for name in files.names(directory, within=directory.parent):
+        if re.fullmatch(r"[0-9]{1,18}", name):
+            found.append(name)
+    return sorted(found, key=int)
 
 
 def newest_common(directory: Path) -> dict[str, Any]:
