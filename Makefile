@@ -31,6 +31,10 @@ lint: install
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
+# The site, in site/: it is complete without a network, and a dead link ends the build.
+docs: install
+	$(BIN)/python tools/docs.py
+
 # Names and versions alone: nothing of where they came from.
 LOCK = $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --no-header --no-annotate \
 	--no-emit-index-url --extra dev --extra docs

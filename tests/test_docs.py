@@ -1,0 +1,207 @@
+"""Documentation: every code block runs, links lead somewhere, and generated pages say what the code says.
+
+A shell block runs line by line in this process, a Python block in the names of the blocks before it, in a
+folder that holds the runs that the pages speak of. Trainings are accepted and not carried out, or made tiny.
+"""
+
+import importlib.util
+import re
+import shlex
+import shutil
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import crossq_wn
+from crossq_wn.algorithms import ALGORITHMS
+from crossq_wn.algorithms.settings import setting_names
+from crossq_wn.cli import doctor
+from crossq_wn.cli.dispatch import VERBS
+from crossq_wn.runs.options import OPTION_NAMES
+from crossq_wn.runs.schema import ConfigFile
+from crossq_wn.training import api
+from crossq_wn.training.progress import Outcome
+from helpers import TINY_OPTIONS, TINY_SETTINGS, call
+from house import ROOT
+
+SPEC = importlib.util.spec_from_file_location("docs_tool", ROOT / "tools" / "docs.py")
+docs = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(docs)
+
+PAGES = [str(file.relative_to(ROOT)) for file in docs.pages()]
+# Their Python blocks are modules, which these tests import, train with and forget.
+ELSEWHERE = {
+    "docs/your-own-algorithm.md": "test_own_algorithm.py",
+    "docs/your-own-suite.md": "test_own_suite.py",
+}
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+RUNS = ("RUN", "runs/dog", "runs/another-dog", "runs/first", "runs/second", "runs/demo")  # as pages call them
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+
+def blocks(page, language):
+    return [text for kind, text in BLOCK.findall((ROOT / page).read_text()) if kind == language]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A tiny run, of two seeds."""
+    path = tmp_path_factory.mktemp("docs") / "run"
+    settings = TINY_OPTIONS | TINY_SETTINGS | {"log_every": 20}
+    crossq_wn.train("pendulum-swingup", frames=400, seeds=[0, 1], out=path, **settings)
+    return path
+
+
+@pytest.fixture
+def place(trained, tmp_path, monkeypatch):
+    """A folder with the runs and files that pages name, where nothing trains, renders or measures."""
+    for name in RUNS:
+        shutil.copytree(trained, tmp_path / name)
+    shutil.copy(trained / "eval.csv", tmp_path / "published.csv")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    train = api.train
+
+    def tiny(task, **choices):
+        choices |= TINY_OPTIONS | TINY_SETTINGS | {"frames": 120}
+        return train(task, **choices)
+
+    def accepted(config, out, shown):
+        shutil.copytree(trained, out or tmp_path / "runs" / config.task / "crossq-wn-001")
+        return Outcome(out, 0, True, None, {}, untouched=True)
+
+    def resumed(path, **choices):
+        return Outcome(crossq_wn.runs.config.read_config(path) and path, 0, True, None, {}, untouched=True)
+
+    def recorded(policy, out, *, height, width):
+        return crossq_wn.environments.Episode(1.0, 2, False)
+
+    def benched(*arguments):
+        raise SystemExit(0)
+
+    monkeypatch.setattr(api, "train", tiny)
+    monkeypatch.setattr(api, "start", accepted)
+    monkeypatch.setattr(api, "resume", resumed)
+    monkeypatch.setattr(doctor, "why_not", lambda backend: None)
+    monkeypatch.setattr(importlib.import_module("crossq_wn.cli.policy"), "record", recorded)
+    monkeypatch.setattr(importlib.import_module("crossq_wn.bench.loop"), "bench", benched)
+    return tmp_path
+
+
+def commands(text):
+    """The commands of a shell block, as words."""
+    for line in text.replace("\\\n", " ").splitlines():
+        if words := shlex.split(line, comments=True):
+            yield words
+
+
+def perform(words, place):
+    """Carries out a command of ours, and checks of any other what of it can be checked."""
+    program, *rest = words
+    if program == "crossq-wn":
+        done = call(*rest, cwd=place)
+        missing = "onnx" in rest and importlib.util.find_spec("onnxruntime") is None
+        assert done.returncode == (2 if missing else 0), f"{words}: {done.stderr}"
+    elif program == "make":
+        target = rest[0]
+        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), words
+    elif program == "pip":
+        for extra in re.findall(r"\[(.*?)\]", " ".join(rest)):
+            assert set(extra.split(",")) <= set(EXTRAS), words
+        assert all((ROOT / each).exists() for each in rest if each.endswith(".lock")), words
+    elif program == "python":
+        assert (ROOT / rest[0]).exists() or rest[0].startswith("-"), words
+    else:
+        assert words in KNOWN, f"{words}: what is this? Say in `KNOWN` or `perform` how it is tested"
+
+
+KNOWN = [
+    ["source", ".venv/bin/activate"],
+    ["pre-commit", "install"],
+    ["eval", "$(crossq-wn completion bash)"],  # tests/test_completion.py
+]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "bash")])
+def test_shell_blocks_run(page, place):
+    for text in blocks(page, "bash"):
+        for words in commands(text):
+            perform(words, place)
+
+
+def prepared(place):
+    """The names that the fragments on the page on exports use."""
+    call("export", "runs/dog", "--to", "numpy", "--out", "dog", cwd=place)
+    environment = __import__("gymnasium").make("Pendulum-v1")
+    return {
+        "crossq_wn": crossq_wn,
+        "np": np,
+        "observation": np.zeros(3, np.float32),
+        "observations": np.zeros((2, 3), np.float32),
+        "my_environment": environment,
+        "init": None,
+        "apply": None,
+    }
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python") and page not in ELSEWHERE])
+def test_python_blocks_run(page, place):
+    names = {"__name__": "__main__"} | (prepared(place) if page == "docs/export.md" else {})
+    for text in blocks(page, "python"):
+        if "onnxruntime" not in text or importlib.util.find_spec("onnxruntime"):
+            exec(compile(text, page, "exec"), names)
+
+
+@pytest.mark.parametrize(("page", "test"), ELSEWHERE.items())
+def test_blocks_that_are_modules_run_elsewhere(page, test):
+    assert f'"docs" / "{Path(page).name}"' in (ROOT / "tests" / test).read_text()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_between_pages_lead_somewhere(page):
+    docs.with_links((ROOT / page).read_text(), ROOT / page, docs.pages())
+
+
+def test_a_dead_link_is_found():
+    with pytest.raises(docs.DeadLinkError, match=r"README.md: nowhere.md"):
+        docs.with_links("[there](nowhere.md)", ROOT / "README.md", docs.pages())
+
+
+def test_faults_of_a_site_are_found(tmp_path):
+    (tmp_path / "a.html").write_text(
+        '<a href="b.html">b</a><a href="#x">x</a><script src="https://x.y/z"></script>'
+    )
+    assert [each.partition(" ")[2] for each in docs.faults(tmp_path)] == [
+        "loads https://x.y/z", "b.html leads nowhere", "#x: there is no such heading",
+    ]  # fmt: skip
+    (tmp_path / "b.html").touch()
+    (tmp_path / "a.html").write_text('<a href="b.html">b</a><p id="x"><a href="#x">x</a>')
+    assert not list(docs.faults(tmp_path))
+
+
+def test_generated_pages_hold_every_option_setting_preset_and_command():
+    pages = docs.generated()
+    for name, recipe in ALGORITHMS.items():
+        page = pages[f"algorithms/{name}.md"]
+        for setting in setting_names(recipe.settings):
+            assert f"`--{setting.replace('_', '-')}` |" in page
+        for preset in recipe.presets.values():
+            assert preset.source in page
+    for option in OPTION_NAMES:
+        assert f"| `{option}` |" in pages["reference/options.md"]
+    for verb in VERBS:
+        assert f"\n## {verb}\n" in pages["reference/commands.md"]
+
+
+def test_every_page_is_in_the_menu():
+    menu = (ROOT / "mkdocs.yml").read_text().partition("\nnav:")[2]
+    listed = set(re.findall(r"[\w/.-]+\.md", menu))
+    generated = {place for place in docs.generated() if not place.startswith("algorithms/")}
+    assert listed == set(docs.pages().values()) | generated | {"algorithms/index.md"}
+
+
+def test_the_page_on_files_names_every_field_of_a_configuration():
+    text = (ROOT / "docs" / "reference" / "files.md").read_text()
+    assert all(f"`{field}`" in text for field in ConfigFile.__annotations__)
