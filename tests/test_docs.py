@@ -8,6 +8,7 @@ import importlib.util
 import re
 import shlex
 import shutil
+import sys
 import tomllib
 from pathlib import Path
 
@@ -19,11 +20,14 @@ from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.algorithms.settings import setting_names
 from crossq_wn.cli import doctor
 from crossq_wn.cli.dispatch import VERBS
+from crossq_wn.environments import SUITES, Episode
+from crossq_wn.learning.diagnostics import DIAGNOSTICS
+from crossq_wn.runs.config import read_config
 from crossq_wn.runs.options import OPTION_NAMES
 from crossq_wn.runs.schema import ConfigFile
 from crossq_wn.training import api
 from crossq_wn.training.progress import Outcome
-from helpers import TINY_OPTIONS, TINY_SETTINGS, call
+from helpers import TINY_OPTIONS, TINY_SETTINGS, PointMass, call
 from house import ROOT
 
 SPEC = importlib.util.spec_from_file_location("docs_tool", ROOT / "tools" / "docs.py")
@@ -37,7 +41,15 @@ ELSEWHERE = {
     "docs/your-own-suite.md": "test_own_suite.py",
 }
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-RUNS = ("RUN", "runs/dog", "runs/another-dog", "runs/first", "runs/second", "runs/demo")  # as pages call them
+# The runs that pages speak of, and the algorithm of each.
+RUNS = {
+    "RUN": "crossq-wn",
+    "runs/dog": "crossq-wn",
+    "runs/another-dog": "sac",
+    "runs/first": "crossq-wn",
+    "runs/second": "crossq-wn",
+    "runs/sac": "sac",
+}
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
 
@@ -47,47 +59,75 @@ def blocks(page, language):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A tiny run, of two seeds."""
-    path = tmp_path_factory.mktemp("docs") / "run"
-    settings = TINY_OPTIONS | TINY_SETTINGS | {"log_every": 20}
-    crossq_wn.train("pendulum-swingup", frames=400, seeds=[0, 1], out=path, **settings)
-    return path
+    """A tiny run per algorithm, of two seeds each."""
+    found = {}
+    for algorithm in set(RUNS.values()):
+        found[algorithm] = tmp_path_factory.mktemp("docs") / "run"
+        settings = TINY_OPTIONS | TINY_SETTINGS | {"log_every": 20}
+        crossq_wn.train(
+            PointMass, algorithm=algorithm, frames=400, seeds=[0, 1], out=found[algorithm], **settings
+        )
+    return found
 
 
 @pytest.fixture
-def place(trained, tmp_path, monkeypatch):
-    """A folder with the runs and files that pages name, where nothing trains, renders or measures."""
-    for name in RUNS:
-        shutil.copytree(trained, tmp_path / name)
-    shutil.copy(trained / "eval.csv", tmp_path / "published.csv")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    train = api.train
+def forgotten(monkeypatch):
+    """What modules of a page register goes with the test."""
+    for table in (SUITES, ALGORITHMS, DIAGNOSTICS):
+        for name in ("slide", "layer-norm-sac", "largest_weight"):
+            if name not in table:
+                monkeypatch.setitem(table, name, None)
+                monkeypatch.delitem(table, name)
+    yield
+    for name in ("my_suite", "my_algorithm"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def place(trained, forgotten, tmp_path, monkeypatch):
+    """(page) -> a folder with the runs and files that the page names; nothing long trains or measures."""
+
+    def make(page):
+        text = (ROOT / page).read_text()
+        for name, algorithm in RUNS.items():
+            if re.search(rf"{name}\b", text):
+                shutil.copytree(trained[algorithm], tmp_path / name)
+        shutil.copy(trained["sac"] / "eval.csv", tmp_path / "published.csv")
+        for module in ("my_suite", "my_algorithm"):
+            for program in blocks(page, "python"):
+                if program.startswith(f"# {module}.py"):
+                    (tmp_path / f"{module}.py").write_text(program)
+        return tmp_path
 
     def tiny(task, **choices):
-        choices |= TINY_OPTIONS | TINY_SETTINGS | {"frames": 120}
-        return train(task, **choices)
+        if isinstance(task, str):  # as it stands on the page it is accepted, and something small is trained
+            api.configure(task, **{name: value for name, value in choices.items() if name != "progress"})
+            task = PointMass
+        return train(task, seeds=[0, 1], frames=120, **TINY_OPTIONS, **TINY_SETTINGS)
 
     def accepted(config, out, shown):
-        shutil.copytree(trained, out or tmp_path / "runs" / config.task / "crossq-wn-001")
         return Outcome(out, 0, True, None, {}, untouched=True)
 
     def resumed(path, **choices):
-        return Outcome(crossq_wn.runs.config.read_config(path) and path, 0, True, None, {}, untouched=True)
+        return Outcome(path, read_config(path).options.frames, True, None, {}, untouched=True)
 
     def recorded(policy, out, *, height, width):
-        return crossq_wn.environments.Episode(1.0, 2, False)
+        return Episode(1.0, 2, False)
 
-    def benched(*arguments):
+    def accepted_as_it_is(*arguments):
         raise SystemExit(0)
 
+    train = api.train
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(api, "train", tiny)
     monkeypatch.setattr(api, "start", accepted)
     monkeypatch.setattr(api, "resume", resumed)
     monkeypatch.setattr(doctor, "why_not", lambda backend: None)
     monkeypatch.setattr(importlib.import_module("crossq_wn.cli.policy"), "record", recorded)
-    monkeypatch.setattr(importlib.import_module("crossq_wn.bench.loop"), "bench", benched)
-    return tmp_path
+    monkeypatch.setattr(importlib.import_module("crossq_wn.bench.loop"), "bench", accepted_as_it_is)
+    monkeypatch.setattr(importlib.import_module("crossq_wn.cli.reproduce").steps, "bill", accepted_as_it_is)
+    return make
 
 
 def commands(text):
@@ -126,21 +166,21 @@ KNOWN = [
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "bash")])
 def test_shell_blocks_run(page, place):
+    folder = place(page)
     for text in blocks(page, "bash"):
         for words in commands(text):
-            perform(words, place)
+            perform(words, folder)
 
 
-def prepared(place):
+def prepared(folder):
     """The names that the fragments on the page on exports use."""
-    call("export", "runs/dog", "--to", "numpy", "--out", "dog", cwd=place)
-    environment = __import__("gymnasium").make("Pendulum-v1")
+    call("export", "runs/dog", "--to", "numpy", "--out", "dog", cwd=folder)
     return {
         "crossq_wn": crossq_wn,
         "np": np,
         "observation": np.zeros(3, np.float32),
         "observations": np.zeros((2, 3), np.float32),
-        "my_environment": environment,
+        "my_environment": PointMass(),
         "init": None,
         "apply": None,
     }
@@ -148,7 +188,8 @@ def prepared(place):
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python") and page not in ELSEWHERE])
 def test_python_blocks_run(page, place):
-    names = {"__name__": "__main__"} | (prepared(place) if page == "docs/export.md" else {})
+    folder = place(page)
+    names = {"__name__": "__main__"} | (prepared(folder) if page == "docs/export.md" else {})
     for text in blocks(page, "python"):
         if "onnxruntime" not in text or importlib.util.find_spec("onnxruntime"):
             exec(compile(text, page, "exec"), names)

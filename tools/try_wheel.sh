@@ -1,28 +1,38 @@
 #!/usr/bin/env bash
-# Builds a wheel, installs it into an environment of its own, and trains, resumes, evaluates and reports there
-# without the repository. Takes a minute or two, most of it compiling.
+# Builds a wheel, and with each Python that is named installs it into an environment of its own, and trains,
+# resumes, evaluates and reports there without the repository: a minute or two each, most of it compiling.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-uv=$PWD/.venv/bin/uv lock=$PWD/requirements.lock
+uv=$PWD/.venv/bin/uv root=$PWD
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
-
-"$uv" build --quiet --wheel --out-dir "$place/dist"
-"$uv" venv --quiet --python .venv/bin/python "$place/venv"
-"$uv" pip install --quiet --python "$place/venv/bin/python" --no-deps -r "$lock" "$place"/dist/*.whl
-
-cd "$place"
-unset PYTHONPATH
 tiny="--warmup 100 --batch-size 8 --actor-width 8 --critic-width 8 --utd 1 --eval-every 400 --eval-episodes 1
     --checkpoint-every 400 --log-every 100 --no-video --no-tensorboard"
-command=venv/bin/crossq-wn
-where=$(venv/bin/python -c 'import crossq_wn; print(crossq_wn.__file__)')
-[[ $where == "$place"/venv/* ]] || { echo "the package comes from $where, not from the wheel"; exit 1; }
-"$command" --version
-"$command" train pendulum-swingup --frames 400 $tiny --out run >/dev/null
-"$command" resume run --frames 800 >/dev/null
-"$command" eval run --episodes 1 --json | venv/bin/python -c 'import json, sys; assert len(json.load(sys.stdin)) == 1'
-"$command" report run --out report.html >/dev/null
-grep -q pendulum-swingup report.html
-grep -c ',800,' run/eval.csv >/dev/null
-echo "wheel: trained, resumed, evaluated and reported without the repository"
+
+try() {
+    local lock=$root/requirements.lock here=$place/$2
+    case $("$1" -c 'import sys; print(*sys.version_info[:2])') in
+        "3 14") lock=$root/requirements-current.lock ;;
+    esac
+    "$uv" venv --quiet --python "$1" "$here"
+    "$uv" pip install --quiet --python "$here/bin/python" --no-deps -r "$lock" "$place"/dist/*.whl
+    cd "$here"
+    local command=bin/crossq-wn
+    [[ $(bin/python -c 'import crossq_wn; print(crossq_wn.__file__)') == "$here"/* ]]
+    "$command" --version
+    "$command" train pendulum-swingup --frames 400 $tiny --out run >/dev/null
+    "$command" resume run --frames 800 >/dev/null
+    "$command" eval run --episodes 1 --json | bin/python -c 'import json, sys; assert len(json.load(sys.stdin)) == 1'
+    "$command" report run --out report.html >/dev/null
+    grep -q pendulum-swingup report.html
+    grep -q ',800,' run/eval.csv
+    echo "the wheel trains, resumes, evaluates and reports without the repository"
+}
+
+"$uv" build --quiet --wheel --out-dir "$place/dist"
+unset PYTHONPATH
+number=0
+for python in "${@:-$root/.venv/bin/python}"; do
+    number=$((number + 1))
+    (try "$(realpath -s "$python")" "env$number")
+done
