@@ -19,6 +19,7 @@ import crossq_wn
 from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.algorithms.settings import setting_names
 from crossq_wn.cli import doctor
+from crossq_wn.cli.completion import whole_parser
 from crossq_wn.cli.dispatch import VERBS
 from crossq_wn.environments import SUITES, Episode
 from crossq_wn.learning.diagnostics import DIAGNOSTICS
@@ -137,10 +138,18 @@ def commands(text):
             yield words
 
 
+def option_names(verb):
+    [commands] = [action for action in whole_parser()._actions if action.dest == "==SUPPRESS=="]
+    return commands.choices[verb]._option_string_actions
+
+
 def perform(words, place):
     """Carries out a command of ours, and checks of any other what of it can be checked."""
     program, *rest = words
-    if program == "crossq-wn":
+    if words[:2] == ["crossq-wn", "sweep"]:  # tests/test_sweeps.py runs them
+        known = {*option_names("sweep"), *option_names("train")}
+        assert {each.split("=")[0] for each in rest if each.startswith("--")} <= known, words
+    elif program == "crossq-wn":
         done = call(*rest, cwd=place)
         missing = "onnx" in rest and importlib.util.find_spec("onnxruntime") is None
         assert done.returncode == (2 if missing else 0), f"{words}: {done.stderr}"

@@ -11,8 +11,8 @@ ENTRY = {"__init__", "__main__"}  # of the package itself
 
 
 def floors():
-    """The rooms from the bottom up, as README.md lists them."""
-    block = (ROOT / "README.md").read_text().split("```\nsrc/crossq_wn/\n")[1].split("\ntests/")[0]
+    """The rooms from the bottom up, as CONTRIBUTING.md lists them."""
+    block = (ROOT / "CONTRIBUTING.md").read_text().split("```\nsrc/crossq_wn/\n")[1].split("\ntests/")[0]
     columns = [re.split(r" {2,}", line.strip())[0] for line in block.splitlines()]
     return [name.rstrip("/").removesuffix(".py") for name in columns]
 
