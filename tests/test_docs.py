@@ -80,7 +80,7 @@ def forgotten(monkeypatch):
                 monkeypatch.setitem(table, name, None)
                 monkeypatch.delitem(table, name)
     yield
-    for name in ("my_suite", "my_algorithm"):
+    for name in ("my_suite", "my_algorithm", "policy"):
         sys.modules.pop(name, None)
 
 
