@@ -8,6 +8,7 @@ import importlib.util
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -177,6 +178,9 @@ KNOWN = [
 def test_shell_blocks_run(page, place):
     folder = place(page)
     for text in blocks(page, "bash"):
+        if text.startswith("#!"):  # a program, which is read and not run
+            subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+            continue
         for words in commands(text):
             perform(words, folder)
 
