@@ -122,9 +122,9 @@ def wait_until(condition, seconds=20):
     ("task", "limit"), [("worlds:Walk", None), ("cheetah-run", 60), ("myo-key-turn-hard", 30)]
 )
 def test_environments_go_on_in_workers_as_they_would_have_here(task, limit, pools):
-    pool, said = pools(task, episode_frames=limit)
-    other = Pool([make(task, episode_frames=limit) for _ in range(3)], 1)
-    other.resets(range(3), [0, 11, 22])
+    pool, said = pools(task, 2, episode_frames=limit)
+    other = Pool([make(task, episode_frames=limit) for _ in range(2)], 1)
+    other.resets(range(2), [0, 11])
     assert moved(pool), said
     states = [environment.snapshot() for environment in pool.environments]
     for environment, state in zip(other.environments, states, strict=True):

@@ -55,6 +55,9 @@ class Crew:
 
     def start(self, observation_size: int, action_size: int) -> None:
         """Starts the processes and returns at once; `ready` says when they can be used."""
+        if getattr(sys, "frozen", False) or not sys.executable:
+            self.refusal = "this program comes without a Python that could be started again"
+            return
         try:
             if b"__main__" in pickle.dumps(self._recipe):
                 self.refusal = "a script defines it; defined in a module, it could be stepped in several"

@@ -50,7 +50,7 @@ class DMControl:
         # Views of MuJoCo's memory, because dm_control's own take a while.
         self._warnings = physics.data.warning.number  # its count of each warning
         self._control = self.physics.data.ctrl
-        self._explicit = self.physics.model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4
+        self._explicit = self.physics.model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4.value
         self.action_size = int(np.prod(action.shape))
         specification = self._environment.observation_spec()
         self.layout = [[[key], list(part.shape)] for key, part in specification.items()]

@@ -13,6 +13,7 @@ parent, and in the parent from its own workers.
 """
 
 import contextlib
+import io
 import json
 import os
 import pickle
@@ -21,7 +22,8 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
@@ -140,6 +142,14 @@ def ignore_signals() -> None:
             signal.signal(getattr(signal, name), lambda number, frame: None)
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Shows nothing of what the making of environments prints, because the parent has shown it already."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
+
+
 def _end_with(handle: int) -> None:
     """Ends this process when its parent closes the other end, also while an environment steps."""
     poll = select.poll()
@@ -172,7 +182,8 @@ def main(handle: int, orders: int, answers: int, memory: int) -> None:
     with contextlib.suppress(EOFError, OSError):  # the parent has gone
         try:
             setup: Setup = connection.recv()
-            worker = Worker(setup, board_on(memory, setup.shape))
+            with _quiet():
+                worker = Worker(setup, board_on(memory, setup.shape))
         except (EOFError, OSError):
             raise
         except BaseException as error:  # a user's module or class may raise anything
