@@ -234,6 +234,7 @@ def test_a_peers_environment_is_built_again_when_its_versions_change(monkeypatch
         (["bench", "nothing-run"], "unknown task"),
         (["bench", "cheetah-run", "--seconds", "0"], "--seconds is 0.0"),
         (["bench", "cheetah-run", "--out", "pyproject.toml"], "nothing is overwritten"),
+        (["bench", "cheetah-run", "--json", "new.json"], "--out new.json writes the figures to one"),
         (["bench", "cheetah-run", "--against", "torchrl"], "sbx"),
     ],
 )

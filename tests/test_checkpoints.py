@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load as load_tensors
 
+from crossq_wn import files
 from crossq_wn.errors import UserError
 from crossq_wn.learning.replay import Replay
 from crossq_wn.runs import checkpoints
@@ -278,6 +279,23 @@ def test_what_a_power_cut_left_half_done_is_ignored_and_cleared(tmp_path):
     assert usable(tmp_path)[0].frames == 200
     assert not half.exists()
     assert not list((tmp_path / "replay").glob("*.partial")) + list((tmp_path / "replay").glob(".*"))
+
+
+def test_too_little_memory_is_no_damage(tmp_path, monkeypatch):
+    """It is said and nothing is passed over or written again, while training goes on."""
+    replay = stepped(Replay(1000, 2, 1), 25)
+    store(tmp_path, 100, replay)
+    before = segments(tmp_path)
+    monkeypatch.setattr(files, "available_memory", lambda: 10)
+    with pytest.raises(
+        UserError, match=r"seed-0.safetensors takes .* bytes and only 10 bytes are free: free"
+    ):
+        usable(tmp_path)
+    store(tmp_path, 200, stepped(replay, 5))  # which looks after the file of the rows before
+    assert before.items() <= segments(tmp_path).items()
+    monkeypatch.undo()
+    found, said = usable(tmp_path)
+    assert (found.frames, said) == (200, [])
 
 
 def test_a_damaged_segment_is_not_built_upon(tmp_path):

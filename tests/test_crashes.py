@@ -108,7 +108,7 @@ def test_in_the_end_all_rows_and_the_names_of_all_folders_are_on_disk(whole):
     assert last.split(",")[-2] == "70"  # an evaluation that came after the last checkpoint
 
 
-@pytest.mark.parametrize("step", [23, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [53, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("how", ["kill", "power cut"])
 def test_a_run_that_dies_anywhere_goes_on_bit_for_bit(how, step, whole, tmp_path, monkeypatch, capsys):
     (path, machine), deaths = whole, 0

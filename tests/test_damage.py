@@ -326,7 +326,10 @@ def unseen_flips_of_a_log(run, name, count):
     return missed
 
 
-@pytest.mark.parametrize("count", [150, pytest.param(None, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "count",
+    [150, pytest.param(10_000, marks=pytest.mark.slow), pytest.param(None, marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("name", LOGS)
 def test_no_flipped_bit_in_a_log_passes_unseen(name, count, copy, capsys):
     assert unseen_flips_of_a_log(copy, name, count) == []

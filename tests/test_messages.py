@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 import helpers
-from crossq_wn import UserError, errors, installation, machine, train
+from crossq_wn import UserError, errors, installation, load, machine, resume, train
 from crossq_wn.cli import doctor, main
 from crossq_wn.environments import SUITES
 from crossq_wn.environments.factories import from_id
@@ -111,6 +111,13 @@ def test_what_a_users_own_code_raises_is_said_with_its_place(tmp_path, monkeypat
         with pytest.raises(UserError) as refusal:
             train(task, frames=10, out=tmp_path / "run")
         assert str(refusal.value).endswith(says)
+
+
+def test_an_empty_name_is_no_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for ask in (lambda: load(""), lambda: resume(""), lambda: train(helpers.PointMass, frames=10, out="")):
+        with pytest.raises(UserError, match="is '': a folder has a name, and this folder is called"):
+            ask()
 
 
 def test_one_number_of_seeds_is_answered_with_both_that_may_be_meant():

@@ -24,7 +24,7 @@ from crossq_wn.results.statistics import estimate, iqm, mean, probability_of_imp
 from crossq_wn.results.verdicts import EQUAL_CALLED_BETTER, effect, seeds_needed
 from crossq_wn.results.wording import number, sentence, span
 from crossq_wn.runs.system import System
-from helpers import EVAL_HEADER, make_run
+from helpers import EVAL_HEADER, alter_config, make_run
 
 NAN = np.nan
 GENERATOR = '<meta name="generator" content="crossq-wn report">'
@@ -417,6 +417,18 @@ def test_published_curves_are_rivals_on_our_tasks(copy, tmp_path):
     chosen = report(copy, "--reference", published, *wanted, out=tmp_path / "chosen.html")
     assert "crossq-wn UTD 2" not in words(chosen)
     assert "crossq-wn UTD 5 is better than Rival UTD 2 on cheetah-run at 200 frames" in words(chosen)
+
+
+def test_seeds_that_ended_early_or_were_never_evaluated_are_named(tmp_path):
+    for seed, steps in ((0, (0, 100, 200)), (1, (0, 100, 200)), (2, (0, 100))):
+        rows = [(step, 10.0 + step) for step in steps]
+        run = make_run(tmp_path / "runs" / str(seed), task="cheetah-run", seed=seed, eval_rows=rows)
+    alter_config(run, lambda values: values["options"].update(seeds=[2, 7]))
+    text = words(report(tmp_path / "runs", out=tmp_path / "report.html"))
+    left = text[text.index("Left out") :]
+    assert f"{run}: seed 7 was never evaluated" in left
+    assert f"{run}: seed 2 ended at 100 frames; it counts in the curves, but not in the scores" in left
+    assert "its line goes on with the others" in text
 
 
 def test_damaged_metrics_are_named_once_each(runs, tmp_path, capsys):

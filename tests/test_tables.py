@@ -100,6 +100,8 @@ def test_presets_are_listed_by_what_they_change(capsys):
     assert {line.split()[1] for line in lines} >= {"default", "paper-v2", "code"}
     assert max(map(len, out.splitlines())) < 400  # the default ones have some forty settings
     records = json.loads(printed(capsys, "list", "presets", "--json")[0])
+    by_name = json.loads(printed(capsys, "list", "presets", "--json", "--sort", "preset")[0])
+    assert by_name == sorted(records, key=lambda each: each["preset"])
     default = next(each for each in records if (each["algorithm"], each["preset"]) == ("sac", "default"))
     assert "batch_size=256" in default["settings"]
     assert "warmup=" in default["settings"]

@@ -1,5 +1,8 @@
 """In which order does a decision happen, and where does its time go?"""
 
+import json
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
@@ -8,15 +11,18 @@ import crossq_wn
 from crossq_wn import UserError
 from crossq_wn.environments.pool import Pool
 from crossq_wn.learning import learner
+from crossq_wn.training import loop
 from crossq_wn.training.seeds import Stream, integer, stream
 from crossq_wn.training.stopwatch import PHASES, Stopwatch
 from helpers import (
     TINY_OPTIONS,
     TINY_SETTINGS,
+    Listener,
     NanForSeedOne,
     PointMass,
     StartFault,
     Unending,
+    call,
     replay_rows,
     rows,
     same_run,
@@ -42,6 +48,19 @@ def calls(monkeypatch):
     monkeypatch.setattr(learner, "make", noting_learner)
     monkeypatch.setattr(Pool, "step", noting("environment", step))
     return called
+
+
+def test_actions_that_cannot_vary_are_told_of():
+    simulator = SimpleNamespace(action_low=np.array([0.5, -1]), action_high=np.array([0.5, 1]), action_size=2)
+    pool = SimpleNamespace(environments=[SimpleNamespace(simulator=simulator)])
+    listener = Listener()
+    session = SimpleNamespace(config=SimpleNamespace(task="arm"), reporter=listener, training=pool)
+    loop._tell_of_fixed_actions(session)
+    (said,) = listener.messages
+    assert said.startswith("arm has actions of 2 numbers, of which those at 0 cannot vary")
+    simulator.action_low = np.array([-1, -1])
+    loop._tell_of_fixed_actions(session)
+    assert listener.messages == [said]
 
 
 def train(path, frames=40, settings=None, **options):
@@ -116,6 +135,9 @@ def test_a_seed_whose_environment_cannot_begin_stops_alone(tmp_path):
     assert done.finished
     assert list(done.failed) == [1]
     assert "no signal from [/dev/motor]" in done.failed[1]
+    played = call("eval", "run", "--episodes", 1, "--json", cwd=tmp_path)
+    assert [row["seed"] for row in json.loads(played.stdout)] == [0, 2]  # though seed 1 has no checkpoint
+    assert "seed 1 of run failed before its first checkpoint" in played.stderr
 
 
 class NanForOthers(NanForSeedOne):

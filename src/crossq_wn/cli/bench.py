@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ def bench(parser: Parser, arguments: list[str]) -> int:
         help="seconds for each measurement in each of seven rounds; more give steadier figures; all of it "
         "takes about 70 times as long, and compilations besides (default: 0.7)",
     )
+    _check_json(arguments)
     values = parse_run(parser, arguments, _SHARED)
     from crossq_wn.bench import loop
     from crossq_wn.training import api
@@ -45,7 +47,7 @@ def bench(parser: Parser, arguments: list[str]) -> int:
     if out is not None:
         with telling_of_folders(out):  # before anything is measured, in case it cannot be made
             out.parent.mkdir(parents=True, exist_ok=True)
-    warn(f"takes about {loop.duration(seconds, against) / 60:.1g} minutes, and compilations besides")
+    warn(f"takes about {loop.duration(seconds, against):.0f} seconds, and compilations besides")
     figures = loop.bench(config, warn, against, seconds)
     count = len(config.options.seeds)
     title = f"{config.task}, {config.system.algorithm}, UTD {config.settings.utd}, {counted(count, 'seed')}"
@@ -56,6 +58,13 @@ def bench(parser: Parser, arguments: list[str]) -> int:
     if out is not None:
         write_atomically(out, json.dumps(whole, indent=2) + "\n")
     return 0
+
+
+def _check_json(arguments: list[str]) -> None:
+    """Raises UserError if --json is given a file, as it once took."""
+    for option, value in pairwise(arguments):
+        if option == "--json" and not value.startswith("-"):
+            raise UserError(f"--json takes no file: --out {value} writes the figures to one")
 
 
 def _about(config: RunConfig) -> dict[str, Any]:

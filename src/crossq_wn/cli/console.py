@@ -2,10 +2,14 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
-from crossq_wn.errors import visible
+from crossq_wn.errors import UserError, one_line, visible
+
+T = TypeVar("T")
+Result = TypeVar("Result")
 
 
 def say(text: object) -> None:
@@ -30,3 +34,20 @@ def telling_of_folders(out: Path | None) -> Iterator[None]:
     yield
     if new and out is not None and out.parent.exists():
         warn(f"made the folder {out.parent}")
+
+
+def each(parts: Iterable[T], work: Callable[[T], Result]) -> list[Result]:
+    """Calls `work` for each part; warns of UserErrors, and raises the last one if all parts fail."""
+    done: list[Result] = []
+    failures: dict[str, UserError] = {}  # by message: what all parts have is told once
+    for part in parts:
+        try:
+            done.append(work(part))
+        except UserError as error:
+            failures[one_line(error)] = error
+    last = None if done or not failures else failures.popitem()[1]
+    for line in failures:
+        warn(line)
+    if last is not None:
+        raise last
+    return done

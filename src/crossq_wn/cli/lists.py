@@ -33,10 +33,15 @@ def show_list(parser: Parser, arguments: list[str]) -> int:
         names = [column.name for column in table.described]
         if parsed.sort not in names:
             raise UserError(f"--sort is {parsed.sort!r}: the columns of {table.title} are {', '.join(names)}")
-        at = names.index(parsed.sort)
-        table = replace(table, rows=sorted(table.rows, key=lambda row: _rank(row[at])))
+        table = _sorted(table, names.index(parsed.sort))
     show(table, parsed.form)
     return 0
+
+
+def _sorted(table: Table, column: int) -> Table:
+    order = sorted(range(len(table.rows)), key=lambda i: _rank(table.rows[i][column]))
+    records = None if table.records is None else [table.records[i] for i in order]
+    return replace(table, rows=[table.rows[i] for i in order], records=records)
 
 
 def _rank(value: Any) -> Any:

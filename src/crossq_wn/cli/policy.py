@@ -1,9 +1,10 @@
 """The commands `eval`, `video` and `export`, on trained policies."""
 
 from pathlib import Path
+from typing import Any
 
 from crossq_wn.cli.arguments import Parser, add_trust, positive, whole_number
-from crossq_wn.cli.console import say, telling_of_folders, warn
+from crossq_wn.cli.console import each, say, telling_of_folders, warn
 from crossq_wn.cli.tables import Column, Table, add_forms, show
 from crossq_wn.environments import prepare_graphics
 from crossq_wn.errors import UserError
@@ -35,12 +36,14 @@ def evaluate(parser: Parser, arguments: list[str]) -> int:
     ]  # fmt: skip
     if parsed.q_bias:
         columns += [Column(name, "{:z.3f}".format) for name in ("Q-bias mean", "Q-bias std")]
-    rows = []
-    for seed in seeds:
+
+    def play(seed: int) -> list[Any]:
         policy = load(run, seed=seed, warn=warn, trust=parsed.trust)
         found = episode_summary(evaluate_policy(policy, parsed.episodes))
         biases = measure_q_bias(policy).values() if parsed.q_bias else ()
-        rows.append([seed, policy.frames, *found, *biases])
+        return [seed, policy.frames, *found, *biases]
+
+    rows = each(seeds, play)  # a seed that failed at its very start does not hide the others
     show(Table(f"{run}: episodes per seed: {parsed.episodes}", columns, rows), parsed.form)
     return 0
 

@@ -1,9 +1,9 @@
 """The commands that read runs: `plot`, `figure`, `compare`, `report` and `diagnose`."""
 
 import argparse
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from crossq_wn.cli.arguments import Parser, add_trust, positive, whole_number
 from crossq_wn.cli.choices import (
@@ -14,10 +14,10 @@ from crossq_wn.cli.choices import (
     add_systems,
     aggregation,
 )
-from crossq_wn.cli.console import say, telling_of_folders, warn
+from crossq_wn.cli.console import each, say, telling_of_folders, warn
 from crossq_wn.cli.tables import Column, Table, add_forms, show
 from crossq_wn.environments import suite_of
-from crossq_wn.errors import UserError, one_line
+from crossq_wn.errors import UserError
 from crossq_wn.files import require_folder
 from crossq_wn.learning.diagnostics import DIAGNOSTICS
 from crossq_wn.results import reading, tables
@@ -34,9 +34,6 @@ from crossq_wn.results.report.contents import gather
 from crossq_wn.results.report.page import check_out, write
 from crossq_wn.runs.config import read_config
 from crossq_wn.runs.folders import run_in
-
-T = TypeVar("T")
-Result = TypeVar("Result")
 
 
 def plot(parser: Parser, arguments: list[str]) -> int:
@@ -97,26 +94,9 @@ def _drawn(sources: Sequence[Source], work: Callable[[Source, Path], list[Path]]
     """Draws a picture per protocol, and returns the files written."""
     written: list[Path] = []
     pictures = enumerate(sources, 1)
-    for files in _each(pictures, lambda it: work(it[1], numbered(out, it[0], len(sources)))):
+    for files in each(pictures, lambda it: work(it[1], numbered(out, it[0], len(sources)))):
         written += files
     return written
-
-
-def _each(parts: Iterable[T], work: Callable[[T], Result]) -> list[Result]:
-    """Calls `work` for each part; warns of UserErrors, and raises the last one if all parts fail."""
-    done: list[Result] = []
-    failures: list[UserError] = []
-    for part in parts:
-        try:
-            done.append(work(part))
-        except UserError as error:
-            failures.append(error)
-    last = None if done or not failures else failures.pop()
-    for failure in failures:
-        warn(one_line(failure))
-    if last is not None:
-        raise last
-    return done
 
 
 def figure(parser: Parser, arguments: list[str]) -> int:
@@ -150,7 +130,7 @@ def figure(parser: Parser, arguments: list[str]) -> int:
     sources = source.each_protocol(parsed.runs, parsed.reference, force=parsed.force)
     maker, out = FIGURES[parsed.name], parsed.out or Path(parsed.name)
     with telling_of_folders(out):
-        drawn = _drawn(sources, lambda each, stem: save(*maker(each), stem), out)
+        drawn = _drawn(sources, lambda one, stem: save(*maker(one), stem), out)
     for path in drawn:
         say(path)
     return 0
@@ -172,7 +152,7 @@ def compare(parser: Parser, arguments: list[str]) -> int:
     parsed = parser.parse_args(arguments)
     ours, theirs = reading.complete(parsed.runs, warn), reading.complete(parsed.against, warn)
     shown: list[Table] = []
-    for found in _each(groups(ours, theirs, warn, force=parsed.force), _tables):
+    for found in each(groups(ours, theirs, warn, force=parsed.force), _tables):
         shown += found
     show(shown, parsed.form)
     return 0

@@ -202,23 +202,32 @@ def _to_pipe(table: Table) -> None:
 
 def _to_terminal(table: Table, console: Console) -> None:
     """Prints a grid as wide as the terminal or, if it cannot hold one, each row as a few lines."""
-    columns, rows = table.described, table.for_people
-    narrowest = 0
-    for i, column in enumerate(columns):
+    rows = table.for_people
+    least, most = [], []  # letters that each column needs if its cells are broken, and if they are not
+    for i, column in enumerate(table.described):
         cells = [column.name, *(row[i] for row in rows)]
+        most.append(max(map(cell_len, cells)))
         # What may be broken over lines is broken between words only.
-        widths = [max(map(cell_len, [cell] if column.whole else cell.split() or [""])) for cell in cells]
-        narrowest += max(widths) + _GAP
-    if narrowest > console.width:
+        words = cells if column.whole else " ".join(cells).split()
+        least.append(max(map(cell_len, words), default=0))
+    room = console.width - _GAP * len(least)
+    if sum(least) > room:
         _as_lines(table, console)
     else:
-        _as_grid(table, console)
+        _as_grid(table, console, _spread(least, most, room))
     if table.note:
         console.print(Text(visible(table.note), style="dim"), soft_wrap=True)
 
 
-def _as_grid(table: Table, console: Console) -> None:
-    """Prints a grid that fits the terminal."""
+def _spread(least: Sequence[int], most: Sequence[int], room: int) -> list[int]:
+    """Gives each column what it needs, and shares out the rest in proportion to what more it could use."""
+    more = [high - low for low, high in zip(least, most, strict=True)]
+    share = min(1.0, (room - sum(least)) / max(1, sum(more)))
+    return [low + int(share * extra) for low, extra in zip(least, more, strict=True)]
+
+
+def _as_grid(table: Table, console: Console, widths: Sequence[int]) -> None:
+    """Prints a grid with columns of these widths."""
     grid = Grid(
         title=Text(visible(table.title)),
         title_justify="left",
@@ -226,9 +235,11 @@ def _as_grid(table: Table, console: Console) -> None:
         padding=(0, _GAP, 0, 0),
         pad_edge=False,
     )
-    for column, right in zip(table.described, table.numeric, strict=True):
+    for column, right, width in zip(table.described, table.numeric, widths, strict=True):
         justify: Literal["right", "left"] = "right" if right else "left"
-        grid.add_column(Text(column.name), no_wrap=column.whole, overflow="fold", justify=justify)
+        grid.add_column(
+            Text(column.name), no_wrap=column.whole, overflow="fold", justify=justify, width=width
+        )
     for row in table.for_people:
         grid.add_row(*map(Text, row))  # text, not markup: brackets stay
     console.print(grid)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from crossq_wn.errors import UserError
+from crossq_wn.errors import UserError, option
 from crossq_wn.runs.config import RunConfig, config_of, extend, load_json, present, read_json, signed
 from crossq_wn.runs.manifests import malformed, newest_common
 
@@ -39,7 +39,7 @@ def recover_config(path: Path, warn: Callable[[str], None]) -> RunConfig:
     differences = _differences(trained, written) or "its checksum"
     warn(
         f"{path / 'config.json'} has been altered ({differences}): restored from the checkpoint; "
-        "only the frames of a run can be changed, with --frames; for anything else start a new run"
+        f"only the frames of a run can be changed, with {option('frames')}; for anything else start a new run"
     )
     return trained
 
