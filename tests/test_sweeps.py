@@ -1,5 +1,6 @@
 """Are the runs of a sweep planned as its file says, none lost and none done twice, whatever happens?"""
 
+import errno
 import fcntl
 import itertools
 import json
@@ -7,6 +8,7 @@ import os
 import random
 import signal
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -20,6 +22,7 @@ from crossq_wn.cli.arguments import Parser
 from crossq_wn.cli.sweep import _divided
 from crossq_wn.cli.train import configured
 from crossq_wn.errors import UserError
+from crossq_wn.fences import LostLeaseError
 from crossq_wn.machine import gpus
 from crossq_wn.runs import leases
 from crossq_wn.runs.config import signed
@@ -331,6 +334,8 @@ def test_what_would_only_fail_again_is_not_tried_again():
     assert local.is_final("failed (exit code 2): no such task", 2, State("missing", 0))
     assert not local.is_final("failed (exit code 2): cannot write: disk full", 2, State("cut off", 300))
     assert not local.is_final("failed (killed by signal 9)", -9, State("missing", 0))
+    for theirs in (leases.in_use(Path("run"), None), LostLeaseError(Path("run"))):
+        assert not local.is_final(str(theirs), 2, State("missing", 0))
     attempt = Attempt("run", 5.0, 0, 0, "no such task", final=True)
     assert outlook(State("missing", 0), [attempt], alive=False).standing == "failed"
 
@@ -617,6 +622,48 @@ def test_memory_that_was_measured_replaces_the_estimate(tmp_path):
     assert sweep._waiting(0, 0.0).memory == 77
     again = history.History(tmp_path)
     assert [each.memory for each in again.of(sweep.key(runs[0]))] == [77]
+    assert sweep._waiting(1, 0.0).memory == 77  # it differs in its seed alone
+
+
+def test_a_disk_that_is_full_for_a_while_costs_nothing(tmp_path, monkeypatch):
+    clock = Clock()
+    straw = Straw(clock)
+    sweep, runs, said = swept(tmp_path, straw, clock, count=3)
+    real, begin = straw.start, clock.now
+
+    def start(run, state, slot):
+        if clock.now < begin + 100:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(run, state, slot)
+
+    def open_log(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    straw.start = start
+    monkeypatch.setattr(files, "open_log", open_log)
+    assert drive(sweep, clock.sleep) == (None, {})
+    assert [evaluations(run) for run in runs] == [ALL] * 3
+    assert any("cannot start: [Errno 28] No space left" in line for line in said)
+
+
+def test_a_folder_that_cannot_be_read_fails_alone(run, monkeypatch):
+    def names(folder, **options):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(files, "names", names)
+    assert state_of(run).kind == "damaged"
+    assert "cannot be read: Permission denied; make it" in state_of(run).why
+
+
+def test_who_may_only_read_still_sees_where_a_sweep_stands(run, monkeypatch):
+    def open_lock(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    begun(run, 100)
+    monkeypatch.setattr(files, "open_lock", open_lock)
+    assert leases.is_used(run.path, leases.seen(run.path)) is False
+    held = leases.Seen(1, leases.Holder("here", "boot", 3, True), 1)
+    assert leases.is_used(run.path, held) is None
 
 
 def test_ten_thousand_runs_take_a_few_files_each(tmp_path, monkeypatch):

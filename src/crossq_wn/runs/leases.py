@@ -158,7 +158,10 @@ def is_used(run: Path, before: Seen) -> bool | None:
         run: the run directory.
         before: what `seen` found there.
     """
-    lock, flock, _ = _locked(run)
+    try:
+        lock, flock, _ = _locked(run)
+    except OSError:  # of a run that this user may only read
+        return None if before.holder else False
     with lock:
         seconds = _patience(before, flock, lambda: _now(lock))
     return True if seconds is None else None if seconds else False

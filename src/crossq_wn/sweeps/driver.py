@@ -188,9 +188,11 @@ class Sweep:
         run, state = self.runs[number], self.states[number]
         try:
             process = self.engine.start(run, state, slot)
-        except UserError as reason:
-            self._record(number, state, f"cannot start: {one_line(reason)}", final=True)
-            self.say(f"{run.name} cannot start: {reason}")
+        except (UserError, OSError) as reason:  # of the file system: perhaps the disk is full for a while
+            cause = f"cannot start: {one_line(reason)}"
+            self._record(number, state, cause, final=isinstance(reason, UserError))
+            self.say(f"{run.name} {cause}")
+            self.looked = _NEVER
             return
         self.workers[slot] = _Worker(number, process, state, self.clock())
         frames = run.config.options.frames
@@ -243,8 +245,8 @@ class Sweep:
         run, state = self.runs[number], self.states[number]
         need = self.needs(run)
         left = max(0.0, 1 - state.frames / run.config.options.frames)
-        measured = max((each.memory for each in self.history.of(self.key(run))), default=0)
-        return Waiting(number, ready, need.seconds * left, measured or need.memory, self._turns[number])
+        memory = self.history.memory(self.key(run)) or need.memory
+        return Waiting(number, ready, need.seconds * left, memory, self._turns[number])
 
     def _memory(self) -> int | None:
         """The bytes that are free once the processes of this sweep have grown to what they need."""

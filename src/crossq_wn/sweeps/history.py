@@ -6,6 +6,7 @@ OUT/.sweep/
   logs/              what each run printed
 """
 
+import contextlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -42,18 +43,32 @@ class History:
     def __init__(self, out: Path) -> None:
         self._file = out / FOLDER / "attempts.jsonl"
         self._attempts: dict[str, list[Attempt]] = {}
+        self._memory: dict[str, int] = {}  # by the folder of runs that differ in their seeds alone
         for attempt in _read(self._file):
-            self._attempts.setdefault(attempt.run, []).append(attempt)
+            self._take(attempt)
 
     def of(self, run: str) -> Sequence[Attempt]:
         """The attempts at a run."""
         return self._attempts.get(run, ())
 
+    def memory(self, run: str) -> int:
+        """The most bytes that a run, or one that differs in its seeds alone, has taken; 0 if unknown."""
+        return self._memory.get(_alike(run), 0)
+
     def add(self, attempt: Attempt) -> None:
-        """Records an attempt."""
-        self._attempts.setdefault(attempt.run, []).append(attempt)
-        with files.open_log(self._file) as file:
+        """Records an attempt, on disk too if it is not full: the sweep goes on without the record."""
+        self._take(attempt)
+        with contextlib.suppress(OSError), files.open_log(self._file) as file:
             file.write(json.dumps(attempt._asdict()).encode() + b"\n")
+
+    def _take(self, attempt: Attempt) -> None:
+        self._attempts.setdefault(attempt.run, []).append(attempt)
+        alike = _alike(attempt.run)
+        self._memory[alike] = max(attempt.memory, self._memory.get(alike, 0))
+
+
+def _alike(run: str) -> str:
+    return run.rpartition("/")[0] or run
 
 
 def logs(out: Path) -> Path:

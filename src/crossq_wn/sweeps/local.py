@@ -23,6 +23,7 @@ from crossq_wn.sweeps.states import State
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _HOPELESS = "every seed failed"  # which they would do again
+_OTHERS = "by another process"  # the run is in use, or was taken over
 
 
 class Process(Protocol):
@@ -130,7 +131,7 @@ class LocalEngine:
 
 def is_final(cause: str, code: int, state: State) -> bool:
     """Whether a failure would only be repeated: the run cannot begin, or all its seeds have failed."""
-    return code == 2 and (state.frames == 0 or _HOPELESS in cause)
+    return code == 2 and _OTHERS not in cause and (state.frames == 0 or _HOPELESS in cause)
 
 
 def processors_of(slot: int, slots: int) -> Sequence[int]:

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from crossq_wn import files
 from crossq_wn.algorithms.settings import Settings, values_of
-from crossq_wn.errors import UserError
+from crossq_wn.errors import UserError, explained
 from crossq_wn.files import MOST_TABLE
 from crossq_wn.runs import leases
 from crossq_wn.runs.config import RunConfig, load_json, read_config
@@ -32,8 +32,14 @@ class State(NamedTuple):
 
 
 def state_of(run: Planned) -> State:
-    """Finds out how far a run has come, from three or four of its files."""
-    path = run.path
+    """Finds out how far a run has come, from one or two of its files."""
+    try:
+        return _state(run, run.path)
+    except OSError as error:
+        return State("damaged", 0, why=f"{run.path} cannot be read: {explained(error)}")
+
+
+def _state(run: Planned, path: Path) -> State:
     names = files.names(path)  # none where there is no such folder
     if not names:
         return State("missing", 0)
