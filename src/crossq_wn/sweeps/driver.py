@@ -25,6 +25,7 @@ from crossq_wn.sweeps.states import State, state_of
 
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LOOK = 5.0  # seconds between looks at what others do
+_REFRESH = 60.0  # and at all runs
 _NEVER = float("-inf")
 _PAUSE = 0.1  # seconds between looks at own processes
 
@@ -112,6 +113,7 @@ class Sweep:
     states: list[State] = field(default_factory=list)
     workers: dict[int, _Worker] = field(default_factory=dict)  # by slot
     looked: float = _NEVER  # when the outlooks were last made
+    refreshed: float = float("-inf")  # when the states were last read
     waiting: list[Waiting] = field(default_factory=list)
     elsewhere: list[int] = field(default_factory=list)  # runs that other processes work on
     failed: dict[Path, str] = field(default_factory=dict)
@@ -120,6 +122,7 @@ class Sweep:
     def __post_init__(self) -> None:
         self.history = History(self.out)
         self.states = self.states or [state_of(run) for run in self.runs]
+        self.refreshed = self.clock()
         self._turns = [random.random() for _ in self.runs]
 
     @property
@@ -130,7 +133,11 @@ class Sweep:
 
     def look(self) -> None:
         """Sorts the runs that no process of this sweep works on."""
-        for number in self.elsewhere:
+        old = self.elsewhere
+        if self.clock() - self.refreshed >= _REFRESH:  # other sweeps have gone on, too
+            old = [number for number, state in enumerate(self.states) if state.kind != "finished"]
+            self.refreshed = self.clock()
+        for number in old:
             self.states[number] = state_of(self.runs[number])
         mine = {worker.number for worker in self.workers.values()}
         self.waiting, self.elsewhere, self.failed = [], [], {}
@@ -163,9 +170,12 @@ class Sweep:
         for start in next_jobs(self.waiting, Room(free, self._memory(), not self.workers), now):
             self.waiting = [each for each in self.waiting if each.number != start.number]
             self.states[start.number] = state_of(self.runs[start.number])
-            if self.outlook(start.number).standing == "waiting":
+            standing = self.outlook(start.number).standing
+            if standing == "waiting":
                 self._start(start.number, start.slot)
-            else:  # another sweep was faster
+            elif standing == "running":  # another sweep was faster
+                self.elsewhere.append(start.number)
+            elif standing == "failed":
                 self.looked = _NEVER
 
     def collect(self, received: Sequence[int]) -> None:
