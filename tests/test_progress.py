@@ -1,11 +1,13 @@
 """What is shown of a training: what it is doing, rates that are true now, the last evaluation last."""
 
 import io
+import json
 
 import pytest
 
 import crossq_wn
 import helpers
+from crossq_wn.runs.config import signed
 from crossq_wn.training import display
 from crossq_wn.training.progress import Status
 from helpers import TINY_OPTIONS, TINY_SETTINGS, rows
@@ -136,6 +138,16 @@ def test_a_finished_run_is_left_as_it_is(tmp_path):
     assert now == files
 
 
+def died_in_its_last_evaluation(run, rows):
+    """Before manifest.json could vouch for the logs; so many rows short, or half a row."""
+    values = json.loads((run / "manifest.json").read_text())
+    del values["logs"]
+    (run / "manifest.json").write_text(json.dumps(signed(values)))
+    lines = (run / "eval.csv").read_text().splitlines(keepends=True)
+    lines[-1] = "" if rows else lines[-1][:-3]
+    (run / "eval.csv").write_text("".join(lines))
+
+
 @pytest.mark.parametrize(
     ("damage", "mended"),
     [
@@ -145,6 +157,8 @@ def test_a_finished_run_is_left_as_it_is(tmp_path):
             "eval.csv",
         ),
         (lambda run: (run / "manifest.json").write_text("{"), "manifest.json"),
+        (lambda run: died_in_its_last_evaluation(run, 1), "eval.csv"),  # a whole row is missing
+        (lambda run: died_in_its_last_evaluation(run, 0), "eval.csv"),  # half a row
     ],
 )
 def test_a_finished_run_that_lacks_something_is_mended(damage, mended, tmp_path):

@@ -57,13 +57,18 @@ def _end(path: Path, ends: Mapping[str, Position]) -> bool:
 
 
 def _evaluated(path: Path, config: RunConfig, saved: Checkpoint) -> bool:
-    """Whether the last evaluation, which may come after the last checkpoint, is there."""
+    """Whether the last evaluation, which may come after the last checkpoint, is there as a whole."""
     last = saved.frames
     if last % config.options.eval_every < config.action_repeat:
         return True  # it came before
-    found = set()
-    for row in files.read(path / "eval.csv", MOST_TABLE).decode().splitlines():
+    text = files.read(path / "eval.csv", MOST_TABLE).decode()
+    found: dict[str, set[tuple[str, str]]] = {}  # environment frame -> the seeds and metrics evaluated there
+    for row in text.splitlines():
         cells = row.rsplit(",", 4)  # the first columns may hold commas
-        if len(cells) == 5 and cells[3] == str(last):
-            found.add(cells[1])
-    return {str(seed) for seed in saved.seeds} <= found
+        if len(cells) == 5:
+            found.setdefault(cells[3], set()).add((cells[1], cells[2]))
+    seeds = {str(seed) for seed in saved.seeds}
+    # A process that died while it wrote may have left some of the rows, or half of one.
+    wanted = {(seed, metric) for seed, metric in found.get("0", ()) if seed in seeds}
+    whole = text.endswith("\n") and wanted <= found.get(str(last), set())
+    return whole and seeds <= {seed for seed, _ in found.get(str(last), ())}
