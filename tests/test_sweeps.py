@@ -612,6 +612,46 @@ def test_a_holder_on_another_machine_is_watched_before_it_counts_as_gone(run, mo
     assert not watch.alive(run.path, seen._replace(holder=None))
 
 
+def held_elsewhere(run):
+    """Leaves a run as a process on another machine has it; returns the file that shows its life."""
+    begun(run, 100)
+    (run.path / ".lease-000001").mkdir()
+    file = run.path / ".lease-000001" / "holder.json"
+    file.write_text(json.dumps(leases.Holder("elsewhere", "another boot", 7, True)._asdict()))
+    return file
+
+
+def test_a_run_of_a_machine_that_was_lost_goes_on_here(tmp_path, monkeypatch):
+    monkeypatch.setattr(leases, "PATIENCE", 0.3)
+    clock = Clock()
+    straw = Straw(clock)
+    sweep, runs, _ = swept(tmp_path, straw, clock, count=2)
+    held_elsewhere(runs[1])
+    sweep.states = [state_of(run) for run in runs]
+    assert drive(sweep, clock.sleep) == (None, {})
+    assert [evaluations(run)[-2:] for run in runs] == [ALL[-2:]] * 2
+
+
+def test_a_run_that_lives_on_another_machine_is_left_to_it(tmp_path):
+    clock = Clock()
+    straw = Straw(clock)
+    sweep, runs, _ = swept(tmp_path, straw, clock, count=2)
+    life = held_elsewhere(runs[1])
+    sweep.states = [state_of(run) for run in runs]
+
+    def sleep(seconds):
+        clock.sleep(10.0)
+        if clock.now <= 2000:
+            os.utime(life, (clock.now, clock.now))
+        elif life.exists():  # it finishes
+            begun(runs[1], 200)
+            life.unlink()
+
+    assert drive(sweep, sleep) == (None, {})
+    assert clock.now > 2000
+    assert [path for path, _ in straw.started] == [runs[0].path]
+
+
 def test_memory_that_was_measured_replaces_the_estimate(tmp_path):
     clock = Clock()
     sweep, runs, _ = swept(tmp_path, Straw(clock), clock)
