@@ -40,7 +40,7 @@ class Crew:
     def __init__(self, recipe: Recipe, *, seeds: int, sets: int, workers: int) -> None:
         self._recipe, self._seeds, self._sets = recipe, seeds, sets
         self._hands: list[_Hand] = []
-        self._count = min(workers, seeds)
+        self.workers = min(workers, seeds)
         self._lost: dict[int, str] = {}  # seat -> how its process ended
         self._plans: dict[tuple[int, ...], tuple[np.ndarray, list[_Hand]]] = {}  # see `_plan`
         self.refusal = ""  # why environments cannot be moved to workers; empty if they can
@@ -70,9 +70,9 @@ class Crew:
         try:
             self._memory = new_memory(shape)
             self.board = board_on(self._memory, shape)
-            for number in range(self._count):
+            for number in range(self.workers):
                 # A seed's environments of all sets are with one worker, so that its death costs few seeds.
-                seats = [seat for seat in range(total) if seat % self._seeds % self._count == number]
+                seats = [seat for seat in range(total) if seat % self._seeds % self.workers == number]
                 self._hands.append(_Hand(Setup(self._recipe, seats, shape), self._memory))
         except OSError as error:
             self.refusal = f"no process can be started: {one_line(error)}"
@@ -158,7 +158,7 @@ class Crew:
             self._memory = -1
 
     def _hand(self, seat: int) -> _Hand:
-        return self._hands[seat % self._seeds % self._count]
+        return self._hands[seat % self._seeds % self.workers]
 
     def _given(self, orders: Sequence[Order]) -> dict[_Hand, list[int]]:
         """The numbers of each worker's orders, without those that lost environments cannot carry out."""

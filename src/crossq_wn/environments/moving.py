@@ -104,6 +104,9 @@ class Move:
         if not pays(self._times or []):
             self._stay("")
             return
+        if not self._crew.used:
+            name, count = self._environments[0].task.name, self._crew.workers
+            self._tell(f"the environments of {name} are now stepped in {count} processes of their own")
         self.decided = self.made = self._crew.used = True
         for index, environment in enumerate(self._environments):
             assert isinstance(environment, Environment)
