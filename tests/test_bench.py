@@ -1,9 +1,11 @@
 """Does the benchmark measure what it says? Counts of work, figures of a tiny run, bad input."""
 
+import importlib.util
 import json
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 
 from crossq_wn import UserError
-from crossq_wn.bench import floor, loop, peers, updates
+from crossq_wn.bench import figures, floor, loop, peers, process, updates
 from crossq_wn.cli import main
 from crossq_wn.learning import learner
 from crossq_wn.learning.products import Product, counted, work_of_decision, work_of_update
@@ -78,7 +80,8 @@ def test_products_are_multiplied_as_jax_would(monkeypatch):
     np.testing.assert_allclose(a @ b, left[0].T @ left[1])
 
 
-def test_a_benchmark_writes_its_figures(tmp_path, capsys):
+def test_a_benchmark_writes_its_figures(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(process, "_BUDGET", 600.0)  # however busy the machine is
     out = tmp_path / "bench.json"
     with pytest.raises(SystemExit) as stop:
         main(
@@ -86,24 +89,29 @@ def test_a_benchmark_writes_its_figures(tmp_path, capsys):
              "--actor-width", "8", "--batch-size", "4", "--seconds", "0.01", "--out", str(out)]
         )  # fmt: skip
     assert stop.value.code == 0
-    figures = json.loads(out.read_text())
-    assert figures["seeds"] == 2
-    assert figures["settings"]["critic_width"] == 8
+    found = json.loads(out.read_text())
+    assert found["not_measured"] == []
+    assert found["seeds"] == 2
+    assert found["settings"]["critic_width"] == 8
     for name in (
         "update_ms", "floor_ms", "update_over_floor", "frames_per_s", "loop_over_updates",
         "environment_frames_per_s", "physics_frames_per_s", "first_update_cold_s", "first_update_cached_s",
+        "loop_overhead_ms", "launches_per_decision", "transfers_per_decision", "diagnostics_share",
     ):  # fmt: skip
         # A busy machine may disturb what so short a benchmark measures, which is then said.
-        assert (figures[name] is None and figures["disturbed"]) or figures[name] > 0, name
-    assert figures["seed_updates_per_s"] == pytest.approx(2 * figures["updates_per_s"])
-    assert figures["seed_updates_per_s"] == pytest.approx(1e3 / figures["update_ms"])
-    assert figures["frames_per_s"] == pytest.approx(1e3 * 2 * 2 / figures["decision_ms"])  # seeds, repeat
-    assert set(figures["split"]) == {f"{phase}_ms" for phase in PHASES}
-    assert all(value > 0 for value in figures["split"].values())
-    assert figures["replay_mib"] == pytest.approx(2 * 1_000_001 * (4 * (3 + 1 + 2) + 9) / 2**20)
-    assert 100 < figures["host_memory_mib"] < 10_000
-    assert figures["versions"]["jax"] == jax.__version__
-    assert figures["device"]["platform"] == "cpu"
+        assert (found[name] is None and found["disturbed"]) or found[name] > 0, name
+    assert found["seed_updates_per_s"] == pytest.approx(2 * found["updates_per_s"])
+    assert found["seed_updates_per_s"] == pytest.approx(1e3 / found["update_ms"])
+    assert found["frames_per_s"] == pytest.approx(1e3 * 2 * 2 / found["decision_ms"])  # seeds, repeat
+    assert set(found["split"]) == {f"{phase}_ms" for phase in PHASES}
+    assert all(value > 0 for value in found["split"].values())
+    assert found["replay_mib"] == pytest.approx(2 * 1_000_001 * (4 * (3 + 1 + 2) + 9) / 2**20)
+    assert 100 < found["host_memory_mib"] < 10_000
+    assert found["versions"]["jax"] == jax.__version__
+    assert found["device"]["platform"] == "cpu"
+    assert 0 <= found["locked_share"] <= 1
+    assert found["launches_per_decision"] == int(found["launches_per_decision"])
+    assert 0 < found["launches_per_decision"] <= found["transfers_per_decision"]
     printed = capsys.readouterr().out
     assert "update_ms" in printed
     assert "split.update_ms" in printed
@@ -119,9 +127,10 @@ def test_updates_are_measured_on_every_kind_of_learner(algorithm, monkeypatch):
         learner.vectorised(made),
         learner.vectorised(made, replay_on_device=True),
     ):
-        monkeypatch.setattr(learner, "make", lambda *arguments, learn=learn: learn)
+        monkeypatch.setattr(learner, "make", lambda *arguments, learn=learn, **options: learn)
+        trained = updates.trainee(made, config, Spec(5, 2, 0.99))
         for measure in (updates.updates, updates.fed_updates, updates.diagnosis):
-            assert measure(made, config, Spec(5, 2, 0.99))(0.0) > 0
+            assert measure(trained)(0.0) > 0
 
 
 def test_a_ratio_to_the_floor_is_of_one_seeds_update_whatever_the_seeds(monkeypatch):
@@ -130,6 +139,82 @@ def test_a_ratio_to_the_floor_is_of_one_seeds_update_whatever_the_seeds(monkeypa
     product = Product((2, 3), (3, 4), (((1,), (0,)), ((), ())))
     assert floor.floor({product: 3.0}, seeds=5)(1.0) == 3.0
     assert floor.by_device(product, 5)(1.0) == 0.2
+
+
+TELLS = "import json, os, sys, time; print(json.dumps({'figures': {'update_ms': 1.0}}), flush=True); "
+
+
+def test_what_a_process_has_told_counts_when_its_time_is_over_and_nothing_of_it_goes_on(tmp_path):
+    """It has started another one, which would write a file."""
+    left = tmp_path / "left"
+    starts = f"os.system('(sleep 6; touch {left}) &'); time.sleep(60)"
+    began = time.monotonic()
+    told = list(process.told([sys.executable, "-c", TELLS + starts], tmp_path, 3.0))
+    assert told == [("figures", {"update_ms": 1.0})]
+    assert time.monotonic() - began < 30
+    time.sleep(max(0, 8 - (time.monotonic() - began)))
+    assert not left.exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [
+        (
+            "print('warned', file=sys.stderr); sys.exit('no such thing')",
+            "the measuring process failed: no such",
+        ),
+        ("print('too large', file=sys.stderr); sys.exit(2)", "^too large$"),
+    ],
+)
+def test_a_process_that_fails_is_one_line(script, says, tmp_path):
+    with pytest.raises(UserError, match=says):
+        list(process.told([sys.executable, "-c", TELLS + script], tmp_path, 60.0))
+
+
+def test_what_was_not_measured_is_named(monkeypatch):
+    told = [("say", "hello"), ("figures", {"update_ms": 1.0, "locked_share": None})]
+    monkeypatch.setattr(process, "told", lambda *arguments: iter(told))
+    said, shown = [], []
+    found = process.bench(api.configure("pendulum-swingup"), said.append, shown.append)
+    assert (said, shown) == (["hello"], [told[1][1]])
+    assert {"floor_ms", "frames_per_s", "loop_overhead_ms"} < set(found["not_measured"])
+    assert not {"update_ms", "locked_share", "sbx_update_ms"} & set(found["not_measured"])
+    assert [row[0] for row in figures.rows(found)] == ["update_ms"]
+
+
+@pytest.mark.parametrize(
+    ("make", "launches", "transfers"),
+    [
+        # Observation and counter to act, minibatches and counter to update: once for all seeds, or for each.
+        (learner.one_after_another, 2, 4),
+        (partial(learner.vectorised, replay_on_device=True), 2, 4),
+        (learner.one_by_one, 6, 24),  # here minibatches are five arrays
+    ],
+)
+def test_what_a_decision_asks_of_the_device_is_counted(make, launches, transfers, monkeypatch):
+    monkeypatch.setattr(learner, "make", lambda algorithm, *arguments, **options: make(algorithm))
+    task = loop.free_task()
+    config = api.configure(task, seeds=(0, 1, 2), critic_width=8, actor_width=8, batch_size=8, utd=1)
+    traced = loop.train(config, 40, task).traced
+    assert traced == {"launches_per_decision": launches, "transfers_per_decision": transfers}
+
+
+def test_the_report_on_accelerators_keeps_what_it_has(tmp_path, capsys):
+    """The smallest phase; the next one has no time at all."""
+    place = Path(__file__).parents[1] / "benchmarks" / "gpu.py"
+    spec = importlib.util.spec_from_file_location("gpu", place)
+    gpu = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(gpu)
+    assert sum(gpu.SHARES.values()) == pytest.approx(1)
+    out = tmp_path / "gpu.json"
+    found = gpu.measure(["environments"], 60.0, out)
+    assert json.loads(out.read_text()) == found
+    assert found["device"]["platform"] == "cpu"
+    assert found["environment_frames_per_s hopper-stand 2"] > 0
+    assert found["physics_frames_per_s hopper-stand 2"] > 0
+    about = {"precision": "float32", "utd": 2, "seeds": 2}
+    assert dict(gpu._child("updates", about, 1.0)) == {"stopped": "after 1 s"}
+    assert "| environment_frames_per_s hopper-stand 2 |" in gpu.table(found)
 
 
 QUIET = {"floor": [1.0, 1.1, 1.0, 0.9], "physics": [2.0, 2.0, 2.1, 2.0]}
@@ -160,13 +245,12 @@ QUIET = {"floor": [1.0, 1.1, 1.0, 0.9], "physics": [2.0, 2.0, 2.1, 2.0]}
     ],
 )
 def test_a_disturbed_floor_is_noticed_and_no_impossible_ratio_is_printed(ratios, taken, gone, says):
-    found = loop.doubts(ratios, taken)
+    found = figures.doubts(ratios, taken, on_cpu=True)
     assert [name for name in ratios if found.get(name, 1) is None] == gone
     assert len(found["disturbed"]) == len(says)
     for sentence, part in zip(found["disturbed"], says, strict=True):
         assert part in sentence
-    rows = loop.describe({"split": {}, **ratios} | found)
-    assert sorted(row[0] for row in rows) == sorted(set(ratios) - set(gone))
+    assert sorted(row[0] for row in figures.rows(ratios | found)) == sorted(set(ratios) - set(gone))
 
 
 PEER = """
@@ -181,11 +265,14 @@ for line in sys.stdin:
 def peer(monkeypatch, tmp_path):
     """A stand-in for a rival package: what it does when its turn comes -> its measurement."""
     monkeypatch.setattr(peers, "__file__", str(tmp_path / "__init__.py"))
-    monkeypatch.setattr(peers, "_environment", lambda name, say: Path(sys.executable))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    python = tmp_path / "crossq-wn" / "peers" / "sbx" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
 
     def start(script):
         (tmp_path / "run_sbx.py").write_text(script)
-        return peers.start("sbx", preset_settings("crossq", "default"), Spec(3, 1, 0.99), print)
+        return peers.start("sbx", preset_settings("crossq", "default"), Spec(3, 1, 0.99))
 
     return start
 
@@ -223,7 +310,7 @@ def test_a_peers_environment_is_built_again_when_its_versions_change(monkeypatch
     monkeypatch.setattr(peers.subprocess, "run", run)
     for requirement in ("a==1", "a==1", "a==2"):
         monkeypatch.setitem(peers.REQUIREMENTS, "sbx", [requirement])
-        peers._environment("sbx", print)
+        peers.prepare("sbx", print)
     assert installed == ["a==1", "a==2"]
 
 

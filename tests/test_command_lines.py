@@ -96,7 +96,7 @@ def stopped(folder, tmp_path, monkeypatch):
     for name in ("evaluate_policy", "record", "export"):
         monkeypatch.setattr(importlib.import_module("crossq_wn.cli.policy"), name, _begin)
     monkeypatch.setattr(importlib.import_module("crossq_wn.sweeps.bills"), "bill", _begin)
-    monkeypatch.setattr(importlib.import_module("crossq_wn.bench.loop"), "bench", _begin)
+    monkeypatch.setattr(importlib.import_module("crossq_wn.bench.process"), "bench", _begin)
     monkeypatch.setattr(results_verbs, "spectrum_of", _begin)
     for name in ("save", "learning_curve", "write"):
         monkeypatch.setattr(results_verbs, name, _begin)

@@ -17,7 +17,7 @@ from crossq_wn.algorithms.settings import Settings
 from crossq_wn.cli import main
 from crossq_wn.environments import make
 from crossq_wn.environments.pool import Pool
-from crossq_wn.learning import diagnostics, learner
+from crossq_wn.learning import diagnostics, learner, programs
 from crossq_wn.learning.diagnostics import diagnose
 from crossq_wn.learning.evaluation import Arena
 from crossq_wn.learning.hessian import Spectrum, lanczos, spectrum
@@ -506,11 +506,11 @@ def own():
 def test_a_diagnostic_counts_from_its_registration_on():
     """Even where JAX has traced the diagnostics of the same algorithm before."""
     view = ALGORITHMS["sac"].build(Spec(3, 1, 0.9), ALGORITHMS["sac"].presets["default"].settings).view
-    before = learner._diagnosing(view)
-    assert learner._diagnosing(view) is before
+    before = programs.diagnosing(view)
+    assert programs.diagnosing(view) is before
     diagnostics.register(diagnostics.Diagnostic("late", "zero", function=lambda probe: jnp.zeros(())))
     try:
-        assert learner._diagnosing(view) is not before
+        assert programs.diagnosing(view) is not before
     finally:
         diagnostics.DIAGNOSTICS.pop("late")
 

@@ -83,6 +83,7 @@ QUICK = "answers to mistakes and --help come before what takes seconds to load"
 JAX = "of JAX, which is loaded on first use"
 DELAYED = {
     ("__init__", "crossq_wn.training"): QUICK,
+    ("bench.loop", "gymnasium"): "only the environment that costs nothing needs it",
     ("cli.bench", "crossq_wn.bench"): QUICK,
     ("cli.bench", "crossq_wn.training"): QUICK,
     ("cli.lists", "crossq_wn.results.tables"): QUICK,

@@ -64,7 +64,7 @@ def test_the_device_holds_what_the_host_holds(horizon):
             continue
         places = [replay.draw(rng, 2, 16, horizon=horizon) for replay in filled]
         # Only the last four rows travel: load after each transition or two.
-        loaded = fed.load(None, fed.pack(filled, places))
+        loaded = minibatches.on_device(fed.load(None, fed.pack(filled, places)))
         for seed, replay in enumerate(filled):
             one = jax.tree.map(lambda leaf, seed=seed: leaf[seed], loaded)
             rows, batch = fed.batches(one)
@@ -89,7 +89,8 @@ def test_a_transition_at_a_time_keeps_the_copy_up_to_date():
         seen = following
         places = replay.draw(rng, 1, 32)
         loaded = fed.load(loaded, fed.pack([replay], [places]))
-        rows, batch = fed.batches(jax.tree.map(lambda leaf: leaf[0], loaded))
+        loaded.held = loaded.held._replace(rows=jax.vmap(fed.write)(*loaded.held))  # as updates do
+        rows, batch = fed.batches(jax.tree.map(lambda leaf: leaf[0], loaded.held))
         for got, want in zip(batch(rows), replay.take(places, 1), strict=True):
             np.testing.assert_array_equal(got, want)
 

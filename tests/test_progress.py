@@ -81,6 +81,10 @@ STATUS = Status(
     [
         ({}, "collecting until 10,000 frames | 2,000 frames | 900 frames/s"),
         (
+            {"compiling": True},
+            "collecting until 10,000 frames, compiling meanwhile | 2,000 frames | 900 frames/s",
+        ),
+        (
             {
                 "phase": "training",
                 "updates_per_second": 118.2,

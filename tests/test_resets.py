@@ -52,8 +52,8 @@ def before_updates(monkeypatch):
     """By index of a decision's first update: the states that it starts from, by seed."""
     seen, make = {}, learner.make
 
-    def spying(*arguments):
-        made = make(*arguments)
+    def spying(*arguments, **options):
+        made = make(*arguments, **options)
 
         def update(states, fed, first):
             seen[first] = jax.tree.map(np.array, states)

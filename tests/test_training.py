@@ -41,8 +41,8 @@ def calls(monkeypatch):
 
         return call
 
-    def noting_learner(*arguments):
-        made = make(*arguments)
+    def noting_learner(*arguments, **options):
+        made = make(*arguments, **options)
         return made._replace(explore=noting("act", made.explore), update=noting("update", made.update))
 
     monkeypatch.setattr(learner, "make", noting_learner)
@@ -183,7 +183,7 @@ def test_a_learner_of_all_seeds_at_once_trains_resumes_and_goes_on_without_a_fai
     """As on accelerators."""
     made = {}  # one for all runs of the test, which share its compiled programs
 
-    def make(algorithm, *_):
+    def make(algorithm, *_, **options):
         return made.setdefault(id(algorithm), learner.vectorised(algorithm, replay_on_device=on_device))
 
     monkeypatch.setattr(learner, "make", make)

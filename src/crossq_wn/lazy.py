@@ -22,10 +22,12 @@ else:
         """Stands in for a module until one of its attributes is asked for."""
 
         def __init__(self, name: str) -> None:
-            self._name = name
+            self._name, self._module = name, None
 
         def __getattr__(self, attribute: str) -> Any:
-            return getattr(importlib.import_module(self._name), attribute)
+            if self._module is None:  # looking it up costs microseconds, in every call of every decision
+                self._module = importlib.import_module(self._name)
+            return getattr(self._module, attribute)
 
     jax, jnp, optax = _Lazy("jax"), _Lazy("jax.numpy"), _Lazy("optax")
 

@@ -155,7 +155,7 @@ def init(parts: Parts, generator: np.random.Generator) -> State:
     critic = layers.create(parts.critic, critic_stream, observation_size + action_size)
     log_temperature = np.log(np.float32(parts.initial_temperature))
     state = State(
-        key=jnp.asarray(key_stream.integers(0, 2**32, 2, np.uint32)),
+        key=key_stream.integers(0, 2**32, 2, np.uint32),  # type: ignore[arg-type]
         actor=actor,
         critic=critic,
         target=parts.target.init(critic.params),
@@ -166,7 +166,7 @@ def init(parts: Parts, generator: np.random.Generator) -> State:
         critic_metrics=CriticMetrics(*np.zeros(3, np.float32)),
         actor_metrics=ActorMetrics(*np.zeros(2, np.float32)),
     )
-    return State(*jax.tree.map(jnp.asarray, state))
+    return State(*jax.device_put(state))
 
 
 def update(parts: Parts, state: State, batch: Batch, count: Array) -> tuple[State, Metrics]:

@@ -160,7 +160,7 @@ def init(explorer: Explorer, algorithm: Algorithm, generator: np.random.Generato
         coefficients=coefficients,  # type: ignore[arg-type]
         coefficient_moments=explorer.coefficient_optimiser.init(coefficients),
     )
-    return BROState(*jax.tree.map(jnp.asarray, state))
+    return BROState(*jax.device_put(state))
 
 
 def update(

@@ -18,7 +18,7 @@ from crossq_wn.lazy import jax
 from crossq_wn.learning.products import Product
 from crossq_wn.machine import processors
 from crossq_wn.runs.config import RunConfig
-from crossq_wn.training.building import make_environment
+from crossq_wn.training.building import crew_for, make_environment
 
 Measure = Callable[[float], float]  # seconds to spend -> seconds per call
 
@@ -134,8 +134,9 @@ def environments(config: RunConfig) -> Iterator[dict[str, Measure]]:
     """Measures how long all seeds' environments take per decision.
 
     Yields:
-        Two measures: `environment`, stepped as in training, and `physics`, the bare simulation, which
-        is missing where it cannot be stepped by itself.
+        Two measures of all seeds: `environment`, stepped as in training, and `physics`, the bare simulation;
+        and the same two of one environment in one thread, `environment_alone` and `physics_alone`. Those of
+        physics, and of one environment, are missing where physics cannot be stepped by itself.
     """
     seeds = config.options.seeds
     threads = min(processors(), len(seeds))
@@ -146,14 +147,36 @@ def environments(config: RunConfig) -> Iterator[dict[str, Measure]]:
             environment.reset(0)
         for environment in bare:
             stack.callback(environment.close)
-        pool = stack.enter_context(closing(Pool(played, threads)))  # closes what it steps
+        crew = stack.enter_context(crew_for(config, None))
+        pool = stack.enter_context(closing(Pool(played, threads, crew)))  # closes what it steps
         executor = stack.enter_context(ThreadPoolExecutor(threads)) if threads > 1 else None
         noise = [np.random.default_rng(seed) for seed in seeds]
         stage = _Stage(played, bare, pool, executor, np.random.default_rng(0), noise)
         measures: dict[str, Measure] = {"environment": partial(seconds_per_call, partial(_decide, stage))}
         if all(environment.simulator.physics is not None for environment in bare):
             measures["physics"] = partial(_fastest_physics, stage, config.action_repeat)
+            measures |= _alone(config, stack)
         yield measures
+
+
+def _alone(config: RunConfig, stack: ExitStack) -> dict[str, Measure]:
+    """Measures one environment and its physics, each in this thread; all but physics holds Python's lock."""
+    played, bare = make_environment(config), make_environment(config)
+    for environment in (played, bare):
+        stack.callback(environment.close)
+        environment.reset(0)
+    actions, noise = np.random.default_rng(0), np.random.default_rng(0)
+
+    def step() -> None:
+        action = actions.uniform(-1, 1, played.action_size).astype(np.float32)
+        if played.step(action).episode is not None:
+            played.reset()
+
+    advance = partial(_advance, config.action_repeat, bare, noise)
+    return {
+        "environment_alone": partial(seconds_per_call, step),
+        "physics_alone": partial(seconds_per_call, advance),
+    }
 
 
 def _decide(stage: _Stage) -> None:

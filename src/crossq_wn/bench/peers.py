@@ -41,24 +41,21 @@ class Peer(NamedTuple):
 
 
 @contextmanager
-def start(
-    name: str | None, settings: Settings, spec: Spec, say: Callable[[str], None]
-) -> Iterator[Peer | None]:
+def start(name: str | None, settings: Settings, spec: Spec) -> Iterator[Peer | None]:
     """Starts a peer that trains networks of the same sizes on random transitions.
 
     Args:
         name: of the script `run_NAME.py` beside this file; None starts nothing.
         settings: of the networks.
         spec: the problem, which decides the sizes.
-        say: is told when a virtual environment is being built, which takes minutes.
 
     Raises:
-        UserError: its virtual environment cannot be built, or the peer has stopped.
+        UserError: the peer has stopped.
     """
     if name is None:
         yield None
         return
-    python = _environment(name, say)
+    python = _folder(name) / "bin" / "python"
     about = asdict(settings) | {"observation_size": spec.observation_size, "action_size": spec.action_size}
     command = [str(python), str(Path(__file__).parent / f"run_{name}.py"), json.dumps(about)]
     # Unbuffered, so that closing a pipe to a peer that has stopped has nothing left to write.
@@ -82,9 +79,17 @@ def start(
             process.kill()
 
 
-def _environment(name: str, say: Callable[[str], None]) -> Path:
-    """The Python of a peer's virtual environment, which is built if it is missing or outdated."""
-    folder = cache_folder() / "peers" / name
+def prepare(name: str, say: Callable[[str], None]) -> None:
+    """Builds a peer's virtual environment if it is missing or outdated.
+
+    Args:
+        name: of the script `run_NAME.py` beside this file.
+        say: is told when the environment is being built, which takes minutes.
+
+    Raises:
+        UserError: it cannot be built.
+    """
+    folder = _folder(name)
     python, built = folder / "bin" / "python", folder / "built"
     wanted = "\n".join(REQUIREMENTS[name])
     if not built.exists() or built.read_text() != wanted:
@@ -94,4 +99,7 @@ def _environment(name: str, say: Callable[[str], None]) -> Path:
         if subprocess.run(command, stdout=sys.stderr, check=False).returncode:
             raise UserError(f"{name} could not be installed in {folder}: see above")
         built.write_text(wanted)
-    return python
+
+
+def _folder(name: str) -> Path:
+    return cache_folder() / "peers" / name

@@ -6,19 +6,21 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from crossq_wn.bench.figures import rows
 from crossq_wn.cli.arguments import Parser, number, parse_run
-from crossq_wn.cli.console import telling_of_folders, warn
-from crossq_wn.cli.tables import Table, add_forms, show
+from crossq_wn.cli.console import say, telling_of_folders, warn
+from crossq_wn.cli.tables import Form, Table, add_forms, show
 from crossq_wn.errors import UserError, counted
 from crossq_wn.files import write_atomically
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.directory import manifest
 
+_NAME = 24  # letters of the longest name of a figure
 _SHARED = ("seeds", "overlap", "matmul_precision")  # of the run options, those that speed depends on
 
 
 def bench(parser: Parser, arguments: list[str]) -> int:
-    """Runs `bench`: says how long it takes, measures, prints the figures and may write them to a file."""
+    """Runs `bench`: measures, prints each figure once it is known, and may write all to a file."""
     parser.add_argument(
         "--against",
         choices=["sbx"],
@@ -30,12 +32,11 @@ def bench(parser: Parser, arguments: list[str]) -> int:
         "--seconds",
         type=number,
         default=0.7,
-        help="seconds for each measurement in each of seven rounds; more give steadier figures; all of it "
-        "takes about 70 times as long, and compilations besides (default: 0.7)",
+        help="seconds for each measurement in each of up to seven rounds; more give steadier figures, and "
+        "all of it may take up to 130 times as long, 90 s by default (default: 0.7)",
     )
     _check_json(arguments)
     values = parse_run(parser, arguments, _SHARED)
-    from crossq_wn.bench import loop
     from crossq_wn.training import api
 
     against, out, seconds, form = (values.pop(name) for name in ("against", "out", "seconds", "form"))
@@ -47,17 +48,29 @@ def bench(parser: Parser, arguments: list[str]) -> int:
     if out is not None:
         with telling_of_folders(out):  # before anything is measured, in case it cannot be made
             out.parent.mkdir(parents=True, exist_ok=True)
-    warn(f"takes about {loop.duration(seconds, against):.0f} seconds, and compilations besides")
-    figures = loop.bench(config, warn, against, seconds)
-    count = len(config.options.seeds)
-    title = f"{config.task}, {config.system.algorithm}, UTD {config.settings.utd}, {counted(count, 'seed')}"
-    whole = _about(config) | figures
-    show(Table(title, ["figure", "value", "meaning"], loop.describe(figures), [whole]), form)
-    for sentence in figures["disturbed"]:
-        warn(f"something else keeps this machine busy: {sentence}; measure again when it is idle")
+    whole = _measured(config, against, seconds, form)
     if out is not None:
         write_atomically(out, json.dumps(whole, indent=2) + "\n")
     return 0
+
+
+def _measured(config: RunConfig, against: str | None, seconds: float, form: Form) -> dict[str, Any]:
+    """Measures and prints: for people row by row, for programs all at once; returns the figures."""
+    from crossq_wn.bench import process
+
+    count = counted(len(config.options.seeds), "seed")
+    title = f"{config.task}, {config.system.algorithm}, UTD {config.settings.utd}, {count}"
+    if form == "text":
+        say(title)
+    figures = process.bench(config, warn, _say_rows if form == "text" else _keep_quiet, against, seconds)
+    whole = _about(config) | figures
+    if form != "text":
+        show(Table(title, ["figure", "value", "meaning"], list(rows(figures)), [whole]), form)
+    if figures["not_measured"]:
+        warn(f"not measured, because the time was over: {', '.join(figures['not_measured'])}")
+    for sentence in figures["disturbed"]:
+        warn(f"something else keeps this machine busy: {sentence}; measure again when it is idle")
+    return whole
 
 
 def _check_json(arguments: list[str]) -> None:
@@ -65,6 +78,16 @@ def _check_json(arguments: list[str]) -> None:
     for option, value in pairwise(arguments):
         if option == "--json" and not value.startswith("-"):
             raise UserError(f"--json takes no file: --out {value} writes the figures to one")
+
+
+def _say_rows(found: dict[str, Any]) -> None:
+    """Prints a row for each figure that has just been measured."""
+    for name, value, meaning in rows(found):
+        say(f"  {name:<{_NAME}}  {value:>10}  {meaning}")
+
+
+def _keep_quiet(found: dict[str, Any]) -> None:
+    """Prints nothing: programs get all figures at once."""
 
 
 def _about(config: RunConfig) -> dict[str, Any]:

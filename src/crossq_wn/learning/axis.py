@@ -1,19 +1,21 @@
 """The seed axis: how the arrays of several seeds are laid out, and how a function of one seed runs over all.
 
-There are two layouts, whose results agree up to rounding:
+There are three layouts, of which the third is in `turns`:
 
 * `apart` (CPU): every seed's tree stays separate and the same program runs for each, as many at a time
   as there are processors. Its matrix products are plain ones, which a CPU computes about twice as fast as
   batched ones, and a seed's result cannot depend on the seeds beside it.
 * `stacked` (accelerators): the trees are stacked and the program is mapped over the new axis, so one launch
-  updates all seeds. Several devices share the seeds and never communicate.
+  updates all seeds. Several devices share the seeds and never communicate. Results agree with those of the
+  other layouts up to rounding.
+* `in_turn` (CPU, small networks): the trees are stacked, and one program computes one seed after the other.
 """
 
 from __future__ import annotations  # JAX's types are loaded on first use
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import lru_cache, partial
 from itertools import cycle
 from typing import Any, NamedTuple, Protocol
 
@@ -42,6 +44,13 @@ class Split(Protocol):
         """Returns one tree per seed, of `count` seeds; data that is on the host stays there."""
 
 
+class Fetch(Protocol):
+    """Brings joined arrays to the host."""
+
+    def __call__(self, joined: Joined, count: int, /) -> np.ndarray:
+        """Takes one array per seed, joined, of `count` seeds; returns [S, ...]."""
+
+
 class Count(Protocol):
     """Counts the seeds of joined data."""
 
@@ -52,12 +61,12 @@ class Count(Protocol):
 class Spread(Protocol):
     """Compiles a function of one seed into one of all seeds."""
 
-    def __call__(self, function: Function, *, donate: bool = False) -> Function:
+    def __call__(self, function: Function, *, donate: int = 0) -> Program:
         """Spreads a function over the seeds.
 
         Args:
             function: of one seed; returns a tuple.
-            donate: whether the buffers of the first argument may be reused for the result.
+            donate: the number of arguments, from the first on, whose buffers may be reused for the results.
 
         Returns:
             The same function of joined arguments, except for its last argument, which all seeds share.
@@ -71,11 +80,19 @@ class Put(Protocol):
         """Takes one tree per seed and returns them joined."""
 
 
+class Program(NamedTuple):
+    """A function of all seeds, which is compiled when it is first run, or before."""
+
+    run: Function
+    compile: Callable[..., None]  # takes what `run` does, or shapes in place of arrays
+
+
 class Axis(NamedTuple):
     """A layout of the seeds' arrays."""
 
     join: Join
     split: Split
+    fetch: Fetch
     count: Count
     spread: Spread
     put: Put
@@ -86,20 +103,24 @@ def apart() -> Axis:
     # Programs launched by one thread run one after the other, and one alone leaves processors idle.
     lanes = [ThreadPoolExecutor(1) for _ in range(processors())]
     return Axis(
-        join=lambda trees: list(trees),
+        join=_put_apart,
         split=lambda joined, count: list(joined),
+        fetch=lambda joined, count: np.asarray(joined),
         count=lambda joined: len(joined),
         spread=partial(_spread_apart, lanes),
-        put=lambda trees: jax.device_put(list(trees)),
+        put=_put_apart,
     )
 
 
-def _spread_apart(
-    lanes: Sequence[ThreadPoolExecutor], function: Function, *, donate: bool = False
-) -> Function:
-    program = jax.jit(function, donate_argnums=0 if donate else ())
+def _put_apart(trees: Sequence[Tree]) -> Joined:
+    return jax.device_put(list(trees))
+
+
+def _spread_apart(lanes: Sequence[ThreadPoolExecutor], function: Function, *, donate: int = 0) -> Program:
+    program = jax.jit(function, donate_argnums=tuple(range(donate)))
     # Only updates donate, and only they take long enough to gain from running side by side.
-    return partial(_run_apart, program, lanes if donate else ())
+    run = partial(_run_apart, program, lanes if donate else ())
+    return Program(run, partial(_compile_apart, program))
 
 
 def _run_apart(program: Function, lanes: Sequence[ThreadPoolExecutor], *arguments: Any) -> tuple[Any, ...]:
@@ -118,9 +139,24 @@ def _run_apart(program: Function, lanes: Sequence[ThreadPoolExecutor], *argument
     return tuple(map(list, zip(*done, strict=True)))
 
 
+def _compile_apart(program: Any, *arguments: Any) -> None:
+    *joined, shared = arguments
+    program.lower(*(seeds[0] for seeds in joined), shared).compile()
+
+
 def _launch(program: Function, arguments: tuple[Any, ...], precision: Any) -> tuple[Any, ...]:
     with jax.default_matmul_precision(precision):  # a setting that each thread has for itself
         return program(*arguments)
+
+
+def program_of(function: Function, donate: int) -> Program:
+    """The program of a function of joined arguments."""
+    program = jax.jit(function, donate_argnums=tuple(range(donate)))
+
+    def compile_(*arguments: Any) -> None:
+        program.lower(*arguments).compile()  # later calls find it
+
+    return Program(program, compile_)
 
 
 def stacked(devices: Devices) -> Axis:
@@ -131,7 +167,8 @@ def stacked(devices: Devices) -> Axis:
     """
     return Axis(
         join=partial(_stack, devices),
-        split=_unstack,
+        split=unstack,
+        fetch=lambda joined, count: np.asarray(joined),
         count=lambda joined: int(jax.tree.leaves(joined)[0].shape[0]),
         spread=partial(_spread_stacked, devices),
         put=partial(_put, devices),
@@ -160,21 +197,32 @@ def _partition(*axes: str) -> Any:
     return partition(*axes)
 
 
-def _sharding(devices: Devices, seeds: int) -> jax.sharding.NamedSharding:
+@lru_cache(maxsize=8)
+def _sharding_of(devices: tuple[Any, ...], seeds: int) -> jax.sharding.NamedSharding:
     return jax.sharding.NamedSharding(_mesh(devices, seeds), _partition("seed"))
 
 
+def _sharding(devices: Devices, seeds: int) -> jax.sharding.NamedSharding:
+    return _sharding_of(tuple(devices), seeds)
+
+
 def _stack(devices: Devices, trees: Sequence[Tree]) -> Joined:
-    stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-    return jax.device_put(stack, _sharding(devices, len(trees)))
+    # On the host, because every shape would be a program to compile.
+    return _put(devices, jax.device_get(list(trees)))
 
 
 def _put(devices: Devices, trees: Sequence[Tree]) -> Joined:
+    if not jax.tree.leaves(trees[0]):
+        return trees[0]
     stack = jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
     return jax.device_put(stack, _sharding(devices, len(trees)))
 
 
-def _unstack(joined: Joined, count: int) -> list[Tree]:
+def unstack(joined: Joined, count: int) -> list[Tree]:
+    """The trees, on the host, of so many seeds that are stacked."""
+    if not jax.tree.leaves(joined):
+        return [joined] * count
+    joined = jax.device_get(joined)
     return [jax.tree.map(lambda leaf, i=i: leaf[i], joined) for i in range(count)]
 
 
@@ -189,9 +237,8 @@ def zeros_like(tree: Tree, seeds: int) -> Tree:
     return jax.tree.map(lambda leaf: jnp.zeros((seeds, *leaf.shape), leaf.dtype), tree)
 
 
-def _spread_stacked(devices: Devices, function: Function, *, donate: bool = False) -> Function:
-    run = partial(_run_stacked, devices, function)
-    return jax.jit(run, donate_argnums=0 if donate else ())
+def _spread_stacked(devices: Devices, function: Function, *, donate: int = 0) -> Program:
+    return program_of(partial(_run_stacked, devices, function), donate)
 
 
 def _run_stacked(devices: Devices, function: Function, *arguments: Any) -> tuple[Any, ...]:

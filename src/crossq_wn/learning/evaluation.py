@@ -9,7 +9,7 @@ from crossq_wn.environments.core import EnvironmentFaultError, Episode, Transiti
 from crossq_wn.environments.pool import Pool
 from crossq_wn.errors import UserError, option
 from crossq_wn.learning.axis import Join, Split
-from crossq_wn.learning.learner import Exploit, FreshMemories, States
+from crossq_wn.learning.interface import Exploit, FreshMemories, States
 
 Evaluation = list[Episode] | EnvironmentFaultError
 

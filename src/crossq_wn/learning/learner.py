@@ -7,130 +7,80 @@ does not grow with the UTD ratio.
 
 from __future__ import annotations  # JAX's types are loaded on first use
 
-from collections.abc import Callable, Hashable
-from functools import lru_cache, partial
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 
-from crossq_wn.lazy import jax, jnp
-from crossq_wn.learning.axis import Axis, Devices, Function, Join, Split, apart, stacked, zeros
-from crossq_wn.learning.diagnostics import DIAGNOSTICS, Diagnostic, diagnose
-from crossq_wn.learning.minibatches import Batches, Fed, Feed, Load, Pack, fits, gathered, resident
-from crossq_wn.learning.products import minibatch_shapes, state_shapes
-from crossq_wn.types import Algorithm, Array, Batch, Metrics, Spec, Tree, View
-from crossq_wn.types import Update as OneUpdate
+from crossq_wn.lazy import jax
+from crossq_wn.learning.axis import (
+    Axis,
+    Devices,
+    Function,
+    Program,
+    apart,
+    stacked,
+    zeros,
+)
+from crossq_wn.learning.interface import Learner, Memories, States
+from crossq_wn.learning.minibatches import (
+    Copy,
+    Fed,
+    Feed,
+    fits,
+    gathered,
+    on_device,
+    packed,
+    resident,
+)
+from crossq_wn.learning.parcels import pack, unpack
+from crossq_wn.learning.products import minibatch_shapes, state_numbers, state_shapes
+from crossq_wn.learning.programs import (
+    appraise_one,
+    diagnose_one,
+    diagnosing,
+    exploit_one,
+    explore_one,
+    observe_one,
+    traced_once,
+    updates_of_one,
+    write_and_update_one,
+)
+from crossq_wn.learning.turns import in_turn
+from crossq_wn.types import Algorithm, Metrics, Spec, Tree
 
-States = Any  # the states of all seeds, joined; `update` and `observe` donate them
-Memories = Any  # the memory of acting in each seed's current episode, joined
-
-
-class FreshMemories(Protocol):
-    """Makes the memories of acting at the start of episodes."""
-
-    def __call__(self, count: int, /) -> Memories:
-        """Returns those of the given number of seeds, joined."""
-
-
-class Explore(Protocol):
-    """Chooses the actions of a training decision, for all seeds."""
-
-    def __call__(
-        self, states: States, memories: Memories, observations: np.ndarray, decision: int, /
-    ) -> tuple[np.ndarray, Memories]:
-        """Takes observations [S, observation_size] and the number of decisions so far.
-
-        Returns:
-            Actions [S, action_size], and the new memories.
-        """
-
-
-class Exploit(Protocol):
-    """Chooses the actions of an evaluation decision deterministically, for all seeds."""
-
-    def __call__(
-        self, states: States, memories: Memories, observations: np.ndarray, /
-    ) -> tuple[np.ndarray, Memories]:
-        """Takes observations [S, observation_size]; returns actions [S, action_size] and the new memories."""
-
-
-class Observe(Protocol):
-    """Shows every seed's learner its newest transition."""
-
-    def __call__(
-        self, states: States, observations: np.ndarray, rewards: np.ndarray, ended: np.ndarray, /
-    ) -> States:
-        """Takes observations [S, observation_size], rewards [S] and ended [S]; donates the states."""
+# Numbers of a state times samples of a minibatch, below which starting programs costs more than products.
+_SMALL = 1 << 22
+_MANY = 10_000  # updates of one seed, for which it pays to compile longer
 
 
-class Update(Protocol):
-    """Makes the gradient updates of one decision, for all seeds."""
+def make(algorithm: Algorithm, seeds: int, replay_bytes: int, *, batch_size: int, decisions: int) -> Learner:
+    """Makes the learner that suits this machine and this run.
 
-    def __call__(self, states: States, fed: Fed, first: int, /) -> tuple[States, Any]:
-        """Makes U updates per seed.
-
-        Args:
-            states: of all seeds, which are donated.
-            fed: the minibatches, as `load` returns them.
-            first: gradient updates per seed before these.
-
-        Returns:
-            The new states, and the metrics of the last update, joined.
-        """
-
-
-class Diagnose(Protocol):
-    """Computes the diagnostics of every seed's critic."""
-
-    def __call__(self, states: States, fed: Fed, last: int, /) -> list[Metrics]:
-        """Takes the minibatches of the newest decision, and the number `last` of its last update.
-
-        Returns:
-            Per seed the diagnostics of that update's critic and minibatch, on the host.
-        """
-
-
-class Appraise(Protocol):
-    """Asks every seed's critics for the value of a stochastic action."""
-
-    def __call__(
-        self, states: States, observations: np.ndarray, decision: int, /
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Takes observations [S, observation_size], and the number that selects the action noise.
-
-        Returns:
-            Actions [S, action_size], -alpha log pi of each [S], and Q of each [S].
-        """
-
-
-class Learner(NamedTuple):
-    """An algorithm over S seeds, with U gradient updates per decision."""
-
-    join: Join  # of states, metrics and memories
-    split: Split
-    fresh_memories: FreshMemories
-    explore: Explore
-    exploit: Exploit
-    observe: Observe | None  # None: the algorithm does not follow the transitions of training
-    pack: Pack
-    load: Load
-    update: Update
-    diagnose: Diagnose | None  # None: the algorithm has no diagnostics
-    appraise: Appraise | None  # None: the algorithm's Q-bias cannot be measured
-
-
-def make(algorithm: Algorithm, seeds: int, replay_bytes: int) -> Learner:
-    """Makes the learner that suits this machine: a program per seed on a CPU, one for all on accelerators.
+    On a CPU that is a program per seed or, if networks and minibatches are so small that starting programs
+    would take most of the time, one that computes the seeds in turn, with the same results. Accelerators
+    compute all seeds at the same time.
 
     Args:
         algorithm: for one seed.
         seeds: number of seeds.
         replay_bytes: size of one seed's replay; the replays are copied to the accelerator if they fit.
+        batch_size: samples per minibatch.
+        decisions: agent decisions of the run, per seed.
     """
     if jax.default_backend() == "cpu":
-        return one_by_one(algorithm)
+        small = state_numbers(algorithm) * batch_size * algorithm.horizon < _SMALL
+        # It takes some seconds more to compile, and saves about a millisecond per launch.
+        many = seeds * decisions > _MANY
+        return one_after_another(algorithm) if small and many else one_by_one(algorithm)
     devices = jax.devices()
     return vectorised(algorithm, devices, replay_on_device=fits(replay_bytes, seeds, devices))
+
+
+def one_after_another(algorithm: Algorithm) -> Learner:
+    """Runs one program that computes the seeds in turn; for small networks on CPUs."""
+    return _over(in_turn(), packed(algorithm.horizon), algorithm, pack=pack)
 
 
 def one_by_one(algorithm: Algorithm) -> Learner:
@@ -168,121 +118,79 @@ def metric_names(algorithm: Algorithm, spec: Spec, *, diagnostics: bool, batch_s
     """
     batch = minibatch_shapes(algorithm, spec, batch_size)
     state = state_shapes(algorithm)
-    _, metrics = jax.eval_shape(_traced_once(algorithm.update), state, batch, np.int32(0))
+    _, metrics = jax.eval_shape(traced_once(algorithm.update), state, batch, np.int32(0))
     if not diagnostics or algorithm.view is None:
         return list(metrics)
-    found = jax.eval_shape(_diagnosing(algorithm.view), state, batch, np.int32(0))
+    found = jax.eval_shape(diagnosing(algorithm.view), state, batch, np.int32(0))
     return [*metrics, *found]
 
 
-def _traced_once(update: OneUpdate) -> OneUpdate:
-    """The update, which JAX traces only once for all callers; their programs contain it inline."""
-    return _inlined(update) if isinstance(update, Hashable) else update
+def _as_it_is(tree: Tree) -> Tree:
+    return tree
 
 
-def _diagnosing(view: View) -> Callable[..., Metrics]:
-    """The diagnostics of a view, which JAX traces only once, too."""
-    if not isinstance(view, Hashable):
-        return partial(_diagnosed, view, tuple(DIAGNOSTICS.values()))
-    inlined: Callable[..., Metrics] = _inlined(_diagnosing_program(view, tuple(DIAGNOSTICS.values())))
-    return inlined
+def _over(axis: Axis, feed: Feed, algorithm: Algorithm, pack: Callable[[Tree], Tree] = _as_it_is) -> Learner:
+    """Builds the learner of an algorithm on a seed axis.
 
-
-@lru_cache(maxsize=8)
-def _inlined(function: Callable[..., Any]) -> Any:
-    return jax.jit(function, inline=True)
-
-
-@lru_cache(maxsize=8)
-def _diagnosing_program(view: View, table: tuple[Diagnostic, ...]) -> Callable[..., Metrics]:
-    """Always the same object for a view and a table of diagnostics, so that JAX finds its trace again."""
-    return partial(_diagnosed, view, table)
-
-
-def _diagnosed(view: View, table: tuple[Diagnostic, ...], state: Tree, batch: Batch, count: Array) -> Metrics:
-    """The table is an argument because JAX reuses the trace of equal functions."""
-    return diagnose(view(state, batch, count))
-
-
-def _over(axis: Axis, feed: Feed, algorithm: Algorithm) -> Learner:
-    """Builds the learner of an algorithm on a seed axis."""
+    Args:
+        axis: how the seeds' arrays are laid out.
+        feed: how minibatches reach the updates.
+        algorithm: for one seed.
+        pack: what becomes of one seed's state on the host.
+    """
     observe = diagnose_all = appraise = None
     if algorithm.observe is not None:
-        observe = partial(_observe, axis.spread(partial(_observe_one, algorithm), donate=True))
+        observe = partial(_observe, axis.spread(partial(observe_one, algorithm), donate=1).run)
     if algorithm.view is not None:
-        newest = partial(_diagnose_one, algorithm, feed.batches)
-        diagnose_all = partial(_diagnose, axis, axis.spread(newest))
+        newest = partial(diagnose_one, algorithm, feed.batches)
+        diagnose_all = partial(_diagnose, axis, axis.spread(newest).run)
     if algorithm.appraise is not None:
-        appraise = partial(_appraise, axis.spread(algorithm.appraise))
+        appraise = partial(_appraise, axis, axis.spread(partial(appraise_one, algorithm)).run)
+    explore = axis.spread(partial(explore_one, algorithm))
+    update = _spread_updates(axis, feed, algorithm)
     return Learner(
+        states=partial(_join_states, axis, pack),
         join=axis.join,
-        split=axis.split,
+        split=lambda joined, count: list(map(unpack, axis.split(joined, count))),
         fresh_memories=lambda count: axis.join([algorithm.memory] * count),
-        explore=partial(_explore, axis.spread(algorithm.explore)),
-        exploit=partial(_exploit, axis.spread(partial(_exploit_one, algorithm))),
+        explore=partial(_explore, axis, explore.run),
+        exploit=partial(_exploit, axis, axis.spread(partial(exploit_one, algorithm)).run),
         observe=observe,
         pack=feed.pack,
         load=feed.load,
-        update=partial(_update, axis.spread(partial(_updates_of_one, algorithm, feed.batches), donate=True)),
+        update=partial(_update if feed.write is None else _write_and_update, update.run),
+        compile=partial(_compile, axis, algorithm, explore, update),
         diagnose=diagnose_all,
         appraise=appraise,
     )
 
 
-# Functions of one seed, which JAX traces. Their last argument is the one that all seeds share.
+def _spread_updates(axis: Axis, feed: Feed, algorithm: Algorithm) -> Program:
+    if feed.write is None:
+        return axis.spread(partial(updates_of_one, algorithm, feed.batches), donate=1)
+    return axis.spread(partial(write_and_update_one, algorithm, feed.batches, feed.write), donate=2)
 
 
-def _updates_of_one(
-    algorithm: Algorithm, batches: Batches, state: Tree, fed: Fed, first: Array
-) -> tuple[Tree, Metrics]:
-    update = _traced_once(algorithm.update)
-    rows, batch = batches(fed)
-
-    def one(state: Tree, x: tuple[Tree, Array]) -> tuple[Tree, Metrics]:
-        return update(state, batch(x[0]), x[1])
-
-    count = jax.tree.leaves(rows)[0].shape[0]
-    state, metrics = jax.lax.scan(one, state, (rows, first + jnp.arange(count)))
-    return state, jax.tree.map(lambda m: m[-1], metrics)
-
-
-def _diagnose_one(
-    algorithm: Algorithm, batches: Batches, state: Tree, fed: Fed, last: Array
-) -> tuple[Metrics]:
-    assert algorithm.view is not None
-    rows, batch = batches(fed)
-    newest = batch(jax.tree.map(lambda leaf: leaf[-1], rows))
-    return (_diagnosing(algorithm.view)(state, newest, last),)
-
-
-def _exploit_one(
-    algorithm: Algorithm, state: Tree, memory: Tree, observation: Array, _: None
-) -> tuple[Array, Tree]:
-    return algorithm.exploit(state, memory, observation)
-
-
-def _observe_one(
-    algorithm: Algorithm, state: Tree, observation: Array, reward: Array, ended: Array, _: None
-) -> tuple[Tree]:
-    assert algorithm.observe is not None
-    return (algorithm.observe(state, observation, reward, ended),)
+def _join_states(axis: Axis, pack: Callable[[Tree], Tree], trees: Sequence[Tree]) -> States:
+    # By way of the device, where they get the types that the programs will return.
+    return axis.join([pack(tree) for tree in jax.device_get(jax.device_put(list(trees)))])
 
 
 # Functions of all seeds on the host. `run` is a function of one seed that an axis has spread over the seeds.
 
 
 def _explore(
-    run: Function, states: States, memories: Memories, observations: np.ndarray, decision: int
+    axis: Axis, run: Function, states: States, memories: Memories, observations: np.ndarray, decision: int
 ) -> tuple[np.ndarray, Memories]:
     actions, memories = run(states, memories, observations, np.int32(decision))
-    return np.asarray(actions), memories
+    return axis.fetch(actions, len(observations)), memories
 
 
 def _exploit(
-    run: Function, states: States, memories: Memories, observations: np.ndarray
+    axis: Axis, run: Function, states: States, memories: Memories, observations: np.ndarray
 ) -> tuple[np.ndarray, Memories]:
     actions, memories = run(states, memories, observations, None)
-    return np.asarray(actions), memories
+    return axis.fetch(actions, len(observations)), memories
 
 
 def _observe(
@@ -296,13 +204,53 @@ def _update(run: Function, states: States, fed: Fed, first: int) -> tuple[States
     return states, metrics
 
 
+def _write_and_update(run: Function, states: States, fed: Copy, first: int) -> tuple[States, Any]:
+    states, rows, metrics = run(states, *fed.held, np.int32(first))
+    fed.held = fed.held._replace(rows=rows)
+    return states, metrics
+
+
+def _compile(
+    axis: Axis,
+    algorithm: Algorithm,
+    explore: Program,
+    update: Program,
+    states: States,
+    fed: Fed,
+    observations: np.ndarray,
+) -> Callable[[], None]:
+    memories = axis.join([algorithm.memory] * len(observations))
+    given = fed.held if isinstance(fed, Copy) else (fed,)
+    states, given, memories = map(_shapes, (states, tuple(given), memories))
+    precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+
+    def work() -> None:
+        with jax.default_matmul_precision(precision):  # a setting that each thread has for itself
+            explore.compile(states, memories, observations, np.int32(0))
+            update.compile(states, *given, np.int32(0))
+
+    return work
+
+
+def _shapes(tree: Tree) -> Tree:
+    """What a program's code depends on; the arrays themselves may be gone when it is compiled."""
+
+    def shape(leaf: Any) -> Any:
+        sharding = leaf.sharding if getattr(leaf, "committed", False) else None
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # type: ignore[no-untyped-call]
+
+    return jax.tree.map(shape, tree)
+
+
 def _diagnose(axis: Axis, run: Function, states: States, fed: Fed, last: int) -> list[Metrics]:
-    (found,) = jax.device_get(run(states, fed, np.int32(last)))
-    return axis.split(found, axis.count(found))
+    (found,) = run(states, on_device(fed), np.int32(last))
+    apart: list[Metrics] = jax.device_get(axis.split(found, axis.count(found)))
+    return apart
 
 
 def _appraise(
-    run: Function, states: States, observations: np.ndarray, decision: int
+    axis: Axis, run: Function, states: States, observations: np.ndarray, decision: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     actions, bonuses, values = run(states, observations, np.int32(decision))
-    return np.asarray(actions), np.asarray(bonuses), np.asarray(values)
+    count = len(observations)
+    return axis.fetch(actions, count), axis.fetch(bonuses, count), axis.fetch(values, count)

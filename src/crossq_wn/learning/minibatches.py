@@ -2,20 +2,24 @@
 
 They are gathered on the host, or on the device from a copy of replay there. In both cases the host draws the
 places, so every device trains on the same minibatches, and the host's replay is the one that checkpoints
-store. With a copy on the device, only a few new rows and the places have to be sent per decision.
+store. With a copy on the device, only a few new rows and the places have to be sent per decision; they travel
+as one array, and the program that computes the updates also writes them.
 """
 
 from __future__ import annotations  # JAX's types are loaded on first use
 
+import math
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from crossq_wn.lazy import jax
 from crossq_wn.learning.axis import Joined, Put, sharing
+from crossq_wn.learning.parcels import Layout, Parcel, opened, pack, unpack
 from crossq_wn.learning.replay import Replay, Rows, look_up
+from crossq_wn.learning.turns import rows_for
 from crossq_wn.types import Array, Batch, Tree
 
 # A decision writes at most two rows and the observation after them; sending one more changes nothing.
@@ -54,12 +58,20 @@ class Batches(Protocol):
         """Returns rows [U, ...] to scan over, and the function that makes a row a Batch [B, ...]."""
 
 
+class Write(Protocol):
+    """Brings one seed's copy of replay up to date; is traced by JAX."""
+
+    def __call__(self, rows: Rows, sent: Parcel, /) -> Rows:
+        """Takes the copy [capacity + 1, ...], and what was sent for this decision."""
+
+
 class Feed(NamedTuple):
     """A way from replay to the updates of one decision: pack on the host, load, split into minibatches."""
 
     pack: Pack
     load: Load
     batches: Batches
+    write: Write | None = None  # None: nothing is kept on the device
 
 
 def gathered(put: Put, horizon: int) -> Feed:
@@ -72,27 +84,89 @@ def gathered(put: Put, horizon: int) -> Feed:
     return Feed(
         pack=partial(_gather, horizon),
         load=lambda before, packed: put(packed),
-        batches=lambda fed: (fed, lambda batch: batch),
+        batches=_apart,
     )
+
+
+def _apart(fed: Fed) -> tuple[Tree, Callable[[Tree], Batch]]:
+    return opened(fed), lambda batch: batch
 
 
 def _gather(horizon: int, replays: Sequence[Replay], places: Sequence[np.ndarray]) -> list[Batch]:
     return [replay.take(each, horizon) for replay, each in zip(replays, places, strict=True)]
 
 
+def packed(horizon: int) -> Feed:
+    """Gathers small minibatches on the host and sends those of all seeds, who take turns, as one array.
+
+    Args:
+        horizon: consecutive transitions per sample.
+    """
+    return Feed(
+        pack=partial(_gather_packed, horizon),
+        load=lambda before, packed: packed,  # it travels with the call that needs it
+        batches=_apart,
+    )
+
+
+def _gather_packed(horizon: int, replays: Sequence[Replay], places: Sequence[np.ndarray]) -> Parcel:
+    """The minibatches of all seeds in one array, a row for each."""
+    one = replays[0].at(slice(1))
+    layout = _layout(one.observation.shape[-1], one.action.shape[-1], horizon, *places[0].shape)
+    numbers = sum(map(math.prod, layout.shapes))
+    rows = np.empty((rows_for(len(replays)), numbers), np.float32)
+    for row, replay, each in zip(rows, replays, places, strict=False):
+        replay.take(each, horizon, out=unpack(Parcel(layout, (row,))))
+    return Parcel(layout, (rows,))
+
+
+@lru_cache(maxsize=8)
+def _layout(observation_size: int, action_size: int, horizon: int, updates: int, samples: int) -> Layout:
+    """How the minibatches of one seed are packed."""
+    shape = (updates, samples) if horizon == 1 else (updates, samples, horizon)
+    seen, done = np.zeros((*shape, observation_size), np.float32), np.zeros((*shape, action_size), np.float32)
+    one = np.zeros(shape, np.float32)
+    columns: tuple[Any, ...] = (seen, done, one, one, seen)
+    return pack(Batch(*columns)).layout
+
+
 class Resident(NamedTuple):
-    """A copy of replay on the device, and the places where samples start."""
+    """A copy of replay on the device, and what was sent for the newest decision."""
 
     rows: Rows  # [capacity + 1, ...]
-    places: Array  # [U, B]
+    sent: Parcel
+
+
+class Copy:
+    """A `Resident` of all seeds; updates put a new copy in the place of the one that they were given.
+
+    Args:
+        held: the copies, joined, and what was sent.
+    """
+
+    def __init__(self, held: Resident) -> None:
+        self.held = held
+
+
+def on_device(fed: Fed) -> Fed:
+    """What programs take of the data of a decision."""
+    return fed.held if isinstance(fed, Copy) else fed
 
 
 class _Device(NamedTuple):
     """The operations on a device that keep a copy of replay there."""
 
     put: Put
-    zeros: Zeros
+    start: Callable[[int, Array, Rows], Rows]  # like `write`, to new arrays with so many places
     write: Callable[[Rows, Array, Rows], Rows]  # joined: rows, places and new values -> rows
+
+
+class _Sent(NamedTuple):
+    """What a decision's updates need of one seed; floats travel as the integers of the same bits."""
+
+    places: Array  # int32 [U, B], where samples start
+    newest: Array  # int32 [4], the places of the newest rows
+    rows: Rows  # those rows, as int32
 
 
 def resident(put: Put, zeros: Zeros, horizon: int) -> Feed:
@@ -103,44 +177,68 @@ def resident(put: Put, zeros: Zeros, horizon: int) -> Feed:
         zeros: allocates arrays on the device.
         horizon: consecutive transitions per sample.
     """
-    device = _Device(put, zeros, jax.jit(jax.vmap(_write), donate_argnums=0))
+    start = jax.jit(partial(_start, zeros), static_argnums=0)
+    device = _Device(put, start, jax.jit(jax.vmap(_write), donate_argnums=0))
     return Feed(
-        pack=lambda replays, places: (replays, places),
+        pack=lambda replays, places: (replays, list(map(_pack_sent, replays, places))),
         load=partial(_load_resident, device),
         batches=partial(_look_up_resident, horizon),
+        write=_write_sent,
     )
+
+
+def _pack_sent(replay: Replay, places: np.ndarray) -> Parcel:
+    newest = replay.newest(_NEWEST)
+    rows = replay.at(newest)
+    columns: tuple[Any, ...] = (*(column.view(np.int32) for column in rows[:4]), rows.final.astype(np.int32))
+    return pack(_Sent(places, newest, Rows(*columns)))  # type: ignore[arg-type]
+
+
+def _write_sent(rows: Rows, sent: Parcel) -> Rows:
+    """Writes what was sent to one seed's copy of replay; is traced by JAX."""
+    _, newest, bits = unpack(sent)
+    floats = [jax.lax.bitcast_convert_type(column, np.float32) for column in bits[:4]]
+    columns: tuple[Any, ...] = (*floats, bits.final != 0)
+    return _write(rows, newest, Rows(*columns))
 
 
 def _write(rows: Rows, places: Array, values: Rows) -> Rows:
     return jax.tree.map(lambda column, new: column.at[places].set(new), rows, values)  # type: ignore[no-any-return]
 
 
-def _load_resident(device: _Device, before: Any, packed: Packed) -> Resident:
-    replays, places = packed
-    rows = _upload(device, replays) if before is None else before.rows
-    rows = _copy(device, rows, replays, [replay.newest(_NEWEST) for replay in replays])
-    return Resident(rows, device.put(list(places)))
+def _load_resident(device: _Device, before: Copy | None, packed: Packed) -> Copy:
+    replays, sent = packed
+    rows = _upload(device, replays) if before is None else before.held.rows
+    return Copy(Resident(rows, device.put(sent)))
 
 
 def _upload(device: _Device, replays: Sequence[Replay]) -> Any:
     """Copies all that the replays hold to the device, in chunks."""
-    rows = device.zeros(len(replays), replays[0].at(slice(None)))
-    filled = max(replay.filled for replay in replays)
-    for first in range(0, filled, _CHUNK):
-        # The last chunk repeats the last place, so that all chunks have one shape and compile once.
-        places = np.minimum(np.arange(first, first + _CHUNK, dtype=np.int32), replays[0].capacity)
-        rows = _copy(device, rows, replays, [places] * len(replays))
+    rows = device.start(replays[0].capacity + 1, *_chunk(device, replays, 0))
+    for first in range(_CHUNK, max(replay.filled for replay in replays), _CHUNK):
+        rows = device.write(rows, *_chunk(device, replays, first))
     return rows
 
 
-def _copy(device: _Device, rows: Any, replays: Sequence[Replay], places: Sequence[np.ndarray]) -> Any:
-    """Brings the rows at these places up to date; the given device arrays are donated."""
-    values = [replay.at(each) for replay, each in zip(replays, places, strict=True)]
-    return device.write(rows, device.put(list(places)), device.put(values))
+def _start(zeros: Zeros, length: int, places: Array, values: Rows) -> Rows:
+    """Allocates rings of that length, joined, and writes the first rows: mostly there are no others."""
+
+    def shape(column: Array) -> Any:
+        return jax.ShapeDtypeStruct((length, *column.shape[2:]), column.dtype)  # type: ignore[no-untyped-call]
+
+    rows: Rows = jax.vmap(_write)(zeros(len(places), jax.tree.map(shape, values)), places, values)
+    return rows
+
+
+def _chunk(device: _Device, replays: Sequence[Replay], first: int) -> tuple[Joined, Joined]:
+    """The places of the chunk that begins at `first`, and all replays' rows there, on the device."""
+    # The last chunk repeats the last place, so that all chunks have one shape and compile once.
+    places = np.minimum(np.arange(first, first + _CHUNK, dtype=np.int32), replays[0].capacity)
+    return device.put([places] * len(replays)), device.put([replay.at(places) for replay in replays])
 
 
 def _look_up_resident(horizon: int, fed: Resident) -> tuple[Array, Callable[[Array], Batch]]:
-    return fed.places, lambda places: look_up(fed.rows, places, horizon)
+    return unpack(fed.sent).places, lambda places: look_up(fed.rows, places, horizon)
 
 
 def fits(replay_bytes: int, seeds: int, devices: Sequence[jax.Device]) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 
 from crossq_wn.environments.core import EnvironmentFaultError, Transition
 from crossq_wn.learning.evaluation import Arena, play
-from crossq_wn.learning.learner import Appraise, Learner, States
+from crossq_wn.learning.interface import Appraise, Learner, States
 
 Bias = dict[str, float]  # q_bias_mean and q_bias_std
 

@@ -123,13 +123,28 @@ class Replay:
         starts = self._draw(generator, (updates, batch_size), horizon)
         return np.asarray(starts % (self.capacity + 1), np.int32)
 
-    def take(self, places: np.ndarray, horizon: int) -> Batch:
-        """The transitions that start at the given places; see `look_up`."""
-        return look_up(self._rows, places, horizon)
+    def take(self, places: np.ndarray, horizon: int, out: Batch | None = None) -> Batch:
+        """The transitions that start at the given places; see `look_up`.
+
+        Args:
+            places: integer indices of any shape.
+            horizon: consecutive transitions per sample.
+            out: arrays to write them to; by default new ones.
+        """
+        if out is None:
+            return look_up(self._rows, places, horizon)
+        places, following = _steps(places, horizon, self.capacity + 1)
+        to: tuple[Any, ...] = out
+        for column, array in zip(self._rows, to[:4], strict=False):
+            np.take(column, places, 0, array, "clip")  # any other mode makes a copy in between
+        np.take(self._rows.observation, following, 0, to[4], "clip")
+        return out
 
     def _draw(self, generator: np.random.Generator, shape: tuple[int, ...], horizon: int) -> np.ndarray:
         """Draws the numbers of rows that start `horizon` transitions of one episode, by rejection."""
         starts = self._row(generator.integers(len(self), size=shape))
+        if horizon == 1:  # every row that starts a transition will do
+            return starts
         for _ in range(1000):  # rejections in a row mean that no episode is long enough
             bad = np.zeros(shape, bool)  # samples that would run past the newest row or into another episode
             for ahead in range(1, horizon):
@@ -213,11 +228,16 @@ def look_up(rows: Rows, places: Any, horizon: int) -> Batch:
         places: integer indices of any shape.
         horizon: consecutive transitions per sample; above 1 they get an axis behind those of `places`.
     """
-    if horizon > 1:
-        places = (places[..., None] + np.arange(horizon, dtype=np.int32)) % len(rows.reward)
-    next_observation = rows.observation[(places + 1) % len(rows.reward)]
-    columns: tuple[Any, ...] = (*(column[places] for column in rows[:4]), next_observation)
+    places, following = _steps(places, horizon, len(rows.reward))
+    columns: tuple[Any, ...] = (*(column[places] for column in rows[:4]), rows.observation[following])
     return Batch(*columns)
+
+
+def _steps(places: Any, horizon: int, length: int) -> tuple[Any, Any]:
+    """The places of all transitions of samples in a ring of that length, and those of the rows after them."""
+    if horizon > 1:
+        places = (places[..., None] + np.arange(horizon, dtype=np.int32)) % length
+    return places, (places + 1) % length
 
 
 def random_batch(generator: np.random.Generator, spec: Spec, *shape: int) -> Batch:

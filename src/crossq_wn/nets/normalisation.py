@@ -8,6 +8,7 @@ consequence the weights grow and the effective learning rate falls, unless weigh
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -160,6 +161,16 @@ def _running_norm(epsilon: float, params: Tree, stats: Tree) -> tuple[Op, ...]:
 Projection = Callable[[Tree, float], Tree]  # (a dense layer's params, radius) -> projected params
 
 
+def _numpy_for(params: Tree) -> Any:
+    """NumPy for first parameters, which come in it and shall take no program to compile; else JAX's."""
+    return np if isinstance(next(iter(params.values())), np.ndarray) else jnp
+
+
+def _rsqrt(x: Any) -> Any:
+    """1 / sqrt(x)."""
+    return 1 / np.sqrt(x) if isinstance(x, np.ndarray | np.generic) else jax.lax.rsqrt(x)
+
+
 def per_neuron(params: Tree, radius: float) -> Tree:
     """Projects each output neuron's [w; b] onto the sphere of `radius`.
 
@@ -170,8 +181,9 @@ def per_neuron(params: Tree, radius: float) -> Tree:
         params: kernel [n_in, n_out] and, where the layer has one, bias [n_out].
         radius: c in equation 2.
     """
-    square = sum(jnp.sum(jnp.square(jnp.atleast_2d(leaf)), 0) for leaf in params.values())
-    scale = radius * jax.lax.rsqrt(square)
+    xp = _numpy_for(params)
+    square = sum(xp.sum(xp.square(xp.atleast_2d(leaf)), 0) for leaf in params.values())
+    scale = radius * _rsqrt(square)
     return {name: leaf * scale for name, leaf in params.items()}
 
 
@@ -181,14 +193,16 @@ def per_neuron_kernel(params: Tree, radius: float) -> Tree:
     With a bias this changes the function that the layer computes, so it is an ablation; takes what
     `per_neuron` does.
     """
-    square = jnp.sum(jnp.square(params["kernel"]), 0)
-    return params | {"kernel": params["kernel"] * (radius * jax.lax.rsqrt(square))}
+    xp = _numpy_for(params)
+    square = xp.sum(xp.square(params["kernel"]), 0)
+    return params | {"kernel": params["kernel"] * (radius * _rsqrt(square))}
 
 
 def per_layer(params: Tree, radius: float) -> Tree:
     """Projects the whole layer's [W; b] onto the sphere of `radius`: equation 2 read literally."""
-    square = jnp.sum(jnp.square(params["kernel"])) + jnp.sum(jnp.square(params["bias"]))
-    return jax.tree.map(lambda p: p * (radius * jax.lax.rsqrt(square)), params)
+    xp = _numpy_for(params)
+    square = xp.sum(xp.square(params["kernel"])) + xp.sum(xp.square(params["bias"]))
+    return jax.tree.map(lambda p: p * (radius * _rsqrt(square)), params)
 
 
 def affine_norm(norm: Layer) -> Layer:
@@ -202,8 +216,9 @@ def affine_norm(norm: Layer) -> Layer:
     """
 
     def project(params: Tree) -> Tree:
-        square = sum(jnp.sum(jnp.square(leaf)) for leaf in params.values())
-        factor = jnp.sqrt(len(params["scale"]) / (square + 1e-8))
+        xp = _numpy_for(params)
+        square = sum(xp.sum(xp.square(leaf)) for leaf in params.values())
+        factor = xp.sqrt(len(params["scale"]) / (square + 1e-8))
         return {name: leaf * factor for name, leaf in params.items()}
 
     return without_decay(norm)._replace(project=project)

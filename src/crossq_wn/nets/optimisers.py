@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, Protocol
 
+import numpy as np
+
 from crossq_wn.lazy import jax, jnp, optax
 from crossq_wn.nets.layers import Layer
 from crossq_wn.types import Array, Tree
@@ -47,9 +49,7 @@ def adamw(
         change, moments = transform.update(gradients, moments, params)
         return layer.project(optax.apply_updates(params, change)), moments
 
-    # Jitted, so that one small program is compiled instead of one per parameter.
-    start = functools.cache(lambda: jax.jit(transform.init))
-    return Optimiser(lambda params: start()(params), step, partial(_rate_of_next_step, learning_rate))
+    return Optimiser(transform.init, step, partial(_rate_of_next_step, learning_rate))
 
 
 def _rate_of_next_step(learning_rate: optax.ScalarOrSchedule, moments: Tree) -> Array | float:
@@ -69,12 +69,20 @@ class Transformation(NamedTuple):
 
 
 def deferred(make: Callable[[], optax.GradientTransformation]) -> Transformation:
-    """A transformation of optax that is made on first use, so that building an algorithm loads no JAX."""
+    """A transformation of optax that is made on first use, so that building an algorithm loads no JAX.
+
+    It must be one whose state starts at zero, as Adam's moments and all counters do.
+    """
     made = functools.cache(make)
     return Transformation(
-        init=lambda params: made().init(params),
+        init=lambda params: _zeros(jax.eval_shape(made().init, params)),
         update=lambda updates, state, params=None: made().update(updates, state, params),
     )
+
+
+def _zeros(shapes: Tree) -> Tree:
+    """Zeros on the host, where making them takes no program to compile."""
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
 
 
 def deferred_schedule(make: Callable[[], optax.Schedule]) -> optax.Schedule:

@@ -90,6 +90,7 @@ def describe(status: Status) -> str:
     doing: str = status.phase
     if doing == "collecting":
         doing = f"collecting until {status.warmup_frames:,} frames"
+        doing += ", compiling meanwhile" if status.compiling else ""
     parts = [doing, f"{status.frames:,} frames", *_rate(status)]
     if status.evaluations:
         value = sum(status.evaluations.values()) / len(status.evaluations)

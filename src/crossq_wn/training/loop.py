@@ -22,9 +22,10 @@ from crossq_wn.machine import processors
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.directory import RunDirectory
 from crossq_wn.training import building
+from crossq_wn.training.compiling import compiling_ahead, wait
 from crossq_wn.training.fitting import check_fits
 from crossq_wn.training.progress import Outcome, Reporter
-from crossq_wn.training.reporting import doing, report
+from crossq_wn.training.reporting import doing, report, tell_of_environments
 from crossq_wn.training.rows import log
 from crossq_wn.training.saving import restore, save
 from crossq_wn.training.scoring import score
@@ -78,6 +79,9 @@ def run_training(
                 restore(session, without_damaged_replay=without_damaged_replay)
             else:
                 begin(session)
+            stack.enter_context(compiling_ahead(session))
+            if not resume:
+                assess(session)
         except Exception:
             if not resume:
                 run.discard()
@@ -116,8 +120,8 @@ def _check(config: RunConfig, spec: Spec, reporter: Reporter) -> None:
 
 
 def begin(session: Session) -> None:
-    """Starts the first episode of every seed, then evaluates and saves the untrained learners."""
-    session.states = session.learner.join([session.initial_state(seed.number) for seed in session.seeds])
+    """Makes every seed's learner and starts its first episode."""
+    session.states = session.learner.states([session.initial_state(seed.number) for seed in session.seeds])
     session.logs.begin()
     reasons = {}
     for seed in session.seeds:
@@ -128,30 +132,13 @@ def begin(session: Session) -> None:
             reasons[seed.number] = told(session, seed.number, fault)
     drop(session, reasons)
     session.shared = capture_shared()
-    _tell_of_statistics(session)
-    _tell_of_fixed_actions(session)
+
+
+def assess(session: Session) -> None:
+    """Evaluates and saves the untrained learners."""
+    tell_of_environments(session)
     score(session)
     save(session)
-
-
-def _tell_of_statistics(session: Session) -> None:
-    names = [name.partition(".")[2] for name in session.training.environments[0].statistics()]
-    if names:
-        learned = ", ".join(sorted(names))
-        session.reporter.message(
-            f"{session.config.task} learns statistics as it runs ({learned}): evaluations, checkpoints and "
-            "trained policies take over those of training; returns are in the wrappers' units"
-        )
-
-
-def _tell_of_fixed_actions(session: Session) -> None:
-    simulator = session.training.environments[0].simulator
-    fixed = np.flatnonzero(simulator.action_low == simulator.action_high)
-    if len(fixed):
-        session.reporter.message(
-            f"{session.config.task} has actions of {counted(simulator.action_size, 'number')}, of which "
-            f"those at {', '.join(map(str, fixed))} cannot vary: their lower bounds equal their upper ones"
-        )
 
 
 def train(session: Session, received: Sequence[int]) -> Outcome:
@@ -309,6 +296,7 @@ def update(session: Session) -> None:
         rounds += session.algorithm.first_updates // settings.utd
     if session.phase == "collecting":  # the first updates of this process
         with doing(session, "compiling", then="training"):
+            wait(session)
             _update_once(session)
         rounds -= 1
     for _ in range(rounds):
@@ -343,4 +331,4 @@ def _reset_learners(session: Session) -> None:
     for seed, state in zip(session.seeds, old, strict=True):
         seed.resets += 1
         states.append(session.algorithm.reset(state, session.initial_state(seed.number)))
-    session.states = session.learner.join(states)
+    session.states = session.learner.states(states)

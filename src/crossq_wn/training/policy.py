@@ -17,7 +17,8 @@ from crossq_wn.environments.pool import Pool
 from crossq_wn.environments.streams import kept_shared
 from crossq_wn.errors import UserError
 from crossq_wn.learning.evaluation import Actors, Arena, evaluate
-from crossq_wn.learning.learner import Learner, one_by_one
+from crossq_wn.learning.interface import Learner
+from crossq_wn.learning.learner import one_by_one
 from crossq_wn.learning.q_bias import Bias, q_bias
 from crossq_wn.machine import use_jax
 from crossq_wn.runs import checkpoints

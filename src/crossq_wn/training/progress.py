@@ -23,6 +23,7 @@ class Status(NamedTuple):
     seconds_left: float | None  # at the average pace since gradient updates began; None before that
     phase: Phase = "training"
     warmup_frames: int = 0  # environment frames after which gradient updates begin
+    compiling: bool = False  # whether programs are compiled beside what the phase says
 
 
 class Reporter(Protocol):

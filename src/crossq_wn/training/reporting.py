@@ -3,6 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
+
+from crossq_wn.errors import counted
 from crossq_wn.training.progress import Phase, Status
 from crossq_wn.training.session import Session
 
@@ -28,6 +31,7 @@ def report(session: Session) -> None:
             seconds_left=session.pace.seconds_left(session.decisions, session.updates, config.decisions),
             phase=session.phase,
             warmup_frames=config.settings.warmup * config.action_repeat,
+            compiling=session.compiling is not None and session.compiling.is_alive(),
         )
     )
 
@@ -46,3 +50,29 @@ def doing(session: Session, phase: Phase, then: Phase | None = None) -> Iterator
     yield
     session.phase = then or before
     report(session)
+
+
+def tell_of_environments(session: Session) -> None:
+    """Tells what is peculiar about a run's environments."""
+    _tell_of_statistics(session)
+    _tell_of_fixed_actions(session)
+
+
+def _tell_of_statistics(session: Session) -> None:
+    names = [name.partition(".")[2] for name in session.training.environments[0].statistics()]
+    if names:
+        learned = ", ".join(sorted(names))
+        session.reporter.message(
+            f"{session.config.task} learns statistics as it runs ({learned}): evaluations, checkpoints and "
+            "trained policies take over those of training; returns are in the wrappers' units"
+        )
+
+
+def _tell_of_fixed_actions(session: Session) -> None:
+    simulator = session.training.environments[0].simulator
+    fixed = np.flatnonzero(simulator.action_low == simulator.action_high)
+    if len(fixed):
+        session.reporter.message(
+            f"{session.config.task} has actions of {counted(simulator.action_size, 'number')}, of which "
+            f"those at {', '.join(map(str, fixed))} cannot vary: their lower bounds equal their upper ones"
+        )

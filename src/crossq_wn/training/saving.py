@@ -137,7 +137,7 @@ def restore(session: Session, *, without_damaged_replay: bool = False) -> None:
     session.seeds = going
     if not going:
         raise UserError(f"every seed of {session.run.path} has failed: start a new run with other settings")
-    session.states = session.learner.join(states)
+    session.states = session.learner.states(states)
     with malformed(saved.path):
         if "streams" in common:  # earlier versions kept none
             restore_shared(common["streams"])

@@ -4,6 +4,7 @@ from __future__ import annotations  # JAX's types are loaded on first use
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from threading import Thread
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from crossq_wn.environments import EnvironmentFaultError
 from crossq_wn.environments.pool import Pool
 from crossq_wn.learning import learner
-from crossq_wn.learning.learner import Learner, States
+from crossq_wn.learning.interface import Learner, States
 from crossq_wn.runs.checkpoints import Writer
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.directory import RunDirectory
@@ -54,6 +55,7 @@ class Session:
     updates: int = 0  # gradient updates per seed
     failed: dict[int, Failure] = field(default_factory=dict)  # by training seed
     causes: dict[int, BaseException] = field(default_factory=dict)  # likewise: what an environment raised
+    compiling: Thread | None = None  # what compiles the programs of training meanwhile
     feed: Any = None  # of the newest gradient updates, on the device
     metrics: Any = None  # of the newest gradient update, joined, on the device
     phase: Phase = "collecting"
@@ -118,7 +120,13 @@ def new_session(
         training=training,
         testing=testing,
         algorithm=algorithm,
-        learner=learner.make(algorithm, len(numbers), building.replay_bytes(config, spec)),
+        learner=learner.make(
+            algorithm,
+            len(numbers),
+            building.replay_bytes(config, spec),
+            batch_size=config.settings.batch_size,
+            decisions=config.decisions,
+        ),
         logs=Logs(config, run.path, names),
         writer=Writer(run.checkpoints, reporter.message),
         seeds=seeds,
@@ -140,8 +148,10 @@ def drop(session: Session, reasons: Mapping[int, str]) -> None:
         session.failed[seed] = Failure(reason, good)
         session.reporter.message(f"seed {seed} stopped at {session.frames:,} frames: {reason} ({kept})")
     going = [position for position, seed in enumerate(session.seeds) if seed.number not in reasons]
-    session.states = _only(session, session.states, going)
-    session.metrics = _only(session, session.metrics, going)
+    if session.states is not None:
+        session.states = session.learner.states(_only(session, session.states, going)) if going else None
+    if session.metrics is not None:
+        session.metrics = session.learner.join(_only(session, session.metrics, going)) if going else None
     session.feed = None  # it was joined over all seeds
     session.seeds = [session.seeds[position] for position in going]
 
@@ -157,9 +167,7 @@ def told(session: Session, seed: int, fault: EnvironmentFaultError) -> str:
         return str(fault)
 
 
-def _only(session: Session, joined: Any, positions: Sequence[int]) -> Any:
-    """Selects the parts of joined trees that belong to the seeds at these positions; None without any."""
-    if joined is None or not positions:
-        return None
+def _only(session: Session, joined: Any, positions: Sequence[int]) -> list[Tree]:
+    """Selects the parts of joined trees that belong to the seeds at these positions."""
     parts = session.learner.split(joined, len(session.seeds))
-    return session.learner.join([parts[position] for position in positions])
+    return [parts[position] for position in positions]

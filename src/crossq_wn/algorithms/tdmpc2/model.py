@@ -120,7 +120,7 @@ def init(model: Model, generator: np.random.Generator) -> State:
     )
     policy = layers.create(model.policy, streams[4], model.latent_size)
     state = State(
-        key=jnp.asarray(streams[5].integers(0, 2**32, 2, np.uint32)),
+        key=streams[5].integers(0, 2**32, 2, np.uint32),  # type: ignore[arg-type]
         world=world,
         policy=policy,
         target=model.target.init(world.values.params),
@@ -128,7 +128,7 @@ def init(model: Model, generator: np.random.Generator) -> State:
         policy_moments=model.policy_optimiser.init(policy.params),
         scale=np.float32(1.0),  # type: ignore[arg-type]
     )
-    return State(*jax.tree.map(jnp.asarray, state))
+    return State(*jax.device_put(state))
 
 
 def parameters(world: World) -> tuple[Tree, ...]:

@@ -1,0 +1,138 @@
+"""The programs of a learner, written for one seed; JAX traces them.
+
+Their last argument is the one that all seeds share. A state may be packed as a parcel; then so is what they
+return of it.
+"""
+
+from __future__ import annotations  # JAX's types are loaded on first use
+
+from collections.abc import Callable, Hashable
+from functools import lru_cache, partial
+from typing import Any
+
+from crossq_wn.lazy import jax, jnp
+from crossq_wn.learning.diagnostics import DIAGNOSTICS, Diagnostic, diagnose
+from crossq_wn.learning.minibatches import Batches, Fed, Resident, Write
+from crossq_wn.learning.parcels import Parcel, closed, opened
+from crossq_wn.types import Algorithm, Appraisal, Array, Batch, Metrics, Tree, View
+from crossq_wn.types import Update as OneUpdate
+
+
+def traced_once(update: OneUpdate) -> OneUpdate:
+    """The update, which JAX traces only once for all callers; their programs contain it inline."""
+    return _inlined(update) if isinstance(update, Hashable) else update
+
+
+def diagnosing(view: View) -> Callable[..., Metrics]:
+    """The diagnostics of a view, which JAX traces only once, too."""
+    if not isinstance(view, Hashable):
+        return partial(_diagnosed, view, tuple(DIAGNOSTICS.values()))
+    inlined: Callable[..., Metrics] = _inlined(_diagnosing_program(view, tuple(DIAGNOSTICS.values())))
+    return inlined
+
+
+@lru_cache(maxsize=8)
+def _inlined(function: Callable[..., Any]) -> Any:
+    return jax.jit(function, inline=True)
+
+
+@lru_cache(maxsize=8)
+def _diagnosing_program(view: View, table: tuple[Diagnostic, ...]) -> Callable[..., Metrics]:
+    """Always the same object for a view and a table of diagnostics, so that JAX finds its trace again."""
+    return partial(_diagnosed, view, table)
+
+
+def _diagnosed(view: View, table: tuple[Diagnostic, ...], state: Tree, batch: Batch, count: Array) -> Metrics:
+    """The table is an argument because JAX reuses the trace of equal functions."""
+    return diagnose(view(state, batch, count))
+
+
+def updates_of_one(
+    algorithm: Algorithm, batches: Batches, state: Tree, fed: Fed, first: Array
+) -> tuple[Tree, Metrics]:
+    """Makes the updates of one decision; returns the new state and the metrics of the last update."""
+    update = traced_once(algorithm.update)
+    rows, batch = batches(fed)
+
+    def one(state: Tree, x: tuple[Tree, Array]) -> tuple[Tree, Metrics]:
+        return update(state, batch(x[0]), x[1])
+
+    count = jax.tree.leaves(rows)[0].shape[0]
+    if isinstance(state, Parcel):
+        return _updates_of_packed(one, state, rows, first, count)
+    state, metrics = jax.lax.scan(one, state, (rows, first + jnp.arange(count)))
+    return state, jax.tree.map(lambda m: m[-1], metrics)
+
+
+def _updates_of_packed(
+    one: Callable[..., tuple[Tree, Metrics]], packed: Parcel, rows: Tree, first: Array, count: int
+) -> tuple[Any, Any]:
+    """Makes the updates of a packed state, bit for bit those of the state itself.
+
+    Args:
+        one: makes an update: (state, (row, number of the update)) -> state, metrics.
+        packed: the state.
+        rows: of the minibatches [U, ...].
+        first: the number of the first update.
+        count: of updates (U).
+    """
+
+    def again(number: Array, carry: tuple[Tree, Metrics]) -> tuple[Tree, Metrics]:
+        row = jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, number, keepdims=False), rows)
+        return one(carry[0], (row, first + number))
+
+    state = opened(packed)
+    row = jax.tree.map(lambda leaf: leaf[0], rows)
+    metrics = jax.tree.map(jnp.zeros_like, jax.eval_shape(one, state, (row, first))[1])
+    # XLA does not know how often this loop runs, so it leaves even a single update in it, away from what
+    # packs and unpacks: otherwise it might choose another way to multiply.
+    times = jnp.where(first < 0, 0, count)
+    state, metrics = jax.lax.fori_loop(0, times, again, (state, metrics))
+    return closed(state, packed), closed(metrics, packed)
+
+
+def write_and_update_one(
+    algorithm: Algorithm, batches: Batches, write: Write, state: Tree, rows: Tree, sent: Tree, first: Array
+) -> tuple[Tree, Tree, Metrics]:
+    """Brings the copy of replay up to date, and makes the updates of one decision."""
+    rows = write(rows, sent)
+    state, metrics = updates_of_one(algorithm, batches, state, Resident(rows, sent), first)
+    return state, rows, metrics
+
+
+def explore_one(
+    algorithm: Algorithm, state: Tree, memory: Tree, observation: Array, decision: Array
+) -> tuple[Array, Tree]:
+    """Chooses the action of a training decision."""
+    return algorithm.explore(opened(state), memory, observation, decision)
+
+
+def diagnose_one(
+    algorithm: Algorithm, batches: Batches, state: Tree, fed: Fed, last: Array
+) -> tuple[Metrics]:
+    """Computes the diagnostics of the critic on the decision's last minibatch."""
+    assert algorithm.view is not None
+    rows, batch = batches(fed)
+    newest = batch(jax.tree.map(lambda leaf: leaf[-1], rows))
+    return (diagnosing(algorithm.view)(opened(state), newest, last),)
+
+
+def exploit_one(
+    algorithm: Algorithm, state: Tree, memory: Tree, observation: Array, _: None
+) -> tuple[Array, Tree]:
+    """Chooses the action of an evaluation decision."""
+    return algorithm.exploit(opened(state), memory, observation)
+
+
+def observe_one(
+    algorithm: Algorithm, state: Tree, observation: Array, reward: Array, ended: Array, _: None
+) -> tuple[Tree]:
+    """Shows the learner its newest transition."""
+    assert algorithm.observe is not None
+    return (closed(algorithm.observe(opened(state), observation, reward, ended), state),)
+
+
+def appraise_one(algorithm: Algorithm, state: Tree, observation: Array, decision: Array) -> Appraisal:
+    """Asks the critics for the value of a stochastic action."""
+    assert algorithm.appraise is not None
+    return algorithm.appraise(opened(state), observation, decision)

@@ -1,0 +1,54 @@
+"""Compiles what training will run, while the decisions of the warm-up are collected."""
+
+from __future__ import annotations  # JAX's types are loaded on first use
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import numpy as np
+
+from crossq_wn.training.session import Session
+
+
+@contextmanager
+def compiling_ahead(session: Session) -> Iterator[None]:
+    """Compiles in a thread of its own, which has ended when this context ends.
+
+    Nothing is compiled ahead if no updates follow on a warm-up.
+
+    Args:
+        session: whose learners exist; `session.compiling` is the thread until it is waited for.
+    """
+    warmup = session.config.settings.warmup
+    if session.decisions < warmup < session.config.decisions and session.seeds:
+        work = _work(session)
+        session.compiling = threading.Thread(target=_attempt, args=(work,), name="compilation")
+        session.compiling.start()
+    try:
+        yield
+    finally:
+        wait(session)
+
+
+def wait(session: Session) -> None:
+    """Returns once everything is compiled."""
+    if session.compiling is not None:
+        session.compiling.join()
+        session.compiling = None
+
+
+def _work(session: Session) -> Callable[[], None]:
+    """What is to be compiled, for minibatches as they will be."""
+    settings, learner = session.config.settings, session.learner
+    places = np.zeros((settings.utd, settings.batch_size), np.int32)
+    replays = [seed.replay for seed in session.seeds]
+    fed = learner.load(None, learner.pack(replays, [places] * len(replays)))
+    observations = np.stack([seed.observation for seed in session.seeds])
+    return learner.compile(session.states, fed, observations)
+
+
+def _attempt(work: Callable[[], None]) -> None:
+    # What cannot be compiled, or no longer fits into memory, is reported by the call that needs it.
+    with suppress(Exception):
+        work()
