@@ -822,6 +822,21 @@ def test_two_runs_from_beginning_to_end(tmp_path):
     assert "crossq-wn UTD 1" in helpers.call("compare", "s", cwd=tmp_path).stdout
 
 
+def test_seeds_that_are_divided_anew_are_not_trained_twice(tmp_path):
+    whole, parts = (
+        plan(parse(f"{count}[defaults]\ntask = 'dog-run'\nseeds = '0:4'", "file"), tmp_path)
+        for count in ("", "seeds_per_process = 2\n")
+    )
+    begun(whole[0], 100)
+    states.refuse_overlap(whole)
+    with pytest.raises(UserError, match=r"seeds-0-3 already has seed \d, which .*seeds-(0-1|2-3) would"):
+        states.refuse_overlap(parts)
+    local.set_aside(whole[0].path)
+    states.refuse_overlap(parts)
+    (more,) = plan(parse("[defaults]\ntask = 'dog-run'\nseeds = [0, 3]", "file"), tmp_path)
+    assert more.path.name == "seeds-0-and-3"  # and not that of 0, 1, 2 and 3
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [

@@ -24,7 +24,7 @@ from crossq_wn.sweeps.local import LocalEngine
 from crossq_wn.sweeps.plans import Run, plan
 from crossq_wn.sweeps.scheduling import RETRIES
 from crossq_wn.sweeps.sheets import Sheet, parse, written
-from crossq_wn.sweeps.states import State, state_of
+from crossq_wn.sweeps.states import State, refuse_overlap, state_of
 
 _DAY = 24  # hours
 _MOST_LINES = 40  # runs that are shown one by one
@@ -93,7 +93,8 @@ def sweep(parser: Parser, arguments: list[str]) -> int:
 
 
 def _states(runs: Sequence[Run]) -> list[State]:
-    """How far each run has come. Raises UserError if another run is in the place of one."""
+    """How far each run has come. Raises UserError if another run is in the place of one, or in its way."""
+    refuse_overlap(runs)
     states = [state_of(run) for run in runs]
     for state in states:
         if state.kind == "another run":

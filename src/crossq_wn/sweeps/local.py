@@ -19,7 +19,7 @@ from crossq_wn.files import MOST_TABLE
 from crossq_wn.machine import memory_of
 from crossq_wn.runs.directory import RunDirectory, begun
 from crossq_wn.sweeps.plans import Planned, command
-from crossq_wn.sweeps.states import State
+from crossq_wn.sweeps.states import ASIDE, State
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _HOPELESS = "every seed failed"  # which they would do again
@@ -155,7 +155,7 @@ def set_aside(path: Path) -> Path:
     """Renames a run directory, unless another process has opened it; returns the new path."""
     RunDirectory(path).close()
     number = 1
-    while (aside := path.with_name(f"{path.name}-aside-{number}")).exists():
+    while (aside := path.with_name(f"{path.name}{ASIDE}{number}")).exists():
         number += 1
     try:
         return path.rename(aside)

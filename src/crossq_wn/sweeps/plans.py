@@ -79,7 +79,11 @@ def plan(sheet: Sheet, out: Path) -> list[Run]:
 
 def folder_of(config: RunConfig) -> Path:
     """The folder of a run within its sweep."""
-    return Path(slug(config.task), _system_folder(config.system, config.options), slug(_seeds(config)))
+    return Path(slug(config.task), _system_folder(config.system, config.options), _seeds_folder(config))
+
+
+def _seeds_folder(config: RunConfig) -> str:
+    return slug(_seeds(config).replace(",", " and "))  # 0,9 is not 0-9
 
 
 def _system_folder(system: System, options: RunOptions) -> str:

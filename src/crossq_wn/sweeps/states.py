@@ -1,7 +1,7 @@
 """How far the runs of a sweep have come, which their directories alone say."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -19,6 +19,7 @@ from crossq_wn.runs.options import OPTION_NAMES
 from crossq_wn.sweeps.plans import NOT_NUMBERS, Planned
 
 Kind = Literal["missing", "without a checkpoint", "damaged", "another run", "cut off", "finished"]
+ASIDE = "-aside-"  # in the name of a run that was moved out of the way
 _NOBODY = Seen(0, None, 0)
 
 
@@ -59,6 +60,34 @@ def _state(run: Planned, path: Path) -> State:
     if frames >= run.config.trained_frames and _evaluated(path, run.config, frames):
         return State("finished", frames, seen)
     return State("cut off", frames, seen)
+
+
+def refuse_overlap(runs: Sequence[Planned]) -> None:
+    """Raises UserError if a folder that is not planned trains a seed of a planned run beside it.
+
+    That happens where seeds were divided among processes differently before: they would be trained twice.
+    """
+    planned: dict[Path, dict[int, Path]] = {}  # folder of a system -> seed -> its run
+    for run in runs:
+        planned.setdefault(run.path.parent, {}).update(dict.fromkeys(run.config.options.seeds, run.path))
+    for folder, owners in planned.items():
+        for name in {*files.names(folder)} - {path.name for path in owners.values()}:
+            if ASIDE in name:
+                continue
+            for seed in _seeds_in(folder / name):
+                if seed in owners:
+                    raise UserError(
+                        f"{folder / name} already has seed {seed}, which {owners[seed]} would train again: "
+                        "keep the seeds per process as they were, or move that folder away"
+                    )
+
+
+def _seeds_in(path: Path) -> Sequence[int]:
+    """The seeds of a run; none if its configuration cannot be read."""
+    try:
+        return list(load_json(path)["options"]["seeds"])
+    except (UserError, KeyError, TypeError):
+        return []
 
 
 def _evaluated(path: Path, config: RunConfig, frames: int) -> bool:
