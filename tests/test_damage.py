@@ -73,7 +73,9 @@ def flip(path, position, bit):
 def flips(path, count):
     """Every bit of a file, or so many drawn at random, as (position, bit)."""
     everywhere = [(position, bit) for position in range(path.stat().st_size) for bit in range(8)]
-    return everywhere if count is None else random.Random(0).sample(everywhere, count)
+    if count is None or count >= len(everywhere):
+        return everywhere
+    return random.Random(0).sample(everywhere, count)
 
 
 # --- config.json
