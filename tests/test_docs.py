@@ -4,6 +4,7 @@ A shell block runs line by line in this process, a Python block in the names of 
 folder that holds the runs that the pages speak of. Trainings are accepted and not carried out, or made tiny.
 """
 
+import functools
 import importlib.util
 import re
 import shlex
@@ -91,9 +92,11 @@ def place(trained, forgotten, tmp_path, monkeypatch):
 
     def make(page):
         text = (ROOT / page).read_text()
-        for name, algorithm in RUNS.items():
-            if re.search(rf"{name}\b", text):
-                shutil.copytree(trained[algorithm], tmp_path / name)
+        named = [name for name in RUNS if re.search(rf"{name}\b", text)]
+        if not any(name.startswith("runs/") for name in named):
+            named += ["runs/dog", "runs/another-dog"]
+        for name in named:
+            shutil.copytree(trained[RUNS[name]], tmp_path / name)
         shutil.copy(trained["sac"] / "eval.csv", tmp_path / "published.csv")
         for module in ("my_suite", "my_algorithm"):
             for program in blocks(page, "python"):
@@ -105,7 +108,9 @@ def place(trained, forgotten, tmp_path, monkeypatch):
         if isinstance(task, str):  # as it stands on the page it is accepted, and something small is trained
             api.configure(task, **{name: value for name, value in choices.items() if name != "progress"})
             task = PointMass
-        return train(task, seeds=[0, 1], frames=120, **TINY_OPTIONS, **TINY_SETTINGS)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(api, "start", start)
+            return train(task, seeds=[0, 1], frames=120, **TINY_OPTIONS, **TINY_SETTINGS)
 
     def accepted(config, out, shown):
         return Outcome(out, 0, True, None, {}, untouched=True)
@@ -119,7 +124,7 @@ def place(trained, forgotten, tmp_path, monkeypatch):
     def accepted_as_it_is(*arguments):
         raise SystemExit(0)
 
-    train = api.train
+    train, start = api.train, api.start
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(api, "train", tiny)
@@ -139,17 +144,21 @@ def commands(text):
             yield words
 
 
-def option_names(verb):
+@functools.cache
+def sweep_options():
+    """The options of a sweep: its own, those of training, and the task."""
     [commands] = [action for action in whole_parser()._actions if action.dest == "==SUPPRESS=="]
-    return commands.choices[verb]._option_string_actions
+    names = {"--task"}
+    for verb in ("sweep", "train"):
+        names |= set(commands.choices[verb]._option_string_actions)
+    return names
 
 
 def perform(words, place):
     """Carries out a command of ours, and checks of any other what of it can be checked."""
     program, *rest = words
     if words[:2] == ["crossq-wn", "sweep"]:  # tests/test_sweeps.py runs them
-        known = {*option_names("sweep"), *option_names("train")}
-        assert {each.split("=")[0] for each in rest if each.startswith("--")} <= known, words
+        assert {each.split("=")[0] for each in rest if each.startswith("--")} <= sweep_options(), words
     elif program == "crossq-wn":
         done = call(*rest, cwd=place)
         missing = "onnx" in rest and importlib.util.find_spec("onnxruntime") is None
