@@ -28,6 +28,8 @@ def compiling_ahead(session: Session) -> Iterator[None]:
     try:
         yield
     finally:
+        if session.compiling is not None and session.compiling.is_alive():
+            session.reporter.message("a program is still being compiled, which cannot be cut short: waiting")
         wait(session)
 
 
