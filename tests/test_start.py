@@ -4,10 +4,13 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from types import SimpleNamespace
 
 import pytest
 
-from helpers import TESTS, environment_variables
+from crossq_wn.training import compiling
+from helpers import TESTS, Listener, environment_variables
 
 PROGRAMS = 5  # before the first update, on any backend
 
@@ -88,3 +91,51 @@ def test_few_programs_are_compiled_before_the_first_update(algorithm, kinds, tmp
         assert 2 < len(compiled) <= PROGRAMS, (kind, compiled)
         # That of the updates takes by far the longest.
         assert max(compiled)[2] == "compilation", (kind, compiled)
+
+
+@pytest.fixture
+def session(monkeypatch):
+    """(work, decisions so far, all decisions) -> a session with a warm-up of 100 that has `work` to compile."""
+
+    def make(work, decisions=0, total=200):
+        monkeypatch.setattr(compiling, "_work", lambda session: work)
+        config = SimpleNamespace(settings=SimpleNamespace(warmup=100), decisions=total)
+        return SimpleNamespace(
+            config=config, decisions=decisions, seeds=[0], compiling=None, reporter=Listener()
+        )
+
+    return make
+
+
+def test_a_run_that_ends_during_compilation_waits_for_it_and_says_so(session):
+    begun, go_on, done = threading.Event(), threading.Event(), []
+
+    def work():
+        begun.set()
+        go_on.wait(60)
+        done.append(True)
+
+    made = session(work)
+    with compiling.compiling_ahead(made):
+        assert begun.wait(60)
+        made.reporter.message = lambda text: (made.reporter.messages.append(text), go_on.set())
+    assert done == [True]
+    assert made.compiling is None
+    assert "still being compiled" in made.reporter.messages[0]
+
+
+def test_what_cannot_be_compiled_is_left_to_the_call_that_needs_it(session):
+    made = session(lambda: 1 / 0)
+    with compiling.compiling_ahead(made):
+        compiling.wait(made)
+        assert made.compiling is None
+    assert made.reporter.messages == []
+
+
+@pytest.mark.parametrize(("decisions", "total"), [(100, 200), (0, 100), (0, 50)])
+def test_nothing_is_compiled_ahead_where_no_updates_follow_on_a_warm_up(session, decisions, total):
+    called = []
+    made = session(lambda: called.append(True), decisions, total)
+    with compiling.compiling_ahead(made):
+        assert made.compiling is None
+    assert called == []
