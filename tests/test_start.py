@@ -95,7 +95,7 @@ def test_few_programs_are_compiled_before_the_first_update(algorithm, kinds, tmp
 
 @pytest.fixture
 def session(monkeypatch):
-    """(work, decisions so far, all decisions) -> a session with a warm-up of 100 that has `work` to compile."""
+    """(work, decisions so far, all decisions) -> a session with a warm-up of 100, and `work` to compile."""
 
     def make(work, decisions=0, total=200):
         monkeypatch.setattr(compiling, "_work", lambda session: work)
