@@ -352,6 +352,7 @@ def test_no_end_of_the_parent_leaves_a_process(parent):
         ("worlds:Counting", "keeps something in Counting"),
         ("worlds:Open", "Open.file is a _io.TextIOWrapper"),
         ("worlds:Elsewhere", "does not do the same"),
+        ("worlds:Refusing", "the licence is for one process"),
         ("worlds:WithJax", "imports JAX"),
         ("worlds:NotThere", "the only robot is taken"),
     ],

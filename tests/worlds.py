@@ -9,6 +9,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from crossq_wn.errors import UserError
+
 
 class Walk(gymnasium.Env):
     """A random walk towards 1, which ends an episode; the 23rd step is the time limit."""
@@ -70,6 +72,13 @@ class Elsewhere(Walk):
     def step(self, action):
         observation, reward, *rest = super().step(action)
         return observation, reward + (os.environ.get("PARENT") == str(os.getpid())), *rest
+
+
+class Refusing(Walk):
+    def step(self, action):
+        if self.steps == 8 and os.environ.get("PARENT") != str(os.getpid()):
+            raise UserError("the licence is for one process")
+        return super().step(action)
 
 
 class WithJax(Walk):

@@ -63,13 +63,7 @@ class Move:
                 first = self._environments[0]
                 self._crew.start(first.observation_size, first.action_size)
         elif self._times is not None:
-            start = time.perf_counter()
-            there = self._crew.step([self._seats[index] for index in indices], actions)
-            self._times.append((seconds, time.perf_counter() - start))
-            if not _equal(results, there):
-                self._stay("in another process it does not do the same")
-            elif len(self._times) == _TRIAL:
-                self._decide()
+            self._rehearse(indices, actions, results, seconds)
 
     def after_resets(
         self, indices: Sequence[int], seeds: Sequence[int] | None, results: Sequence[np.ndarray | Exception]
@@ -93,6 +87,23 @@ class Move:
             return
         if self._answers("restore", snapshots) is not None:
             self._times = []
+
+    def _rehearse(
+        self, indices: Sequence[int], actions: np.ndarray, results: Sequence[Result], seconds: float
+    ) -> None:
+        """Has the workers take a step that was taken here."""
+        assert self._times is not None
+        start = time.perf_counter()
+        try:
+            there = self._crew.step([self._seats[index] for index in indices], actions)
+        except Exception as error:  # of the environment, in the worker alone
+            self._stay(one_line(error))
+            return
+        self._times.append((seconds, time.perf_counter() - start))
+        if not _equal(results, there):
+            self._stay("in another process it does not do the same")
+        elif len(self._times) == _TRIAL:
+            self._decide()
 
     def _decide(self) -> None:
         states = self._answers("snapshot")
