@@ -31,7 +31,7 @@ from crossq_wn.runs.schema import ConfigFile
 from crossq_wn.training import api
 from crossq_wn.training.progress import Outcome
 from helpers import TINY_OPTIONS, TINY_SETTINGS, PointMass, call
-from house import ROOT
+from house import ROOT, sources
 
 SPEC = importlib.util.spec_from_file_location("docs_tool", ROOT / "tools" / "docs.py")
 docs = importlib.util.module_from_spec(SPEC)
@@ -256,6 +256,15 @@ def test_generated_pages_hold_every_option_setting_preset_and_command():
         assert f"| `{option}` |" in pages["reference/options.md"]
     for verb in VERBS:
         assert f"\n## {verb}\n" in pages["reference/commands.md"]
+
+
+def test_pages_that_the_source_names_are_there():
+    named = {}
+    for file in [*sources(), *(ROOT / "tools").iterdir(), ROOT / "CONTRIBUTING.md"]:
+        for page in re.findall(r"(?:docs|benchmarks)/[\w/-]+\.md|[A-Z]{4,}\.md", file.read_text()):
+            named[page] = file
+    assert {"docs/your-own-suite.md", "docs/simulators.md"} <= named.keys()
+    assert [page for page in named if not (ROOT / page).exists()] == []
 
 
 def test_every_page_is_in_the_menu():

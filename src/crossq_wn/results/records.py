@@ -225,7 +225,9 @@ def _evaluation_sheet(path: Path, *, end: Position | None, named: bool) -> Sheet
     lacking = {name, place, "seed", "metric", "env_step", "value"} - sheet.columns.keys()
     if lacking:
         missing = ", ".join(sorted(lacking))
-        raise UserError(f"{path} lacks the columns {missing}: see Published curves in README.md")
+        raise UserError(
+            f"{path} lacks the columns {missing}: see Published curves in docs/reference/files.md"
+        )
     return sheet
 
 
