@@ -55,8 +55,8 @@ for option, value in COMPILATION.items():
     os.environ[option.upper()] = str(value)
 
 
-# Files that take minutes, the longest first: processes that share the files had better not end with them.
-LONG = ("test_contract", "test_learning", "test_updates", "test_resume", "test_rivals", "test_safety")
+# Files that take longest, in that order: processes that share the files had better not end with them.
+LONG = ("test_contract", "test_learning", "test_resume", "test_updates", "test_reproduce", "test_rivals")
 
 
 def pytest_configure(config: pytest.Config) -> None:

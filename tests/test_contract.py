@@ -14,6 +14,7 @@ from crossq_wn.algorithms.settings import Settings
 from crossq_wn.learning import learner
 from crossq_wn.learning.replay import random_batch
 from crossq_wn.nets.initialisers import ShapesOnly
+from crossq_wn.runs.options import RunOptions
 from crossq_wn.types import Algorithm, Spec
 from helpers import TINY_OPTIONS, PointMass, load_file, rows, same_run
 
@@ -34,6 +35,13 @@ def same(one, other, **tolerance):
     check = np.testing.assert_allclose if tolerance else np.testing.assert_array_equal
     for a, b in zip(leaves(one), leaves(other), strict=True):
         check(a, b, **tolerance)
+
+
+@pytest.fixture(autouse=True)
+def as_in_training():
+    """The precision that training computes with, so that tests share its programs."""
+    with jax.default_matmul_precision(RunOptions.matmul_precision):
+        yield
 
 
 @pytest.fixture(scope="module")
