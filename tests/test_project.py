@@ -1,6 +1,9 @@
 """The project's own files: lock files, extras, citation and issue templates say what the code says."""
 
+import os
 import re
+import shutil
+import subprocess
 import tomllib
 
 import pytest
@@ -81,3 +84,24 @@ def test_issue_templates_are_forms():
         if file.name != "config.yml":
             assert {"name", "description", "body"} <= form.keys()
             assert {each["type"] for each in form["body"]} <= {"markdown", "textarea", "input", "dropdown"}
+
+
+@pytest.mark.parametrize(
+    ("choice", "says"),
+    [
+        ({"SIMULATORS": "newest"}, "SIMULATORS is 'newest': it is published or current"),
+        ({"PYTHON": "/bin/false"}, "PYTHON=/bin/false is no Python 3.11 to 3.14 with venv"),
+    ],
+)
+def test_an_installation_that_cannot_be_is_refused_before_anything_is_removed(choice, says, tmp_path):
+    for name in ("tools/install.sh", "requirements.lock"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / ".venv").mkdir()
+    done = subprocess.run(
+        ["bash", tmp_path / "tools" / "install.sh"], env=os.environ | choice,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"crossq-wn: {says}")
+    assert (tmp_path / ".venv").is_dir()

@@ -23,6 +23,10 @@ refuse() {
     exit 2
 }
 
+case ${SIMULATORS:-published} in
+    published | current) ;;
+    *) refuse "SIMULATORS is '$SIMULATORS': it is published or current" ;;
+esac
 if [[ -n ${PYTHON:-} ]] && ! suits "$PYTHON"; then
     refuse "PYTHON=$PYTHON is no Python 3.11 to 3.14 with venv (on Debian: apt-get install python3-venv)"
 fi
@@ -46,11 +50,8 @@ elif [[ $newest == 1 && -z ${SIMULATORS:-} ]]; then
         "mix with published ones (docs/simulators.md)"
     SIMULATORS=current
 fi
-case ${SIMULATORS:-published} in
-    published) lock=requirements.lock ;;
-    current) lock=requirements-current.lock ;;
-    *) refuse "SIMULATORS is '$SIMULATORS': it is published or current" ;;
-esac
+lock=requirements.lock
+[[ ${SIMULATORS:-published} == published ]] || lock=requirements-current.lock
 
 # The lock is complete, so nothing is resolved, and what dm_control asks for and never imports is left out.
 "$uv" pip install --quiet --python .venv/bin/python --no-deps -r "$lock" -e . ||
