@@ -50,17 +50,20 @@ def disturb(out: Path, runs: int, seconds: float) -> Counter[str]:
     """Trains with kills; returns how many of which kind there were."""
     dice, killed = random.Random(0), Counter[str]()
     process = sweep(out, runs)
-    while process.poll() is None:
-        time.sleep(dice.uniform(0.5, 1.5) * seconds)
-        workers = children(process.pid)
-        if dice.random() < 0.1:
-            process.kill()
-            process.wait()
-            killed["sweep"] += 1
-            process = sweep(out, runs)
-        elif workers:
-            os.kill(dice.choice(workers), signal.SIGKILL)
-            killed["run"] += 1
+    try:
+        while process.poll() is None:
+            time.sleep(dice.uniform(0.5, 1.5) * seconds)
+            workers = children(process.pid)
+            if dice.random() < 0.1:
+                process.kill()
+                process.wait()
+                killed["sweep"] += 1
+                process = sweep(out, runs)
+            elif workers:
+                os.kill(dice.choice(workers), signal.SIGKILL)
+                killed["run"] += 1
+    finally:
+        process.terminate()
     return killed
 
 
@@ -71,7 +74,7 @@ def evaluations(path: Path) -> list[tuple[str, ...]]:
 
 def main() -> None:
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 60
-    seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 5.0
+    seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 20.0  # no less than a run takes to get further
     with tempfile.TemporaryDirectory() as folder:
         out, alone = Path(folder) / "sweep", Path(folder) / "alone"
         start = time.monotonic()
