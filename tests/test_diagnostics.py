@@ -17,6 +17,7 @@ from crossq_wn.algorithms.settings import Settings
 from crossq_wn.cli import main
 from crossq_wn.environments import make
 from crossq_wn.environments.pool import Pool
+from crossq_wn.errors import naming_options
 from crossq_wn.learning import diagnostics, learner, programs
 from crossq_wn.learning.diagnostics import diagnose
 from crossq_wn.learning.evaluation import Arena
@@ -363,6 +364,9 @@ def test_the_remedy_for_growth_is_one_that_the_algorithm_lacks(traits, said):
 def test_growth_beside_the_head_is_of_the_biases_that_some_weight_norms_leave_free():
     kernels = critic("crossq-wn", weight_norm="neuron-kernel")
     (said,) = findings(course(**GROWN, critic_norm_head=(5, 6)), kernels)
+    assert said.endswith("leaves some biases free (weight_norm='neuron' holds them too)")
+    with naming_options():
+        (said,) = findings(course(**GROWN, critic_norm_head=(5, 6)), kernels)
     assert said.endswith("leaves some biases free (--weight-norm neuron holds them too)")
 
 
