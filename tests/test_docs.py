@@ -52,6 +52,7 @@ RUNS = {
     "runs/first": "crossq-wn",
     "runs/second": "crossq-wn",
     "runs/sac": "sac",
+    "runs/paper": "sac",
 }
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
@@ -132,7 +133,7 @@ def place(trained, forgotten, tmp_path, monkeypatch):
     monkeypatch.setattr(api, "resume", resumed)
     monkeypatch.setattr(doctor, "why_not", lambda backend: None)
     monkeypatch.setattr(importlib.import_module("crossq_wn.cli.policy"), "record", recorded)
-    monkeypatch.setattr(importlib.import_module("crossq_wn.bench.loop"), "bench", accepted_as_it_is)
+    monkeypatch.setattr(importlib.import_module("crossq_wn.bench.process"), "bench", accepted_as_it_is)
     monkeypatch.setattr(importlib.import_module("crossq_wn.cli.reproduce").steps, "bill", accepted_as_it_is)
     return make
 

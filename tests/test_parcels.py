@@ -5,6 +5,7 @@ import sys
 
 import jax
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -97,15 +98,16 @@ jax.config.update("jax_disable_most_optimizations", False)
 import os
 os.environ["XLA_FLAGS"] = ""  # XLA reads them when it first compiles
 from test_parcels import compare
-compare(conftest._algorithm("sac"))
+compare(conftest._algorithm({name!r}))
 print("same")
 """
 
 
-def test_packed_states_in_turn_are_plain_ones_apart_bit_for_bit(tmp_path):
-    """So a run may be laid out by what is faster, for each of its parts. In programs as in real use."""
+@pytest.mark.parametrize("name", ["sac", pytest.param("crossq-wn", marks=pytest.mark.slow)])
+def test_packed_states_in_turn_are_plain_ones_apart_bit_for_bit(name, tmp_path):
+    """Packing is kept apart from arithmetic. In programs as in real use."""
     done = subprocess.run(
-        [sys.executable, "-c", REAL.format(tests=str(TESTS))],
+        [sys.executable, "-c", REAL.format(tests=str(TESTS), name=name)],
         env=environment_variables(), cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

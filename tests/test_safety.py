@@ -280,6 +280,13 @@ def point(tmp_path_factory):
     return trained(PointMass, tmp_path_factory.mktemp("point") / "run").path
 
 
+def contents(run):
+    """What is in a run directory, besides what each attempt to go on with it leaves."""
+    return sorted(
+        path for path in run.rglob("*") if "manifest" not in path.name and ".lease-" not in str(path)
+    )
+
+
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
@@ -297,14 +304,14 @@ def test_a_changed_environment_is_named_on_resume_evaluation_and_video(changed, 
         lambda: evaluate_policy(policy, 1, changed),
         lambda: record(policy, tmp_path / "video.mp4", task=changed),
     )
-    before = sorted(path for path in point.rglob("*") if "manifest" not in path.name)
+    before = contents(point)
     for use in uses:
         with pytest.raises(UserError, match=says) as error:
             use()
         assert "has changed since this run was trained" in str(error.value)
         assert "\n" not in str(error.value)
         assert "version" not in str(error.value)
-    assert before == sorted(path for path in point.rglob("*") if "manifest" not in path.name)
+    assert contents(point) == before
 
 
 # What `act` takes

@@ -11,7 +11,7 @@ import crossq_wn
 from crossq_wn import UserError
 from crossq_wn.environments.pool import Pool
 from crossq_wn.learning import learner
-from crossq_wn.training import loop
+from crossq_wn.training import reporting
 from crossq_wn.training.seeds import Stream, integer, stream
 from crossq_wn.training.stopwatch import PHASES, Stopwatch
 from helpers import (
@@ -55,11 +55,11 @@ def test_actions_that_cannot_vary_are_told_of():
     pool = SimpleNamespace(environments=[SimpleNamespace(simulator=simulator)])
     listener = Listener()
     session = SimpleNamespace(config=SimpleNamespace(task="arm"), reporter=listener, training=pool)
-    loop._tell_of_fixed_actions(session)
+    reporting._tell_of_fixed_actions(session)
     (said,) = listener.messages
     assert said.startswith("arm has actions of 2 numbers, of which those at 0 cannot vary")
     simulator.action_low = np.array([-1, -1])
-    loop._tell_of_fixed_actions(session)
+    reporting._tell_of_fixed_actions(session)
     assert listener.messages == [said]
 
 

@@ -74,8 +74,6 @@ def trainee(algorithm: Algorithm, config: RunConfig, spec: Spec) -> Trainee:
         algorithm,
         len(seeds),
         replay_bytes(config, spec),
-        batch_size=settings.batch_size,
-        decisions=config.decisions,
     )
     states = learn.states([algorithm.init(np.random.default_rng(seed)) for seed in seeds])
     generators = [np.random.default_rng(seed) for seed in seeds]

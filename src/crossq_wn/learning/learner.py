@@ -35,7 +35,7 @@ from crossq_wn.learning.minibatches import (
     resident,
 )
 from crossq_wn.learning.parcels import pack, unpack
-from crossq_wn.learning.products import minibatch_shapes, state_numbers, state_shapes
+from crossq_wn.learning.products import minibatch_shapes, state_shapes
 from crossq_wn.learning.programs import (
     appraise_one,
     diagnose_one,
@@ -50,36 +50,29 @@ from crossq_wn.learning.programs import (
 from crossq_wn.learning.turns import in_turn
 from crossq_wn.types import Algorithm, Metrics, Spec, Tree
 
-# Numbers of a state times samples of a minibatch, below which starting programs costs more than products.
-_SMALL = 1 << 22
-_MANY = 10_000  # updates of one seed, for which it pays to compile longer
 
-
-def make(algorithm: Algorithm, seeds: int, replay_bytes: int, *, batch_size: int, decisions: int) -> Learner:
+def make(algorithm: Algorithm, seeds: int, replay_bytes: int) -> Learner:
     """Makes the learner that suits this machine and this run.
 
-    On a CPU that is a program per seed or, if networks and minibatches are so small that starting programs
-    would take most of the time, one that computes the seeds in turn, with the same results. Accelerators
-    compute all seeds at the same time.
+    On a CPU that is a program per seed; accelerators compute all seeds at the same time.
 
     Args:
         algorithm: for one seed.
         seeds: number of seeds.
         replay_bytes: size of one seed's replay; the replays are copied to the accelerator if they fit.
-        batch_size: samples per minibatch.
-        decisions: agent decisions of the run, per seed.
     """
     if jax.default_backend() == "cpu":
-        small = state_numbers(algorithm) * batch_size * algorithm.horizon < _SMALL
-        # It takes some seconds more to compile, and saves about a millisecond per launch.
-        many = seeds * decisions > _MANY
-        return one_after_another(algorithm) if small and many else one_by_one(algorithm)
+        return one_by_one(algorithm)
     devices = jax.devices()
     return vectorised(algorithm, devices, replay_on_device=fits(replay_bytes, seeds, devices))
 
 
 def one_after_another(algorithm: Algorithm) -> Learner:
-    """Runs one program that computes the seeds in turn; for small networks on CPUs."""
+    """Runs one program that computes the seeds in turn; for small networks on CPUs.
+
+    `make` does not choose it yet: it compiles longer and, for FlashSAC and TD-MPC2, differs from `one_by_one`
+    in the last bits, so that neither the number of seeds nor the length of a run may decide between them.
+    """
     return _over(in_turn(), packed(algorithm.horizon), algorithm, pack=pack)
 
 

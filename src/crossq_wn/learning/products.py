@@ -127,11 +127,6 @@ def state_shapes(algorithm: Algorithm) -> Any:
         return jax.eval_shape(lambda: algorithm.init(np.random.default_rng(0)))
 
 
-def state_numbers(algorithm: Algorithm) -> int:
-    """How many numbers one seed's state consists of."""
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state_shapes(algorithm)))
-
-
 def _equations(jaxpr: Any, branch: float) -> Iterator[tuple[Any, float]]:
     """Every equation of a jaxpr and of the jaxprs inside it, with the number of times that it runs."""
     for equation in jaxpr.eqns:

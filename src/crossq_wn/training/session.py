@@ -124,8 +124,6 @@ def new_session(
             algorithm,
             len(numbers),
             building.replay_bytes(config, spec),
-            batch_size=config.settings.batch_size,
-            decisions=config.decisions,
         ),
         logs=Logs(config, run.path, names),
         writer=Writer(run.checkpoints, reporter.message),
