@@ -129,6 +129,12 @@ def float64() -> Callable[[], AbstractContextManager[object]]:
     return jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
 
 
+@pytest.fixture(autouse=True)
+def no_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The width of the terminal that runs the tests is not that of what they print."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def forgotten_programs() -> Iterator[None]:
     """Compiled programs are kept for the modules to come until they fill gigabytes."""

@@ -31,7 +31,7 @@ NARROW = {"critic_width": 32, "actor_width": 32, "batch_size": 32, "atoms": 21}
 NARROW_ENOUGH = ("crossq-wn", "sac", "bro", "simba-v2", "flashsac")
 DEMO = {"warmup": 2000, "critic_width": 256, "actor_width": 128, "initial_temperature": 0.01}  # Makefile
 OPTIONS = {
-    "video": False, "tensorboard": False, "diagnostics": False, "eval_every": 3000, "checkpoint_every": 3000,
+    "video": False, "tensorboard": False, "diagnostics": False, "eval_every": 5000, "checkpoint_every": 5000,
 }  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def test_training_reaches_a_goal(name, tmp_path):
     run = crossq_wn.train(
         PointMass,
         algorithm=name,
-        frames=700 if name == "tdmpc2" else 2000,
+        frames={"tdmpc2": 700, "xqc": 4000}.get(name, 2000),  # XQC is slower, and at 2000 sometimes not there
         out=tmp_path / "run",
         **OPTIONS,
         **settings,

@@ -320,12 +320,20 @@ _READERS: dict[Any, tuple[Callable[[str], Any], str]] = {
 _ALIASES = {"seeds": "--seed"}  # by field: a second name, which the help leaves out
 
 
+def _definition(kind: type) -> ast.stmt:
+    """The definition of a class in its source."""
+    try:
+        return ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
+    except SystemError:  # of Python 3.11, where another thread parses at the same time
+        return ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
+
+
 def field_texts(kind: type) -> dict[str, str]:
     """The documentation of each field of a dataclass, inherited fields included: the string below it."""
     found = {}
     for each in reversed(kind.__mro__[:-1]):
         with contextlib.suppress(OSError):  # a class that was defined at a prompt has no source
-            definition = ast.parse(textwrap.dedent(inspect.getsource(each))).body[0]
+            definition = _definition(each)
             for field, below in pairwise(getattr(definition, "body", [])):
                 text = getattr(getattr(below, "value", None), "value", None)
                 if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(text, str):

@@ -75,14 +75,16 @@ def deferred(make: Callable[[], optax.GradientTransformation]) -> Transformation
     """
     made = functools.cache(make)
     return Transformation(
-        init=lambda params: _zeros(jax.eval_shape(made().init, params)),
+        init=lambda params: _zeros(jax.eval_shape(made().init, params), params),
         update=lambda updates, state, params=None: made().update(updates, state, params),
     )
 
 
-def _zeros(shapes: Tree) -> Tree:
-    """Zeros on the host, where making them takes no program to compile."""
-    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+def _zeros(shapes: Tree, params: Tree) -> Tree:
+    """Zeros on the host, where making them takes no program to compile; traced ones if the parameters are."""
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(params))
+    zeros = jnp.zeros if traced else np.zeros  # traced zeros take no memory, however large they are
+    return jax.tree.map(lambda leaf: zeros(leaf.shape, leaf.dtype), shapes)
 
 
 def deferred_schedule(make: Callable[[], optax.Schedule]) -> optax.Schedule:
