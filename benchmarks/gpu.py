@@ -34,9 +34,12 @@ def main() -> None:
     parser.add_argument("--part", nargs=2, help=argparse.SUPPRESS)  # a phase, and what of it
     chosen = parser.parse_args()
     if chosen.part:
+        from crossq_wn.bench.measure import own_lines
+
         phase, about = chosen.part
+        lines = own_lines()
         for found in PARTS[phase](**json.loads(about)):
-            print(json.dumps(found), flush=True)
+            print(json.dumps(found), file=lines, flush=True)
         return
     found = measure(chosen.only, 60 * chosen.minutes, chosen.out)
     print(table(found))
@@ -74,8 +77,10 @@ def _parts(phase: str, on_cpu: bool) -> Iterator[dict[str, Any]]:
     if phase == "updates":
         precisions = ["float32"] if on_cpu else ["tensorfloat32", "float32", "bfloat16"]
         utds, counts = ([2], [1, 2]) if on_cpu else ([2, 5], [10, 4, 1])
-        for precision, utd, count in itertools.product(precisions, utds, counts):
-            yield {"precision": precision, "utd": utd, "seeds": count}
+        for utd, count in itertools.product(utds, counts):
+            yield {"precision": precisions[0], "utd": utd, "seeds": count}
+        for precision in precisions[1:]:
+            yield {"precision": precision, "utd": utds[0], "seeds": counts[0]}
     elif phase == "start":
         for cache in ("cold", "cached"):
             yield {"task": tasks[0], "seeds": seeds, "cache": cache}
@@ -162,7 +167,8 @@ def loops(task: str, seeds: int) -> Iterator[Figures]:
 
     on_cpu = jax.default_backend() == "cpu"
     config = _config(task, seeds, matmul_precision="float32" if on_cpu else "tensorfloat32")
-    found = loop.train(config, 40 if on_cpu else 400)
+    # On a GPU long enough for environments to have moved to workers before the rows that count.
+    found = loop.train(config, 40 if on_cpu else 2000)
     frames_per_s = 1e3 * seeds * config.action_repeat / found.decision_ms
     yield {
         "frames_per_s": frames_per_s,

@@ -230,6 +230,7 @@ def _commands() -> str:
                 "--trust",
                 "--against",
                 "--json",
+                "--csv",
                 "--seconds",
             )
             rows = [row for row in rows if row[0].strip("`") in own]

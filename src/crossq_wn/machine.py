@@ -67,10 +67,7 @@ def memory_of(process: int) -> int:
 
 def resident_memory() -> int:
     """The bytes of memory that this process has now, or its peak where the system does not say."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError):
-        return peak_memory()
+    return memory_of(os.getpid()) or peak_memory()
 
 
 def peak_memory() -> int:
@@ -127,7 +124,8 @@ def gpus(environment: Mapping[str, str], root: Path = Path("/")) -> list[str]:
     """
     chosen = environment.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
-        return [name.strip() for name in chosen.split(",") if name.strip()]
+        names = [name.strip() for name in chosen.split(",") if name.strip()]
+        return names[: names.index("-1")] if "-1" in names else names  # CUDA ignores -1 and what follows
     try:
         return list(map(str, range(len(os.listdir(root / "proc/driver/nvidia/gpus")))))
     except OSError:

@@ -22,6 +22,7 @@ from crossq_wn.training.building import crew_for, make_environment
 
 Measure = Callable[[float], float]  # seconds to spend -> seconds per call
 
+_CHOICE = 10.0  # seconds at most until it is settled in which way environments are stepped
 _IN_FLIGHT = 100  # products that an accelerator is given before the host waits for it
 
 
@@ -152,11 +153,19 @@ def environments(config: RunConfig) -> Iterator[dict[str, Measure]]:
         executor = stack.enter_context(ThreadPoolExecutor(threads)) if threads > 1 else None
         noise = [np.random.default_rng(seed) for seed in seeds]
         stage = _Stage(played, bare, pool, executor, np.random.default_rng(0), noise)
+        _settle(stage)
         measures: dict[str, Measure] = {"environment": partial(seconds_per_call, partial(_decide, stage))}
         if all(environment.simulator.physics is not None for environment in bare):
             measures["physics"] = partial(_fastest_physics, stage, config.action_repeat)
             measures |= _alone(config, stack)
         yield measures
+
+
+def _settle(stage: _Stage) -> None:
+    """Steps until it is settled in which way, as it is for nearly all of a training."""
+    end = time.perf_counter() + _CHOICE
+    while not stage.pool.decided and time.perf_counter() < end:
+        _decide(stage)
 
 
 def _alone(config: RunConfig, stack: ExitStack) -> dict[str, Measure]:

@@ -180,7 +180,7 @@ def _crossq_of_equal_size(settings: Settings) -> Settings:
     return replace(preset_settings("crossq", "default"), **sizes)
 
 
-def _lines() -> IO[str]:
+def own_lines() -> IO[str]:
     """Standard output for our lines alone; what anything else prints goes to standard error."""
     own = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
@@ -189,7 +189,7 @@ def _lines() -> IO[str]:
 
 def main(path: Path) -> None:
     """Measures the job that a file describes."""
-    lines = _lines()
+    lines = own_lines()
 
     def write(kind: str, content: Any) -> None:
         print(json.dumps({kind: content}), file=lines, flush=True)

@@ -76,7 +76,7 @@ def _measured(config: RunConfig, against: str | None, seconds: float, form: Form
 def _check_json(arguments: list[str]) -> None:
     """Raises UserError if --json is given a file, as it once took."""
     for option, value in pairwise(arguments):
-        if option == "--json" and not value.startswith("-"):
+        if option == "--json" and value.endswith(".json"):
             raise UserError(f"--json takes no file: --out {value} writes the figures to one")
 
 

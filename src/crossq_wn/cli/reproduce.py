@@ -18,7 +18,9 @@ def reproduce(parser: Parser, arguments: list[str]) -> int:
     parser.add_argument("--scale", required=True, help="smoke (minutes), laptop (hours) or paper (a cluster)")
     parser.add_argument("--root", type=Path, default=Path("runs/reproduce"), help="where runs lie")
     parser.add_argument("--out", type=Path, help="for figures and verdicts; by default ROOT/SCALE/results")
-    parser.add_argument("--jobs", type=positive, help="runs side by side; by default one per processor")
+    parser.add_argument(
+        "--jobs", type=positive, help="runs side by side; by default one per GPU, or else per processor"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and its cost, train nothing")
     parser.add_argument("--yes", action="store_true", help="start even what takes more than a day")
     parser.add_argument(

@@ -1,5 +1,6 @@
 """The command `sweep`."""
 
+import argparse
 import os
 import shlex
 import sys
@@ -69,12 +70,9 @@ def sweep(parser: Parser, arguments: list[str]) -> int:
     parsed = parser.parse_args(own)
     _check_names(parser, options)
     environment = dict(os.environ)  # as the user set it
+    _check_combination(parsed, options)
     if parsed.status is not None:
-        if parsed.plan or options:
-            raise UserError(f"--status shows the sweep in {parsed.status}: leave out everything else")
         return _follow_status(parsed)
-    if parsed.form != "text" and not parsed.dry_run:
-        raise UserError(f"--{parsed.form} prints the plan alone: add --dry-run")
     request = _request(parsed, options, arguments)
     runs = plan(request.sheet, request.out)
     states = _states(runs)
@@ -90,6 +88,19 @@ def sweep(parser: Parser, arguments: list[str]) -> int:
     made = Sweep(runs, request.out, engine, jobs, bills.need, say, parsed.retries, parsed.wait, states=states)
     result = drive(made)
     return _concluded(result, runs, request.out, len(made.elsewhere))
+
+
+def _check_combination(parsed: argparse.Namespace, options: dict[str, list[Any]]) -> None:
+    """Raises UserError for options that mean nothing together."""
+    if parsed.status is not None:
+        if any((parsed.plan, options, parsed.out, parsed.dry_run)):
+            raise UserError(f"--status shows the sweep in {parsed.status}: leave out everything else")
+        return
+    for name in ("watch", "all"):
+        if getattr(parsed, name):
+            raise UserError(f"--{name} goes with --status DIR")
+    if parsed.form != "text" and not parsed.dry_run:
+        raise UserError(f"--{parsed.form} prints the plan alone: add --dry-run")
 
 
 def _states(runs: Sequence[Run]) -> list[State]:
@@ -130,7 +141,9 @@ def _add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--seeds-per-process", type=positive, metavar="K", help="seeds that train in one process (all)"
     )
-    parser.add_argument("--jobs", type=positive, help="runs side by side; by default one per processor")
+    parser.add_argument(
+        "--jobs", type=positive, help="runs side by side; by default one per GPU, or else per processor"
+    )
     parser.add_argument(
         "--retries", type=whole_number, default=RETRIES, help=f"failures of a run to get over ({RETRIES})"
     )

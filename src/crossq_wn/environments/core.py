@@ -185,11 +185,8 @@ class Environment:
         """
         if seed is not None:
             seed_shared(seed)
-        self.total_reward, self.frames, self.success = (
-            0.0,
-            0,
-            None,
-        )  # first, because faults say where they are
+        # First, because faults say where they are.
+        self.total_reward, self.frames, self.success = 0.0, 0, None
         self._call(self.simulator.reset, seed)
         self.observation = self._observe("reset")
         return self.observation

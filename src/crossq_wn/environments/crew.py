@@ -247,10 +247,11 @@ class _Hand:
         if self.death:
             try:
                 self._start()
-            except OSError as error:
-                self.death = f"cannot be started again ({one_line(error)})"
+                self._await_environments()
+            except Exception as error:  # of the system, or whatever the making of an environment raised
+                self.hang_up()
+                self.death = self.death or f"cannot be started again ({one_line(error)})"
                 return
-            self._await_environments()
         self._ask(CALL)
         self._attempt(self._connection.send, list(orders))
 

@@ -41,6 +41,11 @@ class Move:
         self._times: list[tuple[float, float]] | None = None  # of a step here and there, in the rehearsal
         self.decided = self.made = False  # whether they have moved
 
+    @property
+    def idle(self) -> bool:
+        """Whether steps are too short for workers to be tried."""
+        return not self._crew.started and self._steps >= 100 and self._spent < _WORTH * self._steps
+
     def before_step(self) -> None:
         """Begins the rehearsal as soon as the workers are ready; no step is under way."""
         if self.decided or self._times is not None:
@@ -62,6 +67,8 @@ class Move:
             if self._spent > max(_PATIENCE, _WORTH * self._steps):
                 first = self._environments[0]
                 self._crew.start(first.observation_size, first.action_size)
+        elif self._crew.refusal:  # the crew's other set of environments stays
+            self._stay(self._crew.refusal)
         elif self._times is not None:
             self._rehearse(indices, actions, results, seconds)
 
@@ -71,12 +78,14 @@ class Move:
         """Considers resets that were made here, which workers repeat in the rehearsal."""
         if self.decided or self._times is None:
             return
+        if self._crew.refusal:  # the crew's other set of environments stays
+            self._stay(self._crew.refusal)
+            return
         if seeds is not None:  # more than this may be new, such as statistics: start again
             self._times = None
             return
         there = self._crew.call([(self._seats[index], "reset", (None,)) for index in indices])
-        if not _equal(results, there):
-            self._stay("in another process it does not do the same")
+        self._compare(indices, results, there)
 
     def _begin(self) -> None:
         """Begins the rehearsal: the workers' environments take over the states of those here."""
@@ -100,10 +109,19 @@ class Move:
             self._stay(one_line(error))
             return
         self._times.append((seconds, time.perf_counter() - start))
-        if not _equal(results, there):
-            self._stay("in another process it does not do the same")
-        elif len(self._times) == _TRIAL:
+        if self._compare(indices, results, there) and len(self._times) == _TRIAL:
             self._decide()
+
+    def _compare(self, indices: Sequence[int], here: Sequence[object], there: Sequence[object]) -> bool:
+        """Whether the workers did the same as was done here; decides to stay if not."""
+        for index, answer in zip(indices, there, strict=True):
+            if isinstance(answer, EnvironmentFaultError) and self._crew.lost(self._seats[index]):
+                self._stay(one_line(answer))
+                return False
+        if not _equal(here, there):
+            self._stay("in another process it does not do the same")
+            return False
+        return True
 
     def _decide(self) -> None:
         states = self._answers("snapshot")

@@ -157,6 +157,11 @@ class Pool:
         return "threads" if self._in_threads else "turns"
 
     @property
+    def decided(self) -> bool:
+        """Whether the way of stepping will hardly change any more, as far as one can tell."""
+        return self._settled and (self._move is None or self._move.decided or self._move.idle)
+
+    @property
     def _moved(self) -> bool:
         return self._move is not None and self._move.made
 

@@ -7,8 +7,9 @@ There are three layouts, of which the third is in `turns`:
   batched ones, and a seed's result cannot depend on the seeds beside it.
 * `stacked` (accelerators): the trees are stacked and the program is mapped over the new axis, so one launch
   updates all seeds. Several devices share the seeds and never communicate. Results agree with those of the
-  other layouts up to rounding.
-* `in_turn` (CPU, small networks): the trees are stacked, and one program computes one seed after the other.
+  others up to rounding.
+* `in_turn` (CPU, small networks): the trees are stacked, and one program computes one seed after the other;
+  training does not use it yet.
 """
 
 from __future__ import annotations  # JAX's types are loaded on first use

@@ -107,8 +107,8 @@ class Compile(Protocol):
 class Learner(NamedTuple):
     """An algorithm over S seeds, with U gradient updates per decision."""
 
-    states: Join  # of the seeds' states, packed where they are small
-    join: Join  # of states, metrics and memories
+    states: Join  # of the seeds' states, in the form that the programs take
+    join: Join  # of metrics and memories
     split: Split
     fresh_memories: FreshMemories
     explore: Explore

@@ -1,9 +1,10 @@
-"""Two ways for minibatches to get from replay to the gradient updates.
+"""Ways for minibatches to get from replay to the gradient updates.
 
-They are gathered on the host, or on the device from a copy of replay there. In both cases the host draws the
-places, so every device trains on the same minibatches, and the host's replay is the one that checkpoints
-store. With a copy on the device, only a few new rows and the places have to be sent per decision; they travel
-as one array, and the program that computes the updates also writes them.
+They are gathered on the host (`gathered`, and `packed` as one array for seeds that take turns), or on the
+device from a copy of replay there (`resident`). In all cases the host draws the places, so every device
+trains on the same minibatches, and the host's replay is the one that checkpoints store. With a copy on the
+device, only a few new rows and the places have to be sent per decision; they travel as one array, and the
+program that computes the updates also writes them.
 """
 
 from __future__ import annotations  # JAX's types are loaded on first use

@@ -2,7 +2,7 @@
 
 Starting a program and sending data cost a few microseconds for every array, however small it is. A learner's
 state has some 160 arrays, nearly all of them small, so small networks would spend nine tenths of an update on
-that alone.
+that alone. Training packs only what it sends to a replay on the device (`minibatches.resident`).
 """
 
 from __future__ import annotations  # JAX's types are loaded on first use
@@ -107,7 +107,7 @@ def unpack(tree: Tree) -> Tree:
 
 
 # In a program, a barrier stands between a parcel and what is computed with its tree. Without it XLA fuses the
-# two, and other fusions round differently; but results must not depend on how a program's data is packed.
+# two, and other fusions round differently; but results should not depend on how a program's data is packed.
 
 
 def opened(tree: Tree) -> Tree:

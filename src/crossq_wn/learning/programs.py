@@ -67,7 +67,7 @@ def updates_of_one(
 def _updates_of_packed(
     one: Callable[..., tuple[Tree, Metrics]], packed: Parcel, rows: Tree, first: Array, count: int
 ) -> tuple[Any, Any]:
-    """Makes the updates of a packed state, bit for bit those of the state itself.
+    """Makes the updates of a packed state as of the state itself; FlashSAC's and TD-MPC2's last bits differ.
 
     Args:
         one: makes an update: (state, (row, number of the update)) -> state, metrics.

@@ -1,7 +1,8 @@
 """The layout of the seed axis in which one program computes the seeds one after the other.
 
 Its matrix products are plain ones, as in `axis.apart`, but one launch updates all seeds: for networks so
-small that launches would take longer than products.
+small that launches would take longer than products. Training does not use it yet: see
+`learner.one_after_another`.
 """
 
 from __future__ import annotations  # JAX's types are loaded on first use

@@ -165,6 +165,8 @@ def preset_settings(algorithm: str, preset: str) -> Settings:
         UserError: a name is unknown, or a hyperparameter of a user's algorithm has the name of a run option.
     """
     known = recipe_of(algorithm).presets
+    if not isinstance(preset, str):
+        raise UserError(f"{option('preset')} is {preset!r}: give one name, such as {next(iter(known))!r}")
     if preset not in known:
         raise UserError(
             f"{algorithm} has no preset {preset!r}: {nearest(preset, known)}known are {', '.join(known)}"

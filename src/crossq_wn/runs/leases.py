@@ -90,7 +90,9 @@ class Lease:
         self._life.start()
 
     def end(self) -> None:
-        """Gives the run back."""
+        """Gives the run back; a second call does nothing, because the lease may then be another's."""
+        if self._ended.is_set():
+            return
         self._ended.set()
         try:
             with contextlib.suppress(fences.LostLeaseError, OSError):

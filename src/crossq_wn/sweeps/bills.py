@@ -85,7 +85,8 @@ def accelerators(environment: Mapping[str, str]) -> list[str]:
     """The GPUs to train on; none if JAX cannot use them."""
     if importlib.util.find_spec("jax_cuda12_plugin") is None:
         return []
-    return gpus(environment) or ["0"]
+    found = gpus(environment)
+    return found if "CUDA_VISIBLE_DEVICES" in environment else found or ["0"]
 
 
 def _row(system: str, runs: Sequence[Planned], finished: int) -> BillRow:

@@ -6,6 +6,7 @@ other operations, and of the numbers that those produce. The simulation is timed
 of tasks.
 """
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -186,6 +187,8 @@ def simulation(task: str) -> Simulation:
 @cache
 def speed() -> Speed:
     """Measures this machine's speed, once per process."""
+    # The runs need the GPU, and this process, which lives as long as they do, does not.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     use_jax()
     product = _timed(jnp.matmul, np.ones((256, 512), np.float32), np.ones((512, 512), np.float32))
     multiply_add = product.seconds / product.work.multiply_adds

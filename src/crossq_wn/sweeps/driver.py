@@ -113,7 +113,7 @@ class Sweep:
     states: list[State] = field(default_factory=list)
     workers: dict[int, _Worker] = field(default_factory=dict)  # by slot
     looked: float = _NEVER  # when the outlooks were last made
-    refreshed: float = float("-inf")  # when the states were last read
+    refreshed: float = _NEVER  # when the states were last read
     waiting: list[Waiting] = field(default_factory=list)
     elsewhere: list[int] = field(default_factory=list)  # runs that other processes work on
     failed: dict[Path, str] = field(default_factory=dict)
@@ -167,6 +167,8 @@ class Sweep:
             return
         if now - self.looked >= _LOOK:
             self.look()
+        if not self.waiting:
+            return
         for start in next_jobs(self.waiting, Room(free, self._memory(), not self.workers), now):
             self.waiting = [each for each in self.waiting if each.number != start.number]
             self.states[start.number] = state_of(self.runs[start.number])
@@ -200,7 +202,8 @@ class Sweep:
             process = self.engine.start(run, state, slot)
         except (UserError, OSError) as reason:  # of the file system: perhaps the disk is full for a while
             cause = f"cannot start: {one_line(reason)}"
-            self._record(number, state, cause, final=isinstance(reason, UserError))
+            final = isinstance(reason, UserError) and is_final(cause, 2, state)
+            self._record(number, state, cause, final=final)
             self.say(f"{run.name} {cause}")
             self.looked = _NEVER
             return
@@ -225,7 +228,10 @@ class Sweep:
             said = cause
         self.say(f"{run.name}: {said}")
         final = is_final(cause, code, state)
-        self._record(number, worker.before, cause, final=final, memory=worker.memory, began=worker.began)
+        # An attempt that ended early has not filled its replay, so its peak may only raise the estimate.
+        whole = state.kind == "finished" or worker.memory > self.needs(run).memory
+        memory = worker.memory if whole else 0
+        self._record(number, worker.before, cause, final=final, memory=memory, began=worker.began)
 
     def _record(
         self,

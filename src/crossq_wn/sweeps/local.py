@@ -80,7 +80,10 @@ class LocalProcess:
     def failure(self) -> tuple[str, int]:
         """Why it ended before its run had finished, and its exit code."""
         code = self.process.returncode
-        said = files.read(self.log, MOST_TABLE).decode(errors="replace").strip()
+        try:
+            said = files.read(self.log, MOST_TABLE).decode(errors="replace").strip()
+        except OSError:  # somebody has cleared the logs
+            said = ""
         last = said.split("\n")[-1].strip() or "it said nothing"
         how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
         if code == -9:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from crossq_wn.environments import EnvironmentFaultError
 from crossq_wn.environments.interface import check_unchanged, describe
 from crossq_wn.environments.remote import Anywhere
 from crossq_wn.environments.snapshot import UnrestorableError
@@ -17,7 +18,7 @@ from crossq_wn.runs.checkpoints import Checkpoint, SeedState
 from crossq_wn.runs.manifests import malformed
 from crossq_wn.runs.schema import PlainState, check
 from crossq_wn.training.seeds import Seed, Stream, integer, stream
-from crossq_wn.training.session import Failure, Session, drop
+from crossq_wn.training.session import Failure, Session, drop, told
 from crossq_wn.types import Tree
 
 
@@ -43,7 +44,15 @@ def save(session: Session, *, thorough: bool = False) -> None:
     drop(session, reasons)
     if not session.seeds:
         return
-    states = {seed.number: _state(session, seed, learners[seed.number]) for seed in session.seeds}
+    states, reasons = {}, {}
+    for seed in session.seeds:
+        try:
+            states[seed.number] = _state(session, seed, learners[seed.number])
+        except EnvironmentFaultError as fault:  # the process in which it was stepped has died
+            reasons[seed.number] = told(session, seed.number, fault)
+    drop(session, reasons)
+    if not session.seeds:
+        return
     replays = {seed.number: seed.replay for seed in session.seeds}
     keep = {failure.good for failure in session.failed.values() if failure.good is not None}
     session.writer.save(session.frames, _common(session), states, replays, keep, thorough=thorough)
