@@ -11,6 +11,7 @@ import pytest
 
 import crossq_wn
 import helpers
+from crossq_wn import UserError
 from crossq_wn.algorithms.settings import setting_names
 from crossq_wn.runs import directory, protocol
 from crossq_wn.runs.config import (
@@ -106,6 +107,12 @@ def test_options_and_hyperparameters_are_plain_keywords():
     assert (made.options.eval_every, made.options.seeds, made.settings.utd) == (5000, (0, 1), 5)
     assert made.system == System("crossq-wn", 5, "code")
     assert made.settings.initial_temperature == 0.01  # the preset's
+
+
+def test_a_preset_is_one_name():
+    for presets in (["default", "code"], ("default", "code")):
+        with pytest.raises(UserError, match=r"preset is .*: give one name, such as 'default'"):
+            configure("cheetah-run", preset=presets)
 
 
 @pytest.mark.parametrize(

@@ -320,6 +320,18 @@ def test_signs_of_life_are_given_while_nothing_else_happens(fast, tmp_path):
     assert leases.seen(tmp_path).holder is None
 
 
+def test_a_lease_that_has_ended_leaves_alone_what_comes_after_it(fast, tmp_path):
+    first, _ = leases.take(tmp_path)
+    first.end()
+    shutil.rmtree(first.folder)  # as where a run that cannot start is discarded
+    second, _ = leases.take(tmp_path)
+    assert second.folder == first.folder
+    first.end()
+    assert leases.seen(tmp_path).holder is not None
+    second.end()
+    assert leases.seen(tmp_path).holder is None
+
+
 def test_a_lock_that_was_replaced_meanwhile_is_not_taken_for_the_run_s(tmp_path, monkeypatch):
     real, calls = fcntl.flock, []
 

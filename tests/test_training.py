@@ -9,9 +9,11 @@ import pytest
 
 import crossq_wn
 from crossq_wn import UserError
+from crossq_wn.environments.core import EnvironmentFaultError
 from crossq_wn.environments.pool import Pool
 from crossq_wn.learning import learner
-from crossq_wn.training import reporting
+from crossq_wn.runs.manifests import trained_frames
+from crossq_wn.training import reporting, saving
 from crossq_wn.training.seeds import Stream, integer, stream
 from crossq_wn.training.stopwatch import PHASES, Stopwatch
 from helpers import (
@@ -212,3 +214,20 @@ def test_work_that_the_policy_delay_skips_is_skipped_also_where_seeds_are_mapped
     batches = learn.join([batch(seed, 2, 8) for seed in (0, 1)])
     program = str(jax.make_jaxpr(lambda states, fed: learn.update(states, fed, 0))(states, batches))
     assert program.count("cond[") == 1
+
+
+def test_an_environment_lost_at_a_checkpoint_costs_its_own_seed(tmp_path, monkeypatch):
+    snapshot = saving._snapshot
+
+    def lost(session, environment):
+        if session.frames >= 60 and environment is session.training.environments[1]:
+            raise EnvironmentFaultError("the process in which its environment was stepped was killed")
+        return snapshot(session, environment)
+
+    monkeypatch.setattr(saving, "_snapshot", lost)
+    choices = {"frames": 120, "checkpoint_every": 60, "out": tmp_path / "run"}
+    outcome = crossq_wn.train(PointMass, seeds=[0, 1], **(TINY_OPTIONS | TINY_SETTINGS | choices))
+    assert outcome.finished
+    assert list(outcome.failed) == [1]
+    assert "was killed" in outcome.failed[1]
+    assert trained_frames(tmp_path / "run" / "checkpoints") == 120
