@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -43,7 +44,9 @@ hypothesis.settings.load_profile("small")
 # Here and in every process that a test starts, which then shares compiled programs with all the others.
 # Programs of tests run a few times: those that compile in a third of the time and run more slowly suit them.
 # Real programs are compiled in test_golden.py.
-XLA = ("--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1")
+XLA = ["--xla_cpu_parallel_codegen_split_count=1"]
+if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):
+    XLA.append("--xla_cpu_use_fusion_emitters=false")  # later versions end the process: an unknown flag
 os.environ["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *XLA)).strip()
 COMPILATION = {
     "jax_compilation_cache_dir": str(Path.home() / ".cache" / "crossq-wn" / "tests"),
