@@ -27,7 +27,13 @@ T = TypeVar("T")
 class Nobody:
     """An engine that is not asked for anything."""
 
-    def start(self, run, state, slot):
+    def places(self):
+        return 10**6
+
+    def free_memory(self):
+        return None
+
+    def start(self, run, state, slot, memory):
         raise AssertionError("nothing is started here")
 
 

@@ -26,7 +26,7 @@ from crossq_wn.fences import LostLeaseError
 from crossq_wn.machine import gpus
 from crossq_wn.runs import leases
 from crossq_wn.runs.config import signed
-from crossq_wn.sweeps import driver, history, local, states, status
+from crossq_wn.sweeps import driver, engines, history, local, states, status
 from crossq_wn.sweeps.driver import Need, Sweep, Watch, drive
 from crossq_wn.sweeps.history import Attempt
 from crossq_wn.sweeps.plans import Run, command, folder_of, plan
@@ -330,12 +330,12 @@ def test_a_run_is_tried_a_bounded_number_of_times_with_growing_pauses(attempts, 
 
 
 def test_what_would_only_fail_again_is_not_tried_again():
-    assert local.is_final("failed (exit code 2): every seed failed: nan", 2, State("cut off", 300))
-    assert local.is_final("failed (exit code 2): no such task", 2, State("missing", 0))
-    assert not local.is_final("failed (exit code 2): cannot write: disk full", 2, State("cut off", 300))
-    assert not local.is_final("failed (killed by signal 9)", -9, State("missing", 0))
+    assert engines.is_final("failed (exit code 2): every seed failed: nan", 2, State("cut off", 300))
+    assert engines.is_final("failed (exit code 2): no such task", 2, State("missing", 0))
+    assert not engines.is_final("failed (exit code 2): cannot write: disk full", 2, State("cut off", 300))
+    assert not engines.is_final("failed (killed by signal 9)", -9, State("missing", 0))
     for theirs in (leases.in_use(Path("run"), None), LostLeaseError(Path("run"))):
-        assert not local.is_final(str(theirs), 2, State("missing", 0))
+        assert not engines.is_final(str(theirs), 2, State("missing", 0))
     attempt = Attempt("run", 5.0, 0, 0, "no such task", final=True)
     assert outlook(State("missing", 0), [attempt], alive=False).standing == "failed"
 
@@ -396,7 +396,13 @@ class Straw:
         self.clock, self.accident, self.dice = clock, accident, random.Random(seed)
         self.working, self.started = {}, []
 
-    def start(self, run, state, slot):
+    def places(self):
+        return 1000
+
+    def free_memory(self):
+        return None
+
+    def start(self, run, state, slot, memory):
         self.started.append((run.path, state.kind))
         return StrawProcess(self, run)
 
@@ -454,6 +460,9 @@ class StrawProcess:
 
     def memory(self):
         return 5
+
+    def worked(self):
+        return None
 
     def failure(self):
         return self.why
@@ -669,10 +678,10 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(tmp_path, monkeypatch):
     sweep, runs, said = swept(tmp_path, straw, clock, count=3)
     real, begin = straw.start, clock.now
 
-    def start(run, state, slot):
+    def start(run, state, slot, memory):
         if clock.now < begin + 100:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(run, state, slot)
+        return real(run, state, slot, memory)
 
     def open_log(path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -731,12 +740,12 @@ def test_what_has_no_checkpoint_is_set_aside_unless_it_is_in_use(run):
     with open(run.path / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(UserError, match="in use by another process"):
-            local.set_aside(run.path)
-    aside = local.set_aside(run.path)
+            engines.set_aside(run.path)
+    aside = engines.set_aside(run.path)
     assert not run.path.exists()
     assert (aside / "eval.csv").read_text() == "trained\n"
     begun(run)
-    assert local.set_aside(run.path) != aside
+    assert engines.set_aside(run.path) != aside
 
 
 def test_each_job_has_processors_of_its_own(monkeypatch):
@@ -831,7 +840,7 @@ def test_seeds_that_are_divided_anew_are_not_trained_twice(tmp_path):
     states.refuse_overlap(whole)
     with pytest.raises(UserError, match=r"seeds-0-3 already has seed \d, which .*seeds-(0-1|2-3) would"):
         states.refuse_overlap(parts)
-    local.set_aside(whole[0].path)
+    engines.set_aside(whole[0].path)
     states.refuse_overlap(parts)
     (more,) = plan(parse("[defaults]\ntask = 'dog-run'\nseeds = [0, 3]", "file"), tmp_path)
     assert more.path.name == "seeds-0-and-3"  # and not that of 0, 1, 2 and 3
@@ -897,17 +906,17 @@ def test_the_environment_of_a_process_is_the_users_but_for_its_threads(run, tmp_
         started.update(options, arguments=arguments)
         return SimpleNamespace(pid=os.getpid(), poll=lambda: None)
 
-    monkeypatch.setattr(local.subprocess, "Popen", popen)
+    monkeypatch.setattr(engines.subprocess, "Popen", popen)
     monkeypatch.setattr(os, "sched_setaffinity", lambda pid, own: started.update(own=own), raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
     engine = local.LocalEngine(2, tmp_path, {"MUJOCO_GL": "egl", "OMP_NUM_THREADS": "7"})
-    engine.start(run, State("missing", 0), 1)
+    engine.start(run, State("missing", 0), 1, 0)
     assert started["env"] == {
         "MUJOCO_GL": "egl", "OMP_NUM_THREADS": "7", "OPENBLAS_NUM_THREADS": "2", "MKL_NUM_THREADS": "2",
     }  # fmt: skip
     assert started["own"] == [1, 3]
     assert started["arguments"][3:] == list(command(run))
-    engine.start(run, State("cut off", 100), 1)
+    engine.start(run, State("cut off", 100), 1, 0)
     assert started["arguments"][3:] == ["resume", str(run.path), "--frames", "200"]
 
 

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from crossq_wn.errors import UserError, one_line
-from crossq_wn.machine import available_memory
 from crossq_wn.runs import leases
 from crossq_wn.runs.leases import Seen
+from crossq_wn.sweeps.engines import Engine, Process, is_final
 from crossq_wn.sweeps.history import Attempt, History
-from crossq_wn.sweeps.local import Engine, Process, is_final
 from crossq_wn.sweeps.plans import Planned
 from crossq_wn.sweeps.scheduling import RETRIES, Outlook, Room, Waiting, next_jobs, outlook
 from crossq_wn.sweeps.states import State, state_of
@@ -89,7 +88,7 @@ class Sweep:
         runs: the plan.
         out: the folder that holds them all.
         engine: starts processes.
-        slots: the number of processes side by side.
+        slots: the most processes side by side; the engine may have fewer places, and more or fewer later.
         needs: what each run takes.
         say: is told of every event, in one line.
         retries: failures in a row after which a run is tried again.
@@ -162,7 +161,8 @@ class Sweep:
     def fill(self) -> None:
         """Starts runs in free slots."""
         now = self.clock()
-        free = [slot for slot in range(self.slots) if slot not in self.workers]
+        slots = min(self.slots, self.engine.places())
+        free = [slot for slot in range(slots) if slot not in self.workers]
         if not free:
             return
         if now - self.looked >= _LOOK:
@@ -186,8 +186,9 @@ class Sweep:
             for _ in received[worker.told :]:
                 worker.process.stop()
             worker.told = len(received)
+            ended = worker.process.ended()
             worker.memory = max(worker.memory, worker.process.memory())
-            if worker.process.ended():
+            if ended:
                 del self.workers[slot]
                 self._note(worker, received)
                 self.looked = _NEVER
@@ -198,8 +199,9 @@ class Sweep:
 
     def _start(self, number: int, slot: int) -> None:
         run, state = self.runs[number], self.states[number]
+        waiting = self._waiting(number, 0.0)
         try:
-            process = self.engine.start(run, state, slot)
+            process = self.engine.start(run, state, slot, waiting.memory)
         except (UserError, OSError) as reason:  # of the file system: perhaps the disk is full for a while
             cause = f"cannot start: {one_line(reason)}"
             final = isinstance(reason, UserError) and is_final(cause, 2, state)
@@ -210,8 +212,7 @@ class Sweep:
         self.workers[slot] = _Worker(number, process, state, self.clock())
         frames = run.config.options.frames
         how = f"resumes at {state.frames:,} of" if state.kind == "cut off" else "trains"
-        minutes = self._waiting(number, 0.0).seconds / 60
-        self.say(f"{run.name} {how} {frames:,} frames, about {minutes:.0f} min: {run.path}")
+        self.say(f"{run.name} {how} {frames:,} frames, about {waiting.seconds / 60:.0f} min: {run.path}")
 
     def _note(self, worker: _Worker, received: Sequence[int]) -> None:
         """Records how an attempt ended."""
@@ -231,7 +232,9 @@ class Sweep:
         # An attempt that ended early has not filled its replay, so its peak may only raise the estimate.
         whole = state.kind == "finished" or worker.memory > self.needs(run).memory
         memory = worker.memory if whole else 0
-        self._record(number, worker.before, cause, final=final, memory=memory, began=worker.began)
+        worked = worker.process.worked()
+        seconds = self.clock() - worker.began if worked is None else worked
+        self._record(number, worker.before, cause, final=final, memory=memory, seconds=seconds)
 
     def _record(
         self,
@@ -241,18 +244,17 @@ class Sweep:
         *,
         final: bool,
         memory: int = 0,
-        began: float | None = None,
+        seconds: float = 0.0,
     ) -> None:
-        now = self.clock()
         attempt = Attempt(
             run=self.key(self.runs[number]),
-            ended=now,
+            ended=self.clock(),
             before=before.frames,
             after=self.states[number].frames,
             cause=cause,
             final=final,
             memory=memory,
-            seconds=0.0 if began is None else now - began,
+            seconds=seconds,
         )
         self.tried.setdefault(number, []).append(attempt)
         self.history.add(attempt._replace(ended=self.wall()))
@@ -266,7 +268,7 @@ class Sweep:
 
     def _memory(self) -> int | None:
         """The bytes that are free once the processes of this sweep have grown to what they need."""
-        free = available_memory()
+        free = self.engine.free_memory()
         if free is None:
             return None
         for worker in self.workers.values():

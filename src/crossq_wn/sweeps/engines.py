@@ -1,0 +1,141 @@
+"""What the driver of a sweep and its engines agree on.
+
+An engine decides where `crossq-wn train` or `crossq-wn resume RUN` is called, and nothing else. What has been
+trained is read from the run directories, and retries, pauses, causes and the history are the driver's.
+"""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from crossq_wn import files
+from crossq_wn.errors import UserError
+from crossq_wn.files import MOST_TABLE
+from crossq_wn.runs.directory import RunDirectory, begun
+from crossq_wn.sweeps.plans import Planned, command
+from crossq_wn.sweeps.states import ASIDE, State
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_HOPELESS = "every seed failed"  # which they would do again
+_OTHERS = "by another process"  # the run is in use, or was taken over
+
+
+class Process(Protocol):
+    """A process that works on a run, wherever it is."""
+
+    def ended(self) -> bool:
+        """Whether it has ended."""
+
+    def stop(self) -> None:
+        """Asks it to save a checkpoint and end; asked again, it ends without one."""
+
+    def memory(self) -> int:
+        """The bytes that it takes now; or has taken at most, once that is known."""
+
+    def worked(self) -> float | None:
+        """Once it has ended: the seconds that it worked, if some passed before; None: since its start."""
+
+    def failure(self) -> tuple[str, int]:
+        """Why it ended before its run had finished, and its exit code."""
+
+
+class Engine(Protocol):
+    """Starts processes."""
+
+    def places(self) -> int:
+        """How many processes may run side by side now."""
+
+    def free_memory(self) -> int | None:
+        """The bytes that are free for processes; None: unknown, or the engine itself sees to it."""
+
+    def start(self, run: Planned, state: State, slot: int, memory: int) -> Process:
+        """Starts or continues a run.
+
+        Args:
+            run: which one.
+            state: how far it has come.
+            slot: the number of the place in which it runs.
+            memory: bytes that it is expected to take.
+
+        Raises:
+            UserError: it cannot be started.
+        """
+
+
+class Job(NamedTuple):
+    """What is called for a run, wherever that is."""
+
+    arguments: tuple[str, ...]  # of crossq-wn
+    log: Path  # for what it prints
+
+
+def prepared(run: Planned, state: State, logs: Path) -> Job:
+    """Makes a run ready to be started or continued, and says what is to be called.
+
+    Args:
+        run: which one.
+        state: how far it has come.
+        logs: the folder for what runs print.
+
+    Raises:
+        UserError: it is in the way of itself, and cannot be moved aside.
+    """
+    arguments = command(run)
+    if state.kind == "cut off":
+        arguments = ("resume", str(run.path), "--frames", str(run.config.options.frames))
+    elif state.kind == "without a checkpoint" and begun(run.path):
+        set_aside(run.path)
+    run.path.parent.mkdir(parents=True, exist_ok=True)
+    return Job(arguments, logs / f"{'--'.join(run.path.parts[-3:])}.log")
+
+
+def spawn(job: Job, environment: Mapping[str, str], folder: Path | None = None) -> "subprocess.Popen[bytes]":
+    """Calls crossq-wn in a process of its own on this machine, which signals for this one do not reach.
+
+    Args:
+        job: what to call.
+        environment: its environment variables.
+        folder: its working directory; None: that of this process.
+    """
+    with files.open_log(job.log) as out:
+        return subprocess.Popen(
+            [sys.executable, "-m", "crossq_wn", *job.arguments], cwd=folder, env=environment,
+            stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+
+
+def why(code: int, log: Path) -> str:
+    """Why a process has ended before its run had finished: its exit code, and the last that it said."""
+    try:
+        said = files.read(log, MOST_TABLE).decode(errors="replace").strip()
+    except OSError:  # somebody has cleared the logs
+        said = ""
+    last = said.split("\n")[-1].strip() or "it said nothing"
+    how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+    if code == -9:
+        how += ", as for lack of memory"
+    return f"failed ({how}): {last}; see {log}"
+
+
+def is_final(cause: str, code: int, state: State) -> bool:
+    """Whether a failure would only be repeated: the run cannot begin, or all its seeds have failed."""
+    return code == 2 and _OTHERS not in cause and (state.frames == 0 or _HOPELESS in cause)
+
+
+def set_aside(path: Path) -> Path:
+    """Renames a run directory, unless another process has opened it; returns the new path."""
+    RunDirectory(path).close()
+    number = 1
+    while (aside := path.with_name(f"{path.name}{ASIDE}{number}")).exists():
+        number += 1
+    try:
+        return path.rename(aside)
+    except OSError as error:
+        raise UserError(f"{path} cannot be moved aside: {error.strerror}") from None
+
+
+def threads(count: int) -> dict[str, str]:
+    """The environment variables that let numeric libraries use some threads."""
+    return dict.fromkeys(THREADS, str(count)) if count else {}
