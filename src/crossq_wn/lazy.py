@@ -1,4 +1,4 @@
-"""JAX and optax, loaded on first use.
+"""JAX, optax and what only clusters need, loaded on first use.
 
 Loading them takes seconds, and settings, help texts and error messages do not need them. With
 
@@ -13,6 +13,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    # Of extras, which may be missing.
+    fsspec: Any
+    ray: Any
+    submitit: Any
     import jax
     import jax.numpy as jnp
     import optax
@@ -30,6 +34,7 @@ else:
             return getattr(self._module, attribute)
 
     jax, jnp, optax = _Lazy("jax"), _Lazy("jax.numpy"), _Lazy("optax")
+    fsspec, ray, submitit = _Lazy("fsspec"), _Lazy("ray"), _Lazy("submitit")
 
 
 def constant(make: "Callable[[], jax.Array]") -> "Callable[[], jax.Array]":
@@ -43,4 +48,4 @@ def constant(make: "Callable[[], jax.Array]") -> "Callable[[], jax.Array]":
     return made
 
 
-__all__ = ["constant", "jax", "jnp", "optax"]
+__all__ = ["constant", "fsspec", "jax", "jnp", "optax", "ray", "submitit"]

@@ -6,12 +6,13 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.algorithms.settings import setting_names
+from crossq_wn.cli import engines
 from crossq_wn.cli.arguments import Parser, positive, whole_number
 from crossq_wn.cli.console import say
 from crossq_wn.cli.tables import Column, Form, Table, add_forms, show
@@ -21,7 +22,7 @@ from crossq_wn.runs.options import OPTION_NAMES
 from crossq_wn.sweeps import bills, history, status
 from crossq_wn.sweeps.bills import Bill
 from crossq_wn.sweeps.driver import Result, Sweep, drive
-from crossq_wn.sweeps.local import LocalEngine
+from crossq_wn.sweeps.engines import Engine
 from crossq_wn.sweeps.plans import Run, plan
 from crossq_wn.sweeps.scheduling import RETRIES
 from crossq_wn.sweeps.sheets import Sheet, parse, written
@@ -30,6 +31,7 @@ from crossq_wn.sweeps.states import State, refuse_overlap, state_of
 _DAY = 24  # hours
 _MOST_LINES = 40  # runs that are shown one by one
 _WATCH = 5.0  # seconds between looks
+_MOST_JOBS = 1000  # runs side by side, unless it is said
 
 
 def _counts(counts: Sequence[int]) -> str:
@@ -74,20 +76,38 @@ def sweep(parser: Parser, arguments: list[str]) -> int:
     if parsed.status is not None:
         return _follow_status(parsed)
     request = _request(parsed, options, arguments)
+    if parsed.on != "local":  # nodes may have another working directory
+        request = replace(request, out=request.out.absolute())
     runs = plan(request.sheet, request.out)
     states = _states(runs)
-    jobs = parsed.jobs or bills.default_jobs()
+    if parsed.dry_run:
+        _show_plan(request, runs, states, parsed)
+        return 0
+    with engines.opened(parsed, request.out, environment) as engine:
+        bill = _show_plan(request, runs, states, parsed, engine)
+        refuse_long(bill, allowed=parsed.yes)
+        history.keep_plan(request.out, request.text)
+        jobs = parsed.jobs or _MOST_JOBS
+        made = Sweep(
+            runs, request.out, engine, jobs, bills.need, say, parsed.retries, parsed.wait, states=states
+        )
+        result = drive(made)
+    return _concluded(result, runs, request.out, len(made.elsewhere))
+
+
+def _show_plan(
+    request: _Request,
+    runs: Sequence[Run],
+    states: Sequence[State],
+    parsed: argparse.Namespace,
+    engine: Engine | None = None,
+) -> Bill:
+    """Prints what a sweep would train and what that costs; without an engine as on this machine."""
+    jobs = parsed.jobs or (engine.places() if engine else 0) or bills.default_jobs()
     bill = bills.bill(runs, states, jobs, lambda run: run.config.system.label)
     lines = in_words(bill, len(runs), jobs, request.out)
     show(Table(f"sweep in {request.out}", BILL, bill.rows), parsed.form, lines)
-    if parsed.dry_run:
-        return 0
-    refuse_long(bill, allowed=parsed.yes)
-    history.keep_plan(request.out, request.text)
-    engine = LocalEngine(jobs, history.logs(request.out), environment, bills.accelerators(environment))
-    made = Sweep(runs, request.out, engine, jobs, bills.need, say, parsed.retries, parsed.wait, states=states)
-    result = drive(made)
-    return _concluded(result, runs, request.out, len(made.elsewhere))
+    return bill
 
 
 def _check_combination(parsed: argparse.Namespace, options: dict[str, list[Any]]) -> None:
@@ -99,6 +119,7 @@ def _check_combination(parsed: argparse.Namespace, options: dict[str, list[Any]]
     for name in ("watch", "all"):
         if getattr(parsed, name):
             raise UserError(f"--{name} goes with --status DIR")
+    engines.check(parsed)
     if parsed.form != "text" and not parsed.dry_run:
         raise UserError(f"--{parsed.form} prints the plan alone: add --dry-run")
 
@@ -142,7 +163,7 @@ def _add_arguments(parser: Parser) -> None:
         "--seeds-per-process", type=positive, metavar="K", help="seeds that train in one process (all)"
     )
     parser.add_argument(
-        "--jobs", type=positive, help="runs side by side; by default one per GPU, or else per processor"
+        "--jobs", type=positive, help="most runs side by side; by default one per GPU, or else per processor"
     )
     parser.add_argument(
         "--retries", type=whole_number, default=RETRIES, help=f"failures of a run to get over ({RETRIES})"
@@ -160,6 +181,7 @@ def _add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--all", action="store_true", help="with --status: show every run")
     parser.add_argument("--watch", action="store_true", help="with --status: show it anew every few seconds")
+    engines.add_arguments(parser)
     add_forms(parser)
 
 

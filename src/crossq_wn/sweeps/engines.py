@@ -6,7 +6,7 @@ trained is read from the run directories, and retries, pauses, causes and the hi
 
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -91,17 +91,20 @@ def prepared(run: Planned, state: State, logs: Path) -> Job:
     return Job(arguments, logs / f"{'--'.join(run.path.parts[-3:])}.log")
 
 
-def spawn(job: Job, environment: Mapping[str, str], folder: Path | None = None) -> "subprocess.Popen[bytes]":
+def spawn(
+    job: Job, environment: Mapping[str, str], folder: Path | None = None, before: Sequence[str] = ()
+) -> "subprocess.Popen[bytes]":
     """Calls crossq-wn in a process of its own on this machine, which signals for this one do not reach.
 
     Args:
         job: what to call.
         environment: its environment variables.
         folder: its working directory; None: that of this process.
+        before: words before the command, of a program that makes the process ready and becomes the command.
     """
     with files.open_log(job.log) as out:
         return subprocess.Popen(
-            [sys.executable, "-m", "crossq_wn", *job.arguments], cwd=folder, env=environment,
+            [*before, sys.executable, "-m", "crossq_wn", *job.arguments], cwd=folder, env=environment,
             stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
 

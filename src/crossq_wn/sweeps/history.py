@@ -71,9 +71,14 @@ def _alike(run: str) -> str:
     return run.rpartition("/")[0] or run
 
 
+def log_folder(out: Path) -> Path:
+    """The folder for what runs print."""
+    return out / FOLDER / "logs"
+
+
 def logs(out: Path) -> Path:
     """The folder for what runs print, which is created."""
-    folder = out / FOLDER / "logs"
+    folder = log_folder(out)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

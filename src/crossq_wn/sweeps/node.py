@@ -1,0 +1,121 @@
+"""One attempt at a run on a node of a cluster, which ends when whoever started it ends."""
+
+import contextlib
+import fcntl
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from crossq_wn import files
+from crossq_wn.errors import UserError
+from crossq_wn.machine import memory_of
+from crossq_wn.sweeps.engines import Job, spawn, threads
+
+_LOOK = 0.2  # seconds between looks at the process
+# Where a kernel can do it, a process gets SIGTERM when its parent is gone (1 is PR_SET_PDEATHSIG): a node
+# whose agent was killed trains nothing that another node trains again. The process sets it itself, because a
+# parent with threads must not run Python between fork and exec.
+_TIED = (
+    "import ctypes, os, sys\n"
+    "try: ctypes.CDLL(None).prctl(1, 15)\n"
+    "except (AttributeError, OSError): pass\n"
+    "if os.getppid() == int(sys.argv[1]): os.execv(sys.argv[2], sys.argv[2:])\n"
+)
+
+
+class Outcome(NamedTuple):
+    """How an attempt ended."""
+
+    code: int  # the exit code
+    memory: int  # the most bytes that it took
+    seconds: float  # that it worked
+    node: str  # the name of the machine
+
+
+class Place(NamedTuple):
+    """What an attempt finds on whatever node it gets."""
+
+    folder: Path  # the working directory, if there is such a folder
+    variables: Mapping[str, str]  # of the environment, where the node has none of that name
+    cpus: int  # processors of its own
+
+
+def attempt(job: Job, place: Place) -> Outcome:
+    """Calls crossq-wn on this machine and waits until it has ended.
+
+    SIGINT asks the process to save a checkpoint and end, as `Process.stop` says.
+
+    Args:
+        job: what to call; the folder of its log is there already, on every node.
+        place: where to call it.
+
+    Raises:
+        UserError: this machine does not have the sweep's folder.
+    """
+    if not job.log.parent.is_dir():
+        raise UserError(f"{platform.node()} has no {job.log.parent}: mount the sweep's folder on every node")
+    folder = place.folder if place.folder.is_dir() else None
+    environment = {**threads(place.cpus), **place.variables, **os.environ}
+    with _processors(place.cpus) as own, _interrupts() as received:
+        begin = time.monotonic()
+        process = spawn(job, environment, folder, before=(sys.executable, "-SEc", _TIED, str(os.getpid())))
+        if own:
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(process.pid, own)
+        memory = _waited(process, received)
+    return Outcome(process.returncode, memory, time.monotonic() - begin, platform.node())
+
+
+def _waited(process: "subprocess.Popen[bytes]", received: Sequence[int]) -> int:
+    """Waits for a process, to which interrupts are passed on; returns the most bytes that it took."""
+    told = memory = 0
+    while process.poll() is None:
+        for _ in received[told:]:
+            process.terminate()
+            told += 1
+        memory = max(memory, memory_of(process.pid))
+        time.sleep(_LOOK)
+    return memory
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[Sequence[int]]:
+    """Collects SIGINT, which is how Ray interrupts a task."""
+    received: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _processors(count: int) -> Iterator[Sequence[int]]:
+    """Processors of this machine that no other attempt has; none if too few are free or known."""
+    if not hasattr(os, "sched_getaffinity"):
+        yield []
+        return
+    own: list[int] = []
+    with contextlib.ExitStack() as locks:
+        for processor in sorted(os.sched_getaffinity(0)):
+            if len(own) < count and _locked(processor, locks):
+                own.append(processor)
+        yield own if len(own) == count else []
+
+
+def _locked(processor: int, locks: contextlib.ExitStack) -> bool:
+    """Takes a processor until `locks` are closed, unless another attempt has it."""
+    name = Path(tempfile.gettempdir(), f"crossq-wn-{os.getuid()}-processor-{processor}.lock")
+    try:
+        file = locks.enter_context(files.open_lock(name))
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,357 @@
+"""Does each engine of a sweep call the same command, wherever it does, and tell truly how that ended?"""
+
+import argparse
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import helpers
+from crossq_wn import train
+from crossq_wn.cli import engines as choice
+from crossq_wn.errors import UserError
+from crossq_wn.sweeps import engines, node, on_ray
+from crossq_wn.sweeps.engines import Job
+from crossq_wn.sweeps.history import History, logs
+from crossq_wn.sweeps.node import Outcome, Place
+from crossq_wn.sweeps.on_ray import RayEngine, RayProcess, Resources
+from crossq_wn.sweeps.plans import Run, command, folder_of
+from crossq_wn.sweeps.states import State
+from crossq_wn.training import api
+
+NO_RAY = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+
+
+def tiny(seed=0):
+    return api.configure("helpers:PointMass", seeds=[seed], **helpers.TINY_SETTINGS, **helpers.TINY_OPTIONS)
+
+
+@pytest.fixture
+def run(tmp_path):
+    config = tiny()
+    return Run(tmp_path / folder_of(config), config)
+
+
+# --- One attempt on a node
+
+
+def stands_for_training(monkeypatch, code):
+    """Puts a program in the place of crossq-wn."""
+    real = engines.subprocess.Popen
+
+    def popen(words, **options):
+        begin = words.index("-m", -len(words)) - 1
+        return real([*words[:begin], sys.executable, "-c", code], **options)
+
+    monkeypatch.setattr(engines.subprocess, "Popen", popen)
+
+
+PLACE = Place(Path("/nowhere"), {"LACKING": "given", "PATH": "of the sweep's machine"}, 1)
+
+
+def test_an_attempt_tells_how_it_ended_and_leaves_what_was_said(tmp_path, monkeypatch):
+    code = (
+        "import os, sys; print(os.environ['LACKING'], os.environ['PATH'] == 'of the sweep\\'s machine',"
+        " os.environ['OMP_NUM_THREADS'], len(os.sched_getaffinity(0))); x = bytearray(10**8); "
+        "import time; time.sleep(0.5); sys.exit(7)"
+    )
+    stands_for_training(monkeypatch, code)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    found = node.attempt(Job(("train",), tmp_path / "log"), PLACE)
+    assert (found.code, found.node) == (7, os.uname().nodename)
+    assert found.memory > 10**8
+    assert found.seconds > 0.4
+    assert (tmp_path / "log").read_text() == "given False 1 1\n"
+    assert engines.why(7, tmp_path / "log").startswith("failed (exit code 7): given False 1 1; see ")
+
+
+def test_an_interrupt_asks_the_process_to_end(tmp_path, monkeypatch):
+    stands_for_training(
+        monkeypatch,
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (print('checkpoint'), sys.exit(143)))\n"
+        "print('begun', flush=True); time.sleep(60)",
+    )
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupt():
+        while "begun" not in ((tmp_path / "log").read_text() if (tmp_path / "log").exists() else ""):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    found = node.attempt(Job(("train",), tmp_path / "log"), PLACE)
+    thread.join()
+    assert found.code == 143
+    assert (tmp_path / "log").read_text() == "begun\ncheckpoint\n"
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a process so")
+def test_a_process_is_told_when_whoever_started_it_is_gone(tmp_path):
+    """As when the agent of a node is killed."""
+    code = "import signal, sys, time; signal.signal(15, lambda *_: (print('told'), sys.exit())); "
+    code += "print('begun', flush=True); time.sleep(60)"
+    words = f"[sys.executable, '-SEc', node._TIED, str(os.getpid()), sys.executable, '-c', {code!r}]"
+    parent = (
+        "import os, subprocess, sys, time; from crossq_wn.sweeps import node; "
+        f"subprocess.Popen({words}); time.sleep(60)"
+    )
+    with open(tmp_path / "log", "wb") as log:
+        process = subprocess.Popen([sys.executable, "-c", parent], stdout=log)
+    until(lambda: (tmp_path / "log").read_text() == "begun\n")
+    process.kill()
+    process.wait()
+    until(lambda: (tmp_path / "log").read_text() == "begun\ntold\n")
+
+
+def until(happened, seconds=30.0):
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_node_without_the_sweeps_folder_says_so(tmp_path):
+    with pytest.raises(UserError, match=r"has no .*/logs: mount the sweep's folder on every node"):
+        node.attempt(Job(("train",), tmp_path / "logs" / "log"), PLACE)
+
+
+def test_attempts_on_one_machine_have_processors_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(node.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {2, 3, 5}, raising=False)
+    with node._processors(2) as first, node._processors(1) as second, node._processors(1) as third:
+        assert (list(first), list(second), list(third)) == ([2, 3], [5], [])
+    with node._processors(4) as more, node._processors(3) as all_:
+        assert (list(more), list(all_)) == ([], [])  # too few, which are held until that is known
+    with node._processors(3) as all_:
+        assert list(all_) == [2, 3, 5]
+
+
+# --- Ray, of straw
+
+
+class StrawRay:
+    """Stands for the module `ray`: tasks are kept, and end as a test says."""
+
+    def __init__(self, *nodes):
+        self.started, self.cancelled, self.ends = [], [], {}
+        self.present = [{"Alive": alive, "Resources": resources} for alive, resources in nodes]
+
+    def nodes(self):
+        return self.present
+
+    def remote(self, function):
+        assert function is node.attempt
+
+        def options(**asked):
+            return SimpleNamespace(
+                remote=lambda *given: (self.started.append((asked, given)), len(self.started))[1]
+            )
+
+        return SimpleNamespace(options=options)
+
+    def wait(self, tasks, timeout):
+        assert timeout == 0
+        return [task for task in tasks if task in self.ends], None
+
+    def get(self, task):
+        if isinstance(self.ends[task], BaseException):
+            raise self.ends[task]
+        return self.ends[task]
+
+    def cancel(self, task, force):
+        assert not force
+        self.cancelled.append(task)
+
+
+def straw(monkeypatch, *nodes):
+    made = StrawRay(*nodes)
+    monkeypatch.setattr(on_ray, "ray", made)
+    return made
+
+
+def test_there_are_as_many_places_as_the_living_nodes_have_resources_for(tmp_path, monkeypatch):
+    ray = straw(monkeypatch, (True, {"CPU": 4.0, "GPU": 1.0}), (True, {"CPU": 3.0}), (False, {"CPU": 64.0}))
+    found = []
+    for resources in (Resources(), Resources(2), Resources(1, 0.5), Resources(5)):
+        found.append(RayEngine(tmp_path, {}, resources).places())
+    assert found == [7, 3, 2, 0]
+    engine = RayEngine(tmp_path, {}, Resources())
+    assert engine.places() == 7
+    ray.present.append({"Alive": True, "Resources": {"CPU": 2.0}})
+    engine._looked -= 60
+    assert engine.places() == 9  # a node was added
+    assert engine.free_memory() is None
+
+
+def test_a_run_is_a_task_with_its_resources_that_ray_does_not_retry(run, tmp_path, monkeypatch):
+    ray = straw(monkeypatch, (True, {"CPU": 4.0, "memory": 5e9}))
+    engine = RayEngine(logs(tmp_path), {"MUJOCO_GL": "egl", "CUDA_VISIBLE_DEVICES": "3"}, Resources(2, 0.5))
+    process = engine.start(run, State("missing", 0), 0, 3 * 10**9)
+    engine.start(run, State("cut off", 100), 0, 9 * 10**9)
+    (asked, (job, place)), (larger, (resumed, _)) = ray.started
+    assert asked == {"name": run.name, "num_cpus": 2, "num_gpus": 0.5, "memory": 3 * 10**9, "max_retries": 0}
+    assert larger["memory"] == 5 * 10**9  # no node has more
+    assert job.arguments == command(run)
+    assert resumed.arguments == ("resume", str(run.path), "--frames", str(run.config.options.frames))
+    assert (place.folder, place.variables, place.cpus) == (Path.cwd(), {"MUJOCO_GL": "egl"}, 2)
+    assert not process.ended()
+    process.stop()
+    assert ray.cancelled == [1]
+
+
+LOST = "failed, as its node or the agent there is lost"
+
+
+@NO_RAY
+def test_how_a_task_ended_is_told_in_one_line(tmp_path, monkeypatch):
+    exceptions = importlib.import_module("ray.exceptions")
+    ray = straw(monkeypatch)
+    (tmp_path / "log").write_text("all the seeds diverged\n")
+    raised = exceptions.RayTaskError("attempt", "traceback", UserError("node7 has no logs: mount it"))
+    ends = {
+        "finished": (Outcome(0, 7, 3.0, "node7"), "failed (exit code 0): all the seeds diverged; see ", 0),
+        "killed": (Outcome(-9, 7, 3.0, "node7"), "failed (killed by signal 9, as for lack of memory): ", -9),
+        "waited": (exceptions.TaskCancelledError(), "stopped before it began", 143),
+        "raised": (raised, "failed on its node: node7 has no logs: mount it", -1),
+        "lost": (exceptions.NodeDiedError("the node\nis dead"), f"{LOST}: the node is dead", -1),
+        "crashed": (exceptions.WorkerCrashedError(), f"{LOST}: ", -1),
+    }  # fmt: skip
+    for name, (end, says, code) in ends.items():
+        process = RayProcess(name, Job((), tmp_path / "log"))
+        assert (process.ended(), process.memory(), process.worked()) == (False, 0, None)
+        ray.ends[name] = end
+        assert process.ended()
+        cause, number = process.failure()
+        assert cause.startswith(says)
+        assert number == code
+        assert "\n" not in cause
+    ray.ends["finished"] = Outcome(0, 7, 3.0, "node7")
+    process = RayProcess("finished", Job((), tmp_path / "log"))
+    assert (process.ended(), process.memory(), process.worked()) == (True, 7, 3.0)
+    assert process.failure()[0].endswith(" (on node7)")
+
+
+# --- The command
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (["--on", "rya"], "invalid choice: 'rya'"),
+        (["--on", "ray", "--address", "here"], "--address is 'here': give HOST:PORT"),
+        (["--on", "ray", "--address", "ray://10.0.0.1:10001"], "use `ray job submit`"),
+        (["--on", "ray", "--address", "127.0.0.1:9"], "no cluster of Ray answers at 127.0.0.1:9"),
+        (["--on", "ray", "--address", "127.0.0.1:99999"], "no cluster of Ray answers at 127.0.0.1:99999"),
+        (["--on", "ray", "--cpus", "0"], "'0' is not a whole number of at least 1"),
+        (["--on", "ray", "--gpus", "1.5"], "'1.5' is neither a number of GPUs nor a share"),
+        (["--on", "ray", "--gpus", "nan"], "'nan' is neither a number of GPUs nor a share"),
+        (["--address", "10.0.0.1:6379"], "--address goes with --on ray, not with --on local"),
+        (["--cpus", "2"], "--cpus goes with --on ray"),
+    ],
+)
+def test_wrong_options_of_an_engine_start_nothing(line, says, tmp_path, monkeypatch):
+    if "--address" in line and find_spec("ray") is None:
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    said = helpers.call("sweep", "--task", "dog-run", "--out", "x", *line, cwd=tmp_path)
+    assert said.returncode == 2
+    assert says in said.stderr
+    assert said.stderr.count("\n") == 1
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_missing_extra_is_named_with_the_fix(tmp_path, monkeypatch):
+    monkeypatch.setattr(on_ray.importlib.util, "find_spec", lambda name: None)
+    parsed = argparse.Namespace(on="ray", address=None, cpus=None, gpus=None, jobs=None)
+    with pytest.raises(UserError, match=r"--on ray needs Ray: pip install .*\[ray\]"):
+        choice.opened(parsed, tmp_path, {}).__enter__()
+
+
+# --- Ray itself
+
+
+PENDULUM = {"warmup": 50, "batch_size": 8, "actor_width": 8, "critic_width": 8, "utd": 1}
+OFTEN = {"eval_episodes": 1, "eval_every": 200, "checkpoint_every": 200, "log_every": 100, "frames": 1500}
+
+
+def as_flags(options):
+    found = []
+    for name, value in options.items():
+        found += [f"--{name.replace('_', '-')}", str(value)]
+    return found
+
+
+def evaluations(path):
+    return [(row["env_step"], row["value"]) for row in helpers.rows(path / "eval.csv")]
+
+
+@pytest.mark.slow
+@NO_RAY
+def test_nodes_may_be_lost_and_added_and_the_head_lost(tmp_path, monkeypatch):
+    """On a cluster of three nodes with one processor each, every evaluation is made exactly once."""
+    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "5")  # a minute, otherwise
+    cluster_utils = importlib.import_module("ray.cluster_utils")
+    small = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+    out, count = tmp_path / "sweep", 4
+
+    def cluster(nodes):
+        made = cluster_utils.Cluster(
+            initialize_head=True, head_node_args=small | {"include_dashboard": False}
+        )
+        return made, [made.add_node(**small) for _ in range(nodes)]
+
+    def sweep(address):
+        return helpers.start_cli(
+            "sweep", "--task", "Pendulum-v1", "--seeds", f"0:{count}", "--seeds-per-process", 1, "--out", out,
+            "--on", "ray", "--address", address, *as_flags(PENDULUM | OFTEN), cwd=tmp_path,
+        )  # fmt: skip
+
+    def checkpoints():
+        return {int(path.name) for path in out.glob("*/*/seed-*/checkpoints/0*")}
+
+    made, nodes = cluster(2)
+    process = sweep(made.address)
+    try:
+        until(lambda: any(checkpoints()), 120)
+        made.remove_node(nodes[0], allow_graceful=False)
+        made.add_node(**small)
+        until(lambda: max(checkpoints()) >= 600, 60)
+        made.remove_node(made.head_node, allow_graceful=False)
+        assert process.wait(60) != 0
+    finally:
+        process.kill()
+        made.shutdown()
+    assert not all((path / "checkpoints/000001500").exists() for path in out.glob("*/*/seed-*"))
+    made, _ = cluster(1)
+    try:
+        process = sweep(made.address)
+        said, _ = process.communicate(timeout=200)
+        assert process.returncode == 0, said
+    finally:
+        process.kill()
+        made.shutdown()
+    paths = sorted(out.glob("*/*/seed-*"))
+    assert len(paths) == count
+    for seed, path in enumerate(paths):
+        train(
+            "Pendulum-v1",
+            seeds=[seed],
+            out=tmp_path / path.name,
+            tensorboard=False,
+            video=False,
+            **PENDULUM,
+            **OFTEN,
+        )
+        assert evaluations(path) == evaluations(tmp_path / path.name)
+    tried = History(out)
+    assert all(tried.of(str(path.relative_to(out)))[-1].cause == "" for path in paths)
