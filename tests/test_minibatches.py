@@ -8,9 +8,10 @@ import jax
 import numpy as np
 import pytest
 
-from crossq_wn.learning import learner, minibatches
+from crossq_wn.learning import learner, minibatches, parcels
 from crossq_wn.learning.axis import zeros_like
 from crossq_wn.learning.replay import Replay
+from crossq_wn.types import Sampling
 from helpers import TESTS, environment_variables
 
 OBSERVATION, ACTION = 5, 2
@@ -39,7 +40,7 @@ def train(learn, made, seeds, decisions=8, batch=8):
     for decision in range(decisions):
         for replay, generator in zip(filled, rng, strict=True):
             fill(replay, generator, 45 if decision == 0 else 1)
-        places = [r.draw(g, 2, batch, horizon=made.horizon) for r, g in zip(filled, rng, strict=True)]
+        places = [r.draw(g, 2, batch, made.sampling) for r, g in zip(filled, rng, strict=True)]
         fed = learn.load(fed, learn.pack(filled, places))
         states, metrics = learn.update(states, fed, 2 * decision)
     return learn.split(states, len(seeds)), learn.split(metrics, len(seeds))
@@ -50,34 +51,47 @@ def check_same(one, other, rtol, atol):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
 
 
-@pytest.mark.parametrize("horizon", [1, 3])
-def test_the_device_holds_what_the_host_holds(horizon):
+@pytest.mark.parametrize("sampling", [Sampling(1), Sampling(3), Sampling(3, whole=1)])
+def test_the_device_holds_what_the_host_holds(sampling):
+    horizon = sampling.horizon
+
     def put(trees):
         return jax.tree.map(lambda *leaves: jax.device_put(np.stack(leaves)), *trees)
 
-    fed = minibatches.resident(put, lambda seeds, like: zeros_like(like, seeds), horizon)
+    fed = minibatches.resident(put, lambda seeds, like: zeros_like(like, seeds), sampling)
     rng, filled, loaded = np.random.default_rng(0), replays(2), None
     for _ in range(40):
         for replay in filled:
             fill(replay, rng, 1 + int(rng.integers(3)), episode=int(rng.integers(1, 9)) + horizon)
         if min(map(len, filled)) < 20:
             continue
-        places = [replay.draw(rng, 2, 16, horizon=horizon) for replay in filled]
+        places = [replay.draw(rng, 2, 16, sampling) for replay in filled]
         # Only the last four rows travel: load after each transition or two.
         loaded = minibatches.on_device(fed.load(None, fed.pack(filled, places)))
         for seed, replay in enumerate(filled):
             one = jax.tree.map(lambda leaf, seed=seed: leaf[seed], loaded)
             rows, batch = fed.batches(one)
-            expected = replay.take(places[seed], horizon)
-            for got, want in zip(batch(rows), expected, strict=True):
-                np.testing.assert_array_equal(got, want)
+            expected = replay.take(places[seed], sampling)
+            jax.tree.map(np.testing.assert_array_equal, batch(rows), expected)
+
+
+@pytest.mark.parametrize("sampling", [Sampling(1), Sampling(3), Sampling(3, whole=1)])
+def test_a_packed_minibatch_is_what_replay_hands_out(sampling):
+    fed, rng, filled = minibatches.packed(sampling), np.random.default_rng(0), replays(2)
+    for replay in filled:
+        fill(replay, rng, 40)
+    places = [replay.draw(rng, 2, 16, sampling) for replay in filled]
+    packed = fed.pack(filled, places)
+    for row, replay, each in zip(packed.arrays[0], filled, places, strict=False):
+        found = parcels.unpack(parcels.Parcel(packed.layout, (row,)))
+        jax.tree.map(np.testing.assert_array_equal, found, replay.take(each, sampling))
 
 
 def test_a_transition_at_a_time_keeps_the_copy_up_to_date():
     def put(trees):
         return jax.tree.map(lambda *leaves: jax.device_put(np.stack(leaves)), *trees)
 
-    fed = minibatches.resident(put, lambda seeds, like: zeros_like(like, seeds), 1)
+    fed = minibatches.resident(put, lambda seeds, like: zeros_like(like, seeds), Sampling())
     rng, (replay,) = np.random.default_rng(0), replays(1)
     fill(replay, rng, 30)
     loaded = None
@@ -91,12 +105,12 @@ def test_a_transition_at_a_time_keeps_the_copy_up_to_date():
         loaded = fed.load(loaded, fed.pack([replay], [places]))
         loaded.held = loaded.held._replace(rows=jax.vmap(fed.write)(*loaded.held))  # as updates do
         rows, batch = fed.batches(jax.tree.map(lambda leaf: leaf[0], loaded.held))
-        for got, want in zip(batch(rows), replay.take(places, 1), strict=True):
-            np.testing.assert_array_equal(got, want)
+        jax.tree.map(np.testing.assert_array_equal, batch(rows), replay.take(places))
 
 
-def test_host_fed_and_device_fed_learners_are_the_same(algorithm):
-    made = algorithm("sac")
+@pytest.mark.parametrize("steps", [1, 3])
+def test_host_fed_and_device_fed_learners_are_the_same(algorithm, steps):
+    made = algorithm("sac", n_step=steps)
     fed = train(learner.vectorised(made), made, (0, 1))
     resident = train(learner.vectorised(made, replay_on_device=True), made, (0, 1))
     check_same(fed, resident, rtol=1e-4, atol=1e-4)

@@ -28,7 +28,7 @@ from crossq_wn.nets.losses import scalar, squared_error, symexp, symlog, two_hot
 from crossq_wn.nets.normalisation import layer_norm
 from crossq_wn.nets.optimisers import adamw
 from crossq_wn.nets.policies import gaussian_head, squeezed
-from crossq_wn.types import Algorithm, Spec
+from crossq_wn.types import Algorithm, Sampling, Spec
 
 KEY = jax.random.key(0)
 OBSERVATION, ACTION = 5, 2
@@ -641,7 +641,7 @@ def dreamt(algorithm, batch):
     state = state._replace(world=world, policy=policy, target=moved(state.target))
     data = batch(0, 8, 2)
     after, metrics = jax.jit(made.update)(state, data, 0)
-    return state, after, type(data)(*(np.swapaxes(leaf, 0, 1) for leaf in data)), metrics
+    return state, after, jax.tree.map(lambda leaf: np.swapaxes(leaf, 0, 1), data), metrics
 
 
 BINS = two_hot(11, 10.0)
@@ -735,7 +735,7 @@ def test_sequences_stay_within_an_episode():
         for place in range(10):
             now, after = (np.array([100 * episode + place + k], np.float32) for k in (0, 1))
             replay.add(now, np.zeros(1), place, after, terminated=False, last=place == 9)
-    batch = replay.sample(np.random.default_rng(0), 2, 50, horizon=3)
+    batch = replay.sample(np.random.default_rng(0), 2, 50, Sampling(3))
     assert batch.observation.shape == (2, 50, 3, 1)
     assert batch.reward.shape == (2, 50, 3)
     np.testing.assert_array_equal(np.diff(batch.observation[..., 0], axis=-1), 1)
@@ -749,4 +749,4 @@ def test_a_horizon_longer_than_every_episode_is_refused():
     for _ in range(3):
         replay.add(np.zeros(1), np.zeros(1), 0, np.zeros(1), terminated=True, last=True)
     with pytest.raises(UserError, match="shorter horizon"):
-        replay.sample(np.random.default_rng(0), 1, 4, horizon=3)
+        replay.sample(np.random.default_rng(0), 1, 4, Sampling(3))

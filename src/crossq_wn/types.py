@@ -15,6 +15,10 @@ else:
 Tree = Any  # a pytree of arrays
 Metrics = dict[str, Array]
 
+# The metric in which algorithms that draw by priorities return the absolute error of each sample [B]. Samples
+# whose errors are not finite keep their priorities.
+ERRORS = "sample_errors"
+
 
 class Spec(NamedTuple):
     """The problem that an algorithm is built for."""
@@ -32,6 +36,63 @@ class Batch(NamedTuple):
     reward: Array  # [B], summed over the frames of one decision
     mask: Array  # [B], 0 only where the environment truly terminated; a time limit keeps 1
     next_observation: Array  # [B, observation_size], the observation before any reset
+    # [B, horizon], 1 up to the end of a sample's episode, then 0, where its last transition is repeated;
+    # None: samples never go on behind it.
+    present: Array | None = None
+
+
+class Priorities(NamedTuple):
+    """Samples start more often at transitions that were predicted badly (Schaul et al. 2016).
+
+    A transition is drawn in proportion to max(|delta|, floor)^exponent, with the error |delta| of the last
+    update that drew it, times max(fade^age, faded), where its age counts the transitions that came after it.
+    New transitions get the largest priority that any has had. There are no importance weights: a loss that
+    is linear beyond the floor makes up for them (LAP, Fujimoto et al. 2020).
+    """
+
+    exponent: float
+    floor: float
+    fade: float = 1.0
+    faded: float = 1.0
+
+
+class Sampling(NamedTuple):
+    """How samples are drawn from replay: uniformly, unless there are priorities."""
+
+    horizon: int = 1  # consecutive transitions per sample
+    # A sample starts where so many transitions of one episode begin; by default its own. Where that is fewer
+    # than the horizon, it repeats the last one; see `Batch.present`.
+    whole: int | None = None
+    to_termination: bool = False  # whether it may also start where the task terminates sooner
+    priorities: Priorities | None = None
+
+    @property
+    def required(self) -> int:
+        """The number of transitions of one episode that begin where a sample starts."""
+        return self.horizon if self.whole is None else self.whole
+
+    @property
+    def ends_early(self) -> bool:
+        """Whether an episode may end before a sample does."""
+        return self.to_termination or self.required < self.horizon
+
+
+class Burst(NamedTuple):
+    """Gradient updates that come at once, before those that follow on every decision."""
+
+    updates: int = 0
+    every: int | None = None  # agent decisions from one burst to the next; None: there is only the first
+
+    def at(self, decision: int) -> int:
+        """The updates of a burst at a decision, counted from the first one that is followed by updates."""
+        due = decision == 0 if self.every is None else decision % self.every == 0
+        return self.updates if due else 0
+
+    def until(self, decisions: int) -> int:
+        """The updates of all bursts at so many decisions that are followed by updates."""
+        if decisions <= 0:
+            return 0
+        return self.updates * (1 if self.every is None else -(-decisions // self.every))
 
 
 class Vars(NamedTuple):
@@ -114,8 +175,8 @@ class Update(Protocol):
             count: gradient updates before this one; selects the random numbers.
 
         Returns:
-            The new state, and scalar metrics by name. After a numerical failure at least one of them is not
-            finite.
+            The new state, and scalar metrics by name; also `ERRORS`, where samples are drawn by priorities.
+            After a numerical failure at least one of the scalars is not finite.
         """
 
 
@@ -203,14 +264,19 @@ class Algorithm(NamedTuple):
     observe: Observe | None = None  # None: the algorithm does not follow the transitions of training
     resets: Callable[[int], bool] = never  # decision, counted from 1 -> whether to reset before its updates
     reset: Callable[[Tree, Tree], Tree] = fresh  # (state, fresh state) -> state after a reset
-    horizon: int = 1  # consecutive transitions per sample, all from one episode
-    first_updates: int = 0  # extra gradient updates at the end of the warm-up
+    sampling: Sampling = Sampling()  # how its samples are drawn from replay
+    burst: Burst = Burst()  # further gradient updates at some decisions, such as at the end of the warm-up
     period: int = 1  # gradient updates after which the pattern of work repeats (the policy delay)
     view: View | None = None  # None: the algorithm has no diagnostics
     appraise: Appraise | None = None  # None: the algorithm's Q-bias cannot be measured
     prior: Exploit | None = None  # acts by the network alone; None: `exploit` does, and searches for nothing
     # `describe` takes a state and returns the `Network` of `prior` or `exploit`; None: acting needs JAX.
     in_numpy: InNumpy | None = None
+
+    @property
+    def horizon(self) -> int:
+        """The number of consecutive transitions in a sample."""
+        return self.sampling.horizon
 
 
 def network_of(algorithm: Algorithm, state: Tree) -> Network:

@@ -21,6 +21,7 @@ import numpy as np
 
 from crossq_wn.acting.operations import Network
 from crossq_wn.algorithms.passes import ActorPass, QPair, own_states
+from crossq_wn.algorithms.returns import over_steps
 from crossq_wn.algorithms.settings import ActorCriticSettings
 from crossq_wn.algorithms.state import ActorMetrics, CriticMetrics, KeyStream, State, random_key
 from crossq_wn.lazy import jax, jnp, optax
@@ -76,6 +77,7 @@ class Parts(NamedTuple):
     initial_temperature: float
     target_entropy: float  # H_bar
     policy_delay: int = 1  # gradient updates per update of the actor and the temperature
+    n_step: int = 1  # agent decisions whose rewards a target counts; see `returns`
     actor_turn: int = -1  # which of these updates the actor: 0 is the first, -1 the last
     actor_pass: ActorPass = own_states  # what the actor is given in training: `own_states` or `joint_states`
     reduce: Reduce = minimum  # how several critics become the one value that the actor maximises
@@ -122,6 +124,7 @@ def compose(
         initial_temperature=settings.initial_temperature,
         target_entropy=-settings.target_entropy_scale * spec.action_size,
         policy_delay=settings.policy_delay,
+        n_step=settings.n_step,
     )
 
 
@@ -141,7 +144,7 @@ def soft_actor_critic(parts: Parts) -> Algorithm:
     )
     for wrap in parts.around:
         algorithm = wrap(algorithm)
-    return algorithm
+    return over_steps(algorithm, parts.n_step, parts.spec.discount)
 
 
 # Learning

@@ -27,7 +27,7 @@ _UNITS = (
 )  # fmt: skip
 _COPIES = (
     "critics", "blocks", "actor_blocks", "critic_blocks", "hidden_layers", "value_functions", "horizon",
-    "iterations",
+    "iterations", "n_step",
 )  # fmt: skip
 
 
@@ -111,6 +111,9 @@ class ActorCriticSettings(Settings):
     """Decay rate of Adam's first moment, for actor and critics."""
     policy_delay: int = 1  # SimBa, SR-SAC and BRO
     """Gradient updates per update of the actor and of the temperature; higher ones save time."""
+    n_step: int = 1  # all columns
+    """Agent decisions whose rewards a target counts before the value that follows (n-step returns); more of
+    them bring sparse rewards back sooner, but the actions between are those of older policies."""
     learning_rate_end: float = 1.0
     """Final learning rates of actor, critics and temperature, as a share of the initial ones; 1: constant."""
     learning_rate_updates: int | None = None
@@ -119,7 +122,7 @@ class ActorCriticSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive(self, "actor_width", "critic_width", "critics", "policy_delay")
+        require_positive(self, "actor_width", "critic_width", "critics", "policy_delay", "n_step")
         if self.learning_rate_updates is not None:
             require_positive(self, "learning_rate_updates")
         for name in ("actor_learning_rate", "critic_learning_rate", "temperature_learning_rate"):

@@ -28,7 +28,7 @@ from crossq_wn.learning.interface import Learner, States
 from crossq_wn.learning.replay import Replay, random_batch
 from crossq_wn.runs.config import RunConfig, with_algorithm
 from crossq_wn.training.building import build_algorithm, make_environment, replay_bytes, spec_of
-from crossq_wn.types import Algorithm, Spec
+from crossq_wn.types import Algorithm, Sampling, Spec
 
 _ROWS = 5_000  # rows of replay from which measured updates draw
 
@@ -73,25 +73,24 @@ def trainee(algorithm: Algorithm, config: RunConfig, spec: Spec) -> Trainee:
     learn = learner.make(
         algorithm,
         len(seeds),
-        replay_bytes(config, spec),
+        replay_bytes(config, spec, algorithm.sampling.priorities),
     )
     states = learn.states([algorithm.init(np.random.default_rng(seed)) for seed in seeds])
     generators = [np.random.default_rng(seed) for seed in seeds]
-    replays = [_replay(generator, spec) for generator in generators]
+    replays = [_replay(generator, spec, algorithm.sampling) for generator in generators]
 
     def pack() -> Any:
         places = []
         for replay, generator in zip(replays, generators, strict=True):
-            drawn = replay.draw(generator, settings.utd, settings.batch_size, horizon=algorithm.horizon)
-            places.append(drawn)
+            places.append(replay.draw(generator, settings.utd, settings.batch_size, algorithm.sampling))
         return learn.pack(replays, places)
 
     return Trainee(learn, states, pack, settings.utd, len(seeds), algorithm.period)
 
 
-def _replay(generator: np.random.Generator, spec: Spec) -> Replay:
-    replay = Replay(_ROWS, spec.observation_size, spec.action_size)
-    columns = map(np.asarray, random_batch(generator, spec, _ROWS))
+def _replay(generator: np.random.Generator, spec: Spec, sampling: Sampling) -> Replay:
+    replay = Replay(_ROWS, spec.observation_size, spec.action_size, sampling.priorities)
+    columns = map(np.asarray, random_batch(generator, spec, _ROWS)[:5])
     for observation, action, reward, _, following in zip(*columns, strict=True):
         replay.add(observation, action, reward, following, terminated=False, last=False)
     return replay

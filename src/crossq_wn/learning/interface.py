@@ -65,7 +65,7 @@ class Update(Protocol):
             first: gradient updates per seed before these.
 
         Returns:
-            The new states, and the metrics of the last update, joined.
+            The new states, and the metrics of the last update, joined; `ERRORS` of all updates, [U, B].
         """
 
 

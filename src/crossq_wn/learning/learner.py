@@ -48,7 +48,7 @@ from crossq_wn.learning.programs import (
     write_and_update_one,
 )
 from crossq_wn.learning.turns import in_turn
-from crossq_wn.types import Algorithm, Metrics, Spec, Tree
+from crossq_wn.types import ERRORS, Algorithm, Metrics, Spec, Tree
 
 
 def make(algorithm: Algorithm, seeds: int, replay_bytes: int) -> Learner:
@@ -73,13 +73,13 @@ def one_after_another(algorithm: Algorithm) -> Learner:
     `make` does not choose it yet: it compiles longer and, for FlashSAC and TD-MPC2, differs from `one_by_one`
     in the last bits, so that neither the number of seeds nor the length of a run may decide between them.
     """
-    return _over(in_turn(), packed(algorithm.horizon), algorithm, pack=pack)
+    return _over(in_turn(), packed(algorithm.sampling), algorithm, pack=pack)
 
 
 def one_by_one(algorithm: Algorithm) -> Learner:
     """Runs the same compiled program for each seed; for CPUs."""
     axis = apart()
-    return _over(axis, gathered(axis.put, algorithm.horizon), algorithm)
+    return _over(axis, gathered(axis.put, algorithm.sampling), algorithm)
 
 
 def vectorised(
@@ -94,9 +94,9 @@ def vectorised(
     """
     usable = jax.devices()[:1] if devices is None else devices
     axis = stacked(usable)
-    feed = gathered(axis.put, algorithm.horizon)
+    feed = gathered(axis.put, algorithm.sampling)
     if replay_on_device:
-        feed = resident(axis.put, partial(zeros, usable), algorithm.horizon)
+        feed = resident(axis.put, partial(zeros, usable), algorithm.sampling)
     return _over(axis, feed, algorithm)
 
 
@@ -112,6 +112,7 @@ def metric_names(algorithm: Algorithm, spec: Spec, *, diagnostics: bool, batch_s
     batch = minibatch_shapes(algorithm, spec, batch_size)
     state = state_shapes(algorithm)
     _, metrics = jax.eval_shape(traced_once(algorithm.update), state, batch, np.int32(0))
+    metrics.pop(ERRORS, None)
     if not diagnostics or algorithm.view is None:
         return list(metrics)
     found = jax.eval_shape(diagnosing(algorithm.view), state, batch, np.int32(0))

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from crossq_wn.lazy import jax
-from crossq_wn.learning.products import batch_shapes, inner_jaxprs, state_shapes, update_program
+from crossq_wn.learning.products import inner_jaxprs, minibatch_shapes, state_shapes, update_program
 from crossq_wn.types import Algorithm, Spec
 
 # The bound is this many times the state and the outputs of its kernels; our updates take a third at most.
@@ -18,9 +18,9 @@ def state_bytes(algorithm: Algorithm) -> int:
     return sum(_bytes(leaf) for leaf in jax.tree.leaves(state_shapes(algorithm)))
 
 
-def batch_bytes(spec: Spec, *shape: int) -> int:
-    """The size in bytes of transitions; `shape` are the leading axes."""
-    return sum(map(_bytes, batch_shapes(spec, *shape)))
+def batch_bytes(algorithm: Algorithm, spec: Spec, batch_size: int) -> int:
+    """The size of a minibatch in bytes."""
+    return sum(map(_bytes, jax.tree.leaves(minibatch_shapes(algorithm, spec, batch_size))))
 
 
 def most_update_bytes(algorithm: Algorithm, batch_size: int) -> int:

@@ -19,9 +19,9 @@ import numpy as np
 from crossq_wn.lazy import jax
 from crossq_wn.learning.axis import Joined, Put, sharing
 from crossq_wn.learning.parcels import Layout, Parcel, opened, pack, unpack
-from crossq_wn.learning.replay import Replay, Rows, look_up
+from crossq_wn.learning.replay import Replay, Rows, look_up, random_batch
 from crossq_wn.learning.turns import rows_for
-from crossq_wn.types import Array, Batch, Tree
+from crossq_wn.types import Array, Batch, Sampling, Spec, Tree
 
 # A decision writes at most two rows and the observation after them; sending one more changes nothing.
 _NEWEST = 4
@@ -75,15 +75,15 @@ class Feed(NamedTuple):
     write: Write | None = None  # None: nothing is kept on the device
 
 
-def gathered(put: Put, horizon: int) -> Feed:
+def gathered(put: Put, sampling: Sampling) -> Feed:
     """Gathers minibatches on the host and sends a Batch [U, B, ...] to the device.
 
     Args:
         put: sends data from host to device.
-        horizon: consecutive transitions per sample.
+        sampling: what a sample is.
     """
     return Feed(
-        pack=partial(_gather, horizon),
+        pack=partial(_gather, sampling),
         load=lambda before, packed: put(packed),
         batches=_apart,
     )
@@ -93,42 +93,41 @@ def _apart(fed: Fed) -> tuple[Tree, Callable[[Tree], Batch]]:
     return opened(fed), lambda batch: batch
 
 
-def _gather(horizon: int, replays: Sequence[Replay], places: Sequence[np.ndarray]) -> list[Batch]:
-    return [replay.take(each, horizon) for replay, each in zip(replays, places, strict=True)]
+def _gather(sampling: Sampling, replays: Sequence[Replay], places: Sequence[np.ndarray]) -> list[Batch]:
+    return [replay.take(each, sampling) for replay, each in zip(replays, places, strict=True)]
 
 
-def packed(horizon: int) -> Feed:
+def packed(sampling: Sampling) -> Feed:
     """Gathers small minibatches on the host and sends those of all seeds, who take turns, as one array.
 
     Args:
-        horizon: consecutive transitions per sample.
+        sampling: what a sample is.
     """
     return Feed(
-        pack=partial(_gather_packed, horizon),
+        pack=partial(_gather_packed, sampling),
         load=lambda before, packed: packed,  # it travels with the call that needs it
         batches=_apart,
     )
 
 
-def _gather_packed(horizon: int, replays: Sequence[Replay], places: Sequence[np.ndarray]) -> Parcel:
+def _gather_packed(sampling: Sampling, replays: Sequence[Replay], places: Sequence[np.ndarray]) -> Parcel:
     """The minibatches of all seeds in one array, a row for each."""
     one = replays[0].at(slice(1))
-    layout = _layout(one.observation.shape[-1], one.action.shape[-1], horizon, *places[0].shape)
+    layout = _layout(one.observation.shape[-1], one.action.shape[-1], sampling, *places[0].shape)
     numbers = sum(map(math.prod, layout.shapes))
     rows = np.empty((rows_for(len(replays)), numbers), np.float32)
     for row, replay, each in zip(rows, replays, places, strict=False):
-        replay.take(each, horizon, out=unpack(Parcel(layout, (row,))))
+        replay.take(each, sampling, out=unpack(Parcel(layout, (row,))))
     return Parcel(layout, (rows,))
 
 
 @lru_cache(maxsize=8)
-def _layout(observation_size: int, action_size: int, horizon: int, updates: int, samples: int) -> Layout:
+def _layout(
+    observation_size: int, action_size: int, sampling: Sampling, updates: int, samples: int
+) -> Layout:
     """How the minibatches of one seed are packed."""
-    shape = (updates, samples) if horizon == 1 else (updates, samples, horizon)
-    seen, done = np.zeros((*shape, observation_size), np.float32), np.zeros((*shape, action_size), np.float32)
-    one = np.zeros(shape, np.float32)
-    columns: tuple[Any, ...] = (seen, done, one, one, seen)
-    return pack(Batch(*columns)).layout
+    spec = Spec(observation_size, action_size, discount=0.0)
+    return pack(random_batch(np.random.default_rng(0), spec, updates, samples, sampling=sampling)).layout
 
 
 class Resident(NamedTuple):
@@ -170,20 +169,20 @@ class _Sent(NamedTuple):
     rows: Rows  # those rows, as int32
 
 
-def resident(put: Put, zeros: Zeros, horizon: int) -> Feed:
+def resident(put: Put, zeros: Zeros, sampling: Sampling) -> Feed:
     """Gathers minibatches on the device, inside the call that computes the updates.
 
     Args:
         put: sends data from host to device.
         zeros: allocates arrays on the device.
-        horizon: consecutive transitions per sample.
+        sampling: what a sample is.
     """
     start = jax.jit(partial(_start, zeros), static_argnums=0)
     device = _Device(put, start, jax.jit(jax.vmap(_write), donate_argnums=0))
     return Feed(
         pack=lambda replays, places: (replays, list(map(_pack_sent, replays, places))),
         load=partial(_load_resident, device),
-        batches=partial(_look_up_resident, horizon),
+        batches=partial(_look_up_resident, sampling),
         write=_write_sent,
     )
 
@@ -238,8 +237,8 @@ def _chunk(device: _Device, replays: Sequence[Replay], first: int) -> tuple[Join
     return device.put([places] * len(replays)), device.put([replay.at(places) for replay in replays])
 
 
-def _look_up_resident(horizon: int, fed: Resident) -> tuple[Array, Callable[[Array], Batch]]:
-    return unpack(fed.sent).places, lambda places: look_up(fed.rows, places, horizon)
+def _look_up_resident(sampling: Sampling, fed: Resident) -> tuple[Array, Callable[[Array], Batch]]:
+    return unpack(fed.sent).places, lambda places: look_up(fed.rows, places, sampling)
 
 
 def fits(replay_bytes: int, seeds: int, devices: Sequence[jax.Device]) -> bool:

@@ -11,7 +11,9 @@ import numpy as np
 
 from crossq_wn.lazy import jax
 from crossq_wn.nets.initialisers import ShapesOnly
-from crossq_wn.types import Algorithm, Batch, Spec
+from crossq_wn.types import Algorithm, Batch, Sampling, Spec
+
+_PLAIN = Sampling()
 
 Program = Any  # as `jax.make_jaxpr` returns it
 
@@ -103,20 +105,21 @@ def work_of_decision(algorithm: Algorithm, spec: Spec) -> Work:
     return work(algorithm.explore, state_shapes(algorithm), algorithm.memory, observation, np.int32(0))
 
 
-def batch_shapes(spec: Spec, *shape: int) -> Batch:
-    """The shapes of transitions; `shape` are the leading axes."""
+def batch_shapes(spec: Spec, *shape: int, sampling: Sampling = _PLAIN) -> Batch:
+    """The shapes of samples; `shape` are the axes before that of a horizon above 1."""
+    if sampling.horizon > 1:
+        shape = (*shape, sampling.horizon)
 
     def of(*last: int) -> Any:
         return jax.ShapeDtypeStruct((*shape, *last), np.float32)  # type: ignore[no-untyped-call]
 
     seen = of(spec.observation_size)
-    return Batch(seen, of(spec.action_size), of(), of(), seen)
+    return Batch(seen, of(spec.action_size), of(), of(), seen, of() if sampling.ends_early else None)
 
 
 def minibatch_shapes(algorithm: Algorithm, spec: Spec, batch_size: int) -> Batch:
     """The shapes of a minibatch: [batch_size, ...], or [batch_size, horizon, ...] where there is one."""
-    horizon = (algorithm.horizon,) if algorithm.horizon > 1 else ()
-    return batch_shapes(spec, batch_size, *horizon)
+    return batch_shapes(spec, batch_size, sampling=algorithm.sampling)
 
 
 def state_shapes(algorithm: Algorithm) -> Any:

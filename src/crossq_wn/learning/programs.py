@@ -14,7 +14,7 @@ from crossq_wn.lazy import jax, jnp
 from crossq_wn.learning.diagnostics import DIAGNOSTICS, Diagnostic, diagnose
 from crossq_wn.learning.minibatches import Batches, Fed, Resident, Write
 from crossq_wn.learning.parcels import Parcel, closed, opened
-from crossq_wn.types import Algorithm, Appraisal, Array, Batch, Metrics, Tree, View
+from crossq_wn.types import ERRORS, Algorithm, Appraisal, Array, Batch, Metrics, Tree, View
 from crossq_wn.types import Update as OneUpdate
 
 
@@ -50,7 +50,7 @@ def _diagnosed(view: View, table: tuple[Diagnostic, ...], state: Tree, batch: Ba
 def updates_of_one(
     algorithm: Algorithm, batches: Batches, state: Tree, fed: Fed, first: Array
 ) -> tuple[Tree, Metrics]:
-    """Makes the updates of one decision; returns the new state and the metrics of the last update."""
+    """Makes the updates of one decision; returns the new state, and metrics as `interface.Update` does."""
     update = traced_once(algorithm.update)
     rows, batch = batches(fed)
 
@@ -61,7 +61,7 @@ def updates_of_one(
     if isinstance(state, Parcel):
         return _updates_of_packed(one, state, rows, first, count)
     state, metrics = jax.lax.scan(one, state, (rows, first + jnp.arange(count)))
-    return state, jax.tree.map(lambda m: m[-1], metrics)
+    return state, {name: found if name == ERRORS else found[-1] for name, found in metrics.items()}
 
 
 def _updates_of_packed(
@@ -79,11 +79,16 @@ def _updates_of_packed(
 
     def again(number: Array, carry: tuple[Tree, Metrics]) -> tuple[Tree, Metrics]:
         row = jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, number, keepdims=False), rows)
-        return one(carry[0], (row, first + number))
+        state, metrics = one(carry[0], (row, first + number))
+        if ERRORS in metrics:
+            metrics[ERRORS] = carry[1][ERRORS].at[number].set(metrics[ERRORS])
+        return state, metrics
 
     state = opened(packed)
     row = jax.tree.map(lambda leaf: leaf[0], rows)
     metrics = jax.tree.map(jnp.zeros_like, jax.eval_shape(one, state, (row, first))[1])
+    if ERRORS in metrics:
+        metrics[ERRORS] = jnp.zeros((count, *metrics[ERRORS].shape), metrics[ERRORS].dtype)
     # XLA does not know how often this loop runs, so it leaves even a single update in it, away from what
     # packs and unpacks: otherwise it might choose another way to multiply.
     times = jnp.where(first < 0, 0, count)

@@ -13,7 +13,6 @@ from crossq_wn.runs import checkpoints
 from crossq_wn.runs.config import read_config, with_algorithm
 from crossq_wn.runs.trust import require_algorithm
 from crossq_wn.training.building import build_algorithm, make_replay, saved_spec, saved_state
-from crossq_wn.types import Batch
 
 
 def spectrum_of(run: Path, seed: int | None, warn: Callable[[str], None], *, trust: bool = False) -> Spectrum:
@@ -41,12 +40,12 @@ def spectrum_of(run: Path, seed: int | None, warn: Callable[[str], None], *, tru
     if (view := algorithm.view) is None:
         raise UserError(f"{config.system.algorithm} shows no critic: its Hessian cannot be computed")
     state = saved_state(algorithm, saved, seed)
-    replay = make_replay(config, spec)
+    replay = make_replay(config, spec, algorithm.sampling.priorities)
     saved.fill(seed, replay)
     if not len(replay):
         raise UserError(f"{run} has no transitions yet: train it further")
     size = config.settings.batch_size
-    drawn = replay.sample(np.random.default_rng(0), 1, size, horizon=algorithm.horizon)
-    batch = Batch(*(leaf[0] for leaf in drawn))
+    drawn = replay.sample(np.random.default_rng(0), 1, size, algorithm.sampling)
+    batch = jax.tree.map(lambda leaf: leaf[0], drawn)
     updates = jnp.asarray(saved.training["updates"], np.int32)
     return spectrum(lambda: view(state, batch, updates), jax.random.key(0))

@@ -250,7 +250,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 # Settings that came after checksums, so that a config.json without a checksum may lack them.
-_SINCE = ("return_statistics", "evaluate_before_reset")
+_SINCE = ("return_statistics", "evaluate_before_reset", "n_step")
 
 
 def _require_whole(values: Mapping[str, Any], path: Path) -> None:

@@ -208,6 +208,7 @@ class PlainState(TypedDict):
     last_episode: dict[str, int | float]
     evaluation: float | None
     resets: Count
+    priorities: NotRequired[dict[str, Any]]  # of replay, where samples are drawn by them
     statistics: NotRequired[dict[str, Any]]
     environment: dict[str, Any] | None
     evaluation_environment: dict[str, Any] | None

@@ -26,7 +26,7 @@ from crossq_wn.learning.products import Program, Work, counted, update_program, 
 from crossq_wn.learning.replay import Replay
 from crossq_wn.machine import use_jax
 from crossq_wn.runs.config import RunConfig
-from crossq_wn.types import Spec
+from crossq_wn.types import Burst, Spec
 
 _START_SECONDS = 20.0  # a guess at the imports and compilation of a run
 _BUDGET = 0.2  # seconds per measurement
@@ -81,7 +81,7 @@ class Programs(NamedTuple):
     update: Work
     decision: Work
     state: int  # bytes
-    first_updates: int  # extra gradient updates at the end of the warm-up
+    burst: Burst  # further gradient updates at some decisions
 
 
 def cost(config: RunConfig) -> Cost:
@@ -89,7 +89,8 @@ def cost(config: RunConfig) -> Cost:
     options, settings, machine = config.options, config.settings, speed()
     task = simulation(_typical(config.task))
     program = programs(config.system.algorithm, settings, task.sizes)
-    updates = max(0, config.decisions - settings.warmup) * settings.utd + program.first_updates
+    learning = max(0, config.decisions - settings.warmup)
+    updates = learning * settings.utd + program.burst.until(learning)
     episodes = (1 + options.frames // options.eval_every) * options.eval_episodes  # the first at frame 0
     # Environment frames of training and evaluation, with 1,000 for episodes without a known time limit.
     frames = options.frames + episodes * (config.episode_frames or 1000)
@@ -127,9 +128,7 @@ def programs(algorithm: str, settings: Settings, sizes: tuple[int, int]) -> Prog
     """
     built = recipe_of(algorithm).build(_spec(sizes), settings)
     traced = _traced(algorithm, replace(settings, utd=1), sizes)
-    return Programs(
-        counted(traced.update, 1 / built.period), traced.decision, traced.state, built.first_updates
-    )
+    return Programs(counted(traced.update, 1 / built.period), traced.decision, traced.state, built.burst)
 
 
 class _Traced(NamedTuple):

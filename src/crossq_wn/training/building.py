@@ -19,7 +19,7 @@ from crossq_wn.machine import processors
 from crossq_wn.nets.initialisers import ShapesOnly
 from crossq_wn.runs.checkpoints import Checkpoint
 from crossq_wn.runs.config import RunConfig
-from crossq_wn.types import Algorithm, Spec, Tree, network_of
+from crossq_wn.types import Algorithm, Priorities, Spec, Tree, network_of
 
 AnyTask = TaskLike | Any  # or a gymnasium.Env that exists already
 
@@ -132,11 +132,11 @@ def replay_capacity(config: RunConfig) -> int:
     return min(config.settings.replay_size, 2 * config.decisions)
 
 
-def make_replay(config: RunConfig, spec: Spec) -> Replay:
-    """Makes an empty replay for one seed."""
-    return Replay(replay_capacity(config), spec.observation_size, spec.action_size)
+def make_replay(config: RunConfig, spec: Spec, priorities: Priorities | None) -> Replay:
+    """Makes an empty replay for one seed, with the priorities by which its algorithm draws."""
+    return Replay(replay_capacity(config), spec.observation_size, spec.action_size, priorities)
 
 
-def replay_bytes(config: RunConfig, spec: Spec) -> int:
-    """The size in bytes of one seed's replay when it is full."""
-    return Replay.bytes(replay_capacity(config), spec.observation_size, spec.action_size)
+def replay_bytes(config: RunConfig, spec: Spec, priorities: Priorities | None) -> int:
+    """The size in bytes of one seed's replay when it is full; takes what `make_replay` does."""
+    return Replay.bytes(replay_capacity(config), spec.observation_size, spec.action_size, priorities)

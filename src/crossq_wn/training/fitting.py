@@ -27,7 +27,8 @@ def check_fits(config: RunConfig, spec: Spec) -> int:
         UserError: they will not; the message names the setting that takes most.
     """
     capacity, seeds = building.replay_capacity(config), len(config.options.seeds)
-    replay = check_memory(capacity, building.replay_bytes(config, spec), seeds)
+    priorities = building.build_algorithm(config, spec).sampling.priorities
+    replay = check_memory(capacity, building.replay_bytes(config, spec, priorities), seeds)
     for free, reserved in _memories(replay):
         needed = reserved + learner_bytes(config, spec, free - reserved)
         if needed > free:
@@ -57,7 +58,7 @@ def learner_bytes(config: RunConfig, spec: Spec, enough: int = 0) -> int:
     """
     settings, seeds = config.settings, len(config.options.seeds)
     algorithm = building.build_algorithm(config, spec)
-    minibatches = settings.utd * batch_bytes(spec, settings.batch_size, algorithm.horizon)
+    minibatches = settings.utd * batch_bytes(algorithm, spec, settings.batch_size)
     lasting = seeds * (state_bytes(algorithm) + minibatches)
     at_once = seeds if jax.default_backend() != "cpu" else min(seeds, processors())
     bound = lasting + at_once * most_update_bytes(algorithm, settings.batch_size)

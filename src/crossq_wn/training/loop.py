@@ -30,7 +30,7 @@ from crossq_wn.training.rows import log
 from crossq_wn.training.saving import restore, save
 from crossq_wn.training.scoring import score
 from crossq_wn.training.seeds import Seed, Stream, integer, stream
-from crossq_wn.training.session import Session, drop, new_session, told
+from crossq_wn.training.session import Session, drop, new_session, settle, told
 from crossq_wn.training.signals import collected_signals
 from crossq_wn.types import Spec
 
@@ -199,6 +199,7 @@ def finish(session: Session) -> None:
 def decide(session: Session) -> None:
     """Makes one agent decision of every seed, and the gradient updates that belong to it."""
     jax.block_until_ready(session.states)  # type: ignore[no-untyped-call]
+    settle(session)
     session.stopwatch.lap("update")
     session.stopwatch.next_decision()
     actions = act(session)
@@ -291,9 +292,7 @@ def update(session: Session) -> None:
         return
     if session.algorithm.resets(session.decisions + 1):
         _reset_learners(session)
-    rounds = 1
-    if session.decisions == settings.warmup:  # some algorithms catch up on the warm-up
-        rounds += session.algorithm.first_updates // settings.utd
+    rounds = 1 + session.algorithm.burst.at(session.decisions - settings.warmup) // settings.utd
     if session.phase == "collecting":  # the first updates of this process
         with doing(session, "compiling", then="training"):
             wait(session)
@@ -305,21 +304,26 @@ def update(session: Session) -> None:
 
 def _update_once(session: Session) -> None:
     """Starts the gradient updates of one decision, U per seed."""
-    packed = session.learner.pack([seed.replay for seed in session.seeds], _draw(session))
+    settle(session)
+    replays, places = [seed.replay for seed in session.seeds], _draw(session)
+    packed = session.learner.pack(replays, places)
     session.stopwatch.lap("replay")
     session.feed = session.learner.load(session.feed, packed)
     session.stopwatch.lap("transfer")
     session.states, session.metrics = session.learner.update(session.states, session.feed, session.updates)
+    if session.algorithm.sampling.priorities is not None:
+        ends = [replay.end for replay in replays]
+        session.drawn = list(zip(places, ends, strict=True))
     session.updates += session.config.settings.utd
     session.stopwatch.lap("update")
 
 
 def _draw(session: Session) -> list[np.ndarray]:
     """The minibatches of every seed as places in its replay, int32 [U, B]."""
-    settings, horizon = session.config.settings, session.algorithm.horizon
+    settings, sampling = session.config.settings, session.algorithm.sampling
     places = []
     for seed in session.seeds:
-        drawn = seed.replay.draw(seed.sampling, settings.utd, settings.batch_size, horizon=horizon)
+        drawn = seed.replay.draw(seed.sampling, settings.utd, settings.batch_size, sampling)
         places.append(drawn)
     return places
 

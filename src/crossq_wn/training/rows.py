@@ -12,7 +12,7 @@ from crossq_wn.machine import resident_memory
 from crossq_wn.training.reporting import report
 from crossq_wn.training.seeds import Seed
 from crossq_wn.training.session import Session, drop
-from crossq_wn.types import Metrics
+from crossq_wn.types import ERRORS, Metrics
 
 # A metric has diverged beyond this, times the squares of the largest reward and of the largest observation.
 _DIVERGED = 1e12
@@ -75,7 +75,7 @@ def _numbers(found: list[Metrics]) -> list[Numbers]:
     """Converts metrics, already on the host, to Python's numbers, which files and reporters need."""
     numbers = []
     for metrics in found:
-        numbers.append({name: float(value) for name, value in metrics.items()})
+        numbers.append({name: float(value) for name, value in metrics.items() if name != ERRORS})
     return numbers
 
 

@@ -18,7 +18,7 @@ from crossq_wn.runs.checkpoints import Checkpoint, SeedState
 from crossq_wn.runs.manifests import malformed
 from crossq_wn.runs.schema import PlainState, check
 from crossq_wn.training.seeds import Seed, Stream, integer, stream
-from crossq_wn.training.session import Failure, Session, drop, told
+from crossq_wn.training.session import Failure, Session, drop, settle, told
 from crossq_wn.types import Tree
 
 
@@ -34,6 +34,7 @@ def save(session: Session, *, thorough: bool = False) -> None:
     """
     if not session.seeds:
         return
+    settle(session)
     _tell_of_shared_streams(session)
     learners, reasons = {}, {}
     parts = session.learner.split(session.states, len(session.seeds))
@@ -195,6 +196,7 @@ def _restore_seed(session: Session, saved: Checkpoint, seed: Seed) -> Tree:
         raise ValueError(f"its observation has the shape {list(seed.observation.shape)}")
     seed.memory = learner["memory"]
     saved.fill(seed.number, seed.replay)
+    seed.replay.load_priorities(plain.get("priorities"))
     if plain["environment"] is not None:
         session.training.environments[seed.index].restore(plain["environment"])
     else:  # the episode under way is lost

@@ -69,7 +69,8 @@ class Seed:
 
     def save(self) -> dict[str, Any]:
         """What a checkpoint keeps of this, apart from replay and the acting memory."""
-        return {
+        priorities = self.replay.save_priorities()
+        return ({} if priorities is None else {"priorities": priorities}) | {
             "warmup": self.warmup.bit_generator.state,
             "sampling": self.sampling.bit_generator.state,
             "observation": self.observation,

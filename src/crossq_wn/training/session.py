@@ -21,7 +21,7 @@ from crossq_wn.training.logs import Logs
 from crossq_wn.training.progress import Pace, Phase, Reporter
 from crossq_wn.training.seeds import Seed, Stream, new_seed, stream
 from crossq_wn.training.stopwatch import Stopwatch
-from crossq_wn.types import Algorithm, Spec, Tree
+from crossq_wn.types import ERRORS, Algorithm, Spec, Tree
 
 
 class Failure(NamedTuple):
@@ -58,6 +58,7 @@ class Session:
     compiling: Thread | None = None  # what compiles the programs of training meanwhile
     feed: Any = None  # of the newest gradient updates, on the device
     metrics: Any = None  # of the newest gradient update, joined, on the device
+    drawn: list[tuple[np.ndarray, int]] | None = None  # by seed: where its samples lie, and `replay.end` then
     phase: Phase = "collecting"
     rows: list[dict[str, Any]] = field(default_factory=list)  # the newest of each seed
     rates: tuple[float, float] = (0.0, 0.0)  # frames and updates per second in the interval of those rows
@@ -111,7 +112,8 @@ def new_session(
     )
     seeds = []
     for index, number in enumerate(numbers):
-        seeds.append(new_seed(number, index, building.make_replay(config, spec), algorithm.memory))
+        replay = building.make_replay(config, spec, algorithm.sampling.priorities)
+        seeds.append(new_seed(number, index, replay, algorithm.memory))
     return Session(
         config=config,
         spec=spec,
@@ -123,7 +125,7 @@ def new_session(
         learner=learner.make(
             algorithm,
             len(numbers),
-            building.replay_bytes(config, spec),
+            building.replay_bytes(config, spec, algorithm.sampling.priorities),
         ),
         logs=Logs(config, run.path, names),
         writer=Writer(run.checkpoints, reporter.message),
@@ -140,6 +142,7 @@ def drop(session: Session, reasons: Mapping[int, str]) -> None:
     """
     if not reasons:
         return
+    settle(session)
     good = session.writer.present
     kept = "no checkpoint yet" if good is None else f"last good checkpoint: {good} frames"
     for seed, reason in reasons.items():
@@ -152,6 +155,20 @@ def drop(session: Session, reasons: Mapping[int, str]) -> None:
         session.metrics = session.learner.join(_only(session, session.metrics, going)) if going else None
     session.feed = None  # it was joined over all seeds
     session.seeds = [session.seeds[position] for position in going]
+
+
+def settle(session: Session) -> None:
+    """Brings replay the priorities that the newest updates found, once they are known.
+
+    Until then `session.drawn` holds where their samples lie. Whatever needs priorities comes after: draws,
+    new transitions, checkpoints, and the end of a seed.
+    """
+    drawn, session.drawn = session.drawn, None
+    if drawn is None:
+        return
+    found = session.learner.split(session.metrics, len(session.seeds))
+    for seed, (places, end), metrics in zip(session.seeds, drawn, found, strict=True):
+        seed.replay.prioritise(places, np.asarray(metrics[ERRORS]), end)
 
 
 def told(session: Session, seed: int, fault: EnvironmentFaultError) -> str:

@@ -22,7 +22,7 @@ from crossq_wn.nets.initialisers import narrow_normal
 from crossq_wn.nets.layers import dense, ensemble, serial
 from crossq_wn.nets.losses import two_hot
 from crossq_wn.nets.optimisers import Transformation, deferred, polyak
-from crossq_wn.types import Algorithm, InNumpy, Spec, Tree
+from crossq_wn.types import Algorithm, Burst, InNumpy, Sampling, Spec, Tree
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +112,8 @@ def tdmpc2(spec: Spec, settings: TDMPC2Settings) -> Algorithm:
         exploit=partial(planning.exploit, planner, made),
         update=partial(model.update, made),
         memory=planning.no_plan(planner, spec.action_size),
-        horizon=settings.horizon,
-        first_updates=settings.warmup,
+        sampling=Sampling(horizon=settings.horizon),
+        burst=Burst(settings.warmup),
         view=partial(model.view, made),
         appraise=partial(model.appraise, made),
         prior=prior,

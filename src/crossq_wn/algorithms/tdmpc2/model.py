@@ -313,7 +313,8 @@ def policy_step(model: Model, state: State, latents: Array, key: Array) -> tuple
 
 def horizon_first(batch: Batch) -> Batch:
     """Moves the horizon to the front: leaves [B, H, ...] become [H, B, ...]."""
-    return Batch(*(jnp.swapaxes(leaf, 0, 1) for leaf in batch))
+    moved: Batch = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), batch)
+    return moved
 
 
 # For diagnostics
