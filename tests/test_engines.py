@@ -18,7 +18,7 @@ import helpers
 from crossq_wn import train
 from crossq_wn.cli import engines as choice
 from crossq_wn.errors import UserError
-from crossq_wn.sweeps import engines, node, on_ray
+from crossq_wn.sweeps import engines, local, node, on_ray, on_slurm
 from crossq_wn.sweeps.engines import Job
 from crossq_wn.sweeps.history import History, logs
 from crossq_wn.sweeps.node import Outcome, Place
@@ -26,6 +26,7 @@ from crossq_wn.sweeps.on_ray import RayEngine, RayProcess, Resources
 from crossq_wn.sweeps.plans import Run, command, folder_of
 from crossq_wn.sweeps.states import State
 from crossq_wn.training import api
+from crossq_wn.training.signals import collected_signals
 
 NO_RAY = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 
@@ -77,7 +78,7 @@ def test_an_interrupt_asks_the_process_to_end(tmp_path, monkeypatch):
     stands_for_training(
         monkeypatch,
         "import signal, sys, time\n"
-        "signal.signal(signal.SIGTERM, lambda *_: (print('checkpoint'), sys.exit(143)))\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: (print('checkpoint'), sys.exit(143)))\n"
         "print('begun', flush=True); time.sleep(60)",
     )
     before = signal.getsignal(signal.SIGINT)
@@ -242,6 +243,114 @@ def test_how_a_task_ended_is_told_in_one_line(tmp_path, monkeypatch):
     assert process.failure()[0].endswith(" (on node7)")
 
 
+# --- Slurm, with programs of straw, and submitit's own executor for this machine
+
+NO_SUBMITIT = pytest.mark.skipif(find_spec("submitit") is None, reason="submitit is not installed")
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """Puts programs that stand for Slurm's on the path; returns the file with what was submitted last."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in on_slurm._PROGRAMS:
+        (folder / name).write_text(f'#!/bin/sh\ncp "$1" {tmp_path}/submitted; echo Submitted batch job 77\n')
+        (folder / name).chmod(0o700)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    return tmp_path / "submitted"
+
+
+@NO_SUBMITIT
+def test_slurm_is_asked_for_an_array_that_may_go_on(slurm, tmp_path):
+    worker = on_slurm.Worker(("sweep", "x"), tmp_path)
+    asked = on_slurm.Array(3, 2, 4, 0.5, 2**30, 24.0, {"partition": "long"})
+    made = on_slurm.executor(asked, tmp_path / "slurm")
+    assert made.max_num_timeout > 1000  # submitit's default is three
+    assert on_slurm.submit(made, worker, 3) == ["77_0", "77_1", "77_2"]
+    lines = slurm.read_text().splitlines()
+    for line in (
+        "array=0-2%3", "cpus-per-task=8", "mem=2048MB", "gpus-per-node=1", "time=1440", "signal=USR2@300",
+        "partition=long", "requeue", "open-mode=append",
+    ):  # fmt: skip
+        assert f"#SBATCH --{line}" in lines
+    assert any(line.startswith("srun ") and " --cpus-per-task=8 " in line for line in lines)
+    short = on_slurm.executor(asked._replace(hours=0.1, gpus=0.0), tmp_path / "slurm")
+    assert on_slurm.submit(short, worker, 1) == ["77"]
+    assert "#SBATCH --signal=USR2@72" in slurm.read_text()  # and not at once
+    assert "gpus" not in slurm.read_text()
+
+
+@NO_SUBMITIT
+def test_a_worker_that_slurm_stops_saves_a_checkpoint_and_goes_on_later(tmp_path):
+    """With submitit's executor for this machine, whose signal reaches only the worker itself."""
+    code = (
+        "import os, pathlib, signal, sys, time\n"
+        "log = pathlib.Path(sys.argv[1])\n"
+        "assert signal.getsignal(signal.SIGUSR2) == signal.SIG_IGN\n"  # Slurm's reaches everything
+        "def stop(*_): log.write_text('checkpoint'); sys.exit(143)\n"
+        "if log.exists(): log.write_text(log.read_text() + ', resumed'); sys.exit(5)\n"
+        "signal.signal(signal.SIGTERM, stop)\n"
+        "log.with_suffix('.pid').write_text(f'{os.getppid()} ')\n"
+        "time.sleep(60)\n"
+    )
+    import submitit
+
+    log = tmp_path / "log"
+    worker = on_slurm.Worker((str(log),), tmp_path, program=(sys.executable, "-c", code))
+    executor = submitit.LocalExecutor(tmp_path / "submitit", max_num_timeout=3)
+    executor.update_parameters(timeout_min=5)
+    job = executor.submit(worker)
+    until(lambda: log.with_suffix(".pid").exists() and log.with_suffix(".pid").read_text().endswith(" "))
+    os.kill(int(log.with_suffix(".pid").read_text()), signal.SIGUSR2)
+    assert job.result() == 5
+    assert log.read_text() == "checkpoint, resumed"
+
+
+@NO_SUBMITIT
+def test_workers_are_submitted_for_what_is_left(slurm, tmp_path):
+    line = ("--task", "dog-run", "--seeds", "0:6", "--seeds-per-process", 1, "--out", "x", "--yes")
+    said = helpers.call("sweep", *line, "--on", "slurm", "--jobs", 2, "--slurm", "account=me", cwd=tmp_path)
+    assert said.returncode == 0, said.stderr
+    assert "with 6 side by side" in said.stdout
+    assert f"3 workers in Slurm's queue as job 77: `crossq-wn sweep --status {tmp_path / 'x'}" in said.stdout
+    assert {"#SBATCH --array=0-2%3", "#SBATCH --account=me"} < set(slurm.read_text().splitlines())
+    (path, *_) = (tmp_path / "x" / ".sweep" / "slurm").glob("*_submitted.pkl")
+    import submitit
+
+    worker = submitit.core.utils.DelayedSubmission.load(path).function
+    assert worker.arguments[:4] == ("sweep", str(tmp_path / "x"), "--jobs", "2")
+    assert {"--no-wait", "--yes"} < {*worker.arguments}
+    assert worker.program[1:] == ("-m", "crossq_wn")
+    (tmp_path / "bin" / "sbatch").write_text("#!/bin/sh\necho no such partition >&2; exit 1\n")
+    said = helpers.call("sweep", "x", "--on", "slurm", "--slurm", "partition=log", "--yes", cwd=tmp_path)
+    assert said.returncode == 2
+    assert "Slurm does not take 6 jobs: " in said.stderr
+    assert said.stderr.count("\n") == 1
+
+
+@NO_SUBMITIT
+def test_a_machine_without_slurm_is_told_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="--on slurm needs sbatch, srun, scontrol of Slurm"):
+        on_slurm.check()
+    monkeypatch.setattr(on_slurm.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"--on slurm needs submitit: pip install .*\[slurm\]"):
+        on_slurm.check()
+
+
+def test_a_run_that_a_scheduler_stops_too_is_not_asked_twice(tmp_path):
+    """SIGTERM for every process of a job, and what the sweep passes on, are one request to end."""
+    sent = []
+    process = local.LocalProcess(SimpleNamespace(send_signal=sent.append), tmp_path)
+    process.stop()
+    process.stop()
+    assert sent == [signal.SIGUSR1, signal.SIGKILL]
+    with collected_signals() as received:
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            os.kill(os.getpid(), number)
+    assert received == [signal.SIGTERM, signal.SIGUSR1]
+
+
 # --- The command
 
 
@@ -257,7 +366,11 @@ def test_how_a_task_ended_is_told_in_one_line(tmp_path, monkeypatch):
         (["--on", "ray", "--gpus", "1.5"], "'1.5' is neither a number of GPUs nor a share"),
         (["--on", "ray", "--gpus", "nan"], "'nan' is neither a number of GPUs nor a share"),
         (["--address", "10.0.0.1:6379"], "--address goes with --on ray, not with --on local"),
-        (["--cpus", "2"], "--cpus goes with --on ray"),
+        (["--cpus", "2"], "--cpus goes with --on ray or --on slurm"),
+        (["--on", "ray", "--workers", "2"], "--workers goes with --on slurm, not with --on ray"),
+        (["--on", "slurm", "--workers", "1001"], "'1001' is more than the 1,000 that an array takes"),
+        (["--on", "slurm", "--hours", "0"], "'0' is no number of hours from 0.1 to 8760"),
+        (["--on", "slurm", "--slurm", "partition"], "'partition' is not KEY=VALUE"),
     ],
 )
 def test_wrong_options_of_an_engine_start_nothing(line, says, tmp_path, monkeypatch):

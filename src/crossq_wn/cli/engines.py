@@ -2,30 +2,58 @@
 
 import argparse
 import contextlib
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from crossq_wn.cli.arguments import Parser, positive
-from crossq_wn.errors import UserError
-from crossq_wn.sweeps import bills
+from crossq_wn.errors import UserError, counted
+from crossq_wn.sweeps import bills, on_slurm
 from crossq_wn.sweeps.engines import Engine
-from crossq_wn.sweeps.history import log_folder
+from crossq_wn.sweeps.history import FOLDER, History, log_folder
 from crossq_wn.sweeps.local import LocalEngine
 from crossq_wn.sweeps.on_ray import RayEngine, Resources, connected
+from crossq_wn.sweeps.plans import Run
+from crossq_wn.sweeps.states import State
 
 # The engines to which each option means something.
-_OPTIONS = {"address": ("ray",), "cpus": ("ray",), "gpus": ("ray",)}
-_ENGINES = ("local", "ray")
+_OPTIONS = {
+    "address": ("ray",), "cpus": ("ray", "slurm"), "gpus": ("ray", "slurm"), "workers": ("slurm",),
+    "hours": ("slurm",), "slurm": ("slurm",),
+}  # fmt: skip
+_ENGINES = ("local", "slurm", "ray")
+_HOURS = 24.0  # of a worker on Slurm
+_SPARE = 1.25  # times the memory that a run is expected to take; Slurm ends what takes more than it asked for
 
 
 def add_arguments(parser: Parser) -> None:
     """Adds `--on` and the options of each engine."""
-    parser.add_argument(
-        "--on", choices=_ENGINES, default="local", help="where runs train: this machine (default), or Ray"
+    add = parser.add_argument
+    add(
+        "--on",
+        choices=_ENGINES,
+        default="local",
+        help="where runs train: on this machine (default), Slurm, Ray",
     )
-    parser.add_argument("--address", metavar="HOST:PORT", help="with --on ray: the head of a cluster")
-    parser.add_argument("--cpus", type=positive, metavar="N", help="with --on ray: processors per run (1)")
-    parser.add_argument("--gpus", type=_share, metavar="N", help="with --on ray: GPUs per run, as 0.5 (0)")
+    add("--cpus", type=positive, metavar="N", help="with --on ray or slurm: processors per run (1)")
+    add("--gpus", type=_share, metavar="N", help="with --on ray or slurm: GPUs per run, such as 1 or 0.5 (0)")
+    add("--address", metavar="HOST:PORT", help="with --on ray: the head of a cluster; by default RAY_ADDRESS")
+    add(
+        "--workers",
+        type=_workers,
+        metavar="N",
+        help="with --on slurm: jobs in the array; by default one per run",
+    )
+    add(
+        "--hours",
+        type=_hours,
+        metavar="H",
+        help="with --on slurm: time limit, after which a job is requeued (24)",
+    )
+    add(
+        "--slurm", type=_pair, action="append", metavar="KEY=VALUE",
+        help="with --on slurm: another option of sbatch, as partition=long; may be repeated",
+    )  # fmt: skip
 
 
 def check(parsed: argparse.Namespace) -> None:
@@ -54,6 +82,80 @@ def opened(parsed: argparse.Namespace, out: Path, environment: Mapping[str, str]
     else:
         jobs = parsed.jobs or bills.default_jobs()
         yield LocalEngine(jobs, logs, environment, bills.accelerators(environment))
+
+
+def submit(
+    parsed: argparse.Namespace,
+    out: Path,
+    runs: Sequence[Run],
+    states: Sequence[State],
+    say: Callable[[str], None],
+) -> int:
+    """Puts workers into Slurm's queue, which train what is left of a sweep; returns the exit code.
+
+    Args:
+        parsed: the command line.
+        out: the folder of the sweep, which all nodes have.
+        runs: its runs.
+        states: how far each has come.
+        say: is told in one line what there is now.
+
+    Raises:
+        UserError: Slurm does not take them.
+    """
+    left = [run for run, state in zip(runs, states, strict=True) if state.kind != "finished"]
+    if not left:
+        say(f"done: {out}")
+        return 0
+    jobs, workers = beside(parsed, len(left))
+    history, most = History(out), 0
+    for run in left:
+        known = history.memory(str(run.path.relative_to(out)))
+        most = max(most, known or bills.need(run).memory)
+    asked = on_slurm.Array(
+        workers, jobs, parsed.cpus or 1, parsed.gpus or 0.0, int(_SPARE * most), parsed.hours or _HOURS,
+        dict(parsed.slurm or ()),
+    )  # fmt: skip
+    words = ("sweep", str(out), "--jobs", str(jobs), "--retries", str(parsed.retries), "--no-wait", "--yes")
+    executor = on_slurm.executor(asked, out / FOLDER / "slurm")
+    ids = on_slurm.submit(executor, on_slurm.Worker(words, Path.cwd()), workers)
+    say(
+        f"{counted(workers, 'worker')} in Slurm's queue as job {ids[0].partition('_')[0]}: "
+        f"`crossq-wn sweep --status {out} --watch` follows them; the same command adds more"
+    )
+    return 0
+
+
+def beside(parsed: argparse.Namespace, left: int) -> tuple[int, int]:
+    """How many runs each of Slurm's jobs trains side by side, and how many jobs those left take."""
+    jobs = parsed.jobs or 1
+    return jobs, min(parsed.workers or on_slurm.MOST_WORKERS, max(1, math.ceil(left / jobs)))
+
+
+def _workers(text: str) -> int:
+    value = positive(text)
+    if value > on_slurm.MOST_WORKERS:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is more than the {on_slurm.MOST_WORKERS:,} that an array takes"
+        )
+    return value
+
+
+def _hours(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.1 <= value <= 24 * 365:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of hours from 0.1 to 8760")
+    return value
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, between, value = text.partition("=")
+    if not between or not name.replace("-", "").isalnum():
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE, such as partition=long")
+    return name, value
 
 
 def _share(text: str) -> float:

@@ -1,6 +1,7 @@
 """The command `sweep`."""
 
 import argparse
+import math
 import os
 import shlex
 import sys
@@ -19,7 +20,7 @@ from crossq_wn.cli.tables import Column, Form, Table, add_forms, show
 from crossq_wn.errors import UserError, counted
 from crossq_wn.runs.familiar import meant
 from crossq_wn.runs.options import OPTION_NAMES
-from crossq_wn.sweeps import bills, history, status
+from crossq_wn.sweeps import bills, history, on_slurm, status
 from crossq_wn.sweeps.bills import Bill
 from crossq_wn.sweeps.driver import Result, Sweep, drive
 from crossq_wn.sweeps.engines import Engine
@@ -83,6 +84,11 @@ def sweep(parser: Parser, arguments: list[str]) -> int:
     if parsed.dry_run:
         _show_plan(request, runs, states, parsed)
         return 0
+    if parsed.on == "slurm":
+        on_slurm.check()
+        refuse_long(_show_plan(request, runs, states, parsed), allowed=parsed.yes)
+        history.keep_plan(request.out, request.text)
+        return engines.submit(parsed, request.out, runs, states, say)
     with engines.opened(parsed, request.out, environment) as engine:
         bill = _show_plan(request, runs, states, parsed, engine)
         refuse_long(bill, allowed=parsed.yes)
@@ -104,6 +110,8 @@ def _show_plan(
 ) -> Bill:
     """Prints what a sweep would train and what that costs; without an engine as on this machine."""
     jobs = parsed.jobs or (engine.places() if engine else 0) or bills.default_jobs()
+    if parsed.on == "slurm":
+        jobs = math.prod(engines.beside(parsed, sum(state.kind != "finished" for state in states)))
     bill = bills.bill(runs, states, jobs, lambda run: run.config.system.label)
     lines = in_words(bill, len(runs), jobs, request.out)
     show(Table(f"sweep in {request.out}", BILL, bill.rows), parsed.form, lines)

@@ -4,6 +4,7 @@ An engine decides where `crossq-wn train` or `crossq-wn resume RUN` is called, a
 trained is read from the run directories, and retries, pauses, causes and the history are the driver's.
 """
 
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -107,6 +108,19 @@ def spawn(
             [*before, sys.executable, "-m", "crossq_wn", *job.arguments], cwd=folder, env=environment,
             stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
+
+
+def ask(process: "subprocess.Popen[bytes]", before: int) -> None:
+    """Asks a process to save a checkpoint and end; asked again, it ends at once.
+
+    Schedulers send SIGTERM to every process of a job, and a run takes the second signal of a kind for a
+    request to end without a checkpoint. So what a sweep passes on is of another kind.
+
+    Args:
+        process: which one.
+        before: how often it has been asked already.
+    """
+    process.send_signal(signal.SIGKILL if before else signal.SIGUSR1)
 
 
 def why(code: int, log: Path) -> str:

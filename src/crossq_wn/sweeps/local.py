@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crossq_wn.machine import available_memory, memory_of
-from crossq_wn.sweeps.engines import prepared, spawn, threads, why
+from crossq_wn.sweeps.engines import ask, prepared, spawn, threads, why
 from crossq_wn.sweeps.plans import Planned
 from crossq_wn.sweeps.states import State
 
@@ -23,6 +23,7 @@ class LocalProcess:
 
     process: "subprocess.Popen[bytes]"
     log: Path
+    asked: int = 0  # how often it was asked to end
 
     def ended(self) -> bool:
         """Whether it has ended."""
@@ -30,7 +31,8 @@ class LocalProcess:
 
     def stop(self) -> None:
         """Asks it to end; signals do not reach a process in a session of its own by themselves."""
-        self.process.terminate()
+        ask(self.process, self.asked)
+        self.asked += 1
 
     def memory(self) -> int:
         """The bytes that it takes now."""

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from crossq_wn import files
 from crossq_wn.errors import UserError
 from crossq_wn.machine import memory_of
-from crossq_wn.sweeps.engines import Job, spawn, threads
+from crossq_wn.sweeps.engines import Job, ask, spawn, threads
 
 _LOOK = 0.2  # seconds between looks at the process
 # Where a kernel can do it, a process gets SIGTERM when its parent is gone (1 is PR_SET_PDEATHSIG): a node
@@ -78,7 +78,7 @@ def _waited(process: "subprocess.Popen[bytes]", received: Sequence[int]) -> int:
     told = memory = 0
     while process.poll() is None:
         for _ in received[told:]:
-            process.terminate()
+            ask(process, told)
             told += 1
         memory = max(memory, memory_of(process.pid))
         time.sleep(_LOOK)
