@@ -198,6 +198,8 @@ def test_shell_blocks_run(page, place):
 def prepared(folder):
     """The names that the fragments on the page on exports use."""
     call("export", "runs/dog", "--to", "numpy", "--out", "dog", cwd=folder)
+    if importlib.util.find_spec("onnxruntime"):
+        call("export", "runs/dog", "--to", "onnx", "--out", "dog-onnx", cwd=folder)
     return {
         "crossq_wn": crossq_wn,
         "np": np,
