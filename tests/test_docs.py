@@ -36,6 +36,7 @@ from house import ROOT, sources
 SPEC = importlib.util.spec_from_file_location("docs_tool", ROOT / "tools" / "docs.py")
 docs = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(docs)
+SIZES, docs.SIZES = docs.SIZES, {}  # counting what every algorithm computes takes 20 s
 
 PAGES = [str(file.relative_to(ROOT)) for file in docs.pages()]
 # Their Python blocks are modules, which these tests import, train with and forget.
@@ -259,6 +260,15 @@ def test_generated_pages_hold_every_option_setting_preset_and_command():
         assert f"| `{option}` |" in pages["reference/options.md"]
     for verb in VERBS:
         assert f"\n## {verb}\n" in pages["reference/commands.md"]
+
+
+def test_an_algorithms_page_says_what_the_page_on_costs_says(monkeypatch):
+    monkeypatch.setattr(docs, "SIZES", SIZES)
+    page = docs._cost("crossq-wn", ALGORITHMS["crossq-wn"])
+    elsewhere = (ROOT / "docs" / "scale.md").read_text()
+    for sizes, flop in (("cheetah-run (17, 6)", "2.51 GFLOP"), ("dog-run (223, 38)", "3.66 GFLOP")):
+        assert f"| {sizes} | {flop} |" in page
+        assert re.search(rf"\| {re.escape(sizes)} \|.* {flop} \|", elsewhere)
 
 
 def test_pages_that_the_source_names_are_there():

@@ -29,6 +29,7 @@ from crossq_wn.cli.completion import whole_parser
 from crossq_wn.environments import SUITES
 from crossq_wn.learning.diagnostics import DIAGNOSTICS
 from crossq_wn.runs.options import RunOptions
+from crossq_wn.sweeps.cost import programs
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "docs"
@@ -161,9 +162,41 @@ def _algorithm(name: str, recipe: Recipe) -> str:
     return (
         f"# {name}\n\n{recipe.summary}\n\n```bash\ncrossq-wn train cheetah-run --algorithm {name}\n```\n\n"
         f"## What it does\n\n{_prose(about)}\n\n(From `{file}`, which is meant to be read.)\n\n"
+        f"## What it costs\n\n{_cost(name, recipe)}\n\n"
         f"## Presets\n\n{departures}\n\n"
         f"## Settings\n\nWith the values of the preset `default`.\n\n{values}\n"
     )
+
+
+# The sizes of two tasks' observations and actions, between which most of the others lie.
+SIZES = {"cheetah-run": (17, 6), "dog-run": (223, 38)}
+
+
+def _cost(name: str, recipe: Recipe) -> str:
+    """What a gradient update and a decision of one seed compute, counted in the programs."""
+    settings = recipe.presets["default"].settings.for_run(500_000)
+    rows = []
+    for task, sizes in SIZES.items():
+        counted = programs(name, settings, sizes)
+        rows.append(
+            [
+                f"{task} {sizes}",
+                _gflop(counted.update.multiply_adds),
+                _gflop(settings.utd * counted.update.multiply_adds + counted.decision.multiply_adds),
+                f"{counted.state / 1e6:.1f} MB",
+            ]
+        )
+    table = _table(["observation, action", "an update", "an agent decision, with its updates", "state"], rows)
+    return (
+        f"Matrix products of one seed with the preset `default` (UTD {settings.utd}, minibatches of "
+        f"{settings.batch_size}), counted in the programs; the state is all that the learner carries, its "
+        "optimisers included. What that takes in time is under [What training costs](../scale.md), and how "
+        f"well it learned under [Learning curves](../results.md).\n\n{table}"
+    )
+
+
+def _gflop(multiply_adds: float) -> str:
+    return f"{2e-9 * multiply_adds:.3g} GFLOP"  # a multiplication and an addition each
 
 
 def _prose(docstring: str) -> str:
