@@ -1,12 +1,15 @@
 """Does a sweep lose, double or change anything if its processes are killed all the time?
 
-    python benchmarks/sweep_soak.py [RUNS] [SECONDS]
+    python benchmarks/sweep_soak.py [--on local|ray] [--runs 60] [--seconds 20] [--frames 2000]
 
-Trains short runs by `crossq-wn sweep`, and every few seconds kills (-9) one of its processes at random, now
-and then the sweep itself, which is then started again. Prints how many evaluations differ from those of the
-same runs undisturbed.
+Trains short runs by `crossq-wn sweep`, on this machine or on a cluster of Ray with three nodes of one
+processor, and every few seconds kills (-9) something at random: mostly a run, now and then the sweep itself,
+which is then started again, or a node, in whose place another one comes. Prints how many evaluations differ
+from those of the same runs undisturbed.
 """
 
+import argparse
+import contextlib
 import csv
 import os
 import random
@@ -16,54 +19,103 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import crossq_wn
 from crossq_wn.sweeps.history import History
 
 TASK = "Pendulum-v1"
 SETTINGS = {"warmup": 50, "batch_size": 8, "actor_width": 8, "critic_width": 8, "utd": 1}
-OPTIONS = {"eval_episodes": 1, "eval_every": 200, "checkpoint_every": 200, "log_every": 100, "frames": 2000}
+OPTIONS = {"eval_episodes": 1, "eval_every": 200, "checkpoint_every": 200, "log_every": 100}
+NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 
 
-def children(parent: int) -> list[int]:
-    """The processes that a process has started."""
+def trainings(out: Path) -> list[int]:
+    """The processes that train runs of a sweep, on whatever node of this machine."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
+        with contextlib.suppress(OSError):
+            words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            verb = words[words.index("crossq_wn") + 1] if "crossq_wn" in words[:4] else ""
+            if verb in ("train", "resume") and any(word.startswith(str(out)) for word in words):
                 found.append(int(folder.name))
-        except OSError:
-            continue
     return found
 
 
-def sweep(out: Path, runs: int) -> "subprocess.Popen[bytes]":
-    words = ["--task", TASK, "--seeds", f"0:{runs}", "--seeds-per-process", "1", "--out", str(out)]
-    for name, value in {**SETTINGS, **OPTIONS}.items():
+class Cluster:
+    """Three nodes with a processor each; those that are not the head may be killed."""
+
+    def __init__(self) -> None:
+        from ray import cluster_utils
+
+        self._made = cluster_utils.Cluster(
+            initialize_head=True, head_node_args=NODE | {"include_dashboard": False}
+        )
+        self._nodes = [self._made.add_node(**NODE) for _ in range(2)]
+        self.options = ["--on", "ray", "--address", self._made.address]
+
+    def kill(self, dice: random.Random) -> bool:
+        self._made.remove_node(self._nodes.pop(dice.randrange(2)), allow_graceful=False)
+        self._nodes.append(self._made.add_node(**NODE))
+        return True
+
+    def end(self) -> None:
+        self._made.shutdown()
+
+
+class Machine:
+    """This machine, of which no part can be killed."""
+
+    options: tuple[str, ...] = ()
+
+    def kill(self, dice: random.Random) -> bool:
+        return False
+
+    def end(self) -> None:
+        pass
+
+
+def sweep(out: Path, asked: argparse.Namespace, options: Any) -> "subprocess.Popen[bytes]":
+    words = ["--task", TASK, "--seeds", f"0:{asked.runs}", "--seeds-per-process", "1", "--out", str(out)]
+    for name, value in {**SETTINGS, **OPTIONS, "frames": asked.frames}.items():
         words += [f"--{name.replace('_', '-')}", str(value)]
-    command = [sys.executable, "-m", "crossq_wn", "sweep", *words, "--retries", "1000", "--yes"]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "crossq_wn", "sweep", *words, "--retries", "1000", "--yes", *options]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def disturb(out: Path, runs: int, seconds: float) -> Counter[str]:
+@contextlib.contextmanager
+def engine(name: str) -> Iterator[Cluster | Machine]:
+    made = Cluster() if name == "ray" else Machine()
+    try:
+        yield made
+    finally:
+        made.end()
+
+
+def disturb(out: Path, asked: argparse.Namespace) -> Counter[str]:
     """Trains with kills; returns how many of which kind there were."""
     dice, killed = random.Random(0), Counter[str]()
-    process = sweep(out, runs)
-    try:
-        while process.poll() is None:
-            time.sleep(dice.uniform(0.5, 1.5) * seconds)
-            workers = children(process.pid)
-            if dice.random() < 0.1:
-                process.kill()
-                process.wait()
-                killed["sweep"] += 1
-                process = sweep(out, runs)
-            elif workers:
-                os.kill(dice.choice(workers), signal.SIGKILL)
-                killed["run"] += 1
-    finally:
-        process.terminate()
+    with engine(asked.on) as place:
+        process = sweep(out, asked, place.options)
+        try:
+            # A sweep that ends otherwise is started again, as a person would.
+            while (code := process.poll()) != 0:
+                time.sleep(dice.uniform(0.5, 1.5) * asked.seconds)
+                workers, chance = trainings(out), dice.random()
+                if code is not None or chance < 0.1:
+                    process.kill()
+                    process.wait()
+                    killed["sweep"] += code is None
+                    process = sweep(out, asked, place.options)
+                elif chance < 0.3 and place.kill(dice):
+                    killed["node"] += 1
+                elif workers:
+                    os.kill(dice.choice(workers), signal.SIGKILL)
+                    killed["run"] += 1
+        finally:
+            process.terminate()
     return killed
 
 
@@ -72,34 +124,46 @@ def evaluations(path: Path) -> list[tuple[str, ...]]:
         return [(row["seed"], row["metric"], row["env_step"], row["value"]) for row in csv.DictReader(file)]
 
 
+def compared(out: Path, alone: Path, frames: int) -> Counter[str]:
+    """Trains each run undisturbed, and counts in what the evaluations differ."""
+    counted = Counter[str]()
+    for path in sorted(out.glob("*/*/seed-*[0-9]")):
+        if "aside" in path.name:
+            continue
+        seed, options = int(path.name.removeprefix("seed-")), {**SETTINGS, **OPTIONS, "frames": frames}
+        crossq_wn.train(TASK, seeds=[seed], out=alone / path.name, tensorboard=False, video=False, **options)
+        wanted, found = evaluations(alone / path.name / "eval.csv"), evaluations(path / "eval.csv")
+        values = {row[:3]: row[3] for row in found}
+        counted["runs"] += 1
+        counted["evaluations"] += len(wanted)
+        counted["lost"] += sum(row[:3] not in values for row in wanted)
+        counted["doubled"] += len(found) - len(values)
+        counted["different"] += sum(values.get(row[:3], row[3]) != row[3] for row in wanted)
+    return counted
+
+
 def main() -> None:
-    runs = int(sys.argv[1]) if len(sys.argv) > 1 else 60
-    seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 20.0  # no less than a run takes to get further
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--on", choices=["local", "ray"], default="local")
+    parser.add_argument("--runs", type=int, default=60)
+    parser.add_argument("--seconds", type=float, default=20.0)  # no less than a run takes to get further
+    parser.add_argument("--frames", type=int, default=2000)
+    asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        out, alone = Path(folder) / "sweep", Path(folder) / "alone"
-        start = time.monotonic()
-        killed = disturb(out, runs, seconds)
+        out, start = Path(folder) / "sweep", time.monotonic()
+        killed = disturb(out, asked)
         took = time.monotonic() - start
-        counted = Counter[str]()
-        for path in sorted(out.glob("*/*/seed-*")):
-            seed = int(path.name.removeprefix("seed-"))
-            crossq_wn.train(
-                TASK, seeds=[seed], out=alone / path.name, tensorboard=False, **SETTINGS, **OPTIONS
-            )
-            wanted, found = evaluations(alone / path.name / "eval.csv"), evaluations(path / "eval.csv")
-            values = {row[:3]: row[3] for row in found}
-            counted["runs"] += 1
-            counted["evaluations"] += len(wanted)
-            counted["lost"] += sum(row[:3] not in values for row in wanted)
-            counted["doubled"] += len(found) - len(values)
-            counted["different"] += sum(values.get(row[:3], row[3]) != row[3] for row in wanted)
-        tries = sum(len(each) for each in History(out)._attempts.values())
-        print(f"{took:.0f} s; killed: {dict(killed)}; attempts that ended under a sweep: {tries}")
+        history = History(out)
+        tries = [attempt for attempts in history._attempts.values() for attempt in attempts]
+        failed = sum(bool(attempt.cause) for attempt in tries)
         print(
-            ", ".join(
-                f"{what}: {counted[what]}" for what in ("runs", "evaluations", "lost", "doubled", "different")
-            )
+            f"{took:.0f} s; killed: {dict(killed)}; attempts that ended under a sweep: {len(tries)}, "
+            f"of which {failed} failed",
+            flush=True,
         )
+        counted = compared(out, Path(folder) / "alone", asked.frames)
+    names = ("runs", "evaluations", "lost", "doubled", "different")
+    print(", ".join(f"{name}: {counted[name]}" for name in names))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from crossq_wn.cli.arguments import Parser, positive
+from crossq_wn.cli.console import say
 from crossq_wn.errors import UserError, counted
 from crossq_wn.sweeps import bills, on_slurm
 from crossq_wn.sweeps.engines import Engine
@@ -15,11 +16,12 @@ from crossq_wn.sweeps.local import LocalEngine
 from crossq_wn.sweeps.on_ray import RayEngine, Resources, connected
 from crossq_wn.sweeps.plans import Run
 from crossq_wn.sweeps.states import State
+from crossq_wn.sweeps.stored import Mirror
 
 # The engines to which each option means something.
 _OPTIONS = {
     "address": ("ray",), "cpus": ("ray", "slurm"), "gpus": ("ray", "slurm"), "workers": ("slurm",),
-    "hours": ("slurm",), "slurm": ("slurm",),
+    "hours": ("slurm",), "slurm": ("slurm",), "store": ("ray",),
 }  # fmt: skip
 _ENGINES = ("local", "slurm", "ray")
 _HOURS = 24.0  # of a worker on Slurm
@@ -54,6 +56,12 @@ def add_arguments(parser: Parser) -> None:
         "--slurm", type=_pair, action="append", metavar="KEY=VALUE",
         help="with --on slurm: another option of sbatch, as partition=long; may be repeated",
     )  # fmt: skip
+    # Nodes that mount no common folder take each run from a store, and give it back.
+    add(
+        "--store",
+        metavar="URL",
+        help="with --on ray: where nodes that share no folder keep runs, as s3://...",
+    )
 
 
 def check(parsed: argparse.Namespace) -> None:
@@ -64,13 +72,16 @@ def check(parsed: argparse.Namespace) -> None:
 
 
 @contextlib.contextmanager
-def opened(parsed: argparse.Namespace, out: Path, environment: Mapping[str, str]) -> Iterator[Engine]:
+def opened(
+    parsed: argparse.Namespace, out: Path, environment: Mapping[str, str], mirror: Mirror | None
+) -> Iterator[Engine]:
     """Makes the engine that a command line names ready to start runs.
 
     Args:
         parsed: the command line.
         out: the folder of the sweep.
         environment: the user's environment variables.
+        mirror: of the store that it names, if it does.
 
     Raises:
         UserError: something is not installed, or cannot be reached.
@@ -78,10 +89,26 @@ def opened(parsed: argparse.Namespace, out: Path, environment: Mapping[str, str]
     logs = log_folder(out)
     if parsed.on == "ray":
         with connected(parsed.address):
-            yield RayEngine(logs, environment, Resources(parsed.cpus or 1, parsed.gpus or 0.0))
+            made = RayEngine(logs, environment, Resources(parsed.cpus or 1, parsed.gpus or 0.0), mirror)
+            if not made.capacity():
+                say("no node of the cluster has room for a run yet: runs wait for one that has")
+            yield made
     else:
         jobs = parsed.jobs or bills.default_jobs()
         yield LocalEngine(jobs, logs, environment, bills.accelerators(environment))
+
+
+def mirrored(parsed: argparse.Namespace, out: Path, runs: Sequence[Run]) -> Mirror | None:
+    """Brings the sweep's folder up to date with the store that a command line names, if it names one.
+
+    Raises:
+        UserError: the store cannot be used.
+    """
+    if parsed.store is None:
+        return None
+    mirror = Mirror(parsed.store, out)
+    mirror.refresh_all(runs)
+    return mirror
 
 
 def submit(

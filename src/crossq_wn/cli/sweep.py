@@ -80,6 +80,7 @@ def sweep(parser: Parser, arguments: list[str]) -> int:
     if parsed.on != "local":  # nodes may have another working directory
         request = replace(request, out=request.out.absolute())
     runs = plan(request.sheet, request.out)
+    mirror = None if parsed.dry_run else engines.mirrored(parsed, request.out, runs)
     states = _states(runs)
     if parsed.dry_run:
         _show_plan(request, runs, states, parsed)
@@ -89,7 +90,7 @@ def sweep(parser: Parser, arguments: list[str]) -> int:
         refuse_long(_show_plan(request, runs, states, parsed), allowed=parsed.yes)
         history.keep_plan(request.out, request.text)
         return engines.submit(parsed, request.out, runs, states, say)
-    with engines.opened(parsed, request.out, environment) as engine:
+    with engines.opened(parsed, request.out, environment, mirror) as engine:
         bill = _show_plan(request, runs, states, parsed, engine)
         refuse_long(bill, allowed=parsed.yes)
         history.keep_plan(request.out, request.text)

@@ -89,7 +89,12 @@ def prepared(run: Planned, state: State, logs: Path) -> Job:
     elif state.kind == "without a checkpoint" and begun(run.path):
         set_aside(run.path)
     run.path.parent.mkdir(parents=True, exist_ok=True)
-    return Job(arguments, logs / f"{'--'.join(run.path.parts[-3:])}.log")
+    return Job(arguments, log_of(run, logs))
+
+
+def log_of(run: Planned, logs: Path) -> Path:
+    """The file for what a run prints."""
+    return logs / f"{'--'.join(run.path.parts[-3:])}.log"
 
 
 def spawn(

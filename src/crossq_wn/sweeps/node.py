@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +37,7 @@ class Outcome(NamedTuple):
     memory: int  # the most bytes that it took
     seconds: float  # that it worked
     node: str  # the name of the machine
+    said: bytes = b""  # the end of what it printed, if no log of it is left
 
 
 class Place(NamedTuple):
@@ -61,6 +62,17 @@ def attempt(job: Job, place: Place) -> Outcome:
     """
     if not job.log.parent.is_dir():
         raise UserError(f"{platform.node()} has no {job.log.parent}: mount the sweep's folder on every node")
+    return watched(job, place)
+
+
+def watched(job: Job, place: Place, look: Callable[[], None] = lambda: None) -> Outcome:
+    """Calls crossq-wn on this machine and waits until it has ended.
+
+    Args:
+        job: what to call.
+        place: where to call it.
+        look: is called all the while; whatever it raises ends the process at once.
+    """
     folder = place.folder if place.folder.is_dir() else None
     environment = {**threads(place.cpus), **place.variables, **os.environ}
     with _processors(place.cpus) as own, _interrupts() as received:
@@ -69,11 +81,16 @@ def attempt(job: Job, place: Place) -> Outcome:
         if own:
             with contextlib.suppress(OSError):
                 os.sched_setaffinity(process.pid, own)
-        memory = _waited(process, received)
+        try:
+            memory = _waited(process, received, look)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
     return Outcome(process.returncode, memory, time.monotonic() - begin, platform.node())
 
 
-def _waited(process: "subprocess.Popen[bytes]", received: Sequence[int]) -> int:
+def _waited(process: "subprocess.Popen[bytes]", received: Sequence[int], look: Callable[[], None]) -> int:
     """Waits for a process, to which interrupts are passed on; returns the most bytes that it took."""
     told = memory = 0
     while process.poll() is None:
@@ -81,6 +98,7 @@ def _waited(process: "subprocess.Popen[bytes]", received: Sequence[int]) -> int:
             ask(process, told)
             told += 1
         memory = max(memory, memory_of(process.pid))
+        look()
         time.sleep(_LOOK)
     return memory
 

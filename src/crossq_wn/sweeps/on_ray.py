@@ -15,20 +15,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from crossq_wn import files
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.installation import install_command
 from crossq_wn.lazy import ray
 from crossq_wn.machine import processors
-from crossq_wn.sweeps import node
-from crossq_wn.sweeps.engines import Job, prepared, why
+from crossq_wn.sweeps import node, stored
+from crossq_wn.sweeps.engines import Job, Process, log_of, prepared, why
 from crossq_wn.sweeps.node import Outcome, Place
 from crossq_wn.sweeps.plans import Planned
 from crossq_wn.sweeps.states import State
+from crossq_wn.sweeps.stored import Mirror, Stored
 
 _REACH = 10.0  # seconds within which a cluster must answer
 _LOOK = 2.0  # seconds between looks at its nodes
 _STOPPED = 143  # the exit code of what SIGTERM has ended
-_LOST = -1  # no exit code: whoever would have told it is gone
+_NOTHING = Outcome(-1, 0, 0.0, "")  # whoever would have told the exit code is gone
 # Of the machine where the sweep is started, and not of the nodes.
 _NOT_THEIRS = ("CUDA_VISIBLE_DEVICES", "RAY_ADDRESS", "TMPDIR", "HOSTNAME")
 
@@ -53,6 +55,9 @@ class RayProcess:
         """Whether it has ended, or its node is lost."""
         if self.outcome is None and ray.wait([self.task], timeout=0)[0]:
             self.outcome, self.lost = _taken(self.task)
+            if self.outcome.said:
+                with contextlib.suppress(OSError), files.open_log(self.job.log) as log:
+                    log.write(self.outcome.said)
         return self.outcome is not None
 
     def stop(self) -> None:
@@ -69,8 +74,8 @@ class RayProcess:
 
     def failure(self) -> tuple[str, int]:
         """Why it ended before its run had finished, and its exit code."""
-        code, _, _, name = self.outcome or Outcome(_LOST, 0, 0.0, "")
-        return self.lost or f"{why(code, self.job.log)} (on {name})", code
+        outcome = self.outcome or _NOTHING
+        return self.lost or f"{why(outcome.code, self.job.log)} (on {outcome.node})", outcome.code
 
 
 @dataclass
@@ -81,18 +86,24 @@ class RayEngine:
         logs: the folder for what runs print, which all nodes have.
         environment: variables for runs on nodes that have none of that name.
         resources: of each run.
+        mirror: of the store that has the runs, where nodes share no folder.
     """
 
     logs: Path
     environment: Mapping[str, str]
     resources: Resources
+    mirror: Mirror | None = None
     _nodes: list[Mapping[str, float]] = field(default_factory=list)  # the resources of each
     _looked: float = float("-inf")
 
     def __post_init__(self) -> None:
-        self._attempt = ray.remote(node.attempt)
+        self._attempt = ray.remote(node.attempt if self.mirror is None else stored.attempt)
 
     def places(self) -> int:
+        """How many runs may be tasks now: one more than fit, for which a cluster may grow."""
+        return self.capacity() + 1
+
+    def capacity(self) -> int:
         """How many runs the nodes that are there now have processors and GPUs for."""
         found = 0
         for has in self._resources():
@@ -106,9 +117,13 @@ class RayEngine:
         """Ray sees to memory itself."""
         return None
 
-    def start(self, run: Planned, state: State, slot: int, memory: int) -> RayProcess:
+    def start(self, run: Planned, state: State, slot: int, memory: int) -> Process:
         """Starts or continues a run: see `Engine`."""
-        job = prepared(run, state, self.logs)
+        what: Job | Stored
+        if self.mirror is None:
+            what = job = prepared(run, state, self.logs)
+        else:
+            what, job = self.mirror.stored(run), Job((), log_of(run, self.logs))
         # What no node has would be waited for in vain; such a run says itself that it does not fit.
         largest = max((has.get("memory", 0.0) for has in self._resources()), default=0.0)
         variables = {name: value for name, value in self.environment.items() if name not in _NOT_THEIRS}
@@ -116,7 +131,8 @@ class RayEngine:
             name=run.name, num_cpus=self.resources.cpus, num_gpus=self.resources.gpus,
             memory=min(memory, int(largest)), max_retries=0,
         )  # fmt: skip
-        return RayProcess(task.remote(job, Place(Path.cwd(), variables, self.resources.cpus)), job)
+        process = RayProcess(task.remote(what, Place(Path.cwd(), variables, self.resources.cpus)), job)
+        return process if self.mirror is None else self.mirror.mirrored(process, run)
 
     def _resources(self) -> list[Mapping[str, float]]:
         if time.monotonic() - self._looked >= _LOOK:
@@ -177,12 +193,11 @@ def _check_reachable(address: str) -> None:
 def _taken(task: Any) -> tuple[Outcome, str]:
     """The outcome of a task that has ended; and why, if it has none of its own."""
     exceptions = importlib.import_module("ray.exceptions")
-    nothing = Outcome(_LOST, 0, 0.0, "")
     try:
         return ray.get(task), ""
     except exceptions.TaskCancelledError:
-        return nothing._replace(code=_STOPPED), "stopped before it began"
+        return _NOTHING._replace(code=_STOPPED), "stopped before it began"
     except exceptions.RayTaskError as error:  # what was raised on the node
-        return nothing, f"failed on its node: {one_line(error.cause)}"
+        return _NOTHING, f"failed on its node: {one_line(error.cause)}"
     except exceptions.RayError as error:
-        return nothing, f"failed, as its node or the agent there is lost: {one_line(error)[:200]}"
+        return _NOTHING, f"failed, as its node or the agent there is lost: {one_line(error)[:200]}"
