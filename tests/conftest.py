@@ -31,9 +31,10 @@ SMALL = {
     "actor_width": 16, "critic_width": 16, "batch_size": 8, "atoms": 11, "quantiles": 5,
     "encoder_width": 16, "latent_size": 16, "width": 16, "bins": 11, "iterations": 2, "samples": 16,
     "policy_samples": 4, "elites": 4, "reset_updates": 100, "reset_grid": 5,
+    "action_width": 8, "target_period": 4,
 }  # fmt: skip
 # What repeats parts of a program: compiling takes as long as they are many.
-FEW = {"critics": 4, "value_functions": 3, "horizon": 2, "hidden_layers": 2}
+FEW = {"critics": 4, "value_functions": 3, "horizon": 2, "n_step": 2, "hidden_layers": 2}
 
 # What the tests train with is remembered for the tests alone.
 os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="crossq-wn-tests-")

@@ -107,7 +107,15 @@ def test_every_algorithm_leaves_the_package_and_acts_the_same(name, planted, tmp
     assert any("plans every action" in text for text in told) == (name == "tdmpc2")
     if name != "tdmpc2":  # which searches
         np.testing.assert_array_equal(loaded.act(rows), alone.act(rows))
-    if name in ("crossq-wn", "simba-v2", "tdmpc2", "simba", "bro", "flashsac"):  # all kinds of operations
+    if name in (
+        "crossq-wn",
+        "simba-v2",
+        "tdmpc2",
+        "simba",
+        "bro",
+        "flashsac",
+        "drq",
+    ):  # all kinds of operations
         pytest.importorskip("onnxruntime")
         model = export(path, "onnx", out=tmp_path / "onnx")
         chosen, actions = onnx_model.act(model.path, rows, model.description["observation"]["parts"])

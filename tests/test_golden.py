@@ -1,4 +1,4 @@
-"""Do 50 updates of crossq-wn and of flashsac give the numbers that they gave when they were recorded?
+"""Do 50 updates of crossq-wn, of flashsac and of drq give the numbers that they gave when they were recorded?
 
 A change of code that is meant to keep the numerics must leave `golden/` alone. Recording it again
 (`python tests/test_golden.py NAME`) is legitimate only where the numbers are meant to change: another default
@@ -19,12 +19,14 @@ import pytest
 
 from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.learning import learner
-from crossq_wn.types import Batch, Spec
+from crossq_wn.learning.replay import random_batch
+from crossq_wn.types import ERRORS, Batch, Spec
 
 GOLDEN = Path(__file__).parent / "golden"
 CHANGES = {
     "crossq-wn": {"actor_width": 16, "critic_width": 16, "initial_temperature": 0.01},
     "flashsac": {"actor_width": 16, "critic_width": 16, "atoms": 21, "learning_rate_updates": 100},
+    "drq": {"encoder_width": 16, "latent_size": 16, "action_width": 8, "width": 16, "target_period": 5},
 }
 OBSERVATION, ACTION, BATCH = 5, 2, 16
 TEST_COMPILATION = ("XLA_FLAGS", "JAX_DISABLE_MOST_OPTIMIZATIONS")  # conftest.py sets them
@@ -53,6 +55,34 @@ def file(name):
 
 
 def trajectory(name):
+    return trajectory_of_drq() if name == "drq" else trajectory_of_actor_critic(name)
+
+
+def trajectory_of_drq():
+    """Bursts of five updates of the world, and five of values, in turns."""
+    recipe = ALGORITHMS["drq"]
+    settings = replace(recipe.presets["default"].settings, **CHANGES["drq"])
+    spec = Spec(OBSERVATION, ACTION, 0.99)
+    algorithm = recipe.build(spec, settings)
+    learn, rows = learner.one_by_one(algorithm), []
+    states = learn.join([algorithm.init(np.random.default_rng(0))])
+    for first in range(0, 50, 10):
+        chunk = random_batch(np.random.default_rng(first), spec, 10, BATCH, sampling=algorithm.sampling)
+        states, metrics = learn.update(states, learn.join([chunk]), first)
+        errors = np.asarray(metrics[0].pop(ERRORS))
+        row = {"updates": first + 10, **{name: float(value) for name, value in metrics[0].items()}}
+        row["errors"] = float(errors[5:].sum())
+        for name, variables in states[0].online._asdict().items():
+            row[name] = checksums(variables)
+        row["target"] = checksums(states[0].target)
+        seen = chunk.observation[:, 0, 0]
+        acted = [learn.explore(states, learn.fresh_memories(1), each[None], 7)[0].sum() for each in seen]
+        row["actions"] = float(np.sum(acted))
+        rows.append(row)
+    return rows
+
+
+def trajectory_of_actor_critic(name):
     recipe = ALGORITHMS[name]
     settings = replace(recipe.presets["default"].settings, **CHANGES[name])
     algorithm = recipe.build(Spec(OBSERVATION, ACTION, 0.99), settings)

@@ -11,6 +11,7 @@ from hypothesis import given
 import crossq_wn
 from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.algorithms.returns import discounted, over_steps, shortened
+from crossq_wn.algorithms.settings import ActorCriticSettings
 from crossq_wn.errors import UserError
 from crossq_wn.learning.products import minibatch_shapes, state_shapes
 from crossq_wn.learning.replay import random_batch
@@ -20,7 +21,7 @@ from helpers import TINY_OPTIONS, TINY_SETTINGS, PointMass, same_run
 from test_replay import CAPACITY, EPISODES, fill
 
 SPEC = Spec(observation_size=5, action_size=2, discount=0.9)
-WITH_STEPS = [name for name in ALGORITHMS if hasattr(ALGORITHMS[name].presets["default"].settings, "n_step")]
+WITH_STEPS = [name for name in ALGORITHMS if issubclass(ALGORITHMS[name].settings, ActorCriticSettings)]
 
 
 @pytest.mark.parametrize(

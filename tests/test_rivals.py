@@ -32,7 +32,7 @@ from crossq_wn.types import Algorithm, Sampling, Spec
 
 KEY = jax.random.key(0)
 OBSERVATION, ACTION = 5, 2
-SOFT_ACTOR_CRITICS = [name for name in ALGORITHMS if name != "tdmpc2"]
+SOFT_ACTOR_CRITICS = [name for name in ALGORITHMS if name not in ("tdmpc2", "drq")]
 
 
 def default(name):

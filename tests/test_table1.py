@@ -155,6 +155,19 @@ def test_redq_has_ten_critics_and_droq_adds_layer_norms_to_two(fresh):
     assert trainable(fresh("droq", "default", DOG)) == (critics + 2 * 2 * 2 * 256, actor, 0)
 
 
+@pytest.mark.parametrize("shape", RIVALS, ids="{0[0]}x{0[1]}".format)
+def test_drq_has_the_parameters_of_its_authors_modules(fresh, shape):
+    """750 o + 256 a + 2,769,794, 513 a + 525,312 and 1,576,962, and as many targets."""
+    observations, actions = shape
+    state = fresh("drq", "default", shape)
+    found = [count(part) for part in state.online]
+    assert found == [750 * observations + 256 * actions + 2_769_794, 513 * actions + 525_312, 1_576_962]
+    assert count(state.target) == sum(found)
+    if shape == DOG:
+        assert found == [2_946_772, 544_806, 1_576_962]
+        assert [count(layer) for layer in state.online.world] == [1_115_762, 9_984, 1_524_512, 296_514]
+
+
 def test_flashsac_has_the_parameters_and_statistics_of_its_authors_modules(fresh):
     observations, actions = DOG
     inputs = observations + actions
@@ -197,6 +210,7 @@ CROSSQ_V2 = {
     "discount": None,  # by suite: 0.99 and 0.95
     "adam_beta1": 0.9,
     "policy_delay": 3,
+    "n_step": 1,
     "warmup": 5000,
     "replay_size": 1_000_000,
     "norm": "batch-norm",
@@ -238,6 +252,7 @@ RIVAL_V2 = {
     "discount": None,  # by suite
     "adam_beta1": 0.9,
     "policy_delay": 1,
+    "n_step": 1,
     "replay_size": 1_000_000,
     "batch_size": 256,
     "learning_rate_end": 1.0,
@@ -284,10 +299,41 @@ FLASHSAC = RIVAL_V2 | {
     "initial_temperature": 0.01,
     "target_entropy_scale": pytest.approx(0.4781814517),  # of a standard deviation of 0.15
     "policy_delay": 2,
+    "n_step": 1,
     "learning_rate_end": 0.5,
     "tau": 0.01,
     "noise_exponent": 2.0,
     "noise_longest": 16,
+}
+DRQ = {
+    "utd": 1,
+    "batch_size": 256,
+    "warmup": 9_981,
+    "replay_size": 1_000_000,
+    "discount": 0.99,
+    "action_repeat": None,  # by suite
+    "encoder_width": 750,
+    "latent_size": 512,
+    "action_width": 256,
+    "width": 512,
+    "bins": 65,
+    "bin_limit": 10.0,
+    "learning_rate": 3e-4,
+    "weight_decay": 0.01,
+    "target_period": 250,
+    "horizon": 5,
+    "n_step": 3,
+    "noise": 0.2,
+    "target_noise": 0.2,
+    "target_clip": 0.3,
+    "dynamics_weight": 1.0,
+    "reward_weight": 0.1,
+    "contrast_weight": 0.1,
+    "contrast_temperature": 0.1,
+    "priority_exponent": 0.4,
+    "priority_floor": 1.0,
+    "recency_fade": 0.9999,
+    "recency_floor": 0.1,
 }
 TABLE = {
     ("crossq", "paper-v2"): CROSSQ_V2,
@@ -325,6 +371,7 @@ TABLE = {
         "discount": None,
         "adam_beta1": 0.9,
         "policy_delay": 1,
+        "n_step": 1,
         "warmup": 10_000,
         "replay_size": 1_000_000,
         "batch_size": 256,
@@ -389,6 +436,8 @@ TABLE = {
     },
     ("flashsac", "default"): FLASHSAC,
     ("flashsac", "repeat-2"): FLASHSAC | {"action_repeat": 2, "utd": 2, "warmup": 5_000},
+    ("drq", "default"): DRQ,
+    ("drq", "myosuite"): DRQ | {"discount": 0.95, "warmup": 9_804},
     ("tdmpc2", "default"): {
         "utd": 1,
         "action_repeat": None,  # by suite: 2 (on MyoSuite the code's 1 is an option)

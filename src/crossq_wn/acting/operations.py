@@ -101,6 +101,12 @@ def _relu(op: Op, inner: Sequence[Function]) -> Function:
     return lambda x: np.maximum(x, zero)
 
 
+def _elu(op: Op, inner: Sequence[Function]) -> Function:
+    """Returns x where it is positive, else exp(x) - 1."""
+    zero = np.float32(0)
+    return lambda x: np.maximum(x, zero) + np.expm1(np.minimum(x, zero))
+
+
 def _mish(op: Op, inner: Sequence[Function]) -> Function:
     """Returns x tanh(log(1 + exp x))."""
     zero = np.float32(0)
@@ -132,6 +138,7 @@ KINDS: dict[str, Callable[[Op, Sequence[Function]], Function]] = {
     "append": _append,
     "group_softmax": _group_softmax,
     "relu": _relu,
+    "elu": _elu,
     "mish": _mish,
     "residual": _residual,
     "towards": _towards,

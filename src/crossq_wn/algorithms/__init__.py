@@ -9,6 +9,7 @@ import sys
 from crossq_wn.algorithms.bro import BRO, BRO_FAST
 from crossq_wn.algorithms.crossq import CROSSQ, CROSSQ_WN
 from crossq_wn.algorithms.droq import DROQ
+from crossq_wn.algorithms.drq import DRQ
 from crossq_wn.algorithms.flashsac import FLASHSAC
 from crossq_wn.algorithms.recipes import CriticTraits, Preset, Recipe
 from crossq_wn.algorithms.redq import REDQ
@@ -36,6 +37,7 @@ ALGORITHMS: dict[str, Recipe] = {
     "tdmpc2": TDMPC2,
     "xqc": XQC,
     "flashsac": FLASHSAC,
+    "drq": DRQ,
 }
 
 

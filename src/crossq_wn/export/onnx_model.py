@@ -96,6 +96,10 @@ def _relu(graph: Graph, op: Op, x: str) -> str:
     return graph.node("Relu", x)
 
 
+def _elu(graph: Graph, op: Op, x: str) -> str:
+    return graph.node("Elu", x)
+
+
 def _mish(graph: Graph, op: Op, x: str) -> str:
     return graph.node("Mul", x, graph.node("Tanh", graph.node("Softplus", x)))
 
@@ -123,6 +127,7 @@ KINDS: dict[str, Callable[[Graph, Op, str], str]] = {
     "append": _append,
     "group_softmax": _group_softmax,
     "relu": _relu,
+    "elu": _elu,
     "mish": _mish,
     "residual": _residual,
     "towards": _towards,

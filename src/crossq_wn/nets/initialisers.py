@@ -37,6 +37,16 @@ def orthogonal(gain: float) -> Initialiser:
     return init
 
 
+def xavier_uniform(gain: float) -> Initialiser:
+    """Uniform in +-gain sqrt(6 / (n_in + n_out)) (Glorot and Bengio 2010)."""
+
+    def init(generator: np.random.Generator, n_in: int, n_out: int) -> np.ndarray:
+        bound = gain * np.sqrt(6 / (n_in + n_out))
+        return generator.uniform(-bound, bound, (n_in, n_out)).astype(np.float32)
+
+    return init
+
+
 def he_normal(generator: np.random.Generator, n_in: int, n_out: int) -> np.ndarray:
     """A normal of variance 2 / n_in, truncated at two standard deviations (He et al. 2015, as in flax)."""
     kernel = generator.standard_normal((n_in, n_out))

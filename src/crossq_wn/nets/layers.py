@@ -116,6 +116,11 @@ def relu() -> Layer:
     return activation(lambda x: jax.nn.relu(x), operation("relu"))
 
 
+def elu() -> Layer:
+    """x where it is positive, else exp(x) - 1 (Clevert et al. 2016)."""
+    return activation(lambda x: jax.nn.elu(x), operation("elu"))
+
+
 def dropout(rate: float) -> Layer:
     """In training, zeroes features at random and scales up the rest (Srivastava et al. 2014).
 

@@ -229,6 +229,38 @@ def symexp(x: Array) -> Array:
     return jnp.sign(x) * jnp.expm1(jnp.abs(x))
 
 
+def two_hot_symexp(bins: int, limit: float) -> TwoHot:
+    """The two-hot code on bins that are evenly spaced in symlog space, but shared linearly (MR.Q, 2025).
+
+    The mean of a code over the bins is therefore the value itself. Values beyond the last bin count as that.
+
+    Args:
+        bins: number of bins.
+        limit: the bins range from -`limit` to `limit`, in units of symlog.
+    """
+
+    def places() -> Array:
+        return symexp(jnp.linspace(-limit, limit, bins))
+
+    support = constant(places)
+
+    def encode(value: Array) -> Array:
+        values = jnp.asarray(support(), value.dtype)
+        value = jnp.clip(value, values[0], values[-1])
+        low = jnp.clip(jnp.searchsorted(values, value, side="right") - 1, 0, bins - 2)
+        share = (value - values[low]) / (values[low + 1] - values[low])
+        first, second = jax.nn.one_hot(low, bins), jax.nn.one_hot(low + 1, bins)
+        return (1 - share)[..., None] * first + share[..., None] * second
+
+    def decode(logits: Array) -> Array:
+        return jnp.sum(jax.nn.softmax(logits) * support(), -1)
+
+    def loss(logits: Array, value: Array) -> Array:
+        return -jnp.sum(encode(value) * jax.nn.log_softmax(logits), -1)
+
+    return TwoHot(encode, decode, loss)
+
+
 def two_hot(bins: int, limit: float) -> TwoHot:
     """The two-hot code on evenly spaced bins in symlog space (DreamerV3, Hafner et al. 2023).
 

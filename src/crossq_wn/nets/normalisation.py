@@ -108,6 +108,27 @@ def layer_norm(epsilon: float = 1e-6) -> Layer:
     return described(Layer(init, apply), describe)
 
 
+def plain_layer_norm(width: int, epsilon: float = 1e-5) -> Layer:
+    """Layer normalisation without learned scale and bias.
+
+    Args:
+        width: number of features.
+        epsilon: added to the variance.
+    """
+    plain = {"scale": np.ones(width, np.float32), "bias": np.zeros(width, np.float32)}
+    learned = layer_norm(epsilon)
+
+    def init(generator: np.random.Generator, n: int) -> tuple[Tree, Tree, int]:
+        return (), (), n
+
+    def apply(params: Tree, stats: Tree, x: Array, *, train: bool) -> tuple[Array, Tree]:
+        return learned.apply(plain, stats, x, train=train)
+
+    return described(
+        Layer(init, apply), lambda params, stats: operation("layer_norm", {"epsilon": epsilon}, **plain)
+    )
+
+
 def rms_norm(epsilon: float = 1e-6) -> Layer:
     """x / sqrt(mean of x^2 over the features), with a learned scale (Zhang and Sennrich 2019).
 
