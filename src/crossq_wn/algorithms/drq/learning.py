@@ -73,7 +73,8 @@ def info_nce(z: Array, y: Array, temperature: float) -> Array:
         van den Oord et al. 2018 (arXiv 1807.03748), equation 4.
     """
     similarity = unit(z) @ unit(y).T / temperature
-    return -jnp.diagonal(jax.nn.log_softmax(similarity))
+    own: Array = -jnp.diagonal(jax.nn.log_softmax(similarity))
+    return own
 
 
 def unit(x: Array) -> Array:

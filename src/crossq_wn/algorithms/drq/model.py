@@ -144,12 +144,11 @@ def policy(width: int, action_size: int) -> Layer:
 def init(model: Model, generator: np.random.Generator) -> State:
     """The initial state; see `types.Init`."""
     streams = generator.spawn(7)
-    made, n_in = [], [model.spec.observation_size, model.spec.action_size]
-    for layer, stream, size in zip((model.encoder, model.action), streams[:2], n_in, strict=True):
-        made.append(layers.create(layer, stream, size))
-    embedded = made[1].params[0]["kernel"].shape[1]
+    action = layers.create(model.action, streams[1], model.spec.action_size)
+    embedded = len(action.params[0]["bias"])
     world = World(
-        *made,
+        encoder=layers.create(model.encoder, streams[0], model.spec.observation_size),
+        action=action,
         joint=layers.create(model.joint, streams[2], model.latent_size + embedded),
         head=layers.create(model.head, streams[3], model.latent_size),
     )
@@ -233,7 +232,7 @@ def network(model: Model, state: State) -> Network:
     encoding = operations(model.encoder, online.world.encoder.params, online.world.encoder.stats)
     *deciding, last = operations(model.policy, online.policy.params, online.policy.stats)
     wider = last._replace(arrays={name: _with_zeros(array) for name, array in last.arrays.items()})
-    wider.arrays["bias"][len(wider.arrays["bias"]) // 2 :] = _NO_NOISE  # type: ignore[index]
+    wider.arrays["bias"][len(wider.arrays["bias"]) // 2 :] = _NO_NOISE
     return Network((*encoding, *deciding, Op(*wider)), "clip", _NO_NOISE, 0.0)
 
 
