@@ -43,8 +43,9 @@ class Trainee:
     utd: int
     seeds: int
     period: int  # decisions after which the pattern of work repeats
+    stride: int  # by how much the count of updates grows, so that updates of all kinds are measured alike
     feed: Any = None
-    done: int = 0  # gradient updates per seed
+    done: int = 0  # count of gradient updates per seed
 
     def load(self) -> None:
         """Draws minibatches and sends them to the device."""
@@ -53,7 +54,7 @@ class Trainee:
     def update(self) -> Any:
         """Makes the updates of one decision on the newest minibatches; returns their metrics."""
         self.states, metrics = self.learn.update(self.states, self.feed, self.done)
-        self.done += self.utd
+        self.done += self.stride
         return metrics
 
     def wait(self) -> None:
@@ -85,7 +86,9 @@ def trainee(algorithm: Algorithm, config: RunConfig, spec: Spec) -> Trainee:
             places.append(replay.draw(generator, settings.utd, settings.batch_size, algorithm.sampling))
         return learn.pack(replays, places)
 
-    return Trainee(learn, states, pack, settings.utd, len(seeds), algorithm.period)
+    burst, utd = algorithm.burst, settings.utd  # where bursts recur, updates of one kind come many at once
+    stride = burst.updates if burst.every else utd
+    return Trainee(learn, states, pack, utd, len(seeds), algorithm.period, stride)
 
 
 def _replay(generator: np.random.Generator, spec: Spec, sampling: Sampling) -> Replay:
