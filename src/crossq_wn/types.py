@@ -272,6 +272,8 @@ class Algorithm(NamedTuple):
     prior: Exploit | None = None  # acts by the network alone; None: `exploit` does, and searches for nothing
     # `describe` takes a state and returns the `Network` of `prior` or `exploit`; None: acting needs JAX.
     in_numpy: InNumpy | None = None
+    # The `explore` that draws from the Gaussian of the described network; another one takes JAX.
+    gaussian: Explore | None = None
 
     @property
     def horizon(self) -> int:

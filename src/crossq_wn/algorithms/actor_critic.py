@@ -130,10 +130,10 @@ def compose(
 
 def soft_actor_critic(parts: Parts) -> Algorithm:
     """Builds the algorithm for one seed from its parts."""
-    deterministic = partial(exploit, parts)
+    deterministic, stochastic = partial(exploit, parts), partial(explore, parts)
     algorithm = Algorithm(
         init=partial(init, parts),
-        explore=partial(explore, parts),
+        explore=stochastic,
         exploit=deterministic,
         update=partial(update, parts),
         resets=parts.resets,
@@ -141,6 +141,7 @@ def soft_actor_critic(parts: Parts) -> Algorithm:
         view=partial(view, parts),
         appraise=partial(appraise, parts),
         in_numpy=InNumpy(deterministic, partial(network, parts)),
+        gaussian=stochastic,
     )
     for wrap in parts.around:
         algorithm = wrap(algorithm)

@@ -47,8 +47,13 @@ def wrap(algorithm: Algorithm, around: Around) -> Algorithm:
     exploit, prior = _seeing(algorithm.exploit, around), None
     if algorithm.prior is not None:
         prior = _seeing(algorithm.prior, around)
+
+    def drawn(state: Tree, memory: Tree, seen: Array, decision: Array) -> tuple[Array, Tree]:
+        return explore(own(state), memory, see(state, seen), decision)
+
     return algorithm._replace(
-        explore=lambda state, memory, seen, decision: explore(own(state), memory, see(state, seen), decision),
+        explore=drawn,
+        gaussian=drawn if algorithm.gaussian is explore else None,
         exploit=exploit,
         prior=prior,
         in_numpy=InNumpy(prior or exploit, partial(_network, algorithm, around)),

@@ -116,12 +116,10 @@ def _follow(work: Callable[[Reporter], Outcome]) -> int:
     if outcome.signal is not None:
         _tell(f"stopped at {outcome.frames:,} frames: continue with `crossq-wn resume {outcome.path}`")
         return 128 + int(outcome.signal)
-    try:
-        _draw(outcome.path)
-    except Exception as error:  # whatever it is, the training counts
-        warn(f"the curves could not be drawn ({one_line(error)}); what was trained is saved all the same")
     options = read_config(outcome.path).options
-    if options.video:
+    if options.eval_every:
+        _draw(outcome.path)
+    if options.video and options.real_time is None:  # a robot would have to move for it
         command = [sys.executable, "-m", "crossq_wn", "video", str(outcome.path), "--trust"]
         # In a process of its own: this one has no renderer, and a broken driver must not cost the run.
         if subprocess.run(command, env=environment, check=False).returncode:
@@ -136,8 +134,11 @@ def _follow(work: Callable[[Reporter], Outcome]) -> int:
 def _draw(path: Path) -> None:
     from crossq_wn.cli.results import draw
 
-    for picture in draw([path]):
-        _tell(str(picture))
+    try:
+        for picture in draw([path]):
+            _tell(str(picture))
+    except Exception as error:  # whatever it is, the training counts
+        warn(f"the curves could not be drawn ({one_line(error)}); what was trained is saved all the same")
 
 
 def _tell(text: str) -> None:

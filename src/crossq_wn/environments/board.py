@@ -51,12 +51,18 @@ class Shape(NamedTuple):
 
 def new_memory(shape: Shape) -> int:
     """Returns the descriptor of a new file without a name, of zeros, in which a board has room."""
+    memory = unnamed_file()
+    os.ftruncate(memory, sum(_sizes(shape)))
+    return memory
+
+
+def unnamed_file() -> int:
+    """Returns the descriptor of a new, empty file without a name, for memory that processes share."""
     if hasattr(os, "memfd_create"):
         memory = os.memfd_create("crossq-wn")
     else:
         with tempfile.TemporaryFile() as file:
             memory = os.dup(file.fileno())
-    os.ftruncate(memory, sum(_sizes(shape)))
     return memory
 
 

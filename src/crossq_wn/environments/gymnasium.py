@@ -71,6 +71,7 @@ class Gymnasium:
         dt = getattr(environment.unwrapped, "dt", None)
         self.frame_seconds = float(dt) if isinstance(dt, int | float) and dt > 0 else None
         self._observation: Any = None  # the last observation, not yet flattened
+        self.info: dict[str, Any] = {}  # of the last step
         self.physics: Any = None
         unwrapped: Any = environment.unwrapped
         if type(getattr(unwrapped, "model", None)).__name__ == "MjModel":
@@ -103,6 +104,7 @@ class Gymnasium:
                 "terminated, truncated, info), as Gymnasium has it since 0.26"
             )
         self._observation, reward, terminated, truncated, info = outcome
+        self.info = info
         said = info.get("is_success", info.get("success"))
         return Frame(
             self._number(reward, "reward"),
@@ -159,6 +161,13 @@ class Gymnasium:
         self.adopt(snapshot.get("statistics", {}), fixed=False)
         for space, state in zip(_leaves(self._spaces), snapshot.get("spaces", ()), strict=False):
             restore_generator(space.np_random, state)
+
+    def find(self, name: str) -> Any:
+        """The attribute of the outermost wrapper that has it, or of the environment itself; None without."""
+        for owner in (*wrappers_of(self._environment), self._environment.unwrapped):
+            if hasattr(owner, name):
+                return getattr(owner, name)
+        return None
 
     def statistics(self) -> Snapshot:
         """Copies what environment and wrappers have learned, such as Gymnasium's running means."""

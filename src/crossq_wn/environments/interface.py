@@ -37,6 +37,25 @@ def check_bounds(low: np.ndarray, high: np.ndarray, dtype: np.dtype[Any], name: 
         raise UserError(f"{name} has action bounds {width:g} apart: actions of type {dtype} need closer ones")
 
 
+def from_units(action: np.ndarray, low: np.ndarray, high: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    """The inverse of `acting.interface.in_units`: an action in the environment's units, in [-1, 1].
+
+    Args:
+        action: in the environment's own shape.
+        low: lower bounds, float64 in that shape.
+        high: upper bounds, likewise.
+        dtype: of the environment's actions.
+
+    Returns:
+        float32 [action_size]; 0 where the bounds are equal, and beyond [-1, 1] where the action exceeds them.
+    """
+    width, offset = high - low, action.astype(np.float64) - low
+    if dtype.kind != "f":  # the middle of an integer's part
+        width, offset = width + 1.0, offset + 0.5
+    share = np.divide(offset, width, out=np.full(low.shape, 0.5), where=width > 0)
+    return np.asarray(2.0 * share - 1.0, np.float32).reshape(-1)
+
+
 def describe(simulator: Any) -> dict[str, Any]:
     """The description of a simulator that a policy needs, as JSON values; checkpoints store it."""
     size = int(simulator.observation_size)

@@ -194,14 +194,20 @@ def main(handle: int, orders: int, answers: int, memory: int) -> None:
 
 
 def command(paths: Sequence[str], *handles: int) -> list[str]:
-    """The command that starts a worker in which modules are found where they are found here.
+    """The command that starts a worker; takes what `program` does."""
+    return program(paths, "crossq_wn.environments.worker", handles)
+
+
+def program(paths: Sequence[str], module: str, handles: Sequence[int]) -> list[str]:
+    """The command that starts a process in which modules are found where they are found here.
 
     Args:
         paths: `sys.path`.
+        module: whose `main` it calls.
         handles: the arguments of `main`.
     """
-    program = (
+    text = (
         f"import sys, json; sys.path[:] = json.loads({json.dumps(json.dumps(list(paths)))}); "
-        f"from crossq_wn.environments.worker import main; main{handles}"
+        f"from {module} import main; main(*{tuple(handles)})"
     )
-    return [sys.executable, "-c", program]
+    return [sys.executable, "-c", text]

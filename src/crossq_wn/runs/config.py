@@ -71,6 +71,7 @@ class RunConfig:
     @property
     def protocol(self) -> dict[str, Any]:
         """The conditions that must agree before two runs may be compared."""
+        paced = {} if self.options.real_time is None else {"real_time": self.options.real_time}
         return {
             "task": self.task,
             "action_repeat": self.action_repeat,
@@ -80,6 +81,7 @@ class RunConfig:
             "eval_every": self.options.eval_every,
             "eval_episodes": self.options.eval_episodes,
             "success_rule": "any frame of the episode",
+            **paced,
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -249,8 +251,8 @@ def read_json(path: Path) -> dict[str, Any]:
     return known
 
 
-# Settings that came after checksums, so that a config.json without a checksum may lack them.
-_SINCE = ("return_statistics", "evaluate_before_reset", "n_step")
+# Names that came after checksums, so that a config.json without a checksum may lack them.
+_SINCE = ("return_statistics", "evaluate_before_reset", "n_step", "real_time")
 
 
 def _require_whole(values: Mapping[str, Any], path: Path) -> None:

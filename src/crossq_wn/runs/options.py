@@ -5,8 +5,10 @@ from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from crossq_wn.algorithms.settings import require, require_positive, require_types
+from crossq_wn.errors import option
 
 MOST_SEEDS = 1_000  # in one process
+MOST_HERTZ = 1_000
 Precision = Literal["float32", "tensorfloat32", "bfloat16"]
 
 
@@ -44,6 +46,8 @@ class RunOptions:
     """Log norms, effective learning rates, dead neurons and the like; turn them off to save some time."""
     q_bias: bool = False
     """Also measure the critics' bias at every evaluation, each time for some 2,500 more agent decisions."""
+    real_time: float | None = None
+    """Learn at a fixed control rate, in decisions per second, with one environment: that of a robot."""
     overlap: bool = False
     """Step the environments while gradient updates run: faster, but updates miss the newest transition."""
     matmul_precision: Precision = "float32"
@@ -55,12 +59,26 @@ class RunOptions:
         several = isinstance(self.seeds, tuple)
         require(self, "seeds", several, "several numbers, such as [3] for seed 3 or range(3) for three seeds")
         require_types(self)
-        require_positive(self, "frames", "eval_every", "eval_episodes", "checkpoint_every", "log_every")
+        require_positive(self, "frames", "eval_episodes", "checkpoint_every", "log_every")
         require(self, "episode_frames", self.episode_frames is None or self.episode_frames >= 1, "at least 1")
         require(self, "seeds", len(self.seeds) <= MOST_SEEDS, f"at most {MOST_SEEDS:,} of them")
         require(self, "seeds", len(self.seeds) > 0, "at least one seed, such as 0 or 0,1,2")
         require(self, "seeds", len(set(self.seeds)) == len(self.seeds), "without repetition")
         require(self, "seeds", all(0 <= s < 2**31 for s in self.seeds), "whole numbers from 0 to 2147483647")
+        self._require_one_robot()
+
+    def _require_one_robot(self) -> None:
+        """Checks the options that `real_time` rules out, or allows."""
+        if self.real_time is None:
+            require_positive(self, "eval_every")
+            return
+        possible = 0 < self.real_time <= MOST_HERTZ
+        require(self, "real_time", possible, f"decisions per second, above 0 and at most {MOST_HERTZ:,}")
+        require(self, "eval_every", self.eval_every >= 0, "a whole number, or 0 for no evaluations")
+        where = f"where {option('real_time')} is given"
+        require(self, "seeds", len(self.seeds) == 1, f"a single one {where}, because there is one robot")
+        for name in ("q_bias", "overlap"):
+            require(self, name, not getattr(self, name), f"left out {where}")
 
 
 OPTION_NAMES = tuple(option.name for option in fields(RunOptions))

@@ -17,6 +17,7 @@ from crossq_wn.runs.schema import ManifestFile, check
 from crossq_wn.runs.system import System
 
 DECISIVE_OPTIONS = ("overlap", "matmul_precision")  # run options that change numbers, as settings do
+_BEFORE = {"real_time": None}  # what holds where a protocol says nothing: only such runs name their rate
 _BY_LENGTH = ("learning_rate_updates",)  # settings that follow from how long a run was to train
 
 
@@ -63,7 +64,7 @@ def protocols_of(manifest: Mapping[str, Any], path: Path) -> list[dict[str, Any]
         raise _unknown(path) from None
     if not all(found):  # an empty protocol would agree with any other
         raise _unknown(path)
-    return found
+    return [_BEFORE | each for each in found]
 
 
 def _unknown(path: Path, why: str = "") -> UserError:

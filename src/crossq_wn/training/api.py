@@ -24,6 +24,7 @@ from crossq_wn.training.finished import outcome_if_finished
 from crossq_wn.training.logs import require_extras
 from crossq_wn.training.loop import run_training
 from crossq_wn.training.progress import Outcome, Reporter
+from crossq_wn.training.real_time import run_in_real_time
 
 _OTHERS = ("task", "algorithm", "preset", "out", "reporter", "progress")  # further arguments of `train`
 
@@ -168,7 +169,7 @@ def start(
     directory.check_free(out, config)
     require_extras(config)
     remember(config)
-    return run_training(
+    return _trainer(config)(
         config,
         lambda: directory.create(config, out, _command(), take_over=take_over, tell=reporter.message),
         reporter,
@@ -256,7 +257,7 @@ def _resume(
         return outcome
     require_extras(config)
     remember(config)
-    return run_training(
+    return _trainer(config)(
         config,
         lambda: directory.RunDirectory(path, _command(), take_over=take_over, tell=reporter.message),
         reporter,
@@ -264,6 +265,10 @@ def _resume(
         without_damaged_replay=without_damaged_replay,
         task=_callable(task),
     )
+
+
+def _trainer(config: RunConfig) -> Callable[..., Outcome]:
+    return run_training if config.options.real_time is None else run_in_real_time
 
 
 def _callable(task: TaskLike | None) -> Callable[[], Any] | None:

@@ -1,6 +1,6 @@
 """Makes what a run's configuration describes: its environments, problem, algorithm and replay."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any
@@ -56,11 +56,16 @@ def crew_for(config: RunConfig, task: AnyTask | None) -> Iterator[Crew | None]:
     if min(seeds, processors()) < 2:
         yield None
         return
-    recipe = partial(make, task or config.task, **_protocol(config))
+    recipe = recipe_for(config, task)
     with closing(Crew(recipe, seeds=seeds, sets=2, workers=processors())) as crew:
         if exists(task):
             crew.refusal = "it was given as an object, and a class or a function could make others like it"
         yield crew
+
+
+def recipe_for(config: RunConfig, task: TaskLike | None) -> Callable[[], Environment]:
+    """What makes an environment of a run, here or in another process; takes what `make_environment` does."""
+    return partial(make, task or config.task, **_protocol(config))
 
 
 def _protocol(config: RunConfig) -> dict[str, Any]:

@@ -95,12 +95,22 @@ def describe(status: Status) -> str:
     if status.evaluations:
         value = sum(status.evaluations.values()) / len(status.evaluations)
         parts.append(f"{status.metric.replace('_', ' ')} {value:.3g}")
+    parts += _timing(status)
     losses = [row["critic_loss"] for row in status.rows if "critic_loss" in row]
     if losses and status.phase != "compiling":
         parts.append(f"loss {sum(losses) / len(losses):.3g}")
     if status.seconds_left is not None and status.phase in ("training", "evaluating"):
         parts.append(f"{_duration(status.seconds_left)} left")
     return " | ".join(parts)
+
+
+def _timing(status: Status) -> list[str]:
+    """How well a run in real time keeps its clock."""
+    if not status.rows or "jitter_p99_ms" not in status.rows[0] or status.phase == "compiling":
+        return []
+    row = status.rows[0]
+    late = f"{row['deadline_misses']} late, jitter p99 {row['jitter_p99_ms']:.2g} ms"
+    return [late, f"UTD {row['achieved_utd']:.3g}", f"policy {row['staleness_mean']:.3g} decisions old"]
 
 
 def _rate(status: Status) -> list[str]:

@@ -59,6 +59,8 @@ def _end(path: Path, ends: Mapping[str, Position]) -> bool:
 def _evaluated(path: Path, config: RunConfig, saved: Checkpoint) -> bool:
     """Whether the last evaluation, which may come after the last checkpoint, is there as a whole."""
     last = saved.frames
+    if not config.options.eval_every:
+        return True  # no evaluations were asked for
     if last % config.options.eval_every < config.action_repeat:
         return True  # it came before
     text = files.read(path / "eval.csv", MOST_TABLE).decode()

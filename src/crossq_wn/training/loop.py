@@ -16,16 +16,17 @@ from crossq_wn.environments import EnvironmentFaultError, TaskLike, Transition, 
 from crossq_wn.environments.crew import Crew
 from crossq_wn.environments.pool import Pool
 from crossq_wn.environments.streams import capture_shared, kept_shared
-from crossq_wn.errors import UserError, counted, one_line, option
+from crossq_wn.errors import UserError, counted, option
 from crossq_wn.lazy import jax
 from crossq_wn.machine import processors
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.directory import RunDirectory
 from crossq_wn.training import building
 from crossq_wn.training.compiling import compiling_ahead, wait
+from crossq_wn.training.ending import conclude, outcome
 from crossq_wn.training.fitting import check_fits
 from crossq_wn.training.progress import Outcome, Reporter
-from crossq_wn.training.reporting import doing, report, tell_of_environments
+from crossq_wn.training.reporting import doing, tell_of_environments
 from crossq_wn.training.rows import log
 from crossq_wn.training.saving import restore, save
 from crossq_wn.training.scoring import score
@@ -160,23 +161,7 @@ def train(session: Session, received: Sequence[int]) -> Outcome:
             save(session)
         session.stopwatch.lap("record")
     finish(session)
-    if not session.seeds:
-        raise all_failed(session)
-    return Outcome(
-        path=session.run.path,
-        frames=session.frames,
-        finished=session.finished,
-        signal=received[0] if received else None,
-        failed={seed: failure.reason for seed, failure in session.failed.items()},
-    )
-
-
-def all_failed(session: Session) -> UserError:
-    """The error for a run without any seed left; its cause is the first exception of an environment."""
-    reasons = "; ".join(f"seed {seed}: {failure.reason}" for seed, failure in session.failed.items())
-    error = UserError(f"every seed failed: {reasons}")
-    error.__cause__ = next(iter(session.causes.values()), None)
-    return error
+    return outcome(session, received)
 
 
 def finish(session: Session) -> None:
@@ -187,13 +172,7 @@ def finish(session: Session) -> None:
         and session.frames % session.config.options.eval_every >= session.config.action_repeat
     ):
         score(session)
-    session.run.vouch(session.logs.ends())
-    session.phase = "done" if session.finished else "stopped"
-    report(session)
-    try:
-        session.logs.close()
-    except Exception as error:  # of W&B or TensorBoard: what was trained is on disk
-        session.reporter.message(f"the logs could not be closed: {one_line(error)}")
+    conclude(session)
 
 
 def decide(session: Session) -> None:
@@ -205,11 +184,11 @@ def decide(session: Session) -> None:
     actions = act(session)
     session.stopwatch.lap("act")
     if session.config.options.overlap:  # the environments step while the updates run
-        update(session)
+        update(session, session.decisions)
         step(session, actions)
     else:
         step(session, actions)
-        update(session)
+        update(session, session.decisions)
     session.decisions += 1
 
 
@@ -232,20 +211,20 @@ def step(session: Session, actions: np.ndarray) -> None:
     results = session.training.step(session.indices, actions)
     session.stopwatch.lap("environment")
     if session.learner.observe is not None:
-        _observe(session, results)
+        observe(session, results)
     over, reasons = [], {}
     for seed, action, result in zip(session.seeds, actions, results, strict=True):
         if isinstance(result, EnvironmentFaultError):
             reasons[seed.number] = told(session, seed.number, result)
             continue
-        _store(session, seed, action, result)
+        store(session, seed, action, result)
         if result.episode is not None:
             over.append(seed)
     drop(session, reasons | _begin_episodes(session, over))
     session.stopwatch.lap("replay")
 
 
-def _store(session: Session, seed: Seed, action: np.ndarray, result: Transition) -> None:
+def store(session: Session, seed: Seed, action: np.ndarray, result: Transition) -> None:
     """Adds a transition to replay."""
     seed.replay.add(
         seed.observation,
@@ -274,7 +253,7 @@ def _begin_episodes(session: Session, seeds: Sequence[Seed]) -> dict[int, str]:
     return reasons
 
 
-def _observe(session: Session, results: Sequence[Transition | EnvironmentFaultError]) -> None:
+def observe(session: Session, results: Sequence[Transition | EnvironmentFaultError]) -> None:
     """Shows the transitions to learners with running statistics; a failed environment ends its episode."""
     rewards, ended = np.zeros(len(results), np.float32), np.ones(len(results), bool)
     for position, result in enumerate(results):
@@ -285,14 +264,19 @@ def _observe(session: Session, results: Sequence[Transition | EnvironmentFaultEr
     session.states = session.learner.observe(session.states, observations, rewards, ended)
 
 
-def update(session: Session) -> None:
-    """Starts the gradient updates of this decision, without waiting for their results."""
+def update(session: Session, decision: int) -> None:
+    """Starts the gradient updates of a decision, without waiting for their results.
+
+    Args:
+        session: is changed.
+        decision: agent decisions before this one.
+    """
     settings = session.config.settings
-    if session.decisions < settings.warmup or not session.seeds:
+    if decision < settings.warmup or not session.seeds:
         return
-    if session.algorithm.resets(session.decisions + 1):
+    if session.algorithm.resets(decision + 1):
         _reset_learners(session)
-    rounds = 1 + session.algorithm.burst.at(session.decisions - settings.warmup) // settings.utd
+    rounds = 1 + session.algorithm.burst.at(decision - settings.warmup) // settings.utd
     if session.phase == "collecting":  # the first updates of this process
         with doing(session, "compiling", then="training"):
             wait(session)

@@ -31,6 +31,7 @@ def log(session: Session) -> None:
     session.stopwatch.lap("update")
     diagnostics = _diagnostics(session)
     session.stopwatch.lap("record")
+    timed = _timed(session)
     rows, reasons = [], {}
     for seed, reported, diagnosed in zip(session.seeds, metrics, diagnostics, strict=True):
         environment = session.training.environments[seed.index]
@@ -40,7 +41,7 @@ def log(session: Session) -> None:
                 "training diverged; try a lower learning rate"
             )
         else:
-            rows.append(_counters(session, seed) | reported | diagnosed)
+            rows.append(_counters(session, seed) | reported | diagnosed | timed)
     drop(session, reasons)
     _tell_of_large_numbers(session)
     timing = {
@@ -54,6 +55,13 @@ def log(session: Session) -> None:
     session.rows, session.rates = rows, (frames_rate, updates_rate)
     report(session)
     session.pace.begin_interval(session.frames, session.updates)
+
+
+def _timed(session: Session) -> Numbers:
+    """What a run in real time records of its timing since the last row."""
+    if session.watch is None:
+        return {}
+    return session.watch.figures(session.decisions - session.config.settings.warmup, session.updates)
 
 
 def _newest_metrics(session: Session) -> list[Numbers]:

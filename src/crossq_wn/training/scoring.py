@@ -35,12 +35,12 @@ def _score(session: Session) -> None:
         elif isinstance(bias, EnvironmentFaultError):
             reasons[seed.number] = f"in evaluation, {told(session, seed.number, bias)}"
         else:
-            results[seed.number] = _scores(episodes, session.config.metric) | bias
+            results[seed.number] = scores_of(episodes, session.config.metric) | bias
     drop(session, reasons)
-    _record(session, results)
+    record(session, results)
 
 
-def _record(session: Session, results: dict[int, dict[str, float]]) -> None:
+def record(session: Session, results: dict[int, dict[str, float]]) -> None:
     """Logs and reports the scores of the seeds that still train, by number."""
     for seed in session.seeds:
         seed.evaluation = results[seed.number][session.config.metric]
@@ -55,7 +55,7 @@ def _arena(session: Session, name: Stream) -> Arena:
     return Arena(session.testing, session.indices, starts)
 
 
-def _scores(episodes: Sequence[Episode], metric: str) -> dict[str, float]:
+def scores_of(episodes: Sequence[Episode], metric: str) -> dict[str, float]:
     """The metrics of an evaluation; a success rate only if that is `metric` or an episode speaks of it."""
     found = {"return": float(np.mean([episode.total_reward for episode in episodes]))}
     if metric == "success_rate" or any(episode.success is not None for episode in episodes):

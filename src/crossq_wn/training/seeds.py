@@ -23,6 +23,7 @@ class Stream(IntEnum):
     LEARNER = 4  # the learner's first state, to which a reset returns
     FRESH = 5  # where episodes of a trained policy begin, which training never saw
     Q_BIAS = 6  # where measurements of the Q-bias begin
+    NOISE = 7  # the noise of actions in real time
 
 
 def stream(seed: int, name: Stream, count: int = 0) -> np.random.SeedSequence:

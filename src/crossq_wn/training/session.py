@@ -13,6 +13,7 @@ from crossq_wn.environments import EnvironmentFaultError
 from crossq_wn.environments.pool import Pool
 from crossq_wn.learning import learner
 from crossq_wn.learning.interface import Learner, States
+from crossq_wn.real_time.watch import COLUMNS, Watch
 from crossq_wn.runs.checkpoints import Writer
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.directory import RunDirectory
@@ -64,6 +65,7 @@ class Session:
     rates: tuple[float, float] = (0.0, 0.0)  # frames and updates per second in the interval of those rows
     pace: Pace = field(default_factory=Pace)
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    watch: Watch | None = None  # of a run in real time
     told_unrestorable: bool = False
     told_large: bool = False
     shared: Any = None  # the process's random streams before the first step; None once they were spoken of
@@ -110,6 +112,7 @@ def new_session(
     names = learner.metric_names(
         algorithm, spec, diagnostics=config.options.diagnostics, batch_size=config.settings.batch_size
     )
+    names += [] if config.options.real_time is None else COLUMNS
     seeds = []
     for index, number in enumerate(numbers):
         replay = building.make_replay(config, spec, algorithm.sampling.priorities)

@@ -1,0 +1,308 @@
+"""The acting process: it owns the robot and keeps its rate, whatever the learning process is doing.
+
+It is a new interpreter, never a fork. It has a socket to its parent, on which orders and news pass, which are
+rare, and the shared memory (`memory`). Signals that end a run are ignored here: the parent decides. When the
+parent is gone, however it ended, the robot is paused and closed, and the process ends.
+"""
+
+import contextlib
+import gc
+import os
+import pickle
+import select
+import threading
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple, Never
+
+import numpy as np
+
+from crossq_wn.acting.interface import Interface
+from crossq_wn.acting.policy import Actor
+from crossq_wn.environments.core import EnvironmentFaultError, Episode, Transition
+from crossq_wn.environments.interface import describe
+from crossq_wn.environments.worker import Outcome, Recipe, failed, ignore_signals
+from crossq_wn.real_time.memory import Shape, Shared
+from crossq_wn.real_time.records import Decision
+from crossq_wn.real_time.robot import Robot
+from crossq_wn.real_time.schedule import Clock, Schedule, following
+
+_GRACE = 5.0  # seconds that the robot gets to be paused and closed once the parent has gone
+
+Choose = Callable[[np.ndarray], np.ndarray]  # observation -> action in [-1, 1]
+
+
+class Setup(NamedTuple):
+    """What the process is told first."""
+
+    recipe: Recipe  # makes the environment
+    schedule: Schedule
+    warmup: int  # decisions with random actions
+    total: int  # decisions of training
+    random_actions: np.random.SeedSequence
+    noise: np.random.SeedSequence  # of the policy's actions
+
+
+class Description(NamedTuple):
+    """What the parent learns of the environment."""
+
+    interface: dict[str, Any]
+    plain: dict[str, Any]  # attributes of the simulator
+    methods: tuple[str, ...]  # of `robot.METHODS`, those that there are
+
+
+class Train(NamedTuple):
+    """The order to play an episode of training; `Between` answers."""
+
+    first: int  # the number of its first decision
+    seed: int | None  # restarts the environment's random stream; None continues it
+    statistics: dict[str, Any]  # what the environment's wrappers had learned before; empty: nothing new
+
+
+class Evaluate(NamedTuple):
+    """The order to play episodes with the deterministic policy; `Played` answers."""
+
+    episodes: int
+    seed: int
+
+
+class Between(NamedTuple):
+    """An episode of training is over, and the robot is paused."""
+
+    whole: bool  # whether it came to its end, and was not broken off
+    statistics: dict[str, Any]  # what the environment's wrappers have learned
+
+
+class Played(NamedTuple):
+    """An evaluation is over; one that was broken off lacks episodes."""
+
+    episodes: list[Episode]
+
+
+class Moment(NamedTuple):
+    """One decision as it was carried out."""
+
+    observation: np.ndarray
+    action: np.ndarray
+    transition: Transition
+    lateness: float  # seconds; see `Decision`
+    busy: float
+    safe: bool
+    intervened: bool
+
+
+def paced(
+    robot: Robot,
+    observation: np.ndarray,
+    schedule: Schedule,
+    clock: Clock,
+    choose: Choose,
+    going: Callable[[], bool],
+) -> Iterator[Moment]:
+    """Plays an episode at a control rate.
+
+    An action counts as late by the time since it could have been given, when it was due and its observation
+    was there: what the environment takes is not the acting side's lateness. A late action is replaced by the
+    robot's safe one, if it has one.
+
+    Args:
+        robot: has just been reset.
+        observation: the first one, float32 [observation_size].
+        schedule: the control rate.
+        clock: tells the time and sleeps.
+        choose: the policy.
+        going: whether to go on; asked before each decision.
+
+    Yields:
+        Each decision, when it is over; what the caller does with it takes from the time until the next.
+
+    Raises:
+        EnvironmentFaultError: the environment failed, or the policy's action is not finite, in which case the
+            robot has got its safe action and nothing else.
+    """
+    due = arrived = clock.now()
+    while going():
+        clock.wait_until(due)
+        action, safe = choose(observation), False
+        possible = max(due, arrived)
+        if not np.isfinite(action).all():
+            _refuse(robot, observation, action)
+        if clock.now() - possible > schedule.tolerance and (other := robot.safe_action()) is not None:
+            action, safe = other, True
+        given = clock.now()
+        transition, instead = robot.step(action)
+        arrived = clock.now()
+        moment = Moment(
+            observation,
+            action if instead is None else instead,
+            transition,
+            given - possible,
+            arrived - given,
+            safe and instead is None,
+            instead is not None,
+        )
+        yield moment
+        if transition.episode is not None:
+            return
+        due, observation = following(schedule, due, arrived), transition.next_observation
+
+
+def _refuse(robot: Robot, observation: np.ndarray, action: np.ndarray) -> Never:
+    """Gives the robot its safe action, and raises the fault of one that is not finite."""
+    try:
+        robot.environment.observation = observation  # on which the policy failed
+        robot.step(action)  # raises, before anything moves
+    except EnvironmentFaultError:
+        robot.rest()
+        raise
+    raise AssertionError("an environment took an action that is not finite")
+
+
+class Side:
+    """The acting side: a robot, a policy that is renewed between decisions, and where decisions go.
+
+    Args:
+        setup: what the parent wants.
+        robot: what acts.
+        shared: the memory.
+        gone: says when the parent is gone.
+        clock: tells the time.
+    """
+
+    def __init__(
+        self, setup: Setup, robot: Robot, shared: Shared, gone: threading.Event, clock: Clock | None = None
+    ) -> None:
+        self._setup, self._robot, self._shared, self._gone = setup, robot, shared, gone
+        self._clock = clock or Clock()
+        self._random = np.random.default_rng(setup.random_actions)
+        self._noise = np.random.default_rng(setup.noise)
+        self._interface = Interface(describe(robot.environment.simulator))
+        self._actor: Actor | None = None
+        self._version = self._learned = self._number = 0
+
+    def train(self, order: Train) -> Between:
+        """Plays an episode of training, or part of one."""
+        self._number, environment = order.first, self._robot.environment
+        environment.adopt(order.statistics, fixed=False)
+        whole = False
+        for moment in self._episode(order.seed, self._explore, self._may_go_on):
+            self._shared.put(Decision(self._number, *moment[:5], self._learned, *moment[5:]))
+            self._number += 1
+            self.renew()
+            whole = moment.transition.episode is not None
+        return Between(whole, environment.statistics())
+
+    def evaluate(self, order: Evaluate) -> Played:
+        """Plays episodes with the deterministic policy, the same for all of them."""
+        episodes: list[Episode] = []
+        self.renew()
+        while len(episodes) < order.episodes and self._wanted():
+            seed = None if episodes else order.seed
+            for moment in self._episode(seed, self._exploit, self._wanted):
+                if moment.transition.episode is not None:
+                    episodes.append(moment.transition.episode)
+        return Played(episodes)
+
+    def renew(self) -> None:
+        """Takes the newest weights, if there are any."""
+        found = self._shared.newest(self._version)
+        if found is not None:
+            network = pickle.loads(found.content)  # from the parent alone
+            self._actor = Actor(network, self._interface, "this run")
+            self._version, self._learned = found.version, found.learned
+
+    def _episode(self, seed: int | None, choose: Choose, going: Callable[[], bool]) -> Iterator[Moment]:
+        observation = self._robot.reset(seed)  # in which a person may put the robot back
+        self.renew()
+        self._robot.resume()
+        yield from paced(self._robot, observation, self._setup.schedule, self._clock, choose, going)
+        self._robot.pause()
+        gc.collect()
+
+    def _wanted(self) -> bool:
+        return not (self._gone.is_set() or self._shared.stopping)
+
+    def _may_go_on(self) -> bool:
+        """Whether to make another decision: weights must not be too old, nor learning too far behind."""
+        fresh = max(self._learned, self._setup.warmup)
+        bounded = self._shared.has_room(self._number) and self._number - fresh < self._shared.shape.ahead
+        return self._wanted() and bounded and self._number < self._setup.total
+
+    def _explore(self, observation: np.ndarray) -> np.ndarray:
+        if self._number < self._setup.warmup:
+            size = self._shared.shape.action_size
+            return self._random.uniform(-1, 1, size).astype(np.float32)
+        assert self._actor is not None
+        return self._actor.compute(observation, self._noise)
+
+    def _exploit(self, observation: np.ndarray) -> np.ndarray:
+        assert self._actor is not None
+        return self._actor.compute(observation)
+
+
+def _serve(connection: "Connection[Any, Any]", memory: int, gone: threading.Event) -> None:
+    """Makes the robot, and carries out orders until the parent closes its end."""
+    setup: Setup = connection.recv()
+    robot = Robot(setup.recipe())
+    try:
+        connection.send(Outcome(_described(robot)))
+        shape: Shape = connection.recv()
+        side = Side(setup, robot, Shared(memory, shape), gone)
+        gc.freeze()
+        gc.disable()  # a collection in the middle of an episode would take milliseconds
+        while not gone.is_set():
+            order = connection.recv()
+            done = side.train(order) if isinstance(order, Train) else side.evaluate(order)
+            connection.send(Outcome(done))
+    finally:
+        with contextlib.suppress(Exception):
+            robot.pause()
+        robot.environment.close()
+
+
+def _described(robot: Robot) -> Description:
+    simulator = robot.environment.simulator
+    plain = {}
+    for name in ("observation_size", "action_size", "action_low", "action_high", "action_dtype", "layout"):
+        if hasattr(simulator, name):
+            plain[name] = getattr(simulator, name)
+    plain["frame_seconds"] = robot.environment.frame_seconds
+    return Description(describe(simulator), plain, tuple(robot.methods))
+
+
+def _watch_parent(handle: int, gone: threading.Event) -> None:
+    """Says when the parent is gone, and ends the process some seconds later, whatever it is doing."""
+    poll = select.poll()
+    poll.register(handle, 0)  # hang-ups alone
+    poll.poll()
+    gone.set()
+    time.sleep(_GRACE)
+    os._exit(1)
+
+
+def main(handle: int, memory: int) -> None:
+    """Serves until the parent closes its end.
+
+    Args:
+        handle: descriptor of the socket.
+        memory: descriptor of the shared memory.
+    """
+    ignore_signals()
+    with contextlib.suppress(OSError):  # only some users may
+        os.setpriority(os.PRIO_PROCESS, 0, -10)
+    gone = threading.Event()
+    threading.Thread(target=_watch_parent, args=(handle, gone), daemon=True).start()
+    connection: Connection[Any, Any] = Connection(handle)
+    try:
+        _serve(connection, memory, gone)
+    except (EOFError, OSError) as error:
+        if not gone.is_set():  # it is the robot's
+            _send_failure(connection, error)
+    except BaseException as error:  # a user's module or class may raise anything
+        _send_failure(connection, error)
+
+
+def _send_failure(connection: "Connection[Any, Any]", error: BaseException) -> None:
+    with contextlib.suppress(EOFError, OSError):
+        connection.send(failed(error))

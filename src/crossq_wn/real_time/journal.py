@@ -1,0 +1,100 @@
+"""The journal: every decision on disk as it arrives, so that a power cut costs none of a robot's time.
+
+journal/
+  000025000.records      the decisions since the checkpoint at 25,000 environment frames
+
+A file begins with each checkpoint. Decisions are numbered, so however many checkpoints and files survive,
+each decision is restored once. What a torn write leaves at the end of a file does not count.
+"""
+
+import contextlib
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from crossq_wn import files
+from crossq_wn.real_time.records import Decision, pack, read_all, record_type
+from crossq_wn.runs.tables import cannot_write
+
+_SYNC_SECONDS = 1.0  # between calls that wait for the disk
+_MOST = 2**34  # bytes of a file
+
+
+class Journal:
+    """The journal of a run.
+
+    Args:
+        run: the run directory.
+        observation_size: numbers in an observation.
+        action_size: numbers in an action.
+    """
+
+    def __init__(self, run: Path, observation_size: int, action_size: int) -> None:
+        self._run, self.folder = run, run / "journal"
+        self._kind: np.dtype[np.void] = record_type(observation_size, action_size)
+        self._path: Path | None = None
+        self._synced = time.monotonic()
+
+    def begin(self, frames: int, oldest: int) -> None:
+        """Begins the file that follows on a checkpoint, and removes what no checkpoint needs any more.
+
+        Args:
+            frames: environment frames of the checkpoint.
+            oldest: those of the oldest checkpoint that is kept.
+        """
+        path = self.folder / f"{frames:09d}.records"
+        if path == self._path:
+            return  # nothing new was saved, and decisions since then may be in it
+        try:
+            files.make_folder(self.folder, within=self._run)
+            files.write_atomically(path, b"", within=self._run)
+            files.to_disk(self.folder)
+            for each in self._there():
+                if not oldest <= int(each.stem) <= frames:
+                    files.remove(each, within=self._run)
+        except OSError as error:
+            raise cannot_write(path, error) from None
+        self._path = path
+
+    def append(self, decision: Decision) -> None:
+        """Writes a decision; about once a second also waits until it is on disk."""
+        assert self._path is not None
+        try:
+            files.append(self._path, pack(self._kind, decision), within=self._run)
+            if time.monotonic() - self._synced > _SYNC_SECONDS:
+                self.sync()
+        except OSError as error:
+            raise cannot_write(self._path, error) from None
+
+    def sync(self) -> None:
+        """Waits until everything is on disk."""
+        if self._path is not None:
+            files.to_disk(self._path)
+        self._synced = time.monotonic()
+
+    def since(self, number: int) -> Iterator[Decision]:
+        """Yields the decisions from a number on, in order and each of them once.
+
+        Args:
+            number: of the first decision that a checkpoint lacks.
+        """
+        for path in self._there():
+            content = b""
+            with contextlib.suppress(OSError):
+                content = files.read(path, _MOST, within=self._run)
+            for decision in read_all(self._kind, content):
+                if decision.number == number:
+                    yield decision
+                    number += 1
+
+    def _there(self) -> list[Path]:
+        """The files, oldest first."""
+        found = []
+        with contextlib.suppress(OSError):
+            for name in files.names(self.folder, within=self._run):
+                if re.fullmatch(r"[0-9]{9,18}\.records", name):
+                    found.append(self.folder / name)
+        return sorted(found, key=lambda path: int(path.stem))

@@ -1,0 +1,117 @@
+"""A robot: an environment with methods beyond Gymnasium's, all of which are optional.
+
+    pause()        the robot gets no actions for a while: between episodes, and at the end
+    resume()       the next action comes in a moment
+    safe_action()  an action, in the environment's units, for when the policy has none in time
+
+The `info` of a step may have an "intervention", an action that a person gave in place of the policy's.
+"""
+
+import contextlib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from crossq_wn.environments.core import Environment, EnvironmentFaultError, Transition
+from crossq_wn.environments.interface import from_units
+from crossq_wn.errors import UserError, raised
+
+METHODS = ("pause", "resume", "safe_action")
+_EDGE = 1.0 + 1e-3  # the largest number of an action of the robot's, because rounding may exceed 1
+
+
+class Robot:
+    """An environment whose methods the acting side calls.
+
+    Args:
+        environment: of one training seed; nobody else may step it.
+
+    Raises:
+        UserError: one of its methods cannot be called without arguments, or its safe action is none.
+    """
+
+    def __init__(self, environment: Environment) -> None:
+        self.environment, self._name = environment, environment.task.name
+        find = getattr(environment.simulator, "find", lambda name: None)
+        self.methods: dict[str, Callable[[], Any]] = {}
+        for name in METHODS:
+            if (method := find(name)) is not None:
+                _check_signature(method, f"{self._name}.{name}")
+                self.methods[name] = method
+        self.safe_action()
+
+    def pause(self) -> None:
+        """Tells the robot that no action will come for a while."""
+        self._call("pause")
+
+    def resume(self) -> None:
+        """Tells the robot that actions will come."""
+        self._call("resume")
+
+    def safe_action(self) -> np.ndarray | None:
+        """The robot's safe action, float32 [action_size] in [-1, 1]; None if it has none."""
+        if "safe_action" not in self.methods:
+            return None
+        return self._as_action(self._call("safe_action"), f"{self._name}.safe_action returned")
+
+    def reset(self, seed: int | None) -> np.ndarray:
+        """Starts an episode; as `Environment.reset`."""
+        return self.environment.reset(seed)
+
+    def step(self, action: np.ndarray) -> tuple[Transition, np.ndarray | None]:
+        """Takes one decision; as `Environment.step`.
+
+        Returns:
+            The transition, and the action of a person who intervened, if one did.
+        """
+        transition = self.environment.step(action)
+        info = getattr(self.environment.simulator, "info", {})
+        given = info.get("intervention")
+        return transition, None if given is None else self._as_action(given, "info['intervention'] is")
+
+    def rest(self) -> None:
+        """Gives the safe action, if there is one, after the policy has failed; a further fault is ignored."""
+        with contextlib.suppress(UserError):
+            action = self.safe_action()
+            if action is not None:
+                self.environment.step(action)
+
+    def _call(self, name: str) -> Any:
+        if name not in self.methods:
+            return None
+        try:
+            return self.methods[name]()
+        except UserError:
+            raise
+        except Exception as error:  # a user's code may raise anything
+            raise EnvironmentFaultError(f"{self._name}.{name} raised {raised(error)}") from error
+
+    def _as_action(self, value: Any, what: str) -> np.ndarray:
+        """Maps an action of the robot's own to [-1, 1]. Raises EnvironmentFaultError if it is none."""
+        simulator = self.environment.simulator
+        low, high = simulator.action_low, simulator.action_high
+        try:
+            given = np.asarray(value, np.float64)
+        except (TypeError, ValueError):
+            given = np.full(0, np.nan)
+        if given.shape != low.shape:
+            raise EnvironmentFaultError(f"{what} {value!r}: it must be an action of shape {low.shape}")
+        dtype = getattr(simulator, "action_dtype", np.dtype(np.float32))
+        action = from_units(given, low, high, dtype)
+        if not np.abs(action).max() <= _EDGE:  # true of NaN as well
+            raise EnvironmentFaultError(f"{what} {value!r}: it must lie within the bounds of the actions")
+        clipped: np.ndarray = np.clip(action, -1.0, 1.0)
+        return clipped
+
+
+def _check_signature(method: Any, name: str) -> None:
+    if not callable(method):
+        raise UserError(f"{name} is {method!r}: it must be a method without arguments, or not be there")
+    try:
+        inspect.signature(method).bind()
+    except TypeError as error:
+        raise UserError(f"{name} must take no arguments: {error}") from None
+    except ValueError:  # some builtins have no signature
+        pass

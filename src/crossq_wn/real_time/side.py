@@ -1,0 +1,193 @@
+"""The learning side's hold on the acting process: starts it, gives it orders, and notices when it dies."""
+
+import os
+import pickle
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from crossq_wn.environments.board import unnamed_file
+from crossq_wn.environments.core import EnvironmentFaultError, Transition
+from crossq_wn.environments.snapshot import UnrestorableError
+from crossq_wn.environments.worker import Outcome, program
+from crossq_wn.errors import UserError, one_line
+from crossq_wn.real_time.acting import Between, Description, Evaluate, Played, Setup, Train
+from crossq_wn.real_time.memory import Shape, Shared
+
+_PATIENCE = 8.0  # seconds that the process gets to pause and close the robot
+_MODULE = "crossq_wn.real_time.acting"
+
+News = Between | Played
+
+
+class ActingProcess:
+    """The acting process, and the memory that is shared with it.
+
+    Args:
+        setup: what it is told first.
+
+    Raises:
+        UserError: it cannot be started there, or the environment cannot be made.
+    """
+
+    shared: Shared  # once `open_memory` was called
+
+    def __init__(self, setup: Setup) -> None:
+        _check_portable(setup)
+        self._memory = unnamed_file()
+        ours, theirs = socket.socketpair()
+        self._connection: Connection[Any, Any] = Connection(ours.detach())
+        handles = theirs.detach(), self._memory
+        own = {"JAX_PLATFORMS": "cpu", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        try:
+            self._process = subprocess.Popen(
+                program(sys.path, _MODULE, handles), pass_fds=handles, env={**os.environ, **own}
+            )
+        finally:
+            os.close(handles[0])
+        try:
+            self._connection.send(setup)
+            self.description: Description = self._received()
+        except BaseException:
+            self.close()
+            raise
+
+    def open_memory(self, shape: Shape) -> None:
+        """Makes the shared memory; the next is an order."""
+        self.shared = Shared(self._memory, shape)
+        self._connection.send(shape)
+
+    def order(self, order: Train | Evaluate) -> None:
+        """Gives an order; `news` answers it. Raises EnvironmentFaultError if the process has died."""
+        try:
+            self._connection.send(order)
+        except OSError:
+            raise self._death() from None
+
+    def news(self, seconds: float) -> News | None:
+        """Waits for an answer, for so many seconds at most.
+
+        Raises:
+            EnvironmentFaultError: the environment or the policy failed, or the process has died.
+        """
+        try:
+            if not self._connection.poll(seconds):
+                return None
+        except OSError:
+            raise self._death() from None
+        found: News = self._received()
+        return found
+
+    def close(self) -> None:
+        """Ends the process, which pauses and closes the robot first; one that does not end is killed."""
+        if hasattr(self, "shared"):
+            self.shared.ask_to_stop()
+        self._connection.close()
+        try:
+            self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if hasattr(self, "shared"):
+            self.shared.close()
+        if self._memory >= 0:
+            os.close(self._memory)
+            self._memory = -1
+
+    def _received(self) -> Any:
+        try:
+            outcome: Outcome = self._connection.recv()
+        except (EOFError, OSError):
+            raise self._death() from None
+        return outcome.result()
+
+    def _death(self) -> EnvironmentFaultError:
+        try:
+            code = self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            return EnvironmentFaultError("the acting process no longer answers")
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        return EnvironmentFaultError(f"the acting process {how}")
+
+
+def _check_portable(setup: Setup) -> None:
+    """Raises UserError if another process could not make the environment."""
+    try:
+        content = pickle.dumps(setup)
+    except Exception as error:  # a user's class may do anything
+        raise UserError(
+            f"another process cannot make the environment ({one_line(error)}): in real time it must be a "
+            "class or function of a module"
+        ) from None
+    if b"__main__" in content:
+        raise UserError(
+            "a script defines the environment, which another process cannot import: in real time it must be "
+            "a class or function of a module"
+        )
+
+
+class Stand:
+    """Stands for the robot's environment where a session asks about its environments.
+
+    Args:
+        process: in which the environment is.
+        task: its name.
+    """
+
+    def __init__(self, process: ActingProcess) -> None:
+        plain = process.description.plain
+        self.simulator: Any = SimpleNamespace(**plain, physics=None, in_threads=False)
+        self.observation_size, self.action_size = plain["observation_size"], plain["action_size"]
+        self.frame_seconds: float | None = plain["frame_seconds"]
+        self.largest_observation = self.largest_reward = 0.0
+        self.learned: dict[str, Any] = {}  # by the environment's wrappers, as of the newest episode
+        self.adopted: dict[str, Any] = {}  # what they had learned before this process began
+        self.seed: int | None = None  # from which the next episode starts
+
+    def note(self, transition: Transition) -> None:
+        """Remembers the largest numbers."""
+        largest = float(np.abs(transition.next_observation).max())
+        self.largest_observation = max(self.largest_observation, largest)
+        self.largest_reward = max(self.largest_reward, abs(transition.reward))
+
+    def statistics(self) -> dict[str, Any]:
+        """What the environment's wrappers have learned."""
+        return self.learned
+
+    def adopt(self, statistics: dict[str, Any], *, fixed: bool) -> None:
+        """Notes what the wrappers had learned; the next episode begins with it."""
+        self.learned = self.adopted = statistics
+
+    def snapshot(self) -> Any:
+        """Raises UnrestorableError."""
+        raise UnrestorableError("a robot's state cannot be restored")
+
+    def restore(self, snapshot: Any) -> None:
+        """Does nothing: a robot stands where it stands."""
+
+
+class Robots:
+    """Stands for a session's pool of environments, of which there is one.
+
+    Args:
+        stand: stands for it.
+    """
+
+    def __init__(self, stand: Stand) -> None:
+        self.environments: list[Any] = [stand]
+        self._stand = stand
+
+    def reset(self, index: int, seed: int | None = None) -> np.ndarray:
+        """Notes the seed of the next episode; its first observation comes with its first decision."""
+        self._stand.seed = seed
+        return np.zeros(self._stand.observation_size, np.float32)
+
+    def resets(self, indices: Sequence[int], seeds: Sequence[int] | None = None) -> list[np.ndarray]:
+        """As `reset`, for several."""
+        return [self.reset(index, None if seeds is None else seeds[k]) for k, index in enumerate(indices)]

@@ -1,0 +1,297 @@
+"""Training in real time: the acting process keeps a robot's rate, and this one learns beside it.
+
+Decisions arrive in order and each of them once. They go to the journal on disk and to replay. Gradient
+updates follow as fast as this machine makes them, up to the UTD ratio, and what they fall behind is made up
+while the robot is paused. Evaluations are played by the same robot between two episodes of training.
+"""
+
+from __future__ import annotations  # JAX's types are loaded on first use
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from typing import Any
+
+from crossq_wn.environments import EnvironmentFaultError, TaskLike
+from crossq_wn.environments.streams import kept_shared
+from crossq_wn.errors import counted
+from crossq_wn.lazy import jax
+from crossq_wn.real_time.acting import Between, Evaluate, Played, Setup, Train
+from crossq_wn.real_time.journal import Journal
+from crossq_wn.real_time.records import Decision
+from crossq_wn.real_time.schedule import schedule_of
+from crossq_wn.real_time.side import ActingProcess, Robots, Stand
+from crossq_wn.real_time.watch import Watch
+from crossq_wn.runs.config import RunConfig
+from crossq_wn.runs.directory import RunDirectory
+from crossq_wn.runs.manifests import available
+from crossq_wn.training import building
+from crossq_wn.training.compiling import compiling_ahead, wait
+from crossq_wn.training.course import Course, publish, require_plain, serve, served_by
+from crossq_wn.training.ending import conclude, outcome
+from crossq_wn.training.fitting import check_fits
+from crossq_wn.training.loop import begin, observe, store
+from crossq_wn.training.progress import Outcome, Reporter
+from crossq_wn.training.reporting import doing, report, tell_of_environments
+from crossq_wn.training.rows import log
+from crossq_wn.training.saving import restore, save
+from crossq_wn.training.scoring import record, scores_of
+from crossq_wn.training.seeds import Stream, integer, stream
+from crossq_wn.training.session import drop, new_session, told
+from crossq_wn.training.signals import collected_signals
+
+_IDLE_SECONDS = 0.002  # that learning waits for news when it has nothing to do
+
+
+def run_in_real_time(
+    config: RunConfig,
+    open_run: Callable[[], RunDirectory],
+    reporter: Reporter,
+    *,
+    resume: bool = False,
+    without_damaged_replay: bool = False,
+    task: TaskLike | None = None,
+) -> Outcome:
+    """Trains with one robot until the run's frames are done or a signal arrives; see `loop.run_training`.
+
+    Raises:
+        UserError: the seed has failed, or anything else that the user can mend; the message says how.
+    """
+    assert config.options.real_time is not None
+    schedule = schedule_of(config.options.real_time)
+    with ExitStack() as stack:
+        stack.enter_context(kept_shared())
+        received = stack.enter_context(collected_signals())
+        process = stack.enter_context(closing(ActingProcess(_setup(config, task))))
+        stand = Stand(process)
+        spec = building.spec_of(config, stand)  # type: ignore[arg-type]  # it has what is asked for
+        require_plain(building.build_algorithm(config, spec), config)
+        check_fits(config, spec)
+        run = stack.enter_context(closing(open_run()))
+        stack.enter_context(jax.default_matmul_precision(config.options.matmul_precision))
+        try:
+            robots: Any = Robots(stand)
+            session = new_session(config, spec, run, reporter, (robots, robots))
+            session.told_unrestorable = True  # of a robot it goes without saying
+            session.watch = Watch(schedule, config.task, reporter.message)
+            journal = Journal(run.path, spec.observation_size, spec.action_size)
+            course = Course(session, process, stand, journal, session.watch)
+            if resume:
+                _restore(course, without_damaged_replay=without_damaged_replay)
+            else:
+                begin(session)
+                tell_of_environments(session)
+            stack.enter_context(compiling_ahead(session))
+            _checkpoint(course)
+        except Exception:
+            if not resume:
+                run.discard()
+            raise
+        _tell_of_robot(course)
+        return learn(course, received)
+
+
+def _setup(config: RunConfig, task: TaskLike | None) -> Setup:
+    assert config.options.real_time is not None
+    (seed,) = config.options.seeds
+    return Setup(
+        recipe=building.recipe_for(config, task),
+        schedule=schedule_of(config.options.real_time),
+        warmup=config.settings.warmup,
+        total=config.decisions,
+        random_actions=stream(seed, Stream.WARMUP),
+        noise=stream(seed, Stream.NOISE),
+    )
+
+
+def _tell_of_robot(course: Course) -> None:
+    options, there = course.session.config.options, course.process.description.methods
+    evaluations = "no evaluations"
+    if options.eval_every:
+        evaluations = f"evaluations of {counted(options.eval_episodes, 'episode')} between those of training"
+    own = f"its methods {', '.join(there)} are used" if there else "it has no methods of its own"
+    course.session.reporter.message(
+        f"real time: {options.real_time:g} decisions per second, {evaluations}; {own}"
+    )
+
+
+def learn(course: Course, received: Sequence[int]) -> Outcome:
+    """Learns beside the acting process until the run is done or a signal has arrived.
+
+    Raises:
+        UserError: the seed has failed.
+    """
+    session = course.session
+    session.stopwatch.lap("record")
+    session.pace.begin_interval(session.frames, session.updates)
+    try:
+        going = _begin_next(course, received)
+        while going and session.seeds:
+            going = _go_on(course, received)
+    except EnvironmentFaultError as fault:
+        _receive(course)
+        _fail(course, fault)
+    course.journal.sync()
+    _checkpoint(course, thorough=session.finished)
+    conclude(session)
+    return outcome(session, received)
+
+
+def _go_on(course: Course, received: Sequence[int]) -> bool:
+    """Does what is next; returns whether there is more to do."""
+    if received:
+        course.process.shared.ask_to_stop()
+    arrived = _receive(course)
+    serve(course)
+    idle = not (arrived or course.owed)
+    news = course.process.news(_IDLE_SECONDS if idle else 0.0)
+    course.session.stopwatch.lap("environment")
+    _save_if_overdue(course)
+    if news is None:
+        return True
+    _receive(course)  # what came before the news
+    if isinstance(news, Between):
+        _end_episode(course, news)
+    else:
+        _end_evaluation(course, news)
+    return _begin_next(course, received) if course.session.seeds else False
+
+
+# What arrives
+
+
+def _receive(course: Course) -> int:
+    """Stores the decisions that have arrived; returns how many they were."""
+    session, count = course.session, 0
+    for decision in course.process.shared.collect():
+        if not session.seeds:
+            break
+        course.journal.append(decision)
+        _take(course, decision)
+        course.watch.add(decision)
+        session.stopwatch.next_decision()
+        session.stopwatch.lap("replay")
+        count += 1
+        if session.crossed(session.config.options.log_every):
+            log(session)
+            session.stopwatch.lap("record")
+    return count
+
+
+def _take(course: Course, decision: Decision) -> None:
+    """Adds a decision to replay."""
+    session = course.session
+    (seed,) = session.seeds
+    seed.observation = decision.observation
+    if session.learner.observe is not None:
+        observe(session, [decision.transition])
+    store(session, seed, decision.action, decision.transition)
+    course.stand.note(decision.transition)
+    session.decisions += 1
+
+
+def _end_episode(course: Course, news: Between) -> None:
+    course.stand.learned = news.statistics
+    if not news.whole:  # what was broken off ends like a time limit
+        course.session.seeds[0].replay.end_episode()
+
+
+def _end_evaluation(course: Course, played: Played) -> None:
+    session = course.session
+    session.phase = "training" if session.updates else "collecting"
+    if len(played.episodes) == session.config.options.eval_episodes:  # else it was broken off
+        found = scores_of(played.episodes, session.config.metric)
+        record(session, {seed.number: found for seed in session.seeds})
+        course.saved = -1  # what cost a robot's time is saved at once
+
+
+# What the robot does next
+
+
+def _begin_next(course: Course, received: Sequence[int]) -> bool:
+    """Between two episodes: evaluates, saves, and begins the next; returns whether there is one."""
+    session, options = course.session, course.session.config.options
+    if session.decisions >= session.config.settings.warmup and session.compiling is not None:
+        with doing(session, "compiling"):
+            wait(session)  # meanwhile the robot is paused
+        session.stopwatch.lap("update")
+    if not received and _evaluation_due(course):
+        course.scored = session.frames
+        publish(course)
+        if not session.seeds:
+            return False
+        session.phase = "evaluating"
+        report(session)
+        (seed,) = options.seeds
+        start = integer(stream(seed, Stream.EVALUATION, session.frames))
+        course.process.order(Evaluate(options.eval_episodes, start))
+        return True
+    if session.finished or received:
+        return False
+    if due(course.saved, session.frames, options.checkpoint_every):
+        _checkpoint(course)
+    _order_episode(course)
+    return True
+
+
+def due(before: int, now: int, interval: int) -> bool:
+    """Whether a multiple of an interval lies after one number of environment frames, up to another one."""
+    return interval > 0 and now // interval > before // interval
+
+
+def _evaluation_due(course: Course) -> bool:
+    session, every = course.session, course.session.config.options.eval_every
+    last = session.finished and every > 0 and course.scored < session.frames
+    return last or due(course.scored, session.frames, every)
+
+
+def _order_episode(course: Course) -> None:
+    publish(course)
+    if not course.session.seeds:  # its parameters are not finite
+        return
+    stand, session = course.stand, course.session
+    course.process.shared.start_from(session.decisions)
+    course.process.order(Train(session.decisions, stand.seed, stand.adopted))
+    stand.seed, stand.adopted = None, {}
+
+
+# What is saved
+
+
+def _checkpoint(course: Course, *, thorough: bool = False) -> None:
+    session = course.session
+    save(session, thorough=thorough)
+    if not session.seeds or session.writer.present is None:
+        return
+    oldest = available(session.run.checkpoints)[0]
+    course.journal.begin(session.writer.present, int(oldest.name))
+    course.saved = session.frames
+    session.stopwatch.lap("record")
+
+
+def _save_if_overdue(course: Course) -> None:
+    """Saves in the middle of an episode that is longer than the interval; acting does not wait for it."""
+    every = course.session.config.options.checkpoint_every
+    if course.saved >= 0 and course.session.frames - course.saved >= 2 * every:
+        _checkpoint(course)
+
+
+def _restore(course: Course, *, without_damaged_replay: bool) -> None:
+    """Restores the newest checkpoint, and the decisions in the journal that came after it."""
+    session, settings = course.session, course.session.config.settings
+    restore(session, without_damaged_replay=without_damaged_replay)
+    first, course.scored = session.decisions, session.frames
+    for decision in course.journal.since(first):
+        if session.finished:
+            break
+        _take(course, decision)
+    if more := session.decisions - first:
+        session.reporter.message(f"the journal has {counted(more, 'decision')} more, which are stored too")
+        session.seeds[0].replay.end_episode()
+    extra = session.algorithm.first_updates
+    course.served = served_by(session.updates, settings.warmup, settings.utd, extra)
+
+
+def _fail(course: Course, fault: EnvironmentFaultError) -> None:
+    session = course.session
+    for seed in list(session.seeds):
+        drop(session, {seed.number: told(session, seed.number, fault)})
