@@ -1,0 +1,518 @@
+"""Learning in real time: deadlines, the two processes' memory, the journal, and a whole run with a robot."""
+
+import json
+import math
+import os
+import shutil
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crossq_wn.acting.interface import in_units
+from crossq_wn.acting.operations import Op
+from crossq_wn.environments import EnvironmentFaultError, Episode, Transition, make
+from crossq_wn.environments.board import unnamed_file
+from crossq_wn.environments.interface import from_units
+from crossq_wn.errors import UserError
+from crossq_wn.real_time.acting import paced
+from crossq_wn.real_time.journal import Journal
+from crossq_wn.real_time.memory import Shared, shape_for
+from crossq_wn.real_time.records import Decision, pack, read_all, record_type, unpack
+from crossq_wn.real_time.robot import Robot
+from crossq_wn.real_time.schedule import Clock, Schedule, following, schedule_of
+from crossq_wn.real_time.watch import COLUMNS, Watch
+from crossq_wn.runs.options import RunOptions
+from crossq_wn.runs.protocol import protocol_conflicts, read_terms, terms_of
+from crossq_wn.training.course import finite, served_by
+from crossq_wn.training.real_time import due
+from helpers import TINY, call, replay_rows, rows, start_cli
+from robots import HELP
+
+TIMES = st.floats(0, 100, allow_nan=False)
+SIZES = {"observation_size": 3, "action_size": 2}
+KIND = record_type(3, 2)
+
+
+# Deadlines
+
+
+@given(TIMES, TIMES, st.floats(1, 1000))
+def test_decisions_keep_to_the_grid_and_never_come_in_bursts(before, arrived, hertz):
+    schedule = schedule_of(hertz)
+    after = following(schedule, before, arrived)
+    assert after >= arrived
+    assert after >= before + schedule.period
+    if arrived <= before + schedule.period:
+        assert after == before + schedule.period
+
+
+class Time:
+    """A clock that goes only when something takes time."""
+
+    def __init__(self):
+        self.seconds = 10.0
+
+    def clock(self):
+        return Clock(lambda: self.seconds, self.take)
+
+    def take(self, seconds):
+        self.seconds += seconds
+
+
+def play(name="robots:Robot", *, computing=lambda number: 0.0, stepping=lambda number: 0.0, actions=None):
+    """Plays an episode at 50 Hz by a clock that only these durations move: (moments, when each was given)."""
+    time, robot, given, choices = Time(), Robot(make(name)), [], []
+    step = robot.environment.simulator.step
+
+    def timed_step(action):
+        given.append(time.seconds)
+        time.take(stepping(len(given) - 1))
+        return step(action)
+
+    def choose(observation):
+        number = len(choices)
+        time.take(computing(number))
+        choices.append(actions[number] if actions else np.full(2, -0.2, np.float32))
+        return choices[-1]
+
+    robot.environment.simulator.step = timed_step
+    first = robot.reset(0)
+    moments = paced(robot, first, Schedule(0.02), time.clock(), choose, lambda: len(given) < 12)
+    return moments, given
+
+
+def test_a_robot_without_a_clock_is_paced():
+    moments, given = play(computing=lambda number: 0.001, stepping=lambda number: 0.004)
+    found = list(moments)
+    np.testing.assert_allclose(np.diff(given), 0.02)
+    np.testing.assert_allclose([each.lateness for each in found], 0.001, atol=1e-9)
+    np.testing.assert_allclose([each.busy for each in found], 0.004, atol=1e-9)
+    assert not any(each.safe for each in found)
+
+
+def test_a_robot_that_keeps_its_own_slower_clock_makes_no_lateness():
+    moments, given = play(stepping=lambda number: 0.03)
+    assert all(each.lateness < 1e-9 for each in moments)
+    np.testing.assert_allclose(np.diff(given), 0.03)
+
+
+def test_a_late_action_is_replaced_by_the_safe_one_and_the_rate_goes_on():
+    moments, given = play(computing=lambda number: 0.015 if number == 3 else 0.0)
+    found = list(moments)
+    assert [each.safe for each in found] == [False] * 3 + [True] + [False] * 8
+    assert found[3].lateness == pytest.approx(0.015)
+    np.testing.assert_array_equal(found[3].action, [0, 0])  # SAFE is the middle of the bounds
+    np.testing.assert_allclose(np.diff(given)[4:], 0.02)
+
+
+def test_a_robot_without_a_safe_action_gets_the_late_one():
+    moments, _ = play("helpers:PointMass", computing=lambda number: 0.015)
+    assert [(each.safe, each.action[0]) for each in moments] == [(False, np.float32(-0.2))] * 12
+
+
+def test_what_a_person_does_is_recorded_instead():
+    moments, _ = play()
+    found = list(moments)
+    assert [each.intervened for each in found] == [False] * 4 + [True] + [False] * 7
+    np.testing.assert_allclose(found[4].action, (np.array(HELP) - 0.5) / 2.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_no_action_that_is_not_finite_reaches_a_robot(wrong, tmp_path, monkeypatch):
+    monkeypatch.setenv("ROBOT_LOG", str(tmp_path / "log"))
+    sound = np.zeros(2, np.float32)
+    moments, _ = play(actions=[sound, np.array([0, wrong], np.float32)])
+    with pytest.raises(
+        EnvironmentFaultError, match=r"was not stepped: the policy chose (nan|inf) at index 1"
+    ):
+        list(moments)
+    steps = [line.split()[2:] for line in (tmp_path / "log").read_text().splitlines() if " step " in line]
+    assert steps == [["0.500000", "0.500000"]] * 2  # the sound one, then the safe one
+
+
+# What a robot may have
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("Demanding", "Demanding.safe_action must take no arguments: missing a required argument"),
+        ("Unsafe", "Unsafe.safe_action returned .* within the bounds of the actions"),
+        ("Restless", "Restless.pause is True: it must be a method without arguments"),
+    ],
+)
+def test_wrong_methods_are_refused_in_one_line(name, told):
+    with pytest.raises(UserError, match=told) as caught:
+        Robot(make(f"robots:{name}"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", [np.zeros(3), [0.0, np.nan], "left", [4.0, 0.0]])
+def test_wrong_interventions_are_faults(given):
+    robot = Robot(make("robots:Robot"))
+    robot.reset(0)
+    robot.environment.simulator.find("step")
+    inner = robot.environment.simulator._environment
+    inner.step = lambda action: (inner.observe(), 0.0, False, False, {"intervention": given})
+    with pytest.raises(EnvironmentFaultError, match=r"info\['intervention'\] is"):
+        robot.step(np.zeros(2, np.float32))
+
+
+@given(st.lists(st.floats(-1, 1, width=32), min_size=3, max_size=3))
+def test_an_action_in_units_maps_back(action):
+    action = np.array(action, np.float32)
+    low, high = np.array([-2.0, 0, 5]), np.array([3.0, 1e-3, 900])
+    back = from_units(in_units(action, low, high, np.dtype(np.float32)), low, high, np.dtype(np.float32))
+    np.testing.assert_allclose(back, action, atol=1e-3)
+    whole = in_units(action, np.zeros(3), np.full(3, 7.0), np.dtype(np.int64))
+    again = from_units(whole, np.zeros(3), np.full(3, 7.0), np.dtype(np.int64))
+    np.testing.assert_array_equal(in_units(again, np.zeros(3), np.full(3, 7.0), np.dtype(np.int64)), whole)
+
+
+# The memory of the two processes
+
+
+def decision(number, *, over=False, **others):
+    episode = Episode(float(number), number, None) if over else None
+    after = Transition(np.full(3, number + 1, np.float32), -0.1 * number, over, False, episode)
+    there = {"lateness": 1e-4, "busy": 0.001, "learned": max(0, number - 3)} | others
+    return Decision(number, np.full(3, number, np.float32), np.full(2, 0.5, np.float32), after, **there)
+
+
+def same(one, other):
+    return pack(KIND, one) == pack(KIND, other)
+
+
+@given(st.integers(0, 2**40), st.booleans(), st.floats(width=64, allow_nan=False), st.booleans())
+def test_records_return_what_they_were_given(number, over, reward, safe):
+    before = decision(number, over=over, safe=safe)
+    before = before._replace(transition=before.transition._replace(reward=reward))
+    after = unpack(KIND, pack(KIND, before))
+    assert same(before, after)
+    assert (after.number, after.transition.reward, after.safe) == (number, reward, safe)
+    assert after.transition.episode == before.transition.episode
+
+
+@given(st.data())
+def test_a_damaged_or_torn_record_is_none(data):
+    content = bytearray(pack(KIND, decision(7)))
+    place = data.draw(st.integers(0, len(content) - 1))
+    content[place] ^= data.draw(st.integers(1, 255))
+    assert unpack(KIND, bytes(content)) is None
+    assert unpack(KIND, pack(KIND, decision(7))[:place]) is None
+
+
+@pytest.fixture
+def ends():
+    """The two processes' mappings of one memory, with room for 4 decisions."""
+    memory = unnamed_file()
+    shape = shape_for(3, 2, 4, b"first")
+    learning, acting = Shared(memory, shape), Shared(memory, shape)
+    yield learning, acting
+    learning.close()
+    acting.close()
+    os.close(memory)
+
+
+def test_decisions_arrive_in_order_and_once_however_both_sides_take_turns(ends):
+    learning, acting = ends
+    learning.start_from(100)
+    generator, number, found = np.random.default_rng(0), 100, []
+    while number < 160:
+        for _ in range(generator.integers(1, 6)):
+            if acting.has_room(number):
+                acting.put(decision(number))
+                number += 1
+        taking = learning.collect()
+        for _ in range(generator.integers(0, 6)):  # it may stop in between
+            found += [each.number for each in [next(taking, None)] if each]
+    found += [each.number for each in learning.collect()]
+    assert found == list(range(100, number))
+    assert learning.received == number
+
+
+def test_acting_is_at_most_so_many_decisions_ahead(ends):
+    learning, acting = ends
+    assert [acting.has_room(number) for number in range(6)] == [True] * 4 + [False] * 2
+    acting.put(decision(0))
+    assert len(list(learning.collect())) == 1
+    assert [acting.has_room(number) for number in range(6)] == [True] * 5 + [False]
+
+
+def test_weights_are_handed_over_whole_and_the_newest_count(ends):
+    learning, acting = ends
+    assert acting.newest(0) is None
+    for number in range(1, 6):
+        assert learning.publish(b"w" * number, 10 * number) == number
+    found = acting.newest(2)
+    assert (found.version, found.learned, found.content) == (5, 50, b"wwwww")
+    assert acting.newest(5) is None
+
+
+def test_half_a_write_of_weights_is_none(ends):
+    learning, acting = ends
+    learning.publish(b"old" * 100, 1)
+    learning.publish(b"new" * 100, 2)
+    place = learning._memory.find(b"newnew")
+    learning._memory[place + 7] = 0  # as if the rest were still on its way
+    assert acting.newest(1) is None
+    with pytest.raises(ValueError, match="where there is room"):
+        learning.publish(bytes(2**21), 3)
+
+
+# What is counted
+
+
+def test_misses_jitter_staleness_and_utd_are_counted():
+    told = []
+    watch = Watch(Schedule(0.02), "arm", told.append)
+    for number in range(100):
+        watch.add(decision(number, lateness=0.012 if number in (3, 4) else 0.001, safe=number == 3))
+    found = watch.figures(decisions=90, updates=135)
+    assert found.keys() == set(COLUMNS)
+    assert (found["deadline_misses"], found["safe_actions"], found["interventions"]) == (2, 1, 0)
+    assert (found["jitter_p50_ms"], found["jitter_max_ms"]) == (1.0, 12.0)
+    assert found["jitter_p99_ms"] == pytest.approx(12.0, abs=0.2)
+    assert (found["achieved_utd"], found["staleness_max"]) == (1.5, 3)
+    assert found["staleness_mean"] == pytest.approx((0 + 1 + 2 + 97 * 3) / 100, abs=0.01)
+    assert (watch.figures(90, 135), told) == ({}, [])
+
+
+def test_an_environment_that_misses_its_clock_is_told_of_once_with_numbers():
+    told = []
+    watch = Watch(Schedule(0.02), "arm", told.append)
+    for number in range(60):
+        watch.add(decision(number, busy=0.0312 if number % 2 else 0.0205))
+    assert watch.figures(1, 0)["environment_overruns"] == 30
+    assert told == [
+        "arm misses its clock: 10 of its first 20 steps took longer than the period of 20.0 ms, up to 31.2 "
+        "ms; its own rate then holds instead of 50 Hz"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "every", "answer"),
+    [
+        (0, 99, 100, False),
+        (0, 100, 100, True),
+        (100, 199, 100, False),
+        (150, 320, 100, True),
+        (0, 9, 0, False),
+    ],
+)
+def test_what_is_due_between_two_episodes(before, now, every, answer):
+    assert due(before, now, every) is answer
+
+
+@given(st.integers(0, 50), st.integers(1, 20), st.integers(0, 200), st.integers(0, 500))
+def test_decisions_whose_updates_are_made_follow_from_the_updates(warmup, utd, first, decisions):
+    """However far learning has come, a resumed run goes on with the next decision's updates."""
+    updates = 0
+    for decision in range(decisions % 80):
+        if decision >= warmup:
+            updates += utd * (1 + (first // utd if decision == warmup else 0))
+            assert served_by(updates, warmup, utd, first) == decision + 1
+
+
+def test_weights_that_are_not_finite_are_known():
+    sound = Op("dense", {"kernel": np.ones((2, 2)), "bias": np.zeros(2)})
+    inner = Op("dense", {"kernel": np.array([[np.nan]])})
+    assert finite([sound, Op("residual", inner=((sound,),))])
+    assert not finite([sound, Op("residual", inner=((inner,),))])
+
+
+# The journal
+
+
+def test_a_journal_gives_each_decision_once_whatever_a_power_cut_leaves(tmp_path):
+    journal = Journal(tmp_path, **SIZES)
+    journal.begin(0, 0)
+    for number in range(10):
+        journal.append(decision(number))
+    journal.begin(10, 0)
+    for number in range(10, 15):
+        journal.append(decision(number))
+    newest = tmp_path / "journal" / "000000010.records"
+    newest.write_bytes(newest.read_bytes()[:-5])  # half of the last one
+    again = Journal(tmp_path, **SIZES)
+    assert [each.number for each in again.since(4)] == list(range(4, 14))
+    assert [each.number for each in again.since(12)] == [12, 13]
+    assert list(again.since(20)) == []
+    again.begin(14, 10)  # the checkpoint at frame 0 is gone
+    assert sorted(file.name for file in (tmp_path / "journal").iterdir()) == [
+        "000000010.records", "000000014.records",
+    ]  # fmt: skip
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"real_time": 0.0}, "real_time is 0.0: it must be decisions per second, above 0 and at most 1,000"),
+        ({"real_time": -50}, "real_time is -50: it must be decisions per second"),
+        ({"real_time": math.nan}, "real_time is nan"),
+        ({"real_time": 50, "seeds": [0, 1]}, "seeds is .* a single one where real_time is given"),
+        ({"real_time": 50, "q_bias": True}, "q_bias is True: it must be left out where real_time is given"),
+        ({"real_time": 50, "overlap": True}, "overlap is True: it must be left out where real_time is given"),
+        ({"real_time": 50, "eval_every": -1}, "eval_every is -1: it must be a whole number, or 0"),
+        ({"eval_every": 0}, "eval_every is 0: it must be a whole number of at least 1"),
+    ],
+)
+def test_what_makes_no_sense_with_one_robot_is_refused(options, told):
+    with pytest.raises(UserError, match=told):
+        RunOptions(**options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["robots:Robot", "--real-time", "0"], "--real-time is 0.0: it must be decisions per second"),
+        (["robots:Demanding", "--real-time", "50"], "safe_action must take no arguments"),
+        (
+            ["robots:Robot", "--real-time", "50", "--algorithm", "flashsac"],
+            "by more than its policy",
+        ),
+        (["robots:Robot", "--real-time", "50", "--algorithm", "tdmpc2"], "by more than its policy"),
+        (["robots:Robot", "--real-time", "50", "--algorithm", "bro"], "by more than its policy"),
+    ],
+)
+def test_the_command_line_refuses_in_one_line(arguments, told, tmp_path):
+    done = call("train", *arguments, cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert told in done.stderr
+    assert not list(tmp_path.glob("runs/*/*"))
+
+
+# Whole runs: one robot, 300 decisions of training
+
+
+RUN = ["robots:Robot", "--real-time", "500", "--frames", "300", "--out", "run", *TINY]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished run, what was printed, and what was done to the robot, line by line."""
+    folder = tmp_path_factory.mktemp("robot")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROBOT_LOG", str(folder / "log"))
+        done = call("train", *RUN, cwd=folder)
+    return folder, done, [line.split()[1] for line in (folder / "log").read_text().splitlines()]
+
+
+# What may be done to a robot after what, apart from its steps.
+FOLLOWS = {"reset": {"resume"}, "resume": {"pause"}, "pause": {"reset", "pause", "close"}}
+
+
+def learned_from(run):
+    """How many transitions of a run's replay are for learning; the others end episodes."""
+    return int((~replay_rows(run, 0)["final"]).sum())
+
+
+def test_a_run_trains_and_stores_every_decision_once(trained):
+    folder, done, _ = trained
+    assert done.returncode == 0, done.stderr
+    assert "real time: 500 decisions per second" in done.stdout
+    assert "its methods pause, resume, safe_action are used" in done.stdout
+    assert learned_from(folder / "run") == 300
+    last = rows(folder / "run" / "metrics.csv")[-1]
+    assert last["decisions"] == "300"
+    assert 0 < int(last["updates"]) <= 280  # of the decisions after the warm-up, one each
+    assert all(last[name] for name in COLUMNS)
+
+
+def test_the_robot_is_paused_between_episodes_and_in_the_end(trained):
+    _, _, log = trained
+    words = [word for word in log if word != "step"]
+    assert words[:3] == ["reset", "resume", "pause"]
+    assert words[-2:] == ["pause", "close"]
+    for before, after in pairwise(words):
+        assert after in FOLLOWS[before]
+
+
+def test_interventions_are_in_replay(trained):
+    folder, _, _ = trained
+    found = Counter(map(tuple, replay_rows(folder / "run", 0)["action"].round(5).tolist()))
+    wanted = tuple(((np.array(HELP, np.float64) - 0.5) / 2.5).astype(np.float32).round(5).tolist())
+    metrics = rows(folder / "run" / "metrics.csv")
+    assert found[wanted] == sum(int(row["interventions"]) for row in metrics) > 0
+
+
+def test_evaluations_are_episodes_of_the_same_robot(trained):
+    folder, _, log = trained
+    scores = rows(folder / "run" / "eval.csv")
+    frames = [int(row["env_step"]) for row in scores if row["metric"] == "return"]
+    assert frames[0] >= 200
+    assert frames[-1] == 300
+    assert len([word for word in log if word == "step"]) > 300  # those of training, and the evaluations'
+
+
+def test_a_run_in_real_time_does_not_pool_with_others(trained, tmp_path):
+    folder, _, _ = trained
+    assert json.loads((folder / "run" / "config.json").read_text())["options"]["real_time"] == 500
+    (ours,) = read_terms([folder / "run"])
+    # A run of an earlier version does not say that it is none.
+    manifest = json.loads((folder / "run" / "manifest.json").read_text())
+    del manifest["protocol"]["real_time"]
+    other = terms_of(tmp_path, None, manifest)
+    assert "real_time is 500.0" in " ".join(protocol_conflicts([ours, other]))
+
+
+def test_resume_says_that_a_finished_run_is_done(trained):
+    folder, _, _ = trained
+    done = call("resume", "run", cwd=folder)
+    assert done.returncode == 0
+    assert "nothing to do" in done.stdout
+
+
+def test_a_killed_acting_process_costs_nothing_that_was_stored(tmp_path, monkeypatch):
+    """kill -9 of the acting side: what it had sent is in the journal, and a resumed run goes on."""
+    monkeypatch.setenv("ROBOT_DEED", "kill-self:150")
+    done = call("train", *RUN, "--eval-every", "0", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "the acting process was killed by signal 9" in done.stderr
+    monkeypatch.delenv("ROBOT_DEED")
+    again = call("resume", "run", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert learned_from(tmp_path / "run") == 300
+    assert rows(tmp_path / "run" / "eval.csv") == []
+
+
+def test_an_exception_of_the_robot_stops_the_run_and_keeps_its_traceback(tmp_path, monkeypatch):
+    monkeypatch.setenv("ROBOT_DEED", "raise:40")
+    monkeypatch.setenv("ROBOT_LOG", str(tmp_path / "log"))
+    done = call("train", *RUN, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "the motor is too hot" in done.stderr
+    assert "in act_up" in (tmp_path / "run" / "errors" / "seed-0.txt").read_text()
+    log = [line.split()[1] for line in (tmp_path / "log").read_text().splitlines()]
+    assert (log.count("step"), log[-2:]) == (39, ["pause", "close"])
+
+
+def test_a_killed_learning_process_leaves_a_paused_robot_and_a_run_that_goes_on(tmp_path, monkeypatch):
+    """kill -9 of the learning side, then a power cut's torn record and a damaged checkpoint."""
+    log = tmp_path / "log"
+    started = start_cli(
+        "train", *RUN, cwd=tmp_path, env={"ROBOT_DEED": "kill-parent:150", "ROBOT_LOG": str(log)}
+    )
+    assert started.wait(120) == -9
+    started.communicate()  # its pipes close when the acting process, too, has ended
+    assert [line.split()[1] for line in log.read_text().splitlines()][-2:] == ["pause", "close"]
+    journals = sorted((tmp_path / "run" / "journal").iterdir())
+    content = b"".join(path.read_bytes() for path in journals)
+    kept = [each.number for each in read_all(KIND, content)]
+    with journals[-1].open("ab") as file:
+        file.write(content[:100])
+    newest = sorted((tmp_path / "run" / "checkpoints").glob("0*"))[-1]
+    if len(journals) > 1:
+        shutil.rmtree(newest)
+    again = call("resume", "run", "--take-over", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert kept == list(range(kept[0], kept[-1] + 1))
+    assert learned_from(tmp_path / "run") == 300
+    assert rows(tmp_path / "run" / "metrics.csv")[-1]["decisions"] == "300"
