@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from crossq_wn import files
+from crossq_wn.files import MOST_TABLE
 from crossq_wn.real_time.records import Decision, pack, read_all, record_type
 from crossq_wn.runs.tables import cannot_write
 
 _SYNC_SECONDS = 1.0  # between calls that wait for the disk
-_MOST = 2**34  # bytes of a file
 
 
 class Journal:
@@ -84,7 +84,7 @@ class Journal:
         for path in self._there():
             content = b""
             with contextlib.suppress(OSError):
-                content = files.read(path, _MOST, within=self._run)
+                content = files.read(path, MOST_TABLE, within=self._run)
             for decision in read_all(self._kind, content):
                 if decision.number == number:
                     yield decision

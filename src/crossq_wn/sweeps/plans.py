@@ -128,6 +128,8 @@ def _configs(values: Values, seeds_per_process: int | None) -> Iterator[RunConfi
     choices: Values = _QUIET | values
     if "seed" in choices and "seeds" in choices:
         raise UserError("seed and seeds are both given: leave one out")
+    if choices.get("real_time") is not None:
+        raise UserError("real_time: a robot trains in one run at a time, by `crossq-wn train`; leave it out")
     seeds = seed_numbers(choices.pop("seeds", choices.pop("seed", 0)))
     count = seeds_per_process or len(seeds)
     config = api.configure(choices.pop("task"), seeds=seeds[:count], **choices)
