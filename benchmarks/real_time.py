@@ -1,0 +1,235 @@
+"""Does learning in real time keep its rate beside a plant that keeps its own clock?
+
+    python benchmarks/real_time.py --minutes 10          # figures of one training
+    python benchmarks/real_time.py --minutes 10 --kill   # kill -9 of the learning process at half time
+    python benchmarks/real_time.py --curve               # returns beside those of a run that waits
+
+The plant is walker physics in a process of its own, which ticks at 50 Hz whatever anybody does, and counts
+the ticks at which no new command had come: these are deadlines that were really missed. Run it on a quiet
+machine with at least two processors; on a busy one it measures the neighbours.
+"""
+
+import argparse
+import csv
+import os
+import select
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+HERTZ = 50.0
+OBSERVATIONS, ACTIONS = 24, 6  # of walker-walk
+COMMAND = struct.Struct(f"<B{ACTIONS}f")  # kind, action
+ANSWER = struct.Struct(
+    f"<Qfd{OBSERVATIONS}f"
+)  # commands taken, whether the episode is over, reward, observation
+STEP, RESET = 0, 1
+CURVE = {"warmup": 500, "critic_width": 128, "actor_width": 64, "utd": 1, "initial_temperature": 0.01}
+
+
+class Plant(gymnasium.Env[Any, Any]):
+    """A walker in another process; `step` gives a command and waits for the tick that carries it out."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (OBSERVATIONS,), np.float32)
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (ACTIONS,), np.float32)
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, "--plant"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+        )
+        self._sent = 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begins an episode; the plant stands still until the first command."""
+        super().reset(seed=seed)
+        return self._ask(RESET, np.zeros(ACTIONS))[2], {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Returns what the sensors read at the tick after the command."""
+        over, reward, observation = self._ask(STEP, action)
+        return observation, reward, False, over, {}
+
+    def safe_action(self) -> np.ndarray:
+        """No torque."""
+        return np.zeros(ACTIONS)
+
+    def close(self) -> None:
+        """Ends the plant."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+    def _ask(self, kind: int, action: np.ndarray) -> tuple[bool, float, np.ndarray]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(COMMAND.pack(kind, *map(float, action)))
+        self._sent += 1
+        while True:
+            taken, over, reward, *observation = ANSWER.unpack(_exactly(self._process.stdout, ANSWER.size))
+            if taken == self._sent:  # else it is of a tick that came before the command
+                return over != 0, reward, np.array(observation, np.float32)
+
+
+def _exactly(stream: Any, size: int) -> bytes:
+    content = b""
+    while len(content) < size:
+        part = stream.read(size - len(content))
+        if not part:
+            raise EOFError("the plant has ended")
+        content += part
+    return content
+
+
+def plant() -> None:
+    """The plant's process: ticks while an episode runs, and writes its counts to the folder PLANT_LOG."""
+    from crossq_wn.environments import make
+
+    walker, period = make("walker-walk", action_repeat=1), 1 / HERTZ
+    taken = ticks = idle = 0
+    running, held, due = False, np.zeros(ACTIONS, np.float32), 0.0
+    while True:
+        if running:
+            time.sleep(max(0.0, due - time.perf_counter()))
+            due += period
+        fresh = False
+        while not fresh and (not running or select.select([0], [], [], 0)[0]):
+            content = sys.stdin.buffer.raw.read(COMMAND.size)  # type: ignore[attr-defined]
+            if not content:
+                return
+            kind, *action = COMMAND.unpack(content)
+            taken += 1
+            if kind == RESET:
+                _answer(taken, False, 0.0, walker.reset(None if taken > 1 else 0))
+                running = False
+                continue
+            if not running:  # the first command of an episode starts the clock
+                running, due = True, time.perf_counter() + period
+            held, fresh = np.array(action, np.float32), True
+        ticks, idle = ticks + 1, idle + (not fresh)
+        after = walker.step(held)
+        running = after.episode is None
+        _answer(taken, not running, after.reward, after.next_observation)
+        if ticks % 50 == 0:
+            Path(os.environ["PLANT_LOG"], str(os.getpid())).write_text(f"{ticks} {idle}")
+
+
+def _answer(taken: int, over: bool, reward: float, observation: np.ndarray) -> None:
+    sys.stdout.buffer.write(ANSWER.pack(taken, over, reward, *map(float, observation)))
+    sys.stdout.buffer.flush()
+
+
+def train(minutes: float, out: Path, *, kill: bool, width: int) -> None:
+    """Trains beside the plant for so many minutes, by the command line, and prints the figures."""
+    frames = int(minutes * 60 * HERTZ)
+    command = [
+        "train", "real_time:Plant", "--real-time", str(HERTZ), "--frames", str(frames), "--eval-every", "0",
+        "--checkpoint-every", "1000", "--log-every", "250", "--warmup", "1000", "--utd", "1",
+        "--critic-width", str(width), "--no-tensorboard", "--out", str(out),
+    ]  # fmt: skip
+    started = _start(command)
+    if kill:
+        while _decisions(out) < frames // 2:
+            time.sleep(0.5)
+        started.kill()
+        started.wait()
+        print(f"killed the learning process at {_decisions(out):,} decisions or later")
+        started = _start(["resume", str(out), "--take-over"])
+    if started.wait():
+        raise SystemExit("training failed")
+    _print_figures(out)
+
+
+def _start(command: list[str]) -> subprocess.Popen[bytes]:
+    here = str(Path(__file__).parent)
+    paths = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))
+    return subprocess.Popen(
+        [sys.executable, "-m", "crossq_wn", *command], env={**os.environ, "PYTHONPATH": paths}
+    )
+
+
+def _decisions(run: Path) -> int:
+    found = _rows(run) if (run / "metrics.csv").exists() else []
+    return int(found[-1]["decisions"]) if found else 0
+
+
+def _rows(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _print_figures(run: Path) -> None:
+    found = [row for row in _rows(run) if row["jitter_p50_ms"]]
+    ticks, idle = 0, 0
+    for file in Path(os.environ["PLANT_LOG"]).iterdir():  # of each process of the plant
+        counts = file.read_text().split()
+        ticks, idle = ticks + int(counts[0]), idle + int(counts[1])
+    print(f"decisions                      {int(found[-1]['decisions']):,}")
+    print(f"deadline misses (acting side)  {sum(int(row['deadline_misses']) for row in found)}")
+    print(f"plant's ticks without command  {idle} of {ticks:,}")
+    print(f"environment overruns           {sum(int(row['environment_overruns']) for row in found)}")
+    for name, most in (("jitter_p50_ms", "median"), ("jitter_p99_ms", "median"), ("jitter_max_ms", "max")):
+        values = [float(row[name]) for row in found]
+        print(f"{name:<30} {np.median(values) if most == 'median' else max(values):.3f} ({most} of rows)")
+    print(f"achieved UTD                   {found[-1]['achieved_utd']} of 1")
+    stale = [float(row["staleness_mean"]) for row in found]
+    oldest = max(int(row["staleness_max"]) for row in found)
+    print(f"staleness in decisions         {np.mean(stale):.1f} (mean), {oldest} (max)")
+
+
+def curve(out: Path, hertz: float, frames: int) -> None:
+    """Trains Pendulum-v1 in real time and waiting, and prints returns of training episodes by frames."""
+    import crossq_wn
+
+    options = {"frames": frames, "seed": 0, "log_every": 200, "tensorboard": False, "checkpoint_every": 2000}
+    runs = {
+        "real time": crossq_wn.train(
+            "Pendulum-v1", real_time=hertz, eval_every=0, out=out / "real", **options, **CURVE
+        ).path,
+        "waiting": crossq_wn.train(
+            "Pendulum-v1", eval_every=frames, out=out / "sync", **options, **CURVE
+        ).path,
+    }
+    found = {name: {row["frames"]: row for row in _rows(path)} for name, path in runs.items()}
+    print("frames    real time   (UTD)   waiting")
+    for at in range(1000, frames + 1, 1000):
+        real, waiting = found["real time"].get(str(at), {}), found["waiting"].get(str(at), {})
+        returns = [float(each.get("episode_return") or "nan") for each in (real, waiting)]
+        print(f"{at:6}  {returns[0]:11.1f}   {real.get('achieved_utd', ''):>5}   {returns[1]:7.1f}")
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--width", type=int, default=256, help="of the critic's layers")
+    parser.add_argument("--kill", action="store_true")
+    parser.add_argument("--curve", action="store_true")
+    parser.add_argument("--hertz", type=float, default=100.0, help="of --curve")
+    parser.add_argument("--frames", type=int, default=6000, help="of --curve")
+    parser.add_argument("--plant", action="store_true", help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.plant:
+        plant()
+        return
+    folder = Path(tempfile.mkdtemp(prefix="real-time-"))
+    os.environ["PLANT_LOG"] = str(folder / "plant")
+    (folder / "plant").mkdir()
+    try:
+        if chosen.curve:
+            curve(folder, chosen.hertz, chosen.frames)
+        else:
+            train(chosen.minutes, folder / "run", kill=chosen.kill, width=chosen.width)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
