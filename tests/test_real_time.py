@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import crossq_wn
 from crossq_wn.acting.interface import in_units
 from crossq_wn.acting.operations import Op
 from crossq_wn.environments import EnvironmentFaultError, Episode, Transition, make
@@ -31,7 +32,7 @@ from crossq_wn.runs.options import RunOptions
 from crossq_wn.runs.protocol import protocol_conflicts, read_terms, terms_of
 from crossq_wn.training.course import finite, served_by
 from crossq_wn.training.real_time import due
-from helpers import TESTS, TINY, call, replay_rows, rows, start_cli
+from helpers import TESTS, TINY, PointMass, call, replay_rows, rows, start_cli
 from robots import HELP
 
 PAGE = TESTS.parent / "docs" / "your-robot.md"
@@ -390,6 +391,15 @@ def test_the_command_line_refuses_in_one_line(arguments, told, tmp_path):
     assert not list(tmp_path.glob("runs/*/*"))
 
 
+def test_a_class_that_another_process_cannot_import_is_refused(tmp_path):
+    class Local(PointMass):
+        pass
+
+    with pytest.raises(UserError, match="in real time it must be a class or function of a module"):
+        crossq_wn.train(Local, real_time=50, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 # Whole runs: one robot, 300 decisions of training
 
 
@@ -425,6 +435,7 @@ def test_a_run_trains_and_stores_every_decision_once(trained):
     assert last["decisions"] == "300"
     assert 0 < int(last["updates"]) <= 280  # of the decisions after the warm-up, one each
     assert all(last[name] for name in COLUMNS)
+    assert crossq_wn.load(folder / "run").act(np.zeros(3)).shape == (2,)
 
 
 def test_the_robot_is_paused_between_episodes_and_in_the_end(trained):
@@ -482,6 +493,21 @@ def test_a_killed_acting_process_costs_nothing_that_was_stored(tmp_path, monkeyp
     assert again.returncode == 0, again.stderr
     assert learned_from(tmp_path / "run") == 300
     assert rows(tmp_path / "run" / "eval.csv") == []
+
+
+def test_a_signal_breaks_off_the_episode_and_resume_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("ROBOT_DEED", "stop-parent:100")
+    monkeypatch.setenv("ROBOT_LOG", str(tmp_path / "log"))
+    done = call("train", *RUN, cwd=tmp_path)
+    assert (done.returncode, "continue with `crossq-wn resume run`" in done.stdout) == (128 + 15, True)
+    steps = (tmp_path / "log").read_text().count(" step ")
+    kept = learned_from(tmp_path / "run")
+    assert 100 <= steps < 300
+    assert kept <= steps  # the others were of evaluations
+    monkeypatch.delenv("ROBOT_DEED")
+    again = call("resume", "run", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert learned_from(tmp_path / "run") == 300
 
 
 def test_an_exception_of_the_robot_stops_the_run_and_keeps_its_traceback(tmp_path, monkeypatch):

@@ -187,7 +187,8 @@ class Side:
         environment.adopt(order.statistics, fixed=False)
         whole = False
         for moment in self._episode(order.seed, self._explore, self._may_go_on):
-            self._shared.put(Decision(self._number, *moment[:5], self._learned, *moment[5:]))
+            learned = self._number if self._number < self._setup.warmup else self._learned
+            self._shared.put(Decision(self._number, *moment[:5], learned, *moment[5:]))
             self._number += 1
             self.renew()
             whole = moment.transition.episode is not None

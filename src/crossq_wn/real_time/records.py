@@ -19,7 +19,8 @@ class Decision(NamedTuple):
     transition: Transition
     lateness: float  # seconds between when the action could have been given and when it was
     busy: float  # seconds that the environment's step took
-    learned: int  # decisions that the learner had received when it handed over the weights
+    learned: int  # decisions that the learner had received when it handed over the weights; its own number
+    # for a random action of the warm-up
     safe: bool = False  # whether the action is the robot's safe one
     intervened: bool = False  # whether the action is a person's
 

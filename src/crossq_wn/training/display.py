@@ -110,6 +110,8 @@ def _timing(status: Status) -> list[str]:
         return []
     row = status.rows[0]
     late = f"{row['deadline_misses']} late, jitter p99 {row['jitter_p99_ms']:.2g} ms"
+    if not row["updates"]:
+        return [late]
     return [late, f"UTD {row['achieved_utd']:.3g}", f"policy {row['staleness_mean']:.3g} decisions old"]
 
 

@@ -7,6 +7,7 @@ while the robot is paused. Evaluations are played by the same robot between two 
 
 from __future__ import annotations  # JAX's types are loaded on first use
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from typing import Any
@@ -40,6 +41,7 @@ from crossq_wn.training.session import drop, new_session, told
 from crossq_wn.training.signals import collected_signals
 
 _IDLE_SECONDS = 0.002  # that learning waits for news when it has nothing to do
+_STOP_SECONDS = 10  # that the robot gets to come to rest when training is to stop
 
 
 def run_in_real_time(
@@ -138,8 +140,8 @@ def learn(course: Course, received: Sequence[int]) -> Outcome:
 
 def _go_on(course: Course, received: Sequence[int]) -> bool:
     """Does what is next; returns whether there is more to do."""
-    if received:
-        course.process.shared.ask_to_stop()
+    if received and not _may_still_answer(course):
+        return False
     arrived = _receive(course)
     serve(course)
     idle = not (arrived or course.owed)
@@ -154,6 +156,18 @@ def _go_on(course: Course, received: Sequence[int]) -> bool:
     else:
         _end_evaluation(course, news)
     return _begin_next(course, received) if course.session.seeds else False
+
+
+def _may_still_answer(course: Course) -> bool:
+    """Asks the robot to stop; returns whether it has not been asked for too long already."""
+    now = time.monotonic()
+    if course.asked_to_stop is None:
+        course.asked_to_stop = now
+        course.process.shared.ask_to_stop()
+    if now - course.asked_to_stop < _STOP_SECONDS:
+        return True
+    course.session.reporter.message(f"the robot did not answer for {_STOP_SECONDS} s: its process is ended")
+    return False
 
 
 # What arrives
