@@ -65,20 +65,21 @@ class RunOptions:
         require(self, "seeds", len(self.seeds) > 0, "at least one seed, such as 0 or 0,1,2")
         require(self, "seeds", len(set(self.seeds)) == len(self.seeds), "without repetition")
         require(self, "seeds", all(0 <= s < 2**31 for s in self.seeds), "whole numbers from 0 to 2147483647")
-        self._require_one_robot()
-
-    def _require_one_robot(self) -> None:
-        """Checks the options that `real_time` rules out, or allows."""
-        if self.real_time is None:
-            require_positive(self, "eval_every")
-            return
-        possible = 0 < self.real_time <= MOST_HERTZ
-        require(self, "real_time", possible, f"decisions per second, above 0 and at most {MOST_HERTZ:,}")
-        require(self, "eval_every", self.eval_every >= 0, "a whole number, or 0 for no evaluations")
-        where = f"where {option('real_time')} is given"
-        require(self, "seeds", len(self.seeds) == 1, f"a single one {where}, because there is one robot")
-        for name in ("q_bias", "overlap"):
-            require(self, name, not getattr(self, name), f"left out {where}")
+        _require_one_robot(self)
 
 
 OPTION_NAMES = tuple(option.name for option in fields(RunOptions))
+
+
+def _require_one_robot(options: RunOptions) -> None:
+    """Checks the options that `real_time` rules out, or allows."""
+    if options.real_time is None:
+        require_positive(options, "eval_every")
+        return
+    possible = 0 < options.real_time <= MOST_HERTZ
+    require(options, "real_time", possible, f"decisions per second, above 0 and at most {MOST_HERTZ:,}")
+    require(options, "eval_every", options.eval_every >= 0, "a whole number, or 0 for no evaluations")
+    where = f"where {option('real_time')} is given"
+    require(options, "seeds", len(options.seeds) == 1, f"a single one {where}, because there is one robot")
+    for name in ("q_bias", "overlap"):
+        require(options, name, not getattr(options, name), f"left out {where}")
