@@ -84,6 +84,9 @@ def test_a_configuration_without_a_checksum_must_be_whole(tmp_path):
         for name in values[part]:
             left = {key: value for key, value in values[part].items() if key != name}
             (run / "config.json").write_text(json.dumps(values | {part: left}))
+            if name == "real_time":
+                assert read_config(run).options.real_time is None
+                continue
             if name == "return_statistics":
                 assert read_config(run).settings.return_statistics == "restart"
                 continue
@@ -263,7 +266,7 @@ def test_migrating_changes_nothing_of_the_present_schema_nor_of_its_argument(old
     assert json.dumps(values) == before
     assert migrate(migrated) is migrated
     assert RunConfig.from_json(migrated).to_json() == migrated | {
-        "options": migrated["options"] | {"seeds": (0, 1)},
+        "options": migrated["options"] | {"seeds": (0, 1), "real_time": None},
         "settings": migrated["settings"] | {"learning_rate_updates": None},  # nothing falls
     }
 

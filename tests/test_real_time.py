@@ -32,6 +32,7 @@ from crossq_wn.runs.options import RunOptions
 from crossq_wn.runs.protocol import protocol_conflicts, read_terms, terms_of
 from crossq_wn.training.course import finite, served_by
 from crossq_wn.training.real_time import due
+from crossq_wn.types import Burst
 from helpers import TESTS, TINY, PointMass, call, replay_rows, rows, start_cli
 from robots import HELP
 
@@ -310,14 +311,14 @@ def test_what_is_due_between_two_episodes(before, now, every, answer):
     assert due(before, now, every) is answer
 
 
-@given(st.integers(0, 50), st.integers(1, 20), st.integers(0, 200), st.integers(0, 500))
-def test_decisions_whose_updates_are_made_follow_from_the_updates(warmup, utd, first, decisions):
+@given(st.integers(0, 50), st.integers(1, 20), st.integers(0, 200), st.none() | st.integers(1, 20))
+def test_decisions_whose_updates_are_made_follow_from_the_updates(warmup, utd, more, every):
     """However far learning has come, a resumed run goes on with the next decision's updates."""
-    updates = 0
-    for decision in range(decisions % 80):
-        if decision >= warmup:
-            updates += utd * (1 + (first // utd if decision == warmup else 0))
-            assert served_by(updates, warmup, utd, first) == decision + 1
+    burst, updates = Burst(more, every), 0
+    assert served_by(0, warmup, utd, burst) == 0
+    for number in range(warmup, warmup + 60):
+        updates += utd * (1 + burst.at(number - warmup) // utd)
+        assert served_by(updates, warmup, utd, burst) == number + 1
 
 
 def test_weights_that_are_not_finite_are_known():

@@ -4,6 +4,7 @@ from __future__ import annotations  # JAX's types are loaded on first use
 
 import pickle
 import time
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,8 +20,8 @@ from crossq_wn.real_time.side import ActingProcess, Stand
 from crossq_wn.real_time.watch import Watch
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.training.loop import update
-from crossq_wn.training.session import Session, drop
-from crossq_wn.types import Algorithm, Tree, UndescribedError, network_of
+from crossq_wn.training.session import Session, drop, settle
+from crossq_wn.types import Algorithm, Burst, Tree, UndescribedError, network_of
 
 _AHEAD_SECONDS = 60  # of decisions by which acting may be ahead of learning
 _LEAST_AHEAD = 256  # decisions
@@ -70,23 +71,26 @@ def serve(course: Course) -> None:
         return
     update(session, course.served)
     jax.block_until_ready(session.states)  # type: ignore[no-untyped-call]
+    settle(session)
     session.stopwatch.lap("update")
     course.served += 1
     if time.monotonic() >= course.next_weights:
         publish(course)
 
 
-def served_by(updates: int, warmup: int, utd: int, first_updates: int) -> int:
+def served_by(updates: int, warmup: int, utd: int, burst: Burst) -> int:
     """The decisions whose gradient updates are made, of a run that has made so many updates.
 
     Args:
         updates: gradient updates so far.
         warmup: decisions without updates.
         utd: gradient updates per decision.
-        first_updates: extra gradient updates at the end of the warm-up.
+        burst: further gradient updates at some decisions.
     """
     rounds = updates // utd
-    return 0 if not rounds else warmup + max(0, rounds - first_updates // utd)
+    further = Burst(burst.updates // utd, burst.every)  # in rounds
+    learned = bisect_left(range(rounds), rounds, key=lambda decisions: decisions + further.until(decisions))
+    return warmup + learned if rounds else 0
 
 
 def publish(course: Course) -> None:

@@ -301,8 +301,7 @@ def _restore(course: Course, *, without_damaged_replay: bool) -> None:
     if more := session.decisions - first:
         session.reporter.message(f"the journal has {counted(more, 'decision')} more, which are stored too")
         session.seeds[0].replay.end_episode()
-    extra = session.algorithm.first_updates
-    course.served = served_by(session.updates, settings.warmup, settings.utd, extra)
+    course.served = served_by(session.updates, settings.warmup, settings.utd, session.algorithm.burst)
 
 
 def _fail(course: Course, fault: EnvironmentFaultError) -> None:
