@@ -87,6 +87,9 @@ def test_a_configuration_without_a_checksum_must_be_whole(tmp_path):
             if name == "real_time":
                 assert read_config(run).options.real_time is None
                 continue
+            if name == "n_step":
+                assert read_config(run).settings.n_step == 1
+                continue
             if name == "return_statistics":
                 assert read_config(run).settings.return_statistics == "restart"
                 continue
@@ -267,7 +270,7 @@ def test_migrating_changes_nothing_of_the_present_schema_nor_of_its_argument(old
     assert migrate(migrated) is migrated
     assert RunConfig.from_json(migrated).to_json() == migrated | {
         "options": migrated["options"] | {"seeds": (0, 1), "real_time": None},
-        "settings": migrated["settings"] | {"learning_rate_updates": None},  # nothing falls
+        "settings": migrated["settings"] | {"learning_rate_updates": None, "n_step": 1},  # nothing falls
     }
 
 

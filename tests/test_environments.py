@@ -21,7 +21,7 @@ from crossq_wn.environments.snapshot import UnrestorableError
 from crossq_wn.errors import UserError
 from crossq_wn.results.tables import episode_summary
 from crossq_wn.runs.schema import InterfaceEntry, check
-from crossq_wn.training.scoring import _scores
+from crossq_wn.training.scoring import scores_of
 
 # Observation and action sizes, as the suites define them.
 DMC_SIZES = {
@@ -458,12 +458,12 @@ def test_a_task_that_does_not_say_what_success_is_has_none(made):
     late = stub([frame(0, success=None), frame(1, success=True), frame(2, success=None)], episode_frames=2)
     assert late.step(ACTION).episode.success is True
     played = Episode(3.0, 10, None), Episode(5.0, 20, None)
-    assert _scores(played, "return") == {"return": 4.0}
-    assert _scores(played, "success_rate") == {"return": 4.0, "success_rate": 0.0}  # it is what counts
+    assert scores_of(played, "return") == {"return": 4.0}
+    assert scores_of(played, "success_rate") == {"return": 4.0, "success_rate": 0.0}  # it is what counts
     assert episode_summary(played) == (4.0, pytest.approx(2**0.5), None, 15.0)
     # An environment may speak of success only when there is one.
     once = (*played, Episode(4.0, 10, True), Episode(4.0, 10, None))
-    assert _scores(once, "return")["success_rate"] == episode_summary(once).success == 0.25
+    assert scores_of(once, "return")["success_rate"] == episode_summary(once).success == 0.25
     for task, known in (("helpers:PointMass", True), ("helpers:Unending", False), ("cheetah-run", False)):
         environment = made(task)
         environment.reset(0)
