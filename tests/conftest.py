@@ -21,7 +21,7 @@ from crossq_wn.algorithms import ALGORITHMS, Recipe
 from crossq_wn.algorithms.actor_critic import Parts
 from crossq_wn.algorithms.settings import Settings
 from crossq_wn.learning import diagnostics, learner
-from crossq_wn.learning.replay import random_batch
+from crossq_wn.learning.rows import random_batch
 from crossq_wn.machine import resident_memory
 from crossq_wn.training import policy
 from crossq_wn.types import Algorithm, Batch, Spec

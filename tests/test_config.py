@@ -19,11 +19,11 @@ from crossq_wn.runs.config import (
     RunConfig,
     extend,
     identity_of,
-    migrate,
     read_config,
     read_json,
     system_of,
 )
+from crossq_wn.runs.migration import migrate
 from crossq_wn.runs.options import RunOptions
 from crossq_wn.runs.system import System
 from crossq_wn.training.api import configure
@@ -75,6 +75,16 @@ def test_an_option_outside_its_limits_is_refused(values, says):
         RunOptions(**values)
 
 
+# What came later, with what it is where a file says nothing.
+LATER = {
+    ("settings", "return_statistics"): "restart",
+    ("options", "real_time"): None,
+    ("settings", "n_step"): 1,
+    ("options", "prefill"): (),
+    ("options", "prefill_share"): None,
+}
+
+
 def test_a_configuration_without_a_checksum_must_be_whole(tmp_path):
     """What was written then may not be filled with defaults; what came later has its reading default."""
     run = make_run(tmp_path / "run", algorithm="xqc")
@@ -84,14 +94,8 @@ def test_a_configuration_without_a_checksum_must_be_whole(tmp_path):
         for name in values[part]:
             left = {key: value for key, value in values[part].items() if key != name}
             (run / "config.json").write_text(json.dumps(values | {part: left}))
-            if name == "real_time":
-                assert read_config(run).options.real_time is None
-                continue
-            if name == "n_step":
-                assert read_config(run).settings.n_step == 1
-                continue
-            if name == "return_statistics":
-                assert read_config(run).settings.return_statistics == "restart"
+            if (part, name) in LATER:
+                assert getattr(getattr(read_config(run), part), name) == LATER[part, name]
                 continue
             with pytest.raises(crossq_wn.UserError, match=f"lacks {part}.{name} and a checksum"):
                 read_config(run)
@@ -269,7 +273,9 @@ def test_migrating_changes_nothing_of_the_present_schema_nor_of_its_argument(old
     assert json.dumps(values) == before
     assert migrate(migrated) is migrated
     assert RunConfig.from_json(migrated).to_json() == migrated | {
-        "options": migrated["options"] | {"seeds": (0, 1), "real_time": None},
+        "options": migrated["options"]
+        | {"seeds": (0, 1), "real_time": None, "prefill": (), "prefill_share": None},
+        "prefilled": (),
         "settings": migrated["settings"] | {"learning_rate_updates": None, "n_step": 1},  # nothing falls
     }
 

@@ -12,7 +12,7 @@ import crossq_wn
 from crossq_wn.algorithms import ALGORITHMS, Preset, Recipe
 from crossq_wn.algorithms.settings import Settings
 from crossq_wn.learning import learner
-from crossq_wn.learning.replay import random_batch
+from crossq_wn.learning.rows import random_batch
 from crossq_wn.nets.initialisers import ShapesOnly
 from crossq_wn.runs.options import RunOptions
 from crossq_wn.types import ERRORS, Algorithm, Spec

@@ -33,8 +33,9 @@ from crossq_wn.results import reading, sheets
 from crossq_wn.results.figures.style import STYLE
 from crossq_wn.results.records import RunRecord
 from crossq_wn.runs import trust
-from crossq_wn.runs.config import migrate, read_config
+from crossq_wn.runs.config import read_config
 from crossq_wn.runs.directory import RunDirectory
+from crossq_wn.runs.migration import migrate
 from crossq_wn.runs.recovery import recover_config
 from crossq_wn.training import building, saving
 from crossq_wn.training.session import new_session

@@ -14,7 +14,7 @@ from crossq_wn.algorithms.returns import discounted, over_steps, shortened
 from crossq_wn.algorithms.settings import ActorCriticSettings
 from crossq_wn.errors import UserError
 from crossq_wn.learning.products import minibatch_shapes, state_shapes
-from crossq_wn.learning.replay import random_batch
+from crossq_wn.learning.rows import random_batch
 from crossq_wn.training import api
 from crossq_wn.types import Sampling, Spec
 from helpers import TINY_OPTIONS, TINY_SETTINGS, PointMass, same_run

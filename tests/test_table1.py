@@ -400,7 +400,11 @@ TABLE = {
     ("bro-fast", "default"): BRO_V2 | BRO_CODE | {"utd": 2, "resets": (15_001,)},
     # Not in the table: the rows of their own papers and code.
     ("redq", "default"): RIVAL_V2
-    | {"utd": 20, "critics": 10, "subset": 2, "critic_width": 256, "policy_delay": 1, "warmup": 5000},
+    | {"utd": 20, "critics": 10, "subset": 2, "critic_width": 256, "policy_delay": 1, "warmup": 5000}
+    | {"layer_norm": False},
+    ("redq", "rlpd"): RIVAL_V2
+    | {"utd": 20, "critics": 10, "subset": 2, "critic_width": 256, "policy_delay": 1, "warmup": 5000}
+    | {"layer_norm": True, "initial_temperature": 1.0, "target_entropy_scale": 0.5},
     ("droq", "default"): RIVAL_V2
     | {"utd": 20, "dropout": 0.01, "critic_width": 256, "policy_delay": 1, "warmup": 5000},
     ("xqc", "default"): RIVAL_V2

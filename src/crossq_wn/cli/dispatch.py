@@ -32,6 +32,7 @@ VERBS = {
         "policy:write_export",
         "Write a trained policy that acts by itself: for numpy alone, or for onnxruntime.",
     ),
+    "data": ("data:data", "Write a run's replay as a Minari data set or an .npz file."),
     "plot": (
         "results:plot",
         "Draw the learning curves of any runs: each seed of one task, or a grid of tasks.",

@@ -38,22 +38,24 @@ def check_bounds(low: np.ndarray, high: np.ndarray, dtype: np.dtype[Any], name: 
 
 
 def from_units(action: np.ndarray, low: np.ndarray, high: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    """The inverse of `acting.interface.in_units`: an action in the environment's units, in [-1, 1].
+    """The inverse of `acting.interface.in_units`: actions in the environment's units, in [-1, 1].
 
     Args:
-        action: in the environment's own shape.
+        action: in the environment's own shape, or several, [n, *shape].
         low: lower bounds, float64 in that shape.
         high: upper bounds, likewise.
         dtype: of the environment's actions.
 
     Returns:
-        float32 [action_size]; 0 where the bounds are equal, and beyond [-1, 1] where the action exceeds them.
+        float32 [action_size] or [n, action_size]; 0 where the bounds are equal, and beyond [-1, 1] where the
+        action exceeds them.
     """
     width, offset = high - low, action.astype(np.float64) - low
     if dtype.kind != "f":  # the middle of an integer's part
         width, offset = width + 1.0, offset + 0.5
-    share = np.divide(offset, width, out=np.full(low.shape, 0.5), where=width > 0)
-    return np.asarray(2.0 * share - 1.0, np.float32).reshape(-1)
+    share = np.divide(offset, width, out=np.full(offset.shape, 0.5), where=width > 0)
+    several = action.shape[: action.ndim - low.ndim]
+    return np.asarray(2.0 * share - 1.0, np.float32).reshape(*several, -1)
 
 
 def describe(simulator: Any) -> dict[str, Any]:

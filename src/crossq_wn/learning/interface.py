@@ -114,6 +114,7 @@ class Learner(NamedTuple):
     explore: Explore
     exploit: Exploit
     observe: Observe | None  # None: the algorithm does not follow the transitions of training
+    observe_rows: Observe | None  # likewise; takes n consecutive transitions of each seed, [S, n, ...]
     pack: Pack
     load: Load
     update: Update

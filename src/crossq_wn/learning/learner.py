@@ -43,6 +43,7 @@ from crossq_wn.learning.programs import (
     exploit_one,
     explore_one,
     observe_one,
+    observe_rows_of_one,
     traced_once,
     updates_of_one,
     write_and_update_one,
@@ -51,7 +52,7 @@ from crossq_wn.learning.turns import in_turn
 from crossq_wn.types import ERRORS, Algorithm, Metrics, Spec, Tree
 
 
-def make(algorithm: Algorithm, seeds: int, replay_bytes: int) -> Learner:
+def make(algorithm: Algorithm, seeds: int, replay_bytes: int, pinned: int = 0) -> Learner:
     """Makes the learner that suits this machine and this run.
 
     On a CPU that is a program per seed; accelerators compute all seeds at the same time.
@@ -60,11 +61,13 @@ def make(algorithm: Algorithm, seeds: int, replay_bytes: int) -> Learner:
         algorithm: for one seed.
         seeds: number of seeds.
         replay_bytes: size of one seed's replay; the replays are copied to the accelerator if they fit.
+        pinned: rows behind the ring of each replay.
     """
     if jax.default_backend() == "cpu":
         return one_by_one(algorithm)
     devices = jax.devices()
-    return vectorised(algorithm, devices, replay_on_device=fits(replay_bytes, seeds, devices))
+    on_device = fits(replay_bytes, seeds, devices)
+    return vectorised(algorithm, devices, replay_on_device=on_device, pinned=pinned)
 
 
 def one_after_another(algorithm: Algorithm) -> Learner:
@@ -83,7 +86,11 @@ def one_by_one(algorithm: Algorithm) -> Learner:
 
 
 def vectorised(
-    algorithm: Algorithm, devices: Devices | None = None, *, replay_on_device: bool = False
+    algorithm: Algorithm,
+    devices: Devices | None = None,
+    *,
+    replay_on_device: bool = False,
+    pinned: int = 0,
 ) -> Learner:
     """Runs one program mapped over a leading seed axis; for accelerators.
 
@@ -91,12 +98,13 @@ def vectorised(
         algorithm: for one seed.
         devices: share the seeds; as many are used as divide the number of seeds. By default the first device.
         replay_on_device: whether minibatches are gathered from a copy of replay on the device.
+        pinned: rows behind the ring of each replay.
     """
     usable = jax.devices()[:1] if devices is None else devices
     axis = stacked(usable)
     feed = gathered(axis.put, algorithm.sampling)
     if replay_on_device:
-        feed = resident(axis.put, partial(zeros, usable), algorithm.sampling)
+        feed = resident(axis.put, partial(zeros, usable), algorithm.sampling, pinned)
     return _over(axis, feed, algorithm)
 
 
@@ -132,9 +140,11 @@ def _over(axis: Axis, feed: Feed, algorithm: Algorithm, pack: Callable[[Tree], T
         algorithm: for one seed.
         pack: what becomes of one seed's state on the host.
     """
-    observe = diagnose_all = appraise = None
+    observe = observe_rows = diagnose_all = appraise = None
     if algorithm.observe is not None:
         observe = partial(_observe, axis.spread(partial(observe_one, algorithm), donate=1).run)
+        rows = axis.spread(partial(observe_rows_of_one, algorithm), donate=1)
+        observe_rows = partial(_observe, rows.run)
     if algorithm.view is not None:
         newest = partial(diagnose_one, algorithm, feed.batches)
         diagnose_all = partial(_diagnose, axis, axis.spread(newest).run)
@@ -150,6 +160,7 @@ def _over(axis: Axis, feed: Feed, algorithm: Algorithm, pack: Callable[[Tree], T
         explore=partial(_explore, axis, explore.run),
         exploit=partial(_exploit, axis, axis.spread(partial(exploit_one, algorithm)).run),
         observe=observe,
+        observe_rows=observe_rows,
         pack=feed.pack,
         load=feed.load,
         update=partial(_update if feed.write is None else _write_and_update, update.run),

@@ -19,7 +19,8 @@ import numpy as np
 from crossq_wn.lazy import jax
 from crossq_wn.learning.axis import Joined, Put, sharing
 from crossq_wn.learning.parcels import Layout, Parcel, opened, pack, unpack
-from crossq_wn.learning.replay import Replay, Rows, look_up, random_batch
+from crossq_wn.learning.replay import Replay
+from crossq_wn.learning.rows import Rows, look_up, random_batch
 from crossq_wn.learning.turns import rows_for
 from crossq_wn.types import Array, Batch, Sampling, Spec, Tree
 
@@ -169,20 +170,21 @@ class _Sent(NamedTuple):
     rows: Rows  # those rows, as int32
 
 
-def resident(put: Put, zeros: Zeros, sampling: Sampling) -> Feed:
+def resident(put: Put, zeros: Zeros, sampling: Sampling, pinned: int = 0) -> Feed:
     """Gathers minibatches on the device, inside the call that computes the updates.
 
     Args:
         put: sends data from host to device.
         zeros: allocates arrays on the device.
         sampling: what a sample is.
+        pinned: rows behind each replay's ring.
     """
     start = jax.jit(partial(_start, zeros), static_argnums=0)
     device = _Device(put, start, jax.jit(jax.vmap(_write), donate_argnums=0))
     return Feed(
         pack=lambda replays, places: (replays, list(map(_pack_sent, replays, places))),
         load=partial(_load_resident, device),
-        batches=partial(_look_up_resident, sampling),
+        batches=partial(_look_up_resident, sampling, pinned),
         write=_write_sent,
     )
 
@@ -214,9 +216,11 @@ def _load_resident(device: _Device, before: Copy | None, packed: Packed) -> Copy
 
 def _upload(device: _Device, replays: Sequence[Replay]) -> Any:
     """Copies all that the replays hold to the device, in chunks."""
-    rows = device.start(replays[0].capacity + 1, *_chunk(device, replays, 0))
-    for first in range(_CHUNK, max(replay.filled for replay in replays), _CHUNK):
-        rows = device.write(rows, *_chunk(device, replays, first))
+    places = max(replays, key=lambda replay: replay.end).used()
+    length = replays[0].capacity + 1 + replays[0].pinned
+    rows = device.start(length, *_chunk(device, replays, places[:_CHUNK]))
+    for first in range(_CHUNK, len(places), _CHUNK):
+        rows = device.write(rows, *_chunk(device, replays, places[first : first + _CHUNK]))
     return rows
 
 
@@ -230,15 +234,17 @@ def _start(zeros: Zeros, length: int, places: Array, values: Rows) -> Rows:
     return rows
 
 
-def _chunk(device: _Device, replays: Sequence[Replay], first: int) -> tuple[Joined, Joined]:
-    """The places of the chunk that begins at `first`, and all replays' rows there, on the device."""
-    # The last chunk repeats the last place, so that all chunks have one shape and compile once.
-    places = np.minimum(np.arange(first, first + _CHUNK, dtype=np.int32), replays[0].capacity)
+def _chunk(device: _Device, replays: Sequence[Replay], some: np.ndarray) -> tuple[Joined, Joined]:
+    """Some places, and all replays' rows there, on the device."""
+    # The last place is repeated, so that all chunks have one shape and compile once.
+    places = np.pad(some, (0, _CHUNK - len(some)), mode="edge")
     return device.put([places] * len(replays)), device.put([replay.at(places) for replay in replays])
 
 
-def _look_up_resident(sampling: Sampling, fed: Resident) -> tuple[Array, Callable[[Array], Batch]]:
-    return unpack(fed.sent).places, lambda places: look_up(fed.rows, places, sampling)
+def _look_up_resident(
+    sampling: Sampling, pinned: int, fed: Resident
+) -> tuple[Array, Callable[[Array], Batch]]:
+    return unpack(fed.sent).places, lambda places: look_up(fed.rows, places, sampling, pinned)
 
 
 def fits(replay_bytes: int, seeds: int, devices: Sequence[jax.Device]) -> bool:

@@ -137,6 +137,20 @@ def observe_one(
     return (closed(algorithm.observe(opened(state), observation, reward, ended), state),)
 
 
+def observe_rows_of_one(
+    algorithm: Algorithm, state: Tree, observations: Array, rewards: Array, ended: Array, _: None
+) -> tuple[Tree]:
+    """Shows the learner consecutive transitions [n, ...]."""
+    observe = algorithm.observe
+    assert observe is not None
+
+    def one(state: Tree, seen: tuple[Array, Array, Array]) -> tuple[Tree, None]:
+        return observe(state, *seen), None
+
+    shown, _ = jax.lax.scan(one, opened(state), (observations, rewards, ended))
+    return (closed(shown, state),)
+
+
 def appraise_one(algorithm: Algorithm, state: Tree, observation: Array, decision: Array) -> Appraisal:
     """Asks the critics for the value of a stochastic action."""
     assert algorithm.appraise is not None

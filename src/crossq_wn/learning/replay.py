@@ -4,27 +4,20 @@ A row holds an observation, the action taken on it and the reward; the next row 
 The last observation of an episode has a row of its own, from which no transition starts. Rows are numbered
 from the beginning of training and are only ever appended, so a checkpoint needs only the rows that are new
 since the one before it.
+
+Rows that were recorded elsewhere are either the first rows of the ring, which new ones replace in time, or
+have places behind the ring, where they stay (`pin`); minibatches then take a fixed number of samples there.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from crossq_wn.errors import UserError
 from crossq_wn.learning.priorities import Weights
-from crossq_wn.types import Batch, Priorities, Sampling, Spec
+from crossq_wn.learning.rows import Rows, ahead, cut_short, look_up, steps_of, too_short
+from crossq_wn.types import Batch, Priorities, Sampling
 
 _PLAIN = Sampling()
-
-
-class Rows(NamedTuple):
-    """Rows as arrays, oldest first; checkpoints store them in this form."""
-
-    observation: np.ndarray  # float32 [n, observation_size]
-    action: np.ndarray  # float32 [n, action_size]
-    reward: np.ndarray  # float32 [n]
-    mask: np.ndarray  # float32 [n]
-    final: np.ndarray  # bool [n], the last observations of episodes, from which no transition starts
 
 
 class Replay:
@@ -36,21 +29,30 @@ class Replay:
         capacity: rows to keep: one per transition, and one per episode.
         observation_size: numbers in an observation.
         action_size: numbers in an action.
-        priorities: by which samples are drawn; None draws them uniformly.
+        priorities: by which samples are drawn from the ring; None draws them uniformly.
+        pinned: rows that have places behind the ring; `pin` provides them.
     """
 
     def __init__(
-        self, capacity: int, observation_size: int, action_size: int, priorities: Priorities | None = None
+        self,
+        capacity: int,
+        observation_size: int,
+        action_size: int,
+        priorities: Priorities | None = None,
+        pinned: int = 0,
     ) -> None:
-        self.capacity = capacity
+        self.capacity, self.pinned = capacity, pinned
+        # One row more than the capacity, for the next observation of the newest transition.
+        length = capacity + 1 + pinned
         self._rows = Rows(
-            # One row more than the capacity, for the next observation of the newest transition.
-            np.zeros((capacity + 1, observation_size), np.float32),
-            np.zeros((capacity + 1, action_size), np.float32),
-            np.zeros(capacity + 1, np.float32),
-            np.zeros(capacity + 1, np.float32),
-            np.ones(capacity + 1, bool),  # no transition starts at the place after the newest row
+            np.zeros((length, observation_size), np.float32),
+            np.zeros((length, action_size), np.float32),
+            np.zeros(length, np.float32),
+            np.zeros(length, np.float32),
+            np.ones(length, bool),  # no transition starts at the place after the newest row
         )
+        self.common = 0  # of the first rows, those that the replays of all seeds share
+        self._pinned_starts: dict[Sampling, np.ndarray] = {}  # places behind the ring where samples may start
         self.end = 0  # rows written since training began
         self._starts = np.zeros(capacity + 1, np.int64)  # ring of the numbers of rows that start a transition
         self._oldest, self._newest = 0, 0  # the range of `_starts` that is in use, newest excluded
@@ -58,11 +60,15 @@ class Replay:
 
     @staticmethod
     def bytes(
-        capacity: int, observation_size: int, action_size: int, priorities: Priorities | None = None
+        capacity: int,
+        observation_size: int,
+        action_size: int,
+        priorities: Priorities | None = None,
+        pinned: int = 0,
     ) -> int:
         """The memory in bytes that a full replay takes; takes what `Replay` does."""
         weights = 0 if priorities is None else Weights.bytes(capacity + 1)
-        return (capacity + 1) * (4 * (observation_size + action_size + 2) + 1 + 8) + weights
+        return (capacity + 1 + pinned) * (4 * (observation_size + action_size + 2) + 1 + 8) + weights
 
     def __len__(self) -> int:
         """The number of transitions that can be sampled."""
@@ -99,6 +105,28 @@ class Replay:
             row = self.end % (self.capacity + 1)
             self._append(self._rows.observation[row].copy(), 0, 0, mask=False, final=True)
 
+    def begin_with(self, rows: Rows) -> None:
+        """Makes rows that were recorded elsewhere the first ones of an empty replay.
+
+        Args:
+            rows: at most `capacity`; the last one is that of an episode's end.
+        """
+        self.load(len(rows.reward), rows, np.zeros_like(self.pending()))
+        self.common = len(rows.reward)
+
+    def pin(self, rows: Rows) -> None:
+        """Puts rows that were recorded elsewhere behind the ring, where they stay.
+
+        Args:
+            rows: `pinned` of them; the last one is that of an episode's end.
+        """
+        for column, values in zip(self._rows, rows, strict=True):
+            column[self.capacity + 1 :] = values
+
+    def pinned_rows(self) -> Rows:
+        """Copies of the rows behind the ring."""
+        return Rows(*(column[self.capacity + 1 :].copy() for column in self._rows))
+
     def sample(
         self, generator: np.random.Generator, updates: int, batch_size: int, sampling: Sampling = _PLAIN
     ) -> Batch:
@@ -120,18 +148,46 @@ class Replay:
         return self.take(self.draw(generator, updates, batch_size, sampling), sampling)
 
     def draw(
-        self, generator: np.random.Generator, updates: int, batch_size: int, sampling: Sampling = _PLAIN
+        self,
+        generator: np.random.Generator,
+        updates: int,
+        batch_size: int,
+        sampling: Sampling = _PLAIN,
+        pinned: int = 0,
     ) -> np.ndarray:
         """Draws the places where the samples of `sample` start; takes what it does.
 
+        Args:
+            generator: the source of randomness.
+            updates: number of minibatches (U).
+            batch_size: samples in each (B).
+            sampling: what a sample is, and where it may start.
+            pinned: how many samples of each minibatch are drawn, uniformly, from the rows behind the ring.
+
         Returns:
-            Indices into the ring, int32 [updates, batch_size].
+            Places, int32 [updates, batch_size]; those behind the ring come last.
 
         Raises:
             UserError: no episode is as long as a sample must be.
         """
-        starts = self._draw(generator, (updates, batch_size), sampling)
-        return np.asarray(starts % (self.capacity + 1), np.int32)
+        starts = self._draw(generator, (updates, batch_size - pinned), sampling)
+        places = np.asarray(starts % (self.capacity + 1), np.int32)
+        if not pinned:
+            return places
+        behind = self._behind(sampling)
+        drawn = behind[generator.integers(len(behind), size=(updates, pinned))]
+        return np.concatenate([places, drawn], axis=1)
+
+    def _behind(self, sampling: Sampling) -> np.ndarray:
+        """The places behind the ring where samples may start, int32."""
+        if sampling not in self._pinned_starts:
+            first = self.capacity + 1
+            starts = first + np.flatnonzero(~self._rows.final[first:])
+            starts = starts[~cut_short(starts, self._rows, sampling, self.pinned)]
+            if not len(starts):
+                raise too_short(sampling)
+            self._pinned_starts[sampling] = starts.astype(np.int32)
+        return self._pinned_starts[sampling]
 
     def take(self, places: np.ndarray, sampling: Sampling = _PLAIN, out: Batch | None = None) -> Batch:
         """The transitions that start at the given places; see `look_up`.
@@ -142,12 +198,13 @@ class Replay:
             out: arrays to write them to; by default new ones.
         """
         if out is None:
-            return look_up(self._rows, places, sampling)
-        places, present = _steps(self._rows.final, places, sampling)
+            return look_up(self._rows, places, sampling, self.pinned)
+        places, present = steps_of(self._rows.final, places, sampling, self.pinned)
         to: tuple[Any, ...] = out
         for column, array in zip(self._rows, to[:4], strict=False):
             np.take(column, places, 0, array, "clip")  # any other mode makes a copy in between
-        np.take(self._rows.observation, (places + 1) % (self.capacity + 1), 0, to[4], "clip")
+        following = ahead(places, 1, self.capacity + 1, self.pinned)
+        np.take(self._rows.observation, following, 0, to[4], "clip")
         if present is not None:
             to[5][...] = present
         return out
@@ -162,6 +219,7 @@ class Replay:
         """
         assert self._weights is not None
         held = end - (end - places) % (self.capacity + 1) >= self.begin
+        held &= places <= self.capacity  # those behind the ring have no priorities
         self._weights.set(places[held], errors[held])
 
     def _draw(self, generator: np.random.Generator, shape: tuple[int, ...], sampling: Sampling) -> np.ndarray:
@@ -170,13 +228,11 @@ class Replay:
         if sampling.required == 1:  # every row that starts a transition will do
             return starts
         for _ in range(1000):  # rejections in a row mean that no episode is long enough
-            bad = self._cut_short(starts, sampling)
+            bad = cut_short(starts % (self.capacity + 1), self._rows, sampling, self.pinned)
             if not bad.any():
                 return starts
             starts[bad] = self._propose(generator, (int(bad.sum()),))
-        raise UserError(
-            f"no episode has {sampling.required} decisions in a row to learn from: use a shorter horizon"
-        )
+        raise too_short(sampling)
 
     def _propose(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """Draws the numbers of rows that start a transition."""
@@ -185,17 +241,6 @@ class Replay:
             return np.asarray(self.end - (self.end - self._weights.draw(generator, shape)) % length)
         draws = generator.integers(len(self), size=shape)
         return np.asarray(self._starts[(self._oldest + draws) % length])
-
-    def _cut_short(self, starts: np.ndarray, sampling: Sampling) -> np.ndarray:
-        """Which samples would run past the newest row or into another episode before they have enough."""
-        cut, terminated = np.zeros((2, *starts.shape), bool)
-        for ahead in range(1, sampling.required):
-            row = starts + ahead
-            if sampling.to_termination:
-                terminated |= self._rows.mask[(row - 1) % (self.capacity + 1)] == 0
-            over = (row >= self.end) | self._rows.final[row % (self.capacity + 1)]
-            cut |= over & ~terminated
-        return np.asarray(cut)
 
     @property
     def begin(self) -> int:
@@ -206,10 +251,10 @@ class Replay:
         """Copies of the rows numbered `first` to `last` - 1, which must still be held."""
         return self.at(np.arange(first, last) % (self.capacity + 1))
 
-    @property
-    def filled(self) -> int:
-        """The number of places in use; they are the first ones of the ring."""
-        return min(self.end, self.capacity) + 1
+    def used(self) -> np.ndarray:
+        """The places in use, int32: the first ones of the ring, and those behind it."""
+        behind = self.capacity + 1 + np.arange(self.pinned)
+        return np.concatenate([np.arange(min(self.end, self.capacity) + 1), behind]).astype(np.int32)
 
     def newest(self, count: int) -> np.ndarray:
         """The places of the newest rows and of the observation after them, int32 [count]."""
@@ -280,57 +325,3 @@ class Replay:
             self._weights.clear(pending)
         while self._newest > self._oldest and self._starts[self._oldest % (self.capacity + 1)] < self.begin:
             self._oldest += 1
-
-
-def look_up(rows: Rows, places: Any, sampling: Sampling = _PLAIN) -> Batch:
-    """The transitions that start at places of a ring; works on NumPy arrays and on traced ones.
-
-    Args:
-        rows: the whole ring.
-        places: integer indices of any shape.
-        sampling: what a sample is; with a horizon above 1 it gets an axis behind those of `places`.
-    """
-    places, present = _steps(rows.final, places, sampling)
-    following = rows.observation[(places + 1) % len(rows.reward)]
-    columns: tuple[Any, ...] = (*(column[places] for column in rows[:4]), following, present)
-    return Batch(*columns)
-
-
-def _steps(final: Any, places: Any, sampling: Sampling) -> tuple[Any, Any]:
-    """The places of all transitions of samples, and `Batch.present` where a sample may end early."""
-    if sampling.horizon == 1:
-        return places, None
-    steps = np.arange(sampling.horizon, dtype=np.int32)
-    ahead = (places[..., None] + steps) % len(final)
-    if not sampling.ends_early:
-        return ahead, None
-    present = (~final[ahead]).astype(np.int32).cumprod(-1, dtype=np.int32)
-    # The count of those present stands still where an episode is over, and so does the place.
-    places = (places[..., None] + present.cumsum(-1, dtype=np.int32) - 1) % len(final)
-    return places, present.astype(np.float32)
-
-
-def random_batch(
-    generator: np.random.Generator, spec: Spec, *shape: int, sampling: Sampling = _PLAIN
-) -> Batch:
-    """Random transitions in the form in which replay returns them.
-
-    Args:
-        generator: the source of randomness.
-        spec: the problem, which decides the sizes.
-        shape: leading axes of every array.
-        sampling: what a sample is; with a horizon above 1 it adds an axis.
-    """
-    if sampling.horizon > 1:
-        shape = (*shape, sampling.horizon)
-    columns: tuple[Any, ...] = (
-        generator.standard_normal((*shape, spec.observation_size), np.float32),
-        generator.uniform(-1, 1, (*shape, spec.action_size)).astype(np.float32),
-        generator.uniform(0, 2, shape).astype(np.float32),
-        (generator.uniform(size=shape) < 0.8).astype(np.float32),
-        generator.standard_normal((*shape, spec.observation_size), np.float32),
-    )
-    if sampling.ends_early:
-        length = generator.integers(1, sampling.horizon, shape[:-1], endpoint=True)[..., None]
-        columns = (*columns, (np.arange(sampling.horizon) < length).astype(np.float32))
-    return Batch(*columns)

@@ -26,7 +26,7 @@ from crossq_wn.learning.replay import Replay
 from crossq_wn.runs import checksums
 from crossq_wn.runs.checksums import DamagedError
 from crossq_wn.runs.manifests import SCHEMA, available, malformed, read_manifest, write_manifest
-from crossq_wn.runs.replay_files import ReplayFiles, fill
+from crossq_wn.runs.replay_files import ReplayFiles, fill, pin
 from crossq_wn.runs.schema import Common, check
 from crossq_wn.runs.tensors import NamedTree, give_arrays, named_leaves, take_arrays
 from crossq_wn.types import Tree
@@ -64,6 +64,7 @@ class Writer:
         """Continues after a verified checkpoint; a replay with lost rows will be written anew."""
         for seed in checkpoint.seeds:
             self._replay.build_on(seed, [] if checkpoint.lost[seed] else checkpoint.segments(seed))
+            self._replay.build_on_pinned(checkpoint.pinned(seed))
         self.present = checkpoint.frames
 
     def save(
@@ -144,8 +145,12 @@ class Writer:
             "file": name,
             "sha256": checksums.write(folder / name, save_tensors(arrays)),
             "plain": plain,
-            "replay": {"end": replay.end, "segments": self._replay.append(seed, replay)},
+            "replay": self._save_replay(seed, replay),
         }
+
+    def _save_replay(self, seed: int, replay: Replay) -> dict[str, Any]:
+        entry = {"end": replay.end, "segments": self._replay.append(seed, replay)}
+        return entry | ({"pinned": self._replay.pinned(replay)} if replay.pinned else {})
 
     def _cannot_write(self, frames: int, error: OSError) -> UserError:
         fix = f"{fix_for(error)}, then start again"
@@ -215,14 +220,26 @@ class Checkpoint:
         for seed, entry in self._seeds.items():
             self._tensors[int(seed)] = checksums.read_tensors(path / entry["file"], entry["sha256"])
         self.lost: dict[int, list[dict[str, Any]]] = {seed: [] for seed in self.seeds}
-        for seed in self.seeds if with_replay else []:
-            for segment in self.segments(seed):
+        if with_replay:
+            self._verify_replay(without_damaged_replay)
+
+    def _verify_replay(self, without_damaged_replay: bool) -> None:
+        sound: set[str] = set()  # files that are verified; seeds share what they began with
+        for seed in self.seeds:
+            pinned = self.pinned(seed)
+            for segment in (*self.segments(seed), *([pinned] if pinned else [])):
+                if segment["file"] in sound:
+                    continue
                 try:
-                    checksums.read(path.parent / "replay" / segment["file"], segment["sha256"])
+                    checksums.read(self.path.parent / "replay" / segment["file"], segment["sha256"])
                 except DamagedError as damage:
+                    if segment is pinned:  # minibatches need it
+                        raise
                     if not without_damaged_replay:
                         raise DamagedReplayError(str(damage)) from None
                     self.lost[seed].append(segment)
+                else:
+                    sound.add(segment["file"])
 
     @property
     def training(self) -> Common:
@@ -242,6 +259,11 @@ class Checkpoint:
         """The manifest's entries for the files of a seed's replay, oldest rows first."""
         segments: list[dict[str, Any]] = self._seeds[str(seed)]["replay"]["segments"]
         return segments
+
+    def pinned(self, seed: int) -> dict[str, Any] | None:
+        """The manifest's entry for the file of the rows behind a seed's ring; None without such rows."""
+        found: dict[str, Any] | None = self._seeds[str(seed)]["replay"].get("pinned")
+        return found
 
     def state(self, seed: int, like: Tree) -> SeedState:
         """The state of one seed.
@@ -293,6 +315,13 @@ class Checkpoint:
         end = self._seeds[str(seed)]["replay"]["end"]
         with malformed(self.path):
             fill(replay, end, self.path.parent / "replay", self.segments(seed), self.lost[seed])
+            pin(replay, self.path.parent / "replay", self.pinned(seed))
+
+
+def _files_of(replay: dict[str, Any]) -> set[str]:
+    """The names of the files of a seed's replay, from its entry in a manifest."""
+    pinned = [replay["pinned"]] if "pinned" in replay else []
+    return {segment["file"] for segment in (*replay["segments"], *pinned)}
 
 
 def _prune(directory: Path, keep: set[int]) -> None:
@@ -311,7 +340,7 @@ def _prune(directory: Path, keep: set[int]) -> None:
         except (DamagedError, UserError):
             return  # remove nothing while something is unreadable
         for entry in seeds.values():
-            needed |= {segment["file"] for segment in entry["replay"]["segments"]}
+            needed |= _files_of(entry["replay"])
     for name in files.names(directory / "replay", within=directory.parent):
         if name not in needed:
             files.remove(directory / "replay" / name, within=directory.parent)

@@ -1,8 +1,7 @@
 """The configuration of a run, as stored in config.json."""
 
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,9 +19,12 @@ from crossq_wn.algorithms.settings import (
 )
 from crossq_wn.errors import UserError, nearest, one_line, option
 from crossq_wn.files import MOST_JSON, RefusedError
+from crossq_wn.runs import sources
 from crossq_wn.runs.checksums import checksum_of
+from crossq_wn.runs.migration import as_trained, migrate
 from crossq_wn.runs.options import OPTION_NAMES, RunOptions
 from crossq_wn.runs.schema import ConfigFile, Count, check
+from crossq_wn.runs.sources import Source
 from crossq_wn.runs.system import System
 
 SCHEMA = 2
@@ -41,9 +43,11 @@ class RunConfig:
     discount: float  # per agent decision
     options: RunOptions
     settings: Settings
+    prefilled: tuple[Source, ...] = ()  # what `options.prefill` names, when the run was configured
 
     def __post_init__(self) -> None:
         require_types(self)
+        self._check_prefill()
         require_positive(self, "action_repeat")
         enough = self.options.frames >= self.action_repeat
         require(self.options, "frames", enough, f"at least {self.action_repeat}, the frames of one decision")
@@ -52,6 +56,26 @@ class RunConfig:
         require(
             self.options, "frames", within, f"at most {most} where {option('utd')} is {self.settings.utd}"
         )
+
+    def _check_prefill(self) -> None:
+        rows, own = self.prefilled_rows, self.settings.batch_size - self.pinned_samples
+        if self.options.prefill_share is None:
+            enough = self.settings.replay_size >= rows
+            require(self.settings, "replay_size", enough, f"at least {rows}, the rows of {option('prefill')}")
+        else:
+            both = 0 < own < self.settings.batch_size
+            size = self.settings.batch_size
+            require(self.options, "prefill_share", both, f"a share that leaves both some of {size} samples")
+
+    @property
+    def prefilled_rows(self) -> int:
+        """The rows of replay that the run begins with."""
+        return sum(source.rows for source in self.prefilled)
+
+    @property
+    def pinned_samples(self) -> int:
+        """The samples of each minibatch that come from these rows, which then stay apart; 0: they do not."""
+        return round((self.options.prefill_share or 0) * self.settings.batch_size)
 
     @property
     def decisions(self) -> int:
@@ -82,6 +106,7 @@ class RunConfig:
             "eval_episodes": self.options.eval_episodes,
             "success_rule": "any frame of the episode",
             **paced,
+            **sources.in_protocol(self.prefilled, self.options.prefill_share),
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -101,7 +126,11 @@ class RunConfig:
         settings = (
             unloaded(values["settings"]) if recipe is None else _of_kind(recipe.settings, values["settings"])
         )
-        records = {"options": RunOptions(**values["options"]), "settings": settings}
+        records = {
+            "options": RunOptions(**values["options"]),
+            "settings": settings,
+            "prefilled": sources.from_json(values.get("prefilled", ())),
+        }
         return RunConfig(**values | {"system": system} | records)
 
 
@@ -127,28 +156,6 @@ def signed(values: dict[str, Any]) -> dict[str, Any]:
     body = {name: value for name, value in values.items() if name != "sha256"}
     text = json.dumps(body, sort_keys=True)
     return body | {"sha256": checksum_of(text.encode())}
-
-
-# What runs were trained with before there was the setting, or before it followed from the run's length.
-_BEFORE = {
-    "learning_rate_updates": 1_000_000,
-    "return_statistics": "restart",  # XQC, SimbaV2
-    "evaluate_before_reset": False,  # SR-SAC
-}
-
-
-def as_trained(settings: Mapping[str, Any], kind: type[Settings]) -> dict[str, Any]:
-    """Returns the settings in a config.json, with what an earlier version did where it wrote nothing.
-
-    Args:
-        settings: as config.json has them.
-        kind: the algorithm's.
-    """
-    before = {name: value for name, value in _BEFORE.items() if name in setting_names(kind)}
-    found = before | dict(settings)
-    if found.get("learning_rate_end") == 1 and found["learning_rate_updates"] == 1_000_000:
-        found["learning_rate_updates"] = None  # nothing falls, so it had no effect
-    return found
 
 
 def extend(config: RunConfig, frames: int | None) -> RunConfig:
@@ -180,10 +187,16 @@ def preset_settings(algorithm: str, preset: str) -> Settings:
     return settings
 
 
-def system_of(algorithm: str, preset: str, settings: Settings) -> System:
-    """The system that an algorithm, a preset and the actual settings make.
+def system_of(
+    algorithm: str,
+    preset: str,
+    settings: Settings,
+    prefilled: Sequence[Source] = (),
+    share: float | None = None,
+) -> System:
+    """The system that an algorithm, a preset, the actual settings and data from elsewhere make.
 
-    Its changes are the settings, other than the UTD ratio, that differ from the preset's.
+    Its changes are the settings, other than the UTD ratio, that differ from the preset's, and that data.
     """
     usual = preset_settings(algorithm, preset)
     changes = []
@@ -191,6 +204,9 @@ def system_of(algorithm: str, preset: str, settings: Settings) -> System:
         value = getattr(settings, name)
         if name != "utd" and value != getattr(usual, name):
             changes.append((name, value))
+    if prefilled:
+        changes.append(("prefill", sources.told(prefilled)))
+        changes += [] if share is None else [("prefill_share", share)]
     return System(algorithm, settings.utd, preset, tuple(changes))
 
 
@@ -252,7 +268,15 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 # Names that came after checksums, so that a config.json without a checksum may lack them.
-_SINCE = ("return_statistics", "evaluate_before_reset", "n_step", "real_time")
+_SINCE = (
+    "return_statistics",
+    "evaluate_before_reset",
+    "n_step",
+    "real_time",
+    "layer_norm",
+    "prefill",
+    "prefill_share",
+)
 
 
 def _require_whole(values: Mapping[str, Any], path: Path) -> None:
@@ -305,32 +329,6 @@ def present(values: dict[str, Any], path: Path) -> dict[str, Any]:
     except DAMAGED as error:  # UserError is among these
         raise _altered(path, error) from None
     return migrated
-
-
-def migrate(values: dict[str, Any]) -> dict[str, Any]:
-    """Converts the contents of config.json to the current schema, if they are of an older one.
-
-    Schema 1 kept the options beside the protocol, and the system as a label that names the changes:
-    `crossq-wn UTD 5 (weight_norm=none, tau=0.01)`. The names of the changes are taken from the label, because
-    the preset may have changed since or belong to a user's module; their values are taken from the settings.
-    """
-    if values["schema"] != 1:
-        return values
-    label, settings = values["system"], values["settings"]
-    # A name follows "(" or ", " in the label, so `tau` is not found in `other_tau=`.
-    changes = {
-        name: value for name, value in settings.items() if re.search(rf"[(,] ?{re.escape(name)}=", label)
-    }
-    options = {name: values[name] for name in OPTION_NAMES if name in values}
-    options["episode_frames"] = None  # schema 1 kept only the resolved time limit
-    same = ("task", "metric", "action_repeat", "episode_frames", "discount", "settings")
-    system = {
-        "algorithm": values["algorithm"],
-        "preset": values["preset"],
-        "utd": settings["utd"],
-        "changes": changes,
-    }
-    return {name: values[name] for name in same} | {"schema": 2, "system": system, "options": options}
 
 
 def _altered(path: Path, error: Exception) -> UserError:

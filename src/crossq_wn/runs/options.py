@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Literal
 
 from crossq_wn.algorithms.settings import require, require_positive, require_types
@@ -50,22 +51,39 @@ class RunOptions:
     """Learn at a fixed control rate, in decisions per second, with one environment: that of a robot."""
     overlap: bool = False
     """Step the environments while gradient updates run: faster, but updates miss the newest transition."""
+    prefill: tuple[str, ...] = ()
+    """Data to learn from besides the run's own: .npz or .parquet files, run directories, Minari data sets."""
+    prefill_share: float | None = None
+    """Share of each minibatch that comes from --prefill; by default that data is the first in replay."""
     matmul_precision: Precision = "float32"
     """Precision of matrix products on accelerators; lower ones are faster. CPUs always use float32."""
 
     def __post_init__(self) -> None:
         if isinstance(self.seeds, Sequence) and not isinstance(self.seeds, str):
             object.__setattr__(self, "seeds", tuple(self.seeds))  # Python users write lists and ranges
+        object.__setattr__(self, "prefill", _names(self.prefill))
         several = isinstance(self.seeds, tuple)
         require(self, "seeds", several, "several numbers, such as [3] for seed 3 or range(3) for three seeds")
         require_types(self)
         require_positive(self, "frames", "eval_episodes", "checkpoint_every", "log_every")
         require(self, "episode_frames", self.episode_frames is None or self.episode_frames >= 1, "at least 1")
+        share = self.prefill_share
+        require(self, "prefill_share", share is None or 0 < share < 1, "above 0 and below 1")
+        require(self, "prefill_share", share is None or bool(self.prefill), "left out without prefill")
         require(self, "seeds", len(self.seeds) <= MOST_SEEDS, f"at most {MOST_SEEDS:,} of them")
         require(self, "seeds", len(self.seeds) > 0, "at least one seed, such as 0 or 0,1,2")
         require(self, "seeds", len(set(self.seeds)) == len(self.seeds), "without repetition")
         require(self, "seeds", all(0 <= s < 2**31 for s in self.seeds), "whole numbers from 0 to 2147483647")
         _require_one_robot(self)
+
+
+def _names(prefill: object) -> object:
+    """Names of files as texts; Python users write one, lists and paths."""
+    if isinstance(prefill, str | Path):
+        return (str(prefill),)
+    if isinstance(prefill, Sequence) and all(isinstance(each, str | Path) for each in prefill):
+        return tuple(map(str, prefill))
+    return prefill
 
 
 OPTION_NAMES = tuple(option.name for option in fields(RunOptions))

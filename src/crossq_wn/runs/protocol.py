@@ -11,9 +11,11 @@ from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.environments.suites import simulator_packages
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.files import MOST_JSON, RefusedError
-from crossq_wn.runs.config import DAMAGED, as_trained, read_json, signed
+from crossq_wn.runs.config import DAMAGED, read_json, signed
 from crossq_wn.runs.folders import walk
+from crossq_wn.runs.migration import as_trained
 from crossq_wn.runs.schema import ManifestFile, check
+from crossq_wn.runs.sources import NONE
 from crossq_wn.runs.system import System
 
 DECISIVE_OPTIONS = ("overlap", "matmul_precision")  # run options that change numbers, as settings do
@@ -64,7 +66,7 @@ def protocols_of(manifest: Mapping[str, Any], path: Path) -> list[dict[str, Any]
         raise _unknown(path) from None
     if not all(found):  # an empty protocol would agree with any other
         raise _unknown(path)
-    return [_BEFORE | each for each in found]
+    return [_BEFORE | NONE | each for each in found]
 
 
 def _unknown(path: Path, why: str = "") -> UserError:

@@ -53,7 +53,7 @@ _WORDS = {
 }
 _LEAST = {int: -_MOST, Count: 0}
 _PATTERNS = {
-    FileName: r"seed-[0-9]{1,10}(-[0-9]+-[0-9]+)?\.safetensors",
+    FileName: r"(seed-[0-9]{1,10}(-[0-9]+-[0-9]+)?|prefill-[0-9]+)\.safetensors",
     SeedNumber: r"0|[1-9][0-9]{0,9}",
 }
 
@@ -76,10 +76,20 @@ class ConfigFile(TypedDict):
     action_repeat: Count
     episode_frames: Count | None
     discount: float
-    options: dict[str, Plain | list[int]]
+    options: dict[str, Plain | list[Plain]]
     settings: dict[str, Plain | list[Plain]]
+    prefilled: NotRequired[list["SourceEntry"]]  # earlier versions had none
     schema: int
     sha256: NotRequired[str]
+
+
+class SourceEntry(TypedDict):
+    """A source of recorded transitions in config.json."""
+
+    name: Name
+    kind: Name
+    sha256: Name
+    rows: Count
 
 
 class ManifestFile(TypedDict, total=False):
@@ -178,6 +188,7 @@ class ReplayEntry(TypedDict):
 
     end: Count
     segments: list[SegmentEntry]
+    pinned: NotRequired[SegmentEntry]  # the rows behind the ring
 
 
 class SeedEntry(TypedDict):

@@ -106,7 +106,7 @@ def command(run: Planned) -> tuple[str, ...]:
     config, system = run.config, run.config.system
     flags: list[str] = ["--algorithm", system.algorithm, "--preset", system.preset]
     for name, value in (("utd", system.utd), *system.changes):
-        flags += _flag(name, value)
+        flags += [] if name in OPTION_NAMES else _flag(name, value)  # options follow
     for name in OPTION_NAMES:
         value = getattr(config.options, name)
         if value != getattr(_usual(), name):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -128,6 +129,8 @@ def _same(there: Mapping[str, Any], planned: RunConfig) -> bool:
         options, settings, system = there["options"], there["settings"], there["system"]
         resolved = [there[name] == getattr(planned, name) for name in _RESOLVED]
         if not all(resolved) or settings != _stored(planned.settings):
+            return False
+        if there.get("prefilled", []) != [asdict(source) for source in planned.prefilled]:
             return False
         for name in OPTION_NAMES:
             if name not in NOT_NUMBERS and options[name] != _plain(getattr(planned.options, name)):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from crossq_wn.algorithms.settings import setting_names
+from crossq_wn.data.sources import describe_all as describe_sources
 from crossq_wn.environments import TaskLike, lookup
 from crossq_wn.errors import UserError, option
 from crossq_wn.machine import use_jax
@@ -72,15 +73,18 @@ def configure(
     known = lookup(task)
     action_repeat = known.action_repeat if chosen.action_repeat is None else chosen.action_repeat
     settings = chosen.for_run(options.frames // action_repeat)
+    prefilled = describe_sources(options.prefill)
     return RunConfig(
         task=known.name,
         metric=known.metric,
-        system=system_of(algorithm, preset, chosen),  # runs of any length are of one system
+        # Runs of any length are of one system.
+        system=system_of(algorithm, preset, chosen, prefilled, options.prefill_share),
         action_repeat=action_repeat,
         episode_frames=known.episode_frames if options.episode_frames is None else options.episode_frames,
         discount=known.discount if settings.discount is None else settings.discount,
         options=options,
         settings=settings,
+        prefilled=prefilled,
     )
 
 

@@ -134,14 +134,22 @@ def saved_network(algorithm: Algorithm, saved: Checkpoint, seed: int) -> Network
 def replay_capacity(config: RunConfig) -> int:
     """The number of rows in each seed's replay: the setting's, but no more than the run can fill."""
     # A transition takes a row and the end of an episode another: two per decision at most.
-    return min(config.settings.replay_size, 2 * config.decisions)
+    first = config.prefilled_rows - pinned_rows(config)
+    return min(config.settings.replay_size, 2 * config.decisions + first)
+
+
+def pinned_rows(config: RunConfig) -> int:
+    """The number of rows behind the ring of each seed's replay."""
+    return config.prefilled_rows if config.pinned_samples else 0
 
 
 def make_replay(config: RunConfig, spec: Spec, priorities: Priorities | None) -> Replay:
     """Makes an empty replay for one seed, with the priorities by which its algorithm draws."""
-    return Replay(replay_capacity(config), spec.observation_size, spec.action_size, priorities)
+    sizes = spec.observation_size, spec.action_size
+    return Replay(replay_capacity(config), *sizes, priorities, pinned_rows(config))
 
 
 def replay_bytes(config: RunConfig, spec: Spec, priorities: Priorities | None) -> int:
     """The size in bytes of one seed's replay when it is full; takes what `make_replay` does."""
-    return Replay.bytes(replay_capacity(config), spec.observation_size, spec.action_size, priorities)
+    sizes = spec.observation_size, spec.action_size
+    return Replay.bytes(replay_capacity(config), *sizes, priorities, pinned_rows(config))

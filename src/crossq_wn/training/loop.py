@@ -18,10 +18,11 @@ from crossq_wn.environments.pool import Pool
 from crossq_wn.environments.streams import capture_shared, kept_shared
 from crossq_wn.errors import UserError, counted, option
 from crossq_wn.lazy import jax
+from crossq_wn.learning.rows import Rows
 from crossq_wn.machine import processors
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.directory import RunDirectory
-from crossq_wn.training import building
+from crossq_wn.training import building, prefilling
 from crossq_wn.training.compiling import compiling_ahead, wait
 from crossq_wn.training.ending import conclude, outcome
 from crossq_wn.training.fitting import check_fits
@@ -68,6 +69,7 @@ def run_training(
         training = stack.enter_context(_environments(config, task, reporter, crew, 0))
         spec = building.spec_of(config, training.environments[0])
         _check(config, spec, reporter)
+        prefill = None if resume else prefilling.rows_for(config, training.environments[0], reporter.message)
         testing = stack.enter_context(_environments(config, task, reporter, crew, 1))
         tidy()
         run = stack.enter_context(closing(open_run()))
@@ -79,7 +81,7 @@ def run_training(
             if resume:
                 restore(session, without_damaged_replay=without_damaged_replay)
             else:
-                begin(session)
+                begin(session, prefill)
             stack.enter_context(compiling_ahead(session))
             if not resume:
                 assess(session)
@@ -120,9 +122,11 @@ def _check(config: RunConfig, spec: Spec, reporter: Reporter) -> None:
     reporter.message(f"replay: up to {size:,} MiB for {counted(len(config.options.seeds), 'seed')}")
 
 
-def begin(session: Session) -> None:
-    """Makes every seed's learner and starts its first episode."""
+def begin(session: Session, prefill: Rows | None = None) -> None:
+    """Makes every seed's learner, gives it data from elsewhere, and starts its first episode."""
     session.states = session.learner.states([session.initial_state(seed.number) for seed in session.seeds])
+    if prefill is not None:
+        prefilling.prefill(session, prefill)
     session.logs.begin()
     reasons = {}
     for seed in session.seeds:
@@ -305,9 +309,10 @@ def _update_once(session: Session) -> None:
 def _draw(session: Session) -> list[np.ndarray]:
     """The minibatches of every seed as places in its replay, int32 [U, B]."""
     settings, sampling = session.config.settings, session.algorithm.sampling
+    pinned = session.config.pinned_samples
     places = []
     for seed in session.seeds:
-        drawn = seed.replay.draw(seed.sampling, settings.utd, settings.batch_size, sampling)
+        drawn = seed.replay.draw(seed.sampling, settings.utd, settings.batch_size, sampling, pinned)
         places.append(drawn)
     return places
 

@@ -129,6 +129,7 @@ def new_session(
             algorithm,
             len(numbers),
             building.replay_bytes(config, spec, algorithm.sampling.priorities),
+            building.pinned_rows(config),
         ),
         logs=Logs(config, run.path, names),
         writer=Writer(run.checkpoints, reporter.message),

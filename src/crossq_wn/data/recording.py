@@ -1,0 +1,217 @@
+"""A recording: transitions as a file holds them, before it is known what task they are for."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from crossq_wn.errors import UserError
+from crossq_wn.learning.rows import Rows
+from crossq_wn.machine import available_memory
+
+Observations = Any  # float32 [n, ...], or nested dicts of them
+
+
+class Recording(NamedTuple):
+    """Transitions in the order in which they were made, where that is known."""
+
+    observation: Observations  # [n, ...], on which an action was chosen
+    action: np.ndarray  # [n, ...], in the environment's own units
+    reward: np.ndarray  # float32 [n], of the whole decision
+    terminated: np.ndarray  # bool [n], whether the task truly ended
+    truncated: np.ndarray  # bool [n], whether the episode ended otherwise, as by a time limit
+    next_observation: Observations | None  # [n, ...], from before any reset; None: not recorded
+    # What else is known of their making.
+    agent_action: np.ndarray | None = None  # float32 [n, action_size], the same actions in [-1, 1]
+    action_low: np.ndarray | None = None  # the bounds that the actions had, in the environment's own shape
+    action_high: np.ndarray | None = None
+    frames_per_decision: int | None = None
+    decision_seconds: float | None = None
+    task: str | None = None  # of ours, whose rewards these are
+
+
+class UnusableError(UserError):
+    """A recording that cannot be used; the message says why, without the name of its file."""
+
+
+def checked(recording: Recording) -> Recording:
+    """A recording of which the lengths agree and all numbers are finite.
+
+    Raises:
+        UnusableError: it is not one.
+    """
+    count = len(recording.reward)
+    columns = [(name, getattr(recording, name)) for name in ("action", "reward", "terminated", "truncated")]
+    if recording.agent_action is not None:
+        columns.append(("agent_action", recording.agent_action))
+    for name in ("observation", "next_observation"):
+        columns += [(name, leaf) for leaf in leaves(getattr(recording, name))]
+    if not count:
+        raise UnusableError("it holds no transitions")
+    for name, each in columns:
+        if len(each) != count:
+            raise UnusableError(f"it has {len(each)} rows of {name} and {count} of reward")
+        _require_finite(name, each)
+    if not starts(recording).any():
+        raise UnusableError("none of its transitions has a next observation: add next_observation")
+    return recording
+
+
+def _require_finite(name: str, values: np.ndarray) -> None:
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        row = int(np.nonzero(~np.isfinite(values))[0][0])
+        raise UnusableError(f"{name} is not finite in row {row} (or beyond float32): leave such episodes out")
+
+
+def leaves(observation: Observations | None) -> list[np.ndarray]:
+    """The arrays of observations, in the order of their keys."""
+    if observation is None:
+        return []
+    if isinstance(observation, Mapping):
+        found = []
+        for key in sorted(observation):
+            found += leaves(observation[key])
+        return found
+    return [observation]
+
+
+def ends(recording: Recording) -> np.ndarray:
+    """Where the next row, if any, is not what followed: bool [n]."""
+    found = recording.terminated | recording.truncated
+    found[-1] = True
+    if recording.next_observation is not None:
+        for now, after in zip(leaves(recording.observation), leaves(recording.next_observation), strict=True):
+            differs = now[1:] != after[:-1]
+            found[:-1] |= differs.any(axis=tuple(range(1, differs.ndim)))
+    return np.asarray(found)
+
+
+def starts(recording: Recording) -> np.ndarray:
+    """Which rows start a transition, bool [n]: the others lack the observation that followed."""
+    if recording.next_observation is not None:
+        return np.ones(len(recording.reward), bool)
+    return np.asarray(~ends(recording) | recording.terminated)
+
+
+def count_rows(recording: Recording) -> int:
+    """The rows of replay that a recording takes."""
+    return int(len(recording.reward) + (ends(recording) & starts(recording)).sum())
+
+
+def as_rows(recording: Recording, flat: Sequence[np.ndarray], action: np.ndarray) -> Rows:
+    """A recording in the form in which replay stores it; the last row is that of an episode's end.
+
+    Args:
+        recording: what was recorded.
+        flat: its observations, float32 [n, observation_size], and its next observations, if it has them.
+        action: float32 [n, action_size] in [-1, 1].
+    """
+    over, whole = ends(recording), starts(recording)
+    extra = over & whole  # after these comes a row that only holds what they led to
+    places = np.arange(len(over)) + np.cumsum(extra) - extra
+    total = len(over) + int(extra.sum())
+    behind = places[extra] + 1
+    observation = np.zeros((total, flat[0].shape[1]), np.float32)
+    observation[places], observation[behind] = flat[0], flat[-1][extra]
+    actions = np.zeros((total, action.shape[1]), np.float32)
+    reward, mask = np.zeros(total, np.float32), np.zeros(total, np.float32)
+    kept = places[whole]
+    actions[kept], reward[kept], mask[kept] = (
+        action[whole],
+        recording.reward[whole],
+        ~recording.terminated[whole],
+    )
+    final = np.ones(total, bool)
+    final[kept] = False
+    return Rows(observation, actions, reward, mask, final)
+
+
+def digest(recording: Recording) -> str:
+    """A checksum of what a recording holds, whichever kind of file it is in."""
+    found = hashlib.sha256()
+    columns = [*leaves(recording.observation), *leaves(recording.next_observation)]
+    columns += [recording.action.astype(np.float64), recording.reward]
+    columns += [recording.terminated, recording.truncated]
+    for column in columns:
+        found.update(f"{column.dtype.str}{column.shape}".encode())
+        found.update(np.ascontiguousarray(column).data)
+    return found.hexdigest()
+
+
+def joined(recordings: Sequence[Recording]) -> Recording:
+    """Recordings with the same fields, one behind the other."""
+    if len(recordings) == 1:
+        return recordings[0]
+    columns: dict[str, Any] = {}
+    for name in ("observation", "action", "reward", "terminated", "truncated", "next_observation"):
+        columns[name] = concatenated([getattr(each, name) for each in recordings])
+    if all(each.agent_action is not None for each in recordings):
+        columns["agent_action"] = concatenated([each.agent_action for each in recordings])
+    return recordings[0]._replace(**columns)
+
+
+def concatenated(parts: Sequence[Any]) -> Any:
+    """Arrays, or nested dicts of them, one behind the other.
+
+    Raises:
+        UnusableError: they have other keys or shapes.
+    """
+    first = parts[0]
+    if first is None:
+        return None
+    try:
+        if isinstance(first, Mapping):
+            found = {}
+            for key in first:
+                found[key] = concatenated([each[key] for each in parts])
+            return found
+        return np.concatenate(parts)
+    except (KeyError, ValueError, TypeError):
+        raise UnusableError("its episodes differ in the parts or shapes of their observations") from None
+
+
+def number(values: Any, name: str, kind: Any = np.float32) -> np.ndarray:
+    """A column as an array of a type.
+
+    Raises:
+        UnusableError: it is no array of numbers.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf":
+        raise UnusableError(f"{name} has the type {array.dtype}: it must be numbers")
+    with np.errstate(over="ignore"):  # what becomes infinite is refused later
+        return np.asarray(array, kind)
+
+
+def column(values: Any, name: str, kind: Any = np.float32) -> np.ndarray:
+    """One number per transition; takes and raises what `number` does."""
+    array = number(values, name, kind)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise UnusableError(f"{name} has the shape {list(array.shape)}: it must be one number per transition")
+    return array
+
+
+def require(found: Iterable[str], wanted: Iterable[str]) -> None:
+    """Raises UnusableError if a file lacks columns."""
+    there = [*found]
+    if missing := [name for name in wanted if name not in there]:
+        raise UnusableError(f"it lacks {', '.join(missing)}; it has {', '.join(there) or 'nothing'}")
+
+
+def require_room(path: Path, size: int) -> None:
+    """Raises UserError if the arrays of a file would not fit into memory.
+
+    Args:
+        path: of the file.
+        size: bytes of its arrays, which the file says without being read.
+    """
+    free = available_memory()
+    if free is not None and 2 * size > free:  # once as it is, once as rows of replay
+        raise UserError(
+            f"{path} holds {size / 2**30:,.1f} GiB, takes twice that, and {free / 2**30:,.1f} GiB are free: "
+            "use part of the data"
+        )

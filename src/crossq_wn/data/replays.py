@@ -1,0 +1,65 @@
+"""Recordings out of the replay that earlier runs kept; nothing that a run names is imported."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crossq_wn.acting.interface import Interface
+from crossq_wn.data.recording import Recording, UnusableError, joined
+from crossq_wn.learning.replay import Replay
+from crossq_wn.runs import checkpoints
+from crossq_wn.runs.checkpoints import Checkpoint
+from crossq_wn.runs.config import read_config
+
+
+def read(path: Path, seed: int | None = None, warn: Callable[[str], None] = lambda text: None) -> Recording:
+    """Reads the transitions that a run's newest checkpoint keeps.
+
+    Args:
+        path: the run directory.
+        seed: one of its training seeds; None: all of them, one behind the other.
+        warn: is told of damaged checkpoints that are passed over.
+
+    Raises:
+        UserError: there is no usable checkpoint, or no such seed.
+    """
+    config = read_config(path)
+    saved = checkpoints.newest(path / "checkpoints", warn)
+    seeds = saved.seeds if seed is None else [seed]
+    if seed is not None and seed not in saved.seeds:
+        raise UnusableError(f"it has no seed {seed}: its seeds are {', '.join(map(str, saved.seeds))}")
+    interface = Interface(saved.training["interface"])
+    recording = joined([_of(saved, each, interface) for each in seeds])
+    return recording._replace(
+        action_low=np.asarray(interface.low, np.float64),
+        action_high=np.asarray(interface.high, np.float64),
+        frames_per_decision=config.action_repeat,
+        task=config.task,
+    )
+
+
+def _of(saved: Checkpoint, seed: int, interface: Interface) -> Recording:
+    """The transitions of one seed."""
+    segments, pinned = saved.segments(seed), saved.pinned(seed)
+    capacity = segments[-1]["last"] - segments[0]["first"] if segments else 1
+    sizes = interface.size, int(interface.low.size)
+    replay = Replay(max(capacity, 1), *sizes, pinned=0 if pinned is None else pinned["last"])
+    saved.fill(seed, replay)
+    rows = replay.read(replay.begin, replay.end)
+    kept = np.flatnonzero(~rows.final)
+    after = np.concatenate([rows.observation[1:], replay.pending()[None]])[kept]
+    over = np.concatenate([rows.final[1:], [False]])[kept]
+    terminated = rows.mask[kept] == 0
+    action = rows.action[kept]
+    columns: dict[str, Any] = {
+        "observation": rows.observation[kept],
+        "action": interface.in_units(action),
+        "reward": rows.reward[kept],
+        "terminated": terminated,
+        "truncated": over & ~terminated,
+        "next_observation": after,
+        "agent_action": action,
+    }
+    return Recording(**columns)

@@ -1,0 +1,67 @@
+"""Writes a run's replay out, for other programs and as a source for other runs."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from crossq_wn.data import minari, npz, replays
+from crossq_wn.data.recording import UnusableError
+from crossq_wn.errors import UserError, not_made, option
+from crossq_wn.runs.config import read_config
+from crossq_wn.runs.folders import run_in
+
+KINDS = ("minari", "npz")
+
+
+def write(
+    run: Path,
+    kind: str,
+    out: Path,
+    *,
+    seed: int | None = None,
+    warn: Callable[[str], None] = lambda text: None,
+) -> tuple[Path, int]:
+    """Writes the transitions that a run's newest checkpoint keeps.
+
+    Args:
+        run: the run directory, or a folder that holds one run.
+        kind: one of `KINDS`.
+        out: a folder that is new or empty.
+        seed: one of its training seeds; None: all of them, one behind the other.
+        warn: is told of damaged checkpoints that are passed over.
+
+    Returns:
+        The file or folder, and the number of transitions.
+
+    Raises:
+        UserError: the run has no such transitions, a package is missing, or the folder cannot be used.
+    """
+    if kind not in KINDS:
+        raise UserError(f"{option('to', kind)} is unknown: known are {', '.join(KINDS)}")
+    path = run_in(run)
+    try:
+        recording = replays.read(path, seed, warn)
+    except UnusableError as error:
+        raise UserError(f"{path}: {error}") from None
+    if not len(recording.reward):
+        raise UserError(f"{path} has no transitions yet: train it further")
+    _make(out)
+    if kind == "npz":
+        return npz.write(recording, out), len(recording.reward)
+    task = re.sub(r"[^\w]+", "-", recording.task or "").strip("-")
+    about = {
+        "dataset_id": f"crossq-wn/{task}-v0",
+        "algorithm_name": read_config(path).system.label,
+        "description": f"replay of a run of crossq-wn on {recording.task}",
+    }
+    return minari.write(recording, out, about), len(recording.reward)
+
+
+def _make(out: Path) -> None:
+    where = option("out", str(out))
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{where} is not an empty folder: nothing is overwritten; choose another")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot create {where}: {not_made(error, out)}") from None

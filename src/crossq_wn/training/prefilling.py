@@ -1,0 +1,69 @@
+"""Gives the seeds of a run the data from elsewhere that they begin with."""
+
+from __future__ import annotations  # JAX's types are loaded on first use
+
+from collections.abc import Callable
+
+import numpy as np
+
+from crossq_wn.data import sources
+from crossq_wn.data.fitting import Problem
+from crossq_wn.environments.interface import describe
+from crossq_wn.environments.remote import Anywhere
+from crossq_wn.errors import counted
+from crossq_wn.learning.rows import Rows
+from crossq_wn.runs.config import RunConfig
+from crossq_wn.training.session import Session
+
+_CHUNK = 1024  # transitions that a learner is shown in one call
+
+
+def rows_for(config: RunConfig, environment: Anywhere, tell: Callable[[str], None]) -> Rows | None:
+    """Reads what a run begins with, in the form in which replay stores it; None if that is nothing.
+
+    Args:
+        config: of the run.
+        environment: one of its environments.
+        tell: receives a line on each source.
+
+    Raises:
+        UserError: a file cannot be used for this run, or has changed since the run was configured.
+    """
+    if not config.prefilled:
+        return None
+    seconds = environment.frame_seconds
+    problem = Problem(
+        config.task,
+        describe(environment.simulator),
+        config.action_repeat,
+        None if seconds is None else seconds * config.action_repeat,
+    )
+    parts = []
+    for name, source in zip(config.options.prefill, config.prefilled, strict=True):
+        parts.append(sources.rows_of(name, source, problem))
+        transitions = int((~parts[-1].final).sum())
+        tell(f"prefill: {counted(transitions, 'transition')} from {source.name} ({source.kind})")
+    return Rows(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def prefill(session: Session, rows: Rows) -> None:
+    """Gives every seed these rows, and shows them to learners that keep running statistics."""
+    for seed in session.seeds:
+        if session.config.pinned_samples:
+            seed.replay.pin(rows)
+        else:
+            seed.replay.begin_with(rows)
+    if session.learner.observe_rows is not None:
+        _show(session, rows)
+
+
+def _show(session: Session, rows: Rows) -> None:
+    """Shows the transitions among some rows to the learners, as training shows its own."""
+    assert session.learner.observe_rows is not None
+    starts = np.flatnonzero(~rows.final)
+    ended = rows.final[starts + 1]  # the last row of all is one of an episode's end
+    for first in range(0, len(starts), _CHUNK):
+        some = starts[first : first + _CHUNK]
+        columns = rows.observation[some], rows.reward[some], ended[first : first + _CHUNK]
+        shown = [np.stack([column] * len(session.seeds)) for column in columns]
+        session.states = session.learner.observe_rows(session.states, *shown)
