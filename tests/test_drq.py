@@ -11,7 +11,7 @@ import pytest
 from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.algorithms.drq import learning, model, networks
 from crossq_wn.algorithms.state import KeyStream, random_key
-from crossq_wn.learning.replay import random_batch
+from crossq_wn.learning.rows import random_batch
 from crossq_wn.nets import layers, losses
 from crossq_wn.nets.initialisers import xavier_uniform
 from crossq_wn.nets.layers import predict

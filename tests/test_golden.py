@@ -19,7 +19,7 @@ import pytest
 
 from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.learning import learner
-from crossq_wn.learning.replay import random_batch
+from crossq_wn.learning.rows import random_batch
 from crossq_wn.types import ERRORS, Batch, Spec
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -31,13 +31,11 @@ def rows_for(config: RunConfig, environment: Anywhere, tell: Callable[[str], Non
     """
     if not config.prefilled:
         return None
-    seconds = environment.frame_seconds
-    problem = Problem(
-        config.task,
-        describe(environment.simulator),
-        config.action_repeat,
-        None if seconds is None else seconds * config.action_repeat,
-    )
+    seconds, rate = environment.frame_seconds, config.options.real_time
+    if rate is not None:
+        seconds = 1 / rate / config.action_repeat
+    decision = None if seconds is None else seconds * config.action_repeat
+    problem = Problem(config.task, describe(environment.simulator), config.action_repeat, decision)
     parts = []
     for name, source in zip(config.options.prefill, config.prefilled, strict=True):
         parts.append(sources.rows_of(name, source, problem))

@@ -25,7 +25,7 @@ from crossq_wn.real_time.watch import Watch
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.directory import RunDirectory
 from crossq_wn.runs.manifests import available
-from crossq_wn.training import building
+from crossq_wn.training import building, prefilling
 from crossq_wn.training.compiling import compiling_ahead, wait
 from crossq_wn.training.course import Course, publish, require_plain, serve, served_by
 from crossq_wn.training.ending import conclude, outcome
@@ -68,6 +68,7 @@ def run_in_real_time(
         spec = building.spec_of(config, stand)  # type: ignore[arg-type]  # it has what is asked for
         require_plain(building.build_algorithm(config, spec), config)
         check_fits(config, spec)
+        prefill = None if resume else prefilling.rows_for(config, stand, reporter.message)  # type: ignore[arg-type]
         run = stack.enter_context(closing(open_run()))
         stack.enter_context(jax.default_matmul_precision(config.options.matmul_precision))
         try:
@@ -80,7 +81,7 @@ def run_in_real_time(
             if resume:
                 _restore(course, without_damaged_replay=without_damaged_replay)
             else:
-                begin(session)
+                begin(session, prefill)
                 tell_of_environments(session)
             stack.enter_context(compiling_ahead(session))
             _checkpoint(course)
