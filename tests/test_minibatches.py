@@ -108,9 +108,9 @@ def test_a_transition_at_a_time_keeps_the_copy_up_to_date():
         jax.tree.map(np.testing.assert_array_equal, batch(rows), replay.take(places))
 
 
-@pytest.mark.parametrize("steps", [1, 3])
-def test_host_fed_and_device_fed_learners_are_the_same(algorithm, steps):
-    made = algorithm("sac", n_step=steps)
+@pytest.mark.parametrize(("name", "steps"), [("sac", 1), ("sac", 3), ("drq", 2)])
+def test_host_fed_and_device_fed_learners_are_the_same(algorithm, name, steps):
+    made = algorithm(name, n_step=steps)
     fed = train(learner.vectorised(made), made, (0, 1))
     resident = train(learner.vectorised(made, replay_on_device=True), made, (0, 1))
     check_same(fed, resident, rtol=1e-4, atol=1e-4)

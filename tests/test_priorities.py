@@ -152,8 +152,8 @@ def test_a_transition_that_was_overwritten_since_it_was_drawn_keeps_no_error_of_
 # What is kept
 
 
-@given(CAPACITY, EPISODES, EPISODES, st.integers(0, 30))
-def test_restored_priorities_give_the_same_draws_now_and_later(capacity, before, after, grow):
+@given(CAPACITY, EPISODES, EPISODES)
+def test_restored_priorities_give_the_same_draws_now_and_later(capacity, before, after):
     law = LAW._replace(fade=0.9, faded=0.3)
     original, generator = fill(Replay(capacity, 1, 1, law), before), np.random.default_rng(0)
     places = original.draw(generator, 1, 20)

@@ -293,6 +293,7 @@ def update(session: Session, decision: int) -> None:
 def _update_once(session: Session) -> None:
     """Starts the gradient updates of one decision, U per seed."""
     settle(session)
+    session.stopwatch.lap("update")  # for which it may have waited
     replays, places = [seed.replay for seed in session.seeds], _draw(session)
     packed = session.learner.pack(replays, places)
     session.stopwatch.lap("replay")
