@@ -1,6 +1,6 @@
 """Does a sweep lose, double or change anything if its processes are killed all the time?
 
-    python benchmarks/sweep_soak.py [--on local|ray] [--runs 60] [--seconds 20] [--frames 2000]
+    python benchmarks/sweep_soak.py [--on local|ray] [--runs 60] [--seconds 20] [--frames 2000] [--most 3600]
 
 Trains short runs by `crossq-wn sweep`, on this machine or on a cluster of Ray with three nodes of one
 processor, and every few seconds kills (-9) something at random: mostly a run, now and then the sweep itself,
@@ -96,7 +96,7 @@ def engine(name: str) -> Iterator[Cluster | Machine]:
 
 def disturb(out: Path, asked: argparse.Namespace) -> Counter[str]:
     """Trains with kills; returns how many of which kind there were."""
-    dice, killed = random.Random(0), Counter[str]()
+    dice, killed, start = random.Random(0), Counter[str](), time.monotonic()
     with engine(asked.on) as place:
         process = sweep(out, asked, place.options)
         try:
@@ -104,6 +104,10 @@ def disturb(out: Path, asked: argparse.Namespace) -> Counter[str]:
             while (code := process.poll()) != 0:
                 time.sleep(dice.uniform(0.5, 1.5) * asked.seconds)
                 workers, chance = trainings(out), dice.random()
+                if code is None and time.monotonic() - start > asked.most:
+                    continue
+                # Of the places for runs any may be hit, also an empty one: the last run gets further, too.
+                workers += [0] * max(0, 3 - len(workers))
                 if code is not None or chance < 0.1:
                     process.kill()
                     process.wait()
@@ -111,9 +115,10 @@ def disturb(out: Path, asked: argparse.Namespace) -> Counter[str]:
                     process = sweep(out, asked, place.options)
                 elif chance < 0.3 and place.kill(dice):
                     killed["node"] += 1
-                elif workers:
-                    os.kill(dice.choice(workers), signal.SIGKILL)
-                    killed["run"] += 1
+                elif worker := dice.choice(workers):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(worker, signal.SIGKILL)
+                        killed["run"] += 1
         finally:
             process.terminate()
     return killed
@@ -148,6 +153,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=60)
     parser.add_argument("--seconds", type=float, default=20.0)  # no less than a run takes to get further
     parser.add_argument("--frames", type=int, default=2000)
+    parser.add_argument("--most", type=float, default=3600.0)  # seconds after which nothing is killed
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         out, start = Path(folder) / "sweep", time.monotonic()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     # Of extras, which may be missing.
     fsspec: Any
+    optuna: Any
     ray: Any
     submitit: Any
     import jax
@@ -34,7 +35,8 @@ else:
             return getattr(self._module, attribute)
 
     jax, jnp, optax = _Lazy("jax"), _Lazy("jax.numpy"), _Lazy("optax")
-    fsspec, ray, submitit = _Lazy("fsspec"), _Lazy("ray"), _Lazy("submitit")
+    fsspec, optuna = _Lazy("fsspec"), _Lazy("optuna")
+    ray, submitit = _Lazy("ray"), _Lazy("submitit")
 
 
 def constant(make: "Callable[[], jax.Array]") -> "Callable[[], jax.Array]":
@@ -48,4 +50,4 @@ def constant(make: "Callable[[], jax.Array]") -> "Callable[[], jax.Array]":
     return made
 
 
-__all__ = ["constant", "fsspec", "jax", "jnp", "optax", "ray", "submitit"]
+__all__ = ["constant", "fsspec", "jax", "jnp", "optax", "optuna", "ray", "submitit"]

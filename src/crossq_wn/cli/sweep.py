@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ from crossq_wn.sweeps import bills, history, on_slurm, status
 from crossq_wn.sweeps.bills import Bill
 from crossq_wn.sweeps.driver import Result, Sweep, drive
 from crossq_wn.sweeps.engines import Engine
-from crossq_wn.sweeps.plans import Run, plan
+from crossq_wn.sweeps.plans import Planned, Run, plan
 from crossq_wn.sweeps.scheduling import RETRIES
+from crossq_wn.sweeps.search import Search, example
 from crossq_wn.sweeps.sheets import Sheet, parse, written
 from crossq_wn.sweeps.states import State, refuse_overlap, state_of
 
@@ -79,7 +81,8 @@ def sweep(parser: Parser, arguments: list[str]) -> int:
     request = _request(parsed, options, arguments)
     if parsed.on != "local":  # nodes may have another working directory
         request = replace(request, out=request.out.absolute())
-    runs = plan(request.sheet, request.out)
+    finder = _finder(request.sheet, request.out, parsed)
+    runs = plan(request.sheet, request.out) if finder is None else finder.known()
     mirror = None if parsed.dry_run else engines.mirrored(parsed, request.out, runs)
     states = _states(runs)
     if parsed.dry_run:
@@ -98,8 +101,19 @@ def sweep(parser: Parser, arguments: list[str]) -> int:
         made = Sweep(
             runs, request.out, engine, jobs, bills.need, say, parsed.retries, parsed.wait, states=states
         )
-        result = drive(made)
-    return _concluded(result, runs, request.out, len(made.elsewhere))
+        result = drive(made, more=partial(finder.advance, made) if finder else lambda: False)
+    if finder is not None:
+        say(finder.best())
+    return _concluded(result, made.runs, request.out, len(made.elsewhere))
+
+
+def _finder(sheet: Sheet, out: Path, parsed: argparse.Namespace) -> Search | None:
+    """What proposes runs, if a sweep searches."""
+    if sheet.search is None:
+        return None
+    if parsed.on == "slurm" or parsed.store:
+        raise UserError("a search takes neither --on slurm nor --store: leave them out")
+    return Search(sheet, out, say, write=not parsed.dry_run)
 
 
 def _show_plan(
@@ -110,6 +124,9 @@ def _show_plan(
     engine: Engine | None = None,
 ) -> Bill:
     """Prints what a sweep would train and what that costs; without an engine as on this machine."""
+    if request.sheet.search is not None:  # at most, as few are trained to their ends
+        runs = list(example(request.sheet, request.out)) * request.sheet.search.trials
+        states = [State("missing", 0)] * len(runs)
     jobs = parsed.jobs or (engine.places() if engine else 0) or bills.default_jobs()
     if parsed.on == "slurm":
         jobs = math.prod(engines.beside(parsed, sum(state.kind != "finished" for state in states)))
@@ -276,7 +293,9 @@ def _value(text: str) -> Any:
 
 def _follow_status(parsed: Any) -> int:
     """Prints how far a sweep has come, once or until nothing is left to do."""
-    runs = plan(history.kept_plan(parsed.status), parsed.status)
+    sheet, out = history.kept_plan(parsed.status), parsed.status
+    finder = None if sheet.search is None else Search(sheet, out, say, write=False)
+    runs = plan(sheet, out) if finder is None else finder.known()
     watched = parsed.watch and parsed.form == "text" and sys.stdout.isatty()
     while True:
         found = status.lines(runs, parsed.status)
@@ -299,7 +318,7 @@ def _show_status(found: Sequence[status.Line], out: Path, form: Form, *, every: 
     show(Table(f"sweep in {out}", _STATUS, shown), form, [f"{len(found):,} runs: {counts}{left}{more}"])
 
 
-def _concluded(result: Result, runs: Sequence[Run], out: Path, elsewhere: int) -> int:
+def _concluded(result: Result, runs: Sequence[Planned], out: Path, elsewhere: int) -> int:
     if result.signal is not None:
         say(f"stopped: `crossq-wn sweep {out}` goes on from here")
         return 128 + result.signal

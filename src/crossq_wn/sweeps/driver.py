@@ -130,6 +130,22 @@ class Sweep:
         undecided = self.looked == _NEVER  # another look is due
         return not (undecided or self.workers or self.waiting or (self.elsewhere and self.waits))
 
+    def add(self, run: Planned) -> int:
+        """Adds a run to the plan, unless it is in it already; returns its number."""
+        for number, each in enumerate(self.runs):
+            if each.path == run.path:
+                return number
+        self.runs, self.states = [*self.runs, run], [*self.states, state_of(run)]
+        self._turns.append(random.random())
+        self.looked = _NEVER
+        return len(self.runs) - 1
+
+    def replace(self, number: int, run: Planned) -> None:
+        """Lets a run go on further, when nothing works on it."""
+        self.runs = [*self.runs[:number], run, *self.runs[number + 1 :]]
+        self.states[number] = state_of(run)
+        self.looked = _NEVER
+
     def look(self) -> None:
         """Sorts the runs that no process of this sweep works on."""
         old = self.elsewhere
@@ -277,8 +293,15 @@ class Sweep:
         return free
 
 
-def drive(sweep: Sweep, sleep: Callable[[float], None] = time.sleep) -> Result:
+def drive(
+    sweep: Sweep, sleep: Callable[[float], None] = time.sleep, more: Callable[[], bool] = lambda: False
+) -> Result:
     """Works on a sweep until every run has finished or failed, or a signal arrives.
+
+    Args:
+        sweep: to work on.
+        sleep: waits for some seconds.
+        more: may add runs, and says whether it will add others.
 
     A signal stops all processes, which then save a checkpoint; a second signal stops them without one.
     """
@@ -288,8 +311,9 @@ def drive(sweep: Sweep, sleep: Callable[[float], None] = time.sleep) -> Result:
             if received and not sweep.workers:
                 break
             if not received:
+                coming = more()
                 sweep.fill()
-                if sweep.over:
+                if sweep.over and not coming:
                     break
             sleep(_PAUSE)
     return Result(received[0] if received else None, sweep.failed)

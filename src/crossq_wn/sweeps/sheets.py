@@ -15,6 +15,8 @@ algorithm = "simba"
 frames = 200_000
 [group.easy.grid]
 task = ["walker-run"]
+
+Instead of a grid there may be a search: see `spaces`.
 """
 
 import itertools
@@ -27,10 +29,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from crossq_wn.errors import UserError, nearest, one_line
+from crossq_wn.sweeps.spaces import Space, read_space
 
 MOST_RUNS = 100_000
 _PARTS = ("defaults", "grid", "list")  # of a section
-_KEYS = ("sweep", "seeds_per_process", *_PARTS, "group")  # of a file
+_KEYS = ("sweep", "seeds_per_process", *_PARTS, "group", "search")  # of a file
 _VERSION = 1
 
 Values = dict[str, Any]  # options of `train` by name in Python, with `task`, `algorithm` and `preset`
@@ -63,6 +66,7 @@ class Sheet:
 
     sections: Sequence[Section]
     seeds_per_process: int | None = None  # None: all seeds of a run in one process
+    search: Space | None = None  # what is searched instead of a grid
 
 
 def parse(text: str, name: str) -> Sheet:
@@ -94,7 +98,8 @@ def parse(text: str, name: str) -> Sheet:
             raise UserError(f"{where} is {parts!r}: it takes tables named {', '.join(_PARTS)}")
         _check_keys(parts, _PARTS, where)
         sections.append(_section(parts, common, where))
-    return _checked(Sheet(sections, _seeds_per_process(values, name)), name)
+    space = read_space(values["search"], name) if "search" in values else None
+    return _checked(Sheet(sections, _seeds_per_process(values, name), space), name)
 
 
 def written(options: Mapping[str, Sequence[Any]], seeds_per_process: int | None, note: str) -> str:
@@ -217,6 +222,12 @@ def _seeds_per_process(values: Mapping[str, Any], name: str) -> int | None:
 def _checked(sheet: Sheet, name: str) -> Sheet:
     """Raises UserError if a sweep has no runs, or too many."""
     count = sum(section.size for section in sheet.sections)
+    if sheet.search is not None:
+        if count != 1:
+            raise UserError(f"{name}: a search varies its space alone: leave out the grid, list and groups")
+        for option in sheet.search.options:
+            if option in sheet.sections[0].defaults:
+                raise UserError(f"{name}: {option} is searched and has a default: leave one out")
     if count > MOST_RUNS:
         raise UserError(f"{name} describes {count:,} runs, and at most {MOST_RUNS:,} are possible: split it")
     for section in sheet.sections:

@@ -1,0 +1,270 @@
+"""Hyperparameter search: Optuna proposes options, and the runs of a sweep say what they are worth.
+
+A trial is trained in stages, each longer than the one before. At the end of each its evaluation is compared
+with those of other trials at the same frames, and only the best go on. Optuna's record lies in the sweep's
+folder; if it is lost, the runs are still there, and are found again when their options are proposed again.
+"""
+
+import csv
+import importlib.util
+import io
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from crossq_wn import files
+from crossq_wn.errors import UserError, one_line
+from crossq_wn.files import MOST_TABLE
+from crossq_wn.installation import install_command
+from crossq_wn.lazy import optuna
+from crossq_wn.sweeps.driver import Sweep
+from crossq_wn.sweeps.history import FOLDER
+from crossq_wn.sweeps.plans import Planned, Run, plan
+from crossq_wn.sweeps.sheets import Section, Sheet
+from crossq_wn.sweeps.spaces import Range, Space
+
+_STAGES = 3  # at most: the first is trained for 1/keep^2 of the frames, the second for 1/keep
+
+
+@dataclass
+class Trial:
+    """A proposal that is being tried."""
+
+    trial: Any  # Optuna's
+    runs: Sequence[Run]  # to their ends
+    stage: int = 0
+    numbers: Sequence[int] = ()  # of the runs in the sweep
+
+
+class Search:
+    """Proposes runs to a sweep, and tells what they were worth.
+
+    Args:
+        sheet: the sweep's file, which has a space.
+        out: the folder of the sweep.
+        say: is told of each decision, in one line.
+        write: whether to make a record of the search if there is none.
+
+    Raises:
+        UserError: Optuna is not installed, or its record in the folder cannot be read.
+    """
+
+    def __init__(self, sheet: Sheet, out: Path, say: Callable[[str], None], *, write: bool = True) -> None:
+        if sheet.search is None:
+            raise UserError("the sweep has no [search]")
+        self.sheet, self.out, self.space, self._say = sheet, out, sheet.search, say
+        try:
+            self.study = _study(sheet, out, write=write)
+        except UserError:
+            raise
+        except Exception as error:  # a record that is damaged lets Optuna raise this and that
+            record = out / FOLDER / "search.journal"
+            raise UserError(
+                f"{record} cannot be used ({one_line(error)}): move it away, and the runs are found again"
+            ) from None
+        self.active: list[Trial] = []
+        if write:  # trials of a process that has ended, or perhaps of another that shares the work
+            for frozen in self._trials("RUNNING"):
+                self.active.append(self._adopted(optuna.trial.Trial(self.study, frozen._trial_id)))
+
+    def known(self) -> list[Run]:
+        """The runs of all trials so far, as far as each is to be trained."""
+        found: dict[Path, Run] = {}
+        for frozen in self.study.get_trials(deepcopy=False):
+            if len(frozen.params) < len(self.space.options):  # another process is proposing it
+                continue
+            runs = runs_of(self.sheet, self.out, frozen.params)
+            stages, done = stages_of(runs[0], self.space), len(frozen.intermediate_values)
+            ahead = 0 if frozen.state.is_finished() else 1  # stages that it goes on for
+            for run in runs:
+                found[run.path] = at(run, stages[max(0, min(done - 1 + ahead, len(stages) - 1))])
+        return list(found.values())
+
+    def advance(self, sweep: Sweep) -> bool:
+        """Judges trials whose stage has ended, and proposes new ones; returns whether there is more to come.
+
+        Args:
+            sweep: whose runs are added to and made longer.
+        """
+        for trial in list(self.active):
+            self._look(trial, sweep)
+        while len(self.study.get_trials(deepcopy=False)) < self.space.trials and self._room(sweep):
+            trial = self._adopted(self.study.ask())
+            self.active.append(trial)
+            self._look(trial, sweep)
+        return bool(self.active)
+
+    def _look(self, trial: Trial, sweep: Sweep) -> None:
+        """Judges a trial if its stage has ended; adds its runs to the sweep if they are not in it."""
+        if not trial.numbers:
+            trial.numbers = [sweep.add(self._at_stage(trial, run)) for run in trial.runs]
+        if any(sweep.runs[number].path in sweep.failed for number in trial.numbers):
+            self._end(trial, "FAIL", "failed")
+        elif all(sweep.states[number].kind == "finished" for number in trial.numbers):
+            self._judge(trial, sweep)
+
+    def best(self) -> str:
+        """The best trial, in words."""
+        done = self._trials("COMPLETE")
+        if not done:
+            return "no trial has come to its end"
+        top = max(done, key=lambda trial: trial.value)
+        told = f"trial {top.number} ({_in_words(top.params)}) is worth {top.value:.4g}"
+        return f"the best of {len(done)} whole trials: {told}"
+
+    def _room(self, sweep: Sweep) -> bool:
+        wanted = 0
+        for trial in self.active:
+            wanted += sum(sweep.states[number].kind != "finished" for number in trial.numbers)
+        return wanted < min(sweep.slots, sweep.engine.places())
+
+    def _judge(self, trial: Trial, sweep: Sweep) -> None:
+        runs = [sweep.runs[number] for number in trial.numbers]
+        value, frames = value_of(runs), runs[0].config.options.frames
+        if value is None:
+            return self._end(trial, "FAIL", "was not evaluated")
+        trial.trial.report(value, frames)
+        if frames >= trial.runs[0].config.options.frames:
+            return self._end(trial, "COMPLETE", f"is worth {value:.4g}", value)
+        if self.space.keep > 1 and trial.trial.should_prune():
+            return self._end(trial, "PRUNED", f"ends with {value:.4g} at {frames:,} frames", value)
+        trial.stage += 1
+        for number, run in zip(trial.numbers, trial.runs, strict=True):
+            sweep.replace(number, self._at_stage(trial, run))
+        return None
+
+    def _end(self, trial: Trial, state: str, what: str, value: float | None = None) -> None:
+        self.active.remove(trial)
+        told = optuna.trial.TrialState[state]
+        values = value if state == "COMPLETE" else None
+        # Another sweep on the folder may have told already.
+        self.study.tell(trial.trial.number, values, state=told, skip_if_finished=True)
+        self._say(f"trial {trial.trial.number} ({_in_words(trial.trial.params)}) {what}")
+
+    def _trials(self, state: str) -> list[Any]:
+        states = (optuna.trial.TrialState[state],)
+        found: list[Any] = self.study.get_trials(deepcopy=False, states=states)
+        return found
+
+    def _adopted(self, trial: Any) -> Trial:
+        """A trial with its runs; what it has been proposed already stays."""
+        for name, choice in self.space.options.items():
+            _suggested(trial, name, choice)
+        runs = runs_of(self.sheet, self.out, trial.params)
+        done = len(self.study.get_trials(deepcopy=False)[trial.number].intermediate_values)
+        return Trial(trial, runs, min(done, len(stages_of(runs[0], self.space)) - 1))
+
+    def _at_stage(self, trial: Trial, run: Run) -> Run:
+        return at(run, stages_of(run, self.space)[trial.stage])
+
+
+def runs_of(sheet: Sheet, out: Path, options: Any) -> list[Run]:
+    """The runs of a trial, to their ends.
+
+    Args:
+        sheet: the sweep's file, with one section that makes one assignment.
+        out: the folder of the sweep.
+        options: that were proposed.
+    """
+    (section,) = sheet.sections
+    (values,) = section.assignments()
+
+    def planned(more: Any) -> list[Run]:
+        every = Section(section.name, {**values, **options, **more}, {}, [{}])
+        return plan(Sheet([every], sheet.seeds_per_process), out)
+
+    whole = planned({})
+    if sheet.search is None:
+        return whole
+    # What follows from the length of a run, such as a falling learning rate, is that of the whole run.
+    short = planned({"frames": stages_of(whole[0], sheet.search)[0]})[0].config.settings
+    settings, fixed = whole[0].config.settings, {}
+    for each in fields(settings):
+        if getattr(settings, each.name) != getattr(short, each.name):
+            fixed[each.name] = getattr(settings, each.name)
+    return planned(fixed) if fixed else whole
+
+
+def stages_of(run: Run, space: Space) -> list[int]:
+    """The environment frames per seed at the end of each stage of a run; evaluations are made there."""
+    whole, every = run.config.options.frames, run.config.options.eval_every
+    found: list[int] = []
+    for power in range(_STAGES - 1, 0, -1):
+        frames = math.ceil(whole / space.keep**power / every) * every
+        if frames < whole and (not found or frames > found[-1]):
+            found.append(frames)
+    return [*found, whole] if space.keep > 1 else [whole]
+
+
+def at(run: Run, frames: int) -> Run:
+    """A run that ends after fewer environment frames."""
+    return run._replace(config=replace(run.config, options=replace(run.config.options, frames=frames)))
+
+
+def value_of(runs: Sequence[Planned]) -> float | None:
+    """The mean over seeds of the evaluations at the ends of runs; None if one is missing or no number."""
+    found: list[float] = []
+    for run in runs:
+        try:
+            text = files.read(run.path / "eval.csv", MOST_TABLE).decode(errors="replace")
+        except OSError:
+            return None
+        scores = {}
+        for row in csv.DictReader(io.StringIO(text)):
+            if (row["metric"], row["env_step"]) == (run.config.metric, str(run.config.trained_frames)):
+                scores[row["seed"]] = float(row["value"])
+        if len(scores) < len(run.config.options.seeds):
+            return None
+        found += scores.values()
+    mean = sum(found) / len(found)
+    return mean if math.isfinite(mean) else None
+
+
+def example(sheet: Sheet, out: Path) -> list[Run]:
+    """The runs of a trial with the last of each option's values, as a measure of what all cost."""
+    options = {}
+    for name, choice in (sheet.search.options if sheet.search else {}).items():
+        options[name] = choice.high if isinstance(choice, Range) else choice[-1]
+    return runs_of(sheet, out, options)
+
+
+def _study(sheet: Sheet, out: Path, *, write: bool) -> Any:
+    if importlib.util.find_spec("optuna") is None:
+        raise UserError(f"[search] needs Optuna: {install_command('search')}")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    space, record = sheet.search, out / FOLDER / "search.journal"
+    assert space is not None
+    pruner = optuna.pruners.NopPruner()
+    if space.keep > 1:
+        first = stages_of(example(sheet, out)[0], space)[0]
+        pruner = optuna.pruners.SuccessiveHalvingPruner(first, space.keep)
+    storage = None
+    if write or record.exists():
+        record.parent.mkdir(parents=True, exist_ok=True)
+        journal = optuna.storages.journal
+        # Its other lock is a link, which some network file systems lack.
+        backend = journal.JournalFileBackend(str(record), journal.JournalFileOpenLock(str(record)))
+        storage = optuna.storages.JournalStorage(backend)
+    study = optuna.create_study(
+        storage=storage, pruner=pruner, study_name="search", direction="maximize", load_if_exists=True
+    )
+    # A sampler that begins anew would propose again what it proposed before.
+    count = len(study.get_trials(deepcopy=False))
+    study.sampler = optuna.samplers.TPESampler(seed=(space.seed + count) % 2**32)
+    return study
+
+
+def _suggested(trial: Any, name: str, choice: Range | tuple[Any, ...]) -> None:
+    if not isinstance(choice, Range):
+        trial.suggest_categorical(name, choice)
+    elif isinstance(choice.low, int) and isinstance(choice.high, int) and isinstance(choice.step or 1, int):
+        trial.suggest_int(name, choice.low, choice.high, step=choice.step or 1, log=choice.log)
+    else:
+        trial.suggest_float(name, choice.low, choice.high, step=choice.step, log=choice.log)
+
+
+def _in_words(options: Any) -> str:
+    return ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+                     for name, value in options.items())  # fmt: skip

@@ -1,0 +1,251 @@
+"""Does a search train in stages, judge trials at equal frames, and go on where it was stopped?"""
+
+import json
+import math
+from importlib.util import find_spec
+
+import pytest
+
+import helpers
+from crossq_wn.errors import UserError
+from crossq_wn.runs.config import signed
+from crossq_wn.sweeps import search
+from crossq_wn.sweeps.driver import Need, Sweep, drive
+from crossq_wn.sweeps.history import keep_plan
+from crossq_wn.sweeps.search import Search, at, example, runs_of, stages_of, value_of
+from crossq_wn.sweeps.sheets import parse
+from crossq_wn.sweeps.states import state_of
+
+NO_OPTUNA = pytest.mark.skipif(find_spec("optuna") is None, reason="Optuna is not installed")
+FILE = """
+seeds_per_process = 1
+[defaults]
+task = "dog-run"
+frames = 90_000
+eval_every = 5000
+seeds = "0:2"
+[search]
+trials = 12
+keep = 3
+[search.space]
+actor_learning_rate = {low = 1e-5, high = 1e-1, log = true}
+batch_size = {low = 8, high = 64, step = 8}
+utd = [1, 2]
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("trials = 12", "", "search.trials is None: give a whole number from 1 to 10,000"),
+        ("trials = 12", "trials = 0", "search.trials is 0"),
+        ("keep = 3", "keep = true", "search.keep is True"),
+        ("keep = 3", "kep = 3", "search: unknown key 'kep': did you mean 'keep'?"),
+        ("[search.space]", "[search.spaces]", "lacks [search.space]"),
+        ("high = 64, step = 8", "high = 4", "low is 8, high is 4: low is less"),
+        ("high = 64, step = 8", "high = 64, step = 0", "step positive"),
+        ("high = 64, step = 8", "high = nan", "low, high and step are numbers"),
+        ("low = 1e-5", "low = 0.0", "with log, low is above 0"),
+        ("log = true", "lg = true", "unknown key 'lg': did you mean 'log'?"),
+        ("utd = [1, 2]", "utd = []", "search.space.utd is []: give a list of values, or"),
+        ("utd = [1, 2]", "utd = 3", "search.space.utd is 3"),
+        ("utd = [1, 2]", "task = ['dog-run']", "task cannot be searched"),
+        ("[search]", "[grid]\nutd = [1, 2]\n[search]", "leave out the grid, list and groups"),
+        ('seeds = "0:2"', "utd = 3", "utd is searched and has a default"),
+    ],
+)
+def test_what_is_wrong_with_a_search_is_said_in_one_line(old, new, says):
+    assert old in FILE
+    with pytest.raises(UserError) as error:
+        parse(FILE.replace(old, new), "file")
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_trial_is_trained_in_stages_that_end_with_evaluations(tmp_path):
+    sheet = parse(FILE, "file")
+    runs = example(sheet, tmp_path)
+    assert [run.config.options.seeds for run in runs] == [(0,), (1,)]
+    assert (runs[0].config.settings.batch_size, runs[0].config.system.utd) == (64, 2)
+    assert stages_of(runs[0], sheet.search) == [10_000, 30_000, 90_000]
+    assert stages_of(at(runs[0], 10_000), sheet.search) == [5000, 10_000]
+    assert stages_of(at(runs[0], 4000), sheet.search) == [4000]
+    assert stages_of(runs[0], parse(FILE.replace("keep = 3", "keep = 1"), "file").search) == [90_000]
+
+
+def test_what_depends_on_the_length_of_a_run_is_that_of_the_whole_run(tmp_path):
+    sheet = parse(FILE.replace('task = "dog-run"', 'task = "dog-run"\nalgorithm = "simba-v2"'), "file")
+    (run, _) = example(sheet, tmp_path)
+    decisions = run.config.settings.learning_rate_updates
+    assert decisions is not None
+    assert run.config.options.frames == 90_000
+    short = at(run, 10_000)
+    assert short.config.settings.learning_rate_updates == decisions
+    assert ("learning_rate_updates", decisions) in short.config.system.changes  # so the command says so
+    assert short.path == run.path
+
+
+# --- Whole searches, with training of straw
+
+
+def worth(config):
+    """Best at a learning rate of 1e-3, and better the longer it is trained."""
+    return -abs(math.log10(config.settings.actor_learning_rate) + 3) - 1 / config.options.frames
+
+
+class Straw:
+    """Trains at once."""
+
+    def __init__(self, stop=10**9):
+        self.started, self.last = [], stop
+
+    def places(self):
+        return 4
+
+    def free_memory(self):
+        return None
+
+    def start(self, run, state, slot, memory):
+        if len(self.started) == self.last:
+            raise KeyboardInterrupt
+        self.started.append(run)
+        run.path.mkdir(parents=True, exist_ok=True)
+        frames, config = run.config.options.frames, run.config
+        (run.path / "config.json").write_text(json.dumps(signed(config.to_json())))
+        (run.path / "checkpoints" / f"{frames:09d}").mkdir(parents=True)
+        with open(run.path / "eval.csv", "a") as file:
+            if state.kind == "missing":
+                file.write("exp_name,env_name,seed,metric,env_step,value\n")
+            file.write(
+                f"x,{config.task},{config.options.seeds[0]},{config.metric},{frames},{worth(config)}\n"
+            )
+        return self
+
+    def ended(self):
+        return True
+
+    def memory(self):
+        return 0
+
+    def worked(self):
+        return 1.0
+
+    def stop(self):
+        pass
+
+
+def searched(tmp_path, straw, text=FILE):
+    sheet, said = parse(text, "file"), []
+    finder = Search(sheet, tmp_path, said.append)
+    sweep = Sweep(finder.known(), tmp_path, straw, 4, lambda run: Need(1.0, 1), lambda line: None)
+    result = drive(sweep, lambda seconds: None, lambda: finder.advance(sweep))
+    return finder, sweep, result, said
+
+
+@NO_OPTUNA
+def test_a_search_trains_the_best_further(tmp_path):
+    straw = Straw()
+    finder, _, result, said = searched(tmp_path, straw)
+    assert result == (None, {})
+    trials = finder.study.get_trials()
+    assert len(trials) == len(said) == 12
+    assert {trial.state.name for trial in trials} == {"COMPLETE", "PRUNED"}
+    frames = {}
+    for trial in trials:
+        for run in runs_of(finder.sheet, tmp_path, trial.params):
+            frames.setdefault(trial.number, set()).add(state_of(at(run, 10_000)).frames)
+            assert state_of(at(run, max(trial.intermediate_values))).kind == "finished"
+        assert frames[trial.number] == {max(trial.intermediate_values)}  # nothing is trained beyond its stage
+        for stage, value in trial.intermediate_values.items():
+            (run, *_) = runs_of(finder.sheet, tmp_path, trial.params)
+            assert value == pytest.approx(worth(at(run, stage).config))
+    whole = [trial for trial in trials if trial.state.name == "COMPLETE"]
+    assert {max(frames[trial.number]) for trial in whole} == {90_000}
+    assert 1 <= len(whole) <= 6
+    assert len(straw.started) == sum(2 * len(trial.intermediate_values) for trial in trials)
+    best = max(whole, key=lambda trial: trial.value)
+    told = f"the best of {len(whole)} whole trials: trial {best.number} (actor_learning_rate "
+    assert finder.best().startswith(told)
+    # Started again, there is nothing to do, and all runs are known.
+    again, _, result, said = searched(tmp_path, Straw(stop=0))
+    assert (result, said) == ((None, {}), [])
+    assert len(again.known()) == len({run.path for run in straw.started})
+
+
+@NO_OPTUNA
+def test_a_search_that_is_stopped_goes_on(tmp_path):
+    for stop in (5, 4):
+        with pytest.raises(KeyboardInterrupt):
+            searched(tmp_path, Straw(stop))
+    left = Straw()
+    finder, *_ = searched(tmp_path, left)
+    trials = finder.study.get_trials()
+    assert len(trials) == 12
+    assert not finder.active
+    total = sum(2 * len(trial.intermediate_values) for trial in trials)
+    assert len(left.started) == total - 9  # nothing is trained twice
+    proposals = {tuple(trial.params.values()) for trial in trials}
+    assert len(proposals) == 12  # nor proposed twice
+
+
+@NO_OPTUNA
+def test_a_trial_whose_run_fails_ends_alone(tmp_path):
+    straw, real = Straw(), Straw.start
+
+    def start(run, state, slot, memory):
+        if len(straw.started) == 2:
+            straw.started.append(run)
+            raise UserError("failed: no such option")
+        return real(straw, run, state, slot, memory)
+
+    straw.start = start
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "_STAGES", 1)
+        patch.setattr("crossq_wn.sweeps.driver.is_final", lambda cause, code, state: True)
+        finder, _, result, said = searched(tmp_path, straw, FILE.replace("trials = 12", "trials = 3"))
+    assert len(result.failed) == 1
+    states = sorted(trial.state.name for trial in finder.study.get_trials())
+    assert states == ["COMPLETE", "COMPLETE", "FAIL"]
+    assert sum(line.endswith(" failed") for line in said) == 1
+
+
+def test_an_evaluation_that_is_missing_is_worth_nothing(tmp_path):
+    (run, other) = example(parse(FILE, "file"), tmp_path)
+    assert value_of([run]) is None
+    run.path.mkdir(parents=True)
+    other.path.mkdir(parents=True)
+    head = "exp_name,env_name,seed,metric,env_step,value\n"
+    (run.path / "eval.csv").write_text(f"{head}x,dog-run,0,return,85000,1.0\n")
+    assert value_of([run]) is None
+    (run.path / "eval.csv").write_text(f"{head}x,dog-run,0,return,90000,3.0\n")
+    (other.path / "eval.csv").write_text(f"{head}x,dog-run,1,return,90000,5.0\n")
+    assert value_of([run, other]) == 4.0
+    (other.path / "eval.csv").write_text(f"{head}x,dog-run,1,return,90000,nan\n")
+    assert value_of([run, other]) is None
+
+
+@NO_OPTUNA
+def test_a_search_on_the_command_line(tmp_path):
+    (tmp_path / "find.toml").write_text(FILE)
+    dry = helpers.call("sweep", "find.toml", "--dry-run", cwd=tmp_path)
+    assert dry.returncode == 0, dry.stderr
+    assert "24 of 24 runs to train: about " in dry.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"find.toml"}
+    said = helpers.call("sweep", "find.toml", "--on", "slurm", "--yes", cwd=tmp_path)
+    assert (said.returncode, said.stderr.count("\n")) == (2, 1)
+    assert "a search takes neither --on slurm nor --store" in said.stderr
+    finder, *_ = searched(tmp_path / "out", Straw())
+    keep_plan(tmp_path / "out", FILE)
+    shown = json.loads(helpers.call("sweep", "--status", "out", "--json", cwd=tmp_path).stdout)
+    assert {line["state"] for line in shown} == {"done"}
+    assert len(shown) == len(finder.known())
+    (tmp_path / "out" / ".sweep" / "search.journal").write_text("{")
+    said = helpers.call("sweep", "out", "--yes", cwd=tmp_path)
+    assert (said.returncode, said.stderr.count("\n")) == (2, 1)
+    assert "search.journal cannot be used" in said.stderr
+
+
+def test_a_search_without_optuna_names_the_fix(tmp_path, monkeypatch):
+    monkeypatch.setattr(search.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"\[search\] needs Optuna: pip install .*\[search\]"):
+        Search(parse(FILE, "file"), tmp_path, print)
