@@ -24,6 +24,7 @@ from crossq_wn.errors import UserError
 from crossq_wn.real_time.acting import paced
 from crossq_wn.real_time.journal import Journal
 from crossq_wn.real_time.memory import Shared, shape_for
+from crossq_wn.real_time.pacing import Paced
 from crossq_wn.real_time.records import Decision, pack, read_all, record_type, unpack
 from crossq_wn.real_time.robot import Robot
 from crossq_wn.real_time.schedule import Clock, Schedule, following, schedule_of
@@ -32,6 +33,7 @@ from crossq_wn.runs.options import RunOptions
 from crossq_wn.runs.protocol import protocol_conflicts, read_terms, terms_of
 from crossq_wn.training.course import finite, served_by
 from crossq_wn.training.real_time import due
+from crossq_wn.training.seeds import Stream, stream
 from crossq_wn.types import Burst
 from helpers import TESTS, TINY, PointMass, call, replay_rows, rows, start_cli
 from robots import HELP
@@ -135,6 +137,24 @@ def test_no_action_that_is_not_finite_reaches_a_robot(wrong, tmp_path, monkeypat
         list(moments)
     steps = [line.split()[2:] for line in (tmp_path / "log").read_text().splitlines() if " step " in line]
     assert steps == [["0.500000", "0.500000"]] * 2  # the sound one, then the safe one
+
+
+def test_a_trained_policy_is_played_at_the_control_rate(tmp_path, monkeypatch):
+    monkeypatch.setenv("ROBOT_LOG", str(tmp_path / "log"))
+    time, given = Time(), []
+    robot = Paced(make("robots:Robot", episode_frames=3), Schedule(0.02), time.clock())
+    robot.reset(0)
+    time.take(0.5)  # a person may take that long
+    after = None
+    while after is None or after.episode is None:
+        after = robot.step(np.zeros(2, np.float32))
+        given.append(time.seconds)
+        time.take(0.004)
+    assert robot.observation_size == 3
+    assert robot.close() is None
+    np.testing.assert_allclose(given, [10.5, 10.52, 10.54])
+    log = [line.split()[1] for line in (tmp_path / "log").read_text().splitlines()]
+    assert log == ["reset", "resume", "step", "step", "step", "pause", "pause", "close"]
 
 
 # What a robot may have
@@ -437,6 +457,26 @@ def test_a_run_trains_and_stores_every_decision_once(trained):
     assert 0 < int(last["updates"]) <= 280  # of the decisions after the warm-up, one each
     assert all(last[name] for name in COLUMNS)
     assert crossq_wn.load(folder / "run").act(np.zeros(3)).shape == (2,)
+
+
+def test_random_actions_of_the_warm_up_are_those_of_a_run_that_waits(trained):
+    folder, _, _ = trained
+    generator = np.random.default_rng(stream(0, Stream.WARMUP))
+    wanted = np.stack([generator.uniform(-1, 1, 2).astype(np.float32) for _ in range(20)])
+    there = replay_rows(folder / "run", 0)
+    found = there["action"][~there["final"]][:20]
+    taught = found == np.float32((np.array(HELP) - 0.5) / 2.5)
+    np.testing.assert_array_equal(found[~taught], wanted[~taught])
+
+
+def test_evaluating_and_exporting_know_the_rate(trained):
+    folder, _, _ = trained
+    assert isinstance(crossq_wn.load(folder / "run").environment(), Paced)
+    done = call("export", "run", "--to", "numpy", "--out", "policy", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    description = json.loads((folder / "policy" / "policy.json").read_text())
+    assert description["control"]["decisions_per_second"] == 500
+    assert description["observation"]["seen"]["in"] == "the replay of training"
 
 
 def test_the_robot_is_paused_between_episodes_and_in_the_end(trained):

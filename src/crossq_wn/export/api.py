@@ -133,7 +133,10 @@ def _tell(policy: TrainedPolicy, warn: Callable[[str], None]) -> None:
 
 @contextlib.contextmanager
 def _environment(policy: TrainedPolicy, warn: Callable[[str], None]) -> Iterator[Environment | None]:
-    """The environment of training; None, and a word, if it cannot be made here."""
+    """The environment of training; None if that is a robot, and with a word if it cannot be made here."""
+    if policy.config.options.real_time is not None:
+        yield None
+        return
     try:
         made = policy.environment()
     except UserError as error:

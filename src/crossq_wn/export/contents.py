@@ -12,6 +12,7 @@ from crossq_wn.environments import Environment
 from crossq_wn.errors import UserError
 from crossq_wn.export.observations import Observations
 from crossq_wn.installation import NUMBERS_DEPEND_ON, version
+from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.manifests import manifest_of
 from crossq_wn.runs.protocol import read_manifest
 from crossq_wn.training.policy import TrainedPolicy
@@ -45,7 +46,7 @@ def description(policy: TrainedPolicy, seen: Observations, environment: Environm
         "finished": policy.frames >= config.trained_frames,
         "observation": _observation(policy, seen, environment),
         "action": _action(policy),
-        "control": _control(config.action_repeat, environment),
+        "control": _control(config, environment),
         "protocol": manifest.get("protocol", config.protocol),
         "protocol_sha256": manifest.get("protocol_sha256"),
         "trained_with": manifest.get("versions", {}),
@@ -95,11 +96,15 @@ def _action(policy: TrainedPolicy) -> dict[str, Any]:
     }
 
 
-def _control(action_repeat: int, environment: Environment | None) -> dict[str, Any]:
+def _control(config: RunConfig, environment: Environment | None) -> dict[str, Any]:
     """How often the policy decides; each action is held for all frames of its decision."""
+    repeat, rate = config.action_repeat, config.options.real_time
     seconds = None if environment is None else environment.frame_seconds
-    rate = None if seconds is None else round(1 / (seconds * action_repeat), 6)
-    return {"frames_per_decision": action_repeat, "seconds_per_frame": seconds, "decisions_per_second": rate}
+    if rate is not None:
+        seconds = 1 / (rate * repeat)
+    elif seconds is not None:
+        rate = round(1 / (seconds * repeat), 6)
+    return {"frames_per_decision": repeat, "seconds_per_frame": seconds, "decisions_per_second": rate}
 
 
 def _finite(bounds: np.ndarray | None) -> list[float | None] | None:

@@ -175,8 +175,8 @@ class Side:
     ) -> None:
         self._setup, self._robot, self._shared, self._gone = setup, robot, shared, gone
         self._clock = clock or Clock()
-        self._random = np.random.default_rng(setup.random_actions)
-        self._noise = np.random.default_rng(setup.noise)
+        self._random: np.random.Generator | None = None  # of the warm-up, and below that of exploration
+        self._noise: np.random.Generator | None = None
         self._interface = Interface(describe(robot.environment.simulator))
         self._actor: Actor | None = None
         self._version = self._learned = self._number = 0
@@ -184,6 +184,9 @@ class Side:
     def train(self, order: Train) -> Between:
         """Plays an episode of training, or part of one."""
         self._number, environment = order.first, self._robot.environment
+        if self._random is None:  # a resumed run goes on with numbers that it has not used
+            self._random = _generator(self._setup.random_actions, order.first)
+            self._noise = _generator(self._setup.noise, order.first)
         environment.adopt(order.statistics, fixed=False)
         whole = False
         for moment in self._episode(order.seed, self._explore, self._may_go_on):
@@ -233,6 +236,7 @@ class Side:
     def _explore(self, observation: np.ndarray) -> np.ndarray:
         if self._number < self._setup.warmup:
             size = self._shared.shape.action_size
+            assert self._random is not None
             return self._random.uniform(-1, 1, size).astype(np.float32)
         assert self._actor is not None
         return self._actor.compute(observation, self._noise)
@@ -240,6 +244,13 @@ class Side:
     def _exploit(self, observation: np.ndarray) -> np.ndarray:
         assert self._actor is not None
         return self._actor.compute(observation)
+
+
+def _generator(stream: np.random.SeedSequence, first: int) -> np.random.Generator:
+    """The generator of a stream for a process whose first decision has this number."""
+    return np.random.default_rng(
+        np.random.SeedSequence(stream.entropy, spawn_key=(*stream.spawn_key[:-1], first))
+    )
 
 
 def _serve(connection: "Connection[Any, Any]", memory: int, gone: threading.Event) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from crossq_wn.learning.interface import Learner
 from crossq_wn.learning.learner import one_by_one
 from crossq_wn.learning.q_bias import Bias, q_bias
 from crossq_wn.machine import use_jax
+from crossq_wn.real_time.pacing import Paced
+from crossq_wn.real_time.schedule import schedule_of
 from crossq_wn.runs import checkpoints
 from crossq_wn.runs.checkpoints import Checkpoint
 from crossq_wn.runs.checksums import DamagedError
@@ -131,7 +133,7 @@ class TrainedPolicy:
     def environment(self, task: AnyTask | None = None, *, render: bool = False) -> Environment:
         """Makes an environment like the one that the policy was trained on.
 
-        Its steps take actions in [-1, 1]: those of `choose`.
+        Its steps take actions in [-1, 1]: those of `choose`. Those of a run in real time keep its rate.
 
         Args:
             task: a class or function that makes the environment, where no module can be imported for it, or a
@@ -154,7 +156,9 @@ class TrainedPolicy:
             raise
         with malformed(self.path):
             made.adopt(self.saved.statistics(self.seed), fixed=True)
-        return made
+        hertz = self.config.options.real_time
+        # A robot must not get its actions as fast as they can be computed.
+        return made if hertz is None else cast(Environment, Paced(made, schedule_of(hertz)))
 
     def evaluate(self, task: AnyTask | None = None, episodes: int = 10) -> list[Episode]:
         """As `evaluate_policy`; an environment that exists already stays open."""
