@@ -860,6 +860,7 @@ def test_seeds_that_are_divided_anew_are_not_trained_twice(tmp_path):
         (["sweep", "--utd", "3", "--out", "x"], "names no task"),
         (["sweep", "file.toml", "--utd", "3"], "--utd and file.toml are both given"),
         (["sweep", "--out", "x", "--task", "dog-run", "--json"], "add --dry-run"),
+        (["sweep", "--out", "x", "--task", "dog-run", "--real-time", "50"], "a robot trains in one run at a"),
     ],
 )
 def test_a_wrong_command_line_is_refused_in_one_line(line, says, tmp_path):
