@@ -355,10 +355,9 @@ def test_a_journal_gives_each_decision_once_whatever_a_power_cut_leaves(tmp_path
     journal = Journal(tmp_path, **SIZES)
     journal.begin(0, 0)
     for number in range(10):
-        journal.append(decision(number))
+        journal.append([decision(number)])
     journal.begin(10, 0)
-    for number in range(10, 15):
-        journal.append(decision(number))
+    journal.append([decision(number) for number in range(10, 15)])
     newest = tmp_path / "journal" / "000000010.records"
     newest.write_bytes(newest.read_bytes()[:-5])  # half of the last one
     again = Journal(tmp_path, **SIZES)

@@ -10,7 +10,7 @@ each decision is restored once. What a torn write leaves at the end of a file do
 import contextlib
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -59,11 +59,12 @@ class Journal:
             raise cannot_write(path, error) from None
         self._path = path
 
-    def append(self, decision: Decision) -> None:
-        """Writes a decision; about once a second also waits until it is on disk."""
+    def append(self, decisions: Sequence[Decision]) -> None:
+        """Writes decisions; about once a second also waits until they are on disk."""
         assert self._path is not None
+        content = b"".join([pack(self._kind, decision) for decision in decisions])
         try:
-            files.append(self._path, pack(self._kind, decision), within=self._run)
+            files.append(self._path, content, within=self._run)
             if time.monotonic() - self._synced > _SYNC_SECONDS:
                 self.sync()
         except OSError as error:

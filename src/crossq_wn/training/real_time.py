@@ -176,20 +176,20 @@ def _may_still_answer(course: Course) -> bool:
 
 def _receive(course: Course) -> int:
     """Stores the decisions that have arrived; returns how many they were."""
-    session, count = course.session, 0
-    for decision in course.process.shared.collect():
-        if not session.seeds:
+    session, arrived = course.session, list(course.process.shared.collect())
+    if arrived:
+        course.journal.append(arrived)
+    for decision in arrived:
+        if not session.seeds:  # it has diverged
             break
-        course.journal.append(decision)
         _take(course, decision)
         course.watch.add(decision)
         session.stopwatch.next_decision()
         session.stopwatch.lap("replay")
-        count += 1
         if session.crossed(session.config.options.log_every):
             log(session)
             session.stopwatch.lap("record")
-    return count
+    return len(arrived)
 
 
 def _take(course: Course, decision: Decision) -> None:
