@@ -86,6 +86,8 @@ class ActingProcess:
 
     def close(self) -> None:
         """Ends the process, which pauses and closes the robot first; one that does not end is killed."""
+        if self._memory < 0:
+            return  # it was closed before
         if hasattr(self, "shared"):
             self.shared.ask_to_stop()
         self._connection.close()
@@ -96,9 +98,8 @@ class ActingProcess:
             self._process.wait()
         if hasattr(self, "shared"):
             self.shared.close()
-        if self._memory >= 0:
-            os.close(self._memory)
-            self._memory = -1
+        os.close(self._memory)
+        self._memory = -1
 
     def _received(self) -> Any:
         try:

@@ -133,6 +133,8 @@ def learn(course: Course, received: Sequence[int]) -> Outcome:
     except EnvironmentFaultError as fault:
         _receive(course)
         _fail(course, fault)
+    finally:
+        course.process.close()  # first of all, the robot comes to rest
     course.journal.sync()
     _checkpoint(course, thorough=session.finished)
     conclude(session)
