@@ -464,8 +464,9 @@ def test_random_actions_of_the_warm_up_are_those_of_a_run_that_waits(trained):
     wanted = np.stack([generator.uniform(-1, 1, 2).astype(np.float32) for _ in range(20)])
     there = replay_rows(folder / "run", 0)
     found = there["action"][~there["final"]][:20]
-    taught = found == np.float32((np.array(HELP) - 0.5) / 2.5)
-    np.testing.assert_array_equal(found[~taught], wanted[~taught])
+    # On a busy machine some come late, and the robot gets its safe action; the fifth of an episode is taught.
+    own = (found != 0).all(1) & (found != np.float32((np.array(HELP) - 0.5) / 2.5)).all(1)
+    np.testing.assert_array_equal(found[own], wanted[own])
 
 
 def test_evaluating_and_exporting_know_the_rate(trained):
