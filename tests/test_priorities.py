@@ -78,10 +78,27 @@ def test_a_sample_that_runs_past_a_termination_repeats_it():
 
 
 def test_the_newest_fade_least():
-    table = fading(LAW)
+    table = fading(LAW, 1_000_000)
     assert len(table) - 1 == 23_025
     np.testing.assert_allclose(table[[1, 100, 6931]], [0.9999, 0.9999**100, 0.5], rtol=1e-4)
     assert table[-1] == 0.1
+
+
+def test_a_fade_that_outlasts_replay_takes_no_more_memory_than_replay():
+    law = Priorities(exponent=1.0, floor=1.0, fade=1 - 1e-12, faded=0.1)
+    assert len(fading(law, 500)) == 501
+    weights = Weights(law, 500)
+    weights.fill(np.arange(300))
+    np.testing.assert_allclose(shares(weights, np.arange(300)), 1 / 300, atol=0.001)
+
+
+def test_no_error_is_too_large_or_too_small_to_draw():
+    weights = Weights(Priorities(exponent=3.0, floor=0.0), 100)
+    weights.fill(np.arange(3))
+    weights.set(np.arange(3), np.array([0.0, 3e38, 1e30], np.float32))
+    assert set(weights.draw(np.random.default_rng(0), (100,)).tolist()) == {1, 2}
+    weights.set(np.arange(3), np.zeros(3))
+    assert set(weights.draw(np.random.default_rng(0), (100,)).tolist()) == {0, 1, 2}
 
 
 @pytest.mark.parametrize(("count", "share"), [(50_000, 0.769), (100_000, 0.539), (490_000, 0.162)])

@@ -23,7 +23,7 @@ _LONG = 80  # letters of a value in a message
 # is found out before training; these limits keep that from taking long.
 _UNITS = (
     "actor_width", "critic_width", "encoder_width", "width", "latent_size", "atoms", "bins", "quantiles",
-    "samples", "policy_samples", "elites", "noise_longest",
+    "action_width", "samples", "policy_samples", "elites", "noise_longest",
 )  # fmt: skip
 _COPIES = (
     "critics", "blocks", "actor_blocks", "critic_blocks", "hidden_layers", "value_functions", "horizon",

@@ -30,7 +30,7 @@ class Weights:
         self._sums = np.zeros(blocks)  # of priorities
         self._newest = np.zeros(blocks, np.int64)  # the largest number in each block
         self._count = 0  # transitions so far
-        self._fade = fading(law)
+        self._fade = fading(law, length)
         self.largest = float(_priority(law, np.zeros(1))[0])  # priority that any transition has had
 
     @staticmethod
@@ -115,11 +115,13 @@ class Weights:
         return np.asarray(self._priority[blocks] * self._fade[age])
 
 
-def fading(law: Priorities) -> np.ndarray:
-    """The factor of a transition's priority by its age; beyond the last age it stays."""
-    ages = 0 if law.fade == 1 else int(np.ceil(np.log(law.faded) / np.log(law.fade)))
+def fading(law: Priorities, oldest: int) -> np.ndarray:
+    """The factor of a transition's priority by its age, up to where it stays or no transition is older."""
+    ages = 0 if law.fade == 1 else min(oldest, int(np.ceil(np.log(law.faded) / np.log(law.fade))))
     return np.asarray(np.maximum(law.fade ** np.arange(ages + 1), law.faded))
 
 
 def _priority(law: Priorities, errors: np.ndarray) -> np.ndarray:
-    return np.asarray(np.maximum(np.abs(errors), law.floor) ** law.exponent, np.float32)
+    # Within what single precision holds, so that sums stay finite and no transition is lost.
+    priority = np.maximum(np.abs(errors).astype(np.float64), law.floor) ** law.exponent
+    return np.asarray(np.clip(priority, 1e-30, 1e30), np.float32)

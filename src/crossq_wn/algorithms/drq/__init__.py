@@ -85,11 +85,12 @@ class DRQSettings(Settings):
         require(self, "learning_rate", 0 <= self.learning_rate < 1, "in [0, 1)")
         for name in ("bin_limit", "contrast_temperature", "priority_floor"):
             require(self, name, getattr(self, name) > 0, "above 0")
+        require(self, "priority_exponent", 0 <= self.priority_exponent <= 1, "in [0, 1]")
         for name in ("recency_fade", "recency_floor"):
             require(self, name, 0.001 <= getattr(self, name) <= 1, "in [0.001, 1]")
         for name in (
             "weight_decay", "noise", "target_noise", "target_clip", "dynamics_weight", "reward_weight",
-            "contrast_weight", "priority_exponent",
+            "contrast_weight",
         ):  # fmt: skip
             require(self, name, getattr(self, name) >= 0, "0 or above")
 
