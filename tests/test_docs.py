@@ -108,11 +108,13 @@ def place(trained, forgotten, tmp_path, monkeypatch):
 
     def tiny(task, **choices):
         if isinstance(task, str):  # as it stands on the page it is accepted, and something small is trained
-            api.configure(task, **{name: value for name, value in choices.items() if name != "progress"})
+            apart = ("progress", "callbacks")
+            api.configure(task, **{name: value for name, value in choices.items() if name not in apart})
             task = PointMass
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(api, "start", start)
-            return train(task, seeds=[0, 1], frames=120, **TINY_OPTIONS, **TINY_SETTINGS)
+            calls = choices.get("callbacks", ())
+            return train(task, seeds=[0, 1], frames=120, callbacks=calls, **TINY_OPTIONS, **TINY_SETTINGS)
 
     def accepted(config, out, shown):
         return Outcome(out, 0, True, None, {}, untouched=True)

@@ -8,7 +8,7 @@ RUN/
   timing.csv       wall-clock and memory, in a separate file because no two runs agree in them
   tensorboard/     event files, one folder per seed
   checkpoints/  plots/  videos/  exports/
-  errors/          the traceback of each seed whose environment raised an exception
+  errors/          the traceback of each seed whose environment, or callback that, raised an exception
   .lease-000001/   who may write here, and what it is writing (`leases`)
 """
 
@@ -18,6 +18,7 @@ import io
 import json
 import os
 import platform
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -108,9 +109,14 @@ class RunDirectory:
             return
         self.write_json("manifest.json", signed(values | {"logs": logs}))
 
-    def keep_traceback(self, seed: int, error: BaseException) -> Path:
-        """Writes the full traceback of an exception in a seed's environment; returns the file."""
-        path = self.path / "errors" / f"seed-{seed}.txt"
+    def keep_traceback(self, name: str, error: BaseException) -> Path:
+        """Writes the full traceback of an exception in a user's code; returns the file.
+
+        Args:
+            name: whose code: a seed's environment, or a callback.
+            error: the exception.
+        """
+        path = self.path / "errors" / f"{re.sub('[^A-Za-z0-9_.-]', '-', name)}.txt"
         files.make_folder(path.parent, within=self.path)
         files.write_atomically(path, "".join(traceback.format_exception(error)), within=self.path)
         return path

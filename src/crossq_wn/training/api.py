@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,22 @@ from crossq_wn.runs.manifests import trained_frames
 from crossq_wn.runs.options import OPTION_NAMES, RunOptions
 from crossq_wn.runs.recovery import recover_config
 from crossq_wn.runs.trust import remember, require_algorithm, require_task
+from crossq_wn.training.callbacks import checked
 from crossq_wn.training.finished import outcome_if_finished
 from crossq_wn.training.logs import require_extras
 from crossq_wn.training.loop import run_training
 from crossq_wn.training.progress import Outcome, Reporter
 from crossq_wn.training.real_time import run_in_real_time
 
-_OTHERS = ("task", "algorithm", "preset", "out", "reporter", "progress")  # further arguments of `train`
+_OTHERS = (
+    "task",
+    "algorithm",
+    "preset",
+    "out",
+    "reporter",
+    "progress",
+    "callbacks",
+)  # further arguments of `train`
 
 
 class Silent:
@@ -103,6 +112,7 @@ def train(
     out: str | Path | None = None,
     reporter: Reporter | None = None,
     progress: bool = False,
+    callbacks: Sequence[Any] = (),
     **choices: Any,
 ) -> Outcome:
     """Trains a new run.
@@ -117,6 +127,7 @@ def train(
         out: the run directory; by default the next free one under runs/.
         reporter: receives progress; by default nobody does.
         progress: whether to show progress as the command line does, if there is no `reporter`.
+        callbacks: objects that see what happens and may stop the training: see `training.callbacks`.
         choices: run options (`crossq_wn.runs.options.RunOptions`) and hyperparameters by name, spelt as on
             the command line but with underscores. `seed=3` stands for `seeds=[3]`.
 
@@ -128,9 +139,10 @@ def train(
         UserError: a name, a value, the task or the run directory cannot be used, the run does not fit into
             memory, or every seed failed. In the last case `__cause__` is what the environment raised.
     """
+    calls = checked(callbacks)
     config = configure(task, algorithm=algorithm, preset=preset, **({"video": False} | choices))
     with _shown(reporter, progress) as shown:
-        return start(config, named("out", out) if out is not None else None, shown, task)
+        return start(config, named("out", out) if out is not None else None, shown, task, callbacks=calls)
 
 
 @contextmanager
@@ -152,6 +164,7 @@ def start(
     task: TaskLike | None = None,
     *,
     take_over: bool = False,
+    callbacks: Sequence[Any] = (),
 ) -> Outcome:
     """Trains a new run with a given configuration.
 
@@ -161,6 +174,7 @@ def start(
         reporter: receives progress.
         task: a class or function that makes the environment, where no module can be imported for it.
         take_over: whether to shut out another process that has the run directory.
+        callbacks: see `train`.
 
     Returns:
         How training ended.
@@ -178,6 +192,7 @@ def start(
         lambda: directory.create(config, out, _command(), take_over=take_over, tell=reporter.message),
         reporter,
         task=_callable(task),
+        callbacks=callbacks,
     )
 
 
@@ -191,6 +206,7 @@ def resume(
     without_damaged_replay: bool = False,
     trust: bool = False,
     take_over: bool = False,
+    callbacks: Sequence[Any] = (),
 ) -> Outcome:
     """Continues a run from its newest checkpoint. A finished run is left as it is.
 
@@ -207,6 +223,7 @@ def resume(
         trust: whether modules that the run names, and that you have not trained with here, may be imported.
         take_over: whether to shut out another process that has the run and may be alive, such as one on a
             machine that is cut off.
+        callbacks: see `train`; a run does not remember those that it was trained with.
 
     Returns:
         How training ended.
@@ -215,6 +232,7 @@ def resume(
         UserError: there is no run, another process is using it, it has no usable checkpoint, its environment
             has changed, it names modules that are not trusted, or every seed failed.
     """
+    calls = checked(callbacks)
     with _shown(reporter, progress) as shown:
         return _resume(
             run_in(named("path", path)),
@@ -224,6 +242,7 @@ def resume(
             without_damaged_replay=without_damaged_replay,
             trust=trust,
             take_over=take_over,
+            callbacks=calls,
         )
 
 
@@ -236,6 +255,7 @@ def _resume(
     without_damaged_replay: bool,
     trust: bool,
     take_over: bool,
+    callbacks: Sequence[Any],
 ) -> Outcome:
     use_jax()
     config = extend(recover_config(path, reporter.message), frames)
@@ -243,7 +263,7 @@ def _resume(
     require_task(config, path, trust=trust, task=_callable(task))
     config = with_algorithm(config)
     if not directory.begun(path):  # it was stopped before its first checkpoint
-        return start(config, path, reporter, task, take_over=take_over)
+        return start(config, path, reporter, task, take_over=take_over, callbacks=callbacks)
     trained = trained_frames(path / "checkpoints")
     if config.options.frames < trained:
         raise UserError(
@@ -268,6 +288,7 @@ def _resume(
         resume=True,
         without_damaged_replay=without_damaged_replay,
         task=_callable(task),
+        callbacks=callbacks,
     )
 
 

@@ -1,8 +1,10 @@
 """How training ends."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from crossq_wn.errors import UserError, one_line
+from crossq_wn.training.callbacks import told
 from crossq_wn.training.progress import Outcome
 from crossq_wn.training.reporting import report
 from crossq_wn.training.session import Session
@@ -13,14 +15,18 @@ def outcome(session: Session, received: Sequence[int]) -> Outcome:
 
     Raises:
         UserError: every seed has failed.
+        BaseException: of a callback.
     """
+    if session.calls.error is not None:
+        raise session.calls.error
     if not session.seeds:
         raise all_failed(session)
     return Outcome(
         path=session.run.path,
         frames=session.frames,
         finished=session.finished,
-        signal=received[0] if received else None,
+        signal=next(filter(None, received), None),  # 0 stands for a callback
+        stopped_by=session.calls.stopped_by,
         failed={seed: failure.reason for seed, failure in session.failed.items()},
     )
 
@@ -33,8 +39,25 @@ def all_failed(session: Session) -> UserError:
     return error
 
 
+def call_back(session: Session) -> None:
+    """Calls a user's callbacks with what has happened since they were last called."""
+    session.calls.deliver(partial(_keep, session))
+
+
+def _keep(session: Session, name: str, error: BaseException) -> None:
+    """Says what a callback raised, and keeps its traceback."""
+    line = f"{told(name, error)}: the run is saved and ends"
+    try:
+        kept = session.run.keep_traceback(f"callback-{name}", error)
+    except OSError:  # a full disk must not hide what was raised
+        session.reporter.message(line)
+    else:
+        session.reporter.message(f"{line}; traceback: {kept}")
+
+
 def conclude(session: Session) -> None:
-    """Vouches for the logs, says how training ended, and closes the logs."""
+    """Calls callbacks once more, vouches for the logs, says how training ended, and closes the logs."""
+    call_back(session)
     session.run.vouch(session.logs.ends())
     session.phase = "done" if session.finished else "stopped"
     report(session)

@@ -9,6 +9,7 @@ from __future__ import annotations  # JAX's types are loaded on first use
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -23,8 +24,9 @@ from crossq_wn.machine import processors
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.directory import RunDirectory
 from crossq_wn.training import building, prefilling
+from crossq_wn.training.callbacks import Calls
 from crossq_wn.training.compiling import compiling_ahead, wait
-from crossq_wn.training.ending import conclude, outcome
+from crossq_wn.training.ending import call_back, conclude, outcome
 from crossq_wn.training.fitting import check_fits
 from crossq_wn.training.progress import Outcome, Reporter
 from crossq_wn.training.reporting import doing, tell_of_environments
@@ -45,6 +47,7 @@ def run_training(
     resume: bool = False,
     without_damaged_replay: bool = False,
     task: TaskLike | None = None,
+    callbacks: Sequence[Any] = (),
 ) -> Outcome:
     """Trains until the run's frames are done or a signal arrives.
 
@@ -56,6 +59,7 @@ def run_training(
         resume: whether to continue from the newest checkpoint.
         without_damaged_replay: whether to continue without rows of replay that are damaged beyond repair.
         task: a class or function that makes the environment, where no module can be imported for it.
+        callbacks: a user's own; see `callbacks`.
 
     Returns:
         How training ended.
@@ -75,9 +79,9 @@ def run_training(
         run = stack.enter_context(closing(open_run()))
         # Entered only once, because a change of it would compile every program again.
         stack.enter_context(jax.default_matmul_precision(config.options.matmul_precision))
-        received = stack.enter_context(collected_signals())
+        calls = Calls(callbacks, stack.enter_context(collected_signals()))
         try:
-            session = new_session(config, spec, run, reporter, (training, testing))
+            session = new_session(config, spec, run, reporter, (training, testing), calls)
             if resume:
                 restore(session, without_damaged_replay=without_damaged_replay)
             else:
@@ -89,7 +93,7 @@ def run_training(
             if not resume:
                 run.discard()
             raise
-        return train(session, received)
+        return train(session, calls.received)
 
 
 @contextmanager
@@ -155,6 +159,7 @@ def train(session: Session, received: Sequence[int]) -> Outcome:
     options = session.config.options
     session.stopwatch.lap("record")
     session.pace.begin_interval(session.frames, session.updates)
+    call_back(session)
     while session.seeds and not session.finished and not received:
         decide(session)
         if session.crossed(options.log_every):
@@ -163,6 +168,7 @@ def train(session: Session, received: Sequence[int]) -> Outcome:
             score(session)
         if session.crossed(options.checkpoint_every):
             save(session)
+        call_back(session)
         session.stopwatch.lap("record")
     finish(session)
     return outcome(session, received)
@@ -230,6 +236,8 @@ def step(session: Session, actions: np.ndarray) -> None:
 
 def store(session: Session, seed: Seed, action: np.ndarray, result: Transition) -> None:
     """Adds a transition to replay."""
+    frames = session.frames + session.config.action_repeat
+    session.calls.decision(seed.number, frames, seed.observation, action, result)
     seed.replay.add(
         seed.observation,
         action,

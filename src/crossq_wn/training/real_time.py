@@ -26,9 +26,10 @@ from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.directory import RunDirectory
 from crossq_wn.runs.manifests import available
 from crossq_wn.training import building, prefilling
+from crossq_wn.training.callbacks import Calls
 from crossq_wn.training.compiling import compiling_ahead, wait
 from crossq_wn.training.course import Course, publish, require_plain, serve, served_by
-from crossq_wn.training.ending import conclude, outcome
+from crossq_wn.training.ending import call_back, conclude, outcome
 from crossq_wn.training.fitting import check_fits
 from crossq_wn.training.loop import begin, observe, store
 from crossq_wn.training.progress import Outcome, Reporter
@@ -52,6 +53,7 @@ def run_in_real_time(
     resume: bool = False,
     without_damaged_replay: bool = False,
     task: TaskLike | None = None,
+    callbacks: Sequence[Any] = (),
 ) -> Outcome:
     """Trains with one robot until the run's frames are done or a signal arrives; see `loop.run_training`.
 
@@ -73,7 +75,7 @@ def run_in_real_time(
         stack.enter_context(jax.default_matmul_precision(config.options.matmul_precision))
         try:
             robots: Any = Robots(stand)
-            session = new_session(config, spec, run, reporter, (robots, robots))
+            session = new_session(config, spec, run, reporter, (robots, robots), Calls(callbacks, received))
             session.told_unrestorable = True  # of a robot it goes without saying
             session.watch = Watch(schedule, config.task, reporter.message)
             journal = Journal(run.path, spec.observation_size, spec.action_size)
@@ -147,6 +149,7 @@ def _go_on(course: Course, received: Sequence[int]) -> bool:
         return False
     arrived = _receive(course)
     serve(course)
+    call_back(course.session)
     idle = not (arrived or course.owed)
     news = course.process.news(_IDLE_SECONDS if idle else 0.0)
     course.session.stopwatch.lap("environment")

@@ -54,9 +54,18 @@ def save(session: Session, *, thorough: bool = False) -> None:
     drop(session, reasons)
     if not session.seeds:
         return
+    _write(session, states, thorough=thorough)
+
+
+def _write(session: Session, states: dict[int, SeedState], *, thorough: bool) -> None:
+    """Writes what has been collected, and notes it for callbacks."""
     replays = {seed.number: seed.replay for seed in session.seeds}
     keep = {failure.good for failure in session.failed.values() if failure.good is not None}
+    before = session.writer.present
     session.writer.save(session.frames, _common(session), states, replays, keep, thorough=thorough)
+    if session.writer.present != before:
+        path = session.run.checkpoints / f"{session.frames:09d}"
+        session.calls.checkpoint(session.frames, str(path))
 
 
 def _tell_of_shared_streams(session: Session) -> None:

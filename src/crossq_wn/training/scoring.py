@@ -45,6 +45,7 @@ def record(session: Session, results: dict[int, dict[str, float]]) -> None:
     for seed in session.seeds:
         seed.evaluation = results[seed.number][session.config.metric]
         session.logs.evaluation(seed.number, session.frames, results[seed.number])
+        session.calls.evaluation(seed.number, session.frames, results[seed.number])
     if session.seeds:
         shown = ", ".join(f"seed {seed.number}: {seed.evaluation:.3g}" for seed in session.seeds)
         session.reporter.message(f"evaluation at {session.frames:,} frames, {session.config.metric}: {shown}")

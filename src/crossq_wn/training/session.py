@@ -18,6 +18,7 @@ from crossq_wn.runs.checkpoints import Writer
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.directory import RunDirectory
 from crossq_wn.training import building
+from crossq_wn.training.callbacks import Calls
 from crossq_wn.training.logs import Logs
 from crossq_wn.training.progress import Pace, Phase, Reporter
 from crossq_wn.training.seeds import Seed, Stream, new_seed, stream
@@ -51,6 +52,7 @@ class Session:
     logs: Logs
     writer: Writer
     seeds: list[Seed]  # those that still train
+    calls: Calls  # of a user's callbacks
     states: States = None  # of the learners, joined in the order of `seeds`
     decisions: int = 0  # per seed
     updates: int = 0  # gradient updates per seed
@@ -95,7 +97,12 @@ class Session:
 
 
 def new_session(
-    config: RunConfig, spec: Spec, run: RunDirectory, reporter: Reporter, pools: tuple[Pool, Pool]
+    config: RunConfig,
+    spec: Spec,
+    run: RunDirectory,
+    reporter: Reporter,
+    pools: tuple[Pool, Pool],
+    calls: Calls | None = None,
 ) -> Session:
     """Makes a session in which nothing has happened yet.
 
@@ -105,6 +112,7 @@ def new_session(
         run: its directory.
         reporter: receives progress.
         pools: one environment per seed for training, and one per seed for evaluations.
+        calls: of a user's callbacks.
     """
     training, testing = pools
     numbers = config.options.seeds
@@ -134,6 +142,7 @@ def new_session(
         logs=Logs(config, run.path, names),
         writer=Writer(run.checkpoints, reporter.message),
         seeds=seeds,
+        calls=calls or Calls((), []),
     )
 
 
@@ -181,7 +190,7 @@ def told(session: Session, seed: int, fault: EnvironmentFaultError) -> str:
         return str(fault)
     session.causes[seed] = fault.__cause__
     try:
-        return f"{fault}; traceback: {session.run.keep_traceback(seed, fault.__cause__)}"
+        return f"{fault}; traceback: {session.run.keep_traceback(f'seed-{seed}', fault.__cause__)}"
     except OSError:  # a full disk must not hide the fault
         return str(fault)
 
