@@ -44,6 +44,7 @@ from crossq_wn.training.building import build_algorithm, replay_bytes
 from crossq_wn.training.fitting import check_fits
 from crossq_wn.types import Algorithm, Spec
 
+SECONDS = 0.7  # for each measurement in each round, unless the user wants others
 REFUSED = 2  # the exit code of a process that names in a line what the user can mend
 _ROUNDS = 7
 _LEAD = 0.3  # an uncounted lead before each measurement, as a multiple of its seconds
@@ -106,7 +107,7 @@ def measure(job: Job, emit: Emit, say: Say) -> None:
         looped = loop.whole_loop(config, update, job.seconds, _SHARES["loop"] * job.budget) | _memory()
         emit(looped | figures.doubts(found | looped, taken, on_cpu=on_cpu))
         say("the loop with networks of width 8 and an environment that costs nothing")
-        emit(loop.loop_overhead(config, job.seconds / 0.7))
+        emit(loop.loop_overhead(config, job.seconds / SECONDS))
         say("the first update in a new process, with the compilation cache")
         emit({"first_update_cached_s": first_cached(config)})
         say("diagnostics")

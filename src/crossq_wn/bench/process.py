@@ -24,12 +24,12 @@ from typing import IO, Any
 
 from crossq_wn.bench import peers
 from crossq_wn.bench.figures import Figures, missing
-from crossq_wn.bench.measure import REFUSED, Job
+from crossq_wn.bench.measure import REFUSED, SECONDS, Job
 from crossq_wn.errors import UserError
 from crossq_wn.runs.config import RunConfig
 
-_BUDGET = 90.0  # seconds for everything; building a peer's environment comes before
-_SECONDS = 0.7  # for each measurement, for which that is enough
+# Seconds for everything, if each measurement takes `SECONDS`; building a peer's environment comes before.
+_BUDGET = 90.0
 _AGAINST = 60.0  # seconds more with a peer
 
 
@@ -38,7 +38,7 @@ def bench(
     say: Callable[[str], None],
     show: Callable[[Figures], None],
     against: str | None = None,
-    seconds: float = 0.7,
+    seconds: float = SECONDS,
     budget: float | None = None,
 ) -> Figures:
     """Measures how fast a configuration trains.
@@ -61,7 +61,7 @@ def bench(
         UserError: the configuration cannot be measured here; the message says why.
     """
     if budget is None:
-        budget = _BUDGET * max(1.0, seconds / _SECONDS)
+        budget = _BUDGET * max(1.0, seconds / SECONDS)
     if against is not None:
         peers.prepare(against, say)
         budget += _AGAINST
