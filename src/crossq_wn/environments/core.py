@@ -125,6 +125,9 @@ class EnvironmentFaultError(UserError):
     """
 
 
+Result = Transition | EnvironmentFaultError  # of one seed's decision
+
+
 def unknown_task(name: str, known: Iterable[str]) -> UserError:
     """The error for a task that no suite has, with a suggestion from the known names."""
     hint = nearest(name, known) or "`crossq-wn list tasks` names them; "

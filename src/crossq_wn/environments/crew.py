@@ -14,11 +14,9 @@ from typing import Any
 import numpy as np
 
 from crossq_wn.environments.board import Board, Shape, board_on, new_memory, transition_of
-from crossq_wn.environments.core import EnvironmentFaultError, Transition
+from crossq_wn.environments.core import EnvironmentFaultError, Result
 from crossq_wn.environments.worker import CALL, STEP, Order, Outcome, Recipe, Setup, command
 from crossq_wn.errors import one_line
-
-Result = Transition | EnvironmentFaultError
 
 _PATIENCE = 10.0  # seconds that a process gets to end by itself
 

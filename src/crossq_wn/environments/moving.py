@@ -7,15 +7,13 @@ from typing import Any
 import numpy as np
 
 from crossq_wn.environments import tidy
-from crossq_wn.environments.core import Environment, EnvironmentFaultError, Transition
+from crossq_wn.environments.core import Environment, EnvironmentFaultError, Result, Transition
 from crossq_wn.environments.crew import Crew
 from crossq_wn.environments.isolation import same
 from crossq_wn.environments.remote import Anywhere, Remote
 from crossq_wn.environments.snapshot import UnrestorableError
 from crossq_wn.environments.worker import Order
 from crossq_wn.errors import one_line
-
-Result = Transition | EnvironmentFaultError
 
 _WORTH = 1e-3  # seconds of a step of all environments, 20 round trips, from which workers are tried
 _PATIENCE = 3.0  # seconds of stepping before they are started, which takes about as long

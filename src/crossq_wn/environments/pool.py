@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from crossq_wn.environments.core import Environment, EnvironmentFaultError, Transition
+from crossq_wn.environments.core import Environment, EnvironmentFaultError, Result
 from crossq_wn.environments.crew import Crew
 from crossq_wn.environments.moving import Move
 from crossq_wn.environments.remote import Anywhere
@@ -37,7 +37,6 @@ from crossq_wn.environments.streams import seed_shared
 
 _TRIAL = 20  # steps of each way that are timed before the faster one is chosen
 
-Result = Transition | EnvironmentFaultError
 Observation = np.ndarray | EnvironmentFaultError
 
 
