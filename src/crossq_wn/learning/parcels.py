@@ -25,7 +25,6 @@ class Layout(NamedTuple):
     shapes: tuple[tuple[int, ...], ...]  # of its leaves
     # Of each leaf: which array of the parcel holds it, and its first number there; None: it is that array.
     places: tuple[tuple[int, int | None], ...]
-    large: float  # numbers in a leaf from which on it stays an array of its own
 
 
 class Parcel:
@@ -33,8 +32,8 @@ class Parcel:
 
     Args:
         layout: what it holds.
-        arrays: first those of packed leaves [n], one for each type of number, then the large leaves as they
-            are. Joined over the seeds, they have a leading axis more.
+        arrays: first those of packed leaves [n], one for each type of number, then leaves of
+            JAX's own types as they are. Joined over the seeds, they have a leading axis more.
     """
 
     __slots__ = ("arrays", "layout")
@@ -52,18 +51,17 @@ def _known_to_jax() -> None:
     )
 
 
-def pack(tree: Tree, large: float = math.inf) -> Parcel:
+def pack(tree: Tree) -> Parcel:
     """Packs a tree; works on NumPy arrays and on traced ones.
 
     Args:
         tree: of arrays.
-        large: as in `Layout`.
     """
     _known_to_jax()
     leaves, structure = jax.tree.flatten(tree)
     small: dict[str, list[Any]] = defaultdict(list)  # type of number -> its leaves
     for leaf in leaves:
-        if _packs(leaf, large):
+        if _packs(leaf):
             small[str(leaf.dtype)].append(leaf)
     which = {name: number for number, name in enumerate(small)}
     filled = dict.fromkeys(small, 0)
@@ -71,7 +69,7 @@ def pack(tree: Tree, large: float = math.inf) -> Parcel:
     whole: list[Any] = []
     for leaf in leaves:
         kind = str(leaf.dtype)
-        if _packs(leaf, large):
+        if _packs(leaf):
             places.append((which[kind], filled[kind]))
             filled[kind] += math.prod(leaf.shape)
         else:
@@ -79,12 +77,12 @@ def pack(tree: Tree, large: float = math.inf) -> Parcel:
             whole.append(leaf)
     arrays = [_concatenated(each) for each in small.values()]
     shapes = tuple(tuple(leaf.shape) for leaf in leaves)
-    return Parcel(Layout(structure, shapes, tuple(places), large), (*arrays, *whole))
+    return Parcel(Layout(structure, shapes, tuple(places)), (*arrays, *whole))
 
 
-def _packs(leaf: Any, large: float) -> bool:
+def _packs(leaf: Any) -> bool:
     # Others are JAX's own types, such as those of random keys.
-    return isinstance(leaf.dtype, np.dtype) and math.prod(leaf.shape) < large
+    return isinstance(leaf.dtype, np.dtype)
 
 
 def _concatenated(leaves: list[Any]) -> Any:
@@ -119,7 +117,7 @@ def closed(tree: Tree, like: Tree) -> Tree:
     """A traced tree, packed if and as another one is."""
     if not isinstance(like, Parcel):
         return tree
-    return pack(_barrier(tree), like.layout.large)
+    return pack(_barrier(tree))
 
 
 def _barrier(tree: Tree) -> Tree:
