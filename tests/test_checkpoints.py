@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 from functools import cache
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,8 +15,9 @@ from safetensors.numpy import load as load_tensors
 from crossq_wn import files
 from crossq_wn.errors import UserError
 from crossq_wn.learning.replay import Replay
-from crossq_wn.runs import checkpoints
+from crossq_wn.runs import checkpoints, manifests
 from crossq_wn.runs.checkpoints import SeedState, Writer
+from crossq_wn.runs.checksums import DamagedError
 
 COMMON = {"decisions": 3, "logs": [[1, 2], [3]]}
 
@@ -316,3 +318,22 @@ def test_a_damaged_segment_is_not_built_upon(tmp_path):
     found, said = usable(tmp_path)
     assert (found.frames, said) == (300, [])
     assert found.path.parent == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (
+            DamagedError("seed-0.safetensors is lost"),
+            r"^run is damaged \(seed-0\.safetensors is lost\): restore",
+        ),
+        (
+            KeyError("decisions"),
+            r"^run is malformed, though its checksums are right \(KeyError: 'decisions'\)",
+        ),
+        (UserError("upgrade crossq-wn"), "^upgrade crossq-wn$"),
+    ],
+)
+def test_a_damaged_checkpoint_and_a_malformed_one_are_told_apart(error, says):
+    with pytest.raises(UserError, match=says), manifests.malformed(Path("run")):
+        raise error

@@ -443,7 +443,7 @@ def test_a_signed_but_malformed_checkpoint_gives_one_line(step, run, place, caps
         (lambda body: body["common"].update(config=[]), "malformed"),
         (lambda body: body["common"].update(failed={"x": {"reason": "", "good": None}}), "failed is 'x'"),
         (lambda body: body.update(seeds={"00": body["seeds"]["0"]}), "seeds is '00'"),
-        (lambda body: body["seeds"]["0"]["replay"].update(end=0), "malformed"),
+        (lambda body: body["seeds"]["0"]["replay"].update(end=0), "is damaged (replay ends at row"),
     ],
 )
 def test_a_signed_checkpoint_that_cannot_be_resumed_gives_one_line(change, says, run, place):

@@ -80,8 +80,12 @@ def malformed(path: Path) -> Iterator[None]:
         yield
     except UserError:
         raise
+    except DamagedError as error:
+        raise UserError(
+            f"{path} is damaged ({one_line(error)}): restore it, or use an earlier one"
+        ) from error
     except (
-        ArithmeticError, AttributeError, DamagedError, LookupError, RecursionError, TypeError, ValueError,
+        ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
     ) as error:  # fmt: skip
         what = f"{type(error).__name__}: {one_line(error)}"
         raise UserError(
