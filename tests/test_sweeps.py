@@ -29,7 +29,7 @@ from crossq_wn.runs.config import signed
 from crossq_wn.sweeps import driver, engines, history, local, states, status
 from crossq_wn.sweeps.driver import Need, Sweep, Watch, drive
 from crossq_wn.sweeps.history import Attempt
-from crossq_wn.sweeps.plans import Run, command, folder_of, plan
+from crossq_wn.sweeps.plans import Run, command, folder_of, log_name, plan, seed_range
 from crossq_wn.sweeps.scheduling import Outlook, Room, Waiting, next_jobs, outlook
 from crossq_wn.sweeps.sheets import MOST_RUNS, parse, seed_numbers, written
 from crossq_wn.sweeps.states import State, state_of
@@ -797,18 +797,21 @@ def test_a_hang_up_that_is_ignored_stays_ignored():
 # --- The command
 
 
-def test_two_runs_from_beginning_to_end(tmp_path):
+def test_two_runs_from_beginning_to_end(tmp_path, monkeypatch):
     text = [f"--{name.replace('_', '-')}={value}" for name, value in helpers.TINY_SETTINGS.items()]
-    line = ["sweep", "--task", "helpers:PointMass", "--frames", 100, "--seeds", "0:2", "--eval-every", 50,
-            "--eval-episodes", 1, "--out", "s", "--jobs", 2, "--seeds-per-process", 1, *text]  # fmt: skip
-    dry = helpers.cli(*line, "--dry-run", cwd=tmp_path)
+    line = ["sweep", "--task", "helpers:PointMass", "--algorithm", "sac", "--frames", 100, "--seeds", "0:2",
+            "--eval-every", 50, "--eval-episodes", 1, "--no-diagnostics", "--out", "s", "--jobs", 2,
+            "--seeds-per-process", 1, *text]  # fmt: skip
+    for name, value in helpers.environment_variables().items():  # for the processes that train
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    dry = helpers.call(*line, "--dry-run", cwd=tmp_path)
     assert dry.returncode == 0, dry.stderr
     assert "2 of 2 runs to train: about " in dry.stdout
     assert not (tmp_path / "s").exists()
-    done = helpers.cli(*line, cwd=tmp_path)
+    done = helpers.call(*line, cwd=tmp_path)
     assert done.returncode == 0, done.stderr + done.stdout
-    paths = [tmp_path / "s" / "helpers-pointmass" for _ in range(1)]
-    found = sorted(paths[0].glob("*/seed-*"))
+    found = sorted((tmp_path / "s" / "helpers-pointmass").glob("*/seed-*"))
     assert [path.name for path in found] == ["seed-0", "seed-1"]
     for path in found:
         assert {row["env_step"] for row in rows(path / "eval.csv")} == {"0", "50", "100"}
@@ -828,7 +831,7 @@ def test_two_runs_from_beginning_to_end(tmp_path):
     assert again.returncode == 0
     assert "0 of 2 runs to train" in again.stdout
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "s").rglob("*")} == before
-    assert "crossq-wn UTD 1" in helpers.call("compare", "s", cwd=tmp_path).stdout
+    assert "sac UTD 1" in helpers.call("compare", "s", cwd=tmp_path).stdout
 
 
 def test_seeds_that_are_divided_anew_are_not_trained_twice(tmp_path):
@@ -888,6 +891,36 @@ def test_attempts_that_a_crash_cut_off_are_passed_over(tmp_path):
     with open(tmp_path / ".sweep" / "attempts.jsonl", "a") as file:
         file.write('[]\n{"run": 3}\n{"run": "ru')
     assert list(history.History(tmp_path).of("run")) == [whole]
+
+
+@pytest.mark.parametrize(("retries", "standing"), [(0, "failed"), (1, "waiting"), (None, "waiting")])
+def test_status_counts_failures_as_the_sweep_was_told(retries, standing, run, tmp_path):
+    begun(run, 100)
+    history.logs(tmp_path)
+    failed = Attempt(str(run.path.relative_to(tmp_path)), 1.0, 100, 100, "boom")
+    values = failed._asdict() if retries is None else failed._replace(retries=retries)._asdict()
+    if retries is None:  # of a version that recorded none
+        del values["retries"]
+    (tmp_path / ".sweep" / "attempts.jsonl").write_text(json.dumps(values) + "\n")
+    (line,) = status.lines([run], tmp_path)
+    assert (line.standing, line.why) == (standing, "boom")
+
+
+def test_logs_of_runs_with_long_names_fit_into_a_file_system(tmp_path):
+    parts = [letter * 128 for letter in "abc"]
+    runs = [Run(tmp_path.joinpath(*parts[:2], parts[2] + end), tiny()) for end in ("", "d")]
+    names = {log_name(run) for run in runs}
+    assert len(names) == 2
+    for name in names:
+        (tmp_path / name).touch()
+    assert log_name(Run(Path("s/dog-run/sac/seed-0"), tiny())) == "dog-run--sac--seed-0.log"
+
+
+@pytest.mark.parametrize(
+    ("seeds", "words"), [((3,), "3"), ((0, 1), "0-1"), ((2, 3, 4), "2-4"), ((0, 2), "0,2"), ((2, 1), "2,1")]
+)
+def test_seeds_are_written_as_a_range_or_one_by_one(seeds, words):
+    assert seed_range(seeds) == words
 
 
 def test_time_left_follows_from_the_speeds_measured():

@@ -25,8 +25,8 @@ from crossq_wn.sweeps import bills, history, on_slurm, status
 from crossq_wn.sweeps.bills import Bill
 from crossq_wn.sweeps.driver import Result, Sweep, drive
 from crossq_wn.sweeps.engines import Engine
-from crossq_wn.sweeps.plans import Planned, Run, plan
-from crossq_wn.sweeps.scheduling import RETRIES
+from crossq_wn.sweeps.history import RETRIES
+from crossq_wn.sweeps.plans import Planned, Run, plan, seed_range
 from crossq_wn.sweeps.search import Search, example
 from crossq_wn.sweeps.sheets import Sheet, parse, written
 from crossq_wn.sweeps.states import State, refuse_overlap, state_of
@@ -48,13 +48,8 @@ BILL = (
 )  # fmt: skip
 
 
-def _seeds(seeds: Sequence[int]) -> str:
-    whole = len(seeds) > 2 and tuple(seeds) == tuple(range(seeds[0], seeds[-1] + 1))
-    return f"{seeds[0]}-{seeds[-1]}" if whole else ",".join(map(str, seeds))
-
-
 _STATUS = (
-    Column("run", whole=True), "task", "system", Column("seeds", _seeds), "state", "frames", "of",
+    Column("run", whole=True), "task", "system", Column("seeds", seed_range), "state", "frames", "of",
     "frames per second", "hours left", "why",
 )  # fmt: skip
 

@@ -56,7 +56,7 @@ def bill(
         by_system.setdefault(label(run), []).append(number)
         disk += costs.cost(run.config).disk / 1e9
         if state.kind != "finished":
-            left.append(remaining(run, state) / 3600)
+            left.append(_remaining(run, state) / 3600)
     rows = []
     for name, numbers in by_system.items():
         finished = sum(states[number].kind == "finished" for number in numbers)
@@ -65,7 +65,7 @@ def bill(
     return Bill(rows, total, longest, max(total / jobs, longest), len(left), disk, costs.explain())
 
 
-def remaining(run: Planned, state: State) -> float:
+def _remaining(run: Planned, state: State) -> float:
     """Estimates the core-seconds that a run still needs."""
     return costs.cost(run.config).core_seconds * max(0.0, 1 - state.frames / run.config.options.frames)
 

@@ -17,9 +17,9 @@ from crossq_wn.errors import UserError, one_line
 from crossq_wn.runs import leases
 from crossq_wn.runs.leases import Seen
 from crossq_wn.sweeps.engines import Engine, Process, is_final
-from crossq_wn.sweeps.history import Attempt, History
+from crossq_wn.sweeps.history import RETRIES, Attempt, History
 from crossq_wn.sweeps.plans import Planned
-from crossq_wn.sweeps.scheduling import RETRIES, Outlook, Room, Waiting, next_jobs, outlook
+from crossq_wn.sweeps.scheduling import Outlook, Room, Waiting, next_jobs, outlook
 from crossq_wn.sweeps.states import State, state_of
 
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -271,6 +271,7 @@ class Sweep:
             final=final,
             memory=memory,
             seconds=seconds,
+            retries=self.retries,
         )
         self.tried.setdefault(number, []).append(attempt)
         self.history.add(attempt._replace(ended=self.wall()))

@@ -18,6 +18,7 @@ from crossq_wn.files import MOST_TABLE
 from crossq_wn.sweeps.sheets import Sheet, parse
 
 FOLDER = ".sweep"
+RETRIES = 3  # failures of a run that a sweep gets over by default
 
 
 class Attempt(NamedTuple):
@@ -31,6 +32,7 @@ class Attempt(NamedTuple):
     final: bool = False  # whether it would fail in the same way again
     memory: int = 0  # the most bytes that it was seen to take
     seconds: float = 0.0  # that it took
+    retries: int = RETRIES  # failures of a run that its sweep gets over
 
 
 class History:
@@ -142,6 +144,7 @@ def _read(file: Path) -> Iterable[Attempt]:
             yield Attempt(
                 str(values["run"]), float(values["ended"]), int(values["before"]), int(values["after"]),
                 str(values["cause"]), bool(values["final"]), int(values["memory"]), float(values["seconds"]),
+                int(values.get("retries", RETRIES)),
             )  # fmt: skip
         except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
             continue

@@ -116,11 +116,20 @@ def command(run: Planned) -> tuple[str, ...]:
 
 @cache
 def slug(text: str) -> str:
-    """A name for a folder; long ones are cut, and told apart by a checksum."""
-    name = re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
-    if len(name) <= _LONG:
+    """A name for a folder; long ones are cut."""
+    return _cut(re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-"), _LONG)
+
+
+def log_name(run: Planned) -> str:
+    """The name of the file for what a run prints; file systems allow 255 bytes."""
+    return f"{_cut('--'.join(run.path.parts[-3:]), 2 * _LONG)}.log"
+
+
+def _cut(name: str, longest: int) -> str:
+    """A name of about so many letters at most; what is cut is told apart by a checksum."""
+    if len(name) <= longest:
         return name
-    return f"{name[:_LONG]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return f"{name[:longest]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _configs(values: Values, seeds_per_process: int | None) -> Iterator[RunConfig]:
@@ -141,10 +150,13 @@ def _configs(values: Values, seeds_per_process: int | None) -> Iterator[RunConfi
 def _seeds(config: RunConfig) -> str:
     """The seeds of a run in words, such as `seeds 0-9`."""
     seeds = config.options.seeds
-    if len(seeds) == 1:
-        return f"seed {seeds[0]}"
-    whole = seeds == tuple(range(seeds[0], seeds[0] + len(seeds)))
-    return f"seeds {seeds[0]}-{seeds[-1]}" if whole else f"seeds {','.join(map(str, seeds))}"
+    return f"seed{'s' if len(seeds) > 1 else ''} {seed_range(seeds)}"
+
+
+def seed_range(seeds: Sequence[int]) -> str:
+    """Seeds as people write them: `3`, `0-9` or, with gaps, `0,3,7`."""
+    whole = len(seeds) > 1 and tuple(seeds) == tuple(range(seeds[0], seeds[0] + len(seeds)))
+    return f"{seeds[0]}-{seeds[-1]}" if whole else ",".join(map(str, seeds))
 
 
 def _flag(name: str, value: Any) -> Sequence[str]:

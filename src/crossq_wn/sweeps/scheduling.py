@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from crossq_wn.sweeps.history import Attempt
+from crossq_wn.sweeps.history import RETRIES, Attempt
 from crossq_wn.sweeps.states import State
 
-RETRIES = 3
 _FIRST_PAUSE, _GROWTH, _LONGEST_PAUSE = 10.0, 4.0, 600.0  # seconds; by what each pause exceeds the one before
 
 Standing = Literal["done", "running", "waiting", "failed"]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from crossq_wn import files
 from crossq_wn.files import MOST_TABLE
 from crossq_wn.runs import leases
-from crossq_wn.sweeps.history import History
+from crossq_wn.sweeps.history import RETRIES, History
 from crossq_wn.sweeps.plans import Run
 from crossq_wn.sweeps.scheduling import Standing, outlook
 from crossq_wn.sweeps.states import State, state_of
@@ -45,7 +45,8 @@ def lines(runs: Sequence[Run], out: Path) -> list[Line]:
         state = state_of(run)
         alive = _alive(run.path, state)
         attempts = history.of(str(run.path.relative_to(out)))
-        stands = outlook(state, attempts, alive=alive)
+        retries = attempts[-1].retries if attempts else RETRIES  # as the sweep was told
+        stands = outlook(state, attempts, alive=alive, retries=retries)
         config, frames, speed = run.config, state.frames, None
         if alive:
             frames, speed = _pace(run, frames)
