@@ -8,6 +8,7 @@ import io
 import sys
 import tokenize
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,15 +40,22 @@ class Measures(NamedTuple):
     public: int
 
 
+@cache
 def sources(folder: Path = PACKAGE) -> list[Path]:
     """Every Python file of a folder."""
     return sorted(folder.rglob("*.py"))
 
 
+@cache
+def parsed(file: Path) -> ast.Module:
+    """The syntax tree of a file."""
+    return ast.parse(file.read_text())
+
+
+@cache
 def measure(file: Path) -> Measures:
     """Measures one file."""
-    text = file.read_text()
-    tree = ast.parse(text)
+    text, tree = file.read_text(), parsed(file)
     functions, comprehensions, nested, documented, public = [], 0, 0, 0, 0
     for node in ast.walk(tree):
         if isinstance(node, FUNCTIONS):

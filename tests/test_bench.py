@@ -194,7 +194,9 @@ def test_what_was_not_measured_is_named(monkeypatch):
 def test_what_a_decision_asks_of_the_device_is_counted(make, launches, transfers, monkeypatch):
     monkeypatch.setattr(learner, "make", lambda algorithm, *arguments, **options: make(algorithm))
     task = loop.free_task()
-    config = api.configure(task, seeds=(0, 1, 2), critic_width=8, actor_width=8, batch_size=8, utd=1)
+    config = api.configure(
+        task, algorithm="sac", seeds=(0, 1, 2), critic_width=8, actor_width=8, batch_size=8, utd=1
+    )
     traced = loop.train(config, 40, task).traced
     assert traced == {"launches_per_decision": launches, "transfers_per_decision": transfers}
 

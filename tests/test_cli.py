@@ -148,8 +148,11 @@ def test_your_own_algorithm_is_an_option(tmp_path):
     done = cli("train", "helpers:PointMass", *chosen, "--frames", 40, *TINY, "--out", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "layer-norm-sac UTD 1" in (tmp_path / "run" / "eval.csv").read_text()
-    assert cli("eval", "run", "--episodes", 1, cwd=tmp_path).returncode == 0
-    wrong = cli("train", "cheetah-run", "--algorithm", "my_algorithm:nope", cwd=tmp_path)
+    evaluated, wrong = helpers.clis(
+        ("eval", "run", "--episodes", 1), ("train", "cheetah-run", "--algorithm", "my_algorithm:nope"),
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert evaluated.returncode == 0, evaluated.stderr
     assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1)
     assert "unknown algorithm 'my_algorithm:nope'" in wrong.stderr
 
@@ -506,7 +509,7 @@ def test_training_ends_with_a_video_that_shows_something(tmp_path, monkeypatch):
         pytest.skip("nothing renders here")
     import av
 
-    flags = [flag for flag in TINY if flag != "--no-video"]
+    flags = [*(flag for flag in TINY if flag != "--no-video"), "--algorithm", "sac", "--no-diagnostics"]
     done = cli(
         "train", "pendulum-swingup", "--frames", 60, "--episode-frames", 40, "--out", "run", *flags,
         cwd=tmp_path,

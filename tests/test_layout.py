@@ -2,10 +2,11 @@
 
 import ast
 import re
+from functools import cache
 
 import pytest
 
-from house import PACKAGE, ROOT, measure, sources
+from house import PACKAGE, ROOT, measure, parsed, sources
 
 ENTRY = {"__init__", "__main__"}  # of the package itself
 
@@ -22,11 +23,12 @@ def module_name(file):
     return ".".join(parts).removesuffix(".__init__")
 
 
+@cache
 def imported(file):
     """The modules of the package that a file imports anywhere, as (name, where) without `crossq_wn.`."""
     modules = {module_name(each) for each in sources()}
     found = []
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(parsed(file)):
         if not isinstance(node, ast.ImportFrom) or node.module is None:
             continue
         package, _, rest = node.module.partition(".")
@@ -111,7 +113,7 @@ DELAYED = {
 def delayed(file):
     """The modules that the functions of a file import."""
     found = set()
-    for function in ast.walk(ast.parse(file.read_text())):
+    for function in ast.walk(parsed(file)):
         if isinstance(function, ast.FunctionDef):
             for node in ast.walk(function):
                 if isinstance(node, ast.ImportFrom):

@@ -14,24 +14,28 @@ from helpers import PointMass, rows
 ACTOR_CRITICS = [name for name in ALGORITHMS if "critic_width" in setting_names(ALGORITHMS[name].settings)]
 # BRO-fast makes BRO's updates, to the last digit.
 PROBED = [pytest.param(n, marks=pytest.mark.slow) if n == "bro-fast" else n for n in ACTOR_CRITICS]
+UNSTEADY = ("crossq", "redq", "droq")  # at these learning rates their policies take longer to settle
 BATCH = 32  # samples per update of the probes
-# Faster than the paper's, because probes are small; the temperature is out of the way.
+# Faster than the paper's, because probes are small, as are targets; the temperature is out of the way.
 QUICK = {
-    "actor_width": 32, "critic_width": 32, "actor_learning_rate": 3e-3,
+    "tau": 0.05, "actor_width": 32, "critic_width": 32, "actor_learning_rate": 3e-3,
     "critic_learning_rate": 3e-3, "initial_temperature": 1e-4, "temperature_learning_rate": 0.0,
 }  # fmt: skip
 TASK = {
     "warmup": 500, "utd": 1, "policy_delay": 2, "critic_width": 64, "actor_width": 64, "action_repeat": 1,
     "initial_temperature": 0.01, "actor_learning_rate": 1e-3, "critic_learning_rate": 1e-3,
     "batch_size": 64, "quantiles": 10, "iterations": 2,
-    "encoder_width": 64, "latent_size": 64, "width": 64, "samples": 64, "policy_samples": 8, "elites": 8,
+    # TD-MPC2's: where it learns as much in half a minute less than at twice the width and batch size.
+    "learning_rate": 1e-3, "horizon": 2, "value_functions": 2, "bins": 21, "encoder_width": 32,
+    "latent_size": 32, "width": 32, "samples": 32, "policy_samples": 4, "elites": 4,
 }  # fmt: skip
-# Enough, by several streams, for those that run by default but XQC and TD-MPC2.
+# Enough, by several streams, for those that run by default but XQC.
 NARROW = {"critic_width": 32, "actor_width": 32, "batch_size": 32, "atoms": 21}
-NARROW_ENOUGH = ("crossq-wn", "sac", "bro", "simba-v2", "flashsac")
+NARROW_ENOUGH = ("crossq-wn", "sac", "bro", "simba-v2", "flashsac", "tdmpc2")
 DEMO = {"warmup": 2000, "critic_width": 256, "actor_width": 128, "initial_temperature": 0.01}  # Makefile
 OPTIONS = {
     "video": False, "tensorboard": False, "diagnostics": False, "eval_every": 5000, "checkpoint_every": 5000,
+    "eval_episodes": 3,
 }  # fmt: skip
 
 
@@ -45,9 +49,10 @@ def reward_near(state, action):
     return 1 - np.square(action[:, 0] - 0.5 * state[:, 0])
 
 
-def learned(name, settings_of, reward, mask, updates=1500):
+def learned(name, settings_of, reward, mask, updates):
     """The algorithm and its state after learning from random transitions of a one-number world."""
-    settings = settings_of(name, **QUICK)
+    known = setting_names(ALGORITHMS[name].settings)
+    settings = settings_of(name, **{key: value for key, value in QUICK.items() if key in known})
     algorithm = ALGORITHMS[name].build(Spec(1, 1, 0.5), settings)
     learn = learner.one_by_one(algorithm)
     states = learn.join([algorithm.init(np.random.default_rng(0))])
@@ -61,7 +66,7 @@ def learned(name, settings_of, reward, mask, updates=1500):
 
 
 @pytest.mark.parametrize("name", PROBED)
-@pytest.mark.parametrize(("mask", "value", "updates"), [(0, 1.0, 1000), (1, 2.0, 1500)])
+@pytest.mark.parametrize(("mask", "value", "updates"), [(0, 1.0, 300), (1, 2.0, 600)])
 def test_the_value_of_a_constant_reward(name, mask, value, updates, small_settings):
     """Terminated: Q = 1. Going on for ever at discount 0.5: Q = 1 / (1 - 0.5)."""
     _, _, metrics = learned(name, small_settings, reward_one, mask, updates)
@@ -71,7 +76,7 @@ def test_the_value_of_a_constant_reward(name, mask, value, updates, small_settin
 @pytest.mark.parametrize("name", PROBED)
 def test_the_policy_finds_the_best_action_of_each_state(name, small_settings):
     """What it misses of the best reward is less than half of what the best constant action would miss."""
-    learn, states, _ = learned(name, small_settings, reward_near, 0)
+    learn, states, _ = learned(name, small_settings, reward_near, 0, 1500 if name in UNSTEADY else 700)
     missed = []
     for state in (-0.8, 0.0, 0.8):
         action = learn.exploit(states, learn.fresh_memories(1), np.array([[state]], np.float32))[0][0, 0]
@@ -94,7 +99,7 @@ def test_training_reaches_a_goal(name, tmp_path):
     run = crossq_wn.train(
         PointMass,
         algorithm=name,
-        frames={"tdmpc2": 700, "xqc": 4000}.get(name, 2000),  # XQC is slower, and at 2000 sometimes not there
+        frames={"tdmpc2": 900, "xqc": 2500}.get(name, 2000),  # XQC is slower, and at 2000 sometimes not there
         out=tmp_path / "run",
         **OPTIONS,
         **settings,

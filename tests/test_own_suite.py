@@ -78,12 +78,6 @@ def test_its_module_is_imported_for_a_task_and_not_for_its_results(folder, monke
     SUITES.update(known)
 
 
-def test_a_misspelt_task_of_its_module_is_explained(folder):
-    done = cli("train", "my_suite:fast", "--frames", 40, *TINY, cwd=folder)
-    assert done.returncode == 2
-    assert "unknown task 'my_suite:fast': did you mean 'my_suite:far'?" in done.stderr
-
-
 @pytest.mark.parametrize("change", [{"metric": "profit"}, {"scale": 0.0}])
 def test_a_wrong_record_is_refused(suite, change):
     with pytest.raises(UserError, match="the suite 'slide' has the"):
@@ -100,8 +94,14 @@ def test_a_record_under_another_name_is_refused(suite, monkeypatch):
 # --- Training
 
 
-def test_it_trains_and_evaluates_from_the_command_line(folder):
-    done = cli("train", "my_suite:far", "--frames", 300, *TINY, "--out", "run", cwd=folder)
+def test_it_trains_evaluates_and_explains_misspelt_tasks_from_the_command_line(folder):
+    quick = ("--algorithm", "sac", "--no-diagnostics")
+    wrong, done = clis(
+        ("train", "my_suite:fast", "--frames", 40, *TINY),
+        ("train", "my_suite:far", "--frames", 300, *TINY, *quick, "--out", "run"), cwd=folder,
+    )  # fmt: skip
+    assert wrong.returncode == 2
+    assert "unknown task 'my_suite:fast': did you mean 'my_suite:far'?" in wrong.stderr
     assert done.returncode == 0, done.stderr
     run = folder / "run"
     config = read_config(run)

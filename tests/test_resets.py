@@ -31,7 +31,11 @@ def train(small_settings, tmp_path):
 
     def make(name, folder, changes, decisions=55, seeds=(0, 1)):
         values = vars(small_settings(name)) | {"utd": 2, "warmup": 20, "action_repeat": 2} | changes
-        options = TINY_OPTIONS | {"log_every": 2, "checkpoint_every": 1000, "eval_every": 1000}
+        if "critic_blocks" in values:
+            values["critic_blocks"] = 1
+        options = TINY_OPTIONS | {
+            "log_every": 2, "checkpoint_every": 1000, "eval_every": 1000, "diagnostics": False,
+        }  # fmt: skip
         path = tmp_path / folder
         crossq_wn.train(
             PointMass,

@@ -3,8 +3,6 @@
 import json
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,7 +14,7 @@ import helpers
 from crossq_wn.cli import main
 from crossq_wn.runs import checkpoints
 from crossq_wn.training import logs
-from helpers import TINY, TINY_OPTIONS, TINY_SETTINGS, Listener, cli, rows, same_run, start_cli
+from helpers import TINY, TINY_OPTIONS, TINY_SETTINGS, Listener, call, clis, rows, same_run, start_cli
 
 
 class Crash(Listener):
@@ -69,36 +67,35 @@ TASKS = {
 
 
 @pytest.fixture(scope="module")
-def resumed(trained, tmp_path_factory):
-    """By task: a run to 170 frames, in the middle of an episode, that another process resumed to 300."""
-    root = tmp_path_factory.mktemp("resumed")
+def elsewhere(trained, tmp_path_factory):
+    """A folder and its command lines, done by another process: resumed runs by number, and one begun there.
+
+    The former were trained here to 170 frames, in the middle of an episode, and resumed there to 300.
+    """
+    root = tmp_path_factory.mktemp("elsewhere")
+    lines = [("train", "helpers:PointMass", "--frames", 170, "--seeds", "0,1", "--out", "run", *TINY)]
     for number, (task, options) in enumerate(TASKS.items()):
         trained(task, root / str(number), frames=170, **options)
-    script = "import sys, crossq_wn\nfor run in sys.argv[1:]: crossq_wn.resume(run, frames=300)"
-    paths = {task: root / str(number) for number, task in enumerate(TASKS)}
-    done = subprocess.run(
-        [sys.executable, "-c", script, *map(str, paths.values())],
-        env=helpers.environment_variables(), capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return paths
+        lines.append(("resume", str(number), "--frames", 300))
+    return root, clis(*lines, cwd=root)
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_training_half_and_resuming_in_another_process_equals_training_through(task, resumed, trained):
+def test_training_half_and_resuming_in_another_process_equals_training_through(task, elsewhere, trained):
+    root, (_, *resumed) = elsewhere
+    number = list(TASKS).index(task)
+    assert resumed[number].returncode == 0, resumed[number]
     whole = trained(task, frames=300, **TASKS[task])
-    same_run(whole, resumed[task], seeds=TASKS[task].get("seeds", (0,)))
+    same_run(whole, root / str(number), seeds=TASKS[task].get("seeds", (0,)))
 
 
-def test_the_command_line_trains_and_resumes_like_the_python_interface(trained, tmp_path):
-    first = cli(
-        "train", "helpers:PointMass", "--frames", 170, "--seeds", "0,1", "--out", "run", *TINY, cwd=tmp_path
-    )
+def test_the_command_line_trains_and_resumes_like_the_python_interface(elsewhere, trained):
+    root, (first, *_) = elsewhere
     assert first.returncode == 0, first.stdout + first.stderr
-    second = cli("resume", "run", "--frames", 300, cwd=tmp_path)
+    second = call("resume", "run", "--frames", 300, cwd=root)
     assert second.returncode == 0, second.stdout + second.stderr
     assert first.stderr + second.stderr == ""
-    same_run(trained("helpers:PointMass", frames=300, seeds=(0, 1)), tmp_path / "run", seeds=(0, 1))
+    same_run(trained("helpers:PointMass", frames=300, seeds=(0, 1)), root / "run", seeds=(0, 1))
 
 
 @pytest.mark.parametrize(

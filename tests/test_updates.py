@@ -630,7 +630,7 @@ def test_one_call_with_five_updates_equals_five_calls(learners, trained, batch, 
 
 @pytest.mark.parametrize("make_learner", [learner.one_by_one, learner.vectorised])
 def test_an_update_is_traced_once_whatever_the_utd_ratio(algorithm, batch, make_learner):
-    made, traces = algorithm("crossq-wn"), []
+    made, traces = algorithm("sac"), []
 
     def counted(state, data, step):
         traces.append(step)
@@ -645,7 +645,7 @@ def test_an_update_is_traced_once_whatever_the_utd_ratio(algorithm, batch, make_
 
 
 def test_seeds_on_several_threads_share_one_program_of_the_precision_asked_for(algorithm, batch, monkeypatch):
-    made, traces = algorithm("crossq-wn"), []
+    made, traces = algorithm("sac"), []
 
     def noting(state, data, step):
         traces.append((threading.current_thread(), jax.config.jax_default_matmul_precision))
