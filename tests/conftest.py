@@ -60,7 +60,12 @@ for option, value in COMPILATION.items():
 
 
 # Files that take longest, in that order: processes that share the files had better not end with them.
-LONG = ("test_contract", "test_learning", "test_resume", "test_updates", "test_reproduce", "test_rivals")
+LONG = (
+    "test_contract", "test_learning", "test_resume", "test_damage", "test_updates", "test_rivals",
+    "test_reproduce", "test_hostile", "test_flashsac", "test_bench", "test_resets", "test_diagnostics",
+    "test_suites", "test_environments", "test_workers", "test_report", "test_figures", "test_cli",
+    "test_start", "test_sweeps", "test_safety", "test_docs", "test_table1", "test_minibatches", "test_export",
+)  # fmt: skip
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -54,6 +54,15 @@ TASKS = ("walker-run", "cheetah-run")
 HARD = {*PAPER_GROUPS["DMC dog & humanoid"], *PAPER_GROUPS["Myo hard"]}
 FULL = "CrossQ + WN UTD 5"
 WIDTHS = ("critic_width", "actor_width", "width")
+# A cost is counted on any program; small ones are traced sooner.
+SHALLOW = {
+    "blocks": 1,
+    "critic_blocks": 1,
+    "hidden_layers": 2,
+    "critics": 3,
+    "value_functions": 2,
+    "horizon": 2,
+}
 
 
 # --- What is planned, and what it costs
@@ -133,6 +142,12 @@ def test_cost_follows_the_speeds_measured_and_grows_with_utd(quiet, tmp_path):
 def test_every_algorithm_has_a_cost_and_wider_networks_cost_more(name, quiet):
     """Among them TD-MPC2, which plans at every decision."""
     config = api.configure("cheetah-run", algorithm=name)
+    shallow = {
+        key: min(n, getattr(config.settings, key))
+        for key, n in SHALLOW.items()
+        if hasattr(config.settings, key)
+    }
+    config = replace(config, settings=replace(config.settings, **shallow))
     widths = [setting for setting in WIDTHS if hasattr(config.settings, setting)]
     narrow, wide = (replace(config.settings, **dict.fromkeys(widths, units)) for units in (32, 128))
     plain, wide = cost(replace(config, settings=narrow)), cost(replace(config, settings=wide))
