@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -122,13 +123,15 @@ class Task:
             list(executor.map(bare, self.bare, generators))
         return self.decisions * self.count * REPEAT
 
-    def measurements(self, threads: list[int]) -> dict[str, Measurement]:
+    def measurements(self, threads: list[int], ending: ExitStack) -> dict[str, Measurement]:
+        """By kind, what to run; processes and threads that it needs end with `ending`."""
         found: dict[str, Measurement] = {"plain": self.run_plain}
         for number in threads:
-            pool, executor = Pool(self.ours, number), ThreadPoolExecutor(number)
+            pool, executor = Pool(self.ours, number), ending.enter_context(ThreadPoolExecutor(number))
             found[f"pool {number}"] = lambda pool=pool: self.run_pool(pool)  # type: ignore[misc]
             if number > 1:
                 crew = self.crew(number)
+                ending.callback(crew.close)
                 found[f"workers {number}"] = lambda crew=crew: self.run_crew(crew)  # type: ignore[misc]
             found[f"bare {number}"] = lambda executor=executor: self.run_bare(executor)  # type: ignore[misc]
         return found
@@ -174,7 +177,9 @@ def main() -> None:
     report: dict[str, Any] = {"processors": available, "environments": options.environments, "tasks": {}}
     for name in options.tasks:
         task = Task(name, options.environments, options.decisions)
-        rates = report["tasks"][name] = measure(task.measurements(threads), options.repetitions)
+        with ExitStack() as ending:
+            measurements = task.measurements(threads, ending)
+            rates = report["tasks"][name] = measure(measurements, options.repetitions)
         print(f"\n{name}, {options.environments} environments: frames per second (ratio to plain, to bare)")
         for kind, rate in rates.items():
             bare = rates[kind.replace("pool", "bare").replace("workers", "bare").replace("plain", "bare 1")]

@@ -72,11 +72,7 @@ def trainee(algorithm: Algorithm, config: RunConfig, spec: Spec) -> Trainee:
         spec: the problem, which decides the sizes of transitions.
     """
     seeds, settings = config.options.seeds, config.settings
-    learn = learner.make(
-        algorithm,
-        len(seeds),
-        replay_bytes(config, spec, algorithm.sampling.priorities),
-    )
+    learn = learner.make(algorithm, len(seeds), replay_bytes(config, spec, algorithm.sampling.priorities))
     states = learn.states([algorithm.init(np.random.default_rng(seed)) for seed in seeds])
     generators = [np.random.default_rng(seed) for seed in seeds]
     replays = [_replay(generator, spec, algorithm.sampling) for generator in generators]
