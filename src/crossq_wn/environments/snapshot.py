@@ -36,6 +36,7 @@ def capture_attributes(owner: Any, *, ignore: tuple[type, ...] = (), strict: boo
         if _constant(value, owner) or isinstance(value, ignore):
             continue
         try:
+            # Generators come first: `encode` would refuse them as objects of an unknown kind.
             saved[name] = _generator(value, seen) or encode(value, seen if strict else None)
         except UnrestorableError as problem:
             if strict:
@@ -54,7 +55,7 @@ def restore_attributes(owner: Any, saved: Snapshot) -> None:
     for name, item in saved.items():
         current = vars(owner).get(name)
         value = decode(item)
-        if isinstance(item, dict) and "generator" in item:
+        if isinstance(item, dict) and "generator" in item:  # others may hold the same object, so it stays
             restore_generator(current, item["generator"])
         elif (  # a writeable view of other memory must stay one
             isinstance(current, np.ndarray)
@@ -123,13 +124,13 @@ def encode(value: Any, seen: set[int] | None = None) -> Any:
     Raises:
         UnrestorableError: something else is in it, or something that was met before.
     """
-    if isinstance(value, np.ndarray | list | dict):
+    if isinstance(value, np.ndarray | list | dict):  # tuples and numbers cannot change under two names
         _note(value, seen)
     if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biuf":
         return np.array(value)
     if type(value) in _PLAIN:
         return value
-    if type(value) in (list, tuple):
+    if type(value) in (list, tuple):  # no subclasses, which may carry more than their items
         return {type(value).__name__: [encode(item, seen) for item in value]}
     if type(value) is dict and {*map(type, value)} <= {str}:
         return {"dict": {key: encode(item, seen) for key, item in value.items()}}
@@ -139,7 +140,7 @@ def encode(value: Any, seen: set[int] | None = None) -> Any:
 def decode(saved: Any) -> Any:
     """The inverse of `encode`."""
     if isinstance(saved, np.ndarray):
-        return saved[()] if saved.ndim == 0 else saved.copy()
+        return saved[()] if saved.ndim == 0 else saved.copy()  # a scalar was saved as an array
     if isinstance(saved, dict):
         if "dict" in saved:
             return {key: decode(item) for key, item in saved["dict"].items()}

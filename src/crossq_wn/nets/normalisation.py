@@ -79,7 +79,7 @@ def batch_renorm(
         warm = stats["calls"] >= warmup_calls
         r = jnp.where(warm, jnp.clip(sigma_batch / sigma, 1 / r_max, r_max), 1.0)
         d = jnp.where(warm, jnp.clip((mean - stats["mean"]) / sigma, -d_max, d_max), 0.0)
-        r, d = jax.lax.stop_gradient((r, d))
+        r, d = jax.lax.stop_gradient((r, d))  # else gradients would see through the correction
         y = ((x - mean) / sigma_batch * r + d) * params["scale"] + params["bias"]
         running = {
             "mean": momentum * stats["mean"] + (1 - momentum) * mean,
@@ -145,7 +145,7 @@ def rms_norm(epsilon: float = 1e-6) -> Layer:
 
     def describe(params: Tree, stats: Tree) -> tuple[Op, ...]:
         n = len(params["scale"])  # a mean square of 1 is a length of sqrt(n)
-        length = operation("unit_length", {"epsilon": n * epsilon})
+        length = operation("unit_length", {"epsilon": n * epsilon})  # n, since it sums where this averages
         return length + operation("affine", scale=np.sqrt(np.float32(n)) * params["scale"])
 
     return described(Layer(init, apply), describe)
@@ -173,6 +173,7 @@ def _normalise(params: Tree, x: Array, mean: Array, variance: Array, epsilon: fl
 
 def _running_norm(epsilon: float, params: Tree, stats: Tree) -> tuple[Op, ...]:
     """Batch norm in evaluation, as an affine map."""
+    # In float64, so that the exported scale is rounded once.
     scale = np.asarray(params["scale"], np.float64) / np.sqrt(np.asarray(stats["variance"]) + epsilon)
     return operation("affine", shift=stats["mean"], scale=scale, bias=params["bias"])
 
@@ -203,6 +204,7 @@ def per_neuron(params: Tree, radius: float) -> Tree:
         radius: c in equation 2.
     """
     xp = _numpy_for(params)
+    # A bias [n_out] counts as a further row of the kernel; the sum over rows is [n_out].
     square = sum(xp.sum(xp.square(xp.atleast_2d(leaf)), 0) for leaf in params.values())
     scale = radius * _rsqrt(square)
     return {name: leaf * scale for name, leaf in params.items()}
@@ -258,7 +260,7 @@ def weight_norm(layer: Layer, projection: Projection = per_neuron, radius: float
     """
 
     def project(params: Tree) -> Tree:
-        return projection(params, radius)
+        return projection(params, radius)  # the optimiser applies it to what a step has made
 
     def init(generator: np.random.Generator, n_in: int) -> tuple[Tree, Tree, int]:
         params, stats, n_out = layer.init(generator, n_in)
