@@ -32,7 +32,13 @@ from helpers import TINY_OPTIONS, TINY_SETTINGS, Listener, same_run
 
 def train(out, frames=300, seeds=(0, 1), **options):
     return crossq_wn.train(
-        "helpers:PointMass", frames=frames, seeds=seeds, out=out, **(TINY_OPTIONS | options), **TINY_SETTINGS
+        "helpers:PointMass",
+        algorithm="sac",
+        frames=frames,
+        seeds=seeds,
+        out=out,
+        **(TINY_OPTIONS | options),
+        **TINY_SETTINGS,
     )
 
 
