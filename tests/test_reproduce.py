@@ -55,14 +55,7 @@ HARD = {*PAPER_GROUPS["DMC dog & humanoid"], *PAPER_GROUPS["Myo hard"]}
 FULL = "CrossQ + WN UTD 5"
 WIDTHS = ("critic_width", "actor_width", "width")
 # A cost is counted on any program; small ones are traced sooner.
-SHALLOW = {
-    "blocks": 1,
-    "critic_blocks": 1,
-    "hidden_layers": 2,
-    "critics": 3,
-    "value_functions": 2,
-    "horizon": 2,
-}
+SHALLOW = {"blocks": 1, "critic_blocks": 1, "hidden_layers": 2, "critics": 3, "value_functions": 2}
 
 
 # --- What is planned, and what it costs
