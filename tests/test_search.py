@@ -189,6 +189,26 @@ def test_a_search_that_is_stopped_goes_on(tmp_path):
 
 
 @NO_OPTUNA
+def test_a_stage_has_ended_when_its_processes_have(tmp_path):
+    """The run directory may say so sooner."""
+    sheet, straw = parse(FILE, "file"), Straw()
+    finder = Search(sheet, tmp_path, lambda line: None)
+    sweep = Sweep([], tmp_path, straw, 4, lambda run: Need(1.0, 1), lambda line: None)
+    straw.ended = lambda: False
+    finder.advance(sweep)
+    sweep.fill()
+    sweep.states = [state_of(run) for run in sweep.runs]
+    assert {state.kind for state in sweep.states} == {"finished"}
+    stages = [run.config.options.frames for run in sweep.runs]
+    finder.advance(sweep)
+    assert [run.config.options.frames for run in sweep.runs][: len(stages)] == stages == [10_000] * 4
+    straw.ended = lambda: True
+    sweep.collect([])
+    finder.advance(sweep)
+    assert {30_000} <= {run.config.options.frames for run in sweep.runs}
+
+
+@NO_OPTUNA
 def test_a_trial_whose_run_fails_ends_alone(tmp_path):
     straw, real = Straw(), Straw.start
 

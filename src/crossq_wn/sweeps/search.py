@@ -100,6 +100,8 @@ class Search:
         """Judges a trial if its stage has ended; adds its runs to the sweep if they are not in it."""
         if not trial.numbers:
             trial.numbers = [sweep.add(self._at_stage(trial, run)) for run in trial.runs]
+        if {worker.number for worker in sweep.workers.values()} & {*trial.numbers}:
+            return  # a process may still be at the end of its stage
         if any(sweep.runs[number].path in sweep.failed for number in trial.numbers):
             self._end(trial, "FAIL", "failed")
         elif all(sweep.states[number].kind == "finished" for number in trial.numbers):
