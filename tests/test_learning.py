@@ -32,9 +32,10 @@ TDMPC2 = {
     "learning_rate": 1e-3, "horizon": 2, "value_functions": 2, "bins": 21, "encoder_width": 32,
     "latent_size": 32, "width": 32, "samples": 32, "policy_samples": 4, "elites": 4, "batch_size": 32,
 }  # fmt: skip
-# Enough, by several streams, for those that run by default but XQC.
+# Enough, by several streams, for those that run by default but XQC, whose networks stay as wide.
 NARROW = {"critic_width": 32, "actor_width": 32, "batch_size": 32, "atoms": 21}
-NARROW_ENOUGH = ("crossq-wn", "sac", "bro", "simba-v2", "flashsac")
+NARROWED = dict.fromkeys(("crossq-wn", "sac", "bro", "simba-v2", "flashsac"), NARROW)
+NARROWED |= {"xqc": {"batch_size": 32, "atoms": 21}, "tdmpc2": TDMPC2}
 DEMO = {"warmup": 2000, "critic_width": 256, "actor_width": 128, "initial_temperature": 0.01}  # Makefile
 OPTIONS = {
     "video": False, "tensorboard": False, "diagnostics": False, "eval_every": 5000, "checkpoint_every": 5000,
@@ -97,7 +98,7 @@ BY_DEFAULT = [pytest.param(n, marks=pytest.mark.slow) if n in RELATIVES else n f
 def test_training_reaches_a_goal(name, tmp_path):
     """The whole loop: the point learns to sit where the reward is, 37 frames long."""
     known = setting_names(ALGORITHMS[name].settings)
-    task = TASK | (NARROW if name in NARROW_ENOUGH else TDMPC2 if name == "tdmpc2" else {})
+    task = TASK | NARROWED.get(name, {})
     settings = {key: value for key, value in task.items() if key in known}
     run = crossq_wn.train(
         PointMass,
