@@ -1,7 +1,6 @@
 """What all tests share: small settings, an algorithm's parts, random batches, a compilation cache."""
 
 import atexit
-import gc
 import os
 import re
 import shutil
@@ -40,10 +39,6 @@ FEW = {"critics": 4, "value_functions": 3, "horizon": 2, "n_step": 2, "hidden_la
 # What the tests train with is remembered for the tests alone.
 os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="crossq-wn-tests-")
 atexit.register(shutil.rmtree, os.environ["XDG_DATA_HOME"], ignore_errors=True)
-
-# Tracing makes many small objects, few of them in circles: by default a thirtieth of the time goes
-# into looking for those.
-gc.set_threshold(10_000, 20, 20)
 
 hypothesis.settings.register_profile("small", max_examples=10, deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("small")
