@@ -23,7 +23,7 @@ from crossq_wn.learning.rows import Rows
 from crossq_wn.runs import checkpoints, protocol
 from crossq_wn.runs.config import read_config
 from crossq_wn.sweeps import plans
-from crossq_wn.training import api, building
+from crossq_wn.training import api, building, prefilling
 from crossq_wn.types import Sampling, Spec
 from helpers import TINY_OPTIONS, TINY_SETTINGS, Listener, call, same_run
 
@@ -492,3 +492,13 @@ def test_replay_is_written_out_from_the_command_line(place, tmp_path):
     ):
         refused = call("data", place / "run", *words, cwd=tmp_path)
         assert (refused.returncode, message in refused.stderr) == (2, True), refused.stderr
+
+
+def test_in_real_time_the_control_rate_is_that_of_the_clock(tmp_path):
+    environment = building.make_environment(api.configure(helpers.PointMass), helpers.PointMass)
+    path, said = saved(tmp_path, decision_seconds=0.05), []
+    fits, other = (api.configure(helpers.PointMass, prefill=path, real_time=rate) for rate in (20, 50))
+    rows = prefilling.rows_for(fits, environment, said.append)
+    assert said == [f"prefill: {(~rows.final).sum()} transitions from mine.npz (npz)"]
+    with pytest.raises(UserError, match=r"decisions are 0\.05 s apart and those of .*PointMass 0\.02 s"):
+        prefilling.rows_for(other, environment, said.append)
