@@ -122,6 +122,22 @@ def until(happened, seconds=30.0):
         time.sleep(0.05)
 
 
+@pytest.mark.parametrize(
+    ("gpus", "wanted"),
+    [(0.0, ["", "None"]), (0.5, ["3", "0.45"]), (0.1, ["3", "0.09"]), (1.0, ["3", "None"])],
+)
+def test_an_attempt_takes_the_gpus_that_are_its_own(gpus, wanted, tmp_path, monkeypatch):
+    stands_for_training(
+        monkeypatch,
+        "import os; print(os.environ['CUDA_VISIBLE_DEVICES'], end=' ');"
+        " print(os.environ.get('XLA_PYTHON_CLIENT_MEM_FRACTION'))",
+    )
+    monkeypatch.delenv("XLA_PYTHON_CLIENT_MEM_FRACTION", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")  # as Ray says, or whoever set up the node
+    node.attempt(Job(("train",), tmp_path / "log"), PLACE._replace(gpus=gpus))
+    assert (tmp_path / "log").read_text().rstrip("\n").split(" ") == wanted
+
+
 def test_a_node_without_the_sweeps_folder_says_so(tmp_path):
     with pytest.raises(UserError, match=r"has no .*/logs: mount the sweep's folder on every node"):
         node.attempt(Job(("train",), tmp_path / "logs" / "log"), PLACE)
@@ -187,6 +203,13 @@ def test_there_are_as_many_places_as_the_living_nodes_have_resources_for(tmp_pat
     for resources in (Resources(), Resources(2), Resources(1, 0.5), Resources(5)):
         found.append(RayEngine(tmp_path, {}, resources).capacity())
     assert found == [7, 3, 2, 0]
+    ray.present = [{"Alive": True, "Resources": {"CPU": 64.0, "GPU": 2.0}}]
+    found = []
+    for share in (0.1, 0.3, 0.7, 1.0, 2.0, 3.0):
+        found.append(RayEngine(tmp_path, {}, Resources(1, share)).capacity())
+    assert found == [20, 6, 2, 2, 1, 0]  # no run has shares of two GPUs
+    straw(monkeypatch, (True, {"CPU": 4.0}), (True, {"CPU": 3.0}))
+    ray = on_ray.ray
     engine = RayEngine(tmp_path, {}, Resources())
     assert engine.places() == 8  # one more, for which a cluster may grow
     ray.present.append({"Alive": True, "Resources": {"CPU": 2.0}})
@@ -205,7 +228,7 @@ def test_a_run_is_a_task_with_its_resources_that_ray_does_not_retry(run, tmp_pat
     assert larger["memory"] == 5 * 10**9  # no node has more
     assert job.arguments == command(run)
     assert resumed.arguments == ("resume", str(run.path), "--frames", str(run.config.options.frames))
-    assert (place.folder, place.variables, place.cpus) == (Path.cwd(), {"MUJOCO_GL": "egl"}, 2)
+    assert place == Place(Path.cwd(), {"MUJOCO_GL": "egl"}, 2, 0.5)
     assert not process.ended()
     process.stop()
     assert ray.cancelled == [1]
@@ -274,6 +297,14 @@ def test_slurm_is_asked_for_an_array_that_may_go_on(slurm, tmp_path):
     ):  # fmt: skip
         assert f"#SBATCH --{line}" in lines
     assert any(line.startswith("srun ") and " --cpus-per-task=8 " in line for line in lines)
+    own = {"gpus-per-node": "a100:2", "cpus-per-task": "12", "job-name": "mine", "mail-type": "END"}
+    assert on_slurm.submit(on_slurm.executor(asked._replace(more=own), tmp_path / "slurm"), worker, 3)
+    lines = slurm.read_text().splitlines()
+    for name, value in own.items():
+        assert [line for line in lines if line.startswith(f"#SBATCH --{name}=")] == [
+            f"#SBATCH --{name}={value}"
+        ]
+    assert any(line.startswith("srun ") and " --cpus-per-task=12 " in line for line in lines)
     short = on_slurm.executor(asked._replace(hours=0.1, gpus=0.0), tmp_path / "slurm")
     assert on_slurm.submit(short, worker, 1) == ["77"]
     assert "#SBATCH --signal=USR2@72" in slurm.read_text()  # and not at once
@@ -370,6 +401,7 @@ def test_a_run_that_a_scheduler_stops_too_is_not_asked_twice(tmp_path):
         (["--on", "ray", "--store", "bucket"], "--store is 'bucket': give a URL, such as s3://bucket/paper"),
         (["--on", "ray", "--store", "nowhere://bucket"], "--store nowhere://bucket cannot be used: "),
         (["--on", "ray", "--store", "file:///proc/none"], "--store file:///proc/none cannot be used: "),
+        (["--on", "ray", "--store", "file://x"], "--store file://x and the sweep's folder "),
         (["--cpus", "2"], "--cpus goes with --on ray or --on slurm"),
         (["--on", "ray", "--workers", "2"], "--workers goes with --on slurm, not with --on ray"),
         (["--on", "slurm", "--workers", "1001"], "'1001' is more than the 1,000 that an array takes"),

@@ -7,7 +7,7 @@ import pytest
 
 from crossq_wn.cli import main
 from crossq_wn.errors import UserError
-from crossq_wn.runs.folders import run_in
+from crossq_wn.runs.folders import find, run_in
 from helpers import make_run
 
 
@@ -42,6 +42,14 @@ def test_a_folder_with_one_run_stands_for_it_and_several_are_named(tmp_path):
     assert str(refused.value).endswith(
         f"holds 7 runs: name one of {', '.join(map(str, many[:5]))} and 2 more"
     )
+
+
+def test_a_copy_that_a_sweep_keeps_for_itself_is_no_run(tmp_path):
+    run = make_run(tmp_path / "dog-run" / "seed-0")
+    for kind in ("fetched", "old"):
+        make_run(tmp_path / ".sweep" / kind / "dog-run--seed-0")
+    assert find(tmp_path) == [run]
+    assert run_in(tmp_path) == run
 
 
 @pytest.mark.parametrize("verb", ["eval", "video", "export --to numpy", "resume", "diagnose"])

@@ -305,9 +305,40 @@ def test_a_store_that_fails_for_a_while_costs_nothing(url, tmp_path, monkeypatch
     keeper.look()
     assert Store(url).newest(RUN).trained
     claim.end()
+    monkeypatch.setattr(stored, "_AGAIN", 0.01)
+    monkeypatch.setattr(stored, "_LAST", 0.0)
     failures.append(OSError("no route"))
     with pytest.raises(UserError, match=f"{RUN} cannot be stored: no route"):
         stored.attempt(what, PLACE)
+
+
+def test_the_last_save_is_tried_for_a_while(url, tmp_path, monkeypatch):
+    """Whatever a kind of store raises, and whoever interrupts."""
+    monkeypatch.setattr(stored, "_AGAIN", 0.01)
+    stands_for_training(monkeypatch)
+    real, failures = Claim.save, [OSError("no route"), RuntimeError("503"), OSError("no route")]
+
+    def save(claim, folder):
+        if failures:
+            os.kill(os.getpid(), signal.SIGINT)
+            raise failures.pop()
+        real(claim, folder)
+
+    monkeypatch.setattr(Claim, "save", save)
+    monkeypatch.setattr(stored._Keeper, "look", lambda keeper: None)
+    assert stored.attempt(Stored(url, RUN, ("train", "dog-run", "--out"), 300), PLACE).code == 3
+    assert failures == []
+    assert Store(url).newest(RUN).trained
+    claim = Claim(Store(url), RUN)
+    monkeypatch.setattr(claim, "save", lambda folder: (_ for _ in ()).throw(LostLeaseError(folder)))
+    with pytest.raises(LostLeaseError):
+        stored._keep(claim, tmp_path)
+
+    def write(path, content):
+        raise RuntimeError("503")
+
+    claim.store.write = write
+    claim.end()  # which hides no other error, and needs no store
 
 
 # --- The machine that drives the sweep
@@ -346,6 +377,72 @@ def test_what_was_trained_before_there_was_a_store_is_stored(url, run, tmp_path)
     mirror.refresh(run)
     Store(url).fetch(mirror.stored(run).name, tmp_path / "there")
     assert content(tmp_path / "there") == content(run.path)
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_training_that_the_store_does_not_have_is_kept(marked, url, run, tmp_path):
+    mirror = Mirror(url, tmp_path / "out")
+    claim = Claim(Store(url), mirror.stored(run).name)
+    claim.save(made(tmp_path / "there", 100, text="stored"))
+    claim.end()
+    if marked:  # the folder followed the store, and then went on without it
+        mirror.refresh(run)
+        aside = run.path.with_name(f"{run.path.name}-aside-1")
+        assert not aside.exists()
+    made(run.path, 100, 200, text="here")
+    here = content(run.path)
+    mirror.refresh(run)
+    assert content(run.path) == content(tmp_path / "there")
+    found = content(run.path.with_name(f"{run.path.name}-aside-1"))
+    assert {name: text for name, text in found.items() if not name.startswith(".")} == here
+    mirror.refresh(run)
+    assert not run.path.with_name(f"{run.path.name}-aside-2").exists()
+
+
+def test_a_copy_that_was_cut_off_before_it_was_in_its_place_is_made_again(url, run, tmp_path, monkeypatch):
+    mirror = Mirror(url, tmp_path / "out")
+    claim = Claim(Store(url), mirror.stored(run).name)
+    claim.save(made(tmp_path / "there", 100))
+    claim.end()
+
+    def rename(path, target):
+        if not path.exists():
+            raise FileNotFoundError
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", rename)
+        with pytest.raises(KeyboardInterrupt):
+            mirror.refresh(run)
+    mirror.refresh(run)
+    assert content(run.path) == content(tmp_path / "there")
+    assert {path.name for path in run.path.parent.iterdir()} == {run.path.name}
+
+
+def test_a_run_that_could_not_be_stored_is_given_back(url, run, tmp_path, monkeypatch):
+    made(run.path, 100)
+    mirror = Mirror(url, tmp_path / "out")
+
+    def save(claim, folder):
+        raise RuntimeError("503: slow\ndown")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Claim, "save", save)
+        with pytest.raises(UserError) as refused:
+            mirror.refresh_all([run])
+    assert str(refused.value) == f"--store {url} cannot be used: 503: slow down"
+    begin = time.monotonic()
+    mirror.refresh_all([run])  # and nobody counts as alive there
+    assert time.monotonic() - begin < leases.PATIENCE / 2
+    assert Store(url).newest(mirror.stored(run).name).trained
+
+
+@pytest.mark.parametrize(("where", "out"), [("x", "x"), ("x/store", "x"), ("x", "x/out"), ("x/../x", "x")])
+def test_a_store_and_a_folder_that_lie_in_one_another_are_refused(where, out, tmp_path):
+    with pytest.raises(UserError, match="lie in one another: choose a --store beside the folder"):
+        Mirror(f"file://{tmp_path}/{where}", tmp_path / out)
+    assert not any(tmp_path.iterdir())
+    Mirror(f"file://{tmp_path}/x", tmp_path / "xy")
 
 
 def test_an_attempt_has_ended_when_its_run_is_here(run, tmp_path):

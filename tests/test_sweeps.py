@@ -27,12 +27,13 @@ from crossq_wn.machine import gpus
 from crossq_wn.runs import leases
 from crossq_wn.runs.config import signed
 from crossq_wn.sweeps import driver, engines, history, local, states, status
-from crossq_wn.sweeps.driver import Need, Sweep, Watch, drive
-from crossq_wn.sweeps.history import Attempt
+from crossq_wn.sweeps.driver import Need, Sweep, drive
+from crossq_wn.sweeps.history import RETRIES, Attempt
 from crossq_wn.sweeps.plans import Run, command, folder_of, log_name, plan, seed_range
 from crossq_wn.sweeps.scheduling import Outlook, Room, Waiting, next_jobs, outlook
 from crossq_wn.sweeps.sheets import MOST_RUNS, parse, seed_numbers, written
 from crossq_wn.sweeps.states import State, state_of
+from crossq_wn.sweeps.watching import Watch
 from crossq_wn.training import api
 from helpers import rows
 
@@ -558,6 +559,27 @@ def test_two_sweeps_on_one_folder_share_the_work(tmp_path):
     assert max(done) <= 2
 
 
+def test_sweeps_on_one_folder_count_failures_together(tmp_path):
+    clock = Clock()
+    first, second = (swept(tmp_path, Straw(clock), clock, count=2)[0] for _ in range(2))
+    bad, worse = (run.path for run in first.runs)
+    missing = State("missing", 0)
+    first._record(0, missing, "failed: no such task", final=True)
+    for sweep in (first, second):
+        for _ in range(2):
+            sweep._record(1, missing, "failed (exit code 1)", final=False)
+            sweep._record(1, missing, "", final=False)  # it was left to the other, which is no success
+    for sweep in (first, second):
+        sweep.look()
+        assert sweep.failed == {bad: "failed: no such task", worse: "failed (exit code 1)"}
+        sweep.look()
+        assert [len(sweep.tried[number]) for number in range(2)] == [1, 1 + RETRIES]
+        assert len(sweep.history.of(sweep.key(first.runs[1]))) == 8
+    again, _, _ = swept(tmp_path, Straw(clock), clock, count=2)
+    again.look()
+    assert (again.failed, len(again.waiting)) == ({}, 2)  # started again, everything is tried again
+
+
 def test_a_sweep_need_not_wait_for_others(tmp_path):
     clock = Clock()
     straw = Straw(clock)
@@ -621,6 +643,23 @@ def test_a_holder_on_another_machine_is_watched_before_it_counts_as_gone(run, mo
     assert not watch.alive(run.path, seen._replace(holder=None))
 
 
+def test_a_holder_that_has_shown_no_sign_of_life_yet_is_no_certain_one(run):
+    clock = Clock()
+    watch = Watch(clock)
+    seen = leases.Seen(1, leases.Holder("elsewhere", "another boot", 7, True), 1)
+    run.path.mkdir(parents=True)
+    assert not watch.unsure(run.path)
+    for wait, sign, wanted in ((0, 1, (True, True)), (9, 1, (True, True)), (9, 2, (True, False)),
+                               (9, 2, (True, False)), (leases.PATIENCE, 2, (False, False))):  # fmt: skip
+        clock.now += wait
+        assert (watch.alive(run.path, seen._replace(sign=sign)), watch.unsure(run.path)) == wanted
+    other = Watch(clock)
+    assert (other.alive(run.path, seen), other.unsure(run.path)) == (True, True)
+    clock.now += leases.PATIENCE
+    assert (other.alive(run.path, seen), other.unsure(run.path)) == (False, False)  # it is gone
+    assert not other.alive(run.path, seen._replace(holder=None))
+
+
 def held_elsewhere(run):
     """Leaves a run as a process on another machine has it; returns the file that shows its life."""
     begun(run, 100)
@@ -659,6 +698,50 @@ def test_a_run_that_lives_on_another_machine_is_left_to_it(tmp_path):
     assert drive(sweep, sleep) == (None, {})
     assert clock.now > 2000
     assert [path for path, _ in straw.started] == [runs[0].path]
+
+
+@pytest.mark.parametrize("dies", [True, False])
+def test_a_sweep_that_need_not_wait_still_takes_the_runs_of_those_that_are_gone(dies, tmp_path, monkeypatch):
+    """Its job may have been the last one: nobody else would come back for them."""
+    clock = Clock()
+    straw = Straw(clock)
+    sweep, (run,), _ = swept(tmp_path, straw, clock, count=1, waits=False)
+    life = held_elsewhere(run)
+    sweep.states = [state_of(run)]
+    begin, patience = clock.now, leases.PATIENCE
+
+    def sleep(seconds):
+        clock.sleep(1.0)
+        if not dies:
+            os.utime(life, (clock.now, clock.now))
+        elif clock.now - begin >= patience:
+            monkeypatch.setattr(leases, "PATIENCE", 0.0)  # of the run itself, by the true clock
+
+    assert drive(sweep, sleep) == (None, {})
+    assert state_of(run).kind == ("finished" if dies else "cut off")
+    assert (clock.now - begin < patience) != dies
+
+
+@pytest.mark.parametrize(
+    ("failure", "cause"),
+    [
+        (("failed (killed by signal 9)", -9), "failed (killed by signal 9)"),
+        (
+            ("failed, as its node or the agent there is lost", -1),
+            "failed, as its node or the agent there is lost",
+        ),
+        ((f"failed (exit code 2): {leases.in_use(Path('run'), None)}", 2), ""),
+    ],
+)
+def test_a_crash_on_another_node_is_a_failure_although_its_lease_is_left(failure, cause, tmp_path):
+    clock = Clock()
+    sweep, (run,), said = swept(tmp_path, Straw(clock), clock, count=1)
+    held_elsewhere(run)
+    process = SimpleNamespace(failure=lambda: failure, worked=lambda: 3.0)
+    sweep._note(driver._Worker(0, process, sweep.states[0], 0.0), [])
+    assert [each.cause for each in sweep.history.of(sweep.key(run))] == [cause]
+    assert [each.cause for each in sweep.tried.get(0, ())] == ([cause] if cause else [])
+    assert said == [f"{run.name}: {cause or 'is left to the process that has it'}"]
 
 
 def test_memory_that_was_measured_replaces_the_estimate(tmp_path):
@@ -746,6 +829,21 @@ def test_what_has_no_checkpoint_is_set_aside_unless_it_is_in_use(run):
     assert (aside / "eval.csv").read_text() == "trained\n"
     begun(run)
     assert engines.set_aside(run.path) != aside
+
+
+def test_what_was_watched_already_is_set_aside_at_once(run, monkeypatch):
+    """The driver of a sweep must not wait for a minute with everything else."""
+
+    def sleep(seconds):
+        raise AssertionError("it waits for a sign of life")
+
+    monkeypatch.setattr(leases.time, "sleep", sleep)
+    held_elsewhere(run)
+    with pytest.raises(AssertionError, match="a sign of life"):
+        engines.set_aside(run.path)
+    aside = engines.set_aside(run.path, watched=True)
+    assert not run.path.exists()
+    assert (aside / "eval.csv").read_text() == "trained\n"
 
 
 def test_each_job_has_processors_of_its_own(monkeypatch):
@@ -856,6 +954,15 @@ def test_seeds_that_are_divided_anew_are_not_trained_twice(tmp_path):
         (["sweep", "nothing.toml"], "nothing.toml"),
         (["sweep", "."], ". holds no sweep"),
         (["sweep", "--status", "."], ". holds no sweep"),
+        (["sweep", "--status", ".", "--gpus", "1"], "--gpus goes with --on ray or --on slurm"),
+        (
+            ["sweep", "--status", ".", "--on", "ray"],
+            "--status shows the sweep in .: leave out everything else",
+        ),
+        (
+            ["sweep", "--status", ".", "--jobs", "3"],
+            "--status shows the sweep in .: leave out everything else",
+        ),
         (["sweep", "--task", "dog-run"], "--out is missing"),
         (["sweep", "--task", "dog-rn", "--out", "x"], "did you mean 'dog-run'?"),
         (["sweep", "--task", "dog-run", "--out", "x", "--utd", "1", "--utd", "2"], "--utd is given twice"),

@@ -9,9 +9,10 @@ from pathlib import Path
 from crossq_wn.cli.arguments import Parser, positive
 from crossq_wn.cli.console import say
 from crossq_wn.errors import UserError, counted
+from crossq_wn.runs.folders import SWEEP
 from crossq_wn.sweeps import bills, on_slurm
 from crossq_wn.sweeps.engines import Engine
-from crossq_wn.sweeps.history import FOLDER, History, log_folder
+from crossq_wn.sweeps.history import History, log_folder
 from crossq_wn.sweeps.local import LocalEngine
 from crossq_wn.sweeps.on_ray import RayEngine, Resources, connected
 from crossq_wn.sweeps.plans import Run
@@ -144,7 +145,7 @@ def submit(
         dict(parsed.slurm or ()),
     )  # fmt: skip
     words = ("sweep", str(out), "--jobs", str(jobs), "--retries", str(parsed.retries), "--no-wait", "--yes")
-    executor = on_slurm.executor(asked, out / FOLDER / "slurm")
+    executor = on_slurm.executor(asked, out / SWEEP / "slurm")
     ids = on_slurm.submit(executor, on_slurm.Worker(words, Path.cwd()), workers)
     say(
         f"{counted(workers, 'worker')} in Slurm's queue as job {ids[0].partition('_')[0]}: "

@@ -122,7 +122,8 @@ def _show_plan(
     if request.sheet.search is not None:  # at most, as few are trained to their ends
         runs = list(example(request.sheet, request.out)) * request.sheet.search.trials
         states = [State("missing", 0)] * len(runs)
-    jobs = parsed.jobs or (engine.places() if engine else 0) or bills.default_jobs()
+    room = engine.capacity() if engine else 0
+    jobs = min(parsed.jobs or room, room) if room else parsed.jobs or bills.default_jobs()
     if parsed.on == "slurm":
         jobs = math.prod(engines.beside(parsed, sum(state.kind != "finished" for state in states)))
     bill = bills.bill(runs, states, jobs, lambda run: run.config.system.label)
@@ -133,14 +134,18 @@ def _show_plan(
 
 def _check_combination(parsed: argparse.Namespace, options: dict[str, list[Any]]) -> None:
     """Raises UserError for options that mean nothing together."""
+    engines.check(parsed)
     if parsed.status is not None:
-        if any((parsed.plan, options, parsed.out, parsed.dry_run)):
+        trains = (
+            parsed.plan, options, parsed.out, parsed.dry_run, parsed.on != "local", parsed.jobs, parsed.yes,
+            parsed.seeds_per_process, not parsed.wait, parsed.retries != RETRIES,
+        )  # fmt: skip
+        if any(trains):
             raise UserError(f"--status shows the sweep in {parsed.status}: leave out everything else")
         return
     for name in ("watch", "all"):
         if getattr(parsed, name):
             raise UserError(f"--{name} goes with --status DIR")
-    engines.check(parsed)
     if parsed.form != "text" and not parsed.dry_run:
         raise UserError(f"--{parsed.form} prints the plan alone: add --dry-run")
 

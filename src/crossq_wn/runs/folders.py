@@ -8,6 +8,7 @@ from crossq_wn.errors import UserError
 from crossq_wn.runs.leases import is_lease
 
 _TELLING = {"config.json", "eval.csv", "manifest.json"}  # a folder with one of these is a run, or was one
+SWEEP = ".sweep"  # the folder in which a sweep keeps its own; what lies there is no run
 _NAMED = 5  # runs that a message names at most
 
 
@@ -51,8 +52,8 @@ def named(name: str, path: str | Path) -> Path:
 def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
     """Yields every folder from a root down, with the names of its entries that are not folders.
 
-    Links to folders are not followed, except for the root; folders that cannot be read, and those of leases,
-    are passed over.
+    Links to folders are not followed, except for the root; folders that cannot be read, and those of leases
+    and sweeps, are passed over.
     """
     waiting = [root]
     while waiting:
@@ -61,7 +62,8 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
             with os.scandir(folder) as entries:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
-                        if not is_lease(entry.name):  # half a checkpoint may lie there
+                        # Half a checkpoint may lie in a lease, and a copy of a run in a sweep's.
+                        if not is_lease(entry.name) and entry.name != SWEEP:
                             waiting.append(folder / entry.name)
                     else:
                         others.append(entry.name)

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from crossq_wn.errors import UserError, one_line
-from crossq_wn.runs import leases
-from crossq_wn.runs.leases import Seen
-from crossq_wn.sweeps.engines import Engine, Process, is_final
+from crossq_wn.sweeps.engines import OTHERS, Engine, Process, is_final
 from crossq_wn.sweeps.history import RETRIES, Attempt, History
 from crossq_wn.sweeps.plans import Planned
 from crossq_wn.sweeps.scheduling import Outlook, Room, Waiting, next_jobs, outlook
 from crossq_wn.sweeps.states import State, state_of
+from crossq_wn.sweeps.watching import Watch
 
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LOOK = 5.0  # seconds between looks at what others do
@@ -41,31 +40,6 @@ class Result(NamedTuple):
 
     signal: int | None  # the signal that stopped it, if any
     failed: dict[Path, str]  # the cause of each failure, by run directory
-
-
-class Watch:
-    """Tells which holders of runs are alive, by their signs of life as this process sees them.
-
-    Args:
-        clock: seconds that never jump.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._signs: dict[Path, tuple[Seen, float]] = {}  # the newest, and when it was first seen
-
-    def alive(self, run: Path, seen: Seen) -> bool:
-        """Whether a process works on a run; one of another machine is given some time to show it."""
-        if seen.holder is None:
-            return False
-        used = leases.is_used(run, seen)
-        if used is not None:
-            return used
-        before, since = self._signs.setdefault(run, (seen, self._clock()))
-        if before != seen:
-            self._signs[run] = seen, self._clock()
-            return True
-        return self._clock() - since < leases.PATIENCE
 
 
 @dataclass
@@ -92,7 +66,8 @@ class Sweep:
         needs: what each run takes.
         say: is told of every event, in one line.
         retries: failures in a row after which a run is tried again.
-        waits: whether to wait for runs that other processes train, and go on with those if they fail.
+        waits: whether to wait for runs that other processes train, and go on with those if they fail;
+            else only until each of them is known to be alive or gone.
         clock: seconds that never jump, by which pauses are timed.
         wall: seconds since 1970, for the record.
         states: how far each run has come, if that is known.
@@ -116,7 +91,7 @@ class Sweep:
     waiting: list[Waiting] = field(default_factory=list)
     elsewhere: list[int] = field(default_factory=list)  # runs that other processes work on
     failed: dict[Path, str] = field(default_factory=dict)
-    tried: dict[int, list[Attempt]] = field(default_factory=dict)  # here; `ended` is by `clock`
+    tried: dict[int, list[Attempt]] = field(default_factory=dict)  # in vain; `ended` is by `clock`
 
     def __post_init__(self) -> None:
         self.history = History(self.out)
@@ -128,7 +103,7 @@ class Sweep:
     def over(self) -> bool:
         """Whether nothing is left to do here and, if this sweep waits for others, elsewhere."""
         undecided = self.looked == _NEVER  # another look is due
-        return not (undecided or self.workers or self.waiting or (self.elsewhere and self.waits))
+        return not (undecided or self.workers or self.waiting or self._awaited())
 
     def add(self, run: Planned) -> int:
         """Adds a run to the plan, unless it is in it already; returns its number."""
@@ -146,6 +121,12 @@ class Sweep:
         self.states[number] = state_of(run)
         self.looked = _NEVER
 
+    def _awaited(self) -> bool:
+        """Whether runs of others are waited for: all, or those whose holders may turn out to be gone."""
+        if self.waits:
+            return bool(self.elsewhere)
+        return any(self.watch.unsure(self.runs[number].path) for number in self.elsewhere)
+
     def look(self) -> None:
         """Sorts the runs that no process of this sweep works on."""
         old = self.elsewhere
@@ -154,6 +135,7 @@ class Sweep:
             self.refreshed = self.clock()
         for number in old:
             self.states[number] = state_of(self.runs[number])
+        self._hear()
         mine = {worker.number for worker in self.workers.values()}
         self.waiting, self.elsewhere, self.failed = [], [], {}
         for number, run in enumerate(self.runs):
@@ -167,6 +149,16 @@ class Sweep:
             elif found.standing == "waiting":
                 self.waiting.append(self._waiting(number, found.ready))
         self.looked = self.clock()
+
+    def _hear(self) -> None:
+        """Counts the failures of other sweeps on the folder since this one was started."""
+        news = self.history.news()
+        numbers = {self.key(run): number for number, run in enumerate(self.runs)} if news else {}
+        for attempt in news:
+            if attempt.cause and attempt.run in numbers:
+                # When it ended by the clock of another machine says nothing here.
+                heard = attempt._replace(ended=self.clock())
+                self.tried.setdefault(numbers[attempt.run], []).append(heard)
 
     def outlook(self, number: int) -> Outlook:
         """Where a run stands; what failed before this sweep was started is tried again."""
@@ -238,11 +230,12 @@ class Sweep:
         said = "finished"
         if received and state.kind != "finished":
             said = f"stopped at {state.frames:,} frames"
-        elif state.kind != "finished" and self.watch.alive(run.path, state.seen):
-            said = "is left to the process that has it"
         elif state.kind != "finished":
             cause, code = worker.process.failure()
             said = cause
+            # A lease may outlive its holder on another node for a while, so it says nothing by itself.
+            if OTHERS in cause and self.watch.alive(run.path, state.seen):
+                cause, code, said = "", 0, "is left to the process that has it"
         self.say(f"{run.name}: {said}")
         final = is_final(cause, code, state)
         # An attempt that ended early has not filled its replay, so its peak may only raise the estimate.
@@ -273,7 +266,8 @@ class Sweep:
             seconds=seconds,
             retries=self.retries,
         )
-        self.tried.setdefault(number, []).append(attempt)
+        if cause:
+            self.tried.setdefault(number, []).append(attempt)
         self.history.add(attempt._replace(ended=self.wall()))
 
     def _waiting(self, number: int, ready: float) -> Waiting:

@@ -14,13 +14,14 @@ from typing import NamedTuple, Protocol
 from crossq_wn import files
 from crossq_wn.errors import UserError
 from crossq_wn.files import MOST_TABLE
+from crossq_wn.runs import leases
 from crossq_wn.runs.directory import RunDirectory, begun
 from crossq_wn.sweeps.plans import Planned, command, log_name
 from crossq_wn.sweeps.states import ASIDE, State
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _HOPELESS = "every seed failed"  # which they would do again
-_OTHERS = "by another process"  # the run is in use, or was taken over
+OTHERS = "by another process"  # the run is in use, or was taken over
 
 
 class Process(Protocol):
@@ -46,7 +47,10 @@ class Engine(Protocol):
     """Starts processes."""
 
     def places(self) -> int:
-        """How many processes may run side by side now."""
+        """How many processes may be started side by side now; some may have to wait for room."""
+
+    def capacity(self) -> int:
+        """How many processes there is room for now."""
 
     def free_memory(self) -> int | None:
         """The bytes that are free for processes; None: unknown, or the engine itself sees to it."""
@@ -87,7 +91,7 @@ def prepared(run: Planned, state: State, logs: Path) -> Job:
     if state.kind == "cut off":
         arguments = ("resume", str(run.path), "--frames", str(run.config.options.frames))
     elif state.kind == "without a checkpoint" and begun(run.path):
-        set_aside(run.path)
+        set_aside(run.path, watched=True)
     run.path.parent.mkdir(parents=True, exist_ok=True)
     return Job(arguments, log_of(run, logs))
 
@@ -143,12 +147,21 @@ def why(code: int, log: Path) -> str:
 
 def is_final(cause: str, code: int, state: State) -> bool:
     """Whether a failure would only be repeated: the run cannot begin, or all its seeds have failed."""
-    return code == 2 and _OTHERS not in cause and (state.frames == 0 or _HOPELESS in cause)
+    return code == 2 and OTHERS not in cause and (state.frames == 0 or _HOPELESS in cause)
 
 
-def set_aside(path: Path) -> Path:
-    """Renames a run directory, unless another process has opened it; returns the new path."""
-    RunDirectory(path).close()
+def set_aside(path: Path, *, watched: bool = False) -> Path:
+    """Renames a run directory, unless another process has opened it; returns the new path.
+
+    Args:
+        path: of the run.
+        watched: whether a holder that may be alive on another machine has already had its time to show it.
+
+    Raises:
+        UserError: it is in use, or cannot be renamed.
+    """
+    over = watched and leases.is_used(path, leases.seen(path)) is None
+    RunDirectory(path, take_over=over).close()
     number = 1
     while (aside := path.with_name(f"{path.name}{ASIDE}{number}")).exists():
         number += 1
@@ -156,6 +169,11 @@ def set_aside(path: Path) -> Path:
         return path.rename(aside)
     except OSError as error:
         raise UserError(f"{path} cannot be moved aside: {error.strerror}") from None
+
+
+def gpu_share(share: float) -> dict[str, str]:
+    """The environment variable by which JAX takes no more than a share of a GPU's memory, from 0 to 1."""
+    return {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 * share:.2g}"}
 
 
 def threads(count: int) -> dict[str, str]:

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 from crossq_wn import files
 from crossq_wn.errors import UserError
 from crossq_wn.files import MOST_TABLE
+from crossq_wn.runs.folders import SWEEP
 from crossq_wn.sweeps.sheets import Sheet, parse
 
-FOLDER = ".sweep"
 RETRIES = 3  # failures of a run that a sweep gets over by default
 
 
@@ -43,11 +43,12 @@ class History:
     """
 
     def __init__(self, out: Path) -> None:
-        self._file = out / FOLDER / "attempts.jsonl"
+        self._file = out / SWEEP / "attempts.jsonl"
         self._attempts: dict[str, list[Attempt]] = {}
         self._memory: dict[str, int] = {}  # by the folder of runs that differ in their seeds alone
-        for attempt in _read(self._file):
-            self._take(attempt)
+        self._own: set[Attempt] = set()  # added here, and not read since
+        self._end = 0  # bytes of the file that have been read
+        self.news()
 
     def of(self, run: str) -> Sequence[Attempt]:
         """The attempts at a run."""
@@ -57,9 +58,27 @@ class History:
         """The most bytes that a run, or one that differs in its seeds alone, has taken; 0 if unknown."""
         return self._memory.get(_alike(run), 0)
 
+    def news(self) -> list[Attempt]:
+        """The attempts of other sweeps on the folder that were recorded since this was last called."""
+        content = b""
+        with contextlib.suppress(OSError):
+            if self._file.stat().st_size != self._end:
+                content = files.read(self._file, MOST_TABLE)
+        found = []
+        end = content.rfind(b"\n") + 1 or self._end  # the last line may still be written
+        for attempt in _attempts(content[self._end : end]):
+            if attempt in self._own:
+                self._own.discard(attempt)
+                continue
+            self._take(attempt)
+            found.append(attempt)
+        self._end = end
+        return found
+
     def add(self, attempt: Attempt) -> None:
         """Records an attempt, on disk too if it is not full: the sweep goes on without the record."""
         self._take(attempt)
+        self._own.add(attempt)
         with contextlib.suppress(OSError), files.open_log(self._file) as file:
             file.write(json.dumps(attempt._asdict()).encode() + b"\n")
 
@@ -75,7 +94,7 @@ def _alike(run: str) -> str:
 
 def log_folder(out: Path) -> Path:
     """The folder for what runs print."""
-    return out / FOLDER / "logs"
+    return out / SWEEP / "logs"
 
 
 def logs(out: Path) -> Path:
@@ -91,7 +110,7 @@ def keep_plan(out: Path, text: str) -> None:
     plans = _plans(out)
     if plans and files.read(plans[-1], files.MOST_JSON).decode() == text:
         return
-    files.write_atomically(out / FOLDER / f"plan-{len(plans) + 1:03d}.toml", text)
+    files.write_atomically(out / SWEEP / f"plan-{len(plans) + 1:03d}.toml", text)
 
 
 def newest_plan(out: Path) -> Path:
@@ -126,19 +145,15 @@ def read_sheet(path: Path) -> tuple[Sheet, str]:
 
 def _plans(out: Path) -> list[Path]:
     found = []
-    for name in files.names(out / FOLDER):
+    for name in files.names(out / SWEEP):
         if name.startswith("plan-") and name.endswith(".toml"):
-            found.append(out / FOLDER / name)
+            found.append(out / SWEEP / name)
     return found
 
 
-def _read(file: Path) -> Iterable[Attempt]:
+def _attempts(content: bytes) -> Iterable[Attempt]:
     """Reads attempts; a line that a crash cut off, or a stranger wrote, is passed over."""
-    try:
-        lines = files.read(file, MOST_TABLE).splitlines()
-    except OSError:
-        return
-    for line in lines:
+    for line in content.splitlines():
         try:
             values: dict[str, Any] = json.loads(line)
             yield Attempt(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crossq_wn.machine import available_memory, memory_of
-from crossq_wn.sweeps.engines import ask, prepared, spawn, threads, why
+from crossq_wn.sweeps.engines import ask, gpu_share, prepared, spawn, threads, why
 from crossq_wn.sweeps.plans import Planned
 from crossq_wn.sweeps.states import State
 
@@ -67,6 +67,10 @@ class LocalEngine:
         """How many processes may run side by side."""
         return self.slots
 
+    def capacity(self) -> int:
+        """The same: each has a place of its own."""
+        return self.slots
+
     def free_memory(self) -> int | None:
         """The bytes that are free on this machine; None if it does not say."""
         return available_memory()
@@ -98,4 +102,4 @@ def gpu_of(slot: int, slots: int, gpus: Sequence[str]) -> Mapping[str, str]:
         return {}
     own = {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]}
     beside = len(range(slot % len(gpus), slots, len(gpus)))  # slots on the same GPU
-    return own if beside == 1 else own | {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 / beside:.2f}"}
+    return own if beside == 1 else own | gpu_share(1 / beside)

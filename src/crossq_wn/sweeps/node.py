@@ -16,7 +16,7 @@ from typing import NamedTuple
 from crossq_wn import files
 from crossq_wn.errors import UserError
 from crossq_wn.machine import memory_of
-from crossq_wn.sweeps.engines import Job, ask, spawn, threads
+from crossq_wn.sweeps.engines import Job, ask, gpu_share, spawn, threads
 
 _LOOK = 0.2  # seconds between looks at the process
 # Where a kernel can do it, a process gets SIGTERM when its parent is gone (1 is PR_SET_PDEATHSIG): a node
@@ -46,6 +46,7 @@ class Place(NamedTuple):
     folder: Path  # the working directory, if there is such a folder
     variables: Mapping[str, str]  # of the environment, where the node has none of that name
     cpus: int  # processors of its own
+    gpus: float = 0.0  # GPUs of its own, or its share of one; Ray itself names which
 
 
 def attempt(job: Job, place: Place) -> Outcome:
@@ -74,8 +75,8 @@ def watched(job: Job, place: Place, look: Callable[[], None] = lambda: None) -> 
         look: is called all the while; whatever it raises ends the process at once.
     """
     folder = place.folder if place.folder.is_dir() else None
-    environment = {**threads(place.cpus), **place.variables, **os.environ}
-    with _processors(place.cpus) as own, _interrupts() as received:
+    environment = {**threads(place.cpus), **place.variables, **os.environ, **gpu_of(place.gpus)}
+    with _processors(place.cpus) as own, interrupts() as received:
         begin = time.monotonic()
         process = spawn(job, environment, folder, before=(sys.executable, "-SEc", _TIED, str(os.getpid())))
         if own:
@@ -88,6 +89,16 @@ def watched(job: Job, place: Place, look: Callable[[], None] = lambda: None) -> 
             process.wait()
             raise
     return Outcome(process.returncode, memory, time.monotonic() - begin, platform.node())
+
+
+def gpu_of(gpus: float) -> Mapping[str, str]:
+    """The environment variables that keep a run to its GPUs: a share of the memory of one, or none at all.
+
+    Ray hides a node's GPUs from tasks that have asked for none, or not, as its settings and version are.
+    """
+    if not gpus:
+        return {"CUDA_VISIBLE_DEVICES": ""}
+    return gpu_share(gpus) if gpus < 1 else {}
 
 
 def _waited(process: "subprocess.Popen[bytes]", received: Sequence[int], look: Callable[[], None]) -> int:
@@ -104,7 +115,7 @@ def _waited(process: "subprocess.Popen[bytes]", received: Sequence[int], look: C
 
 
 @contextlib.contextmanager
-def _interrupts() -> Iterator[Sequence[int]]:
+def interrupts() -> Iterator[Sequence[int]]:
     """Collects SIGINT, which is how Ray interrupts a task."""
     received: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, frame: received.append(number))

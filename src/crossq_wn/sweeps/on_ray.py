@@ -107,10 +107,10 @@ class RayEngine:
         """How many runs the nodes that are there now have processors and GPUs for."""
         found = 0
         for has in self._resources():
-            fitting = has.get("CPU", 0.0) // self.resources.cpus
+            fitting = int(has.get("CPU", 0.0) // self.resources.cpus)
             if self.resources.gpus:
-                fitting = min(fitting, has.get("GPU", 0.0) // self.resources.gpus)
-            found += int(fitting)
+                fitting = min(fitting, fitting_gpus(int(has.get("GPU", 0.0)), self.resources.gpus))
+            found += fitting
         return found
 
     def free_memory(self) -> int | None:
@@ -131,7 +131,8 @@ class RayEngine:
             name=run.name, num_cpus=self.resources.cpus, num_gpus=self.resources.gpus,
             memory=min(memory, int(largest)), max_retries=0,
         )  # fmt: skip
-        process = RayProcess(task.remote(what, Place(Path.cwd(), variables, self.resources.cpus)), job)
+        place = Place(Path.cwd(), variables, self.resources.cpus, self.resources.gpus)
+        process = RayProcess(task.remote(what, place), job)
         return process if self.mirror is None else self.mirror.mirrored(process, run)
 
     def _resources(self) -> list[Mapping[str, float]]:
@@ -139,6 +140,18 @@ class RayEngine:
             self._nodes = [each["Resources"] for each in ray.nodes() if each["Alive"]]
             self._looked = time.monotonic()
         return self._nodes
+
+
+def fitting_gpus(has: int, each: float) -> int:
+    """How many runs the GPUs of a node are enough for; a share is one of a single GPU.
+
+    Args:
+        has: its GPUs.
+        each: GPUs per run, or a share of one.
+    """
+    if each >= 1:
+        return has // int(each)
+    return has * int(1 / each + 1e-9)  # 1 / 0.1 and its like may come out just below a whole number
 
 
 @contextlib.contextmanager

@@ -105,13 +105,15 @@ def executor(array: Array, folder: Path) -> Any:
     """
     minutes = max(1, math.ceil(60 * array.hours))
     cpus = array.jobs * array.cpus
+    # As submitit spells its own options, which those of the user then replace.
+    more = {name.replace("-", "_"): value for name, value in array.more.items()}
     options: dict[str, Any] = {
         "job_name": "crossq-wn", "time": minutes, "cpus_per_task": cpus,
         "mem": f"{math.ceil(array.jobs * array.memory / 2**20)}MB",
         "signal_delay_s": min(_GRACE, 60 * minutes // 5), "array_parallelism": array.workers,
         # Since Slurm 22.05, what sbatch was asked for is no longer asked for by srun.
-        "srun_args": [f"--cpus-per-task={cpus}"],
-        "stderr_to_stdout": True, "additional_parameters": {"requeue": True, **array.more},
+        "srun_args": [f"--cpus-per-task={more.get('cpus_per_task', cpus)}"],
+        "stderr_to_stdout": True, "additional_parameters": {"requeue": True, **more},
     }  # fmt: skip
     if array.gpus:
         options["gpus_per_node"] = math.ceil(array.jobs * array.gpus)

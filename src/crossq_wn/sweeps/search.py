@@ -19,8 +19,8 @@ from crossq_wn.errors import UserError, one_line
 from crossq_wn.files import MOST_TABLE
 from crossq_wn.installation import install_command
 from crossq_wn.lazy import optuna
+from crossq_wn.runs.folders import SWEEP
 from crossq_wn.sweeps.driver import Sweep
-from crossq_wn.sweeps.history import FOLDER
 from crossq_wn.sweeps.plans import Planned, Run, plan
 from crossq_wn.sweeps.sheets import Section, Sheet
 from crossq_wn.sweeps.spaces import Range, Space
@@ -60,7 +60,7 @@ class Search:
         except UserError:
             raise
         except Exception as error:  # a record that is damaged lets Optuna raise this and that
-            record = out / FOLDER / "search.journal"
+            record = out / SWEEP / "search.journal"
             raise UserError(
                 f"{record} cannot be used ({one_line(error)}): move it away, and the runs are found again"
             ) from None
@@ -236,7 +236,7 @@ def _study(sheet: Sheet, out: Path, *, write: bool) -> Any:
     if importlib.util.find_spec("optuna") is None:
         raise UserError(f"[search] needs Optuna: {install_command('search')}")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    space, record = sheet.search, out / FOLDER / "search.journal"
+    space, record = sheet.search, out / SWEEP / "search.journal"
     assert space is not None
     pruner = optuna.pruners.NopPruner()
     if space.keep > 1:

@@ -80,7 +80,7 @@ class Store:
             self._system.makedirs(self._root, exist_ok=True)
             self._system.ls(self._root)
         except Exception as error:  # each kind of store has errors of its own
-            raise UserError(f"--store {url} cannot be used: {one_line(error)[:200]}") from None
+            raise unusable(url, error) from None
 
     def newest(self, run: str) -> Snapshot | None:
         """What a run directory held when it was last stored; None: it never was."""
@@ -219,10 +219,10 @@ class Claim:
         raise OSError(f"{folder} changes faster than it is stored")
 
     def end(self) -> None:
-        """Gives the run back."""
+        """Gives the run back; if the store cannot be told, it is found out by the missing signs of life."""
         self._ended.set()
         self._life.join()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(Exception):  # each kind of store has errors of its own
             self.store.write(f"{self.run}/{self.name}/sign", _ENDED)
 
     def _stored(self, folder: Path) -> dict[str, str]:
@@ -294,6 +294,11 @@ def _sign_of(store: Store, run: str, attempt: str) -> bytes:
         return store.read(f"{run}/{attempt}/sign")
     except FileNotFoundError:
         return b""
+
+
+def unusable(url: str, error: Exception) -> UserError:
+    """The error for a store that cannot be used, whatever its kind of store raises."""
+    return UserError(f"--store {url} cannot be used: {one_line(error)[:200]}")
 
 
 def _in_use(run: str) -> UserError:

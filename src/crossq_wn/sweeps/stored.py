@@ -15,14 +15,15 @@ from crossq_wn import files
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.fences import LostLeaseError
 from crossq_wn.files import MOST_TABLE
-from crossq_wn.sweeps.engines import Job, Process
-from crossq_wn.sweeps.history import FOLDER
-from crossq_wn.sweeps.node import Outcome, Place, watched
+from crossq_wn.runs.folders import SWEEP
+from crossq_wn.sweeps.engines import Job, Process, set_aside
+from crossq_wn.sweeps.node import Outcome, Place, interrupts, watched
 from crossq_wn.sweeps.plans import Planned, command
-from crossq_wn.sweeps.store import Claim, Store
+from crossq_wn.sweeps.store import Claim, Snapshot, Store, unusable
 
 _MOST_SAID = 2**16  # bytes of what a run printed that are sent back
 _AGAIN = 10.0  # seconds until the next try where the store could not be reached
+_LAST = 60.0  # seconds within which the last save of an attempt is tried again
 _BESIDE = 8  # runs that are fetched side by side
 
 
@@ -67,11 +68,29 @@ def _attempt(claim: Claim, stored: Stored, place: Place, folder: Path, log: Path
     keeper = _Keeper(claim, folder)
     outcome = watched(Job(arguments, log), place, keeper.look)
     if folder.is_dir():
+        with interrupts():  # of which another changes nothing: the run has ended
+            _keep(claim, folder)
+    return outcome
+
+
+def _keep(claim: Claim, folder: Path) -> None:
+    """Stores a run at the end of an attempt; tries it for a while, since nothing else is left of the run.
+
+    Raises:
+        LostLeaseError: there is a newer attempt.
+        UserError: the store cannot be reached.
+    """
+    end = time.monotonic() + _LAST
+    while True:
         try:
             claim.save(folder)
-        except OSError as error:
-            raise UserError(f"{stored.name} cannot be stored: {one_line(error)}") from None
-    return outcome
+            return
+        except LostLeaseError:
+            raise
+        except Exception as error:  # each kind of store has errors of its own
+            if time.monotonic() >= end:
+                raise UserError(f"{claim.run} cannot be stored: {one_line(error)}") from None
+        time.sleep(_AGAIN)
 
 
 class _Keeper:
@@ -114,10 +133,11 @@ class Mirror:
         out: the folder of the sweep.
 
     Raises:
-        UserError: the store cannot be used.
+        UserError: the store cannot be used, or lies in the folder.
     """
 
     def __init__(self, url: str, out: Path) -> None:
+        _refuse_nested(url, out)
         self._url, self._store, self._out = url, Store(url), out
         self._threads = ThreadPoolExecutor(_BESIDE)
 
@@ -127,15 +147,18 @@ class Mirror:
         return Stored(self._url, self._name(run), tuple(train), run.config.options.frames)
 
     def refresh(self, run: Planned) -> None:
-        """Brings the directory of a run here up to date; if the store does not have it yet, stores it."""
+        """Brings the directory of a run here up to date; if the store does not have it yet, stores it.
+
+        Training that was done here alone is set aside if the store has the run all the same.
+        """
         name = self._name(run)
         newest, mark = self._store.newest(name), self._folder("stored", name)
         if newest is None:
             if _checkpoints(run.path):
-                claim = Claim(self._store, name)
-                claim.save(run.path)
-                claim.end()
+                self._give(run.path, name)
             return
+        if _has_more(run.path, newest) or (_checkpoints(run.path) and not mark.exists()):
+            set_aside(run.path)
         if run.path.exists() and mark.exists() and mark.read_text() == newest.name:
             return
         fetched, old = self._folder("fetched", name), self._folder("old", name)
@@ -144,25 +167,63 @@ class Mirror:
         run.path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             run.path.rename(old)
-        fetched.rename(run.path)
+        # The mark first: a run without one counts as trained here.
         mark.write_text(snapshot.name if snapshot else "")
+        fetched.rename(run.path)
         shutil.rmtree(old, ignore_errors=True)
 
     def refresh_all(self, runs: Sequence[Planned]) -> None:
-        """Brings all runs up to date."""
-        list(self._threads.map(self.refresh, runs))
+        """Brings all runs up to date. Raises UserError if the store cannot be used."""
+        try:
+            list(self._threads.map(self.refresh, runs))
+        except UserError:
+            raise
+        except Exception as error:
+            raise unusable(self._url, error) from None
 
     def mirrored(self, process: Process, run: Planned) -> "MirroredProcess":
         """A process whose run is fetched once it has ended."""
         return MirroredProcess(process, lambda: self._threads.submit(self.refresh, run))
 
+    def _give(self, folder: Path, name: str) -> None:
+        """Stores a run that was trained here."""
+        claim = Claim(self._store, name)
+        try:
+            claim.save(folder)
+        finally:
+            claim.end()
+
     def _name(self, run: Planned) -> str:
         return run.path.relative_to(self._out).as_posix()
 
     def _folder(self, kind: str, name: str) -> Path:
-        folder = self._out / FOLDER / kind
+        folder = self._out / SWEEP / kind
         folder.mkdir(parents=True, exist_ok=True)
         return folder / name.replace("/", "--")
+
+
+def _refuse_nested(url: str, out: Path) -> None:
+    """Raises UserError if a store on this machine is the folder of the sweep, lies in it, or contains it."""
+    kind, _, path = url.partition("://")
+    if kind not in ("file", "local"):
+        return
+    store, folder = Path(path).resolve(), out.resolve()
+    if store == folder or store in folder.parents or folder in store.parents:
+        raise UserError(
+            f"--store {url} and the sweep's folder {out} lie in one another: "
+            "choose a --store beside the folder"
+        )
+
+
+def _has_more(folder: Path, stored: Snapshot) -> bool:
+    """Whether a run here has a newer checkpoint than the store."""
+    there = [""]
+    for path in stored.files:
+        kind, _, rest = path.partition("/")
+        name = rest.partition("/")[0]
+        if kind == "checkpoints" and name.isdigit():
+            there.append(name)
+    return max(_checkpoints(folder), default="") > max(there)
 
 
 @dataclass
