@@ -7,7 +7,10 @@ environment, because that process is not the test's: ROBOT_LOG is the file for n
 
 import os
 import signal
+import sys
+import time
 
+import gymnasium
 import numpy as np
 
 from helpers import PointMass
@@ -45,6 +48,11 @@ class Robot(PointMass):
     def act_up(self, deed):
         if deed == "kill-self":
             os.kill(os.getpid(), signal.SIGKILL)
+        if deed == "die-and-leave-a-child":  # which keeps what this process had open
+            if os.fork() == 0:
+                time.sleep(3)
+                os._exit(0)
+            os.kill(os.getpid(), signal.SIGKILL)
         if deed == "kill-parent":
             os.kill(os.getppid(), signal.SIGKILL)
         if deed == "stop-parent":
@@ -77,6 +85,18 @@ class Unsafe(PointMass):
 
     def safe_action(self):
         return np.array([0.0, 9.0])
+
+
+class Quitting(PointMass):
+    """Whose safe action ends the process."""
+
+    def safe_action(self):
+        sys.exit(3)
+
+
+def normalised():
+    """A robot behind a wrapper that learns."""
+    return gymnasium.wrappers.NormalizeObservation(Robot())
 
 
 class Restless(PointMass):

@@ -3,11 +3,15 @@
 import json
 import math
 import os
+import pickle
 import re
 import shutil
 import sys
+import threading
 from collections import Counter
 from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,24 +20,25 @@ from hypothesis import strategies as st
 
 import crossq_wn
 from crossq_wn.acting.interface import in_units
-from crossq_wn.acting.operations import Op
+from crossq_wn.acting.operations import Network, Op
 from crossq_wn.environments import EnvironmentFaultError, Episode, Transition, make
 from crossq_wn.environments.board import unnamed_file
 from crossq_wn.environments.interface import from_units
 from crossq_wn.errors import UserError
-from crossq_wn.real_time.acting import paced
+from crossq_wn.learning.replay import Replay
+from crossq_wn.real_time.acting import Evaluate, Setup, Side, generator_from, paced
 from crossq_wn.real_time.journal import Journal
 from crossq_wn.real_time.memory import Shared, shape_for
 from crossq_wn.real_time.pacing import Paced
-from crossq_wn.real_time.records import Decision, pack, read_all, record_type, unpack
+from crossq_wn.real_time.records import Decision, pack, record_type, unpack
 from crossq_wn.real_time.robot import Robot
 from crossq_wn.real_time.schedule import Clock, Schedule, following, schedule_of
 from crossq_wn.real_time.watch import COLUMNS, Watch
 from crossq_wn.runs.options import RunOptions
 from crossq_wn.runs.protocol import protocol_conflicts, read_terms, terms_of
 from crossq_wn.training.course import finite, served_by
-from crossq_wn.training.real_time import due
-from crossq_wn.training.seeds import Stream, stream
+from crossq_wn.training.real_time import due, take
+from crossq_wn.training.seeds import Stream, new_seed, stream
 from crossq_wn.types import Burst
 from helpers import TESTS, TINY, PointMass, call, replay_rows, rows, start_cli
 from robots import HELP
@@ -70,7 +75,9 @@ class Time:
         self.seconds += seconds
 
 
-def play(name="robots:Robot", *, computing=lambda number: 0.0, stepping=lambda number: 0.0, actions=None):
+def play(
+    name="robots:Robot", *, computing=lambda number: 0.0, stepping=lambda number: 0.0, actions=None, **others
+):
     """Plays an episode at 50 Hz by a clock that only these durations move: (moments, when each was given)."""
     time, robot, given, choices = Time(), Robot(make(name)), [], []
     step = robot.environment.simulator.step
@@ -88,7 +95,9 @@ def play(name="robots:Robot", *, computing=lambda number: 0.0, stepping=lambda n
 
     robot.environment.simulator.step = timed_step
     first = robot.reset(0)
-    moments = paced(robot, first, Schedule(0.02), time.clock(), choose, lambda: len(given) < 12)
+    going = others.get("going", lambda time: len(given) < 12)
+    schedule = others.get("schedule", Schedule(0.02))
+    moments = paced(robot, first, schedule, time.clock(), choose, lambda: going(time))
     return moments, given
 
 
@@ -99,6 +108,13 @@ def test_a_robot_without_a_clock_is_paced():
     np.testing.assert_allclose([each.lateness for each in found], 0.001, atol=1e-9)
     np.testing.assert_allclose([each.busy for each in found], 0.004, atol=1e-9)
     assert not any(each.safe for each in found)
+
+
+def test_no_action_comes_after_a_stop_that_was_asked_while_waiting():
+    moments, given = play(going=lambda time: time.seconds < 10.03)
+    assert len(list(moments)) == len(given) == 2  # at 10.00 and at 10.02; the next was due at 10.04
+    slow, given = play(schedule=Schedule(50.0), going=lambda time: time.seconds < 11.0)
+    assert len(list(slow)) == 1
 
 
 def test_a_robot_that_keeps_its_own_slower_clock_makes_no_lateness():
@@ -166,6 +182,7 @@ def test_a_trained_policy_is_played_at_the_control_rate(tmp_path, monkeypatch):
         ("Demanding", "Demanding.safe_action must take no arguments: missing a required argument"),
         ("Unsafe", "Unsafe.safe_action returned .* within the bounds of the actions"),
         ("Restless", "Restless.pause is True: it must be a method without arguments"),
+        ("Quitting", "Quitting.safe_action raised SystemExit: 3"),
     ],
 )
 def test_wrong_methods_are_refused_in_one_line(name, told):
@@ -360,14 +377,67 @@ def test_a_journal_gives_each_decision_once_whatever_a_power_cut_leaves(tmp_path
     journal.append([decision(number) for number in range(10, 15)])
     newest = tmp_path / "journal" / "000000010.records"
     newest.write_bytes(newest.read_bytes()[:-5])  # half of the last one
-    again = Journal(tmp_path, **SIZES)
-    assert [each.number for each in again.since(4)] == list(range(4, 14))
-    assert [each.number for each in again.since(12)] == [12, 13]
-    assert list(again.since(20)) == []
+    again, told = Journal(tmp_path, **SIZES), []
+    assert [each.number for each in again.since(4, told.append)] == list(range(4, 14))
+    assert [each.number for each in again.since(12, told.append)] == [12, 13]
+    assert [*again.since(20, told.append), *told] == []
     again.begin(14, 10)  # the checkpoint at frame 0 is gone
     assert sorted(file.name for file in (tmp_path / "journal").iterdir()) == [
         "000000010.records", "000000014.records",
     ]  # fmt: skip
+
+
+def test_a_damaged_journal_says_what_it_lost_and_an_unreadable_one_is_kept(tmp_path):
+    journal, told = Journal(tmp_path, **SIZES), []
+    journal.begin(0, 0)
+    journal.append([decision(number) for number in range(10)])
+    journal.begin(10, 0)
+    journal.append([decision(number) for number in range(10, 15)])
+    older = tmp_path / "journal" / "000000000.records"
+    content = bytearray(older.read_bytes())
+    content[3 * KIND.itemsize] ^= 1
+    older.write_bytes(content)
+    assert [each.number for each in journal.since(0, told.append)] == [0, 1, 2]
+    assert told == ["the journal lacks decision 3: 5 decisions after it are lost"]
+    older.unlink()
+    older.mkdir()
+    with pytest.raises(UserError, match="cannot be read .* may hold decisions that no checkpoint has"):
+        list(journal.since(0, told.append))
+
+
+def test_no_transition_leads_from_a_broken_off_episode_into_the_next():
+    seed = new_seed(0, 0, Replay(20, 3, 2), ())
+    session = SimpleNamespace(seeds=[seed], learner=SimpleNamespace(observe=None), decisions=0)
+    course: Any = SimpleNamespace(session=session, stand=SimpleNamespace(note=lambda transition: None))
+    for number in (0, 1, 2, 7, 8):  # each leads from its number to the next
+        take(course, decision(number))
+    stored = seed.replay.read(0, seed.replay.end)
+    assert stored.observation[:, 0].tolist() == [0, 1, 2, 3, 7, 8]
+    assert stored.final.tolist() == [False, False, False, True, False, False]
+    assert session.decisions == 5
+
+
+def test_a_resumed_run_has_random_numbers_of_its_own():
+    whole = stream(3, Stream.NOISE)
+    for first in (0, 40):
+        wanted = np.random.default_rng(stream(3, Stream.NOISE, first)).uniform(size=4)
+        np.testing.assert_array_equal(generator_from(whole, first).uniform(size=4), wanted)
+
+
+def test_an_evaluation_changes_nothing_that_wrappers_have_learned(ends):
+    learning, acting = ends
+    head = Op("dense", {"kernel": np.zeros((3, 4), np.float32), "bias": np.zeros(4, np.float32)})
+    learning.publish(pickle.dumps(Network((head,), "clip", -5.0, 2.0)), 0)
+    robot = Robot(make("robots:normalised"))
+    numbers = stream(0, Stream.NOISE)
+    setup = Setup(lambda: robot.environment, Schedule(0.02), 0, 100, numbers, numbers)
+    robot.reset(0)
+    known = robot.environment.statistics()
+    side = Side(setup, robot, acting, threading.Event(), Time().clock())
+    (episode,) = side.evaluate(Evaluate(1, 0, {})).episodes
+    assert episode.frames == PointMass.LIMIT
+    assert repr(robot.environment.statistics()) == repr(known)
+    assert len(known) == 1
 
 
 # Options
@@ -525,7 +595,7 @@ def test_resume_says_that_a_finished_run_is_done(trained):
 
 def test_a_killed_acting_process_costs_nothing_that_was_stored(tmp_path, monkeypatch):
     """kill -9 of the acting side: what it had sent is in the journal, and a resumed run goes on."""
-    monkeypatch.setenv("ROBOT_DEED", "kill-self:150")
+    monkeypatch.setenv("ROBOT_DEED", "die-and-leave-a-child:150")
     done = call("train", *RUN, "--eval-every", "0", cwd=tmp_path)
     assert done.returncode == 2
     assert "the acting process was killed by signal 9" in done.stderr
@@ -573,7 +643,7 @@ def test_a_killed_learning_process_leaves_a_paused_robot_and_a_run_that_goes_on(
     assert [line.split()[1] for line in log.read_text().splitlines()][-2:] == ["pause", "close"]
     journals = sorted((tmp_path / "run" / "journal").iterdir())
     content = b"".join(path.read_bytes() for path in journals)
-    kept = [each.number for each in read_all(KIND, content)]
+    kept = np.frombuffer(content, KIND)["number"].tolist()
     with journals[-1].open("ab") as file:
         file.write(content[:100])
     newest = sorted((tmp_path / "run" / "checkpoints").glob("0*"))[-1]

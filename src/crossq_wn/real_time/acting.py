@@ -23,6 +23,7 @@ from crossq_wn.acting.policy import Actor
 from crossq_wn.environments.core import EnvironmentFaultError, Episode, Transition
 from crossq_wn.environments.interface import describe
 from crossq_wn.environments.worker import Outcome, Recipe, failed, ignore_signals
+from crossq_wn.errors import raised
 from crossq_wn.real_time.memory import Shape, Shared
 from crossq_wn.real_time.records import Decision
 from crossq_wn.real_time.robot import Robot
@@ -65,6 +66,7 @@ class Evaluate(NamedTuple):
 
     episodes: int
     seed: int
+    statistics: dict[str, Any]  # as in `Train`
 
 
 class Between(NamedTuple):
@@ -112,7 +114,7 @@ def paced(
         schedule: the control rate.
         clock: tells the time and sleeps.
         choose: the policy.
-        going: whether to go on; asked before each decision.
+        going: whether to go on; asked right before each decision, and now and then while waiting for it.
 
     Yields:
         Each decision, when it is over; what the caller does with it takes from the time until the next.
@@ -122,8 +124,7 @@ def paced(
             robot has got its safe action and nothing else.
     """
     due = arrived = clock.now()
-    while going():
-        clock.wait_until(due)
+    while clock.wait_until(due, going):
         action, safe = choose(observation), False
         possible = max(due, arrived)
         if not np.isfinite(action).all():
@@ -185,8 +186,8 @@ class Side:
         """Plays an episode of training, or part of one."""
         self._number, environment = order.first, self._robot.environment
         if self._random is None:  # a resumed run goes on with numbers that it has not used
-            self._random = _generator(self._setup.random_actions, order.first)
-            self._noise = _generator(self._setup.noise, order.first)
+            self._random = generator_from(self._setup.random_actions, order.first)
+            self._noise = generator_from(self._setup.noise, order.first)
         environment.adopt(order.statistics, fixed=False)
         whole = False
         for moment in self._episode(order.seed, self._explore, self._may_go_on):
@@ -200,12 +201,16 @@ class Side:
     def evaluate(self, order: Evaluate) -> Played:
         """Plays episodes with the deterministic policy, the same for all of them."""
         episodes: list[Episode] = []
+        environment = self._robot.environment
+        environment.adopt(order.statistics, fixed=False)
+        known = environment.statistics()
         self.renew()
         while len(episodes) < order.episodes and self._wanted():
             seed = None if episodes else order.seed
             for moment in self._episode(seed, self._exploit, self._wanted):
                 if moment.transition.episode is not None:
                     episodes.append(moment.transition.episode)
+        environment.adopt(known, fixed=False)  # evaluations are not learned from, not even by wrappers
         return Played(episodes)
 
     def renew(self) -> None:
@@ -246,7 +251,7 @@ class Side:
         return self._actor.compute(observation)
 
 
-def _generator(stream: np.random.SeedSequence, first: int) -> np.random.Generator:
+def generator_from(stream: np.random.SeedSequence, first: int) -> np.random.Generator:
     """The generator of a stream for a process whose first decision has this number."""
     return np.random.default_rng(
         np.random.SeedSequence(stream.entropy, spawn_key=(*stream.spawn_key[:-1], first))
@@ -256,8 +261,9 @@ def _generator(stream: np.random.SeedSequence, first: int) -> np.random.Generato
 def _serve(connection: "Connection[Any, Any]", memory: int, gone: threading.Event) -> None:
     """Makes the robot, and carries out orders until the parent closes its end."""
     setup: Setup = connection.recv()
-    robot = Robot(setup.recipe())
+    environment, robot = setup.recipe(), None
     try:
+        robot = Robot(environment)
         connection.send(Outcome(_described(robot)))
         shape: Shape = connection.recv()
         side = Side(setup, robot, Shared(memory, shape), gone)
@@ -268,9 +274,10 @@ def _serve(connection: "Connection[Any, Any]", memory: int, gone: threading.Even
             done = side.train(order) if isinstance(order, Train) else side.evaluate(order)
             connection.send(Outcome(done))
     finally:
-        with contextlib.suppress(Exception):
-            robot.pause()
-        robot.environment.close()
+        if robot is not None:
+            with contextlib.suppress(Exception):
+                robot.pause()
+        environment.close()
 
 
 def _described(robot: Robot) -> Description:
@@ -317,4 +324,5 @@ def main(handle: int, memory: int) -> None:
 
 def _send_failure(connection: "Connection[Any, Any]", error: BaseException) -> None:
     with contextlib.suppress(EOFError, OSError):
-        connection.send(failed(error))
+        # Neither SystemExit nor KeyboardInterrupt of the robot's may act in the parent.
+        connection.send(failed(error if isinstance(error, Exception) else RuntimeError(raised(error))))

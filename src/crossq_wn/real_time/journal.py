@@ -10,14 +10,14 @@ each decision is restored once. What a torn write leaves at the end of a file do
 import contextlib
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from crossq_wn import files
-from crossq_wn.files import MOST_TABLE
-from crossq_wn.real_time.records import Decision, pack, read_all, record_type
+from crossq_wn.errors import UserError, counted, one_line
+from crossq_wn.real_time.records import Decision, pack, record_type, unpack
 from crossq_wn.runs.tables import cannot_write
 
 _SYNC_SECONDS = 1.0  # between calls that wait for the disk
@@ -76,20 +76,41 @@ class Journal:
             files.to_disk(self._path)
         self._synced = time.monotonic()
 
-    def since(self, number: int) -> Iterator[Decision]:
+    def since(self, number: int, tell: Callable[[str], None]) -> Iterator[Decision]:
         """Yields the decisions from a number on, in order and each of them once.
 
         Args:
             number: of the first decision that a checkpoint lacks.
+            tell: is told in one line of decisions that are lost, because some before them are damaged.
+
+        Raises:
+            UserError: a file cannot be read, which may pass.
         """
+        lost = 0
         for path in self._there():
-            content = b""
-            with contextlib.suppress(OSError):
-                content = files.read(path, MOST_TABLE, within=self._run)
-            for decision in read_all(self._kind, content):
+            for decision in self._read(path):
                 if decision.number == number:
                     yield decision
                     number += 1
+                elif decision.number > number:
+                    lost += 1
+        if lost:
+            tell(f"the journal lacks decision {number}: {counted(lost, 'decision')} after it are lost")
+
+    def _read(self, path: Path) -> Iterator[Decision]:
+        """Yields the decisions in a file up to the first that is not sound."""
+        try:
+            with files.opened(path, within=self._run) as file:
+                while (decision := unpack(self._kind, file.read(self._kind.itemsize))) is not None:
+                    yield decision
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            why = error.strerror or one_line(error)
+            raise UserError(
+                f"{path} cannot be read ({why}), and it may hold decisions that no checkpoint has: make it "
+                "readable, or remove it to go on without them"
+            ) from None
 
     def _there(self) -> list[Path]:
         """The files, oldest first."""

@@ -2,7 +2,6 @@
 
 import math
 import zlib
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,12 +74,3 @@ def unpack(kind: np.dtype[Any], content: bytes) -> Decision | None:
         float(row["lateness"]), float(row["busy"]), int(row["learned"]), bool(row["safe"]),
         bool(row["intervened"]),
     )  # fmt: skip
-
-
-def read_all(kind: np.dtype[Any], content: bytes) -> Iterator[Decision]:
-    """Yields the decisions in consecutive records, up to the first that is not sound."""
-    for start in range(0, len(content), kind.itemsize):
-        decision = unpack(kind, content[start : start + kind.itemsize])
-        if decision is None:
-            return
-        yield decision

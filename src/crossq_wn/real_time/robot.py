@@ -83,9 +83,9 @@ class Robot:
             return None
         try:
             return self.methods[name]()
-        except UserError:
+        except (UserError, KeyboardInterrupt):
             raise
-        except Exception as error:  # a user's code may raise anything
+        except BaseException as error:  # also SystemExit, which must not end learning in silence
             raise EnvironmentFaultError(f"{self._name}.{name} raised {raised(error)}") from error
 
     def _as_action(self, value: Any, what: str) -> np.ndarray:

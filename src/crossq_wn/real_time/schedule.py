@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+_SLICE_SECONDS = 0.1  # of sleep between two looks at whether to go on
+
 
 class Clock(NamedTuple):
     """A clock, which tests replace."""
@@ -11,10 +13,19 @@ class Clock(NamedTuple):
     now: Callable[[], float] = time.perf_counter  # seconds since some moment
     sleep: Callable[[float], None] = time.sleep  # for so many seconds
 
-    def wait_until(self, due: float) -> None:
-        """Returns at a time, or at once if it has passed."""
-        while (left := due - self.now()) > 0:
-            self.sleep(left)
+    def wait_until(self, due: float, going: Callable[[], bool] = lambda: True) -> bool:
+        """Returns at a time, or at once if it has passed.
+
+        Args:
+            due: the time.
+            going: whether to go on waiting; asked now and then, and in the end.
+
+        Returns:
+            What `going` said last.
+        """
+        while (left := due - self.now()) > 0 and going():
+            self.sleep(min(left, _SLICE_SECONDS))
+        return going()
 
 
 class Schedule(NamedTuple):

@@ -33,7 +33,7 @@ class ActingProcess:
         setup: what it is told first.
 
     Raises:
-        UserError: it cannot be started there, or the environment cannot be made.
+        UserError: it cannot be started, or the environment cannot be made there.
     """
 
     shared: Shared  # once `open_memory` was called
@@ -49,10 +49,14 @@ class ActingProcess:
             self._process = subprocess.Popen(
                 program(sys.path, _MODULE, handles), pass_fds=handles, env={**os.environ, **own}
             )
+        except OSError as error:
+            self._connection.close()
+            os.close(self._memory)
+            raise UserError(f"the acting process cannot be started: {one_line(error)}") from None
         finally:
             os.close(handles[0])
         try:
-            self._connection.send(setup)
+            self._send(setup)
             self.description: Description = self._received()
         except BaseException:
             self.close()
@@ -61,14 +65,11 @@ class ActingProcess:
     def open_memory(self, shape: Shape) -> None:
         """Makes the shared memory; the next is an order."""
         self.shared = Shared(self._memory, shape)
-        self._connection.send(shape)
+        self._send(shape)
 
     def order(self, order: Train | Evaluate) -> None:
         """Gives an order; `news` answers it. Raises EnvironmentFaultError if the process has died."""
-        try:
-            self._connection.send(order)
-        except OSError:
-            raise self._death() from None
+        self._send(order)
 
     def news(self, seconds: float) -> News | None:
         """Waits for an answer, for so many seconds at most.
@@ -78,18 +79,25 @@ class ActingProcess:
         """
         try:
             if not self._connection.poll(seconds):
-                return None
+                # Processes that the robot's driver has started may keep the socket open after its death.
+                if self._process.poll() is None or self._connection.poll(0):
+                    return None
+                raise self._death()
         except OSError:
             raise self._death() from None
         found: News = self._received()
         return found
 
+    def stop(self) -> None:
+        """Asks the robot to come to rest; returns at once."""
+        if hasattr(self, "shared") and self._memory >= 0:
+            self.shared.ask_to_stop()
+
     def close(self) -> None:
         """Ends the process, which pauses and closes the robot first; one that does not end is killed."""
         if self._memory < 0:
             return  # it was closed before
-        if hasattr(self, "shared"):
-            self.shared.ask_to_stop()
+        self.stop()
         self._connection.close()
         try:
             self._process.wait(_PATIENCE)
@@ -100,6 +108,12 @@ class ActingProcess:
             self.shared.close()
         os.close(self._memory)
         self._memory = -1
+
+    def _send(self, message: Any) -> None:
+        try:
+            self._connection.send(message)
+        except OSError:
+            raise self._death() from None
 
     def _received(self) -> Any:
         try:
@@ -164,6 +178,11 @@ class Stand:
     def adopt(self, statistics: dict[str, Any], *, fixed: bool) -> None:
         """Notes what the wrappers had learned; the next episode begins with it."""
         self.learned = self.adopted = statistics
+
+    def take_adopted(self) -> dict[str, Any]:
+        """Returns, once, what the wrappers had learned before this process began."""
+        found, self.adopted = self.adopted, {}
+        return found
 
     def snapshot(self) -> Any:
         """Raises UnrestorableError."""

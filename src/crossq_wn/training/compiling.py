@@ -21,7 +21,9 @@ def compiling_ahead(session: Session) -> Iterator[None]:
         session: whose learners exist; `session.compiling` is the thread until it is waited for.
     """
     warmup = session.config.settings.warmup
-    if session.decisions < warmup < session.config.decisions and session.seeds:
+    # A robot must not wait for it in the middle of an episode.
+    early = session.decisions < warmup or (session.watch is not None and not session.finished)
+    if early and warmup < session.config.decisions and session.seeds:
         work = _work(session)
         session.compiling = threading.Thread(target=_attempt, args=(work,), name="compilation")
         session.compiling.start()

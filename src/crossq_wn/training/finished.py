@@ -61,7 +61,7 @@ def _evaluated(path: Path, config: RunConfig, saved: Checkpoint) -> bool:
     last = saved.frames
     if not config.options.eval_every:
         return True  # no evaluations were asked for
-    if last % config.options.eval_every < config.action_repeat:
+    if config.options.real_time is None and last % config.options.eval_every < config.action_repeat:
         return True  # it came before
     text = files.read(path / "eval.csv", MOST_TABLE).decode()
     found: dict[str, set[tuple[str, str]]] = {}  # environment frame -> the seeds and metrics evaluated there

@@ -7,14 +7,19 @@ while the robot is paused. Evaluations are played by the same robot between two 
 
 from __future__ import annotations  # JAX's types are loaded on first use
 
+import csv
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from typing import Any
 
+import numpy as np
+
+from crossq_wn import files
 from crossq_wn.environments import EnvironmentFaultError, TaskLike
 from crossq_wn.environments.streams import kept_shared
 from crossq_wn.errors import counted
+from crossq_wn.files import MOST_TABLE
 from crossq_wn.lazy import jax
 from crossq_wn.real_time.acting import Between, Evaluate, Played, Setup, Train
 from crossq_wn.real_time.journal import Journal
@@ -169,7 +174,7 @@ def _may_still_answer(course: Course) -> bool:
     now = time.monotonic()
     if course.asked_to_stop is None:
         course.asked_to_stop = now
-        course.process.shared.ask_to_stop()
+        course.process.stop()
     if now - course.asked_to_stop < _STOP_SECONDS:
         return True
     course.session.reporter.message(f"the robot did not answer for {_STOP_SECONDS} s: its process is ended")
@@ -187,7 +192,7 @@ def _receive(course: Course) -> int:
     for decision in arrived:
         if not session.seeds:  # it has diverged
             break
-        _take(course, decision)
+        take(course, decision)
         course.watch.add(decision)
         session.stopwatch.next_decision()
         session.stopwatch.lap("replay")
@@ -197,10 +202,12 @@ def _receive(course: Course) -> int:
     return len(arrived)
 
 
-def _take(course: Course, decision: Decision) -> None:
+def take(course: Course, decision: Decision) -> None:
     """Adds a decision to replay."""
     session = course.session
     (seed,) = session.seeds
+    if not np.array_equal(decision.observation, seed.observation):
+        seed.replay.end_episode()  # the one before was broken off; nothing happens if it had ended
     seed.observation = decision.observation
     if session.learner.observe is not None:
         observe(session, [decision.transition])
@@ -211,8 +218,8 @@ def _take(course: Course, decision: Decision) -> None:
 
 def _end_episode(course: Course, news: Between) -> None:
     course.stand.learned = news.statistics
-    if not news.whole:  # what was broken off ends like a time limit
-        course.session.seeds[0].replay.end_episode()
+    for seed in course.session.seeds if not news.whole else ():  # what was broken off ends like a time limit
+        seed.replay.end_episode()
 
 
 def _end_evaluation(course: Course, played: Played) -> None:
@@ -243,7 +250,7 @@ def _begin_next(course: Course, received: Sequence[int]) -> bool:
         report(session)
         (seed,) = options.seeds
         start = integer(stream(seed, Stream.EVALUATION, session.frames))
-        course.process.order(Evaluate(options.eval_episodes, start))
+        course.process.order(Evaluate(options.eval_episodes, start, course.stand.take_adopted()))
         return True
     if session.finished or received:
         return False
@@ -270,8 +277,8 @@ def _order_episode(course: Course) -> None:
         return
     stand, session = course.stand, course.session
     course.process.shared.start_from(session.decisions)
-    course.process.order(Train(session.decisions, stand.seed, stand.adopted))
-    stand.seed, stand.adopted = None, {}
+    course.process.order(Train(session.decisions, stand.seed, stand.take_adopted()))
+    stand.seed = None
 
 
 # What is saved
@@ -299,15 +306,21 @@ def _restore(course: Course, *, without_damaged_replay: bool) -> None:
     """Restores the newest checkpoint, and the decisions in the journal that came after it."""
     session, settings = course.session, course.session.config.settings
     restore(session, without_damaged_replay=without_damaged_replay)
-    first, course.scored = session.decisions, session.frames
-    for decision in course.journal.since(first):
+    first, course.scored = session.decisions, _last_scored(session.run)
+    for decision in course.journal.since(first, session.reporter.message):
         if session.finished:
             break
-        _take(course, decision)
+        take(course, decision)
     if more := session.decisions - first:
         session.reporter.message(f"the journal has {counted(more, 'decision')} more, which are stored too")
         session.seeds[0].replay.end_episode()
     course.served = served_by(session.updates, settings.warmup, settings.utd, session.algorithm.burst)
+
+
+def _last_scored(run: RunDirectory) -> int:
+    """The environment frames of the newest evaluation in eval.csv; 0 without any."""
+    text = files.read(run.path / "eval.csv", MOST_TABLE).decode()
+    return max((int(row["env_step"]) for row in csv.DictReader(text.splitlines())), default=0)
 
 
 def _fail(course: Course, fault: EnvironmentFaultError) -> None:
