@@ -3,6 +3,7 @@
 import json
 import os
 import zipfile
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -304,6 +305,16 @@ def numbered(count, episode=6):
     final = np.arange(count) % episode == episode - 1
     final[-1] = True
     return Rows(number[:, None], number[:, None] / count, number, np.ones(count, np.float32), final)
+
+
+def test_data_without_a_long_enough_episode_is_refused_before_anything_is_collected():
+    replay = Replay(20, 1, 1, pinned=15)
+    replay.pin(numbered(15))
+    session = SimpleNamespace(algorithm=SimpleNamespace(sampling=Sampling(6)))
+    with pytest.raises(UserError, match=r"^prefill: no episode has 6 decisions in a row"):
+        prefilling._check_long_enough(session, replay)
+    session.algorithm.sampling = Sampling(5)
+    prefilling._check_long_enough(session, replay)
 
 
 @given(st.integers(0, 1000), st.integers(1, 3), st.integers(0, 60))

@@ -109,6 +109,16 @@ def test_recent_transitions_get_the_share_that_follows_from_the_law(count, share
     assert (drawn >= count - 23_025).mean() == pytest.approx(share, abs=0.006)
 
 
+def test_a_draw_from_a_nearly_empty_ring_looks_at_what_is_there(monkeypatch):
+    looked, faded = [], Weights._faded
+    monkeypatch.setattr(Weights, "_faded", lambda self, blocks: looked.extend(blocks) or faded(self, blocks))
+    weights = Weights(LAW, 1_000_000)
+    weights.fill(np.arange(100))
+    weights.draw(np.random.default_rng(0), (8,))
+    assert set(map(int, looked)) == {0, 1}
+    assert len(looked) <= 2 + 8
+
+
 def test_priorities_follow_errors_and_new_transitions_the_largest_so_far():
     weights = Weights(LAW._replace(fade=1.0, faded=1.0), 200)
     for place in range(3):

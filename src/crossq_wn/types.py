@@ -82,6 +82,7 @@ class Burst(NamedTuple):
 
     updates: int = 0
     every: int | None = None  # agent decisions from one burst to the next; None: there is only the first
+    errors: bool = True  # whether its updates find errors of samples, where priorities are made of these
 
     def at(self, decision: int) -> int:
         """The updates of a burst at a decision, counted from the first one that is followed by updates."""

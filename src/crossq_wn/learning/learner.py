@@ -52,7 +52,7 @@ from crossq_wn.learning.turns import in_turn
 from crossq_wn.types import ERRORS, Algorithm, Metrics, Spec, Tree
 
 
-def make(algorithm: Algorithm, seeds: int, replay_bytes: int, pinned: int = 0) -> Learner:
+def make(algorithm: Algorithm, seeds: int, replay_bytes: int | None, pinned: int = 0) -> Learner:
     """Makes the learner that suits this machine and this run.
 
     On a CPU that is a program per seed; accelerators compute all seeds at the same time.
@@ -60,13 +60,14 @@ def make(algorithm: Algorithm, seeds: int, replay_bytes: int, pinned: int = 0) -
     Args:
         algorithm: for one seed.
         seeds: number of seeds.
-        replay_bytes: size of one seed's replay; the replays are copied to the accelerator if they fit.
+        replay_bytes: size of one seed's replay; the replays are copied to the accelerator if they fit. None
+            leaves them here, as where updates do not follow on every decision.
         pinned: rows behind the ring of each replay.
     """
     if jax.default_backend() == "cpu":
         return one_by_one(algorithm)
     devices = jax.devices()
-    on_device = fits(replay_bytes, seeds, devices)
+    on_device = replay_bytes is not None and fits(replay_bytes, seeds, devices)
     return vectorised(algorithm, devices, replay_on_device=on_device, pinned=pinned)
 
 

@@ -64,7 +64,7 @@ class Write(Protocol):
     """Brings one seed's copy of replay up to date; is traced by JAX."""
 
     def __call__(self, rows: Rows, sent: Parcel, /) -> Rows:
-        """Takes the copy [capacity + 1, ...], and what was sent for this decision."""
+        """Takes the copy [capacity + 1 + pinned, ...], and what was sent for this decision."""
 
 
 class Feed(NamedTuple):
@@ -134,7 +134,7 @@ def _layout(
 class Resident(NamedTuple):
     """A copy of replay on the device, and what was sent for the newest decision."""
 
-    rows: Rows  # [capacity + 1, ...]
+    rows: Rows  # [capacity + 1 + pinned, ...]
     sent: Parcel
 
 

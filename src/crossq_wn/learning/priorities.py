@@ -72,7 +72,8 @@ class Weights:
     def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """Draws places in proportion to their faded priorities, with replacement."""
         sums = self._fade[-1] * self._sums
-        fading = np.flatnonzero(self._count - self._newest < len(self._fade))  # others are as faded as can be
+        # The other blocks are empty, or as faded as can be.
+        fading = np.flatnonzero((self._sums > 0) & (self._count - self._newest < len(self._fade)))
         sums[fading] = self._faded(fading).sum(-1)
         ends = np.cumsum(sums)
         aims = np.minimum(generator.random(shape) * ends[-1], np.nextafter(ends[-1], 0)).ravel()

@@ -174,12 +174,16 @@ class Replay:
         places = np.asarray(starts % (self.capacity + 1), np.int32)
         if not pinned:
             return places
-        behind = self._behind(sampling)
+        behind = self.pinned_starts(sampling)
         drawn = behind[generator.integers(len(behind), size=(updates, pinned))]
         return np.concatenate([places, drawn], axis=1)
 
-    def _behind(self, sampling: Sampling) -> np.ndarray:
-        """The places behind the ring where samples may start, int32."""
+    def pinned_starts(self, sampling: Sampling) -> np.ndarray:
+        """The places behind the ring where samples may start, int32.
+
+        Raises:
+            UserError: no episode there is as long as a sample must be.
+        """
         if sampling not in self._pinned_starts:
             first = self.capacity + 1
             starts = first + np.flatnonzero(~self._rows.final[first:])

@@ -288,18 +288,20 @@ def update(session: Session, decision: int) -> None:
         return
     if session.algorithm.resets(decision + 1):
         _reset_learners(session)
-    rounds = 1 + session.algorithm.burst.at(decision - settings.warmup) // settings.utd
-    if session.phase == "collecting":  # the first updates of this process
-        with doing(session, "compiling", then="training"):
-            wait(session)
-            _update_once(session)
-        rounds -= 1
-    for _ in range(rounds):
-        _update_once(session)
+    burst = session.algorithm.burst
+    further = burst.at(decision - settings.warmup) // settings.utd  # rounds before that of this decision
+    for number in range(further + 1):
+        errors = burst.errors or number == further
+        if session.phase == "collecting":  # the first updates of this process
+            with doing(session, "compiling", then="training"):
+                wait(session)
+                _update_once(session, errors)
+        else:
+            _update_once(session, errors)
 
 
-def _update_once(session: Session) -> None:
-    """Starts the gradient updates of one decision, U per seed."""
+def _update_once(session: Session, errors: bool) -> None:
+    """Starts the gradient updates of one decision, U per seed; `errors` says whether they find errors."""
     settle(session)
     session.stopwatch.lap("update")  # for which it may have waited
     replays, places = [seed.replay for seed in session.seeds], _draw(session)
@@ -308,7 +310,7 @@ def _update_once(session: Session) -> None:
     session.feed = session.learner.load(session.feed, packed)
     session.stopwatch.lap("transfer")
     session.states, session.metrics = session.learner.update(session.states, session.feed, session.updates)
-    if session.algorithm.sampling.priorities is not None:
+    if errors and session.algorithm.sampling.priorities is not None:
         ends = [replay.end for replay in replays]
         session.drawn = list(zip(places, ends, strict=True))
     session.updates += session.config.settings.utd

@@ -10,7 +10,8 @@ from crossq_wn.data import sources
 from crossq_wn.data.fitting import Problem
 from crossq_wn.environments.interface import describe
 from crossq_wn.environments.remote import Anywhere
-from crossq_wn.errors import counted
+from crossq_wn.errors import UserError, counted, option
+from crossq_wn.learning.replay import Replay
 from crossq_wn.learning.rows import Rows
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.training.session import Session
@@ -49,10 +50,19 @@ def prefill(session: Session, rows: Rows) -> None:
     for seed in session.seeds:
         if session.config.pinned_samples:
             seed.replay.pin(rows)
+            _check_long_enough(session, seed.replay)
         else:
             seed.replay.begin_with(rows)
     if session.learner.observe_rows is not None:
         _show(session, rows)
+
+
+def _check_long_enough(session: Session, replay: Replay) -> None:
+    """Raises UserError, before anything is collected, where no sample fits into what is prefilled."""
+    try:
+        replay.pinned_starts(session.algorithm.sampling)
+    except UserError as error:
+        raise UserError(f"{option('prefill')}: {error}, or other data") from None
 
 
 def _show(session: Session, rows: Rows) -> None:

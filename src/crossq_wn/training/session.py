@@ -136,7 +136,10 @@ def new_session(
         learner=learner.make(
             algorithm,
             len(numbers),
-            building.replay_bytes(config, spec, algorithm.sampling.priorities),
+            # Decisions of a robot arrive in batches, and a copy on a device takes those of one decision.
+            None
+            if config.options.real_time is not None
+            else building.replay_bytes(config, spec, algorithm.sampling.priorities),
             building.pinned_rows(config),
         ),
         logs=Logs(config, run.path, names),
@@ -174,7 +177,8 @@ def settle(session: Session) -> None:
     """Brings replay the priorities that the newest updates found, once they are known.
 
     Until then `session.drawn` holds where their samples lie. Whatever needs priorities comes after: draws,
-    new transitions, checkpoints, and the end of a seed.
+    checkpoints, and the end of a seed. New transitions do, too, but with `overlap`: their priority is then
+    the largest before these updates.
     """
     drawn, session.drawn = session.drawn, None
     if drawn is None:

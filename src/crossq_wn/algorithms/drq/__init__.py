@@ -110,7 +110,7 @@ def drq(spec: Spec, settings: DRQSettings) -> Algorithm:
         exploit=exploit,
         update=partial(learning.update, made),
         sampling=sampling(settings),
-        burst=Burst(settings.cycle * settings.utd, settings.cycle),
+        burst=Burst(settings.cycle * settings.utd, settings.cycle, errors=False),
         period=2,  # half of all updates are the encoder's
         view=partial(learning.view, made),
         appraise=partial(model.appraise, made),
