@@ -17,6 +17,7 @@ import pytest
 import helpers
 from crossq_wn import train
 from crossq_wn.cli import engines as choice
+from crossq_wn.cli.sweep import side_by_side
 from crossq_wn.errors import UserError
 from crossq_wn.sweeps import engines, local, node, on_ray, on_slurm, stored
 from crossq_wn.sweeps.engines import Job
@@ -216,6 +217,12 @@ def test_there_are_as_many_places_as_the_living_nodes_have_resources_for(tmp_pat
     engine._looked -= 60
     assert engine.places() == 10  # a node was added
     assert engine.free_memory() is None
+
+
+@pytest.mark.parametrize(("asked", "room", "wanted"), [(100, 8, 8), (3, 8, 3), (None, 8, 8), (100, 0, 100)])
+def test_as_many_runs_train_side_by_side_as_there_is_room_for(asked, room, wanted):
+    assert side_by_side(asked, SimpleNamespace(capacity=lambda: room, places=lambda: room + 1)) == wanted
+    assert side_by_side(asked, local.LocalEngine(room, Path(), {})) == wanted
 
 
 def test_a_run_is_a_task_with_its_resources_that_ray_does_not_retry(run, tmp_path, monkeypatch):

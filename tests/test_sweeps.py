@@ -1000,6 +1000,21 @@ def test_attempts_that_a_crash_cut_off_are_passed_over(tmp_path):
     assert list(history.History(tmp_path).of("run")) == [whole]
 
 
+def test_an_attempt_that_another_sweep_notes_is_news_once_it_is_whole(tmp_path):
+    history.logs(tmp_path)
+    ours, theirs = history.History(tmp_path), history.History(tmp_path)
+    ours.add(Attempt("run", 1.0, 0, 100, "boom"))
+    wanted = Attempt("run", 2.0, 100, 100, "boom", True, 5, 2.0, 7)
+    line = json.dumps(wanted._asdict()) + "\n"
+    with open(tmp_path / ".sweep" / "attempts.jsonl", "a", buffering=1) as file:
+        file.write(line[:30])
+        file.flush()
+        assert ours.news() == []
+        file.write(line[30:])
+    assert (ours.news(), ours.news()) == ([wanted], [])
+    assert theirs.news() == list(ours.of("run")) == [Attempt("run", 1.0, 0, 100, "boom"), wanted]
+
+
 @pytest.mark.parametrize(("retries", "standing"), [(0, "failed"), (1, "waiting"), (None, "waiting")])
 def test_status_counts_failures_as_the_sweep_was_told(retries, standing, run, tmp_path):
     begun(run, 100)

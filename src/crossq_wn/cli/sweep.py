@@ -122,14 +122,19 @@ def _show_plan(
     if request.sheet.search is not None:  # at most, as few are trained to their ends
         runs = list(example(request.sheet, request.out)) * request.sheet.search.trials
         states = [State("missing", 0)] * len(runs)
-    room = engine.capacity() if engine else 0
-    jobs = min(parsed.jobs or room, room) if room else parsed.jobs or bills.default_jobs()
+    jobs = side_by_side(parsed.jobs, engine)
     if parsed.on == "slurm":
         jobs = math.prod(engines.beside(parsed, sum(state.kind != "finished" for state in states)))
     bill = bills.bill(runs, states, jobs, lambda run: run.config.system.label)
     lines = in_words(bill, len(runs), jobs, request.out)
     show(Table(f"sweep in {request.out}", BILL, bill.rows), parsed.form, lines)
     return bill
+
+
+def side_by_side(asked: int | None, engine: Engine | None) -> int:
+    """How many runs train side by side: as many as were asked for, as far as there is room for them."""
+    room = engine.capacity() if engine else 0
+    return min(asked or room, room) if room else asked or bills.default_jobs()
 
 
 def _check_combination(parsed: argparse.Namespace, options: dict[str, list[Any]]) -> None:
