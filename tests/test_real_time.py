@@ -36,6 +36,7 @@ from crossq_wn.real_time.schedule import Clock, Schedule, following, schedule_of
 from crossq_wn.real_time.watch import COLUMNS, Watch
 from crossq_wn.runs.options import RunOptions
 from crossq_wn.runs.protocol import protocol_conflicts, read_terms, terms_of
+from crossq_wn.training.callbacks import Calls
 from crossq_wn.training.course import finite, served_by
 from crossq_wn.training.real_time import due, take
 from crossq_wn.training.seeds import Stream, new_seed, stream
@@ -407,7 +408,14 @@ def test_a_damaged_journal_says_what_it_lost_and_an_unreadable_one_is_kept(tmp_p
 
 def test_no_transition_leads_from_a_broken_off_episode_into_the_next():
     seed = new_seed(0, 0, Replay(20, 3, 2), ())
-    session = SimpleNamespace(seeds=[seed], learner=SimpleNamespace(observe=None), decisions=0)
+    session = SimpleNamespace(
+        seeds=[seed],
+        learner=SimpleNamespace(observe=None),
+        decisions=0,
+        frames=0,
+        config=SimpleNamespace(action_repeat=1),
+        calls=Calls((), []),
+    )
     course: Any = SimpleNamespace(session=session, stand=SimpleNamespace(note=lambda transition: None))
     for number in (0, 1, 2, 7, 8):  # each leads from its number to the next
         take(course, decision(number))
