@@ -231,7 +231,11 @@ WRONG = [
     ({"decision_seconds": 0.5}, None),  # of a task whose clock is not known
     ({"task": "walker-walk"}, r"recorded on walker-walk, whose rewards are not those of helpers:PointMass"),
     ({"reward": np.array([["x"]] * 60)}, r"reward has the type <U1: it must be numbers"),
-    ({"reward": np.array([object()] * 60)}, r"no sound .npz file of plain arrays"),
+    ({"reward": np.array([object()] * 60)}, r"reward has the type object: it must be numbers"),
+    ({"action": np.float64(1)}, r"it has no rows of action and 60 of reward"),
+    ({"next_observation": np.zeros((60, 4))}, r"observation and next_observation have different shapes"),
+    ({"next_observation": np.zeros((60, 1))}, r"observation and next_observation have different shapes"),
+    ({"frames_per_decision": np.inf}, r"no sound .npz file of plain arrays"),
     ({"reward": np.zeros((60, 2))}, r"reward has the shape \[60, 2\]: it must be one number per"),
 ]
 
@@ -282,9 +286,55 @@ def test_nothing_outside_a_file_is_read_and_nothing_too_large(tmp_path, place, m
     with pytest.raises(UserError, match=r"no\.npz' cannot be used: it is no sound"):
         sources.describe_all([str(tmp_path / "no.npz")])
     path = saved(tmp_path)
+    damaged = bytearray(path.read_bytes())
+    np.savez_compressed(path, **arrays())
+    packed = bytearray(path.read_bytes())
+    packed[200:260] = bytes(60)
+    damaged[damaged.index(b"NUMPY") + 1] ^= 255
+    for content in (packed, damaged):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"mine\.npz.*no sound .npz"):
+            sources.describe_all([str(path)])
+    path = saved(tmp_path)
     monkeypatch.setattr(recording, "available_memory", lambda: 1000)
-    with pytest.raises(UserError, match="takes twice that"):
-        sources.describe_all([str(path)])
+    for each in (path, place / "run"):
+        with pytest.raises(UserError, match="takes twice that"):
+            sources.describe_all([str(each)])
+
+
+def test_memory_is_that_of_what_a_file_becomes(tmp_path, monkeypatch):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    asked = []
+    count = 5000
+    bytes_long = {"observation": np.zeros((count, 3), np.uint8), "action": np.zeros((count, 2), np.int8)}
+    monkeypatch.setattr(npz, "require_room", lambda path, size: asked.append(size))
+    sources.read("mine.npz", saved(tmp_path, count=count, **bytes_long), "npz")
+    # Observations in four bytes and actions in eight; rewards are eight, and ends four, once read.
+    assert asked == [count * (3 * 4 + 2 * 8 + 8 + 4 + 4)]
+    asked.clear()
+    columns = {"observation.state": [[0.0] * 3] * count, "action": [[0.0] * 2] * count}
+    columns |= {"episode_index": [0] * count, "next.reward": [1.0] * count, "next.done": [False] * count}
+    columns |= {"picture": [[0] * 50] * count}  # which is not read
+    folder = tmp_path / "robot"
+    (folder / "data").mkdir(parents=True)
+    for name in ("a", "b"):
+        parquet.write_table(pyarrow.table(columns), folder / "data" / f"{name}.parquet")
+    monkeypatch.setattr(lerobot, "require_room", lambda path, size: asked.append(size))
+    lerobot.read(folder)
+    assert asked == [2 * count * 8 * (3 + 2 + 1 + 1 + 1)]
+    assert asked[0] > 20 * sum(file.stat().st_size for file in folder.rglob("*.parquet"))
+
+
+def test_the_checksum_is_of_the_actions_that_are_learned_from(tmp_path, problem):
+    bounds = {"action_low": [LOW] * 2, "action_high": [HIGH] * 2}
+    plain = sources.rows_of(*described(saved(tmp_path, **bounds)), problem)
+    others = np.full((60, 2), 0.5, np.float32)
+    false = sources.rows_of(*described(saved(tmp_path, agent_action=others, **bounds)), problem)
+    np.testing.assert_array_equal(plain.action, false.action)
+
+
+def described(path):
+    return str(path), sources.describe_all([str(path)])[0]
 
 
 def test_a_missing_package_is_named_with_its_fix(place, monkeypatch):

@@ -1,5 +1,7 @@
 """Recordings as LeRobot keeps them, in parquet files, where they have rewards and ends of episodes."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,27 +31,50 @@ def read(path: Path) -> Recording:
         UserError: it is none, or lacks something.
         OSError: it cannot be read.
     """
-    if not path.is_dir():
-        return _file(path.resolve())
-    there = sorted((path.resolve() / "data").rglob("*.parquet"))
+    there = [path.resolve()]
+    if path.is_dir():
+        there = sorted((path.resolve() / "data").rglob("*.parquet"))
     if not there:
         raise UnusableError("it has no parquet files in data/")
+    require_room(path, sum(map(_size, there)))
     return joined([_file(each) for each in there])
 
 
-def _file(path: Path) -> Recording:
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A parquet file; what is wrong with it is raised as UnusableError."""
     parquet = needs("pyarrow.parquet", "reading parquet")
     arrow = needs("pyarrow", "reading parquet")
     with files.opened(path) as file:
         try:
-            content = parquet.ParquetFile(file)
-            groups = range(content.metadata.num_row_groups)
-            require_room(path, sum(content.metadata.row_group(i).total_byte_size for i in groups))
-            names = content.schema_arrow.names
-            require(names, _COLUMNS)
-            table = content.read([*_COLUMNS, *(name for name in _OPTIONAL if name in names)])
+            yield parquet.ParquetFile(file)
         except (arrow.ArrowException, OSError) as error:
             raise UnusableError(f"{path.name} is no sound parquet file: {one_line(error)}") from None
+
+
+def _wanted(content: Any) -> list[str]:
+    """The columns of a file that are read."""
+    names = content.schema_arrow.names
+    require(names, _COLUMNS)
+    return [*_COLUMNS, *(name for name in _OPTIONAL if name in names)]
+
+
+def _size(path: Path) -> int:
+    """The memory in bytes that a file's columns take once they are read, however small they are packed."""
+    with _opened(path) as content:
+        wanted, size = _wanted(content), 0
+        for group in range(content.metadata.num_row_groups):
+            here = content.metadata.row_group(group)
+            for number_of_column in range(here.num_columns):
+                chunk = here.column(number_of_column)
+                if chunk.path_in_schema in wanted or chunk.path_in_schema.rpartition(".list.")[0] in wanted:
+                    size += 8 * chunk.num_values
+        return size
+
+
+def _file(path: Path) -> Recording:
+    with _opened(path) as content:
+        table = content.read(_wanted(content))
     found = {name: _array(table, name) for name in table.column_names}
     over = _ends(found)
     solved = column(found["next.success"], "next.success", bool) if "next.success" in found else ~over

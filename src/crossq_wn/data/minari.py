@@ -7,6 +7,7 @@ that a stranger's file chooses.
 import importlib
 import importlib.metadata
 import json
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from crossq_wn import files
 from crossq_wn.data.recording import (
     Recording,
     UnusableError,
+    bytes_of,
     column,
     ends,
     joined,
@@ -83,7 +85,9 @@ def read(path: Path) -> Recording:
         try:
             with h5py.File(file, "r") as content:
                 recording = _episodes(h5py, path, content)
-        except (OSError, RuntimeError, KeyError, AttributeError) as error:
+        except UserError:
+            raise
+        except (OSError, RuntimeError, LookupError, AttributeError, TypeError, ValueError) as error:
             raise UnusableError(f"main_data.hdf5 cannot be read: {one_line(error)}") from None
     known: dict[str, Any] = {name: metadata.get(name) for name in _EXTRAS}
     for name, value in known.items():
@@ -142,7 +146,7 @@ def _size(h5py: Any, group: Any, name: str) -> int:
     entry = _own(h5py, group, name)
     if isinstance(entry, h5py.Group):
         return sum(_size(h5py, entry, key) for key in entry)
-    return int(entry.size) * int(entry.dtype.itemsize)
+    return bytes_of(math.prod(entry.shape), entry.dtype, name, 8 if name == "actions" else 4)
 
 
 def _bounds(metadata: Mapping[str, Any]) -> tuple[np.ndarray | None, np.ndarray | None]:

@@ -1,14 +1,25 @@
 """Recordings as .npz files of NumPy, with the names that `NAMES` lists."""
 
-import io
+import math
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from crossq_wn import files
-from crossq_wn.data.recording import Recording, UnusableError, column, number, require, require_room
+from crossq_wn.data.recording import (
+    Recording,
+    UnusableError,
+    bytes_of,
+    column,
+    number,
+    require,
+    require_room,
+)
+from crossq_wn.errors import UserError, one_line
 
 NAMES = {
     "observation": "[n, ...], on which an action was chosen",
@@ -18,6 +29,11 @@ NAMES = {
     "truncated": "[n], true where an episode ended otherwise, as by a time limit",
     "next_observation": "[n, ...], from before any reset; may be left out",
 }
+# What reading an archive that is damaged, encrypted or no archive at all raises.
+_UNSOUND = (
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, LookupError, ArithmeticError, RuntimeError,
+    TypeError, ValueError, SyntaxError,
+)  # fmt: skip
 _EXTRAS = ("agent_action", "action_low", "action_high", "frames_per_decision", "decision_seconds", "task")
 
 
@@ -31,14 +47,28 @@ def read(path: Path) -> Recording:
     with files.opened(path.resolve()) as file:
         try:
             with zipfile.ZipFile(file) as archive:
-                require_room(path, sum(each.file_size for each in archive.infolist()))
+                require_room(path, sum(_size(archive, name) for name in archive.namelist()))
             file.seek(0)
             with np.load(file, allow_pickle=False) as arrays:
                 return _recording(arrays)
-        except (zipfile.BadZipFile, EOFError, KeyError, TypeError, ValueError, SyntaxError) as error:
-            if isinstance(error, UnusableError):
-                raise
-            raise UnusableError(f"it is no sound .npz file of plain arrays ({error})") from None
+        except UserError:
+            raise
+        except _UNSOUND as error:
+            raise UnusableError(f"it is no sound .npz file of plain arrays ({one_line(error)})") from None
+
+
+def _size(archive: zipfile.ZipFile, name: str) -> int:
+    """The memory in bytes that one of the arrays takes once it is read, as its header says."""
+    with archive.open(name) as file:
+        version = np.lib.format.read_magic(file)
+        header = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
+        shape, _, dtype = header(file)
+    if dtype.kind in "US":  # the name of the task
+        return math.prod(shape) * dtype.itemsize
+    column = name.removesuffix(".npy")
+    return bytes_of(math.prod(shape), dtype, column, 8 if "action" in column else 4)
 
 
 def _recording(arrays: Any) -> Recording:
@@ -72,8 +102,6 @@ def write(recording: Recording, folder: Path) -> Path:
     for name, value in recording._asdict().items():
         if value is not None:
             arrays[name] = value
-    content = io.BytesIO()
-    np.savez(content, **arrays)
     path = folder / "transitions.npz"
-    files.write_atomically(path, content.getvalue())
+    files.write_atomically(path, lambda file: np.savez(file, **arrays))
     return path

@@ -51,9 +51,17 @@ def checked(recording: Recording) -> Recording:
     if not count:
         raise UnusableError("it holds no transitions")
     for name, each in columns:
-        if len(each) != count:
-            raise UnusableError(f"it has {len(each)} rows of {name} and {count} of reward")
+        if each.ndim == 0 or len(each) != count:
+            there = len(each) if each.ndim else "no"
+            raise UnusableError(f"it has {there} rows of {name} and {count} of reward")
         _require_finite(name, each)
+    if recording.next_observation is not None:
+        before, after = (
+            [each.shape for each in leaves(part)]
+            for part in (recording.observation, recording.next_observation)
+        )
+        if before != after:
+            raise UnusableError("observation and next_observation have different shapes")
     if not starts(recording).any():
         raise UnusableError("none of its transitions has a next observation: add next_observation")
     return recording
@@ -200,6 +208,23 @@ def require(found: Iterable[str], wanted: Iterable[str]) -> None:
     there = [*found]
     if missing := [name for name in wanted if name not in there]:
         raise UnusableError(f"it lacks {', '.join(missing)}; it has {', '.join(there) or 'nothing'}")
+
+
+def bytes_of(count: int, dtype: np.dtype[Any], name: str, kind: int = 4) -> int:
+    """The memory in bytes that a column takes once it is read.
+
+    Args:
+        count: its numbers.
+        dtype: of the file.
+        name: of the column.
+        kind: bytes of the numbers that are made of it.
+
+    Raises:
+        UnusableError: it does not hold numbers.
+    """
+    if dtype.kind not in "biuf":
+        raise UnusableError(f"{name} has the type {dtype}: it must be numbers")
+    return count * max(dtype.itemsize, kind)
 
 
 def require_room(path: Path, size: int) -> None:

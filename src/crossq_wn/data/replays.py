@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from crossq_wn.acting.interface import Interface
-from crossq_wn.data.recording import Recording, UnusableError, joined
+from crossq_wn.data.recording import Recording, UnusableError, joined, require_room
 from crossq_wn.learning.replay import Replay
 from crossq_wn.runs import checkpoints
 from crossq_wn.runs.checkpoints import Checkpoint
@@ -31,23 +31,30 @@ def read(path: Path, seed: int | None = None, warn: Callable[[str], None] = lamb
     if seed is not None and seed not in saved.seeds:
         raise UnusableError(f"it has no seed {seed}: its seeds are {', '.join(map(str, saved.seeds))}")
     interface = Interface(saved.training["interface"])
-    recording = joined([_of(saved, each, interface) for each in seeds])
+    rows = sum(each["last"] - each["first"] for seed in seeds for each in saved.segments(seed))
+    require_room(path, rows * 4 * (2 * interface.size + 4 * int(interface.low.size)))
+    recording = joined([_of(saved, each, interface, alone=each == seeds[0]) for each in seeds])
+    rate = config.options.real_time
     return recording._replace(
         action_low=np.asarray(interface.low, np.float64),
         action_high=np.asarray(interface.high, np.float64),
         frames_per_decision=config.action_repeat,
+        decision_seconds=None if rate is None else 1 / rate,
         task=config.task,
     )
 
 
-def _of(saved: Checkpoint, seed: int, interface: Interface) -> Recording:
-    """The transitions of one seed."""
+def _of(saved: Checkpoint, seed: int, interface: Interface, *, alone: bool) -> Recording:
+    """The transitions of one seed; but for the first, without those that all seeds began with."""
     segments, pinned = saved.segments(seed), saved.pinned(seed)
     capacity = segments[-1]["last"] - segments[0]["first"] if segments else 1
     sizes = interface.size, int(interface.low.size)
     replay = Replay(max(capacity, 1), *sizes, pinned=0 if pinned is None else pinned["last"])
     saved.fill(seed, replay)
-    rows = replay.read(replay.begin, replay.end)
+    begin = replay.begin
+    if not alone and segments and segments[0]["file"].startswith("prefill-"):
+        begin = max(begin, segments[0]["last"])
+    rows = replay.read(begin, replay.end)
     kept = np.flatnonzero(~rows.final)
     after = np.concatenate([rows.observation[1:], replay.pending()[None]])[kept]
     over = np.concatenate([rows.final[1:], [False]])[kept]

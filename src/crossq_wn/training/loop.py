@@ -86,6 +86,7 @@ def run_training(
                 restore(session, without_damaged_replay=without_damaged_replay)
             else:
                 begin(session, prefill)
+                prefill = None  # replay holds it now
             stack.enter_context(compiling_ahead(session))
             if not resume:
                 assess(session)

@@ -89,6 +89,7 @@ def run_in_real_time(
                 _restore(course, without_damaged_replay=without_damaged_replay)
             else:
                 begin(session, prefill)
+                prefill = None  # replay holds it now
                 tell_of_environments(session)
             stack.enter_context(compiling_ahead(session))
             _checkpoint(course)
