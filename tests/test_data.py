@@ -297,9 +297,9 @@ def test_nothing_outside_a_file_is_read_and_nothing_too_large(tmp_path, place, m
             sources.describe_all([str(path)])
     path = saved(tmp_path)
     monkeypatch.setattr(recording, "available_memory", lambda: 1000)
-    for each in (path, place / "run"):
+    for each, kind in ((path, "npz"), (place / "run", "run")):
         with pytest.raises(UserError, match="takes twice that"):
-            sources.describe_all([str(each)])
+            sources.read(str(each), each, kind)
 
 
 def test_memory_is_that_of_what_a_file_becomes(tmp_path, monkeypatch):

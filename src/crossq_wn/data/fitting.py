@@ -103,13 +103,19 @@ def _actions(recording: Recording, interface: Interface, problem: Problem) -> np
             f"its action in row {row} has {found[row, index]:g} at index {index}, beyond the bounds "
             f"{low[index]:g} to {high[index]:g} of {problem.task}: bring the actions to the task's units"
         )
-    own = recording.agent_action  # unrounded; but `action` is what the checksum is of
-    if stated and own is not None and own.shape == found.shape:
-        own = np.clip(own, -1, 1)
-        given = np.asarray(interface.in_units(own)).reshape(found.shape)
-        if (np.abs(given - found) <= _SAME * width).all():
-            return np.asarray(own)
-    return np.asarray(np.clip(from_units(found, low, high, interface.dtype), -1, 1))
+    own = _unrounded(recording, interface, found, width) if stated else None
+    return np.asarray(np.clip(from_units(found, low, high, interface.dtype) if own is None else own, -1, 1))
+
+
+def _unrounded(
+    recording: Recording, interface: Interface, found: np.ndarray, width: np.ndarray
+) -> np.ndarray | None:
+    """The agent's own actions, where those found are what became of them; the checksum is of these."""
+    own = recording.agent_action
+    if own is None or own.shape != found.shape:
+        return None
+    given = np.asarray(interface.in_units(np.clip(own, -1, 1))).reshape(found.shape)
+    return own if (np.abs(given - found) <= _SAME * width).all() else None
 
 
 def _check_bounds(recording: Recording, low: np.ndarray, high: np.ndarray, problem: Problem) -> None:

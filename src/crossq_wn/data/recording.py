@@ -42,29 +42,37 @@ def checked(recording: Recording) -> Recording:
     Raises:
         UnusableError: it is not one.
     """
-    count = len(recording.reward)
-    columns = [(name, getattr(recording, name)) for name in ("action", "reward", "terminated", "truncated")]
-    if recording.agent_action is not None:
-        columns.append(("agent_action", recording.agent_action))
-    for name in ("observation", "next_observation"):
-        columns += [(name, leaf) for leaf in leaves(getattr(recording, name))]
-    if not count:
+    if not len(recording.reward):
         raise UnusableError("it holds no transitions")
-    for name, each in columns:
-        if each.ndim == 0 or len(each) != count:
-            there = len(each) if each.ndim else "no"
-            raise UnusableError(f"it has {there} rows of {name} and {count} of reward")
-        _require_finite(name, each)
-    if recording.next_observation is not None:
-        before, after = (
-            [each.shape for each in leaves(part)]
-            for part in (recording.observation, recording.next_observation)
-        )
-        if before != after:
-            raise UnusableError("observation and next_observation have different shapes")
+    for name, each in _columns(recording):
+        _check_column(name, each, len(recording.reward))
+    after = _shapes(recording.next_observation)
+    if after and after != _shapes(recording.observation):
+        raise UnusableError("observation and next_observation have different shapes")
     if not starts(recording).any():
         raise UnusableError("none of its transitions has a next observation: add next_observation")
     return recording
+
+
+def _shapes(observation: Observations | None) -> list[tuple[int, ...]]:
+    return [leaf.shape for leaf in leaves(observation)]
+
+
+def _columns(recording: Recording) -> list[tuple[str, np.ndarray]]:
+    """The arrays that have an entry for each transition, by the names of their fields."""
+    found = [(name, getattr(recording, name)) for name in ("action", "reward", "terminated", "truncated")]
+    if recording.agent_action is not None:
+        found.append(("agent_action", recording.agent_action))
+    for name in ("observation", "next_observation"):
+        found += [(name, leaf) for leaf in leaves(getattr(recording, name))]
+    return found
+
+
+def _check_column(name: str, values: np.ndarray, count: int) -> None:
+    if values.ndim == 0 or len(values) != count:
+        there = len(values) if values.ndim else "no"
+        raise UnusableError(f"it has {there} rows of {name} and {count} of reward")
+    _require_finite(name, values)
 
 
 def _require_finite(name: str, values: np.ndarray) -> None:

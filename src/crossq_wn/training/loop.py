@@ -73,7 +73,7 @@ def run_training(
         training = stack.enter_context(_environments(config, task, reporter, crew, 0))
         spec = building.spec_of(config, training.environments[0])
         _check(config, spec, reporter)
-        prefill = None if resume else prefilling.rows_for(config, training.environments[0], reporter.message)
+        prefill = [] if resume else [prefilling.rows_for(config, training.environments[0], reporter.message)]
         testing = stack.enter_context(_environments(config, task, reporter, crew, 1))
         tidy()
         run = stack.enter_context(closing(open_run()))
@@ -85,8 +85,7 @@ def run_training(
             if resume:
                 restore(session, without_damaged_replay=without_damaged_replay)
             else:
-                begin(session, prefill)
-                prefill = None  # replay holds it now
+                begin(session, prefill.pop())  # replay holds it from now on
             stack.enter_context(compiling_ahead(session))
             if not resume:
                 assess(session)

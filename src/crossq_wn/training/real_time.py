@@ -75,7 +75,7 @@ def run_in_real_time(
         spec = building.spec_of(config, stand)  # type: ignore[arg-type]  # it has what is asked for
         require_plain(building.build_algorithm(config, spec), config)
         check_fits(config, spec)
-        prefill = None if resume else prefilling.rows_for(config, stand, reporter.message)  # type: ignore[arg-type]
+        prefill = [] if resume else [prefilling.rows_for(config, stand, reporter.message)]  # type: ignore[arg-type]
         run = stack.enter_context(closing(open_run()))
         stack.enter_context(jax.default_matmul_precision(config.options.matmul_precision))
         try:
@@ -88,8 +88,7 @@ def run_in_real_time(
             if resume:
                 _restore(course, without_damaged_replay=without_damaged_replay)
             else:
-                begin(session, prefill)
-                prefill = None  # replay holds it now
+                begin(session, prefill.pop())  # replay holds it from now on
                 tell_of_environments(session)
             stack.enter_context(compiling_ahead(session))
             _checkpoint(course)
