@@ -282,6 +282,11 @@ def test_pages_that_the_source_names_are_there():
     assert [page for page in named if not (ROOT / page).exists()] == []
 
 
+def test_no_page_installs_the_package_by_its_name():
+    for file in docs.pages():  # it is on no index
+        assert not re.search(r"pip install '?crossq-wn", file.read_text()), file
+
+
 def test_every_page_is_in_the_menu():
     menu = (ROOT / "mkdocs.yml").read_text().partition("\nnav:")[2]
     listed = set(re.findall(r"[\w/.-]+\.md", menu))
