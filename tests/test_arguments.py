@@ -87,7 +87,7 @@ def test_options_are_not_abbreviated_and_the_nearest_is_named(flags):
         ("--buffer_size 10", "did you mean '--replay-size'?"),
         ("--env=cheetah-run", "the task is named without an option, as in `crossq-wn train cheetah-run`"),
         ("--subset 2", "only redq has it"),
-        ("--algorithm sac --horizon 2", "only tdmpc2 has it"),
+        ("--algorithm sac --horizon 2", "only tdmpc2, drq have it"),
     ],
 )
 def test_names_from_other_packages_are_answered_with_ours(flags, says):

@@ -442,7 +442,7 @@ class ByHand:
 
     def target(self, actor, alpha):
         """y [B, atom], by an actor and temperature that have just been updated."""
-        s, a, r, mask, next_s = self.batch
+        s, a, r, mask, next_s, _ = self.batch
         output = forward(actor.params, next_s, actor.stats)
         next_a, log_pi = act(output, self.next_noise)
         self.x = np.concatenate([np.concatenate([s, a], 1), np.concatenate([next_s, next_a], 1)])

@@ -35,6 +35,7 @@ TDMPC2 = {
 # Enough, by several streams, for those that run by default but XQC, whose networks stay as wide.
 NARROW = {"critic_width": 32, "actor_width": 32, "batch_size": 32, "atoms": 21}
 NARROWED = dict.fromkeys(("crossq-wn", "sac", "bro", "simba-v2", "flashsac"), NARROW)
+NARROWED |= {"drq": {"encoder_width": 32, "latent_size": 32, "width": 32}}
 NARROWED |= {"xqc": {"batch_size": 32, "atoms": 21}, "tdmpc2": TDMPC2}
 DEMO = {"warmup": 2000, "critic_width": 256, "actor_width": 128, "initial_temperature": 0.01}  # Makefile
 OPTIONS = {
@@ -103,7 +104,9 @@ def test_training_reaches_a_goal(name, tmp_path):
     run = crossq_wn.train(
         PointMass,
         algorithm=name,
-        frames={"tdmpc2": 900, "xqc": 2500}.get(name, 2000),  # XQC is slower, and at 2000 sometimes not there
+        frames={"tdmpc2": 900, "drq": 1000, "xqc": 2500}.get(
+            name, 2000
+        ),  # XQC is slower, and at 2000 sometimes not there
         out=tmp_path / "run",
         **OPTIONS,
         **settings,

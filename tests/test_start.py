@@ -101,7 +101,7 @@ def session(monkeypatch):
         monkeypatch.setattr(compiling, "_work", lambda session: work)
         config = SimpleNamespace(settings=SimpleNamespace(warmup=100), decisions=total)
         return SimpleNamespace(
-            config=config, decisions=decisions, seeds=[0], compiling=None, reporter=Listener()
+            config=config, decisions=decisions, seeds=[0], compiling=None, watch=None, reporter=Listener()
         )
 
     return make

@@ -97,6 +97,20 @@ def test_a_run_comes_back_as_it_was_stored(url, tmp_path):
     assert len(kept) == 3  # what no list names is removed
 
 
+def test_what_links_in_a_run_lead_to_is_not_stored(url, tmp_path):
+    folder, outside = made(tmp_path / "run", 100), tmp_path / "outside"
+    outside.mkdir()
+    (outside / "diary").write_text("dear diary")
+    (folder / "latest").symlink_to(outside / "diary")
+    (folder / "more").symlink_to(outside)
+    claim = Claim(Store(url), RUN)
+    claim.save(folder)
+    claim.end()
+    Store(url).fetch(RUN, tmp_path / "there")
+    assert "dear diary" not in content(tmp_path / "there").values()
+    assert "eval.csv" in content(tmp_path / "there")
+
+
 def test_what_an_old_attempt_still_stores_does_not_count(url, tmp_path, impatient):
     place = Store(url)
     old = Claim(place, RUN)

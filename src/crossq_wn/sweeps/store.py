@@ -26,6 +26,8 @@ from typing import NamedTuple
 
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.fences import LostLeaseError
+from crossq_wn.files import names as names_in
+from crossq_wn.files import opened
 from crossq_wn.installation import install_command
 from crossq_wn.lazy import fsspec
 from crossq_wn.runs import leases
@@ -239,7 +241,7 @@ class Claim:
     def _put(self, path: Path) -> str:
         """Stores a file as it is now, by way of a copy, since it may be growing; returns its checksum."""
         with tempfile.NamedTemporaryFile() as copy:
-            with open(path, "rb") as file:
+            with opened(path) as file:
                 shutil.copyfileobj(file, copy, _CHUNK)
             copy.flush()
             checksum = _checksum(Path(copy.name))
@@ -306,17 +308,18 @@ def _in_use(run: str) -> UserError:
 
 
 def _checkpoints(folder: Path) -> list[str]:
-    try:
-        return sorted(path.name for path in (folder / "checkpoints").iterdir())
-    except FileNotFoundError:
-        return []
+    return names_in(folder / "checkpoints", within=folder)
 
 
 def _in_order(folder: Path) -> Iterator[Path]:
-    """The files of a run directory: the logs last, which then have the rows that checkpoints vouch for."""
+    """The files of a run directory: the logs last, which then have the rows that checkpoints vouch for.
+
+    Links are left out, as those that W&B makes: what they lead to is no part of the run.
+    """
     last = []
     for path in sorted(folder.rglob("*")):
-        if any(_OWN.fullmatch(part) for part in path.relative_to(folder).parts) or not path.is_file():
+        ours = any(_OWN.fullmatch(part) for part in path.relative_to(folder).parts)
+        if ours or path.is_symlink() or not path.is_file():
             continue
         if _LOG.fullmatch(path.name):
             last.append(path)
@@ -326,5 +329,5 @@ def _in_order(folder: Path) -> Iterator[Path]:
 
 
 def _checksum(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from crossq_wn import files
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.fences import LostLeaseError
-from crossq_wn.files import MOST_TABLE
+from crossq_wn.files import MOST_JSON, MOST_TABLE
 from crossq_wn.runs.folders import SWEEP
 from crossq_wn.sweeps.engines import Job, Process, set_aside
 from crossq_wn.sweeps.node import Outcome, Place, interrupts, watched
@@ -120,9 +120,7 @@ class _Keeper:
 
 
 def _checkpoints(folder: Path) -> list[str]:
-    with contextlib.suppress(FileNotFoundError):
-        return sorted(path.name for path in (folder / "checkpoints").iterdir() if path.name.isdigit())
-    return []
+    return [name for name in files.names(folder / "checkpoints", within=folder) if name.isdigit()]
 
 
 class Mirror:
@@ -159,7 +157,7 @@ class Mirror:
             return
         if _has_more(run.path, newest) or (_checkpoints(run.path) and not mark.exists()):
             set_aside(run.path)
-        if run.path.exists() and mark.exists() and mark.read_text() == newest.name:
+        if run.path.exists() and mark.exists() and files.read(mark, MOST_JSON) == newest.name.encode():
             return
         fetched, old = self._folder("fetched", name), self._folder("old", name)
         snapshot = self._store.fetch(name, fetched)
@@ -168,7 +166,7 @@ class Mirror:
         with contextlib.suppress(FileNotFoundError):
             run.path.rename(old)
         # The mark first: a run without one counts as trained here.
-        mark.write_text(snapshot.name if snapshot else "")
+        files.write_atomically(mark, snapshot.name if snapshot else "", within=self._out)
         fetched.rename(run.path)
         shutil.rmtree(old, ignore_errors=True)
 
