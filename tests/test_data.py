@@ -344,6 +344,9 @@ def test_a_missing_package_is_named_with_its_fix(place, monkeypatch):
     monkeypatch.setattr(minari.importlib, "import_module", missing)
     with pytest.raises(UserError, match=r"needs h5py .*pip install .*\[data\]"):
         minari.read(place / "minari")
+    with pytest.raises(UserError, match=r"needs minari.* .*pip install .*\[data\]"):
+        writing.write(place / "run", "minari", place / "not-made")
+    assert not (place / "not-made").exists()
 
 
 # What it does to replay and minibatches.

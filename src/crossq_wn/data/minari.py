@@ -161,6 +161,15 @@ def _bounds(metadata: Mapping[str, Any]) -> tuple[np.ndarray | None, np.ndarray 
     return low, high
 
 
+def require_writer() -> tuple[Any, Any]:
+    """What Minari writes with: its storage, and its episodes. Raises UserError if it is not installed."""
+    storage, collector = (
+        needs(module, "writing a Minari data set")
+        for module in ("minari.dataset.minari_storage", "minari.data_collector")
+    )
+    return storage.MinariStorage, collector.EpisodeBuffer
+
+
 def write(recording: Recording, folder: Path, about: Mapping[str, Any]) -> Path:
     """Writes a recording with next observations as a data set; returns its folder.
 
@@ -169,8 +178,7 @@ def write(recording: Recording, folder: Path, about: Mapping[str, Any]) -> Path:
         folder: an empty one.
         about: what Minari's metadata say of its making, by their names.
     """
-    storage = needs("minari.dataset.minari_storage", "writing a Minari data set").MinariStorage
-    buffer = needs("minari.data_collector", "writing a Minari data set").EpisodeBuffer
+    storage, buffer = require_writer()
     spaces: Any = importlib.import_module("gymnasium").spaces
     size = recording.observation.shape[1:]
     assert recording.action_low is not None

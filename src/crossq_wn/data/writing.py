@@ -39,6 +39,8 @@ def write(
     if kind not in KINDS:
         raise UserError(f"{option('to', kind)} is unknown: known are {', '.join(KINDS)}")
     path = run_in(run)
+    if kind == "minari":
+        minari.require_writer()  # before there is a folder
     try:
         recording = replays.read(path, seed, warn)
     except UnusableError as error:
