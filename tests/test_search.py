@@ -68,6 +68,9 @@ def test_a_trial_is_trained_in_stages_that_end_with_evaluations(tmp_path):
     assert [run.config.options.seeds for run in runs] == [(0,), (1,)]
     assert (runs[0].config.settings.batch_size, runs[0].config.system.utd) == (64, 2)
     assert stages_of(runs[0], sheet.search) == [10_000, 30_000, 90_000]
+    # The pruner compares at `keep` times what it began with.
+    uneven = example(parse(FILE.replace("90_000", "300_000").replace("5000", "25_000"), "file"), tmp_path)
+    assert stages_of(uneven[0], sheet.search) == [50_000, 150_000, 300_000]
     assert stages_of(at(runs[0], 10_000), sheet.search) == [5000, 10_000]
     assert stages_of(at(runs[0], 4000), sheet.search) == [4000]
     assert stages_of(runs[0], parse(FILE.replace("keep = 3", "keep = 1"), "file").search) == [90_000]
@@ -240,8 +243,62 @@ def test_an_evaluation_that_is_missing_is_worth_nothing(tmp_path):
     (run.path / "eval.csv").write_text(f"{head}x,dog-run,0,return,90000,3.0\n")
     (other.path / "eval.csv").write_text(f"{head}x,dog-run,1,return,90000,5.0\n")
     assert value_of([run, other]) == 4.0
-    (other.path / "eval.csv").write_text(f"{head}x,dog-run,1,return,90000,nan\n")
-    assert value_of([run, other]) is None
+    for damaged in (f"{head}x,dog-run,1,return,90000,nan\n", f"{head}x,dog-run,1,return,90000,1.\0\n",
+                    f"{head}x,dog-run,1,return,90000\n", "a,b\n1,2\n"):  # fmt: skip
+        (other.path / "eval.csv").write_text(damaged)
+        assert value_of([run, other]) is None
+
+
+@NO_OPTUNA
+def test_a_trial_that_another_sweep_has_judged_is_left_to_it(tmp_path):
+    sheet, said = parse(FILE, "file"), []
+    straw = Straw()
+    straw.ended = lambda: False
+    one = Search(sheet, tmp_path, lambda line: None)
+    sweep = Sweep([], tmp_path, straw, 4, lambda run: Need(1.0, 1), lambda line: None)
+    one.advance(sweep)
+    other = Search(sheet, tmp_path, said.append)
+    adopted = [trial.trial.number for trial in other.active]
+    assert len(adopted) >= 2
+    for number in adopted:
+        one.study.tell(number, state=search.optuna.trial.TrialState.FAIL)
+    (first, *_), more = other.active, Sweep([], tmp_path, Straw(), 4, lambda run: Need(1.0, 1), said.append)
+    for run in first.runs:
+        straw.start(other._at_stage(first, run), state_of(run), 0, 0)
+    first.numbers = [more.add(other._at_stage(first, run)) for run in first.runs]
+    other._judge(first, more)
+    assert first not in other.active
+    other.advance(more)
+    assert not {trial.trial.number for trial in other.active} & {*adopted}
+
+
+@NO_OPTUNA
+def test_options_that_make_no_run_end_their_trial_alone(tmp_path):
+    text = FILE.replace("utd = [1, 2]", 'utd = [1]\npreset = ["defualt", "default"]')
+    finder, _, result, said = searched(tmp_path, Straw(), text)
+    assert result == (None, {})
+    failed = [trial for trial in finder.study.get_trials() if trial.state.name == "FAIL"]
+    assert {trial.params["preset"] for trial in failed} == {"defualt"}
+    assert sum("cannot be trained: " in line and "defualt" in line for line in said) == len(failed) > 0
+    assert len(finder.study.get_trials()) == 12
+    assert searched(tmp_path, Straw(stop=0), text)[0].known()
+
+
+@NO_OPTUNA
+def test_a_record_of_another_space_is_one_line(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        searched(tmp_path, Straw(3))
+    with pytest.raises(UserError, match=r"search.journal is of another \[search.space\] .*move it away"):
+        searched(tmp_path, Straw(), FILE.replace("utd = [1, 2]", "utd = [1, 2, 5]"))
+
+
+@NO_OPTUNA
+def test_a_look_at_a_search_changes_nothing(tmp_path):
+    searched(tmp_path, Straw())
+    record = tmp_path / ".sweep" / "search.journal"
+    before = record.read_bytes()
+    assert Search(parse(FILE, "file"), tmp_path, print, write=False).known()
+    assert record.read_bytes() == before
 
 
 @NO_OPTUNA

@@ -29,7 +29,7 @@ from crossq_wn.runs.config import signed
 from crossq_wn.sweeps import driver, engines, history, local, states, status
 from crossq_wn.sweeps.driver import Need, Sweep, drive
 from crossq_wn.sweeps.history import RETRIES, Attempt
-from crossq_wn.sweeps.plans import Run, command, folder_of, log_name, plan, seed_range
+from crossq_wn.sweeps.plans import Run, command, flat_name, folder_of, plan, seed_range
 from crossq_wn.sweeps.scheduling import Outlook, Room, Waiting, next_jobs, outlook
 from crossq_wn.sweeps.sheets import MOST_RUNS, parse, seed_numbers, written
 from crossq_wn.sweeps.states import State, state_of
@@ -1031,11 +1031,11 @@ def test_status_counts_failures_as_the_sweep_was_told(retries, standing, run, tm
 def test_logs_of_runs_with_long_names_fit_into_a_file_system(tmp_path):
     parts = [letter * 128 for letter in "abc"]
     runs = [Run(tmp_path.joinpath(*parts[:2], parts[2] + end), tiny()) for end in ("", "d")]
-    names = {log_name(run) for run in runs}
+    names = {f"{flat_name(run.path)}.log" for run in runs}
     assert len(names) == 2
     for name in names:
         (tmp_path / name).touch()
-    assert log_name(Run(Path("s/dog-run/sac/seed-0"), tiny())) == "dog-run--sac--seed-0.log"
+    assert flat_name(Path("s/dog-run/sac/seed-0")) == "dog-run--sac--seed-0"
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,7 @@ def _show_plan(
 ) -> Bill:
     """Prints what a sweep would train and what that costs; without an engine as on this machine."""
     if request.sheet.search is not None:  # at most, as few are trained to their ends
-        runs = list(example(request.sheet, request.out)) * request.sheet.search.trials
+        runs = example(request.sheet, request.out) * request.sheet.search.trials
         states = [State("missing", 0)] * len(runs)
     jobs = side_by_side(parsed.jobs, engine)
     if parsed.on == "slurm":
@@ -300,9 +300,9 @@ def _follow_status(parsed: Any) -> int:
     """Prints how far a sweep has come, once or until nothing is left to do."""
     sheet, out = history.kept_plan(parsed.status), parsed.status
     finder = None if sheet.search is None else Search(sheet, out, say, write=False)
-    runs = plan(sheet, out) if finder is None else finder.known()
     watched = parsed.watch and parsed.form == "text" and sys.stdout.isatty()
     while True:
+        runs = plan(sheet, out) if finder is None else finder.known()  # a search goes on proposing
         found = status.lines(runs, parsed.status)
         if watched:
             print("\033[2J\033[H", end="")  # clears the terminal

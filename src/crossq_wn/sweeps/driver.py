@@ -308,7 +308,7 @@ def drive(
             if not received:
                 coming = more()
                 sweep.fill()
-                if sweep.over and not coming:
+                if sweep.over and not (coming and (sweep.waits or not sweep.elsewhere)):
                     break
             sleep(_PAUSE)
     return Result(received[0] if received else None, sweep.failed)

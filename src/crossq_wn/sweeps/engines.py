@@ -16,7 +16,7 @@ from crossq_wn.errors import UserError
 from crossq_wn.files import MOST_TABLE
 from crossq_wn.runs import leases
 from crossq_wn.runs.directory import RunDirectory, begun
-from crossq_wn.sweeps.plans import Planned, command, log_name
+from crossq_wn.sweeps.plans import Planned, command, flat_name
 from crossq_wn.sweeps.states import ASIDE, State
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -98,7 +98,7 @@ def prepared(run: Planned, state: State, logs: Path) -> Job:
 
 def log_of(run: Planned, logs: Path) -> Path:
     """The file for what a run prints."""
-    return logs / log_name(run)
+    return logs / f"{flat_name(run.path)}.log"
 
 
 def spawn(

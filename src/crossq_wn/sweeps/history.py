@@ -4,6 +4,7 @@ OUT/.sweep/
   plan-001.toml      the sweep's file as it was given; the newest one counts
   attempts.jsonl     a line per attempt that has ended
   logs/              what each run printed
+  search.journal     what a search has proposed and judged
 """
 
 import contextlib

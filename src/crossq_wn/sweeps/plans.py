@@ -120,9 +120,9 @@ def slug(text: str) -> str:
     return _cut(re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-"), _LONG)
 
 
-def log_name(run: Planned) -> str:
-    """The name of the file for what a run prints; file systems allow 255 bytes."""
-    return f"{_cut('--'.join(run.path.parts[-3:]), 2 * _LONG)}.log"
+def flat_name(path: Path) -> str:
+    """A run's path below its sweep as one name; file systems allow 255 bytes."""
+    return _cut("--".join(path.parts[-3:]), 2 * _LONG)
 
 
 def _cut(name: str, longest: int) -> str:

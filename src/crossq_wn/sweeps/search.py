@@ -25,6 +25,7 @@ from crossq_wn.sweeps.plans import Planned, Run, plan
 from crossq_wn.sweeps.sheets import Section, Sheet
 from crossq_wn.sweeps.spaces import Range, Space
 
+RECORD = "search.journal"  # Optuna's, in the sweep's folder
 _STAGES = 3  # at most: the first is trained for 1/keep^2 of the frames, the second for 1/keep
 
 
@@ -60,14 +61,16 @@ class Search:
         except UserError:
             raise
         except Exception as error:  # a record that is damaged lets Optuna raise this and that
-            record = out / SWEEP / "search.journal"
+            record = out / SWEEP / RECORD
             raise UserError(
                 f"{record} cannot be used ({one_line(error)}): move it away, and the runs are found again"
             ) from None
         self.active: list[Trial] = []
         if write:  # trials of a process that has ended, or perhaps of another that shares the work
             for frozen in self._trials("RUNNING"):
-                self.active.append(self._adopted(optuna.trial.Trial(self.study, frozen._trial_id)))
+                trial = optuna.trial.Trial(self.study, frozen._trial_id)
+                self._suggest(trial)  # what was proposed already stays
+                self.active.append(self._adopted(trial))
 
     def known(self) -> list[Run]:
         """The runs of all trials so far, as far as each is to be trained."""
@@ -75,7 +78,12 @@ class Search:
         for frozen in self.study.get_trials(deepcopy=False):
             if len(frozen.params) < len(self.space.options):  # another process is proposing it
                 continue
-            runs = runs_of(self.sheet, self.out, frozen.params)
+            try:
+                runs = runs_of(self.sheet, self.out, frozen.params)
+            except UserError:
+                if frozen.state.name == "FAIL":  # as its options make no run
+                    continue
+                raise
             stages, done = stages_of(runs[0], self.space), len(frozen.intermediate_values)
             ahead = 0 if frozen.state.is_finished() else 1  # stages that it goes on for
             for run in runs:
@@ -88,13 +96,28 @@ class Search:
         Args:
             sweep: whose runs are added to and made longer.
         """
+        told = self.study.get_trials(deepcopy=False)
         for trial in list(self.active):
-            self._look(trial, sweep)
+            if told[trial.trial.number].state.is_finished():  # by another sweep on the folder
+                self.active.remove(trial)
+            else:
+                self._look(trial, sweep)
         while len(self.study.get_trials(deepcopy=False)) < self.space.trials and self._room(sweep):
-            trial = self._adopted(self.study.ask())
-            self.active.append(trial)
-            self._look(trial, sweep)
+            self._propose(sweep)
         return bool(self.active)
+
+    def _propose(self, sweep: Sweep) -> None:
+        """Adds a trial, unless its options make no run."""
+        proposed = self.study.ask()
+        self._suggest(proposed)
+        try:
+            trial = self._adopted(proposed)
+        except UserError as reason:
+            self.study.tell(proposed.number, state=optuna.trial.TrialState.FAIL)
+            self._say(f"trial {proposed.number} cannot be trained: {reason}")
+            return
+        self.active.append(trial)
+        self._look(trial, sweep)
 
     def _look(self, trial: Trial, sweep: Sweep) -> None:
         """Judges a trial if its stage has ended; adds its runs to the sweep if they are not in it."""
@@ -127,7 +150,10 @@ class Search:
         value, frames = value_of(runs), runs[0].config.options.frames
         if value is None:
             return self._end(trial, "FAIL", "was not evaluated")
-        trial.trial.report(value, frames)
+        try:
+            trial.trial.report(value, frames)
+        except optuna.exceptions.UpdateFinishedTrialError:  # another sweep on the folder has just told
+            return self.active.remove(trial)
         if frames >= trial.runs[0].config.options.frames:
             return self._end(trial, "COMPLETE", f"is worth {value:.4g}", value)
         if self.space.keep > 1 and trial.trial.should_prune():
@@ -150,10 +176,24 @@ class Search:
         found: list[Any] = self.study.get_trials(deepcopy=False, states=states)
         return found
 
+    def _suggest(self, trial: Any) -> None:
+        """Proposes the options of a trial.
+
+        Raises:
+            UserError: the record is of another space.
+        """
+        try:
+            for name, choice in self.space.options.items():
+                _suggested(trial, name, choice)
+        except ValueError as error:
+            record = self.out / SWEEP / RECORD
+            raise UserError(
+                f"{record} is of another [search.space] ({one_line(error)}): move it away, and the runs are "
+                "found again"
+            ) from None
+
     def _adopted(self, trial: Any) -> Trial:
-        """A trial with its runs; what it has been proposed already stays."""
-        for name, choice in self.space.options.items():
-            _suggested(trial, name, choice)
+        """A trial with its runs. Raises UserError if its options make none."""
         runs = runs_of(self.sheet, self.out, trial.params)
         done = len(self.study.get_trials(deepcopy=False)[trial.number].intermediate_values)
         return Trial(trial, runs, min(done, len(stages_of(runs[0], self.space)) - 1))
@@ -192,12 +232,14 @@ def runs_of(sheet: Sheet, out: Path, options: Any) -> list[Run]:
 def stages_of(run: Run, space: Space) -> list[int]:
     """The environment frames per seed at the end of each stage of a run; evaluations are made there."""
     whole, every = run.config.options.frames, run.config.options.eval_every
+    if space.keep == 1:
+        return [whole]
     found: list[int] = []
-    for power in range(_STAGES - 1, 0, -1):
-        frames = math.ceil(whole / space.keep**power / every) * every
-        if frames < whole and (not found or frames > found[-1]):
-            found.append(frames)
-    return [*found, whole] if space.keep > 1 else [whole]
+    frames = math.ceil(whole / space.keep ** (_STAGES - 1) / every) * every
+    while frames < whole and len(found) < _STAGES - 1:
+        found.append(frames)
+        frames *= space.keep  # where the pruner compares again
+    return [*found, whole]
 
 
 def at(run: Run, frames: int) -> Run:
@@ -210,18 +252,24 @@ def value_of(runs: Sequence[Planned]) -> float | None:
     found: list[float] = []
     for run in runs:
         try:
-            text = files.read(run.path / "eval.csv", MOST_TABLE).decode(errors="replace")
-        except OSError:
+            scores = _last_scores(run)
+        except (OSError, ValueError, LookupError, TypeError, csv.Error):  # it is missing, or damaged
             return None
-        scores = {}
-        for row in csv.DictReader(io.StringIO(text)):
-            if (row["metric"], row["env_step"]) == (run.config.metric, str(run.config.trained_frames)):
-                scores[row["seed"]] = float(row["value"])
         if len(scores) < len(run.config.options.seeds):
             return None
         found += scores.values()
     mean = sum(found) / len(found)
     return mean if math.isfinite(mean) else None
+
+
+def _last_scores(run: Planned) -> dict[str, float]:
+    """The score of each seed at the end of a run."""
+    text = files.read(run.path / "eval.csv", MOST_TABLE).decode(errors="replace")
+    found = {}
+    for row in csv.DictReader(io.StringIO(text)):
+        if (row["metric"], row["env_step"]) == (run.config.metric, str(run.config.trained_frames)):
+            found[row["seed"]] = float(row["value"])
+    return found
 
 
 def example(sheet: Sheet, out: Path) -> list[Run]:
@@ -236,7 +284,7 @@ def _study(sheet: Sheet, out: Path, *, write: bool) -> Any:
     if importlib.util.find_spec("optuna") is None:
         raise UserError(f"[search] needs Optuna: {install_command('search')}")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    space, record = sheet.search, out / SWEEP / "search.journal"
+    space, record = sheet.search, out / SWEEP / RECORD
     assert space is not None
     pruner = optuna.pruners.NopPruner()
     if space.keep > 1:
@@ -244,11 +292,14 @@ def _study(sheet: Sheet, out: Path, *, write: bool) -> Any:
         pruner = optuna.pruners.SuccessiveHalvingPruner(first, space.keep)
     storage = None
     if write or record.exists():
-        record.parent.mkdir(parents=True, exist_ok=True)
+        if write:
+            record.parent.mkdir(parents=True, exist_ok=True)
         journal = optuna.storages.journal
         # Its other lock is a link, which some network file systems lack.
         backend = journal.JournalFileBackend(str(record), journal.JournalFileOpenLock(str(record)))
         storage = optuna.storages.JournalStorage(backend)
+    if storage is not None and not write:
+        return optuna.load_study(study_name="search", storage=storage)
     study = optuna.create_study(
         storage=storage, pruner=pruner, study_name="search", direction="maximize", load_if_exists=True
     )

@@ -18,7 +18,7 @@ from crossq_wn.files import MOST_JSON, MOST_TABLE
 from crossq_wn.runs.folders import SWEEP
 from crossq_wn.sweeps.engines import Job, Process, set_aside
 from crossq_wn.sweeps.node import Outcome, Place, interrupts, watched
-from crossq_wn.sweeps.plans import Planned, command
+from crossq_wn.sweeps.plans import Planned, command, flat_name
 from crossq_wn.sweeps.store import Claim, Snapshot, Store, unusable
 
 _MOST_SAID = 2**16  # bytes of what a run printed that are sent back
@@ -197,7 +197,7 @@ class Mirror:
     def _folder(self, kind: str, name: str) -> Path:
         folder = self._out / SWEEP / kind
         folder.mkdir(parents=True, exist_ok=True)
-        return folder / name.replace("/", "--")
+        return folder / flat_name(Path(name))
 
 
 def _refuse_nested(url: str, out: Path) -> None:
