@@ -9,7 +9,7 @@ import crossq_wn
 import helpers
 from crossq_wn import UserError
 from crossq_wn.data import replays
-from crossq_wn.training.callbacks import HOOKS
+from crossq_wn.training.callbacks import HOOKS, checked
 from helpers import TINY_OPTIONS, TINY_SETTINGS, Listener, same_run
 
 QUIET = TINY_OPTIONS | TINY_SETTINGS | {"diagnostics": False}
@@ -163,6 +163,12 @@ class Misspelt:
 
     def on_evaluations(self, event):
         return None
+
+
+def test_a_callback_may_keep_what_it_likes():
+    seen = Misspelt()
+    seen.on_evaluations, seen.on_policy = 3, False
+    assert checked([seen]) == (seen,)
 
 
 def test_callbacks_that_mean_nothing_are_refused(tmp_path):

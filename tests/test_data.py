@@ -312,6 +312,10 @@ def test_memory_is_that_of_what_a_file_becomes(tmp_path, monkeypatch):
     # Observations in four bytes and actions in eight; rewards are eight, and ends four, once read.
     assert asked == [count * (3 * 4 + 2 * 8 + 8 + 4 + 4)]
     asked.clear()
+    others = {"infos": np.array([object()]), "pictures": np.zeros((count, 50))}  # which are not read
+    sources.read("mine.npz", saved(tmp_path, count=count, **bytes_long, **others), "npz")
+    assert asked == [count * (3 * 4 + 2 * 8 + 8 + 4 + 4)]
+    asked.clear()
     columns = {"observation.state": [[0.0] * 3] * count, "action": [[0.0] * 2] * count}
     columns |= {"episode_index": [0] * count, "next.reward": [1.0] * count, "next.done": [False] * count}
     columns |= {"picture": [[0] * 50] * count}  # which is not read

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import crossq_wn
+import robots
 from crossq_wn.acting.interface import in_units
 from crossq_wn.acting.operations import Network, Op
 from crossq_wn.environments import EnvironmentFaultError, Episode, Transition, make
@@ -41,7 +42,7 @@ from crossq_wn.training.course import finite, served_by
 from crossq_wn.training.real_time import due, take
 from crossq_wn.training.seeds import Stream, new_seed, stream
 from crossq_wn.types import Burst
-from helpers import TESTS, TINY, PointMass, call, replay_rows, rows, start_cli
+from helpers import TESTS, TINY, TINY_SETTINGS, PointMass, call, replay_rows, rows, start_cli
 from robots import HELP
 
 PAGE = TESTS.parent / "docs" / "your-robot.md"
@@ -545,6 +546,43 @@ def test_random_actions_of_the_warm_up_are_those_of_a_run_that_waits(trained):
     # On a busy machine some come late, and the robot gets its safe action; the fifth of an episode is taught.
     own = (found != 0).all(1) & (found != np.float32((np.array(HELP) - 0.5) / 2.5)).all(1)
     np.testing.assert_array_equal(found[own], wanted[own])
+
+
+class AtOnce:
+    """Ends the training after the first episode."""
+
+    def on_episode(self, event):
+        return True
+
+
+def test_a_robot_begins_no_episode_that_a_callback_does_not_want(tmp_path, monkeypatch):
+    monkeypatch.setenv("ROBOT_LOG", str(tmp_path / "log"))
+    options = TINY_SETTINGS | {
+        "real_time": 200,
+        "frames": 300,
+        "warmup": 200,
+        "eval_every": 0,
+        "video": False,
+    }
+    done = crossq_wn.train("robots:Robot", out=tmp_path / "run", callbacks=[AtOnce()], **options)
+    assert (done.stopped_by, done.signal, done.finished) == ("AtOnce.on_episode", None, False)
+    words = [line.split()[1] for line in (tmp_path / "log").read_text().splitlines()]
+    assert [word for word in words if word != "step"] == ["reset", "resume", "pause", "pause", "close"]
+    assert learned_from(tmp_path / "run") == done.frames == words.count("step")
+
+
+def test_a_users_own_robot_is_paused_after_an_evaluation_that_breaks_off(trained, tmp_path, monkeypatch):
+    folder, _, _ = trained
+    monkeypatch.setenv("ROBOT_LOG", str(tmp_path / "log"))
+    policy, robot = crossq_wn.load(folder / "run"), robots.Robot()
+    monkeypatch.setattr(robots.Robot, "step", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        policy.evaluate(robot, 1)
+    assert (tmp_path / "log").read_text().split()[1::2] == ["reset", "resume", "pause"]
+
+
+def stopped(robot, action):
+    raise KeyboardInterrupt
 
 
 def test_evaluating_and_exporting_know_the_rate(trained):

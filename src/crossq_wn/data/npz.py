@@ -47,7 +47,7 @@ def read(path: Path) -> Recording:
     with files.opened(path.resolve()) as file:
         try:
             with zipfile.ZipFile(file) as archive:
-                require_room(path, sum(_size(archive, name) for name in archive.namelist()))
+                require_room(path, sum(_size(archive, name) for name in archive.namelist() if _is_read(name)))
             file.seek(0)
             with np.load(file, allow_pickle=False) as arrays:
                 return _recording(arrays)
@@ -55,6 +55,10 @@ def read(path: Path) -> Recording:
             raise
         except _UNSOUND as error:
             raise UnusableError(f"it is no sound .npz file of plain arrays ({one_line(error)})") from None
+
+
+def _is_read(name: str) -> bool:
+    return name.removesuffix(".npy") in {*NAMES, *_EXTRAS}
 
 
 def _size(archive: zipfile.ZipFile, name: str) -> int:

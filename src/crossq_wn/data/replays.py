@@ -31,9 +31,12 @@ def read(path: Path, seed: int | None = None, warn: Callable[[str], None] = lamb
     if seed is not None and seed not in saved.seeds:
         raise UnusableError(f"it has no seed {seed}: its seeds are {', '.join(map(str, saved.seeds))}")
     interface = Interface(saved.training["interface"])
-    rows = sum(each["last"] - each["first"] for seed in seeds for each in saved.segments(seed))
+    rows = 0
+    for each in seeds:
+        rows += sum(segment["last"] - segment["first"] for segment in saved.segments(each))
+        rows += (saved.pinned(each) or {"last": 0})["last"]
     require_room(path, rows * 4 * (2 * interface.size + 4 * int(interface.low.size)))
-    recording = joined([_of(saved, each, interface, alone=each == seeds[0]) for each in seeds])
+    recording = joined([_of(saved, each, interface, first=each == seeds[0]) for each in seeds])
     rate = config.options.real_time
     return recording._replace(
         action_low=np.asarray(interface.low, np.float64),
@@ -44,7 +47,7 @@ def read(path: Path, seed: int | None = None, warn: Callable[[str], None] = lamb
     )
 
 
-def _of(saved: Checkpoint, seed: int, interface: Interface, *, alone: bool) -> Recording:
+def _of(saved: Checkpoint, seed: int, interface: Interface, *, first: bool) -> Recording:
     """The transitions of one seed; but for the first, without those that all seeds began with."""
     segments, pinned = saved.segments(seed), saved.pinned(seed)
     capacity = segments[-1]["last"] - segments[0]["first"] if segments else 1
@@ -52,7 +55,7 @@ def _of(saved: Checkpoint, seed: int, interface: Interface, *, alone: bool) -> R
     replay = Replay(max(capacity, 1), *sizes, pinned=0 if pinned is None else pinned["last"])
     saved.fill(seed, replay)
     begin = replay.begin
-    if not alone and segments and segments[0]["file"].startswith("prefill-"):
+    if not first and segments and segments[0]["file"].startswith("prefill-"):
         begin = max(begin, segments[0]["last"])
     rows = replay.read(begin, replay.end)
     kept = np.flatnonzero(~rows.final)

@@ -1,5 +1,6 @@
 """A robot that plays a trained policy at its control rate, outside of training."""
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,11 @@ class Paced:
         if transition.episode is not None:
             self._robot.pause()
         return transition
+
+    def pause(self) -> None:
+        """Lets the robot pause, whatever is under way; what it raises then is not told."""
+        with contextlib.suppress(EnvironmentFaultError):
+            self._robot.pause()
 
     def close(self) -> EnvironmentFaultError | None:
         """As `Environment.close`; the robot is paused first."""

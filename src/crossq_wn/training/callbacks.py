@@ -15,7 +15,7 @@ import numpy as np
 
 from crossq_wn.environments import Episode, Transition
 from crossq_wn.environments.streams import kept_shared
-from crossq_wn.errors import UserError, nearest, raised
+from crossq_wn.errors import UserError, nearest
 
 HOOKS = ("on_decision", "on_episode", "on_evaluation", "on_checkpoint")
 
@@ -64,9 +64,6 @@ class Calls:
     Args:
         callbacks: objects with some of the methods in `HOOKS`.
         received: numbers of signals that ask for an end; 0 is added where a callback does.
-
-    Raises:
-        UserError: one of them has none of these methods.
     """
 
     def __init__(self, callbacks: Sequence[Any], received: list[int]) -> None:
@@ -168,7 +165,7 @@ def checked(callbacks: Any) -> tuple[Any, ...]:
         if not any(callable(getattr(each, hook, None)) for hook in HOOKS):
             raise UserError(f"the callback {_name(each)} has none of the methods {', '.join(HOOKS)}")
         for name in dir(each):
-            if name.startswith("on_") and name not in HOOKS:
+            if name.startswith("on_") and name not in HOOKS and callable(getattr(each, name, None)):
                 hint = nearest(name, HOOKS) or f"known are {', '.join(HOOKS)}"
                 raise UserError(f"the callback {_name(each)} has a method {name}, which nobody calls: {hint}")
     return tuple(callbacks)
@@ -187,8 +184,3 @@ def _copy(array: np.ndarray) -> np.ndarray:
     copy = np.array(array)
     copy.setflags(write=False)
     return copy
-
-
-def told(name: str, error: BaseException) -> str:
-    """What a callback raised and where, in one line."""
-    return f"the callback {name} raised {raised(error)}"

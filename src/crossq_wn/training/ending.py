@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from functools import partial
 
-from crossq_wn.errors import UserError, one_line
-from crossq_wn.training.callbacks import told
+from crossq_wn.errors import UserError, one_line, raised
 from crossq_wn.training.progress import Outcome
 from crossq_wn.training.reporting import report
-from crossq_wn.training.session import Session
+from crossq_wn.training.session import Session, with_traceback
 
 
 def outcome(session: Session, received: Sequence[int]) -> Outcome:
@@ -46,13 +45,8 @@ def call_back(session: Session) -> None:
 
 def _keep(session: Session, name: str, error: BaseException) -> None:
     """Says what a callback raised, and keeps its traceback."""
-    line = f"{told(name, error)}: the run is saved and ends"
-    try:
-        kept = session.run.keep_traceback(f"callback-{name}", error)
-    except OSError:  # a full disk must not hide what was raised
-        session.reporter.message(line)
-    else:
-        session.reporter.message(f"{line}; traceback: {kept}")
+    line = f"the callback {name} raised {raised(error)}: the run is saved and ends"
+    session.reporter.message(with_traceback(session, line, f"callback-{name}", error))
 
 
 def conclude(session: Session) -> None:

@@ -56,7 +56,7 @@ def _end(path: Path, ends: Mapping[str, Position]) -> bool:
     return True
 
 
-def _evaluated_last(config: RunConfig, last: int) -> bool:
+def evaluated_last(config: RunConfig, last: int) -> bool:
     """Whether a run is evaluated once more at its end, which is at so many environment frames."""
     every = config.options.eval_every
     if config.options.real_time is not None:
@@ -67,7 +67,7 @@ def _evaluated_last(config: RunConfig, last: int) -> bool:
 def _evaluated(path: Path, config: RunConfig, saved: Checkpoint) -> bool:
     """Whether the last evaluation, which may come after the last checkpoint, is there as a whole."""
     last = saved.frames
-    if not _evaluated_last(config, last):
+    if not evaluated_last(config, last):
         return True
     text = files.read(path / "eval.csv", MOST_TABLE).decode()
     found: dict[str, set[tuple[str, str]]] = {}  # environment frame -> the seeds and metrics evaluated there

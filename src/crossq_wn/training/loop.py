@@ -27,6 +27,7 @@ from crossq_wn.training import building, prefilling
 from crossq_wn.training.callbacks import Calls
 from crossq_wn.training.compiling import compiling_ahead, wait
 from crossq_wn.training.ending import call_back, conclude, outcome
+from crossq_wn.training.finished import evaluated_last
 from crossq_wn.training.fitting import check_fits
 from crossq_wn.training.progress import Outcome, Reporter
 from crossq_wn.training.reporting import doing, tell_of_environments
@@ -80,7 +81,7 @@ def run_training(
         # Entered only once, because a change of it would compile every program again.
         stack.enter_context(jax.default_matmul_precision(config.options.matmul_precision))
         calls = Calls(callbacks, stack.enter_context(collected_signals()))
-        try:
+        with discarded_on_failure(run, resume=resume):
             session = new_session(config, spec, run, reporter, (training, testing), calls)
             if resume:
                 restore(session, without_damaged_replay=without_damaged_replay)
@@ -89,11 +90,18 @@ def run_training(
             stack.enter_context(compiling_ahead(session))
             if not resume:
                 assess(session)
-        except Exception:
-            if not resume:
-                run.discard()
-            raise
         return train(session, calls.received)
+
+
+@contextmanager
+def discarded_on_failure(run: RunDirectory, *, resume: bool) -> Iterator[None]:
+    """Takes a new run's directory away if the run cannot begin."""
+    try:
+        yield
+    except Exception:
+        if not resume:
+            run.discard()
+        raise
 
 
 @contextmanager
@@ -177,10 +185,7 @@ def train(session: Session, received: Sequence[int]) -> Outcome:
 def finish(session: Session) -> None:
     """Saves the session; evaluates a finished one, unless that has just been done."""
     save(session, thorough=session.finished)  # first, because a longer run would not evaluate here
-    if (
-        session.finished
-        and session.frames % session.config.options.eval_every >= session.config.action_repeat
-    ):
+    if session.finished and evaluated_last(session.config, session.frames):
         score(session)
     conclude(session)
 

@@ -150,15 +150,15 @@ class TrainedPolicy:
         made = make_environment(self.config, task, render=render)
         try:
             check_unchanged(self.saved.training["interface"], describe(made.simulator), self.config.task)
+            with malformed(self.path):
+                made.adopt(self.saved.statistics(self.seed), fixed=True)
+            hertz = self.config.options.real_time
+            # A robot must not get its actions as fast as they can be computed.
+            return made if hertz is None else cast(Environment, Paced(made, schedule_of(hertz)))
         except UserError:
             if not exists(task):
                 made.close()
             raise
-        with malformed(self.path):
-            made.adopt(self.saved.statistics(self.seed), fixed=True)
-        hertz = self.config.options.real_time
-        # A robot must not get its actions as fast as they can be computed.
-        return made if hertz is None else cast(Environment, Paced(made, schedule_of(hertz)))
 
     def evaluate(self, task: AnyTask | None = None, episodes: int = 10) -> list[Episode]:
         """As `evaluate_policy`; an environment that exists already stays open."""
@@ -269,9 +269,12 @@ def measure_q_bias(policy: TrainedPolicy, task: AnyTask | None = None) -> Bias:
 def _arena(policy: TrainedPolicy, task: AnyTask | None, use: int) -> Iterator[Arena]:
     """Provides an environment for one of the uses above, started from a seed of its own."""
     with kept_shared():
-        pool = Pool([policy.environment(task)], threads=1)
+        environment = policy.environment(task)
+        pool = Pool([environment], threads=1)
         try:
             yield Arena(pool, [0], [integer(stream(policy.seed, Stream.FRESH, use))])
         finally:
             if not exists(task):
                 pool.close()
+            elif isinstance(environment, Paced):
+                environment.pause()

@@ -45,7 +45,7 @@ class Outcome(NamedTuple):
     signal: int | None  # the number of the signal that stopped it early, if one did
     failed: dict[int, str]  # by seed: why it stopped
     untouched: bool = False  # whether the run was finished before, so that nothing was done
-    stopped_by: str | None = None  # the callback that stopped it early, if one did
+    stopped_by: str | None = None  # the first callback that asked for an end, if one did
 
 
 class Pace:

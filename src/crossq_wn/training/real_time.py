@@ -36,7 +36,7 @@ from crossq_wn.training.compiling import compiling_ahead, wait
 from crossq_wn.training.course import Course, publish, require_plain, serve, served_by
 from crossq_wn.training.ending import call_back, conclude, outcome
 from crossq_wn.training.fitting import check_fits
-from crossq_wn.training.loop import begin, observe, store
+from crossq_wn.training.loop import begin, discarded_on_failure, observe, store
 from crossq_wn.training.progress import Outcome, Reporter
 from crossq_wn.training.reporting import doing, report, tell_of_environments
 from crossq_wn.training.rows import log
@@ -78,7 +78,7 @@ def run_in_real_time(
         prefill = [] if resume else [prefilling.rows_for(config, stand, reporter.message)]  # type: ignore[arg-type]
         run = stack.enter_context(closing(open_run()))
         stack.enter_context(jax.default_matmul_precision(config.options.matmul_precision))
-        try:
+        with discarded_on_failure(run, resume=resume):
             robots: Any = Robots(stand)
             session = new_session(config, spec, run, reporter, (robots, robots), Calls(callbacks, received))
             session.told_unrestorable = True  # of a robot it goes without saying
@@ -92,10 +92,6 @@ def run_in_real_time(
                 tell_of_environments(session)
             stack.enter_context(compiling_ahead(session))
             _checkpoint(course)
-        except Exception:
-            if not resume:
-                run.discard()
-            raise
         _tell_of_robot(course)
         return learn(course, received)
 
@@ -236,6 +232,7 @@ def _end_evaluation(course: Course, played: Played) -> None:
 
 def _begin_next(course: Course, received: Sequence[int]) -> bool:
     """Between two episodes: evaluates, saves, and begins the next; returns whether there is one."""
+    call_back(course.session)  # a callback that asks for an end wants no further episode
     session, options = course.session, course.session.config.options
     if session.decisions >= session.config.settings.warmup and session.compiling is not None:
         with doing(session, "compiling"):

@@ -193,10 +193,15 @@ def told(session: Session, seed: int, fault: EnvironmentFaultError) -> str:
     if fault.__cause__ is None:
         return str(fault)
     session.causes[seed] = fault.__cause__
+    return with_traceback(session, str(fault), f"seed-{seed}", fault.__cause__)
+
+
+def with_traceback(session: Session, text: str, name: str, error: BaseException) -> str:
+    """A message, with the file of the run that keeps an exception's traceback, if it could be written."""
     try:
-        return f"{fault}; traceback: {session.run.keep_traceback(f'seed-{seed}', fault.__cause__)}"
-    except OSError:  # a full disk must not hide the fault
-        return str(fault)
+        return f"{text}; traceback: {session.run.keep_traceback(name, error)}"
+    except OSError:  # a full disk must not hide what was raised
+        return text
 
 
 def _only(session: Session, joined: Any, positions: Sequence[int]) -> list[Tree]:
