@@ -164,11 +164,16 @@ def checked(callbacks: Any) -> tuple[Any, ...]:
     for each in callbacks:
         if not any(callable(getattr(each, hook, None)) for hook in HOOKS):
             raise UserError(f"the callback {_name(each)} has none of the methods {', '.join(HOOKS)}")
-        for name in dir(each):
-            if name.startswith("on_") and name not in HOOKS and callable(getattr(each, name, None)):
-                hint = nearest(name, HOOKS) or f"known are {', '.join(HOOKS)}"
-                raise UserError(f"the callback {_name(each)} has a method {name}, which nobody calls: {hint}")
+        for name in _never_called(each):
+            hint = nearest(name, HOOKS) or f"known are {', '.join(HOOKS)}"
+            raise UserError(f"the callback {_name(each)} has a method {name}, which nobody calls: {hint}")
     return tuple(callbacks)
+
+
+def _never_called(callback: Any) -> list[str]:
+    """The names of methods that look like hooks and are none."""
+    like = [name for name in dir(callback) if name.startswith("on_") and name not in HOOKS]
+    return [name for name in like if callable(getattr(callback, name, None))]
 
 
 def _name(callback: Any) -> str:
