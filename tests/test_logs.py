@@ -1,8 +1,11 @@
 """Does TensorBoard see what the tables hold?"""
 
 import struct
+import time
+from types import SimpleNamespace
 
 import pytest
+from tensorboardX import event_file_writer
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
@@ -48,7 +51,10 @@ def test_event_files_hold_the_rows_of_the_tables(tmp_path):
     assert scalars(found, "eval/return") == expected
 
 
-def test_a_resumed_run_voids_what_was_shown_beyond_its_checkpoint(tmp_path):
+def test_a_resumed_run_voids_what_was_shown_beyond_its_checkpoint(tmp_path, monkeypatch):
+    now = time.time()
+    # Both sessions begin in the same second, by which the writer names its files.
+    monkeypatch.setattr(event_file_writer, "time", SimpleNamespace(time=lambda: now))
     run = train(tmp_path / "run")
     crossq_wn.resume(run, frames=300)
     found = events(run / "tensorboard" / "seed-0")

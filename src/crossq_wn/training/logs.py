@@ -146,7 +146,8 @@ class _EventFile:
         self._folder = folder
         with self._readable_errors():
             files.make_folder(folder, within=folder.parents[1])
-            self._writer = EventsWriter(str(folder / "events"))
+            # The writer names files by the second, and would empty one that began in the same.
+            self._writer = EventsWriter(str(folder / "events"), f".{len(files.names(folder)):04d}")
         # Makes TensorBoard discard what an interrupted session wrote from this frame on.
         self._write(frames, session_log=SessionLog(status=SessionLog.START))
 
