@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from crossq_wn.algorithms.settings import Settings
-from crossq_wn.bench import figures, loop, peers
+from crossq_wn.bench import SECONDS, figures, loop, peers
 from crossq_wn.bench.figures import Figures, Taken
 from crossq_wn.bench.floor import Measure, environments, floor
 from crossq_wn.bench.updates import (
@@ -44,7 +44,6 @@ from crossq_wn.training.building import build_algorithm, replay_bytes
 from crossq_wn.training.fitting import check_fits
 from crossq_wn.types import Algorithm, Spec
 
-SECONDS = 0.7  # for each measurement in each round, unless the user wants others
 REFUSED = 2  # the exit code of a process that names in a line what the user can mend
 _ROUNDS = 7
 _LEAD = 0.3  # an uncounted lead before each measurement, as a multiple of its seconds

@@ -22,9 +22,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from crossq_wn.bench import peers
+from crossq_wn.bench import SECONDS, peers
 from crossq_wn.bench.figures import Figures, missing
-from crossq_wn.bench.measure import REFUSED, SECONDS, Job
+from crossq_wn.bench.measure import REFUSED, Job
 from crossq_wn.errors import UserError
 from crossq_wn.runs.config import RunConfig
 

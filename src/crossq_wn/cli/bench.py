@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from crossq_wn.bench import SECONDS
 from crossq_wn.bench.figures import rows
 from crossq_wn.cli.arguments import Parser, number, parse_run
 from crossq_wn.cli.console import say, telling_of_folders, warn
@@ -31,9 +32,9 @@ def bench(parser: Parser, arguments: list[str]) -> int:
     parser.add_argument(
         "--seconds",
         type=number,
-        default=0.7,
+        default=SECONDS,
         help="seconds for each measurement in each of up to seven rounds; more give steadier figures, and "
-        "all of it may take up to 130 times as long, 90 s by default (default: 0.7)",
+        "all of it may take up to 130 times as long, 90 s by default (default: %(default)s)",
     )
     _check_json(arguments)
     values = parse_run(parser, arguments, _SHARED)
@@ -44,7 +45,7 @@ def bench(parser: Parser, arguments: list[str]) -> int:
     if out is not None and out.exists():
         raise UserError(f"--out {out} exists: nothing is overwritten; choose another file")
     if not 0 < seconds < 1e3:
-        raise UserError(f"--seconds is {seconds}: it must be above 0, such as 0.7")
+        raise UserError(f"--seconds is {seconds}: it must be above 0, such as {SECONDS}")
     if out is not None:
         with telling_of_folders(out):  # before anything is measured, in case it cannot be made
             out.parent.mkdir(parents=True, exist_ok=True)

@@ -63,17 +63,22 @@ class Calls:
 
     Args:
         callbacks: objects with some of the methods in `HOOKS`.
-        received: numbers of signals that ask for an end; 0 is added where a callback does.
+        signals: the numbers of those that have asked for an end; more may be added at any time.
     """
 
-    def __init__(self, callbacks: Sequence[Any], received: list[int]) -> None:
-        self.received = received
+    def __init__(self, callbacks: Sequence[Any], signals: Sequence[int]) -> None:
+        self.signals = signals
         self._hooks: dict[str, list[tuple[str, Callable[[Any], Any]]]] = {}
         for hook in HOOKS:
             self._hooks[hook] = list(_methods(callbacks, hook))
         self._waiting: list[tuple[str, Any]] = []  # the names of hooks, and what they are told
         self.error: BaseException | None = None  # that a callback raised
         self.stopped_by: str | None = None  # the callback that asked for an end
+
+    @property
+    def ending(self) -> bool:
+        """Whether a signal or a callback has asked for an end, or a callback has raised an exception."""
+        return bool(self.signals) or self.stopped_by is not None or self.error is not None
 
     def decision(
         self, seed: int, frames: int, seen: np.ndarray, action: np.ndarray, result: Transition
@@ -137,12 +142,10 @@ class Calls:
                 raise UserError(f"{name} returned {answer!r}: return True to stop, or nothing to go on")
         except BaseException as error:  # also SystemExit: the run is saved before it ends anything
             self.error = error
-            self.received.append(0)
             failed(name, error)
         else:
             if answer:
                 self.stopped_by = self.stopped_by or name
-                self.received.append(0)
 
 
 def _methods(callbacks: Sequence[Any], hook: str) -> Iterator[tuple[str, Callable[[Any], Any]]]:

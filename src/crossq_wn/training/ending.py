@@ -1,6 +1,5 @@
 """How training ends."""
 
-from collections.abc import Sequence
 from functools import partial
 
 from crossq_wn.errors import UserError, one_line, raised
@@ -9,7 +8,7 @@ from crossq_wn.training.reporting import report
 from crossq_wn.training.session import Session, with_traceback
 
 
-def outcome(session: Session, received: Sequence[int]) -> Outcome:
+def outcome(session: Session) -> Outcome:
     """How training ended.
 
     Raises:
@@ -24,7 +23,7 @@ def outcome(session: Session, received: Sequence[int]) -> Outcome:
         path=session.run.path,
         frames=session.frames,
         finished=session.finished,
-        signal=next(filter(None, received), None),  # 0 stands for a callback
+        signal=next(iter(session.calls.signals), None),
         stopped_by=session.calls.stopped_by,
         failed={seed: failure.reason for seed, failure in session.failed.items()},
     )

@@ -90,7 +90,7 @@ def run_training(
             stack.enter_context(compiling_ahead(session))
             if not resume:
                 assess(session)
-        return train(session, calls.received)
+        return train(session)
 
 
 @contextmanager
@@ -158,8 +158,8 @@ def assess(session: Session) -> None:
     save(session)
 
 
-def train(session: Session, received: Sequence[int]) -> Outcome:
-    """Makes decisions until the run is done or a signal has arrived.
+def train(session: Session) -> Outcome:
+    """Makes decisions until the run is done, or a signal or a callback asks for an end.
 
     Raises:
         UserError: every seed has failed.
@@ -168,7 +168,7 @@ def train(session: Session, received: Sequence[int]) -> Outcome:
     session.stopwatch.lap("record")
     session.pace.begin_interval(session.frames, session.updates)
     call_back(session)
-    while session.seeds and not session.finished and not received:
+    while session.seeds and not session.finished and not session.calls.ending:
         decide(session)
         if session.crossed(options.log_every):
             log(session)
@@ -179,7 +179,7 @@ def train(session: Session, received: Sequence[int]) -> Outcome:
         call_back(session)
         session.stopwatch.lap("record")
     finish(session)
-    return outcome(session, received)
+    return outcome(session)
 
 
 def finish(session: Session) -> None:

@@ -69,7 +69,7 @@ def run_in_real_time(
     schedule = schedule_of(config.options.real_time)
     with ExitStack() as stack:
         stack.enter_context(kept_shared())
-        received = stack.enter_context(collected_signals())
+        signals = stack.enter_context(collected_signals())
         process = stack.enter_context(closing(ActingProcess(_setup(config, task))))
         stand = Stand(process)
         spec = building.spec_of(config, stand)  # type: ignore[arg-type]  # it has what is asked for
@@ -80,7 +80,7 @@ def run_in_real_time(
         stack.enter_context(jax.default_matmul_precision(config.options.matmul_precision))
         with discarded_on_failure(run, resume=resume):
             robots: Any = Robots(stand)
-            session = new_session(config, spec, run, reporter, (robots, robots), Calls(callbacks, received))
+            session = new_session(config, spec, run, reporter, (robots, robots), Calls(callbacks, signals))
             session.told_unrestorable = True  # of a robot it goes without saying
             session.watch = Watch(schedule, config.task, reporter.message)
             journal = Journal(run.path, spec.observation_size, spec.action_size)
@@ -93,7 +93,7 @@ def run_in_real_time(
             stack.enter_context(compiling_ahead(session))
             _checkpoint(course)
         _tell_of_robot(course)
-        return learn(course, received)
+        return learn(course)
 
 
 def _setup(config: RunConfig, task: TaskLike | None) -> Setup:
@@ -120,8 +120,8 @@ def _tell_of_robot(course: Course) -> None:
     )
 
 
-def learn(course: Course, received: Sequence[int]) -> Outcome:
-    """Learns beside the acting process until the run is done or a signal has arrived.
+def learn(course: Course) -> Outcome:
+    """Learns beside the acting process until the run is done, or a signal or a callback asks for an end.
 
     Raises:
         UserError: the seed has failed.
@@ -130,9 +130,9 @@ def learn(course: Course, received: Sequence[int]) -> Outcome:
     session.stopwatch.lap("record")
     session.pace.begin_interval(session.frames, session.updates)
     try:
-        going = _begin_next(course, received)
+        going = _begin_next(course)
         while going and session.seeds:
-            going = _go_on(course, received)
+            going = _go_on(course)
     except EnvironmentFaultError as fault:
         _receive(course)
         _fail(course, fault)
@@ -141,12 +141,12 @@ def learn(course: Course, received: Sequence[int]) -> Outcome:
     course.journal.sync()
     _checkpoint(course, thorough=session.finished)
     conclude(session)
-    return outcome(session, received)
+    return outcome(session)
 
 
-def _go_on(course: Course, received: Sequence[int]) -> bool:
+def _go_on(course: Course) -> bool:
     """Does what is next; returns whether there is more to do."""
-    if received and not _may_still_answer(course):
+    if course.session.calls.ending and not _may_still_answer(course):
         return False
     arrived = _receive(course)
     serve(course)
@@ -162,7 +162,7 @@ def _go_on(course: Course, received: Sequence[int]) -> bool:
         _end_episode(course, news)
     else:
         _end_evaluation(course, news)
-    return _begin_next(course, received) if course.session.seeds else False
+    return _begin_next(course) if course.session.seeds else False
 
 
 def _may_still_answer(course: Course) -> bool:
@@ -230,7 +230,7 @@ def _end_evaluation(course: Course, played: Played) -> None:
 # What the robot does next
 
 
-def _begin_next(course: Course, received: Sequence[int]) -> bool:
+def _begin_next(course: Course) -> bool:
     """Between two episodes: evaluates, saves, and begins the next; returns whether there is one."""
     call_back(course.session)  # a callback that asks for an end wants no further episode
     session, options = course.session, course.session.config.options
@@ -238,7 +238,7 @@ def _begin_next(course: Course, received: Sequence[int]) -> bool:
         with doing(session, "compiling"):
             wait(session)  # meanwhile the robot is paused
         session.stopwatch.lap("update")
-    if not received and _evaluation_due(course):
+    if not session.calls.ending and _evaluation_due(course):
         course.scored = session.frames
         publish(course)
         if not session.seeds:
@@ -249,7 +249,7 @@ def _begin_next(course: Course, received: Sequence[int]) -> bool:
         start = integer(stream(seed, Stream.EVALUATION, session.frames))
         course.process.order(Evaluate(options.eval_episodes, start, course.stand.take_adopted()))
         return True
-    if session.finished or received:
+    if session.finished or session.calls.ending:
         return False
     if due(course.saved, session.frames, options.checkpoint_every):
         _checkpoint(course)
