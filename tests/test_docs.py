@@ -44,6 +44,8 @@ ELSEWHERE = {
     "docs/your-own-algorithm.md": "test_own_algorithm.py",
     "docs/your-own-suite.md": "test_own_suite.py",
 }
+# What a page's training keeps where it is made tiny.
+SMALL_AS_IT_IS = ("callbacks", "algorithm", "frame_stack", "normalise_observations")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # The runs that pages speak of, and the algorithm of each.
 RUNS = {
@@ -113,8 +115,8 @@ def place(trained, forgotten, tmp_path, monkeypatch):
             task = PointMass
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(api, "start", start)
-            calls = choices.get("callbacks", ())
-            return train(task, seeds=[0, 1], frames=120, callbacks=calls, **TINY_OPTIONS, **TINY_SETTINGS)
+            kept = {name: choices[name] for name in SMALL_AS_IT_IS if name in choices}
+            return train(task, seeds=[0, 1], frames=120, **kept, **TINY_OPTIONS, **TINY_SETTINGS)
 
     def accepted(config, out, shown):
         return Outcome(out, 0, True, None, {}, untouched=True)

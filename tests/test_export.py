@@ -118,7 +118,7 @@ def test_every_algorithm_leaves_the_package_and_acts_the_same(name, planted, tmp
     ):  # all kinds of operations
         pytest.importorskip("onnxruntime")
         model = export(path, "onnx", out=tmp_path / "onnx")
-        chosen, actions = onnx_model.act(model.path, rows, model.description["observation"]["parts"])
+        chosen, actions = onnx_model.act(model.path, rows, model.description["observation"])
         np.testing.assert_allclose(chosen, expected, rtol=0, atol=1e-5)
         np.testing.assert_allclose(actions, alone.act(rows), rtol=0, atol=5e-5)
 
@@ -135,10 +135,10 @@ def test_dicts_and_whole_numbers_are_exported_as_the_environment_has_them(task, 
     assert alone.act([observation] * 3).shape[0] == 3
     pytest.importorskip("onnxruntime")
     model = export(path, "onnx", out=tmp_path / "onnx")
-    rows, parts = seen_by(loaded), model.description["observation"]["parts"]
+    rows, told = seen_by(loaded), model.description["observation"]
     names = ["observation.clock", "observation.place"] if task is helpers.DictPoint else ["observation"]
-    assert [part["name"] for part in parts] == names
-    _, actions = onnx_model.act(model.path, rows, parts)
+    assert [part["name"] for part in told["parts"]] == names
+    _, actions = onnx_model.act(model.path, rows, told)
     np.testing.assert_allclose(actions, alone.act(rows), rtol=0, atol=5e-5)
     assert (actions.dtype, actions.shape[1:]) == (action.dtype, action.shape)
 

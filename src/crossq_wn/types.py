@@ -271,6 +271,7 @@ class Algorithm(NamedTuple):
     view: View | None = None  # None: the algorithm has no diagnostics
     appraise: Appraise | None = None  # None: the algorithm's Q-bias cannot be measured
     prior: Exploit | None = None  # acts by the network alone; None: `exploit` does, and searches for nothing
+    normalises: bool = False  # whether running statistics normalise its observations; see `normalisers`
     # `describe` takes a state and returns the `Network` of `prior` or `exploit`; None: acting needs JAX.
     in_numpy: InNumpy | None = None
     # The `explore` that draws from the Gaussian of the described network; another one takes JAX.

@@ -38,6 +38,50 @@ def in_units(action: np.ndarray, low: np.ndarray, high: np.ndarray, dtype: np.dt
     return np.asarray(np.minimum(np.maximum(scaled, low), high), dtype)
 
 
+def stacked(before: np.ndarray | None, newest: np.ndarray, frames: int) -> np.ndarray:
+    """The newest observations, oldest first, [..., frames * observation_size].
+
+    Args:
+        before: the same at the decision before; None at an episode's start, where all are its first one.
+        newest: the observation of this decision, [..., observation_size].
+        frames: how many observations, this one included.
+    """
+    if frames == 1:
+        return newest
+    earlier = [newest] * (frames - 1) if before is None else [before[..., newest.shape[-1] :]]
+    return np.concatenate([*earlier, newest], axis=-1)
+
+
+class Stack:
+    """The newest observations of an episode, or of several side by side, each time as one.
+
+    Args:
+        frames: how many; of a single one nothing is remembered.
+    """
+
+    def __init__(self, frames: int) -> None:
+        self.frames = frames
+        self.before: np.ndarray | None = None  # of the last decision; None at an episode's start
+
+    def with_newest(self, newest: np.ndarray) -> np.ndarray:
+        """Returns what `stacked` does for the observation of this decision, and remembers nothing yet.
+
+        Raises:
+            PolicyError: there are more or fewer episodes than at the decision before.
+        """
+        if self.before is not None and self.before.shape[:-1] != newest.shape[:-1]:
+            was, now = (each.shape[0] if each.ndim > 1 else 1 for each in (self.before, newest))
+            raise PolicyError(
+                f"the policy got {was} at a time and now gets {now}: it acts on the last {self.frames} "
+                "observations, so call `reset()` where episodes begin"
+            )
+        return stacked(self.before, newest, self.frames)
+
+    def remember(self, rows: np.ndarray) -> None:
+        """Keeps what a decision was made on for the next one."""
+        self.before = rows if self.frames > 1 else None
+
+
 def why_no_action(observation: np.ndarray) -> str:
     """The likely reason why a policy's action is not a number: an extreme observation, or its parameters.
 

@@ -5,6 +5,7 @@ program of one file that `crossq-wn export` writes beside the weights:
 
     from policy import Policy
     policy = Policy("folder")  # what `crossq-wn export RUN` wrote
+    policy.reset()  # where an episode begins; counts if the policy acts on several observations at once
     action = policy.act(observation)  # as the environment takes it, in its own units
 """
 
@@ -20,10 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from crossq_wn.acting.interface import Interface, PolicyError, check_sound
+from crossq_wn.acting.interface import Interface, PolicyError, Stack, check_sound
 from crossq_wn.acting.operations import Network, Op, function_of, only_means
 
-SCHEMA = 1  # of policy.json
+SCHEMA = 2  # of policy.json; since 2 it has observation.frame_stack
 
 
 class Actor:
@@ -34,10 +35,19 @@ class Actor:
         interface: what observations and actions are like.
         name: how messages call the policy.
         seed: where the noise of stochastic actions starts; None: somewhere else each time.
+        frame_stack: observations that it acts on at once.
     """
 
-    def __init__(self, network: Network, interface: Interface, name: str, seed: int | None = None) -> None:
+    def __init__(
+        self,
+        network: Network,
+        interface: Interface,
+        name: str,
+        seed: int | None = None,
+        frame_stack: int = 1,
+    ) -> None:
         self.interface, self._name, self._network = interface, name, network
+        self.stack = Stack(frame_stack)
         self._generator = np.random.default_rng(seed)
         self._action_size = int(interface.low.size)
         self._all = function_of(network.operations)
@@ -61,13 +71,25 @@ class Actor:
         Raises:
             PolicyError: the observation has another size, or the policy has no sound action for it.
         """
-        flat = self.interface.flatten(observation)
-        return self.interface.in_units(self.choose(flat, deterministic, generator))
+        rows = self.stack.with_newest(self.interface.flatten(observation))
+        chosen = self.choose(rows, deterministic, generator)
+        self.stack.remember(rows)
+        return self.interface.in_units(chosen)
+
+    def reset(self) -> None:
+        """Says that the next observation is the first of an episode; of n, that each of them is."""
+        self.stack.before = None
 
     def choose(
         self, flat: np.ndarray, deterministic: bool = True, generator: np.random.Generator | None = None
     ) -> np.ndarray:
-        """Chooses actions in [-1, 1], float32 [..., action_size], for flat observations; as `act`."""
+        """Chooses actions in [-1, 1], float32 [..., action_size]; as `act`.
+
+        Args:
+            flat: flat observations, [..., frame_stack * observation_size], oldest first.
+            deterministic: as in `act`.
+            generator: as in `act`.
+        """
         action = self.compute(flat, None if deterministic else generator or self._generator)
         check_sound(flat, action, self._name)
         return action
@@ -127,6 +149,7 @@ class Policy(Actor):
             Interface(interface),
             str(folder),
             seed,
+            observation.get("frame_stack", 1),
         )
 
 

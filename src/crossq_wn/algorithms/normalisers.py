@@ -185,7 +185,8 @@ def normalise_observations(spec: Spec) -> Callable[[Algorithm], Algorithm]:
         return add_sample(running, observation)
 
     around = _AROUND._replace(see=see, prepare=prepare, in_numpy=InNumpy(see, _standardising))
-    return partial(_behind, around, no_samples(spec.observation_size), watch)
+    start = no_samples(spec.observation_size)
+    return lambda algorithm: _behind(around, start, watch, algorithm)._replace(normalises=True)
 
 
 def _standardising(state: Scaled) -> tuple[Op, ...]:

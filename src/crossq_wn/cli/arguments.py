@@ -317,7 +317,8 @@ _READERS: dict[Any, tuple[Callable[[str], Any], str]] = {
     str: (str, "TEXT"),
     Path: (path, "PATH"),
 }
-_ALIASES = {"seeds": "--seed"}  # by field: a second name, which the help leaves out
+# By field: a second name, which the help leaves out.
+_ALIASES = {"seeds": "--seed", "normalise_observations": "--normalize-observations"}
 
 
 def _definition(kind: type) -> ast.stmt:

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from crossq_wn.acting.interface import Interface, PolicyError
-from crossq_wn.data.recording import Recording, UnusableError, as_rows
+from crossq_wn.data.recording import Recording, UnusableError, as_rows, ends
 from crossq_wn.environments.interface import from_units
 from crossq_wn.errors import option
-from crossq_wn.learning.rows import Rows
+from crossq_wn.learning.rows import Rows, with_stacks
 
 _SLACK = 1e-3  # of the width between two bounds, by which an action may exceed them through rounding
 _SAME = 1e-5  # of that width, by which two records of one action may differ
@@ -23,6 +23,7 @@ class Problem(NamedTuple):
     interface: Mapping[str, Any]  # of `environments.interface.describe`
     action_repeat: int  # environment frames per agent decision
     decision_seconds: float | None  # None: not known
+    frame_stack: int = 1  # observations that make one
 
 
 def rows(recording: Recording, problem: Problem) -> Rows:
@@ -36,7 +37,19 @@ def rows(recording: Recording, problem: Problem) -> Rows:
     flat = [_flat(recording.observation, interface, problem)]
     if recording.next_observation is not None:
         flat.append(_flat(recording.next_observation, interface, problem))
-    return as_rows(recording, flat, _actions(recording, interface, problem))
+    found = as_rows(recording, flat, _actions(recording, interface, problem))
+    if problem.frame_stack > 1:
+        _check_order(recording)
+    return with_stacks(found, problem.frame_stack)
+
+
+def _check_order(recording: Recording) -> None:
+    """Raises UnusableError if most of its transitions are not followed by the next one of their episode."""
+    torn = ends(recording) & ~(recording.terminated | recording.truncated)
+    if 2 * torn.sum() > len(torn):
+        raise UnusableError(
+            f"its transitions are in no order, and {option('frame_stack')} takes the observations before each"
+        )
 
 
 def _check_making(recording: Recording, problem: Problem) -> None:

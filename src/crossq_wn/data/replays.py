@@ -35,8 +35,12 @@ def read(path: Path, seed: int | None = None, warn: Callable[[str], None] = lamb
     for each in seeds:
         rows += sum(segment["last"] - segment["first"] for segment in saved.segments(each))
         rows += (saved.pinned(each) or {"last": 0})["last"]
-    require_room(path, rows * 4 * (2 * interface.size + 4 * int(interface.low.size)))
-    recording = joined([_of(saved, each, interface, first=each == seeds[0]) for each in seeds])
+    stored = config.options.frame_stack * interface.size  # numbers in a row's observation
+    require_room(path, rows * 4 * (2 * stored + 4 * int(interface.low.size)))
+    parts = []
+    for each in seeds:
+        parts.append(_of(saved, each, interface, stored, first=each == seeds[0]))
+    recording = joined(parts)
     rate = config.options.real_time
     return recording._replace(
         action_low=np.asarray(interface.low, np.float64),
@@ -47,11 +51,19 @@ def read(path: Path, seed: int | None = None, warn: Callable[[str], None] = lamb
     )
 
 
-def _of(saved: Checkpoint, seed: int, interface: Interface, *, first: bool) -> Recording:
-    """The transitions of one seed; but for the first, without those that all seeds began with."""
+def _of(saved: Checkpoint, seed: int, interface: Interface, stored: int, *, first: bool) -> Recording:
+    """The transitions of one seed; but for the first, without those that all seeds began with.
+
+    Args:
+        saved: the checkpoint.
+        seed: the training seed.
+        interface: of the environment.
+        stored: numbers in an observation as replay has it; where these are stacked, the last is the newest.
+        first: whether it is the first seed.
+    """
     segments, pinned = saved.segments(seed), saved.pinned(seed)
     capacity = segments[-1]["last"] - segments[0]["first"] if segments else 1
-    sizes = interface.size, int(interface.low.size)
+    sizes = stored, int(interface.low.size)
     replay = Replay(max(capacity, 1), *sizes, pinned=0 if pinned is None else pinned["last"])
     saved.fill(seed, replay)
     begin = replay.begin
@@ -59,12 +71,13 @@ def _of(saved: Checkpoint, seed: int, interface: Interface, *, first: bool) -> R
         begin = max(begin, segments[0]["last"])
     rows = replay.read(begin, replay.end)
     kept = np.flatnonzero(~rows.final)
-    after = np.concatenate([rows.observation[1:], replay.pending()[None]])[kept]
+    newest = rows.observation[:, -interface.size :]
+    after = np.concatenate([newest[1:], replay.pending()[None, -interface.size :]])[kept]
     over = np.concatenate([rows.final[1:], [False]])[kept]
     terminated = rows.mask[kept] == 0
     action = rows.action[kept]
     columns: dict[str, Any] = {
-        "observation": rows.observation[kept],
+        "observation": newest[kept],
         "action": interface.in_units(action),
         "reward": rows.reward[kept],
         "terminated": terminated,

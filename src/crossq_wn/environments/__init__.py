@@ -63,6 +63,7 @@ def make(
     action_repeat: int | None = None,
     episode_frames: int | None = None,
     terminations: bool = True,
+    frame_stack: int = 1,
     render: bool = False,
 ) -> Environment:
     """Makes one environment.
@@ -73,6 +74,7 @@ def make(
         episode_frames: time limit in environment frames; by default the suite's.
         terminations: whether an episode ends when its task terminates; if not, it runs to the time limit, as
             in BRO.
+        frame_stack: observations that make one, those of the newest decisions.
         render: whether pictures will be made; chooses MuJoCo's backend unless that is already chosen.
 
     Raises:
@@ -89,11 +91,18 @@ def make(
         action_repeat=known.action_repeat if action_repeat is None else action_repeat,
         episode_frames=episode_frames,
         terminations=terminations,
+        frame_stack=frame_stack,
     )
 
 
 def given(
-    environment: Any, task: Task, *, action_repeat: int, episode_frames: int | None, terminations: bool
+    environment: Any,
+    task: Task,
+    *,
+    action_repeat: int,
+    episode_frames: int | None,
+    terminations: bool,
+    frame_stack: int,
 ) -> Environment:
     """As `make`, around a gymnasium.Env that exists already.
 
@@ -106,6 +115,7 @@ def given(
         action_repeat=action_repeat,
         episode_frames=episode_frames,
         terminations=terminations,
+        frame_stack=frame_stack,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from crossq_wn.acting.interface import why_no_action
+from crossq_wn.acting.interface import stacked, why_no_action
 from crossq_wn.environments.snapshot import Snapshot, capture_attributes
 from crossq_wn.environments.streams import seed_shared
 from crossq_wn.errors import UserError, counted, nearest
@@ -153,6 +153,7 @@ class Environment:
         action_repeat: environment frames per agent decision.
         episode_frames: time limit in environment frames; None: the simulator's own.
         terminations: whether an episode ends when its task terminates; if not, it runs to the time limit.
+        frame_stack: observations that make one; see `acting.interface.stacked`.
     """
 
     def __init__(
@@ -163,11 +164,13 @@ class Environment:
         action_repeat: int,
         episode_frames: int | None,
         terminations: bool,
+        frame_stack: int = 1,
     ) -> None:
         self.simulator, self.task = simulator, task
         self.action_repeat, self.episode_frames = action_repeat, episode_frames
-        self.terminations = terminations
-        self.observation_size, self.action_size = simulator.observation_size, simulator.action_size
+        self.terminations, self.frame_stack = terminations, frame_stack
+        self.observation_size = frame_stack * simulator.observation_size
+        self.action_size = simulator.action_size
         self.observation = np.zeros(self.observation_size, np.float32)
         self.total_reward, self.frames = 0.0, 0
         self.success: bool | None = None
@@ -191,7 +194,7 @@ class Environment:
         # First, because faults say where they are.
         self.total_reward, self.frames, self.success = 0.0, 0, None
         self._call(self.simulator.reset, seed)
-        self.observation = self._observe("reset")
+        self.observation = self._observe("reset", None)
         return self.observation
 
     def step(self, action: np.ndarray) -> Transition:
@@ -218,7 +221,7 @@ class Environment:
             truncated = frame.truncated or self.frames == self.episode_frames
             if terminated or truncated:
                 break
-        self.observation = self._observe("step")
+        self.observation = self._observe("step", self.observation)
         self.total_reward += reward
         self.largest_reward = max(self.largest_reward, abs(reward))
         over = terminated or truncated
@@ -251,11 +254,8 @@ class Environment:
     @property
     def frame_seconds(self) -> float | None:
         """Seconds that a frame takes in the simulated world, or of a real one's clock; None: not known."""
-        physics = self.simulator.physics
-        known: float | None = (
-            getattr(self.simulator, "frame_seconds", None) if physics is None else physics.seconds
-        )
-        return known
+        own: float | None = getattr(self.simulator, "frame_seconds", None)
+        return own if self.simulator.physics is None else self.simulator.physics.seconds
 
     def statistics(self) -> Snapshot:
         """Copies what wrappers have learned, such as means of observations; empty if they learn nothing."""
@@ -295,13 +295,13 @@ class Environment:
             return fault
         return None
 
-    def _observe(self, call: str) -> np.ndarray:
+    def _observe(self, call: str, before: np.ndarray | None) -> np.ndarray:
         with np.errstate(over="ignore"):
             observation = np.asarray(self._call(self.simulator.observe), np.float32)
-        if observation.shape != (self.observation_size,):
+        if observation.shape != (self.simulator.observation_size,):
             raise EnvironmentFaultError(
                 f"{self.task.name}: {call} returned an observation of shape {observation.shape}, "
-                f"its observation space says {(self.observation_size,)}{self._when()}"
+                f"its observation space says {(self.simulator.observation_size,)}{self._when()}"
             )
         largest = float(np.abs(observation).max())
         if not largest <= _LARGEST:
@@ -312,7 +312,7 @@ class Environment:
                 f"observation{self._when()}"
             )
         self.largest_observation = max(self.largest_observation, largest)
-        return observation
+        return stacked(before, observation, self.frame_stack)
 
     def _no_action(self, action: np.ndarray) -> EnvironmentFaultError:
         index = int(np.flatnonzero(~(np.abs(action) <= _EDGE))[0])

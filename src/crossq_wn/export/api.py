@@ -95,7 +95,7 @@ def _write(
         chosen, actions = numpy_folder.act(folder, rows)
     else:
         whole = onnx_model.write(folder, network, policy.interface, said)
-        chosen, actions = onnx_model.act(folder, rows, said["observation"]["parts"])
+        chosen, actions = onnx_model.act(folder, rows, said["observation"])
     difference = parity.largest_difference(chosen, expected, rows)
     parity.check_units(actions, chosen, policy.interface)
     said["parity"] = {"observations": len(rows), "tolerance": parity.TOLERANCE}

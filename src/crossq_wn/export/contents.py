@@ -63,6 +63,7 @@ def _observation(
 ) -> dict[str, Any]:
     """An observation's parts in the order in which they are flattened, and what their numbers were like."""
     simulator = None if environment is None else environment.simulator
+    newest = seen.rows[:, -policy.observation_size :]
     low, high = (getattr(simulator, f"observation_{end}", None) for end in ("low", "high"))
     parts, first = [], 0
     for keys, shape in policy.interface.parts or [([], (policy.interface.size,))]:
@@ -71,6 +72,7 @@ def _observation(
     return {
         "size": policy.interface.size,
         "dtype": "float32",
+        "frame_stack": policy.config.options.frame_stack,
         "units": "the environment's own, as it returns them: nothing has to be scaled before",
         "parts": parts,
         "low": _finite(low),
@@ -78,8 +80,8 @@ def _observation(
         "seen": {
             "in": seen.source,
             "decisions": len(seen.rows),
-            "low": seen.rows.min(0).tolist(),
-            "high": seen.rows.max(0).tolist(),
+            "low": newest.min(0).tolist(),
+            "high": newest.max(0).tolist(),
         },
     }
 

@@ -34,8 +34,13 @@ parts = []
 for part in description["parts"]:
     first, size = part["first"], int(numpy.prod(part["shape"], dtype=int))
     parts.append((part["name"], slice(first, first + size), (1, *part["shape"])))
+names, state, earlier = ["action"], {}, description["frame_stack"] - 1
+if earlier:
+    names = ["action", "next_stack"]
+    state = {"stack": numpy.zeros((1, earlier, description["size"]), numpy.float32)}
+    state["begin"] = numpy.ones((1, 1), bool)
 def act(observation):
-    return session.run(["action"], {name: observation[own].reshape(shape) for name, own, shape in parts})
+    return session.run(names, {name: observation[own].reshape(shape) for name, own, shape in parts} | state)
 print(json.dumps(latencies(act, description["seen"], calls)))
 """,
 }

@@ -57,6 +57,13 @@ def write(folder: Path, network: Network, description: dict[str, Any]) -> dict[s
 
 
 def act(folder: Path, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Acts by what was written: actions in [-1, 1], and in the environment's units."""
+    """Acts by what was written: actions in [-1, 1], and in the environment's units.
+
+    Args:
+        folder: of the export.
+        rows: flat observations; stacked ones are given to the policy one after the other.
+    """
     policy = Policy(folder)
-    return policy.choose(rows), policy.act(rows)
+    for newest in np.split(rows, policy.stack.frames, axis=-1):
+        actions = policy.act(newest)
+    return policy.choose(rows), actions

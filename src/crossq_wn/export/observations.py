@@ -18,7 +18,7 @@ COUNT = 256  # agent decisions
 class Observations(NamedTuple):
     """Observations, and where they are from."""
 
-    rows: np.ndarray  # float32 [n, observation_size]
+    rows: np.ndarray  # float32 [n, observation_size], stacked if the policy was trained on stacked ones
     source: str
 
 
@@ -35,7 +35,7 @@ def observe(policy: TrainedPolicy, actor: Actor, environment: Environment | None
     """
     if environment is None:
         return Observations(_replayed(policy), "the replay of training")
-    rows = np.zeros((COUNT, policy.observation_size), np.float32)
+    rows = np.zeros((COUNT, policy.spec.observation_size), np.float32)
     rows[0] = environment.reset(integer(stream(policy.seed, Stream.FRESH, EXPORT)))
     for k in range(COUNT - 1):
         result = environment.step(actor.choose(rows[k]))

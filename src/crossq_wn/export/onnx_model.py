@@ -3,6 +3,10 @@
 Inputs are the parts of an observation, each with a leading axis of any length. Outputs are the deterministic
 `action` in the environment's units, and `mean` and `log_std` of the Gaussian before the tanh, from which
 random actions can be drawn.
+
+A model that acts on several observations at once has an input `stack`, the earlier ones, [batch, frames - 1,
+observation_size], and an output `next_stack`, which is its `stack` at the next decision. Where `begin`
+[batch, 1] is true, an episode begins, and `stack` does not count.
 """
 
 import importlib
@@ -145,6 +149,17 @@ def add(graph: Graph, operations: Sequence[Op], x: str) -> str:
 # Inputs and outputs
 
 
+def _stacked(graph: Graph, newest: str, size: int, frames: int) -> str:
+    """The newest observations behind each other, [batch, frames * size], of which `stack` has all but one."""
+    before = graph.node("Reshape", "stack", graph.constant([-1, (frames - 1) * size], np.int64))
+    first = graph.node("Concat", *[newest] * (frames - 1), axis=-1)
+    found = graph.node("Concat", graph.node("Where", "begin", first, before), newest, axis=-1)
+    bounds = (graph.constant([value], np.int64) for value in (size, frames * size, 1))
+    later = graph.node("Slice", found, *bounds)
+    graph.node("Reshape", later, graph.constant([-1, frames - 1, size], np.int64), name="next_stack")
+    return found
+
+
 def _flattened(graph: Graph, parts: Sequence[dict[str, Any]]) -> str:
     """The parts of an observation, one after the other, as [batch, observation_size]."""
     flat = []
@@ -200,7 +215,10 @@ def model_of(network: Network, interface: Interface, description: dict[str, Any]
     """
     onnx: Any = importlib.import_module("onnx")
     graph, parts, action_size = Graph(), description["observation"]["parts"], int(interface.low.size)
-    _gaussian(graph, network, add(graph, network.operations, _flattened(graph, parts)), action_size)
+    frames, seen = description["observation"]["frame_stack"], _flattened(graph, parts)
+    if frames > 1:
+        seen = _stacked(graph, seen, interface.size, frames)
+    _gaussian(graph, network, add(graph, network.operations, seen), action_size)
     kind = onnx.helper.np_dtype_to_tensor_dtype(interface.dtype)
     _in_units(graph, interface, kind)
 
@@ -211,6 +229,10 @@ def model_of(network: Network, interface: Interface, description: dict[str, Any]
     inputs = [value(part["name"], single, *part["shape"]) for part in parts]
     outputs = [value("action", kind, *interface.low.shape)]
     outputs += [value(name, single, action_size) for name in ("mean", "log_std")]
+    if frames > 1:
+        inputs += [value("stack", single, frames - 1, interface.size)]
+        inputs += [value("begin", onnx.TensorProto.BOOL, 1)]
+        outputs += [value("next_stack", single, frames - 1, interface.size)]
     made = onnx.helper.make_model(
         onnx.helper.make_graph(graph.nodes, "policy", inputs, outputs, graph.constants),
         opset_imports=[onnx.helper.make_opsetid("", _OPSET)],
@@ -249,11 +271,25 @@ def inputs_of(rows: np.ndarray, parts: Sequence[dict[str, Any]]) -> dict[str, np
     return found
 
 
-def act(folder: Path, rows: np.ndarray, parts: Sequence[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
-    """Acts by what was written: actions in [-1, 1], and in the environment's units."""
+def act(folder: Path, rows: np.ndarray, observation: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Acts by what was written: actions in [-1, 1], and in the environment's units.
+
+    Args:
+        folder: of the export.
+        rows: flat observations; stacked ones are given to the model one after the other.
+        observation: what the description says of an observation.
+    """
     runtime: Any = importlib.import_module("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
     session = runtime.InferenceSession(str(folder / "policy.onnx"), options, ["CPUExecutionProvider"])
-    action, mean = session.run(["action", "mean"], inputs_of(rows, parts))
+    frames = observation["frame_stack"]
+    names = ["action", "mean"] if frames == 1 else ["action", "mean", "next_stack"]
+    stack = np.zeros((len(rows), frames - 1, observation["size"]), np.float32)
+    for number, newest in enumerate(np.split(rows, frames, axis=-1)):
+        given = inputs_of(newest, observation["parts"])
+        if frames > 1:
+            given |= {"stack": stack, "begin": np.full((len(rows), 1), number == 0)}
+        action, mean, *after = session.run(names, given)
+        stack = after[0] if after else stack
     return np.tanh(mean), action

@@ -20,6 +20,22 @@ class Rows(NamedTuple):
     final: np.ndarray  # bool [n], the last observations of episodes, from which no transition starts
 
 
+def with_stacks(rows: Rows, frames: int) -> Rows:
+    """The rows with stacked observations, each behind the earlier ones of its episode, as environments stack.
+
+    Args:
+        rows: with single observations; the first row is that of an episode's beginning.
+        frames: observations that make one.
+    """
+    if frames == 1:
+        return rows
+    numbers = np.arange(len(rows.final))
+    begins = np.concatenate([[True], rows.final[:-1]])
+    first = np.maximum.accumulate(np.where(begins, numbers, 0))  # the row where each row's episode begins
+    parts = [rows.observation[np.maximum(numbers - back, first)] for back in reversed(range(frames))]
+    return rows._replace(observation=np.concatenate(parts, axis=1))
+
+
 def too_short(sampling: Sampling) -> UserError:
     """The error for samples that are longer than every episode."""
     return UserError(

@@ -49,6 +49,7 @@ class Description(NamedTuple):
     """What the parent learns of the environment."""
 
     interface: dict[str, Any]
+    observation_size: int  # of stacked observations, where they are stacked
     plain: dict[str, Any]  # attributes of the simulator
     methods: tuple[str, ...]  # of `robot.METHODS`, those that there are
 
@@ -287,7 +288,8 @@ def _described(robot: Robot) -> Description:
         if hasattr(simulator, name):
             plain[name] = getattr(simulator, name)
     plain["frame_seconds"] = robot.environment.frame_seconds
-    return Description(describe(simulator), plain, tuple(robot.methods))
+    size = robot.environment.observation_size
+    return Description(describe(simulator), size, plain, tuple(robot.methods))
 
 
 def _watch_parent(handle: int, gone: threading.Event) -> None:

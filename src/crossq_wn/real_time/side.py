@@ -158,7 +158,8 @@ class Stand:
     def __init__(self, process: ActingProcess) -> None:
         plain = process.description.plain
         self.simulator: Any = SimpleNamespace(**plain, physics=None, in_threads=False)
-        self.observation_size, self.action_size = plain["observation_size"], plain["action_size"]
+        self.observation_size = process.description.observation_size
+        self.action_size: int = plain["action_size"]
         self.frame_seconds: float | None = plain["frame_seconds"]
         self.largest_observation = self.largest_reward = 0.0
         self.learned: dict[str, Any] = {}  # by the environment's wrappers, as of the newest episode

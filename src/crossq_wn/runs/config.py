@@ -22,12 +22,13 @@ from crossq_wn.files import MOST_JSON, RefusedError
 from crossq_wn.runs import sources
 from crossq_wn.runs.checksums import checksum_of
 from crossq_wn.runs.migration import as_trained, migrate
-from crossq_wn.runs.options import OPTION_NAMES, RunOptions
+from crossq_wn.runs.options import AGENT_OPTIONS, OPTION_NAMES, RunOptions
 from crossq_wn.runs.schema import ConfigFile, Count, check
 from crossq_wn.runs.sources import Source
 from crossq_wn.runs.system import System
 
 SCHEMA = 2
+_USUAL = RunOptions()
 DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError)  # reading a damaged file raises these
 
 
@@ -192,11 +193,12 @@ def system_of(
     preset: str,
     settings: Settings,
     prefilled: Sequence[Source] = (),
-    share: float | None = None,
+    options: RunOptions = _USUAL,
 ) -> System:
-    """The system that an algorithm, a preset, the actual settings and data from elsewhere make.
+    """The system that an algorithm, a preset, the actual settings, options and data from elsewhere make.
 
-    Its changes are the settings, other than the UTD ratio, that differ from the preset's, and that data.
+    Its changes are the settings, other than the UTD ratio, that differ from the preset's, the options that
+    change the agent, and that data.
     """
     usual = preset_settings(algorithm, preset)
     changes = []
@@ -204,8 +206,13 @@ def system_of(
         value = getattr(settings, name)
         if name != "utd" and value != getattr(usual, name):
             changes.append((name, value))
+    for name in AGENT_OPTIONS:
+        value = getattr(options, name)
+        if value != getattr(_USUAL, name):
+            changes.append((name, value))
     if prefilled:
         changes.append(("prefill", sources.told(prefilled)))
+        share = options.prefill_share
         changes += [] if share is None else [("prefill_share", share)]
     return System(algorithm, settings.utd, preset, tuple(changes))
 
@@ -276,6 +283,8 @@ _SINCE = (
     "layer_norm",
     "prefill",
     "prefill_share",
+    "frame_stack",
+    "normalise_observations",
 )
 
 

@@ -10,6 +10,7 @@ from crossq_wn.errors import option
 
 MOST_SEEDS = 1_000  # in one process
 MOST_HERTZ = 1_000
+MOST_FRAMES_STACKED = 100
 Precision = Literal["float32", "tensorfloat32", "bfloat16"]
 
 
@@ -55,6 +56,10 @@ class RunOptions:
     """Data to learn from besides the run's own: .npz or .parquet files, run directories, Minari data sets."""
     prefill_share: float | None = None
     """Share of each minibatch that comes from --prefill; by default that data is the first in replay."""
+    frame_stack: int = 1
+    """Observations that the agent is given at once: the newest, and those of the decisions before."""
+    normalise_observations: bool = False
+    """Bring observations to mean 0 and variance 1 for the networks, by running statistics of training."""
     matmul_precision: Precision = "float32"
     """Precision of matrix products on accelerators; lower ones are faster. CPUs always use float32."""
 
@@ -70,6 +75,8 @@ class RunOptions:
         share = self.prefill_share
         require(self, "prefill_share", share is None or 0 < share < 1, "above 0 and below 1")
         require(self, "prefill_share", share is None or bool(self.prefill), "left out without prefill")
+        stacked = 1 <= self.frame_stack <= MOST_FRAMES_STACKED
+        require(self, "frame_stack", stacked, f"a whole number from 1 to {MOST_FRAMES_STACKED}")
         require(self, "seeds", len(self.seeds) <= MOST_SEEDS, f"at most {MOST_SEEDS:,} of them")
         require(self, "seeds", len(self.seeds) > 0, "at least one seed, such as 0 or 0,1,2")
         require(self, "seeds", len(set(self.seeds)) == len(self.seeds), "without repetition")
@@ -87,6 +94,8 @@ def _names(prefill: object) -> object:
 
 
 OPTION_NAMES = tuple(option.name for option in fields(RunOptions))
+# What these change is the agent: runs with and without them are compared as two systems.
+AGENT_OPTIONS = ("frame_stack", "normalise_observations")
 
 
 def _require_one_robot(options: RunOptions) -> None:

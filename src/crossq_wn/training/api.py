@@ -21,12 +21,14 @@ from crossq_wn.runs.manifests import trained_frames
 from crossq_wn.runs.options import OPTION_NAMES, RunOptions
 from crossq_wn.runs.recovery import recover_config
 from crossq_wn.runs.trust import remember, require_algorithm, require_task
+from crossq_wn.training import building
 from crossq_wn.training.callbacks import checked
 from crossq_wn.training.finished import outcome_if_finished
 from crossq_wn.training.logs import require_extras
 from crossq_wn.training.loop import run_training
 from crossq_wn.training.progress import Outcome, Reporter
 from crossq_wn.training.real_time import run_in_real_time
+from crossq_wn.types import Spec
 
 _OTHERS = (
     "task",
@@ -83,11 +85,11 @@ def configure(
     action_repeat = known.action_repeat if chosen.action_repeat is None else chosen.action_repeat
     settings = chosen.for_run(options.frames // action_repeat)
     prefilled = describe_sources(options.prefill)
-    return RunConfig(
+    config = RunConfig(
         task=known.name,
         metric=known.metric,
         # Runs of any length are of one system.
-        system=system_of(algorithm, preset, chosen, prefilled, options.prefill_share),
+        system=system_of(algorithm, preset, chosen, prefilled, options),
         action_repeat=action_repeat,
         episode_frames=known.episode_frames if options.episode_frames is None else options.episode_frames,
         discount=known.discount if settings.discount is None else settings.discount,
@@ -95,6 +97,9 @@ def configure(
         settings=settings,
         prefilled=prefilled,
     )
+    if options.normalise_observations:  # raises where the algorithm cannot be built with it
+        building.build_algorithm(config, Spec(1, 1, config.discount))
+    return config
 
 
 def _one_seed(*, seed: Any, **choices: Any) -> dict[str, Any]:

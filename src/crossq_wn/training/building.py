@@ -10,10 +10,11 @@ import numpy as np
 from crossq_wn.acting.folding import folded
 from crossq_wn.acting.operations import Network, function_of
 from crossq_wn.algorithms import recipe_of
+from crossq_wn.algorithms.normalisers import normalise_observations
 from crossq_wn.environments import Environment, TaskLike, given, lookup, make
 from crossq_wn.environments.crew import Crew
 from crossq_wn.environments.remote import Anywhere
-from crossq_wn.errors import one_line
+from crossq_wn.errors import UserError, one_line, option
 from crossq_wn.learning.replay import Replay
 from crossq_wn.machine import processors
 from crossq_wn.nets.initialisers import ShapesOnly
@@ -73,6 +74,7 @@ def _protocol(config: RunConfig) -> dict[str, Any]:
         "action_repeat": config.action_repeat,
         "episode_frames": config.episode_frames,
         "terminations": config.options.terminations,
+        "frame_stack": config.options.frame_stack,
     }
 
 
@@ -88,13 +90,26 @@ def spec_of(config: RunConfig, environment: Anywhere) -> Spec:
 
 def saved_spec(config: RunConfig, saved: Checkpoint) -> Spec:
     """The problem that a run was trained on, according to one of its checkpoints."""
-    interface = saved.training["interface"]
-    return Spec(interface["observation_size"], np.size(interface["action_low"]), config.discount)
+    interface = saved.training["interface"]  # of single observations, as the environment returns them
+    size = config.options.frame_stack * interface["observation_size"]
+    return Spec(size, np.size(interface["action_low"]), config.discount)
 
 
 def build_algorithm(config: RunConfig, spec: Spec) -> Algorithm:
-    """Builds the algorithm of a run."""
-    return recipe_of(config.system.algorithm).build(spec, config.settings)
+    """Builds the algorithm of a run.
+
+    Raises:
+        UserError: observations are to be normalised, and the algorithm does that already.
+    """
+    algorithm = recipe_of(config.system.algorithm).build(spec, config.settings)
+    if not config.options.normalise_observations:
+        return algorithm
+    if algorithm.normalises:
+        raise UserError(
+            f"{config.system.algorithm} normalises observations by running statistics of its own: leave out "
+            f"{option('normalise_observations')}"
+        )
+    return normalise_observations(spec)(algorithm)
 
 
 def saved_state(algorithm: Algorithm, saved: Checkpoint, seed: int) -> Tree:
@@ -112,21 +127,26 @@ def saved_state(algorithm: Algorithm, saved: Checkpoint, seed: int) -> Tree:
     return saved.state(seed, like).learner["state"]
 
 
-def saved_network(algorithm: Algorithm, saved: Checkpoint, seed: int) -> Network:
+def saved_network(algorithm: Algorithm, spec: Spec, saved: Checkpoint, seed: int) -> Network:
     """The policy network of one seed in a checkpoint of a run with this algorithm; starts no JAX.
+
+    Args:
+        algorithm: of the run.
+        spec: the problem that it was trained on.
+        saved: the checkpoint.
+        seed: the training seed.
 
     Raises:
         UndescribedError: acting by this algorithm takes JAX.
         UserError: the checkpoint is not one of this algorithm.
     """
-    interface = saved.training["interface"]
     try:
         network = folded(network_of(algorithm, saved.tree(seed)))
         with np.errstate(all="ignore"):  # whether its numbers are sound is for others to say
-            output = function_of(network.operations)(np.zeros(interface["observation_size"], np.float32))
+            output = function_of(network.operations)(np.zeros(spec.observation_size, np.float32))
     except (KeyError, TypeError, ValueError) as error:  # an array is missing, or of another shape
         raise saved.misfit(one_line(error)) from None
-    if output.shape != (2 * np.size(interface["action_low"]),):
+    if output.shape != (2 * spec.action_size,):
         raise saved.misfit(f"its network has {output.size} outputs")
     return network
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from crossq_wn.acting.interface import Interface, PolicyError
+from crossq_wn.acting.interface import Interface, PolicyError, Stack
 from crossq_wn.acting.operations import Network
 from crossq_wn.acting.policy import Actor
 from crossq_wn.environments import Environment, EnvironmentFaultError, Episode
@@ -57,6 +57,7 @@ class TrainedPolicy:
         seed: the training seed.
         frames: environment frames that it has been trained for.
         observation_size: numbers in an observation.
+        spec: the problem that it was trained on; with `frame_stack`, its observations are stacked.
         interface: what observations and actions are like.
         saved: the checkpoint that it is from.
         algorithm: of the run.
@@ -74,11 +75,12 @@ class TrainedPolicy:
         self.frames, self.saved = saved.frames, saved
         with malformed(saved.path):
             self.interface = Interface(saved.training["interface"])
-            spec = saved_spec(self.config, saved)
-        self.observation_size = spec.observation_size
-        self.algorithm = build_algorithm(self.config, spec)
+            self.spec = saved_spec(self.config, saved)
+        self.observation_size = self.interface.size
+        self.algorithm = build_algorithm(self.config, self.spec)
         network = self.network() if self.algorithm.prior is None else None
         self._actor = None if network is None else Actor(network, self.interface, str(path))
+        self._stack = Stack(self.config.options.frame_stack)
 
     @cached_property
     def learner(self) -> Learner:
@@ -125,10 +127,20 @@ class TrainedPolicy:
             UserError: the observation has another size, or the policy has no sound action for it.
         """
         try:
-            flat = self.interface.flatten(observation)
-            return self.interface.in_units(self.choose(flat, deterministic, generator))
+            rows = self._stack.with_newest(self.interface.flatten(observation))
+            chosen = self.choose(rows, deterministic, generator)
         except PolicyError as error:
             raise UserError(str(error)) from None
+        self._stack.remember(rows)
+        return self.interface.in_units(chosen)
+
+    def reset(self) -> None:
+        """Says that the next observation that `act` gets is the first of an episode.
+
+        It counts if the run was trained with `frame_stack`; of n observations, each is the first of an
+        episode of its own.
+        """
+        self._stack.before = None
 
     def environment(self, task: AnyTask | None = None, *, render: bool = False) -> Environment:
         """Makes an environment like the one that the policy was trained on.
@@ -167,7 +179,7 @@ class TrainedPolicy:
     def network(self) -> Network | None:
         """The policy network in numpy, be it only where a search starts; None if it is not described."""
         try:
-            return saved_network(self.algorithm, self.saved, self.seed)
+            return saved_network(self.algorithm, self.spec, self.saved, self.seed)
         except UndescribedError:
             return None
 

@@ -36,7 +36,13 @@ def rows_for(config: RunConfig, environment: Anywhere, tell: Callable[[str], Non
     if rate is not None:
         seconds = 1 / rate / config.action_repeat
     decision = None if seconds is None else seconds * config.action_repeat
-    problem = Problem(config.task, describe(environment.simulator), config.action_repeat, decision)
+    problem = Problem(
+        task=config.task,
+        interface=describe(environment.simulator),
+        action_repeat=config.action_repeat,
+        decision_seconds=decision,
+        frame_stack=config.options.frame_stack,
+    )
     parts = []
     for name, source in zip(config.options.prefill, config.prefilled, strict=True):
         parts.append(sources.rows_of(name, source, problem))
