@@ -28,7 +28,6 @@ from crossq_wn.training.logs import require_extras
 from crossq_wn.training.loop import run_training
 from crossq_wn.training.progress import Outcome, Reporter
 from crossq_wn.training.real_time import run_in_real_time
-from crossq_wn.types import Spec
 
 _OTHERS = (
     "task",
@@ -97,8 +96,7 @@ def configure(
         settings=settings,
         prefilled=prefilled,
     )
-    if options.normalise_observations:  # raises where the algorithm cannot be built with it
-        building.build_algorithm(config, Spec(1, 1, config.discount))
+    building.check_options(config)
     return config
 
 

@@ -112,6 +112,12 @@ def build_algorithm(config: RunConfig, spec: Spec) -> Algorithm:
     return normalise_observations(spec)(algorithm)
 
 
+def check_options(config: RunConfig) -> None:
+    """Raises UserError if a run's options do not go together with its algorithm."""
+    if config.options.normalise_observations:  # which shows in any problem
+        build_algorithm(config, Spec(1, 1, config.discount))
+
+
 def saved_state(algorithm: Algorithm, saved: Checkpoint, seed: int) -> Tree:
     """Reads the state of one seed's learner from a checkpoint.
 
