@@ -1,11 +1,13 @@
 """The soft actor-critic update, shared by every algorithm that is made of `Parts`.
 
 A gradient update consists of a `critic_step` and, every `policy_delay` updates, of an `actor_step` and a
-`temperature_step`. Functions take the parts of the algorithm, which `soft_actor_critic` binds; the state of
-one seed; a batch of B transitions; and a random key. A loss also takes the parameters of which it is a
-function. Equations are numbered as in the paper (v2) unless another source is named; symbols are the paper's:
+`temperature_step`. Equations are numbered as in the paper (v2) unless another source is named; symbols are
+the paper's. The functions share these arguments and symbols:
 
-    theta, theta_bar    parameters of the critics and of their targets
+    parts, state        what distinguishes the algorithm, bound by `soft_actor_critic`; of one seed's learner
+    batch, key          one minibatch, whose leaves are [B, ...]; a random key
+    theta, params       parameters of which a loss is a function: the critics', and the actor's
+    theta_bar           parameters of the target critics
     gamma, alpha        discount, temperature
     s, a, s', a'        a replayed transition, and the policy's action in its next state
     H, H_bar            the policy's entropy, and its target
@@ -101,8 +103,8 @@ def compose(
 ) -> Parts:
     """Assembles parts, with optimisers, temperature and policy delay as the settings say.
 
-    The keyword arguments are fields of `Parts`, where they are explained. Fields that few algorithms change
-    keep their defaults here; those algorithms use `_replace`.
+    The keyword arguments are fields of `Parts`, but for the weight decays: AdamW's, of what the layers let
+    decay. What few algorithms change keeps its default here; these use `_replace`.
     """
 
     def optimiser(layer: Layer, learning_rate: float, weight_decay: float) -> Optimiser:

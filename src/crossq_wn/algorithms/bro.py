@@ -91,7 +91,13 @@ def parts(spec: Spec, settings: BROSettings) -> Parts:
 
 
 def network(width: int, blocks: int, head: Layer) -> Layer:
-    """Residual blocks, with an output layer `head` on them."""
+    """Residual blocks, with an output layer `head` on them.
+
+    Args:
+        width: units per hidden layer.
+        blocks: number of residual blocks.
+        head: the output layer.
+    """
     block = residual(dense(width), layer_norm(), relu(), dense(width), layer_norm())
     return serial(dense(width), layer_norm(), relu(), *[block] * blocks, head)
 
@@ -136,7 +142,12 @@ class BROState(NamedTuple):
 
 
 def explore_optimistically(explorer: Explorer, algorithm: Algorithm) -> Algorithm:
-    """A wrapper that explores with an optimistic copy of the policy; evaluations use the policy itself."""
+    """A wrapper that explores with an optimistic copy of the policy; evaluations use the policy itself.
+
+    Args:
+        explorer: the parts of the optimistic actor.
+        algorithm: the soft actor-critic that it explores for.
+    """
     around = Around(own=lambda state: state.base, put=lambda state, base: state._replace(base=base))
     wrapped = wrap(algorithm, around)
     return wrapped._replace(
@@ -148,7 +159,13 @@ def explore_optimistically(explorer: Explorer, algorithm: Algorithm) -> Algorith
 
 
 def init(explorer: Explorer, algorithm: Algorithm, generator: np.random.Generator) -> BROState:
-    """The initial state; optimism starts at 1 and the KL weight at 1/4."""
+    """The initial state of actor-critic and explorer; optimism starts at 1 and the KL weight at 1/4.
+
+    Args:
+        explorer: the parts of the optimistic actor.
+        algorithm: the soft actor-critic by itself, not yet wrapped.
+        generator: the source of all randomness.
+    """
     base_stream, shift_stream = generator.spawn(2)
     observation_size, action_size, _ = explorer.base.spec
     shift = layers.create(explorer.shift, shift_stream, observation_size + action_size)
@@ -166,8 +183,14 @@ def init(explorer: Explorer, algorithm: Algorithm, generator: np.random.Generato
 def update(
     explorer: Explorer, wrapped: Algorithm, state: BROState, batch: Batch, count: Array
 ) -> tuple[BROState, Metrics]:
-    """The soft actor-critic's update, then the explorer's."""
+    """The soft actor-critic's update, then the explorer's; see `types.Update`.
+
+    Args:
+        explorer: the parts of the optimistic actor.
+        wrapped: the soft actor-critic, whose update works on the state of both.
+    """
     state, metrics = wrapped.update(state, batch, count)
+    # A stream of its own, so that the base draws the same numbers as without an explorer.
     key = random_key(state.base.key, KeyStream.EXTENSION, count)
     state, of_shift = shift_step(explorer, state, batch, key)
     return coefficient_step(explorer, state, of_shift["explorer_kl"]), metrics | of_shift
@@ -175,6 +198,12 @@ def update(
 
 def shift_step(explorer: Explorer, state: BROState, batch: Batch, key: Array) -> tuple[BROState, Metrics]:
     """One optimiser step on the shift of the mean: more value and disagreement, little divergence.
+
+    Args:
+        explorer: the parts of the optimistic actor.
+        state: of one seed; only the shift and its moments change.
+        batch: leaves [B, ...], of which only the observations count.
+        key: random key of the actions.
 
     Returns:
         The new state, and metrics; `explorer_kl` is the mean KL divergence, summed over action dimensions.
@@ -199,6 +228,11 @@ def coefficient_step(explorer: Explorer, state: BROState, kl: Array) -> BROState
     """One optimiser step on optimism and KL weight.
 
     Below its target, the KL divergence lets optimism rise and the KL weight fall; above it, the reverse.
+
+    Args:
+        explorer: the parts of the optimistic actor.
+        state: of one seed; only the coefficients and their moments change.
+        kl: mean KL divergence, summed over action dimensions; a scalar.
     """
     excess = kl / explorer.base.spec.action_size - explorer.kl_target
 
@@ -244,7 +278,15 @@ def optimistic_gaussian(
 
 
 def optimistic_action(explorer: Explorer, mu: Array, log_std: Array, shift: Array, key: Array) -> Array:
-    """Draws an action [B, action_size] from the shifted and narrowed policy."""
+    """Draws an action [B, action_size] from the shifted and narrowed policy.
+
+    Args:
+        explorer: gives the factor of the standard deviation.
+        mu: the base policy's mean before the tanh, [B, action_size].
+        log_std: its log standard deviation, [B, action_size].
+        shift: of the mean, [B, action_size].
+        key: random key.
+    """
     return squashed_sample(mu + shift, log_std + jnp.log(explorer.std), key)[0]
 
 

@@ -151,7 +151,16 @@ def crossq_wn(spec: Spec, settings: CrossQWNSettings) -> Parts:
 
 
 def joint(critic: Layer, theta: Tree, state: State, x: Array, next_x: Array, key: Array) -> Passed:
-    """CrossQ (section 2): one pass over (s, a) and (s', a'), which then share batch statistics; no target."""
+    """CrossQ (section 2): one pass over (s, a) and (s', a'), which then share batch statistics; no target.
+
+    Args:
+        critic: the ensemble of critics.
+        theta: their parameters, of which the loss is a function.
+        state: of one seed; gives the running statistics.
+        x: (s, a), [B, observation_size + action_size].
+        next_x: (s', a'), of the same shape.
+        key: unused; the pass draws nothing.
+    """
     both, stats = critic.apply(theta, state.critic.stats, jnp.concatenate([x, next_x]), train=True)
     q, next_q = jnp.split(both, 2, axis=1)
     return q, next_q, stats
@@ -162,15 +171,30 @@ def joint_target(critic: Layer, theta: Tree, state: State, x: Array, next_x: Arr
 
     With batch norm, a training pass does not read the running statistics. Batch renorm does read them;
     prediction and target must then be corrected alike, so both passes use those of the online critic.
+
+    Args:
+        critic: the ensemble of critics; the targets are evaluated by the same function.
+        theta: the online parameters, of which the loss is a function.
+        state: of one seed; gives the target parameters and the running statistics.
+        x: (s, a), [B, observation_size + action_size].
+        next_x: (s', a'), of the same shape.
+        key: unused; the passes draw nothing.
     """
     both = jnp.concatenate([x, next_x])
     q, stats = critic.apply(theta, state.critic.stats, both, train=True)
     target_q, _ = critic.apply(state.target, state.critic.stats, both, train=True)
+    # Prediction on (s, a) and target on (s', a'); the other half of each pass served the statistics only.
     return q[:, : len(x)], target_q[:, len(x) :], stats
 
 
 def network(settings: CrossQSettings, hidden: Layer, head: Layer) -> Layer:
-    """A network with two hidden layers, in which the input and every hidden activation are normalised."""
+    """A network with two hidden layers, in which the input and every hidden activation are normalised.
+
+    Args:
+        settings: say which normalisation.
+        hidden: the layer that stands twice, each time with its own parameters.
+        head: the output layer.
+    """
     norm = normalisation(settings)
     return serial(norm, hidden, relu(), norm, hidden, relu(), norm, head)
 
@@ -187,7 +211,12 @@ def normalisation(settings: CrossQSettings) -> Layer:
 
 
 def bounded(settings: CrossQWNSettings, hidden: Layer) -> Layer:
-    """A hidden layer whose norm is kept as `settings.weight_norm` says; it has no weight decay."""
+    """A hidden layer whose norm is kept as `settings.weight_norm` says; it has no weight decay.
+
+    Args:
+        settings: `weight_norm`, and the radius or the scale of the penalty.
+        hidden: a dense layer.
+    """
     match settings.weight_norm:
         case "neuron":
             return weight_norm(hidden, per_neuron, settings.weight_norm_radius)

@@ -50,6 +50,7 @@ def parts(spec: Spec, settings: DroQSettings) -> Parts:
 
 def hidden_layer(settings: DroQSettings) -> tuple[Layer, ...]:
     """Dense, dropout, layer norm, rectifier: one hidden layer of a critic."""
+    # The policy's loss evaluates the critics, which would otherwise switch dropout off.
     return dense(settings.critic_width), always_training(dropout(settings.dropout)), layer_norm(), relu()
 
 

@@ -83,14 +83,30 @@ def parts(spec: Spec, settings: FlashSACSettings) -> Parts:
 
 
 def joint_states(actor: Layer, params: Tree, state: State, batch: Batch) -> tuple[Array, Tree]:
-    """One pass over s and s', so the actor sees the same distribution of states as its critic."""
+    """One pass over s and s', so the actor sees the same distribution of states as its critic.
+
+    Args:
+        actor: the network.
+        params: its parameters, of which the loss is a function.
+        state: of one seed; gives the running statistics.
+        batch: leaves [B, ...].
+
+    Returns:
+        The output on s [B, 2 * action_size], and the new statistics, which s and s' have shaped.
+    """
     both = jnp.concatenate([batch.observation, batch.next_observation])
     output, stats = actor.apply(params, state.actor.stats, both, train=True)
     return output[: len(batch.observation)], stats
 
 
 def network(width: int, blocks: int, head: Layer) -> Layer:
-    """The embedding and the blocks, with an output layer whose kernel has unit norm; its bias is free."""
+    """The embedding and the blocks, with an output layer whose kernel has unit norm; its bias is free.
+
+    Args:
+        width: of the embedding and of what blocks pass on; inside they are four times as wide.
+        blocks: number of residual blocks.
+        head: the output layer.
+    """
     # As in PyTorch, the running variance is unbiased, unlike the variance that normalises a training pass.
     norm = affine_norm(batch_norm(momentum=0.99, epsilon=1e-5, ddof=1))
     block = residual(unit(4 * width), norm, relu(), unit(width), norm, relu())

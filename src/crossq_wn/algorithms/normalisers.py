@@ -41,7 +41,12 @@ def no_samples(*shape: int, prior: float = 1e-4) -> Running:
 
 
 def add_sample(running: Running, x: Array) -> Running:
-    """Updates mean and variance with one more sample (Welford 1962)."""
+    """Updates mean and variance with one more sample (Welford 1962).
+
+    Args:
+        running: the statistics so far.
+        x: one sample, of the shape that `no_samples` was given.
+    """
     samples = running.samples + 1
     difference = x - running.mean
     mean = running.mean + difference / samples
@@ -56,7 +61,12 @@ def add_sample_padded(running: Running, x: Array) -> Running:
 
 
 def standardised(running: Running, x: Array) -> Array:
-    """(x - mean) / standard deviation."""
+    """(x - mean) / standard deviation.
+
+    Args:
+        running: mean and variance, [n].
+        x: [..., n].
+    """
     return (x - running.mean) / jnp.sqrt(running.variance + _EPSILON)
 
 
@@ -85,13 +95,26 @@ def leaking(discount: float, before: Array, reward: Array, ended: Array) -> tupl
     """G <- gamma (1 - ended) G + r, as in the code of XQC and SimbaV2.
 
     The last reward of an episode thus stands alone, and leaks into the next episode.
+
+    Args:
+        discount: gamma, per agent decision.
+        before: what it returned second for the decision before, a scalar.
+        reward: scalar, summed over the frames of the decision.
+        ended: scalar boolean, whether the episode ended with this decision.
     """
     total = discount * jnp.where(ended, 0.0, before) + reward
     return total, total
 
 
 def restarting(discount: float, before: Array, reward: Array, ended: Array) -> tuple[Array, Array]:
-    """G <- gamma G + r, which restarts at 0 in each episode."""
+    """G <- gamma G + r, which restarts at 0 in each episode.
+
+    Args:
+        discount: gamma, per agent decision.
+        before: what it returned second for the decision before, a scalar.
+        reward: scalar, summed over the frames of the decision.
+        ended: scalar boolean, whether the episode ended with this decision.
+    """
     total = discount * before + reward
     return total, jnp.where(ended, 0.0, total)
 
@@ -145,6 +168,9 @@ def bounded_return(largest: float) -> RewardScale:
     """A unit in which every return seen so far stays within `largest` (SimbaV2's code).
 
     It is the standard deviation of the return, or a larger number where the bound requires it.
+
+    Args:
+        largest: the limit of |G| after scaling, which is where the critics' atoms end.
     """
 
     def unit(statistics: ReturnStatistics) -> Array:
@@ -171,6 +197,9 @@ def normalise_observations(spec: Spec) -> Callable[[Algorithm], Algorithm]:
     """A wrapper that gives the algorithm (s - mean) / std (SimBa).
 
     The statistics are of the observations on which the agent decided, those of the warm-up included.
+
+    Args:
+        spec: the problem, which gives the observation's size.
     """
 
     def see(state: Scaled, observation: Array) -> Array:

@@ -18,7 +18,16 @@ QPair = Callable[[Layer, Tree, State, Array, Array, Array], Passed]  # (critic, 
 
 
 def separate(critic: Layer, theta: Tree, state: State, x: Array, next_x: Array, key: Array) -> Passed:
-    """SAC: the online critic on (s, a) and the target critic on (s', a'), in two passes."""
+    """SAC: the online critic on (s, a) and the target critic on (s', a'), in two passes.
+
+    Args:
+        critic: the ensemble of critics.
+        theta: the online parameters, of which the loss is a function.
+        state: of one seed; gives the target parameters and the running statistics.
+        x: (s, a), [B, observation_size + action_size].
+        next_x: (s', a'), of the same shape.
+        key: unused; dropout's key is among the statistics.
+    """
     # The second pass takes the statistics of the first, because they hold the random key of dropout.
     next_q, stats = critic.apply(state.target, state.critic.stats, next_x, train=True)
     q, stats = critic.apply(theta, stats, x, train=True)
@@ -31,5 +40,12 @@ ActorPass = Callable[[Layer, Tree, State, Batch], tuple[Array, Tree]]  # -> outp
 
 
 def own_states(actor: Layer, params: Tree, state: State, batch: Batch) -> tuple[Array, Tree]:
-    """SAC: a pass over s alone."""
+    """SAC: a pass over s alone.
+
+    Args:
+        actor: the network.
+        params: its parameters, of which the loss is a function.
+        state: of one seed; gives the running statistics.
+        batch: leaves [B, ...].
+    """
     return actor.apply(params, state.actor.stats, batch.observation, train=True)

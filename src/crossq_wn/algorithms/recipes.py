@@ -41,6 +41,11 @@ class Recipe(NamedTuple):
     critic: Callable[[Any], CriticTraits] = unknown_critic  # settings -> properties of its critic
 
     def build(self, spec: Spec, settings: Settings) -> Algorithm:
-        """Builds the algorithm for one seed."""
+        """Builds the algorithm for one seed.
+
+        Args:
+            spec: the problem.
+            settings: an instance of the recipe's `settings`.
+        """
         made = self.make(spec, settings)
         return soft_actor_critic(made) if isinstance(made, Parts) else made

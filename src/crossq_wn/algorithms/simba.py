@@ -58,7 +58,13 @@ def parts(spec: Spec, settings: SimBaSettings) -> Parts:
 
 
 def encoder(width: int, blocks: int, head: Layer) -> Layer:
-    """The residual encoder, with an output layer `head` on it."""
+    """The residual encoder, with an output layer on it.
+
+    Args:
+        width: features between blocks; inside a block there are four times as many.
+        blocks: number of residual blocks.
+        head: the output layer.
+    """
     block = residual(layer_norm(), dense(4 * width, he_normal), relu(), dense(width, he_normal))
     return serial(dense(width, orthogonal(1.0)), *[block] * blocks, layer_norm(), head)
 

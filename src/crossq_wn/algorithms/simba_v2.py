@@ -64,7 +64,13 @@ def parts(spec: Spec, settings: SimbaV2Settings) -> Parts:
 
 
 def encoder(width: int, blocks: int, head: Layer) -> Layer:
-    """The embedding and the blocks, with an output layer `head` on them."""
+    """The embedding and the blocks, with an output layer on them.
+
+    Args:
+        width: features between blocks; inside a block there are four times as many.
+        blocks: number of blocks.
+        head: the output layer.
+    """
     scale = (2 / width) ** 0.5
     embedding = serial(
         elementwise(append_constant, 1, operation("append", {"value": _SHIFT})),
@@ -96,7 +102,12 @@ def block(width: int, alpha: float) -> Layer:
 
 
 def head(width: int, n_out: int) -> Layer:
-    """A scaled hidden layer, and an output layer that alone has a bias."""
+    """A scaled hidden layer, and an output layer that alone has a bias.
+
+    Args:
+        width: features of the hidden layer, as many as come in.
+        n_out: number of outputs.
+    """
     return serial(hyper_dense(width), scaler(1.0, 1.0), hyper_dense(n_out), bias())
 
 
@@ -151,7 +162,12 @@ def bias() -> Layer:
 
 
 def towards(proposal: Layer, rate: Layer) -> Layer:
-    """x + rate(proposal(x) - x)."""
+    """x + rate(proposal(x) - x).
+
+    Args:
+        proposal: [..., n] -> [..., n], the point m to move to.
+        rate: the learned share of the way, per feature.
+    """
     both = serial(proposal, rate)
 
     def apply(params: Tree, stats: Tree, x: Array, *, train: bool) -> tuple[Array, Tree]:

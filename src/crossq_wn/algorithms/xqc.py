@@ -68,7 +68,13 @@ def reward_scale(settings: XQCSettings) -> RewardScale:
 
 
 def network(settings: XQCSettings, width: int, head: Layer) -> Layer:
-    """Normalised blocks, with an output layer whose kernel is held at unit norm."""
+    """Normalised blocks, with an output layer whose kernel is held at unit norm.
+
+    Args:
+        settings: `hidden_layers`, and the numbers of batch norm.
+        width: units per hidden layer.
+        head: the output layer.
+    """
     norm = batch_norm(settings.norm_momentum, settings.norm_epsilon)
     block = serial(weight_norm(linear(width), per_neuron), norm, relu())
     return serial(norm, *[block] * settings.hidden_layers, weight_norm(head, per_neuron_kernel))

@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-Initialiser = Callable[[np.random.Generator, int, int], np.ndarray]  # (generator, n_in, n_out) -> kernel
+Initialiser = Callable[
+    [np.random.Generator, int, int], np.ndarray
+]  # (generator, n_in, n_out) -> [n_in, n_out]
 
 
 class ShapesOnly(np.random.Generator):

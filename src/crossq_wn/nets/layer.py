@@ -93,6 +93,11 @@ def described(layer: Layer, describe: Describe) -> Layer:
 def operations(layer: Layer, params: Tree, stats: Tree) -> tuple[Op, ...]:
     """Describes a layer with these variables as operations in numpy.
 
+    Args:
+        layer: the network, or a part of one.
+        params: its parameters.
+        stats: its statistics; the running ones become constants.
+
     Raises:
         UndescribedError: it, or a layer inside, does not say what it computes.
     """
@@ -101,7 +106,13 @@ def operations(layer: Layer, params: Tree, stats: Tree) -> tuple[Op, ...]:
 
 
 def operation(kind: str, numbers: dict[str, float] | None = None, **arrays: Any) -> tuple[Op, ...]:
-    """One operation of `acting.operations.KINDS`, with its numbers and its arrays by name."""
+    """One operation in numpy, as the tuple that `Describe` returns.
+
+    Args:
+        kind: a key of `acting.operations.KINDS`.
+        numbers: its scalars by name, such as an epsilon.
+        arrays: its arrays by name; they are copied as float32.
+    """
     return (Op(kind, {name: np.array(array, np.float32) for name, array in arrays.items()}, numbers or {}),)
 
 

@@ -131,6 +131,7 @@ def dropout(rate: float) -> Layer:
     """
 
     def init(generator: np.random.Generator, n: int) -> tuple[Tree, Tree, int]:
+        # Raw numbers and not a key of JAX's own type, so that the state can be drawn in NumPy and saved.
         return (), {"key": generator.integers(0, 2**32, 2, np.uint32)}, n
 
     def apply(params: Tree, stats: Tree, x: Array, *, train: bool) -> tuple[Array, Tree]:
@@ -191,7 +192,12 @@ def serial(*layers: Layer) -> Layer:
 
 
 def mlp(width: int, head: Layer) -> Layer:
-    """Two hidden layers of `width` units with rectifiers, then the output layer `head`."""
+    """Two hidden layers with rectifiers, then the output layer.
+
+    Args:
+        width: units per hidden layer.
+        head: the output layer.
+    """
     return serial(dense(width), relu(), dense(width), relu(), head)
 
 

@@ -48,12 +48,28 @@ class Readout(NamedTuple):
 
 
 def minimum(values: Array, key: Array) -> Array:
-    """The smallest over critics (clipped double Q-learning, Fujimoto et al. 2018)."""
+    """The smallest over critics (clipped double Q-learning, Fujimoto et al. 2018).
+
+    Args:
+        values: [critic, ...].
+        key: unused.
+
+    Returns:
+        [...].
+    """
     return jnp.min(values, 0)
 
 
 def mean(values: Array, key: Array) -> Array:
-    """The mean over critics."""
+    """The mean over critics.
+
+    Args:
+        values: [critic, ...].
+        key: unused.
+
+    Returns:
+        [...].
+    """
     return jnp.mean(values, 0)
 
 
@@ -116,6 +132,7 @@ def _quantile_huber_loss(midpoints: Callable[[], Array], kappa: float, output: A
         difference = target[:, None] - output
         distance = jnp.abs(difference)
         quadratic, linear = 0.5 * jnp.square(difference), kappa * (distance - 0.5 * kappa)
+        # Errors above a high quantile weigh more than errors below it; that makes the atom this quantile.
         weight = jnp.abs(midpoints() - (difference < 0))
         return weight * jnp.where(distance <= kappa, quadratic, linear) / kappa
 
@@ -142,6 +159,7 @@ def categorical(low: float, high: float, atoms: int) -> Readout:
         return jnp.sum(jax.nn.softmax(output) * support(), -1)
 
     def target(next_output: Array, reward: Array, continuation: Array, bonus: Array, key: Array) -> Array:
+        # Of whole distributions there is no minimum, so the critic with the smaller mean gives its own.
         smallest = jnp.argmin(value(next_output), 0)
         logits = jnp.take_along_axis(next_output, smallest[None, :, None], 0)[0]
         moved = reward[:, None] + continuation[:, None] * (support() + bonus[:, None])
@@ -247,6 +265,7 @@ def two_hot_symexp(bins: int, limit: float) -> TwoHot:
     def encode(value: Array) -> Array:
         values = jnp.asarray(support(), value.dtype)
         value = jnp.clip(value, values[0], values[-1])
+        # The last bin but one at most, so that there is always a bin above.
         low = jnp.clip(jnp.searchsorted(values, value, side="right") - 1, 0, bins - 2)
         share = (value - values[low]) / (values[low + 1] - values[low])
         first, second = jax.nn.one_hot(low, bins), jax.nn.one_hot(low + 1, bins)

@@ -222,7 +222,12 @@ def per_neuron_kernel(params: Tree, radius: float) -> Tree:
 
 
 def per_layer(params: Tree, radius: float) -> Tree:
-    """Projects the whole layer's [W; b] onto the sphere of `radius`: equation 2 read literally."""
+    """Projects the whole layer's [W; b] onto the sphere of `radius`: equation 2 read literally.
+
+    Args:
+        params: kernel [n_in, n_out] and bias [n_out].
+        radius: c in equation 2.
+    """
     xp = _numpy_for(params)
     square = xp.sum(xp.square(params["kernel"])) + xp.sum(xp.square(params["bias"]))
     return jax.tree.map(lambda p: p * (radius * _rsqrt(square)), params)
@@ -278,6 +283,10 @@ def l2_penalty(layer: Layer, scale: float) -> Layer:
     """Adds scale * ||[W; b]||^2 to the loss: the soft alternative to `weight_norm` (section 5.4).
 
     The penalty takes the place of AdamW's weight decay on this layer.
+
+    Args:
+        layer: `dense` or `linear`.
+        scale: factor of the squared norm.
     """
 
     def penalty(params: Tree) -> Array | float:

@@ -24,7 +24,15 @@ class Policy(NamedTuple):
     in_numpy: InNumpy | None = None
 
     def sample(self, output: Array, key: Array) -> tuple[Array, Array]:
-        """Draws an action [..., action_size]; returns it with its log density [...]."""
+        """Draws an action.
+
+        Args:
+            output: of the actor, [..., 2 * action_size].
+            key: random key.
+
+        Returns:
+            The action [..., action_size], and its log density [...].
+        """
         return squashed_sample(*self.gaussian(output), key)
 
     def mode(self, output: Array) -> Array:
@@ -34,6 +42,10 @@ class Policy(NamedTuple):
 
 def network(policy: Policy, operations: tuple[Op, ...]) -> Network:
     """The network in numpy whose operations lead from an observation to the policy's output.
+
+    Args:
+        policy: the meaning of the output.
+        operations: from an observation to the output [..., 2 * action_size].
 
     Raises:
         UndescribedError: the policy does not say in numpy what the output means.
@@ -66,7 +78,12 @@ def squashed_sample(mean: Array, log_std: Array, key: Array) -> tuple[Array, Arr
 
 
 def clipped(log_std_min: float, log_std_max: float) -> Policy:
-    """A policy whose log standard deviation is clipped to its limits (SAC in jaxrl, CrossQ)."""
+    """A policy whose log standard deviation is clipped to its limits (SAC in jaxrl, CrossQ).
+
+    Args:
+        log_std_min: lower limit; below it, the gradient of the log standard deviation is 0.
+        log_std_max: upper limit, likewise.
+    """
 
     def gaussian(output: Array) -> tuple[Array, Array]:
         mean, log_std = jnp.split(output, 2, -1)

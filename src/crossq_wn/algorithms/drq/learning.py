@@ -61,13 +61,31 @@ def world_loss(
 
 
 def predicted(model: Model, world: World, z: Array, action: Array) -> tuple[Array, Array]:
-    """The next latent [B, latent_size], a bare linear output, and the reward's logits [B, bin]."""
+    """The next latent, a bare linear output, and the reward's logits.
+
+    Args:
+        model: the networks.
+        world: their variables.
+        z: latents, [B, latent_size].
+        action: [B, action_size].
+
+    Returns:
+        [B, latent_size] and [B, bin].
+    """
     out = predict(model.head, world.head, together(model, world, z, action))
     return out[:, 1 : 1 + model.latent_size], out[:, 1 + model.latent_size :]
 
 
 def info_nce(z: Array, y: Array, temperature: float) -> Array:
-    """The cross-entropy of picking each row's own target among the batch's, by cosine, [B].
+    """The cross-entropy of picking each row's own target among the batch's, by cosine.
+
+    Args:
+        z: predicted latents, [B, latent_size].
+        y: encoded ones, [B, latent_size]; row i belongs to row i of `z`.
+        temperature: cosines are divided by it.
+
+    Returns:
+        [B].
 
     Source:
         van den Oord et al. 2018 (arXiv 1807.03748), equation 4.
@@ -84,7 +102,13 @@ def unit(x: Array) -> Array:
 
 
 def world_step(model: Model, state: State, batch: Batch) -> State:
-    """One optimiser step on `world_loss`."""
+    """One optimiser step on `world_loss`.
+
+    Args:
+        model: the networks and the optimiser.
+        state: of one seed.
+        batch: leaves [B, H, ...].
+    """
     params = parameters(state.online.world)
     loss = partial(world_loss, model, state, batch)
     (_, metrics), gradients = jax.value_and_grad(loss, has_aux=True)(params)
@@ -101,7 +125,16 @@ def world_step(model: Model, state: State, batch: Batch) -> State:
 def targets(model: Model, state: State, batch: Batch, key: Array) -> Array:
     """y = sum of n discounted rewards, plus the smaller target value after them, [B].
 
-    The target policy's action there is smoothed by clipped noise (TD3, Fujimoto et al. 2018).
+    The target policy's action there is smoothed by clipped noise (TD3, Fujimoto et al. 2018, section 5.3).
+
+    Args:
+        model: the networks.
+        state: of one seed; all networks used are the target ones.
+        batch: leaves [B, H, ...], of which the first n decisions count.
+        key: random key of the noise.
+
+    Returns:
+        [B].
     """
     n, (world, policy, values) = model.n_step, state.target
     total, mask = discounted(batch.reward[:, :n], batch.mask[:, :n], model.spec.discount)
@@ -115,7 +148,18 @@ def targets(model: Model, state: State, batch: Batch, key: Array) -> Array:
 
 
 def value_loss(model: Model, values: Vars, z_sa: Array, y: Array, params: Tree) -> tuple[Array, Array]:
-    """The mean Huber loss of both value functions; returns it with q [value function, B]."""
+    """The mean Huber loss of both value functions.
+
+    Args:
+        model: the networks.
+        values: the variables whose statistics are used.
+        z_sa: encoded observation and action, [B, latent_size].
+        y: targets, [B].
+        params: the value functions' parameters, of which the loss is a function.
+
+    Returns:
+        The loss, and q [value function, B].
+    """
     q = model.values.apply(params, values.stats, z_sa, train=True)[0][..., 0]
     return jnp.mean(optax.losses.huber_loss(q, y[None], delta=1.0)), q
 
@@ -145,14 +189,27 @@ def value_step(model: Model, state: State, batch: Batch, z: Array, key: Array) -
 
 
 def policy_loss(model: Model, state: State, z: Array, params: Tree) -> Array:
-    """Minus the mean of both value functions at the policy's actions."""
+    """Minus the mean of both value functions at the policy's actions.
+
+    Args:
+        model: the networks.
+        state: of one seed.
+        z: encoded observations, [B, latent_size]; no gradient reaches the encoder.
+        params: the policy's parameters, of which the loss is a function.
+    """
     action = policy_action(model, params, state.online.policy.stats, z)
     z_sa = together(model, state.online.world, z, action)
     return -jnp.mean(predict(model.values, state.online.values, z_sa))
 
 
 def policy_step(model: Model, state: State, z: Array) -> State:
-    """One optimiser step on `policy_loss`."""
+    """One optimiser step on `policy_loss`.
+
+    Args:
+        model: the networks and the optimiser.
+        state: of one seed.
+        z: encoded observations, [B, latent_size].
+    """
     params, stats = state.online.policy
     loss, gradients = jax.value_and_grad(partial(policy_loss, model, state, z))(params)
     change, moments = model.policy_optimiser.update(gradients, state.policy_moments, params)
@@ -174,7 +231,7 @@ def update(model: Model, state: State, batch: Batch, count: Array) -> tuple[Stat
         copied = state._replace(target=state.online)
         due = count % (2 * model.period) == 0
         state = State(*jax.lax.cond(due, lambda: copied, lambda: state))
-        return world_step(model, state, batch), jnp.full_like(batch.reward[:, 0], jnp.nan)
+        return world_step(model, state, batch), jnp.full_like(batch.reward[:, 0], jnp.nan)  # priorities stay
 
     def learn_values(state: State) -> tuple[State, Array]:
         z = predict(model.encoder, state.online.world.encoder, batch.observation[:, 0])
@@ -211,6 +268,7 @@ def view(model: Model, state: State, batch: Batch, count: Array) -> CriticView:
         learning_rate=model.learning_rate,
         hidden=model.values.hidden(params, stats, z_sa),
         stats=stats,
+        # No layer of the value functions keeps statistics.
         new_stats=stats,
         target=y,
     )

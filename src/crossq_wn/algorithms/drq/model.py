@@ -111,12 +111,23 @@ def hidden(width: int, activation: Layer) -> Layer:
 
 
 def three_layers(width: int, n_out: int, activation: Layer) -> Layer:
-    """Two hidden layers and a linear one."""
+    """Two hidden layers and a linear one.
+
+    Args:
+        width: units per hidden layer.
+        n_out: number of outputs.
+        activation: of the hidden layers.
+    """
     return serial(hidden(width, activation), hidden(width, activation), dense(n_out, _KERNELS))
 
 
 def encoder(width: int, latent_size: int) -> Layer:
-    """f: observation -> z_s."""
+    """f: observation -> z_s.
+
+    Args:
+        width: units per hidden layer.
+        latent_size: features of z_s.
+    """
     return serial(three_layers(width, latent_size, elu()), plain_layer_norm(latent_size), elu())
 
 
@@ -182,13 +193,27 @@ def with_parameters(world: World, params: tuple[Tree, ...]) -> World:
 
 
 def together(model: Model, world: World, z: Array, action: Array) -> Array:
-    """z_sa = g(z_s, a), [B, latent_size]."""
+    """z_sa = g(z_s, a), [B, latent_size].
+
+    Args:
+        model: the networks.
+        world: their variables.
+        z: encoded observations, [B, latent_size].
+        action: [B, action_size], entries in [-1, 1].
+    """
     embedded = predict(model.action, world.action, action)
     return predict(model.joint, world.joint, jnp.concatenate([z, embedded], -1))
 
 
 def policy_action(model: Model, params: Tree, stats: Tree, z: Array) -> Array:
-    """The policy's action [B, action_size] in [-1, 1]."""
+    """The policy's action [B, action_size] in [-1, 1].
+
+    Args:
+        model: the networks.
+        params: of the policy.
+        stats: of the policy.
+        z: encoded observations, [B, latent_size].
+    """
     return jnp.tanh(predict(model.policy, Vars(params, stats), z))
 
 
@@ -196,7 +221,16 @@ def policy_action(model: Model, params: Tree, stats: Tree, z: Array) -> Array:
 
 
 def mode(model: Model, state: State, observation: Array) -> Array:
-    """The policy's action [1, action_size] for one observation [observation_size]."""
+    """The policy's action [1, action_size] for one observation [observation_size].
+
+    Args:
+        model: the networks.
+        state: of one seed.
+        observation: [observation_size].
+
+    Returns:
+        [1, action_size].
+    """
     z = predict(model.encoder, state.online.world.encoder, observation[None])
     return policy_action(model, *state.online.policy, z)
 
@@ -231,6 +265,8 @@ def network(model: Model, state: State) -> Network:
     online = state.online
     encoding = operations(model.encoder, online.world.encoder.params, online.world.encoder.stats)
     *deciding, last = operations(model.policy, online.policy.params, online.policy.stats)
+    # The description is that of a Gaussian policy, whose output also has a log standard deviation: a constant
+    # here, so small that draws are the mean.
     wider = last._replace(arrays={name: _with_zeros(array) for name, array in last.arrays.items()})
     wider.arrays["bias"][len(wider.arrays["bias"]) // 2 :] = _NO_NOISE
     return Network((*encoding, *deciding, Op(*wider)), "clip", _NO_NOISE, 0.0)

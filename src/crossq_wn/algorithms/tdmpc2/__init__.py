@@ -3,7 +3,7 @@
 The encoder z = h(s), the dynamics z' = d(z, a), the reward R(z, a), five value functions Q(z, a) and the
 policy p(z) are MLPs with layer norm and Mish. A latent state consists of groups, each the output of a softmax
 (SimNorm). Rewards and values are classified into 101 two-hot bins of symlog space. `model.py` holds the
-networks, the losses and the update; `planning.py` holds the search that chooses every action.
+networks, `learning.py` the losses and the update, and `planning.py` the search that chooses every action.
 """
 
 from __future__ import annotations  # JAX's types are loaded on first use
@@ -13,7 +13,7 @@ from functools import partial
 
 from crossq_wn.algorithms.recipes import Preset, Recipe
 from crossq_wn.algorithms.settings import Settings, require, require_positive
-from crossq_wn.algorithms.tdmpc2 import model, planning
+from crossq_wn.algorithms.tdmpc2 import learning, model, planning
 from crossq_wn.algorithms.tdmpc2.model import SIMNORM_GROUP, Model, normed, simnormed, two_hot_head
 from crossq_wn.algorithms.tdmpc2.planning import Planner
 from crossq_wn.errors import option
@@ -110,11 +110,11 @@ def tdmpc2(spec: Spec, settings: TDMPC2Settings) -> Algorithm:
         init=partial(model.init, made),
         explore=partial(planning.explore, planner, made),
         exploit=partial(planning.exploit, planner, made),
-        update=partial(model.update, made),
+        update=partial(learning.update, made),
         memory=planning.no_plan(planner, spec.action_size),
         sampling=Sampling(horizon=settings.horizon),
         burst=Burst(settings.warmup),
-        view=partial(model.view, made),
+        view=partial(learning.view, made),
         appraise=partial(model.appraise, made),
         prior=prior,
         in_numpy=InNumpy(prior, partial(planning.network, made)),

@@ -96,6 +96,7 @@ def _iteration(
     drawn = jnp.clip(mean[:, None] + std[:, None] * noise, -1.0, 1.0)
     sequences = jnp.concatenate([own, drawn], 1)  # [horizon, samples, action_size]
     values = value(sequences, value_key)
+    # The nan of a model that has diverged counts as 0, because it has no order.
     best, index = jax.lax.top_k(jnp.nan_to_num(values), planner.elites)
     elites = sequences[:, index]
     weights = jax.nn.softmax(planner.temperature * best)[:, None]
@@ -132,7 +133,12 @@ def _returns(simulator: Simulator, discount: float, z: Array, sequences: Array, 
 
 
 def no_plan(planner: Planner, action_size: int) -> Plan:
-    """The memory at the start of an episode: a mean of zeros."""
+    """The memory at the start of an episode: a mean of zeros.
+
+    Args:
+        planner: settings of the search, which give the horizon.
+        action_size: number of action dimensions.
+    """
     mean, decision = np.zeros((planner.horizon, action_size), np.float32), np.int32(0)
     return Plan(mean, decision)  # type: ignore[arg-type]
 
@@ -140,7 +146,7 @@ def no_plan(planner: Planner, action_size: int) -> Plan:
 def explore(
     planner: Planner, model: Model, state: State, memory: Plan, observation: Array, decision: Array
 ) -> tuple[Array, Plan]:
-    """The first action of a plan, with noise; see `types.Explore`."""
+    """The first action of a plan, with noise as wide as the plan's own spread; see `types.Explore`."""
     plan_key, noise_key = jax.random.split(random_key(state.key, KeyStream.DECISION, decision))
     action, std, memory = search(planner, model, state, memory, observation, plan_key)
     noisy = action + std * jax.random.normal(noise_key, action.shape)
@@ -151,6 +157,7 @@ def exploit(
     planner: Planner, model: Model, state: State, memory: Plan, observation: Array
 ) -> tuple[Array, Plan]:
     """The first action of a plan; see `types.Exploit`."""
+    # Evaluations draw from a stream of their own, counted per episode: equal episodes get equal plans.
     key = random_key(state.key, KeyStream.EXTENSION, memory.decision)
     action, _, memory = search(planner, model, state, memory, observation, key)
     return action, memory
@@ -185,14 +192,31 @@ def search(
 
 
 def imagined_step(model: Model, state: State, z: Array, action: Array) -> tuple[Array, Array]:
-    """The next latent state and the reward that the model predicts."""
+    """The next latent state and the reward that the model predicts.
+
+    Args:
+        model: the networks.
+        state: of one seed.
+        z: latent states, [n, latent_size].
+        action: [n, action_size].
+
+    Returns:
+        The next latent states [n, latent_size], and rewards [n].
+    """
     x = jnp.concatenate([z, action], -1)
     reward = model.bins.decode(predict(model.reward, state.world.reward, x))
     return predict(model.dynamics, state.world.dynamics, x), reward
 
 
 def imagined_value(model: Model, state: State, z: Array, key: Array) -> Array:
-    """The mean of two random value functions at an action of the policy, [n]."""
+    """The mean of two random value functions at an action of the policy, [n].
+
+    Args:
+        model: the networks.
+        state: of one seed.
+        z: latent states, [n, latent_size].
+        key: random key, of the action and of the choice of functions.
+    """
     action_key, value_key = jax.random.split(key)
     x = jnp.concatenate([z, act(model, state.policy, z, action_key)[0]], -1)
     params, stats = state.world.values
@@ -200,7 +224,14 @@ def imagined_value(model: Model, state: State, z: Array, key: Array) -> Array:
 
 
 def imagined_action(model: Model, state: State, z: Array, key: Array) -> Array:
-    """An action of the policy, [n, action_size]."""
+    """An action of the policy, [n, action_size].
+
+    Args:
+        model: the networks.
+        state: of one seed.
+        z: latent states, [n, latent_size].
+        key: random key.
+    """
     return act(model, state.policy, z, key)[0]
 
 
