@@ -151,7 +151,12 @@ def _launch(program: Function, arguments: tuple[Any, ...], precision: Any) -> tu
 
 
 def program_of(function: Function, donate: int) -> Program:
-    """The program of a function of joined arguments."""
+    """The program of a function of joined arguments.
+
+    Args:
+        function: of arrays of all seeds; returns a tuple.
+        donate: the number of arguments, from the first on, whose buffers may be reused for the results.
+    """
     program = jax.jit(function, donate_argnums=tuple(range(donate)))
 
     def compile_(*arguments: Any) -> None:
@@ -220,7 +225,12 @@ def _put(devices: Devices, trees: Sequence[Tree]) -> Joined:
 
 
 def unstack(joined: Joined, count: int) -> list[Tree]:
-    """The trees, on the host, of so many seeds that are stacked."""
+    """The trees, on the host, of so many seeds that are stacked.
+
+    Args:
+        joined: leaves [S, ...], with S at least `count`; a tree without leaves stands for each seed's.
+        count: number of seeds.
+    """
     if not jax.tree.leaves(joined):
         return [joined] * count
     joined = jax.device_get(joined)
@@ -228,7 +238,16 @@ def unstack(joined: Joined, count: int) -> list[Tree]:
 
 
 def zeros(devices: Devices, seeds: int, like: Tree) -> Joined:
-    """Zeros in the shapes of one seed's tree, for the given number of seeds, stacked on the devices."""
+    """Zeros in the shapes of one seed's tree, for the given number of seeds, stacked on the devices.
+
+    Args:
+        devices: share the seeds, as in `stacked`.
+        seeds: number of seeds (S).
+        like: leaves with a shape and a dtype, such as `jax.ShapeDtypeStruct`.
+
+    Returns:
+        Leaves [S, ...].
+    """
     make = partial(zeros_like, like, seeds)
     return jax.jit(make, out_shardings=_sharding(devices, seeds))()
 

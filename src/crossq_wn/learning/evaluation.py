@@ -34,7 +34,12 @@ class Players(Protocol):
         """The actions of all players [players, action_size], for observations [players, observation_size]."""
 
     def take(self, k: int, result: Transition) -> bool:
-        """Receives the result of player k's decision; returns whether its episode is over."""
+        """Receives the result of player k's decision; returns whether its episode is over.
+
+        Args:
+            k: the number of the player.
+            result: the transition that its newest action led to.
+        """
 
     def go_on(self, k: int) -> bool:
         """Whether player k has more to play."""

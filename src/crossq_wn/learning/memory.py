@@ -19,7 +19,13 @@ def state_bytes(algorithm: Algorithm) -> int:
 
 
 def batch_bytes(algorithm: Algorithm, spec: Spec, batch_size: int) -> int:
-    """The size of a minibatch in bytes."""
+    """The size of a minibatch in bytes.
+
+    Args:
+        algorithm: decides how many transitions a sample has.
+        spec: the problem.
+        batch_size: samples per minibatch.
+    """
     return sum(map(_bytes, jax.tree.leaves(minibatch_shapes(algorithm, spec, batch_size))))
 
 

@@ -114,7 +114,12 @@ def opened(tree: Tree) -> Tree:
 
 
 def closed(tree: Tree, like: Tree) -> Tree:
-    """A traced tree, packed if and as another one is."""
+    """A traced tree, packed if and as another one is.
+
+    Args:
+        tree: what is packed.
+        like: a tree or a parcel; what is returned is of the same kind.
+    """
     if not isinstance(like, Parcel):
         return tree
     return pack(_barrier(tree))

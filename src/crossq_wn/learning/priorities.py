@@ -70,7 +70,15 @@ class Weights:
         self.largest = max(self.largest, float(priority.max()))
 
     def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-        """Draws places in proportion to their faded priorities, with replacement."""
+        """Draws places in proportion to their faded priorities, with replacement.
+
+        Args:
+            generator: the source of randomness.
+            shape: of the result.
+
+        Returns:
+            Places in the ring, of that shape.
+        """
         sums = self._fade[-1] * self._sums
         # The other blocks are empty, or as faded as can be.
         fading = np.flatnonzero((self._sums > 0) & (self._count - self._newest < len(self._fade)))
@@ -79,6 +87,7 @@ class Weights:
         aims = np.minimum(generator.random(shape) * ends[-1], np.nextafter(ends[-1], 0)).ravel()
         block = np.searchsorted(ends, aims, "right")
         inside = np.cumsum(self._faded(block), -1)
+        # Below 1, because rounding must not lead beyond the block's last place.
         share = np.clip((aims - (ends[block] - sums[block])) / sums[block], 0, 1 - 2**-52)
         place = (inside <= (share * inside[:, -1])[:, None]).sum(-1)
         return np.asarray(block * _BLOCK + place).reshape(shape)
@@ -89,6 +98,10 @@ class Weights:
 
     def load(self, places: np.ndarray, saved: dict[str, Any]) -> None:
         """Restores what `read` returned for these places, whose transitions have been added.
+
+        Args:
+            places: of all rows that are held, oldest first.
+            saved: what `read` returned.
 
         Raises:
             ValueError: it is of other rows.
@@ -117,7 +130,15 @@ class Weights:
 
 
 def fading(law: Priorities, oldest: int) -> np.ndarray:
-    """The factor of a transition's priority by its age, up to where it stays or no transition is older."""
+    """The factor of a transition's priority by its age, up to where it stays or no transition is older.
+
+    Args:
+        law: the priorities' law.
+        oldest: the most transitions that may have come after one that is held.
+
+    Returns:
+        [ages], from the newest transition on; it never rises, and its last entry holds for all older ones.
+    """
     ages = 0 if law.fade == 1 else min(oldest, int(np.ceil(np.log(law.faded) / np.log(law.fade))))
     return np.asarray(np.maximum(law.fade ** np.arange(ages + 1), law.faded))
 

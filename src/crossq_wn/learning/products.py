@@ -89,7 +89,7 @@ def work_of_update(algorithm: Algorithm, spec: Spec, batch_size: int) -> Work:
 
 
 def update_program(algorithm: Algorithm, spec: Spec, batch_size: int) -> Program:
-    """Traces one gradient update of one seed; the arguments are those of `work_of_update`."""
+    """Traces one gradient update of one seed; takes what `work_of_update` does."""
     batch = minibatch_shapes(algorithm, spec, batch_size)
     return jax.make_jaxpr(algorithm.update)(state_shapes(algorithm), batch, np.int32(0))
 
@@ -106,7 +106,13 @@ def work_of_decision(algorithm: Algorithm, spec: Spec) -> Work:
 
 
 def batch_shapes(spec: Spec, *shape: int, sampling: Sampling = _PLAIN) -> Batch:
-    """The shapes of samples; `shape` are the axes before that of a horizon above 1."""
+    """The shapes of samples, of which none is drawn.
+
+    Args:
+        spec: the problem.
+        shape: the leading axes, before that of a horizon above 1.
+        sampling: what a sample is.
+    """
     if sampling.horizon > 1:
         shape = (*shape, sampling.horizon)
 
@@ -118,7 +124,13 @@ def batch_shapes(spec: Spec, *shape: int, sampling: Sampling = _PLAIN) -> Batch:
 
 
 def minibatch_shapes(algorithm: Algorithm, spec: Spec, batch_size: int) -> Batch:
-    """The shapes of a minibatch: [batch_size, ...], or [batch_size, horizon, ...] where there is one."""
+    """The shapes of a minibatch: [batch_size, ...], or [batch_size, horizon, ...] where there is one.
+
+    Args:
+        algorithm: decides how many transitions a sample has.
+        spec: the problem.
+        batch_size: samples per minibatch.
+    """
     return batch_shapes(spec, batch_size, sampling=algorithm.sampling)
 
 

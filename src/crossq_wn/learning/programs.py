@@ -50,7 +50,18 @@ def _diagnosed(view: View, table: tuple[Diagnostic, ...], state: Tree, batch: Ba
 def updates_of_one(
     algorithm: Algorithm, batches: Batches, state: Tree, fed: Fed, first: Array
 ) -> tuple[Tree, Metrics]:
-    """Makes the updates of one decision; returns the new state, and metrics as `interface.Update` does."""
+    """Makes the updates of one decision.
+
+    Args:
+        algorithm: for one seed.
+        batches: splits what was fed into minibatches.
+        state: of the seed, or its parcel.
+        fed: the data of U minibatches.
+        first: gradient updates before these.
+
+    Returns:
+        The new state, and the metrics of the last update; `ERRORS` of all updates, [U, B].
+    """
     update = traced_once(algorithm.update)
     rows, batch = batches(fed)
 
@@ -60,6 +71,7 @@ def updates_of_one(
     count = jax.tree.leaves(rows)[0].shape[0]
     if isinstance(state, Parcel):
         return _updates_of_packed(one, state, rows, first, count)
+    # A loop and not U copies, so the program compiles as fast for any UTD ratio.
     state, metrics = jax.lax.scan(one, state, (rows, first + jnp.arange(count)))
     return state, {name: found if name == ERRORS else found[-1] for name, found in metrics.items()}
 
@@ -99,7 +111,20 @@ def _updates_of_packed(
 def write_and_update_one(
     algorithm: Algorithm, batches: Batches, write: Write, state: Tree, rows: Tree, sent: Tree, first: Array
 ) -> tuple[Tree, Tree, Metrics]:
-    """Brings the copy of replay up to date, and makes the updates of one decision."""
+    """Brings the copy of replay up to date, and makes the updates of one decision.
+
+    Args:
+        algorithm: for one seed.
+        batches: looks minibatches up in the copy.
+        write: writes the newest rows into the copy.
+        state: of the seed.
+        rows: the copy of its replay, [capacity + 1 + pinned, ...].
+        sent: the newest rows, and the places of the U minibatches.
+        first: gradient updates before these.
+
+    Returns:
+        The new state, the new copy, and metrics as in `updates_of_one`.
+    """
     rows = write(rows, sent)
     state, metrics = updates_of_one(algorithm, batches, state, Resident(rows, sent), first)
     return state, rows, metrics
@@ -108,14 +133,36 @@ def write_and_update_one(
 def explore_one(
     algorithm: Algorithm, state: Tree, memory: Tree, observation: Array, decision: Array
 ) -> tuple[Array, Tree]:
-    """Chooses the action of a training decision."""
+    """Chooses the action of a training decision.
+
+    Args:
+        algorithm: for one seed.
+        state: of the seed, or its parcel.
+        memory: of acting in the present episode.
+        observation: [observation_size].
+        decision: agent decisions of training before this one.
+
+    Returns:
+        The action [action_size], and the new memory.
+    """
     return algorithm.explore(opened(state), memory, observation, decision)
 
 
 def diagnose_one(
     algorithm: Algorithm, batches: Batches, state: Tree, fed: Fed, last: Array
 ) -> tuple[Metrics]:
-    """Computes the diagnostics of the critic on the decision's last minibatch."""
+    """Computes the diagnostics of the critic on the decision's last minibatch.
+
+    Args:
+        algorithm: for one seed; it has a `view`.
+        batches: splits what was fed into minibatches.
+        state: of the seed, or its parcel.
+        fed: the data of U minibatches, of which the last one counts.
+        last: the number of the newest gradient update, counted from 0.
+
+    Returns:
+        Scalars by name, alone in a tuple, as `Spread` demands.
+    """
     assert algorithm.view is not None
     rows, batch = batches(fed)
     newest = batch(jax.tree.map(lambda leaf: leaf[-1], rows))
@@ -125,14 +172,34 @@ def diagnose_one(
 def exploit_one(
     algorithm: Algorithm, state: Tree, memory: Tree, observation: Array, _: None
 ) -> tuple[Array, Tree]:
-    """Chooses the action of an evaluation decision."""
+    """Chooses the action of an evaluation decision.
+
+    Args:
+        algorithm: for one seed.
+        state: of the seed, or its parcel.
+        memory: of acting in the present episode.
+        observation: [observation_size].
+        _: unused; stands where programs have what all seeds share.
+
+    Returns:
+        The action [action_size], and the new memory.
+    """
     return algorithm.exploit(opened(state), memory, observation)
 
 
 def observe_one(
     algorithm: Algorithm, state: Tree, observation: Array, reward: Array, ended: Array, _: None
 ) -> tuple[Tree]:
-    """Shows the learner its newest transition."""
+    """Shows the learner its newest transition.
+
+    Args:
+        algorithm: for one seed; it has an `observe`.
+        state: of the seed, or its parcel.
+        observation: [observation_size], on which the agent decided.
+        reward: scalar.
+        ended: scalar boolean, whether the episode ended with this decision.
+        _: unused, as in `exploit_one`.
+    """
     assert algorithm.observe is not None
     return (closed(algorithm.observe(opened(state), observation, reward, ended), state),)
 
@@ -140,7 +207,16 @@ def observe_one(
 def observe_rows_of_one(
     algorithm: Algorithm, state: Tree, observations: Array, rewards: Array, ended: Array, _: None
 ) -> tuple[Tree]:
-    """Shows the learner consecutive transitions [n, ...]."""
+    """Shows the learner consecutive transitions.
+
+    Args:
+        algorithm: for one seed; it has an `observe`.
+        state: of the seed, or its parcel.
+        observations: [n, observation_size].
+        rewards: [n].
+        ended: booleans [n].
+        _: unused, as in `exploit_one`.
+    """
     observe = algorithm.observe
     assert observe is not None
 
@@ -152,6 +228,13 @@ def observe_rows_of_one(
 
 
 def appraise_one(algorithm: Algorithm, state: Tree, observation: Array, decision: Array) -> Appraisal:
-    """Asks the critics for the value of a stochastic action."""
+    """Asks the critics for the value of a stochastic action.
+
+    Args:
+        algorithm: for one seed; it has an `appraise`.
+        state: of the seed, or its parcel.
+        observation: [observation_size].
+        decision: selects the noise of the action.
+    """
     assert algorithm.appraise is not None
     return algorithm.appraise(opened(state), observation, decision)

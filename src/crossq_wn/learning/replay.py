@@ -252,7 +252,12 @@ class Replay:
         return max(0, self.end - self.capacity)
 
     def read(self, first: int, last: int) -> Rows:
-        """Copies of the rows numbered `first` to `last` - 1, which must still be held."""
+        """Copies of the rows numbered `first` to `last` - 1, which must still be held.
+
+        Args:
+            first: the number of the first row, counted from the beginning of training.
+            last: the number of the first row not to be read.
+        """
         return self.at(np.arange(first, last) % (self.capacity + 1))
 
     def used(self) -> np.ndarray:

@@ -77,7 +77,18 @@ def look_up(rows: Rows, places: Any, sampling: Sampling = _PLAIN, pinned: int = 
 
 
 def steps_of(final: Any, places: Any, sampling: Sampling, pinned: int) -> tuple[Any, Any]:
-    """The places of all transitions of samples, and `Batch.present` where a sample may end early."""
+    """The places of all transitions of samples, and which of these are present.
+
+    Args:
+        final: bool [length + pinned], as in `Rows`.
+        places: where samples start, integers [...].
+        sampling: what a sample is.
+        pinned: the number of rows behind the ring.
+
+    Returns:
+        Places [..., horizon], or [...] at a horizon of 1; and `Batch.present` [..., horizon], None where no
+        sample can end early.
+    """
     if sampling.horizon == 1:
         return places, None
     steps = np.arange(sampling.horizon, dtype=np.int32)
@@ -92,9 +103,20 @@ def steps_of(final: Any, places: Any, sampling: Sampling, pinned: int) -> tuple[
 
 
 def ahead(places: Any, rows: Any, length: int, pinned: int) -> Any:
-    """The places so many rows further on, in a ring of that length, behind which there may be pinned rows."""
+    """The places so many rows further on, in a ring of that length, behind which there may be pinned rows.
+
+    Args:
+        places: integers of any shape, in the ring or behind it.
+        rows: how many rows further on; broadcasts against `places`.
+        length: places in the ring (capacity + 1).
+        pinned: the number of rows behind the ring.
+
+    Returns:
+        Places in the ring wrap around; those behind it stop at the last pinned row.
+    """
     if not pinned:
         return (places + rows) % length
+    # Without a branch, because `places` may mix both kinds and may be traced.
     wraps = (places < length) & (places + rows >= length)
     return (places + rows - length * wraps).clip(None, length + pinned - 1)
 

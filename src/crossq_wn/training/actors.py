@@ -75,6 +75,15 @@ class InNumpy(NamedTuple):
     def exploit(
         self, actors: Sequence[Actor], memories: Any, observations: np.ndarray, /
     ) -> tuple[np.ndarray, Any]:
-        """Returns the deterministic action of each for its observation; the environment checks them."""
+        """Returns the deterministic action of each for its observation; the environment checks them.
+
+        Args:
+            actors: one per environment.
+            memories: as `fresh_memories` made them; they hold nothing.
+            observations: [S, observation_size].
+
+        Returns:
+            Actions [S, action_size] in [-1, 1], and the memories as they are.
+        """
         each = zip(actors, observations, strict=True)
         return np.stack([actor.compute(observation) for actor, observation in each]), memories

@@ -170,7 +170,13 @@ def pinned_rows(config: RunConfig) -> int:
 
 
 def make_replay(config: RunConfig, spec: Spec, priorities: Priorities | None) -> Replay:
-    """Makes an empty replay for one seed, with the priorities by which its algorithm draws."""
+    """Makes an empty replay for one seed.
+
+    Args:
+        config: of the run; decides how many rows there may be.
+        spec: the problem, which decides how large a row is.
+        priorities: by which the algorithm draws; None: it draws uniformly.
+    """
     sizes = spec.observation_size, spec.action_size
     return Replay(replay_capacity(config), *sizes, priorities, pinned_rows(config))
 

@@ -105,6 +105,7 @@ def publish(course: Course) -> None:
         return
     content = pickle.dumps(network)
     if not hasattr(course.process, "shared"):
+        # The memory is made now, because only now the size of the weights is known.
         ahead = max(_LEAST_AHEAD, round(_AHEAD_SECONDS * (session.config.options.real_time or 1)))
         course.process.open_memory(
             shape_for(session.spec.observation_size, session.spec.action_size, ahead, content)

@@ -57,7 +57,12 @@ def _end(path: Path, ends: Mapping[str, Position]) -> bool:
 
 
 def evaluated_last(config: RunConfig, last: int) -> bool:
-    """Whether a run is evaluated once more at its end, which is at so many environment frames."""
+    """Whether a run is evaluated once more at its end, which is at so many environment frames.
+
+    Args:
+        config: of the run.
+        last: environment frames per seed at the end.
+    """
     every = config.options.eval_every
     if config.options.real_time is not None:
         return every > 0

@@ -240,7 +240,7 @@ def step(session: Session, actions: np.ndarray) -> None:
 
 
 def store(session: Session, seed: Seed, action: np.ndarray, result: Transition) -> None:
-    """Adds a transition to replay."""
+    """Adds a transition to replay: an action [action_size], taken on `seed.observation`, and its result."""
     frames = session.frames + session.config.action_repeat
     session.calls.decision(seed.number, frames, seed.observation, action, result)
     seed.replay.add(

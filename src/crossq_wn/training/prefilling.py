@@ -52,7 +52,12 @@ def rows_for(config: RunConfig, environment: Anywhere, tell: Callable[[str], Non
 
 
 def prefill(session: Session, rows: Rows) -> None:
-    """Gives every seed these rows, and shows them to learners that keep running statistics."""
+    """Gives every seed these rows, and shows them to learners that keep running statistics.
+
+    Args:
+        session: new, without a transition of its own.
+        rows: oldest first; the last one is that of an episode's end.
+    """
     for seed in session.seeds:
         if session.config.pinned_samples:
             seed.replay.pin(rows)

@@ -75,7 +75,16 @@ class Pace:
         return (frames - self._frames) / seconds, (updates - self._updates) / seconds
 
     def seconds_left(self, decisions: int, updates: int, total: int) -> float | None:
-        """Estimates the seconds until `total` agent decisions are made; None before there is a pace."""
+        """Estimates the seconds until all decisions are made, at the average pace since updates began.
+
+        Args:
+            decisions: agent decisions per seed so far.
+            updates: gradient updates per seed so far.
+            total: agent decisions per seed that were asked for.
+
+        Returns:
+            Seconds; None before there is a pace.
+        """
         now = time.perf_counter()
         if updates and (self._first_updates is None or decisions == self._first_updates[1]):
             self._first_updates = now, decisions  # the first decision's updates include their compilation

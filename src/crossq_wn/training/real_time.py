@@ -60,7 +60,9 @@ def run_in_real_time(
     task: TaskLike | None = None,
     callbacks: Sequence[Any] = (),
 ) -> Outcome:
-    """Trains with one robot until the run's frames are done or a signal arrives; see `loop.run_training`.
+    """Trains with one robot until the run's frames are done or a signal arrives.
+
+    Takes and returns what `loop.run_training` does.
 
     Raises:
         UserError: the seed has failed, or anything else that the user can mend; the message says how.
@@ -199,7 +201,12 @@ def _receive(course: Course) -> int:
 
 
 def take(course: Course, decision: Decision) -> None:
-    """Adds a decision to replay."""
+    """Adds a decision to replay, and shows it to a learner with running statistics.
+
+    Args:
+        course: the run.
+        decision: the next one in the order of acting.
+    """
     session = course.session
     (seed,) = session.seeds
     if not np.array_equal(decision.observation, seed.observation):
@@ -258,7 +265,13 @@ def _begin_next(course: Course) -> bool:
 
 
 def due(before: int, now: int, interval: int) -> bool:
-    """Whether a multiple of an interval lies after one number of environment frames, up to another one."""
+    """Whether a multiple of an interval lies after one number of environment frames, up to another one.
+
+    Args:
+        before: environment frames at the last time.
+        now: environment frames, at least as many.
+        interval: environment frames; 0: never.
+    """
     return interval > 0 and now // interval > before // interval
 
 

@@ -41,7 +41,12 @@ def _score(session: Session) -> None:
 
 
 def record(session: Session, results: dict[int, dict[str, float]]) -> None:
-    """Logs and reports the scores of the seeds that still train, by number."""
+    """Logs and reports the scores of the seeds that still train.
+
+    Args:
+        session: at the frames of the evaluation.
+        results: by training seed, the values by metric; every remaining seed has some.
+    """
     for seed in session.seeds:
         seed.evaluation = results[seed.number][session.config.metric]
         session.logs.evaluation(seed.number, session.frames, results[seed.number])
@@ -57,7 +62,15 @@ def _arena(session: Session, name: Stream) -> Arena:
 
 
 def scores_of(episodes: Sequence[Episode], metric: str) -> dict[str, float]:
-    """The metrics of an evaluation; a success rate only if that is `metric` or an episode speaks of it."""
+    """The metrics of an evaluation; a success rate only if that is `metric` or an episode speaks of it.
+
+    Args:
+        episodes: at least one, of one seed.
+        metric: of the task's suite: `return` or `success_rate`.
+
+    Returns:
+        Means over the episodes, by metric.
+    """
     found = {"return": float(np.mean([episode.total_reward for episode in episodes]))}
     if metric == "success_rate" or any(episode.success is not None for episode in episodes):
         found["success_rate"] = float(np.mean([bool(episode.success) for episode in episodes]))

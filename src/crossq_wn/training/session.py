@@ -189,7 +189,13 @@ def settle(session: Session) -> None:
 
 
 def told(session: Session, seed: int, fault: EnvironmentFaultError) -> str:
-    """The message of an environment's fault; an exception's traceback goes into the run directory."""
+    """The message of an environment's fault; an exception's traceback goes into the run directory.
+
+    Args:
+        session: notes the fault's cause, for the error if every seed fails.
+        seed: the training seed.
+        fault: of its environment.
+    """
     if fault.__cause__ is None:
         return str(fault)
     session.causes[seed] = fault.__cause__
@@ -197,7 +203,14 @@ def told(session: Session, seed: int, fault: EnvironmentFaultError) -> str:
 
 
 def with_traceback(session: Session, text: str, name: str, error: BaseException) -> str:
-    """A message, with the file of the run that keeps an exception's traceback, if it could be written."""
+    """A message, with the file of the run that keeps an exception's traceback, if it could be written.
+
+    Args:
+        session: whose run directory keeps the traceback.
+        text: the message.
+        name: what the file is named after.
+        error: the exception.
+    """
     try:
         return f"{text}; traceback: {session.run.keep_traceback(name, error)}"
     except OSError:  # a full disk must not hide what was raised
