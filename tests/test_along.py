@@ -1,6 +1,7 @@
 """Curves over gradient updates and over hours, instead of environment frames."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -9,10 +10,11 @@ from hypothesis import strategies as st
 
 from crossq_wn.cli import main
 from crossq_wn.errors import UserError
+from crossq_wn.results.along import at_equal, positions
 from crossq_wn.results.curves import Curves
 from crossq_wn.results.figures import FIGURES, Source
-from crossq_wn.results.figures.along import positions
 from crossq_wn.results.records import RunRecord
+from crossq_wn.runs.system import System
 from helpers import make_run, rows
 
 TIMING = "frames,seconds,frames_per_second,updates_per_second\n"
@@ -51,6 +53,54 @@ def test_what_grows_evenly_is_known_everywhere(rows, pace, frames):
     np.testing.assert_allclose(
         positions(clocks, np.array(frames), "1"), 3 * pace * np.array(frames), atol=1e-9
     )
+
+
+@given(
+    paces=st.lists(st.floats(0.2, 40), min_size=1, max_size=3),
+    slope=st.floats(-2, 2),
+    along=st.sampled_from(["updates", "hours"]),
+)
+def test_scores_that_grow_with_updates_are_equal_at_equal_updates(paces, slope, along):
+    """Whatever the paces: systems that gain alike from an update stand alike at equal updates."""
+    steps, per_unit = np.arange(0, 1001, 100), 3600 if along == "hours" else 1
+    scores, known = {}, {}
+    for place, pace in enumerate(paces):
+        system = System(f"{place}", 1)
+        values = np.array([slope * pace * steps])
+        scores[system] = {"dog-run": Curves(steps, ("0",), values)}
+        known[system] = {"dog-run": Curves(steps, ("0",), np.array([pace * steps]))}
+    table = System("published", 2)
+    found, others = at_equal(along, scores, {table: scores[System("0", 1)]}, known)
+    assert others == {}
+    longest = max(paces) * 1000
+    for pace, tasks in zip(paces, found.values(), strict=True):
+        curves = tasks["dog-run"]
+        marks = curves.env_steps / per_unit
+        assert 2 <= len(marks) <= 10
+        assert 0.7 * longest < marks[-1] <= longest * (1 + 1e-9) + 0.5 / per_unit
+        there = marks <= pace * 1000
+        np.testing.assert_allclose(curves.values[0, there], slope * marks[there], atol=1e-6 * pace * 1000)
+        assert np.isnan(curves.values[0, marks > pace * 1000 * (1 + 1e-9)]).all()
+
+
+def test_compare_has_columns_at_equal_updates(folder, capsys):
+    """Of 40 and 200 updates, when scores have grown to 200 and are half as high at half the frames."""
+    arguments = ["compare", folder / "runs", "--against", folder / "rivals.csv", "--x", "updates"]
+    code, out, err = run(*arguments, capsys=capsys)
+    assert code == 0
+    assert "left out, since their gradient updates are not known: A UTD 2" in err
+    title, head, *_ = out.splitlines()
+    assert title.endswith("at gradient updates")
+    assert head.split()[-10:] == [str(mark) for mark in range(20, 201, 20)]
+    records = json.loads(run(*arguments, "--json", capsys=capsys)[1])
+    medians = {(each["system"], each["updates"]): each["median"] for each in records}
+    assert medians["crossq-wn UTD 1", 20] == pytest.approx(0.1 + 0.1 * (20 - 15) / (40 - 15), rel=0.01)
+    assert ("crossq-wn UTD 1", 60) not in medians
+    assert medians["crossq-wn UTD 5", 200] == pytest.approx(0.2, rel=0.01)
+    code, out, _ = run("compare", folder / "runs", "--x", "hours", capsys=capsys)
+    assert (code, out.splitlines()[0].endswith("at hours of training")) == (0, True)
+    code, _, err = run("compare", folder / "rivals.csv", "--x", "hours", capsys=capsys)
+    assert (code, "only run directories tell them" in err) == (2, True)
 
 
 def test_curves_run_over_updates(folder):

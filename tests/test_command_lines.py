@@ -36,6 +36,7 @@ VALID = {
     "plot": ["run"],
     "figure": ["fig1", "run"],
     "compare": ["run"],
+    "curves": ["run", "--out", "of-curves"],
     "reproduce": ["fig3", "--scale", "smoke", "--dry-run"],
     "report": ["run", "--out", "page.html"],
     "diagnose": ["run"],

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import crossq_wn
-from crossq_wn.algorithms import ALGORITHMS, Preset, Recipe
+from crossq_wn.algorithms import ALGORITHMS, Preset, Recipe, updates_per_decision
 from crossq_wn.algorithms.settings import Settings
 from crossq_wn.learning import learner
 from crossq_wn.learning.rows import random_batch
@@ -22,6 +22,8 @@ SPEC = Spec(observation_size=3, action_size=2, discount=0.99)  # the toy's, so t
 NAMES = list(ALGORITHMS)
 # No promise depends on how often a network repeats a block, and compiling takes as long as there are blocks.
 SHALLOW = {"blocks": 1, "critic_blocks": 1, "critics": 3, "value_functions": 2}
+# Nor on how long it is until DR.Q's encoder learns again.
+SHORT = {"target_period": 2}
 
 
 def data(algorithm, seed, *shape):
@@ -56,8 +58,9 @@ def settings_of(small_settings):
 
     def make(name):
         settings = small_settings(name, utd=2, warmup=20)
+        limits = SHALLOW | SHORT
         changes = {
-            key: min(most, getattr(settings, key)) for key, most in SHALLOW.items() if hasattr(settings, key)
+            key: min(most, getattr(settings, key)) for key, most in limits.items() if hasattr(settings, key)
         }
         if hasattr(settings, "action_repeat"):
             changes["action_repeat"] = 1
@@ -119,6 +122,46 @@ def test_updates_change_the_state_and_report_finite_numbers(name, trained):
     fresh = made.init(np.random.default_rng(0))
     assert any(not np.array_equal(a, b) for a, b in zip(leaves(fresh), leaves(states[0]), strict=True))
     assert [*numbers(metrics[0])] == learner.metric_names(made, SPEC, diagnostics=False)
+
+
+def optimiser_steps(state):
+    """The steps that each optimiser of a state has made, by the name of its moments."""
+    steps = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        names = [entry.name for entry in path if getattr(entry, "name", "").endswith("_moments")]
+        if names and np.ndim(leaf) == 0 and np.asarray(leaf).dtype.kind == "i":
+            name = names[-1].removesuffix("_moments")
+            steps[name] = max(steps.get(name, 0), int(leaf))
+    return steps
+
+
+def documented_updates():
+    """name -> the other columns of the table in docs/presets-and-suites.md on what an update is."""
+    page = (Path(__file__).parents[1] / "docs" / "presets-and-suites.md").read_text()
+    table = page.split("What counts as a gradient update")[1]
+    found = {}
+    for line in table.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if cells[0].startswith("`"):
+            found[cells[0].strip("`")] = cells[1:]
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_optimisers_step_as_often_per_update_and_decision_as_the_docs_say(name, trained):
+    made, learn, _ = trained(name)
+    (state, _), _ = run(made, learn, (0, 1), calls=6)
+    steps, (per_decision, trains, actor) = optimiser_steps(state), documented_updates()[name]
+    one_in = int(actor.removeprefix("in 1 of ").replace("UTD", "2").split()[0])
+    assert steps.pop("policy" if "policy" in steps else "actor") == 12 / one_in
+    assert steps.pop("temperature", 12 / one_in) == 12 / one_in
+    assert sum(steps.get(part, 0) for part in trains.split(" or ")) == 12
+    per_utd = int(per_decision.removesuffix("UTD") or 1)
+    assert updates_per_decision(name, 5) == 5 * per_utd
+    bursts = made.burst.updates / made.burst.every if made.burst.every else 0  # at a UTD ratio of 2
+    assert 2 + bursts == updates_per_decision(name, 2)
+    if name == "drq":
+        assert steps == {"world": 6, "value": 6}
 
 
 @pytest.mark.parametrize("name", NAMES)

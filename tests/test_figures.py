@@ -267,6 +267,24 @@ def test_speed_is_the_median_after_the_warm_up(draw, reference, told):
         draw("fig2", reference)
 
 
+def test_published_speeds_are_drawn_where_the_hardware_is_stated(draw, tmp_path, told):
+    head = "algorithm,utd,task,seed,metric,env_step,value,frames_per_second,hardware\n"
+    rows = [
+        f"{name},2,dog-run,{seed},return,{step},400,{rate},{machine}\n"
+        for name, rate, machine in (("Stated", 99, "one A100"), ("Silent", 120, ""), ("Slow", "", "a phone"))
+        for seed in range(2)
+        for step in (100, 200)
+    ]
+    (tmp_path / "timed.csv").write_text(head + "".join(rows))
+    picture = draw("fig2", reference=[tmp_path / "timed.csv"])
+    rates = table(picture, "frames_per_second", "fastest", system="Stated UTD 2")
+    assert set(rates) == {(99, 99)}
+    assert not {row["system"] for row in picture.rows} & {"Silent UTD 2", "Slow UTD 2"}
+    assert "Silent UTD 2: no speed on dog-run, since the table does not name the hardware" in told
+    notes = " ".join(text.get_text() for text in picture.figure.texts).replace("\n", " ")
+    assert "Stated UTD 2: on one A100, as published" in notes
+
+
 def test_health_aggregates_the_columns_of_metrics(draw, told):
     picture = draw("fig3")
     assert {row["quantity"] for row in picture.rows} == {"score", *DIAGNOSTICS}

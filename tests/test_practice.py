@@ -46,6 +46,16 @@ def test_runs_and_tables_tell_how_systems_were_trained(folder):
     assert own_table == {System("crossq-wn", 2): found[System("crossq-wn", 2)]}
 
 
+def test_updates_of_a_burst_that_recurs_count_too(tmp_path):
+    """DR.Q's encoder is updated as often as its value functions, which its UTD ratio counts."""
+    make_run(tmp_path / "ours", algorithm="drq")
+    table = "algorithm,utd,task,seed,metric,env_step,value,action_repeat,updates_per_decision\n"
+    (tmp_path / "theirs.csv").write_text(table + "DR.Q,1,cheetah-run,0,return,100,5,2,2\n")
+    found = practices(reading.inputs([tmp_path / "ours", tmp_path / "theirs.csv"]))
+    rates = [tasks["cheetah-run"]["updates_per_frame"] for tasks in found.values()]
+    assert rates == [(1,), (1,)]
+
+
 def test_differences_are_named_and_what_is_shared_or_unknown_is_said():
     one = {"action_repeat": (2,), "batch_size": (256,), "updates_per_frame": (1,), "eval_episodes": (5,)}
     other = one | {"batch_size": (128,), "eval_episodes": ()}

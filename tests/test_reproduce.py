@@ -30,6 +30,7 @@ from crossq_wn.reproduce.studies import (
     SCALES,
     SIMBA,
     SMOKE,
+    WORKSTATION,
     FigurePlan,
     Scale,
     ablations,
@@ -48,7 +49,7 @@ from crossq_wn.sweeps.cost import cost
 from crossq_wn.sweeps.plans import command
 from crossq_wn.training import api
 from crossq_wn.types import Spec
-from helpers import DAMAGE, environment_variables
+from helpers import DAMAGE, environment_variables, rows
 
 TASKS = ("walker-run", "cheetah-run")
 HARD = {*PAPER_GROUPS["DMC dog & humanoid"], *PAPER_GROUPS["Myo hard"]}
@@ -453,15 +454,16 @@ def finished(scale, root, task="walker-run", grow=2.0):
     for run in planned:
         begun(run, run.config.options.frames)
         ours = run.config.system.algorithm == "crossq-wn"
-        rows, metrics = [], ["seed,frames,critic_norm,critic_elr,dead_neurons"]
+        lines, metrics = [], ["seed,frames,updates,critic_norm,critic_elr,dead_neurons"]
         for seed in run.config.options.seeds:
             for frames in (0, 100, 200):
                 score = frames * (1 + 0.1 * run.config.settings.utd) + seed
-                rows.append(f'"{run.config.system.label}",{run.config.task},{seed},return,{frames},{score}')
+                lines.append(f'"{run.config.system.label}",{run.config.task},{seed},return,{frames},{score}')
                 norm = 30 * (1 if ours else grow ** (frames / 200))
-                metrics.append(f"{seed},{frames},{norm},{1 / norm**2},0")
+                updates = frames * run.config.settings.utd // 2
+                metrics.append(f"{seed},{frames},{updates},{norm},{1 / norm**2},0")
         (run.path / "eval.csv").write_text(
-            "\n".join(["exp_name,env_name,seed,metric,env_step,value", *rows, ""])
+            "\n".join(["exp_name,env_name,seed,metric,env_step,value", *lines, ""])
         )
         (run.path / "metrics.csv").write_text("\n".join([*metrics, ""]))
     return planned
@@ -616,6 +618,43 @@ def test_runs_of_different_simulators_are_judged_with_a_warning(concluded):
     assert f"2.0 in {run.path}" in note
     assert note in said
     assert claims["norms-grow"]["verdict"] == "holds"
+
+
+def test_what_is_there_so_far_is_drawn_over_updates_and_not_judged(reproduce_cli, tmp_path):
+    scale = toy("walker-run", seeds=(0, 1, 2), figures={"fig3": FigurePlan(("walker-run",), NORMS)})
+    scale = replace(scale, along="updates")
+    runs = finished(scale, tmp_path / "r")
+    half = next(run for run in runs if run.system == C5)
+    (half.path / "checkpoints" / "000000200").rename(half.path / "checkpoints" / "000000100")
+    for name, end in (("eval.csv", "return,200"), ("metrics.csv", ",200,")):
+        lines = (half.path / name).read_text().splitlines()
+        (half.path / name).write_text("\n".join([line for line in lines if end not in line] + [""]))
+    code, out, err = reproduce_cli(scale, "fig3", "--scale", "toy", "--root", "r", "--so-far")
+    assert code == 0, err
+    assert "holds: WN keeps the critic norm flat" in out
+    assert "inconclusive: CrossQ's critic norm grows over training" in out
+    page = (tmp_path / "r" / "toy" / "results" / "verdict.md").read_text()
+    assert "1 of 4 runs have not finished and do not count" in page
+    drawn = rows(tmp_path / "r" / "toy" / "results" / "fig3.csv")
+    ends = {}
+    for row in drawn:
+        if row["system"].startswith("crossq UTD 5") and row["quantity"] == "critic_norm":
+            ends[int(row["frames"])] = float(row["updates"])
+    assert ends == {0: 0, 100: 5 * 100 / 2}
+
+
+def test_the_workstation_reaches_the_papers_number_of_updates(quiet, tmp_path):
+    """UTD 5 on 1M frames; and each ablation stands beside CrossQ + WN at its own UTD ratio."""
+    runs = plan(WORKSTATION, WORKSTATION.figures, tmp_path)
+    updates = {run.system.utd: cost(run.config).updates / len(run.config.options.seeds) for run in runs}
+    assert updates[20] == pytest.approx(2.475e6, rel=0.05)
+    assert updates == {utd: 120_000 * utd for utd in (2, 10, 20)}
+    whole, *less = WORKSTATION.figures["fig5"].systems
+    assert whole in WORKSTATION.figures["fig3"].systems
+    world_of = scores({whole: 0.8, **{each: 0.4 + 0.01 * i for i, each in enumerate(less)}})
+    found = judge(BY_NAME["no-wn-hurts-most"], evidence(world(**world_of)))
+    assert found.verdict == "holds"
+    assert judge(BY_NAME["l2-is-worse"], evidence(world(**world_of))).verdict == "holds"
 
 
 def test_seeds_that_failed_are_named(tmp_path):

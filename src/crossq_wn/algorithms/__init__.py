@@ -21,7 +21,16 @@ from crossq_wn.algorithms.tdmpc2 import TDMPC2
 from crossq_wn.algorithms.xqc import XQC
 from crossq_wn.errors import UserError, import_user_module, nearest
 
-__all__ = ["ALGORITHMS", "CriticTraits", "Preset", "Recipe", "loaded_recipe", "recipe_of", "registered"]
+__all__ = [
+    "ALGORITHMS",
+    "CriticTraits",
+    "Preset",
+    "Recipe",
+    "loaded_recipe",
+    "recipe_of",
+    "registered",
+    "updates_per_decision",
+]
 
 ALGORITHMS: dict[str, Recipe] = {
     "crossq-wn": CROSSQ_WN,
@@ -72,3 +81,14 @@ def loaded_recipe(name: str) -> Recipe | None:
 def recipe_of(name: str) -> Recipe:
     """The recipe of an algorithm; takes the names that `registered` takes, and raises what it raises."""
     return ALGORITHMS[registered(name)]
+
+
+def updates_per_decision(algorithm: str, utd: float) -> float:
+    """Gradient updates per agent decision after the warm-up, each of which learns from one minibatch.
+
+    Args:
+        algorithm: its name; one of a module that is not loaded is taken to have no bursts that recur.
+        utd: its UTD ratio.
+    """
+    recipe = loaded_recipe(algorithm)
+    return utd if recipe is None else utd * recipe.updates_per_utd

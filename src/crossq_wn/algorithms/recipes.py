@@ -39,6 +39,7 @@ class Recipe(NamedTuple):
     presets: Mapping[str, Preset]  # by name; the first to know is "default"
     make: Callable[[Spec, Any], Parts | Algorithm]  # (problem, settings)
     critic: Callable[[Any], CriticTraits] = unknown_critic  # settings -> properties of its critic
+    updates_per_utd: int = 1  # gradient updates per decision at a UTD ratio of 1, with bursts that recur
 
     def build(self, spec: Spec, settings: Settings) -> Algorithm:
         """Builds the algorithm for one seed.

@@ -50,7 +50,7 @@ def whole_loop(config: RunConfig, update: Measure, seconds: float, limit: float)
     began = time.perf_counter()
     loops: list[Loop] = []
     over_updates: list[float] = []
-    updates = config.settings.utd * len(config.options.seeds)  # per decision
+    updates = config.updates_per_decision * len(config.options.seeds)
     before = update(seconds)
     while not loops or (len(loops) < _LOOPS and time.perf_counter() - began < limit * len(loops) / _LOOPS):
         # Two loops of which the second does not fit any more are worse than one that was given the time.

@@ -161,7 +161,7 @@ def _diagnostics_share(bench: Bench, update: float) -> Figures:
     config = bench.config
     if bench.algorithm.view is None:
         return {"diagnostics_share": None}
-    between = config.options.log_every / config.action_repeat * config.settings.utd  # updates per row
+    between = config.options.log_every / config.action_repeat * config.updates_per_decision  # updates
     return {"diagnostics_share": diagnosis(bench.trainee)(bench.job.seconds) / (between * update)}
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import get_args
 
 from crossq_wn.cli.arguments import Parser, number
-from crossq_wn.results.figures.along import LABELS
+from crossq_wn.results.along import LABELS
 from crossq_wn.results.statistics import Aggregation, Weighting
 
 

@@ -39,6 +39,10 @@ VERBS = {
     ),
     "figure": ("results:figure", "Draw a figure of the paper from any runs, beside published curves."),
     "compare": ("results:compare", "Lay runs beside others, or beside published curves."),
+    "curves": (
+        "curves:curves",
+        "Write learning curves to publish: tables, how they were made, pictures beside others.",
+    ),
     "reproduce": (
         "reproduce:reproduce",
         "Repeat figures of the paper: plan, train what is missing, draw, judge its claims.",

@@ -14,22 +14,7 @@ from crossq_wn.errors import UserError
 
 def reproduce(parser: Parser, arguments: list[str]) -> int:
     """Runs `reproduce`: plans, trains what is missing, draws the figures and judges the claims."""
-    parser.add_argument("figures", nargs="+", metavar="FIGURE", help="fig1 to fig7; together they share runs")
-    parser.add_argument("--scale", required=True, help="smoke (minutes), laptop (hours) or paper (a cluster)")
-    parser.add_argument("--root", type=Path, default=Path("runs/reproduce"), help="where runs lie")
-    parser.add_argument("--out", type=Path, help="for figures and verdicts; by default ROOT/SCALE/results")
-    parser.add_argument(
-        "--jobs", type=positive, help="runs side by side; by default one per GPU, or else per processor"
-    )
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and its cost, train nothing")
-    parser.add_argument("--yes", action="store_true", help="start even what takes more than a day")
-    parser.add_argument(
-        "--values",
-        type=Path,
-        metavar="FILE",
-        help="train nothing: judge by the values.csv.gz of an earlier one",
-    )
-    add_forms(parser)
+    _add_options(parser)
     parsed = parser.parse_args(arguments)
     if parsed.form != "text" and not parsed.dry_run:
         raise UserError(f"--{parsed.form} prints the plan alone: add --dry-run")
@@ -40,6 +25,9 @@ def reproduce(parser: Parser, arguments: list[str]) -> int:
     steps.check_out(out, figures)
     if parsed.values is not None:
         _report(*steps.conclude_again(scale, figures, runs, parsed.values, out))
+        return 0
+    if parsed.so_far:
+        _report(*steps.conclude(scale, figures, runs, {}, out, warn, ("finished", "cut off")))
         return 0
     bill = steps.bill(runs, jobs)
     show(
@@ -57,6 +45,34 @@ def reproduce(parser: Parser, arguments: list[str]) -> int:
     _report(*steps.conclude(scale, figures, runs, outcome.failed, out, warn))
     _check_failures(len(outcome.failed), len(runs))
     return 0
+
+
+def _add_options(parser: Parser) -> None:
+    parser.add_argument("figures", nargs="+", metavar="FIGURE", help="fig1 to fig7; together they share runs")
+    parser.add_argument(
+        "--scale",
+        required=True,
+        help="smoke (minutes), laptop (hours), workstation (days) or paper (a cluster)",
+    )
+    parser.add_argument("--root", type=Path, default=Path("runs/reproduce"), help="where runs lie")
+    parser.add_argument("--out", type=Path, help="for figures and verdicts; by default ROOT/SCALE/results")
+    parser.add_argument(
+        "--jobs", type=positive, help="runs side by side; by default one per GPU, or else per processor"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and its cost, train nothing")
+    parser.add_argument("--yes", action="store_true", help="start even what takes more than a day")
+    parser.add_argument(
+        "--values",
+        type=Path,
+        metavar="FILE",
+        help="train nothing: judge by the values.csv.gz of an earlier one",
+    )
+    parser.add_argument(
+        "--so-far",
+        action="store_true",
+        help="train nothing: judge the runs that have finished, and draw those that are under way as well",
+    )
+    add_forms(parser)
 
 
 def _check_failures(failed: int, runs: int) -> None:

@@ -1,7 +1,8 @@
 """The commands that read runs: `plot`, `figure`, `compare`, `report` and `diagnose`."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ from crossq_wn.files import require_folder
 from crossq_wn.learning.diagnostics import DIAGNOSTICS
 from crossq_wn.results import reading, tables
 from crossq_wn.results.alike import Group, groups
+from crossq_wn.results.along import LABELS, PER_UNIT, Along, at_equal, clocks
 from crossq_wn.results.curvature import spectrum_of
+from crossq_wn.results.curves import Results
 from crossq_wn.results.figures import CURVES, FIGURES, Source, save
-from crossq_wn.results.figures.along import Along
 from crossq_wn.results.figures.curves import learning_curve
 from crossq_wn.results.figures.files import numbered
 from crossq_wn.results.health import change, courses, critic_of, findings
@@ -137,7 +139,10 @@ def figure(parser: Parser, arguments: list[str]) -> int:
 
 
 def compare(parser: Parser, arguments: list[str]) -> int:
-    """Prints a table per task: systems beside each other at the frames at which they were evaluated."""
+    """Prints a table per task: systems beside each other at the frames at which they were evaluated.
+
+    With --x they stand beside each other at equal gradient updates, or equal hours of training.
+    """
     parser.add_argument("runs", type=Path, nargs="+", help="run directories, or folders of them")
     parser.add_argument(
         "--against",
@@ -147,20 +152,25 @@ def compare(parser: Parser, arguments: list[str]) -> int:
         metavar="FILE",
         help="runs or CSV files to compare with",
     )
+    add_along(parser)
     add_force(parser)
     add_forms(parser)
     parsed = parser.parse_args(arguments)
     ours, theirs = reading.complete(parsed.runs, warn), reading.complete(parsed.against, warn)
     shown: list[Table] = []
-    for found in each(groups(ours, theirs, warn, force=parsed.force), _tables):
+    for found in each(groups(ours, theirs, warn, force=parsed.force), partial(_tables, parsed.x)):
         shown += found
     show(shown, parsed.form)
     return 0
 
 
-def _tables(group: Group) -> list[Table]:
+def _tables(along: Along, group: Group) -> list[Table]:
     """Makes the tables for runs of one protocol."""
     ours, theirs = reading.scores(group.ours), reading.scores(group.theirs) if group.theirs else {}
+    if along != "frames":
+        found = at_equal(along, ours, theirs, clocks([*group.ours, *group.theirs], along, warn))
+        _tell_unplaced(along, ours | theirs, found)
+        ours, theirs = found
     mine, others = _by_label(group.ours), _by_label(group.theirs)
     shown = []
     for table in tables.compare(ours, theirs):
@@ -169,8 +179,15 @@ def _tables(group: Group) -> list[Table]:
         for place, row in enumerate(table.rows):
             whose = mine if place < own else others
             known.append(over(whose.get(row.system, {}), [table.task]))
-        shown.append(_beside(table, known, group.protocol))
+        shown.append(_beside(table, known, group.protocol, along))
     return shown
+
+
+def _tell_unplaced(along: Along, there: Results, placed: Sequence[Results]) -> None:
+    """Warns of the systems that have no place over updates or hours."""
+    lost = [system.label for system in there if not any(system in results for results in placed)]
+    if lost:
+        warn(f"left out, since their {LABELS[along]} are not known: {', '.join(lost)}")
 
 
 def _by_label(inputs: Sequence[Input]) -> dict[str, dict[str, Practice]]:
@@ -178,22 +195,24 @@ def _by_label(inputs: Sequence[Input]) -> dict[str, dict[str, Practice]]:
     return {system.label: known for system, known in practices(inputs).items()}
 
 
-def _beside(table: tables.Table, known: Sequence[Practice], protocol: str) -> Table:
+def _beside(table: tables.Table, known: Sequence[Practice], protocol: str, along: Along) -> Table:
     """Lays out one task: for people with a column per frame, for programs with a record per number.
 
     Args:
         table: the task's.
         known: how each row's system was trained and evaluated; differences get columns.
         protocol: what sets these runs apart from others; empty if nothing does.
+        along: what its columns run over.
     """
-    differ = differing(known)
+    differ, per_unit = differing(known), PER_UNIT[along]
+    marks = [step if per_unit == 1 else step / per_unit for step in table.env_steps]
     rows, records = [], []
     for (system, seeds, medians), practice in zip(table.rows, known, strict=True):
         rows.append([system, *(written(practice[name]) for name in differ), seeds, *medians])
         about = {"task": table.task, "protocol": protocol, "system": system, "seeds": seeds}
-        records += _records(about, practice, dict(zip(table.env_steps, medians, strict=True)))
-    columns = [Column(f"{frames:,}", _median) for frames in table.env_steps]
-    title = f"{table.task}: median score of the seeds ({suite_of(table.task).unit}) at environment frames"
+        records += _records(about, practice, along, dict(zip(marks, medians, strict=True)))
+    columns = [Column(f"{mark:,}" if per_unit == 1 else f"{mark:.3g}", _median) for mark in marks]
+    title = f"{table.task}: median score of the seeds ({suite_of(table.task).unit}) at {LABELS[along]}"
     if protocol:
         title += f", with {protocol}"
     head: list[str | Column] = ["system", *(FIELDS[name] for name in differ), "seeds", *columns]
@@ -201,16 +220,16 @@ def _beside(table: tables.Table, known: Sequence[Practice], protocol: str) -> Ta
 
 
 def _records(
-    about: dict[str, Any], practice: Practice, medians: dict[int, tables.Median | None]
+    about: dict[str, Any], practice: Practice, along: Along, medians: Mapping[float, tables.Median | None]
 ) -> list[dict[str, Any]]:
-    """One system's medians, by environment frames, with all that is known about them."""
+    """One system's medians, by environment frames or what there is in their place, with all that is known."""
     known = dict(about)
     for name, values in practice.items():
         known[name] = values[0] if len(values) == 1 else values or None
     found = []
-    for frames, median in medians.items():
+    for mark, median in medians.items():
         if median is not None:
-            found.append(known | {"frames": frames, "median": median.value, "seeds_there": median.reached})
+            found.append(known | {along: mark, "median": median.value, "seeds_there": median.reached})
     return found
 
 

@@ -1,6 +1,6 @@
 """Reproducing the paper: plan its runs, train the missing ones, draw its figures and judge its claims."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from crossq_wn.errors import UserError
@@ -15,7 +15,7 @@ from crossq_wn.sweeps.bills import Bill, default_jobs
 from crossq_wn.sweeps.driver import Result, Sweep, drive
 from crossq_wn.sweeps.history import logs
 from crossq_wn.sweeps.local import LocalEngine
-from crossq_wn.sweeps.states import State, state_of
+from crossq_wn.sweeps.states import Kind, State, state_of
 
 
 def bill(runs: Sequence[PlannedRun], jobs: int) -> Bill:
@@ -75,6 +75,7 @@ def conclude(
     failed: dict[Path, str],
     out: Path,
     warn: Callable[[str], None],
+    shown: Collection[Kind] = frozenset({"finished"}),
 ) -> tuple[list[Finding], list[Path]]:
     """Judges and draws the runs that have finished, and writes the values that this is based on.
 
@@ -85,13 +86,18 @@ def conclude(
         failed: the reason of each failure, by run directory.
         out: the folder for verdicts, values and pictures.
         warn: is told of what cannot be read or drawn, and of differences between runs that should be alike.
+        shown: the kinds of runs to draw; claims are judged by finished ones alone.
 
     Returns:
         The findings, and the files written.
     """
-    ended = [run for run in runs if look(run).kind == "finished"]
+    kinds = {run.path: look(run).kind for run in runs}
+    ended = [run for run in runs if kinds[run.path] == "finished"]
     lost = damaged(ended)  # they have finished, but cannot serve as evidence
     finished = [run for run in ended if run.path not in lost]
+    begun = [run for run in runs if kinds[run.path] in shown]
+    unreadable = damaged(begun)
+    drawn = [run for run in begun if run.path not in unreadable]
     notes = _conflicts(runs, finished)
     for path, why in lost.items():
         notes.append(f"{path} does not count: {why}; move it away, and the same command trains it again")
@@ -110,7 +116,7 @@ def conclude(
     if finished:
         values.write(out / values.FILE, measured)
         written.append(out / values.FILE)
-    return findings, [*written, *draw(scale, figures, finished, out, warn)]
+    return findings, [*written, *draw(scale, figures, drawn, out, warn)]
 
 
 def conclude_again(

@@ -156,23 +156,25 @@ def no_wn_hurts_most(evidence: Evidence) -> list[Number]:
     """Without WN the final score is lower than with everything, and than in every other ablation."""
     (without,) = _ablations(evidence, NO_WN)
     others = [*_ablations(evidence, NO_TARGET), *_ablations(evidence, L2)]
-    return _differences(evidence, [_FULL, *others], [without])
+    return _differences(evidence, [_whole(evidence, without), *others], [without])
 
 
 def full_is_better(kind: Ablation, evidence: Evidence) -> list[Number]:
     """The final score of CrossQ + WN exceeds that of every ablation of this kind."""
-    return _differences(evidence, [_FULL], _ablations(evidence, kind))
+    less = _ablations(evidence, kind)
+    return _differences(evidence, [_whole(evidence, less[0])], less)
 
 
 def resets_help(evidence: Evidence) -> list[Number]:
     """Resets raise the final score of CrossQ + WN."""
-    return _differences(evidence, _ablations(evidence, RESETS), [_FULL])
+    reset = _ablations(evidence, RESETS)
+    return _differences(evidence, reset, [_whole(evidence, reset[0])])
 
 
 def resets_change_nothing(evidence: Evidence) -> list[Number]:
     """Resets change the final score of CrossQ + WN by at most `SIMILAR`, either way."""
     (reset,) = _ablations(evidence, RESETS)
-    up = _difference(evidence, reset, _FULL, -SIMILAR)
+    up = _difference(evidence, reset, _whole(evidence, reset), -SIMILAR)
     return [up, up._replace(above=False, threshold=SIMILAR)]
 
 
@@ -258,8 +260,16 @@ def _ablations(evidence: Evidence, kind: Ablation) -> list[PlannedSystem]:
         if system.algorithm == "crossq-wn" and kind.made_by(system.changes):
             found.append(system)
     if not found:
-        raise LackingError(f"{_FULL.label}, {kind.name} is not run at this scale")
+        raise LackingError(f"CrossQ + WN, {kind.name} is not run at this scale")
     return found
+
+
+def _whole(evidence: Evidence, ablation: PlannedSystem) -> PlannedSystem:
+    """CrossQ + WN with everything, at the UTD ratio of an ablation."""
+    for system in _ladder(evidence, "crossq-wn"):
+        if system.utd == ablation.utd:
+            return system
+    raise LackingError(f"CrossQ + WN UTD {ablation.utd} is not run at this scale")
 
 
 CLAIMS = (

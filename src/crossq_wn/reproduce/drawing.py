@@ -13,7 +13,7 @@ from crossq_wn.runs.config import read_config
 def draw(
     scale: Scale,
     figures: Iterable[str],
-    finished: Sequence[PlannedRun],
+    drawn: Sequence[PlannedRun],
     out: Path,
     warn: Callable[[str], None],
 ) -> list[Path]:
@@ -22,26 +22,27 @@ def draw(
     Args:
         scale: whose plans the figures are.
         figures: such as fig3.
-        finished: the runs that have finished; others are not drawn.
+        drawn: the runs to draw.
         out: the folder.
-        warn: is told what is left out, such as a figure without a finished run.
+        warn: is told what is left out, such as a figure without a run to draw.
 
     Returns:
         The files written.
     """
-    from crossq_wn.results.figures import FIGURES, Source, save
+    from crossq_wn.results.figures import CURVES, FIGURES, Source, save
 
     written = []
     for figure in figures:
         tasks, systems = scale.figures[figure]
-        shown = [run for run in finished if run.system in systems and run.config.task in tasks]
+        shown = [run for run in drawn if run.system in systems and run.config.task in tasks]
         if not shown:
-            warn(f"{figure} is not drawn: none of its runs has finished")
+            warn(f"{figure} is not drawn: none of its runs has come far enough")
             continue
         shown.sort(key=lambda run: systems.index(run.system))
         paths = [run.path for run in shown]
         labels = dict.fromkeys(read_config(path).system.label for path in paths)  # without repetitions
-        source = Source.of(paths, systems=list(labels), how=Aggregation(CONFIDENCE), warn=warn)
+        along = scale.along if figure in CURVES else "frames"
+        source = Source.of(paths, systems=list(labels), how=Aggregation(CONFIDENCE), warn=warn, along=along)
         try:
             picture = FIGURES[figure](source)
         except UserError as reason:

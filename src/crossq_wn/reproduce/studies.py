@@ -1,4 +1,4 @@
-"""The runs that each figure of the paper needs, at three scales.
+"""The runs that each figure of the paper needs, at four scales.
 
 A run is stored in ROOT/SCALE/TASK/SYSTEM whichever figure asks for it, so figures share runs.
 """
@@ -6,7 +6,7 @@ A run is stored in ROOT/SCALE/TASK/SYSTEM whichever figure asks for it, so figur
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from crossq_wn.environments import PAPER_GROUPS, PAPER_TASKS, paper_frames
 from crossq_wn.errors import UserError, nearest
@@ -58,6 +58,7 @@ class Scale:
     changes: Mapping[str, Any]  # applied to every system that has these settings, such as narrower networks
     options: Mapping[str, Any]  # further arguments of `api.configure`
     figures: Mapping[str, FigurePlan]  # by name, such as fig3
+    along: Literal["frames", "updates"] = "frames"  # what its curves run over
 
 
 class PlannedRun(NamedTuple):
@@ -103,22 +104,26 @@ def wn(utd: int, but: str = "", **changes: Any) -> PlannedSystem:
     return planned(f"CrossQ + WN, {but}" if but else "CrossQ + WN", "crossq-wn", utd, **changes)
 
 
-def ablations(reset_updates: int, l2_scales: Iterable[float]) -> tuple[PlannedSystem, ...]:
+def ablations(
+    reset_updates: int | None, l2_scales: Iterable[float], utd: int = 5
+) -> tuple[PlannedSystem, ...]:
     """The systems of figure 5.
 
     The paper gives neither the interval of its resets nor the scales of its penalty, so ours are our choice.
 
     Args:
-        reset_updates: gradient updates between resets.
+        reset_updates: gradient updates between resets; None leaves that ablation out.
         l2_scales: scales of the penalty, one system for each.
+        utd: gradient updates per agent decision; the paper's are 5.
     """
+    resets = () if reset_updates is None else (wn(utd, "resets", reset_updates=reset_updates),)
     return (
-        wn(5),
+        wn(utd),
         # That is CrossQ with a target network, and CrossQ has no weight decay.
-        wn(5, "no WN", weight_norm="none", actor_weight_decay=0.0, critic_weight_decay=0.0),
-        wn(5, "no target network", target_network=False),
-        wn(5, "resets", reset_updates=reset_updates),
-        *(wn(5, f"L2 {scale:g}", weight_norm="l2", l2_scale=scale) for scale in l2_scales),
+        wn(utd, "no WN", weight_norm="none", actor_weight_decay=0.0, critic_weight_decay=0.0),
+        wn(utd, "no target network", target_network=False),
+        *resets,
+        *(wn(utd, f"L2 {scale:g}", weight_norm="l2", l2_scale=scale) for scale in l2_scales),
     )
 
 
@@ -181,6 +186,27 @@ LAPTOP = Scale(
     figures=_like_the_paper(("walker-run", "cheetah-run"), 50_000, (1e-4, 1e-3, 1e-2)),
 )
 
+# Norms, effective learning rates and dead neurons follow the number of gradient updates. The paper's runs at
+# a UTD ratio of 5 make 2.5 million; here a UTD ratio of 20 makes 2.4 million in a quarter of the frames.
+_CLIMB = (wn(2), wn(10), wn(20))
+_LONG_TASKS = ("hopper-hop", "walker-run", "humanoid-stand")
+WORKSTATION = Scale(
+    name="workstation",
+    about="as many gradient updates as the paper's runs: three of its tasks, networks a quarter as wide, "
+    "250k frames, UTD ratios up to 20, 3 seeds",
+    decides=True,
+    seeds=tuple(range(3)),
+    frames=lambda task: 250_000,
+    changes={"critic_width": 128, "actor_width": 64},
+    options={"eval_every": 12_500, "eval_episodes": 5, "checkpoint_every": 12_500, "log_every": 2_500},
+    figures={
+        "fig3": FigurePlan(_LONG_TASKS, (crossq(2), crossq(10), crossq(20), *_CLIMB)),
+        "fig4": FigurePlan(_LONG_TASKS, _CLIMB),
+        "fig5": FigurePlan(_LONG_TASKS, ablations(None, (1e-4, 1e-3, 1e-2), utd=20)),
+    },
+    along="updates",
+)
+
 SMOKE = Scale(
     name="smoke",
     about="tiny networks and a few thousand frames; shows that the machinery works, and nothing more",
@@ -192,7 +218,7 @@ SMOKE = Scale(
     figures=_like_the_paper(("pendulum-swingup", "cheetah-run"), 2_000, (1e-3,)),
 )
 
-SCALES = {scale.name: scale for scale in (SMOKE, LAPTOP, PAPER)}
+SCALES = {scale.name: scale for scale in (SMOKE, LAPTOP, WORKSTATION, PAPER)}
 
 
 def scale_called(name: str) -> Scale:

@@ -5,9 +5,10 @@ larger minibatches and more gradient updates per frame cost more, and fewer eval
 scores.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
+from crossq_wn.algorithms import updates_per_decision
 from crossq_wn.results.records import CurveTable, Input, RunRecord
 from crossq_wn.runs.protocol import Terms
 from crossq_wn.runs.system import System
@@ -28,7 +29,7 @@ def practices(inputs: Iterable[Input]) -> Practices:
     """Reads how the systems in run directories and tables were trained and evaluated.
 
     Published tables say so where they have the columns `action_repeat`, `batch_size` and `eval_episodes`;
-    the updates per frame follow from `utd` and the action repeat.
+    the updates per frame follow from `updates_per_decision`, or else `utd`, and the action repeat.
 
     Args:
         inputs: what to read.
@@ -46,6 +47,38 @@ def practices(inputs: Iterable[Input]) -> Practices:
     for (system, task), values in found.items():
         result.setdefault(system, {})[task] = {name: tuple(sorted(some)) for name, some in values.items()}
     return result
+
+
+class Timed(NamedTuple):
+    """The published speed of a system on a task."""
+
+    rates: tuple[float, ...]  # environment frames per second, of all seeds side by side
+    hardware: str  # on which they were measured
+
+
+def timed(inputs: Iterable[Input], warn: Callable[[str], None]) -> dict[System, dict[str, Timed]]:
+    """Reads the speeds in published tables: their columns `frames_per_second` and `hardware`.
+
+    Args:
+        inputs: what to read; run directories have their own clocks.
+        warn: called with a line on each system whose table gives a speed, but not on which hardware. It is
+            left out, because nothing follows from such a number.
+
+    Raises:
+        UserError: a table cannot be read.
+    """
+    found: dict[System, dict[str, Timed]] = {}
+    for each in inputs:
+        if isinstance(each, RunRecord) or each.run is not None:
+            continue
+        for system, task in _owners(each):
+            rates = set[float]().union(*map(_number, each.told(system, task, "frames_per_second")))
+            hardware = ", ".join(filter(None, each.told(system, task, "hardware")))
+            if rates and hardware:
+                found.setdefault(system, {})[task] = Timed(tuple(sorted(rates)), hardware)
+            elif rates:
+                warn(f"{system.label}: no speed on {task}, since the table does not name the hardware")
+    return found
 
 
 def over(known: Mapping[str, Practice], tasks: Iterable[str]) -> Practice:
@@ -143,19 +176,22 @@ def _of_terms(terms: Terms) -> dict[str, set[float]]:
         for name in ("action_repeat", "eval_episodes"):
             known[name] = _number(protocol.get(name))
     known["batch_size"] = _number(terms.settings.get("batch_size"))
-    return known | _pace(_number(terms.settings.get("utd")), known.get("action_repeat", set()))
+    name = "" if terms.system is None else terms.system.algorithm
+    updates = {updates_per_decision(name, utd) for utd in _number(terms.settings.get("utd"))}
+    return known | _pace(updates, known.get("action_repeat", set()))
 
 
 def _of_table(table: CurveTable, system: System, task: str) -> dict[str, set[float]]:
     known: dict[str, set[float]] = {}
     for name in ("action_repeat", "batch_size", "eval_episodes"):
         known[name] = set[float]().union(*map(_number, table.told(system, task, name)))
-    return known | _pace(_number(system.utd), known["action_repeat"])
+    updates = set[float]().union(*map(_number, table.told(system, task, "updates_per_decision")))
+    return known | _pace(updates or _number(system.utd), known["action_repeat"])
 
 
-def _pace(ratios: set[float], repeats: set[float]) -> dict[str, set[float]]:
+def _pace(updates: set[float], repeats: set[float]) -> dict[str, set[float]]:
     """Returns the gradient updates per environment frame: updates per decision over frames per decision."""
-    return {"updates_per_frame": {ratio / repeat for ratio in ratios for repeat in repeats if repeat}}
+    return {"updates_per_frame": {each / repeat for each in updates for repeat in repeats if repeat}}
 
 
 def _number(value: Any) -> set[float]:

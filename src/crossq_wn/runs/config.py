@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from crossq_wn import files
-from crossq_wn.algorithms import loaded_recipe, recipe_of
+from crossq_wn.algorithms import loaded_recipe, recipe_of, updates_per_decision
 from crossq_wn.algorithms.settings import (
     Settings,
     require,
@@ -82,6 +82,11 @@ class RunConfig:
     def decisions(self) -> int:
         """The number of agent decisions to train, per seed."""
         return self.options.frames // self.action_repeat
+
+    @property
+    def updates_per_decision(self) -> float:
+        """The gradient updates per agent decision and seed after the warm-up, on average."""
+        return updates_per_decision(self.system.algorithm, self.settings.utd)
 
     @property
     def trained_frames(self) -> int:

@@ -186,4 +186,5 @@ DRQ = Recipe(
     settings=DRQSettings,
     presets=PRESETS,
     make=drq,
+    updates_per_utd=2,  # the encoder's come on top of those of value and policy, which the ratio counts
 )

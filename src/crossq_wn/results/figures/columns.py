@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from crossq_wn.environments.groups import ALL, groups_and_all
 from crossq_wn.errors import UserError, option
 from crossq_wn.learning.diagnostics import DIAGNOSTICS
-from crossq_wn.results.figures.along import LABELS
+from crossq_wn.results.along import LABELS
 from crossq_wn.results.figures.captions import remarks, title
 from crossq_wn.results.figures.curves import band, bands, key, placed, score_curves
 from crossq_wn.results.figures.points import SCORE, Panels, Point, curves, lines, rows

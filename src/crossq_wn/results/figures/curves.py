@@ -10,8 +10,8 @@ from matplotlib.lines import Line2D
 from crossq_wn.environments.groups import by_suite
 from crossq_wn.environments.suites import suite_of
 from crossq_wn.errors import UserError
+from crossq_wn.results.along import LABELS, unknown
 from crossq_wn.results.curves import Curves
-from crossq_wn.results.figures.along import LABELS
 from crossq_wn.results.figures.captions import labels, remarks, seeds, title
 from crossq_wn.results.figures.files import save
 from crossq_wn.results.figures.points import Panels, Point, curves, lines, numbers, rows
@@ -71,9 +71,7 @@ def score_curves(source: Source, panels: Panels) -> list[Point]:
     """
     points = placed(source, panels, curves(source.scores, panels, source.how, until=source.last))
     if not points and source.along != "frames":
-        raise UserError(
-            f"the {LABELS[source.along]} of none of these systems are known: only run directories tell them"
-        )
+        raise unknown(source.along)
     if not points:
         raise UserError(
             f"no system was evaluated with all its runs in the first {source.until} environment frames"

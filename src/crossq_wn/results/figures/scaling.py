@@ -64,8 +64,17 @@ def performance_and_speed(source: Source) -> Picture:
         "frames / s: environment frames of all seeds that trained side by side, on the machine where they did"
     )
     across = f"whiskers upright: {source.interval} of the IQM over runs; across: slowest and fastest run"
-    note(figure, [along, *source.footnotes(across, end.remarks)])
+    note(figure, [along, *_hardware(source, end.points), *source.footnotes(across, end.remarks)])
     return Picture(figure, rows)
+
+
+def _hardware(source: Source, points: Sequence[Point]) -> list[str]:
+    """Says on which hardware published speeds were measured."""
+    found: dict[str, None] = {}  # the keys are an ordered set
+    for point in points:
+        for known in source.timed.get(point.system, {}).values():
+            found[f"{source.names[point.system]}: on {known.hardware}, as published"] = None
+    return list(found)
 
 
 def _timed(source: Source) -> Results:

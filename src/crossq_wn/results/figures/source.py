@@ -11,10 +11,10 @@ from crossq_wn.errors import UserError, nearest, option
 from crossq_wn.learning.diagnostics import Diagnostic
 from crossq_wn.results import reading
 from crossq_wn.results.alike import Group, groups
+from crossq_wn.results.along import Along, clocks, positions
 from crossq_wn.results.curves import Results
-from crossq_wn.results.figures.along import Along, positions
 from crossq_wn.results.names import displayed, left_out
-from crossq_wn.results.practice import Practice, Practices, over, practices
+from crossq_wn.results.practice import Practice, Practices, Timed, over, practices, timed
 from crossq_wn.results.records import Input
 from crossq_wn.results.sheets import Steps
 from crossq_wn.results.statistics import USUAL, Aggregation, Array
@@ -62,6 +62,7 @@ class Source:
         frames: int | None = None,
         how: Aggregation = USUAL,
         warn: Callable[[str], None] = silent,
+        along: Along = "frames",
     ) -> "Source":
         """Makes a source of the usable runs and tables in these paths.
 
@@ -74,13 +75,14 @@ class Source:
                 half of each system's runs reached.
             how: how runs are summed up over tasks.
             warn: called with a line on each thing that is left out.
+            along: what curves run over.
 
         Raises:
             UserError: the confidence or the frame is out of range, or nothing is usable.
         """
         once = cache(warn)  # a file that several quantities are read from is told of once
         ours, theirs = reading.usable(paths, once), reading.usable(reference, once)
-        return Source(tuple(ours), tuple(theirs), tuple(systems), frames, how, once)
+        return Source(tuple(ours), tuple(theirs), tuple(systems), frames, how, once, along)
 
     def each_protocol(
         self, paths: Iterable[Path], reference: Iterable[Path] = (), *, force: bool = False
@@ -217,9 +219,7 @@ class Source:
     @cached_property
     def clocks(self) -> Results:
         """Our systems' gradient updates or hours over environment frames; empty where frames are the axis."""
-        if self.along == "hours":
-            return reading.hours(self.ours, self.warn)
-        return reading.logged(self.ours, "updates", self.warn) if self.along == "updates" else {}
+        return clocks(self.ours, self.along, self.warn)
 
     def positions(
         self, system: System, tasks: Iterable[str], frames: Steps, seed: str | None = None
@@ -239,8 +239,8 @@ class Source:
             return frames.astype(float)
         known = self.clocks.get(system, {})
         there = [task for task in tasks if task in self.scores[system]]
-        clocks = [known[task] for task in there if task in known]
-        return positions(clocks if len(clocks) == len(there) else [], frames, seed)
+        found = [known[task] for task in there if task in known]
+        return positions(found if len(found) == len(there) else [], frames, seed)
 
     @property
     def unplaced(self) -> list[System]:
@@ -283,8 +283,16 @@ class Source:
 
     @cached_property
     def speeds(self) -> dict[System, dict[str, tuple[float, ...]]]:
-        """The speed of our systems: see `reading.speeds`."""
-        return reading.speeds(self.ours, self.warn)
+        """How fast systems trained: ours (`reading.speeds`), and others where the hardware is known."""
+        found = reading.speeds(self.ours, self.warn)
+        for system, tasks in self.timed.items():
+            found[system] = {task: known.rates for task, known in tasks.items()}
+        return found
+
+    @cached_property
+    def timed(self) -> dict[System, dict[str, Timed]]:
+        """The published speeds of the reference's systems, with the hardware."""
+        return {self._noted(system): tasks for system, tasks in timed(self.theirs, self.warn).items()}
 
     def evaluations(self, metric: str) -> Results:
         """Returns a metric of eval.csv, such as `q_bias_std`, of our systems to draw; it is not scaled."""

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from crossq_wn.environments.groups import groups_and_all
 from crossq_wn.errors import option
 from crossq_wn.learning.diagnostics import DIAGNOSTICS
+from crossq_wn.results.along import LABELS, Along
 from crossq_wn.results.curves import Results
 from crossq_wn.results.figures import points, style
-from crossq_wn.results.figures.along import LABELS, Along
 from crossq_wn.results.figures.curves import band, placed
 from crossq_wn.results.report.contents import Report, Tell
 from crossq_wn.results.report.html import Html, details, join, tag

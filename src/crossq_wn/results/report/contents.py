@@ -10,9 +10,9 @@ from crossq_wn.errors import UserError, one_line, option
 from crossq_wn.learning.diagnostics import shown
 from crossq_wn.results import reading
 from crossq_wn.results.alike import groups
+from crossq_wn.results.along import Along
 from crossq_wn.results.curves import Curves, Results
 from crossq_wn.results.figures import Source
-from crossq_wn.results.figures.along import Along
 from crossq_wn.results.figures.source import in_paper_order, silent
 from crossq_wn.results.records import Input, RunRecord, Speed
 from crossq_wn.results.report.html import Html, escape, section, tag

@@ -1,0 +1,88 @@
+"""The command `curves`: learning curves of runs as tables and pictures to publish."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from crossq_wn.cli.arguments import Parser, positive
+from crossq_wn.cli.choices import add_reference, add_systems
+from crossq_wn.cli.console import say, telling_of_folders, warn
+from crossq_wn.errors import UserError
+from crossq_wn.files import write_atomically
+from crossq_wn.results import gathering, reading
+from crossq_wn.results.figures import FIGURES, Source, save
+from crossq_wn.results.gathering import ABOUT, CURVES, RUNS, Gathered, Row
+from crossq_wn.results.records import RunRecord
+
+
+def curves(parser: Parser, arguments: list[str]) -> int:
+    """Writes a table and a picture per task, and prints the files' names."""
+    parser.add_argument(
+        "runs",
+        type=Path,
+        nargs="*",
+        help="run directories, or folders of them; without any, all pictures in DIR are drawn anew",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="the folder to write; what it holds is kept"
+    )
+    add_reference(parser)
+    add_systems(parser, "draw of those of the reference")
+    parser.add_argument(
+        "--frames", type=positive, help="environment frame at which pictures end; by default our last"
+    )
+    parsed = parser.parse_args(arguments)
+    found = _gathered(parsed.runs, parsed.out)
+    with telling_of_folders(parsed.out):
+        parsed.out.mkdir(parents=True, exist_ok=True)
+        about = gathering.merged(gathering.read(parsed.out / RUNS, ABOUT), found.about)
+        for task, new in found.curves.items():
+            name = task.replace("/", "-").replace(":", "-")
+            rows = gathering.merged(gathering.read(parsed.out / f"{name}.csv", CURVES), new)
+            for path in draw(rows, parsed.out / name, parsed.reference, parsed.systems, parsed.frames):
+                say(path)
+        write_atomically(parsed.out / RUNS, gathering.as_csv(about, ABOUT))
+    say(parsed.out / RUNS)
+    return 0
+
+
+def _gathered(runs: Sequence[Path], out: Path) -> Gathered:
+    """What runs say; without any, the tasks of the tables that are there, to which nothing is added."""
+    if runs:
+        found = [each for each in reading.usable(runs, warn) if isinstance(each, RunRecord)]
+        if found:
+            return gathering.gather(found)
+        raise UserError("there is no run directory in these: curves come with how they were made")
+    tables = [path.stem for path in sorted(out.glob("*.csv")) if path.name != RUNS]
+    if not tables:
+        raise UserError(f"{out} holds no curves to draw anew: name run directories")
+    return Gathered({name: [] for name in tables}, [])
+
+
+def draw(
+    rows: Sequence[Row], stem: Path, reference: Sequence[Path], systems: Sequence[str], frames: int | None
+) -> list[Path]:
+    """Draws the curves of one task beside published ones, of which nothing but the picture is written.
+
+    Args:
+        rows: of `gathering.CURVES`.
+        stem: where to write, without suffix.
+        reference: CSV files with curves that others published.
+        systems: the labels, or their first words, of the systems in these to draw; empty: all.
+        frames: environment frame at which the picture ends; None: where our curves do.
+
+    Returns:
+        The files written: the picture as PNG and SVG, and our rows as CSV.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        table = Path(folder) / "curves.csv"
+        table.write_text(gathering.as_csv(rows, CURVES))
+        source = Source.of([table], reference, frames=frames, warn=warn)
+        shown = []
+        for system in source.scores:
+            asked_for = not systems or any(system.begins(words) for words in systems)
+            if asked_for or system not in source.published:
+                shown.append(system.label)
+        picture = FIGURES["fig7"](replace(source, wanted=tuple(shown)))
+        return save(picture.figure, [{name: row[name] for name in CURVES} for row in rows], stem)
