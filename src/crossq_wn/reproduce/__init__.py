@@ -91,13 +91,8 @@ def conclude(
     Returns:
         The findings, and the files written.
     """
-    kinds = {run.path: look(run).kind for run in runs}
-    ended = [run for run in runs if kinds[run.path] == "finished"]
-    lost = damaged(ended)  # they have finished, but cannot serve as evidence
-    finished = [run for run in ended if run.path not in lost]
-    begun = [run for run in runs if kinds[run.path] in shown]
-    unreadable = damaged(begun)
-    drawn = [run for run in begun if run.path not in unreadable]
+    finished, lost = _readable(runs, {"finished"})
+    drawn, _ = _readable(runs, shown)
     notes = _conflicts(runs, finished)
     for path, why in lost.items():
         notes.append(f"{path} does not count: {why}; move it away, and the same command trains it again")
@@ -106,17 +101,25 @@ def conclude(
     for note in notes:
         warn(note)
     notes += ended_early(finished, measured)
-    if len(ended) < len(runs):
-        notes.append(f"{len(runs) - len(ended)} of {len(runs)} runs have not finished and do not count")
-    for run in runs:
-        if run.path in failed:
-            notes.append(f"{run.name}: {failed[run.path]}")
+    missing = len(runs) - len(finished) - len(lost)
+    if missing:
+        notes.append(f"{missing} of {len(runs)} runs have not finished and do not count")
+    notes += [f"{run.name}: {failed[run.path]}" for run in runs if run.path in failed]
     command = f"crossq-wn reproduce {' '.join(figures)} --scale {scale.name}"
     written = write(findings, Context(scale, runs, notes, command), out)
     if finished:
         values.write(out / values.FILE, measured)
         written.append(out / values.FILE)
     return findings, [*written, *draw(scale, figures, drawn, out, warn)]
+
+
+def _readable(
+    runs: Sequence[PlannedRun], kinds: Collection[Kind]
+) -> tuple[list[PlannedRun], dict[Path, str]]:
+    """The runs of these kinds that can serve as evidence, and the reasons why others cannot."""
+    there = [run for run in runs if look(run).kind in kinds]
+    lost = damaged(there)
+    return [run for run in there if run.path not in lost], lost
 
 
 def conclude_again(
