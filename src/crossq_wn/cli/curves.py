@@ -85,4 +85,4 @@ def draw(
             if asked_for or system not in source.published:
                 shown.append(system.label)
         picture = FIGURES["fig7"](replace(source, wanted=tuple(shown)))
-        return save(picture.figure, [{name: row[name] for name in CURVES} for row in rows], stem)
+        return save(picture.figure, gathering.in_columns(rows, CURVES), stem)

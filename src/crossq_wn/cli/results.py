@@ -185,7 +185,8 @@ def _tables(along: Along, group: Group) -> list[Table]:
 
 def _tell_unplaced(along: Along, there: Results, placed: Sequence[Results]) -> None:
     """Warns of the systems that have no place over updates or hours."""
-    lost = [system.label for system in there if not any(system in results for results in placed)]
+    ours, theirs = placed
+    lost = [system.label for system in there if system not in ours and system not in theirs]
     if lost:
         warn(f"left out, since their {LABELS[along]} are not known: {', '.join(lost)}")
 

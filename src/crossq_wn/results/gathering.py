@@ -153,6 +153,11 @@ def read(path: Path, columns: Sequence[str]) -> list[Row]:
     return list(reader)
 
 
+def in_columns(rows: Iterable[Row], columns: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows with these columns in this order."""
+    return [dict(zip(columns, map(row.__getitem__, columns), strict=True)) for row in rows]
+
+
 def as_csv(rows: Iterable[Row], columns: Sequence[str]) -> str:
     """The rows as a CSV file."""
     text = io.StringIO()
