@@ -31,6 +31,7 @@ def in_units(action: np.ndarray, low: np.ndarray, high: np.ndarray, dtype: np.dt
     Returns:
         [..., *the environment's own shape].
     """
+    # In float64, the type of the bounds; only what comes of it has the environment's own.
     share = 0.5 * (action.reshape(action.shape[:-1] + low.shape).astype(np.float64) + 1.0)
     width = high - low
     scaled = low + share * width if dtype.kind == "f" else np.floor(low + share * (width + 1.0))
@@ -110,6 +111,7 @@ def check_sound(observation: np.ndarray, action: np.ndarray, name: str) -> None:
     if np.isfinite(action).all() and np.isfinite(observation).all():
         return
     rows, chosen = np.atleast_2d(observation), np.atleast_2d(action)
+    # The first row that is not sound, which argmin finds, is named.
     sound = np.isfinite(rows).all(-1) & np.isfinite(chosen).all(-1)
     raise PolicyError(f"the policy of {name} has no action: {why_no_action(rows[int(np.argmin(sound))])}")
 
@@ -159,6 +161,7 @@ class Interface:
     def _flatten_array(self, array: np.ndarray) -> np.ndarray:
         shapes: list[tuple[int, ...]] = [(self.size,)]
         if self.parts is not None and len(self.parts) == 1:
+            # An observation that is a single array may come in its own shape, such as a picture's.
             shapes.append(self.parts[0][1])
         for shape in shapes:
             if array.shape == shape:
@@ -177,6 +180,7 @@ class Interface:
             parts = [(list(keys), found[keys].shape) for keys in sorted(found)]
         _check_names([".".join(keys) for keys, _ in parts], [".".join(keys) for keys in found])
         flat = [_flat_part(found[tuple(keys)], ".".join(keys), shape) for keys, shape in parts]
+        # All parts are of one observation, or all of the same number of them.
         leading = {part.shape[:-1] for part in flat}
         if len(leading) != 1 or sum(part.shape[-1] for part in flat) != self.size:
             raise PolicyError(

@@ -35,6 +35,7 @@ def _dense(op: Op, inner: Sequence[Function]) -> Function:
     kernel, bias = op.arrays["kernel"], op.arrays["bias"]
 
     def run(x: np.ndarray) -> np.ndarray:
+        # In place, which spares an array.
         y: np.ndarray = x @ kernel
         y += bias
         return y
@@ -161,7 +162,15 @@ def function_of(operations: Sequence[Op]) -> Function:
 
 
 def only_means(operations: Sequence[Op], action_size: int) -> Sequence[Op] | None:
-    """Returns what computes the means alone, at half of the last layer's cost; None if that takes all."""
+    """Returns what computes the means alone, at half of the last layer's cost; None if that takes all.
+
+    Args:
+        operations: of a whole policy network, whose output is [..., 2 * action_size].
+        action_size: numbers in an action.
+
+    Returns:
+        Operations whose output is [..., action_size], or None.
+    """
     *before, last = operations
     if last.kind == "dense":
         arrays = {}

@@ -52,6 +52,7 @@ class Actor:
         self._action_size = int(interface.low.size)
         self._all = function_of(network.operations)
         means = only_means(network.operations, self._action_size)
+        # Deterministic actions need no standard deviation, and half of the last layer computes it.
         self._only_means = None if means is None else function_of(means)
 
     def act(
@@ -71,6 +72,7 @@ class Actor:
         Raises:
             PolicyError: the observation has another size, or the policy has no sound action for it.
         """
+        # Remembered only after the choice, so that an observation that is refused leaves no trace.
         rows = self.stack.with_newest(self.interface.flatten(observation))
         chosen = self.choose(rows, deterministic, generator)
         self.stack.remember(rows)
@@ -95,7 +97,15 @@ class Actor:
         return action
 
     def compute(self, flat: np.ndarray, generator: np.random.Generator | None = None) -> np.ndarray:
-        """Computes actions, sound or not; takes what `choose` does, and no generator if deterministic."""
+        """Computes actions in [-1, 1], sound or not.
+
+        Args:
+            flat: flat observations, [..., frame_stack * observation_size], oldest first.
+            generator: where noise comes from; None: none is added.
+
+        Returns:
+            float32 [..., action_size].
+        """
         with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
             if generator is None:
                 u = self.means(flat)

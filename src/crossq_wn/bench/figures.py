@@ -85,7 +85,12 @@ def speeds(taken: Taken, config: RunConfig) -> Figures:
 
 
 def against(taken: Taken, peer: str | None) -> Figures:
-    """The figures about a peer."""
+    """The figures about a peer.
+
+    Args:
+        taken: seconds by measurement, and there by round.
+        peer: its name; None: none was measured.
+    """
     if peer is None:
         return {}
     theirs = f"{peer}_update"
@@ -134,7 +139,13 @@ def doubts(figures: Figures, taken: Taken, *, on_cpu: bool) -> Figures:
 
 
 def ratio(taken: Mapping[str, Sequence[float]], one: str, other: str) -> float:
-    """The median of the ratios within each round, which cancel what drifts between rounds."""
+    """The median of the ratios within each round, which cancel what drifts between rounds.
+
+    Args:
+        taken: seconds by measurement, and there by round.
+        one: the measurement above the line.
+        other: the one below it, of the same rounds.
+    """
     return middle(np.divide(taken[one], taken[other]))
 
 

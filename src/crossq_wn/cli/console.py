@@ -37,7 +37,18 @@ def telling_of_folders(out: Path | None) -> Iterator[None]:
 
 
 def each(parts: Iterable[T], work: Callable[[T], Result]) -> list[Result]:
-    """Calls `work` for each part; warns of UserErrors, and raises the last one if all parts fail."""
+    """Calls `work` for each part, and goes on where it refuses one.
+
+    Args:
+        parts: such as the seeds of a run.
+        work: raises UserError for a part that it refuses, of which the user is warned.
+
+    Returns:
+        The results of the others, in order.
+
+    Raises:
+        UserError: all parts were refused; the last one's.
+    """
     done: list[Result] = []
     failures: dict[str, UserError] = {}  # by message: what all parts have is told once
     for part in parts:

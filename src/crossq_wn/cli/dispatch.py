@@ -72,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UserError as error:
         code = _refuse(one_line(error))
     except BrokenPipeError:  # whoever read our output has gone, as `head` does
+        # Python flushes once more at its end, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 128 + signal.SIGPIPE
     except OSError as error:

@@ -102,6 +102,14 @@ def opened(
 def mirrored(parsed: argparse.Namespace, out: Path, runs: Sequence[Run]) -> Mirror | None:
     """Brings the sweep's folder up to date with the store that a command line names, if it names one.
 
+    Args:
+        parsed: the command line.
+        out: the folder of the sweep.
+        runs: those to bring up to date.
+
+    Returns:
+        The mirror; None without --store.
+
     Raises:
         UserError: the store cannot be used.
     """
@@ -155,7 +163,15 @@ def submit(
 
 
 def beside(parsed: argparse.Namespace, left: int) -> tuple[int, int]:
-    """How many runs each of Slurm's jobs trains side by side, and how many jobs those left take."""
+    """How many runs each of Slurm's jobs trains side by side, and how many jobs those left take.
+
+    Args:
+        parsed: the command line.
+        left: runs that are not finished.
+
+    Returns:
+        Runs side by side in a job, and jobs.
+    """
     jobs = parsed.jobs or 1
     return jobs, min(parsed.workers or on_slurm.MOST_WORKERS, max(1, math.ceil(left / jobs)))
 

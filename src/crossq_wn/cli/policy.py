@@ -65,6 +65,7 @@ def video(parser: Parser, arguments: list[str]) -> int:
     if parsed.out is not None and (parsed.out.suffix != ".mp4" or parsed.out.exists()):
         wrong = "exists: nothing is overwritten" if parsed.out.suffix == ".mp4" else "must end in .mp4"
         raise UserError(f"--out {parsed.out} {wrong}; choose another file, such as policy.mp4")
+    # Before MuJoCo is imported, which reads the choice only once.
     prepare_graphics(render=True)
     policy = load(parsed.run, seed=parsed.seed, warn=warn, trust=parsed.trust)
     out = parsed.out or policy.path / "videos" / f"seed-{policy.seed}-{policy.frames:09d}.mp4"

@@ -81,6 +81,7 @@ def draw(
         of_one_run = len(runs) == 1 and (runs[0] / "config.json").exists()
         out = runs[0] / "plots" / "learning_curve" if of_one_run else Path("learning_curves")
         if of_one_run:
+            # In a run that a stranger made, plots/ may be a link to anywhere.
             require_folder(out.parent)
     return _drawn(Source((), (), warn=warn, along=along).each_protocol(runs, force=force), _curves, out)
 

@@ -33,7 +33,7 @@ def readable(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:z.3g}"
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:z.3g}"  # z: no -0
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 

@@ -46,6 +46,7 @@ def configured(parser: Parser, arguments: list[str]) -> tuple[RunConfig, Path | 
     from crossq_wn.training import api
 
     out: Path | None = values.pop("out")
+    # `_start` has read these; all others are the run's.
     del values["config"], values["trust"]
     return api.configure(values.pop("task"), **values), out
 
@@ -63,6 +64,7 @@ def _add_start(parser: Parser) -> None:
 
 def _start(prog: str, arguments: list[str]) -> dict[str, Any]:
     """Reads the file that a new run starts from, if one is named."""
+    # Alone, because the file decides which hyperparameters the whole parser has.
     first = Parser(prog.split()[-1], add_help=False)
     _add_start(first)
     chosen, _ = first.parse_known_args(arguments)

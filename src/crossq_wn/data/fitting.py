@@ -29,6 +29,10 @@ class Problem(NamedTuple):
 def rows(recording: Recording, problem: Problem) -> Rows:
     """A recording as rows of replay for a task.
 
+    Args:
+        recording: sound, as `recording.checked` returns it.
+        problem: the task.
+
     Raises:
         UnusableError: it does not fit.
     """
@@ -109,6 +113,7 @@ def _actions(recording: Recording, interface: Interface, problem: Problem) -> np
     if stated:
         _check_bounds(recording, low, high, problem)
     width = high - low
+    # Beyond the bounds an action is of other units, and to clip it would hide that.
     outside = (found < low - _SLACK * width) | (found > high + _SLACK * width)
     if outside.any():
         row, index = (int(each[0]) for each in np.nonzero(outside))

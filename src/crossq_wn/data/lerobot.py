@@ -68,6 +68,7 @@ def _size(path: Path) -> int:
             for number_of_column in range(here.num_columns):
                 chunk = here.column(number_of_column)
                 if chunk.path_in_schema in wanted or chunk.path_in_schema.rpartition(".list.")[0] in wanted:
+                    # The most that a number takes, in the file or as it is read.
                     size += 8 * chunk.num_values
         return size
 

@@ -40,6 +40,10 @@ _EXTRAS = ("frames_per_decision", "decision_seconds", "task")
 def needs(module: str, purpose: str) -> Any:
     """Imports a module of the extra `data`.
 
+    Args:
+        module: its name.
+        purpose: what it is needed for, to begin "... needs ..." with.
+
     Raises:
         UserError: it is not installed; the message says how to install it.
     """
@@ -100,6 +104,7 @@ def _episodes(h5py: Any, path: Path, content: Any) -> Recording:
     names = [name for name in content if re.fullmatch(r"episode_[0-9]+", name)]
     if not names:
         raise UnusableError("it holds no episodes")
+    # In the order of the numbers behind `episode_`; HDF5 has them in the order of texts.
     groups = [_own(h5py, content, name) for name in sorted(names, key=lambda name: int(name[8:]))]
     for group in groups:
         require(group, _COLUMNS)
@@ -111,6 +116,7 @@ def _episode(h5py: Any, group: Any) -> Recording:
     seen = _observations(h5py, group, "observations")
     actions, rewards, terminated, truncated = (_own(h5py, group, name)[()] for name in _COLUMNS[1:])
     return Recording(
+        # An episode has one observation more than actions: the last is only a next one.
         _sliced(seen, slice(0, -1)),
         number(actions, "actions", np.float64),
         column(rewards, "rewards"),
@@ -185,6 +191,7 @@ def write(recording: Recording, folder: Path, about: Mapping[str, Any]) -> Path:
     assert recording.action_high is not None
     made = storage.new(
         folder / "data",
+        # A recording does not say how large observations may be.
         observation_space=spaces.Box(-np.inf, np.inf, size, np.float32),
         action_space=spaces.Box(
             recording.action_low, recording.action_high, recording.action_low.shape, recording.action.dtype

@@ -48,6 +48,7 @@ def read(path: Path) -> Recording:
         try:
             with zipfile.ZipFile(file) as archive:
                 require_room(path, sum(_size(archive, name) for name in archive.namelist() if _is_read(name)))
+            # `np.load` reads from where the file stands.
             file.seek(0)
             with np.load(file, allow_pickle=False) as arrays:
                 return _recording(arrays)

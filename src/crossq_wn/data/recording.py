@@ -130,6 +130,8 @@ def as_rows(recording: Recording, flat: Sequence[np.ndarray], action: np.ndarray
     total = len(over) + int(extra.sum())
     behind = places[extra] + 1
     observation = np.zeros((total, flat[0].shape[1]), np.float32)
+    # Without next observations `flat[-1]` is `flat[0]`: what a termination led to is taken to be its last
+    # observation.
     observation[places], observation[behind] = flat[0], flat[-1][extra]
     actions = np.zeros((total, action.shape[1]), np.float32)
     reward, mask = np.zeros(total, np.float32), np.zeros(total, np.float32)
@@ -148,6 +150,7 @@ def digest(recording: Recording) -> str:
     """A checksum of what a recording holds, whichever kind of file it is in."""
     found = hashlib.sha256()
     columns = [*leaves(recording.observation), *leaves(recording.next_observation)]
+    # In one type, because files of different kinds keep actions in different ones.
     columns += [recording.action.astype(np.float64), recording.reward]
     columns += [recording.terminated, recording.truncated]
     for column in columns:
@@ -191,6 +194,11 @@ def concatenated(parts: Sequence[Any]) -> Any:
 def number(values: Any, name: str, kind: Any = np.float32) -> np.ndarray:
     """A column as an array of a type.
 
+    Args:
+        values: anything that NumPy makes an array of.
+        name: of the column, for messages.
+        kind: the type to convert to.
+
     Raises:
         UnusableError: it is no array of numbers.
     """
@@ -202,7 +210,7 @@ def number(values: Any, name: str, kind: Any = np.float32) -> np.ndarray:
 
 
 def column(values: Any, name: str, kind: Any = np.float32) -> np.ndarray:
-    """One number per transition; takes and raises what `number` does."""
+    """One number per transition, [n] or [n, 1], as an array [n]; takes and raises what `number` does."""
     array = number(values, name, kind)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
@@ -212,7 +220,12 @@ def column(values: Any, name: str, kind: Any = np.float32) -> np.ndarray:
 
 
 def require(found: Iterable[str], wanted: Iterable[str]) -> None:
-    """Raises UnusableError if a file lacks columns."""
+    """Raises UnusableError if a file lacks columns.
+
+    Args:
+        found: the names of its columns.
+        wanted: those that it must have.
+    """
     there = [*found]
     if missing := [name for name in wanted if name not in there]:
         raise UnusableError(f"it lacks {', '.join(missing)}; it has {', '.join(there) or 'nothing'}")

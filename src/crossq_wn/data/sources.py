@@ -106,7 +106,16 @@ def find(name: str) -> tuple[Path, str]:
 
 
 def read(name: str, path: Path, kind: str) -> Recording:
-    """Reads a source and checks it; raises UserError with its name."""
+    """Reads a source and checks it.
+
+    Args:
+        name: as the user gave it, for messages.
+        path: of the file or folder.
+        kind: a key of `KINDS`.
+
+    Raises:
+        UserError: it cannot be read or used; the message has its name.
+    """
     try:
         return checked(KINDS[kind](path))
     except UnusableError as error:

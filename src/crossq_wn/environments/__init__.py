@@ -106,6 +106,14 @@ def given(
 ) -> Environment:
     """As `make`, around a gymnasium.Env that exists already.
 
+    Args:
+        environment: a gymnasium.Env; it stays the caller's to close.
+        task: what is known of it.
+        action_repeat: environment frames per agent decision.
+        episode_frames: time limit in environment frames; None: its own.
+        terminations: whether an episode ends when its task terminates.
+        frame_stack: observations that make one.
+
     Raises:
         UserError: it is no gymnasium.Env, or its spaces are not supported.
     """

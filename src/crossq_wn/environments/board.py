@@ -94,7 +94,14 @@ def _sizes(shape: Shape) -> list[int]:
 
 
 def note(board: Board, seat: int, environment: Environment, transition: Transition) -> None:
-    """Writes what a step of an environment returned."""
+    """Writes what a step of an environment returned.
+
+    Args:
+        board: of the parent and all workers.
+        seat: the place of the environment.
+        environment: gives the largest numbers so far.
+        transition: what its step returned.
+    """
     observation, reward, terminated, truncated, episode = transition
     total, frames, said = episode or (0, 0, None)
     success = math.nan if said is None else said

@@ -52,7 +52,12 @@ class Crew:
         return bool(self._hands)
 
     def start(self, observation_size: int, action_size: int) -> None:
-        """Starts the processes and returns at once; `ready` says when they can be used."""
+        """Starts the processes and returns at once; `ready` says when they can be used.
+
+        Args:
+            observation_size: numbers in an observation, for the shared memory.
+            action_size: numbers in an action, likewise.
+        """
         if getattr(sys, "frozen", False) or not sys.executable:
             self.refusal = "this program comes without a Python that could be started again"
             return

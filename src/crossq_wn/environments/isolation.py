@@ -67,7 +67,12 @@ def _owners(environment: Environment) -> list[Any]:
 
 
 def same(left: Any, right: Any) -> bool:
-    """Whether two snapshots are equal to the last bit."""
+    """Whether two snapshots are equal to the last bit.
+
+    Args:
+        left: plain data: nested dicts, lists and tuples of arrays and scalars.
+        right: likewise.
+    """
     if isinstance(left, dict) and isinstance(right, dict):
         return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
     if isinstance(left, list | tuple) and isinstance(right, list | tuple):

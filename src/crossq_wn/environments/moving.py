@@ -57,7 +57,14 @@ class Move:
     def after_step(
         self, indices: Sequence[int], actions: np.ndarray, results: Sequence[Result], seconds: float
     ) -> None:
-        """Considers a step that was taken here: starts workers, or has them take the same step."""
+        """Considers a step that was taken here: starts workers, or has them take the same step.
+
+        Args:
+            indices: the pool's places of the environments that were stepped, n of them.
+            actions: [n, action_size] in [-1, 1].
+            results: a transition or a fault of each.
+            seconds: that the step took here, of all of them.
+        """
         if self.decided:
             return
         if not self._crew.started and not self._crew.refusal:
@@ -73,7 +80,13 @@ class Move:
     def after_resets(
         self, indices: Sequence[int], seeds: Sequence[int] | None, results: Sequence[np.ndarray | Exception]
     ) -> None:
-        """Considers resets that were made here, which workers repeat in the rehearsal."""
+        """Considers resets that were made here, which workers repeat in the rehearsal.
+
+        Args:
+            indices: the pool's places of the environments that were reset.
+            seeds: of each; None: their random streams went on.
+            results: the first observation [observation_size] of each, or what it raised.
+        """
         if self.decided or self._times is None:
             return
         if self._crew.refusal:  # the crew's other set of environments stays

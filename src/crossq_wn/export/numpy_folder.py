@@ -22,6 +22,7 @@ def program() -> str:
     """policy.py: the package's own files for acting, one after the other, as one that needs numpy alone."""
     bodies, usage = [], ""
     for module in _FILES:
+        # A module's text is its docstring, between the first two triple quotes, and what follows.
         _, usage, body = Path(module.__file__ or "").read_text(encoding="utf-8").split('"""', 2)
         lines = body.splitlines(keepends=True)
         kept = [line for line in lines if not line.startswith(("from crossq_wn.", "from __future__"))]

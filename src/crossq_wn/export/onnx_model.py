@@ -48,14 +48,27 @@ class Graph:
         self.constants: list[Any] = []
 
     def node(self, kind: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
-        """Adds a node and returns the name of its output."""
+        """Adds a node and returns the name of its output.
+
+        Args:
+            kind: ONNX's name of the operator.
+            inputs: names of values.
+            name: of its output; None: a new one.
+            attributes: of the operator.
+        """
         output = name or f"{kind}_{len(self.nodes)}"
         self.nodes.append(self._onnx.helper.make_node(kind, list(inputs), [output], **attributes))
         return output
 
     def constant(self, value: Any, dtype: Any = np.float32) -> str:
-        """Adds an array and returns its name."""
+        """Adds an array and returns its name.
+
+        Args:
+            value: anything that NumPy makes an array of; its shape stays.
+            dtype: of the array.
+        """
         name = f"constant_{len(self.constants)}"
+        # `ascontiguousarray` makes a scalar an array [1], and `reshape` makes it a scalar again.
         array = np.ascontiguousarray(np.asarray(value, dtype)).reshape(np.shape(value))
         self.constants.append(self._onnx.numpy_helper.from_array(array, name))
         return name
@@ -92,6 +105,7 @@ def _append(graph: Graph, op: Op, x: str) -> str:
 
 
 def _group_softmax(graph: Graph, op: Op, x: str) -> str:
+    # 0 keeps the batch, and -1 is as many groups as there are.
     groups = graph.node("Reshape", x, graph.constant([0, -1, int(op.numbers["size"])], np.int64))
     return graph.node("Reshape", graph.node("Softmax", groups, axis=-1), graph.constant([0, -1], np.int64))
 
@@ -140,7 +154,16 @@ KINDS: dict[str, Callable[[Graph, Op, str], str]] = {
 
 
 def add(graph: Graph, operations: Sequence[Op], x: str) -> str:
-    """Adds operations, one after the other, behind the value `x`; returns the name of their output."""
+    """Adds operations, one after the other.
+
+    Args:
+        graph: grows by their nodes.
+        operations: as in `acting.operations`.
+        x: the name of the value that the first one takes, [batch, n].
+
+    Returns:
+        The name of the last one's output.
+    """
     for op in operations:
         x = KINDS[op.kind](graph, op, x)
     return x
@@ -154,6 +177,7 @@ def _stacked(graph: Graph, newest: str, size: int, frames: int) -> str:
     before = graph.node("Reshape", "stack", graph.constant([-1, (frames - 1) * size], np.int64))
     first = graph.node("Concat", *[newest] * (frames - 1), axis=-1)
     found = graph.node("Concat", graph.node("Where", "begin", first, before), newest, axis=-1)
+    # Start, end and axis of what stays when the oldest observation is dropped.
     bounds = (graph.constant([value], np.int64) for value in (size, frames * size, 1))
     later = graph.node("Slice", found, *bounds)
     graph.node("Reshape", later, graph.constant([-1, frames - 1, size], np.int64), name="next_stack")
@@ -254,6 +278,12 @@ def write(
 ) -> dict[str, Any]:
     """Writes policy.onnx; takes what `model_of` does, and a folder that exists.
 
+    Args:
+        folder: exists.
+        network: what acts.
+        interface: what observations and actions are like.
+        description: from `contents.description`.
+
     Returns:
         What policy.json is to say.
     """
@@ -263,7 +293,16 @@ def write(
 
 
 def inputs_of(rows: np.ndarray, parts: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """Flat observations [n, observation_size] as the model's inputs by name."""
+    """Flat observations [n, observation_size] as the model's inputs by name.
+
+    Args:
+        rows: flat observations, [n, observation_size].
+        parts: what the description says of an observation's parts, with the place of the `first` number of
+            each.
+
+    Returns:
+        float32 [n, *shape] by the part's name.
+    """
     found = {}
     for part in parts:
         own = rows[:, part["first"] : part["first"] + _size(part)]
@@ -292,4 +331,5 @@ def act(folder: Path, rows: np.ndarray, observation: dict[str, Any]) -> tuple[np
             given |= {"stack": stack, "begin": np.full((len(rows), 1), number == 0)}
         action, mean, *after = session.run(names, given)
         stack = after[0] if after else stack
+    # The model gives actions in units only; those in [-1, 1] are what parity compares.
     return np.tanh(mean), action

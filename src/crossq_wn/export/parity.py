@@ -45,6 +45,7 @@ def largest_difference(exported: np.ndarray, expected: np.ndarray, rows: np.ndar
         UserError: it is beyond the tolerance; the message names the observation.
     """
     difference = np.abs(exported - expected).max(-1)
+    # What is not finite is the worst of all.
     worst = int(np.argmax(np.where(np.isfinite(difference), difference, np.inf)))
     if not difference[worst] <= TOLERANCE:
         raise UserError(

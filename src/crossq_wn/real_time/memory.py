@@ -39,7 +39,14 @@ class Weights(NamedTuple):
 
 
 def shape_for(observation_size: int, action_size: int, ahead: int, first: bytes) -> Shape:
-    """The shape for a problem, a bound in decisions and the first weights."""
+    """The shape for a problem, a bound in decisions and the first weights.
+
+    Args:
+        observation_size: numbers in an observation.
+        action_size: numbers in an action.
+        ahead: decisions by which acting may be ahead of learning.
+        first: the first weights, as they are published; later ones may be somewhat longer.
+    """
     return Shape(observation_size, action_size, ahead, 2 * len(first) + _ROOM)
 
 

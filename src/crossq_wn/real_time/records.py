@@ -30,7 +30,12 @@ class Decision(NamedTuple):
 
 
 def record_type(observation_size: int, action_size: int) -> np.dtype[Any]:
-    """The layout of a record, the same on every machine."""
+    """The layout of a record, the same on every machine.
+
+    Args:
+        observation_size: float32 numbers in an observation.
+        action_size: float32 numbers in an action.
+    """
     return np.dtype(
         [
             ("number", "<u8"), ("observation", "<f4", (observation_size,)), ("action", "<f4", (action_size,)),
@@ -52,12 +57,18 @@ def pack(kind: np.dtype[Any], decision: Decision) -> bytes:
         after.terminated, after.truncated, after.episode is not None, total, frames,
         math.nan if success is None else success, lateness, busy, learned, safe, intervened, 0,
     )  # fmt: skip
+    # The last four bytes are the checksum's own.
     row["checksum"] = zlib.crc32(row.tobytes()[:-4])
     return row.tobytes()
 
 
 def unpack(kind: np.dtype[Any], content: bytes) -> Decision | None:
-    """The decision in a record; None if it is incomplete, torn or damaged."""
+    """The decision in a record; None if it is incomplete, torn or damaged.
+
+    Args:
+        kind: from `record_type`.
+        content: of one record, from memory or the disk.
+    """
     if len(content) != kind.itemsize:
         return None
     row: Any = np.frombuffer(content, kind)[0]

@@ -66,7 +66,19 @@ class CurveTable:
         return list(self._rows)
 
     def series(self, system: System, task: str, metric: str) -> list[Series]:
-        """Returns one metric's evaluations as they were logged. Raises UserError if one is not a number."""
+        """Returns one metric's evaluations as they were logged.
+
+        Args:
+            system: one of those in `contents`.
+            task: likewise.
+            metric: likewise, such as `return`.
+
+        Returns:
+            A series per seed, over environment frames.
+
+        Raises:
+            UserError: a cell is not a number.
+        """
         return value_of(self._sheet).series(self._rows[system, task, metric], "env_step", "value")
 
     def told(self, system: System, task: str, column: str) -> list[str]:

@@ -60,7 +60,16 @@ def _draw(generator: np.random.Generator, counts: npt.NDArray[np.intp], replicat
 
 
 def interval(ways: _Floats, which: npt.NDArray[np.intp], confidence: float) -> tuple[_Floats, _Floats]:
-    """Returns the percentiles of all replicates at either end, from the way of each replicate."""
+    """Returns the percentiles of all replicates at either end.
+
+    Args:
+        ways: [ways] or [ways, points], what was computed of each way to draw.
+        which: [replicates], the row of `ways` of each replicate.
+        confidence: the share of replicates between the two ends, between 0 and 1.
+
+    Returns:
+        The lower and the upper end, scalars or [points].
+    """
     tail = (1 - confidence) / 2
     if len(ways) < len(which) and not np.isnan(ways).any():
         counts = np.bincount(which, minlength=len(ways))

@@ -104,12 +104,31 @@ def iqm(sample: Sample) -> Array:
 
 
 def optimality_gap(sample: Sample, gamma: float = 1.0) -> Array:
-    """Computes by how much scores fall short of `gamma` on average; scores above it count as `gamma`."""
+    """Computes by how much scores fall short of `gamma` on average; scores above it count as `gamma`.
+
+    Args:
+        sample: the runs' scores, with the weights of each replicate.
+        gamma: the score from which on a task counts as solved.
+
+    Returns:
+        [replicates].
+    """
     return sample.weights @ np.maximum(gamma - sample.values, 0) / sample.size
 
 
 def probability_of_improvement(x: Sample, y: Sample) -> Array:
-    """Computes how likely a run of x is to beat one of y, averaged over tasks; a tie counts as half."""
+    """Computes how likely a run of x is to beat one of y, averaged over tasks; a tie counts as half.
+
+    Args:
+        x: the runs of one system.
+        y: those of the other one, on the same tasks.
+
+    Returns:
+        [replicates], each from 0 to 1.
+
+    Raises:
+        UserError: they have different numbers of tasks.
+    """
     if len(x.first) != len(y.first):
         raise UserError(
             f"there are {len(x.first)} and {len(y.first)} tasks, but improvement is per task: "
@@ -186,6 +205,11 @@ def estimate(
 
 def point_estimate(statistic: Statistic, *scores: Scores, weighting: Weighting = "tasks") -> Array:
     """Computes a statistic of the runs themselves, without resampling: [points], or a scalar array.
+
+    Args:
+        statistic: such as `iqm`; of as many systems as there are scores.
+        scores: of each system per task [runs] or [runs, points].
+        weighting: what counts alike where tasks have unequally many runs.
 
     Raises:
         UserError: scores do not fit together.

@@ -93,7 +93,15 @@ def effect(ours: Scores, theirs: Scores | None = None, *, confidence: float = 0.
 
 
 def lies_above(found: Effect, threshold: float = 0.0) -> Array:
-    """Says whether the whole interval and the interquartile mean lie above the threshold."""
+    """Says whether the whole interval and the interquartile mean lie above the threshold.
+
+    Args:
+        found: from `effect`.
+        threshold: in the unit of the scores.
+
+    Returns:
+        Booleans, scalar or [points].
+    """
     return np.asarray((found.low > threshold) & (found.middle > threshold))
 
 
@@ -106,6 +114,11 @@ def verdict(found: Effect, threshold: float, *, above: bool) -> Verdict:
     """Judges the claim that a number lies above the threshold, or below it.
 
     A number without any spread that equals the threshold lies on neither side, so the claim does not hold.
+
+    Args:
+        found: scalars, from `effect`.
+        threshold: in the unit of the scores.
+        above: whether the claim is that the number lies above; if not, it is that it lies below.
     """
     beyond, opposite = (lies_above, lies_below) if above else (lies_below, lies_above)
     if beyond(found, threshold):

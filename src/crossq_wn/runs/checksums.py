@@ -20,7 +20,12 @@ def checksum_of(content: bytes) -> str:
 
 
 def write(path: Path, content: bytes) -> str:
-    """Writes a file atomically; returns its checksum."""
+    """Writes a file atomically; returns its checksum.
+
+    Args:
+        path: in a folder that exists.
+        content: all of the file.
+    """
     files.write_atomically(path, content, within=run_of(path))
     return checksum_of(content)
 

@@ -133,7 +133,12 @@ def ask(process: "subprocess.Popen[bytes]", before: int) -> None:
 
 
 def why(code: int, log: Path) -> str:
-    """Why a process has ended before its run had finished: its exit code, and the last that it said."""
+    """Why a process has ended before its run had finished: its exit code, and the last that it said.
+
+    Args:
+        code: the exit code, or minus the signal that killed it.
+        log: the file with what it printed.
+    """
     try:
         said = files.read(log, MOST_TABLE).decode(errors="replace").strip()
     except OSError:  # somebody has cleared the logs
@@ -146,7 +151,13 @@ def why(code: int, log: Path) -> str:
 
 
 def is_final(cause: str, code: int, state: State) -> bool:
-    """Whether a failure would only be repeated: the run cannot begin, or all its seeds have failed."""
+    """Whether a failure would only be repeated: the run cannot begin, or all its seeds have failed.
+
+    Args:
+        cause: the message of the failure.
+        code: the exit code; 2 is that of a UserError.
+        state: how far the run has come.
+    """
     return code == 2 and OTHERS not in cause and (state.frames == 0 or _HOPELESS in cause)
 
 

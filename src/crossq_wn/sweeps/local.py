@@ -89,7 +89,15 @@ class LocalEngine:
 
 
 def processors_of(slot: int, slots: int) -> Sequence[int]:
-    """The processors of a slot: its share of those that this process may use."""
+    """The processors of a slot: its share of those that this process may use.
+
+    Args:
+        slot: its number, from 0.
+        slots: how many there are.
+
+    Returns:
+        Numbers of processors; none where the system does not say which there are.
+    """
     if not hasattr(os, "sched_getaffinity"):
         return []
     all_ = sorted(os.sched_getaffinity(0))
@@ -97,7 +105,13 @@ def processors_of(slot: int, slots: int) -> Sequence[int]:
 
 
 def gpu_of(slot: int, slots: int, gpus: Sequence[str]) -> Mapping[str, str]:
-    """The environment variables that give a slot its GPU, or its share of one."""
+    """The environment variables that give a slot its GPU, or its share of one.
+
+    Args:
+        slot: its number, from 0.
+        slots: how many there are; they take the GPUs in turn.
+        gpus: names for CUDA_VISIBLE_DEVICES; may be empty.
+    """
     if not gpus:
         return {}
     own = {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]}

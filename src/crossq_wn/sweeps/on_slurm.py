@@ -128,6 +128,11 @@ def executor(array: Array, folder: Path) -> Any:
 def submit(made: Any, worker: Worker, count: int) -> list[str]:
     """Puts workers into the queue; returns the ids of their jobs.
 
+    Args:
+        made: from `executor`.
+        worker: is pickled for each of the jobs.
+        count: the number of jobs.
+
     Raises:
         UserError: Slurm does not take them.
     """

@@ -230,7 +230,12 @@ def runs_of(sheet: Sheet, out: Path, options: Any) -> list[Run]:
 
 
 def stages_of(run: Run, space: Space) -> list[int]:
-    """The environment frames per seed at the end of each stage of a run; evaluations are made there."""
+    """The environment frames per seed at the end of each stage of a run; evaluations are made there.
+
+    Args:
+        run: to its end.
+        space: says how many stages there are, and how much longer each is than the one before.
+    """
     whole, every = run.config.options.frames, run.config.options.eval_every
     if space.keep == 1:
         return [whole]

@@ -184,7 +184,13 @@ def bands(source: Source) -> str:
 
 
 def band(axes: Axes, points: Sequence[Point], look: Look) -> None:
-    """Draws one system's curve with its interval."""
+    """Draws one system's curve with its interval.
+
+    Args:
+        axes: the panel.
+        points: of one system there, by place on the x axis.
+        look: how the system is drawn.
+    """
     x = [point.x for point in points]
     values, lows, highs = numbers(points)
     # A curve of one point is invisible without a marker; colours that repeat need markers anyway.

@@ -50,7 +50,13 @@ def save(figure: Figure, rows: Sequence[Row], stem: Path) -> list[Path]:
 
 
 def numbered(stem: Path, number: int, count: int) -> Path:
-    """Returns where to write one of several figures: `fig1-protocol-2`, or just `fig1` if there is one."""
+    """Returns where to write one of several figures: `fig1-protocol-2`, or just `fig1` if there is one.
+
+    Args:
+        stem: where one figure would be written.
+        number: of this figure, from 1.
+        count: how many figures there are.
+    """
     if count == 1:
         return stem
     name = stem.stem if stem.suffix in _SUFFIXES else stem.name

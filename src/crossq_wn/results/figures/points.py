@@ -98,7 +98,13 @@ def spread(points: Iterable[Point]) -> Array:
 
 
 def lines(points: Iterable[Point], panel: str, quantity: str = SCORE) -> dict[System, list[Point]]:
-    """Returns the points of one panel and quantity, by system."""
+    """Returns the points of one panel and quantity, by system.
+
+    Args:
+        points: of any panels and quantities.
+        panel: a group of tasks, or a task.
+        quantity: the score, a column of metrics.csv, or another metric of eval.csv.
+    """
     found: dict[System, list[Point]] = {}
     for point in points:
         if (point.panel, point.quantity) == (panel, quantity):

@@ -229,7 +229,13 @@ def lowest(axes: Sequence[Axes]) -> list[Axes]:
 
 
 def ratio_ticks(axis: Axis, low: float, high: float) -> None:
-    """Gives a logarithmic axis from low to high ticks with plain numbers."""
+    """Gives a logarithmic axis from low to high ticks with plain numbers.
+
+    Args:
+        axis: the x or the y axis of a panel.
+        low: where it begins, above 0.
+        high: where it ends.
+    """
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     multiples = (1, 2, 5) if last - first < 5 else (1,)
     ticks = np.outer(10.0 ** np.arange(first, last + 1), multiples).ravel()
