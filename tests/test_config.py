@@ -80,6 +80,8 @@ LATER = {
     ("settings", "return_statistics"): "restart",
     ("options", "real_time"): None,
     ("settings", "n_step"): 1,
+    ("settings", "actor_network"): None,
+    ("settings", "critic_network"): None,
     ("options", "prefill"): (),
     ("options", "prefill_share"): None,
 }
@@ -276,7 +278,8 @@ def test_migrating_changes_nothing_of_the_present_schema_nor_of_its_argument(old
         "options": migrated["options"]
         | {"seeds": (0, 1), "real_time": None, "prefill": (), "prefill_share": None},
         "prefilled": (),
-        "settings": migrated["settings"] | {"learning_rate_updates": None, "n_step": 1},  # nothing falls
+        "settings": migrated["settings"]
+        | {"learning_rate_updates": None, "n_step": 1, "actor_network": None, "critic_network": None},
     }
 
 

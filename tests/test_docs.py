@@ -86,7 +86,7 @@ def forgotten(monkeypatch):
                 monkeypatch.setitem(table, name, None)
                 monkeypatch.delitem(table, name)
     yield
-    for name in ("my_suite", "my_algorithm", "my_robot", "policy"):
+    for name in ("my_suite", "my_algorithm", "my_robot", "my_nets", "policy"):
         sys.modules.pop(name, None)
 
 
@@ -102,7 +102,7 @@ def place(trained, forgotten, tmp_path, monkeypatch):
         for name in named:
             shutil.copytree(trained[RUNS[name]], tmp_path / name)
         shutil.copy(trained["sac"] / "eval.csv", tmp_path / "published.csv")
-        for module in ("my_suite", "my_algorithm", "my_robot"):
+        for module in ("my_suite", "my_algorithm", "my_robot", "my_nets"):
             for program in blocks(page, "python"):
                 if program.startswith(f"# {module}.py"):
                     (tmp_path / f"{module}.py").write_text(program)

@@ -15,7 +15,6 @@ from crossq_wn.algorithms import ALGORITHMS, normalisers
 from crossq_wn.algorithms.actor_critic import soft_actor_critic
 from crossq_wn.algorithms.bro import coefficient, inverse_coefficient, upper_bound
 from crossq_wn.algorithms.passes import separate
-from crossq_wn.algorithms.redq import separate_subset
 from crossq_wn.algorithms.resets import at, every_updates, on_grid
 from crossq_wn.algorithms.simba_v2 import scaler, towards
 from crossq_wn.algorithms.tdmpc2.planning import Planner, Simulator, plan
@@ -244,8 +243,6 @@ def bare(rules):
             critic_optimiser=adamw(critic, 0.0),
             policy_delay=1,
         )
-        if name == "redq":  # whose targets have an ensemble of their own
-            made = made._replace(q_pair=separate_subset(dense(atoms), 2))
         plain = soft_actor_critic(made)
         return plain.init(np.random.default_rng(0)), jax.jit(plain.update)
 

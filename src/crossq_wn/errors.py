@@ -24,9 +24,15 @@ def one_line(error: BaseException) -> str:
     return text or type(error).__name__
 
 
+_LIBRARIES = ("importlib", f"{os.sep}jax{os.sep}")  # which call a user's code, or are called by it
+
+
 def raised(error: BaseException) -> str:
     """What a user's own code raised and where: `KeyError: 'x' (my_module.py, line 12)`."""
-    frames = [each for each in traceback.extract_tb(error.__traceback__) if "importlib" not in each.filename]
+    frames = []
+    for frame in traceback.extract_tb(error.__traceback__):
+        if not any(part in frame.filename for part in _LIBRARIES):
+            frames.append(frame)
     # The first frame is the one that called the user's code.
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if len(frames) > 1 else ""
     return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"

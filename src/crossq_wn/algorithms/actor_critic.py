@@ -22,17 +22,16 @@ from typing import NamedTuple
 import numpy as np
 
 from crossq_wn.acting.operations import Network
+from crossq_wn.algorithms.own_networks import own_network
 from crossq_wn.algorithms.passes import ActorPass, QPair, own_states
 from crossq_wn.algorithms.returns import over_steps
 from crossq_wn.algorithms.settings import ActorCriticSettings
 from crossq_wn.algorithms.state import ActorMetrics, CriticMetrics, KeyStream, State, random_key
 from crossq_wn.lazy import jax, jnp, optax
 from crossq_wn.nets import layers, policies
-from crossq_wn.nets.layer import operations
-from crossq_wn.nets.layers import Layer, predict
+from crossq_wn.nets.layer import Layer, operations, predict
 from crossq_wn.nets.losses import Readout, Reduce, minimum
 from crossq_wn.nets.optimisers import Optimiser, Target, adamw, deferred
-from crossq_wn.nets.policies import Policy
 from crossq_wn.types import (
     Algorithm,
     Appraisal,
@@ -68,7 +67,7 @@ class Parts(NamedTuple):
 
     spec: Spec
     actor: Layer  # observation -> policy output
-    policy: Policy  # how the actor's output becomes an action
+    policy: policies.Policy  # how the actor's output becomes an action
     critic: Layer  # [observation, action] -> output [critic, B, atom]
     q_pair: QPair  # `separate`, `separate_subset`, `joint` or `joint_target`
     target: Target
@@ -93,7 +92,7 @@ def compose(
     settings: ActorCriticSettings,
     *,
     actor: Layer,
-    policy: Policy,
+    policy: policies.Policy,
     critic: Layer,
     q_pair: QPair,
     target: Target,
@@ -101,11 +100,14 @@ def compose(
     actor_weight_decay: float = 0.0,
     critic_weight_decay: float = 0.0,
 ) -> Parts:
-    """Assembles parts, with optimisers, temperature and policy delay as the settings say.
+    """Assembles parts, with a user's own networks, optimisers and policy delay as the settings say.
 
     The keyword arguments are fields of `Parts`, but for the weight decays: AdamW's, of what the layers let
     decay. What few algorithms change keeps its default here; these use `_replace`.
     """
+    actor = own_network("actor_network", spec, settings, 2 * spec.action_size) or actor
+    if member := own_network("critic_network", spec, settings, readout.atoms):
+        critic = layers.ensemble(member, settings.critics)
 
     def optimiser(layer: Layer, learning_rate: float, weight_decay: float) -> Optimiser:
         return adamw(layer, settings.schedule(learning_rate), weight_decay, settings.adam_beta1)

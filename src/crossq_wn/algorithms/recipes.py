@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from crossq_wn.algorithms.actor_critic import Parts, soft_actor_critic
-from crossq_wn.algorithms.settings import Settings
+from crossq_wn.algorithms.settings import Settings, networks_of
+from crossq_wn.errors import UserError, option
 from crossq_wn.types import Algorithm, Spec
 
 
@@ -38,7 +39,7 @@ class Recipe(NamedTuple):
     settings: type[Settings]
     presets: Mapping[str, Preset]  # by name; the first to know is "default"
     make: Callable[[Spec, Any], Parts | Algorithm]  # (problem, settings)
-    critic: Callable[[Any], CriticTraits] = unknown_critic  # settings -> properties of its critic
+    critic: Callable[[Any], CriticTraits] = unknown_critic  # settings -> properties of its own critic
     updates_per_utd: int = 1  # gradient updates per decision at a UTD ratio of 1, with bursts that recur
 
     def build(self, spec: Spec, settings: Settings) -> Algorithm:
@@ -47,6 +48,13 @@ class Recipe(NamedTuple):
         Args:
             spec: the problem.
             settings: an instance of the recipe's `settings`.
+
+        Raises:
+            UserError: networks of the user's own are chosen, and cannot be used.
         """
         made = self.make(spec, settings)
-        return soft_actor_critic(made) if isinstance(made, Parts) else made
+        if isinstance(made, Parts):
+            return soft_actor_critic(made)
+        for name, network in networks_of(settings).items():
+            raise UserError(f"{option(name)} is {network}: only an algorithm that returns Parts can use it")
+        return made

@@ -59,7 +59,7 @@ def parts(spec: Spec, settings: REDQSettings) -> Parts:
         actor=mlp(settings.actor_width, gaussian_head(spec.action_size)),
         policy=clipped(-20.0, 2.0),
         critic=ensemble(member, settings.critics),
-        q_pair=separate_subset(member, settings.subset),
+        q_pair=separate_subset(settings.subset),
         target=polyak(settings.tau),
         readout=scalar(squared_error),
     )._replace(reduce=mean, policy_delay=settings.policy_delay * settings.utd)
@@ -70,19 +70,18 @@ def _normalised(settings: REDQSettings) -> tuple[Layer, ...]:
     return dense(settings.critic_width), layer_norm(), relu()
 
 
-def separate_subset(member: Layer, size: int) -> QPair:
+def separate_subset(size: int) -> QPair:
     """Algorithm 1: like SAC's `separate`, but only a random subset of the target critics is evaluated.
 
     Args:
-        member: one critic, without statistics.
         size: number of critics in the subset (M), which is drawn anew for each minibatch.
     """
-    subset = ensemble(member, size)
 
     def pair(critic: Layer, theta: Tree, state: State, x: Array, next_x: Array, key: Array) -> Passed:
         chosen = jax.random.choice(key, len(state.target), (size,), replace=False)
         members = tuple(_member(state.target, index) for index in chosen)
-        next_q, _ = subset.apply(members, state.critic.stats[:size], next_x, train=True)
+        stats = tuple(_member(state.critic.stats, index) for index in chosen)
+        next_q, _ = critic.apply(members, stats, next_x, train=True)  # an ensemble of however many
         q, stats = critic.apply(theta, state.critic.stats, x, train=True)
         return q, next_q, stats
 

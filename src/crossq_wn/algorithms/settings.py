@@ -13,6 +13,7 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
+from crossq_wn.algorithms import own_networks
 from crossq_wn.errors import UserError, option
 from crossq_wn.lazy import optax
 from crossq_wn.nets.optimisers import deferred_schedule
@@ -57,6 +58,10 @@ class Settings:
         require(self, "action_repeat", self.action_repeat is None or self.action_repeat >= 1, "at least 1")
         require(self, "discount", self.discount is None or 0 <= self.discount < 1, "in [0, 1)")
 
+    def pinned(self) -> Self:
+        """These settings, with what identifies the code of a user's networks; such code is imported."""
+        return self
+
     def for_run(self, decisions: int) -> Self:
         """These settings, completed by what depends on the length of the run.
 
@@ -79,6 +84,12 @@ def unloaded(values: Mapping[str, Any]) -> UnloadedSettings:
     shared = {name: value for name, value in values.items() if name in setting_names(Settings)}
     others = {name: value for name, value in values.items() if name not in shared}
     return UnloadedSettings(**shared, others=tuple(sorted(others.items())))
+
+
+def networks_of(settings: Settings) -> dict[str, str]:
+    """The names of the user's own networks, by setting, even if the algorithm is not loaded."""
+    values = values_of(settings)
+    return {name: values[name] for name in own_networks.NAMES if isinstance(values.get(name), str)}
 
 
 def values_of(settings: Settings) -> dict[str, Any]:
@@ -119,8 +130,14 @@ class ActorCriticSettings(Settings):
     learning_rate_updates: int | None = None
     """Updates over which each learning rate falls linearly, counting each one's own updates; by default the
     UTD ratio times all agent decisions that the run is started for."""
+    actor_network: str | None = None
+    """A network of your own for the actor, as module:name of the function that makes it."""
+    critic_network: str | None = None
+    """A network of your own for each critic, as module:name of the function that makes it."""
 
     def __post_init__(self) -> None:
+        for name in own_networks.NAMES:  # Python users give functions
+            object.__setattr__(self, name, own_networks.named(name, getattr(self, name)))
         super().__post_init__()
         require_positive(self, "actor_width", "critic_width", "critics", "policy_delay", "n_step")
         if self.learning_rate_updates is not None:
@@ -131,6 +148,14 @@ class ActorCriticSettings(Settings):
         require(self, "target_entropy_scale", abs(self.target_entropy_scale) < 1e3, "a finite number")
         require(self, "adam_beta1", 0 <= self.adam_beta1 < 1, "in [0, 1)")
         require(self, "learning_rate_end", 0 <= self.learning_rate_end <= 1, "in [0, 1]")
+
+    def pinned(self) -> Self:
+        """These settings, with a checksum of their present source in the names of a user's networks."""
+        names: dict[str, Any] = {}
+        for name in own_networks.NAMES:
+            if (network := getattr(self, name)) is not None:
+                names[name] = own_networks.pinned(network, name)
+        return replace(self, **names)
 
     def schedule(self, learning_rate: float) -> optax.ScalarOrSchedule:
         """The learning rate of actor, critics or temperature, as a function of its own updates.

@@ -12,6 +12,7 @@ from crossq_wn import files
 from crossq_wn.acting.interface import PolicyError
 from crossq_wn.acting.operations import Network
 from crossq_wn.acting.policy import Actor
+from crossq_wn.algorithms.settings import networks_of
 from crossq_wn.environments import Environment
 from crossq_wn.environments.streams import kept_shared
 from crossq_wn.errors import UserError, nearest, one_line, option
@@ -107,9 +108,13 @@ def _write(
 def _sound_network(policy: TrainedPolicy) -> Network:
     network = policy.network()
     if network is None:
+        own = networks_of(policy.config.settings).get("actor_network")
+        does_not_say = f"{policy.config.system.algorithm} does not say what its network computes"
+        if own is not None:
+            does_not_say = f"a layer of its actor network {own} does not say what it computes"
         raise UserError(
-            f"{policy.path} cannot be exported: {policy.config.system.algorithm} does not say what its "
-            "network computes without JAX (docs/export.md says how an algorithm of your own does)"
+            f"{policy.path} cannot be exported: {does_not_say} without JAX (docs/export.md says how code of "
+            "your own does)"
         )
     if not all(np.isfinite(array).all() for array in described_network(network)[1].values()):
         raise UserError(

@@ -8,12 +8,12 @@ table. To add a diagnostic, write a function of a `Probe` and register its recor
 
 from __future__ import annotations  # JAX's types are loaded on first use
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
 from crossq_wn.learning import measures
-from crossq_wn.learning.measures import Probe
+from crossq_wn.learning.measures import Part, Probe
 from crossq_wn.types import Array, CriticView, Metrics
 
 _LAYER = "{layer}"
@@ -36,6 +36,7 @@ class Diagnostic:
         file: the file that records it.
         function: computes it from a probe: a scalar, or [layers] for a name with `{layer}`. None if the
             algorithm's updates or the evaluation report it.
+        of: the part of the critic that it is about; critics without that part have no such diagnostic.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Diagnostic:
     detail: bool = False
     file: Literal["metrics.csv", "eval.csv"] = "metrics.csv"
     function: Callable[[Probe], Array] | None = None
+    of: Part = "critic"
 
     @property
     def description(self) -> str:
@@ -82,15 +84,16 @@ def shown() -> list[Diagnostic]:
 
 
 def diagnose(view: CriticView) -> Metrics:
-    """Computes the diagnostics of a critic.
+    """Computes the diagnostics of a critic, as far as it has the parts that they are about.
 
     Returns:
         Scalars by column of metrics.csv.
     """
     probe = measures.probe_of(view)
+    parts = measures.parts_of(probe)
     found: Metrics = {}
     for diagnostic in DIAGNOSTICS.values():
-        if diagnostic.function is None:
+        if diagnostic.function is None or diagnostic.of not in parts:
             continue
         value = diagnostic.function(probe)
         if _LAYER not in diagnostic.name:
@@ -101,6 +104,19 @@ def diagnose(view: CriticView) -> Metrics:
     return found
 
 
+def lacking(columns: Collection[str]) -> dict[Part, list[str]]:
+    """The diagnostics that a critic lacks, by the part that it lacks.
+
+    Args:
+        columns: of its metrics.csv.
+    """
+    found: dict[Part, list[str]] = {}
+    for diagnostic in DIAGNOSTICS.values():
+        if diagnostic.function and _LAYER not in diagnostic.name and diagnostic.name not in columns:
+            found.setdefault(diagnostic.of, []).append(diagnostic.name)
+    return found
+
+
 register(
     Diagnostic(
         "critic_norm",
@@ -108,23 +124,27 @@ register(
         axis="critic parameter norm",
         in_figure_3=True,
         function=measures.weight_norm,
+        of="dense layers",
     ),
     Diagnostic(
         "critic_norm_root",
         "weight norm of the critics' dense layers, root of the sum of squares",
         detail=True,
         function=measures.weight_norm_root,
+        of="dense layers",
     ),
     Diagnostic(
         "critic_norm_{layer}",
         "weight norm of one hidden layer",
         detail=True,
         function=measures.hidden_weight_norms,
+        of="dense layers",
     ),
     Diagnostic(
         "critic_norm_head",
         "weight norm of the critics' last layer alone",
         function=measures.head_weight_norm,
+        of="dense layers",
     ),
     Diagnostic(
         "critic_gradient_norm",
@@ -132,18 +152,21 @@ register(
         logarithmic=True,
         in_figure_3=True,
         function=measures.gradient_norm,
+        of="dense layers",
     ),
     Diagnostic(
         "critic_gradient_norm_{layer}",
         "norm of the critic loss's gradient in one hidden layer",
         detail=True,
         function=measures.hidden_gradient_norms,
+        of="dense layers",
     ),
     Diagnostic(
         "critic_gradient_norm_head",
         "norm of the critic loss's gradient in the last layer",
         detail=True,
         function=measures.head_gradient_norm,
+        of="dense layers",
     ),
     Diagnostic(
         "critic_elr",
@@ -152,23 +175,27 @@ register(
         logarithmic=True,
         in_figure_3=True,
         function=measures.effective_learning_rate,
+        of="dense layers",
     ),
     Diagnostic(
         "critic_elr_hidden",
         "effective learning rate of the hidden layers",
         detail=True,
         function=measures.hidden_learning_rate,
+        of="hidden dense layers",
     ),
     Diagnostic(
         "critic_elr_head",
         "effective learning rate of the last layer",
         detail=True,
         function=measures.head_learning_rate,
+        of="dense layers",
     ),
     Diagnostic(
         "critic_step_size",
         "learning rate over squared weight norm, hidden layers",
         function=measures.step_size,
+        of="hidden dense layers",
     ),
     Diagnostic(
         "dead_neurons",
@@ -176,16 +203,19 @@ register(
         unit="fraction",
         in_figure_3=True,
         function=measures.dead_neurons,
+        of="non-linearities",
     ),
     Diagnostic(
         "feature_norm",
         "length of the hidden features, summed over layers",
         function=measures.feature_norm,
+        of="non-linearities",
     ),
     Diagnostic(
         "stable_rank",
         "singular values that make up 99 % of the last hidden features",
         function=measures.stable_rank,
+        of="non-linearities",
     ),
     Diagnostic(
         "bn_drift",

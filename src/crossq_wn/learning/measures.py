@@ -9,7 +9,7 @@ slowly (paper v2, sections 3 and 4).
 from __future__ import annotations  # JAX's types are loaded on first use
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from crossq_wn.lazy import jax, jnp, optax
 from crossq_wn.nets.layers import dense_layers
@@ -32,6 +32,22 @@ def probe_of(view: CriticView) -> Probe:
     """Differentiates the critic's loss and finds its dense layers."""
     gradients = jax.grad(view.loss)(view.params)
     return Probe(view, [dense_layers(p) for p in view.params], [dense_layers(g) for g in gradients])
+
+
+# What a measure is about. Every critic is one; the others it may lack, as a user's own network does.
+Part = Literal["critic", "dense layers", "hidden dense layers", "non-linearities"]
+
+
+def parts_of(probe: Probe) -> set[Part]:
+    """The parts that a critic has."""
+    parts: set[Part] = {"critic"}
+    if len(probe.layers[0]) > 0:
+        parts.add("dense layers")
+    if len(probe.layers[0]) > 1:
+        parts.add("hidden dense layers")
+    if probe.view.hidden:
+        parts.add("non-linearities")
+    return parts
 
 
 def weight_norm(probe: Probe) -> Array:

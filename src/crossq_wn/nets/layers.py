@@ -77,7 +77,9 @@ def dense_layers(params: Tree) -> list[Tree]:
     """
 
     def dense(node: Tree) -> bool:
-        return isinstance(node, dict) and "kernel" in node
+        if not isinstance(node, dict) or "kernel" not in node:
+            return False
+        return all(hasattr(each, "shape") for each in node.values())  # no trees inside
 
     return [node for node in jax.tree.leaves(params, is_leaf=dense) if dense(node)]
 

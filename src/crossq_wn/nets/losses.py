@@ -42,6 +42,7 @@ class Readout(NamedTuple):
     target: MakeTarget
     expected: Callable[[Array], Array]  # y [B, atom] -> [B], the expectation of a target
     loss: Callable[[Array, Array], Array]  # (output [critic, B, atom], y [B, atom]) -> scalar
+    atoms: int = 1  # numbers that each critic has to say about a sample
 
 
 # Reducing several critics to one value
@@ -119,7 +120,7 @@ def quantile(atoms: int, kappa: float = 1.0) -> Readout:
 
     midpoints = constant(lambda: (jnp.arange(atoms) + 0.5) / atoms)
     loss = partial(_quantile_huber_loss, midpoints, kappa)
-    return Readout(lambda output: jnp.mean(output, -1), target, lambda y: jnp.mean(y, -1), loss)
+    return Readout(lambda output: jnp.mean(output, -1), target, lambda y: jnp.mean(y, -1), loss, atoms)
 
 
 def _quantile_huber_loss(midpoints: Callable[[], Array], kappa: float, output: Array, y: Array) -> Array:
@@ -168,7 +169,7 @@ def categorical(low: float, high: float, atoms: int) -> Readout:
     def loss(output: Array, y: Array) -> Array:
         return -jnp.sum(jnp.mean(jnp.sum(y * jax.nn.log_softmax(output), -1), -1))
 
-    return Readout(value, target, lambda y: jnp.sum(y * support(), -1), loss)
+    return Readout(value, target, lambda y: jnp.sum(y * support(), -1), loss, atoms)
 
 
 def averaged(readout: Readout) -> Readout:

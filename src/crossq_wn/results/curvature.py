@@ -11,7 +11,7 @@ from crossq_wn.learning.hessian import Spectrum, spectrum
 from crossq_wn.machine import use_jax
 from crossq_wn.runs import checkpoints
 from crossq_wn.runs.config import read_config, with_algorithm
-from crossq_wn.runs.trust import require_algorithm
+from crossq_wn.runs.trust import require_algorithm, require_unchanged
 from crossq_wn.training.building import build_algorithm, make_replay, saved_spec, saved_state
 
 
@@ -31,6 +31,7 @@ def spectrum_of(run: Path, seed: int | None, warn: Callable[[str], None], *, tru
     config = read_config(run)
     require_algorithm(config, run, trust=trust)
     config = with_algorithm(config)
+    require_unchanged(config, run)
     saved = checkpoints.newest(run / "checkpoints", warn)
     seed = saved.seeds[0] if seed is None else seed
     if seed not in saved.seeds:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from crossq_wn.algorithms import CriticTraits, loaded_recipe
+from crossq_wn.algorithms.settings import networks_of
 from crossq_wn.errors import UserError, counted, option
 from crossq_wn.learning.diagnostics import DIAGNOSTICS, shown
 from crossq_wn.results import reading
@@ -49,9 +50,11 @@ Courses = dict[str, Course]  # by the diagnostic's name
 
 
 def critic_of(config: RunConfig) -> CriticTraits:
-    """Returns what is known of the critic of a run's algorithm: nothing if its module is not loaded."""
+    """Returns what is known of a run's critic: nothing of a user's own, or if its module is not loaded."""
     recipe = loaded_recipe(config.system.algorithm)
-    return CriticTraits() if recipe is None else recipe.critic(config.settings)
+    if recipe is None or "critic_network" in networks_of(config.settings):
+        return CriticTraits()
+    return recipe.critic(config.settings)
 
 
 def courses(path: Path) -> Courses:

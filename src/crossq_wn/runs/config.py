@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from crossq_wn import files
 from crossq_wn.algorithms import loaded_recipe, recipe_of, updates_per_decision
+from crossq_wn.algorithms.own_networks import NAMES as NETWORKS
 from crossq_wn.algorithms.settings import (
     Settings,
     require,
@@ -281,16 +282,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 # Names that came after checksums, so that a config.json without a checksum may lack them.
 _SINCE = (
-    "return_statistics",
-    "evaluate_before_reset",
-    "n_step",
-    "real_time",
-    "layer_norm",
-    "prefill",
-    "prefill_share",
-    "frame_stack",
-    "normalise_observations",
-)
+    "return_statistics", "evaluate_before_reset", "n_step", "real_time", "layer_norm", "prefill",
+    "prefill_share", "frame_stack", "normalise_observations", *NETWORKS,
+)  # fmt: skip
 
 
 def _require_whole(values: Mapping[str, Any], path: Path) -> None:

@@ -1,9 +1,9 @@
 """Which code a run may import.
 
-A run may name modules: that of its task, `my_module:Reach`, and that of its algorithm. Reading a run never
-imports them. Acting and training need them, and import only what this user has trained with before or allows
-with `--trust`. What is remembered is the name and the file of its module, so a stranger's module of the same
-name counts as another one.
+A run may name modules: that of its task, `my_module:Reach`, those of its algorithm and of its networks.
+Reading a run never imports them. Acting and training need them, and import only what this user has trained
+with before or allows with `--trust`. What is remembered is the name and the file of its module, so a
+stranger's module of the same name counts as another one.
 """
 
 import contextlib
@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from crossq_wn import files
+from crossq_wn.algorithms import own_networks
+from crossq_wn.algorithms.settings import networks_of
 from crossq_wn.environments.naming import name_of
 from crossq_wn.errors import UserError, option
 from crossq_wn.machine import data_folder
@@ -26,7 +28,8 @@ from crossq_wn.runs.config import RunConfig
 
 def remember(config: RunConfig) -> None:
     """Remembers that the user trains with the modules of a configuration, if there is a home directory."""
-    for name in (config.task, config.system.algorithm):
+    networks = [name.partition("@")[0] for name in networks_of(config.settings).values()]
+    for name in (config.task, config.system.algorithm, *networks):
         if ":" in name and (place := place_of(name)):
             with contextlib.suppress(OSError, UserError):  # UserError: of a user without a home
                 entry = _entry(name, place)
@@ -35,7 +38,7 @@ def remember(config: RunConfig) -> None:
 
 
 def require_algorithm(config: RunConfig, path: Path, *, trust: bool) -> None:
-    """Checks that the module of a run's algorithm may be imported.
+    """Checks that the modules of a run's algorithm and of its networks may be imported.
 
     Args:
         config: of the run.
@@ -50,6 +53,28 @@ def require_algorithm(config: RunConfig, path: Path, *, trust: bool) -> None:
         name.rpartition(":")[0] not in sys.modules
     ):  # else its code has run already, and only that can be named
         _require("algorithm", name, path, trust)
+    for setting, network in networks_of(config.settings).items():
+        if not own_networks.is_given(network):
+            _require(setting.replace("_", " "), network.partition("@")[0], path, trust)
+
+
+def require_unchanged(config: RunConfig, path: Path) -> None:
+    """Checks that the code of a run's networks is that of its training; imports their modules.
+
+    Args:
+        config: of the run.
+        path: the run directory, for the message.
+
+    Raises:
+        UserError: it is not, or there is no such code.
+    """
+    for setting, network in networks_of(config.settings).items():
+        now = own_networks.pinned(network, setting)
+        if now != network:
+            raise UserError(
+                f"{path} was trained with the {setting.replace('_', ' ')} {network}, whose source has since "
+                f"changed (it is {now}): put it back as it was, or train a new run"
+            )
 
 
 def require_task(config: RunConfig, path: Path, *, trust: bool, task: Callable[[], Any] | None) -> None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from crossq_wn.algorithms.own_networks import give as give_networks
 from crossq_wn.algorithms.settings import setting_names
 from crossq_wn.data.sources import describe_all as describe_sources
 from crossq_wn.environments import TaskLike, lookup
@@ -20,7 +21,7 @@ from crossq_wn.runs.leases import refuse_if_used
 from crossq_wn.runs.manifests import trained_frames
 from crossq_wn.runs.options import OPTION_NAMES, RunOptions
 from crossq_wn.runs.recovery import recover_config
-from crossq_wn.runs.trust import remember, require_algorithm, require_task
+from crossq_wn.runs.trust import remember, require_algorithm, require_task, require_unchanged
 from crossq_wn.training import building
 from crossq_wn.training.callbacks import checked
 from crossq_wn.training.finished import outcome_if_finished
@@ -79,7 +80,7 @@ def configure(
             raise UserError(f"{algorithm} has no option or hyperparameter {name!r}: {hint}")
     options = RunOptions(**{name: value for name, value in choices.items() if name in OPTION_NAMES})
     changes = {name: value for name, value in choices.items() if name not in OPTION_NAMES}
-    chosen = dataclasses.replace(usual, **changes)
+    chosen = dataclasses.replace(usual, **changes).pinned()
     known = lookup(task)
     action_repeat = known.action_repeat if chosen.action_repeat is None else chosen.action_repeat
     settings = chosen.for_run(options.frames // action_repeat)
@@ -132,7 +133,8 @@ def train(
         progress: whether to show progress as the command line does, if there is no `reporter`.
         callbacks: objects that see what happens and may stop the training: see `training.callbacks`.
         choices: run options (`crossq_wn.runs.options.RunOptions`) and hyperparameters by name, spelt as on
-            the command line but with underscores. `seed=3` stands for `seeds=[3]`.
+            the command line but with underscores. `seed=3` stands for `seeds=[3]`, and networks of your own
+            may be given as functions.
 
     Returns:
         How training ended. `Outcome.path` is the run directory, for `crossq_wn.load` and
@@ -210,6 +212,7 @@ def resume(
     trust: bool = False,
     take_over: bool = False,
     callbacks: Sequence[Any] = (),
+    networks: Sequence[Callable[..., Any]] = (),
 ) -> Outcome:
     """Continues a run from its newest checkpoint. A finished run is left as it is.
 
@@ -227,6 +230,7 @@ def resume(
         take_over: whether to shut out another process that has the run and may be alive, such as one on a
             machine that is cut off.
         callbacks: see `train`; a run does not remember those that it was trained with.
+        networks: the functions of networks of your own, where no module can be imported for them.
 
     Returns:
         How training ended.
@@ -236,6 +240,7 @@ def resume(
             has changed, it names modules that are not trusted, or every seed failed.
     """
     calls = checked(callbacks)
+    give_networks(networks)
     with _shown(reporter, progress) as shown:
         return _resume(
             run_in(named("path", path)),
@@ -265,6 +270,7 @@ def _resume(
     require_algorithm(config, path, trust=trust)
     require_task(config, path, trust=trust, task=_callable(task))
     config = with_algorithm(config)
+    require_unchanged(config, path)
     if not directory.begun(path):  # it was stopped before its first checkpoint
         return start(config, path, reporter, task, take_over=take_over, callbacks=callbacks)
     trained = trained_frames(path / "checkpoints")

@@ -122,8 +122,8 @@ def _network(session: Session, state: Tree) -> Network:
         return folded(network_of(session.algorithm, jax.device_get(state)))
     except UndescribedError:
         raise UserError(
-            f"{session.config.system.algorithm} cannot train with {option('real_time')}: a layer of its "
-            "policy does not say what it computes in numpy"
+            f"{session.config.system.label} cannot train with {option('real_time')}: a layer of its policy "
+            "does not say what it computes in numpy (docs/export.md says how)"
         ) from None
 
 

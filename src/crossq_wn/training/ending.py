@@ -1,8 +1,11 @@
 """How training ends."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from crossq_wn.errors import UserError, one_line, raised
+from crossq_wn.nets.checking import NetworkError
 from crossq_wn.training.progress import Outcome
 from crossq_wn.training.reporting import report
 from crossq_wn.training.session import Session, with_traceback
@@ -35,6 +38,16 @@ def all_failed(session: Session) -> UserError:
     error = UserError(f"every seed failed: {reasons}")
     error.__cause__ = next(iter(session.causes.values()), None)
     return error
+
+
+@contextmanager
+def keeping_tracebacks(session: Session) -> Iterator[None]:
+    """Keeps the traceback of what a user's own network raises in training, as at a reset."""
+    try:
+        yield
+    except NetworkError as error:
+        cause = error.__cause__ or error
+        raise UserError(with_traceback(session, str(error), "network", cause)) from cause
 
 
 def call_back(session: Session) -> None:

@@ -26,7 +26,7 @@ from crossq_wn.runs.directory import RunDirectory
 from crossq_wn.training import building, prefilling
 from crossq_wn.training.callbacks import Calls
 from crossq_wn.training.compiling import compiling_ahead, wait
-from crossq_wn.training.ending import call_back, conclude, outcome
+from crossq_wn.training.ending import call_back, conclude, keeping_tracebacks, outcome
 from crossq_wn.training.finished import evaluated_last
 from crossq_wn.training.fitting import check_fits
 from crossq_wn.training.progress import Outcome, Reporter
@@ -90,7 +90,8 @@ def run_training(
             stack.enter_context(compiling_ahead(session))
             if not resume:
                 assess(session)
-        return train(session)
+        with keeping_tracebacks(session):
+            return train(session)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Trained policies: acting with the newest checkpoint of a run, and evaluating it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ import numpy as np
 from crossq_wn.acting.interface import Interface, PolicyError, Stack
 from crossq_wn.acting.operations import Network
 from crossq_wn.acting.policy import Actor
+from crossq_wn.algorithms.own_networks import give as give_networks
 from crossq_wn.environments import Environment, EnvironmentFaultError, Episode
 from crossq_wn.environments.interface import check_unchanged, describe
 from crossq_wn.environments.pool import Pool
@@ -30,7 +31,7 @@ from crossq_wn.runs.config import read_config, with_algorithm
 from crossq_wn.runs.folders import named, run_in
 from crossq_wn.runs.manifests import malformed
 from crossq_wn.runs.schema import SeedNumber
-from crossq_wn.runs.trust import require_algorithm, require_task
+from crossq_wn.runs.trust import require_algorithm, require_task, require_unchanged
 from crossq_wn.training.actors import Choose, InNumpy, JaxActor
 from crossq_wn.training.building import (
     AnyTask,
@@ -69,6 +70,7 @@ class TrainedPolicy:
         self.path, self._trust, config = path, trust, read_config(path)
         require_algorithm(config, path, trust=trust)
         self.config = with_algorithm(config)
+        require_unchanged(self.config, path)
         newest = checkpoints.newest(path / "checkpoints", warn, with_replay=False)
         self.seed = self._choose(newest, seed)
         saved = newest if self.seed in newest.seeds else self._last_good(newest)
@@ -211,6 +213,7 @@ def load(
     seed: int | None = None,
     warn: Callable[[str], None] = lambda text: None,
     trust: bool = False,
+    networks: Sequence[Callable[..., Any]] = (),
 ) -> TrainedPolicy:
     """Loads a trained policy from the newest checkpoint of a run.
 
@@ -219,10 +222,13 @@ def load(
         seed: one of its training seeds; by default the first that has not failed.
         warn: is told of damaged checkpoints, in a line each.
         trust: whether code that the run names, and that you have not trained with here, may be imported.
+        networks: the functions of networks of your own, where no module can be imported for them.
 
     Raises:
-        UserError: there is no run, no such seed, no usable checkpoint, or an algorithm that is not trusted.
+        UserError: there is no run, no such seed, no usable checkpoint, or an algorithm or a network that is
+            not trusted or has changed.
     """
+    give_networks(networks)
     return TrainedPolicy(run_in(named("path", path)), seed, warn, trust=trust)
 
 

@@ -34,7 +34,7 @@ from crossq_wn.training import building, prefilling
 from crossq_wn.training.callbacks import Calls
 from crossq_wn.training.compiling import compiling_ahead, wait
 from crossq_wn.training.course import Course, publish, require_plain, serve, served_by
-from crossq_wn.training.ending import call_back, conclude, outcome
+from crossq_wn.training.ending import call_back, conclude, keeping_tracebacks, outcome
 from crossq_wn.training.fitting import check_fits
 from crossq_wn.training.loop import begin, discarded_on_failure, observe, store
 from crossq_wn.training.progress import Outcome, Reporter
@@ -95,7 +95,8 @@ def run_in_real_time(
             stack.enter_context(compiling_ahead(session))
             _checkpoint(course)
         _tell_of_robot(course)
-        return learn(course)
+        with keeping_tracebacks(session):
+            return learn(course)
 
 
 def _setup(config: RunConfig, task: TaskLike | None) -> Setup:

@@ -12,6 +12,7 @@ import numpy as np
 from crossq_wn.environments import EnvironmentFaultError
 from crossq_wn.environments.pool import Pool
 from crossq_wn.learning import learner
+from crossq_wn.learning.diagnostics import lacking
 from crossq_wn.learning.interface import Learner, States
 from crossq_wn.real_time.watch import COLUMNS, Watch
 from crossq_wn.runs.checkpoints import Writer
@@ -120,6 +121,8 @@ def new_session(
     names = learner.metric_names(
         algorithm, spec, diagnostics=config.options.diagnostics, batch_size=config.settings.batch_size
     )
+    if config.options.diagnostics and algorithm.view is not None:
+        _tell_of_lacking_parts(names, reporter)
     names += [] if config.options.real_time is None else COLUMNS
     seeds = []
     for index, number in enumerate(numbers):
@@ -147,6 +150,15 @@ def new_session(
         seeds=seeds,
         calls=calls or Calls((), []),
     )
+
+
+def _tell_of_lacking_parts(columns: Sequence[str], reporter: Reporter) -> None:
+    """Tells which diagnostics are not recorded, because a user's own critic has not what they measure."""
+    for part, names in lacking(columns).items():
+        reporter.message(
+            f"not recorded, because the critic has no {part} that it shows: {', '.join(names)} "
+            "(docs/your-own-network.md)"
+        )
 
 
 def drop(session: Session, reasons: Mapping[int, str]) -> None:
