@@ -41,7 +41,12 @@ class Around(NamedTuple):
 
 
 def wrap(algorithm: Algorithm, around: Around) -> Algorithm:
-    """The algorithm on the larger state; `init`, `observe` and `reset` are for the wrapper to replace."""
+    """The algorithm on the larger state; `init`, `observe` and `reset` are for the wrapper to replace.
+
+    Args:
+        algorithm: works on its own state.
+        around: how the larger state contains it.
+    """
     own, see, prepare, answer = around.own, around.see, around.prepare, around.answer
     explore, view, appraise = algorithm.explore, algorithm.view, algorithm.appraise
     exploit, prior = _seeing(algorithm.exploit, around), None

@@ -50,7 +50,7 @@ def rows(figures: Figures) -> Iterator[tuple[str, str, str]]:
 
 
 def missing(figures: Figures, *, against: str | None) -> list[str]:
-    """The names of the figures that a benchmark should have and has not.
+    """The names of the figures that a benchmark should have but lacks.
 
     Args:
         figures: what was measured.

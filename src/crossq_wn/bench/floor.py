@@ -162,7 +162,7 @@ def environments(config: RunConfig) -> Iterator[dict[str, Measure]]:
 
 
 def _settle(stage: _Stage) -> None:
-    """Steps until it is settled in which way, as it is for nearly all of a training."""
+    """Steps until the pool has chosen its way of stepping, as it has for nearly all of a training."""
     end = time.perf_counter() + _CHOICE
     while not stage.pool.decided and time.perf_counter() < end:
         _decide(stage)

@@ -98,6 +98,7 @@ def told(command: list[str], folder: Path, seconds: float) -> Iterator[tuple[str
     lines: queue.Queue[str | None] = queue.Queue()
     with _measuring(command, folder) as process:
         assert process.stdout is not None
+        # A pipe cannot be read with a time limit; a queue can.
         threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
         while True:
             try:

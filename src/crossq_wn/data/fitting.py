@@ -128,7 +128,10 @@ def _actions(recording: Recording, interface: Interface, problem: Problem) -> np
 def _unrounded(
     recording: Recording, interface: Interface, found: np.ndarray, width: np.ndarray
 ) -> np.ndarray | None:
-    """The agent's own actions, where those found are what became of them; the checksum is of these."""
+    """The agent's own actions, if rounding has made the recorded ones of them; else None.
+
+    Only the recorded ones are part of the checksum, so others are not believed.
+    """
     own = recording.agent_action
     if own is None or own.shape != found.shape:
         return None

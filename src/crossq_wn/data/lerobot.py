@@ -104,7 +104,7 @@ def _array(table: Any, name: str) -> np.ndarray:
 
 
 def _ends(found: dict[str, np.ndarray]) -> np.ndarray:
-    """Where episodes end: where it says so, and where the number of the episode changes."""
+    """Where episodes end: where a row says so, and before each row with another episode's number."""
     over = column(found["next.done"], "next.done", bool).copy()
     episode = column(found["episode_index"], "episode_index", np.int64)
     over[:-1] |= episode[1:] != episode[:-1]

@@ -52,7 +52,7 @@ def read(path: Path, seed: int | None = None, warn: Callable[[str], None] = lamb
 
 
 def _of(saved: Checkpoint, seed: int, interface: Interface, stored: int, *, first: bool) -> Recording:
-    """The transitions of one seed; but for the first, without those that all seeds began with.
+    """The transitions of one seed; the rows that all seeds began with are only the first seed's.
 
     Args:
         saved: the checkpoint.

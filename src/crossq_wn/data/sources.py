@@ -40,7 +40,7 @@ def describe_all(names: Sequence[str]) -> tuple[Source, ...]:
 
 @lru_cache(maxsize=64)
 def _described(name: str, path: Path, kind: str, state: tuple[object, ...]) -> Source:
-    """The plans of a sweep describe the same files many times."""
+    """Describes a source; is remembered, because the plans of a sweep describe the same files many times."""
     recording = read(name, path, kind)
     shown = name if kind == "minari" and not Path(name).exists() else path.resolve().name
     return Source(name=shown, kind=kind, sha256=digest(recording), rows=count_rows(recording))

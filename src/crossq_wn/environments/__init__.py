@@ -140,7 +140,7 @@ def prepare_graphics(*, render: bool) -> None:
 
 
 def _check_callable(task: object) -> None:
-    """Raises UserError if a task is neither a name nor what makes environments."""
+    """Raises UserError if a task is neither a name nor a class or function that makes environments."""
     if callable(task):
         return
     fix = "it must be a name such as 'cheetah-run', or a class or function that makes a gymnasium.Env"

@@ -42,7 +42,7 @@ class Board(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """What decides where on the board things are."""
+    """The sizes that decide where on the board each number is."""
 
     seats: int
     observation_size: int

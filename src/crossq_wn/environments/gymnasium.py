@@ -68,6 +68,7 @@ class Gymnasium:
             raise UserError(f"{name} has an empty observation or action space")
         flat: Any = spaces.flatten_space(environment.observation_space)
         self.observation_low, self.observation_high = flat.low, flat.high
+        # Seconds per step, as Gymnasium's own MuJoCo tasks call them.
         dt = getattr(environment.unwrapped, "dt", None)
         self.frame_seconds = float(dt) if isinstance(dt, int | float) and dt > 0 else None
         self._observation: Any = None  # the last observation, not yet flattened
@@ -105,6 +106,7 @@ class Gymnasium:
             )
         self._observation, reward, terminated, truncated, info = outcome
         self.info = info
+        # Gymnasium has no name for it; these two are usual.
         said = info.get("is_success", info.get("success"))
         return Frame(
             self._number(reward, "reward"),
@@ -136,6 +138,7 @@ class Gymnasium:
             inner = {"attributes": self._attributes(unwrapped)}
         if self.physics is not None:
             inner["physics"] = self.physics.capture()
+        # Not `np_random`: to read that would make one.
         if unwrapped._np_random is not None:
             inner["random"] = capture_generator(unwrapped._np_random)
         # The environment inside a wrapper is captured separately, and so are its running means.
@@ -210,6 +213,7 @@ class Gymnasium:
 
     def _number(self, value: Any, name: str) -> float:
         """A reward or a flag as a number; arrays with one entry are accepted."""
+        # The usual case, quickly.
         if isinstance(value, float | bool | np.floating | np.bool_):
             return float(value)
         array = np.asarray(value)

@@ -105,6 +105,7 @@ def _key_turn(task: Any, model: Any, data: Any) -> Definition:
     position, velocity, activation, goal, far = data.qpos, data.qvel, data.act, task.goal_th, 0.1
 
     def observe() -> Sequence[Any]:
+        # The key is the last joint; all others are the hand's.
         speeds = velocity * task.dt
         return (
             position[:-1],
@@ -135,6 +136,7 @@ def _key_turn(task: Any, model: Any, data: Any) -> Definition:
 
 def _hold(task: Any, model: Any, data: Any) -> Definition:
     thing, goal = data.site("object").xpos, data.site("goal").xpos
+    # Without the object's free joint, of 7 numbers of position and 6 of velocity.
     position, velocity, activation = data.qpos[:-7], data.qvel[:-6], data.act
 
     def observe() -> Sequence[Any]:
@@ -153,6 +155,7 @@ def _hold(task: Any, model: Any, data: Any) -> Definition:
 def _pen_twirl(task: Any, model: Any, data: Any) -> Definition:
     pen, goal = data.body("Object").xpos, data.site("eps_ball").xpos
     ends = [data.site(name).xpos for name in ("object_top", "object_bottom", "target_top", "target_bottom")]
+    # The hand's positions, and the velocities of the pen, whose six joints come last.
     position, velocity, activation = data.qpos[:-6], data.qvel[-6:], data.act
 
     def directions() -> tuple[Any, Any]:

@@ -41,7 +41,7 @@ Observation = np.ndarray | EnvironmentFaultError
 
 
 def _say_nothing(text: str) -> None:
-    """Is told nothing that anybody reads."""
+    """Ignores a message."""
 
 
 class Pool:

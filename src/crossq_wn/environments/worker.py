@@ -54,7 +54,7 @@ class Setup(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """The answer to one order: a value or, if there is an error, that."""
+    """The answer to one order: a value, or an error in its place."""
 
     value: Any = None
     error: BaseException | None = None
@@ -112,7 +112,7 @@ class Worker:
                 self._faults[seat], self._board.lines[seat, 0] = error, True
 
     def call(self, orders: Sequence[Order]) -> list[Outcome]:
-        """Carries out orders, whatever becomes of each."""
+        """Carries out orders; one that fails does not keep the others from being carried out."""
         return [self._carry_out(*order) for order in orders]
 
     def _carry_out(self, seat: int, method: str, arguments: tuple[Any, ...]) -> Outcome:
@@ -144,7 +144,7 @@ def ignore_signals() -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Shows nothing of what the making of environments prints, because the parent has shown it already."""
+    """Hides what environments print while they are made, because the parent has shown it already."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         yield

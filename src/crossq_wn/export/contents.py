@@ -22,7 +22,7 @@ _PRIOR = "the policy prior alone, without the search that acts in evaluations: i
 
 
 def description(policy: TrainedPolicy, seen: Observations, environment: Environment | None) -> dict[str, Any]:
-    """Returns all that policy.json says, but for the network and for what is known once it is written.
+    """Returns all that policy.json says, but for the network and what is known only once it is written.
 
     Args:
         policy: that is exported.
@@ -63,6 +63,7 @@ def _observation(
 ) -> dict[str, Any]:
     """An observation's parts in the order in which they are flattened, and what their numbers were like."""
     simulator = None if environment is None else environment.simulator
+    # Of stacked observations the newest comes last.
     newest = seen.rows[:, -policy.observation_size :]
     low, high = (getattr(simulator, f"observation_{end}", None) for end in ("low", "high"))
     parts, first = [], 0

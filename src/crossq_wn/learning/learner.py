@@ -174,6 +174,7 @@ def _over(axis: Axis, feed: Feed, algorithm: Algorithm, pack: Callable[[Tree], T
 def _spread_updates(axis: Axis, feed: Feed, algorithm: Algorithm) -> Program:
     if feed.write is None:
         return axis.spread(partial(updates_of_one, algorithm, feed.batches), donate=1)
+    # The copy of replay is donated too, or it would be there twice while rows are written.
     return axis.spread(partial(write_and_update_one, algorithm, feed.batches, feed.write), donate=2)
 
 

@@ -114,7 +114,7 @@ def opened(tree: Tree) -> Tree:
 
 
 def closed(tree: Tree, like: Tree) -> Tree:
-    """A traced tree, packed if and as another one is.
+    """Packs a traced tree if another one is packed; else returns it as it is.
 
     Args:
         tree: what is packed.

@@ -22,7 +22,7 @@ _ROOM = 1 << 20  # bytes by which weights may outgrow the first ones
 
 
 class Shape(NamedTuple):
-    """What decides where in the memory things are."""
+    """The sizes that decide where in the memory each part is."""
 
     observation_size: int
     action_size: int

@@ -51,7 +51,7 @@ class Paced:
         return transition
 
     def pause(self) -> None:
-        """Lets the robot pause, whatever is under way; what it raises then is not told."""
+        """Pauses the robot, whatever is under way; what it raises then is ignored."""
         with contextlib.suppress(EnvironmentFaultError):
             self._robot.pause()
 

@@ -73,6 +73,7 @@ def _apart(
         together: set[RunRecord | None] = {runs[i] for i in group}
         others = [each for each in theirs if _run_of(each) in {*together, None}]
         if number == 0:
+            # Tables that belong to no run are shown once, with the largest group.
             together.add(None)
         mine = [each for each in ours if _run_of(each) in together]
         if mine:

@@ -124,7 +124,7 @@ def shared(beside: Sequence[Practice]) -> str:
 
 
 def _same(beside: Sequence[Practice]) -> list[str]:
-    """What all systems share of which it is known."""
+    """What is known of some of the systems, and the same for all of these."""
     found, differ = [], differing(beside)
     for name, title in FIELDS.items():
         known = _values(beside, name)
@@ -172,7 +172,7 @@ def _owners(table: CurveTable) -> list[tuple[System, str]]:
 
 def _of_terms(terms: Terms) -> dict[str, set[float]]:
     known: dict[str, set[float]] = {}
-    for protocol in terms.protocols[:1]:
+    for protocol in terms.protocols[:1]:  # the present one, if there is any
         for name in ("action_repeat", "eval_episodes"):
             known[name] = _number(protocol.get(name))
     known["batch_size"] = _number(terms.settings.get("batch_size"))

@@ -126,6 +126,7 @@ def _claim(run: RunRecord, owners: dict[tuple[str, str, str], Path]) -> None:
     for key in seeds:
         if key in owners:
             raise UserError(f"{owners[key]} holds seed {key[2]} of {label} already")
+    # Only now, because a run that is left out owns no seed.
     owners |= dict.fromkeys(seeds, run.path)
 
 
@@ -136,7 +137,7 @@ def check(run: RunRecord) -> Curves:
         UserError: its configuration, protocol or scores are missing or damaged.
     """
     task = run.identity.task
-    _ = run.protocols
+    _ = run.protocols  # raises if manifest.json does not say
     if not run.evaluations.path.exists():
         raise UserError("there is no eval.csv: nothing has been evaluated yet")
     metrics = {metric for _, _, metric in run.evaluations.contents}
@@ -291,6 +292,7 @@ def _evaluations_of(each: Input, metric: str | None, known: Mapping[str, System]
 def _pieces_of(table: CurveTable, metric: str | None, known: Mapping[str, System]) -> list[Piece]:
     if table.run is not None:
         table.run.remember_suite()  # which knows the metric of the task's scores
+    # Scores decide verdicts, so an infinite one is refused and not counted as missing.
     clean = _score if metric is None else _finite
     found = []
     for system, task, name in table.contents:

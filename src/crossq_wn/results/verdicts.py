@@ -226,7 +226,7 @@ def _half_width(variances: Array, weights: Array, confidence: float) -> Array:
 
 
 def _deviation(variances: Array, weights: Array, share: float) -> Array:
-    """How far above the true mean over tasks that share of all means lies at most."""
+    """Returns the error of a mean over tasks that a share of all such errors stays below."""
     from scipy.special import stdtrit  # takes a tenth of a second to load
 
     total, weight = variances.sum(axis=0), weights.sum(axis=0)

@@ -288,7 +288,7 @@ _SINCE = (
 
 
 def _require_whole(values: Mapping[str, Any], path: Path) -> None:
-    """Raises UserError unless a config.json without a checksum has all that was written into it then."""
+    """Raises UserError if a config.json without a checksum lacks what its version wrote into it."""
     recipe = loaded_recipe(values["system"]["algorithm"])
     settings = [*setting_names(Settings if recipe is None else recipe.settings)]
     for part, names in (("options", OPTION_NAMES), ("settings", settings)):

@@ -51,7 +51,7 @@ class Holder(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What there is of leases on a run."""
+    """What was found of leases on a run."""
 
     number: int  # of the newest; 0: none has ever been taken
     holder: Holder | None  # None: nobody holds it
@@ -250,7 +250,7 @@ def _patience(before: Seen, flock: Flock, now: Callable[[], int]) -> float | Non
 
 
 def _locked(run: Path) -> tuple[BinaryIO, Flock, str | None]:
-    """Opens and tries to lock `.lock`; returns the file, whose lock it is, and why there is none."""
+    """Opens `.lock` and tries to lock it; returns the file, whose the lock is, and why there are no locks."""
     tries = 0
     while True:
         lock = files.open_lock(run / ".lock")
@@ -294,7 +294,7 @@ def _shut_out(run: Path, folder: Path) -> None:
 
 
 def _read(file: BinaryIO) -> Holder | None:
-    """Reads who holds a lease; None if a stranger wrote the file, since ours are never half written."""
+    """Reads who holds a lease; None if it is not of our making, since our files are never half written."""
     try:
         values = json.loads(file.read(_MOST))
         return Holder(str(values["host"]), str(values["boot"]), int(values["pid"]), bool(values["locked"]))

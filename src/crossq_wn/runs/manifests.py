@@ -132,6 +132,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (KeyError, TypeError) as error:
         raise DamagedError(f"manifest.json cannot be read: {type(error).__name__}") from None
     try:
+        # Python writes what it has read from JSON as it was, to the last digit of every number.
         if checksum_of(json.dumps(body).encode()) != checksum:
             raise DamagedError("manifest.json has been altered")
         check(body["schema"], Count, "schema")

@@ -43,7 +43,7 @@ _BEFORE = {
 
 
 def as_trained(settings: Mapping[str, Any], kind: type[Settings]) -> dict[str, Any]:
-    """Returns the settings in a config.json, with what an earlier version did where it wrote nothing.
+    """Returns the settings in a config.json; where it has none, those that its version trained with.
 
     Args:
         settings: as config.json has them.

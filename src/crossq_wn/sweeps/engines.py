@@ -37,7 +37,7 @@ class Process(Protocol):
         """The bytes that it takes now; or has taken at most, once that is known."""
 
     def worked(self) -> float | None:
-        """Once it has ended: the seconds that it worked, if some passed before; None: since its start."""
+        """Once it has ended: the seconds that it worked; None if it worked from its start on."""
 
     def failure(self) -> tuple[str, int]:
         """Why it ended before its run had finished, and its exit code."""
@@ -85,7 +85,7 @@ def prepared(run: Planned, state: State, logs: Path) -> Job:
         logs: the folder for what runs print.
 
     Raises:
-        UserError: it is in the way of itself, and cannot be moved aside.
+        UserError: what an earlier attempt left is in its place, and cannot be moved aside.
     """
     arguments = command(run)
     if state.kind == "cut off":

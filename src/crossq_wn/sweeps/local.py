@@ -39,7 +39,7 @@ class LocalProcess:
         return memory_of(self.process.pid)
 
     def worked(self) -> float | None:
-        """It has worked since its start."""
+        """None: it has worked from its start on."""
         return None
 
     def failure(self) -> tuple[str, int]:
@@ -68,7 +68,7 @@ class LocalEngine:
         return self.slots
 
     def capacity(self) -> int:
-        """The same: each has a place of its own."""
+        """As many as `places`, because each process has a place of its own."""
         return self.slots
 
     def free_memory(self) -> int | None:

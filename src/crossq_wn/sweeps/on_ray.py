@@ -69,7 +69,7 @@ class RayProcess:
         return self.outcome.memory if self.outcome else 0
 
     def worked(self) -> float | None:
-        """The seconds that it worked; before, it may have waited for a node."""
+        """Once it has ended: the seconds that it worked, without those for which it waited for a node."""
         return self.outcome.seconds if self.outcome else None
 
     def failure(self) -> tuple[str, int]:

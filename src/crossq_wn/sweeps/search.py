@@ -73,7 +73,7 @@ class Search:
                 self.active.append(self._adopted(trial))
 
     def known(self) -> list[Run]:
-        """The runs of all trials so far, as far as each is to be trained."""
+        """The runs of all trials so far, each up to the frames to which it is to be trained now."""
         found: dict[Path, Run] = {}
         for frozen in self.study.get_trials(deepcopy=False):
             if len(frozen.params) < len(self.space.options):  # another process is proposing it
@@ -253,7 +253,7 @@ def at(run: Run, frames: int) -> Run:
 
 
 def value_of(runs: Sequence[Planned]) -> float | None:
-    """The mean over seeds of the evaluations at the ends of runs; None if one is missing or no number."""
+    """The mean over seeds of the evaluations at the ends of runs; None if one is missing or not a number."""
     found: list[float] = []
     for run in runs:
         try:

@@ -124,7 +124,7 @@ def _differences(path: Path, planned: RunConfig) -> list[str]:
 
 
 def _same(there: Mapping[str, Any], planned: RunConfig) -> bool:
-    """Whether the contents of a config.json are those of a configuration, but for what changes no number."""
+    """Whether a config.json is that of a configuration, apart from entries that change no number."""
     try:
         options, settings, system = there["options"], there["settings"], there["system"]
         resolved = [there[name] == getattr(planned, name) for name in _RESOLVED]

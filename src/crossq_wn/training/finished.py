@@ -17,7 +17,7 @@ from crossq_wn.training.progress import Outcome
 
 
 def outcome_if_finished(path: Path, config: RunConfig) -> Outcome | None:
-    """How a run ended that is trained to its end and of which every file is sound.
+    """How a run ended, if it is trained to its end and all of its files are sound.
 
     Args:
         path: of the run directory.
@@ -49,7 +49,7 @@ def _logs_fit(path: Path, saved: Checkpoint) -> bool:
 
 
 def _end(path: Path, ends: Mapping[str, Position]) -> bool:
-    """Whether the logs that resuming mends end as they did when training ended, as far as that is known."""
+    """Whether the logs that resuming could mend end as they did when training ended, if that was noted."""
     for name, end in ends.items():
         if name != "timing.csv" and checksum_of(files.read(path / name, MOST_TABLE)) != end["sha256"]:
             return False

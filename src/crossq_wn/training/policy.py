@@ -73,6 +73,7 @@ class TrainedPolicy:
         require_unchanged(self.config, path)
         newest = checkpoints.newest(path / "checkpoints", warn, with_replay=False)
         self.seed = self._choose(newest, seed)
+        # A seed that has failed is not in the newest one.
         saved = newest if self.seed in newest.seeds else self._last_good(newest)
         self.frames, self.saved = saved.frames, saved
         with malformed(saved.path):
@@ -80,6 +81,7 @@ class TrainedPolicy:
             self.spec = saved_spec(self.config, saved)
         self.observation_size = self.interface.size
         self.algorithm = build_algorithm(self.config, self.spec)
+        # Where a search acts, the network alone would act less well.
         network = self.network() if self.algorithm.prior is None else None
         self._actor = None if network is None else Actor(network, self.interface, str(path))
         self._stack = Stack(self.config.options.frame_stack)
@@ -179,7 +181,7 @@ class TrainedPolicy:
         return evaluate_policy(self, episodes, task)
 
     def network(self) -> Network | None:
-        """The policy network in numpy, be it only where a search starts; None if it is not described."""
+        """The policy network in numpy, perhaps only where a search starts; None if it is not described."""
         try:
             return saved_network(self.algorithm, self.spec, self.saved, self.seed)
         except UndescribedError:

@@ -169,7 +169,7 @@ def _go_on(course: Course) -> bool:
 
 
 def _may_still_answer(course: Course) -> bool:
-    """Asks the robot to stop; returns whether it has not been asked for too long already."""
+    """Asks the robot to stop; returns whether there is still time for it to answer."""
     now = time.monotonic()
     if course.asked_to_stop is None:
         course.asked_to_stop = now

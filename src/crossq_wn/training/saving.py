@@ -60,6 +60,7 @@ def save(session: Session, *, thorough: bool = False) -> None:
 def _write(session: Session, states: dict[int, SeedState], *, thorough: bool) -> None:
     """Writes what has been collected, and notes it for callbacks."""
     replays = {seed.number: seed.replay for seed in session.seeds}
+    # From these, the policies of seeds that have failed can still be loaded.
     keep = {failure.good for failure in session.failed.values() if failure.good is not None}
     before = session.writer.present
     session.writer.save(session.frames, _common(session), states, replays, keep, thorough=thorough)

@@ -43,7 +43,7 @@ def remarks(source: Source, panels: Panels, points: Sequence[Point]) -> list[str
 
 
 def _ended_early(source: Source, panels: Panels, points: Iterable[Point]) -> dict[str, list[str]]:
-    """What is done about seeds of ours that end before what is drawn of them -> which ones they are."""
+    """Which seeds of ours end before the last frame that is drawn of them, by what is done about it."""
     until: dict[tuple[System, str], int] = {}  # system and task -> the last environment frame drawn
     for point in points:
         for task in panels[point.panel]:
@@ -59,7 +59,7 @@ def _ended_early(source: Source, panels: Panels, points: Iterable[Point]) -> dic
 
 
 def _seeds_of_note(source: Source, points: Iterable[Point]) -> dict[str, list[str]]:
-    """What must be known of numbers of seeds -> names of the systems that it is about."""
+    """What a reader must know about numbers of seeds -> the names of the systems that it concerns."""
     alone: dict[str, None] = {}  # the keys are an ordered set
     unequal: dict[str, None] = {}
     for point in points:

@@ -127,7 +127,7 @@ def _families(axes: Axes, end: End, panel: str, looked: Mapping[System, Look]) -
     ratios: list[int] = []
     for i, (family, look) in enumerate(looked.items()):
         points = [point for point in end.within(panel) if point.system.family == family]
-        own = [point.system.utd or 1 for point in points]
+        own = [point.system.utd or 1 for point in points]  # `rated` has no system without one
         # Side by side around their ratio, so that all intervals are seen.
         aside = 1.1 ** ((i + 0.5) / len(looked) - 0.5)
         _draw(axes, aside * np.array(own), points, look, look.dash)
@@ -162,7 +162,7 @@ def _key(look: Look, line: Literal["", "-", "--"]) -> Line2D:
 
 
 def _face(look: Look) -> str:
-    return "white" if look.dash == "--" else look.colour
+    return "white" if look.dash == "--" else look.colour  # open marks are published systems'
 
 
 def _ratio_axis(axes: Axes, values: Sequence[float]) -> None:

@@ -51,6 +51,7 @@ def page(contents: Contents, tell: Tell = silent) -> str:
         Html('<meta charset="utf-8">'),
         Html('<meta name="viewport" content="width=device-width, initial-scale=1">'),
         Html('<meta name="color-scheme" content="light dark">'),
+        # Before the style, which is long: `check_out` looks for it near the top of the file.
         Html(_MARK),
         tag("title", title),
         tag("style", Html((files("crossq_wn.results.report") / "style.css").read_text())),

@@ -90,6 +90,7 @@ def protocol(report: Report) -> Html:
         _protocols(report),
         tag("p", published, class_="note") if report.source.published else "",
         details("Versions and device", table("Versions and device", ["", ""], machine.items())),
+        # With a tabindex a keyboard can scroll the lines, which are long.
         details("Commands", tag("pre", "\n".join(commands), tabindex="0")),
     )
 
@@ -99,7 +100,7 @@ def _protocols(report: Report) -> Html:
     alike: dict[tuple[tuple[str, str], ...], list[str]] = {}  # protocol -> tasks
     for task, runs in _group(report.runs, lambda run: run.task).items():
         values = _values(run.manifest["protocol"] for run in runs)
-        values.pop("task", None)
+        values.pop("task", None)  # or no two tasks would share a protocol
         alike.setdefault(tuple(values.items()), []).append(task)
     rows = [(name, *cells) for name, cells in _side_by_side(map(dict, alike)).items()]
     return table("Protocol by task", ["", *map(", ".join, alike.values())], rows)
