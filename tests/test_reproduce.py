@@ -157,13 +157,19 @@ def test_every_algorithm_has_a_cost_and_wider_networks_cost_more(name, quiet):
         assert QUIET.seconds(acting) > plain.update_seconds / 10
 
 
-def test_disk_holds_no_more_rows_than_replay_does(quiet):
-    config = api.configure("walker-run", frames=100_000, critic_width=32, actor_width=32)  # 50k decisions
-    spent = {}
-    for size in (20_000, 50_000, 90_000):
+@pytest.mark.parametrize(  # the second draws by priorities, which take room
+    ("name", "widths"), [("crossq-wn", ("critic_width", "actor_width")), ("drq", ("width", "encoder_width"))]
+)
+def test_disk_holds_no_more_rows_than_replay_does(name, widths, quiet):
+    config = api.configure("walker-run", algorithm=name, frames=100_000, **dict.fromkeys(widths, 32))
+    priorities = ALGORITHMS[name].build(Spec(24, 6, 0.99), config.settings).sampling.priorities
+    assert (priorities is None) == (name == "crossq-wn")
+    spent, held = {}, {}
+    for size in (20_000, 50_000, 90_000):  # the run has 50,000 decisions
         spent[size] = cost(replace(config, settings=replace(config.settings, replay_size=size))).disk
+        held[size] = Replay.bytes(size, 24, 6, priorities)
     assert spent[50_000] == spent[90_000]
-    assert spent[50_000] - spent[20_000] == Replay.bytes(50_000, 24, 6) - Replay.bytes(20_000, 24, 6)
+    assert spent[50_000] - spent[20_000] == held[50_000] - held[20_000]
 
 
 @pytest.mark.parametrize("name", ["redq", "droq"])

@@ -26,7 +26,7 @@ from crossq_wn.learning.products import Program, Work, counted, update_program, 
 from crossq_wn.learning.replay import Replay
 from crossq_wn.machine import use_jax
 from crossq_wn.runs.config import RunConfig
-from crossq_wn.types import Burst, Spec
+from crossq_wn.types import Burst, Priorities, Spec
 
 _START_SECONDS = 20.0  # a guess at the imports and compilation of a run
 _BUDGET = 0.2  # seconds per measurement
@@ -82,6 +82,7 @@ class Programs(NamedTuple):
     decision: Work
     state: int  # bytes
     burst: Burst  # further gradient updates at some decisions
+    priorities: Priorities | None  # by which samples are drawn
 
 
 def cost(config: RunConfig) -> Cost:
@@ -97,7 +98,7 @@ def cost(config: RunConfig) -> Cost:
     update, decision = machine.seconds(program.update), machine.seconds(program.decision)
     seconds = updates * update + frames * (task.frame_seconds + decision / config.action_repeat)
     rows = min(config.decisions, settings.replay_size)  # older ones are dropped from disk, too
-    replay = Replay.bytes(rows, *task.sizes)
+    replay = Replay.bytes(rows, *task.sizes, program.priorities)
     disk, memory = replay + _KEPT * program.state, replay + _COPIES * program.state
     count = len(options.seeds)
     return Cost(
@@ -128,7 +129,13 @@ def programs(algorithm: str, settings: Settings, sizes: tuple[int, int]) -> Prog
     """
     built = recipe_of(algorithm).build(_spec(sizes), settings)
     traced = _traced(algorithm, replace(settings, utd=1), sizes)
-    return Programs(counted(traced.update, 1 / built.period), traced.decision, traced.state, built.burst)
+    return Programs(
+        update=counted(traced.update, 1 / built.period),
+        decision=traced.decision,
+        state=traced.state,
+        burst=built.burst,
+        priorities=built.sampling.priorities,
+    )
 
 
 class _Traced(NamedTuple):
