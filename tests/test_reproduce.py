@@ -172,6 +172,17 @@ def test_disk_holds_no_more_rows_than_replay_does(name, widths, quiet):
     assert spent[50_000] - spent[20_000] == held[50_000] - held[20_000]
 
 
+def test_stacked_observations_take_their_room(quiet):
+    spent = {}
+    for stack in (1, 3):
+        config = api.configure(
+            "walker-run", frames=100_000, frame_stack=stack, critic_width=32, actor_width=32
+        )
+        spent[stack] = cost(config).disk
+    rows = Replay.bytes(50_000, 3 * 24, 6) - Replay.bytes(50_000, 24, 6)
+    assert rows < spent[3] - spent[1] < 1.1 * rows  # the networks' first layers are larger, too
+
+
 @pytest.mark.parametrize("name", ["redq", "droq"])
 def test_an_actor_that_is_updated_once_per_decision_counts_once(name, quiet):
     config = api.configure("walker-run", algorithm=name, critic_width=32, actor_width=32)

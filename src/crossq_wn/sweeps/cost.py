@@ -89,7 +89,8 @@ def cost(config: RunConfig) -> Cost:
     """Estimates what a run costs from beginning to end."""
     options, settings, machine = config.options, config.settings, speed()
     task = simulation(_typical(config.task))
-    program = programs(config.system.algorithm, settings, task.sizes)
+    sizes = options.frame_stack * task.sizes[0], task.sizes[1]
+    program = programs(config.system.algorithm, settings, sizes)
     learning = max(0, config.decisions - settings.warmup)
     updates = learning * settings.utd + program.burst.until(learning)
     episodes = (1 + options.frames // options.eval_every) * options.eval_episodes  # the first at frame 0
@@ -98,7 +99,7 @@ def cost(config: RunConfig) -> Cost:
     update, decision = machine.seconds(program.update), machine.seconds(program.decision)
     seconds = updates * update + frames * (task.frame_seconds + decision / config.action_repeat)
     rows = min(config.decisions, settings.replay_size)  # older ones are dropped from disk, too
-    replay = Replay.bytes(rows, *task.sizes, program.priorities)
+    replay = Replay.bytes(rows, *sizes, program.priorities)
     disk, memory = replay + _KEPT * program.state, replay + _COPIES * program.state
     count = len(options.seeds)
     return Cost(
