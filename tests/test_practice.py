@@ -51,9 +51,35 @@ def test_updates_of_a_burst_that_recurs_count_too(tmp_path):
     make_run(tmp_path / "ours", algorithm="drq")
     table = "algorithm,utd,task,seed,metric,env_step,value,action_repeat,updates_per_decision\n"
     (tmp_path / "theirs.csv").write_text(table + "DR.Q,1,cheetah-run,0,return,100,5,2,2\n")
-    found = practices(reading.inputs([tmp_path / "ours", tmp_path / "theirs.csv"]))
+    (tmp_path / "silent.csv").write_text(
+        "algorithm,utd,task,seed,metric,env_step,value,action_repeat\n"
+        "DR.Q,2,cheetah-run,0,return,100,5,2\nMR.Q,1,cheetah-run,0,return,100,5,2\n"
+    )
+    files = [tmp_path / name for name in ("ours", "theirs.csv", "silent.csv")]
+    found = practices(reading.inputs(files))
     rates = [tasks["cheetah-run"]["updates_per_frame"] for tasks in found.values()]
-    assert rates == [(1,), (1,)]
+    assert rates == [(1,), (1,), (2,), (0.5,)]  # what is not known here has no bursts
+
+
+def test_a_table_of_sources_tells_what_published_curves_do_not(tmp_path):
+    (tmp_path / "curves.csv").write_text(
+        "algorithm,utd,benchmark,task,seed,env_step,metric,value,source_repo\n"
+        "A,10,dmc,dog-run,0,100,return,5,one/a\nA,10,myosuite,myo-reach,0,100,success_rate,1,one/a\n"
+        "A,10,dmc,dog-run,1,100,return,5,two/a\nB,2,dmc,dog-run,0,100,return,5,one/a\n"
+    )
+    table = reading.inputs([tmp_path / "curves.csv"])
+    assert not any(practices(table)[System("A", 10)]["dog-run"].values())
+    (tmp_path / "sources.csv").write_text(
+        "algorithm,source_repo,action_repeat_dmc,action_repeat_myosuite,eval_episodes\n"
+        "A,one/a,1.0,2.0,5.0\nA,two/a,1.0,,10.0\nB,elsewhere,1.0,1.0,1.0\n"
+    )
+    found = practices(reading.inputs([tmp_path / "curves.csv"]))
+    dog, reach = (found[System("A", 10)][task] for task in ("dog-run", "myo-reach"))
+    assert dog == {
+        "action_repeat": (1,), "batch_size": (), "updates_per_frame": (10,), "eval_episodes": (5, 10),
+    }  # fmt: skip
+    assert (reach["action_repeat"], reach["updates_per_frame"], reach["eval_episodes"]) == ((2,), (5,), (5,))
+    assert not any(found[System("B", 2)]["dog-run"].values())
 
 
 def test_differences_are_named_and_what_is_shared_or_unknown_is_said():

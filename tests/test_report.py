@@ -21,7 +21,7 @@ from crossq_wn.errors import UserError
 from crossq_wn.results.comparison import compare, last_scores
 from crossq_wn.results.curves import Curves
 from crossq_wn.results.statistics import estimate, iqm, mean, probability_of_improvement
-from crossq_wn.results.verdicts import EQUAL_CALLED_BETTER, effect, seeds_needed
+from crossq_wn.results.verdicts import ADVICE_CAME_TRUE, EQUAL_CALLED_BETTER, POWER, effect, seeds_needed
 from crossq_wn.results.wording import number, sentence, span
 from crossq_wn.runs.system import System
 from helpers import EVAL_HEADER, alter_config, make_run
@@ -70,6 +70,15 @@ def test_a_clear_win_is_told_from_either_side():
     assert sentence("B", "A", result.swapped()) == text
 
 
+def test_what_the_report_says_of_its_advice_is_what_was_measured():
+    page = (Path(__file__).parents[1] / "docs" / "statistics.md").read_text()
+    for where, words in zip(("one task", "a group of tasks"), ADVICE_CAME_TRUE, strict=True):
+        found = re.findall(rf"\| \d seeds on {where}, {POWER:.0%}.*".replace("80%", "80 %"), page)
+        measured = [float(row.split("|")[4].strip(" %")) / 100 for row in found]
+        assert len(measured) == 2
+        assert np.mean(measured) == pytest.approx({"two of three": 2 / 3, "half": 1 / 2}[words], abs=0.05)
+
+
 def test_an_inconclusive_comparison_says_how_many_seeds_would_tell():
     x, y = [0.5, 0.62, 0.4], [0.45, 0.5, 0.38]
     result = compare({"walker-run": curves(*x)}, {"walker-run": curves(*y)})
@@ -86,7 +95,9 @@ def test_an_inconclusive_comparison_says_how_many_seeds_would_tell():
         f" If the difference is as large as it looks, about {needed} seeds of each would tell."
     )
     alike = compare({"walker-run": curves(0.5, 0.62, 0.4)}, {"walker-run": curves(0.501, 0.62, 0.4)})
-    assert sentence("C", "D", alike).endswith("More than 100 seeds of each would be needed.")
+    assert sentence("C", "D", alike).endswith(
+        "If the difference is as small as it looks, more than 100 seeds of each would be needed."
+    )
     same = {"walker-run": curves(1, 1, 1)}
     text = sentence("C", "D", compare(same, same))
     assert text == "Inconclusive on walker-run at 100 frames with 3 seeds: C and D have the same scores."

@@ -87,8 +87,16 @@ def updates_per_decision(algorithm: str, utd: float) -> float:
     """Gradient updates per agent decision after the warm-up, each of which learns from one minibatch.
 
     Args:
-        algorithm: its name; one of a module that is not loaded is taken to have no bursts that recur.
+        algorithm: its name, or the one under which it is published, such as DR.Q; one that is not known here
+            is taken to have no bursts that recur.
         utd: its UTD ratio.
     """
     recipe = loaded_recipe(algorithm)
+    if recipe is None:
+        recipe = {_letters(name): known for name, known in ALGORITHMS.items()}.get(_letters(algorithm))
     return utd if recipe is None else utd * recipe.updates_per_utd
+
+
+def _letters(name: str) -> str:
+    """A name's letters and digits, in which `DR.Q` and `drq` agree."""
+    return "".join(filter(str.isalnum, name.lower()))

@@ -186,7 +186,9 @@ def _of_table(table: CurveTable, system: System, task: str) -> dict[str, set[flo
     for name in ("action_repeat", "batch_size", "eval_episodes"):
         known[name] = set[float]().union(*map(_number, table.told(system, task, name)))
     updates = set[float]().union(*map(_number, table.told(system, task, "updates_per_decision")))
-    return known | _pace(updates or _number(system.utd), known["action_repeat"])
+    if not updates:
+        updates = {updates_per_decision(system.algorithm, utd) for utd in _number(system.utd)}
+    return known | _pace(updates, known["action_repeat"])
 
 
 def _pace(updates: set[float], repeats: set[float]) -> dict[str, set[float]]:

@@ -4,7 +4,7 @@ Each file is read once, when it is first needed; an error in it is remembered as
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -82,18 +82,32 @@ class CurveTable:
         return value_of(self._sheet).series(self._rows[system, task, metric], "env_step", "value")
 
     def told(self, system: System, task: str, column: str) -> list[str]:
-        """Returns the values of another column for a system on a task, each once; none without the column.
+        """Returns the values of another column for a system on a task, each once.
 
-        Raises UserError if the table cannot be read.
+        Without that column, a `sources.csv` beside the table is asked, if the table has a `source_repo`.
+
+        Raises UserError if one of the two cannot be read.
         """
         sheet = value_of(self._sheet)
-        if column not in sheet.columns:
-            return []
-        cells: dict[str, None] = {}  # the keys are an ordered set
-        for (owner, where, _), rows in self._rows.items():
+        rows: list[int] = []
+        for (owner, where, _), some in self._rows.items():
             if (owner, where) == (system, task):
-                cells |= dict.fromkeys(sheet.columns[column][row] for row in rows)
-        return list(cells)
+                rows += some
+        if column in sheet.columns:
+            return list(dict.fromkeys(sheet.columns[column][row] for row in rows))
+        if "source_repo" not in sheet.columns or self._sources is None:
+            return []
+        suites = sheet.columns.get("benchmark", [])
+        keys = dict.fromkeys(
+            (system.algorithm, sheet.columns["source_repo"][row], suites[row] if suites else "")
+            for row in rows
+        )
+        return _of_sources(value_of(self._sources), keys, column)
+
+    @cached_property
+    def _sources(self) -> Sheet | UserError | None:
+        file = self.path.parent / "sources.csv"
+        return attempt(partial(strict_sheet, named=True), file) if file.is_file() else None
 
 
 @dataclass(frozen=True)
@@ -254,6 +268,23 @@ def _published_rows(sheet: Sheet) -> dict[tuple[System, str, str], list[int]]:
         system = System(row["algorithm"], _whole(sheet, rows[0], row.get("utd", "")))
         found.setdefault((system, row["task"], row["metric"]), []).extend(rows)
     return found
+
+
+def _of_sources(sheet: Sheet, keys: Iterable[tuple[str, str, str]], column: str) -> list[str]:
+    """What a table of sources says, of all suites or of one: `action_repeat`, or `action_repeat_dmc`.
+
+    Args:
+        sheet: with the columns `algorithm` and `source_repo`.
+        keys: algorithm, source and suite.
+        column: without the suite.
+    """
+    owners = list(zip(sheet.column("algorithm"), sheet.column("source_repo"), strict=True))
+    found: dict[str, None] = {}  # the keys are an ordered set
+    for algorithm, source, suite in keys:
+        name = column if column in sheet.columns else f"{column}_{suite}"
+        if name in sheet.columns and (algorithm, source) in owners:
+            found[sheet.columns[name][owners.index((algorithm, source))]] = None
+    return list(found)
 
 
 def _whole(sheet: Sheet, row: int, cell: str) -> int | None:

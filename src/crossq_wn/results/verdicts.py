@@ -27,6 +27,9 @@ FEWEST = 3  # runs per task that a verdict needs
 FEWEST_TASKS = 3  # with this many tasks or more, two runs of each are enough
 MOST = 100  # seeds per task; nobody would train more
 POWER = 0.8  # the share of experiments that should find the difference with as many seeds as are advised
+# How many new experiments told what is true, with as many seeds as `seeds_needed` advises after 3 to 5:
+# measured by benchmarks/advice_on_seeds.py, see docs/statistics.md.
+ADVICE_CAME_TRUE = ("two of three", "half")  # on one task, and over a group of tasks
 EQUAL_CALLED_BETTER = (
     "A verdict at 90 % still errs: of two equal systems, up to one comparison in nine calls one of them "
     "better, whatever the number of seeds."

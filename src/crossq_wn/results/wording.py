@@ -94,7 +94,7 @@ def seeds_of(per_task: Sequence[int], unit: str = "seed") -> str:
 def _needed(ours: str, theirs: str, result: Comparison) -> str:
     """Says how many seeds would be enough, of the system that has too few or of both."""
     if result.needed is None:
-        return f"More than {MOST} seeds of each would be needed."
+        return f"If the difference is as small as it looks, more than {MOST} seeds of each would be needed."
     enough = max(result.needed, result.fewest + 1)
     short = [name for name, has in zip((ours, theirs), result.seeds, strict=True) if min(has) < enough]
     whose = "each" if len(short) > 1 else short[0]

@@ -13,7 +13,7 @@ from crossq_wn.results.practice import contrast
 from crossq_wn.results.report.contents import Report
 from crossq_wn.results.report.html import Html, bullets, details, table, tag
 from crossq_wn.results.statistics import Aggregation
-from crossq_wn.results.verdicts import EQUAL_CALLED_BETTER, POWER
+from crossq_wn.results.verdicts import ADVICE_CAME_TRUE, EQUAL_CALLED_BETTER, POWER
 from crossq_wn.results.wording import fraction, number, on, place, seeds_of, sentence, span
 
 _WORDS = ("better", "inconclusive")
@@ -254,7 +254,9 @@ def _explained(report: Report, comparisons: int) -> str:
         "comparison is inconclusive: either system may be the better one. The interval is Welch's, which "
         "allows for few seeds; the interval of the probability is a stratified bootstrap's. "
         f"{EQUAL_CALLED_BETTER} The number of seeds that would tell takes the observed difference for the "
-        f"true one; if it is, {POWER:.0%} of experiments with that many would find it."
+        f"true one; if it is, {POWER:.0%} of experiments with that many would find it. On published curves, "
+        "where a few seeds often make a difference look larger than it is, "
+        f"{ADVICE_CAME_TRUE[0]} did on one task and {ADVICE_CAME_TRUE[1]} over a group of tasks."
     )
     if comparisons <= _MANY:
         return said
