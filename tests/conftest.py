@@ -177,11 +177,9 @@ def compiled_once() -> Iterator[None]:
         return call
 
     one_by_one = once(learner.one_by_one)
-    one_after_another = once(learner.one_after_another)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Recipe, "build", build_once)
         patch.setattr(learner, "one_by_one", one_by_one)
-        patch.setattr(learner, "one_after_another", one_after_another)
         patch.setattr(policy, "one_by_one", one_by_one)
         patch.setattr(learner, "metric_names", once(learner.metric_names))
         yield

@@ -186,7 +186,6 @@ def test_what_was_not_measured_is_named(monkeypatch):
     ("make", "launches", "transfers"),
     [
         # Observation and counter to act, minibatches and counter to update: once for all seeds, or for each.
-        (learner.one_after_another, 2, 4),
         (partial(learner.vectorised, replay_on_device=True), 2, 4),
         (learner.one_by_one, 6, 24),  # here minibatches are five arrays
     ],

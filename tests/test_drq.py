@@ -12,9 +12,7 @@ from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.algorithms.drq import learning, model, networks
 from crossq_wn.algorithms.state import KeyStream, random_key
 from crossq_wn.learning import learner
-from crossq_wn.learning.parcels import Parcel, pack
 from crossq_wn.learning.rows import random_batch
-from crossq_wn.learning.turns import rows_for
 from crossq_wn.nets import layers, losses
 from crossq_wn.nets.initialisers import xavier_uniform
 from crossq_wn.nets.layers import predict
@@ -197,27 +195,19 @@ def test_samples_are_those_of_the_sheet(algorithm):
     assert drawn != Sampling()
 
 
-@pytest.mark.parametrize("layout", [learner.one_by_one, learner.vectorised, learner.one_after_another])
+@pytest.mark.parametrize("layout", [learner.one_by_one, learner.vectorised])
 def test_errors_of_every_update_of_a_decision_come_back(layout, algorithm, states):
     """Of two updates of values, here, and of one of the world, which finds none."""
     learn, chunk = layout(algorithm), [batch_of(algorithm, count) for count in (4, 5, 6)]
     start = learn.states([states[4][0], states[4][0]])
     batches = jax.tree.map(lambda *leaves: np.stack(leaves), *chunk)
-    fed = pack_of(learn, batches) if layout is learner.one_after_another else learn.join([batches] * 2)
-    _, metrics = learn.update(start, fed, 4)
+    _, metrics = learn.update(start, learn.join([batches] * 2), 4)
     for found in learn.split(metrics, 2):
         errors = np.asarray(found[ERRORS])
         assert errors.shape == (3, BATCH)
         for row, count in ((0, 5), (1, 6)):
             np.testing.assert_allclose(errors[row], states[count][1][ERRORS], rtol=1e-3, atol=1e-4)
         assert np.isnan(errors[2]).all()
-
-
-def pack_of(learn, batches):
-    """Minibatches of seeds that take turns, as one array."""
-    packed = pack(batches)
-    rows = np.tile(packed.arrays[0], (rows_for(2), 1))
-    return Parcel(packed.layout, (rows,))
 
 
 # One update of each kind, in double precision, written without layers

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from crossq_wn.learning import learner, minibatches, parcels
+from crossq_wn.learning import learner, minibatches
 from crossq_wn.learning.axis import zeros_like
 from crossq_wn.learning.replay import Replay
 from crossq_wn.types import Sampling
@@ -73,18 +73,6 @@ def test_the_device_holds_what_the_host_holds(sampling):
             rows, batch = fed.batches(one)
             expected = replay.take(places[seed], sampling)
             jax.tree.map(np.testing.assert_array_equal, batch(rows), expected)
-
-
-@pytest.mark.parametrize("sampling", [Sampling(1), Sampling(3), Sampling(3, whole=1)])
-def test_a_packed_minibatch_is_what_replay_hands_out(sampling):
-    fed, rng, filled = minibatches.packed(sampling), np.random.default_rng(0), replays(2)
-    for replay in filled:
-        fill(replay, rng, 40)
-    places = [replay.draw(rng, 2, 16, sampling) for replay in filled]
-    packed = fed.pack(filled, places)
-    for row, replay, each in zip(packed.arrays[0], filled, places, strict=False):
-        found = parcels.unpack(parcels.Parcel(packed.layout, (row,)))
-        jax.tree.map(np.testing.assert_array_equal, found, replay.take(each, sampling))
 
 
 def test_a_transition_at_a_time_keeps_the_copy_up_to_date():

@@ -33,7 +33,6 @@ jax.monitoring.register_event_duration_secs_listener(compiled)
 make = learner.make
 kinds = {{
     "one by one": learner.one_by_one,
-    "one after another": learner.one_after_another,
     "vectorised": learner.vectorised,
     "resident": lambda algorithm: learner.vectorised(algorithm, replay_on_device=True),
 }}
@@ -82,7 +81,7 @@ def programs(pairs, folder):
 
 def test_few_programs_are_compiled_before_the_first_update(tmp_path):
     pairs = [
-        ("crossq-wn", "one by one"), ("sac", "one after another"), ("sac", "vectorised"), ("sac", "resident"),
+        ("crossq-wn", "one by one"), ("sac", "vectorised"), ("sac", "resident"),
         ("simba", "resident"),  # which keeps running statistics
     ]  # fmt: skip
     found = programs(pairs, tmp_path)

@@ -87,11 +87,10 @@ def make(parts):
 
 @pytest.fixture(scope="module")
 def learners(algorithm):
-    """The three learners of one small crossq-wn, and the algorithm."""
+    """The two learners of one small crossq-wn, and the algorithm."""
     made = algorithm("crossq-wn")
     kinds = {
         "one by one": learner.one_by_one,
-        "one after another": learner.one_after_another,
         "vectorised": learner.vectorised,
     }
     return {kind: make(made) for kind, make in kinds.items()}, made
@@ -609,14 +608,13 @@ def test_one_by_one_and_vectorised_learners_give_the_same_numbers(trained):
     assert differs(apart[0][0].critic, apart[0][1].critic)
 
 
-@pytest.mark.parametrize("kind", ["one by one", "one after another"])
-def test_a_seed_does_not_depend_on_who_trains_beside_it(trained, kind):
-    states, metrics, actions = trained(kind, (0, 1, 2))
-    alone, alone_metrics, alone_actions = trained(kind, (2,))
+def test_a_seed_does_not_depend_on_who_trains_beside_it(trained):
+    states, metrics, actions = trained("one by one", (0, 1, 2))
+    alone, alone_metrics, alone_actions = trained("one by one", (2,))
     same((alone[0], alone_metrics[0], alone_actions), (states[2], metrics[2], tuple(a[2:] for a in actions)))
 
 
-@pytest.mark.parametrize("kind", ["one by one", "one after another", "vectorised"])
+@pytest.mark.parametrize("kind", ["one by one", "vectorised"])
 def test_one_call_with_five_updates_equals_five_calls(learners, trained, batch, kind):
     kinds, made = learners
     learn, seeds = kinds[kind], (0, 1, 2)
@@ -662,7 +660,7 @@ def test_seeds_on_several_threads_share_one_program_of_the_precision_asked_for(a
     assert thread is not threading.current_thread()
 
 
-@pytest.mark.parametrize("kind", ["one by one", "one after another", "vectorised"])
+@pytest.mark.parametrize("kind", ["one by one", "vectorised"])
 def test_old_states_are_given_up_to_the_update(learners, batch, kind):
     kinds, made = learners
     states = kinds[kind].join([made.init(generator(seed)) for seed in range(3)])

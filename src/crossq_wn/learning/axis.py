@@ -1,15 +1,13 @@
 """The seed axis: how the arrays of several seeds are laid out, and how a function of one seed runs over all.
 
-There are three layouts, of which the third is in `turns`:
+There are two layouts:
 
 * `apart` (CPU): every seed's tree stays separate and the same program runs for each, as many at a time
   as there are processors. Its matrix products are plain ones, which a CPU computes about twice as fast as
   batched ones, and a seed's result cannot depend on the seeds beside it.
 * `stacked` (accelerators): the trees are stacked and the program is mapped over the new axis, so one launch
   updates all seeds. Several devices share the seeds and never communicate. Results agree with those of the
-  others up to rounding.
-* `in_turn` (CPU, small networks): the trees are stacked, and one program computes one seed after the other;
-  training does not use it yet.
+  other up to rounding.
 """
 
 from __future__ import annotations  # JAX's types are loaded on first use

@@ -31,10 +31,8 @@ from crossq_wn.learning.minibatches import (
     fits,
     gathered,
     on_device,
-    packed,
     resident,
 )
-from crossq_wn.learning.parcels import pack, unpack
 from crossq_wn.learning.products import minibatch_shapes, state_shapes
 from crossq_wn.learning.programs import (
     appraise_one,
@@ -48,7 +46,6 @@ from crossq_wn.learning.programs import (
     updates_of_one,
     write_and_update_one,
 )
-from crossq_wn.learning.turns import in_turn
 from crossq_wn.types import ERRORS, Algorithm, Metrics, Spec, Tree
 
 
@@ -71,19 +68,10 @@ def make(algorithm: Algorithm, seeds: int, replay_bytes: int | None, pinned: int
     return vectorised(algorithm, devices, replay_on_device=on_device, pinned=pinned)
 
 
-def one_after_another(algorithm: Algorithm) -> Learner:
-    """Runs one program that computes the seeds in turn; for small networks on CPUs.
-
-    `make` does not choose it yet: it compiles longer and, for FlashSAC and TD-MPC2, differs from `one_by_one`
-    in the last bits, so that neither the number of seeds nor the length of a run may decide between them.
-    """
-    return _over(in_turn(), packed(algorithm.sampling), algorithm, pack=pack)
-
-
 def one_by_one(algorithm: Algorithm) -> Learner:
     """Runs the same compiled program for each seed; for CPUs."""
-    axis = apart()
-    return _over(axis, gathered(axis.put, algorithm.sampling), algorithm)
+    # Minibatches travel with the call that needs them, which is faster than sending them before.
+    return _over(apart(), gathered(list, algorithm.sampling), algorithm)
 
 
 def vectorised(
@@ -128,18 +116,13 @@ def metric_names(algorithm: Algorithm, spec: Spec, *, diagnostics: bool, batch_s
     return [*metrics, *found]
 
 
-def _as_it_is(tree: Tree) -> Tree:
-    return tree
-
-
-def _over(axis: Axis, feed: Feed, algorithm: Algorithm, pack: Callable[[Tree], Tree] = _as_it_is) -> Learner:
+def _over(axis: Axis, feed: Feed, algorithm: Algorithm) -> Learner:
     """Builds the learner of an algorithm on a seed axis.
 
     Args:
         axis: how the seeds' arrays are laid out.
         feed: how minibatches reach the updates.
         algorithm: for one seed.
-        pack: what becomes of one seed's state on the host.
     """
     observe = observe_rows = diagnose_all = appraise = None
     if algorithm.observe is not None:
@@ -154,9 +137,9 @@ def _over(axis: Axis, feed: Feed, algorithm: Algorithm, pack: Callable[[Tree], T
     explore = axis.spread(partial(explore_one, algorithm))
     update = _spread_updates(axis, feed, algorithm)
     return Learner(
-        states=partial(_join_states, axis, pack),
+        states=partial(_join_states, axis),
         join=axis.join,
-        split=lambda joined, count: list(map(unpack, axis.split(joined, count))),
+        split=axis.split,
         fresh_memories=lambda count: axis.join([algorithm.memory] * count),
         explore=partial(_explore, axis, explore.run),
         exploit=partial(_exploit, axis, axis.spread(partial(exploit_one, algorithm)).run),
@@ -178,9 +161,9 @@ def _spread_updates(axis: Axis, feed: Feed, algorithm: Algorithm) -> Program:
     return axis.spread(partial(write_and_update_one, algorithm, feed.batches, feed.write), donate=2)
 
 
-def _join_states(axis: Axis, pack: Callable[[Tree], Tree], trees: Sequence[Tree]) -> States:
+def _join_states(axis: Axis, trees: Sequence[Tree]) -> States:
     # By way of the device, where they get the types that the programs will return.
-    return axis.join([pack(tree) for tree in jax.device_get(jax.device_put(list(trees)))])
+    return axis.join(jax.device_get(jax.device_put(list(trees))))
 
 
 # Functions of all seeds on the host. `run` is a function of one seed that an axis has spread over the seeds.

@@ -1,28 +1,25 @@
 """Ways for minibatches to get from replay to the gradient updates.
 
-They are gathered on the host (`gathered`, and `packed` as one array for seeds that take turns), or on the
-device from a copy of replay there (`resident`). In all cases the host draws the places, so every device
-trains on the same minibatches, and the host's replay is the one that checkpoints store. With a copy on the
-device, only a few new rows and the places have to be sent per decision; they travel as one array, and the
-program that computes the updates also writes them.
+They are gathered on the host (`gathered`), or on the device from a copy of replay there (`resident`). In both
+cases the host draws the places, so every device trains on the same minibatches, and the host's replay is the
+one that checkpoints store. With a copy on the device, only a few new rows and the places have to be sent per
+decision; they travel as one array, and the program that computes the updates also writes them.
 """
 
 from __future__ import annotations  # JAX's types are loaded on first use
 
-import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from crossq_wn.lazy import jax
 from crossq_wn.learning.axis import Joined, Put, sharing
-from crossq_wn.learning.parcels import Layout, Parcel, opened, pack, unpack
+from crossq_wn.learning.parcels import Parcel, pack, unpack
 from crossq_wn.learning.replay import Replay
-from crossq_wn.learning.rows import Rows, look_up, random_batch
-from crossq_wn.learning.turns import rows_for
-from crossq_wn.types import Array, Batch, Sampling, Spec, Tree
+from crossq_wn.learning.rows import Rows, look_up
+from crossq_wn.types import Array, Batch, Sampling, Tree
 
 # A decision writes at most two rows and the observation after them; sending one more changes nothing.
 _NEWEST = 4
@@ -86,49 +83,12 @@ def gathered(put: Put, sampling: Sampling) -> Feed:
     return Feed(
         pack=partial(_gather, sampling),
         load=lambda before, packed: put(packed),
-        batches=_apart,
+        batches=lambda batch: (batch, lambda row: row),
     )
-
-
-def _apart(fed: Fed) -> tuple[Tree, Callable[[Tree], Batch]]:
-    return opened(fed), lambda batch: batch
 
 
 def _gather(sampling: Sampling, replays: Sequence[Replay], places: Sequence[np.ndarray]) -> list[Batch]:
     return [replay.take(each, sampling) for replay, each in zip(replays, places, strict=True)]
-
-
-def packed(sampling: Sampling) -> Feed:
-    """Gathers small minibatches on the host and sends those of all seeds, who take turns, as one array.
-
-    Args:
-        sampling: what a sample is.
-    """
-    return Feed(
-        pack=partial(_gather_packed, sampling),
-        load=lambda before, packed: packed,  # it travels with the call that needs it
-        batches=_apart,
-    )
-
-
-def _gather_packed(sampling: Sampling, replays: Sequence[Replay], places: Sequence[np.ndarray]) -> Parcel:
-    """The minibatches of all seeds in one array, a row for each."""
-    one = replays[0].at(slice(1))
-    layout = _layout(one.observation.shape[-1], one.action.shape[-1], sampling, *places[0].shape)
-    numbers = sum(map(math.prod, layout.shapes))
-    rows = np.empty((rows_for(len(replays)), numbers), np.float32)
-    for row, replay, each in zip(rows, replays, places, strict=False):
-        replay.take(each, sampling, out=unpack(Parcel(layout, (row,))))
-    return Parcel(layout, (rows,))
-
-
-@lru_cache(maxsize=8)
-def _layout(
-    observation_size: int, action_size: int, sampling: Sampling, updates: int, samples: int
-) -> Layout:
-    """How the minibatches of one seed are packed."""
-    spec = Spec(observation_size, action_size, discount=0.0)
-    return pack(random_batch(np.random.default_rng(0), spec, updates, samples, sampling=sampling)).layout
 
 
 class Resident(NamedTuple):

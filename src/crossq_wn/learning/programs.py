@@ -1,7 +1,6 @@
 """The programs of a learner, written for one seed; JAX traces them.
 
-Their last argument is the one that all seeds share. A state may be packed as a parcel; then so is what they
-return of it.
+Their last argument is the one that all seeds share.
 """
 
 from __future__ import annotations  # JAX's types are loaded on first use
@@ -13,7 +12,6 @@ from typing import Any
 from crossq_wn.lazy import jax, jnp
 from crossq_wn.learning.diagnostics import DIAGNOSTICS, Diagnostic, diagnose
 from crossq_wn.learning.minibatches import Batches, Fed, Resident, Write
-from crossq_wn.learning.parcels import Parcel, closed, opened
 from crossq_wn.types import ERRORS, Algorithm, Appraisal, Array, Batch, Metrics, Tree, View
 from crossq_wn.types import Update as OneUpdate
 
@@ -55,7 +53,7 @@ def updates_of_one(
     Args:
         algorithm: for one seed.
         batches: splits what was fed into minibatches.
-        state: of the seed, or its parcel.
+        state: of the seed.
         fed: the data of U minibatches.
         first: gradient updates before these.
 
@@ -69,43 +67,9 @@ def updates_of_one(
         return update(state, batch(x[0]), x[1])
 
     count = jax.tree.leaves(rows)[0].shape[0]
-    if isinstance(state, Parcel):
-        return _updates_of_packed(one, state, rows, first, count)
     # A loop and not U copies, so the program compiles as fast for any UTD ratio.
     state, metrics = jax.lax.scan(one, state, (rows, first + jnp.arange(count)))
     return state, {name: found if name == ERRORS else found[-1] for name, found in metrics.items()}
-
-
-def _updates_of_packed(
-    one: Callable[..., tuple[Tree, Metrics]], packed: Parcel, rows: Tree, first: Array, count: int
-) -> tuple[Any, Any]:
-    """Makes the updates of a packed state as of the state itself; FlashSAC's and TD-MPC2's last bits differ.
-
-    Args:
-        one: makes an update: (state, (row, number of the update)) -> state, metrics.
-        packed: the state.
-        rows: of the minibatches [U, ...].
-        first: the number of the first update.
-        count: of updates (U).
-    """
-
-    def again(number: Array, carry: tuple[Tree, Metrics]) -> tuple[Tree, Metrics]:
-        row = jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, number, keepdims=False), rows)
-        state, metrics = one(carry[0], (row, first + number))
-        if ERRORS in metrics:
-            metrics[ERRORS] = carry[1][ERRORS].at[number].set(metrics[ERRORS])
-        return state, metrics
-
-    state = opened(packed)
-    row = jax.tree.map(lambda leaf: leaf[0], rows)
-    metrics = jax.tree.map(jnp.zeros_like, jax.eval_shape(one, state, (row, first))[1])
-    if ERRORS in metrics:
-        metrics[ERRORS] = jnp.zeros((count, *metrics[ERRORS].shape), metrics[ERRORS].dtype)
-    # XLA does not know how often this loop runs, so it leaves even a single update in it, away from what
-    # packs and unpacks: otherwise it might choose another way to multiply.
-    times = jnp.where(first < 0, 0, count)
-    state, metrics = jax.lax.fori_loop(0, times, again, (state, metrics))
-    return closed(state, packed), closed(metrics, packed)
 
 
 def write_and_update_one(
@@ -137,7 +101,7 @@ def explore_one(
 
     Args:
         algorithm: for one seed.
-        state: of the seed, or its parcel.
+        state: of the seed.
         memory: of acting in the present episode.
         observation: [observation_size].
         decision: agent decisions of training before this one.
@@ -145,7 +109,7 @@ def explore_one(
     Returns:
         The action [action_size], and the new memory.
     """
-    return algorithm.explore(opened(state), memory, observation, decision)
+    return algorithm.explore(state, memory, observation, decision)
 
 
 def diagnose_one(
@@ -156,7 +120,7 @@ def diagnose_one(
     Args:
         algorithm: for one seed; it has a `view`.
         batches: splits what was fed into minibatches.
-        state: of the seed, or its parcel.
+        state: of the seed.
         fed: the data of U minibatches, of which the last one counts.
         last: the number of the newest gradient update, counted from 0.
 
@@ -166,7 +130,7 @@ def diagnose_one(
     assert algorithm.view is not None
     rows, batch = batches(fed)
     newest = batch(jax.tree.map(lambda leaf: leaf[-1], rows))
-    return (diagnosing(algorithm.view)(opened(state), newest, last),)
+    return (diagnosing(algorithm.view)(state, newest, last),)
 
 
 def exploit_one(
@@ -176,7 +140,7 @@ def exploit_one(
 
     Args:
         algorithm: for one seed.
-        state: of the seed, or its parcel.
+        state: of the seed.
         memory: of acting in the present episode.
         observation: [observation_size].
         _: unused; stands where programs have what all seeds share.
@@ -184,7 +148,7 @@ def exploit_one(
     Returns:
         The action [action_size], and the new memory.
     """
-    return algorithm.exploit(opened(state), memory, observation)
+    return algorithm.exploit(state, memory, observation)
 
 
 def observe_one(
@@ -194,14 +158,14 @@ def observe_one(
 
     Args:
         algorithm: for one seed; it has an `observe`.
-        state: of the seed, or its parcel.
+        state: of the seed.
         observation: [observation_size], on which the agent decided.
         reward: scalar.
         ended: scalar boolean, whether the episode ended with this decision.
         _: unused, as in `exploit_one`.
     """
     assert algorithm.observe is not None
-    return (closed(algorithm.observe(opened(state), observation, reward, ended), state),)
+    return (algorithm.observe(state, observation, reward, ended),)
 
 
 def observe_rows_of_one(
@@ -211,7 +175,7 @@ def observe_rows_of_one(
 
     Args:
         algorithm: for one seed; it has an `observe`.
-        state: of the seed, or its parcel.
+        state: of the seed.
         observations: [n, observation_size].
         rewards: [n].
         ended: booleans [n].
@@ -223,8 +187,8 @@ def observe_rows_of_one(
     def one(state: Tree, seen: tuple[Array, Array, Array]) -> tuple[Tree, None]:
         return observe(state, *seen), None
 
-    shown, _ = jax.lax.scan(one, opened(state), (observations, rewards, ended))
-    return (closed(shown, state),)
+    shown, _ = jax.lax.scan(one, state, (observations, rewards, ended))
+    return (shown,)
 
 
 def appraise_one(algorithm: Algorithm, state: Tree, observation: Array, decision: Array) -> Appraisal:
@@ -232,9 +196,9 @@ def appraise_one(algorithm: Algorithm, state: Tree, observation: Array, decision
 
     Args:
         algorithm: for one seed; it has an `appraise`.
-        state: of the seed, or its parcel.
+        state: of the seed.
         observation: [observation_size].
         decision: selects the noise of the action.
     """
     assert algorithm.appraise is not None
-    return algorithm.appraise(opened(state), observation, decision)
+    return algorithm.appraise(state, observation, decision)

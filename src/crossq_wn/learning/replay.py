@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from crossq_wn.learning.priorities import Weights
-from crossq_wn.learning.rows import Rows, ahead, cut_short, look_up, steps_of, too_short
+from crossq_wn.learning.rows import Rows, cut_short, look_up, too_short
 from crossq_wn.types import Batch, Priorities, Sampling
 
 _PLAIN = Sampling()
@@ -193,25 +193,14 @@ class Replay:
             self._pinned_starts[sampling] = starts.astype(np.int32)
         return self._pinned_starts[sampling]
 
-    def take(self, places: np.ndarray, sampling: Sampling = _PLAIN, out: Batch | None = None) -> Batch:
+    def take(self, places: np.ndarray, sampling: Sampling = _PLAIN) -> Batch:
         """The transitions that start at the given places; see `look_up`.
 
         Args:
             places: integer indices of any shape.
             sampling: what a sample is.
-            out: arrays to write them to; by default new ones.
         """
-        if out is None:
-            return look_up(self._rows, places, sampling, self.pinned)
-        places, present = steps_of(self._rows.final, places, sampling, self.pinned)
-        to: tuple[Any, ...] = out
-        for column, array in zip(self._rows, to[:4], strict=False):
-            np.take(column, places, 0, array, "clip")  # any other mode makes a copy in between
-        following = ahead(places, 1, self.capacity + 1, self.pinned)
-        np.take(self._rows.observation, following, 0, to[4], "clip")
-        if present is not None:
-            to[5][...] = present
-        return out
+        return look_up(self._rows, places, sampling, self.pinned)
 
     def prioritise(self, places: np.ndarray, errors: np.ndarray, end: int) -> None:
         """Gives transitions the priorities of the errors that an update found.

@@ -56,8 +56,8 @@ def cut_short(places: np.ndarray, rows: Rows, sampling: Sampling, pinned: int = 
     length = len(rows.final) - pinned
     for further in range(1, sampling.required):
         if sampling.to_termination:
-            terminated |= rows.mask[ahead(places, further - 1, length, pinned)] == 0
-        cut |= rows.final[ahead(places, further, length, pinned)] & ~terminated
+            terminated |= rows.mask[_ahead(places, further - 1, length, pinned)] == 0
+        cut |= rows.final[_ahead(places, further, length, pinned)] & ~terminated
     return np.asarray(cut)
 
 
@@ -70,13 +70,13 @@ def look_up(rows: Rows, places: Any, sampling: Sampling = _PLAIN, pinned: int = 
         sampling: what a sample is; with a horizon above 1 it gets an axis behind those of `places`.
         pinned: the number of rows behind the ring.
     """
-    places, present = steps_of(rows.final, places, sampling, pinned)
-    following = rows.observation[ahead(places, 1, len(rows.reward) - pinned, pinned)]
+    places, present = _steps_of(rows.final, places, sampling, pinned)
+    following = rows.observation[_ahead(places, 1, len(rows.reward) - pinned, pinned)]
     columns: tuple[Any, ...] = (*(column[places] for column in rows[:4]), following, present)
     return Batch(*columns)
 
 
-def steps_of(final: Any, places: Any, sampling: Sampling, pinned: int) -> tuple[Any, Any]:
+def _steps_of(final: Any, places: Any, sampling: Sampling, pinned: int) -> tuple[Any, Any]:
     """The places of all transitions of samples, and which of these are present.
 
     Args:
@@ -93,16 +93,16 @@ def steps_of(final: Any, places: Any, sampling: Sampling, pinned: int) -> tuple[
         return places, None
     steps = np.arange(sampling.horizon, dtype=np.int32)
     length = len(final) - pinned
-    each = ahead(places[..., None], steps, length, pinned)
+    each = _ahead(places[..., None], steps, length, pinned)
     if not sampling.ends_early:
         return each, None
     present = (~final[each]).astype(np.int32).cumprod(-1, dtype=np.int32)
     # The count of those present stands still where an episode is over, and so does the place.
-    places = ahead(places[..., None], present.cumsum(-1, dtype=np.int32) - 1, length, pinned)
+    places = _ahead(places[..., None], present.cumsum(-1, dtype=np.int32) - 1, length, pinned)
     return places, present.astype(np.float32)
 
 
-def ahead(places: Any, rows: Any, length: int, pinned: int) -> Any:
+def _ahead(places: Any, rows: Any, length: int, pinned: int) -> Any:
     """The places so many rows further on, in a ring of that length, behind which there may be pinned rows.
 
     Args:
