@@ -1,6 +1,7 @@
 """What all tests share: small settings, an algorithm's parts, random batches, a compilation cache."""
 
 import atexit
+import gc
 import os
 import re
 import shutil
@@ -22,7 +23,7 @@ from crossq_wn.algorithms.actor_critic import Parts
 from crossq_wn.algorithms.settings import Settings
 from crossq_wn.learning import diagnostics, learner
 from crossq_wn.learning.rows import random_batch
-from crossq_wn.machine import resident_memory
+from crossq_wn.machine import available_memory, collect_seldom, resident_memory, trim_memory
 from crossq_wn.training import policy
 from crossq_wn.types import Algorithm, Batch, Spec
 
@@ -51,9 +52,10 @@ if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):
 os.environ["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *XLA)).strip()
 COMPILATION = {
     "jax_compilation_cache_dir": str(Path.home() / ".cache" / "crossq-wn" / "tests"),
-    "jax_persistent_cache_min_compile_time_secs": 0.02,
+    "jax_persistent_cache_min_compile_time_secs": 0.0,  # eager operations, too: thousands in all
     "jax_disable_most_optimizations": True,
 }
+collect_seldom()
 for option, value in COMPILATION.items():
     jax.config.update(option, value)
     os.environ[option.upper()] = str(value)
@@ -78,6 +80,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if re.search(r"myo[A-Z-]|myosuite", item.nodeid.partition("::")[2]):
                 item.add_marker(pytest.mark.skip(reason="MyoSuite is not installed"))
     items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # all modules are there to stay: no collection goes through them again
 
 
 def _small(name: str, preset: str = "default", **changes: object) -> Settings:
@@ -144,12 +150,18 @@ def no_width(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
 
 
+# Bytes that a process may fill with compiled programs: two of them share a machine with what they start.
+MOST = min(4 * 2**30, max(1.5 * 2**30, (available_memory() or 0) / 6))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def forgotten_programs() -> Iterator[None]:
     """Compiled programs are kept for the modules to come until they fill gigabytes."""
     yield
-    if resident_memory() > 1.5 * 2**30:
+    if resident_memory() > MOST:
         jax.clear_caches()
+        gc.collect()
+        trim_memory()
 
 
 @pytest.fixture(scope="session", autouse=True)

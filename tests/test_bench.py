@@ -147,12 +147,12 @@ TELLS = "import json, os, sys, time; print(json.dumps({'figures': {'update_ms': 
 def test_what_a_process_has_told_counts_when_its_time_is_over_and_nothing_of_it_goes_on(tmp_path):
     """It has started another one, which would write a file."""
     left = tmp_path / "left"
-    starts = f"os.system('(sleep 6; touch {left}) &'); time.sleep(60)"
+    starts = f"os.system('(sleep 4; touch {left}) &'); time.sleep(60)"
     began = time.monotonic()
     told = list(process.told([sys.executable, "-c", TELLS + starts], tmp_path, 3.0))
     assert told == [("figures", {"update_ms": 1.0})]
     assert time.monotonic() - began < 30
-    time.sleep(max(0, 8 - (time.monotonic() - began)))
+    time.sleep(max(0, 5 - (time.monotonic() - began)))
     assert not left.exists()
 
 

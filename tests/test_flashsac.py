@@ -100,7 +100,7 @@ def test_features_have_the_norm_of_their_root_and_the_first_cross_entropy_is_hal
     state = soft_actor_critic(full).init(generator(0))
     x = generator(1).standard_normal((512, 17 + 6), np.float32)
     (member,), (stats,) = state.critic
-    (logits,), _ = full.critic.apply((member,), (stats,), x, train=True)
+    (logits,), _ = jax.jit(partial(full.critic.apply, train=True))((member,), (stats,), x)
     assert 0.9 < logits.std(-1).mean() < 1.1
     assert np.abs(logits).max() < 16
     spread = losses.categorical(-LIMIT, LIMIT, 101).loss(logits[None], np.full((512, 101), 1 / 101))
@@ -178,10 +178,8 @@ def test_the_embedding_is_centred_and_the_other_half_of_a_pass_shapes_prediction
     both = np.concatenate([x, next_x])
     normed = (both - both.mean(0)) / np.sqrt(both.var(0) + EPSILON)
     np.testing.assert_allclose((normed @ params[EMBEDDING]["kernel"]).mean(0), 0, atol=1e-6)
-    q, changed = (
-        made.q_pair(made.critic, state.critic.params, state, x, n, jax.random.key(0))[0]
-        for n in (next_x, other)
-    )
+    q_pair = jax.jit(partial(made.q_pair, made.critic))
+    q, changed = (q_pair(state.critic.params, state, x, n, jax.random.key(0))[0] for n in (next_x, other))
     assert np.abs(q - changed).max() > 0.05
     # At first an evaluation normalises by mean 0 and variance 1.
     quiet = jax.tree.map(np.asarray, stats)
@@ -593,8 +591,9 @@ def test_the_critics_target_needs_the_actor_just_updated_and_the_target_critic(u
     state = before._replace(actor=after.actor, log_temperature=after.log_temperature)
     with float64():
         key, _ = jax.random.split(random_key(before.key, KeyStream.UPDATE, 0))
-        data, stale = (regression(made, each, hand.batch, key) for each in (state, before))
+        prepare, loss = jax.jit(partial(regression, made)), jax.jit(partial(critic_loss, made))
+        data, stale = (prepare(each, hand.batch, key) for each in (state, before))
         cases = [(state, data), (state, stale), (state._replace(target=theta), data)]
-        usual, *others = (float(critic_loss(made, *case, theta)[0]) for case in cases)
+        usual, *others = (float(loss(*case, theta)[0]) for case in cases)
     assert metrics["critic_loss"] == pytest.approx(usual, rel=1e-9)
     assert all(abs(usual - other) > 1e-7 for other in others)

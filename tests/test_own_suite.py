@@ -33,16 +33,22 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def suite(folder, monkeypatch):
-    """The documented suite, loaded in this process."""
-    monkeypatch.syspath_prepend(folder)
+def forgotten(monkeypatch):
+    """What this process loads of the suite goes with the test."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     known = dict(SUITES)
     importlib.invalidate_caches()
-    yield importlib.import_module("my_suite").SUITES["slide"]
-    del sys.modules["my_suite"]
+    yield
+    sys.modules.pop("my_suite", None)
     SUITES.clear()
     SUITES.update(known)
+
+
+@pytest.fixture
+def suite(folder, forgotten, monkeypatch):
+    """The documented suite, loaded in this process."""
+    monkeypatch.syspath_prepend(folder)
+    return importlib.import_module("my_suite").SUITES["slide"]
 
 
 def runs(folder, task, best):
@@ -65,17 +71,11 @@ def test_its_tasks_are_found_by_short_and_full_names(suite):
     assert suite_of("my_suite:Slide").name == "gymnasium"  # a factory beside the suite
 
 
-def test_its_module_is_imported_for_a_task_and_not_for_its_results(folder, monkeypatch):
+def test_its_module_is_imported_for_a_task_and_not_for_its_results(folder, forgotten, monkeypatch):
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    known = dict(SUITES)
-    importlib.invalidate_caches()
     assert suite_of("my_suite:far").name == "gymnasium"
     assert "my_suite" not in sys.modules
     assert lookup("my_suite:far").suite == "slide"
-    del sys.modules["my_suite"]
-    SUITES.clear()
-    SUITES.update(known)
 
 
 @pytest.mark.parametrize("change", [{"metric": "profit"}, {"scale": 0.0}])
@@ -94,7 +94,8 @@ def test_a_record_under_another_name_is_refused(suite, monkeypatch):
 # --- Training
 
 
-def test_it_trains_evaluates_and_explains_misspelt_tasks_from_the_command_line(folder):
+def test_it_trains_evaluates_and_explains_misspelt_tasks_from_the_command_line(folder, forgotten):
+    """Trained in another process and used in this one: neither has loaded the module before."""
     quick = ("--algorithm", "sac", "--no-diagnostics")
     wrong, done = clis(
         ("train", "my_suite:fast", "--frames", 40, *TINY),
@@ -111,10 +112,12 @@ def test_it_trains_evaluates_and_explains_misspelt_tasks_from_the_command_line(f
     manifest = json.loads((run / "manifest.json").read_text())
     assert manifest["protocol"]["numpy"] == np.__version__
     assert "mujoco" not in manifest["protocol"]
-    later = clis(
+    assert "my_suite" not in sys.modules
+    lines = (
         ("eval", "run", "--episodes", 1), ("resume", "run", "--frames", 400),
-        ("video", "run", "--out", "far.mp4"), ("list", "runs", "."), cwd=folder,
+        ("video", "run", "--out", "far.mp4"), ("list", "runs", "."),
     )  # fmt: skip
+    later = [call(*line, cwd=folder) for line in lines]
     assert [each.returncode for each in later] == [0, 0, 0, 0], later
     listed = later[-1].stdout
     logged = [row["value"] for row in rows(run / "eval.csv") if row["metric"] == "return"]

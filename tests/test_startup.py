@@ -53,6 +53,19 @@ def test_a_quick_command_loads_nothing_slow(command, code, says):
     assert modules & SLOW == set()
 
 
+def test_a_command_hardly_looks_for_unreachable_cycles():
+    program = """
+import atexit, gc
+import crossq_wn.cli
+def collections(): return sum(each["collections"] for each in gc.get_stats())
+begun = collections()
+atexit.register(lambda: print("COLLECTIONS", collections() - begun))
+"""
+    said, code, _ = loaded(program + COMMAND, "list", "presets")
+    assert code == 0, said
+    assert int(said.rpartition("COLLECTIONS")[2]) < 5  # by default dozens
+
+
 @pytest.mark.parametrize("command", ["--version", "--help", "trian"])
 def test_what_needs_no_numbers_does_not_load_numpy(command):
     _, _, modules = loaded(COMMAND, command)

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import gc
 import hashlib
 import os
 import platform
@@ -73,6 +74,14 @@ def resident_memory() -> int:
 def peak_memory() -> int:
     """The most bytes of memory that this process has had so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+
+
+def collect_seldom() -> None:
+    """Lets Python look for unreachable cycles about seventy times less often than by default.
+
+    Importing and tracing allocate much that lives on, and a tenth of a start went into going through it.
+    """
+    gc.set_threshold(50_000, 20, 100)
 
 
 def trim_memory() -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import crossq_wn
 from crossq_wn.errors import UserError, explained, naming_options, nearest, one_line, visible
 from crossq_wn.installation import versions
+from crossq_wn.machine import collect_seldom
 
 # Each verb: the module and function that runs it, loaded on use because most load much, and what it does.
 VERBS = {
@@ -61,6 +62,7 @@ _LONG, _SHOWN = 400, 80  # letters of a word that is shortened, and what is show
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits."""
+    collect_seldom()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides the compiler's notes to its own developers
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # which warns where it cannot keep its cache
     for stream in (sys.stdout, sys.stderr):
