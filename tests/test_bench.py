@@ -192,6 +192,7 @@ def test_what_was_not_measured_is_named(monkeypatch):
 )
 def test_what_a_decision_asks_of_the_device_is_counted(make, launches, transfers, monkeypatch):
     monkeypatch.setattr(learner, "make", lambda algorithm, *arguments, **options: make(algorithm))
+    monkeypatch.setattr(loop, "_WARMUP", 20)
     task = loop.free_task()
     config = api.configure(
         task, algorithm="sac", seeds=(0, 1, 2), critic_width=8, actor_width=8, batch_size=8, utd=1

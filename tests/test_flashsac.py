@@ -98,12 +98,12 @@ def test_neurons_have_unit_norm_and_normalisations_that_of_ones_at_first_and_aft
 def test_features_have_the_norm_of_their_root_and_the_first_cross_entropy_is_half_above_ln_101(parts):
     full = parts("flashsac", replace(DEFAULT, critics=1).for_run(1_000_000), 17, 6)._replace(around=())
     state = soft_actor_critic(full).init(generator(0))
-    x = generator(1).standard_normal((512, 17 + 6), np.float32)
+    x = generator(1).standard_normal((128, 17 + 6), np.float32)
     (member,), (stats,) = state.critic
     (logits,), _ = jax.jit(partial(full.critic.apply, train=True))((member,), (stats,), x)
     assert 0.9 < logits.std(-1).mean() < 1.1
     assert np.abs(logits).max() < 16
-    spread = losses.categorical(-LIMIT, LIMIT, 101).loss(logits[None], np.full((512, 101), 1 / 101))
+    spread = losses.categorical(-LIMIT, LIMIT, 101).loss(logits[None], np.full((128, 101), 1 / 101))
     np.testing.assert_allclose(spread, np.log(101) + 0.5, atol=0.1)
 
 

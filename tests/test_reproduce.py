@@ -439,7 +439,7 @@ def test_it_goes_on_where_it_was_stopped_and_reports_what_fails(reproduce_cli, t
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=stop, daemon=True).start()
-    code, out, err = reproduce_cli(scale, *command, env={"HELPERS_SLEEP": "0.03"})
+    code, out, err = reproduce_cli(scale, *command, env={"HELPERS_SLEEP": "0.015"})
     assert code == 128 + signal.SIGTERM, err
     assert "stopped: the same command goes on" in out
     reached = look(plan(scale, ["fig4"], tmp_path / "r")[0])
