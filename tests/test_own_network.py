@@ -31,6 +31,7 @@ from crossq_wn.runs.protocol import read_terms, setting_conflicts
 from crossq_wn.runs.system import System
 from crossq_wn.sweeps.cost import cost
 from crossq_wn.training.api import configure
+from crossq_wn.training.course import require_plain
 from crossq_wn.types import Algorithm, Spec
 from helpers import TESTS, TINY_OPTIONS, TINY_SETTINGS, Listener, PointMass, call, rows, same_run
 
@@ -496,6 +497,25 @@ def test_an_actor_with_a_layer_of_ones_own_acts_through_jax_and_is_not_exported(
     ):
         export(path, out=tmp_path / "exported")
     assert not (tmp_path / "exported").exists()
+    with pytest.raises(
+        crossq_wn.UserError, match=r"actor_network=my_nets:odd\S*\) cannot train with real_time: a layer"
+    ):
+        require_plain(policy.algorithm, policy.config)
+
+
+def test_a_critic_of_ones_own_may_learn_in_real_time(run):
+    policy = crossq_wn.load(run)
+    require_plain(policy.algorithm, policy.config)  # raises nothing
+    assert policy.network().operations
+
+
+def test_it_sees_stacked_and_normalised_observations(folder, tmp_path):
+    path = tmp_path / "run"
+    options = TINY | {"frame_stack": 2, "normalise_observations": True}
+    crossq_wn.train(PointMass, **BOTH, frames=60, out=path, **options)
+    policy = crossq_wn.load(path)
+    assert policy.state.inner.critic.params[0][0]["scale"].shape == (2 * 3 + 2,)
+    assert policy.act([0.0, 0.0, 0.0]).shape == (2,)
 
 
 # --- diagnostics

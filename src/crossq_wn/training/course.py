@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from crossq_wn.acting.folding import folded
-from crossq_wn.acting.operations import Network, Op
+from crossq_wn.acting.operations import Op
 from crossq_wn.errors import UserError, option
 from crossq_wn.lazy import jax
+from crossq_wn.nets.initialisers import ShapesOnly
 from crossq_wn.real_time.journal import Journal
 from crossq_wn.real_time.memory import shape_for
 from crossq_wn.real_time.side import ActingProcess, Stand
@@ -21,7 +22,7 @@ from crossq_wn.real_time.watch import Watch
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.training.loop import update
 from crossq_wn.training.session import Session, drop, settle
-from crossq_wn.types import Algorithm, Burst, Tree, UndescribedError, network_of
+from crossq_wn.types import Algorithm, Burst, UndescribedError, network_of
 
 _AHEAD_SECONDS = 60  # of decisions by which acting may be ahead of learning
 _LEAST_AHEAD = 256  # decisions
@@ -51,12 +52,19 @@ class Course:
 
 def require_plain(algorithm: Algorithm, config: RunConfig) -> None:
     """Raises UserError unless the algorithm acts and explores by one network, which numpy can compute."""
-    if algorithm.prior is None and algorithm.in_numpy is not None and algorithm.explore is algorithm.gaussian:
-        return
-    raise UserError(
-        f"{config.system.algorithm} cannot train with {option('real_time')}: it explores by more than its "
-        "policy network, which the acting process computes in numpy; try crossq-wn"
-    )
+    plain = algorithm.prior is None and algorithm.in_numpy is not None
+    if not plain or algorithm.explore is not algorithm.gaussian:
+        raise UserError(
+            f"{config.system.algorithm} cannot train with {option('real_time')}: it explores by more than "
+            "its policy network, which the acting process computes in numpy; try crossq-wn"
+        )
+    try:
+        network_of(algorithm, algorithm.init(ShapesOnly()))
+    except UndescribedError:
+        raise UserError(
+            f"{config.system.label} cannot train with {option('real_time')}: a layer of its policy does not "
+            "say what it computes in numpy (docs/export.md says how)"
+        ) from None
 
 
 def serve(course: Course) -> None:
@@ -99,7 +107,7 @@ def publish(course: Course) -> None:
     if not session.seeds:
         return
     (state,) = session.learner.split(session.states, 1)
-    network = _network(session, state)
+    network = folded(network_of(session.algorithm, jax.device_get(state)))
     if not finite(network.operations):
         drop(session, {session.seeds[0].number: "its parameters are no longer finite: training diverged"})
         return
@@ -115,16 +123,6 @@ def publish(course: Course) -> None:
     # Where that takes long, updates get four times as long.
     course.next_weights = now + max(course.watch.schedule.period, 4 * (now - start))
     session.stopwatch.lap("transfer")
-
-
-def _network(session: Session, state: Tree) -> Network:
-    try:
-        return folded(network_of(session.algorithm, jax.device_get(state)))
-    except UndescribedError:
-        raise UserError(
-            f"{session.config.system.label} cannot train with {option('real_time')}: a layer of its policy "
-            "does not say what it computes in numpy (docs/export.md says how)"
-        ) from None
 
 
 def finite(operations: Sequence[Op]) -> bool:
