@@ -60,15 +60,15 @@ class Sampling(NamedTuple):
     """How samples are drawn from replay: uniformly, unless there are priorities."""
 
     horizon: int = 1  # consecutive transitions per sample
-    # A sample starts where so many transitions of one episode begin; by default its own. Where that is fewer
-    # than the horizon, it repeats the last one; see `Batch.present`.
+    # The least transitions of one episode that a sample takes; None: its whole horizon. A sample that its
+    # episode cuts short repeats the last transition; see `Batch.present`.
     whole: int | None = None
     to_termination: bool = False  # whether it may also start where the task terminates sooner
     priorities: Priorities | None = None
 
     @property
     def required(self) -> int:
-        """The number of transitions of one episode that begin where a sample starts."""
+        """The number of transitions of one episode that there must be from where a sample starts."""
         return self.horizon if self.whole is None else self.whole
 
     @property
@@ -219,8 +219,8 @@ class UndescribedError(Exception):
 class InNumpy(NamedTuple):
     """What a function of JAX computes in evaluation, as operations of `acting.operations`.
 
-    It counts for this very function: who replaces a layer's `apply`, say, leaves a description that no longer
-    holds, and that nobody uses.
+    It describes this very function: once a layer's `apply`, say, has been replaced, the description no longer
+    holds and is not used.
     """
 
     function: Callable[..., Any]

@@ -4,8 +4,8 @@ y = r_0 + gamma r_1 + ... + gamma^(n-1) r_(n-1) + gamma^n V(s_n) (Sutton 1988), 
 2018): the actions between are replay's, without a correction for today's policy, and in a soft actor-critic
 their entropy does not count. A sample goes no further than its episode. Behind a termination nothing is
 added; at a time limit, or at the newest transition of an unfinished episode, the value of the last
-observation is, discounted by as many decisions as there were. So no transition is left out: the last ones of
-an episode are learned from too, and short episodes consist of them.
+observation is added, discounted by as many decisions as there were. So no transition is left out: the last
+ones of an episode are learned from too, and short episodes consist of them.
 """
 
 from __future__ import annotations  # JAX's types are loaded on first use

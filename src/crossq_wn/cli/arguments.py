@@ -251,6 +251,7 @@ def add_trust(parser: Parser) -> None:
     )
 
 
+# Readers raise ArgumentTypeError: argparse makes a message of it that names the option.
 def whole_number(text: str) -> int:
     """Reads a whole number, which may be written as 1e6."""
     try:

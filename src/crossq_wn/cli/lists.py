@@ -90,7 +90,11 @@ def _written(settings: Mapping[str, Any]) -> str:
 
 
 def runs(root: Path) -> Table:
-    """Lists every run below a folder, and warns of those that cannot be read."""
+    """Lists every run below a folder, and warns of those that cannot be read.
+
+    Raises:
+        UserError: there is no such folder.
+    """
     from crossq_wn.results.tables import runs_table
 
     if not root.is_dir():

@@ -83,7 +83,11 @@ class Gymnasium:
         self.in_threads = self.physics is not None and type(unwrapped).__module__.startswith("gymnasium.")
 
     def reset(self, seed: int | None) -> None:
-        """Starts an episode, after seeding the environment and its spaces if there is a seed."""
+        """Starts an episode, after seeding the environment and its spaces if there is a seed.
+
+        Raises:
+            EnvironmentFaultError: the environment did not return (observation, info).
+        """
         if seed is not None:
             for space in self._spaces:
                 space.seed(seed)
@@ -96,7 +100,15 @@ class Gymnasium:
         self._observation = outcome[0]
 
     def step(self, action: np.ndarray) -> Frame:
-        """Takes one environment step; maps [-1, 1] to the bounds of the action space."""
+        """Takes one environment step; maps [-1, 1] to the bounds of the action space.
+
+        Args:
+            action: float32 [action_size] in [-1, 1].
+
+        Raises:
+            EnvironmentFaultError: the environment did not return Gymnasium's five values, or a reward or a
+                flag is no single number.
+        """
         scaled = in_units(action, self.action_low, self.action_high, self.action_dtype)
         outcome: Any = self._environment.step(scaled)
         if not isinstance(outcome, tuple) or len(outcome) != 5 or not isinstance(outcome[4], dict):
@@ -116,7 +128,14 @@ class Gymnasium:
         )
 
     def observe(self) -> np.ndarray:
-        """The last observation, flattened in Gymnasium's order."""
+        """The last observation, flattened in Gymnasium's order.
+
+        Returns:
+            float32 [observation_size].
+
+        Raises:
+            EnvironmentFaultError: the observation is not one of its space.
+        """
         try:
             flat = spaces.flatten(self._environment.observation_space, self._observation)
         except (KeyError, TypeError, ValueError) as error:
@@ -195,7 +214,11 @@ class Gymnasium:
         return found
 
     def render(self, height: int, width: int) -> np.ndarray:
-        """The picture of `render_mode="rgb_array"`, at the environment's own size."""
+        """The picture of `render_mode="rgb_array"`, at the environment's own size.
+
+        Raises:
+            UserError: the environment cannot render, or renders no pictures.
+        """
         if type(self._environment.unwrapped).render is gymnasium.Env.render:
             raise UserError(f"{self._name} has no method `render`: no pictures can be made of it")
         image: Any = self._environment.render()

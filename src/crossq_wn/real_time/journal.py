@@ -44,6 +44,9 @@ class Journal:
         Args:
             frames: environment frames of the checkpoint.
             oldest: those of the oldest checkpoint that is kept.
+
+        Raises:
+            UserError: it cannot be written.
         """
         path = self.folder / f"{frames:09d}.records"
         if path == self._path:
@@ -60,7 +63,11 @@ class Journal:
         self._path = path
 
     def append(self, decisions: Sequence[Decision]) -> None:
-        """Writes decisions; about once a second also waits until they are on disk."""
+        """Writes decisions; about once a second also waits until they are on disk.
+
+        Raises:
+            UserError: they cannot be written.
+        """
         assert self._path is not None
         content = b"".join([pack(self._kind, decision) for decision in decisions])
         try:

@@ -79,6 +79,9 @@ class Shared:
 
         Returns:
             The number of their version.
+
+        Raises:
+            ValueError: they are larger than the room for them, which the first ones decided.
         """
         if len(content) > self.shape.weights:
             raise ValueError(f"weights of {len(content)} bytes, where there is room for {self.shape.weights}")

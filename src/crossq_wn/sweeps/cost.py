@@ -129,6 +129,7 @@ def programs(algorithm: str, settings: Settings, sizes: tuple[int, int]) -> Prog
         sizes: of observation and action.
     """
     built = recipe_of(algorithm).build(_spec(sizes), settings)
+    # The UTD ratio decides how often branches run, and not what they compute: all ratios share a trace.
     traced = _traced(algorithm, replace(settings, utd=1), sizes)
     return Programs(
         update=counted(traced.update, 1 / built.period),
