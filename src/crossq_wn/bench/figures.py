@@ -61,7 +61,12 @@ def missing(figures: Figures, *, against: str | None) -> list[str]:
 
 
 def speeds(taken: Taken, config: RunConfig) -> Figures:
-    """The figures about updates and environments, as far as they were measured."""
+    """The figures about updates and environments, as far as they were measured.
+
+    Args:
+        taken: seconds by measurement, and there by round.
+        config: what was measured.
+    """
     median = {name: middle(values) for name, values in taken.items()}
     count = len(config.options.seeds)
     frames = config.action_repeat * count

@@ -79,7 +79,12 @@ def by_blas(product: Product) -> Measure:
 
 
 def by_device(product: Product, seeds: int) -> Measure:
-    """Measures one seed's share of a product that the accelerator computes for all seeds at once."""
+    """Measures one seed's share of a product that the accelerator computes for all seeds at once.
+
+    Args:
+        product: its operands' shapes and axes.
+        seeds: number of seeds (S), which the accelerator computes at the same time.
+    """
     generator = np.random.default_rng(0)
     left = generator.standard_normal((seeds, *product.left), np.float32)
     right = generator.standard_normal((seeds, *product.right), np.float32)

@@ -76,7 +76,12 @@ def capture_generator(generator: Any) -> Any:
 
 
 def restore_generator(generator: Any, saved: Any) -> None:
-    """Restores the state that `capture_generator` returned, in a generator of the same kind."""
+    """Restores the state that `capture_generator` returned, in a generator of the same kind.
+
+    Args:
+        generator: a `RandomState` or a `Generator`; it is changed.
+        saved: of one of the same kind.
+    """
     if isinstance(generator, np.random.RandomState):
         generator.set_state(saved)
     else:

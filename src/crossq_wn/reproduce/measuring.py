@@ -59,6 +59,10 @@ class Evidence:
     def of(self, courses: Courses, system: PlannedSystem) -> dict[str, Curves]:
         """A system's curves by task.
 
+        Args:
+            courses: a quantity of all systems.
+            system: as it is planned.
+
         Raises:
             LackingError: some of them are missing.
         """

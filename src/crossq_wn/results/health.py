@@ -123,7 +123,12 @@ def _level(end: np.ndarray) -> float:
 
 
 def change(name: str, course: Course) -> str:
-    """Writes how a diagnostic changed: `7x`, or the difference, `+4.85`, if it is signed or began at 0."""
+    """Writes how a diagnostic changed: `7x`, or the difference, `+4.85`, if it is signed or began at 0.
+
+    Args:
+        name: of the diagnostic.
+        course: its first and its last level.
+    """
     if DIAGNOSTICS[name].signed or not course.first:
         return f"{course.last - course.first:+.3g}"
     return f"{course.growth:.3g}x"

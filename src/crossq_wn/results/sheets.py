@@ -192,6 +192,11 @@ def strict_sheet(path: Path, end: Position | None = None, *, named: bool = False
 
 
 def lenient_sheet(path: Path, end: Position | None = None) -> Sheet:
-    """Reads timing.csv, which is never cut back: there is half a row wherever the run was killed."""
+    """Reads timing.csv, which is never cut back: there is half a row wherever the run was killed.
+
+    Args:
+        path: of timing.csv.
+        end: see `strict_sheet`.
+    """
     header, rows = _rows(path, end)
     return _sheet(path, header, [row for row in rows if len(row[1]) >= len(header)])

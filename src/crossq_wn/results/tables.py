@@ -146,7 +146,12 @@ class RunRow(NamedTuple):
 
 
 def runs_table(root: Path, warn: Callable[[str], None]) -> Iterator[RunRow]:
-    """Yields the runs below a folder, without damaged ones; `warn` is called with a line on each of those."""
+    """Yields the runs below a folder, without damaged ones; `warn` is called with a line on each of those.
+
+    Args:
+        root: the folder.
+        warn: called with a line for each run that is left out.
+    """
     for path in find(root):
         record = RunRecord(path)
         try:

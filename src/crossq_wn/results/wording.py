@@ -56,7 +56,12 @@ def sentence(ours: str, theirs: str, result: Comparison) -> str:
 
 
 def place(result: Comparison, group: str | None = None) -> str:
-    """Says on which tasks, called `group` together if that is given, and at which environment frame."""
+    """Says on which tasks, called `group` together if that is given, and at which environment frame.
+
+    Args:
+        result: the comparison.
+        group: the name of its tasks together; None: they are named or counted.
+    """
     where = f"over {group}, {len(result.tasks)} tasks" if group else on(result.tasks)
     return f"{where} at {result.frames:,} frames"
 
@@ -73,7 +78,12 @@ def number(score: float | Array) -> str:
 
 
 def span(interval: Interval, form: Callable[[float], str] | None = None) -> str:
-    """Writes the ends of an interval; `form` says how each is written."""
+    """Writes the ends of an interval; `form` says how each is written.
+
+    Args:
+        interval: with finite ends.
+        form: how each end is written; None: as `number` does.
+    """
     return " to ".join((form or number)(float(end)) for end in (interval.low, interval.high))
 
 
@@ -83,7 +93,12 @@ def fraction(probability: float | Array) -> str:
 
 
 def seeds_of(per_task: Sequence[int], unit: str = "seed") -> str:
-    """Writes how many seeds: `3 seeds`, `2 to 5 seeds per task`; just the number if the unit is empty."""
+    """Writes how many seeds: `3 seeds`, `2 to 5 seeds per task`; just the number if the unit is empty.
+
+    Args:
+        per_task: numbers of seeds, one per task.
+        unit: the noun after the number; empty: none.
+    """
     fewest, most = min(per_task), max(per_task)
     count = f"{fewest}" if fewest == most else f"{fewest} to {most}"
     if not unit:

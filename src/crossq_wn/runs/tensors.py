@@ -68,7 +68,12 @@ def take_arrays(value: Any, where: str, arrays: dict[str, np.ndarray]) -> Any:
 
 
 def give_arrays(value: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """The inverse of `take_arrays`."""
+    """The inverse of `take_arrays`.
+
+    Args:
+        value: what `take_arrays` returned, also by way of JSON.
+        arrays: those that it took, by name.
+    """
     if isinstance(value, dict) and "$array" in value:
         return arrays[value["$array"]].reshape(value["shape"])
     if isinstance(value, dict):

@@ -45,6 +45,10 @@ class Space:
 def read_space(values: Any, name: str) -> Space:
     """Reads the table [search].
 
+    Args:
+        values: the table, as TOML has it.
+        name: of the sweep's file, for messages.
+
     Raises:
         UserError: it is not as it should be.
     """

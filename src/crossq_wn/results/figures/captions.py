@@ -89,7 +89,12 @@ def _incomplete(there: Iterable[str], panels: Panels, drawn: Mapping[str, int]) 
 
 
 def labels(points: Iterable[Point], names: Mapping[System, str]) -> dict[System, str]:
-    """Names systems for a legend, in the order of `names`: the short name and the number of seeds."""
+    """Names systems for a legend, in the order of `names`: the short name and the number of seeds.
+
+    Args:
+        points: of all panels; they say how many seeds a system has.
+        names: what the figure calls each system.
+    """
     counts: dict[System, list[int]] = {}
     for point in points:
         counts.setdefault(point.system, []).extend((point.fewest_seeds, point.most_seeds))
