@@ -84,6 +84,8 @@ LATER = {
     ("settings", "critic_network"): None,
     ("options", "prefill"): (),
     ("options", "prefill_share"): None,
+    ("options", "frame_stack"): 1,
+    ("options", "normalise_observations"): False,
 }
 
 
@@ -276,7 +278,8 @@ def test_migrating_changes_nothing_of_the_present_schema_nor_of_its_argument(old
     assert migrate(migrated) is migrated
     assert RunConfig.from_json(migrated).to_json() == migrated | {
         "options": migrated["options"]
-        | {"seeds": (0, 1), "real_time": None, "prefill": (), "prefill_share": None},
+        | {"seeds": (0, 1), "real_time": None, "prefill": (), "prefill_share": None}
+        | {"frame_stack": 1, "normalise_observations": False},
         "prefilled": (),
         "settings": migrated["settings"]
         | {"learning_rate_updates": None, "n_step": 1, "actor_network": None, "critic_network": None},
