@@ -449,6 +449,33 @@ def test_an_evaluation_changes_nothing_that_wrappers_have_learned(ends):
     assert len(known) == 1
 
 
+def test_an_evaluation_is_of_one_policy_though_learning_goes_on(ends, tmp_path, monkeypatch):
+    learning, acting = ends
+    monkeypatch.setenv("ROBOT_LOG", str(tmp_path / "log"))
+    robot = Robot(make("robots:Robot", episode_frames=2))
+    reset = robot.reset
+
+    def publish(mean):
+        bias = np.array([mean, mean, 0, 0], np.float32)
+        head = Op("dense", {"kernel": np.zeros((3, 4), np.float32), "bias": bias})
+        learning.publish(pickle.dumps(Network((head,), "clip", -5.0, 2.0)), 0)
+
+    def reset_and_learn(seed):
+        publish(1.0)
+        return reset(seed)
+
+    publish(0.0)
+    robot.reset = reset_and_learn
+    numbers = stream(0, Stream.NOISE)
+    setup = Setup(lambda: robot.environment, Schedule(0.02), 0, 100, numbers, numbers)
+    side = Side(setup, robot, acting, threading.Event(), Time().clock())
+    assert len(side.evaluate(Evaluate(2, 0, {})).episodes) == 2
+    steps = [line.split()[2:] for line in (tmp_path / "log").read_text().splitlines() if " step " in line]
+    assert steps == [["0.500000", "0.500000"]] * 4  # tanh(0) is the middle of [-2, 3]
+    side.renew()
+    assert side._actor.means(np.zeros(3, np.float32)).tolist() == [1.0, 1.0]  # it is there for training
+
+
 # Options
 
 

@@ -206,9 +206,11 @@ class Side:
         environment.adopt(order.statistics, fixed=False)
         known = environment.statistics()
         self.renew()
+        assert self._actor is not None
+        choose = self._actor.compute  # of this actor, though weights that come meanwhile make another
         while len(episodes) < order.episodes and self._wanted():
             seed = None if episodes else order.seed
-            for moment in self._episode(seed, self._exploit, self._wanted):
+            for moment in self._episode(seed, choose, self._wanted):
                 if moment.transition.episode is not None:
                     episodes.append(moment.transition.episode)
         environment.adopt(known, fixed=False)  # evaluations are not learned from, not even by wrappers
@@ -246,10 +248,6 @@ class Side:
             return self._random.uniform(-1, 1, size).astype(np.float32)
         assert self._actor is not None
         return self._actor.compute(observation, self._noise)
-
-    def _exploit(self, observation: np.ndarray) -> np.ndarray:
-        assert self._actor is not None
-        return self._actor.compute(observation)
 
 
 def generator_from(stream: np.random.SeedSequence, first: int) -> np.random.Generator:
