@@ -34,8 +34,9 @@ from crossq_wn.runs.config import read_config
 from crossq_wn.runs.protocol import protocol_conflicts, read_terms
 from crossq_wn.training import api, building
 from crossq_wn.training.policy import TrainedPolicy, evaluate_policy
-from crossq_wn.types import Batch, Spec
+from crossq_wn.types import Batch, Spec, network_of
 from helpers import TINY, TINY_OPTIONS, TINY_SETTINGS, DictPoint, PointMass, call, replay_rows, same_run
+from test_acting import actor_of, disturbed, saved
 
 NORMALISING = {"simba", "simba-v2"}  # by themselves
 SPEC = Spec(observation_size=5, action_size=2, discount=0.9)
@@ -206,6 +207,12 @@ def test_every_algorithm_without_statistics_takes_them(name, small_settings):
     assert jax.tree.structure(new) == jax.tree.structure(state)
     assert metrics
     assert state.statistics.mean.shape == (5,)
+    state = disturbed(algorithm.init(np.random.default_rng(0)), seed=1)
+    seen = np.random.default_rng(2).standard_normal((8, 5)).astype(np.float32)
+    acts = algorithm.prior or algorithm.exploit
+    expected = jax.jit(jax.vmap(lambda row: acts(state, algorithm.memory, row)[0]))(seen)
+    actor = actor_of(network_of(algorithm, saved(state)))
+    np.testing.assert_allclose(actor.choose(seen), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", sorted(NORMALISING))
@@ -251,8 +258,7 @@ def trained(tmp_path_factory):
 
 
 def statistics_of(run):
-    saved = checkpoints.newest(run / "checkpoints", print)
-    return saved.tree(0).statistics
+    return checkpoints.newest(run / "checkpoints", print).tree(0).statistics
 
 
 def test_statistics_are_of_all_decisions_of_training_and_of_nothing_else(trained):

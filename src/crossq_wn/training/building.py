@@ -19,7 +19,7 @@ from crossq_wn.learning.replay import Replay
 from crossq_wn.machine import processors
 from crossq_wn.nets.initialisers import ShapesOnly
 from crossq_wn.runs.checkpoints import Checkpoint
-from crossq_wn.runs.config import RunConfig
+from crossq_wn.runs.config import RunConfig, preset_settings
 from crossq_wn.types import Algorithm, Priorities, Spec, Tree, network_of
 
 AnyTask = TaskLike | Any  # or a gymnasium.Env that exists already
@@ -104,18 +104,27 @@ def build_algorithm(config: RunConfig, spec: Spec) -> Algorithm:
     algorithm = recipe_of(config.system.algorithm).build(spec, config.settings)
     if not config.options.normalise_observations:
         return algorithm
+    _require_plain_observations(algorithm, config)
+    return normalise_observations(spec)(algorithm)
+
+
+def _require_plain_observations(algorithm: Algorithm, config: RunConfig) -> None:
     if algorithm.normalises:
         raise UserError(
             f"{config.system.algorithm} normalises observations by running statistics of its own: leave out "
             f"{option('normalise_observations')}"
         )
-    return normalise_observations(spec)(algorithm)
 
 
 def check_options(config: RunConfig) -> None:
-    """Raises UserError if a run's options do not go together with its algorithm."""
-    if config.options.normalise_observations:  # which shows in any problem
-        build_algorithm(config, Spec(1, 1, config.discount))
+    """Raises UserError if a run's options do not go together with its algorithm, as far as is known so soon.
+
+    What is a user's own is built for its own problem alone, and checked then.
+    """
+    name = config.system.algorithm
+    if config.options.normalise_observations and ":" not in name:
+        usual = preset_settings(name, config.system.preset).for_run(config.decisions)
+        _require_plain_observations(recipe_of(name).build(Spec(1, 1, config.discount), usual), config)
 
 
 def saved_state(algorithm: Algorithm, saved: Checkpoint, seed: int) -> Tree:
