@@ -201,6 +201,7 @@ def _check_names(wanted: list[str], found: list[str]) -> None:
 
 def _flat_part(array: np.ndarray, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Flattens a part of one observation, [*shape] to [size], or of several, [n, *shape] to [n, size]."""
+    # Empty for one observation, (n,) for several.
     several = array.shape[: array.ndim - len(shape)]
     if array.shape[len(several) :] != shape or len(several) > 1:
         raise PolicyError(
@@ -222,6 +223,7 @@ def _leaves(observation: Mapping[str, Any], above: tuple[str, ...] = ()) -> dict
 
 
 def _as_array(value: Any) -> np.ndarray:
+    # The usual case, quickly.
     if type(value) is np.ndarray and value.dtype == np.float32:
         return value
     try:

@@ -215,6 +215,7 @@ def _operations(described: Sequence[Mapping[str, Any]], arrays: Mapping[str, np.
 
 
 if __name__ == "__main__":
+    # In an export: times the policy that lies beside this program.
     exported = Policy(Path(__file__).parent)
     found = latencies(exported.act, exported.description["observation"]["seen"], 10_000)
     print(", ".join(f"{name} {1e6 * value:.1f} µs" for name, value in found.items()), "over 10,000 calls")

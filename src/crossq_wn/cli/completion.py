@@ -63,6 +63,7 @@ def _declared(perform: Any, verb: str, algorithm: str) -> list[argparse.Action]:
         perform(parser, ["--algorithm", algorithm] if algorithm else [])
     except _DeclaredError:
         return list(parser._actions)
+    # Every command parses its arguments before it does anything else.
     raise AssertionError(f"{verb} parses no arguments")
 
 
@@ -71,6 +72,7 @@ def _copy(actions: Sequence[argparse.Action], parser: argparse.ArgumentParser) -
     there = {action.dest for action in parser._actions}
     for action in actions:
         if action.dest not in there:
+            # For the shell alone: this parser never parses anything.
             action.choices = _names(action)
             if action.type is Path:
                 action.complete = shtab.FILE  # type: ignore[attr-defined]

@@ -64,6 +64,7 @@ def _packages() -> list[Finding]:
     for name, suite in owners.items():
         found = version(name)
         fix = "" if found else f"for the tasks of {suite.title}: {suite.install_command}"
+        # Only what this package installs itself has to be there.
         findings.append(Finding(name, found or "missing", fix, essential=suite.shipped))
     return findings
 
@@ -94,6 +95,7 @@ def _simulators() -> list[Finding]:
 def _rendering() -> Finding:
     wanted = os.environ.get("MUJOCO_GL")
     reasons: list[str] = []
+    # The user's own choice first, then what would work instead of it.
     for backend in dict.fromkeys([*([wanted] if wanted else []), *_BACKENDS]):
         reason = why_not(backend)
         if reason is None and reasons and wanted:
@@ -126,9 +128,11 @@ def _device() -> Finding:
     try:
         device = devices()[0]
     except UserError as error:
+        # Messages end with what to do, behind the last colon.
         state, _, fix = str(error).rpartition(": ")
         return Finding("device", state, fix)
     state = f"{device.platform}: {device.device_kind}, {os.cpu_count()} CPU cores"
+    # Without CUDA's packages JAX leaves a GPU idle, and says nothing.
     if device.platform == "cpu" and os.path.exists("/dev/nvidia0"):
         return Finding("device", state, f"a GPU is there: {install_command('cuda')}", essential=False)
     return Finding("device", state, "")

@@ -147,11 +147,13 @@ def submit(
     history, most = History(out), 0
     for run in left:
         known = history.memory(str(run.path.relative_to(out)))
+        # The jobs of an array are alike, so each gets what the largest run needs.
         most = max(most, known or bills.need(run).memory)
     asked = on_slurm.Array(
         workers, jobs, parsed.cpus or 1, parsed.gpus or 0.0, int(_SPARE * most), parsed.hours or _HOURS,
         dict(parsed.slurm or ()),
     )  # fmt: skip
+    # A worker ends once nothing is left to start, and nobody is there to ask.
     words = ("sweep", str(out), "--jobs", str(jobs), "--retries", str(parsed.retries), "--no-wait", "--yes")
     executor = on_slurm.executor(asked, out / SWEEP / "slurm")
     ids = on_slurm.submit(executor, on_slurm.Worker(words, Path.cwd()), workers)

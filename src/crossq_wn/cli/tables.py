@@ -210,6 +210,7 @@ def _to_terminal(table: Table, console: Console) -> None:
         # What may be broken over lines is broken between words only.
         words = cells if column.whole else " ".join(cells).split()
         least.append(max(map(cell_len, words), default=0))
+    # What is left for cells, once there are blanks between columns.
     room = console.width - _GAP * len(least)
     if sum(least) > room:
         _as_lines(table, console)

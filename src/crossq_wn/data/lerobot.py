@@ -33,6 +33,7 @@ def read(path: Path) -> Recording:
     """
     there = [path.resolve()]
     if path.is_dir():
+        # Files are numbered in the order of their episodes.
         there = sorted((path.resolve() / "data").rglob("*.parquet"))
     if not there:
         raise UnusableError("it has no parquet files in data/")
@@ -66,6 +67,7 @@ def _size(path: Path) -> int:
         for group in range(content.metadata.num_row_groups):
             here = content.metadata.row_group(group)
             for number_of_column in range(here.num_columns):
+                # A column of lists is stored as NAME.list.ELEMENT.
                 chunk = here.column(number_of_column)
                 if chunk.path_in_schema in wanted or chunk.path_in_schema.rpartition(".list.")[0] in wanted:
                     # The most that a number takes, in the file or as it is read.
@@ -95,6 +97,7 @@ def _array(table: Any, name: str) -> np.ndarray:
     values = table.column(name).combine_chunks()
     if values.null_count:
         raise UnusableError(f"{name} lacks values in {values.null_count} rows")
+    # Lists of one length and lists of any length are different types of Arrow's.
     if "list" not in str(values.type):
         return np.asarray(values)
     lengths = np.unique(np.asarray(needs("pyarrow.compute", "reading parquet").list_value_length(values)))

@@ -108,6 +108,7 @@ def _episodes(h5py: Any, path: Path, content: Any) -> Recording:
     groups = [_own(h5py, content, name) for name in sorted(names, key=lambda name: int(name[8:]))]
     for group in groups:
         require(group, _COLUMNS)
+    # Before anything is read: the file says how large its arrays are.
     require_room(path, sum(_size(h5py, group, name) for group in groups for name in _COLUMNS))
     return joined([_episode(h5py, group) for group in groups])
 

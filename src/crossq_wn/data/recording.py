@@ -96,9 +96,10 @@ def leaves(observation: Observations | None) -> list[np.ndarray]:
 def ends(recording: Recording) -> np.ndarray:
     """Where the next row, if any, is not what followed: bool [n]."""
     found = recording.terminated | recording.truncated
-    found[-1] = True
+    found[-1] = True  # nothing follows on the last row
     if recording.next_observation is not None:
         for now, after in zip(leaves(recording.observation), leaves(recording.next_observation), strict=True):
+            # An episode may also be cut without a mark; the next row then begins elsewhere.
             differs = now[1:] != after[:-1]
             found[:-1] |= differs.any(axis=tuple(range(1, differs.ndim)))
     return np.asarray(found)

@@ -101,6 +101,7 @@ def _write(
     parity.check_units(actions, chosen, policy.interface)
     said["parity"] = {"observations": len(rows), "tolerance": parity.TOLERANCE}
     said["parity"]["largest_difference"] = difference
+    # Once more, now that it is known how well the export agrees.
     write_description(folder, whole | said)
     return latency.measure(folder, to)
 

@@ -130,7 +130,7 @@ def _described(
     operations: Sequence[Op], where: str, arrays: dict[str, np.ndarray]
 ) -> Iterator[dict[str, Any]]:
     for number, op in enumerate(operations):
-        own, place = {}, f"{where}{number}.{op.kind}"
+        own, place = {}, f"{where}{number}.{op.kind}"  # such as `2.residual.0.1.dense`
         for name, array in op.arrays.items():
             own[name] = f"{place}.{name}"
             arrays[own[name]] = np.asarray(array, np.float32)

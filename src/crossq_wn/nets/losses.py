@@ -133,7 +133,7 @@ def _quantile_huber_loss(midpoints: Callable[[], Array], kappa: float, output: A
         difference = target[:, None] - output
         distance = jnp.abs(difference)
         quadratic, linear = 0.5 * jnp.square(difference), kappa * (distance - 0.5 * kappa)
-        # Errors above a high quantile weigh more than errors below it; that makes the atom this quantile.
+        # Targets above the atom of a high quantile weigh more than those below, which makes it that quantile.
         weight = jnp.abs(midpoints() - (difference < 0))
         return weight * jnp.where(distance <= kappa, quadratic, linear) / kappa
 

@@ -38,6 +38,7 @@ def draw(
         if not shown:
             warn(f"{figure} is not drawn: none of its runs has come far enough")
             continue
+        # In the order of the plan, which also decides colours.
         shown.sort(key=lambda run: systems.index(run.system))
         paths = [run.path for run in shown]
         labels = dict.fromkeys(read_config(path).system.label for path in paths)  # without repetitions

@@ -117,7 +117,7 @@ def ended_early(finished: Sequence[PlannedRun], values: Values) -> list[str]:
     lines = []
     for run in finished:
         curves = values.scores[run.system][run.config.task]
-        unfinished = np.isnan(curves.values[:, -1])
+        unfinished = np.isnan(curves.values[:, -1])  # where the longest of all seeds ends
         lost = [seed for seed, failed in zip(curves.seeds, unfinished, strict=True) if failed]
         if lost:
             lines.append(f"{run.name}: seed {', '.join(lost)} failed before the end")

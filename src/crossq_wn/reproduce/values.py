@@ -93,6 +93,7 @@ def write(path: Path, values: Values) -> None:
     writer.writerow(COLUMNS)
     for system, task, curves in _each(values.scores):
         suite = suite_of(task)
+        # As a run logs them, because whoever reads published curves scales them.
         raw = Curves(curves.env_steps, curves.seeds, curves.values * suite.scale)
         writer.writerows(_rows(system, task, suite.metric, raw))
     for diagnostic in DIAGNOSTICS.values():

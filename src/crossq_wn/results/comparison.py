@@ -82,7 +82,7 @@ def compare(
         )
     frames, scores = last_scores([system[task] for system in (ours, theirs) for task in tasks])
     x, y = scores[: len(tasks)], scores[len(tasks) :]
-    alone = min(map(len, scores)) < 2
+    alone = min(map(len, scores)) < 2  # a single seed has no spread
     return Comparison(
         tasks=tasks,
         frames=frames,

@@ -60,6 +60,7 @@ def _course(pieces: Sequence[Piece]) -> tuple[Steps, Array]:
     frames, values = frames[order], values[order]
     again = frames[1:] == frames[:-1]
     agree = (values[1:] == values[:-1]) | (np.isnan(values[1:]) & np.isnan(values[:-1]))
+    # A frame may be there twice, as in a run and in a copy of its table, but not with two values.
     clashes = np.flatnonzero(again & ~agree)
     if len(clashes):
         owners = np.repeat(np.arange(len(pieces)), [len(piece.series.frames) for piece in pieces])[order]

@@ -109,6 +109,7 @@ def _course(values: np.ndarray, fewest: int) -> Course | None:
     rows = values.shape[1]
     if rows < fewest:
         return None
+    # The two ends of a short curve must not share rows.
     few = min(_END, rows // 2)
     finite = np.where(np.isfinite(values), values, np.nan)
     first, last = finite[:, :few], finite[:, -few:]

@@ -109,6 +109,7 @@ class Sheet:
         """Returns a whole column as numbers, parsed once; None if not all of its cells are numbers."""
         if name not in self._parsed:
             cells = self.column(name)
+            # Until all of its cells have proved to be numbers.
             self._parsed[name] = None
             with contextlib.suppress(ValueError):
                 self._parsed[name] = np.array(list(map(float, cells)))

@@ -108,7 +108,7 @@ def optimality_gap(sample: Sample, gamma: float = 1.0) -> Array:
 
     Args:
         sample: the runs' scores, with the weights of each replicate.
-        gamma: the score from which on a task counts as solved.
+        gamma: the score beyond which more does not count.
 
     Returns:
         [replicates].

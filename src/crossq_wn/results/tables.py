@@ -77,6 +77,7 @@ def _on(results: Results, task: str) -> dict[System, Curves]:
 
 def _columns(ours: Sequence[Curves], theirs: Sequence[Curves], most: int) -> Steps:
     """Chooses at most `most` of our frames, if possible among those at which others were evaluated too."""
+    # Frames that one of our systems has; a system without a value there gets an empty cell.
     steps = np.unique(np.concatenate([curves.env_steps for curves in ours]))
     if theirs:
         shared = np.intersect1d(steps, np.concatenate([curves.env_steps for curves in theirs]))

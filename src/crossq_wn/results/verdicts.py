@@ -100,7 +100,7 @@ def lies_above(found: Effect, threshold: float = 0.0) -> Array:
 
     Args:
         found: from `effect`.
-        threshold: in the unit of the scores.
+        threshold: in the unit of `found`.
 
     Returns:
         Booleans, scalar or [points].
@@ -120,7 +120,7 @@ def verdict(found: Effect, threshold: float, *, above: bool) -> Verdict:
 
     Args:
         found: scalars, from `effect`.
-        threshold: in the unit of the scores.
+        threshold: in the unit of `found`.
         above: whether the claim is that the number lies above; if not, it is that it lies below.
     """
     beyond, opposite = (lies_above, lies_below) if above else (lies_below, lies_above)

@@ -234,7 +234,7 @@ def stages_of(run: Run, space: Space) -> list[int]:
 
     Args:
         run: to its end.
-        space: says how many stages there are, and how much longer each is than the one before.
+        space: `keep` says how many times as long each stage is as the one before; 1: there is one stage.
     """
     whole, every = run.config.options.frames, run.config.options.eval_every
     if space.keep == 1:

@@ -145,6 +145,7 @@ def train(
             memory, or every seed failed. In the last case `__cause__` is what the environment raised.
     """
     calls = checked(callbacks)
+    # A video takes a renderer, so a script has to ask for it.
     config = configure(task, algorithm=algorithm, preset=preset, **({"video": False} | choices))
     with _shown(reporter, progress) as shown:
         return start(config, named("out", out) if out is not None else None, shown, task, callbacks=calls)

@@ -63,6 +63,7 @@ class PlainReporter:
     def status(self, status: Status) -> None:
         """Prints a line, unless one was printed just now."""
         now = time.monotonic()
+        # What happens seldom is told at once.
         rare = status.phase in ("compiling", "done", "stopped")
         if not rare and now - self._last < _PLAIN_SECONDS:
             return

@@ -23,6 +23,7 @@ def score(session: Session) -> None:
 def _score(session: Session) -> None:
     for seed in session.seeds:
         learned = session.training.environments[seed.index].statistics()
+        # Evaluations scale observations as training does by now, and learn nothing themselves.
         session.testing.environments[seed.index].adopt(learned, fixed=True)
     with kept_shared():
         arena = _arena(session, Stream.EVALUATION)

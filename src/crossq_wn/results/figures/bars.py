@@ -44,7 +44,7 @@ def aggregates(source: Source) -> Picture:
         for i, point in enumerate(bars):
             each.bar(i, point.value, width=0.8).patches[0].update(_fill(looked[point.system]))
         _whiskers(each, np.arange(len(bars)), numbers(bars)[0], yerr=spread(bars))
-        each.set_xticks([])
+        each.set_xticks([])  # the legend names the bars
         each.grid(axis="x", visible=False)
     score_axes(axes, end.panels.values())
     legend(figure, _key(labels(end.points, source.names), looked))
@@ -69,7 +69,7 @@ def ablations(source: Source) -> Picture:
     for each, (panel, tasks) in zip(axes, end.panels.items(), strict=True):
         _variants(each, end.within(panel), list(names), looked)
         each.set_yticks(range(len(names)), beside, fontsize=9)
-        each.set_ylim(len(names) - 0.4, -0.6)
+        each.set_ylim(len(names) - 0.4, -0.6)  # the first system on top
         each.grid(axis="y", visible=False)
         each.tick_params(axis="y", length=0, labelleft=first_in_row(each))
         if bounded(tasks):
@@ -90,7 +90,7 @@ def _variants(
     for place, point in zip(places, bars, strict=True):
         axes.barh(place, point.value, height=0.75).patches[0].update(_fill(looked[point.system]))
     _whiskers(axes, values, places, xerr=spread(bars))
-    if 0 in places:
+    if 0 in places:  # the first system may have no bar in this panel
         axes.axvline(values[places.index(0)], color="0.3", linestyle=":", linewidth=1)
 
 

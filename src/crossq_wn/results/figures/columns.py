@@ -130,6 +130,8 @@ def _label(cells: Sequence[Cell], axes: Sequence[Axes], columns: int) -> None:
     for i, (cell, each) in enumerate(zip(cells, axes, strict=True)):
         left = cells[i - 1] if i % columns else None
         above = cells[i - columns] if i >= columns else None
+        # In a grid of groups by quantities each row gets one title; in one of quantities by tasks, each
+        # column.
         if cell.panel not in [other.panel for other in (left, above) if other]:
             each.set_title(title(cell.panel, cell.tasks).replace("\n", ", "), loc="left")
         if left is None or cell.name != left.name:

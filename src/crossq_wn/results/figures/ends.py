@@ -103,6 +103,7 @@ def _ends(candidates: Sequence[Candidate]) -> Iterator[tuple[System, int, list[A
 
 def _limit(source: Source, candidates: Sequence[Candidate], end: int) -> str:
     """Says why systems of ours that go on further are shown at this frame; empty if none does."""
+    # The frame at which each could be shown if it were alone.
     lasts = {each.system: int(each.choice[-1]) for each in candidates if len(each.choice)}
     ours = [system for system in lasts if system not in source.published]
     longest = max(ours, key=lasts.__getitem__, default=None)

@@ -74,6 +74,7 @@ def _profile(scores: Sequence[Array], taus: Array, how: Aggregation) -> Estimate
 
 
 def _draw(axes: Axes, taus: Array, profile: Estimate, look: Look) -> None:
+    # In steps, because the fraction changes only where a run has its score.
     axes.step(taus, profile.value, where="post", color=look.colour, linestyle=look.dash, linewidth=1.8)
     axes.fill_between(
         taus, profile.low, profile.high, step="post", color=look.colour, alpha=0.18, linewidth=0

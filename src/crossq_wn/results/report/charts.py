@@ -144,7 +144,7 @@ def _caption(panel: Panel) -> list[object]:
 
 @style.styled
 def _drawing(panel: Panel, shown: Mapping[System, style.Look], along: Along) -> Figure:
-    figure, axes = style.single(3.5, 2.5)
+    figure, axes = style.single(3.5, 2.5)  # inches
     for system, line in panel.curves.items():
         band(axes, line, shown[system])
     if panel.quantity == points.SCORE:

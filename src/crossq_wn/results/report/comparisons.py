@@ -68,6 +68,7 @@ class _Couple(NamedTuple):
 def _couples(report: Report) -> Iterator[_Couple]:
     published = report.source.published
     for ours, theirs in combinations(report.scores, 2):
+        # Two published systems are not ours to judge; in all other pairs the first is ours.
         if ours in published:
             continue
         other = report.scores[theirs]

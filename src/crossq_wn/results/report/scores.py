@@ -67,7 +67,7 @@ def _most(report: Report, members: tuple[str, ...]) -> tuple[str, ...]:
     for system in report.ours:
         there = report.scores[system]
         tasks = tuple(task for task in members if task in there)
-        most = max(most, tasks, key=len)
+        most = max(most, tasks, key=len)  # of equally large sets the first
     return most
 
 
