@@ -75,6 +75,25 @@ def test_the_device_holds_what_the_host_holds(sampling):
             jax.tree.map(np.testing.assert_array_equal, batch(rows), expected)
 
 
+def test_a_copy_is_made_in_chunks_that_take_little_of_the_host_s_memory(monkeypatch):
+    ten_dogs = 10 * minibatches._CHUNK * (4 * (223 + 38 + 2) + 1)
+    assert ten_dogs < 100 * 2**20
+    monkeypatch.setattr(minibatches, "_CHUNK", 16)
+    fed = minibatches.resident(
+        lambda trees: jax.tree.map(lambda *leaves: jax.device_put(np.stack(leaves)), *trees),
+        lambda seeds, like: zeros_like(like, seeds),
+        Sampling(),
+    )
+    rng, filled = np.random.default_rng(0), replays(2)
+    for replay in filled:
+        fill(replay, rng, 130)  # the ring of 50 has wrapped: four chunks
+    places = [replay.draw(rng, 1, 64) for replay in filled]
+    loaded = minibatches.on_device(fed.load(None, fed.pack(filled, places)))
+    for seed, replay in enumerate(filled):
+        rows, batch = fed.batches(jax.tree.map(lambda leaf, seed=seed: leaf[seed], loaded))
+        jax.tree.map(np.testing.assert_array_equal, batch(rows), replay.take(places[seed]))
+
+
 def test_a_transition_at_a_time_keeps_the_copy_up_to_date():
     def put(trees):
         return jax.tree.map(lambda *leaves: jax.device_put(np.stack(leaves)), *trees)

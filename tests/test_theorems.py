@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossq_wn.nets import layers
+from crossq_wn.nets import initialisers, layers
 from crossq_wn.nets.layers import dense, ensemble, relu, serial
 from crossq_wn.nets.normalisation import batch_norm
 
@@ -311,6 +311,41 @@ def test_orthogonal_initialisation_has_the_norms_of_its_gain(parts, observation,
         np.testing.assert_allclose(np.linalg.norm(kernels[1], axis=0), 2**0.5, atol=1e-5)
         np.testing.assert_allclose(kernels[0] @ kernels[0].T, 2 * np.eye(observation + action), atol=1e-5)
         assert not any(member[layer]["bias"].any() for layer in (*HIDDEN, HEAD))
+
+
+def test_factorisations_take_one_thread_and_leave_the_others_as_they_were(monkeypatch):
+    """Threads of OpenBLAS stand in each other's way on a busy machine; results do not depend on them."""
+    found = initialisers._openblas()
+    if found is None:
+        pytest.skip("NumPy's BLAS is not an OpenBLAS")
+    count, limit = found
+    qr, seen, before = np.linalg.qr, [], count()
+    init = initialisers.orthogonal(1.0)
+
+    def noting(matrix):
+        seen.append(count())
+        return qr(matrix)
+
+    def failing(matrix):
+        raise MemoryError
+
+    try:
+        limit(2)
+        drawn = np.random.default_rng(0).standard_normal((300, 200))
+        q, r = qr(drawn)
+        monkeypatch.setattr(np.linalg, "qr", noting)
+        kernel = init(np.random.default_rng(0), 300, 200)
+        np.testing.assert_array_equal(kernel, (q * np.sign(np.diag(r))).astype(np.float32))
+        assert (seen, count()) == ([1], 2)
+        monkeypatch.setattr(np.linalg, "qr", failing)
+        with pytest.raises(MemoryError):
+            init(np.random.default_rng(0), 300, 200)
+        assert count() == 2
+        monkeypatch.setattr(np.linalg, "qr", qr)
+        monkeypatch.setattr(initialisers, "_openblas", lambda: None)
+        np.testing.assert_array_equal(init(np.random.default_rng(0), 300, 200), kernel)
+    finally:
+        limit(before)
 
 
 def test_actor_heads_start_with_their_own_gains(parts):

@@ -1,6 +1,9 @@
 """Initial kernels of dense layers, drawn with NumPy."""
 
-from collections.abc import Callable
+import ctypes
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +35,8 @@ def orthogonal(gain: float) -> Initialiser:
     def init(generator: np.random.Generator, n_in: int, n_out: int) -> np.ndarray:
         # NumPy and not JAX, because several QR factorisations in one jitted CPU program can deadlock.
         tall = generator.standard_normal((max(n_in, n_out), min(n_in, n_out)))
-        q, r = np.linalg.qr(tall)
+        with _one_blas_thread():
+            q, r = np.linalg.qr(tall)
         q = q * np.sign(np.diag(r))  # makes the distribution uniform (Haar)
         return np.asarray(gain * (q if n_in >= n_out else q.T), np.float32)
 
@@ -69,3 +73,36 @@ def narrow_normal(generator: np.random.Generator, n_in: int, n_out: int) -> np.n
 def zero(generator: np.random.Generator, n_in: int, n_out: int) -> np.ndarray:
     """A kernel of zeros; draws no random numbers."""
     return np.zeros((n_in, n_out), np.float32)
+
+
+@contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    """Has NumPy's BLAS compute in one thread meanwhile, where it is an OpenBLAS, as in NumPy's wheels.
+
+    Threads of OpenBLAS wait for each other in busy loops. Where other processes want the processors too, a
+    factorisation took two threads up to 3 s, and one thread 0.03 to 0.1 s, with the same result.
+    """
+    found = _openblas()
+    if found is None:
+        yield
+        return
+    count, limit = found
+    threads = count()
+    limit(1)
+    try:
+        yield
+    finally:
+        limit(threads)
+
+
+def _openblas() -> tuple[Any, Any] | None:
+    """OpenBLAS's functions that return and set its number of threads; None if NumPy uses another BLAS."""
+    try:
+        library = ctypes.CDLL(np.linalg._umath_linalg.__file__)
+    except (AttributeError, OSError):
+        return None
+    for name in ("scipy_openblas_{}_num_threads64_", "openblas_{}_num_threads64_", "openblas_{}_num_threads"):
+        count, limit = (getattr(library, name.format(verb), None) for verb in ("get", "set"))
+        if count is not None and limit is not None:
+            return count, limit
+    return None
