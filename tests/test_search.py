@@ -285,6 +285,22 @@ def test_options_that_make_no_run_end_their_trial_alone(tmp_path):
 
 
 @NO_OPTUNA
+def test_a_trial_that_makes_no_run_and_was_left_running_ends_alone_too(tmp_path):
+    """As where the process was killed, or is about to say so itself."""
+    text = FILE.replace("utd = [1, 2]", 'utd = [1]\npreset = ["defualt", "default"]')
+    sheet, said = parse(text, "file"), []
+    first = Search(sheet, tmp_path, lambda line: None)
+    first.study.enqueue_trial({"preset": "defualt"})
+    first._suggest(first.study.ask())
+    assert Search(sheet, tmp_path, said.append, write=False).known() == []
+    second = Search(sheet, tmp_path, said.append)
+    assert second.active == []
+    assert [trial.state.name for trial in second.study.get_trials()] == ["FAIL"]
+    assert len(said) == 1
+    assert "trial 0 cannot be trained: " in said[0]
+
+
+@NO_OPTUNA
 def test_a_record_of_another_space_is_one_line(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         searched(tmp_path, Straw(3))

@@ -68,9 +68,7 @@ class Search:
         self.active: list[Trial] = []
         if write:  # trials of a process that has ended, or perhaps of another that shares the work
             for frozen in self._trials("RUNNING"):
-                trial = optuna.trial.Trial(self.study, frozen._trial_id)
-                self._suggest(trial)  # what was proposed already stays
-                self.active.append(self._adopted(trial))
+                self._adopt(optuna.trial.Trial(self.study, frozen._trial_id))
 
     def known(self) -> list[Run]:
         """The runs of all trials so far, each up to the frames to which it is to be trained now."""
@@ -81,7 +79,7 @@ class Search:
             try:
                 runs = runs_of(self.sheet, self.out, frozen.params)
             except UserError:
-                if frozen.state.name == "FAIL":  # as its options make no run
+                if frozen.state.name in ("FAIL", "RUNNING"):  # its options make no run, or will be found to
                     continue
                 raise
             stages, done = stages_of(runs[0], self.space), len(frozen.intermediate_values)
@@ -107,17 +105,23 @@ class Search:
         return bool(self.active)
 
     def _propose(self, sweep: Sweep) -> None:
-        """Adds a trial, unless its options make no run."""
-        proposed = self.study.ask()
-        self._suggest(proposed)
+        """Adds a new trial, unless its options make no run."""
+        trial = self._adopt(self.study.ask())
+        if trial is not None:
+            self._look(trial, sweep)
+
+    def _adopt(self, proposed: Any) -> Trial | None:
+        """Makes one of Optuna's trials active; ends it, and returns None, if its options make no run."""
+        self._suggest(proposed)  # what was proposed already stays
         try:
             trial = self._adopted(proposed)
         except UserError as reason:
-            self.study.tell(proposed.number, state=optuna.trial.TrialState.FAIL)
+            # Another sweep on the folder may have told it, too.
+            self.study.tell(proposed.number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
             self._say(f"trial {proposed.number} cannot be trained: {reason}")
-            return
+            return None
         self.active.append(trial)
-        self._look(trial, sweep)
+        return trial
 
     def _look(self, trial: Trial, sweep: Sweep) -> None:
         """Judges a trial if its stage has ended; adds its runs to the sweep if they are not in it."""
