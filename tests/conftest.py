@@ -63,10 +63,13 @@ for option, value in COMPILATION.items():
 
 # Files that take longest, in that order: processes that share the files had better not end with them.
 LONG = (
-    "test_contract", "test_learning", "test_resume", "test_damage", "test_updates", "test_rivals",
-    "test_reproduce", "test_hostile", "test_flashsac", "test_bench", "test_resets", "test_diagnostics",
-    "test_suites", "test_environments", "test_workers", "test_report", "test_figures", "test_cli",
-    "test_start", "test_sweeps", "test_safety", "test_docs", "test_table1", "test_minibatches", "test_export",
+    "test_contract", "test_learning", "test_resume", "test_updates", "test_damage", "test_reproduce",
+    "test_bench", "test_rivals", "test_drq", "test_real_time", "test_workers", "test_diagnostics",
+    "test_cli", "test_minibatches", "test_hostile", "test_flashsac", "test_docs", "test_own_suite",
+    "test_golden", "test_training", "test_figures", "test_environments", "test_resets", "test_leases",
+    "test_export", "test_start", "test_safety", "test_returns", "test_suites", "test_parcels",
+    "test_sweeps", "test_report", "test_command_lines", "test_startup", "test_callbacks", "test_fitting",
+    "test_ablations", "test_progress", "test_crashes", "test_messages",
 )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from functools import cache
 
 import jax
 import numpy as np
@@ -25,54 +26,56 @@ RESETS = {
 NONE = {"crossq-wn": {}, "sr-sac": {"reset_updates": 10**6}, "bro": {"resets": ()}}
 
 
+def trained(small_settings, name, path, changes, decisions=55, seeds=(0, 1)):
+    """A run at action repeat 2, a row of metrics per decision."""
+    values = vars(small_settings(name)) | {"utd": 2, "warmup": 20, "action_repeat": 2} | changes
+    if "critic_blocks" in values:
+        values["critic_blocks"] = 1
+    options = TINY_OPTIONS | {
+        "log_every": 2, "checkpoint_every": 1000, "eval_every": 1000, "diagnostics": False,
+    }  # fmt: skip
+    frames = 2 * decisions
+    crossq_wn.train(PointMass, algorithm=name, frames=frames, out=path, seeds=seeds, **options, **values)
+    return path
+
+
 @pytest.fixture
 def train(small_settings, tmp_path):
-    """(name, folder, changes, frames, seeds) -> a run at action repeat 2, a row of metrics per decision."""
+    """(name, folder, changes, frames, seeds) -> a run."""
+    return lambda name, folder, *how, **more: trained(small_settings, name, tmp_path / folder, *how, **more)
 
-    def make(name, folder, changes, decisions=55, seeds=(0, 1)):
-        values = vars(small_settings(name)) | {"utd": 2, "warmup": 20, "action_repeat": 2} | changes
-        if "critic_blocks" in values:
-            values["critic_blocks"] = 1
-        options = TINY_OPTIONS | {
-            "log_every": 2, "checkpoint_every": 1000, "eval_every": 1000, "diagnostics": False,
-        }  # fmt: skip
-        path = tmp_path / folder
-        crossq_wn.train(
-            PointMass,
-            algorithm=name,
-            frames=2 * decisions,
-            out=path,
-            seeds=seeds,
-            **options,
-            **values,
-        )
-        return path
+
+@pytest.fixture(scope="module")
+def whole(small_settings, tmp_path_factory):
+    """(name) -> a run with its resets, trained once, and the states before each decision's updates.
+
+    The latter by index of the decision's first update, and by seed.
+    """
+
+    @cache
+    def make(name):
+        seen, usual = {}, learner.make
+
+        def spying(*arguments, **options):
+            made = usual(*arguments, **options)
+
+            def update(states, fed, first):
+                seen[first] = jax.tree.map(np.array, states)
+                return made.update(states, fed, first)
+
+            return made._replace(update=update)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(learner, "make", spying)
+            path = tmp_path_factory.mktemp(name) / "run"
+            return trained(small_settings, name, path, RESETS[name][0]), seen
 
     return make
 
 
-@pytest.fixture
-def before_updates(monkeypatch):
-    """By index of a decision's first update: the states that it starts from, by seed."""
-    seen, make = {}, learner.make
-
-    def spying(*arguments, **options):
-        made = make(*arguments, **options)
-
-        def update(states, fed, first):
-            seen[first] = jax.tree.map(np.array, states)
-            return made.update(states, fed, first)
-
-        return made._replace(update=update)
-
-    monkeypatch.setattr(learner, "make", spying)
-    return seen
-
-
 @pytest.mark.parametrize("name", RESETS)
-def test_a_reset_makes_every_learner_as_it_was_at_first_and_is_counted(name, train, before_updates):
-    changes, decisions = RESETS[name]
-    path = train(name, "run", changes)
+def test_a_reset_makes_every_learner_as_it_was_at_first_and_is_counted(name, whole):
+    (path, before_updates), (_, decisions) = whole(name), RESETS[name]
     table = [row for row in rows(path / "metrics.csv") if row["seed"] == "1"]
     for row in table:
         done = sum(decision <= int(row["decisions"]) for decision in decisions)
@@ -110,9 +113,9 @@ def test_a_run_of_an_earlier_version_resumes_with_the_resets_that_it_was_trained
 
 
 @pytest.mark.parametrize("name", RESETS)
-def test_resets_keep_the_replay_and_are_the_same_alone_and_after_a_resumption(name, train):
+def test_resets_keep_the_replay_and_are_the_same_alone_and_after_a_resumption(name, train, whole):
     changes, decisions = RESETS[name]
-    whole = train(name, "whole", changes)
+    whole, _ = whole(name)
     without = train(name, "without", NONE[name])
     for seed in (0, 1):
         kept, other = replay_rows(whole, seed), replay_rows(without, seed)
