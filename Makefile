@@ -12,7 +12,7 @@ install: .venv/installed
 # Neither is the paper's setting (networks of 512 and 256 units, a warm-up of 5000 decisions, minibatches of 256,
 # another initial temperature), so that something is learned while one watches.
 demo: install
-	$(BIN)/crossq-wn train InvertedPendulum-v5 --frames 5000 --warmup 500 --eval-every 500 --batch-size 128 \
+	$(BIN)/crossq-wn train Reacher-v5 --frames 4000 --warmup 500 --eval-every 500 --log-every 250 --batch-size 128 \
 		--critic-width 128 --actor-width 64 --initial-temperature 0.01
 
 demo-walker: install

@@ -32,7 +32,7 @@ ANSWER = struct.Struct(
     f"<Qfd{OBSERVATIONS}f"
 )  # commands taken, whether the episode is over, reward, observation
 STEP, RESET = 0, 1
-TASK = "InvertedPendulum-v5"  # of the curve, with the settings of `make demo`
+TASK = "InvertedPendulum-v5"  # of the curve, with narrow networks and a short warm-up
 CURVE: dict[str, Any] = {
     "warmup": 500, "critic_width": 128, "actor_width": 64, "batch_size": 128, "utd": 1,
     "initial_temperature": 0.01,

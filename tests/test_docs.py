@@ -275,6 +275,23 @@ def test_an_algorithms_page_says_what_the_page_on_costs_says(monkeypatch):
         assert re.search(rf"\| {re.escape(sizes)} \|.* {flop} \|", elsewhere)
 
 
+def test_an_algorithms_page_has_the_curves_of_the_page_on_results(tmp_path):
+    assert docs.TITLES.keys() == ALGORITHMS.keys()
+    pages = docs.generated()
+    assert "| CrossQ + WN, seed 1 | 0 | 119 | 212 | 268 |" in pages["algorithms/crossq-wn.md"]
+    assert "| myo-reach, CrossQ + WN, seed 1 | 0 (-16) |" in pages["algorithms/crossq-wn.md"]
+    assert "| CrossQ (UTD 1, default preset), ours, seed 0 |" in pages["algorithms/crossq.md"]
+    assert "CrossQ + WN, seed" not in pages["algorithms/crossq.md"]
+    assert "SR-SAC (" not in pages["algorithms/sac.md"]
+    assert "myo-reach, SimBa (UTD 2), 10 seeds" not in pages["algorithms/simba.md"]  # none of ours there
+    for name in ("flashsac", "drq"):
+        assert "No learning curve of it has been measured here yet" in pages[f"algorithms/{name}.md"]
+    docs.draw_curves(tmp_path)
+    drawn = {file.stem for file in tmp_path.iterdir()}
+    assert drawn == {name for name in ALGORITHMS if f"]({name}.svg)" in pages[f"algorithms/{name}.md"]}
+    assert len(drawn) == len(ALGORITHMS) - 2
+
+
 def test_pages_that_the_source_names_are_there():
     named = {}
     for file in [*sources(), *(ROOT / "tools").iterdir(), ROOT / "CONTRIBUTING.md"]:

@@ -8,8 +8,8 @@ import pytest
 import crossq_wn
 import helpers
 from crossq_wn.runs.config import signed
-from crossq_wn.training import display
-from crossq_wn.training.progress import Status
+from crossq_wn.training import display, progress, reporting
+from crossq_wn.training.progress import Pace, Recent, Status, short
 from helpers import TINY_OPTIONS, TINY_SETTINGS, rows
 
 
@@ -53,13 +53,22 @@ def test_it_says_what_it_is_doing_in_order(followed):
     for status in followed[1].statuses:
         if not phases or phases[-1] != status.phase:
             phases.append(status.phase)
-    start = ["evaluating", "collecting", "compiling", "training", "evaluating", "training"]
+    start = [
+        "evaluating",
+        "collecting",
+        "compiling",
+        "training",
+        "compiling",
+        "training",
+        "evaluating",
+        "training",
+    ]
     assert phases == [*start, "evaluating", "training", "done"]
 
 
 def test_while_programs_compile_no_rate_of_the_warm_up_stands(followed):
-    (compiling,) = [status for status in followed[1].statuses if status.phase == "compiling"]
-    assert compiling.updates == 0
+    compiling, diagnosing = [status for status in followed[1].statuses if status.phase == "compiling"]
+    assert compiling.updates == 0 < diagnosing.updates  # the second program is that of diagnostics
     shown = display.describe(replace_rates(compiling))
     assert "compiling" in shown
     assert "/s" not in shown
@@ -74,16 +83,18 @@ STATUS = Status(
     updates_per_second=0.0, rows=[], evaluations={}, metric="return", seconds_left=None, phase="collecting",
     warmup_frames=10_000,
 )  # fmt: skip
+LATER = " | time left: known after compiling"
 
 
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({}, "collecting until 10,000 frames | 2,000 frames | 900 frames/s"),
+        ({}, f"collecting until 10,000 frames | 2,000 frames | 900 frames/s{LATER}"),
         (
             {"compiling": True},
-            "collecting until 10,000 frames, compiling meanwhile | 2,000 frames | 900 frames/s",
+            f"collecting until 10,000 frames, compiling meanwhile | 2,000 frames | 900 frames/s{LATER}",
         ),
+        ({"phase": "compiling"}, f"compiling | 2,000 frames{LATER}"),
         (
             {
                 "phase": "training",
@@ -103,6 +114,69 @@ STATUS = Status(
 )
 def test_a_line_has_what_is_true_now(changes, line):
     assert display.describe(STATUS._replace(**changes)) == line
+
+
+@pytest.mark.parametrize(
+    ("score", "shown"),
+    [
+        (0.123456, "0.123"),
+        (204.4, "204"),
+        (999.4, "999"),
+        (1000.0, "1000"),
+        (-1234.5, "-1234"),
+        (2.5e7, "2.5e+07"),
+    ],
+)
+def test_a_score_of_a_thousand_has_its_digits(score, shown):
+    assert short(score) == shown
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that a test sets."""
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
+    return now
+
+
+def test_a_rate_is_that_of_the_last_seconds_of_the_phase(clock):
+    recent = Recent()
+    assert recent.age() == float("inf")
+    assert recent.rates(1_000, 0) == (0, 0)  # nothing is known yet
+    for second in range(1, 31):  # 200 frames/s, then 20
+        clock[0] += 1
+        rates = recent.rates(1_000 + (200 * min(second, 10) + 20 * max(0, second - 10)), 3 * second)
+        if second == 5:
+            assert rates == (200, 3)
+    assert rates == (20, 3)
+    recent.begin()
+    assert recent.rates(5_000, 90) == (0, 0)
+    clock[0] += 2
+    assert recent.age() == 2
+    assert recent.rates(5_010, 94) == (5, 2)
+
+
+def test_time_left_counts_evaluations_apart_from_decisions(clock):
+    pace = Pace()
+    pace.set_apart(30.0, evaluation=True)  # the first one compiles
+    assert pace.seconds_left(500, 0, 1_000, 4) is None
+    assert pace.seconds_left(500, 2, 1_000, 4) is None  # the clock of updates begins
+    clock[0] += 10
+    assert pace.seconds_left(600, 202, 1_000, 4) == pytest.approx(400 * 0.1 + 4 * 30)
+    clock[0] += 6
+    pace.set_apart(6.0, evaluation=True)
+    clock[0] += 5
+    pace.set_apart(5.0, evaluation=False)  # the program of diagnostics was compiled
+    assert pace.seconds_left(600, 202, 1_000, 3) == pytest.approx(400 * 0.1 + 3 * 6)
+
+
+def test_it_reports_every_second_though_no_row_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(reporting, "_EVERY", 0.0)
+    screen = Screen()
+    options = {"frames": 150, "seeds": [0], **TINY_OPTIONS, **TINY_SETTINGS} | {"log_every": 1_000}
+    crossq_wn.train(helpers.PointMass, out=tmp_path / "run", reporter=screen, **options)
+    training = {status.decisions for status in screen.statuses}
+    assert len(training) > 50
 
 
 def test_a_log_has_the_end_even_just_after_another_line(monkeypatch):

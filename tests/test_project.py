@@ -12,6 +12,7 @@ import yaml
 import crossq_wn
 from crossq_wn import installation
 from crossq_wn.installation import MIXED, SIMULATOR_SETS, simulator_set
+from crossq_wn.results import health
 from house import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -76,6 +77,20 @@ def test_the_citation_is_of_this_version():
     assert (citation["cff-version"], citation["version"]) == ("1.2.0", crossq_wn.__version__)
     names = [each["family-names"] for each in citation["preferred-citation"]["authors"]]
     assert f"({', '.join(names)})" in (ROOT / "PAPER.md").read_text()
+
+
+def options_of(file, begin):
+    """The options of the first command in a file that begins so, by name."""
+    text = (ROOT / file).read_text().replace("\\\n", " ")
+    words = next(line for line in text.splitlines() if line.strip().startswith(begin)).split()
+    return dict(zip(words[3::2], words[4::2], strict=True))
+
+
+def test_the_tutorial_begins_with_the_demo():
+    demo = options_of("Makefile", "$(BIN)/crossq-wn train Reacher-v5")
+    assert options_of("docs/tutorial.md", "crossq-wn train Reacher-v5") == demo | {"--out": "runs/first"}
+    rows = (int(demo["--frames"]) - int(demo["--warmup"])) // int(demo["--log-every"])
+    assert rows >= health._FEWEST_ROWS  # so that the tutorial's `diagnose` has something to say
 
 
 def test_issue_templates_are_forms():

@@ -20,7 +20,7 @@ import urllib.parse
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from crossq_wn.algorithms import ALGORITHMS, Recipe
 from crossq_wn.algorithms.settings import values_of
@@ -67,6 +67,7 @@ def assemble() -> None:
         _write(place, with_links(file.read_text(), file, places))
     for place, text in generated().items():
         _write(place, text)
+    draw_curves(BUILD / "algorithms")
 
 
 def _write(place: str, text: str) -> None:
@@ -162,10 +163,102 @@ def _algorithm(name: str, recipe: Recipe) -> str:
     return (
         f"# {name}\n\n{recipe.summary}\n\n```bash\ncrossq-wn train cheetah-run --algorithm {name}\n```\n\n"
         f"## What it does\n\n{_prose(about)}\n\n(From `{file}`, which is meant to be read.)\n\n"
+        f"## What it has learned here\n\n{_curves(name)}\n\n"
         f"## What it costs\n\n{_cost(name, recipe)}\n\n"
         f"## Presets\n\n{departures}\n\n"
         f"## Settings\n\nWith the values of the preset `default`.\n\n{values}\n"
     )
+
+
+# What algorithms are called in docs/results.md, the one place of measured curves.
+TITLES = {
+    "crossq-wn": "CrossQ + WN", "crossq": "CrossQ", "sac": "SAC", "sr-sac": "SR-SAC", "redq": "REDQ",
+    "droq": "DroQ", "bro": "BRO", "bro-fast": "BRO-fast", "simba": "SimBa", "simba-v2": "SimbaV2",
+    "tdmpc2": "TD-MPC2", "xqc": "XQC", "flashsac": "FlashSAC", "drq": "DR.Q",
+}  # fmt: skip
+_FRAMES = re.compile(r"[\d.]+k")
+
+
+class Curve(NamedTuple):
+    """A row of a table of learning curves."""
+
+    table: str  # the heading above it
+    label: str
+    points: dict[str, str]  # thousands of environment frames, as `12.5k` -> score
+
+    @property
+    def published(self) -> bool:
+        """Whether it is of its authors' runs, which are several seeds in one row."""
+        return re.search(r"\d+ seeds$", self.label) is not None
+
+
+def measured_curves(text: str) -> Iterator[Curve]:
+    """The rows of all tables whose columns are environment frames, in a page's order."""
+    heading, columns, task = "", [], ""
+    for line in text.splitlines():
+        if line.startswith("## "):
+            heading, task = line.removeprefix("## ").partition(":")[0], ""
+        if not line.startswith("|"):
+            columns = []
+            continue
+        label, *cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if not label and all(_FRAMES.fullmatch(cell) for cell in cells):
+            columns = cells
+        elif columns and not label.startswith("---"):
+            first = label.partition(", ")[0]
+            task = first if first in SUITES["myo"].tasks else task
+            full = label if not task or label.startswith(task) else f"{task}, {label}"
+            yield Curve(heading, full, {c: v for c, v in zip(columns, cells, strict=True) if v})
+
+
+def _curves(name: str) -> str:
+    """The measured curves of an algorithm: a picture and the numbers of docs/results.md."""
+    title = re.compile(rf"(^|, ){re.escape(TITLES[name])}(,| \(|$)")
+    found: dict[str, list[Curve]] = {}
+    for curve in measured_curves((ROOT / "docs" / "results.md").read_text()):
+        if title.search(curve.label):
+            found.setdefault(curve.table, []).append(curve)
+    ours = {table: rows for table, rows in found.items() if not all(row.published for row in rows)}
+    if not ours:
+        return (
+            "No learning curve of it has been measured here yet. [Results](../results.md) has those of "
+            "others, and what is known of algorithms that take too long on two cores."
+        )
+    parts = [f"![learning curves of {TITLES[name]}]({name}.svg)"]
+    for table, rows in ours.items():
+        columns = sorted({frames for row in rows for frames in row.points}, key=_thousands)
+        lines = [[row.label, *(row.points.get(each, "") for each in columns)] for row in rows]
+        parts.append(f"**{table}**\n\n{_table(['', *columns], lines)}")
+    _CURVES[name] = ours
+    about = "Scores over environment frames, from [Results](../results.md), which says how each was measured."
+    return "\n\n".join([about, *parts])
+
+
+# The curves that are to be drawn, by algorithm.
+_CURVES: dict[str, dict[str, list[Curve]]] = {}
+
+
+def _thousands(frames: str) -> float:
+    return float(frames.removesuffix("k"))
+
+
+def draw_curves(folder: Path) -> None:
+    """Draws the measured curves of each algorithm, a panel per table; published ones are grey."""
+    from matplotlib.figure import Figure
+
+    for name, tables in _CURVES.items():
+        figure = Figure(figsize=(4.2 * len(tables), 3.2), layout="constrained")
+        for axes, (table, rows) in zip(
+            figure.subplots(1, len(tables), squeeze=False)[0], tables.items(), strict=True
+        ):
+            for row in rows:
+                x = [_thousands(each) for each in row.points]
+                y = [float(re.split(r"[ ,]", each)[0]) for each in row.points.values()]
+                look = {"color": "0.5", "linestyle": "--"} if row.published else {}
+                axes.plot(x, y, marker="o", markersize=3, label=row.label, **look)
+            axes.set(title=table, xlabel="thousand environment frames")
+            axes.legend(fontsize=6)
+        figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
 
 
 # The sizes of two tasks' observations and actions, between which most of the others lie.

@@ -122,6 +122,7 @@ def _follow(work: Callable[[Reporter], Outcome]) -> int:
     if options.eval_every:
         _draw(outcome.path)
     if options.video and options.real_time is None:  # a robot would have to move for it
+        _tell("recording a video")
         # Trusted, because this process has just trained with whatever code it names.
         command = [sys.executable, "-m", "crossq_wn", "video", str(outcome.path), "--trust"]
         # In a process of its own: this one has no renderer, and a broken driver must not cost the run.

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from crossq_wn.errors import visible
-from crossq_wn.training.progress import Reporter, Status
+from crossq_wn.training.progress import Reporter, Status, short
 
 _PLAIN_SECONDS = 10.0  # between progress lines in a log file
 _LOG_WIDTH = 160  # letters, enough for a row of numbers
@@ -85,8 +85,7 @@ def reporter() -> LiveReporter | PlainReporter:
 def describe(status: Status) -> str:
     """One line: `training | 12,000 frames | 118 updates/s | return 204 | loss 0.31 | 12 min left`.
 
-    Rates and losses are those of the newest row of metrics, so they are shown only while what they measure
-    goes on.
+    Losses are those of the newest row of metrics, so they are shown only while training goes on.
     """
     doing: str = status.phase
     if doing == "collecting":
@@ -95,13 +94,12 @@ def describe(status: Status) -> str:
     parts = [doing, f"{status.frames:,} frames", *_rate(status)]
     if status.evaluations:
         value = sum(status.evaluations.values()) / len(status.evaluations)
-        parts.append(f"{status.metric.replace('_', ' ')} {value:.3g}")
+        parts.append(f"{status.metric.replace('_', ' ')} {short(value)}")
     parts += _timing(status)
     losses = [row["critic_loss"] for row in status.rows if "critic_loss" in row]
     if losses and status.phase != "compiling":
         parts.append(f"loss {sum(losses) / len(losses):.3g}")
-    if status.seconds_left is not None and status.phase in ("training", "evaluating"):
-        parts.append(f"{_duration(status.seconds_left)} left")
+    parts += _left(status)
     return " | ".join(parts)
 
 
@@ -122,6 +120,15 @@ def _rate(status: Status) -> list[str]:
     if status.phase == "training" and status.updates_per_second:
         return [f"{status.updates_per_second:.0f} updates/s"]
     return []
+
+
+def _left(status: Status) -> list[str]:
+    """How long it still takes, which is known once gradient updates are made."""
+    if status.phase in ("done", "stopped"):
+        return []
+    if status.seconds_left is not None:
+        return [f"{_duration(status.seconds_left)} left"]
+    return [] if status.updates else ["time left: known after compiling"]
 
 
 def _duration(seconds: float) -> str:

@@ -30,7 +30,7 @@ from crossq_wn.training.ending import call_back, conclude, keeping_tracebacks, o
 from crossq_wn.training.finished import evaluated_last
 from crossq_wn.training.fitting import check_fits
 from crossq_wn.training.progress import Outcome, Reporter
-from crossq_wn.training.reporting import doing, tell_of_environments
+from crossq_wn.training.reporting import doing, report_at_times, tell_of_environments
 from crossq_wn.training.rows import log
 from crossq_wn.training.saving import restore, save
 from crossq_wn.training.scoring import score
@@ -178,6 +178,7 @@ def train(session: Session) -> Outcome:
         if session.crossed(options.checkpoint_every):
             save(session)
         call_back(session)
+        report_at_times(session)
         session.stopwatch.lap("record")
     finish(session)
     return outcome(session)

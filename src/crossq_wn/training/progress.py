@@ -1,11 +1,14 @@
 """What training reports while it runs and when it ends, and how its speed is measured."""
 
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 # What training is doing: filling replay with random actions, compiling its programs, and so on.
 Phase = Literal["collecting", "compiling", "training", "evaluating", "done", "stopped"]
+_WINDOW = 10.0  # seconds over which a displayed rate is taken
+_TOO_SHORT = 0.5  # seconds that give no rate yet
 
 
 class Status(NamedTuple):
@@ -15,12 +18,14 @@ class Status(NamedTuple):
     total_frames: int
     decisions: int
     updates: int
-    frames_per_second: float  # of all seeds together, between the last two rows of metrics
+    frames_per_second: (
+        float  # of all seeds together, over the last seconds of the present phase; 0 if unknown
+    )
     updates_per_second: float  # likewise
     rows: list[dict[str, Any]]  # the newest row of metrics of each seed
     evaluations: dict[int, float]  # by seed: the newest evaluation
     metric: str  # what evaluations measure: `return` or `success_rate`
-    seconds_left: float | None  # at the average pace since gradient updates began; None before that
+    seconds_left: float | None  # evaluations included; None before gradient updates have a pace
     phase: Phase = "training"
     warmup_frames: int = 0  # environment frames after which gradient updates begin
     compiling: bool = False  # whether programs are compiled beside what the phase says
@@ -30,7 +35,7 @@ class Reporter(Protocol):
     """Receives progress."""
 
     def status(self, status: Status) -> None:
-        """Takes the state of training; called at each row of metrics and change of phase, and at the end."""
+        """Takes the state of training: about every second, at each change of phase, and at the end."""
 
     def message(self, text: str) -> None:
         """Takes a line of text about something that happens rarely."""
@@ -48,11 +53,49 @@ class Outcome(NamedTuple):
     stopped_by: str | None = None  # the first callback that asked for an end, if one did
 
 
+def short(value: float) -> str:
+    """Writes a score in three digits, or in as many as it has before the point."""
+    return f"{value:.0f}" if 999.5 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
+class Recent:
+    """The speed of training over the last seconds of its present phase."""
+
+    def __init__(self) -> None:
+        self._marks: deque[tuple[float, int, int]] = deque()  # clock, environment frames, gradient updates
+
+    def begin(self) -> None:
+        """Begins a phase, in which no rate of an earlier one counts."""
+        self._marks.clear()
+
+    def age(self) -> float:
+        """Seconds since the rates were last asked for; infinite at the beginning of a phase."""
+        return time.perf_counter() - self._marks[-1][0] if self._marks else float("inf")
+
+    def rates(self, frames: int, updates: int) -> tuple[float, float]:
+        """Environment frames and gradient updates per second and seed; 0 until enough time has passed.
+
+        Args:
+            frames: environment frames per seed so far.
+            updates: gradient updates per seed so far.
+        """
+        now = time.perf_counter()
+        self._marks.append((now, frames, updates))
+        while now - self._marks[0][0] > _WINDOW and len(self._marks) > 2:
+            self._marks.popleft()
+        clock, first_frames, first_updates = self._marks[0]
+        if now - clock < _TOO_SHORT:
+            return 0.0, 0.0
+        return (frames - first_frames) / (now - clock), (updates - first_updates) / (now - clock)
+
+
 class Pace:
-    """The speed of training, in the present interval and since gradient updates began."""
+    """The speed of training: between two rows of metrics, and since gradient updates began."""
 
     def __init__(self) -> None:
         self._first_updates: tuple[float, int] | None = None  # clock and decisions when they were first seen
+        self._evaluation = 0.0  # seconds of the newest evaluation
+        self._apart = 0.0  # seconds that no decision took, since then
         self.begin_interval(0, 0)
 
     def begin_interval(self, frames: int, updates: int) -> None:
@@ -74,13 +117,21 @@ class Pace:
         seconds = max(time.perf_counter() - self._clock, 1e-9)
         return (frames - self._frames) / seconds, (updates - self._updates) / seconds
 
-    def seconds_left(self, decisions: int, updates: int, total: int) -> float | None:
-        """Estimates the seconds until all decisions are made, at the average pace since updates began.
+    def set_apart(self, seconds: float, *, evaluation: bool) -> None:
+        """Takes seconds that no decision took: of an evaluation, or else of what does not come again."""
+        if evaluation:
+            self._evaluation = seconds
+        if self._first_updates is not None:
+            self._apart += seconds
+
+    def seconds_left(self, decisions: int, updates: int, total: int, evaluations: int) -> float | None:
+        """Estimates the seconds until training ends, at the average pace since updates began.
 
         Args:
             decisions: agent decisions per seed so far.
             updates: gradient updates per seed so far.
             total: agent decisions per seed that were asked for.
+            evaluations: evaluations still to end.
 
         Returns:
             Seconds; None before there is a pace.
@@ -91,4 +142,5 @@ class Pace:
         if self._first_updates is None or decisions == self._first_updates[1]:
             return None
         clock, first = self._first_updates
-        return (now - clock) / (decisions - first) * (total - decisions)
+        per_decision = (now - clock - self._apart) / (decisions - first)
+        return per_decision * (total - decisions) + self._evaluation * evaluations

@@ -38,7 +38,7 @@ from crossq_wn.training.ending import call_back, conclude, keeping_tracebacks, o
 from crossq_wn.training.fitting import check_fits
 from crossq_wn.training.loop import begin, discarded_on_failure, observe, store
 from crossq_wn.training.progress import Outcome, Reporter
-from crossq_wn.training.reporting import doing, report, tell_of_environments
+from crossq_wn.training.reporting import doing, enter, tell_of_environments
 from crossq_wn.training.rows import log
 from crossq_wn.training.saving import restore, save
 from crossq_wn.training.scoring import record, scores_of
@@ -228,7 +228,7 @@ def _end_episode(course: Course, news: Between) -> None:
 
 def _end_evaluation(course: Course, played: Played) -> None:
     session = course.session
-    session.phase = "training" if session.updates else "collecting"
+    enter(session, "training" if session.updates else "collecting")
     if len(played.episodes) == session.config.options.eval_episodes:  # else it was broken off
         found = scores_of(played.episodes, session.config.metric)
         record(session, {seed.number: found for seed in session.seeds})
@@ -251,8 +251,7 @@ def _begin_next(course: Course) -> bool:
         publish(course)
         if not session.seeds:
             return False
-        session.phase = "evaluating"
-        report(session)
+        enter(session, "evaluating")
         (seed,) = options.seeds
         start = integer(stream(seed, Stream.EVALUATION, session.frames))
         course.process.order(Evaluate(options.eval_episodes, start, course.stand.take_adopted()))

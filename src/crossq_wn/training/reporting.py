@@ -1,13 +1,17 @@
 """Reports of a training session: how far it has come, and what it is doing."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 
 from crossq_wn.errors import counted
+from crossq_wn.training.finished import evaluated_last
 from crossq_wn.training.progress import Phase, Status
 from crossq_wn.training.session import Session
+
+_EVERY = 1.0  # seconds between reports while nothing else happens
 
 
 def report(session: Session) -> None:
@@ -16,24 +20,43 @@ def report(session: Session) -> None:
     for seed in session.seeds:
         if seed.evaluation is not None:
             evaluations[seed.number] = seed.evaluation
-    frames_rate, updates_rate = session.rates
+    frames_rate, updates_rate = session.recent.rates(session.frames, session.updates)
+    count, left = len(session.seeds), _evaluations_left(session)
     session.reporter.status(
         Status(
             frames=session.frames,
             total_frames=config.trained_frames,
             decisions=session.decisions,
             updates=session.updates,
-            frames_per_second=frames_rate,
-            updates_per_second=updates_rate,
+            frames_per_second=count * frames_rate,
+            updates_per_second=count * updates_rate,
             rows=session.rows,
             evaluations=evaluations,
             metric=config.metric,
-            seconds_left=session.pace.seconds_left(session.decisions, session.updates, config.decisions),
+            seconds_left=session.pace.seconds_left(
+                session.decisions, session.updates, config.decisions, left
+            ),
             phase=session.phase,
             warmup_frames=config.settings.warmup * config.action_repeat,
             compiling=session.compiling is not None and session.compiling.is_alive(),
         )
     )
+
+
+def _evaluations_left(session: Session) -> int:
+    """How many evaluations are still to end."""
+    config, every = session.config, session.config.options.eval_every
+    if not every:
+        return 0
+    last = config.trained_frames
+    present = session.phase == "evaluating"
+    return last // every - session.frames // every + evaluated_last(config, last) + present
+
+
+def report_at_times(session: Session) -> None:
+    """Reports, unless that was done in the last second."""
+    if session.recent.age() >= _EVERY:
+        report(session)
 
 
 @contextmanager
@@ -45,10 +68,17 @@ def doing(session: Session, phase: Phase, then: Phase | None = None) -> Iterator
         phase: what it is doing inside the context.
         then: what it does afterwards; by default what it did before.
     """
-    before, session.phase = session.phase, phase
-    report(session)
+    before, clock = session.phase, time.perf_counter()
+    enter(session, phase)
     yield
-    session.phase = then or before
+    session.pace.set_apart(time.perf_counter() - clock, evaluation=phase == "evaluating")
+    enter(session, then or before)
+
+
+def enter(session: Session, phase: Phase) -> None:
+    """Begins a phase and reports it."""
+    session.phase = phase
+    session.recent.begin()
     report(session)
 
 

@@ -9,7 +9,7 @@ from crossq_wn.acting.interface import LARGE
 from crossq_wn.environments.remote import Anywhere
 from crossq_wn.lazy import jax
 from crossq_wn.machine import resident_memory
-from crossq_wn.training.reporting import report
+from crossq_wn.training.reporting import doing, report
 from crossq_wn.training.seeds import Seed
 from crossq_wn.training.session import Session, drop
 from crossq_wn.types import ERRORS, Metrics
@@ -52,7 +52,7 @@ def log(session: Session) -> None:
         **session.stopwatch.per_decision(),
     }
     session.logs.metrics(rows, timing)
-    session.rows, session.rates = rows, (frames_rate, updates_rate)
+    session.rows = rows
     report(session)
     session.pace.begin_interval(session.frames, session.updates)
 
@@ -76,7 +76,11 @@ def _diagnostics(session: Session) -> list[Numbers]:
     diagnose = session.learner.diagnose
     if session.feed is None or diagnose is None or not session.config.options.diagnostics:
         return [{} for _ in session.seeds]
-    return _numbers(diagnose(session.states, session.feed, session.updates - 1))
+    if session.diagnosed:
+        return _numbers(diagnose(session.states, session.feed, session.updates - 1))
+    with doing(session, "compiling"):
+        session.diagnosed = True
+        return _numbers(diagnose(session.states, session.feed, session.updates - 1))
 
 
 def _numbers(found: list[Metrics]) -> list[Numbers]:

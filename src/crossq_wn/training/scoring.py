@@ -8,6 +8,7 @@ from crossq_wn.environments import EnvironmentFaultError, Episode
 from crossq_wn.environments.streams import kept_shared
 from crossq_wn.learning.evaluation import Arena, evaluate
 from crossq_wn.learning.q_bias import Bias, q_bias
+from crossq_wn.training.progress import short
 from crossq_wn.training.reporting import doing
 from crossq_wn.training.seeds import Stream, integer, stream
 from crossq_wn.training.session import Session, drop, told
@@ -53,7 +54,7 @@ def record(session: Session, results: dict[int, dict[str, float]]) -> None:
         session.logs.evaluation(seed.number, session.frames, results[seed.number])
         session.calls.evaluation(seed.number, session.frames, results[seed.number])
     if session.seeds:
-        shown = ", ".join(f"seed {seed.number}: {seed.evaluation:.3g}" for seed in session.seeds)
+        shown = ", ".join(f"seed {seed.number}: {short(seed.evaluation)}" for seed in session.seeds)
         session.reporter.message(f"evaluation at {session.frames:,} frames, {session.config.metric}: {shown}")
 
 

@@ -21,7 +21,7 @@ from crossq_wn.runs.directory import RunDirectory
 from crossq_wn.training import building
 from crossq_wn.training.callbacks import Calls
 from crossq_wn.training.logs import Logs
-from crossq_wn.training.progress import Pace, Phase, Reporter
+from crossq_wn.training.progress import Pace, Phase, Recent, Reporter
 from crossq_wn.training.seeds import Seed, Stream, new_seed, stream
 from crossq_wn.training.stopwatch import Stopwatch
 from crossq_wn.types import ERRORS, Algorithm, Spec, Tree
@@ -64,9 +64,10 @@ class Session:
     metrics: Any = None  # of the newest gradient update, joined, on the device
     drawn: list[tuple[np.ndarray, int]] | None = None  # by seed: where its samples lie, and `replay.end` then
     phase: Phase = "collecting"
+    diagnosed: bool = False  # whether the program of diagnostics is compiled
     rows: list[dict[str, Any]] = field(default_factory=list)  # the newest of each seed
-    rates: tuple[float, float] = (0.0, 0.0)  # frames and updates per second in the interval of those rows
     pace: Pace = field(default_factory=Pace)
+    recent: Recent = field(default_factory=Recent)
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     watch: Watch | None = None  # of a run in real time
     told_unrestorable: bool = False
