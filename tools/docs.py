@@ -177,6 +177,7 @@ TITLES = {
     "tdmpc2": "TD-MPC2", "xqc": "XQC", "flashsac": "FlashSAC", "drq": "DR.Q",
 }  # fmt: skip
 _FRAMES = re.compile(r"[\d.]+k")
+TASKS = {task for suite in SUITES.values() for task in suite.tasks}
 
 
 class Curve(NamedTuple):
@@ -206,7 +207,7 @@ def measured_curves(text: str) -> Iterator[Curve]:
             columns = cells
         elif columns and not label.startswith("---"):
             first = label.partition(", ")[0]
-            task = first if first in SUITES["myo"].tasks else task
+            task = first if first in TASKS else task
             full = label if not task or label.startswith(task) else f"{task}, {label}"
             yield Curve(heading, full, {c: v for c, v in zip(columns, cells, strict=True) if v})
 
