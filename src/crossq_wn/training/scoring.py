@@ -49,13 +49,16 @@ def record(session: Session, results: dict[int, dict[str, float]]) -> None:
         session: at the frames of the evaluation.
         results: by training seed, the values by metric; every remaining seed has some.
     """
+    metric = session.config.metric
     for seed in session.seeds:
-        seed.evaluation = results[seed.number][session.config.metric]
+        seed.evaluation = results[seed.number][metric]
         session.logs.evaluation(seed.number, session.frames, results[seed.number])
         session.calls.evaluation(seed.number, session.frames, results[seed.number])
     if session.seeds:
-        shown = ", ".join(f"seed {seed.number}: {short(seed.evaluation)}" for seed in session.seeds)
-        session.reporter.message(f"evaluation at {session.frames:,} frames, {session.config.metric}: {shown}")
+        shown = ", ".join(
+            f"seed {seed.number}: {short(results[seed.number][metric])}" for seed in session.seeds
+        )
+        session.reporter.message(f"evaluation at {session.frames:,} frames, {metric}: {shown}")
 
 
 def _arena(session: Session, name: Stream) -> Arena:
