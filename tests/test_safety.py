@@ -534,6 +534,21 @@ def test_finite_rewards_of_any_scale_train_and_large_ones_are_told_once(scale, t
     assert all("rewards up to" in text and "divide" in text for text in told)
 
 
+@pytest.mark.parametrize("normalised", [False, True])
+def test_large_observations_are_told_of_with_the_option_that_normalises_them(normalised, tmp_path):
+    class Distant(PointMass):
+        observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float32)
+
+        def observe(self):
+            return 1e6 * super().observe()
+
+    messages, out = Messages(), tmp_path / "run"
+    trained(Distant, out, reporter=messages, algorithm="sac", normalise_observations=normalised)
+    told = [text for text in messages.texts if "learn badly" in text]
+    assert len(told) == (not normalised)
+    assert all("observations up to" in text and "train with normalise_observations" in text for text in told)
+
+
 # What environments return
 
 

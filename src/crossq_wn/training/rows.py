@@ -7,6 +7,7 @@ from typing import Any
 
 from crossq_wn.acting.interface import LARGE
 from crossq_wn.environments.remote import Anywhere
+from crossq_wn.errors import option
 from crossq_wn.lazy import jax
 from crossq_wn.machine import resident_memory
 from crossq_wn.training.reporting import doing, report
@@ -104,17 +105,20 @@ def _tell_of_large_numbers(session: Session) -> None:
     """Warns once if rewards or observations are so large that networks learn badly from them."""
     if session.told_large:
         return
+    large = math.inf if session.algorithm.normalises else LARGE
+    remedy = f", or train with {option('normalise_observations')}"
     for seed in session.seeds:
         environment = session.training.environments[seed.index]
-        for what, largest, limit in (
-            ("rewards", environment.largest_reward, _LARGE_REWARD),
-            ("observations", environment.largest_observation, LARGE),
+        for what, largest, limit, instead in (
+            ("rewards", environment.largest_reward, _LARGE_REWARD, ""),
+            ("observations", environment.largest_observation, large, remedy),
         ):
             if largest > limit:
                 session.told_large = True
                 session.reporter.message(
                     f"{session.config.task} has {what} up to {largest:.3g}: networks learn badly from "
                     f"numbers of this scale; divide its {what} by about {largest:.0e} for values near 1"
+                    f"{instead}"
                 )
 
 
