@@ -220,9 +220,9 @@ def test_no_file_of_a_run_leads_out_of_it_when_it_is_read(run, place, outside, c
     assert listed.code == 0
     for path in (good, *made):
         told(path, listed)
-    for verb in ("compare", "report", "figure fig7", "plot"):
-        where = () if verb == "compare" else ("--out", place / f"{verb.replace(' ', '-')}.html")
-        said = quiet(hostile.command(*verb.split(), "runs", "--force", *where))
+    for verb in ("compare --force", "report --force", "figure fig7 --force", "plot --force", "curves"):
+        where = () if "compare" in verb else ("--out", place / f"{verb.split()[0]}.html")
+        said = quiet(hostile.command(*verb.split(), "runs", *where))
         assert said.code == 0, said.err
     page = (place / "report.html").read_text()
     assert "dear diary" not in page
@@ -340,6 +340,7 @@ def test_a_malformed_file_breaks_no_list_and_no_report(name, step, run, place, c
     assert "\x1b" not in listed.out + listed.err
     quiet(hostile.command("compare", "runs", "--force"))
     quiet(hostile.command("report", "runs", "--force", "--out", "report.html"))
+    quiet(hostile.command("curves", "runs", "--out", "curves"))
     for path, what in made[:: 1 + len(made) // 20]:
         assert quiet(hostile.command("diagnose", path)).err.count("\n") <= 1, what
     with capsys.disabled():
@@ -524,8 +525,9 @@ def test_reading_runs_no_code_and_running_it_takes_trust(run, place, monkeypatch
             said = quiet(hostile.command(*verb.split(), path))
             assert said.code == 2, said
             assert "add --trust" in said.err, said.err
-    for verb in ("compare", "figure fig7", "report --out report.html"):
-        quiet(hostile.command(*verb.split(), "runs", "--force"))
+    for verb in ("compare --force", "figure fig7 --force", "report --force --out report.html",
+                 "curves --out curves"):  # fmt: skip
+        quiet(hostile.command(*verb.split(), "runs"))
     listed = hostile.command("list", "runs", "runs")
     assert not (place / "ran").exists()
     assert "evil" not in sys.modules
@@ -598,7 +600,8 @@ def test_no_name_in_a_run_acts_anywhere(run, place):
         hostile.write_json(path / "config.json", values)
     said = []
     for words in ("list runs runs", "list runs runs --csv", "list runs runs --json", "compare runs",
-                  "figure fig7 runs", "plot runs", "report runs --out report.html"):  # fmt: skip
+                  "figure fig7 runs", "plot runs", "curves runs --out curves",
+                  "report runs --out report.html"):  # fmt: skip
         said.append(quiet(hostile.command(*words.split())))
         assert said[-1].code == 0, said[-1]
     page = (place / "report.html").read_text()

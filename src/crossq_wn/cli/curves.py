@@ -38,7 +38,7 @@ def curves(parser: Parser, arguments: list[str]) -> int:
         parsed.out.mkdir(parents=True, exist_ok=True)
         about = gathering.merged(gathering.read(parsed.out / RUNS, ABOUT), found.about)
         for task, new in found.curves.items():
-            name = task.replace("/", "-").replace(":", "-")
+            name = gathering.file_name(task)
             rows = gathering.merged(gathering.read(parsed.out / f"{name}.csv", CURVES), new)
             for path in draw(rows, parsed.out / name, parsed.reference, parsed.systems, parsed.frames):
                 say(path)
@@ -51,9 +51,7 @@ def _gathered(runs: Sequence[Path], out: Path) -> Gathered:
     """What runs say; without any, the tasks of the tables that are there, to which nothing is added."""
     if runs:
         found = [each for each in reading.usable(runs, warn) if isinstance(each, RunRecord)]
-        if found:
-            return gathering.gather(found)
-        raise UserError("there is no run directory in these: curves come with how they were made")
+        return gathering.gather(found, warn)
     tables = [path.stem for path in sorted(out.glob("*.csv")) if path.name != RUNS]
     if not tables:
         raise UserError(f"{out} holds no curves to draw anew: name run directories")

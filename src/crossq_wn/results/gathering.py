@@ -6,6 +6,7 @@ Tables outlive run directories: what a folder holds of other seeds is kept.
 
 import csv
 import io
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,11 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from crossq_wn.errors import UserError
+from crossq_wn.errors import UserError, one_line
 from crossq_wn.files import MOST_TABLE, read_named
 from crossq_wn.results import reading
 from crossq_wn.results.along import positions
 from crossq_wn.results.practice import over, practices
+from crossq_wn.results.reading import Warn
 from crossq_wn.results.records import RunRecord
 
 Row = Mapping[str, Any]
@@ -43,21 +45,34 @@ class Gathered(NamedTuple):
     about: list[Row]  # rows of `ABOUT`
 
 
-def gather(runs: Iterable[RunRecord]) -> Gathered:
+def gather(runs: Iterable[RunRecord], warn: Warn) -> Gathered:
     """Reads the evaluations of runs and the conditions under which they were made.
 
     Args:
         runs: complete run directories.
+        warn: called with a line for each that cannot be read, which is left out.
 
     Raises:
-        UserError: one of them cannot be read.
+        UserError: none is left.
     """
     curves: dict[str, list[Row]] = {}
     about: list[Row] = []
     for run in runs:
-        curves.setdefault(run.identity.task, []).extend(_evaluations(run))
-        about += _conditions(run)
+        try:
+            rows, conditions = _evaluations(run), _conditions(run)
+        except UserError as reason:
+            warn(f"{run.path} is skipped: {one_line(reason)}")
+            continue
+        curves.setdefault(run.identity.task, []).extend(rows)
+        about += conditions
+    if not curves:
+        raise UserError("there is no run directory in these: curves come with how they were made")
     return Gathered(curves, about)
+
+
+def file_name(task: str) -> str:
+    """What the files of a task are called, without suffix; any task has a name that is one."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", task).lstrip(".-") or "task"
 
 
 def _evaluations(run: RunRecord) -> list[Row]:
