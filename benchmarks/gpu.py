@@ -21,7 +21,14 @@ from pathlib import Path
 from typing import Any
 
 TASKS = ("dog-run", "humanoid-run", "hopper-stand", "myo-key-turn-hard")
-SHARES = {"environments": 0.12, "updates": 0.33, "loops": 0.37, "start": 0.18}  # of the time
+# Ways of XLA to launch a program as a graph, of which the best would become the package's own.
+GRAPHS = {
+    "off": "--xla_gpu_enable_command_buffer=",
+    "all": "--xla_gpu_enable_command_buffer=FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,WHILE,CONDITIONAL",
+    "all, small too": "--xla_gpu_enable_command_buffer=FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,WHILE,"
+    "CONDITIONAL --xla_gpu_graph_min_graph_size=1",
+}
+SHARES = {"environments": 0.1, "updates": 0.35, "loops": 0.39, "start": 0.16}  # of the time
 Figures = dict[str, Any]
 
 
@@ -36,9 +43,12 @@ def main() -> None:
     if chosen.part:
         from crossq_wn.bench.measure import own_lines
 
-        phase, about = chosen.part
+        phase, about = chosen.part[0], json.loads(chosen.part[1])
+        graphs = about.pop("graphs", None)
+        if graphs is not None:  # XLA reads its flags when it first compiles
+            os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {GRAPHS[graphs]}"
         lines = own_lines()
-        for found in PARTS[phase](**json.loads(about)):
+        for found in PARTS[phase](**about):
             print(json.dumps(found), file=lines, flush=True)
         return
     found = measure(chosen.only, 60 * chosen.minutes, chosen.out)
@@ -81,12 +91,16 @@ def _parts(phase: str, on_cpu: bool) -> Iterator[dict[str, Any]]:
             yield {"precision": precisions[0], "utd": utd, "seeds": count}
         for precision in precisions[1:]:
             yield {"precision": precision, "utd": utds[0], "seeds": counts[0]}
+        for graphs in () if on_cpu else GRAPHS:
+            yield {"precision": precisions[0], "utd": utds[0], "seeds": counts[0], "graphs": graphs}
     elif phase == "start":
         for cache in ("cold", "cached"):
             yield {"task": tasks[0], "seeds": seeds, "cache": cache}
     else:
         for task in tasks:
             yield {"task": task, "seeds": seeds}
+        for task in ("dog-run", "hopper-stand") if phase == "loops" and not on_cpu else ():
+            yield {"task": task, "seeds": seeds, "overlap": True}
 
 
 _FOLDER = tempfile.TemporaryDirectory(prefix="crossq-wn-gpu-")
@@ -158,7 +172,7 @@ def updates(precision: str, utd: int, seeds: int) -> Iterator[Figures]:
         yield {"updates_ms_per_decision": 1e3 * each * utd * seeds, "update_ms_per_seed": 1e3 * each}
 
 
-def loops(task: str, seeds: int) -> Iterator[Figures]:
+def loops(task: str, seeds: int, overlap: bool = False) -> Iterator[Figures]:
     """The whole training loop, and what it holds in memory."""
     import jax
 
@@ -166,7 +180,8 @@ def loops(task: str, seeds: int) -> Iterator[Figures]:
     from crossq_wn.machine import peak_memory
 
     on_cpu = jax.default_backend() == "cpu"
-    config = _config(task, seeds, matmul_precision="float32" if on_cpu else "tensorfloat32")
+    precision = "float32" if on_cpu else "tensorfloat32"
+    config = _config(task, seeds, matmul_precision=precision, overlap=overlap)
     # On a GPU long enough for environments to have moved to workers before the rows that count.
     found = loop.train(config, 40 if on_cpu else 2000)
     frames_per_s = 1e3 * seeds * config.action_repeat / found.decision_ms

@@ -16,13 +16,13 @@ import crossq_wn
 import worlds
 from crossq_wn.environments import make, moving
 from crossq_wn.environments.core import EnvironmentFaultError
-from crossq_wn.environments.crew import Crew
+from crossq_wn.environments.crew import Crew, _Hand
 from crossq_wn.environments.interface import describe
 from crossq_wn.environments.moving import Move
 from crossq_wn.environments.pool import Pool
 from crossq_wn.environments.remote import Remote
 from crossq_wn.errors import UserError
-from crossq_wn.training import building
+from crossq_wn.training import building, loop
 from helpers import TINY_OPTIONS, TINY_SETTINGS, environment_variables, same_run
 
 
@@ -171,6 +171,49 @@ def test_a_run_is_the_same_in_workers_and_here_and_goes_on_in_the_other_way(tmp_
     here(crossq_wn.resume, second, frames=500)
     for other in (first, second):
         same_run(whole, other, seeds=(0, 1))
+
+
+def test_workers_step_while_this_process_does_something_else(crews):
+    """They take a step that has begun by themselves, and the next one begins anew."""
+    crew, other = crews("worlds:Walk", 4), crews("worlds:Walk", 4)
+    actions = np.random.default_rng(0).uniform(-1, 1, (3, 4, 2)).astype(np.float32)
+    for each in (crew, other):
+        each.start(3, 2)
+        assert each.ready()
+        each.call([(seat, "reset", (seat,)) for seat in range(4)])
+    before = crew.board.observations.copy()
+    crew.begin(range(4), actions[0])
+    wait_until(lambda: (crew.board.observations != before).any(axis=1).all())  # nobody waits for them
+    assert_same([(crew.step(range(4), actions[0]), [])], [(other.step(range(4), actions[0]), [])])
+    assert_same([(crew.step(range(4), actions[1]), [])], [(other.step(range(4), actions[1]), [])])
+    crew.begin(range(4), actions[2])
+    crew._hands[1]._process.kill()
+    results = crew.step(range(4), actions[2])
+    assert [isinstance(result, EnvironmentFaultError) for result in results[::2]] == [False, False]
+
+
+def test_with_overlap_workers_begin_before_updates_and_change_nothing(tmp_path, monkeypatch):
+    order, update_once, begin, await_ring = [], loop._update_once, Crew.begin, _Hand.await_ring
+
+    def noting(name, function):
+        def call(*arguments):
+            order.append(name)
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(loop, "_update_once", noting("update", update_once))
+    monkeypatch.setattr(Crew, "begin", noting("begin", begin))
+    monkeypatch.setattr(_Hand, "await_ring", noting("wait", await_ring))
+
+    def run(folder):
+        options = TINY_OPTIONS | TINY_SETTINGS | {"overlap": True, "eval_every": 1000}
+        return crossq_wn.train("worlds:Walk", frames=100, seeds=(0, 1), out=tmp_path / folder, **options).path
+
+    there = run("there")
+    assert "".join(each[0] for each in order).count("buww") > 40, "begin, update, wait for two workers"
+    monkeypatch.setattr(building, "processors", lambda: 1)
+    same_run(run("here"), there, seeds=(0, 1))
 
 
 def test_what_wrappers_learn_and_a_worker_s_environment_are_there(crews):

@@ -41,6 +41,7 @@ class Crew:
         self.workers = min(workers, seeds)
         self._lost: dict[int, str] = {}  # seat -> how its process ended
         self._plans: dict[tuple[int, ...], tuple[np.ndarray, list[_Hand]]] = {}  # see `_plan`
+        self._begun: tuple[int, ...] | None = None  # the seats of a step that nobody has waited for yet
         self.refusal = ""  # why environments cannot be moved to workers; empty if they can
         self.used = False  # whether a set of environments has moved
         self.board: Board  # once workers are started
@@ -108,6 +109,16 @@ class Crew:
         self._note_deaths()
         return [self._found(outcomes.get(number), orders[number][0]) for number in range(len(orders))]
 
+    def begin(self, seats: Sequence[int], actions: np.ndarray) -> None:
+        """Has the workers begin what `step`, called next with the same arguments, then waits for."""
+        board, (places, hands) = self.board, self._plan(tuple(seats))
+        board.asked[:] = False
+        board.asked[places] = True
+        board.actions[places] = actions
+        for hand in hands:
+            hand.ring()
+        self._begun = tuple(seats)
+
     def step(self, seats: Sequence[int], actions: np.ndarray) -> list[Result]:
         """Takes one agent decision in some of the environments.
 
@@ -118,12 +129,10 @@ class Crew:
         Returns:
             For each its transition, or its fault.
         """
+        if self._begun != tuple(seats):
+            self.begin(seats, actions)
+        self._begun = None
         board, (places, hands) = self.board, self._plan(tuple(seats))
-        board.asked[:] = False
-        board.asked[places] = True
-        board.actions[places] = actions
-        for hand in hands:
-            hand.ring()
         for hand in hands:
             hand.await_ring()
         self._note_deaths()

@@ -115,6 +115,16 @@ class Pool:
             self._move.after_resets(indices, seeds, found)
         return found
 
+    def begin(self, indices: Sequence[int], actions: np.ndarray) -> None:
+        """Has workers, if there are any, begin what `step`, called next with the same arguments, waits for.
+
+        Args:
+            indices: as `step` takes them.
+            actions: likewise.
+        """
+        if self._crew is not None and self._moved:
+            self._crew.begin([self._first + index for index in indices], actions)
+
     def step(self, indices: Sequence[int], actions: np.ndarray) -> list[Result]:
         """Takes one agent decision in some of the environments.
 

@@ -201,7 +201,8 @@ def decide(session: Session) -> None:
     session.stopwatch.next_decision()
     actions = act(session)
     session.stopwatch.lap("act")
-    if session.config.options.overlap:  # the environments step while the updates run
+    if session.config.options.overlap:  # the environments step while the updates are launched and run
+        session.training.begin(session.indices, actions)
         update(session, session.decisions)
         step(session, actions)
     else:
