@@ -225,18 +225,20 @@ def _curves(name: str) -> str:
             "No learning curve of it has been measured here yet. [Results](../results.md) has those of "
             "others, and what is known of algorithms that take too long on two cores."
         )
-    parts = [f"![learning curves of {TITLES[name]}]({name}.svg)"]
-    for table, rows in ours.items():
+    parts = []
+    for number, (table, rows) in enumerate(ours.items(), 1):
         columns = sorted({frames for row in rows for frames in row.points}, key=_thousands)
         lines = [[row.label, *(row.points.get(each, "") for each in columns)] for row in rows]
-        parts.append(f"**{table}**\n\n{_table(['', *columns], lines)}")
-    _CURVES[name] = ours
+        picture = f"{name}-{number}.svg"
+        _PICTURES[picture] = table, rows
+        shown = f"![{TITLES[name]} on {table}]({picture})"
+        parts.append(f"**{table}**\n\n{shown}\n\n{_table(['', *columns], lines)}")
     about = "Scores over environment frames, from [Results](../results.md), which says how each was measured."
     return "\n\n".join([about, *parts])
 
 
-# The curves that are to be drawn, by algorithm.
-_CURVES: dict[str, dict[str, list[Curve]]] = {}
+# The curves that are to be drawn, by the picture's file: a table's heading and rows.
+_PICTURES: dict[str, tuple[str, list[Curve]]] = {}
 
 
 def _thousands(frames: str) -> float:
@@ -244,22 +246,20 @@ def _thousands(frames: str) -> float:
 
 
 def draw_curves(folder: Path) -> None:
-    """Draws the measured curves of each algorithm, a panel per table; published ones are grey."""
+    """Draws the measured curves, a picture per algorithm and table; published ones are grey."""
     from matplotlib.figure import Figure
 
-    for name, tables in _CURVES.items():
-        figure = Figure(figsize=(4.2 * len(tables), 3.2), layout="constrained")
-        for axes, (table, rows) in zip(
-            figure.subplots(1, len(tables), squeeze=False)[0], tables.items(), strict=True
-        ):
-            for row in rows:
-                x = [_thousands(each) for each in row.points]
-                y = [float(re.split(r"[ ,]", each)[0]) for each in row.points.values()]
-                look = {"color": "0.5", "linestyle": "--"} if row.published else {}
-                axes.plot(x, y, marker="o", markersize=3, label=row.label, **look)
-            axes.set(title=table, xlabel="thousand environment frames")
-            axes.legend(fontsize=6)
-        figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+    for picture, (table, rows) in _PICTURES.items():
+        figure = Figure(figsize=(5.5, 3.2), layout="constrained")
+        axes = figure.subplots()
+        for row in rows:
+            x = [_thousands(each) for each in row.points]
+            y = [float(re.split(r"[ ,]", each)[0]) for each in row.points.values()]
+            look = {"color": "0.5", "linestyle": "--"} if row.published else {}
+            axes.plot(x, y, marker="o", markersize=3, label=row.label, **look)
+        axes.set(title=table, xlabel="thousand environment frames")
+        axes.legend(fontsize=7)
+        figure.savefig(folder / picture, metadata={"Date": None})
 
 
 # The sizes of two tasks' observations and actions, between which most of the others lie.
