@@ -153,6 +153,18 @@ def no_width(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def unwaited_disk() -> Iterator[None]:
+    """No test waits until something is on disk: what matters is that it would, and of which files."""
+
+    def refuse_what_is_closed(handle: int) -> None:
+        os.fstat(handle)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", refuse_what_is_closed)
+        yield
+
+
 # Bytes that a process may fill with compiled programs: two of them share a machine with what they start.
 MOST = min(4 * 2**30, max(1.5 * 2**30, (available_memory() or 0) / 6))
 

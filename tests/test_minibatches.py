@@ -51,6 +51,17 @@ def check_same(one, other, rtol, atol):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
 
 
+def gatherer(fed):
+    """(what a device holds, seed) -> that seed's minibatches; one program, as in training."""
+
+    @jax.jit
+    def gather(held, seed):
+        rows, batch = fed.batches(jax.tree.map(lambda leaf: leaf[seed], held))
+        return batch(rows)
+
+    return gather
+
+
 @pytest.mark.parametrize("sampling", [Sampling(1), Sampling(3), Sampling(3, whole=1)])
 def test_the_device_holds_what_the_host_holds(sampling):
     horizon = sampling.horizon
@@ -59,6 +70,7 @@ def test_the_device_holds_what_the_host_holds(sampling):
         return jax.tree.map(lambda *leaves: jax.device_put(np.stack(leaves)), *trees)
 
     fed = minibatches.resident(put, lambda seeds, like: zeros_like(like, seeds), sampling)
+    gather = gatherer(fed)
     rng, filled, loaded = np.random.default_rng(0), replays(2), None
     for _ in range(40):
         for replay in filled:
@@ -69,10 +81,8 @@ def test_the_device_holds_what_the_host_holds(sampling):
         # Only the last four rows travel: load after each transition or two.
         loaded = minibatches.on_device(fed.load(None, fed.pack(filled, places)))
         for seed, replay in enumerate(filled):
-            one = jax.tree.map(lambda leaf, seed=seed: leaf[seed], loaded)
-            rows, batch = fed.batches(one)
             expected = replay.take(places[seed], sampling)
-            jax.tree.map(np.testing.assert_array_equal, batch(rows), expected)
+            jax.tree.map(np.testing.assert_array_equal, gather(loaded, seed), expected)
 
 
 def test_a_copy_is_made_in_chunks_that_take_little_of_the_host_s_memory(monkeypatch):
@@ -99,6 +109,7 @@ def test_a_transition_at_a_time_keeps_the_copy_up_to_date():
         return jax.tree.map(lambda *leaves: jax.device_put(np.stack(leaves)), *trees)
 
     fed = minibatches.resident(put, lambda seeds, like: zeros_like(like, seeds), Sampling())
+    gather, write = gatherer(fed), jax.jit(jax.vmap(fed.write))
     rng, (replay,) = np.random.default_rng(0), replays(1)
     fill(replay, rng, 30)
     loaded = None
@@ -110,9 +121,8 @@ def test_a_transition_at_a_time_keeps_the_copy_up_to_date():
         seen = following
         places = replay.draw(rng, 1, 32)
         loaded = fed.load(loaded, fed.pack([replay], [places]))
-        loaded.held = loaded.held._replace(rows=jax.vmap(fed.write)(*loaded.held))  # as updates do
-        rows, batch = fed.batches(jax.tree.map(lambda leaf: leaf[0], loaded.held))
-        jax.tree.map(np.testing.assert_array_equal, batch(rows), replay.take(places))
+        loaded.held = loaded.held._replace(rows=write(*loaded.held))  # as updates do
+        jax.tree.map(np.testing.assert_array_equal, gather(loaded.held, 0), replay.take(places))
 
 
 @pytest.mark.parametrize(("name", "steps"), [("sac", 1), ("sac", 3), ("drq", 2)])

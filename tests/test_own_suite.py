@@ -22,6 +22,7 @@ from helpers import TESTS, TINY, TINY_OPTIONS, TINY_SETTINGS, call, cli, clis, m
 from test_environments import assert_continues
 
 PROGRAM = (TESTS.parent / "docs" / "your-own-suite.md").read_text().split("```python\n")[1].split("```")[0]
+QUICK = TINY_OPTIONS | TINY_SETTINGS | {"algorithm": "sac", "diagnostics": False}  # few programs to compile
 TASKS = [f"my_suite:{short}" for short in ("near", "far", "farther")]
 
 
@@ -125,9 +126,8 @@ def test_it_trains_evaluates_and_explains_misspelt_tasks_from_the_command_line(f
 
 
 def test_it_resumes_bit_for_bit(suite, tmp_path):
-    options = {**TINY_OPTIONS, **TINY_SETTINGS, "seeds": (0,)}
-    whole = crossq_wn.train("my_suite:far", frames=400, out=tmp_path / "whole", **options).path
-    half = crossq_wn.train("my_suite:far", frames=200, out=tmp_path / "half", **options).path
+    whole = crossq_wn.train("my_suite:far", frames=400, out=tmp_path / "whole", **QUICK).path
+    half = crossq_wn.train("my_suite:far", frames=200, out=tmp_path / "half", **QUICK).path
     crossq_wn.resume(half, frames=400)
     same_run(whole, half)
 
@@ -139,8 +139,7 @@ def test_its_environments_continue_a_snapshot(suite):
 
 
 def test_a_run_needs_its_module_only_to_make_environments(suite, folder):
-    options = {**TINY_OPTIONS, **TINY_SETTINGS}
-    crossq_wn.train("my_suite:far", frames=100, out=folder / "run", **options)
+    crossq_wn.train("my_suite:far", frames=100, out=folder / "run", **QUICK)
     (folder / "my_suite.py").unlink()
     refused = cli("eval", "run", cwd=folder)
     assert refused.returncode == 2
@@ -153,8 +152,7 @@ def test_a_run_needs_its_module_only_to_make_environments(suite, folder):
 @pytest.mark.parametrize(("metric", "scale"), [("return", 20.0), ("success_rate", 1.0)])
 def test_a_score_is_what_the_record_says(suite, metric, scale, monkeypatch, tmp_path):
     monkeypatch.setitem(SUITES, "slide", replace(suite, metric=metric, scale=scale))
-    options = {**TINY_OPTIONS, **TINY_SETTINGS}
-    run = crossq_wn.train("my_suite:near", frames=200, out=tmp_path / "run", **options).path
+    run = crossq_wn.train("my_suite:near", frames=200, out=tmp_path / "run", **QUICK).path
     curves = reading.check(RunRecord(run))
     logged = [float(row["value"]) for row in rows(run / "eval.csv") if row["metric"] == metric]
     np.testing.assert_array_equal(curves.values, [np.array(logged) / scale])

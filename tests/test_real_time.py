@@ -529,7 +529,8 @@ def test_a_class_that_another_process_cannot_import_is_refused(tmp_path):
 # Whole runs: one robot, 300 decisions of training
 
 
-RUN = ["robots:Robot", "--real-time", "500", "--frames", "300", "--out", "run", *TINY]
+PLAIN = ["--algorithm", "sac", "--no-diagnostics"]
+RUN = ["robots:Robot", "--real-time", "500", "--frames", "300", "--out", "run", *TINY, *PLAIN]
 
 
 @pytest.fixture(scope="module")

@@ -410,14 +410,22 @@ def test_running_moments_are_those_of_the_samples():
     np.testing.assert_allclose(running.variance, x.var(0), rtol=1e-3)
 
 
+def after_observing(made, state, observations, rewards):
+    """The state after a row and a reward at a time, within one episode."""
+
+    def one(state, seen):
+        return made.observe(state, *seen, False), None
+
+    return jax.jit(lambda: jax.lax.scan(one, state, (observations, rewards))[0])()
+
+
 def test_simba_normalises_what_it_sees_and_not_what_is_stored(algorithm, batch):
     """An agent that watched s -> 2 s + 1 from the start behaves on 2 s + 1 as the other on s."""
     made = algorithm("simba")
     plain, moved = (made.init(np.random.default_rng(0)) for _ in range(2))
-    observe = jax.jit(made.observe)
-    for row in np.random.default_rng(1).standard_normal((2000, 5)).astype(np.float32):
-        plain = observe(plain, row, np.float32(0), False)
-        moved = observe(moved, 2 * row + 1, np.float32(0), False)
+    observed = np.random.default_rng(1).standard_normal((2000, 5)).astype(np.float32)
+    plain = after_observing(made, plain, observed, np.zeros(2000, np.float32))
+    moved = after_observing(made, moved, 2 * observed + 1, np.zeros(2000, np.float32))
     seen = np.random.default_rng(2).standard_normal(5).astype(np.float32)
     np.testing.assert_allclose(
         made.exploit(plain, (), seen)[0], made.exploit(moved, (), 2 * seen + 1)[0], atol=1e-3
@@ -427,10 +435,10 @@ def test_simba_normalises_what_it_sees_and_not_what_is_stored(algorithm, batch):
 def test_scaled_rewards_do_not_depend_on_their_unit(algorithm, batch):
     made = algorithm("xqc")
     plain, larger = (made.init(np.random.default_rng(0)) for _ in range(2))
-    observe, update = jax.jit(made.observe), jax.jit(made.update)
-    for reward in np.random.default_rng(1).uniform(0, 1, 1000).astype(np.float32):
-        plain = observe(plain, np.zeros(5, np.float32), reward, False)
-        larger = observe(larger, np.zeros(5, np.float32), 100 * reward, False)
+    update, nothing = jax.jit(made.update), np.zeros((1000, 5), np.float32)
+    rewards = np.random.default_rng(1).uniform(0, 1, 1000).astype(np.float32)
+    plain = after_observing(made, plain, nothing, rewards)
+    larger = after_observing(made, larger, nothing, 100 * rewards)
     data = batch(0, 8)
     _, metrics = update(plain, data, 0)
     _, scaled = update(larger, data._replace(reward=100 * data.reward), 0)
@@ -439,9 +447,9 @@ def test_scaled_rewards_do_not_depend_on_their_unit(algorithm, batch):
 
 def watched(made):
     """The statistics after rewards 1, 2, 8 and 4 at discount 0.5, where an episode ends with the 8."""
-    state = made.init(np.random.default_rng(0))
+    state, observe = made.init(np.random.default_rng(0)), jax.jit(made.observe)
     for reward, ended in ((1.0, False), (2.0, False), (8.0, True), (4.0, False)):
-        state = made.observe(state, np.zeros(5, np.float32), np.float32(reward), np.bool_(ended))
+        state = observe(state, np.zeros(5, np.float32), np.float32(reward), np.bool_(ended))
     return state.statistics
 
 

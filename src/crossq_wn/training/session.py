@@ -124,7 +124,8 @@ def new_session(
     )
     if config.options.diagnostics and algorithm.view is not None:
         _tell_of_lacking_parts(names, reporter)
-    names += [] if config.options.real_time is None else COLUMNS
+    if config.options.real_time is not None:
+        names = [*names, *COLUMNS]
     seeds = []
     for index, number in enumerate(numbers):
         replay = building.make_replay(config, spec, algorithm.sampling.priorities)
