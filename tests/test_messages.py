@@ -293,3 +293,17 @@ def test_only_where_doctor_can_help_it_is_named(physics):
         _picture(SimpleNamespace(render=render, task=task, simulator=simulator), (16, 16))
     said = "Pendulum-v1 cannot be rendered here (RuntimeError: pygame is not installed)"
     assert str(refusal.value) == said + (": `crossq-wn doctor` names the fix" if physics else "")
+
+
+@pytest.mark.parametrize(
+    ("number", "unit", "words"),
+    [
+        (1, "frame", "1 frame"),
+        (2_000, "frame", "2,000 frames"),
+        (1, "run directory", "1 run directory"),
+        (6, "run directory", "6 run directories"),
+        (0, "seed", "0 seeds"),
+    ],
+)
+def test_numbers_of_things_read_as_english(number, unit, words):
+    assert errors.counted(number, unit) == words

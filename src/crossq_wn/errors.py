@@ -39,8 +39,9 @@ def raised(error: BaseException) -> str:
 
 
 def counted(number: int, unit: str) -> str:
-    """A number of things in words: `1 frame`, `2,000 frames`."""
-    return f"{number:,} {unit}{'' if number == 1 else 's'}"
+    """A number of things in words: `1 frame`, `2,000 frames`, `3 directories`."""
+    several = f"{unit[:-1]}ies" if unit.endswith("ry") else f"{unit}s"
+    return f"{number:,} {unit if number == 1 else several}"
 
 
 def visible(text: object) -> str:

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from crossq_wn.errors import UserError, one_line, option
+from crossq_wn.errors import UserError, counted, one_line, option
 from crossq_wn.learning.diagnostics import shown
 from crossq_wn.results import reading
 from crossq_wn.results.alike import groups
@@ -148,7 +148,7 @@ def gather(
     skipped: list[str] = []
     once = cache(skipped.append)  # several quantities are read from one file
     found = _inputs(paths)
-    tell(f"reading {len(found)} run directories")
+    tell(f"reading {counted(len(found), 'run directory')}")
     runs = _complete(found, once)
     if not runs:
         there = ", ".join(map(str, paths))
