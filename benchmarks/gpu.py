@@ -208,9 +208,9 @@ def start(task: str, seeds: int, cache: str) -> Iterator[Figures]:
 
     seen: Figures = {}
 
-    def noting(name: str, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        def call(session: Any) -> Any:
-            done = function(session)
+    def noting(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(session: Any, *others: Any) -> Any:
+            done = function(session, *others)
             jax.block_until_ready(session.states)
             seen.setdefault(name, time.time() - began)
             return done

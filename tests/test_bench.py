@@ -208,7 +208,7 @@ def test_the_report_on_accelerators_keeps_what_it_has(tmp_path, capsys):
     gpu = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(gpu)
     assert sum(gpu.SHARES.values()) == pytest.approx(1)
-    asked = [about for phase in gpu.SHARES for about in gpu._parts(phase, on_cpu=False)]
+    asked = [{"phase": phase} | about for phase in gpu.SHARES for about in gpu._parts(phase, on_cpu=False)]
     assert len(asked) == len({json.dumps(about, sort_keys=True) for about in asked})
     assert [about["graphs"] for about in asked if "graphs" in about] == list(gpu.GRAPHS)
     assert sum(about.get("overlap", False) for about in asked) == 2
