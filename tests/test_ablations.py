@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from crossq_wn.algorithms.actor_critic import actor_loss, soft_actor_critic
 from crossq_wn.nets import layers
+from crossq_wn.nets.normalisation import l2_penalty
 
 HIDDEN, HEAD = (1, 4), 7  # places within an actor or critic
 FROZEN = {"critic_learning_rate": 0.0}
@@ -56,6 +58,16 @@ def test_the_l2_penalty_adds_the_squares_of_the_critics_hidden_layers_and_nothin
     for one, other in zip(*(jax.tree.leaves(each.actor) for each in (without, with_it)), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
     assert (state.actor.params[HEAD]["bias"] != without.actor.params[HEAD]["bias"]).any()
+
+
+def test_an_actors_penalty_is_added_to_its_loss(parts, batch):
+    plain = parts("crossq-wn")
+    state = soft_actor_critic(plain).init(np.random.default_rng(0))
+    penalised = plain._replace(actor=l2_penalty(plain.actor, 0.5))
+    ask = state, batch(0, 8), jax.random.key(0), state.actor.params
+    squares = sum(np.square(leaf).sum() for leaf in jax.tree.leaves(state.actor.params))
+    added = actor_loss(penalised, *ask)[0] - actor_loss(plain, *ask)[0]
+    np.testing.assert_allclose(added, 0.5 * squares, rtol=1e-4)
 
 
 # No target network

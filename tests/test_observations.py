@@ -349,8 +349,17 @@ def test_several_episodes_are_acted_in_side_by_side(trained):
         both = policy.act([each, seen[0]])
         np.testing.assert_allclose(both[0], actions[k], atol=1e-5)
         np.testing.assert_allclose(both[1], actions[0], atol=1e-5)
-    with pytest.raises(UserError, match=r"got 2 at a time and now gets 1: .* call `reset\(\)`"):
+    with pytest.raises(
+        UserError, match=r"got an array of 2 before and now gets a single observation: .* call `reset\(\)`"
+    ):
         policy.act(seen[0])
+    policy.reset()
+    policy.act(seen[0])
+    with pytest.raises(UserError, match=r"got a single observation before and now gets an array of 1: "):
+        policy.act([seen[0]])
+    policy.reset()
+    with pytest.raises(UserError, match=r"its observation has nan at index 1; "):  # among 3 stacked ones
+        policy.act(seen[0] | {"place": np.array([np.nan, 0.0])})
 
 
 def test_what_cannot_be_acted_on_is_not_remembered(trained):

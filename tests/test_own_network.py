@@ -237,6 +237,8 @@ FAULTS = {
     ),
     "projection": (faulty(project=lambda params: params["kernel"]), r"project of .* unlike the parameters"),
     "penalty": (faulty(penalty=lambda params: params["kernel"]), r"penalty of .*: it must be one number"),
+    "decay": (faulty(decay=lambda params: {"kernel": True}), r"decay of .*: it must be True, False, or one"),
+    "no tuple": (faulty(hidden=lambda p, s, x: x), r"hidden of .* returns a \w+: it must be a tuple"),
     "hidden": (faulty(hidden=lambda p, s, x: (x[0],)), r"hidden of .*: it must be \[B, units\]"),
 }  # fmt: skip
 

@@ -192,6 +192,12 @@ def test_the_command_of_each_run_means_its_configuration(name, tmp_path):
         assert configured(Parser(verb), arguments) == (config, run.path)
 
 
+def test_a_folder_names_what_changes_the_agent_once(tmp_path):
+    config = api.configure("cheetah-run", frame_stack=3, normalise_observations=True)
+    folder = str(folder_of(config))
+    assert folder == "cheetah-run/crossq-wn-utd-2-frame-stack-3-normalise-observations-true/seed-0"
+
+
 def test_values_of_every_kind_reach_the_command_line(tmp_path):
     for changes in ({"resets": (15_001, 50_001)}, {"resets": ()}, {"discount": None}, {"tau": 1e-7}):
         config = api.configure("cheetah-run", algorithm="bro", **changes)

@@ -71,9 +71,9 @@ class Stack:
             PolicyError: there are more or fewer episodes than at the decision before.
         """
         if self.before is not None and self.before.shape[:-1] != newest.shape[:-1]:
-            was, now = (each.shape[0] if each.ndim > 1 else 1 for each in (self.before, newest))
+            was, now = (_counted(each) for each in (self.before, newest))
             raise PolicyError(
-                f"the policy got {was} at a time and now gets {now}: it acts on the last {self.frames} "
+                f"the policy got {was} before and now gets {now}: it acts on the last {self.frames} "
                 "observations, so call `reset()` where episodes begin"
             )
         return stacked(self.before, newest, self.frames)
@@ -83,11 +83,17 @@ class Stack:
         self.before = rows if self.frames > 1 else None
 
 
-def why_no_action(observation: np.ndarray) -> str:
+def _counted(observations: np.ndarray) -> str:
+    """How many observations there are; a single one and an array of one differ."""
+    return "a single observation" if observations.ndim == 1 else f"an array of {len(observations)}"
+
+
+def why_no_action(observation: np.ndarray, size: int) -> str:
     """The likely reason why a policy's action is not a number: an extreme observation, or its parameters.
 
     Args:
-        observation: [observation_size], on which it decided.
+        observation: on which it decided, [frame_stack * size].
+        size: numbers in an observation of the environment, among which the one to blame is counted.
     """
     ordinary = np.isfinite(observation) & (np.abs(observation) <= LARGE)
     if ordinary.all():
@@ -95,25 +101,26 @@ def why_no_action(observation: np.ndarray) -> str:
             "its observation is ordinary, so its parameters are no longer sound: training diverged; "
             "try a lower learning rate"
         )
-    size = np.where(np.isfinite(observation), np.abs(observation), np.inf)
-    index = int(np.argmax(size))
-    return f"its observation has {observation[index]:g} at index {index}; {_ADVICE}"
+    largest = int(np.argmax(np.where(np.isfinite(observation), np.abs(observation), np.inf)))
+    return f"its observation has {observation[largest]:g} at index {largest % size}; {_ADVICE}"
 
 
-def check_sound(observation: np.ndarray, action: np.ndarray, name: str) -> None:
+def check_sound(observation: np.ndarray, action: np.ndarray, name: str, size: int) -> None:
     """Raises PolicyError unless observations [..., observation_size] and the actions for them are finite.
 
     Args:
         observation: for which a policy chose.
         action: [..., action_size].
         name: how messages call the policy.
+        size: as in `why_no_action`.
     """
     if np.isfinite(action).all() and np.isfinite(observation).all():
         return
     rows, chosen = np.atleast_2d(observation), np.atleast_2d(action)
     # The first row that is not sound, which argmin finds, is named.
     sound = np.isfinite(rows).all(-1) & np.isfinite(chosen).all(-1)
-    raise PolicyError(f"the policy of {name} has no action: {why_no_action(rows[int(np.argmin(sound))])}")
+    why = why_no_action(rows[int(np.argmin(sound))], size)
+    raise PolicyError(f"the policy of {name} has no action: {why}")
 
 
 class Interface:

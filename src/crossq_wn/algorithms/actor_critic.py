@@ -262,7 +262,7 @@ def critic_step(parts: Parts, state: State, batch: Batch, key: Array) -> State:
 def actor_loss(
     parts: Parts, state: State, batch: Batch, key: Array, params: Tree
 ) -> tuple[Array, tuple[Tree, Array]]:
-    """Mean of alpha log pi(a|s) - Q(s, a) over a ~ pi(.|s) (SAC, arXiv 1812.05905, equation 7).
+    """Mean of alpha log pi(a|s) - Q(s, a) over a ~ pi(.|s) (SAC, arXiv 1812.05905, equation 7), + penalty.
 
     Returns:
         The loss, and with it: the actor's new statistics, and the entropy H.
@@ -273,7 +273,7 @@ def actor_loss(
     # The critic is in evaluation mode: it uses its running statistics and does not change them.
     q = predict(parts.critic, state.critic, jnp.concatenate([batch.observation, action], -1))
     q = parts.reduce(parts.readout.value(q), jax.random.fold_in(key, 0))
-    return jnp.mean(alpha * log_density - q), (stats, -jnp.mean(log_density))
+    return jnp.mean(alpha * log_density - q) + parts.actor.penalty(params), (stats, -jnp.mean(log_density))
 
 
 def actor_step(parts: Parts, state: State, batch: Batch, key: Array) -> State:

@@ -130,7 +130,8 @@ def crossq_wn(spec: Spec, settings: CrossQWNSettings) -> Parts:
     actor_hidden, critic_hidden = dense(settings.actor_width), bounded(settings, dense(settings.critic_width))
     actor_head, critic_head = gaussian_head(spec.action_size), dense(1)
     if settings.weight_norm_actor:
-        actor_hidden = bounded(settings, actor_hidden)
+        l2 = settings.weight_norm == "l2"  # a penalty on the critics alone
+        actor_hidden = without_decay(actor_hidden) if l2 else bounded(settings, actor_hidden)
     if settings.weight_norm_head:
         actor_head, critic_head = bounded_head(settings, actor_head), bounded_head(settings, critic_head)
     parts = compose(

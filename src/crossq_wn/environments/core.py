@@ -316,7 +316,9 @@ class Environment:
 
     def _no_action(self, action: np.ndarray) -> EnvironmentFaultError:
         index = int(np.flatnonzero(~(np.abs(action) <= _EDGE))[0])
-        why = "actions must lie in [-1, 1]" if np.isfinite(action).all() else why_no_action(self.observation)
+        why = "actions must lie in [-1, 1]"
+        if not np.isfinite(action).all():
+            why = why_no_action(self.observation, self.simulator.observation_size)
         return EnvironmentFaultError(
             f"{self.task.name} was not stepped: the policy chose {action[index]} at index {index} of its "
             f"action, and {why}{self._when()}"
@@ -328,14 +330,12 @@ class Environment:
         except (UserError, KeyboardInterrupt):
             raise
         except BaseException as error:  # also SystemExit, which must not end the other seeds
-            raise EnvironmentFaultError(
-                f"{self.task.name} raised {type(error).__name__}: {error}{self._when()}"
-            ) from error
+            what = f"raised {type(error).__name__}: {error}"
+            raise EnvironmentFaultError(f"{self.task.name} {what}{self._when()}") from error
 
     def _when(self) -> str:
-        return (
-            f" ({counted(self.frames, 'frame')} into the episode)" if self.frames else " (at its beginning)"
-        )
+        when = f"{counted(self.frames, 'frame')} into the episode" if self.frames else "at its beginning"
+        return f" ({when})"
 
 
 __all__ = [

@@ -112,13 +112,20 @@ def _check_rules(layer: Layer, name: str, params: Tree, stats: Tree, x: Any) -> 
     penalty = _traced(name, "penalty", layer.penalty, params)
     if getattr(penalty, "shape", None) != ():
         raise UserError(f"penalty of {name} returns {_told(penalty)}: it must be one number")
-    for units in jax.tree.leaves(_traced(name, "hidden", layer.hidden, params, stats, x)):
+    hidden = _traced(name, "hidden", layer.hidden, params, stats, x)
+    if not isinstance(hidden, tuple | list):
+        raise UserError(f"hidden of {name} returns a {type(hidden).__name__}: it must be a tuple of arrays")
+    for units in jax.tree.leaves(hidden):
         if len(units.shape) != 2 or units.shape[0] != x.shape[0]:
             raise UserError(f"hidden of {name} returns {_told(units)} for {_told(x)}: it must be [B, units]")
     try:
-        layer.decay(params)
+        decays = layer.decay(params)
     except Exception as error:
         raise _fault(name, "decay", error) from error
+    if not isinstance(decays, bool) and jax.tree.structure(decays) != jax.tree.structure(params):
+        raise UserError(
+            f"decay of {name} returns {decays!r}: it must be True, False, or one of them for each parameter"
+        )
 
 
 def _traced(name: str, what: str, function: Callable[..., Any], *arguments: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 from crossq_wn.errors import UserError
 from crossq_wn.runs.config import RunConfig
-from crossq_wn.runs.options import OPTION_NAMES, RunOptions
+from crossq_wn.runs.options import AGENT_OPTIONS, OPTION_NAMES, RunOptions
 from crossq_wn.runs.system import System
 from crossq_wn.sweeps.sheets import Sheet, Values, seed_numbers
 from crossq_wn.training import api
@@ -91,7 +91,7 @@ def _system_folder(system: System, options: RunOptions) -> str:
     words += [f"{name} {value}" for name, value in system.changes]
     for name in OPTION_NAMES:
         value = getattr(options, name)
-        if name not in (*NOT_NUMBERS, "seeds") and value != getattr(_usual(), name):
+        if name not in (*NOT_NUMBERS, *AGENT_OPTIONS, "seeds") and value != getattr(_usual(), name):
             words.append(f"{name} {value}")
     return slug(" ".join(words))
 

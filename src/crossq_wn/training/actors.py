@@ -31,9 +31,10 @@ class JaxActor:
         algorithm: acts.
         state: of its learner.
         name: how messages call the policy.
+        size: numbers in an observation of the environment.
     """
 
-    def __init__(self, algorithm: Algorithm, state: Tree, name: str) -> None:
+    def __init__(self, algorithm: Algorithm, state: Tree, name: str, size: int) -> None:
         def exploit(observation: Any) -> Any:
             return algorithm.exploit(state, algorithm.memory, observation)[0]
 
@@ -41,7 +42,7 @@ class JaxActor:
             return algorithm.explore(state, algorithm.memory, observation, decision)[0]
 
         self._exploit, self._explore = jax.jit(jax.vmap(exploit)), jax.jit(jax.vmap(explore))
-        self._name, self._generator = name, np.random.default_rng()
+        self._name, self._size, self._generator = name, size, np.random.default_rng()
 
     def choose(
         self, flat: np.ndarray, deterministic: bool = True, generator: np.random.Generator | None = None
@@ -53,7 +54,7 @@ class JaxActor:
         else:  # the number of a decision selects its random numbers
             numbers = (generator or self._generator).integers(2**31, size=len(rows), dtype=np.int32)
             chosen = np.asarray(self._explore(rows, numbers))
-        check_sound(rows, chosen, self._name)
+        check_sound(rows, chosen, self._name, self._size)
         return chosen if flat.ndim == 2 else chosen[0]
 
 

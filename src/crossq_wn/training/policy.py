@@ -103,7 +103,7 @@ class TrainedPolicy:
         """Chooses actions in [-1, 1], as the steps of `environment()` take them, for flat observations."""
         if self._actor is not None:
             return self._actor.choose
-        return JaxActor(self.algorithm, self.state, str(self.path)).choose
+        return JaxActor(self.algorithm, self.state, str(self.path), self.interface.size).choose
 
     @property
     def players(self) -> tuple[Actors, list[Any]]:
