@@ -122,7 +122,8 @@ def _check_rules(layer: Layer, name: str, params: Tree, stats: Tree, x: Any) -> 
         decays = layer.decay(params)
     except Exception as error:
         raise _fault(name, "decay", error) from error
-    if not isinstance(decays, bool) and jax.tree.structure(decays) != jax.tree.structure(params):
+    present, needed = (jax.tree.flatten(tree)[1] for tree in (decays, params))
+    if not isinstance(decays, bool) and present != needed:
         raise UserError(
             f"decay of {name} returns {decays!r}: it must be True, False, or one of them for each parameter"
         )
