@@ -122,8 +122,8 @@ def _check_rules(layer: Layer, name: str, params: Tree, stats: Tree, x: Any) -> 
         decays = layer.decay(params)
     except Exception as error:
         raise _fault(name, "decay", error) from error
-    present, needed = (jax.tree.flatten(tree)[1] for tree in (decays, params))
-    if not isinstance(decays, bool) and present != needed:
+    structures: list[Any] = [jax.tree.structure(tree) for tree in (decays, params)]
+    if not isinstance(decays, bool) and structures[0] != structures[1]:
         raise UserError(
             f"decay of {name} returns {decays!r}: it must be True, False, or one of them for each parameter"
         )
