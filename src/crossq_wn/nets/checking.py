@@ -45,7 +45,8 @@ def checked(layer: Layer, name: str, n_out: int, batch_size: int) -> Layer:
             for minibatches in sizes:  # the joint pass takes two, and acting a single sample
                 x = _samples(round(minibatches * batch_size), n_in)
                 _check_pass(apply, name, params_like, stats_like, x, n_out)
-        _check_rules(layer, name, params_like, stats_like, x)
+        _check_rules(layer, name, params_like)
+        _check_hidden(layer, name, params_like, stats_like, x)
         return params, stats, outputs
 
     return layer._replace(init=init)
@@ -102,8 +103,8 @@ def _check_pass(apply: Any, name: str, params: Tree, stats: Tree, x: Any, n_out:
         )
 
 
-def _check_rules(layer: Layer, name: str, params: Tree, stats: Tree, x: Any) -> None:
-    """Traces what an optimiser and the diagnostics ask of a layer."""
+def _check_rules(layer: Layer, name: str, params: Tree) -> None:
+    """Traces what an optimiser asks of a layer."""
     projected = _traced(name, "project", layer.project, params)
     if _structure(projected) != _structure(params):
         raise UserError(
@@ -112,12 +113,10 @@ def _check_rules(layer: Layer, name: str, params: Tree, stats: Tree, x: Any) -> 
     penalty = _traced(name, "penalty", layer.penalty, params)
     if getattr(penalty, "shape", None) != ():
         raise UserError(f"penalty of {name} returns {_told(penalty)}: it must be one number")
-    hidden = _traced(name, "hidden", layer.hidden, params, stats, x)
-    if not isinstance(hidden, tuple | list):
-        raise UserError(f"hidden of {name} returns a {type(hidden).__name__}: it must be a tuple of arrays")
-    for units in jax.tree.leaves(hidden):
-        if len(units.shape) != 2 or units.shape[0] != x.shape[0]:
-            raise UserError(f"hidden of {name} returns {_told(units)} for {_told(x)}: it must be [B, units]")
+    _check_decay(layer, name, params)
+
+
+def _check_decay(layer: Layer, name: str, params: Tree) -> None:
     try:
         decays = layer.decay(params)
     except Exception as error:
@@ -127,6 +126,16 @@ def _check_rules(layer: Layer, name: str, params: Tree, stats: Tree, x: Any) -> 
         raise UserError(
             f"decay of {name} returns {decays!r}: it must be True, False, or one of them for each parameter"
         )
+
+
+def _check_hidden(layer: Layer, name: str, params: Tree, stats: Tree, x: Any) -> None:
+    """Traces what the diagnostics ask of a layer."""
+    hidden = _traced(name, "hidden", layer.hidden, params, stats, x)
+    if not isinstance(hidden, tuple | list):
+        raise UserError(f"hidden of {name} returns a {type(hidden).__name__}: it must be a tuple of arrays")
+    for units in jax.tree.leaves(hidden):
+        if len(units.shape) != 2 or units.shape[0] != x.shape[0]:
+            raise UserError(f"hidden of {name} returns {_told(units)} for {_told(x)}: it must be [B, units]")
 
 
 def _traced(name: str, what: str, function: Callable[..., Any], *arguments: Any) -> Any:
