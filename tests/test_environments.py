@@ -20,7 +20,8 @@ from crossq_wn.environments.pool import Pool
 from crossq_wn.environments.snapshot import UnrestorableError
 from crossq_wn.errors import UserError
 from crossq_wn.results.tables import episode_summary
-from crossq_wn.runs.schema import InterfaceEntry, check
+from crossq_wn.runs.checks import check
+from crossq_wn.runs.schema import InterfaceEntry
 from crossq_wn.training.scoring import scores_of
 
 # Observation and action sizes, as the suites define them.

@@ -16,8 +16,9 @@ from crossq_wn.errors import UserError
 from crossq_wn.results import reading
 from crossq_wn.results.records import RunRecord
 from crossq_wn.runs import directory, protocol
+from crossq_wn.runs.checks import check
 from crossq_wn.runs.config import read_config
-from crossq_wn.runs.schema import SuiteEntry, check
+from crossq_wn.runs.schema import SuiteEntry
 from helpers import TESTS, TINY, TINY_OPTIONS, TINY_SETTINGS, call, cli, clis, make_run, rows, same_run
 from test_environments import assert_continues
 

@@ -191,3 +191,17 @@ def test_a_folder_with_brackets_is_listed(runs, capsys):
     assert err == ""
     for run in runs.iterdir():
         assert str(run) in out
+
+
+@pytest.mark.parametrize("form", ["text", "json", "csv"])
+def test_each_cell_of_a_long_table_is_looked_at_a_few_times(form, capsys):
+    looked = []
+
+    class Row(tuple):
+        def __iter__(self):
+            looked.append(self)
+            return super().__iter__()
+
+    show(Table("t", ["name", "number"], [Row((f"row {i}", i)) for i in range(300)]), form)
+    assert capsys.readouterr().out.count("row ") == 300
+    assert len(looked) <= 3 * 300

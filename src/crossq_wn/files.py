@@ -118,15 +118,9 @@ def read_json(path: Path, most: int, *, within: Path | None = None, constants: b
         RefusedError: as in `read`; or it is not JSON, repeats a key, or is nested too deeply.
         OSError: it is missing or cannot be read.
     """
-
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is no number")
-
     content = read(path, most, within=within)
     try:
-        return json.loads(
-            content.decode(), object_pairs_hook=_once, parse_constant=None if constants else refuse
-        )
+        return (_LENIENT if constants else _STRICT).decode(content.decode())
     except RecursionError:
         raise RefusedError(path, "is nested too deeply") from None
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are among these
@@ -142,11 +136,22 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_refuse)
+_LENIENT = json.JSONDecoder(object_pairs_hook=_once)
+
+
 @contextlib.contextmanager
 def opened(path: Path, *, within: Path | None = None) -> Iterator[BinaryIO]:
     """Opens a regular file for reading; raises as `read` does."""
-    with _parent(path, within) as folder:
-        handle = _checked(path, _READ, folder)
+    if within is None:  # any folder on the way may be a link, so none has to be opened
+        handle = _checked(path, _READ)
+    else:
+        with _parent(path, within) as folder:
+            handle = _checked(path, _READ, folder)
     with os.fdopen(handle, "rb") as file:
         yield file
 
@@ -319,10 +324,10 @@ def _parent(path: Path, within: Path | None) -> Iterator[int]:
         os.close(handle)
 
 
-def _checked(path: Path, flags: int, folder: int) -> int:
-    """Opens a regular file in a folder."""
+def _checked(path: Path, flags: int, folder: int | None = None) -> int:
+    """Opens a regular file; in a folder that is open, or else by its whole path."""
     try:
-        handle = os.open(path.name, flags, 0o666, dir_fd=folder)
+        handle = os.open(path if folder is None else path.name, flags, 0o666, dir_fd=folder)
     except OSError as error:
         raise _explained(error, path) from None
     found = os.fstat(handle)

@@ -7,7 +7,7 @@ what departs from them. A setting's docstring is its help text on the command li
 from __future__ import annotations  # JAX's types are loaded on first use
 
 import sys
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from types import NoneType, UnionType
@@ -255,37 +255,44 @@ def require_effect(settings: Any, name: str, effective: bool, what: str) -> None
 def require_types(settings: Any) -> None:
     """Raises `UserError` for the first field of a dataclass that is of another type, or not finite."""
     record: Any = type(settings)
-    for name, kinds in _kinds(record).items():
-        if not any(_is_of(getattr(settings, name), each) for each in kinds):
+    for name, (kinds, tests) in _kinds(record).items():
+        value = getattr(settings, name)
+        for holds in tests:
+            if holds(value):
+                break
+        else:
             require(settings, name, False, " or ".join(map(_described, kinds)))
 
 
 @cache
-def _kinds(record: Hashable) -> dict[str, tuple[Any, ...]]:
-    """The types that each field of a dataclass may have."""
-    return {name: _alternatives(kind) for name, kind in get_type_hints(record).items()}
+def _kinds(record: Hashable) -> dict[str, tuple[tuple[Any, ...], list[Callable[[Any], bool]]]]:
+    """The types that each field of a dataclass may have, and a test for each."""
+    found = {}
+    for name, kind in get_type_hints(record).items():
+        kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+        found[name] = kinds, list(map(_test_of, kinds))
+    return found
 
 
-def _alternatives(kind: Any) -> tuple[Any, ...]:
-    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-
-
-def _is_of(value: Any, kind: Any) -> bool:
+def _test_of(kind: Any) -> Callable[[Any], bool]:
+    """What says whether a value is of a type; made once per field, since lists of runs check many."""
     if kind is Any:
-        return True
+        return lambda value: True
     if get_origin(kind) is Literal:
-        return value in get_args(kind)
+        return get_args(kind).__contains__
     if get_origin(kind) is tuple:
-        return isinstance(value, tuple) and all(_is_of(each, get_args(kind)[0]) for each in value)
-    if kind in (int, float):
-        return not isinstance(value, bool) and _is_number(value, kind)
-    return isinstance(value, kind)
+        holds = _test_of(get_args(kind)[0])
+        return lambda value: isinstance(value, tuple) and all(map(holds, value))
+    return {int: _is_whole, float: _is_number}.get(kind) or (lambda value: isinstance(value, kind))
 
 
-def _is_number(value: Any, kind: type) -> bool:
-    if kind is int:
-        return isinstance(value, int) and abs(value) < 2**63
-    return isinstance(value, int | float) and abs(value) <= sys.float_info.max  # not infinite, not nan
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+
+
+def _is_number(value: Any) -> bool:
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    return plain and abs(value) <= sys.float_info.max  # not infinite, not nan
 
 
 def _described(kind: Any) -> str:

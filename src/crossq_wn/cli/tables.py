@@ -188,10 +188,11 @@ def _to_pipe(table: Table) -> None:
     """Prints aligned text, each row on one line however long it is."""
     rows = [[column.name for column in table.described], *table.for_people]
     widths = [max(map(cell_len, cells)) for cells in zip(*rows, strict=True)]
+    numeric = table.numeric
     say(table.title)
     for row in rows:
         cells = []
-        for width, right, cell in zip(widths, table.numeric, row, strict=True):
+        for width, right, cell in zip(widths, numeric, row, strict=True):
             blanks = " " * (width - cell_len(cell))
             cells.append(blanks + cell if right else cell + blanks)
         print((" " * _GAP).join(cells).rstrip())

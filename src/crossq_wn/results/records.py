@@ -138,6 +138,18 @@ class RunRecord:
         """The configuration. Raises UserError if config.json is damaged or names unknown settings."""
         return config_of(value_of(self._json), self.path)
 
+    @property
+    def planned(self) -> tuple[tuple[int, ...], int]:
+        """Training seeds and environment frames per seed, even if settings are unknown here.
+
+        Raises UserError if config.json does not say.
+        """
+        options = value_of(self._json)["options"]
+        seeds, frames = options.get("seeds"), options.get("frames")
+        if type(frames) is int and isinstance(seeds, list) and {*map(type, seeds)} == {int}:
+            return tuple(seeds), frames
+        return self.config.options.seeds, self.config.options.frames  # says what is wrong
+
     @cached_property
     def _manifest(self) -> dict[str, Any] | UserError:
         return attempt(read_manifest, self.path)

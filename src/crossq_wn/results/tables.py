@@ -7,10 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from crossq_wn.environments.core import Episode
-from crossq_wn.environments.suites import suite_of
 from crossq_wn.errors import UserError, one_line
-from crossq_wn.results import reading
 from crossq_wn.results.curves import Curves, Results
+from crossq_wn.results.last import last_evaluation
 from crossq_wn.results.records import RunRecord
 from crossq_wn.results.sheets import Steps
 from crossq_wn.runs.folders import find
@@ -156,20 +155,18 @@ def runs_table(root: Path, warn: Callable[[str], None]) -> Iterator[RunRow]:
     for path in find(root):
         record = RunRecord(path)
         try:
-            config, curves = record.config, reading.check(record)
+            identity, last = record.identity, last_evaluation(record)
+            seeds, frames = record.planned
         except UserError as error:
             warn(f"{path} is skipped: {one_line(error)}")
             continue
-        last = np.array([values[-1] for values in curves.values])
-        last = last[~np.isnan(last)] * suite_of(config.task).scale  # a seed that failed ends earlier
-        options = config.options
         yield RunRow(
             run=path,
-            task=config.task,
-            system=config.system.label,
-            seeds=options.seeds,
-            evaluated=int(curves.env_steps[-1]),
-            frames=options.frames,
-            scored=len(last),
-            score=float(last.mean()),
+            task=identity.task,
+            system=identity.system.label,
+            seeds=seeds,
+            evaluated=last.frames,
+            frames=frames,
+            scored=last.scored,
+            score=last.score,
         )

@@ -24,10 +24,11 @@ from crossq_wn.files import to_disk
 from crossq_wn.lazy import jax
 from crossq_wn.learning.replay import Replay
 from crossq_wn.runs import checksums
+from crossq_wn.runs.checks import check
 from crossq_wn.runs.checksums import DamagedError
 from crossq_wn.runs.manifests import SCHEMA, available, malformed, read_manifest, write_manifest
 from crossq_wn.runs.replay_files import ReplayFiles, fill, pin
-from crossq_wn.runs.schema import Common, check
+from crossq_wn.runs.schema import Common
 from crossq_wn.runs.tensors import NamedTree, give_arrays, named_leaves, take_arrays
 from crossq_wn.types import Tree
 

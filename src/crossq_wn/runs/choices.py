@@ -7,10 +7,11 @@ from crossq_wn import files
 from crossq_wn.algorithms.settings import setting_names, values_of
 from crossq_wn.errors import UserError, explained, one_line, option
 from crossq_wn.files import MOST_JSON
+from crossq_wn.runs.checks import check
 from crossq_wn.runs.config import DAMAGED, SCHEMA, RunConfig, preset_settings, with_algorithm
 from crossq_wn.runs.migration import migrate
 from crossq_wn.runs.options import RunOptions
-from crossq_wn.runs.schema import ConfigFile, Count, check
+from crossq_wn.runs.schema import ConfigFile, Count
 from crossq_wn.runs.trust import require_algorithm, require_task
 
 

@@ -21,10 +21,11 @@ from crossq_wn.algorithms.settings import (
 from crossq_wn.errors import UserError, nearest, one_line, option
 from crossq_wn.files import MOST_JSON, RefusedError
 from crossq_wn.runs import sources
+from crossq_wn.runs.checks import check
 from crossq_wn.runs.checksums import checksum_of
 from crossq_wn.runs.migration import as_trained, migrate
 from crossq_wn.runs.options import AGENT_OPTIONS, OPTION_NAMES, RunOptions
-from crossq_wn.runs.schema import ConfigFile, Count, check
+from crossq_wn.runs.schema import ConfigFile, Count
 from crossq_wn.runs.sources import Source
 from crossq_wn.runs.system import System
 
@@ -158,11 +159,13 @@ def _of_kind(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
     return kind(**as_trained(values, kind))
 
 
+_SORTED = json.JSONEncoder(sort_keys=True)
+
+
 def signed(values: dict[str, Any]) -> dict[str, Any]:
     """The contents of config.json: the values with their checksum, `sha256`."""
     body = {name: value for name, value in values.items() if name != "sha256"}
-    text = json.dumps(body, sort_keys=True)
-    return body | {"sha256": checksum_of(text.encode())}
+    return body | {"sha256": checksum_of(_SORTED.encode(body).encode())}
 
 
 def extend(config: RunConfig, frames: int | None) -> RunConfig:

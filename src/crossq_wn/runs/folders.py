@@ -16,11 +16,12 @@ def find(root: Path) -> list[Path]:
     """Every directory below a folder that holds a run, or the remains of one."""
     found = []
     for folder, names in walk(root):
+        telling = _TELLING.intersection(names)
         # Checkpoints have a manifest.json too.
-        telling = _TELLING - ({"manifest.json"} if folder.parent.name == "checkpoints" else set())
-        if telling & {*names}:
+        if telling and (telling != {"manifest.json"} or Path(folder).parent.name != "checkpoints"):
             found.append(folder)
-    return sorted(found)
+    found.sort(key=lambda folder: folder.split(os.sep))
+    return list(map(Path, found))
 
 
 def run_in(path: Path) -> Path:
@@ -49,24 +50,27 @@ def named(name: str, path: str | Path) -> Path:
     return Path(path)
 
 
-def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
+def walk(root: Path) -> Iterator[tuple[str, list[str]]]:
     """Yields every folder from a root down, with the names of its entries that are not folders.
 
-    Links to folders are not followed, except for the root; folders that cannot be read, and those of leases
-    and sweeps, are passed over.
+    Links to folders are not followed, except for the root; folders that cannot be read, those of leases and
+    sweeps, and the checkpoints of runs are passed over.
     """
-    waiting = [root]
+    waiting = [str(root)]
     while waiting:
-        folder, others = waiting.pop(), []
+        folder, others, below = waiting.pop(), [], []
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
-                        # Half a checkpoint may lie in a lease, and a copy of a run in a sweep's.
-                        if not is_lease(entry.name) and entry.name != SWEEP:
-                            waiting.append(folder / entry.name)
+                        below.append(entry)
                     else:
                         others.append(entry.name)
         except OSError:
             continue
+        passed = {SWEEP} if _TELLING.isdisjoint(others) else {SWEEP, "checkpoints"}
+        for entry in below:
+            # Half a checkpoint may lie in a lease, and a copy of a run in a sweep's.
+            if entry.name not in passed and not is_lease(entry.name):
+                waiting.append(entry.path)
         yield folder, others

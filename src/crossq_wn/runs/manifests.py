@@ -11,8 +11,9 @@ from crossq_wn import files
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.files import MOST_MANIFEST
 from crossq_wn.runs import checksums
+from crossq_wn.runs.checks import check
 from crossq_wn.runs.checksums import DamagedError, checksum_of, run_of
-from crossq_wn.runs.schema import CheckpointBody, Count, Position, check
+from crossq_wn.runs.schema import CheckpointBody, Count, Position
 
 SCHEMA = 1
 

@@ -11,10 +11,11 @@ from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.environments.suites import simulator_packages
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.files import MOST_JSON, RefusedError
+from crossq_wn.runs.checks import check
 from crossq_wn.runs.config import DAMAGED, read_json, signed
 from crossq_wn.runs.folders import walk
 from crossq_wn.runs.migration import as_trained
-from crossq_wn.runs.schema import ManifestFile, check
+from crossq_wn.runs.schema import ManifestFile
 from crossq_wn.runs.sources import NONE
 from crossq_wn.runs.system import System
 
@@ -132,8 +133,8 @@ def _described(path: Path) -> list[Path]:
         return [path.parent] if path.name == "eval.csv" and is_described(path.parent) else []
     folders = []
     for folder, names in walk(path):
-        if "eval.csv" in names and is_described(folder):
-            folders.append(folder)
+        if "eval.csv" in names and is_described(Path(folder)):
+            folders.append(Path(folder))
     return sorted(folders)
 
 

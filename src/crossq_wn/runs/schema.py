@@ -1,25 +1,6 @@
-"""The contents of a run's JSON files, as records that type what is read, and a check against them."""
+"""The contents of a run's JSON files, as records that type what is read; `checks` enforces them."""
 
-import re
-from types import UnionType
-from typing import (
-    Any,
-    Literal,
-    NotRequired,
-    Required,
-    TypedDict,
-    Union,
-    get_args,
-    get_origin,
-    get_type_hints,
-    is_typeddict,
-)
-
-from crossq_wn.errors import UserError
-
-_MOST = 2**53  # larger whole numbers are not exact everywhere
-_HUGE = 1e300  # larger numbers are taken for infinite
-_LONG = 4096  # characters of a name
+from typing import Any, Literal, NotRequired, Required, TypedDict
 
 
 class Name(str):
@@ -39,23 +20,6 @@ class SeedNumber(str):
 
 class Count(int):
     """A whole number of at least 0."""
-
-
-_WORDS = {
-    int: "a whole number",
-    Count: "a whole number from 0 on",
-    float: "a finite number",
-    str: "a text",
-    Name: "a text of printable letters",
-    FileName: "the name of a file of ours",
-    SeedNumber: "the number of a seed",
-    bool: "true or false",
-}
-_LEAST = {int: -_MOST, Count: 0}
-_PATTERNS = {
-    FileName: r"(seed-[0-9]{1,10}(-[0-9]+-[0-9]+)?|prefill-[0-9]+)\.safetensors",
-    SeedNumber: r"0|[1-9][0-9]{0,9}",
-}
 
 
 class SystemEntry(TypedDict):
@@ -223,102 +187,3 @@ class PlainState(TypedDict):
     statistics: NotRequired[dict[str, Any]]
     environment: dict[str, Any] | None
     evaluation_environment: dict[str, Any] | None
-
-
-def check(value: Any, kind: Any, where: str) -> None:
-    """Checks that a JSON value is of a type.
-
-    Args:
-        value: as `json` returns it.
-        kind: a record of this file, a type, or a union, `list[...]` or `dict[..., ...]` of them.
-        where: the name of the value, such as `system.utd`.
-
-    Raises:
-        UserError: it is not; the message names the field and says what it must be.
-    """
-    if kind is Any:
-        return
-    if is_typeddict(kind):
-        _check_record(value, kind, where)
-    elif get_origin(kind) is dict and isinstance(value, dict):
-        key, content = get_args(kind)
-        _check_items(value, key, content, where)
-    elif get_origin(kind) is list and isinstance(value, list):
-        for i, item in enumerate(value):
-            check(item, get_args(kind)[0], f"{where}[{i}]")
-    elif get_origin(kind) in (Union, UnionType):
-        _check_union(value, kind, where)
-    else:
-        _require(_is_of(value, kind), value, _described(kind), where)
-
-
-def _check_items(value: dict[str, Any], key: Any, content: Any, where: str) -> None:
-    key = Name if key is str else key
-    for name, item in value.items():
-        _require(_is_text(name, key), name, _described(key), f"a key of {where}")
-        check(item, content, f"{where}.{name}")
-
-
-def _check_record(value: Any, kind: Any, where: str) -> None:
-    _require(isinstance(value, dict), value, "a record", where)
-    prefix = f"{where}." if where else ""
-    hints = get_type_hints(kind)
-    for name in value:
-        if name not in hints:
-            raise UserError(f"{prefix}{_shown(name)} is a field that is not known")
-    for name, item in hints.items():
-        if name in value:
-            check(value[name], item, f"{prefix}{name}")
-        elif name in kind.__required_keys__:
-            raise UserError(f"{prefix}{name} is missing")
-
-
-def _check_union(value: Any, kind: Any, where: str) -> None:
-    structured = [each for each in get_args(kind) if is_typeddict(each) or get_origin(each) in (dict, list)]
-    for each in structured:  # a union has at most one list and one record
-        if isinstance(value, list if get_origin(each) is list else dict):
-            check(value, each, where)
-            return
-    simple = [each for each in get_args(kind) if each not in structured]
-    wanted = " or ".join(map(_described, get_args(kind)))
-    _require(any(_is_of(value, each) for each in simple), value, wanted, where)
-
-
-def _is_of(value: Any, kind: Any) -> bool:
-    if kind is float:
-        return type(value) in (int, float) and abs(value) < _HUGE  # not NaN either
-    if kind in _LEAST:
-        return type(value) is int and _LEAST[kind] <= value <= _MOST
-    if get_origin(kind) is Literal or kind is Name or kind in _PATTERNS:
-        return isinstance(value, str) and _is_text(value, kind)
-    return get_origin(kind) is None and isinstance(value, kind)
-
-
-def _is_text(value: str, kind: Any) -> bool:
-    if kind is Name:
-        return value.isprintable() and len(value) <= _LONG
-    if kind in _PATTERNS:
-        return re.fullmatch(_PATTERNS[kind], value) is not None
-    return value in get_args(kind)
-
-
-def _require(valid: bool, value: Any, wanted: str, where: str) -> None:
-    if not valid:
-        raise UserError(f"{where or 'all of it'} is {_shown(value)}: it must be {wanted}")
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, int) and abs(value) > 10**30:
-        return "a huge number"
-    text = repr(value) if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
-    return text if len(text) < 80 else f"{text[:80]}..."
-
-
-def _described(kind: Any) -> str:
-    if get_origin(kind) is Literal:
-        return f"one of {', '.join(map(repr, get_args(kind)))}"
-    if is_typeddict(kind) or get_origin(kind) is dict:
-        return "a record"
-    if get_origin(kind) is list:
-        return "a list"
-    return _WORDS.get(kind, "null")

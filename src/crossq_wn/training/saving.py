@@ -15,8 +15,9 @@ from crossq_wn.errors import UserError
 from crossq_wn.lazy import jax
 from crossq_wn.runs import checkpoints
 from crossq_wn.runs.checkpoints import Checkpoint, SeedState
+from crossq_wn.runs.checks import check
 from crossq_wn.runs.manifests import malformed
-from crossq_wn.runs.schema import PlainState, check
+from crossq_wn.runs.schema import PlainState
 from crossq_wn.training.seeds import Seed, Stream, integer, stream
 from crossq_wn.training.session import Failure, Session, drop, settle, told
 from crossq_wn.types import Tree

@@ -1,0 +1,97 @@
+"""The last evaluation of a run, as a list of ten thousand runs shows it: read from the end of eval.csv."""
+
+import contextlib
+import csv
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from crossq_wn.environments.suites import suite_of
+from crossq_wn.files import MOST_TABLE, read
+from crossq_wn.results import reading
+from crossq_wn.results.records import RunRecord
+from crossq_wn.runs.checksums import checksum_of
+from crossq_wn.runs.tables import EVAL_COLUMNS
+
+_BLOCK = 4096  # bytes that are looked at first; more where an evaluation has many seeds and metrics
+
+
+class Last(NamedTuple):
+    """The last evaluation of a run."""
+
+    frames: int  # environment frames
+    scored: int  # seeds that were evaluated there; those that failed before are not in the score
+    score: float  # mean of these seeds' evaluations, as they were logged
+
+
+def last_evaluation(run: RunRecord) -> Last:
+    """Reads the last evaluation of a run.
+
+    Raises:
+        UserError: `reading.check` refuses the run.
+    """
+    return _at_the_end(run) or _of_all(run)
+
+
+def _of_all(run: RunRecord) -> Last:
+    curves = reading.check(run)
+    last = np.array([values[-1] for values in curves.values])
+    last = last[~np.isnan(last)] * suite_of(run.identity.task).scale  # a seed that failed ends earlier
+    return Last(int(curves.env_steps[-1]), len(last), float(last.mean()))
+
+
+def _at_the_end(run: RunRecord) -> Last | None:
+    """The last evaluation of a run that has ended and whose eval.csv is as training left it.
+
+    Its checksum says so, so the rows before need no look. None: all of the file has to be read.
+    """
+    end = run.manifest.get("logs", {}).get("eval.csv")
+    if end is None:
+        return None
+    try:
+        content = read(run.path / "eval.csv", MOST_TABLE)
+    except OSError:
+        return None
+    if len(content) != end["size"] or checksum_of(content) != end["sha256"]:
+        return None
+    _ = run.protocols  # which are refused where they are unknown
+    run.remember_suite()
+    return _scores(run, _last_rows(content))
+
+
+def _last_rows(content: bytes) -> list[list[str]]:
+    """The rows of the last frame; none where there is no row of another frame before."""
+    block = _BLOCK
+    while True:
+        rows: list[list[str]] = []
+        # The first line of the block may be cut, or the header.
+        lines = content[-block:].decode(errors="replace").splitlines()[1:]
+        with contextlib.suppress(csv.Error):
+            for row in csv.reader(reversed(lines)):
+                if rows and row[4:5] != rows[0][4:5]:
+                    return rows
+                rows.append(row)
+        if block >= len(content):
+            return []
+        block *= 4
+
+
+def _scores(run: RunRecord, rows: Iterable[list[str]]) -> Last | None:
+    """What some rows of one frame say; None unless all are as training writes them."""
+    (system, task, _), metric, frames = run.identity, suite_of(run.identity.task).metric, ""
+    values: dict[str, float] = {}
+    for row in rows:
+        if len(row) != len(EVAL_COLUMNS) or row[:2] != [system.label, task]:
+            return None
+        _, _, seed, name, frames, value = row
+        if name == metric:
+            if seed in values or not seed.isdecimal():
+                return None
+            try:
+                values[seed] = float(value)
+            except ValueError:
+                return None
+    mean = sum(values.values()) / len(values) if values else math.nan
+    return Last(int(frames), len(values), mean) if math.isfinite(mean) and frames.isdecimal() else None

@@ -1,0 +1,185 @@
+"""Checks that what a JSON file holds is of the type that it should be."""
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache, partial
+from types import UnionType
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints, is_typeddict
+
+from crossq_wn.errors import UserError
+from crossq_wn.runs.schema import Count, FileName, Name, SeedNumber
+
+_MOST = 2**53  # larger whole numbers are not exact everywhere
+_HUGE = 1e300  # larger numbers are taken for infinite
+_LONG = 4096  # characters of a name
+
+_WORDS = {
+    int: "a whole number",
+    Count: "a whole number from 0 on",
+    float: "a finite number",
+    str: "a text",
+    Name: "a text of printable letters",
+    FileName: "the name of a file of ours",
+    SeedNumber: "the number of a seed",
+    bool: "true or false",
+}
+_LEAST = {int: -_MOST, Count: 0}
+_PATTERNS = {
+    FileName: r"(seed-[0-9]{1,10}(-[0-9]+-[0-9]+)?|prefill-[0-9]+)\.safetensors",
+    SeedNumber: r"0|[1-9][0-9]{0,9}",
+}
+
+
+class _Fault(NamedTuple):
+    """What is wrong with a value."""
+
+    below: str  # where in the value, such as `.utd` or `[3].size`
+    why: str
+
+
+# A test returns what is wrong with a value, if anything is. Tests are made once per kind, because the list of
+# a sweep's runs checks two files of each.
+_Test = Callable[[Any], _Fault | None]
+
+
+def check(value: Any, kind: Any, where: str) -> None:
+    """Checks that a JSON value is of a type.
+
+    Args:
+        value: as `json` returns it.
+        kind: a record of `schema`, a type, or a union, `list[...]` or `dict[..., ...]` of them.
+        where: the name of the value, such as `system.utd`.
+
+    Raises:
+        UserError: it is not; the message names the field and says what it must be.
+    """
+    fault = _test_of(kind)(value)
+    if fault is not None:
+        place = where + fault.below
+        raise UserError(f"{place.removeprefix('.') or 'all of it'} {fault.why}")
+
+
+@cache
+def _test_of(kind: Any) -> _Test:
+    if kind is Any:
+        return lambda value: None
+    if is_typeddict(kind):
+        tests = {name: _test_of(item) for name, item in get_type_hints(kind).items()}
+        return partial(_fault_of_record, tests, kind.__required_keys__)
+    if get_origin(kind) is dict:
+        key, content = get_args(kind)
+        return partial(_fault_of_items, _test_of(Name if key is str else key), _test_of(content))
+    if get_origin(kind) is list:
+        return partial(_fault_of_list, _test_of(get_args(kind)[0]))
+    return _test_of_union(get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,))
+
+
+def _test_of_union(kinds: Sequence[Any]) -> _Test:
+    """The test of a value that may be of several kinds, at most one of them a list and one a record."""
+    structured: dict[type, _Test] = {}
+    simple: dict[type, list[Callable[[Any], bool]]] = {}
+    for kind in kinds:
+        if is_typeddict(kind) or get_origin(kind) is dict:
+            structured[dict] = _test_of(kind)
+        elif get_origin(kind) is list:
+            structured[list] = _test_of(kind)
+        else:
+            for each, holds in _rules(kind).items():
+                simple.setdefault(each, []).append(holds)
+    return partial(_fault_of_union, structured, simple, " or ".join(map(_described, kinds)))
+
+
+def _fault_of_record(tests: Mapping[str, _Test], required: Collection[str], value: Any) -> _Fault | None:
+    if type(value) is not dict:
+        return _no(value, "a record")
+    for name in value:
+        if name not in tests:
+            return _Fault(f".{_shown(name)}", "is a field that is not known")
+    for name, test in tests.items():
+        if name in value:
+            if (fault := test(value[name])) is not None:
+                return _Fault(f".{name}{fault.below}", fault.why)
+        elif name in required:
+            return _Fault(f".{name}", "is missing")
+    return None
+
+
+def _fault_of_items(key: _Test, content: _Test, value: Any) -> _Fault | None:
+    if type(value) is not dict:
+        return _no(value, "a record")
+    for name, item in value.items():
+        if (fault := key(name)) is not None:
+            return _Fault("", f"has a key that {fault.why}")
+        if (fault := content(item)) is not None:
+            return _Fault(f".{name}{fault.below}", fault.why)
+    return None
+
+
+def _fault_of_list(test: _Test, value: Any) -> _Fault | None:
+    if type(value) is not list:
+        return _no(value, "a list")
+    for i, item in enumerate(value):
+        if (fault := test(item)) is not None:
+            return _Fault(f"[{i}]{fault.below}", fault.why)
+    return None
+
+
+def _fault_of_union(
+    structured: Mapping[type, _Test],
+    simple: Mapping[type, Sequence[Callable[[Any], bool]]],
+    wanted: str,
+    value: Any,
+) -> _Fault | None:
+    kind = type(value)
+    if kind in structured:
+        return structured[kind](value)
+    for holds in simple.get(kind, ()):
+        if holds(value):
+            return None
+    return _no(value, wanted)
+
+
+def _no(value: Any, wanted: str) -> _Fault:
+    return _Fault("", f"is {_shown(value)}: it must be {wanted}")
+
+
+def _rules(kind: Any) -> dict[type, Callable[[Any], bool]]:
+    """What must hold for a value of a simple kind, by the type that `json` gives it."""
+    if kind is float:
+        return {int: _is_finite, float: _is_finite}
+    if kind in _LEAST:
+        least = _LEAST[kind]
+        return {int: lambda value: least <= value <= _MOST}
+    if kind is Name:
+        return {str: _is_name}
+    if kind in _PATTERNS:
+        whole = re.compile(_PATTERNS[kind]).fullmatch
+        return {str: lambda value: whole(value) is not None}
+    if get_origin(kind) is Literal:
+        return {str: get_args(kind).__contains__}
+    return {kind: lambda value: True}
+
+
+def _is_finite(value: float) -> bool:
+    return abs(value) < _HUGE  # not NaN either
+
+
+def _is_name(value: str) -> bool:
+    return value.isprintable() and len(value) <= _LONG
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, int) and abs(value) > 10**30:
+        return "a huge number"
+    text = repr(value) if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
+    return text if len(text) < 80 else f"{text[:80]}..."
+
+
+def _described(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(repr, get_args(kind)))}"
+    if is_typeddict(kind) or get_origin(kind) is dict:
+        return "a record"
+    if get_origin(kind) is list:
+        return "a list"
+    return _WORDS.get(kind, "null")
