@@ -131,8 +131,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice!r} is there twice")
+        raise ValueError(f"{max(names, key=names.count)!r} is there twice")
     return found
 
 
@@ -147,11 +146,8 @@ _LENIENT = json.JSONDecoder(object_pairs_hook=_once)
 @contextlib.contextmanager
 def opened(path: Path, *, within: Path | None = None) -> Iterator[BinaryIO]:
     """Opens a regular file for reading; raises as `read` does."""
-    if within is None:  # any folder on the way may be a link, so none has to be opened
-        handle = _checked(path, _READ)
-    else:
-        with _parent(path, within) as folder:
-            handle = _checked(path, _READ, folder)
+    with contextlib.nullcontext() if within is None else _parent(path, within) as folder:
+        handle = _checked(path, _READ, folder)
     with os.fdopen(handle, "rb") as file:
         yield file
 
@@ -325,7 +321,7 @@ def _parent(path: Path, within: Path | None) -> Iterator[int]:
 
 
 def _checked(path: Path, flags: int, folder: int | None = None) -> int:
-    """Opens a regular file; in a folder that is open, or else by its whole path."""
+    """Opens a regular file, in an open folder or by its whole path."""
     try:
         handle = os.open(path if folder is None else path.name, flags, 0o666, dir_fd=folder)
     except OSError as error:

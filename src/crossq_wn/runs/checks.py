@@ -35,6 +35,7 @@ class _Fault(NamedTuple):
 
     below: str  # where in the value, such as `.utd` or `[3].size`
     why: str
+    of: str = ""  # `a key of `, if it is none of the values
 
 
 # A test returns what is wrong with a value, if anything is. Tests are made once per kind, because the list of
@@ -56,7 +57,7 @@ def check(value: Any, kind: Any, where: str) -> None:
     fault = _test_of(kind)(value)
     if fault is not None:
         place = where + fault.below
-        raise UserError(f"{place.removeprefix('.') or 'all of it'} {fault.why}")
+        raise UserError(f"{fault.of}{place.removeprefix('.') or 'all of it'} {fault.why}")
 
 
 @cache
@@ -98,7 +99,7 @@ def _fault_of_record(tests: Mapping[str, _Test], required: Collection[str], valu
     for name, test in tests.items():
         if name in value:
             if (fault := test(value[name])) is not None:
-                return _Fault(f".{name}{fault.below}", fault.why)
+                return fault._replace(below=f".{name}{fault.below}")
         elif name in required:
             return _Fault(f".{name}", "is missing")
     return None
@@ -109,9 +110,9 @@ def _fault_of_items(key: _Test, content: _Test, value: Any) -> _Fault | None:
         return _no(value, "a record")
     for name, item in value.items():
         if (fault := key(name)) is not None:
-            return _Fault("", f"has a key that {fault.why}")
+            return fault._replace(of="a key of ")
         if (fault := content(item)) is not None:
-            return _Fault(f".{name}{fault.below}", fault.why)
+            return fault._replace(below=f".{name}{fault.below}")
     return None
 
 
@@ -120,7 +121,7 @@ def _fault_of_list(test: _Test, value: Any) -> _Fault | None:
         return _no(value, "a list")
     for i, item in enumerate(value):
         if (fault := test(item)) is not None:
-            return _Fault(f"[{i}]{fault.below}", fault.why)
+            return fault._replace(below=f"[{i}]{fault.below}")
     return None
 
 
