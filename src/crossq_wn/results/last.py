@@ -3,7 +3,7 @@
 import contextlib
 import csv
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -78,20 +78,18 @@ def _last_rows(content: bytes) -> list[list[str]]:
         block *= 4
 
 
-def _scores(run: RunRecord, rows: Iterable[list[str]]) -> Last | None:
+def _scores(run: RunRecord, rows: Sequence[list[str]]) -> Last | None:
     """What some rows of one frame say; None unless all are as training writes them."""
-    (system, task, _), metric, frames = run.identity, suite_of(run.identity.task).metric, ""
-    values: dict[str, float] = {}
-    for row in rows:
-        if len(row) != len(EVAL_COLUMNS) or row[:2] != [system.label, task]:
-            return None
-        _, _, seed, name, frames, value = row
-        if name == metric:
-            if seed in values or not seed.isdecimal():
-                return None
-            try:
-                values[seed] = float(value)
-            except ValueError:
-                return None
-    mean = sum(values.values()) / len(values) if values else math.nan
-    return Last(int(frames), len(values), mean) if math.isfinite(mean) and frames.isdecimal() else None
+    (system, task, _), metric = run.identity, suite_of(run.identity.task).metric
+    usual = [system.label, task]
+    if any(len(row) != len(EVAL_COLUMNS) or row[:2] != usual for row in rows):
+        return None
+    scores = [(row[2], row[5]) for row in rows if row[3] == metric]
+    if not scores or len(dict(scores)) < len(scores):
+        return None
+    try:
+        mean = sum(float(value) for seed, value in scores if int(seed) >= 0) / len(scores)
+        frames = int(rows[0][4])
+    except ValueError:
+        return None
+    return Last(frames, len(scores), mean) if math.isfinite(mean) and frames >= 0 else None
