@@ -81,8 +81,7 @@ def _last_rows(content: bytes) -> list[list[str]]:
 def _scores(run: RunRecord, rows: Sequence[list[str]]) -> Last | None:
     """What some rows of one frame say; None unless all are as training writes them."""
     (system, task, _), metric = run.identity, suite_of(run.identity.task).metric
-    usual = [system.label, task]
-    if any(len(row) != len(EVAL_COLUMNS) or row[:2] != usual for row in rows):
+    if not _usual(rows, [system.label, task]):
         return None
     scores = [(row[2], row[5]) for row in rows if row[3] == metric]
     if not scores or len(dict(scores)) < len(scores):
@@ -93,3 +92,8 @@ def _scores(run: RunRecord, rows: Sequence[list[str]]) -> Last | None:
     except ValueError:
         return None
     return Last(frames, len(scores), mean) if math.isfinite(mean) and frames >= 0 else None
+
+
+def _usual(rows: Sequence[list[str]], names: list[str]) -> bool:
+    """Whether rows are whole, and of this system and task."""
+    return all(len(row) == len(EVAL_COLUMNS) and row[:2] == names for row in rows)
