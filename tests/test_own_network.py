@@ -3,6 +3,7 @@
 import functools
 import importlib
 import json
+import linecache
 import shutil
 import sys
 import textwrap
@@ -15,7 +16,7 @@ import pytest
 
 import crossq_wn
 from crossq_wn.algorithms import ALGORITHMS, Recipe, own_networks
-from crossq_wn.algorithms.settings import ActorCriticSettings, networks_of
+from crossq_wn.algorithms.settings import ActorCriticSettings, Settings, networks_of, unloaded, values_of
 from crossq_wn.algorithms.sources import checksum_of_source
 from crossq_wn.export.api import export
 from crossq_wn.learning.diagnostics import DIAGNOSTICS, diagnose, lacking
@@ -303,6 +304,10 @@ def test_what_it_raises_at_a_reset_leaves_its_traceback(more_networks, tmp_path)
 @pytest.mark.parametrize(
     ("value", "says"),
     [
+        ("my_nets:my-critic", "'my_nets:my-critic': no function can be called 'my-critic'; give the name"),
+        ("my_nets:critic@", "no function can be called 'critic@'"),
+        ("my_nets:sized(width=8)", "give it again from Python"),
+        ("my_nets:critic@00000000", r"critic@00000000, whose source has changed since \(it is \S+@\w{8}\)"),
         ("my_nets", "'my_nets': give the name of a function as module:name"),
         (3, "3: give the name"),
         ("no_such_module:critic", "cannot import 'no_such_module' for critic_network no_such_module:critic"),
@@ -321,14 +326,15 @@ def test_a_name_that_leads_nowhere_is_refused(value, says, more_networks):
 # --- identity
 
 
-def versions(source, tmp_path, monkeypatch, name="critic"):
+def versions(source, tmp_path, monkeypatch, name="critic", *, pinned=False):
     (tmp_path / "changing.py").write_text(textwrap.dedent(source))
     monkeypatch.syspath_prepend(tmp_path)
     sys.modules.pop("changing", None)
     sys.dont_write_bytecode = True
     importlib.invalidate_caches()
     try:
-        return checksum_of_source(getattr(importlib.import_module("changing"), name))
+        function = getattr(importlib.import_module("changing"), name)
+        return checksum_of_source(function, f"changing:{name}" if pinned else None)
     finally:
         sys.modules.pop("changing", None)
 
@@ -364,6 +370,149 @@ def test_the_checksum_is_of_what_the_function_depends_on(old, new, same, tmp_pat
     assert (versions(BASE.replace(old, new), tmp_path, monkeypatch) == before) == same
 
 
+BINDINGS = """
+    import functools
+    class Critic:
+        def __init__(self, rate): self.rate = rate
+        def __call__(self, spec, settings, outputs): return self.rate
+    def helper(outputs): return outputs + 1
+    def base(spec, settings, outputs, rate=0, helper=None): return rate
+    def bare(function):
+        return lambda spec, settings, outputs: function(spec, settings, outputs)
+    deep = functools.partial(base, rate=0.1)
+    helped = functools.partial(base, helper=[helper])
+    instance = Critic(0.2)
+    method = instance.__call__
+    @bare
+    def decorated(spec, settings, outputs): return 3
+    def make(function):
+        def critic(spec, settings, outputs): return function(outputs)
+        return critic
+    made = make(helper)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("deep", "0.1", "0.9"),
+        ("helped", "outputs + 1", "outputs + 2"),
+        ("instance", "Critic(0.2)", "Critic(0.9)"),
+        ("instance", "return self.rate", "return -self.rate"),
+        ("method", "Critic(0.2)", "Critic(0.9)"),
+        ("decorated", "return 3", "return 4"),
+        ("made", "outputs + 1", "outputs + 2"),
+    ],
+)
+def test_the_checksum_is_of_what_the_name_is_bound_to(name, old, new, tmp_path, monkeypatch):
+    assert BINDINGS.count(old) == 1
+    before, again, after = (
+        versions(source, tmp_path, monkeypatch, name, pinned=True)
+        for source in (BINDINGS, BINDINGS, BINDINGS.replace(old, new))
+    )
+    assert before == again != after
+
+
+def test_a_helper_in_a_closure_or_a_partial_counts_without_a_name(tmp_path, monkeypatch):
+    for name in ("helped", "made"):
+        sums = {
+            versions(source, tmp_path, monkeypatch, name)
+            for source in (BINDINGS, BINDINGS.replace("outputs + 1", "outputs + 2"))
+        }
+        assert len(sums) == 2
+
+
+def test_parameters_and_local_variables_are_not_names_of_the_module(tmp_path, monkeypatch):
+    source = """
+        settings = dict(frames=1000)
+        width = 1000
+        depth = 1000
+        def critic(spec, settings, outputs):
+            width = outputs
+            return [settings, width, depth, [settings for settings in range(width)]]
+    """
+    before = versions(source, tmp_path, monkeypatch)
+    for name, same in (("settings = dict(frames=", True), ("width = ", True), ("depth = ", False)):
+        changed = versions(source.replace(f"{name}1000", f"{name}2"), tmp_path, monkeypatch)
+        assert (changed == before) == same, name
+
+
+def test_the_checksum_is_of_the_code_that_is_loaded(tmp_path, monkeypatch):
+    """A file that is edited changes nothing before its module is loaded again."""
+    file = tmp_path / "edited.py"
+    source = "def actor(s, t, o): return 1\ndef critic(s, t, o): return 1\n"
+    file.write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(own_networks, "_given", {})
+    module = importlib.import_module("edited")
+    old, before = module.critic, own_networks.pinned("edited:critic", "critic_network")
+    actor = checksum_of_source(module.actor)
+    file.write_text(source.replace("1", "100"))
+    assert own_networks.pinned("edited:critic", "critic_network") == before
+    importlib.reload(module)
+    after = own_networks.pinned("edited:critic", "critic_network")
+    assert after != before
+    assert checksum_of_source(module.actor) != actor
+    own_networks.named("critic_network", old)  # no module has it any more
+    assert own_networks.pinned("edited:critic", "critic_network") == before
+    own_networks.named("critic_network", module.critic)
+    assert own_networks.pinned("edited:critic", "critic_network") == after
+    assert not own_networks.is_given("edited:critic")
+    del sys.modules["edited"]
+
+
+def test_a_function_that_was_edited_after_another_one_was_seen_is_the_loaded_one(tmp_path, monkeypatch):
+    source = "def actor(s, t, o): return 1\ndef critic(s, t, o): return 1\n"
+    sums = []
+    for edit in (False, True):
+        (tmp_path / "both.py").write_text(source)
+        monkeypatch.syspath_prepend(tmp_path)
+        module = importlib.import_module("both")
+        checksum_of_source(module.actor)
+        if edit:
+            (tmp_path / "both.py").write_text(source.replace("1", "100"))
+        sums.append(checksum_of_source(module.critic))
+        del sys.modules["both"]
+    assert sums[0] == sums[1] is not None
+
+
+def test_in_a_notebook_what_a_function_uses_counts_too():
+    cells = "WIDTH = 8", "def helper(n): return n + 1", "def critic(s, t, o): return helper(o) * WIDTH"
+
+    def checksum(*cells):
+        namespace = {"__name__": "__main__"}
+        for number, cell in enumerate(cells):
+            file = f"<cell {number} {cell}>"
+            linecache.cache[file] = (len(cell), None, cell.splitlines(keepends=True), file)
+            exec(compile(cell, file, "exec"), namespace)
+        return checksum_of_source(namespace["critic"])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delitem(sys.modules, "__main__")  # a notebook's has no file
+        before = checksum(*cells)
+        assert before == checksum("other = 3", *cells) is not None
+        for cell, old, new in ((0, "8", "9"), (1, "n + 1", "n + 2"), (2, "*", "+")):
+            changed = list(cells)
+            changed[cell] = cells[cell].replace(old, new)
+            assert checksum(*changed) != before, cell
+
+
+def test_a_function_of_a_script_is_given_again_from_its_module(tmp_path, monkeypatch):
+    """A script that trains calls its function __main__:critic; later the same file is imported."""
+    monkeypatch.setattr(own_networks, "_given", {})
+    own_networks.give(sized_actor)
+    name = f"__main__:sized_actor@{checksum_of_source(sized_actor)}"
+    assert own_networks.is_given(name)
+    assert own_networks.pinned(name, "actor_network") == name
+    own_networks.give([functools.partial(sized_actor, width=opaque)])
+    assert own_networks.is_given("__main__:sized_actor(width=__main__:opaque)")
+
+
+def test_a_setting_of_that_name_of_an_algorithm_of_ones_own_may_mean_something_else():
+    own = unloaded(values_of(Settings(utd=1)) | {"critic_network": "wide", "actor_network": "a:b"})
+    assert networks_of(own) == {"actor_network": "a:b"}
+
+
 def test_what_has_no_source_has_no_checksum():
     assert checksum_of_source(len) is None
     assert checksum_of_source(eval("lambda: 0")) is None
@@ -384,6 +533,7 @@ def test_a_changed_network_is_not_resumed_or_acted_by(run, folder, tmp_path):
     shutil.copytree(run, path)
     source = file.read_text()
     file.write_text(source.replace("nn.sigmoid", "nn.tanh"))
+    importlib.reload(sys.modules["my_nets"])  # as in another process
     try:
         with pytest.raises(
             crossq_wn.UserError, match=r"trained with the critic network my_nets:critic@\w{8}, whose"
@@ -394,6 +544,7 @@ def test_a_changed_network_is_not_resumed_or_acted_by(run, folder, tmp_path):
         changed = configure("cheetah-run", **BOTH).system
     finally:
         file.write_text(source)
+        importlib.reload(sys.modules["my_nets"])
     assert changed != configure("cheetah-run", **BOTH).system
     assert crossq_wn.load(path).act([0.0, 0.0, 0.0]).shape == (2,)
 
@@ -413,8 +564,10 @@ def test_functions_of_a_script_are_given_again(tmp_path, monkeypatch):
             again(path, trust=True)
     assert crossq_wn.resume(path, frames=80, networks=[wide]).finished
     assert crossq_wn.load(path, networks=[wide]).act([0.0, 0.0, 0.0]).shape == (2,)
-    with pytest.raises(crossq_wn.UserError, match="networks holds 3"):
-        crossq_wn.load(path, networks=[3])
+    assert crossq_wn.load(path, networks=wide).act([0.0, 0.0, 0.0]).shape == (2,)  # one needs no list
+    for wrong, says in (([3], "networks holds 3"), ("a:b", "networks is 'a:b'"), (None, "networks is None")):
+        with pytest.raises(crossq_wn.UserError, match=says):
+            crossq_wn.load(path, networks=wrong)
 
 
 def sized_actor(spec, settings, outputs, width=16):

@@ -9,11 +9,12 @@ Settings hold its name, `module:name`, to which `pinned` adds a checksum of its 
 `my_nets:critic@1f0c2a9b`: networks of different code are different systems.
 """
 
+import re
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from crossq_wn.algorithms.sources import checksum_of_source
+from crossq_wn.algorithms.sources import checksum_of_source, without_checksum
 from crossq_wn.environments.naming import name_of
 from crossq_wn.errors import UserError, import_user_module, nearest, option, raised
 from crossq_wn.nets.checking import checked
@@ -53,22 +54,38 @@ def named(setting: str, value: Any) -> str | None:
         ) from None
     module, _, attribute = name.partition(":")
     importable = module != "__main__" and getattr(sys.modules.get(module), attribute, None) is value
-    if not importable:
+    if importable:
+        _given.pop(name, None)  # after a reload, of the module's former function
+    else:
         _given[name] = value
     return name
 
 
-def give(functions: Iterable[Any]) -> None:
-    """Remembers functions that runs may name, where their names alone cannot restore them."""
+def give(functions: Make | Iterable[Make]) -> None:
+    """Remembers functions that runs may name, where their names alone cannot restore them.
+
+    Args:
+        functions: one, or several. A function of a module also counts as that of a script, because a script
+            that trained it called it `__main__:critic`; its checksum says whether it is the same.
+
+    Raises:
+        UserError: something else is among them, or nothing distinguishes a function from others.
+    """
+    if callable(functions):
+        functions = [functions]
+    if isinstance(functions, str) or not isinstance(functions, Iterable):
+        raise UserError(f"networks is {functions!r}: give the functions that make networks, as in [critic]")
     for function in functions:
         if not callable(function):
             raise UserError(f"networks holds {function!r}: give the functions that make networks")
-        named("networks", function)
+        name = named("networks", function) or ""
+        module = re.escape(name.partition(":")[0])
+        _given[re.sub(rf"(?<![\w.]){module}:", "__main__:", name)] = function
 
 
 def is_given(name: str) -> bool:
     """Whether this process was given a network's function, so that nothing has to be imported for it."""
-    return _bare(name) in _given
+    return without_checksum(name) in _given
 
 
 def pinned(name: str, setting: str) -> str:
@@ -81,8 +98,10 @@ def pinned(name: str, setting: str) -> str:
     Raises:
         UserError: there is no such function.
     """
-    checksum = checksum_of_source(_function(name, setting))
-    return _bare(name) if checksum is None else f"{_bare(name)}@{checksum}"
+    name = without_checksum(name)
+    function = _function(name, setting)
+    checksum = checksum_of_source(function, None if name in _given else name)
+    return name if checksum is None else f"{name}@{checksum}"
 
 
 def own_network(setting: str, spec: Spec, settings: Any, n_out: int) -> Layer | None:
@@ -100,7 +119,7 @@ def own_network(setting: str, spec: Spec, settings: Any, n_out: int) -> Layer | 
     name = getattr(settings, setting)
     if name is None:
         return None
-    function, told = _function(name, setting), f"{option(setting)} {_bare(name)}"
+    function, told = _function(name, setting), f"{option(setting)} {without_checksum(name)}"
     try:
         made = function(spec, settings, n_out)
     except UserError:
@@ -113,17 +132,18 @@ def own_network(setting: str, spec: Spec, settings: Any, n_out: int) -> Layer | 
     return checked(made, told, n_out, settings.batch_size)
 
 
-def _bare(name: str) -> str:
-    """A network's name without the checksum."""
-    return name.partition("@")[0]
-
-
 def _function(name: str, setting: str) -> Make:
-    name = _bare(name)
+    name = without_checksum(name)
     if name in _given:
         return _given[name]
     module, _, attribute = name.partition(":")
-    if module == "__main__" or not attribute.replace(".", "").isidentifier():
+    written = all(map(str.isidentifier, attribute.split(".")))
+    if not written and not re.search("[(<]", attribute):  # unlike the names that `named` makes
+        raise UserError(
+            f"{option(setting)} is {name!r}: no function can be called {attribute!r}; give the name of one "
+            "as module:name"
+        )
+    if module == "__main__" or not written:
         raise UserError(
             f"{option(setting)} is {name!r}, a function which its name alone cannot restore: give it again "
             "from Python, as in crossq_wn.load(run, networks=[...])"

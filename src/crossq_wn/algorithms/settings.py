@@ -14,6 +14,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from crossq_wn.algorithms import own_networks
+from crossq_wn.algorithms.sources import without_checksum
 from crossq_wn.errors import UserError, option
 from crossq_wn.lazy import optax
 from crossq_wn.nets.optimisers import deferred_schedule
@@ -89,7 +90,12 @@ def unloaded(values: Mapping[str, Any]) -> UnloadedSettings:
 def networks_of(settings: Settings) -> dict[str, str]:
     """The names of the user's own networks, by setting, even if the algorithm is not loaded."""
     values = values_of(settings)
-    return {name: values[name] for name in own_networks.NAMES if isinstance(values.get(name), str)}
+    found = {}
+    for name in own_networks.NAMES:
+        value = values.get(name)
+        if isinstance(value, str) and ":" in value:  # a user's own algorithm may mean something else
+            found[name] = value
+    return found
 
 
 def values_of(settings: Settings) -> dict[str, Any]:
@@ -150,11 +156,21 @@ class ActorCriticSettings(Settings):
         require(self, "learning_rate_end", 0 <= self.learning_rate_end <= 1, "in [0, 1]")
 
     def pinned(self) -> Self:
-        """These settings, with a checksum of their present source in the names of a user's networks."""
+        """These settings, with a checksum of their present source in the names of a user's networks.
+
+        Raises:
+            UserError: there is no such network, or its name has another checksum already.
+        """
         names: dict[str, Any] = {}
         for name in own_networks.NAMES:
-            if (network := getattr(self, name)) is not None:
+            network = getattr(self, name)
+            if network is not None:
                 names[name] = own_networks.pinned(network, name)
+                if network not in (names[name], without_checksum(network)):
+                    raise UserError(
+                        f"{option(name)} is {network}, whose source has changed since (it is {names[name]}): "
+                        "put it back as it was, or leave out @... to train what is there now"
+                    )
         return replace(self, **names)
 
     def schedule(self, learning_rate: float) -> optax.ScalarOrSchedule:

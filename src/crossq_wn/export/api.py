@@ -1,7 +1,7 @@
 """`export(run)`: a trained policy leaves the package."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,6 +42,7 @@ def export(
     out: str | Path | None = None,
     warn: Callable[[str], None] = lambda text: None,
     trust: bool = False,
+    networks: Callable[..., Any] | Sequence[Callable[..., Any]] = (),
 ) -> Exported:
     """Writes a policy that acts without this package, once it has been found to act as the JAX policy does.
 
@@ -53,6 +54,7 @@ def export(
         warn: is told of an unfinished run, damaged checkpoints and the like.
         trust: whether code that the run names, and that you have not trained with here, may be imported; an
             environment that is not trusted is not made, and the export is checked on replay.
+        networks: see `load`.
 
     Raises:
         UserError: the run is damaged, its weights are not finite, the algorithm cannot act without JAX, the
@@ -62,7 +64,7 @@ def export(
         raise UserError(f"{option('to')} is {to!r}: {nearest(to, KINDS)}known are {', '.join(KINDS)}")
     if to == "onnx":
         onnx_model.require_extras()
-    policy = load(run, seed=seed, warn=warn, trust=trust)
+    policy = load(run, seed=seed, warn=warn, trust=trust, networks=networks)
     name = f"seed-{policy.seed}-{policy.frames:09d}-{to}"
     out = policy.path / "exports" / name if out is None else named("out", out)
     check_free(out)

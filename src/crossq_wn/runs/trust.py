@@ -19,6 +19,7 @@ from typing import Any
 from crossq_wn import files
 from crossq_wn.algorithms import own_networks
 from crossq_wn.algorithms.settings import networks_of
+from crossq_wn.algorithms.sources import without_checksum
 from crossq_wn.environments.naming import name_of
 from crossq_wn.errors import UserError, option
 from crossq_wn.machine import data_folder
@@ -28,7 +29,7 @@ from crossq_wn.runs.config import RunConfig
 
 def remember(config: RunConfig) -> None:
     """Remembers that the user trains with the modules of a configuration, if there is a home directory."""
-    networks = [name.partition("@")[0] for name in networks_of(config.settings).values()]
+    networks = [without_checksum(name) for name in networks_of(config.settings).values()]
     for name in (config.task, config.system.algorithm, *networks):
         if ":" in name and (place := place_of(name)):
             with contextlib.suppress(OSError, UserError):  # UserError: of a user without a home
@@ -55,7 +56,7 @@ def require_algorithm(config: RunConfig, path: Path, *, trust: bool) -> None:
         _require("algorithm", name, path, trust)
     for setting, network in networks_of(config.settings).items():
         if not own_networks.is_given(network):
-            _require(setting.replace("_", " "), network.partition("@")[0], path, trust)
+            _require(setting.replace("_", " "), without_checksum(network), path, trust)
 
 
 def require_unchanged(config: RunConfig, path: Path) -> None:

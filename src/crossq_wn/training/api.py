@@ -213,7 +213,7 @@ def resume(
     trust: bool = False,
     take_over: bool = False,
     callbacks: Sequence[Any] = (),
-    networks: Sequence[Callable[..., Any]] = (),
+    networks: Callable[..., Any] | Sequence[Callable[..., Any]] = (),
 ) -> Outcome:
     """Continues a run from its newest checkpoint. A finished run is left as it is.
 

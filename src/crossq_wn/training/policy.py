@@ -215,7 +215,7 @@ def load(
     seed: int | None = None,
     warn: Callable[[str], None] = lambda text: None,
     trust: bool = False,
-    networks: Sequence[Callable[..., Any]] = (),
+    networks: Callable[..., Any] | Sequence[Callable[..., Any]] = (),
 ) -> TrainedPolicy:
     """Loads a trained policy from the newest checkpoint of a run.
 
