@@ -133,7 +133,7 @@ def _bound_in(statements: dict[str, list[ast.stmt]], name: str) -> Iterable[ast.
 def _bound_in_notebook(module: str, owner: Any, name: str) -> Iterable[ast.stmt]:
     """What binds a name in a module without a file, as far as its present value tells."""
     namespace = getattr(owner, "__globals__", None) or getattr(sys.modules.get(module), "__dict__", {})
-    value = owner if name == getattr(owner, "__qualname__", None) else namespace.get(name)
+    value: Any = owner if name == getattr(owner, "__qualname__", None) else namespace.get(name)
     try:
         if isinstance(value, types.ModuleType):
             return ast.parse(f"import {value.__name__} as {name}").body
