@@ -437,6 +437,22 @@ def test_parameters_and_local_variables_are_not_names_of_the_module(tmp_path, mo
         assert (changed == before) == same, name
 
 
+def test_what_a_block_imports_is_a_name_of_the_module_and_its_functions_variables_are_not(
+    tmp_path, monkeypatch
+):
+    source = """
+        if True:
+            from math import tau as rate
+        if True:
+            def other():
+                rate = 3
+        def critic(spec, settings, outputs): return rate
+    """
+    before = versions(source, tmp_path, monkeypatch)
+    assert versions(source.replace("tau", "pi"), tmp_path, monkeypatch) != before
+    assert versions(source.replace("rate = 3", "rate = 4"), tmp_path, monkeypatch) == before
+
+
 def test_the_checksum_is_of_the_code_that_is_loaded(tmp_path, monkeypatch):
     """A file that is edited changes nothing before its module is loaded again."""
     file = tmp_path / "edited.py"
@@ -515,6 +531,7 @@ def test_a_setting_of_that_name_of_an_algorithm_of_ones_own_may_mean_something_e
 
 def test_what_has_no_source_has_no_checksum():
     assert checksum_of_source(len) is None
+    assert checksum_of_source((3).__add__) is None
     assert checksum_of_source(eval("lambda: 0")) is None
     assert checksum_of_source(functools.partial(faulty, init=None)) == checksum_of_source(faulty)
 
@@ -565,6 +582,7 @@ def test_functions_of_a_script_are_given_again(tmp_path, monkeypatch):
     assert crossq_wn.resume(path, frames=80, networks=[wide]).finished
     assert crossq_wn.load(path, networks=[wide]).act([0.0, 0.0, 0.0]).shape == (2,)
     assert crossq_wn.load(path, networks=wide).act([0.0, 0.0, 0.0]).shape == (2,)  # one needs no list
+    assert export(path, out=tmp_path / "exported", networks=wide).path.is_dir()
     for wrong, says in (([3], "networks holds 3"), ("a:b", "networks is 'a:b'"), (None, "networks is None")):
         with pytest.raises(crossq_wn.UserError, match=says):
             crossq_wn.load(path, networks=wrong)

@@ -67,11 +67,15 @@ def _parts(function: Any) -> list[Any]:
         seen.append(each)
         if isinstance(each, functools.partial):
             waiting += [each.func, *_callables([*each.args, *each.keywords.values()])]
-        elif hasattr(each, "__qualname__"):
+        elif _has_name(each):
             waiting += _callables(_closure(each))
         else:  # an object that can be called
             waiting.append(type(each))
-    return [each for each in seen if hasattr(each, "__qualname__")]
+    return list(filter(_has_name, seen))
+
+
+def _has_name(value: Any) -> bool:
+    return hasattr(value, "__module__") and hasattr(value, "__qualname__")
 
 
 def _closure(function: Any) -> Iterator[Any]:
@@ -137,9 +141,9 @@ def _bound_in_notebook(module: str, owner: Any, name: str) -> Iterable[ast.stmt]
     try:
         if isinstance(value, types.ModuleType):
             return ast.parse(f"import {value.__name__} as {name}").body
-        if hasattr(value, "__qualname__") and value.__module__ != module:
+        if _has_name(value) and value.__module__ != module:
             return ast.parse(f"from {value.__module__} import {value.__qualname__} as {name}").body
-        if hasattr(value, "__qualname__"):
+        if _has_name(value):
             return ast.parse(textwrap.dedent(inspect.getsource(value))).body
         if name in namespace and isinstance(value, _VALUES):
             return ast.parse(f"{name} = {value!r}").body
