@@ -347,6 +347,7 @@ def test_a_worker_that_slurm_stops_saves_a_checkpoint_and_goes_on_later(tmp_path
 @NO_SUBMITIT
 def test_workers_are_submitted_for_what_is_left(slurm, tmp_path):
     line = ("--task", "dog-run", "--seeds", "0:6", "--seeds-per-process", 1, "--out", "x", "--yes")
+    before = time.time()
     said = helpers.call("sweep", *line, "--on", "slurm", "--jobs", 2, "--slurm", "account=me", cwd=tmp_path)
     assert said.returncode == 0, said.stderr
     assert "with 6 side by side" in said.stdout
@@ -358,6 +359,7 @@ def test_workers_are_submitted_for_what_is_left(slurm, tmp_path):
     worker = submitit.core.utils.DelayedSubmission.load(path).function
     assert worker.arguments[:4] == ("sweep", str(tmp_path / "x"), "--jobs", "2")
     assert {"--no-wait", "--yes"} < {*worker.arguments}
+    assert before < float(worker.arguments[worker.arguments.index("--since") + 1]) < time.time()
     assert worker.program[1:] == ("-m", "crossq_wn")
     (tmp_path / "bin" / "sbatch").write_text("#!/bin/sh\necho no such partition >&2; exit 1\n")
     said = helpers.call("sweep", "x", "--on", "slurm", "--slurm", "partition=log", "--yes", cwd=tmp_path)

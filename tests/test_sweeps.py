@@ -7,6 +7,7 @@ import json
 import os
 import random
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -516,6 +517,7 @@ def test_whatever_happens_every_evaluation_is_there_exactly_once(seed, tmp_path)
 def test_a_run_that_cannot_be_trained_fails_alone_with_its_cause(tmp_path):
     clock = Clock()
     straw = Straw(clock)
+    submitted = time.time()
     sweep, runs, _ = swept(tmp_path, straw, clock)
     bad = runs[2].path
 
@@ -537,6 +539,10 @@ def test_a_run_that_cannot_be_trained_fails_alone_with_its_cause(tmp_path):
     assert [evaluations(run) == ALL for run in runs] == [True, True, False, True, True, True]
     found = {line.run: line for line in status.lines(runs, tmp_path)}
     assert (found[bad].standing, found[bad].why) == ("failed", "failed (exit code 1): boom")
+    # A worker of the same array that begins later, or was requeued, leaves it at that.
+    later, _, _ = swept(tmp_path, straw, clock, since=submitted)
+    assert drive(later, clock.sleep) == (None, {bad: "failed (exit code 1): boom"})
+    assert sum(path == bad for path, _ in straw.started) == 1 + 3
     # Started again, it is tried again.
     again, _, _ = swept(tmp_path, straw, clock)
     assert drive(again, clock.sleep) == (None, {})

@@ -9,7 +9,7 @@ from crossq_wn.cli.arguments import Parser, positive
 from crossq_wn.cli.choices import add_reference, add_systems
 from crossq_wn.cli.console import say, telling_of_folders, warn
 from crossq_wn.errors import UserError
-from crossq_wn.files import write_atomically
+from crossq_wn.files import names, write_atomically
 from crossq_wn.results import gathering, reading
 from crossq_wn.results.figures import FIGURES, Source, save
 from crossq_wn.results.gathering import ABOUT, CURVES, RUNS, Gathered, Row
@@ -52,7 +52,8 @@ def _gathered(runs: Sequence[Path], out: Path) -> Gathered:
     if runs:
         found = [each for each in reading.usable(runs, warn) if isinstance(each, RunRecord)]
         return gathering.gather(found, warn)
-    tables = [path.stem for path in sorted(out.glob("*.csv")) if path.name != RUNS]
+    csvs = [name for name in names(out) if name.endswith(".csv") and name != RUNS]
+    tables = [name.removesuffix(".csv") for name in csvs]
     if not tables:
         raise UserError(f"{out} holds no curves to draw anew: name run directories")
     return Gathered({name: [] for name in tables}, [])
@@ -75,7 +76,7 @@ def draw(
     """
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "curves.csv"
-        table.write_text(gathering.as_csv(rows, CURVES))
+        write_atomically(table, gathering.as_csv(rows, CURVES))
         source = Source.of([table], reference, frames=frames, warn=warn)
         shown = []
         for system in source.scores:

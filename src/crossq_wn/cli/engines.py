@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -155,6 +156,7 @@ def submit(
     )  # fmt: skip
     # A worker ends once nothing is left to start, and nobody is there to ask.
     words = ("sweep", str(out), "--jobs", str(jobs), "--retries", str(parsed.retries), "--no-wait", "--yes")
+    words += ("--since", str(time.time()))  # what one worker gave up, or did before it was requeued, stays so
     executor = on_slurm.executor(asked, out / SWEEP / "slurm")
     ids = on_slurm.submit(executor, on_slurm.Worker(words, Path.cwd()), workers)
     say(

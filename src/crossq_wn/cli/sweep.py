@@ -15,7 +15,7 @@ from typing import Any
 from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.algorithms.settings import setting_names
 from crossq_wn.cli import engines
-from crossq_wn.cli.arguments import Parser, positive, whole_number
+from crossq_wn.cli.arguments import Parser, number, positive, whole_number
 from crossq_wn.cli.console import say
 from crossq_wn.cli.tables import Column, Form, Table, add_forms, show
 from crossq_wn.errors import UserError, counted
@@ -94,8 +94,9 @@ def sweep(parser: Parser, arguments: list[str]) -> int:
         history.keep_plan(request.out, request.text)
         jobs = parsed.jobs or _MOST_JOBS
         made = Sweep(
-            runs, request.out, engine, jobs, bills.need, say, parsed.retries, parsed.wait, states=states
-        )
+            runs, request.out, engine, jobs, bills.need, say, parsed.retries, parsed.wait, states=states,
+            since=parsed.since,
+        )  # fmt: skip
         result = drive(made, more=partial(finder.advance, made) if finder else lambda: False)
     if finder is not None:
         say(finder.best())
@@ -205,6 +206,8 @@ def _add_arguments(parser: Parser) -> None:
         action="store_false",
         help="end when nothing is left to start, although other sweeps on the folder still train",
     )
+    # For the workers of an array, who share one count of failures.
+    parser.add_argument("--since", type=number, default=math.inf, help=argparse.SUPPRESS)
     parser.add_argument("--dry-run", action="store_true", help="print the plan and its cost, train nothing")
     parser.add_argument("--yes", action="store_true", help="start even what takes more than a day")
     parser.add_argument(

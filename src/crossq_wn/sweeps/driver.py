@@ -4,6 +4,7 @@ It keeps nothing but the attempts that the run directories do not say, so it can
 at any time, and several may work on one folder.
 """
 
+import math
 import random
 import signal
 import time
@@ -71,6 +72,8 @@ class Sweep:
         clock: seconds that never jump, by which pauses are timed.
         wall: seconds since 1970, for the record.
         states: how far each run has come, if that is known.
+        since: failures that were recorded at this time or later count, in seconds since 1970, since this
+            sweep goes on with the work of others; by default everything is tried anew.
     """
 
     runs: Sequence[Planned]
@@ -85,6 +88,7 @@ class Sweep:
     wall: Callable[[], float] = time.time
     watch: Watch = field(default_factory=Watch)
     states: list[State] = field(default_factory=list)
+    since: float = math.inf
     workers: dict[int, _Worker] = field(default_factory=dict)  # by slot
     looked: float = _NEVER  # when the outlooks were last made
     refreshed: float = _NEVER  # when the states were last read
@@ -98,6 +102,7 @@ class Sweep:
         self.states = self.states or [state_of(run) for run in self.runs]
         self.refreshed = self.clock()
         self._turns = [random.random() for _ in self.runs]
+        self._hear(self.history.since(self.since))
 
     @property
     def over(self) -> bool:
@@ -135,7 +140,7 @@ class Sweep:
             self.refreshed = self.clock()
         for number in old:
             self.states[number] = state_of(self.runs[number])
-        self._hear()
+        self._hear(self.history.news())
         mine = {worker.number for worker in self.workers.values()}
         self.waiting, self.elsewhere, self.failed = [], [], {}
         for number, run in enumerate(self.runs):
@@ -150,9 +155,8 @@ class Sweep:
                 self.waiting.append(self._waiting(number, found.ready))
         self.looked = self.clock()
 
-    def _hear(self) -> None:
-        """Counts the failures of other sweeps on the folder since this one was started."""
-        news = self.history.news()
+    def _hear(self, news: Sequence[Attempt]) -> None:
+        """Counts the failures of other sweeps on the folder."""
         numbers = {self.key(run): number for number, run in enumerate(self.runs)} if news else {}
         for attempt in news:
             if attempt.cause and attempt.run in numbers:
@@ -161,7 +165,7 @@ class Sweep:
                 self.tried.setdefault(numbers[attempt.run], []).append(heard)
 
     def outlook(self, number: int) -> Outlook:
-        """Where a run stands; what failed before this sweep was started is tried again."""
+        """Where a run stands; what failed before `since` is tried again."""
         state = self.states[number]
         alive = self.watch.alive(self.runs[number].path, state.seen)
         return outlook(state, self.tried.get(number, ()), alive=alive, retries=self.retries)

@@ -55,6 +55,13 @@ class History:
         """The attempts at a run."""
         return self._attempts.get(run, ())
 
+    def since(self, when: float) -> list[Attempt]:
+        """All attempts that ended at a time or later, in seconds since 1970."""
+        found = []
+        for attempts in self._attempts.values():
+            found += [attempt for attempt in attempts if attempt.ended >= when]
+        return found
+
     def memory(self, run: str) -> int:
         """The most bytes that a run, or one that differs in its seeds alone, has taken; 0 if unknown."""
         return self._memory.get(_alike(run), 0)
