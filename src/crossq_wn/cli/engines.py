@@ -154,9 +154,11 @@ def submit(
         workers, jobs, parsed.cpus or 1, parsed.gpus or 0.0, int(_SPARE * most), parsed.hours or _HOURS,
         dict(parsed.slurm or ()),
     )  # fmt: skip
-    # A worker ends once nothing is left to start, and nobody is there to ask.
-    words = ("sweep", str(out), "--jobs", str(jobs), "--retries", str(parsed.retries), "--no-wait", "--yes")
-    words += ("--since", str(time.time()))  # what one worker gave up, or did before it was requeued, stays so
+    words = (
+        "sweep", str(out), "--jobs", str(jobs), "--retries", str(parsed.retries),
+        "--no-wait", "--yes",  # it ends once nothing is left to start, and nobody is there to ask
+        "--since", str(time.time()),  # what another worker gave up, or it itself before, stays given up
+    )  # fmt: skip
     executor = on_slurm.executor(asked, out / SWEEP / "slurm")
     ids = on_slurm.submit(executor, on_slurm.Worker(words, Path.cwd()), workers)
     say(
