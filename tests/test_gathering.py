@@ -88,7 +88,7 @@ def test_files_of_others_and_tables_without_runs_are_refused(folder, tmp_path, c
     code, _, err = said("curves", "--out", tmp_path / "new", capsys=capsys)
     assert (code, "holds no curves to draw anew" in err) == (2, True)
     code, _, err = said("curves", folder / "rivals.csv", "--out", tmp_path / "new", capsys=capsys)
-    assert (code, "there is no run directory in these" in err) == (2, True)
+    assert (code, "of them: it is a file: give published curves to --reference" in err) == (2, True)
 
 
 seeds_of = st.fixed_dictionaries({

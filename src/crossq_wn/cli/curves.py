@@ -50,6 +50,7 @@ def curves(parser: Parser, arguments: list[str]) -> int:
 def _gathered(runs: Sequence[Path], out: Path) -> Gathered:
     """What runs say; without any, the tasks of the tables that are there, to which nothing is added."""
     if runs:
+        reading.require_folders(runs)
         found = [each for each in reading.usable(runs, warn) if isinstance(each, RunRecord)]
         return gathering.gather(found, warn)
     csvs = [name for name in names(out) if name.endswith(".csv") and name != RUNS]

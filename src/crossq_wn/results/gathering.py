@@ -66,7 +66,7 @@ def gather(runs: Iterable[RunRecord], warn: Warn) -> Gathered:
         curves.setdefault(run.identity.task, []).extend(rows)
         about += conditions
     if not curves:
-        raise UserError("there is no run directory in these: curves come with how they were made")
+        raise UserError("none of these runs can be used: curves come with how they were made")
     return Gathered(curves, about)
 
 

@@ -18,7 +18,7 @@ from typing import TypeVar
 import numpy as np
 
 from crossq_wn.environments.suites import suite_of
-from crossq_wn.errors import UserError, one_line
+from crossq_wn.errors import UserError, one_line, option
 from crossq_wn.results.curves import Curves, Piece, Results, joined
 from crossq_wn.results.records import CurveTable, Input, RunRecord, Speed
 from crossq_wn.results.sheets import Series
@@ -40,6 +40,15 @@ def inputs(paths: Iterable[Path]) -> list[Input]:
             own = path.name == "eval.csv" and is_described(path.parent)
             found[CurveTable(path, RunRecord(path.parent) if own else None)] = None
     return list(found)
+
+
+def require_folders(paths: Iterable[Path]) -> None:
+    """Raises UserError unless all paths are folders: runs, or folders of them, but no published curves."""
+    for path in paths:
+        if not path.is_dir():
+            to = f"is a file: give published curves to {option('reference')}"
+            state = to if path.exists() else "does not exist"
+            raise UserError(f"{path} is not a run directory or a folder of them: it {state}")
 
 
 def usable(paths: Iterable[Path], warn: Warn) -> list[Input]:

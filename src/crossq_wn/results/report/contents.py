@@ -222,9 +222,5 @@ def _require(run: RunRecord) -> None:
 
 def _inputs(paths: Sequence[Path]) -> list[Input]:
     """Lists the folders that hold a run, even a damaged one."""
-    for path in paths:
-        if not path.is_dir():
-            to = f"is a file: give published curves to {option('reference')}"
-            state = to if path.exists() else "does not exist"
-            raise UserError(f"{path} is not a run directory or a folder of them: it {state}")
+    reading.require_folders(paths)
     return sorted(reading.inputs(paths), key=lambda run: run.path)
