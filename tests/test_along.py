@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -70,7 +71,13 @@ def test_scores_that_grow_with_updates_are_equal_at_equal_updates(paces, slope, 
         scores[system] = {"dog-run": Curves(steps, ("0",), values)}
         known[system] = {"dog-run": Curves(steps, ("0",), np.array([pace * steps]))}
     table = System("published", 2)
-    found, others = at_equal(along, scores, {table: scores[System("0", 1)]}, known)
+    found, others = at_equal(along, scores, {table: scores[System("0", 1)]}, (known, {}))
+    same = System("0", 1)  # a system of ours under the same name keeps its own clock
+    slower = {same: {"dog-run": replace(known[same]["dog-run"], values=2 * known[same]["dog-run"].values)}}
+    _, twice = at_equal(along, scores, {same: scores[same]}, (known, slower))
+    at = twice[same]["dog-run"]
+    there = ~np.isnan(at.values[0])
+    np.testing.assert_allclose(at.values[0][there], slope * at.env_steps[there] / per_unit / 2, atol=1e-6)
     assert others == {}
     longest = max(paces) * 1000
     for pace, tasks in zip(paces, found.values(), strict=True):

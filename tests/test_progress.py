@@ -170,6 +170,16 @@ def test_time_left_counts_evaluations_apart_from_decisions(clock):
     assert pace.seconds_left(600, 202, 1_000, 3) == pytest.approx(400 * 0.1 + 3 * 6)
 
 
+def test_time_left_after_a_resumption_leaves_its_compilation_out(clock):
+    pace = Pace()
+    assert pace.seconds_left(100, 200, 1_000, 0) is None  # compilation begins
+    clock[0] += 30
+    pace.set_apart(30.0, evaluation=False)
+    assert pace.seconds_left(100, 202, 1_000, 0) is None
+    clock[0] += 5
+    assert pace.seconds_left(150, 302, 1_000, 0) == pytest.approx(850 * 0.1)
+
+
 def test_it_reports_every_second_though_no_row_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(reporting, "_EVERY", 0.0)
     screen = Screen()

@@ -462,6 +462,12 @@ def test_it_goes_on_where_it_was_stopped_and_reports_what_fails(reproduce_cli, t
     assert {file: file.stat().st_mtime_ns for file in path.rglob("*")} == before
 
 
+@pytest.mark.parametrize("options", [("--dry-run", "--so-far"), ("--values", "x.csv", "--so-far")])
+def test_options_that_contradict_each_other_are_refused(options, reproduce_cli):
+    code, _, err = reproduce_cli(toy("helpers:PointMass"), "fig4", "--scale", "toy", *options)
+    assert (code, "are both given: leave one out" in err, "--so-far" in err) == (2, True, True)
+
+
 # --- What is written
 
 

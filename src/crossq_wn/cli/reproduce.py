@@ -1,5 +1,6 @@
 """The command `reproduce`."""
 
+import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,15 +10,14 @@ from crossq_wn.cli.arguments import Parser, positive
 from crossq_wn.cli.console import say, warn
 from crossq_wn.cli.sweep import BILL, in_words, refuse_long
 from crossq_wn.cli.tables import Table, add_forms, show
-from crossq_wn.errors import UserError
+from crossq_wn.errors import UserError, option
 
 
 def reproduce(parser: Parser, arguments: list[str]) -> int:
     """Runs `reproduce`: plans, trains what is missing, draws the figures and judges the claims."""
     _add_options(parser)
     parsed = parser.parse_args(arguments)
-    if parsed.form != "text" and not parsed.dry_run:
-        raise UserError(f"--{parsed.form} prints the plan alone: add --dry-run")
+    _check_combination(parsed)
     environment = dict(os.environ)  # as the user set it
     figures, scale = list(dict.fromkeys(parsed.figures)), steps.scale_called(parsed.scale)
     runs, jobs = steps.plan(scale, figures, parsed.root), parsed.jobs or steps.default_jobs()
@@ -45,6 +45,15 @@ def reproduce(parser: Parser, arguments: list[str]) -> int:
     _report(*steps.conclude(scale, figures, runs, outcome.failed, out, warn))
     _check_failures(len(outcome.failed), len(runs))
     return 0
+
+
+def _check_combination(parsed: argparse.Namespace) -> None:
+    """Raises UserError for options that contradict one another."""
+    if parsed.form != "text" and not parsed.dry_run:
+        raise UserError(f"--{parsed.form} prints the plan alone: add --dry-run")
+    alone = [name for name in ("dry_run", "values", "so_far") if getattr(parsed, name)]
+    if len(alone) > 1:
+        raise UserError(f"{' and '.join(map(option, alone))} are both given: leave one out")
 
 
 def _add_options(parser: Parser) -> None:

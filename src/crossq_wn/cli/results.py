@@ -169,27 +169,33 @@ def _tables(along: Along, group: Group) -> list[Table]:
     """Makes the tables for runs of one protocol."""
     ours, theirs = reading.scores(group.ours), reading.scores(group.theirs) if group.theirs else {}
     if along != "frames":
-        found = at_equal(along, ours, theirs, clocks([*group.ours, *group.theirs], along, warn))
-        _tell_unplaced(along, ours | theirs, found)
-        ours, theirs = found
+        known = clocks(group.ours, along, warn), clocks(group.theirs, along, warn)
+        placed = at_equal(along, ours, theirs, known)
+        for there, left in zip((ours, theirs), placed, strict=True):
+            _tell_unplaced(along, there, left)
+        ours, theirs = placed
     mine, others = _by_label(group.ours), _by_label(group.theirs)
     shown = []
     for table in tables.compare(ours, theirs):
         own = sum(table.task in tasks for tasks in ours.values())  # rows; ours stand first
-        known = []
+        practised = []
         for place, row in enumerate(table.rows):
             whose = mine if place < own else others
-            known.append(over(whose.get(row.system, {}), [table.task]))
-        shown.append(_beside(table, known, group.protocol, along))
+            practised.append(over(whose.get(row.system, {}), [table.task]))
+        shown.append(_beside(table, practised, group.protocol, along))
     return shown
 
 
-def _tell_unplaced(along: Along, there: Results, placed: Sequence[Results]) -> None:
-    """Warns of the systems that have no place over updates or hours."""
-    ours, theirs = placed
-    lost = [system.label for system in there if system not in ours and system not in theirs]
-    if lost:
-        warn(f"left out, since their {LABELS[along]} are not known: {', '.join(lost)}")
+def _tell_unplaced(along: Along, there: Results, placed: Results) -> None:
+    """Warns of the systems that have no place over updates or hours, on all tasks or on some."""
+    left_out = []
+    for system, tasks in there.items():
+        lost = [task for task in tasks if task not in placed.get(system, {})]
+        if lost:
+            where = "" if len(lost) == len(tasks) else f" on {', '.join(lost)}"
+            left_out.append(system.label + where)
+    if left_out:
+        warn(f"left out, since their {LABELS[along]} are not known: {', '.join(left_out)}")
 
 
 def _by_label(inputs: Sequence[Input]) -> dict[str, dict[str, Practice]]:

@@ -43,13 +43,6 @@ class Split(Protocol):
         """Returns one tree per seed, of `count` seeds; data that is on the host stays there."""
 
 
-class Fetch(Protocol):
-    """Brings joined arrays to the host."""
-
-    def __call__(self, joined: Joined, count: int, /) -> np.ndarray:
-        """Takes one array per seed, joined, of `count` seeds; returns [S, ...]."""
-
-
 class Count(Protocol):
     """Counts the seeds of joined data."""
 
@@ -91,10 +84,8 @@ class Axis(NamedTuple):
 
     join: Join
     split: Split
-    fetch: Fetch
     count: Count
     spread: Spread
-    put: Put
 
 
 def apart() -> Axis:
@@ -104,10 +95,8 @@ def apart() -> Axis:
     return Axis(
         join=_put_apart,
         split=lambda joined, count: list(joined),
-        fetch=lambda joined, count: np.asarray(joined),
         count=lambda joined: len(joined),
         spread=partial(_spread_apart, lanes),
-        put=_put_apart,
     )
 
 
@@ -148,7 +137,7 @@ def _launch(program: Function, arguments: tuple[Any, ...], precision: Any) -> tu
         return program(*arguments)
 
 
-def program_of(function: Function, donate: int) -> Program:
+def _program_of(function: Function, donate: int) -> Program:
     """The program of a function of joined arguments.
 
     Args:
@@ -171,11 +160,9 @@ def stacked(devices: Devices) -> Axis:
     """
     return Axis(
         join=partial(_stack, devices),
-        split=unstack,
-        fetch=lambda joined, count: np.asarray(joined),
+        split=_unstack,
         count=lambda joined: int(jax.tree.leaves(joined)[0].shape[0]),
         spread=partial(_spread_stacked, devices),
-        put=partial(_put, devices),
     )
 
 
@@ -212,22 +199,23 @@ def _sharding(devices: Devices, seeds: int) -> jax.sharding.NamedSharding:
 
 def _stack(devices: Devices, trees: Sequence[Tree]) -> Joined:
     # On the host, because every shape would be a program to compile.
-    return _put(devices, jax.device_get(list(trees)))
+    return put(devices, jax.device_get(list(trees)))
 
 
-def _put(devices: Devices, trees: Sequence[Tree]) -> Joined:
+def put(devices: Devices, trees: Sequence[Tree]) -> Joined:
+    """Sends trees, one per seed, from the host to the devices that share them, stacked."""
     if not jax.tree.leaves(trees[0]):
         return trees[0]
     stack = jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
     return jax.device_put(stack, _sharding(devices, len(trees)))
 
 
-def unstack(joined: Joined, count: int) -> list[Tree]:
+def _unstack(joined: Joined, count: int) -> list[Tree]:
     """The trees, on the host, of so many seeds that are stacked.
 
     Args:
-        joined: leaves [S, ...], with S at least `count`; a tree without leaves stands for each seed's.
-        count: number of seeds.
+        joined: leaves [S, ...]; a tree without leaves stands for each seed's.
+        count: number of seeds (S).
     """
     if not jax.tree.leaves(joined):
         return [joined] * count
@@ -256,7 +244,7 @@ def zeros_like(tree: Tree, seeds: int) -> Tree:
 
 
 def _spread_stacked(devices: Devices, function: Function, *, donate: int = 0) -> Program:
-    return program_of(partial(_run_stacked, devices, function), donate)
+    return _program_of(partial(_run_stacked, devices, function), donate)
 
 
 def _run_stacked(devices: Devices, function: Function, *arguments: Any) -> tuple[Any, ...]:

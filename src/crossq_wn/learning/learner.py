@@ -20,6 +20,7 @@ from crossq_wn.learning.axis import (
     Function,
     Program,
     apart,
+    put,
     stacked,
     zeros,
 )
@@ -91,9 +92,9 @@ def vectorised(
     """
     usable = jax.devices()[:1] if devices is None else devices
     axis = stacked(usable)
-    feed = gathered(axis.put, algorithm.sampling)
+    feed = gathered(partial(put, usable), algorithm.sampling)
     if replay_on_device:
-        feed = resident(axis.put, partial(zeros, usable), algorithm.sampling, pinned)
+        feed = resident(partial(put, usable), partial(zeros, usable), algorithm.sampling, pinned)
     return _over(axis, feed, algorithm)
 
 
@@ -133,7 +134,7 @@ def _over(axis: Axis, feed: Feed, algorithm: Algorithm) -> Learner:
         newest = partial(diagnose_one, algorithm, feed.batches)
         diagnose_all = partial(_diagnose, axis, axis.spread(newest).run)
     if algorithm.appraise is not None:
-        appraise = partial(_appraise, axis, axis.spread(partial(appraise_one, algorithm)).run)
+        appraise = partial(_appraise, axis.spread(partial(appraise_one, algorithm)).run)
     explore = axis.spread(partial(explore_one, algorithm))
     update = _spread_updates(axis, feed, algorithm)
     return Learner(
@@ -141,8 +142,8 @@ def _over(axis: Axis, feed: Feed, algorithm: Algorithm) -> Learner:
         join=axis.join,
         split=axis.split,
         fresh_memories=lambda count: axis.join([algorithm.memory] * count),
-        explore=partial(_explore, axis, explore.run),
-        exploit=partial(_exploit, axis, axis.spread(partial(exploit_one, algorithm)).run),
+        explore=partial(_explore, explore.run),
+        exploit=partial(_exploit, axis.spread(partial(exploit_one, algorithm)).run),
         observe=observe,
         observe_rows=observe_rows,
         pack=feed.pack,
@@ -170,17 +171,17 @@ def _join_states(axis: Axis, trees: Sequence[Tree]) -> States:
 
 
 def _explore(
-    axis: Axis, run: Function, states: States, memories: Memories, observations: np.ndarray, decision: int
+    run: Function, states: States, memories: Memories, observations: np.ndarray, decision: int
 ) -> tuple[np.ndarray, Memories]:
     actions, memories = run(states, memories, observations, np.int32(decision))
-    return axis.fetch(actions, len(observations)), memories
+    return np.asarray(actions), memories
 
 
 def _exploit(
-    axis: Axis, run: Function, states: States, memories: Memories, observations: np.ndarray
+    run: Function, states: States, memories: Memories, observations: np.ndarray
 ) -> tuple[np.ndarray, Memories]:
     actions, memories = run(states, memories, observations, None)
-    return axis.fetch(actions, len(observations)), memories
+    return np.asarray(actions), memories
 
 
 def _observe(
@@ -239,8 +240,7 @@ def _diagnose(axis: Axis, run: Function, states: States, fed: Fed, last: int) ->
 
 
 def _appraise(
-    axis: Axis, run: Function, states: States, observations: np.ndarray, decision: int
+    run: Function, states: States, observations: np.ndarray, decision: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     actions, bonuses, values = run(states, observations, np.int32(decision))
-    count = len(observations)
-    return axis.fetch(actions, count), axis.fetch(bonuses, count), axis.fetch(values, count)
+    return np.asarray(actions), np.asarray(bonuses), np.asarray(values)

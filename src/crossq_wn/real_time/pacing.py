@@ -43,7 +43,7 @@ class Paced:
             transition, _ = self._robot.step(action)
         except EnvironmentFaultError:
             self._robot.rest()
-            self._robot.pause()
+            self.pause()
             raise
         self._due = following(self._schedule, self._due, self._clock.now())
         if transition.episode is not None:

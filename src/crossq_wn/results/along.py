@@ -1,7 +1,7 @@
 """What curves run over: environment frames, gradient updates, or hours of training.
 
 Scores are logged at environment frames. How many updates or hours had gone by then is read off metrics.csv or
-timing.csv, as if they grew evenly from row to row. Published tables do not tell it.
+timing.csv of a run, as if they grew evenly from row to row. Tables are not asked.
 """
 
 from collections.abc import Iterable, Sequence
@@ -44,7 +44,9 @@ def clocks(inputs: Iterable[Input], along: Along, warn: Warn) -> Results:
     return reading.logged(inputs, "updates", warn) if along == "updates" else {}
 
 
-def at_equal(along: Along, ours: Results, theirs: Results, known: Results) -> tuple[Results, Results]:
+def at_equal(
+    along: Along, ours: Results, theirs: Results, known: tuple[Results, Results]
+) -> tuple[Results, Results]:
     """Scores at equal updates, or hours, in place of equal frames.
 
     Between evaluations scores are interpolated linearly; systems whose clock is unknown are left out.
@@ -53,7 +55,7 @@ def at_equal(along: Along, ours: Results, theirs: Results, known: Results) -> tu
         along: what the results shall run over: updates or hours.
         ours: our systems' scores; where they end, the marks do.
         theirs: the scores of others.
-        known: the clocks of both.
+        known: the clocks of ours and of theirs; a system may stand on both sides.
 
     Returns:
         Both over whole updates, or whole seconds, in place of frames: at most ten of them, evenly spaced.
@@ -63,7 +65,7 @@ def at_equal(along: Along, ours: Results, theirs: Results, known: Results) -> tu
     """
     placed: list[Results] = [{}, {}]
     for task in sorted(set[str]().union(*ours.values())):
-        clocked = [_clocked(results, known, task) for results in (ours, theirs)]
+        clocked = [_clocked(*side, task) for side in zip((ours, theirs), known, strict=True)]
         ends = []
         for curves, clock in clocked[0].values():
             ends.append(float(positions([clock], curves.env_steps[-1:])[0]))

@@ -36,6 +36,7 @@ ABOUT = (
     "device", "command",
 )  # fmt: skip
 _OWN_PLACES = ("--out", "--config")  # options that name places on the machine of the run
+_PLACE = re.compile(r"(?:(?<=[=,])|^)[~/][^,]*")  # a path that is no name within the folder of the run
 
 
 class Gathered(NamedTuple):
@@ -132,7 +133,7 @@ def command_of(manifest: Mapping[str, Any]) -> str:
     for word in words[1:]:
         place = word.split("=")[0] in _OWN_PLACES
         if not skipped and not place:
-            kept.append(Path(word).name if word.startswith("/") else word)
+            kept.append(_PLACE.sub(lambda found: Path(found[0]).name, word))
         skipped = place and "=" not in word
     return shlex.join(kept)
 

@@ -1,4 +1,4 @@
-"""The last evaluation of a run, as a list of ten thousand runs shows it: read from the end of eval.csv."""
+"""The last evaluation of a run, as a list of thousands shows it: only the end of eval.csv is parsed."""
 
 import contextlib
 import csv
@@ -87,7 +87,7 @@ def _scores(run: RunRecord, rows: Sequence[list[str]]) -> Last | None:
     if not scores or len(dict(scores)) < len(scores):
         return None
     try:
-        mean = sum(float(value) for seed, value in scores if int(seed) >= 0) / len(scores)
+        mean = sum(float(value) for _, value in scores) / len(scores)
         frames = int(rows[0][4])
     except ValueError:
         return None
@@ -95,5 +95,5 @@ def _scores(run: RunRecord, rows: Sequence[list[str]]) -> Last | None:
 
 
 def _usual(rows: Sequence[list[str]], names: list[str]) -> bool:
-    """Whether rows are whole, and of this system and task."""
-    return all(len(row) == len(EVAL_COLUMNS) and row[:2] == names for row in rows)
+    """Whether rows are whole, and of seeds of this system and task."""
+    return all(len(row) == len(EVAL_COLUMNS) and row[:2] == names and row[2].isdecimal() for row in rows)

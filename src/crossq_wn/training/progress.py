@@ -18,9 +18,8 @@ class Status(NamedTuple):
     total_frames: int
     decisions: int
     updates: int
-    frames_per_second: (
-        float  # of all seeds together, over the last seconds of the present phase; 0 if unknown
-    )
+    # Of all seeds together, over the last seconds of the present phase; 0 if unknown.
+    frames_per_second: float
     updates_per_second: float  # likewise
     rows: list[dict[str, Any]]  # the newest row of metrics of each seed
     evaluations: dict[int, float]  # by seed: the newest evaluation
@@ -138,7 +137,8 @@ class Pace:
         """
         now = time.perf_counter()
         if updates and (self._first_updates is None or decisions == self._first_updates[1]):
-            self._first_updates = now, decisions  # the first decision's updates include their compilation
+            # The first decision's updates include their compilation, also after a resumption.
+            self._first_updates, self._apart = (now, decisions), 0.0
         if self._first_updates is None or decisions == self._first_updates[1]:
             return None
         clock, first = self._first_updates

@@ -49,8 +49,8 @@ def _evaluations_left(session: Session) -> int:
     if not every:
         return 0
     last = config.trained_frames
-    present = session.phase == "evaluating"
-    return last // every - session.frames // every + evaluated_last(config, last) + present
+    extra = evaluated_last(config, last) and not session.finished
+    return last // every - session.frames // every + extra + (session.phase == "evaluating")
 
 
 def report_at_times(session: Session) -> None:

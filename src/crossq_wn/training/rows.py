@@ -3,6 +3,7 @@
 from __future__ import annotations  # JAX's types are loaded on first use
 
 import math
+from contextlib import nullcontext
 from typing import Any
 
 from crossq_wn.acting.interface import LARGE
@@ -77,9 +78,7 @@ def _diagnostics(session: Session) -> list[Numbers]:
     diagnose = session.learner.diagnose
     if session.feed is None or diagnose is None or not session.config.options.diagnostics:
         return [{} for _ in session.seeds]
-    if session.diagnosed:
-        return _numbers(diagnose(session.states, session.feed, session.updates - 1))
-    with doing(session, "compiling"):
+    with nullcontext() if session.diagnosed else doing(session, "compiling"):
         session.diagnosed = True
         return _numbers(diagnose(session.states, session.feed, session.updates - 1))
 
