@@ -3,6 +3,7 @@
 import csv
 import io
 import shlex
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossq_wn.cli import main
+from crossq_wn.cli.arguments import Parser
+from crossq_wn.cli.train import configured
 from crossq_wn.results import reading
-from crossq_wn.results.gathering import ABOUT, CURVES, as_csv, command_of, merged
+from crossq_wn.results.gathering import ABOUT, CURVES, command_of, merged
 from crossq_wn.runs.system import System
+from crossq_wn.runs.tables import records_as_csv
+from crossq_wn.training import api
 from helpers import make_run, rows
 
 RIVALS = (
@@ -53,7 +58,7 @@ def test_a_table_a_picture_and_the_conditions_outlive_the_runs(folder, capsys):
     )  # fmt: skip
     assert code == 0, err
     names = [f"{task}.{kind}" for task in ("dog-run", "walker-run") for kind in ("png", "svg", "csv")]
-    assert written == [str(out / name) for name in (*names, "runs.csv")]
+    assert written == [str(out / name) for name in ("runs.csv", *names)]
     drawn = (out / "dog-run.svg").read_text()
     assert ("Rival UTD 2" in drawn, "Unwanted" in drawn) == (True, False)  # and not among our numbers
     assert all(row["algorithm"] != "Rival" for row in rows(out / "dog-run.csv"))
@@ -91,6 +96,18 @@ def test_files_of_others_and_tables_without_runs_are_refused(folder, tmp_path, c
     assert (code, "of them: it is a file: give published curves to --reference" in err) == (2, True)
 
 
+def test_a_task_that_is_refused_does_not_hide_the_others(folder, tmp_path, capsys):
+    (tmp_path / "dog-run.csv").write_text("a,b\n1,2\n")
+    code, written, err = said("curves", folder / "runs", "--out", tmp_path, capsys=capsys)
+    assert (code, err.count("was not written by this command: choose another folder")) == (2, 1)
+    names = ["runs.csv", *(f"walker-run.{kind}" for kind in ("png", "svg", "csv"))]
+    assert written == [str(tmp_path / name) for name in names]
+    assert {row["task"] for row in rows(tmp_path / "runs.csv")} == {"dog-run", "walker-run"}
+    (tmp_path / "dog-run.csv").unlink()  # with it gone, the same command makes good what is missing
+    assert said("curves", folder / "runs", "--out", tmp_path, capsys=capsys)[0] == 0
+    assert len(rows(tmp_path / "dog-run.csv")) == 6
+
+
 seeds_of = st.fixed_dictionaries({
     "task": st.just("t"), "algorithm": st.sampled_from(["a", "b (x=1, y=2)"]),
     "utd": st.sampled_from(["1", "20"]), "seed": st.sampled_from(["0", "10", "9"]),
@@ -110,12 +127,38 @@ def test_a_seed_that_is_gathered_again_is_replaced_whole_and_others_are_kept(old
     assert sorted(map(str, found)) == sorted(map(str, [*new, *kept]))
     assert merged(found, new) == merged(merged(found, new), new)
     filled = [dict.fromkeys(CURVES, "") | row for row in found]
-    assert list(csv.DictReader(io.StringIO(as_csv(filled, CURVES)))) == filled
+    assert list(csv.DictReader(io.StringIO(records_as_csv(filled, CURVES)))) == filled
 
 
-@given(words=st.lists(st.sampled_from(["--utd", "5", "--seeds", "0 1", "dog-run", "--no-video"]), max_size=5))
-def test_commands_are_told_without_the_places_of_a_machine(words):
-    places = ["--out", "/home/me/runs", *words, "--config=/home/me/config.json", "--prefill", "/data/x.npz"]
-    told = command_of({"commands": [["/usr/bin/crossq-wn", "train", *places], ["crossq-wn", "resume"]]})
-    assert shlex.split(told) == ["crossq-wn", "train", *words, "--prefill", "x.npz"]
-    assert command_of({"commands": [["python", "script.py"]]}) == command_of({}) == ""
+CHOICES = {
+    "frames": st.sampled_from([4_000, 1_000_000]),
+    "seeds": st.sampled_from([(0,), (3, 7)]),
+    "terminations": st.booleans(),
+    "episode_frames": st.sampled_from([None, 50]),
+    "frame_stack": st.sampled_from([1, 3]),
+    "video": st.booleans(),
+    "utd": st.integers(1, 5),
+    "discount": st.sampled_from([0.9, 0.99]),
+    "resets": st.sampled_from([(), (15_001, 50_001)]),
+}
+TYPED = {
+    "commands": [["/usr/bin/crossq-wn", "train", "--config", "/home/me/config.json"], ["crossq-wn", "resume"]]
+}
+
+
+@given(choices=st.fixed_dictionaries({}, optional=CHOICES))
+def test_the_published_command_trains_the_same_run(choices):
+    config = api.configure("dog-run", algorithm="bro", wandb="secret", **choices)
+    program, verb, *arguments = shlex.split(command_of(config, TYPED))
+    plain = replace(config, options=replace(config.options, wandb=None))
+    assert (program, configured(Parser(verb), arguments)) == ("crossq-wn", (plain, None))
+    assert command_of(config, {"commands": [["python", "script.py"]]}) == command_of(config, {}) == ""
+
+
+def test_the_published_command_names_no_place_of_a_machine(tmp_path):
+    config = api.configure("pendulum-swingup")
+    config = replace(
+        config, options=replace(config.options, prefill=(str(tmp_path / "x.npz"), "D4RL/door-v2"))
+    )
+    told = shlex.split(command_of(config, TYPED))
+    assert told[told.index("--prefill") + 1 :] == ["x.npz", "D4RL/door-v2"]

@@ -1,19 +1,22 @@
 """The command `curves`: learning curves of runs as tables and pictures to publish."""
 
+import argparse
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from crossq_wn.cli.arguments import Parser, positive
 from crossq_wn.cli.choices import add_reference, add_systems
-from crossq_wn.cli.console import say, telling_of_folders, warn
+from crossq_wn.cli.console import each, say, telling_of_folders, warn
 from crossq_wn.errors import UserError
 from crossq_wn.files import names, write_atomically
 from crossq_wn.results import gathering, reading
 from crossq_wn.results.figures import FIGURES, Source, save
 from crossq_wn.results.gathering import ABOUT, CURVES, RUNS, Gathered, Row
 from crossq_wn.results.records import RunRecord
+from crossq_wn.runs.tables import records_as_csv
 
 
 def curves(parser: Parser, arguments: list[str]) -> int:
@@ -37,22 +40,27 @@ def curves(parser: Parser, arguments: list[str]) -> int:
     with telling_of_folders(parsed.out):
         parsed.out.mkdir(parents=True, exist_ok=True)
         about = gathering.merged(gathering.read(parsed.out / RUNS, ABOUT), found.about)
-        for task, new in found.curves.items():
-            name = gathering.file_name(task)
-            rows = gathering.merged(gathering.read(parsed.out / f"{name}.csv", CURVES), new)
-            for path in draw(rows, parsed.out / name, parsed.reference, parsed.systems, parsed.frames):
-                say(path)
-        write_atomically(parsed.out / RUNS, gathering.as_csv(about, ABOUT))
-    say(parsed.out / RUNS)
-    return 0
+        write_atomically(parsed.out / RUNS, records_as_csv(about, ABOUT))
+        say(parsed.out / RUNS)
+        drawn = each(found.curves.items(), partial(_task, parsed))
+    return 0 if len(drawn) == len(found.curves) else 2
+
+
+def _task(parsed: argparse.Namespace, found: tuple[str, Sequence[Row]]) -> None:
+    """Writes the files of one task and prints their names; raises UserError if they cannot be made."""
+    task, new = found
+    stem = parsed.out / gathering.file_name(task)
+    rows = gathering.merged(gathering.read(Path(f"{stem}.csv"), CURVES), new)
+    for path in draw(rows, stem, parsed.reference, parsed.systems, parsed.frames):
+        say(path)
 
 
 def _gathered(runs: Sequence[Path], out: Path) -> Gathered:
     """What runs say; without any, the tasks of the tables that are there, to which nothing is added."""
     if runs:
         reading.require_folders(runs)
-        found = [each for each in reading.usable(runs, warn) if isinstance(each, RunRecord)]
-        return gathering.gather(found, warn)
+        found = reading.usable(runs, warn)
+        return gathering.gather([run for run in found if isinstance(run, RunRecord)], warn)
     csvs = [name for name in names(out) if name.endswith(".csv") and name != RUNS]
     tables = [name.removesuffix(".csv") for name in csvs]
     if not tables:
@@ -77,7 +85,7 @@ def draw(
     """
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "curves.csv"
-        write_atomically(table, gathering.as_csv(rows, CURVES))
+        write_atomically(table, records_as_csv(rows, CURVES))
         source = Source.of([table], reference, frames=frames, warn=warn)
         shown = []
         for system in source.scores:

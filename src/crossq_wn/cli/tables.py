@@ -1,7 +1,6 @@
 """Tables as data, printed for a person at a terminal, for a pipe, or for a program as JSON or CSV."""
 
 import argparse
-import csv
 import json
 import math
 import os
@@ -19,6 +18,7 @@ from rich.text import Text
 
 from crossq_wn.cli.console import say
 from crossq_wn.errors import visible
+from crossq_wn.runs.tables import as_csv
 
 Form = Literal["text", "json", "csv"]  # text: for people, laid out for a terminal or for a pipe
 _GAP = 2  # blanks between columns
@@ -161,10 +161,10 @@ def _to_csv(records: Sequence[Mapping[str, Any]]) -> None:
     names: dict[str, None] = {}  # of all records; the keys are an ordered set
     for record in records:
         names |= dict.fromkeys(record)
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(names)
+    rows: list[Iterable[Any]] = [names]
     for record in records:
-        writer.writerow([_cell(record.get(name)) for name in names])
+        rows.append([_cell(record.get(name)) for name in names])
+    sys.stdout.write(as_csv(rows))
 
 
 def _cell(value: Any) -> Any:

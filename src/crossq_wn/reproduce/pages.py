@@ -1,7 +1,5 @@
 """Findings as a page to read, as JSON for programs and as a table for spreadsheets."""
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from crossq_wn.reproduce.findings import CONFIDENCE, Finding
 from crossq_wn.reproduce.measuring import Number
 from crossq_wn.reproduce.studies import PlannedRun, Scale
 from crossq_wn.results.verdicts import EQUAL_CALLED_BETTER
+from crossq_wn.runs.tables import as_csv
 
 _HOW = (
     "A claim holds if the interval of each of its numbers lies entirely on the claimed side of the "
@@ -102,15 +101,13 @@ def _units(runs: Sequence[PlannedRun]) -> str:
 
 
 def _table(findings: Sequence[Finding]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["claim", "tasks", "number", "mean", "low", "high", "wanted", "threshold", "verdict"])
+    rows = [["claim", "tasks", "number", "mean", "low", "high", "wanted", "threshold", "verdict"]]
     for finding in findings:
         for number in finding.numbers:
             shown = [f"{value:.6g}" for value in number.interval]
             wanted = ["above" if number.above else "below", f"{number.threshold:.6g}"]
-            writer.writerow([finding.claim.name, finding.group, number.what, *shown, *wanted, number.verdict])
-    return text.getvalue()
+            rows.append([finding.claim.name, finding.group, number.what, *shown, *wanted, number.verdict])
+    return as_csv(rows)
 
 
 def _entry(finding: Finding) -> dict[str, object]:

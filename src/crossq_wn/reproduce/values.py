@@ -4,9 +4,7 @@ They are read from runs and written beside the verdicts in the format of publish
 made again without the runs, and `--reference` can read the scores.
 """
 
-import csv
 import gzip
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -23,6 +21,7 @@ from crossq_wn.results import reading
 from crossq_wn.results.curves import Curves, Results
 from crossq_wn.results.records import CurveTable, RunRecord
 from crossq_wn.runs.system import System
+from crossq_wn.runs.tables import as_csv
 
 FILE = "values.csv.gz"  # beside the verdicts
 MOST = 200  # points of a curve that are written at most
@@ -88,20 +87,18 @@ def write(path: Path, values: Values) -> None:
         path: the file, whose name ends in .csv.gz.
         values: to write.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    rows: list[Sequence[object]] = [COLUMNS]
     for system, task, curves in _each(values.scores):
         suite = suite_of(task)
         # As a run logs them, because whoever reads published curves scales them.
         raw = Curves(curves.env_steps, curves.seeds, curves.values * suite.scale)
-        writer.writerows(_rows(system, task, suite.metric, raw))
+        rows += _rows(system, task, suite.metric, raw)
     for diagnostic in DIAGNOSTICS.values():
         if diagnostic.in_figure_3:
             for system, task, curves in _each(values.metric(diagnostic.name)):
-                writer.writerows(_rows(system, task, diagnostic.name, curves))
+                rows += _rows(system, task, diagnostic.name, curves)
     # No time stamp in the file, so that equal values make equal files.
-    write_atomically(path, gzip.compress(text.getvalue().encode(), mtime=0))
+    write_atomically(path, gzip.compress(as_csv(rows).encode(), mtime=0))
 
 
 def _each(courses: Courses) -> Iterator[tuple[PlannedSystem, str, Curves]]:

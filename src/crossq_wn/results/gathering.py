@@ -9,6 +9,7 @@ import io
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,8 @@ from crossq_wn.results.along import positions
 from crossq_wn.results.practice import over, practices
 from crossq_wn.results.reading import Warn
 from crossq_wn.results.records import RunRecord
+from crossq_wn.runs.command import arguments
+from crossq_wn.runs.config import RunConfig
 
 Row = Mapping[str, Any]
 
@@ -35,7 +38,6 @@ ABOUT = (
     *_SEED, "preset", "frames", "discount", "episode_frames", "terminations", "simulators", "versions",
     "device", "command",
 )  # fmt: skip
-_OWN_PLACES = ("--out", "--config")  # options that name places on the machine of the run
 _PLACE = re.compile(r"(?:(?<=[=,])|^)[~/][^,]*")  # a path that is no name within the folder of the run
 
 
@@ -109,7 +111,7 @@ def _conditions(run: RunRecord) -> list[Row]:
         "simulators": protocol.get("simulators", ""),
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items() if version),
         "device": f"{device.get('kind', '')}, {device.get('cores', '?')} cores",
-        "command": command_of(manifest),
+        "command": command_of(config, manifest),
     }
     return [_named(run, str(seed)) | shared for seed in config.options.seeds]
 
@@ -124,18 +126,19 @@ def _named(run: RunRecord, seed: str) -> dict[str, Any]:
     }
 
 
-def command_of(manifest: Mapping[str, Any]) -> str:
-    """The command that started a run, without the places it names; empty if it was no command line."""
+def command_of(config: RunConfig, manifest: Mapping[str, Any]) -> str:
+    """A command that trains the same run; empty if it was no command line that started it.
+
+    It is spelled from the configuration, because what was typed may name a file that readers lack, and a run
+    may have been trained further since. Files have their names without folders, and W&B is left out.
+    """
     words = [str(word) for word in (manifest.get("commands") or [[]])[0]]
     if not words or Path(words[0]).name != "crossq-wn":
         return ""
-    kept, skipped = ["crossq-wn"], False
-    for word in words[1:]:
-        place = word.split("=")[0] in _OWN_PLACES
-        if not skipped and not place:
-            kept.append(_PLACE.sub(lambda found: Path(found[0]).name, word))
-        skipped = place and "=" not in word
-    return shlex.join(kept)
+    spelled = arguments(replace(config, options=replace(config.options, wandb=None)))
+    return shlex.join(
+        ["crossq-wn", *(_PLACE.sub(lambda found: Path(found[0]).name, word) for word in spelled)]
+    )
 
 
 def merged(old: Iterable[Row], new: Sequence[Row]) -> list[Row]:
@@ -172,15 +175,6 @@ def read(path: Path, columns: Sequence[str]) -> list[Row]:
 def in_columns(rows: Iterable[Row], columns: Sequence[str]) -> list[dict[str, Any]]:
     """The rows with these columns in this order."""
     return [dict(zip(columns, map(row.__getitem__, columns), strict=True)) for row in rows]
-
-
-def as_csv(rows: Iterable[Row], columns: Sequence[str]) -> str:
-    """The rows as a CSV file."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _only(values: Sequence[float]) -> float | str:

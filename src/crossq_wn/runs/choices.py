@@ -10,7 +10,7 @@ from crossq_wn.files import MOST_JSON
 from crossq_wn.runs.checks import check
 from crossq_wn.runs.config import DAMAGED, SCHEMA, RunConfig, preset_settings, with_algorithm
 from crossq_wn.runs.migration import migrate
-from crossq_wn.runs.options import RunOptions
+from crossq_wn.runs.options import unusual
 from crossq_wn.runs.schema import ConfigFile, Count
 from crossq_wn.runs.trust import require_algorithm, require_task
 
@@ -38,7 +38,7 @@ def read_choices(file: Path, *, trust: bool) -> dict[str, Any]:
         "task": config.task,
         "algorithm": config.system.algorithm,
         "preset": config.system.preset,
-        **_unusual_options(config.options),
+        **{name: value for name, value in unusual(config.options).items() if name != "wandb"},
         **_unusual_settings(with_algorithm(config)),
     }
 
@@ -59,11 +59,6 @@ def _read(file: Path) -> RunConfig:
     except DAMAGED as error:  # UserError is among these
         why = explained(error) if isinstance(error, OSError) else one_line(error)
         raise UserError(f"{option('config', str(file))} is no run's config.json: {why}") from None
-
-
-def _unusual_options(options: RunOptions) -> dict[str, Any]:
-    usual = vars(RunOptions())
-    return {k: v for k, v in vars(options).items() if v != usual[k] and k != "wandb"}
 
 
 def _unusual_settings(config: RunConfig) -> dict[str, Any]:

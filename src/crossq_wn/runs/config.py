@@ -24,13 +24,12 @@ from crossq_wn.runs import sources
 from crossq_wn.runs.checks import check
 from crossq_wn.runs.checksums import checksum_of
 from crossq_wn.runs.migration import as_trained, migrate
-from crossq_wn.runs.options import AGENT_OPTIONS, OPTION_NAMES, RunOptions
+from crossq_wn.runs.options import AGENT_OPTIONS, OPTION_NAMES, USUAL, RunOptions, unusual
 from crossq_wn.runs.schema import ConfigFile, Count
 from crossq_wn.runs.sources import Source
 from crossq_wn.runs.system import System
 
 SCHEMA = 2
-_USUAL = RunOptions()
 DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError)  # reading a damaged file raises these
 
 
@@ -202,7 +201,7 @@ def system_of(
     preset: str,
     settings: Settings,
     prefilled: Sequence[Source] = (),
-    options: RunOptions = _USUAL,
+    options: RunOptions = USUAL,
 ) -> System:
     """The system that an algorithm, a preset, the actual settings, options and data from elsewhere make.
 
@@ -215,10 +214,8 @@ def system_of(
         value = getattr(settings, name)
         if name != "utd" and value != getattr(usual, name):
             changes.append((name, value))
-    for name in AGENT_OPTIONS:
-        value = getattr(options, name)
-        if value != getattr(_USUAL, name):
-            changes.append((name, value))
+    chosen = unusual(options)
+    changes += [(name, chosen[name]) for name in AGENT_OPTIONS if name in chosen]
     if prefilled:
         changes.append(("prefill", sources.told(prefilled)))
         share = options.prefill_share

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from crossq_wn.algorithms.settings import require, require_positive, require_types
 from crossq_wn.errors import option
@@ -110,3 +110,11 @@ def _require_one_robot(options: RunOptions) -> None:
     require(options, "seeds", len(options.seeds) == 1, f"a single one {where}, because there is one robot")
     for name in ("q_bias", "overlap"):
         require(options, name, not getattr(options, name), f"left out {where}")
+
+
+USUAL = RunOptions()
+
+
+def unusual(options: RunOptions) -> dict[str, Any]:
+    """The options that are not as usual, by name."""
+    return {name: value for name, value in vars(options).items() if value != getattr(USUAL, name)}

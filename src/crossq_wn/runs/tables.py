@@ -4,7 +4,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ class Table:
     def append(self, rows: Iterable[dict[str, Any]]) -> None:
         """Appends rows; columns that a row lacks stay empty."""
         rows = list(rows)
-        content = _as_csv(rows, self.columns)
+        content = _lines(rows, self.columns)
         self._csv.append(content)
         if self._text is not None:
             self._text.append(content.decode())
@@ -169,7 +169,7 @@ class Table:
         """What the CSV file held, from its rows as another program saved them, or from its sound twin."""
         candidates = [at.get("text", "").encode()]
         if rows := _json_rows(lines or b""):
-            candidates.append(self._header() + _as_csv(rows, self.columns))
+            candidates.append(self._header() + _lines(rows, self.columns))
         text = self._csv.read().decode("utf-8-sig", errors="replace")  # spreadsheets add a byte order mark
         candidates.append(_rendered(csv.reader(io.StringIO(text, newline=""))))
         for candidate in candidates:
@@ -205,19 +205,41 @@ def _sound(content: bytes, at: Position) -> bytes | None:
     return cut
 
 
-def _as_csv(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> bytes:
+def as_csv(rows: Iterable[Iterable[Any]]) -> str:
+    """The text of a CSV file.
+
+    Args:
+        rows: of cells, the header included where there is one.
+    """
     text = io.StringIO()
-    csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore").writerows(rows)
-    return text.getvalue().encode()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def records_as_csv(records: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """The text of a CSV file with a header; what a record lacks, and NaN, becomes an empty cell.
+
+    Args:
+        records: a row each.
+        columns: the header; what else a record has is left out.
+    """
+    rows: list[Iterable[Any]] = [columns]
+    for record in records:
+        cells = [record.get(name, "") for name in columns]
+        rows.append(["" if cell != cell else cell for cell in cells])
+    return as_csv(rows)
+
+
+def _lines(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> bytes:
+    """Rows without a header."""
+    return as_csv([*map(row.get, columns)] for row in rows).encode()
 
 
 def _rendered(rows: Iterable[list[str]]) -> bytes:
-    text = io.StringIO()
     try:
-        csv.writer(text, lineterminator="\n").writerows(rows)
+        return as_csv(rows).encode()
     except csv.Error:  # no table at all
         return b""
-    return text.getvalue().encode()
 
 
 def _as_lines(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> bytes:

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from crossq_wn.errors import UserError
+from crossq_wn.runs.command import arguments
 from crossq_wn.runs.config import RunConfig
-from crossq_wn.runs.options import AGENT_OPTIONS, OPTION_NAMES, RunOptions
+from crossq_wn.runs.options import AGENT_OPTIONS, OPTION_NAMES, RunOptions, unusual
 from crossq_wn.runs.system import System
 from crossq_wn.sweeps.sheets import Sheet, Values, seed_numbers
 from crossq_wn.training import api
@@ -89,29 +90,15 @@ def _seeds_folder(config: RunConfig) -> str:
 def _system_folder(system: System, options: RunOptions) -> str:
     words = [system.algorithm, *([] if system.preset == "default" else [system.preset]), f"utd {system.utd}"]
     words += [f"{name} {value}" for name, value in system.changes]
-    for name in OPTION_NAMES:
-        value = getattr(options, name)
-        if name not in (*NOT_NUMBERS, *AGENT_OPTIONS, "seeds") and value != getattr(_usual(), name):
+    for name, value in unusual(options).items():
+        if name not in (*NOT_NUMBERS, *AGENT_OPTIONS, "seeds"):
             words.append(f"{name} {value}")
     return slug(" ".join(words))
 
 
-@cache
-def _usual() -> RunOptions:
-    return RunOptions()
-
-
 def command(run: Planned) -> tuple[str, ...]:
     """The arguments of crossq-wn that train a run from its beginning."""
-    config, system = run.config, run.config.system
-    flags: list[str] = ["--algorithm", system.algorithm, "--preset", system.preset]
-    for name, value in (("utd", system.utd), *system.changes):
-        flags += [] if name in OPTION_NAMES else _flag(name, value)  # options follow
-    for name in OPTION_NAMES:
-        value = getattr(config.options, name)
-        if value != getattr(_usual(), name):
-            flags += _flag(name, value)
-    return ("train", config.task, *flags, "--out", str(run.path))
+    return (*arguments(run.config), "--out", str(run.path))
 
 
 @cache
@@ -157,18 +144,6 @@ def seed_range(seeds: Sequence[int]) -> str:
     """Seeds as people write them: `3`, `0-9` or, with gaps, `0,3,7`."""
     whole = len(seeds) > 1 and tuple(seeds) == tuple(range(seeds[0], seeds[0] + len(seeds)))
     return f"{seeds[0]}-{seeds[-1]}" if whole else ",".join(map(str, seeds))
-
-
-def _flag(name: str, value: Any) -> Sequence[str]:
-    """A setting as arguments of the command line."""
-    words = f"--{name.replace('_', '-')}"
-    if isinstance(value, bool):
-        return [words] if value else [f"--no-{words[2:]}"]
-    if not isinstance(value, tuple):
-        return [words, str(value)]
-    if all(isinstance(each, int | float) for each in value):
-        return [words, ",".join(map(str, value))] if value else [words]
-    return [words, *map(str, value)]
 
 
 def _told(values: Values) -> str:

@@ -1,8 +1,6 @@
 """Writes the files of a figure: PNG, SVG and the table behind them. Only figures of ours are replaced."""
 
 import contextlib
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from matplotlib.figure import Figure
 from crossq_wn.errors import UserError, not_made, option
 from crossq_wn.files import read_start, write_atomically
 from crossq_wn.results.figures.style import MARK, STYLE, Row
+from crossq_wn.runs.tables import records_as_csv
 
 _SUFFIXES = (".png", ".svg", ".csv")
 
@@ -42,7 +41,7 @@ def save(figure: Figure, rows: Sequence[Row], stem: Path) -> list[Path]:
             figure.set_layout_engine(None)  # it has its layout by now, and a layout takes longest
             marks = {"Creator": MARK, "Date": None}
             write_atomically(svg, lambda new: figure.savefig(new, format="svg", metadata=marks))
-        write_atomically(table, _as_csv(rows))
+        write_atomically(table, records_as_csv(rows, list(rows[0])))
     except OSError as error:
         where = option("out", str(stem))
         raise UserError(f"cannot write {where}: {not_made(error, png)}") from None
@@ -87,12 +86,3 @@ def _is_ours(png: Path) -> bool:
     with contextlib.suppress(OSError):
         return b"tEXtSoftware\0" + MARK.encode() in read_start(png, 4096)
     return False
-
-
-def _as_csv(rows: Sequence[Row]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({key: "" if value != value else value for key, value in row.items()})
-    return text.getvalue()
