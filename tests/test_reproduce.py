@@ -666,6 +666,31 @@ def test_what_is_there_so_far_is_drawn_over_updates_and_not_judged(reproduce_cli
     assert ends == {0: 0, 100: 5 * 100 / 2}
 
 
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda run: (run / "eval.csv").unlink(), "{} is not drawn: there is no eval.csv"),
+        (lambda run: (run / "eval.csv").write_text("junk\n"), "{} is not drawn: "),
+        (lambda run: (run / "config.json").write_text("junk"), "{} has no readable config.json"),
+    ],
+)
+def test_what_is_left_out_so_far_is_told_once_with_the_reason(damage, says, tmp_path, monkeypatch):
+    scale = toy("walker-run", seeds=(0, 1, 2), figures={"fig3": FigurePlan(("walker-run",), NORMS)})
+    runs, said, seen = finished(scale, tmp_path), [], []
+    half = runs[0].path
+    (half / "checkpoints" / "000000200").rename(half / "checkpoints" / "000000100")
+    damage(half)
+    look = reproduce.look
+    monkeypatch.setattr(reproduce, "look", lambda run: seen.append(run) or look(run))
+    reproduce.conclude(scale, ["fig3"], runs, {}, tmp_path / "out", said.append, ("finished", "cut off"))
+    page = json.loads((tmp_path / "out" / "verdict.json").read_text())["notes"]
+    (line,) = [line for line in said if str(half) in line]
+    assert line.startswith(says.format(half))
+    assert line in page
+    assert "1 of 4 runs have not finished and do not count" in page
+    assert seen == runs
+
+
 def test_the_workstation_reaches_the_papers_number_of_updates(quiet, tmp_path):
     """UTD 5 on 1M frames; and each ablation stands beside CrossQ + WN at its own UTD ratio."""
     runs = plan(WORKSTATION, WORKSTATION.figures, tmp_path)

@@ -1,12 +1,13 @@
 """Reproducing the paper: plan its runs, train the missing ones, draw its figures and judge its claims."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from crossq_wn.errors import UserError
 from crossq_wn.reproduce import values
 from crossq_wn.reproduce.drawing import draw
-from crossq_wn.reproduce.findings import Finding, damaged, ended_early, judge_all
+from crossq_wn.reproduce.findings import Finding, ended_early, judge_all, why_unreadable
 from crossq_wn.reproduce.pages import Context, check_out, write
 from crossq_wn.reproduce.studies import PlannedRun, Scale, plan, scale_called, unlike
 from crossq_wn.runs.protocol import read_terms, simulator_conflicts
@@ -91,35 +92,55 @@ def conclude(
     Returns:
         The findings, and the files written.
     """
-    finished, lost = _readable(runs, {"finished"})
-    drawn, _ = _readable(runs, shown)
-    notes = _conflicts(runs, finished)
-    for path, why in lost.items():
-        notes.append(f"{path} does not count: {why}; move it away, and the same command trains it again")
-    measured = values.of_runs(finished, notes.append)
+    there = _look_at_all(runs, shown)
+    notes = _conflicts(runs, there.finished)
+    notes += [line for path, line in there.unread.items() if path not in failed]
+    measured = values.of_runs(there.finished, notes.append)
     findings = judge_all(scale, figures, measured)
     for note in notes:
         warn(note)
-    notes += ended_early(finished, measured)
-    missing = len(runs) - len(finished) - len(lost)
-    if missing:
-        notes.append(f"{missing} of {len(runs)} runs have not finished and do not count")
+    notes += ended_early(there.finished, measured)
+    if there.missing:
+        notes.append(f"{there.missing} of {len(runs)} runs have not finished and do not count")
     notes += [f"{run.name}: {failed[run.path]}" for run in runs if run.path in failed]
     command = f"crossq-wn reproduce {' '.join(figures)} --scale {scale.name}"
     written = write(findings, Context(scale, runs, notes, command), out)
-    if finished:
+    if there.finished:
         values.write(out / values.FILE, measured)
         written.append(out / values.FILE)
-    return findings, [*written, *draw(scale, figures, drawn, out, warn)]
+    return findings, [*written, *draw(scale, figures, there.drawn, out, warn)]
 
 
-def _readable(
-    runs: Sequence[PlannedRun], kinds: Collection[Kind]
-) -> tuple[list[PlannedRun], dict[Path, str]]:
-    """The runs of these kinds that can serve as evidence, and the reasons why others cannot."""
-    there = [run for run in runs if look(run).kind in kinds]
-    lost = damaged(there)
-    return [run for run in there if run.path not in lost], lost
+@dataclass
+class _There:
+    """What is there of planned runs, each looked at once."""
+
+    finished: list[PlannedRun] = field(default_factory=list)  # and can serve as evidence
+    drawn: list[PlannedRun] = field(default_factory=list)
+    unread: dict[Path, str] = field(default_factory=dict)  # a line on each that cannot be read
+    missing: int = 0  # have not finished
+
+
+def _look_at_all(runs: Sequence[PlannedRun], shown: Collection[Kind]) -> _There:
+    there = _There()
+    for run in runs:
+        state = look(run)
+        ended = state.kind == "finished"
+        there.missing += not ended
+        if state.kind == "damaged":
+            there.unread[run.path] = state.why
+        if not ended and state.kind not in shown:
+            continue
+        why = why_unreadable(run.path)
+        if why is None:
+            there.finished += [run] if ended else []
+            there.drawn += [run] if state.kind in shown else []
+        elif ended:
+            again = "move it away, and the same command trains it again"
+            there.unread[run.path] = f"{run.path} does not count: {why}; {again}"
+        else:
+            there.unread[run.path] = f"{run.path} is not drawn: {why}"
+    return there
 
 
 def conclude_again(

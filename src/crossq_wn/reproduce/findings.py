@@ -101,15 +101,13 @@ def _planned(plans: Iterable[FigurePlan]) -> dict[PlannedSystem, tuple[str, ...]
     return {system: tuple(tasks) for system, tasks in found.items()}
 
 
-def damaged(finished: Iterable[PlannedRun]) -> dict[Path, str]:
-    """The reasons why runs cannot be read, by run directory; such runs count as not there."""
-    found = {}
-    for run in finished:
-        try:
-            reading.check(RunRecord(run.path))
-        except UserError as reason:
-            found[run.path] = one_line(reason)
-    return found
+def why_unreadable(path: Path) -> str | None:
+    """The reason why a run directory cannot serve as evidence; None if it can."""
+    try:
+        reading.check(RunRecord(path))
+    except UserError as reason:
+        return one_line(reason)
+    return None
 
 
 def ended_early(finished: Sequence[PlannedRun], values: Values) -> list[str]:
