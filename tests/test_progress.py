@@ -4,12 +4,15 @@ import io
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import crossq_wn
 import helpers
 from crossq_wn.runs.config import signed
 from crossq_wn.training import display, progress, reporting
 from crossq_wn.training.progress import Pace, Recent, Status, short
+from crossq_wn.types import Burst
 from helpers import TINY_OPTIONS, TINY_SETTINGS, rows
 
 
@@ -83,7 +86,7 @@ STATUS = Status(
     updates_per_second=0.0, rows=[], evaluations={}, metric="return", seconds_left=None, phase="collecting",
     warmup_frames=10_000,
 )  # fmt: skip
-LATER = " | time left: known after compiling"
+LATER = " | time left: known once updates begin"
 
 
 @pytest.mark.parametrize(
@@ -95,6 +98,7 @@ LATER = " | time left: known after compiling"
             f"collecting until 10,000 frames, compiling meanwhile | 2,000 frames | 900 frames/s{LATER}",
         ),
         ({"phase": "compiling"}, f"compiling | 2,000 frames{LATER}"),
+        ({"phase": "training", "updates": 9}, "training | 2,000 frames | time left: being measured"),
         (
             {
                 "phase": "training",
@@ -159,25 +163,57 @@ def test_a_rate_is_that_of_the_last_seconds_of_the_phase(clock):
 def test_time_left_counts_evaluations_apart_from_decisions(clock):
     pace = Pace()
     pace.set_apart(30.0, evaluation=True)  # the first one compiles
-    assert pace.seconds_left(500, 0, 1_000, 4) is None
-    assert pace.seconds_left(500, 2, 1_000, 4) is None  # the clock of updates begins
+    assert pace.seconds_left(0, 500, 4) is None
+    assert pace.seconds_left(1, 500, 4) is None  # the clock begins
     clock[0] += 10
-    assert pace.seconds_left(600, 202, 1_000, 4) == pytest.approx(400 * 0.1 + 4 * 30)
+    assert pace.seconds_left(101, 501, 4) == pytest.approx(400 * 0.1 + 4 * 30)
     clock[0] += 6
     pace.set_apart(6.0, evaluation=True)
     clock[0] += 5
     pace.set_apart(5.0, evaluation=False)  # the program of diagnostics was compiled
-    assert pace.seconds_left(600, 202, 1_000, 3) == pytest.approx(400 * 0.1 + 3 * 6)
+    assert pace.seconds_left(101, 501, 3) == pytest.approx(400 * 0.1 + 3 * 6)
 
 
 def test_time_left_after_a_resumption_leaves_its_compilation_out(clock):
     pace = Pace()
-    assert pace.seconds_left(100, 200, 1_000, 0) is None  # compilation begins
+    assert pace.seconds_left(100, 1_000, 0) is None  # compilation begins
     clock[0] += 30
     pace.set_apart(30.0, evaluation=False)
-    assert pace.seconds_left(100, 202, 1_000, 0) is None
+    assert pace.seconds_left(100, 1_000, 0) is None
+    assert pace.seconds_left(101, 1_000, 0) is None
     clock[0] += 5
-    assert pace.seconds_left(150, 302, 1_000, 0) == pytest.approx(850 * 0.1)
+    assert pace.seconds_left(151, 1_000, 0) == pytest.approx(849 * 0.1)
+
+
+@given(
+    warmup=st.integers(1, 50), utd=st.integers(1, 4), rounds=st.integers(0, 60), every=st.integers(1, 40),
+    single=st.booleans(), decisions=st.integers(3, 100), second=st.floats(0.001, 1),
+)  # fmt: skip
+def test_time_left_is_exact_where_updates_alone_take_time(
+    warmup, utd, rounds, every, single, decisions, second
+):
+    """Whatever bursts an algorithm makes: the first one, with its compilation, gives no rate."""
+    burst = Burst(rounds * utd, None if single else every)
+    with pytest.MonkeyPatch.context() as patch:
+        now = [100.0]
+        patch.setattr(progress.time, "perf_counter", lambda: now[0])
+        pace, total, known = Pace(), burst.with_regular(decisions, utd), []
+        assert pace.seconds_left(burst.with_regular(0, utd), total, 0) is None
+        now[0] += 40  # compilation
+        for decision in range(decisions):
+            now[0] += second * (burst.at(decision) + utd)
+            done = burst.with_regular(decision + 1, utd)
+            known.append(pace.seconds_left(done, total, 0))
+            if decision:
+                assert known[-1] == pytest.approx(second * (total - done), abs=1e-6)
+    assert known[0] is None
+
+
+def test_time_left_is_known_from_the_second_decision_with_updates_and_ends_at_nothing(followed):
+    shown = [status.seconds_left for status in followed[1].statuses if status.updates]
+    known = [seconds is not None for seconds in shown]
+    assert known == sorted(known)  # once there, it stays
+    assert (known[0], shown[-1]) == (False, 0)
 
 
 def test_it_reports_every_second_though_no_row_is_written(tmp_path, monkeypatch):

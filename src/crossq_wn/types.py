@@ -95,6 +95,10 @@ class Burst(NamedTuple):
             return 0
         return self.updates * (1 if self.every is None else -(-decisions // self.every))
 
+    def with_regular(self, decisions: int, utd: int) -> int:
+        """All updates at so many decisions that are followed by updates: bursts, and `utd` at each."""
+        return max(0, decisions) * utd + self.until(decisions)
+
 
 class Vars(NamedTuple):
     """A network's variables: parameters and statistics."""

@@ -91,8 +91,7 @@ def cost(config: RunConfig) -> Cost:
     task = simulation(_typical(config.task))
     sizes = options.frame_stack * task.sizes[0], task.sizes[1]
     program = programs(config.system.algorithm, settings, sizes)
-    learning = max(0, config.decisions - settings.warmup)
-    updates = learning * settings.utd + program.burst.until(learning)
+    updates = program.burst.with_regular(config.decisions - settings.warmup, settings.utd)
     episodes = (1 + options.frames // options.eval_every) * options.eval_episodes  # the first at frame 0
     # Environment frames of training and evaluation, with 1,000 for episodes without a known time limit.
     frames = options.frames + episodes * (config.episode_frames or 1000)

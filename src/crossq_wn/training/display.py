@@ -123,12 +123,12 @@ def _rate(status: Status) -> list[str]:
 
 
 def _left(status: Status) -> list[str]:
-    """How long it still takes, which is known once gradient updates are made."""
+    """How long it still takes, or why that is not known yet."""
     if status.phase in ("done", "stopped"):
         return []
     if status.seconds_left is not None:
         return [f"{_duration(status.seconds_left)} left"]
-    return [] if status.updates else ["time left: known after compiling"]
+    return ["time left: " + ("being measured" if status.updates else "known once updates begin")]
 
 
 def _duration(seconds: float) -> str:

@@ -92,7 +92,8 @@ class Pace:
     """The speed of training: between two rows of metrics, and since gradient updates began."""
 
     def __init__(self) -> None:
-        self._first_updates: tuple[float, int] | None = None  # clock and decisions when they were first seen
+        self._first: int | None = None  # updates done when this process began to make any
+        self._begun: tuple[float, int] | None = None  # clock and updates done at a later report
         self._evaluation = 0.0  # seconds of the newest evaluation
         self._apart = 0.0  # seconds that no decision took, since then
         self.begin_interval(0, 0)
@@ -120,27 +121,29 @@ class Pace:
         """Takes seconds that no decision took: of an evaluation, or else of what does not come again."""
         if evaluation:
             self._evaluation = seconds
-        if self._first_updates is not None:
-            self._apart += seconds
+        self._apart += seconds
 
-    def seconds_left(self, decisions: int, updates: int, total: int, evaluations: int) -> float | None:
-        """Estimates the seconds until training ends, at the average pace since updates began.
+    def seconds_left(self, done: int, total: int, evaluations: int) -> float | None:
+        """Estimates the seconds until training ends, at the average pace so far.
+
+        The clock begins after the first decision with updates, which include their compilation, also after a
+        resumption, and perhaps a burst that does not come again.
 
         Args:
-            decisions: agent decisions per seed so far.
-            updates: gradient updates per seed so far.
-            total: agent decisions per seed that were asked for.
+            done: gradient updates per seed of all decisions so far.
+            total: gradient updates per seed of all decisions that were asked for.
             evaluations: evaluations still to end.
 
         Returns:
             Seconds; None before there is a pace.
         """
         now = time.perf_counter()
-        if updates and (self._first_updates is None or decisions == self._first_updates[1]):
-            # The first decision's updates include their compilation, also after a resumption.
-            self._first_updates, self._apart = (now, decisions), 0.0
-        if self._first_updates is None or decisions == self._first_updates[1]:
+        if self._first is None:
+            self._first = done
+        if self._begun is None and done > self._first:
+            self._begun, self._apart = (now, done), 0.0
+        if self._begun is None or done == self._begun[1]:
             return None
-        clock, first = self._first_updates
-        per_decision = (now - clock - self._apart) / (decisions - first)
-        return per_decision * (total - decisions) + self._evaluation * evaluations
+        clock, before = self._begun
+        per_update = (now - clock - self._apart) / (done - before)
+        return per_update * (total - done) + self._evaluation * evaluations

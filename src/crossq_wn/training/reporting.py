@@ -21,7 +21,7 @@ def report(session: Session) -> None:
         if seed.evaluation is not None:
             evaluations[seed.number] = seed.evaluation
     frames_rate, updates_rate = session.recent.rates(session.frames, session.updates)
-    count, left = len(session.seeds), _evaluations_left(session)
+    count = len(session.seeds)
     session.reporter.status(
         Status(
             frames=session.frames,
@@ -33,14 +33,25 @@ def report(session: Session) -> None:
             rows=session.rows,
             evaluations=evaluations,
             metric=config.metric,
-            seconds_left=session.pace.seconds_left(
-                session.decisions, session.updates, config.decisions, left
-            ),
+            seconds_left=_seconds_left(session),
             phase=session.phase,
             warmup_frames=config.settings.warmup * config.action_repeat,
             compiling=session.compiling is not None and session.compiling.is_alive(),
         )
     )
+
+
+def _seconds_left(session: Session) -> float | None:
+    """Estimates how long training still takes; None if that is not known yet."""
+    if not session.updates:
+        return None
+    settings, burst = session.config.settings, session.algorithm.burst
+    # Counted in the updates that belong to decisions: in real time, some of these are still to be made.
+    done, total = (
+        burst.with_regular(decisions - settings.warmup, settings.utd)
+        for decisions in (session.decisions, session.config.decisions)
+    )
+    return session.pace.seconds_left(done, total, _evaluations_left(session))
 
 
 def _evaluations_left(session: Session) -> int:
