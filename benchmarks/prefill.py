@@ -1,11 +1,12 @@
-"""What 20,000 recorded transitions are worth on walker-run: with them, half of each minibatch, and without.
+"""What are 20,000 recorded transitions worth on walker-run, if half of each minibatch is drawn from them?
 
-    python benchmarks/prefill.py OUT [FRAMES]
+    python benchmarks/prefill.py OUT [FRAMES [OPTIONS OF train...]]
 
-It trains three runs under OUT and lays the last two, of three seeds each, side by side. The first, whose
-replay is the data, has one seed and 40,000 frames, which are 20,000 decisions. FRAMES (200,000 by default) is
-the length of the others. With the default it trains for some ten hours on two cores; runs that were cut off
-are resumed, and finished ones are left alone.
+It trains three runs under OUT and compares the last two, with and without the data, of three seeds each. The
+first, whose replay is the data, has one seed and 40,000 frames, which are 20,000 decisions. FRAMES (200,000 by
+default) is the length of the others. With the default it trains for some ten hours on two cores; runs that
+were cut off are resumed, and finished ones are left alone. OPTIONS apply to all three runs, such as
+`--critic-width 128 --actor-width 64`, with which FRAMES of 40,000 take half an hour.
 """
 
 import subprocess
@@ -53,4 +54,6 @@ def main(out: Path, frames: int = 200_000, *options: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
     main(Path(sys.argv[1]), *map(int, sys.argv[2:3]), *sys.argv[3:])

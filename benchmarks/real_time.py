@@ -138,6 +138,7 @@ def train(minutes: float, out: Path, *, kill: bool, width: int) -> None:
         "--checkpoint-every", "1000", "--log-every", "250", "--warmup", "1000", "--utd", "1",
         "--critic-width", str(width), "--no-tensorboard", "--out", str(out),
     ]  # fmt: skip
+    load = os.getloadavg()[0]  # of others: this is measured before anything of ours runs
     started = _start(command)
     if kill:
         while _decisions(out) < frames // 2:
@@ -148,6 +149,7 @@ def train(minutes: float, out: Path, *, kill: bool, width: int) -> None:
         started = _start(["resume", str(out), "--take-over"])
     if started.wait():
         raise SystemExit("training failed")
+    print(f"machine                        {os.cpu_count()} processors, load {load:.1f} before the start")
     _print_figures(out)
 
 
