@@ -3,8 +3,8 @@
     python benchmarks/prefill.py OUT [FRAMES [OPTIONS OF train...]]
 
 It trains three runs under OUT and compares the last two, with and without the data, of three seeds each. The
-first, whose replay is the data, has one seed and 40,000 frames, which are 20,000 decisions. FRAMES (200,000 by
-default) is the length of the others. With the default it trains for some ten hours on two cores; runs that
+first, whose replay is the data, has one seed and 40,000 frames, which are 20,000 decisions. FRAMES is the
+length of the others: 200,000 by default, which takes some ten hours on two cores. Runs that
 were cut off are resumed, and finished ones are left alone. OPTIONS apply to all three runs, such as
 `--critic-width 128 --actor-width 64`, with which FRAMES of 40,000 take half an hour.
 """
