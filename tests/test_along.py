@@ -143,7 +143,7 @@ def test_curves_run_over_hours_of_all_sessions(folder, tmp_path):
 
 def test_only_run_directories_tell(folder):
     (source,) = Source((), (), along="updates").each_protocol([folder / "rivals.csv"])
-    with pytest.raises(UserError, match="gradient updates of none of these systems are known"):
+    with pytest.raises(UserError, match="none of these systems has known gradient updates"):
         FIGURES["fig7"](source)
 
 

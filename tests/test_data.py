@@ -261,7 +261,7 @@ def test_options_that_mean_nothing_are_refused(tmp_path):
         ({"prefill": path, "replay_size": 50}, "at least 63, the rows of prefill"),
         ({"prefill": [3]}, "prefill is"),
         ({"prefill": tmp_path}, "of no known kind: give a .npz"),
-        ({"prefill": tmp_path / "none.npz"}, "is not there: give a .npz"),
+        ({"prefill": tmp_path / "none.npz"}, "does not exist: give a .npz"),
     ):
         with pytest.raises(UserError, match=message):
             api.configure(helpers.PointMass, **choices)
@@ -298,7 +298,7 @@ def test_nothing_outside_a_file_is_read_and_nothing_too_large(tmp_path, place, m
     path = saved(tmp_path)
     monkeypatch.setattr(recording, "available_memory", lambda: 1000)
     for each, kind in ((path, "npz"), (place / "run", "run")):
-        with pytest.raises(UserError, match="takes twice that"):
+        with pytest.raises(UserError, match="needs twice that in memory"):
             sources.read(str(each), each, kind)
 
 
@@ -547,7 +547,7 @@ def test_replay_is_written_out_from_the_command_line(place, tmp_path):
     done = call("data", place / "run", "--to", "npz", "--out", tmp_path / "out", "--seed", "0", cwd=tmp_path)
     assert (done.returncode, "300 transitions" in done.stdout) == (0, True)
     for words, message in (
-        (["--to", "csv", "--out", "x"], "--to csv is unknown: known are minari, npz"),
+        (["--to", "csv", "--out", "x"], "--to csv is unknown: choose from minari, npz"),
         (["--to", "npz", "--out", tmp_path / "out"], "is not an empty folder: nothing is overwritten"),
         (["--to", "npz", "--out", "x", "--seed", "7"], "it has no seed 7: its seeds are 0"),
     ):

@@ -364,7 +364,7 @@ def test_workers_are_submitted_for_what_is_left(slurm, tmp_path):
     (tmp_path / "bin" / "sbatch").write_text("#!/bin/sh\necho no such partition >&2; exit 1\n")
     said = helpers.call("sweep", "x", "--on", "slurm", "--slurm", "partition=log", "--yes", cwd=tmp_path)
     assert said.returncode == 2
-    assert "Slurm does not take 6 jobs: " in said.stderr
+    assert "Slurm refuses 6 jobs: " in said.stderr
     assert said.stderr.count("\n") == 1
 
 
@@ -400,8 +400,8 @@ def test_a_run_that_a_scheduler_stops_too_is_not_asked_twice(tmp_path):
         (["--on", "rya"], "invalid choice: 'rya'"),
         (["--on", "ray", "--address", "here"], "--address is 'here': give HOST:PORT"),
         (["--on", "ray", "--address", "ray://10.0.0.1:10001"], "use `ray job submit`"),
-        (["--on", "ray", "--address", "127.0.0.1:9"], "no cluster of Ray answers at 127.0.0.1:9"),
-        (["--on", "ray", "--address", "127.0.0.1:99999"], "no cluster of Ray answers at 127.0.0.1:99999"),
+        (["--on", "ray", "--address", "127.0.0.1:9"], "no Ray cluster answers at 127.0.0.1:9"),
+        (["--on", "ray", "--address", "127.0.0.1:99999"], "no Ray cluster answers at 127.0.0.1:99999"),
         (["--on", "ray", "--cpus", "0"], "'0' is not a whole number of at least 1"),
         (["--on", "ray", "--gpus", "1.5"], "'1.5' is neither a number of GPUs nor a share"),
         (["--on", "ray", "--gpus", "nan"], "'nan' is neither a number of GPUs nor a share"),

@@ -296,7 +296,7 @@ def test_what_cannot_be_exported_is_refused_in_one_line(run, planted, tmp_path, 
         ((diverged, "--to", "numpy"), "weights of seed 0 .* are not finite"),
         ((damaged, "--to", "numpy"), "no usable checkpoint"),
         ((run, "--to", "numpy", "--seed", 7), "has no seed 7: it has 0"),
-        ((run, "--to", "tflite"), "--to is 'tflite'.*known are numpy, onnx"),
+        ((run, "--to", "tflite"), "--to is 'tflite'.*choose from numpy, onnx"),
         ((tmp_path, "--to", "numpy"), "not a run directory"),
     ):
         said = refusal(capsys, *arguments, "--out", out)

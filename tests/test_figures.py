@@ -504,7 +504,7 @@ def test_systems_are_chosen_and_ordered_by_name_or_first_words(draw):
     many = draw("fig1", systems=["crossq-wn"])
     assert [system for (system,) in table(many, "system", panel=HARD)] == OURS[1:]
     with pytest.raises(
-        UserError, match=r"no system 'crossq-w': did you mean 'crossq-wn'\? there are crossq UTD 1"
+        UserError, match=r"no system 'crossq-w': did you mean 'crossq-wn'\? choose from crossq UTD 1"
     ):
         draw("fig1", systems=["crossq-w"])
 

@@ -650,7 +650,7 @@ def test_only_reports_are_overwritten(copy, tmp_path, capsys):
         (["file.csv"], "give published curves to --reference"),
         (["."], "no run can be reported: there is none in ."),
         (["RUNS", "--confidence", "2"], "--confidence is 2.0"),
-        (["RUNS", "--systems", "crosq-wn"], "no system 'crosq-wn': did you mean 'crossq-wn'? there are"),
+        (["RUNS", "--systems", "crosq-wn"], "no system 'crosq-wn': did you mean 'crossq-wn'? choose from"),
         (["RUNS", "--reference", "missing.csv"], "missing.csv"),
     ],
 )

@@ -88,7 +88,7 @@ def test_a_larger_sweep_keeps_the_folders_of_its_runs(tmp_path):
     [
         ("[grid", "file is not TOML: "),
         ("[gird]\ntask = ['dog-run']", "unknown key 'gird': did you mean 'grid'?"),
-        ("frames = 3", "unknown key 'frames': options go into [defaults]"),
+        ("frames = 3", "unknown key 'frames': options belong in [defaults]"),
         ("sweep = 2", "sweep is 2, and this version reads 1: upgrade"),
         ("", "file names no task"),
         ("[grid]\ntask = []", "grid.task is []: it takes a list of at least one value"),

@@ -66,7 +66,7 @@ def registered(name: str) -> str:
         import_user_module(module, f"the algorithm {name!r}")
     if own not in ALGORITHMS:
         raise UserError(
-            f"unknown algorithm {name!r}: {nearest(own, ALGORITHMS)}known are {', '.join(ALGORITHMS)}, "
+            f"unknown algorithm {name!r}: {nearest(own, ALGORITHMS)}choose from {', '.join(ALGORITHMS)}, "
             "and your own as module:name (docs/your-own-algorithm.md)"
         )
     return own

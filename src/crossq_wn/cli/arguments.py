@@ -236,7 +236,8 @@ def _one_of(known: Sequence[str]) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in known:
             valid = ", ".join(map(repr, known))
-            raise argparse.ArgumentTypeError(f"{text!r} is unknown: {nearest(text, known)}known are {valid}")
+            hint = nearest(text, known)
+            raise argparse.ArgumentTypeError(f"{text!r} is unknown: {hint}choose from {valid}")
         return text
 
     return read

@@ -108,7 +108,7 @@ def run(arguments: list[str]) -> int:
         print(f"crossq-wn {crossq_wn.__version__}\n{versions()}")
         return 0
     if verb not in VERBS:
-        raise UserError(f"unknown command {verb!r}: {nearest(verb, VERBS)}known are {', '.join(VERBS)}")
+        raise UserError(f"unknown command {verb!r}: {nearest(verb, VERBS)}choose from {', '.join(VERBS)}")
     place, summary = VERBS[verb]
     module, function = place.split(":")
     parser = importlib.import_module("crossq_wn.cli.arguments").Parser(verb, summary)

@@ -259,6 +259,6 @@ def require_room(path: Path, size: int) -> None:
     free = available_memory()
     if free is not None and 2 * size > free:  # once as it is, once as rows of replay
         raise UserError(
-            f"{path} holds {size / 2**30:,.1f} GiB, takes twice that, and {free / 2**30:,.1f} GiB are free: "
-            "use part of the data"
+            f"{path} holds {size / 2**30:,.1f} GiB, needs twice that in memory, and {free / 2**30:,.1f} GiB "
+            "are free: use part of the data"
         )

@@ -90,7 +90,7 @@ def find(name: str) -> tuple[Path, str]:
         hint = f"give {_KNOWN}"
         if folder is not None:
             hint = f"`minari download {name}` would fetch a data set of that name"
-        raise UserError(f"{option('prefill', name)} is not there: {hint}")
+        raise UserError(f"{option('prefill', name)} does not exist: {hint}")
     if path.is_dir():
         tests = {
             "run": (path / "config.json").exists(),

@@ -37,7 +37,7 @@ def write(
         UserError: the run has no such transitions, a package is missing, or the folder cannot be used.
     """
     if kind not in KINDS:
-        raise UserError(f"{option('to', kind)} is unknown: known are {', '.join(KINDS)}")
+        raise UserError(f"{option('to', kind)} is unknown: choose from {', '.join(KINDS)}")
     path = run_in(run)
     if kind == "minari":
         minari.require_writer()  # before there is a folder

@@ -61,7 +61,7 @@ def export(
             folder is taken, or the export would act differently; nothing is written then.
     """
     if to not in KINDS:
-        raise UserError(f"{option('to')} is {to!r}: {nearest(to, KINDS)}known are {', '.join(KINDS)}")
+        raise UserError(f"{option('to')} is {to!r}: {nearest(to, KINDS)}choose from {', '.join(KINDS)}")
     if to == "onnx":
         onnx_model.require_extras()
     policy = load(run, seed=seed, warn=warn, trust=trust, networks=networks)

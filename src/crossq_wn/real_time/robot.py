@@ -108,7 +108,7 @@ class Robot:
 
 def _check_signature(method: Any, name: str) -> None:
     if not callable(method):
-        raise UserError(f"{name} is {method!r}: it must be a method without arguments, or not be there")
+        raise UserError(f"{name} is {method!r}: make it a method without arguments, or leave it out")
     try:
         inspect.signature(method).bind()
     except TypeError as error:

@@ -228,7 +228,7 @@ def scale_called(name: str) -> Scale:
         UserError: there is none of that name; the message suggests the nearest.
     """
     if name not in SCALES:
-        raise UserError(f"--scale is {name!r}: {nearest(name, SCALES)}known are {', '.join(SCALES)}")
+        raise UserError(f"--scale is {name!r}: {nearest(name, SCALES)}choose from {', '.join(SCALES)}")
     return SCALES[name]
 
 
@@ -247,7 +247,7 @@ def plan(scale: Scale, figures: Iterable[str], root: Path) -> list[PlannedRun]:
     for figure in figures:
         if figure not in scale.figures:
             known = ", ".join(scale.figures)
-            raise UserError(f"unknown figure {figure!r}: {nearest(figure, scale.figures)}known are {known}")
+            raise UserError(f"unknown figure {figure!r}: {nearest(figure, scale.figures)}choose from {known}")
         tasks, systems = scale.figures[figure]
         for task in tasks:
             for system in systems:

@@ -80,9 +80,7 @@ def at_equal(
 
 def unknown(along: Along) -> UserError:
     """The error that nothing can be placed."""
-    return UserError(
-        f"the {LABELS[along]} of none of these systems are known: only run directories tell them"
-    )
+    return UserError(f"none of these systems has known {LABELS[along]}: only run directories record them")
 
 
 Clocked = dict[System, tuple[Curves, Curves]]  # system -> its scores and its clock

@@ -118,7 +118,7 @@ def last_scores(curves: Sequence[Curves], among: Steps | None = None) -> tuple[i
     frames, scores = align(curves)
     there = (frames > 0) & reached_by_most(scores)
     if not there.any():
-        raise UserError("after frame 0 there is none at which more than half of the runs were evaluated")
+        raise UserError("there is no frame after 0 at which more than half of the runs were evaluated")
     preferred = there & np.isin(frames, frames if among is None else among)
     last = np.flatnonzero(preferred if preferred.any() else there)[-1]
     return int(frames[last]), [runs[:, last][~np.isnan(runs[:, last])] for runs in scores]

@@ -187,7 +187,7 @@ def preset_settings(algorithm: str, preset: str) -> Settings:
         raise UserError(f"{option('preset')} is {preset!r}: give one name, such as {next(iter(known))!r}")
     if preset not in known:
         raise UserError(
-            f"{algorithm} has no preset {preset!r}: {nearest(preset, known)}known are {', '.join(known)}"
+            f"{algorithm} has no preset {preset!r}: {nearest(preset, known)}choose from {', '.join(known)}"
         )
     settings = known[preset].settings
     for name in setting_names(type(settings)):

@@ -177,7 +177,7 @@ def connected(address: str | None) -> Iterator[None]:
     try:
         ray.init(address=address, **options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise UserError(f"no cluster of Ray at {address}: {one_line(error)[:200]}") from None
+        raise UserError(f"no Ray cluster at {address}: {one_line(error)[:200]}") from None
     try:
         yield
     finally:
@@ -198,7 +198,7 @@ def _check_reachable(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH).close()
     except (OSError, OverflowError) as error:
         raise UserError(
-            f"no cluster of Ray answers at {address} ({one_line(error)}): start one with `ray start --head`, "
+            f"no Ray cluster answers at {address} ({one_line(error)}): start one with `ray start --head`, "
             "or leave out --address"
         ) from None
 

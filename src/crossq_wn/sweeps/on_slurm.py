@@ -89,7 +89,7 @@ def check() -> None:
     missing = [name for name in _PROGRAMS if shutil.which(name) is None]
     if missing:
         raise UserError(
-            f"--on slurm needs {', '.join(missing)} of Slurm, which are not here: start it on a login node"
+            f"--on slurm needs Slurm's {', '.join(missing)}, not found here: start it on a login node"
         )
 
 
@@ -142,4 +142,4 @@ def submit(made: Any, worker: Worker, count: int) -> list[str]:
             jobs = [made.submit(worker) for _ in range(count)]
         return [job.job_id for job in jobs]
     except (subprocess.SubprocessError, submitit.core.utils.FailedJobError, OSError) as error:
-        raise UserError(f"Slurm does not take {counted(count, 'job')}: {one_line(error)}") from None
+        raise UserError(f"Slurm refuses {counted(count, 'job')}: {one_line(error)}") from None

@@ -208,8 +208,8 @@ def _check_keys(values: Mapping[str, Any], known: Sequence[str], where: str) -> 
     for key in values:
         if key not in known:
             hint = nearest(key, known)
-            raise UserError(f"{where}: unknown key {key!r}: {hint}options go into [defaults], others are "
-                            f"{', '.join(known)}")  # fmt: skip
+            raise UserError(f"{where}: unknown key {key!r}: {hint}options belong in [defaults], other keys "
+                            f"are {', '.join(known)}")  # fmt: skip
 
 
 def _seeds_per_process(values: Mapping[str, Any], name: str) -> int | None:

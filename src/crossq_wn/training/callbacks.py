@@ -168,7 +168,7 @@ def checked(callbacks: Any) -> tuple[Any, ...]:
         if not any(callable(getattr(each, hook, None)) for hook in HOOKS):
             raise UserError(f"the callback {_name(each)} has none of the methods {', '.join(HOOKS)}")
         for name in _never_called(each):
-            hint = nearest(name, HOOKS) or f"known are {', '.join(HOOKS)}"
+            hint = nearest(name, HOOKS) or f"choose from {', '.join(HOOKS)}"
             raise UserError(f"the callback {_name(each)} has a method {name}, which nobody calls: {hint}")
     return tuple(callbacks)
 

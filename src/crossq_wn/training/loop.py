@@ -130,7 +130,7 @@ def _environments(
 def _check(config: RunConfig, spec: Spec, reporter: Reporter) -> None:
     """Raises UserError, before anything is written, if the run is known not to work."""
     if config.options.q_bias and building.build_algorithm(config, spec).appraise is None:
-        raise UserError(f"{option('q_bias')}: {config.system.algorithm} has no critics to ask; leave it out")
+        raise UserError(f"{option('q_bias')}: {config.system.algorithm} has no critics; leave it out")
     size = math.ceil(check_fits(config, spec) / 2**20)
     reporter.message(f"replay: up to {size:,} MiB for {counted(len(config.options.seeds), 'seed')}")
 

@@ -266,11 +266,11 @@ def measure_q_bias(policy: TrainedPolicy, task: AnyTask | None = None) -> Bias:
         The mean and standard deviation of the bias.
 
     Raises:
-        UserError: the algorithm has no critics to ask, or the environment failed.
+        UserError: the algorithm has no critics, or the environment failed.
     """
     config = policy.config
     if policy.learner.appraise is None:
-        raise UserError(f"{config.system.algorithm} has no critics to ask: their bias cannot be measured")
+        raise UserError(f"{config.system.algorithm} has no critics whose bias could be measured")
     with _arena(policy, task, _Q_BIAS) as arena:
         (result,) = q_bias(
             policy.learner,

@@ -193,7 +193,7 @@ def _check_seeds(session: Session, saved: Checkpoint) -> None:
     if named != there:
         raise UserError(
             f"{session.run.path / 'config.json'} names the seeds {sorted(named)}, and the checkpoint has "
-            f"{sorted(there)}: put these back; other seeds take a new run"
+            f"{sorted(there)}: put them back; for other seeds start a new run"
         )
 
 

@@ -321,7 +321,7 @@ def _called(want: str, there: Iterable[System]) -> list[System]:
             begun.append(system)
     if not whole and not begun:
         known = [*labels, *(label.partition(" ")[0] for label in labels)]  # first words will do
-        raise UserError(f"no system {want!r}: {nearest(want, known)}there are {', '.join(labels)}")
+        raise UserError(f"no system {want!r}: {nearest(want, known)}choose from {', '.join(labels)}")
     return whole or begun
 
 

@@ -194,7 +194,7 @@ def _report(source: Source, place: str, tell: Tell) -> Report:
             if run.identity.system in source.scores:
                 kept.append(ReportedRun(run, reading.check(run), reading.speed_of(run, source.warn)))
     if not kept:
-        raise UserError(f"{option('systems')} names none of the runs: there are {', '.join(there)}")
+        raise UserError(f"{option('systems')} matches none of the runs: choose from {', '.join(there)}")
     tell("reading their diagnostics")
     diagnostics = {each.name: source.diagnostic(each) for each in shown()}
     return Report(tuple(kept), source, diagnostics, place)
