@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossq_wn.acting.folding import folded, folded_operations
-from crossq_wn.acting.interface import Interface
+from crossq_wn.acting.interface import Interface, PolicyError, Stack
 from crossq_wn.acting.operations import Network, Op, function_of
 from crossq_wn.acting.policy import Actor
 from crossq_wn.algorithms import ALGORITHMS
@@ -17,6 +17,7 @@ from crossq_wn.nets.layer import operations
 from crossq_wn.nets.layers import activation, dense, relu, serial
 from crossq_wn.nets.normalisation import batch_norm
 from crossq_wn.runs.tensors import NamedTree, named_leaves
+from crossq_wn.training.actors import JaxActor
 from crossq_wn.types import UndescribedError, Vars, network_of
 
 PRESETS = [(name, preset) for name, recipe in ALGORITHMS.items() for preset in recipe.presets]
@@ -156,3 +157,71 @@ def test_a_state_that_lacks_an_array_names_it(algorithm):
     with pytest.raises(KeyError, match=r"state\.actor\.params\.2\.kernel"):
         network_of(made, NamedTree(arrays, "state"))
     assert isinstance(made.init(np.random.default_rng(0)).actor, Vars)
+
+
+# Memory
+
+
+WAYS = st.sampled_from(["mask", "indices", "array"])
+
+
+@given(
+    frames=st.integers(1, 4),
+    resets=st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=1, max_size=8),
+    way=WAYS,
+)
+def test_an_episode_side_by_side_is_stacked_as_if_it_were_alone(frames, resets, way):
+    side_by_side, alone = Stack(frames), [Stack(frames) for _ in range(3)]
+    rng = np.random.default_rng(0)
+    for begin in resets:
+        newest = rng.standard_normal((3, 2)).astype(np.float32)
+        got = side_by_side.act(newest, lambda rows: rows)
+        for k, stack in enumerate(alone):
+            np.testing.assert_array_equal(got[k], stack.act(newest[k], lambda rows: rows))
+            if begin[k]:
+                stack.reset()
+        names = {"mask": begin, "indices": np.flatnonzero(begin).tolist(), "array": np.flatnonzero(begin)}
+        side_by_side.reset(names[way])
+
+
+@pytest.mark.parametrize("wrong", [[True], [3], [-1], [0.5], "first", [[0]]])
+def test_episodes_that_there_are_not_are_refused_in_one_line(wrong):
+    stack = Stack(2)
+    stack.act(np.zeros((3, 2), np.float32), lambda rows: rows)
+    with pytest.raises(PolicyError, match=r"a mask of 3 truth values, .* or indices from 0 to 2$"):
+        stack.reset(wrong)
+
+
+def test_a_plan_is_remembered_for_each_episode_and_reset_alone(algorithm):
+    """Actions that count the decisions of an episode, as TD-MPC2's memory does beside its plan."""
+    sac = algorithm("sac")
+
+    def exploit(state, memory, observation):
+        return jnp.full(2, memory["decision"] / 10) + 0 * observation[0], {"decision": memory["decision"] + 1}
+
+    made = sac._replace(exploit=exploit, memory={"decision": np.float32(0)})
+    actor = JaxActor(made, sac.init(np.random.default_rng(0)), "a test", 5)
+    seen, nan = np.ones((3, 5), np.float32), np.full((3, 5), np.nan, np.float32)
+
+    def counts():
+        return np.rint(10 * actor.act(seen)[:, 0]).tolist()
+
+    assert [counts(), counts()] == [[0, 0, 0], [1, 1, 1]]
+    np.testing.assert_array_equal(actor.choose(seen), np.zeros((3, 2)))  # remembers nothing
+    actor.reset([False, True, False])
+    with pytest.raises(PolicyError, match="has no action"):
+        actor.act(nan)  # leaves no trace
+    assert [counts(), counts()] == [[2, 0, 2], [3, 1, 3]]
+    with pytest.raises(PolicyError, match=r"on what it planned at the decision before, so call `reset\(\)`"):
+        actor.act(seen[0])
+    actor.reset()
+    assert actor.act(seen[0])[0] == 0
+
+
+def test_a_policy_without_a_memory_takes_any_number_of_observations(algorithm):
+    made = algorithm("sac")
+    actor = JaxActor(made, made.init(np.random.default_rng(0)), "a test", 5)
+    assert [actor.act(np.ones(shape, np.float32)).shape for shape in ((3, 5), (5,), (2, 5))] == [
+        (3, 2), (2,), (2, 2),
+    ]  # fmt: skip
+    actor.reset([7])  # it does nothing

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,72 @@ def stacked(before: np.ndarray | None, newest: np.ndarray, frames: int) -> np.nd
     return np.concatenate([*earlier, newest], axis=-1)
 
 
+class Episodes:
+    """The episodes that a policy with a memory acts in side by side, and which of them begin.
+
+    Args:
+        memory: what it remembers of them, for messages.
+    """
+
+    def __init__(self, memory: str) -> None:
+        self._memory = memory
+        self._begin: np.ndarray | None = None  # bool, for each episode; None: all of them begin
+
+    def beginning(self, newest: np.ndarray) -> np.ndarray:
+        """Returns which episodes begin with these observations, [...]; remembers nothing yet.
+
+        Args:
+            newest: the observations of this decision, [..., observation_size].
+
+        Raises:
+            PolicyError: there are more or fewer episodes than at the decision before.
+        """
+        shape = newest.shape[:-1]
+        if self._begin is None:
+            return np.ones(shape, bool)
+        if self._begin.shape != shape:
+            was, now = _counted(self._begin.shape), _counted(shape)
+            raise PolicyError(
+                f"the policy got {was} before and now gets {now}: it acts on {self._memory}, so call "
+                "`reset()` where episodes begin"
+            )
+        return self._begin
+
+    def go_on(self, newest: np.ndarray) -> None:
+        """Says that a decision was made on these observations."""
+        self._begin = np.zeros(newest.shape[:-1], bool)
+
+    def reset(self, episodes: Any = None) -> None:
+        """Says that the next observation of some episodes is their first.
+
+        Args:
+            episodes: a mask of all episodes side by side, or the indices of those that begin; None: all.
+
+        Raises:
+            PolicyError: there are no such episodes.
+        """
+        if episodes is None:
+            self._begin = None
+        elif self._begin is not None:  # else all of them begin anyway
+            self._begin = self._begin | _mask(episodes, self._begin.size).reshape(self._begin.shape)
+
+
+def _mask(episodes: Any, count: int) -> np.ndarray:
+    """The episodes that a mask or indices name, as bool [count]."""
+    named = np.atleast_1d(np.asarray(episodes))
+    if named.dtype == bool and named.shape == (count,):
+        return named
+    possible = named.dtype.kind in "iu" and named.ndim == 1 and ((named >= 0) & (named < count)).all()
+    if not possible and (named.size or named.dtype == bool):
+        raise PolicyError(
+            f"`reset` got {episodes!r}: give a mask of {count} truth values, one for each episode that the "
+            f"policy acts in, or indices from 0 to {count - 1}"
+        )
+    found = np.zeros(count, bool)
+    found[named.astype(int)] = True
+    return found
+
+
 class Stack:
     """The newest observations of an episode, or of several side by side, each time as one.
 
@@ -62,30 +128,40 @@ class Stack:
 
     def __init__(self, frames: int) -> None:
         self.frames = frames
-        self.before: np.ndarray | None = None  # of the last decision; None at an episode's start
+        self._episodes = Episodes(f"the last {frames} observations")
+        self._before: np.ndarray | None = None  # of the last decision
 
-    def with_newest(self, newest: np.ndarray) -> np.ndarray:
-        """Returns what `stacked` does for the observation of this decision, and remembers nothing yet.
+    def act(self, newest: np.ndarray, choose: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """Returns what `choose` does for the stacked observations, and remembers them.
+
+        An observation that is refused leaves no trace.
+
+        Args:
+            newest: the observations of this decision, [..., observation_size].
+            choose: takes them stacked, [..., frames * observation_size].
 
         Raises:
             PolicyError: there are more or fewer episodes than at the decision before.
         """
-        if self.before is not None and self.before.shape[:-1] != newest.shape[:-1]:
-            was, now = (_counted(each) for each in (self.before, newest))
-            raise PolicyError(
-                f"the policy got {was} before and now gets {now}: it acts on the last {self.frames} "
-                "observations, so call `reset()` where episodes begin"
-            )
-        return stacked(self.before, newest, self.frames)
+        if self.frames == 1:
+            return choose(newest)
+        rows = stacked(None, newest, self.frames)
+        begin = self._episodes.beginning(newest)
+        if not begin.all():
+            rows = np.where(begin[..., None], rows, stacked(self._before, newest, self.frames))
+        chosen = choose(rows)
+        self._before = rows
+        self._episodes.go_on(newest)
+        return chosen
 
-    def remember(self, rows: np.ndarray) -> None:
-        """Keeps what a decision was made on for the next one."""
-        self.before = rows if self.frames > 1 else None
+    def reset(self, episodes: Any = None) -> None:
+        """Says that the next observation of some episodes is their first; as `Episodes.reset`."""
+        self._episodes.reset(episodes)
 
 
-def _counted(observations: np.ndarray) -> str:
+def _counted(shape: tuple[int, ...]) -> str:
     """How many observations there are; a single one and an array of one differ."""
-    return "a single observation" if observations.ndim == 1 else f"an array of {len(observations)}"
+    return f"an array of {shape[0]}" if shape else "a single observation"
 
 
 def why_no_action(observation: np.ndarray, size: int) -> str:

@@ -6,6 +6,7 @@ program of one file that `crossq-wn export` writes beside the weights:
     from policy import Policy
     policy = Policy("folder")  # what `crossq-wn export RUN` wrote
     policy.reset()  # where an episode begins; counts if the policy acts on several observations at once
+    policy.reset(done)  # of many episodes side by side, where those begin that this mask names
     action = policy.act(observation)  # as the environment takes it, in its own units
 """
 
@@ -72,15 +73,20 @@ class Actor:
         Raises:
             PolicyError: the observation has another size, or the policy has no sound action for it.
         """
-        # Remembered only after the choice, so that an observation that is refused leaves no trace.
-        rows = self.stack.with_newest(self.interface.flatten(observation))
-        chosen = self.choose(rows, deterministic, generator)
-        self.stack.remember(rows)
+        newest = self.interface.flatten(observation)
+        chosen = self.stack.act(newest, lambda rows: self.choose(rows, deterministic, generator))
         return self.interface.in_units(chosen)
 
-    def reset(self) -> None:
-        """Says that the next observation is the first of an episode; of n, that each of them is."""
-        self.stack.before = None
+    def reset(self, episodes: Any = None) -> None:
+        """Says that the next observation of an episode is its first.
+
+        Args:
+            episodes: of n that it acts in side by side, a mask or the indices of those that begin; None: all.
+
+        Raises:
+            PolicyError: there are no such episodes.
+        """
+        self.stack.reset(episodes)
 
     def choose(
         self, flat: np.ndarray, deterministic: bool = True, generator: np.random.Generator | None = None

@@ -3,11 +3,12 @@
 from __future__ import annotations  # JAX's types are loaded on first use
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from crossq_wn.acting.interface import check_sound
+from crossq_wn.acting.interface import Episodes, check_sound
 from crossq_wn.acting.policy import Actor
 from crossq_wn.lazy import jax
 from crossq_wn.types import Algorithm, Tree
@@ -25,7 +26,8 @@ class Choose(Protocol):
 class JaxActor:
     """Acts by an algorithm's own functions: one that plans, or whose network is not described in numpy.
 
-    An observation that comes alone counts as the beginning of an episode: nothing is remembered.
+    `choose` takes each observation for the first of an episode; `act` remembers, for each episode side by
+    side, what the algorithm carries from one decision to the next, such as TD-MPC2's plan.
 
     Args:
         algorithm: acts.
@@ -35,27 +37,63 @@ class JaxActor:
     """
 
     def __init__(self, algorithm: Algorithm, state: Tree, name: str, size: int) -> None:
-        def exploit(observation: Any) -> Any:
-            return algorithm.exploit(state, algorithm.memory, observation)[0]
+        def exploit(memory: Tree, observation: Any) -> Any:
+            return algorithm.exploit(state, memory, observation)
 
-        def explore(observation: Any, decision: Any) -> Any:
-            return algorithm.explore(state, algorithm.memory, observation, decision)[0]
+        def explore(memory: Tree, observation: Any, decision: Any) -> Any:
+            return algorithm.explore(state, memory, observation, decision)
 
         self._exploit, self._explore = jax.jit(jax.vmap(exploit)), jax.jit(jax.vmap(explore))
         self._name, self._size, self._generator = name, size, np.random.default_rng()
+        self._first = jax.tree.map(np.asarray, algorithm.memory)  # the memory at an episode's start
+        self._episodes, self._memory = Episodes("what it planned at the decision before"), self._first
 
     def choose(
         self, flat: np.ndarray, deterministic: bool = True, generator: np.random.Generator | None = None
     ) -> np.ndarray:
         """Chooses actions in [-1, 1]; as `acting.policy.Actor.choose`."""
+        return self._choose(flat, self._fresh(flat), deterministic, generator)[0]
+
+    def act(
+        self, flat: np.ndarray, deterministic: bool = True, generator: np.random.Generator | None = None
+    ) -> np.ndarray:
+        """As `choose`, with what is remembered of each episode; an observation that is refused is not."""
+        if not jax.tree.leaves(self._first):  # nothing is remembered
+            return self.choose(flat, deterministic, generator)
+        begin, memory = np.atleast_1d(self._episodes.beginning(flat)), self._fresh(flat)
+        if not begin.all():
+            memory = jax.tree.map(partial(_where, begin), memory, self._memory)
+        chosen, new = self._choose(flat, memory, deterministic, generator)
+        self._memory = jax.tree.map(np.asarray, new)
+        self._episodes.go_on(flat)
+        return chosen
+
+    def reset(self, episodes: Any = None) -> None:
+        """Says that the next observation of some episodes is their first; as `Episodes.reset`."""
+        self._episodes.reset(episodes)
+
+    def _fresh(self, flat: np.ndarray) -> Tree:
+        """The memories at the start of as many episodes as there are observations."""
+        count = len(np.atleast_2d(flat))
+        return jax.tree.map(lambda leaf: np.broadcast_to(leaf, (count, *leaf.shape)), self._first)
+
+    def _choose(
+        self, flat: np.ndarray, memory: Tree, deterministic: bool, generator: np.random.Generator | None
+    ) -> tuple[np.ndarray, Tree]:
         rows = np.atleast_2d(flat)
         if deterministic:
-            chosen = np.asarray(self._exploit(rows))
+            chosen, memory = self._exploit(memory, rows)
         else:  # the number of a decision selects its random numbers
             numbers = (generator or self._generator).integers(2**31, size=len(rows), dtype=np.int32)
-            chosen = np.asarray(self._explore(rows, numbers))
-        check_sound(rows, chosen, self._name, self._size)
-        return chosen if flat.ndim == 2 else chosen[0]
+            chosen, memory = self._explore(memory, rows, numbers)
+        actions = np.asarray(chosen)
+        check_sound(rows, actions, self._name, self._size)
+        return actions if flat.ndim == 2 else actions[0], memory
+
+
+def _where(begin: np.ndarray, first: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """The entries [n, ...] of `first` where an episode begins, and of `before` elsewhere."""
+    return np.where(begin.reshape(-1, *[1] * (first.ndim - 1)), first, before)
 
 
 class InNumpy(NamedTuple):

@@ -100,10 +100,15 @@ class TrainedPolicy:
 
     @cached_property
     def choose(self) -> Choose:
-        """Chooses actions in [-1, 1], as the steps of `environment()` take them, for flat observations."""
-        if self._actor is not None:
-            return self._actor.choose
-        return JaxActor(self.algorithm, self.state, str(self.path), self.interface.size).choose
+        """Chooses actions in [-1, 1], as the steps of `environment()` take them, for flat observations.
+
+        Nothing is remembered: each observation counts as the first of an episode.
+        """
+        return self._in_jax.choose if self._actor is None else self._actor.choose
+
+    @cached_property
+    def _in_jax(self) -> JaxActor:
+        return JaxActor(self.algorithm, self.state, str(self.path), self.interface.size)
 
     @property
     def players(self) -> tuple[Actors, list[Any]]:
@@ -130,21 +135,33 @@ class TrainedPolicy:
         Raises:
             UserError: the observation has another size, or the policy has no sound action for it.
         """
+        decide = self._in_jax.act if self._actor is None else self._actor.choose
         try:
-            rows = self._stack.with_newest(self.interface.flatten(observation))
-            chosen = self.choose(rows, deterministic, generator)
+            newest = self.interface.flatten(observation)
+            chosen = self._stack.act(newest, lambda rows: decide(rows, deterministic, generator))
         except PolicyError as error:
             raise UserError(str(error)) from None
-        self._stack.remember(rows)
         return self.interface.in_units(chosen)
 
-    def reset(self) -> None:
-        """Says that the next observation that `act` gets is the first of an episode.
+    def reset(self, episodes: Any = None) -> None:
+        """Says that the next observation of an episode that `act` gets is its first.
 
-        It counts if the run was trained with `frame_stack`; of n observations, each is the first of an
-        episode of its own.
+        It counts if the run was trained with `frame_stack`, or if its algorithm remembers something while it
+        acts, as TD-MPC2 does its plan.
+
+        Args:
+            episodes: of n that it acts in side by side, a mask or the indices of those that begin, such as
+                `terminated | truncated` of a vector environment that resets in the same step; None: all.
+
+        Raises:
+            UserError: there are no such episodes.
         """
-        self._stack.before = None
+        try:
+            self._stack.reset(episodes)
+            if self._actor is None:
+                self._in_jax.reset(episodes)
+        except PolicyError as error:
+            raise UserError(str(error)) from None
 
     def environment(self, task: AnyTask | None = None, *, render: bool = False) -> Environment:
         """Makes an environment like the one that the policy was trained on.
