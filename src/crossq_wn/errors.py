@@ -49,7 +49,8 @@ def visible(text: object) -> str:
 
     Names of files, tasks and systems may come from strangers; this is what they look like on a screen.
     """
-    return "".join(map(_visible, str(text)))
+    words = str(text)
+    return words if words.isprintable() else "".join(map(_visible, words))
 
 
 def _visible(letter: str) -> str:

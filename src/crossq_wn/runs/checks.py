@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache, partial
-from types import UnionType
+from types import MappingProxyType, UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from crossq_wn.errors import UserError
@@ -38,9 +38,19 @@ class _Fault(NamedTuple):
     of: str = ""  # `a key of `, if it is none of the values
 
 
-# A test returns what is wrong with a value, if anything is. Tests are made once per kind, because the list of
-# a sweep's runs checks two files of each.
-_Test = Callable[[Any], _Fault | None]
+_Holds = Callable[[Any], bool]
+
+
+class _Test(NamedTuple):
+    """What a value must be. Tests are made once per kind, as a list of runs checks two files of each."""
+
+    fault: Callable[[Any], _Fault | None]  # what is wrong with a value, if anything is
+    # By type of value: what suffices without a search for faults, as most values of a run are plain.
+    suffices: Mapping[type, _Holds] = MappingProxyType({})
+
+    def __call__(self, value: Any) -> _Fault | None:
+        holds = self.suffices.get(type(value))
+        return None if holds is not None and holds(value) else self.fault(value)
 
 
 def check(value: Any, kind: Any, where: str) -> None:
@@ -63,22 +73,22 @@ def check(value: Any, kind: Any, where: str) -> None:
 @cache
 def _test_of(kind: Any) -> _Test:
     if kind is Any:
-        return lambda value: None
+        return _Test(lambda value: None)
     if is_typeddict(kind):
         tests = {name: _test_of(item) for name, item in get_type_hints(kind).items()}
-        return partial(_fault_of_record, tests, kind.__required_keys__)
+        return _Test(partial(_fault_of_record, tests, kind.__required_keys__))
     if get_origin(kind) is dict:
         key, content = get_args(kind)
-        return partial(_fault_of_items, _test_of(Name if key is str else key), _test_of(content))
+        return _Test(partial(_fault_of_items, _test_of(Name if key is str else key), _test_of(content)))
     if get_origin(kind) is list:
-        return partial(_fault_of_list, _test_of(get_args(kind)[0]))
+        return _Test(partial(_fault_of_list, _test_of(get_args(kind)[0])))
     return _test_of_union(get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,))
 
 
 def _test_of_union(kinds: Sequence[Any]) -> _Test:
     """The test of a value that may be of several kinds, at most one of them a list and one a record."""
     structured: dict[type, _Test] = {}
-    simple: dict[type, list[Callable[[Any], bool]]] = {}
+    simple: dict[type, list[_Holds]] = {}
     for kind in kinds:
         if is_typeddict(kind) or get_origin(kind) is dict:
             structured[dict] = _test_of(kind)
@@ -87,7 +97,8 @@ def _test_of_union(kinds: Sequence[Any]) -> _Test:
         else:
             for each, holds in _rules(kind).items():
                 simple.setdefault(each, []).append(holds)
-    return partial(_fault_of_union, structured, simple, " or ".join(map(_described, kinds)))
+    fault = partial(_fault_of_union, structured, simple, " or ".join(map(_described, kinds)))
+    return _Test(fault, {each: rules[0] for each, rules in simple.items()})
 
 
 def _fault_of_record(tests: Mapping[str, _Test], required: Collection[str], value: Any) -> _Fault | None:
@@ -108,10 +119,11 @@ def _fault_of_record(tests: Mapping[str, _Test], required: Collection[str], valu
 def _fault_of_items(key: _Test, content: _Test, value: Any) -> _Fault | None:
     if type(value) is not dict:
         return _no(value, "a record")
+    is_key, suffices = key.suffices.get(str, _never), content.suffices
     for name, item in value.items():
-        if (fault := key(name)) is not None:
+        if not is_key(name) and (fault := key(name)) is not None:
             return fault._replace(of="a key of ")
-        if (fault := content(item)) is not None:
+        if not suffices.get(type(item), _never)(item) and (fault := content(item)) is not None:
             return fault._replace(below=f".{name}{fault.below}")
     return None
 
@@ -127,7 +139,7 @@ def _fault_of_list(test: _Test, value: Any) -> _Fault | None:
 
 def _fault_of_union(
     structured: Mapping[type, _Test],
-    simple: Mapping[type, Sequence[Callable[[Any], bool]]],
+    simple: Mapping[type, Sequence[_Holds]],
     wanted: str,
     value: Any,
 ) -> _Fault | None:
@@ -144,7 +156,7 @@ def _no(value: Any, wanted: str) -> _Fault:
     return _Fault("", f"is {_shown(value)}: it must be {wanted}")
 
 
-def _rules(kind: Any) -> dict[type, Callable[[Any], bool]]:
+def _rules(kind: Any) -> dict[type, _Holds]:
     """What must hold for a value of a simple kind, by the type that `json` gives it."""
     if kind is float:
         return {int: _is_finite, float: _is_finite}
@@ -159,6 +171,10 @@ def _rules(kind: Any) -> dict[type, Callable[[Any], bool]]:
     if get_origin(kind) is Literal:
         return {str: get_args(kind).__contains__}
     return {kind: lambda value: True}
+
+
+def _never(value: Any) -> bool:
+    return False
 
 
 def _is_finite(value: float) -> bool:
