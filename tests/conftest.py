@@ -21,7 +21,7 @@ import pytest
 from crossq_wn.algorithms import ALGORITHMS, Recipe
 from crossq_wn.algorithms.actor_critic import Parts
 from crossq_wn.algorithms.settings import Settings
-from crossq_wn.learning import diagnostics, learner
+from crossq_wn.learning import diagnostics, learner, memory, products
 from crossq_wn.learning.rows import random_batch
 from crossq_wn.machine import available_memory, collect_seldom, resident_memory, trim_memory
 from crossq_wn.training import policy
@@ -209,4 +209,5 @@ def compiled_once() -> Iterator[None]:
         patch.setattr(learner, "one_by_one", one_by_one)
         patch.setattr(policy, "one_by_one", one_by_one)
         patch.setattr(learner, "metric_names", once(learner.metric_names))
+        patch.setattr(memory, "state_shapes", once(products.state_shapes))
         yield

@@ -128,8 +128,9 @@ def programs(algorithm: str, settings: Settings, sizes: tuple[int, int]) -> Prog
         sizes: of observation and action.
     """
     built = recipe_of(algorithm).build(_spec(sizes), settings)
-    # The UTD ratio decides how often branches run, and not what they compute: all ratios share a trace.
-    traced = _traced(algorithm, replace(settings, utd=1), sizes)
+    # The UTD ratio decides how often branches run, and not what they compute: all ratios share a trace, as
+    # do all sizes of replay, of which a program sees a minibatch.
+    traced = _traced(algorithm, replace(settings, utd=1, replay_size=Settings.replay_size), sizes)
     return Programs(
         update=counted(traced.update, 1 / built.period),
         decision=traced.decision,
