@@ -1,12 +1,14 @@
 """The last evaluation of a run, from the end of eval.csv where training vouches for it."""
 
 import json
+import math
 import os
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crossq_wn.cli import main
 from crossq_wn.errors import UserError
 from crossq_wn.results import last
 from crossq_wn.results.last import last_evaluation
@@ -14,6 +16,7 @@ from crossq_wn.results.records import RunRecord
 from crossq_wn.results.tables import runs_table
 from crossq_wn.runs.checksums import checksum_of
 from crossq_wn.runs.config import signed
+from crossq_wn.runs.tables import EVAL_COLUMNS
 from helpers import DAMAGE, alter_config, make_run
 
 
@@ -89,6 +92,23 @@ def test_a_run_with_a_checksum_is_refused_for_the_same_reasons(kind, tmp_path):
     assert why in told[0] or "does not fit the checksum" in told[0]
     with pytest.raises(UserError):
         last_evaluation(RunRecord(damaged))
+
+
+def test_a_run_in_real_time_is_listed_before_its_first_evaluation(tmp_path, capsys):
+    def begin(name, **options):
+        made = make_run(tmp_path / name, eval_rows=[], **options)
+        (made / "eval.csv").write_text(f"{','.join(EVAL_COLUMNS)}\n")
+
+    begin("robot", real_time=20.0)
+    begin("simulated")  # evaluates at frame 0, so it has hardly begun
+    told = []
+    (row,) = runs_table(tmp_path, told.append)
+    assert (row.run, row.evaluated, row.scored, math.isnan(row.score)) == (tmp_path / "robot", 0, 0, True)
+    assert len(told) == 1
+    with pytest.raises(SystemExit) as end:
+        main(["list", "runs", str(tmp_path), "--json"])
+    (shown,) = json.loads(capsys.readouterr().out)
+    assert (end.value.code, shown["evaluated"], shown["score"]) == (0, 0, None)
 
 
 def test_a_list_of_runs_reads_three_files_of_each_and_no_checkpoint(tmp_path, monkeypatch):

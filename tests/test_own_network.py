@@ -315,6 +315,7 @@ def test_what_it_raises_at_a_reset_leaves_its_traceback(more_networks, tmp_path)
         ("my_nets:PI", "which is no function"),
         (lambda spec, settings, outputs: dense(outputs), "has no name that distinguishes it"),
         ("__main__:critic", "a function which its name alone cannot restore: give it again from Python"),
+        ("__main__:critic", r"to export, crossq_wn\.export\.api\.export\(run, networks=\[...\]\)"),
     ],
 )
 def test_a_name_that_leads_nowhere_is_refused(value, says, more_networks):

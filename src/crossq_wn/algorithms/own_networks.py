@@ -146,7 +146,8 @@ def _function(name: str, setting: str) -> Make:
     if module == "__main__" or not written:
         raise UserError(
             f"{option(setting)} is {name!r}, a function which its name alone cannot restore: give it again "
-            "from Python, as in crossq_wn.load(run, networks=[...])"
+            "from Python, as in crossq_wn.load(run, networks=[...]) or, to export, "
+            "crossq_wn.export.api.export(run, networks=[...])"
         )
     value = import_user_module(module, f"{option(setting)} {name}")
     for part in attribute.split("."):

@@ -27,12 +27,22 @@ class Last(NamedTuple):
 
 
 def last_evaluation(run: RunRecord) -> Last:
-    """Reads the last evaluation of a run.
+    """Reads the last evaluation of a run; one in real time may have none, of which frames and seeds are 0.
 
     Raises:
         UserError: `reading.check` refuses the run.
     """
-    return _at_the_end(run) or _of_all(run)
+    return _at_the_end(run) or _none_yet(run) or _of_all(run)
+
+
+def _none_yet(run: RunRecord) -> Last | None:
+    """What is said of a run in real time, whose robot is not moved at first, until it is evaluated."""
+    if run.protocols[0].get("real_time") is None:
+        return None
+    with contextlib.suppress(OSError):
+        if read(run.path / "eval.csv", MOST_TABLE).decode(errors="replace") == f"{','.join(EVAL_COLUMNS)}\n":
+            return Last(0, 0, math.nan)
+    return None
 
 
 def _of_all(run: RunRecord) -> Last:

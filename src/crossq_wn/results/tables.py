@@ -142,7 +142,7 @@ class RunRow(NamedTuple):
     evaluated: int  # the last environment frame that was evaluated
     frames: int  # environment frames to train
     scored: int  # seeds that were evaluated there; those that failed before are not in the score
-    score: float  # mean of these seeds' evaluations, as they were logged
+    score: float  # mean of these seeds' evaluations, as they were logged; NaN before the first one
 
 
 def runs_table(root: Path, warn: Callable[[str], None]) -> Iterator[RunRow]:

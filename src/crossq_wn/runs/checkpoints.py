@@ -25,7 +25,7 @@ from crossq_wn.lazy import jax
 from crossq_wn.learning.replay import Replay
 from crossq_wn.runs import checksums
 from crossq_wn.runs.checks import check
-from crossq_wn.runs.checksums import DamagedError
+from crossq_wn.runs.checksums import DamagedError, DamagedPrefillError, DamagedReplayError
 from crossq_wn.runs.manifests import SCHEMA, available, malformed, read_manifest, write_manifest
 from crossq_wn.runs.replay_files import ReplayFiles, fill, pin
 from crossq_wn.runs.schema import Common
@@ -40,10 +40,6 @@ class SeedState(NamedTuple):
 
     learner: Tree
     plain: dict[str, Any]  # nested JSON values and NumPy arrays
-
-
-class DamagedReplayError(DamagedError):
-    """A checkpoint in which only rows of replay are damaged."""
 
 
 class Writer:
@@ -182,22 +178,20 @@ def newest(
     Raises:
         UserError: there is no usable checkpoint, or a newer version wrote it.
     """
-    nearly = []  # checkpoints in which only replay is damaged, newest first
+    nearly, ways = [], []  # checkpoints in which only replay is damaged, newest first; and ways to go on
     for path in reversed(available(directory)):
         try:
             return Checkpoint(path, with_replay=with_replay)
         except DamagedError as damage:
             warn(f"checkpoint {path.name} is damaged ({damage}): trying the one before it")
+            ways.append(damage.way_on(directory.parent))
             if isinstance(damage, DamagedReplayError):
                 nearly.append(path)
     if nearly and without_damaged_replay:
         return Checkpoint(nearly[0], without_damaged_replay=True)
     fences.require(directory)  # who takes a run over removes checkpoints that another was about to read
-    fix = "start again with `crossq-wn train`"
-    if nearly:
-        run = directory.parent
-        fix = f"`crossq-wn resume {run} --without-damaged-replay` goes on without the damaged rows, or {fix}"
-    raise UserError(f"no usable checkpoint in {directory}: {fix}")
+    way = next(filter(None, ways), "")
+    raise UserError(f"no usable checkpoint in {directory}: {way}start again with `crossq-wn train`")
 
 
 class Checkpoint:
@@ -234,8 +228,8 @@ class Checkpoint:
                 try:
                     checksums.read(self.path.parent / "replay" / segment["file"], segment["sha256"])
                 except DamagedError as damage:
-                    if segment is pinned:  # minibatches need it
-                        raise
+                    if segment is pinned:
+                        raise DamagedPrefillError(str(damage)) from None
                     if not without_damaged_replay:
                         raise DamagedReplayError(str(damage)) from None
                     self.lost[seed].append(segment)

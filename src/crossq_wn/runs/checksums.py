@@ -8,10 +8,34 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 
 from crossq_wn import files
+from crossq_wn.errors import option
 
 
 class DamagedError(Exception):
     """A file of a checkpoint cannot be used; the message names it and says what is wrong."""
+
+    def way_on(self, run: Path) -> str:
+        """How a run can go on without that file, with a comma after it; empty if there is no way."""
+        return ""
+
+
+class DamagedReplayError(DamagedError):
+    """A checkpoint in which only rows of replay are damaged."""
+
+    def way_on(self, run: Path) -> str:
+        """As above: without these rows."""
+        return f"`crossq-wn resume {run} --without-damaged-replay` goes on without the damaged rows, or "
+
+
+class DamagedPrefillError(DamagedError):
+    """Rows of prefill that stay apart from the others are damaged."""
+
+    def way_on(self, run: Path) -> str:
+        """As above: only with these rows."""
+        return (
+            "put back the file of prefilled rows from a copy of the run, because every minibatch needs them "
+            f"and {option('without_damaged_replay', True)} cannot leave them out, or "
+        )
 
 
 def checksum_of(content: bytes) -> str:

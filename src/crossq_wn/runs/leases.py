@@ -7,7 +7,8 @@ RUN/
 
 Making a folder is exclusive on every file system, so of several processes one gets the next number. It then
 removes the folders of earlier numbers, and their holders have lost the run. Whether a holder is alive is told
-by watching its signs of life for a while: clocks of different machines are never compared.
+by watching its signs of life for a while: clocks of different machines are never compared. The last folder
+stays, empty, when a run is given back: if numbers began again, a process that was cut off could find its own.
 """
 
 import contextlib
