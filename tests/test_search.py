@@ -342,3 +342,15 @@ def test_a_search_without_optuna_names_the_fix(tmp_path, monkeypatch):
     monkeypatch.setattr(search.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"\[search\] needs Optuna: pip install .*\[search\]"):
         Search(parse(FILE, "file"), tmp_path, print)
+
+
+@NO_OPTUNA
+def test_a_bill_leaves_out_the_trials_that_have_ended(tmp_path):
+    sheet = parse(FILE, "file")
+    runs, states = Search(sheet, tmp_path / "new", print, write=False).prospect()
+    assert {state.kind for state in states} == {"missing"}
+    assert len(runs) == 12 * 2
+    searched(tmp_path / "out", Straw())
+    runs, states = Search(sheet, tmp_path / "out", print, write=False).prospect()
+    assert len(runs) == len(states) == 12 * 2
+    assert {state.kind for state in states} == {"finished"}

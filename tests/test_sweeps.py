@@ -7,6 +7,7 @@ import json
 import os
 import random
 import signal
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +38,7 @@ from crossq_wn.sweeps.states import State, state_of
 from crossq_wn.sweeps.watching import Watch
 from crossq_wn.training import api
 from helpers import rows
+from hostile import command as command_line
 
 # --- What a file says
 
@@ -992,6 +994,82 @@ def test_a_wrong_command_line_is_refused_in_one_line(line, says, tmp_path):
     assert says in said.stderr
     assert said.stderr.count("\n") == 1
     assert {path.name for path in tmp_path.iterdir()} == {"file.toml"}
+
+
+@st.composite
+def written_plans(draw):
+    """A file of defaults, a grid, a list and a group; and its assignments, by loops that know no sheet."""
+    values = {
+        "utd": [1, 2, 3],
+        "batch_size": [16, 32],
+        "eval_every": [5000, 10_000],
+        "diagnostics": [True, False],
+    }
+    places = {name: draw(st.sampled_from(["out", "defaults", "grid", "list"])) for name in values}
+    seeds, count = draw(st.integers(1, 4)), draw(st.integers(1, 5))
+    text = f"seeds_per_process = {count}\n[defaults]\ntask = 'dog-run'\nseeds = '0:{seeds}'\n"
+    wanted, grid, entries = [{}], "[grid]\n", [f"eval_episodes = {number}" for number in (1, 2)]
+    for name, choices in values.items():
+        some = draw(st.lists(st.sampled_from(choices), min_size=1, unique=True))
+        if places[name] == "grid":
+            grid += f"{name} = {json.dumps(some)}\n"
+            wanted = [each | {name: value} for each in wanted for value in some]
+        elif places[name] != "out":
+            wanted = [each | {name: some[0]} for each in wanted]
+        if places[name] == "defaults":
+            text += f"{name} = {json.dumps(some[0])}\n"
+        elif places[name] == "list":
+            entries = [f"{entry}\n{name} = {json.dumps(some[0])}" for entry in entries]
+    text += grid + "".join(f"[[list]]\n{entry}\n" for entry in entries)
+    wanted = [each | {"eval_episodes": number} for each in wanted for number in (1, 2)]
+    groups = [tuple(range(first, min(first + count, seeds))) for first in range(0, seeds, count)]
+    return text, [each | {"seeds": group} for each in wanted for group in groups]
+
+
+@given(written_plans())
+def test_a_plan_has_exactly_the_runs_that_its_file_asks_for(case):
+    text, wanted = case
+    runs = plan(parse(text, "file"), Path("out"))
+    assert len({run.path for run in runs}) == len(runs) == len(wanted)
+    usual = api.configure("dog-run")
+    for each in wanted:
+        found = []
+        for run in runs:
+            there = vars(run.config.settings) | vars(run.config.options)
+            asked = vars(usual.settings) | vars(usual.options) | each
+            found.append(
+                all(there[name] == asked[name] for name in (*each, "utd", "batch_size", "eval_every"))
+            )
+        assert found.count(True) == 1
+
+
+WRONG = [
+    "[defaults]\nutd = 'x'", "[defaults]\nutd = -1", "[defaults]\nut = 1", "[grid]\nutd = []",
+    f"[grid]\nutd = {list(range(1, 1001))}\nbatch_size = {list(range(1, 1001))}",
+    "[gird]", "[[list]]\ntask = 3",
+    "[defaults]\nutd = 1\n[grid]\nutd = [1, 2]", "[group.a]\nx = 1", "[defaults]\nseeds = '5:1'",
+    "seeds_per_process = 0", "[defaults]\nbatch-size = 8\nbatch_size = 8", "[[list]]\nutd = {}", "\x00",
+]  # fmt: skip
+
+
+@given(st.sampled_from(WRONG), st.sampled_from(["utd", "task", "frames"]), st.text(max_size=8))
+def test_any_fault_in_a_file_is_one_line_and_writes_nothing(fault, name, word):
+    for text in (fault, f"[defaults]\n{name} = {json.dumps(word)}\n[list]"):
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "plan.toml")
+            file.write_text(text)
+            said = command_line("sweep", file, "--out", Path(folder, "out"), "--yes")
+            assert (said.code, said.err.rstrip().count("\n")) == (2, 0), said
+            assert [path.name for path in Path(folder).iterdir()] == ["plan.toml"]
+
+
+@pytest.mark.parametrize(
+    ("jobs", "says"), [(None, "hours as the cluster has room"), (7, "with 7 side by side")]
+)
+def test_the_room_of_a_cluster_is_not_told_before_it_is_known(jobs, says, tmp_path):
+    words = ["--on", "ray", "--dry-run", *(["--jobs", str(jobs)] if jobs else [])]
+    said = command_line("sweep", "--task", "Pendulum-v1", "--out", tmp_path, *words)
+    assert (said.code, says in said.out) == (0, True), said
 
 
 def test_comments_survive(tmp_path):

@@ -27,7 +27,7 @@ from crossq_wn.sweeps.driver import Result, Sweep, drive
 from crossq_wn.sweeps.engines import Engine
 from crossq_wn.sweeps.history import RETRIES
 from crossq_wn.sweeps.plans import Planned, Run, plan, seed_range
-from crossq_wn.sweeps.search import Search, example
+from crossq_wn.sweeps.search import Search
 from crossq_wn.sweeps.sheets import Sheet, parse, written
 from crossq_wn.sweeps.states import State, refuse_overlap, state_of
 
@@ -80,16 +80,17 @@ def sweep(parser: Parser, arguments: list[str]) -> int:
     runs = plan(request.sheet, request.out) if finder is None else finder.known()
     mirror = None if parsed.dry_run else engines.mirrored(parsed, request.out, runs)
     states = _states(runs)
+    billed = (runs, states) if finder is None else finder.prospect()
     if parsed.dry_run:
-        _show_plan(request, runs, states, parsed)
+        _show_plan(request, *billed, parsed)
         return 0
     if parsed.on == "slurm":
         on_slurm.check()
-        refuse_long(_show_plan(request, runs, states, parsed), allowed=parsed.yes)
+        refuse_long(_show_plan(request, *billed, parsed), allowed=parsed.yes)
         history.keep_plan(request.out, request.text)
         return engines.submit(parsed, request.out, runs, states, say)
     with engines.opened(parsed, request.out, environment, mirror) as engine:
-        bill = _show_plan(request, runs, states, parsed, engine)
+        bill = _show_plan(request, *billed, parsed, engine)
         refuse_long(bill, allowed=parsed.yes)
         history.keep_plan(request.out, request.text)
         jobs = parsed.jobs or _MOST_JOBS
@@ -120,14 +121,12 @@ def _show_plan(
     engine: Engine | None = None,
 ) -> Bill:
     """Prints what a sweep would train and what that costs; without an engine as on this machine."""
-    if request.sheet.search is not None:  # at most, as few are trained to their ends
-        runs = example(request.sheet, request.out) * request.sheet.search.trials
-        states = [State("missing", 0)] * len(runs)
     jobs = side_by_side(parsed.jobs, engine)
     if parsed.on == "slurm":
         jobs = math.prod(engines.beside(parsed, sum(state.kind != "finished" for state in states)))
     bill = bills.bill(runs, states, jobs, lambda run: run.config.system.label)
-    lines = in_words(bill, len(runs), jobs, request.out)
+    unknown = parsed.on == "ray" and engine is None and parsed.jobs is None  # until it is connected to
+    lines = in_words(bill, len(runs), None if unknown else jobs, request.out)
     show(Table(f"sweep in {request.out}", BILL, bill.rows), parsed.form, lines)
     return bill
 
@@ -166,12 +165,15 @@ def _states(runs: Sequence[Run]) -> list[State]:
     return states
 
 
-def in_words(bill: Bill, runs: int, jobs: int, out: Path) -> list[str]:
-    """What a bill says, as lines below its table."""
+def in_words(bill: Bill, runs: int, jobs: int | None, out: Path) -> list[str]:
+    """What a bill says, as lines below its table; without `jobs` nobody knows how many run side by side."""
     days = f" ({bill.hours / _DAY:,.1f} days)" if bill.hours > _DAY else ""
+    hours = (
+        f"{bill.hours:.1f} hours{days} with {jobs} side by side" if jobs else "hours as the cluster has room"
+    )
     return [
         f"{bill.unfinished} of {runs} runs to train: about {bill.core_hours:.1f} core-hours, "
-        f"{bill.hours:.1f} hours{days} with {jobs} side by side (the longest run {bill.longest:.1f}); "
+        f"{hours} (the longest run {bill.longest:.1f}); "
         f"in the end {bill.disk:.1f} GB in {out}",
         f"({bill.how})",
     ]

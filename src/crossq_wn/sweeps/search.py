@@ -9,7 +9,7 @@ import csv
 import importlib.util
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from crossq_wn.sweeps.driver import Sweep
 from crossq_wn.sweeps.plans import Planned, Run, plan
 from crossq_wn.sweeps.sheets import Section, Sheet
 from crossq_wn.sweeps.spaces import Range, Space
+from crossq_wn.sweeps.states import State, state_of
 
 RECORD = "search.journal"  # Optuna's, in the sweep's folder
 _STAGES = 3  # at most: the first is trained for 1/keep^2 of the frames, the second for 1/keep
@@ -73,20 +74,34 @@ class Search:
     def known(self) -> list[Run]:
         """The runs of all trials so far, each up to the frames to which it is to be trained now."""
         found: dict[Path, Run] = {}
-        for frozen in self.study.get_trials(deepcopy=False):
-            if len(frozen.params) < len(self.space.options):  # another process is proposing it
-                continue
-            try:
-                runs = runs_of(self.sheet, self.out, frozen.params)
-            except UserError:
-                if frozen.state.name in ("FAIL", "RUNNING"):  # its options make no run, or will be found to
-                    continue
-                raise
+        for frozen, runs in self._proposed():
             stages, done = stages_of(runs[0], self.space), len(frozen.intermediate_values)
             ahead = 0 if frozen.state.is_finished() else 1  # stages that it goes on for
             for run in runs:
                 found[run.path] = at(run, stages[max(0, min(done - 1 + ahead, len(stages) - 1))])
         return list(found.values())
+
+    def prospect(self) -> tuple[list[Run], list[State]]:
+        """The runs of all trials to their ends, and what is done of each; those to come are examples."""
+        runs, states = [], []
+        for frozen, own in self._proposed():
+            runs += own
+            for run in own:
+                states.append(State("finished", 0) if frozen.state.is_finished() else state_of(run))
+        coming = max(0, self.space.trials - len(self.study.get_trials(deepcopy=False)))
+        more = example(self.sheet, self.out) * coming
+        return [*runs, *more], [*states, *[State("missing", 0)] * len(more)]
+
+    def _proposed(self) -> Iterator[tuple[Any, list[Run]]]:
+        """Yields Optuna's trials with their runs to their ends, without those whose options make none."""
+        for frozen in self.study.get_trials(deepcopy=False):
+            if len(frozen.params) < len(self.space.options):  # another process is proposing it
+                continue
+            try:
+                yield frozen, runs_of(self.sheet, self.out, frozen.params)
+            except UserError:
+                if frozen.state.name not in ("FAIL", "RUNNING"):  # or it will be found to make none
+                    raise
 
     def advance(self, sweep: Sweep) -> bool:
         """Judges trials whose stage has ended, and proposes new ones; returns whether there is more to come.
