@@ -80,7 +80,7 @@ def sweep(parser: Parser, arguments: list[str]) -> int:
     runs = plan(request.sheet, request.out) if finder is None else finder.known()
     mirror = None if parsed.dry_run else engines.mirrored(parsed, request.out, runs)
     states = _states(runs)
-    billed = (runs, states) if finder is None else finder.prospect()
+    billed = _billed(finder, runs, states)
     if parsed.dry_run:
         _show_plan(request, *billed, parsed)
         return 0
@@ -111,6 +111,10 @@ def _finder(sheet: Sheet, out: Path, parsed: argparse.Namespace) -> Search | Non
     if parsed.on == "slurm" or parsed.store:
         raise UserError("a search takes neither --on slurm nor --store: leave them out")
     return Search(sheet, out, say, write=not parsed.dry_run)
+
+
+def _billed(finder: Search | None, runs: list[Run], states: list[State]) -> tuple[list[Run], list[State]]:
+    return (runs, states) if finder is None else finder.prospect()  # which are those of trials to come, too
 
 
 def _show_plan(
