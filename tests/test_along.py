@@ -107,7 +107,7 @@ def test_compare_has_columns_at_equal_updates(folder, capsys):
     code, out, _ = run("compare", folder / "runs", "--x", "hours", capsys=capsys)
     assert (code, out.splitlines()[0].endswith("at hours of training")) == (0, True)
     code, _, err = run("compare", folder / "rivals.csv", "--x", "hours", capsys=capsys)
-    assert (code, "only run directories tell them" in err) == (2, True)
+    assert (code, "only run directories record them" in err) == (2, True)
 
 
 def test_curves_run_over_updates(folder):

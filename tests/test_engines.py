@@ -371,7 +371,7 @@ def test_workers_are_submitted_for_what_is_left(slurm, tmp_path):
 @NO_SUBMITIT
 def test_a_machine_without_slurm_is_told_what_is_missing(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match="--on slurm needs sbatch, srun, scontrol of Slurm"):
+    with pytest.raises(UserError, match="--on slurm needs Slurm's sbatch, srun, scontrol, not found here"):
         on_slurm.check()
     monkeypatch.setattr(on_slurm.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"--on slurm needs submitit: pip install .*\[slurm\]"):

@@ -183,7 +183,7 @@ def test_a_trained_policy_is_played_at_the_control_rate(tmp_path, monkeypatch):
     [
         ("Demanding", "Demanding.safe_action must take no arguments: missing a required argument"),
         ("Unsafe", "Unsafe.safe_action returned .* within the bounds of the actions"),
-        ("Restless", "Restless.pause is True: it must be a method without arguments"),
+        ("Restless", "Restless.pause is True: make it a method without arguments"),
         ("Quitting", "Quitting.safe_action raised SystemExit: 3"),
     ],
 )
