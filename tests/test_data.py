@@ -23,7 +23,7 @@ from crossq_wn.learning.replay import Replay
 from crossq_wn.learning.rows import Rows
 from crossq_wn.runs import checkpoints, protocol
 from crossq_wn.runs.config import read_config
-from crossq_wn.sweeps import plans
+from crossq_wn.sweeps import plans, sheets
 from crossq_wn.training import api, building, prefilling
 from crossq_wn.types import Sampling, Spec
 from helpers import TINY_OPTIONS, TINY_SETTINGS, Listener, call, same_run
@@ -555,6 +555,16 @@ def test_a_configuration_with_data_survives_its_file_and_a_sweeps_command_line(p
     words = plans.command(plans.Run(tmp_path / "again", config))
     assert words.count("--prefill") == words.count("--prefill-share") == 1
     assert words[words.index("--prefill") + 1] == str(place / "run")
+
+
+def test_a_plan_reads_its_data_once_for_all_runs(tmp_path, monkeypatch):
+    path, read, real = saved(tmp_path), [], sources.read
+    monkeypatch.setattr(sources, "read", lambda *found: (read.append(found[0]), real(*found))[1])
+    text = "seeds_per_process = 1\n[defaults]\ntask = 'helpers:PointMass'\nseeds = '0:3'\n"
+    text += f"prefill = ['{path}']\n"
+    runs = plans.plan(sheets.parse(text + "[grid]\nutd = [1, 2, 3]", "file"), tmp_path / "out")
+    assert len(runs) == 9
+    assert read == [str(path)]
 
 
 def test_data_that_changed_before_a_run_began_are_noticed(tmp_path, problem):
