@@ -15,6 +15,7 @@ from safetensors.numpy import load as load_tensors
 from crossq_wn import files
 from crossq_wn.errors import UserError
 from crossq_wn.learning.replay import Replay
+from crossq_wn.learning.rows import Rows
 from crossq_wn.runs import checkpoints, manifests
 from crossq_wn.runs.checkpoints import SeedState, Writer
 from crossq_wn.runs.checksums import DamagedError
@@ -337,3 +338,27 @@ def test_a_damaged_segment_is_not_built_upon(tmp_path):
 def test_a_damaged_checkpoint_and_a_malformed_one_are_told_apart(error, says):
     with pytest.raises(UserError, match=says), manifests.malformed(Path("run")):
         raise error
+
+
+def test_damaged_rows_that_every_minibatch_needs_are_named_with_the_way_on(tmp_path):
+    ones = np.ones(15, np.float32)
+    rows = Rows(ones[:, None], ones[:, None], ones, ones, np.arange(15) == 14)
+    replay = Replay(20, 1, 1, pinned=15)
+    replay.pin(rows)
+    replay.add(np.ones(1), np.ones(1), 1.0, np.ones(1), terminated=False, last=True)
+    states = {0: SeedState({"kernel": np.ones(2, np.float32)}, {})}
+    folder = tmp_path / "checkpoints"
+    Writer(folder).save(100, {"decisions": 1}, states, {0: replay}, set())
+    (file,) = (folder / "replay").glob("prefill-*")
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + b"x")
+    for without in (False, True):
+        told = []
+        with pytest.raises(UserError) as refused:
+            checkpoints.newest(folder, told.append, without_damaged_replay=without)
+        assert file.name in told[0]
+        assert "put back the file of prefilled rows" in str(refused.value)
+        assert "without_damaged_replay=True cannot leave them out" in str(refused.value)
+        assert "resume" not in str(refused.value)  # which would not help
+    file.write_bytes(content)
+    assert checkpoints.newest(folder, pytest.fail).frames == 100

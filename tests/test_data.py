@@ -364,28 +364,6 @@ def numbered(count, episode=6):
     return Rows(number[:, None], number[:, None] / count, number, np.ones(count, np.float32), final)
 
 
-def test_damaged_rows_that_every_minibatch_needs_are_named_with_the_way_on(tmp_path):
-    replay = Replay(20, 1, 1, pinned=15)
-    replay.pin(numbered(15))
-    replay.add(np.ones(1), np.ones(1), 1.0, np.ones(1), terminated=False, last=True)
-    states = {0: checkpoints.SeedState({"kernel": np.ones(2, np.float32)}, {})}
-    folder = tmp_path / "checkpoints"
-    checkpoints.Writer(folder).save(100, {"decisions": 1}, states, {0: replay}, set())
-    (file,) = (folder / "replay").glob("prefill-*")
-    content = file.read_bytes()
-    file.write_bytes(content[:-1] + b"x")
-    for without in (False, True):
-        told = []
-        with pytest.raises(UserError) as refused:
-            checkpoints.newest(folder, told.append, without_damaged_replay=without)
-        assert file.name in told[0]
-        assert "put back the file of prefilled rows" in str(refused.value)
-        assert "without_damaged_replay=True cannot leave them out" in str(refused.value)
-        assert "resume" not in str(refused.value)  # which would not help
-    file.write_bytes(content)
-    assert checkpoints.newest(folder, pytest.fail).frames == 100
-
-
 def test_data_without_a_long_enough_episode_is_refused_before_anything_is_collected():
     replay = Replay(20, 1, 1, pinned=15)
     replay.pin(numbered(15))
