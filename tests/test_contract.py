@@ -168,7 +168,8 @@ def test_optimisers_step_as_often_per_update_and_decision_as_the_docs_say(name, 
 def test_actions_are_in_range_random_while_exploring_and_repeatable(name, trained):
     _, learn, (states, _) = trained(name)
     seen = np.ones((2, SPEC.observation_size), np.float32)
-    drawn = [learn.explore(states, learn.fresh_memories(2), seen, decision)[0] for decision in (0, 0, 1)]
+    memories = learn.fresh_memories(2)
+    drawn = [np.asarray(learn.explore(states, memories, seen, decision)[0]) for decision in (0, 0, 1)]
     np.testing.assert_array_equal(drawn[0], drawn[1])
     assert not np.array_equal(drawn[0], drawn[2])
     chosen = [learn.exploit(states, learn.fresh_memories(2), seen)[0] for _ in range(2)]

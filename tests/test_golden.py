@@ -76,7 +76,7 @@ def trajectory_of_drq():
             row[name] = checksums(variables)
         row["target"] = checksums(states[0].target)
         seen = chunk.observation[:, 0, 0]
-        acted = [learn.explore(states, learn.fresh_memories(1), each[None], 7)[0].sum() for each in seen]
+        acted = [learn.explore(states, learn.fresh_memories(1), each[None], 7)[0] for each in seen]
         row["actions"] = float(np.sum(acted))
         rows.append(row)
     return rows
@@ -109,7 +109,7 @@ def trajectory_of_actor_critic(name):
                 actions, memory = learn.explore(
                     states, memory, chunk.observation[decision % 10, :1], decision
                 )
-                acted += float(actions.sum())
+                acted += float(np.sum(actions))
             row["actions"] = acted
         rows.append(row)
     return rows

@@ -192,7 +192,7 @@ def test_workers_step_while_this_process_does_something_else(crews):
     assert [isinstance(result, EnvironmentFaultError) for result in results[::2]] == [False, False]
 
 
-def test_with_overlap_workers_begin_before_updates_and_change_nothing(tmp_path, monkeypatch):
+def test_with_overlap_workers_step_while_updates_are_launched_and_change_nothing(tmp_path, monkeypatch):
     order, update_once, begin, await_ring = [], loop._update_once, Crew.begin, _Hand.await_ring
 
     def noting(name, function):
@@ -211,7 +211,7 @@ def test_with_overlap_workers_begin_before_updates_and_change_nothing(tmp_path, 
         return crossq_wn.train("worlds:Walk", frames=100, seeds=(0, 1), out=tmp_path / folder, **options).path
 
     there = run("there")
-    assert "".join(each[0] for each in order).count("buww") > 40, "begin, update, wait for two workers"
+    assert "".join(each[0] for each in order).count("ubww") > 40, "update, begin, wait for two workers"
     monkeypatch.setattr(building, "processors", lambda: 1)
     same_run(run("here"), there, seeds=(0, 1))
 

@@ -15,10 +15,14 @@ import numpy as np
 
 from crossq_wn.environments.board import Board, Shape, board_on, new_memory, transition_of
 from crossq_wn.environments.core import EnvironmentFaultError, Result
-from crossq_wn.environments.worker import CALL, STEP, Order, Outcome, Recipe, Setup, command
+from crossq_wn.environments.worker import CALL, STEP, Order, Outcome, Recipe, Setup, command, read_byte
 from crossq_wn.errors import one_line
 
 _PATIENCE = 10.0  # seconds that a process gets to end by itself
+_AWAKE = 5e-3  # seconds of waiting without sleeping; updates on a GPU take less
+    5e-3  # seconds that workers wait for the next step without sleeping, longer than updates on a GPU take
+)
+_SPARE = 4  # processors without a worker, from which on that takes nothing from others
 
 
 class Crew:
@@ -32,13 +36,14 @@ class Crew:
         recipe: makes one environment; a worker must be able to unpickle it.
         seeds: environments per set.
         sets: sets of environments, such as one for training and one for evaluations.
-        workers: the most processes.
+        workers: the most processes, which is the number of processors.
     """
 
     def __init__(self, recipe: Recipe, *, seeds: int, sets: int, workers: int) -> None:
         self._recipe, self._seeds, self._sets = recipe, seeds, sets
         self._hands: list[_Hand] = []
         self.workers = min(workers, seeds)
+        self._awake = _AWAKE if workers - self.workers >= _SPARE else 0.0
         self._lost: dict[int, str] = {}  # seat -> how its process ended
         self._plans: dict[tuple[int, ...], tuple[np.ndarray, list[_Hand]]] = {}  # see `_plan`
         self._begun: tuple[int, ...] | None = None  # the seats of a step that nobody has waited for yet
@@ -77,7 +82,8 @@ class Crew:
             for number in range(self.workers):
                 # A seed's environments of all sets are with one worker, so that its death costs few seeds.
                 seats = [seat for seat in range(total) if seat % self._seeds % self.workers == number]
-                self._hands.append(_Hand(Setup(self._recipe, seats, shape), self._memory))
+                setup = Setup(self._recipe, seats, shape, self._awake)
+                self._hands.append(_Hand(setup, self._memory))
         except OSError as error:
             self.refusal = f"no process can be started: {one_line(error)}"
 
@@ -227,6 +233,7 @@ class _Hand:
         ours, theirs = socket.socketpair()
         orders, self._orders = os.pipe()
         self._answers, answers = os.pipe()
+        os.set_blocking(self._answers, not self.setup.awake)
         self._connection: Connection[Any, Any] = Connection(ours.detach())
         handles = theirs.detach(), orders, answers, self._memory
         try:
@@ -279,7 +286,7 @@ class _Hand:
 
     def await_ring(self) -> None:
         """Waits until it has."""
-        if self._attempt(os.read, self._answers, 1) == b"":
+        if self._attempt(read_byte, self._answers, self.setup.awake) == b"":
             self._bury()
         self._asked = False
 

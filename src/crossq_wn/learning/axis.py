@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from itertools import cycle
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,8 @@ from crossq_wn.types import Tree
 Joined = Any  # data of all seeds, as `join` returns it
 Function = Callable[..., tuple[Any, ...]]
 Devices = Sequence["jax.Device"]
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Join(Protocol):
@@ -117,10 +119,10 @@ def _run_apart(program: Function, lanes: Sequence[ThreadPoolExecutor], *argument
     seeds = list(zip(*joined, strict=True))
     done = []
     if lanes and len(seeds) > 1:
-        precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+        launch = at_present_precision(program)
         for lane, seed in zip(cycle(lanes), seeds, strict=False):
             # This waits for the launch (the first one compiles), but not for the results.
-            done.append(lane.submit(_launch, program, (*seed, shared), precision).result())
+            done.append(lane.submit(launch, *seed, shared).result())
     else:
         for seed in seeds:
             done.append(program(*seed, shared))
@@ -132,9 +134,15 @@ def _compile_apart(program: Any, *arguments: Any) -> None:
     program.lower(*(seeds[0] for seeds in joined), shared).compile()
 
 
-def _launch(program: Function, arguments: tuple[Any, ...], precision: Any) -> tuple[Any, ...]:
-    with jax.default_matmul_precision(precision):  # a setting that each thread has for itself
-        return program(*arguments)
+def at_present_precision(function: Callable[P, R]) -> Callable[P, R]:
+    """The function with the precision of matrix products that this thread has, whichever thread calls it."""
+    precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+
+    def call(*arguments: P.args, **named: P.kwargs) -> R:
+        with jax.default_matmul_precision(precision):  # a setting that each thread has for itself
+            return function(*arguments, **named)
+
+    return call
 
 
 def _program_of(function: Function, donate: int) -> Program:

@@ -27,11 +27,11 @@ class Explore(Protocol):
 
     def __call__(
         self, states: States, memories: Memories, observations: np.ndarray, decision: int, /
-    ) -> tuple[np.ndarray, Memories]:
-        """Takes observations [S, observation_size] and the number of decisions so far.
+    ) -> tuple[Any, Memories]:
+        """Takes observations [S, observation_size] and the number of decisions so far; does not wait.
 
         Returns:
-            Actions [S, action_size], and the new memories.
+            Actions [S, action_size], which `np.asarray` waits for, and the new memories.
         """
 
 

@@ -20,6 +20,7 @@ from crossq_wn.learning.axis import (
     Function,
     Program,
     apart,
+    at_present_precision,
     put,
     stacked,
     zeros,
@@ -172,9 +173,11 @@ def _join_states(axis: Axis, trees: Sequence[Tree]) -> States:
 
 def _explore(
     run: Function, states: States, memories: Memories, observations: np.ndarray, decision: int
-) -> tuple[np.ndarray, Memories]:
+) -> tuple[Any, Memories]:
     actions, memories = run(states, memories, observations, np.int32(decision))
-    return np.asarray(actions), memories
+    for each in jax.tree.leaves(actions):
+        each.copy_to_host_async()
+    return actions, memories
 
 
 def _exploit(
@@ -213,14 +216,12 @@ def _compile(
     memories = axis.join([algorithm.memory] * len(observations))
     given = fed.held if isinstance(fed, Copy) else (fed,)
     states, given, memories = map(_shapes, (states, tuple(given), memories))
-    precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
 
     def work() -> None:
-        with jax.default_matmul_precision(precision):  # a setting that each thread has for itself
-            explore.compile(states, memories, observations, np.int32(0))
-            update.compile(states, *given, np.int32(0))
+        explore.compile(states, memories, observations, np.int32(0))
+        update.compile(states, *given, np.int32(0))
 
-    return work
+    return at_present_precision(work)
 
 
 def _shapes(tree: Tree) -> Tree:

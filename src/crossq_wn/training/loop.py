@@ -8,7 +8,9 @@ from __future__ import annotations  # JAX's types are loaded on first use
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from crossq_wn.environments.pool import Pool
 from crossq_wn.environments.streams import capture_shared, kept_shared
 from crossq_wn.errors import UserError, counted, option
 from crossq_wn.lazy import jax
+from crossq_wn.learning.axis import at_present_precision
 from crossq_wn.learning.rows import Rows
 from crossq_wn.machine import processors
 from crossq_wn.runs.config import RunConfig
@@ -88,6 +91,8 @@ def run_training(
             else:
                 begin(session, prefill.pop())  # replay holds it from now on
             stack.enter_context(compiling_ahead(session))
+            if config.options.overlap:
+                session.launcher = stack.enter_context(ThreadPoolExecutor(1, "launches"))
             if not resume:
                 assess(session)
         with keeping_tracebacks(session):
@@ -194,25 +199,51 @@ def finish(session: Session) -> None:
 
 def decide(session: Session) -> None:
     """Makes one agent decision of every seed, and the gradient updates that belong to it."""
-    # All results of a program are there at once, and looking at every array of the states takes longer.
-    jax.block_until_ready(session.metrics)  # type: ignore[no-untyped-call]
-    settle(session)
-    session.stopwatch.lap("update")
-    session.stopwatch.next_decision()
-    actions = act(session)
+    chosen, before = act(session), session.metrics
     session.stopwatch.lap("act")
-    if session.config.options.overlap:  # the environments step while the updates are launched and run
-        session.training.begin(session.indices, actions)
+    if session.config.options.overlap:
+        # The environments step while the updates run, which another thread launches meanwhile.
         update(session, session.decisions)
+        actions = fetch(session, chosen, before)
+        session.training.begin(session.indices, actions)
+        session.stopwatch.lap("environment")
+        collect(session)
+        session.stopwatch.lap("update")
         step(session, actions)
     else:
+        actions = fetch(session, chosen, before)
+        settle(session)
         step(session, actions)
         update(session, session.decisions)
     session.decisions += 1
 
 
-def act(session: Session) -> np.ndarray:
-    """Every seed's action, [S, action_size] in [-1, 1]: uniform in the warm-up, then the policy's."""
+def fetch(session: Session, chosen: Any, metrics: Any) -> np.ndarray:
+    """Waits for the updates of the decision before and then for this decision's actions.
+
+    Args:
+        session: whose stopwatch tells the two apart.
+        chosen: actions, as `act` returns them.
+        metrics: of these updates; all results of a program are there at once, and looking at every array of
+            the states would take longer.
+
+    Returns:
+        [S, action_size].
+    """
+    jax.block_until_ready(metrics)  # type: ignore[no-untyped-call]
+    session.stopwatch.lap("update")
+    session.stopwatch.next_decision()
+    actions = np.asarray(chosen)
+    session.stopwatch.lap("act")
+    return actions
+
+
+def act(session: Session) -> Any:
+    """Every seed's action, [S, action_size] in [-1, 1]: uniform in the warm-up, then the policy's.
+
+    Returns:
+        What `np.asarray` makes an array of; that of a policy may still be computed.
+    """
     if session.decisions < session.config.settings.warmup:
         size = session.spec.action_size
         return np.stack([seed.warmup.uniform(-1, 1, size).astype(np.float32) for seed in session.seeds])
@@ -305,12 +336,14 @@ def update(session: Session, decision: int) -> None:
             with doing(session, "compiling", then="training"):
                 wait(session)
                 _update_once(session, errors)
+                collect(session)
         else:
             _update_once(session, errors)
 
 
 def _update_once(session: Session, errors: bool) -> None:
     """Starts the gradient updates of one decision, U per seed; `errors` says whether they find errors."""
+    collect(session)
     settle(session)
     session.stopwatch.lap("update")  # for which it may have waited
     replays, places = [seed.replay for seed in session.seeds], _draw(session)
@@ -318,12 +351,23 @@ def _update_once(session: Session, errors: bool) -> None:
     session.stopwatch.lap("replay")
     session.feed = session.learner.load(session.feed, packed)
     session.stopwatch.lap("transfer")
-    session.states, session.metrics = session.learner.update(session.states, session.feed, session.updates)
+    launch = partial(session.learner.update, session.states, session.feed, session.updates)
+    if session.launcher is None:
+        session.states, session.metrics = launch()
+    else:
+        session.launching = session.launcher.submit(at_present_precision(launch))
     if errors and session.algorithm.sampling.priorities is not None:
         ends = [replay.end for replay in replays]
         session.drawn = list(zip(places, ends, strict=True))
     session.updates += session.config.settings.utd
     session.stopwatch.lap("update")
+
+
+def collect(session: Session) -> None:
+    """Takes over what updates return that another thread has launched, if any have been."""
+    if session.launching is not None:
+        session.states, session.metrics = session.launching.result()
+        session.launching = None
 
 
 def _draw(session: Session) -> list[np.ndarray]:

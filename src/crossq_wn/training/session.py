@@ -3,6 +3,7 @@
 from __future__ import annotations  # JAX's types are loaded on first use
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from threading import Thread
 from typing import Any, NamedTuple
@@ -60,6 +61,8 @@ class Session:
     failed: dict[int, Failure] = field(default_factory=dict)  # by training seed
     causes: dict[int, BaseException] = field(default_factory=dict)  # likewise: what an environment raised
     compiling: Thread | None = None  # what compiles the programs of training meanwhile
+    launcher: Executor | None = None  # where the environments do not wait for the launch of updates
+    launching: Future[tuple[States, Any]] | None = None  # what it launches, until `states` are that
     feed: Any = None  # of the newest gradient updates, on the device
     metrics: Any = None  # of the newest gradient update, joined, on the device
     drawn: list[tuple[np.ndarray, int]] | None = None  # by seed: where its samples lie, and `replay.end` then
