@@ -20,8 +20,6 @@ from crossq_wn.errors import one_line
 
 _PATIENCE = 10.0  # seconds that a process gets to end by itself
 _AWAKE = 5e-3  # seconds of waiting without sleeping; updates on a GPU take less
-    5e-3  # seconds that workers wait for the next step without sleeping, longer than updates on a GPU take
-)
 _SPARE = 4  # processors without a worker, from which on that takes nothing from others
 
 
