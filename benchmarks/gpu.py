@@ -182,8 +182,7 @@ def loops(task: str, seeds: int, overlap: bool = False) -> Iterator[Figures]:
     on_cpu = jax.default_backend() == "cpu"
     precision = "float32" if on_cpu else "tensorfloat32"
     config = _config(task, seeds, matmul_precision=precision, overlap=overlap)
-    # On a GPU long enough for environments to have moved to workers before the rows that count.
-    found = loop.train(config, 40 if on_cpu else 4000)
+    found = loop.train(config, 40 if on_cpu else 1500)
     frames_per_s = 1e3 * seeds * config.action_repeat / found.decision_ms
     yield {
         "frames_per_s": frames_per_s,

@@ -1,6 +1,7 @@
 """In which order does a decision happen, and where does its time go?"""
 
 import json
+from threading import Barrier
 from types import SimpleNamespace
 
 import jax
@@ -13,7 +14,7 @@ from crossq_wn.environments.core import EnvironmentFaultError
 from crossq_wn.environments.pool import Pool
 from crossq_wn.learning import learner
 from crossq_wn.runs.manifests import trained_frames
-from crossq_wn.training import reporting, saving
+from crossq_wn.training import loop, reporting, saving
 from crossq_wn.training.seeds import Stream, integer, stream
 from crossq_wn.training.stopwatch import PHASES, Stopwatch
 from helpers import (
@@ -71,17 +72,41 @@ def train(path, frames=40, settings=None, **options):
     return path
 
 
-@pytest.mark.parametrize(
-    ("overlap", "order"),
-    [(False, ["act", "environment", "update"]), (True, ["act", "update", "environment"])],
-)
-def test_overlap_starts_the_update_before_the_environment_steps(overlap, order, calls, tmp_path):
-    train(tmp_path / "run", overlap=overlap)
+def test_updates_follow_on_the_environment_s_step(calls, tmp_path):
+    train(tmp_path / "run")
     first = calls.index("act")
     assert calls[first - 20 : first] == ["environment"] * 20  # warm-up
+    assert calls[first : first + 60] == ["act", "environment", "update"] * 20
     last = [call for call in calls[first:] if call != "environment"].count("act")
     assert last == calls.count("update") == 20
-    assert calls[first : first + 60] == order * 20
+
+
+def test_with_overlap_the_environment_steps_while_updates_are_launched(monkeypatch, tmp_path):
+    """Each waits here until the other has begun, which ends only if they run side by side."""
+    both, make, decisions, met = Barrier(2, timeout=60), learner.make, [], []
+
+    def meeting(name, function):
+        def call(*arguments):
+            if len(decisions) > 1:  # the first update is waited for, because it is compiled
+                both.wait()
+                met.append(name)
+            return function(*arguments)
+
+        return call
+
+    def noting_learner(*arguments, **options):
+        made = make(*arguments, **options)
+
+        def explore(*given):
+            decisions.append(given)
+            return made.explore(*given)
+
+        return made._replace(explore=explore, update=meeting("update", made.update))
+
+    monkeypatch.setattr(learner, "make", noting_learner)
+    monkeypatch.setattr(loop, "step", meeting("environment", loop.step))
+    train(tmp_path / "run", overlap=True)
+    assert met.count("update") == met.count("environment") == 19
 
 
 def test_overlap_changes_what_is_learned_from_and_nothing_before(tmp_path):

@@ -8,13 +8,15 @@ import time
 import traceback
 from functools import partial
 from pathlib import Path
+from threading import Timer
 
 import numpy as np
 import pytest
 
 import crossq_wn
 import worlds
-from crossq_wn.environments import make, moving
+from crossq_wn.environments import crew as crew_module
+from crossq_wn.environments import make, moving, worker
 from crossq_wn.environments.core import EnvironmentFaultError
 from crossq_wn.environments.crew import Crew, _Hand
 from crossq_wn.environments.interface import describe
@@ -190,6 +192,34 @@ def test_workers_step_while_this_process_does_something_else(crews):
     crew._hands[1]._process.kill()
     results = crew.step(range(4), actions[2])
     assert [isinstance(result, EnvironmentFaultError) for result in results[::2]] == [False, False]
+
+
+def test_with_processors_to_spare_workers_start_at_once_and_wait_without_sleeping(tmp_path, monkeypatch):
+    options = TINY_OPTIONS | TINY_SETTINGS | {"frames": 60, "seeds": (0, 1), "eval_every": 1000}
+    started, start = [], Crew.start
+
+    def noting(crew, *sizes):
+        started.append(crew.awake)
+        start(crew, *sizes)
+
+    asleep = crossq_wn.train("worlds:Walk", out=tmp_path / "asleep", **options).path
+    monkeypatch.setattr(crew_module, "_SPARE", 0)
+    monkeypatch.setattr(Crew, "start", noting)
+    awake = crossq_wn.train("worlds:Walk", out=tmp_path / "awake", **options).path
+    assert started == [crew_module._AWAKE], "once, and before any environment has stepped"
+    same_run(asleep, awake, seeds=(0, 1))
+
+
+@pytest.mark.parametrize("awake", [0.0, 1e-3])
+def test_a_byte_is_waited_for_and_a_closed_pipe_has_none(awake):
+    reading, writing = os.pipe()
+    os.set_blocking(reading, not awake)
+    for delay in (0.0, 0.05):
+        Timer(delay, os.write, (writing, b"x")).start()
+        assert worker.read_byte(reading, awake) == b"x"
+    Timer(0.05, os.close, (writing,)).start()
+    assert worker.read_byte(reading, awake) == b""
+    os.close(reading)
 
 
 def test_with_overlap_workers_step_while_updates_are_launched_and_change_nothing(tmp_path, monkeypatch):

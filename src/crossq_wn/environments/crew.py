@@ -41,7 +41,7 @@ class Crew:
         self._recipe, self._seeds, self._sets = recipe, seeds, sets
         self._hands: list[_Hand] = []
         self.workers = min(workers, seeds)
-        self._awake = _AWAKE if workers - self.workers >= _SPARE else 0.0
+        self.awake = _AWAKE if workers - self.workers >= _SPARE else 0.0
         self._lost: dict[int, str] = {}  # seat -> how its process ended
         self._plans: dict[tuple[int, ...], tuple[np.ndarray, list[_Hand]]] = {}  # see `_plan`
         self._begun: tuple[int, ...] | None = None  # the seats of a step that nobody has waited for yet
@@ -80,7 +80,7 @@ class Crew:
             for number in range(self.workers):
                 # A seed's environments of all sets are with one worker, so that its death costs few seeds.
                 seats = [seat for seat in range(total) if seat % self._seeds % self.workers == number]
-                setup = Setup(self._recipe, seats, shape, self._awake)
+                setup = Setup(self._recipe, seats, shape, self.awake)
                 self._hands.append(_Hand(setup, self._memory))
         except OSError as error:
             self.refusal = f"no process can be started: {one_line(error)}"

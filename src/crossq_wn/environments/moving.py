@@ -17,6 +17,8 @@ from crossq_wn.errors import one_line
 
 _WORTH = 1e-3  # seconds of a step of all environments, 20 round trips, from which workers are tried
 _PATIENCE = 3.0  # seconds of stepping before they are started, which takes about as long
+# The same where processors are left over, which wait for steps without sleeping.
+_WORTH_AWAKE, _PATIENCE_AWAKE = 3e-4, 0.05
 _TRIAL = 20  # steps that are taken in both places
 
 
@@ -36,13 +38,14 @@ class Move:
         self._environments, self._crew, self._tell = environments, crew, tell
         self._seats = range(first, first + len(environments))
         self._spent, self._steps = 0.0, 0  # seconds and steps before workers were started
+        self._worth, self._patience = (_WORTH_AWAKE, _PATIENCE_AWAKE) if crew.awake else (_WORTH, _PATIENCE)
         self._times: list[tuple[float, float]] | None = None  # of a step here and there, in the rehearsal
         self.decided = self.made = False  # whether they have moved
 
     @property
     def idle(self) -> bool:
         """Whether steps are too short for workers to be tried."""
-        return not self._crew.started and self._steps >= 100 and self._spent < _WORTH * self._steps
+        return not self._crew.started and self._steps >= 100 and self._spent < self._worth * self._steps
 
     def before_step(self) -> None:
         """Begins the rehearsal as soon as the workers are ready; no step is under way."""
@@ -69,7 +72,7 @@ class Move:
             return
         if not self._crew.started and not self._crew.refusal:
             self._spent, self._steps = self._spent + seconds, self._steps + 1
-            if self._spent > max(_PATIENCE, _WORTH * self._steps):
+            if self._spent > max(self._patience, self._worth * self._steps):
                 first = self._environments[0]
                 self._crew.start(first.observation_size, first.action_size)
         elif self._crew.refusal:  # the crew's other set of environments stays

@@ -27,6 +27,8 @@ from crossq_wn.types import Tree
 Joined = Any  # data of all seeds, as `join` returns it
 Function = Callable[..., tuple[Any, ...]]
 Devices = Sequence["jax.Device"]
+# Triton's matrix products are no faster here than cuBLAS's, and to choose among them is most of compiling.
+_GPU_OPTIONS = {"xla_gpu_enable_triton_gemm": False}
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -152,7 +154,8 @@ def _program_of(function: Function, donate: int) -> Program:
         function: of arrays of all seeds; returns a tuple.
         donate: the number of arguments, from the first on, whose buffers may be reused for the results.
     """
-    program = jax.jit(function, donate_argnums=tuple(range(donate)))
+    options = _GPU_OPTIONS if jax.default_backend() == "gpu" else None
+    program = jax.jit(function, donate_argnums=tuple(range(donate)), compiler_options=options)
 
     def compile_(*arguments: Any) -> None:
         program.lower(*arguments).compile()  # later calls find it

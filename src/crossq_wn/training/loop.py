@@ -76,6 +76,8 @@ def run_training(
         crew = stack.enter_context(building.crew_for(config, task))
         training = stack.enter_context(_environments(config, task, reporter, crew, 0))
         spec = building.spec_of(config, training.environments[0])
+        if crew is not None and crew.awake:  # there are processors for what else goes on meanwhile
+            crew.start(spec.observation_size, spec.action_size)
         _check(config, spec, reporter)
         prefill = [] if resume else [prefilling.rows_for(config, training.environments[0], reporter.message)]
         testing = stack.enter_context(_environments(config, task, reporter, crew, 1))
@@ -202,13 +204,10 @@ def decide(session: Session) -> None:
     chosen, before = act(session), session.metrics
     session.stopwatch.lap("act")
     if session.config.options.overlap:
-        # The environments step while the updates run, which another thread launches meanwhile.
+        # The environments step while the updates run, which another thread prepares and launches meanwhile.
         update(session, session.decisions)
         actions = fetch(session, chosen, before)
         session.training.begin(session.indices, actions)
-        session.stopwatch.lap("environment")
-        collect(session)
-        session.stopwatch.lap("update")
         step(session, actions)
     else:
         actions = fetch(session, chosen, before)
@@ -260,6 +259,7 @@ def step(session: Session, actions: np.ndarray) -> None:
     """Steps every seed's environment and stores the transitions; seeds whose environment fails stop."""
     results = session.training.step(session.indices, actions)
     session.stopwatch.lap("environment")
+    collect(session)
     if session.learner.observe is not None:
         observe(session, results)
     over, reasons = [], {}
@@ -346,28 +346,34 @@ def _update_once(session: Session, errors: bool) -> None:
     collect(session)
     settle(session)
     session.stopwatch.lap("update")  # for which it may have waited
+    if session.launcher is None:
+        _launch(session, errors, session.stopwatch.lap)
+    else:
+        launch = at_present_precision(partial(_launch, session, errors, lambda phase: None))
+        session.launching = session.launcher.submit(launch)
+
+
+def _launch(session: Session, errors: bool, lap: Callable[[str], None]) -> None:
+    """Draws minibatches and launches the updates; another thread may do that, until `collect`."""
     replays, places = [seed.replay for seed in session.seeds], _draw(session)
     packed = session.learner.pack(replays, places)
-    session.stopwatch.lap("replay")
+    lap("replay")
     session.feed = session.learner.load(session.feed, packed)
-    session.stopwatch.lap("transfer")
-    launch = partial(session.learner.update, session.states, session.feed, session.updates)
-    if session.launcher is None:
-        session.states, session.metrics = launch()
-    else:
-        session.launching = session.launcher.submit(at_present_precision(launch))
+    lap("transfer")
+    session.states, session.metrics = session.learner.update(session.states, session.feed, session.updates)
     if errors and session.algorithm.sampling.priorities is not None:
         ends = [replay.end for replay in replays]
         session.drawn = list(zip(places, ends, strict=True))
     session.updates += session.config.settings.utd
-    session.stopwatch.lap("update")
+    lap("update")
 
 
 def collect(session: Session) -> None:
-    """Takes over what updates return that another thread has launched, if any have been."""
-    if session.launching is not None:
-        session.states, session.metrics = session.launching.result()
-        session.launching = None
+    """Waits until another thread has launched the newest updates, if one does."""
+    launching, session.launching = session.launching, None
+    if launching is not None:
+        launching.result()
+        session.stopwatch.lap("update")
 
 
 def _draw(session: Session) -> list[np.ndarray]:

@@ -61,8 +61,8 @@ class Session:
     failed: dict[int, Failure] = field(default_factory=dict)  # by training seed
     causes: dict[int, BaseException] = field(default_factory=dict)  # likewise: what an environment raised
     compiling: Thread | None = None  # what compiles the programs of training meanwhile
-    launcher: Executor | None = None  # where the environments do not wait for the launch of updates
-    launching: Future[tuple[States, Any]] | None = None  # what it launches, until `states` are that
+    launcher: Executor | None = None  # where environments step while updates are prepared and launched
+    launching: Future[None] | None = None  # updates that it has not been waited for
     feed: Any = None  # of the newest gradient updates, on the device
     metrics: Any = None  # of the newest gradient update, joined, on the device
     drawn: list[tuple[np.ndarray, int]] | None = None  # by seed: where its samples lie, and `replay.end` then
