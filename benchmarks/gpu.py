@@ -203,7 +203,7 @@ def start(task: str, seeds: int, cache: str) -> Iterator[Figures]:
     import jax
 
     import crossq_wn
-    from crossq_wn.training import loop
+    from crossq_wn.training import loop, updating
 
     seen: Figures = {}
 
@@ -217,7 +217,7 @@ def start(task: str, seeds: int, cache: str) -> Iterator[Figures]:
         return call
 
     loop.decide = noting("first_decision_s", loop.decide)
-    loop._update_once = noting("first_update_s", loop._update_once)
+    updating._update_once = noting("first_update_s", updating._update_once)
     with tempfile.TemporaryDirectory() as folder:
         crossq_wn.train(
             task, seeds=tuple(range(seeds)), frames=2200, warmup=1000, eval_episodes=1, out=f"{folder}/run"

@@ -24,7 +24,7 @@ from crossq_wn.environments.moving import Move
 from crossq_wn.environments.pool import Pool
 from crossq_wn.environments.remote import Remote
 from crossq_wn.errors import UserError
-from crossq_wn.training import building, loop
+from crossq_wn.training import building, updating
 from helpers import TINY_OPTIONS, TINY_SETTINGS, environment_variables, same_run
 
 
@@ -223,7 +223,7 @@ def test_a_byte_is_waited_for_and_a_closed_pipe_has_none(awake):
 
 
 def test_with_overlap_workers_step_while_updates_are_launched_and_change_nothing(tmp_path, monkeypatch):
-    order, update_once, begin, await_ring = [], loop._update_once, Crew.begin, _Hand.await_ring
+    order, update_once, begin, await_ring = [], updating._update_once, Crew.begin, _Hand.await_ring
 
     def noting(name, function):
         def call(*arguments):
@@ -232,7 +232,7 @@ def test_with_overlap_workers_step_while_updates_are_launched_and_change_nothing
 
         return call
 
-    monkeypatch.setattr(loop, "_update_once", noting("update", update_once))
+    monkeypatch.setattr(updating, "_update_once", noting("update", update_once))
     monkeypatch.setattr(Crew, "begin", noting("begin", begin))
     monkeypatch.setattr(_Hand, "await_ring", noting("wait", await_ring))
 

@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,25 +20,25 @@ from crossq_wn.environments.pool import Pool
 from crossq_wn.environments.streams import capture_shared, kept_shared
 from crossq_wn.errors import UserError, counted, option
 from crossq_wn.lazy import jax
-from crossq_wn.learning.axis import at_present_precision
 from crossq_wn.learning.rows import Rows
 from crossq_wn.machine import processors
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.directory import RunDirectory
 from crossq_wn.training import building, prefilling
 from crossq_wn.training.callbacks import Calls
-from crossq_wn.training.compiling import compiling_ahead, wait
+from crossq_wn.training.compiling import compiling_ahead
 from crossq_wn.training.ending import call_back, conclude, keeping_tracebacks, outcome
 from crossq_wn.training.finished import evaluated_last
 from crossq_wn.training.fitting import check_fits
 from crossq_wn.training.progress import Outcome, Reporter
-from crossq_wn.training.reporting import doing, report_at_times, tell_of_environments
+from crossq_wn.training.reporting import report_at_times, tell_of_environments
 from crossq_wn.training.rows import log
 from crossq_wn.training.saving import restore, save
 from crossq_wn.training.scoring import score
 from crossq_wn.training.seeds import Seed, Stream, integer, stream
 from crossq_wn.training.session import Session, drop, new_session, settle, told
 from crossq_wn.training.signals import collected_signals
+from crossq_wn.training.updating import collect, update
 from crossq_wn.types import Spec
 
 
@@ -76,8 +75,6 @@ def run_training(
         crew = stack.enter_context(building.crew_for(config, task))
         training = stack.enter_context(_environments(config, task, reporter, crew, 0))
         spec = building.spec_of(config, training.environments[0])
-        if crew is not None and crew.awake:  # there are processors for what else goes on meanwhile
-            crew.start(spec.observation_size, spec.action_size)
         _check(config, spec, reporter)
         prefill = [] if resume else [prefilling.rows_for(config, training.environments[0], reporter.message)]
         testing = stack.enter_context(_environments(config, task, reporter, crew, 1))
@@ -126,6 +123,9 @@ def _environments(
         number: of their set there.
     """
     made = [building.make_environment(config, task) for _ in config.options.seeds]
+    # Where processors are left over, workers start while this process does other things.
+    if crew is not None and crew.awake and not (crew.started or crew.refusal):
+        crew.start(made[0].observation_size, made[0].action_size)
     pool = Pool(made, processors(), crew, number * len(made), reporter.message)
     try:
         yield pool
@@ -314,84 +314,3 @@ def observe(session: Session, results: Sequence[Transition | EnvironmentFaultErr
     observations = np.stack([seed.observation for seed in session.seeds])
     assert session.learner.observe is not None
     session.states = session.learner.observe(session.states, observations, rewards, ended)
-
-
-def update(session: Session, decision: int) -> None:
-    """Starts the gradient updates of a decision, without waiting for their results.
-
-    Args:
-        session: is changed.
-        decision: agent decisions before this one.
-    """
-    settings = session.config.settings
-    if decision < settings.warmup or not session.seeds:
-        return
-    if session.algorithm.resets(decision + 1):
-        _reset_learners(session)
-    burst = session.algorithm.burst
-    further = burst.at(decision - settings.warmup) // settings.utd  # rounds before that of this decision
-    for number in range(further + 1):
-        errors = burst.errors or number == further
-        if session.phase == "collecting":  # the first updates of this process
-            with doing(session, "compiling", then="training"):
-                wait(session)
-                _update_once(session, errors)
-                collect(session)
-        else:
-            _update_once(session, errors)
-
-
-def _update_once(session: Session, errors: bool) -> None:
-    """Starts the gradient updates of one decision, U per seed; `errors` says whether they find errors."""
-    collect(session)
-    settle(session)
-    session.stopwatch.lap("update")  # for which it may have waited
-    if session.launcher is None:
-        _launch(session, errors, session.stopwatch.lap)
-    else:
-        launch = at_present_precision(partial(_launch, session, errors, lambda phase: None))
-        session.launching = session.launcher.submit(launch)
-
-
-def _launch(session: Session, errors: bool, lap: Callable[[str], None]) -> None:
-    """Draws minibatches and launches the updates; another thread may do that, until `collect`."""
-    replays, places = [seed.replay for seed in session.seeds], _draw(session)
-    packed = session.learner.pack(replays, places)
-    lap("replay")
-    session.feed = session.learner.load(session.feed, packed)
-    lap("transfer")
-    session.states, session.metrics = session.learner.update(session.states, session.feed, session.updates)
-    if errors and session.algorithm.sampling.priorities is not None:
-        ends = [replay.end for replay in replays]
-        session.drawn = list(zip(places, ends, strict=True))
-    session.updates += session.config.settings.utd
-    lap("update")
-
-
-def collect(session: Session) -> None:
-    """Waits until another thread has launched the newest updates, if one does."""
-    launching, session.launching = session.launching, None
-    if launching is not None:
-        launching.result()
-        session.stopwatch.lap("update")
-
-
-def _draw(session: Session) -> list[np.ndarray]:
-    """The minibatches of every seed as places in its replay, int32 [U, B]."""
-    settings, sampling = session.config.settings, session.algorithm.sampling
-    pinned = session.config.pinned_samples
-    places = []
-    for seed in session.seeds:
-        drawn = seed.replay.draw(seed.sampling, settings.utd, settings.batch_size, sampling, pinned)
-        places.append(drawn)
-    return places
-
-
-def _reset_learners(session: Session) -> None:
-    """Sets every seed's networks and optimisers back to their first values, as in SR-SAC's and BRO's code."""
-    states = []
-    old = session.learner.split(session.states, len(session.seeds))
-    for seed, state in zip(session.seeds, old, strict=True):
-        seed.resets += 1
-        states.append(session.algorithm.reset(state, session.initial_state(seed.number)))
-    session.states = session.learner.states(states)
