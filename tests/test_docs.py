@@ -33,10 +33,12 @@ from crossq_wn.training.progress import Outcome
 from helpers import TINY_OPTIONS, TINY_SETTINGS, PointMass, call
 from house import ROOT, sources
 
-SPEC = importlib.util.spec_from_file_location("docs_tool", ROOT / "tools" / "docs.py")
-docs = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(docs)
-SIZES, docs.SIZES = docs.SIZES, {}  # counting what every algorithm computes takes 20 s
+sys.path.insert(0, str(ROOT / "tools"))
+import docs
+import docs_curves
+import docs_generated
+
+SIZES, docs_generated.SIZES = docs_generated.SIZES, {}  # counting what every algorithm computes takes 20 s
 
 PAGES = [str(file.relative_to(ROOT)) for file in docs.pages()]
 # Their Python blocks are modules, which these tests import, train with and forget.
@@ -267,8 +269,8 @@ def test_generated_pages_hold_every_option_setting_preset_and_command():
 
 
 def test_an_algorithms_page_says_what_the_page_on_costs_says(monkeypatch):
-    monkeypatch.setattr(docs, "SIZES", SIZES)
-    page = docs._cost("crossq-wn", ALGORITHMS["crossq-wn"])
+    monkeypatch.setattr(docs_generated, "SIZES", SIZES)
+    page = docs_generated._cost("crossq-wn", ALGORITHMS["crossq-wn"])
     elsewhere = (ROOT / "docs" / "scale.md").read_text()
     for sizes, flop in (("cheetah-run (17, 6)", "2.51 GFLOP"), ("dog-run (223, 38)", "3.66 GFLOP")):
         assert f"| {sizes} | {flop} |" in page
@@ -276,7 +278,7 @@ def test_an_algorithms_page_says_what_the_page_on_costs_says(monkeypatch):
 
 
 def test_an_algorithms_page_has_the_curves_of_the_page_on_results(tmp_path):
-    assert docs.TITLES.keys() == ALGORITHMS.keys()
+    assert docs_curves.TITLES.keys() == ALGORITHMS.keys()
     pages = docs.generated()
     assert "| CrossQ + WN, seed 1 | 0 | 119 | 212 | 268 |" in pages["algorithms/crossq-wn.md"]
     assert "| myo-reach, CrossQ + WN, seed 1 | 0 (-16) |" in pages["algorithms/crossq-wn.md"]
@@ -286,7 +288,7 @@ def test_an_algorithms_page_has_the_curves_of_the_page_on_results(tmp_path):
     assert "myo-reach, SimBa (UTD 2), 10 seeds" not in pages["algorithms/simba.md"]  # none of ours there
     for name in ("flashsac", "drq"):
         assert "No learning curve of it has been measured here yet" in pages[f"algorithms/{name}.md"]
-    docs.draw_curves(tmp_path)
+    docs_curves.draw_curves(tmp_path)
     named = set()
     for name in ALGORITHMS:
         named |= set(re.findall(r"\]\((\S+\.svg)\)", pages[f"algorithms/{name}.md"]))

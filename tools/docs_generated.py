@@ -1,0 +1,206 @@
+"""The generated pages of the documentation: what the code declares, as tables."""
+
+import argparse
+import functools
+import inspect
+import re
+import sys
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+from docs_curves import curves_of
+from docs_tables import ROOT, table_of
+
+from crossq_wn.algorithms import ALGORITHMS, Recipe
+from crossq_wn.algorithms.settings import values_of
+from crossq_wn.cli.arguments import field_texts
+from crossq_wn.cli.completion import whole_parser
+from crossq_wn.environments import SUITES
+from crossq_wn.learning.diagnostics import DIAGNOSTICS
+from crossq_wn.runs.options import RunOptions
+from crossq_wn.sweeps.cost import programs
+
+
+@functools.cache
+def generated() -> dict[str, str]:
+    """The generated pages, by place."""
+    found = {"algorithms/index.md": _algorithms(), "reference/options.md": _options()}
+    found["reference/commands.md"] = _commands()
+    found["reference/tasks.md"] = _tasks()
+    found["reference/diagnostics.md"] = _diagnostics()
+    for name, recipe in ALGORITHMS.items():
+        found[f"algorithms/{name}.md"] = _algorithm(name, recipe)
+    return found
+
+
+def _algorithms() -> str:
+    rows = [
+        [f"[`{name}`]({name}.md)", recipe.summary, ", ".join(recipe.presets)]
+        for name, recipe in ALGORITHMS.items()
+    ]
+    table = table_of(["name", "what it is", "presets"], rows)
+    return (
+        "# Algorithms\n\n`--algorithm NAME` chooses one. Each is a file that reads like its paper; the "
+        f"pages here say what the file says, and list its settings.\n\n{table}\n\nThe curves that were "
+        "measured here are in [Results](../results.md), what an update costs in [What training costs]"
+        "(../scale.md), where an equation is in the code in [The paper](../paper.md), and how to add an "
+        "algorithm in [Your own algorithm](../your-own-algorithm.md).\n"
+    )
+
+
+def _algorithm(name: str, recipe: Recipe) -> str:
+    module = sys.modules[recipe.make.__module__]
+    about = inspect.cleandoc(module.__doc__ or "")
+    file = Path(inspect.getfile(module)).relative_to(ROOT / "src")
+    usual = recipe.presets["default"].settings
+    texts = field_texts(type(usual))
+    settings = [
+        [f"`--{field.name.replace('_', '-')}`", _value(getattr(usual, field.name)), texts.get(field.name, "")]
+        for field in fields(usual)
+    ]
+    presets = []
+    for title, preset in recipe.presets.items():
+        presets.append([f"`{title}`", preset.source, _changes(preset.settings, usual)])
+    departures = table_of(["preset", "source of its numbers", "departs from the default in"], presets)
+    values = table_of(["option", "default", "meaning"], settings)
+    return (
+        f"# {name}\n\n{recipe.summary}\n\n```bash\ncrossq-wn train cheetah-run --algorithm {name}\n```\n\n"
+        f"## What it does\n\n{_prose(about)}\n\n(From `{file}`, which is meant to be read.)\n\n"
+        f"## What it has learned here\n\n{curves_of(name)}\n\n"
+        f"## What it costs\n\n{_cost(name, recipe)}\n\n"
+        f"## Presets\n\n{departures}\n\n"
+        f"## Settings\n\nWith the values of the preset `default`.\n\n{values}\n"
+    )
+
+
+# The sizes of two tasks' observations and actions, between which most of the others lie.
+SIZES = {"cheetah-run": (17, 6), "dog-run": (223, 38)}
+
+
+def _cost(name: str, recipe: Recipe) -> str:
+    """What a gradient update and a decision of one seed compute, counted in the programs."""
+    settings = recipe.presets["default"].settings.for_run(500_000)
+    rows = []
+    for task, sizes in SIZES.items():
+        counted = programs(name, settings, sizes)
+        rows.append(
+            [
+                f"{task} {sizes}",
+                _gflop(counted.update.multiply_adds),
+                _gflop(settings.utd * counted.update.multiply_adds + counted.decision.multiply_adds),
+                f"{counted.state / 1e6:.1f} MB",
+            ]
+        )
+    table = table_of(
+        ["observation, action", "an update", "an agent decision, with its updates", "state"], rows
+    )
+    return (
+        f"Matrix products of one seed with the preset `default` (UTD {settings.utd}, minibatches of "
+        f"{settings.batch_size}), counted in the programs; the state is all that the learner carries, its "
+        "optimisers included. What that takes in time is under [What training costs](../scale.md), and how "
+        f"well it learned under [Learning curves](../results.md).\n\n{table}"
+    )
+
+
+def _gflop(multiply_adds: float) -> str:
+    return f"{2e-9 * multiply_adds:.3g} GFLOP"  # a multiplication and an addition each
+
+
+def _prose(docstring: str) -> str:
+    """A docstring as Markdown, in which a list begins after an empty line and angle brackets are text."""
+    lines: list[str] = []
+    for line in docstring.replace("<", "&lt;").splitlines():
+        item = re.match(r"(\d+\.|[-*]) ", line)
+        if item and lines and lines[-1] and not re.match(r"(\d+\.|[-*]|  ) ?", lines[-1]):
+            lines.append("")
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _changes(settings: Any, usual: Any) -> str:
+    changed = []
+    for name, value in values_of(settings).items():
+        if value != getattr(usual, name):
+            changed.append(f"`{name}` {_value(value)}")
+    return ", ".join(changed)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return "by the task or the run" if value is None else f"{value}".strip("()") or "none"
+
+
+def _options() -> str:
+    texts, rows = field_texts(RunOptions), []
+    for field in fields(RunOptions):
+        default = "" if field.default is MISSING else _value(field.default)
+        rows.append([f"`--{field.name.replace('_', '-')}`", f"`{field.name}`", default, texts[field.name]])
+    table = table_of(["command line", "Python", "default", "meaning"], rows)
+    return (
+        "# Run options\n\nThe same on the command line, in Python and in config.json. Frames are environment "
+        "frames. "
+        f"Hyperparameters are on the pages of the [algorithms](../algorithms/index.md).\n\n{table}\n"
+    )
+
+
+def _commands() -> str:
+    [commands] = [
+        action for action in whole_parser()._actions if isinstance(action, argparse._SubParsersAction)
+    ]
+    parts = ["# Commands", "`crossq-wn COMMAND --help` says the same at the terminal."]
+    for choice in commands._choices_actions:
+        rows = [
+            [
+                f"`{', '.join(action.option_strings) or action.dest}`",
+                (action.help or "") % {"default": action.default},
+            ]
+            for action in commands.choices[choice.dest]._actions
+            if action.help and action.help != argparse.SUPPRESS and action.dest != "help"
+        ]
+        if choice.dest in ("train", "bench"):  # run options and hyperparameters have pages of their own
+            own = (
+                "task",
+                "--algorithm",
+                "--preset",
+                "--out",
+                "--config",
+                "--trust",
+                "--against",
+                "--json",
+                "--csv",
+                "--seconds",
+            )
+            rows = [row for row in rows if row[0].strip("`") in own]
+        parts += [f"## {choice.dest}", choice.help or "", table_of(["argument", "meaning"], rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _tasks() -> str:
+    parts = [
+        "# Tasks",
+        "Besides these, any Gymnasium id with `Box` spaces, and [your own](../your-own-environment.md).",
+    ]
+    for suite in SUITES.values():
+        about = table_of(
+            ["frames per decision", "time limit", "discount", "score"],
+            [[suite.action_repeat, suite.episode_frames or "its own", suite.discount, suite.unit]],
+        )
+        names = ", ".join(f"`{name}`" for name in suite.tasks)
+        parts += [f"## {suite.title}", about, names]
+    return "\n\n".join(parts) + "\n"
+
+
+def _diagnostics() -> str:
+    rows = []
+    for each in DIAGNOSTICS.values():
+        shown = "" if each.detail else "yes"
+        rows.append([f"`{each.name}`", each.meaning, each.unit, f"`{each.file}`", shown])
+    table = table_of(["column", "what it is", "unit", "file", "in `diagnose` and reports"], rows)
+    return (
+        "# Diagnostics\n\nWhat training records besides scores; `--no-diagnostics` leaves it out. "
+        f"[One of your own](../diagnostics-and-figures.md) is one function.\n\n{table}\n"
+    )
