@@ -13,16 +13,19 @@ import jax
 import numpy as np
 import pytest
 
+import crossq_wn
 from crossq_wn import UserError
 from crossq_wn.bench import figures, floor, loop, peers, process, updates
 from crossq_wn.cli import main
 from crossq_wn.learning import learner
 from crossq_wn.learning.products import Product, counted, work_of_decision, work_of_update
 from crossq_wn.runs.config import preset_settings
-from crossq_wn.training import api
+from crossq_wn.training import api, updating
+from crossq_wn.training import loop as training_loop
 from crossq_wn.training.building import build_algorithm
 from crossq_wn.training.stopwatch import PHASES
 from crossq_wn.types import Spec
+from helpers import TINY_OPTIONS, TINY_SETTINGS, PointMass
 
 CHEETAH = Spec(observation_size=17, action_size=6, discount=0.99)
 
@@ -201,12 +204,28 @@ def test_what_a_decision_asks_of_the_device_is_counted(make, launches, transfers
     assert traced == {"launches_per_decision": launches, "transfers_per_decision": transfers}
 
 
-def test_the_report_on_accelerators_keeps_what_it_has(tmp_path, capsys):
-    """The smallest phase; the next one has no time at all."""
+@pytest.fixture(scope="module")
+def gpu():
+    """The report on accelerators, `benchmarks/gpu.py`."""
     place = Path(__file__).parents[1] / "benchmarks" / "gpu.py"
     spec = importlib.util.spec_from_file_location("gpu", place)
-    gpu = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(gpu)
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+def test_the_report_on_accelerators_times_a_start(gpu, monkeypatch):
+    train = crossq_wn.train
+    tiny = TINY_OPTIONS | TINY_SETTINGS | {"frames": 60}
+    monkeypatch.setattr(crossq_wn, "train", lambda task, **given: train(task, **given | tiny))
+    for module, name in ((training_loop, "decide"), (updating, "_update_once")):
+        monkeypatch.setattr(module, name, getattr(module, name))  # so that what it puts there is undone
+    [seen] = gpu.start(PointMass, 2, "cached")
+    assert 0 < seen["first_decision_s"] < seen["first_update_s"]
+
+
+def test_the_report_on_accelerators_keeps_what_it_has(gpu, tmp_path, capsys):
+    """The smallest phase; the next one has no time at all."""
     assert sum(gpu.SHARES.values()) == pytest.approx(1)
     asked = [{"phase": phase} | about for phase in gpu.SHARES for about in gpu._parts(phase, on_cpu=False)]
     assert len(asked) == len({json.dumps(about, sort_keys=True) for about in asked})
