@@ -50,6 +50,19 @@ def test_a_system_that_says_nothing_has_no_known_limit(tmp_path):
     assert machine.available_memory(tmp_path) is None
 
 
+@pytest.mark.parametrize(
+    ("quota", "processors"), [("100000 100000", 1), ("10000 100000", 1), ("max 100000", 9)]
+)
+def test_a_quota_of_processor_time_counts_for_the_groups_inside_it(quota, processors, system, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(9)))
+    root = system(300, {"/pod": ("max", 1, 0), "/pod/own": ("max", 1, 0)}, own="/pod/own")
+    assert machine.processors(root) == 9
+    (root / "sys/fs/cgroup/pod/cpu.max").write_text(quota)
+    assert machine.processors(root) == processors
+    (root / "sys/fs/cgroup/pod/own/cpu.max").write_text("250000 100000")
+    assert machine.processors(root) == min(processors, 3)
+
+
 def test_resident_memory_falls_when_memory_is_given_back():
     before = machine.resident_memory()
     block = mmap.mmap(-1, 64 * MIB)  # fresh pages, which an allocator need not give

@@ -146,13 +146,12 @@ LENGTHS = st.lists(st.integers(1, 6), min_size=1, max_size=5)
 def test_rows_of_data_are_stacked_as_environments_and_policies_stack(lengths, frames):
     rng, stack, wanted, single, final = np.random.default_rng(0), Stack(frames), [], [], []
     for length in lengths:
-        stack.before = None
+        stack.reset()
         seen = rng.standard_normal((length + 1, 2), np.float32)  # the last row is that of the episode's end
         for k, each in enumerate(seen):
             padded = np.concatenate([np.repeat(seen[:1], frames - 1, 0), seen[: k + 1]])
             wanted.append(padded[-frames:].ravel())
-            rows = stack.with_newest(each)
-            stack.remember(rows)
+            rows = stack.act(each, lambda stacked: stacked)
             np.testing.assert_array_equal(rows, wanted[-1])
         single += list(seen)
         final += [False] * length + [True]

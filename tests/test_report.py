@@ -157,7 +157,9 @@ def test_scores_are_taken_where_most_runs_are():
     assert last_scores([extended])[0] == 20
     assert last_scores([died, extended], among=np.array([10, 30]))[0] == 10
     assert last_scores([died], among=np.array([25]))[0] == 30
-    with pytest.raises(UserError, match="after frame 0"):
+    with pytest.raises(
+        UserError, match="no frame after 0 at which more than half of the runs were evaluated"
+    ):
         last_scores([curves([0], [1], steps=(0,))])
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import traceback
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from threading import Timer
@@ -204,10 +205,28 @@ def test_with_processors_to_spare_workers_start_at_once_and_wait_without_sleepin
 
     asleep = crossq_wn.train("worlds:Walk", out=tmp_path / "asleep", **options).path
     monkeypatch.setattr(crew_module, "_SPARE", 0)
+    monkeypatch.setattr(building, "Crew", lambda recipe, **given: Crew(recipe, **given | {"alone": True}))
     monkeypatch.setattr(Crew, "start", noting)
     awake = crossq_wn.train("worlds:Walk", out=tmp_path / "awake", **options).path
-    assert started == [crew_module._AWAKE], "once, and before any environment has stepped"
+    assert started == [crew_module._AWAKE], "once, for training and evaluations"
     same_run(asleep, awake, seeds=(0, 1))
+
+
+@pytest.mark.parametrize(("worth", "told"), [(1.0, 0), (0.0, 1)])
+def test_of_workers_that_start_early_and_are_refused_only_slow_tasks_tell(worth, told, monkeypatch):
+    monkeypatch.setattr(crew_module, "_SPARE", 0)
+    monkeypatch.setattr(moving, "_WORTH_AWAKE", worth)
+    said = []
+    with closing(Crew(lambda: make("worlds:Walk"), seeds=2, sets=1, workers=2, alone=True)) as crew:
+        crew.start(3, 2)  # a lambda cannot be sent to another process
+        assert crew.refusal
+        pool = Pool([make("worlds:Walk") for _ in range(2)], 1, crew, 0, said.append)
+        pool.resets([0, 1], [0, 1])
+        for _ in range(25):
+            pool.step([0, 1], np.zeros((2, 2), np.float32))
+        assert pool.decided
+        pool.close()
+    assert len(said) == told
 
 
 @pytest.mark.parametrize("awake", [0.0, 1e-3])

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import gc
 import hashlib
+import math
 import os
 import platform
 import resource
@@ -39,6 +40,11 @@ def _machine_memory(root: Path) -> int | None:
 
 def _group_memory(root: Path) -> list[int | None]:
     """The memory left in this process's control group (version 2), and in each group around it."""
+    return [_left_in(group) for group in _groups(root)]
+
+
+def _groups(root: Path) -> list[Path]:
+    """The folders of this process's control group (version 2), and of each group around it."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -46,7 +52,7 @@ def _group_memory(root: Path) -> list[int | None]:
     own = next((line.removeprefix("0::").strip("/") for line in lines if line.startswith("0::")), "")
     top = root / "sys/fs/cgroup"
     folders = (top / own, *(top / own).parents)
-    return [_left_in(folder) for folder in folders if folder.is_relative_to(top)]
+    return [folder for folder in folders if folder.is_relative_to(top)]
 
 
 def _left_in(group: Path) -> int | None:
@@ -111,9 +117,23 @@ def check_memory(capacity: int, each: int, seeds: int) -> int:
     return needed
 
 
-def processors() -> int:
-    """The number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def processors(root: Path = Path("/")) -> int:
+    """The number of processors that this process may use, or less in a container or job with a quota of time.
+
+    Args:
+        root: the root of the kernel's files; tests give another folder.
+    """
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min([own, *(quota for group in _groups(root) if (quota := _quota(group)))])
+
+
+def _quota(group: Path) -> int | None:
+    """The processors whose time a control group may take, rounded up; None: as many as there are."""
+    try:
+        allowed, period = (group / "cpu.max").read_text().split()
+        return max(1, math.ceil(int(allowed) / int(period)))
+    except (OSError, ValueError, ZeroDivisionError):  # "max" is no quota
+        return None
 
 
 def boot() -> str:

@@ -35,13 +35,14 @@ class Crew:
         seeds: environments per set.
         sets: sets of environments, such as one for training and one for evaluations.
         workers: the most processes, which is the number of processors.
+        alone: whether this process leaves those processors to the workers, as where a GPU makes the updates.
     """
 
-    def __init__(self, recipe: Recipe, *, seeds: int, sets: int, workers: int) -> None:
+    def __init__(self, recipe: Recipe, *, seeds: int, sets: int, workers: int, alone: bool = False) -> None:
         self._recipe, self._seeds, self._sets = recipe, seeds, sets
         self._hands: list[_Hand] = []
         self.workers = min(workers, seeds)
-        self.awake = _AWAKE if workers - self.workers >= _SPARE else 0.0
+        self.awake = _AWAKE if alone and workers - self.workers >= _SPARE else 0.0
         self._lost: dict[int, str] = {}  # seat -> how its process ended
         self._plans: dict[tuple[int, ...], tuple[np.ndarray, list[_Hand]]] = {}  # see `_plan`
         self._begun: tuple[int, ...] | None = None  # the seats of a step that nobody has waited for yet

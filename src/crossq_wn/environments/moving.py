@@ -37,7 +37,7 @@ class Move:
     ) -> None:
         self._environments, self._crew, self._tell = environments, crew, tell
         self._seats = range(first, first + len(environments))
-        self._spent, self._steps = 0.0, 0  # seconds and steps before workers were started
+        self._spent, self._steps = 0.0, 0  # seconds and steps here, before anything is decided
         self._worth, self._patience = (_WORTH_AWAKE, _PATIENCE_AWAKE) if crew.awake else (_WORTH, _PATIENCE)
         self._times: list[tuple[float, float]] | None = None  # of a step here and there, in the rehearsal
         self.decided = self.made = False  # whether they have moved
@@ -53,7 +53,7 @@ class Move:
             return
         ready = self._crew.started and self._crew.ready()
         if self._crew.refusal:
-            self._stay(self._crew.refusal)
+            self._stay_refused()
         elif ready:
             self._begin()
 
@@ -70,13 +70,13 @@ class Move:
         """
         if self.decided:
             return
+        self._spent, self._steps = self._spent + seconds, self._steps + 1
         if not self._crew.started and not self._crew.refusal:
-            self._spent, self._steps = self._spent + seconds, self._steps + 1
             if self._spent > max(self._patience, self._worth * self._steps):
                 first = self._environments[0]
                 self._crew.start(first.observation_size, first.action_size)
-        elif self._crew.refusal:  # the crew's other set of environments stays
-            self._stay(self._crew.refusal)
+        elif self._crew.refusal:  # perhaps the crew's other set of environments stays
+            self._stay_refused()
         elif self._times is not None:
             self._rehearse(indices, actions, results, seconds)
 
@@ -169,6 +169,13 @@ class Move:
                 self._stay(one_line(answer))
                 return None
         return found
+
+    def _stay_refused(self) -> None:
+        """Stays because the crew refuses; tells why if steps take long, which an early start cannot know."""
+        if not self._crew.awake:
+            self._stay(self._crew.refusal)
+        elif self._steps >= _TRIAL:
+            self._stay(self._crew.refusal if self._spent > self._worth * self._steps else "")
 
     def _stay(self, reason: str) -> None:
         """Decides not to move, and says why unless it is only that threads or turns are as fast."""

@@ -8,7 +8,7 @@ choice may depend on measured time:
    and take turns.
 2. Where a decision of all environments takes more than 20 round trips to a process, and stepping has already
    taken longer than starting processes does, workers are started (`crew`). They make their environments
-   while those here go on.
+   while those here go on. Where a GPU leaves processors to them, they are started with the run.
 3. When all are ready they take over snapshots, and for 20 steps they do what is done here. If they get the
    same transitions and the same states to the last bit, and need less time, the environments here are closed
    and those of the workers go on. Otherwise everything stays here.

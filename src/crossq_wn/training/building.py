@@ -15,6 +15,7 @@ from crossq_wn.environments import Environment, TaskLike, given, lookup, make
 from crossq_wn.environments.crew import Crew
 from crossq_wn.environments.remote import Anywhere
 from crossq_wn.errors import UserError, one_line, option
+from crossq_wn.lazy import jax
 from crossq_wn.learning.replay import Replay
 from crossq_wn.machine import processors
 from crossq_wn.nets.initialisers import ShapesOnly
@@ -57,8 +58,8 @@ def crew_for(config: RunConfig, task: AnyTask | None) -> Iterator[Crew | None]:
     if min(seeds, processors()) < 2:
         yield None
         return
-    recipe = recipe_for(config, task)
-    with closing(Crew(recipe, seeds=seeds, sets=2, workers=processors())) as crew:
+    recipe, on_cpu = recipe_for(config, task), jax.default_backend() == "cpu"
+    with closing(Crew(recipe, seeds=seeds, sets=2, workers=processors(), alone=not on_cpu)) as crew:
         if exists(task):
             crew.refusal = "it was given as an object, and a class or a function could make others like it"
         yield crew

@@ -123,8 +123,8 @@ def _environments(
         number: of their set there.
     """
     made = [building.make_environment(config, task) for _ in config.options.seeds]
-    # Where processors are left over, workers start while this process does other things.
-    if crew is not None and crew.awake and not (crew.started or crew.refusal):
+    # Where processors are left over, workers start while learners are made; memory has been looked at by now.
+    if crew is not None and crew.awake and number == 1 and not crew.refusal:
         crew.start(made[0].observation_size, made[0].action_size)
     pool = Pool(made, processors(), crew, number * len(made), reporter.message)
     try:
@@ -208,21 +208,26 @@ def decide(session: Session) -> None:
         update(session, session.decisions)
         actions = fetch(session, chosen, before)
         session.training.begin(session.indices, actions)
+        if (
+            session.training.way == "workers"
+        ):  # which step by themselves; to wait for them takes Python's lock
+            collect(session)
         step(session, actions)
     else:
         actions = fetch(session, chosen, before)
         settle(session)
+        session.stopwatch.lap("update")
         step(session, actions)
         update(session, session.decisions)
     session.decisions += 1
 
 
-def fetch(session: Session, chosen: Any, metrics: Any) -> np.ndarray:
+def fetch(session: Session, chosen: tuple[Any, Any], metrics: Any) -> np.ndarray:
     """Waits for the updates of the decision before and then for this decision's actions.
 
     Args:
-        session: whose stopwatch tells the two apart.
-        chosen: actions, as `act` returns them.
+        session: whose stopwatch tells the two apart; its seeds get their new memories.
+        chosen: what `act` returned.
         metrics: of these updates; all results of a program are there at once, and looking at every array of
             the states would take longer.
 
@@ -232,27 +237,29 @@ def fetch(session: Session, chosen: Any, metrics: Any) -> np.ndarray:
     jax.block_until_ready(metrics)  # type: ignore[no-untyped-call]
     session.stopwatch.lap("update")
     session.stopwatch.next_decision()
-    actions = np.asarray(chosen)
+    actions = np.asarray(chosen[0])
+    if chosen[1] is not None:
+        memories = session.learner.split(chosen[1], len(session.seeds))
+        for seed, memory in zip(session.seeds, memories, strict=True):
+            seed.memory = memory
     session.stopwatch.lap("act")
     return actions
 
 
-def act(session: Session) -> Any:
+def act(session: Session) -> tuple[Any, Any]:
     """Every seed's action, [S, action_size] in [-1, 1]: uniform in the warm-up, then the policy's.
 
     Returns:
-        What `np.asarray` makes an array of; that of a policy may still be computed.
+        Actions and new memories, joined, which may still be computed; in the warm-up memories are None.
     """
     if session.decisions < session.config.settings.warmup:
         size = session.spec.action_size
-        return np.stack([seed.warmup.uniform(-1, 1, size).astype(np.float32) for seed in session.seeds])
+        drawn = [seed.warmup.uniform(-1, 1, size).astype(np.float32) for seed in session.seeds]
+        return np.stack(drawn), None
     learner = session.learner
     observations = np.stack([seed.observation for seed in session.seeds])
     memories = learner.join([seed.memory for seed in session.seeds])
-    actions, memories = learner.explore(session.states, memories, observations, session.decisions)
-    for seed, memory in zip(session.seeds, learner.split(memories, len(session.seeds)), strict=True):
-        seed.memory = memory
-    return actions
+    return learner.explore(session.states, memories, observations, session.decisions)
 
 
 def step(session: Session, actions: np.ndarray) -> None:
