@@ -360,5 +360,12 @@ def test_damaged_rows_that_every_minibatch_needs_are_named_with_the_way_on(tmp_p
         assert "put back the file of prefilled rows" in str(refused.value)
         assert "without_damaged_replay=True cannot leave them out" in str(refused.value)
         assert "resume" not in str(refused.value)  # which would not help
+    (other,) = set((folder / "replay").iterdir()) - {file}
+    sound = other.read_bytes()
+    other.write_bytes(sound[:-1] + b"x")
+    for without in (False, True):  # also where other rows are damaged, which could be left out
+        with pytest.raises(UserError, match="put back the file of prefilled rows"):
+            checkpoints.newest(folder, [].append, without_damaged_replay=without)
+    other.write_bytes(sound)
     file.write_bytes(content)
     assert checkpoints.newest(folder, pytest.fail).frames == 100

@@ -111,6 +111,15 @@ def test_a_run_in_real_time_is_listed_before_its_first_evaluation(tmp_path, caps
     assert (end.value.code, shown["evaluated"], shown["score"]) == (0, 0, None)
 
 
+def test_a_run_in_real_time_whose_evaluations_are_lost_is_refused(tmp_path):
+    made = make_run(tmp_path / "robot", eval_rows=[(100 * step, 5.0) for step in range(4)], real_time=20.0)
+    vouch(made)
+    assert last_evaluation(RunRecord(made)).frames == 300
+    (made / "eval.csv").write_text(f"{','.join(EVAL_COLUMNS)}\n")
+    with pytest.raises(UserError, match=r"eval\.csv"):
+        last_evaluation(RunRecord(made))
+
+
 def test_a_list_of_runs_reads_three_files_of_each_and_no_checkpoint(tmp_path, monkeypatch):
     for number in range(20):
         made = make_run(tmp_path / str(number), eval_rows=[(100 * step, 5.0) for step in range(40)])

@@ -105,8 +105,15 @@ def test_with_overlap_the_environment_steps_while_updates_are_launched(monkeypat
 
     monkeypatch.setattr(learner, "make", noting_learner)
     monkeypatch.setattr(loop, "step", meeting("environment", loop.step))
+    monkeypatch.setattr(loop, "launches_aside", lambda: True)  # as on a GPU
     train(tmp_path / "run", overlap=True)
     assert met.count("update") == met.count("environment") == 19
+
+
+def test_the_thread_that_launches_updates_changes_no_number(monkeypatch, tmp_path):
+    here = train(tmp_path / "here", overlap=True, seeds=(0, 1))
+    monkeypatch.setattr(loop, "launches_aside", lambda: True)
+    same_run(here, train(tmp_path / "aside", overlap=True, seeds=(0, 1)), seeds=(0, 1))
 
 
 def test_overlap_changes_what_is_learned_from_and_nothing_before(tmp_path):

@@ -39,8 +39,11 @@ def _none_yet(run: RunRecord) -> Last | None:
     """What is said of a run in real time, whose robot is not moved at first, until it is evaluated."""
     if run.protocols[0].get("real_time") is None:
         return None
+    header, end = f"{','.join(EVAL_COLUMNS)}\n".encode(), run.ends.get("eval.csv")
+    if end is not None and end["size"] > len(header):  # it has lost what training left
+        return None
     with contextlib.suppress(OSError):
-        if read(run.path / "eval.csv", MOST_TABLE).decode(errors="replace") == f"{','.join(EVAL_COLUMNS)}\n":
+        if read(run.path / "eval.csv", MOST_TABLE) == header:
             return Last(0, 0, math.nan)
     return None
 

@@ -222,7 +222,8 @@ class Checkpoint:
         sound: set[str] = set()  # files that are verified; seeds share what they began with
         for seed in self.seeds:
             pinned = self.pinned(seed)
-            for segment in (*self.segments(seed), *([pinned] if pinned else [])):
+            # First what cannot be left out, so that nobody is advised to leave out the rest.
+            for segment in (*([pinned] if pinned else []), *self.segments(seed)):
                 if segment["file"] in sound:
                     continue
                 try:

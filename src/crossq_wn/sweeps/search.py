@@ -82,14 +82,14 @@ class Search:
         return list(found.values())
 
     def prospect(self) -> tuple[list[Run], list[State]]:
-        """The runs of all trials to their ends, and what is done of each; those to come are examples."""
-        runs, states = [], []
+        """The runs of all trials to their ends, and what is done of each; examples but of those under way."""
+        runs, states, one = [], [], example(self.sheet, self.out)  # else every trial would be a system
         for frozen, own in self._proposed():
-            runs += own
-            for run in own:
-                states.append(State("finished", 0) if frozen.state.is_finished() else state_of(run))
+            ended = frozen.state.is_finished()
+            runs += one if ended else own
+            states += [State("finished", 0) for _ in one] if ended else [state_of(run) for run in own]
         coming = max(0, self.space.trials - len(self.study.get_trials(deepcopy=False)))
-        more = example(self.sheet, self.out) * coming
+        more = one * coming
         return [*runs, *more], [*states, *[State("missing", 0)] * len(more)]
 
     def _proposed(self) -> Iterator[tuple[Any, list[Run]]]:

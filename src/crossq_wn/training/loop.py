@@ -38,7 +38,7 @@ from crossq_wn.training.scoring import score
 from crossq_wn.training.seeds import Seed, Stream, integer, stream
 from crossq_wn.training.session import Session, drop, new_session, settle, told
 from crossq_wn.training.signals import collected_signals
-from crossq_wn.training.updating import collect, update
+from crossq_wn.training.updating import collect, launches_aside, update
 from crossq_wn.types import Spec
 
 
@@ -90,7 +90,7 @@ def run_training(
             else:
                 begin(session, prefill.pop())  # replay holds it from now on
             stack.enter_context(compiling_ahead(session))
-            if config.options.overlap:
+            if config.options.overlap and launches_aside():
                 session.launcher = stack.enter_context(ThreadPoolExecutor(1, "launches"))
             if not resume:
                 assess(session)
@@ -204,7 +204,7 @@ def decide(session: Session) -> None:
     chosen, before = act(session), session.metrics
     session.stopwatch.lap("act")
     if session.config.options.overlap:
-        # The environments step while the updates run, which another thread prepares and launches meanwhile.
+        # The environments step while the updates run, which another thread may prepare and launch meanwhile.
         update(session, session.decisions)
         actions = fetch(session, chosen, before)
         session.training.begin(session.indices, actions)

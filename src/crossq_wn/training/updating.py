@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from crossq_wn.lazy import jax
 from crossq_wn.learning.axis import at_present_precision
 from crossq_wn.training.compiling import wait
 from crossq_wn.training.reporting import doing
@@ -63,6 +64,11 @@ def _launch(session: Session, errors: bool, lap: Callable[[str], None]) -> None:
         session.drawn = list(zip(places, ends, strict=True))
     session.updates += session.config.settings.utd
     lap("update")
+
+
+def launches_aside() -> bool:
+    """Whether another thread is worth its cost, which exceeds that of launching small updates on a CPU."""
+    return jax.default_backend() != "cpu"
 
 
 def collect(session: Session) -> None:
