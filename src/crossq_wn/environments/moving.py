@@ -17,7 +17,7 @@ from crossq_wn.errors import one_line
 
 _WORTH = 1e-3  # seconds of a step of all environments, 20 round trips, from which workers are tried
 _PATIENCE = 3.0  # seconds of stepping before they are started, which takes about as long
-# The same where processors are left over, which wait for steps without sleeping.
+# The same of workers that wait for steps without sleeping.
 _WORTH_AWAKE, _PATIENCE_AWAKE = 3e-4, 0.05
 _TRIAL = 20  # steps that are taken in both places
 

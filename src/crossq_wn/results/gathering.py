@@ -127,10 +127,11 @@ def _named(run: RunRecord, seed: str) -> dict[str, Any]:
 
 
 def command_of(config: RunConfig, manifest: Mapping[str, Any]) -> str:
-    """A command that trains the same run; empty if it was no command line that started it.
+    """A command that means a run's configuration; empty if it was no command line that started it.
 
-    It is spelled from the configuration, because what was typed may name a file that readers lack, and a run
-    may have been trained further since. Files have their names without folders, and W&B is left out.
+    What was typed may name a file that readers lack, and a run may have been trained further since. Learning
+    rates that fall over a run fall over all of its frames here, and presets are those of this version. Files
+    have their names without folders, and W&B is left out.
     """
     words = [str(word) for word in (manifest.get("commands") or [[]])[0]]
     if not words or Path(words[0]).name != "crossq-wn":

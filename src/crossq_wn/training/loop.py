@@ -208,10 +208,8 @@ def decide(session: Session) -> None:
         update(session, session.decisions)
         actions = fetch(session, chosen, before)
         session.training.begin(session.indices, actions)
-        if (
-            session.training.way == "workers"
-        ):  # which step by themselves; to wait for them takes Python's lock
-            collect(session)
+        if session.training.way == "workers":
+            collect(session)  # first, because waiting for workers would take Python's lock from that thread
         step(session, actions)
     else:
         actions = fetch(session, chosen, before)
