@@ -6,11 +6,15 @@
 
 The plant is walker physics in a process of its own, which ticks at 50 Hz whatever anybody does, and counts
 the ticks at which no new command had come: these are deadlines that were really missed. Run it on a quiet
-machine with at least two processors; on a busy one it measures the neighbours.
+machine with at least two processors; on a busy one it measures the neighbours. Of each late action it says
+how long the acting thread had waited for a processor, and whether the machine ran at all: a virtual one does
+not while its host runs others, which the kernel counts as stolen, and then the plant, too, wakes late.
 """
 
 import argparse
+import contextlib
 import csv
+import json
 import os
 import select
 import shutil
@@ -27,7 +31,9 @@ import numpy as np
 
 HERTZ = 50.0
 OBSERVATIONS, ACTIONS = 24, 6  # of walker-walk
-COMMAND = struct.Struct(f"<B{ACTIONS}f")  # kind, action
+PERIOD = 1 / HERTZ
+# kind, seconds since the observation, of which seconds of waiting for a processor, action
+COMMAND = struct.Struct(f"<Bdd{ACTIONS}f")
 ANSWER = struct.Struct(
     f"<Qfd{OBSERVATIONS}f"
 )  # commands taken, whether the episode is over, reward, observation
@@ -44,12 +50,15 @@ class Plant(gymnasium.Env[Any, Any]):
 
     observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (OBSERVATIONS,), np.float32)
     action_space = gymnasium.spaces.Box(-1.0, 1.0, (ACTIONS,), np.float32)
+    own_clock = True
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
             [sys.executable, __file__, "--plant"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
         )
         self._sent = 0
+        self._arrived = 0.0  # when the newest observation did
+        self._waiting = 0.0  # seconds that this thread had waited for a processor by then
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
         """Begins an episode; the plant stands still until the first command."""
@@ -74,12 +83,30 @@ class Plant(gymnasium.Env[Any, Any]):
     def _ask(self, kind: int, action: np.ndarray) -> tuple[bool, float, np.ndarray]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(COMMAND.pack(kind, *map(float, action)))
+        passed, waited = time.perf_counter() - self._arrived, _waited() - self._waiting
+        self._process.stdin.write(COMMAND.pack(kind, passed, waited, *map(float, action)))
         self._sent += 1
         while True:
             taken, over, reward, *observation = ANSWER.unpack(_exactly(self._process.stdout, ANSWER.size))
             if taken == self._sent:  # else it is of a tick that came before the command
+                self._arrived, self._waiting = time.perf_counter(), _waited()
                 return over != 0, reward, np.array(observation, np.float32)
+
+
+def _waited() -> float:
+    """Seconds that this thread has been ready to run and had no processor, where the kernel counts them."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError):
+        return 0.0
+
+
+def _stolen() -> float:
+    """Seconds that this machine's processors had something to run and its host did not run them."""
+    try:
+        return int(Path("/proc/stat").read_text().split(maxsplit=9)[8]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError):
+        return 0.0
 
 
 def _exactly(stream: Any, size: int) -> bytes:
@@ -92,37 +119,77 @@ def _exactly(stream: Any, size: int) -> bytes:
     return content
 
 
+class Counts:
+    """What a plant counts.
+
+    Attributes:
+        ticks: of its clock.
+        idle: ticks at which no new command had come.
+        stood: ticks before which the plant itself, which comes before every other process, woke so late that
+            the machine cannot have run.
+        late: of each late action its milliseconds, those of waiting for a processor, and those stolen.
+    """
+
+    def __init__(self) -> None:
+        self.ticks = self.idle = self.stood = 0
+        self.late: list[tuple[float, float, float]] = []
+        self._stolen = [0.0, 0.0]  # at the last ticks, the older first
+
+    def tick(self, late: float, waited: float | None, overslept: float) -> None:
+        """Counts a tick.
+
+        Args:
+            late: seconds from the observation to the command.
+            waited: seconds thereof for a processor; None: there is no new command.
+            overslept: seconds by which the plant woke late.
+        """
+        stolen = _stolen()
+        self.ticks, self.idle = self.ticks + 1, self.idle + (waited is None)
+        self.stood += overslept > PERIOD / 2
+        if waited is not None and late > PERIOD / 2:
+            self.late.append((1e3 * late, 1e3 * waited, 1e3 * (stolen - self._stolen[0])))
+        self._stolen = [self._stolen[1], stolen]
+
+    def write(self) -> None:
+        """Writes what has been counted to the folder PLANT_LOG."""
+        text = json.dumps({"ticks": self.ticks, "idle": self.idle, "stood": self.stood, "late": self.late})
+        Path(os.environ["PLANT_LOG"], str(os.getpid())).write_text(text)
+
+
 def plant() -> None:
-    """The plant's process: ticks while an episode runs, and writes its counts to the folder PLANT_LOG."""
+    """The plant's process: ticks while an episode runs, and writes its counts where there is time for it."""
     from crossq_wn.environments import make
 
-    walker, period = make("walker-walk", action_repeat=1), 1 / HERTZ
-    taken = ticks = idle = 0
+    walker, counts, taken = make("walker-walk", action_repeat=1), Counts(), 0
+    with contextlib.suppress(AttributeError, OSError):  # a robot's clock does not wait for processes
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(2))
     running, held, due = False, np.zeros(ACTIONS, np.float32), 0.0
+    waited: float | None
     while True:
+        late, waited, overslept = 0.0, None, 0.0
         if running:
             time.sleep(max(0.0, due - time.perf_counter()))
-            due += period
-        fresh = False
-        while not fresh and (not running or select.select([0], [], [], 0)[0]):
+            overslept = time.perf_counter() - due
+            due += PERIOD
+        while waited is None and (not running or select.select([0], [], [], 0)[0]):
             content = sys.stdin.buffer.raw.read(COMMAND.size)  # type: ignore[attr-defined]
             if not content:
+                counts.write()
                 return
-            kind, *action = COMMAND.unpack(content)
+            kind, late, waited, *action = COMMAND.unpack(content)
             taken += 1
             if kind == RESET:
                 _answer(taken, False, 0.0, walker.reset(None if taken > 1 else 0))
-                running = False
+                counts.write()
+                running, waited = False, None
                 continue
-            if not running:  # the first command of an episode starts the clock
-                running, due = True, time.perf_counter() + period
-            held, fresh = np.array(action, np.float32), True
-        ticks, idle = ticks + 1, idle + (not fresh)
+            if not running:  # the first command of an episode starts the clock, however late it comes
+                running, late, due = True, 0.0, time.perf_counter() + PERIOD
+            held = np.array(action, np.float32)
         after = walker.step(held)
         running = after.episode is None
         _answer(taken, not running, after.reward, after.next_observation)
-        if ticks % 50 == 0:
-            Path(os.environ["PLANT_LOG"], str(os.getpid())).write_text(f"{ticks} {idle}")
+        counts.tick(late, waited, overslept)
 
 
 def _answer(taken: int, over: bool, reward: float, observation: np.ndarray) -> None:
@@ -138,7 +205,7 @@ def train(minutes: float, out: Path, *, kill: bool, width: int) -> None:
         "--checkpoint-every", "1000", "--log-every", "250", "--warmup", "1000", "--utd", "1",
         "--critic-width", str(width), "--no-tensorboard", "--out", str(out),
     ]  # fmt: skip
-    load = os.getloadavg()[0]  # of others: this is measured before anything of ours runs
+    load, stolen = os.getloadavg()[0], _stolen()  # the load of others: before anything of ours runs
     started = _start(command)
     if kill:
         while _decisions(out) < frames // 2:
@@ -149,7 +216,9 @@ def train(minutes: float, out: Path, *, kill: bool, width: int) -> None:
         started = _start(["resume", str(out), "--take-over"])
     if started.wait():
         raise SystemExit("training failed")
+    stolen = _stolen() - stolen
     print(f"machine                        {os.cpu_count()} processors, load {load:.1f} before the start")
+    print(f"stolen by the machine's host   {stolen:.2f} s in all, of all processors together")
     _print_figures(out)
 
 
@@ -173,13 +242,15 @@ def _rows(run: Path) -> list[dict[str, str]]:
 
 def _print_figures(run: Path) -> None:
     found = [row for row in _rows(run) if row["jitter_p50_ms"]]
-    ticks, idle = 0, 0
-    for file in Path(os.environ["PLANT_LOG"]).iterdir():  # of each process of the plant
-        counts = file.read_text().split()
-        ticks, idle = ticks + int(counts[0]), idle + int(counts[1])
+    counts = [json.loads(file.read_text()) for file in Path(os.environ["PLANT_LOG"]).iterdir()]
+    ticks, idle, stood = (sum(each[name] for each in counts) for name in ("ticks", "idle", "stood"))
     print(f"decisions                      {int(found[-1]['decisions']):,}")
     print(f"deadline misses (acting side)  {sum(int(row['deadline_misses']) for row in found)}")
+    for each in counts:
+        for late, waited, stolen in each["late"]:
+            print(f"  {late:.1f} ms: {waited:.1f} ms of waiting for a processor; {stolen:.0f} ms stolen")
     print(f"plant's ticks without command  {idle} of {ticks:,}")
+    print(f"plant's ticks that it missed   {stood}: the machine itself did not run")
     print(f"environment overruns           {sum(int(row['environment_overruns']) for row in found)}")
     for name, most in (("jitter_p50_ms", "median"), ("jitter_p99_ms", "median"), ("jitter_max_ms", "max")):
         values = [float(row[name]) for row in found]

@@ -73,6 +73,18 @@ class Robot(PointMass):
         self.note("close")
 
 
+class OwnClock(Robot):
+    """Its steps wait for its next tick, or so it says."""
+
+    own_clock = True
+
+
+class Timeless(Robot):
+    """Says something of its clock that is neither yes nor no."""
+
+    own_clock = "no"
+
+
 class Demanding(PointMass):
     """Whose safe action wants an argument."""
 

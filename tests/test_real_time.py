@@ -9,6 +9,7 @@ import shutil
 import sys
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -31,6 +32,7 @@ from crossq_wn.real_time.acting import Evaluate, Setup, Side, generator_from, pa
 from crossq_wn.real_time.journal import Journal
 from crossq_wn.real_time.memory import Shared, shape_for
 from crossq_wn.real_time.pacing import Paced
+from crossq_wn.real_time.priority import favour_process, take_priority
 from crossq_wn.real_time.records import Decision, pack, record_type, unpack
 from crossq_wn.real_time.robot import Robot
 from crossq_wn.real_time.schedule import Clock, Schedule, following, schedule_of
@@ -39,7 +41,7 @@ from crossq_wn.runs.options import RunOptions
 from crossq_wn.runs.protocol import protocol_conflicts, read_terms, terms_of
 from crossq_wn.training.callbacks import Calls
 from crossq_wn.training.course import finite, served_by
-from crossq_wn.training.real_time import due, take
+from crossq_wn.training.real_time import due, take, tell_of_robot
 from crossq_wn.training.seeds import Stream, new_seed, stream
 from crossq_wn.types import Burst
 from helpers import TESTS, TINY, TINY_SETTINGS, PointMass, call, replay_rows, rows, start_cli
@@ -57,11 +59,21 @@ KIND = record_type(3, 2)
 @given(TIMES, TIMES, st.floats(1, 1000))
 def test_decisions_keep_to_the_grid_and_never_come_in_bursts(before, arrived, hertz):
     schedule = schedule_of(hertz)
-    after = following(schedule, before, arrived)
+    after = following(schedule, before, arrived, own_clock=False)
     assert after >= arrived
     assert after >= before + schedule.period
     if arrived <= before + schedule.period:
         assert after == before + schedule.period
+
+
+@given(TIMES, TIMES, st.floats(1, 1000))
+def test_a_clock_of_the_robots_own_is_followed_but_never_in_bursts(before, arrived, hertz):
+    schedule = schedule_of(hertz)
+    after = following(schedule, before, arrived, own_clock=True)
+    assert after >= arrived
+    assert after >= before + schedule.period / 2
+    if arrived >= before + schedule.period / 2:
+        assert after == arrived
 
 
 class Time:
@@ -125,6 +137,31 @@ def test_a_robot_that_keeps_its_own_slower_clock_makes_no_lateness():
     np.testing.assert_allclose(np.diff(given), 0.03)
 
 
+@pytest.mark.parametrize(("name", "after_it"), [("robots:OwnClock", 0.011), ("robots:Robot", 0.02)])
+def test_a_tick_that_came_late_delays_no_later_action_of_a_robot_that_says_it_has_a_clock(name, after_it):
+    moments, given = play(name, stepping=lambda number: {3: 0.029, 4: 0.011}.get(number, 0.02))
+    assert all(each.lateness < 1e-9 for each in moments)
+    np.testing.assert_allclose(np.diff(given)[:6], [0.02, 0.02, 0.02, 0.029, after_it, 0.02], atol=1e-9)
+
+
+@pytest.mark.parametrize(("name", "wanted"), [("robots:OwnClock", 0.011), ("robots:Robot", 0.02)])
+def test_a_trained_policy_follows_a_robots_own_clock(name, wanted):
+    time, given = Time(), []
+    robot = Paced(make(name), Schedule(0.02), time.clock())
+    step = robot._environment.simulator.step
+
+    def timed_step(action):
+        given.append(time.seconds)
+        time.take(0.011)
+        return step(action)
+
+    robot._environment.simulator.step = timed_step
+    robot.reset(0)
+    for _ in range(3):
+        robot.step(np.zeros(2, np.float32))
+    np.testing.assert_allclose(np.diff(given), wanted, atol=1e-9)
+
+
 def test_a_late_action_is_replaced_by_the_safe_one_and_the_rate_goes_on():
     moments, given = play(computing=lambda number: 0.015 if number == 3 else 0.0)
     found = list(moments)
@@ -175,6 +212,48 @@ def test_a_trained_policy_is_played_at_the_control_rate(tmp_path, monkeypatch):
     assert log == ["reset", "resume", "step", "step", "step", "pause", "pause", "close"]
 
 
+# How soon the acting process runs
+
+
+def in_a_thread(function):
+    """What a function returns in a thread of its own, which is all that loses its priority."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function).result()
+
+
+def test_the_acting_thread_comes_before_every_ordinary_one_where_its_user_may_say_so():
+    def taken():
+        got = take_priority()
+        inherited = in_a_thread(lambda: os.sched_getscheduler(0))
+        return got, os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK, inherited
+
+    got, own, inherited = in_a_thread(taken)
+    assert own == (os.SCHED_FIFO if got == "real-time" else os.SCHED_OTHER)
+    assert inherited == os.SCHED_OTHER  # a driver that never sleeps must not keep others from running
+
+
+@pytest.mark.parametrize(("nice", "got"), [(-10, "raised"), (0, None)])
+def test_a_user_who_may_not_raise_priorities_is_told(nice, got, monkeypatch):
+    def refuse(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setscheduler", refuse)
+    monkeypatch.setattr(os, "setpriority", refuse)
+    monkeypatch.setattr(os, "getpriority", lambda which, who: nice)
+    favour_process()
+    assert take_priority() == got
+    told = []
+    described = SimpleNamespace(methods=("pause",), own_clock=True, priority=got)
+    options = SimpleNamespace(real_time=50, eval_every=0)
+    reporter = SimpleNamespace(message=told.append)
+    session = SimpleNamespace(config=SimpleNamespace(options=options), reporter=reporter)
+    tell_of_robot(SimpleNamespace(session=session, process=SimpleNamespace(description=described)))
+    assert told[0] == (
+        "real time: 50 decisions per second by its own clock, no evaluations; its methods pause are used"
+    )
+    assert ["may not raise it" in each for each in told[1:]] == ([] if got else [True])
+
+
 # What a robot may have
 
 
@@ -185,6 +264,7 @@ def test_a_trained_policy_is_played_at_the_control_rate(tmp_path, monkeypatch):
         ("Unsafe", "Unsafe.safe_action returned .* within the bounds of the actions"),
         ("Restless", "Restless.pause is True: make it a method without arguments"),
         ("Quitting", "Quitting.safe_action raised SystemExit: 3"),
+        ("Timeless", "Timeless.own_clock is 'no': make it True or False, or leave it out"),
     ],
 )
 def test_wrong_methods_are_refused_in_one_line(name, told):

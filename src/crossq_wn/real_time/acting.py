@@ -25,6 +25,7 @@ from crossq_wn.environments.interface import describe
 from crossq_wn.environments.worker import Outcome, Recipe, failed, ignore_signals
 from crossq_wn.errors import raised
 from crossq_wn.real_time.memory import Shape, Shared
+from crossq_wn.real_time.priority import favour_process, take_priority
 from crossq_wn.real_time.records import Decision
 from crossq_wn.real_time.robot import Robot
 from crossq_wn.real_time.schedule import Clock, Schedule, following
@@ -52,6 +53,8 @@ class Description(NamedTuple):
     observation_size: int  # of stacked observations, where they are stacked
     plain: dict[str, Any]  # attributes of the simulator
     methods: tuple[str, ...]  # of `robot.METHODS`, those that there are
+    own_clock: bool
+    priority: str | None  # of the process; see `take_priority`
 
 
 class Train(NamedTuple):
@@ -147,7 +150,8 @@ def paced(
         yield moment
         if transition.episode is not None:
             return
-        due, observation = following(schedule, due, arrived), transition.next_observation
+        due = following(schedule, due, arrived, own_clock=robot.own_clock)
+        observation = transition.next_observation
 
 
 def _refuse(robot: Robot, observation: np.ndarray, action: np.ndarray) -> Never:
@@ -263,7 +267,7 @@ def _serve(connection: "Connection[Any, Any]", memory: int, gone: threading.Even
     environment, robot = setup.recipe(), None
     try:
         robot = Robot(environment)
-        connection.send(Outcome(_described(robot)))
+        connection.send(Outcome(_described(robot, take_priority())))
         shape: Shape = connection.recv()
         side = Side(setup, robot, Shared(memory, shape), gone)
         gc.freeze()
@@ -279,7 +283,7 @@ def _serve(connection: "Connection[Any, Any]", memory: int, gone: threading.Even
         environment.close()
 
 
-def _described(robot: Robot) -> Description:
+def _described(robot: Robot, priority: str | None) -> Description:
     simulator = robot.environment.simulator
     plain = {}
     for name in ("observation_size", "action_size", "action_low", "action_high", "action_dtype", "layout"):
@@ -287,7 +291,8 @@ def _described(robot: Robot) -> Description:
             plain[name] = getattr(simulator, name)
     plain["frame_seconds"] = robot.environment.frame_seconds
     size = robot.environment.observation_size
-    return Description(describe(simulator), size, plain, tuple(robot.methods))
+    methods = tuple(robot.methods)
+    return Description(describe(simulator), size, plain, methods, robot.own_clock, priority)
 
 
 def _watch_parent(handle: int, gone: threading.Event) -> None:
@@ -308,8 +313,7 @@ def main(handle: int, memory: int) -> None:
         memory: descriptor of the shared memory.
     """
     ignore_signals()
-    with contextlib.suppress(OSError):  # only some users may
-        os.setpriority(os.PRIO_PROCESS, 0, -10)
+    favour_process()  # also the driver that the robot starts
     gone = threading.Event()
     threading.Thread(target=_watch_parent, args=(handle, gone), daemon=True).start()
     connection: Connection[Any, Any] = Connection(handle)

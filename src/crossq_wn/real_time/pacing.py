@@ -45,7 +45,7 @@ class Paced:
             self._robot.rest()
             self.pause()
             raise
-        self._due = following(self._schedule, self._due, self._clock.now())
+        self._due = following(self._schedule, self._due, self._clock.now(), own_clock=self._robot.own_clock)
         if transition.episode is not None:
             self._robot.pause()
         return transition

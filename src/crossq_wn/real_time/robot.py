@@ -3,6 +3,7 @@
     pause()        the robot gets no actions for a while: between episodes, and at the end
     resume()       the next action comes in a moment
     safe_action()  an action, in the environment's units, for when the policy has none in time
+    own_clock      True where `step` itself waits for the robot's next tick; it is an attribute
 
 The `info` of a step may have an "intervention", an action that a person gave in place of the policy's.
 """
@@ -29,7 +30,13 @@ class Robot:
         environment: of one training seed; nobody else may step it.
 
     Raises:
-        UserError: one of its methods cannot be called without arguments, or its safe action is none.
+        UserError: one of its methods cannot be called without arguments, its safe action is none, or
+            `own_clock` is neither true nor false.
+
+    Attributes:
+        environment: as given.
+        methods: those of `METHODS` that it has, by name.
+        own_clock: whether its steps wait for a clock of their own.
     """
 
     def __init__(self, environment: Environment) -> None:
@@ -40,6 +47,7 @@ class Robot:
             if (method := find(name)) is not None:
                 _check_signature(method, f"{self._name}.{name}")
                 self.methods[name] = method
+        self.own_clock = _own_clock(find("own_clock"), self._name)
         self.safe_action()
 
     def pause(self) -> None:
@@ -104,6 +112,12 @@ class Robot:
             raise EnvironmentFaultError(f"{what} {value!r}: it must lie within the bounds of the actions")
         clipped: np.ndarray = np.clip(action, -1.0, 1.0)
         return clipped
+
+
+def _own_clock(value: Any, name: str) -> bool:
+    if value is None or isinstance(value, bool | np.bool_):
+        return bool(value)
+    raise UserError(f"{name}.own_clock is {value!r}: make it True or False, or leave it out")
 
 
 def _check_signature(method: Any, name: str) -> None:

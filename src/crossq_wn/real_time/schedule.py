@@ -52,15 +52,18 @@ def schedule_of(hertz: float) -> Schedule:
     return Schedule(1.0 / hertz)
 
 
-def following(schedule: Schedule, due: float, arrived: float) -> float:
+def following(schedule: Schedule, due: float, arrived: float, *, own_clock: bool) -> float:
     """When the next decision is due.
 
     Decisions keep to the grid of the control rate. Where a step took longer than its period, the grid begins
-    anew: a robot must not get the actions that it missed in one burst.
+    anew: a robot must not get the actions that it missed in one burst. A robot that keeps its own clock has
+    the grid; after a step that came late, the next one is there sooner than a period later.
 
     Args:
         schedule: the control rate.
         due: when the decision before was due.
         arrived: when the observation after it arrived.
+        own_clock: whether the environment's steps wait for a clock of its own.
     """
-    return max(due + schedule.period, arrived)
+    soonest = due + (0.5 if own_clock else 1.0) * schedule.period
+    return max(soonest, arrived)

@@ -94,7 +94,7 @@ def run_in_real_time(
                 tell_of_environments(session)
             stack.enter_context(compiling_ahead(session))
             _checkpoint(course)
-        _tell_of_robot(course)
+        tell_of_robot(course)
         with keeping_tracebacks(session):
             return learn(course)
 
@@ -112,15 +112,23 @@ def _setup(config: RunConfig, task: TaskLike | None) -> Setup:
     )
 
 
-def _tell_of_robot(course: Course) -> None:
-    options, there = course.session.config.options, course.process.description.methods
+def tell_of_robot(course: Course) -> None:
+    """Tells of the rate and the clock, of what the robot can do, and of a priority that is denied."""
+    options, described = course.session.config.options, course.process.description
     evaluations = "no evaluations"
     if options.eval_every:
         evaluations = f"evaluations of {counted(options.eval_episodes, 'episode')} between those of training"
-    own = f"its methods {', '.join(there)} are used" if there else "it has no methods of its own"
-    course.session.reporter.message(
-        f"real time: {options.real_time:g} decisions per second, {evaluations}; {own}"
-    )
+    own = "it has no methods of its own"
+    if described.methods:
+        own = f"its methods {', '.join(described.methods)} are used"
+    clock = "by its own clock" if described.own_clock else "by the clock of this machine"
+    tell = course.session.reporter.message
+    tell(f"real time: {options.real_time:g} decisions per second {clock}, {evaluations}; {own}")
+    if described.priority is None:
+        tell(
+            "the acting process has the usual priority, because this user may not raise it (`ulimit -r` is "
+            "0): actions may come late while other programs are busy"
+        )
 
 
 def learn(course: Course) -> Outcome:
