@@ -1,9 +1,13 @@
 """Toy environments of which worker processes import nothing else, so that they start quickly."""
 
+import errno
 import os
 import random
+import resource
+import signal
 import sys
 import time
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -99,3 +103,54 @@ class Hanging(Walk):
         if self.steps == 10 and os.environ.get("PARENT") != str(os.getpid()):
             time.sleep(1000)
         return super().step(action)
+
+
+class Struck(Walk):
+    """Meets each fault in the file STRUCK once: a line has its kind and the step that it waits for."""
+
+    taken = 0
+
+    def step(self, action):
+        self.taken += 1
+        meet_faults(Path(os.environ.get("STRUCK", "/nowhere")), self.taken)
+        return super().step(action)
+
+
+def meet_faults(listed, taken):
+    first, _, others = listed.read_text().partition("\n") if listed.exists() else ("", "", "")
+    if first and taken >= int(first.split()[1]):
+        listed.write_text(others)
+        FAULTS[first.split()[0]]()
+
+
+def raised():
+    raise RuntimeError("no licence found")
+
+
+def out_of_memory():
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (2**20, before[1]))
+    try:
+        bytearray(2**30)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def full_disk():
+    """The next file that is to be on disk does not get there."""
+    real = os.fsync
+
+    def fsync(handle):
+        os.fsync = real
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    os.fsync = fsync
+
+
+FAULTS = {
+    "raised": raised,
+    "memory": out_of_memory,
+    "full": full_disk,
+    "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),  # as the kernel does where memory runs out
+    "crashed": lambda: os.kill(os.getpid(), signal.SIGSEGV),
+}

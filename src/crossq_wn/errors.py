@@ -87,6 +87,20 @@ _FIXES = {
 }
 
 
+# Errors that come from the state of the machine, and not from what was asked of it.
+_PASSING = (
+    errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO,
+    errno.ESTALE, errno.EBUSY, errno.ETXTBSY, errno.ETIMEDOUT,
+)  # fmt: skip
+OUT_OF_MEMORY = "out of memory"
+NOT_FREE = "are free"  # how messages about too little memory put it
+
+
+def may_pass(message: str) -> bool:
+    """Whether a message tells of memory, a disk or a mount, which may be better when it is tried again."""
+    return any(word in message for word in (OUT_OF_MEMORY, NOT_FREE, *map(os.strerror, _PASSING)))
+
+
 def fix_for(error: OSError) -> str:
     """What to do about an error of the file system, as an instruction within a sentence."""
     return _FIXES.get(error.errno or 0, "mend that")

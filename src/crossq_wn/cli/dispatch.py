@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import crossq_wn
-from crossq_wn.errors import UserError, explained, naming_options, nearest, one_line, visible
+from crossq_wn.errors import OUT_OF_MEMORY, UserError, explained, naming_options, nearest, one_line, visible
 from crossq_wn.installation import versions
 from crossq_wn.machine import collect_seldom
 
@@ -57,6 +57,7 @@ VERBS = {
 }
 
 
+_EXHAUSTED = "RESOURCE_EXHAUSTED"  # how XLA names too little memory
 _LONG, _SHOWN = 400, 80  # letters of a word that is shortened, and what is shown of it
 
 
@@ -80,11 +81,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         code = _refuse(where + explained(error))
-    except MemoryError as error:
-        code = _refuse(f"out of memory: {one_line(error)}")
+    except (MemoryError, RuntimeError) as error:
+        code = _refuse_for_memory(error)
     except KeyboardInterrupt:
         code = 128 + signal.SIGINT
     sys.exit(code)
+
+
+def _refuse_for_memory(error: Exception) -> int:
+    """Prints that there is too little memory, if that is the error, and returns the exit code for it."""
+    why = one_line(error)
+    if not isinstance(error, MemoryError) and _EXHAUSTED not in why:
+        raise error
+    return _refuse(f"{OUT_OF_MEMORY} ({why}): free some, or train fewer seeds or smaller networks at once")
 
 
 def _refuse(text: str) -> int:

@@ -327,7 +327,7 @@ class Environment:
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         try:
             return function(*arguments)
-        except (UserError, KeyboardInterrupt):
+        except (UserError, KeyboardInterrupt, MemoryError):  # not of this seed alone
             raise
         except BaseException as error:  # also SystemExit, which must not end the other seeds
             what = f"raised {type(error).__name__}: {error}"

@@ -19,7 +19,7 @@ from crossq_wn.sweeps.engines import OTHERS, Engine, Process, is_final
 from crossq_wn.sweeps.history import RETRIES, Attempt, History
 from crossq_wn.sweeps.plans import Planned
 from crossq_wn.sweeps.scheduling import Outlook, Room, Waiting, next_jobs, outlook
-from crossq_wn.sweeps.states import State, state_of
+from crossq_wn.sweeps.states import State, state_of, stopped_seeds
 from crossq_wn.sweeps.watching import Watch
 
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -231,10 +231,12 @@ class Sweep:
         number, run = worker.number, self.runs[worker.number]
         state = self.states[number] = state_of(run)
         cause, code = "", 0
-        said = "finished"
-        if received and state.kind != "finished":
+        if state.kind == "finished":
+            lost = stopped_seeds(run)
+            said = f"finished, but {lost}" if lost else "finished"
+        elif received:
             said = f"stopped at {state.frames:,} frames"
-        elif state.kind != "finished":
+        else:
             cause, code = worker.process.failure()
             said = cause
             # A lease may outlive its holder on another node for a while, so it says nothing by itself.

@@ -4,6 +4,7 @@ An engine decides where `crossq-wn train` or `crossq-wn resume RUN` is called, a
 trained is read from the run directories, and retries, pauses, causes and the history are the driver's.
 """
 
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from crossq_wn import files
-from crossq_wn.errors import UserError
+from crossq_wn.errors import UserError, may_pass
 from crossq_wn.files import MOST_TABLE
 from crossq_wn.runs import leases
 from crossq_wn.runs.directory import RunDirectory, begun
@@ -20,7 +21,8 @@ from crossq_wn.sweeps.plans import Planned, command, flat_name
 from crossq_wn.sweeps.states import ASIDE, State
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-_HOPELESS = "every seed failed"  # which they would do again
+_HOPELESS = "every seed failed"  # as they would again where training diverged
+_CRASHED = re.compile(r" raised \w+: |in which its environment was stepped ")  # as they may not do again
 OTHERS = "by another process"  # the run is in use, or was taken over
 
 
@@ -151,14 +153,20 @@ def why(code: int, log: Path) -> str:
 
 
 def is_final(cause: str, code: int, state: State) -> bool:
-    """Whether a failure would only be repeated: the run cannot begin, or all its seeds have failed.
+    """Whether a failure would only be repeated: the run cannot begin, or all its seeds have diverged.
+
+    A machine may have more memory or disk later, and an environment that crashed may not do so again.
 
     Args:
         cause: the message of the failure.
         code: the exit code; 2 is that of a UserError.
         state: how far the run has come.
     """
-    return code == 2 and OTHERS not in cause and (state.frames == 0 or _HOPELESS in cause)
+    if code != 2 or OTHERS in cause or may_pass(cause):
+        return False
+    if _HOPELESS in cause:
+        return _CRASHED.search(cause) is None
+    return state.frames == 0
 
 
 def set_aside(path: Path, *, watched: bool = False) -> Path:

@@ -1,5 +1,6 @@
 """How far the runs of a sweep have come, which their directories alone say."""
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -12,11 +13,13 @@ from crossq_wn.algorithms.settings import Settings, values_of
 from crossq_wn.errors import UserError, explained
 from crossq_wn.files import MOST_TABLE
 from crossq_wn.runs import leases
-from crossq_wn.runs.config import RunConfig, load_json, read_config
+from crossq_wn.runs.checks import check
+from crossq_wn.runs.config import DAMAGED, RunConfig, load_json, read_config
 from crossq_wn.runs.directory import only_scaffolding
 from crossq_wn.runs.leases import Seen
 from crossq_wn.runs.manifests import newest_common, trained_frames
 from crossq_wn.runs.options import OPTION_NAMES
+from crossq_wn.runs.schema import FailureEntry, SeedNumber
 from crossq_wn.sweeps.plans import NOT_NUMBERS, Planned
 
 Kind = Literal["missing", "without a checkpoint", "damaged", "another run", "cut off", "finished"]
@@ -61,6 +64,17 @@ def _state(run: Planned, path: Path) -> State:
     if frames >= run.config.trained_frames and _evaluated(path, run.config, frames):
         return State("finished", frames, seen)
     return State("cut off", frames, seen)
+
+
+def stopped_seeds(run: Planned) -> str:
+    """Why seeds of a finished run stopped before its end; empty if all of them came through."""
+    if len(run.config.options.seeds) == 1:  # with its only seed a run fails
+        return ""
+    with contextlib.suppress(*DAMAGED):
+        failed = newest_common(run.path / "checkpoints").get("failed", {})
+        check(failed, dict[SeedNumber, FailureEntry], "failed")
+        return "; ".join(f"seed {seed} stopped: {entry['reason']}" for seed, entry in failed.items())
+    return ""
 
 
 def refuse_overlap(runs: Sequence[Planned]) -> None:

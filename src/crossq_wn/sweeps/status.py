@@ -13,7 +13,7 @@ from crossq_wn.runs import leases
 from crossq_wn.sweeps.history import RETRIES, History
 from crossq_wn.sweeps.plans import Run
 from crossq_wn.sweeps.scheduling import Standing, outlook
-from crossq_wn.sweeps.states import State, state_of
+from crossq_wn.sweeps.states import State, state_of, stopped_seeds
 
 
 class Line(NamedTuple):
@@ -65,7 +65,7 @@ def lines(runs: Sequence[Run], out: Path) -> list[Line]:
                 total=total,
                 speed=speed,
                 hours=hours,
-                why=stands.why,
+                why=stopped_seeds(run) if stands.standing == "done" else stands.why,
             )
         )
     return found
