@@ -1,13 +1,22 @@
 # make demo: install and train; make test: install and test. Everything lands in .venv and runs/.
 
 BIN := .venv/bin
+SHELL := bash
 
-.PHONY: install demo demo-walker test test-slow check lint docs locks clean
+.PHONY: install extras demo demo-walker test test-slow check lint docs locks clean
 
 install: .venv/installed
 
 .venv/installed: pyproject.toml requirements.lock requirements-current.lock
 	@PYTHON='$(PYTHON)' SIMULATORS='$(SIMULATORS)' tools/install.sh
+
+# What the tests of optional parts need besides; without it they are skipped.
+extras: .venv/extras
+
+.venv/extras: .venv/installed requirements-extras.lock
+	$(BIN)/uv pip install --quiet --no-deps -r requirements-extras.lock || \
+		$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps -r requirements-extras.lock
+	@touch $@
 
 # Neither is the paper's setting (networks of 512 and 256 units, a warm-up of 5000 decisions, minibatches of 256,
 # another initial temperature), so that something is learned while one watches.
@@ -19,10 +28,10 @@ demo-walker: install
 	$(BIN)/crossq-wn train walker-walk --frames 25000 --warmup 2000 --eval-every 5000 \
 		--critic-width 256 --actor-width 128 --initial-temperature 0.01
 
-test: install
+test: install extras
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-slow: install
+test-slow: install extras
 	$(BIN)/python -m pytest -m slow
 
 # Before a commit: what takes a minute or two.
@@ -39,13 +48,16 @@ lint: install
 docs: install
 	$(BIN)/python tools/docs.py
 
-# Names and versions alone: nothing of where they came from.
+# Names and versions alone: nothing of where they came from. The last file has what the current set lacks, of the
+# same versions otherwise, so that it goes with either set.
 LOCK = $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --no-header --no-annotate \
 	--no-emit-index-url --extra dev --extra docs
 locks: install
-	for set in "published --extra myosuite:requirements.lock" "current:requirements-current.lock"; do \
+	for set in "published --extra myosuite:requirements.lock" "current:requirements-current.lock" \
+		"current --extra tested --constraint requirements-current.lock:requirements-extras.lock"; do \
 		file=$${set##*:}; head -3 $$file > .head; \
 		$(LOCK) --extra $${set%:*} --output-file $$file && cat .head $$file > .lock && mv .lock $$file; rm .head; done
+	grep -vxFf <(grep == requirements-current.lock) requirements-extras.lock > .lock && mv .lock requirements-extras.lock
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

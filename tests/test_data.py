@@ -1,5 +1,6 @@
 """Data from elsewhere: what is read, what is refused, what it does to a run, and what is written out."""
 
+import importlib
 import json
 import os
 import zipfile
@@ -28,7 +29,6 @@ from crossq_wn.training import api, building, prefilling
 from crossq_wn.types import Sampling, Spec
 from helpers import TINY_OPTIONS, TINY_SETTINGS, Listener, call, same_run
 
-h5py, MINARI = pytest.importorskip("h5py"), pytest.importorskip("minari")  # of the extra `data`
 QUIET = TINY_OPTIONS | TINY_SETTINGS | {"diagnostics": False}
 LOW, HIGH = -2.0, 3.0  # the bounds of PointMass
 
@@ -41,12 +41,20 @@ def train(out, task=helpers.PointMass, *, frames=300, **choices):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A run, and its replay as npz and Minari: `run`, `npz/transitions.npz`, `minari`."""
+    """A run, and its replay as npz: `run`, `npz/transitions.npz`."""
     root = tmp_path_factory.mktemp("data")
     train(root / "run")
     writing.write(root / "run", "npz", root / "npz")
-    writing.write(root / "run", "minari", root / "minari")
     return root
+
+
+@pytest.fixture(scope="module")
+def written(place):
+    """The replay of the run as a data set of Minari's; without the extra `data` its tests are skipped."""
+    pytest.importorskip("minari")
+    pytest.importorskip("h5py")
+    writing.write(place / "run", "minari", place / "minari")
+    return place / "minari"
 
 
 @pytest.fixture(scope="module")
@@ -136,22 +144,22 @@ def test_a_file_and_the_run_that_it_is_from_give_the_same_rows(place, problem):
         np.testing.assert_array_equal(a[: len(own.reward)], b)
 
 
-def test_a_minari_data_set_that_we_wrote_is_sound_for_minari_and_for_us(place, problem):
-    data = MINARI.MinariDataset(place / "minari" / "data")
-    written = npz.read(place / "npz" / "transitions.npz")
-    assert data.total_steps == len(written.reward)
+def test_a_minari_data_set_that_we_wrote_is_sound_for_minari_and_for_us(place, written, problem):
+    data = importlib.import_module("minari").MinariDataset(written / "data")
+    same = npz.read(place / "npz" / "transitions.npz")
+    assert data.total_steps == len(same.reward)
     first = next(iter(data.iterate_episodes()))
     size = len(first.rewards)
-    np.testing.assert_array_equal(first.observations[:-1], written.observation[:size])
+    np.testing.assert_array_equal(first.observations[:-1], same.observation[:size])
     assert first.terminations[-1] or first.truncations[-1]
-    rows = fitting.rows(minari.read(place / "minari"), problem)
-    for a, b in zip(rows, fitting.rows(written, problem), strict=True):
+    rows = fitting.rows(minari.read(written), problem)
+    for a, b in zip(rows, fitting.rows(same, problem), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-def test_a_downloaded_data_set_is_found_by_its_name(place, tmp_path, monkeypatch):
+def test_a_downloaded_data_set_is_found_by_its_name(written, tmp_path, monkeypatch):
     (tmp_path / "point").mkdir()
-    (tmp_path / "point" / "expert-v0").symlink_to(place / "minari")
+    (tmp_path / "point" / "expert-v0").symlink_to(written)
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     (found,) = sources.describe_all(["point/expert-v0"])
     assert (found.name, found.kind) == ("point/expert-v0", "minari")
@@ -267,16 +275,19 @@ def test_options_that_mean_nothing_are_refused(tmp_path):
             api.configure(helpers.PointMass, **choices)
 
 
-def test_nothing_outside_a_file_is_read_and_nothing_too_large(tmp_path, place, monkeypatch):
-    folder = tmp_path / "data"
+def test_a_link_in_a_minari_data_set_is_not_followed(tmp_path, written):
+    h5py, folder = importlib.import_module("h5py"), tmp_path / "data"
     folder.mkdir()
     for name in ("metadata.json", "main_data.hdf5"):
-        (folder / name).write_bytes((place / "minari" / "data" / name).read_bytes())
+        (folder / name).write_bytes((written / "data" / name).read_bytes())
     with h5py.File(folder / "main_data.hdf5", "a") as file:
         del file["episode_0"]["rewards"]
-        file["episode_0"]["rewards"] = h5py.ExternalLink(str(place / "elsewhere.hdf5"), "/x")
+        file["episode_0"]["rewards"] = h5py.ExternalLink(str(tmp_path / "elsewhere.hdf5"), "/x")
     with pytest.raises(UserError, match="rewards is a link to another place or file"):
         sources.describe_all([str(tmp_path)])
+
+
+def test_nothing_outside_a_file_is_read_and_nothing_too_large(tmp_path, place, monkeypatch):
     os.mkfifo(tmp_path / "pipe.npz")
     with pytest.raises(UserError, match="is a pipe, not a regular file"):
         sources.describe_all([str(tmp_path / "pipe.npz")])
@@ -341,13 +352,14 @@ def described(path):
     return str(path), sources.describe_all([str(path)])[0]
 
 
-def test_a_missing_package_is_named_with_its_fix(place, monkeypatch):
+def test_a_missing_package_is_named_with_its_fix(place, tmp_path, monkeypatch):
     def missing(name):
         raise ImportError(f"No module named {name!r}")
 
+    (tmp_path / "metadata.json").write_text("{}")
     monkeypatch.setattr(minari.importlib, "import_module", missing)
     with pytest.raises(UserError, match=r"needs h5py .*pip install .*\[data\]"):
-        minari.read(place / "minari")
+        minari.read(tmp_path)
     with pytest.raises(UserError, match=r"needs minari.* .*pip install .*\[data\]"):
         writing.write(place / "run", "minari", place / "not-made")
     assert not (place / "not-made").exists()

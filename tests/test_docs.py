@@ -4,30 +4,37 @@ A shell block runs line by line in this process, a Python block in the names of 
 folder that holds the runs that the pages speak of. Trainings are accepted and not carried out, or made tiny.
 """
 
-import functools
 import importlib.util
+import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 import crossq_wn
 from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.algorithms.settings import setting_names
 from crossq_wn.cli import doctor
-from crossq_wn.cli.completion import whole_parser
 from crossq_wn.cli.dispatch import VERBS
 from crossq_wn.environments import SUITES, Episode
 from crossq_wn.learning.diagnostics import DIAGNOSTICS
+from crossq_wn.results import health, reading
 from crossq_wn.runs.config import read_config
 from crossq_wn.runs.options import OPTION_NAMES
 from crossq_wn.runs.schema import ConfigFile
+from crossq_wn.sweeps.history import keep_plan
+from crossq_wn.sweeps.plans import plan
+from crossq_wn.sweeps.search import example
+from crossq_wn.sweeps.sheets import parse
 from crossq_wn.training import api
 from crossq_wn.training.progress import Outcome
 from helpers import TINY_OPTIONS, TINY_SETTINGS, PointMass, call
@@ -37,6 +44,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 import docs
 import docs_curves
 import docs_generated
+import docs_sources
 
 SIZES, docs_generated.SIZES = docs_generated.SIZES, {}  # counting what every algorithm computes takes 20 s
 
@@ -48,7 +56,7 @@ ELSEWHERE = {
 }
 # What a page's training keeps where it is made tiny.
 SMALL_AS_IT_IS = ("callbacks", "algorithm", "frame_stack", "normalise_observations")
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # The runs that pages speak of, and the algorithm of each.
 RUNS = {
     "RUN": "crossq-wn",
@@ -104,6 +112,14 @@ def place(trained, forgotten, tmp_path, monkeypatch):
         for name in named:
             shutil.copytree(trained[RUNS[name]], tmp_path / name)
         shutil.copy(trained["sac"] / "eval.csv", tmp_path / "published.csv")
+        sweep = next(iter(blocks("docs/sweeps.md", "toml")))
+        for folder in re.findall(
+            r"sweep (?:--status )?(\S*/[\w-]+)(?!\S)", text
+        ):  # of sweeps that have begun
+            keep_plan(tmp_path / folder.lstrip("/"), sweep)
+        for folder in (tmp_path, tmp_path / "shared"):
+            folder.mkdir(exist_ok=True)
+            (folder / "paper.toml").write_text(sweep)
         for module in ("my_suite", "my_algorithm", "my_robot", "my_nets"):
             for program in blocks(page, "python"):
                 if program.startswith(f"# {module}.py"):
@@ -142,6 +158,10 @@ def place(trained, forgotten, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.import_module("crossq_wn.cli.policy"), "record", recorded)
     monkeypatch.setattr(importlib.import_module("crossq_wn.bench.process"), "bench", accepted_as_it_is)
     monkeypatch.setattr(importlib.import_module("crossq_wn.cli.reproduce").steps, "bill", accepted_as_it_is)
+    sweep = importlib.import_module("crossq_wn.cli.sweep")
+    monkeypatch.setattr(sweep.engines, "mirrored", lambda *arguments: None)
+    for module, name in ((sweep.bills, "bill"), (sweep.engines, "opened"), (sweep.on_slurm, "check")):
+        monkeypatch.setattr(module, name, accepted_as_it_is)  # which count costs, or reach a cluster
     return make
 
 
@@ -152,22 +172,12 @@ def commands(text):
             yield words
 
 
-@functools.cache
-def sweep_options():
-    """The options of a sweep: its own, those of training, and the task."""
-    [commands] = [action for action in whole_parser()._actions if action.dest == "==SUPPRESS=="]
-    names = {"--task"}
-    for verb in ("sweep", "train"):
-        names |= set(commands.choices[verb]._option_string_actions)
-    return names
-
-
 def perform(words, place):
     """Carries out a command of ours, and checks of any other what of it can be checked."""
     program, *rest = words
-    if words[:2] == ["crossq-wn", "sweep"]:  # tests/test_sweeps.py runs them
-        assert {each.split("=")[0] for each in rest if each.startswith("--")} <= sweep_options(), words
-    elif program == "crossq-wn":
+    if program == "crossq-wn":
+        if rest[0] == "sweep":  # whose folder is below this one
+            rest = [re.sub("^/", f"{place}/", word) for word in rest]
         done = call(*rest, cwd=place)
         missing = "onnx" in rest and importlib.util.find_spec("onnxruntime") is None
         assert done.returncode == (2 if missing else 0), f"{words}: {done.stderr}"
@@ -178,12 +188,16 @@ def perform(words, place):
         for extra in re.findall(r"\[(.*?)\]", " ".join(rest)):
             assert set(extra.split(",")) <= set(EXTRAS), words
         assert all((ROOT / each).exists() for each in rest if each.endswith(".lock")), words
-    elif program == "python":
-        assert (ROOT / rest[0]).exists() or rest[0].startswith("-"), words
+    elif program.endswith("python"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", [*rest, *SMALL_SCRIPTS.get(tuple(rest[:2]), ())])
+            runpy.run_path(str(ROOT / rest[0]), run_name="__main__")
     else:
         assert words in KNOWN, f"{words}: what is this? Say in `KNOWN` or `perform` how it is tested"
 
 
+# What makes a page's call of a script small.
+SMALL_SCRIPTS = {("benchmarks/compare_physics.py", "record"): ["pendulum-swingup"]}
 KNOWN = [
     ["source", ".venv/bin/activate"],
     ["pre-commit", "install"],
@@ -225,6 +239,121 @@ def test_python_blocks_run(page, place):
     for text in blocks(page, "python"):
         if "onnxruntime" not in text or importlib.util.find_spec("onnxruntime"):
             exec(compile(text, page, "exec"), names)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "toml")])
+def test_files_of_sweeps_make_runs(page, tmp_path):
+    for text in blocks(page, "toml"):
+        sheet = parse(text, page)
+        assert example(sheet, tmp_path) if sheet.search else plan(sheet, tmp_path)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "yaml")])
+def test_a_job_on_kubernetes_calls_a_command_that_is_accepted(page, place):
+    folder = place(page)
+    for text in blocks(page, "yaml"):
+        job = yaml.safe_load(text)
+        assert job["kind"] == "RayJob"
+        perform(job["spec"]["entrypoint"].split(), folder)
+
+
+def test_the_script_of_a_slurm_array_ends_with_its_sweep_and_queues_again(tmp_path):
+    [script] = [text for text in blocks("docs/clusters.md", "bash") if text.startswith("#!")]
+    programs = {
+        "worker.sh": script,
+        "crossq-wn": "#!/bin/bash\ntrap 'exit 143' TERM\necho $@ >called\nwhile :; do sleep 0.02; done\n",
+        "scontrol": "#!/bin/bash\necho $@ >queued\n",
+    }
+    for name, text in programs.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    slurm = {"SLURM_CPUS_PER_TASK": "8", "SLURM_ARRAY_JOB_ID": "77", "SLURM_ARRAY_TASK_ID": "3"}
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    with subprocess.Popen(
+        [tmp_path / "worker.sh", "paper.toml"], cwd=tmp_path, env=os.environ | slurm | path
+    ) as job:
+        called = tmp_path / "called"
+        while not called.exists() or not called.read_text():
+            time.sleep(0.01)
+        job.terminate()
+    assert called.read_text() == "sweep paper.toml --jobs 8 --yes --no-wait\n"
+    assert (job.returncode, (tmp_path / "queued").read_text()) == (143, "requeue 77_3\n")
+
+
+def _sentence_of_diagnose(text, folder):
+    norm, rate = map(float, re.findall(r"([\d.]+)x", text))
+    found = {"critic_norm": health.Course(1, norm), "critic_elr": health.Course(rate, 1)}
+    recipe = ALGORITHMS["crossq-wn"]
+    assert f"* {health.findings(found, recipe.critic(recipe.presets['default'].settings))[0]}\n" == text
+
+
+def _files_of_an_export(text, folder):
+    call("export", "runs/dog", "--to", "numpy", "--out", "dog", cwd=folder)
+    assert {line.split()[0] for line in text.splitlines()} == {
+        each.name for each in (folder / "dog").iterdir()
+    }
+
+
+def _folders_of_a_sweep(text, folder):
+    sheet = parse(blocks("docs/sweeps.md", "toml")[0], "file")
+    assert "runs/paper/TASK/SYSTEM/SEEDS/" in text
+    assert {len(run.path.relative_to(folder).parts) for run in plan(sheet, folder)} == {3}
+    for name in (folder / "runs/paper/.sweep").iterdir():
+        assert name.name in text
+
+
+def _folder_of_a_run(text, folder):
+    named = set(re.findall(r"[\w.-]+(?:\.\w+|/)", text))
+    left = {f"{each.name}/" if each.is_dir() else each.name for each in (folder / "runs/dog").iterdir()}
+    assert left - {"plots/"} <= named | {".lock"}, left - named
+
+
+def _published_curves(text, folder):
+    if text.startswith("runs/"):
+        return _folder_of_a_run(text, folder)
+    (folder / "curves.csv").write_text(text)
+    found = reading.scores(reading.inputs([folder / "curves.csv"]))
+    assert {system.algorithm for system in found} == {"SimBa"}
+    assert set(found[next(iter(found))]) == {"dog-run", "myo-reach"}
+
+
+def _products_of_an_update(text, folder):
+    """The formula's values are those of the table below it."""
+    text = re.sub(r"(\d)(?=[A-Zav(])", r"\1*", text.replace("·", "*").replace("²", "**2"))
+    lines = [re.split(r"  +", line.strip()) for line in text.splitlines()]
+    page = (ROOT / "docs" / "scale.md").read_text()
+    for task, (s, a) in SIZES.items():
+        names = {"s": s, "a": a, "d": s + a, "w": 512, "v": 256, "B": 256, "K": 2, "D": 3}
+        for line in lines:
+            if len(line) > 2:  # what a letter stands for
+                letter, _, formula = line[2].partition(" = ")
+                names[letter] = eval(formula, {}, names)
+        total = sum(eval(line[1], {}, names) for line in lines)
+        assert f"| {task} {s, a} | {total / 1e9:.2f} G |" in page
+
+
+# What blocks of other languages hold, which a test looks at; pictures are only looked at by people.
+OTHERS = {
+    "docs/tutorial.md": _sentence_of_diagnose,
+    "docs/export.md": _files_of_an_export,
+    "docs/sweeps.md": _folders_of_a_sweep,
+    "docs/reference/files.md": _published_curves,
+    "docs/scale.md": _products_of_an_update,
+    "CONTRIBUTING.md": None,  # tests/test_layout.py reads it
+    "docs/your-robot.md": None,  # a picture
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_block_is_left_without_a_test(page, place):
+    found = BLOCK.findall((ROOT / page).read_text())
+    assert {kind for kind, _ in found} <= {"", "text", "bash", "python", "toml", "yaml"}
+    others = [text for kind, text in found if kind in ("", "text")]
+    assert bool(others) == (page in OTHERS)
+    if check := OTHERS.get(page):
+        folder = place(page)
+        for text in others:
+            check(text, folder)
 
 
 @pytest.mark.parametrize(("page", "test"), ELSEWHERE.items())
@@ -275,6 +404,47 @@ def test_an_algorithms_page_says_what_the_page_on_costs_says(monkeypatch):
     for sizes, flop in (("cheetah-run (17, 6)", "2.51 GFLOP"), ("dog-run (223, 38)", "3.66 GFLOP")):
         assert f"| {sizes} | {flop} |" in page
         assert re.search(rf"\| {re.escape(sizes)} \|.* {flop} \|", elsewhere)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_an_algorithms_page_leads_to_the_lines_of_its_statements_and_numbers(name):
+    recipe, page = ALGORITHMS[name], docs.generated()[f"algorithms/{name}.md"]
+
+    def line(place):
+        assert f"| `{place.file}:{place.line}` |" in page
+        return (docs_sources.SOURCE / place.file).read_text().splitlines()[place.line - 1]
+
+    for each in docs_sources.statements(recipe):
+        assert re.search(rf"^ *(def {each.name}\(|@)", line(each.place)), each
+        assert f"| `{each.name}` |" in page
+    for setting in setting_names(recipe.settings):
+        assert re.search(rf"\b{setting}\b", line(docs_sources.place_of_setting(recipe, setting)))
+    for preset in recipe.presets:
+        assert f'"{preset}": Preset(' in line(docs_sources.place_of_preset(recipe, preset))
+
+
+def test_what_an_algorithm_does_not_use_is_not_on_its_page():
+    cited = {name: docs_sources.statements(ALGORITHMS[name]) for name in ("crossq-wn", "crossq", "sac")}
+    numbers = {each.name: each.cites for each in cited["crossq-wn"]}
+    assert numbers["critic_loss"] == "section 2, equation 1"
+    assert numbers["weight_norm"] == "equation 2, section 4"
+    assert not {"weight_norm", "joint_target"} & {each.name for each in cited["crossq"]}
+    assert {"actor_loss", "temperature_step"} <= {each.name for each in cited["sac"]}
+    assert not {"batch_norm", "joint"} & {each.name for each in cited["sac"]}
+    for name in ALGORITHMS:  # whose paper it is, and in what ours differs
+        assert all(docs_sources.origin(name)) == (name != "crossq-wn")
+
+
+def test_what_the_page_on_the_paper_names_is_in_the_code():
+    text = docs_sources.with_lines((ROOT / "PAPER.md").read_text())
+    file, line = re.search(r"`(algorithms/actor_critic\.py): critic_loss \((\d+)\)`", text).groups()
+    assert (docs_sources.SOURCE / file).read_text().splitlines()[int(line) - 1].startswith("def critic_loss(")
+    assert len(re.findall(r"\.py: \w", text)) == len(re.findall(r"\.py: [\w.]+ \(\d+\)", text)) > 10
+    for named in re.findall(r"`([\w/]+\.py)[`:]", text):
+        assert any((folder / named).exists() for folder in (docs_sources.SOURCE, ROOT)), named
+    for wrong in ("`nets/losses.py: no_such`", "`nets/no_such.py: scalar`"):
+        with pytest.raises(LookupError, match="no_such"):
+            docs_sources.with_lines(wrong)
 
 
 def test_an_algorithms_page_has_the_curves_of_the_page_on_results(tmp_path):

@@ -1146,21 +1146,22 @@ def test_time_left_follows_from_the_speeds_measured():
 
 
 def test_the_environment_of_a_process_is_the_users_but_for_its_threads(run, tmp_path, monkeypatch):
-    started = {}
+    started, own = {}, [{0, 1, 2, 3}]
 
     def popen(arguments, **options):
-        started.update(options, arguments=arguments)
+        started.update(options, arguments=arguments, own=own[-1])
         return SimpleNamespace(pid=os.getpid(), poll=lambda: None)
 
     monkeypatch.setattr(engines.subprocess, "Popen", popen)
-    monkeypatch.setattr(os, "sched_setaffinity", lambda pid, own: started.update(own=own), raising=False)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda pid, chosen: own.append(chosen), raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
     engine = local.LocalEngine(2, tmp_path, {"MUJOCO_GL": "egl", "OMP_NUM_THREADS": "7"})
     engine.start(run, State("missing", 0), 1, 0)
     assert started["env"] == {
         "MUJOCO_GL": "egl", "OMP_NUM_THREADS": "7", "OPENBLAS_NUM_THREADS": "2", "MKL_NUM_THREADS": "2",
     }  # fmt: skip
-    assert started["own"] == [1, 3]
+    assert started["own"] == [1, 3]  # from its first moment on
+    assert own[-1] == {0, 1, 2, 3}
     assert started["arguments"][3:] == list(command(run))
     engine.start(run, State("cut off", 100), 1, 0)
     assert started["arguments"][3:] == ["resume", str(run.path), "--frames", "200"]

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from docs_curves import draw_curves
 from docs_generated import generated
+from docs_sources import with_lines
 from docs_tables import ROOT
 
 BUILD = ROOT / "build" / "docs"
@@ -54,7 +55,10 @@ def assemble() -> None:
     shutil.copytree(ROOT / "docs", BUILD, ignore=shutil.ignore_patterns("*.md"))
     places = pages()
     for file, place in places.items():
-        _write(place, with_links(file.read_text(), file, places))
+        text = file.read_text()
+        # What the page on the paper names is in the code where it says.
+        text = with_lines(text) if place == "paper.md" else text
+        _write(place, with_links(text, file, places))
     for place, text in generated().items():
         _write(place, text)
     draw_curves(BUILD / "algorithms")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from docs_curves import curves_of
+from docs_sources import origin, place_of_preset, place_of_setting, statements
 from docs_tables import ROOT, table_of
 
 from crossq_wn.algorithms import ALGORITHMS, Recipe
@@ -53,24 +54,61 @@ def _algorithm(name: str, recipe: Recipe) -> str:
     module = sys.modules[recipe.make.__module__]
     about = inspect.cleandoc(module.__doc__ or "")
     file = Path(inspect.getfile(module)).relative_to(ROOT / "src")
-    usual = recipe.presets["default"].settings
-    texts = field_texts(type(usual))
-    settings = [
-        [f"`--{field.name.replace('_', '-')}`", _value(getattr(usual, field.name)), texts.get(field.name, "")]
-        for field in fields(usual)
-    ]
-    presets = []
-    for title, preset in recipe.presets.items():
-        presets.append([f"`{title}`", preset.source, _changes(preset.settings, usual)])
-    departures = table_of(["preset", "source of its numbers", "departs from the default in"], presets)
-    values = table_of(["option", "default", "meaning"], settings)
     return (
         f"# {name}\n\n{recipe.summary}\n\n```bash\ncrossq-wn train cheetah-run --algorithm {name}\n```\n\n"
         f"## What it does\n\n{_prose(about)}\n\n(From `{file}`, which is meant to be read.)\n\n"
+        f"## Where it is from\n\n{_origin(name)}\n\n"
         f"## What it has learned here\n\n{curves_of(name)}\n\n"
         f"## What it costs\n\n{_cost(name, recipe)}\n\n"
-        f"## Presets\n\n{departures}\n\n"
-        f"## Settings\n\nWith the values of the preset `default`.\n\n{values}\n"
+        f"## Presets\n\n{_presets(recipe)}\n\n"
+        f"## Settings\n\n{_settings(recipe)}\n\n"
+        f"## From the paper to the code\n\n{_statements(recipe)}\n"
+    )
+
+
+def _origin(name: str) -> str:
+    """Whose algorithm it is, and in what ours differs."""
+    source, differs = origin(name)
+    if not source:
+        return (
+            "It is the paper's own: [The paper, line by line](../paper.md) says where each of its statements "
+            "is in the code, and where we depart from it."
+        )
+    about = "[The paper, line by line](../paper.md#the-other-algorithms)"
+    return f"{source}\n\nOurs differs in: {differs} ({about})."
+
+
+def _presets(recipe: Recipe) -> str:
+    usual, rows = recipe.presets["default"].settings, []
+    for title, preset in recipe.presets.items():
+        changes, place = _changes(preset.settings, usual), place_of_preset(recipe, title)
+        rows.append([f"`{title}`", preset.source, changes, place])
+    return table_of(["preset", "source of its numbers", "departs from the default in", "where"], rows)
+
+
+def _settings(recipe: Recipe) -> str:
+    usual, rows = recipe.presets["default"].settings, []
+    texts = field_texts(type(usual))
+    for field in fields(usual):
+        value, place = _value(getattr(usual, field.name)), place_of_setting(recipe, field.name)
+        option = f"`--{field.name.replace('_', '-')}`"
+        rows.append([option, value, texts.get(field.name, ""), place.comment, place])
+    table = table_of(["option", "default", "meaning", "source of the number", "where"], rows)
+    return (
+        "With the values of the preset `default`, and what the file says of where they are from: tables are "
+        "the paper's, columns those of its Table 1. Files are below "
+        f"`src/crossq_wn/`.\n\n{table}"
+    )
+
+
+def _statements(recipe: Recipe) -> str:
+    rows = []
+    for each in statements(recipe):
+        rows.append([f"`{each.name}`", each.about.replace("<", "&lt;"), each.cites, each.place])
+    table = table_of(["function", "what it is", "numbered statement", "where"], rows)
+    return (
+        "The functions of its own files, and what it uses of others that states something numbered. Numbers "
+        f"are those of the paper (v2), unless the text names another.\n\n{table}"
     )
 
 

@@ -4,11 +4,13 @@ An engine decides where `crossq-wn train` or `crossq-wn resume RUN` is called, a
 trained is read from the run directories, and retries, pauses, causes and the history are the driver's.
 """
 
+import contextlib
+import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -104,21 +106,41 @@ def log_of(run: Planned, logs: Path) -> Path:
 
 
 def spawn(
-    job: Job, environment: Mapping[str, str], folder: Path | None = None, before: Sequence[str] = ()
+    job: Job,
+    environment: Mapping[str, str],
+    processors: Sequence[int],
+    folder: Path | None = None,
+    before: Sequence[str] = (),
 ) -> "subprocess.Popen[bytes]":
     """Calls crossq-wn in a process of its own on this machine, which signals for this one do not reach.
 
     Args:
         job: what to call.
         environment: its environment variables.
+        processors: those that it may use; none: all that this process may use.
         folder: its working directory; None: that of this process.
         before: words before the command, of a program that makes the process ready and becomes the command.
     """
-    with files.open_log(job.log) as out:
+    with files.open_log(job.log) as out, _kept_to(processors):
         return subprocess.Popen(
             [*before, sys.executable, "-m", "crossq_wn", *job.arguments], cwd=folder, env=environment,
             stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _kept_to(processors: Sequence[int]) -> Iterator[None]:
+    """Keeps this thread to processors, and so, from its first moment on, a process that it starts."""
+    if not processors:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    try:
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, processors)
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def ask(process: "subprocess.Popen[bytes]", before: int) -> None:

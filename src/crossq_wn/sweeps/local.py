@@ -7,7 +7,6 @@ power cut costs only the training after the last checkpoint. Finished training i
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,11 +79,7 @@ class LocalEngine:
         job = prepared(run, state, self.logs)
         own = processors_of(slot, self.slots)
         gpu = gpu_of(slot, self.slots, self.gpus)
-        process = spawn(job, {**threads(len(own)), **self.environment, **gpu})
-        # Before libraries count the processors; threads inherit the affinity.
-        if own:
-            with suppress(OSError):
-                os.sched_setaffinity(process.pid, own)
+        process = spawn(job, {**threads(len(own)), **self.environment, **gpu}, own)
         return LocalProcess(process, job.log)
 
 

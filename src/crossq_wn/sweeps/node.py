@@ -78,10 +78,8 @@ def watched(job: Job, place: Place, look: Callable[[], None] = lambda: None) -> 
     environment = {**threads(place.cpus), **place.variables, **os.environ, **gpu_of(place.gpus)}
     with _processors(place.cpus) as own, interrupts() as received:
         begin = time.monotonic()
-        process = spawn(job, environment, folder, before=(sys.executable, "-SEc", _TIED, str(os.getpid())))
-        if own:
-            with contextlib.suppress(OSError):
-                os.sched_setaffinity(process.pid, own)
+        tied = sys.executable, "-SEc", _TIED, str(os.getpid())
+        process = spawn(job, environment, own, folder, before=tied)
         try:
             memory = _waited(process, received, look)
         except BaseException:
