@@ -23,8 +23,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -119,21 +120,35 @@ def _exactly(stream: Any, size: int) -> bytes:
     return content
 
 
+class Late(NamedTuple):
+    """A late action, in milliseconds."""
+
+    late: float  # since its observation
+    waited: float  # thereof for a processor that others had
+    stolen: float  # by the host meanwhile, of all processors together
+    overslept: float  # by which the plant, which comes before every other process, woke late meanwhile
+
+    @property
+    def stood(self) -> bool:
+        """Whether the machine itself did not run for most of the time."""
+        return max(self.stolen, self.overslept) > self.late / 2
+
+
 class Counts:
     """What a plant counts.
 
     Attributes:
         ticks: of its clock.
         idle: ticks at which no new command had come.
-        stood: ticks before which the plant itself, which comes before every other process, woke so late that
-            the machine cannot have run.
-        late: of each late action its milliseconds, those of waiting for a processor, and those stolen.
+        stood: ticks thereof before which the machine did not run, as the plant itself woke late.
+        late: the late actions.
     """
 
     def __init__(self) -> None:
         self.ticks = self.idle = self.stood = 0
-        self.late: list[tuple[float, float, float]] = []
-        self._stolen = [0.0, 0.0]  # at the last ticks, the older first
+        self.late: list[Late] = []
+        # Of the last seconds: when, how much had been stolen by then, by how much the plant woke late.
+        self._seen = deque([(time.perf_counter(), _stolen(), 0.0)], maxlen=200)
 
     def tick(self, late: float, waited: float | None, overslept: float) -> None:
         """Counts a tick.
@@ -143,12 +158,17 @@ class Counts:
             waited: seconds thereof for a processor; None: there is no new command.
             overslept: seconds by which the plant woke late.
         """
-        stolen = _stolen()
+        now, stolen = time.perf_counter(), _stolen()
         self.ticks, self.idle = self.ticks + 1, self.idle + (waited is None)
-        self.stood += overslept > PERIOD / 2
+        self.stood += waited is None and overslept > PERIOD / 2
+        self._seen.append((now, stolen, overslept))
         if waited is not None and late > PERIOD / 2:
-            self.late.append((1e3 * late, 1e3 * waited, 1e3 * (stolen - self._stolen[0])))
-        self._stolen = [self._stolen[1], stolen]
+            before = stolen
+            for when, stolen_then, overslept_then in reversed(self._seen):
+                before, overslept = stolen_then, max(overslept, overslept_then)
+                if when < now - late - PERIOD:
+                    break
+            self.late.append(Late(*(1e3 * each for each in (late, waited, stolen - before, overslept))))
 
     def write(self) -> None:
         """Writes what has been counted to the folder PLANT_LOG."""
@@ -246,11 +266,17 @@ def _print_figures(run: Path) -> None:
     ticks, idle, stood = (sum(each[name] for each in counts) for name in ("ticks", "idle", "stood"))
     print(f"decisions                      {int(found[-1]['decisions']):,}")
     print(f"deadline misses (acting side)  {sum(int(row['deadline_misses']) for row in found)}")
-    for each in counts:
-        for late, waited, stolen in each["late"]:
-            print(f"  {late:.1f} ms: {waited:.1f} ms of waiting for a processor; {stolen:.0f} ms stolen")
-    print(f"plant's ticks without command  {idle} of {ticks:,}")
-    print(f"plant's ticks that it missed   {stood}: the machine itself did not run")
+    late = [Late(*values) for each in counts for values in each["late"]]
+    print(f"late as the plant sees them    {len(late)}, {sum(each.stood for each in late)} of them while the "
+          "machine itself did not run")  # fmt: skip
+    for each in late:
+        print(
+            f"  {each.late:.1f} ms: {each.waited:.1f} ms of waiting for a processor, {each.stolen:.0f} ms "
+            f"stolen, the plant woke {each.overslept:.1f} ms late"
+        )
+    print(
+        f"plant's ticks without command  {idle} of {ticks:,}, {stood} of them since the machine did not run"
+    )
     print(f"environment overruns           {sum(int(row['environment_overruns']) for row in found)}")
     for name, most in (("jitter_p50_ms", "median"), ("jitter_p99_ms", "median"), ("jitter_max_ms", "max")):
         values = [float(row[name]) for row in found]

@@ -24,7 +24,6 @@ from crossq_wn.algorithms.settings import Settings
 from crossq_wn.learning import diagnostics, learner, memory, products
 from crossq_wn.learning.rows import random_batch
 from crossq_wn.machine import available_memory, collect_seldom, resident_memory, trim_memory
-from crossq_wn.training import policy
 from crossq_wn.types import Algorithm, Batch, Spec
 
 SPEC = Spec(observation_size=5, action_size=2, discount=0.9)
@@ -207,7 +206,6 @@ def compiled_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Recipe, "build", build_once)
         patch.setattr(learner, "one_by_one", one_by_one)
-        patch.setattr(policy, "one_by_one", one_by_one)
         patch.setattr(learner, "metric_names", once(learner.metric_names))
         patch.setattr(memory, "state_shapes", once(products.state_shapes))
         yield

@@ -22,7 +22,7 @@ from crossq_wn.learning.products import Product, counted, work_of_decision, work
 from crossq_wn.runs.config import preset_settings
 from crossq_wn.training import api, updating
 from crossq_wn.training import loop as training_loop
-from crossq_wn.training.building import build_algorithm
+from crossq_wn.training.algorithms import build_algorithm
 from crossq_wn.training.stopwatch import PHASES
 from crossq_wn.types import Spec
 from helpers import TINY_OPTIONS, TINY_SETTINGS, PointMass

@@ -26,8 +26,8 @@ from crossq_wn.learning.replay import Replay
 from crossq_wn.runs import directory
 from crossq_wn.runs.checkpoints import SeedState, Writer
 from crossq_wn.runs.trust import remember
+from crossq_wn.training.algorithms import build_algorithm
 from crossq_wn.training.api import configure
-from crossq_wn.training.building import build_algorithm
 from crossq_wn.training.policy import evaluate_policy
 from crossq_wn.types import Spec
 from helpers import PointMass

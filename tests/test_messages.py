@@ -1,6 +1,7 @@
 """What is said when something is wrong: in one place each, and in the words of whoever asked."""
 
 import errno
+import importlib.metadata
 import os
 import re
 import sys
@@ -195,7 +196,7 @@ def test_an_extra_is_installed_from_where_the_package_came_from(origin, command,
     (tmp_path / "some.whl").touch()
     monkeypatch.setattr(installation, "__file__", str(tmp_path / "lib" / "crossq_wn" / "installation.py"))
     found = Distribution(origin and origin.replace("/WHEEL", place))
-    monkeypatch.setattr(installation.importlib.metadata, "distribution", lambda name: found)
+    monkeypatch.setattr(importlib.metadata, "distribution", lambda name: found)
     assert installation.install_command("wandb") == command.replace("/WHEEL", place)
 
 

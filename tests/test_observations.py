@@ -33,6 +33,7 @@ from crossq_wn.runs import checkpoints
 from crossq_wn.runs.config import read_config
 from crossq_wn.runs.protocol import protocol_conflicts, read_terms
 from crossq_wn.training import api, building
+from crossq_wn.training.algorithms import build_algorithm
 from crossq_wn.training.policy import TrainedPolicy, evaluate_policy
 from crossq_wn.types import Batch, Spec, network_of
 from helpers import TINY, TINY_OPTIONS, TINY_SETTINGS, DictPoint, PointMass, call, replay_rows, same_run
@@ -200,7 +201,7 @@ def settings_of(name):
 def test_every_algorithm_without_statistics_takes_them(name, small_settings):
     small = {key: value for key, value in vars(small_settings(name)).items() if key != "resets"}
     config = api.configure(PointMass, algorithm=name, normalise_observations=True, **small)
-    algorithm = building.build_algorithm(config, SPEC)
+    algorithm = build_algorithm(config, SPEC)
     state, batch = state_shapes(algorithm), minibatch_shapes(algorithm, SPEC, 8)
     new, metrics = jax.eval_shape(algorithm.update, state, batch, np.int32(0))
     assert jax.tree.structure(new) == jax.tree.structure(state)

@@ -12,7 +12,7 @@ import crossq_wn
 import crossq_wn.runs.config
 import helpers
 from crossq_wn.learning import learner
-from crossq_wn.training.building import build_algorithm
+from crossq_wn.training.algorithms import build_algorithm
 from crossq_wn.training.seeds import Stream, stream
 from crossq_wn.types import Spec
 from helpers import TINY_OPTIONS, PointMass, replay_rows, rows, same_run

@@ -105,12 +105,48 @@ def test_importing_a_file_of_ours_loads_no_simulator_and_no_jax():
     assert modules & SLOW <= {"matplotlib"}
 
 
+# Of this package, what an action takes: no environments, no learner, no real time.
+ROOMS_OF_ACTING = {
+    "acting", "algorithms", "errors", "fences", "files", "installation", "lazy", "learning", "machine",
+    "naming", "nets", "runs", "training", "types",
+}  # fmt: skip
+
+
 def test_a_trained_policy_acts_without_jax_and_without_a_simulator():
     run = TESTS / "data" / "run-schema-1"
     program = "import crossq_wn; print(crossq_wn.load(sys.argv[1]).act([0.1, -0.2, 0.5]).shape)"
     said, code, modules = loaded(program, str(run))
     assert (code, said.strip()) == (0, "(2,)"), said
     assert modules & SLOW == set()
+
+
+def test_a_trained_policy_acts_without_what_plays_episodes_and_without_other_algorithms():
+    """Which keeps the first action within 0.3 s of processor time (docs/export.md has the figures)."""
+    program = """
+import crossq_wn
+crossq_wn.load(sys.argv[1]).act([0.1, -0.2, 0.5])
+print(*[name for name in sys.modules if name.startswith("crossq_wn.")], "importlib.metadata" in sys.modules)
+"""
+    said, code, modules = loaded(program, str(TESTS / "data" / "run-schema-1"))
+    assert code == 0, said
+    *ours, metadata = said.split()
+    assert metadata == "False"  # what is installed is of no interest
+    assert {name.split(".")[1] for name in ours} == ROOMS_OF_ACTING
+    pages = {name for name in ours if name.startswith("crossq_wn.algorithms.")}
+    assert {"crossq_wn.algorithms.crossq"} <= pages
+    assert not pages & {f"crossq_wn.algorithms.{name}" for name in ("sac", "bro", "tdmpc2", "drq", "simba")}
+    assert modules & {"multiprocessing", "concurrent", "rich", "email"} == set()
+
+
+def test_the_table_of_algorithms_reads_a_page_when_it_is_asked_for_it():
+    program = """
+import sys
+from crossq_wn.algorithms import ALGORITHMS
+print("simba" in ALGORITHMS, len(ALGORITHMS), [*ALGORITHMS][:2], "crossq_wn.algorithms.simba" in sys.modules)
+print(ALGORITHMS["simba"].presets["default"].settings.utd > 0, "crossq_wn.algorithms.simba" in sys.modules)
+"""
+    said, code, _ = loaded(program)
+    assert (code, said.split("\n")[:2]) == (0, ["True 14 ['crossq-wn', 'crossq'] False", "True True"]), said
 
 
 def test_algorithms_are_built_without_jax():

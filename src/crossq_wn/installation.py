@@ -1,6 +1,5 @@
 """What is installed, and the command that installs this package or an extra of it from where it came from."""
 
-import importlib.metadata
 import json
 import platform
 import re
@@ -32,6 +31,8 @@ def install_command(extra: str = "") -> str:
     checkout = Path(__file__).resolve().parents[2]
     if (checkout / "pyproject.toml").exists():
         return f"pip install -e '{'.' if checkout == Path.cwd() else checkout}{wanted}'"
+    import importlib.metadata
+
     try:
         package = importlib.metadata.distribution(_PACKAGE)
         origin = json.loads(package.read_text("direct_url.json") or "{}")
@@ -60,6 +61,8 @@ def _there(origin: dict[str, Any], wanted: str) -> str | None:
 
 def version(distribution: str) -> str | None:
     """The version of an installed distribution, or None if it is not installed."""
+    import importlib.metadata
+
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:

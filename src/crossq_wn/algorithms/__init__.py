@@ -5,20 +5,10 @@ from which `actor_critic.py` builds the algorithm. `docs/your-own-algorithm.md` 
 """
 
 import sys
+from collections.abc import Iterator, MutableMapping
+from importlib import import_module
 
-from crossq_wn.algorithms.bro import BRO, BRO_FAST
-from crossq_wn.algorithms.crossq import CROSSQ, CROSSQ_WN
-from crossq_wn.algorithms.droq import DROQ
-from crossq_wn.algorithms.drq import DRQ
-from crossq_wn.algorithms.flashsac import FLASHSAC
 from crossq_wn.algorithms.recipes import CriticTraits, Preset, Recipe
-from crossq_wn.algorithms.redq import REDQ
-from crossq_wn.algorithms.sac import SAC
-from crossq_wn.algorithms.simba import SIMBA
-from crossq_wn.algorithms.simba_v2 import SIMBA_V2
-from crossq_wn.algorithms.sr_sac import SR_SAC
-from crossq_wn.algorithms.tdmpc2 import TDMPC2
-from crossq_wn.algorithms.xqc import XQC
 from crossq_wn.errors import UserError, import_user_module, nearest
 
 __all__ = [
@@ -32,22 +22,55 @@ __all__ = [
     "updates_per_decision",
 ]
 
-ALGORITHMS: dict[str, Recipe] = {
-    "crossq-wn": CROSSQ_WN,
-    "crossq": CROSSQ,
-    "sac": SAC,
-    "sr-sac": SR_SAC,
-    "redq": REDQ,
-    "droq": DROQ,
-    "bro": BRO,
-    "bro-fast": BRO_FAST,
-    "simba": SIMBA,
-    "simba-v2": SIMBA_V2,
-    "tdmpc2": TDMPC2,
-    "xqc": XQC,
-    "flashsac": FLASHSAC,
-    "drq": DRQ,
-}
+
+class _Table(MutableMapping[str, Recipe]):
+    """Recipes by name. A page of this folder is imported when its recipe is asked for: acting needs one."""
+
+    def __init__(self, pages: dict[str, str]) -> None:
+        self._recipes: dict[str, Recipe | str] = {**pages}  # `page:CONSTANT` until it is asked for
+
+    def __getitem__(self, name: str) -> Recipe:
+        found = self._recipes[name]
+        if isinstance(found, str):
+            page, _, constant = found.partition(":")
+            recipe: Recipe = getattr(import_module(f"{__name__}.{page}"), constant)
+            self._recipes[name] = found = recipe
+        return found
+
+    def __setitem__(self, name: str, recipe: Recipe) -> None:
+        self._recipes[name] = recipe
+
+    def __delitem__(self, name: str) -> None:
+        del self._recipes[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._recipes)
+
+    def __len__(self) -> int:
+        return len(self._recipes)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._recipes
+
+
+ALGORITHMS: MutableMapping[str, Recipe] = _Table(
+    {
+        "crossq-wn": "crossq:CROSSQ_WN",
+        "crossq": "crossq:CROSSQ",
+        "sac": "sac:SAC",
+        "sr-sac": "sr_sac:SR_SAC",
+        "redq": "redq:REDQ",
+        "droq": "droq:DROQ",
+        "bro": "bro:BRO",
+        "bro-fast": "bro:BRO_FAST",
+        "simba": "simba:SIMBA",
+        "simba-v2": "simba_v2:SIMBA_V2",
+        "tdmpc2": "tdmpc2:TDMPC2",
+        "xqc": "xqc:XQC",
+        "flashsac": "flashsac:FLASHSAC",
+        "drq": "drq:DRQ",
+    }
+)
 
 
 def registered(name: str) -> str:

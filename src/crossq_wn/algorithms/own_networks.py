@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from crossq_wn.algorithms.sources import checksum_of_source, without_checksum
-from crossq_wn.environments.naming import name_of
 from crossq_wn.errors import UserError, import_user_module, nearest, option, raised
+from crossq_wn.naming import name_of
 from crossq_wn.nets.checking import checked
 from crossq_wn.nets.layer import Layer
 from crossq_wn.types import Spec

@@ -40,7 +40,8 @@ from crossq_wn.learning.products import work_of_update
 from crossq_wn.machine import devices, peak_memory
 from crossq_wn.runs.config import RunConfig, preset_settings, with_algorithm
 from crossq_wn.runs.system import System
-from crossq_wn.training.building import build_algorithm, replay_bytes
+from crossq_wn.training.algorithms import build_algorithm
+from crossq_wn.training.building import replay_bytes
 from crossq_wn.training.fitting import check_fits
 from crossq_wn.types import Algorithm, Spec
 

@@ -28,7 +28,8 @@ from crossq_wn.learning.interface import Learner, States
 from crossq_wn.learning.replay import Replay
 from crossq_wn.learning.rows import random_batch
 from crossq_wn.runs.config import RunConfig, with_algorithm
-from crossq_wn.training.building import build_algorithm, make_environment, replay_bytes, spec_of
+from crossq_wn.training.algorithms import build_algorithm
+from crossq_wn.training.building import make_environment, replay_bytes, spec_of
 from crossq_wn.types import Algorithm, Sampling, Spec
 
 _ROWS = 5_000  # rows of replay from which measured updates draw

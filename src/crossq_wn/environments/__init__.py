@@ -18,11 +18,11 @@ from crossq_wn.environments.core import (
     Transition,
     unknown_task,
 )
-from crossq_wn.environments.naming import name_of
 from crossq_wn.environments.suite import Group, Suite
 from crossq_wn.environments.suites import PAPER_GROUPS, PAPER_TASKS, SUITES, paper_frames, suite_of
 from crossq_wn.errors import UserError, import_user_module
 from crossq_wn.machine import trim_memory
+from crossq_wn.naming import name_of
 
 TaskLike = str | Callable[[], Any]
 

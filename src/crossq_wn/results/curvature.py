@@ -12,7 +12,8 @@ from crossq_wn.machine import use_jax
 from crossq_wn.runs import checkpoints
 from crossq_wn.runs.config import read_config, with_algorithm
 from crossq_wn.runs.trust import require_algorithm, require_unchanged
-from crossq_wn.training.building import build_algorithm, make_replay, saved_spec, saved_state
+from crossq_wn.training.algorithms import build_algorithm, saved_spec, saved_state
+from crossq_wn.training.building import make_replay
 
 
 def spectrum_of(run: Path, seed: int | None, warn: Callable[[str], None], *, trust: bool = False) -> Spectrum:

@@ -11,10 +11,12 @@ Nothing is pickled: arrays are safetensors, everything else is JSON. A checkpoin
 once all of its files are on disk, so after a crash or a power cut the previous one is still there.
 """
 
+from __future__ import annotations
+
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from safetensors.numpy import save as save_tensors
 
@@ -22,7 +24,6 @@ from crossq_wn import fences, files
 from crossq_wn.errors import UserError, fix_for
 from crossq_wn.files import to_disk
 from crossq_wn.lazy import jax
-from crossq_wn.learning.replay import Replay
 from crossq_wn.runs import checksums
 from crossq_wn.runs.checks import check
 from crossq_wn.runs.checksums import DamagedError, DamagedPrefillError, DamagedReplayError
@@ -31,6 +32,9 @@ from crossq_wn.runs.replay_files import ReplayFiles, fill, pin
 from crossq_wn.runs.schema import Common
 from crossq_wn.runs.tensors import NamedTree, give_arrays, named_leaves, take_arrays
 from crossq_wn.types import Tree
+
+if TYPE_CHECKING:
+    from crossq_wn.learning.replay import Replay
 
 _KEPT = 2  # checkpoints to keep; the older one serves if the newer one is damaged
 
@@ -57,7 +61,7 @@ class Writer:
         self._replay = ReplayFiles(directory / "replay", warn)
         self.present: int | None = None  # frames of the newest checkpoint written or resumed from
 
-    def continue_from(self, checkpoint: "Checkpoint") -> None:
+    def continue_from(self, checkpoint: Checkpoint) -> None:
         """Continues after a verified checkpoint; a replay with lost rows will be written anew."""
         for seed in checkpoint.seeds:
             self._replay.build_on(seed, [] if checkpoint.lost[seed] else checkpoint.segments(seed))
@@ -165,7 +169,7 @@ def newest(
     *,
     with_replay: bool = True,
     without_damaged_replay: bool = False,
-) -> "Checkpoint":
+) -> Checkpoint:
     """The newest usable checkpoint.
 
     Args:

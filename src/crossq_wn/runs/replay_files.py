@@ -5,18 +5,22 @@ replay/
   prefill-000020000.safetensors              rows that were recorded elsewhere, the same for all seeds
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors.numpy import save as save_tensors
 
 from crossq_wn.errors import UserError
-from crossq_wn.learning.replay import Replay
 from crossq_wn.learning.rows import Rows
 from crossq_wn.runs import checksums
 from crossq_wn.runs.checksums import DamagedError
+
+if TYPE_CHECKING:
+    from crossq_wn.learning.replay import Replay
 
 Segment = dict[str, Any]  # a file's entry in the manifest: file, first and last row, sha256
 

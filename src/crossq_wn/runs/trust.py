@@ -20,9 +20,9 @@ from crossq_wn import files
 from crossq_wn.algorithms import own_networks
 from crossq_wn.algorithms.settings import networks_of
 from crossq_wn.algorithms.sources import without_checksum
-from crossq_wn.environments.naming import name_of
 from crossq_wn.errors import UserError, option
 from crossq_wn.machine import data_folder
+from crossq_wn.naming import name_of
 from crossq_wn.runs.checksums import checksum_of
 from crossq_wn.runs.config import RunConfig
 

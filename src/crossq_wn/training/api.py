@@ -22,7 +22,7 @@ from crossq_wn.runs.manifests import trained_frames
 from crossq_wn.runs.options import OPTION_NAMES, RunOptions
 from crossq_wn.runs.recovery import recover_config
 from crossq_wn.runs.trust import remember, require_algorithm, require_task, require_unchanged
-from crossq_wn.training import building
+from crossq_wn.training.algorithms import check_options
 from crossq_wn.training.callbacks import checked
 from crossq_wn.training.finished import outcome_if_finished
 from crossq_wn.training.logs import require_extras
@@ -97,7 +97,7 @@ def configure(
         settings=settings,
         prefilled=prefilled,
     )
-    building.check_options(config)
+    check_options(config)
     return config
 
 

@@ -10,6 +10,7 @@ from crossq_wn.learning.memory import batch_bytes, most_update_bytes, state_byte
 from crossq_wn.machine import available_memory, check_memory, processors
 from crossq_wn.runs.config import RunConfig, preset_settings
 from crossq_wn.training import building
+from crossq_wn.training.algorithms import build_algorithm
 from crossq_wn.types import Spec
 
 
@@ -27,7 +28,7 @@ def check_fits(config: RunConfig, spec: Spec) -> int:
         UserError: they will not; the message names the setting that takes most.
     """
     capacity, seeds = building.replay_capacity(config), len(config.options.seeds)
-    priorities = building.build_algorithm(config, spec).sampling.priorities
+    priorities = build_algorithm(config, spec).sampling.priorities
     replay = check_memory(capacity, building.replay_bytes(config, spec, priorities), seeds)
     for free, reserved in _memories(replay):
         needed = reserved + learner_bytes(config, spec, free - reserved)
@@ -57,7 +58,7 @@ def learner_bytes(config: RunConfig, spec: Spec, enough: int = 0) -> int:
             counting these takes seconds.
     """
     settings, seeds = config.settings, len(config.options.seeds)
-    algorithm = building.build_algorithm(config, spec)
+    algorithm = build_algorithm(config, spec)
     minibatches = settings.utd * batch_bytes(algorithm, spec, settings.batch_size)
     lasting = seeds * (state_bytes(algorithm) + minibatches)
     at_once = seeds if jax.default_backend() != "cpu" else min(seeds, processors())

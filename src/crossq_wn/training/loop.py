@@ -25,6 +25,7 @@ from crossq_wn.machine import processors
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.directory import RunDirectory
 from crossq_wn.training import building, prefilling
+from crossq_wn.training.algorithms import build_algorithm
 from crossq_wn.training.callbacks import Calls
 from crossq_wn.training.compiling import compiling_ahead
 from crossq_wn.training.ending import call_back, conclude, keeping_tracebacks, outcome
@@ -136,7 +137,7 @@ def _environments(
 
 def _check(config: RunConfig, spec: Spec, reporter: Reporter) -> None:
     """Raises UserError, before anything is written, if the run is known not to work."""
-    if config.options.q_bias and building.build_algorithm(config, spec).appraise is None:
+    if config.options.q_bias and build_algorithm(config, spec).appraise is None:
         raise UserError(f"{option('q_bias')}: {config.system.algorithm} has no critics; leave it out")
     size = math.ceil(check_fits(config, spec) / 2**20)
     reporter.message(f"replay: up to {size:,} MiB for {counted(len(config.options.seeds), 'seed')}")

@@ -1,10 +1,16 @@
-"""Trained policies: acting with the newest checkpoint of a run, and evaluating it."""
+"""Trained policies: acting with the newest checkpoint of a run, and evaluating it.
+
+Acting needs little of this package, and begins within 0.3 s; what plays whole episodes is imported by the
+functions that do.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -12,18 +18,8 @@ from crossq_wn.acting.interface import Interface, PolicyError, Stack
 from crossq_wn.acting.operations import Network
 from crossq_wn.acting.policy import Actor
 from crossq_wn.algorithms.own_networks import give as give_networks
-from crossq_wn.environments import Environment, EnvironmentFaultError, Episode
-from crossq_wn.environments.interface import check_unchanged, describe
-from crossq_wn.environments.pool import Pool
-from crossq_wn.environments.streams import kept_shared
 from crossq_wn.errors import UserError
-from crossq_wn.learning.evaluation import Actors, Arena, evaluate
-from crossq_wn.learning.interface import Learner
-from crossq_wn.learning.learner import one_by_one
-from crossq_wn.learning.q_bias import Bias, q_bias
 from crossq_wn.machine import use_jax
-from crossq_wn.real_time.pacing import Paced
-from crossq_wn.real_time.schedule import schedule_of
 from crossq_wn.runs import checkpoints
 from crossq_wn.runs.checkpoints import Checkpoint
 from crossq_wn.runs.checksums import DamagedError
@@ -33,17 +29,15 @@ from crossq_wn.runs.manifests import malformed
 from crossq_wn.runs.schema import SeedNumber
 from crossq_wn.runs.trust import require_algorithm, require_task, require_unchanged
 from crossq_wn.training.actors import Choose, InNumpy, JaxActor
-from crossq_wn.training.building import (
-    AnyTask,
-    build_algorithm,
-    exists,
-    make_environment,
-    saved_network,
-    saved_spec,
-    saved_state,
-)
-from crossq_wn.training.seeds import Stream, integer, stream
+from crossq_wn.training.algorithms import build_algorithm, saved_network, saved_spec, saved_state
 from crossq_wn.types import Tree, UndescribedError
+
+if TYPE_CHECKING:
+    from crossq_wn.environments import Environment, Episode
+    from crossq_wn.learning.evaluation import Actors, Arena
+    from crossq_wn.learning.interface import Learner
+    from crossq_wn.learning.q_bias import Bias
+    from crossq_wn.training.building import AnyTask
 
 # Uses of the stream of fresh episodes, so that none repeats another's.
 _EVALUATION, VIDEO, _Q_BIAS, EXPORT = range(4)
@@ -89,6 +83,8 @@ class TrainedPolicy:
     @cached_property
     def learner(self) -> Learner:
         """The algorithm in JAX, which is loaded only for this."""
+        from crossq_wn.learning.learner import one_by_one
+
         use_jax()
         return one_by_one(self.algorithm)
 
@@ -177,6 +173,11 @@ class TrainedPolicy:
             UserError: it cannot be made, or its sizes or bounds have changed since training, or its module
                 is not trusted.
         """
+        from crossq_wn.environments.interface import check_unchanged, describe
+        from crossq_wn.real_time.pacing import Paced
+        from crossq_wn.real_time.schedule import schedule_of
+        from crossq_wn.training.building import exists, make_environment
+
         if not exists(task):
             own = None if isinstance(task, str) else task
             require_task(self.config, self.path, trust=self._trust, task=own)
@@ -187,7 +188,7 @@ class TrainedPolicy:
                 made.adopt(self.saved.statistics(self.seed), fixed=True)
             hertz = self.config.options.real_time
             # A robot must not get its actions as fast as they can be computed.
-            return made if hertz is None else cast(Environment, Paced(made, schedule_of(hertz)))
+            return made if hertz is None else cast("Environment", Paced(made, schedule_of(hertz)))
         except UserError:
             if not exists(task):
                 made.close()
@@ -265,6 +266,9 @@ def evaluate_policy(policy: TrainedPolicy, episodes: int, task: AnyTask | None =
     Raises:
         UserError: the environment failed or cannot be made.
     """
+    from crossq_wn.environments import EnvironmentFaultError
+    from crossq_wn.learning.evaluation import evaluate
+
     with _arena(policy, task, _EVALUATION) as arena:
         (result,) = evaluate(*policy.players, arena, episodes)
     if isinstance(result, EnvironmentFaultError):
@@ -285,6 +289,9 @@ def measure_q_bias(policy: TrainedPolicy, task: AnyTask | None = None) -> Bias:
     Raises:
         UserError: the algorithm has no critics, or the environment failed.
     """
+    from crossq_wn.environments import EnvironmentFaultError
+    from crossq_wn.learning.q_bias import q_bias
+
     config = policy.config
     if policy.learner.appraise is None:
         raise UserError(f"{config.system.algorithm} has no critics whose bias could be measured")
@@ -305,6 +312,13 @@ def measure_q_bias(policy: TrainedPolicy, task: AnyTask | None = None) -> Bias:
 @contextmanager
 def _arena(policy: TrainedPolicy, task: AnyTask | None, use: int) -> Iterator[Arena]:
     """Provides an environment for one of the uses above, started from a seed of its own."""
+    from crossq_wn.environments.pool import Pool
+    from crossq_wn.environments.streams import kept_shared
+    from crossq_wn.learning.evaluation import Arena
+    from crossq_wn.real_time.pacing import Paced
+    from crossq_wn.training.building import exists
+    from crossq_wn.training.seeds import Stream, integer, stream
+
     with kept_shared():
         environment = policy.environment(task)
         pool = Pool([environment], threads=1)

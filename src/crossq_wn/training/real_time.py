@@ -31,6 +31,7 @@ from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.directory import RunDirectory
 from crossq_wn.runs.manifests import available
 from crossq_wn.training import building, prefilling
+from crossq_wn.training.algorithms import build_algorithm
 from crossq_wn.training.callbacks import Calls
 from crossq_wn.training.compiling import compiling_ahead, wait
 from crossq_wn.training.course import Course, publish, require_plain, serve, served_by
@@ -75,7 +76,7 @@ def run_in_real_time(
         process = stack.enter_context(closing(ActingProcess(_setup(config, task))))
         stand = Stand(process)
         spec = building.spec_of(config, stand)  # type: ignore[arg-type]  # it has what is asked for
-        require_plain(building.build_algorithm(config, spec), config)
+        require_plain(build_algorithm(config, spec), config)
         check_fits(config, spec)
         prefill = [] if resume else [prefilling.rows_for(config, stand, reporter.message)]  # type: ignore[arg-type]
         run = stack.enter_context(closing(open_run()))

@@ -20,6 +20,7 @@ from crossq_wn.runs.checkpoints import Writer
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.directory import RunDirectory
 from crossq_wn.training import building
+from crossq_wn.training.algorithms import build_algorithm
 from crossq_wn.training.callbacks import Calls
 from crossq_wn.training.logs import Logs
 from crossq_wn.training.progress import Pace, Phase, Recent, Reporter
@@ -121,7 +122,7 @@ def new_session(
     """
     training, testing = pools
     numbers = config.options.seeds
-    algorithm = building.build_algorithm(config, spec)
+    algorithm = build_algorithm(config, spec)
     names = learner.metric_names(
         algorithm, spec, diagnostics=config.options.diagnostics, batch_size=config.settings.batch_size
     )
