@@ -42,7 +42,7 @@ def train(out, frames=300, seeds=(0, 1), **options):
     )
 
 
-def resume(run, frames=400, **options):
+def resume(run, frames=350, **options):
     """Resumes and returns what was said."""
     listener = Listener()
     assert crossq_wn.resume(run, frames=frames, reporter=listener, **options).finished
@@ -59,7 +59,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def longer(trained, tmp_path_factory):
-    """The same, resumed to 400 frames undisturbed."""
+    """The same, resumed to 350 frames undisturbed."""
     path = Path(shutil.copytree(trained, tmp_path_factory.mktemp("longer") / "run"))
     resume(path)
     return path
@@ -181,9 +181,9 @@ def test_an_altered_configuration_is_restored_with_a_line(what, copy, longer):
 
 
 def test_frames_that_resume_wrote_outlive_a_crash_before_the_next_checkpoint(copy):
-    helpers.alter_config(copy, lambda values: values["options"].update(frames=400))
+    helpers.alter_config(copy, lambda values: values["options"].update(frames=350))
     said = []
-    assert recover_config(copy, said.append).options.frames == 400
+    assert recover_config(copy, said.append).options.frames == 350
     assert said == []
 
 
@@ -312,7 +312,7 @@ def test_metrics_that_nothing_can_mend_are_set_aside(how, copy):
     said = resume(copy)
     assert damaged is None or (copy / "metrics.csv.damaged-1").read_bytes() == damaged
     assert any("set aside as" in line for line in said)
-    assert {int(row["frames"]) for row in helpers.rows(copy / "metrics.csv")} == {350, 400}
+    assert {int(row["frames"]) for row in helpers.rows(copy / "metrics.csv")} == {350}
 
 
 def unseen_flips_of_a_log(run, name, count):
@@ -442,7 +442,7 @@ def test_any_exception_of_an_environment_stops_its_seed_alone(error, tmp_path, m
     monkeypatch.setattr(Faulty, "made", 0)
     listener = Listener()
     outcome = crossq_wn.train(
-        Faulty, frames=100, seeds=(0, 1), out=tmp_path / "run", reporter=listener,
+        Faulty, algorithm="sac", frames=100, seeds=(0, 1), out=tmp_path / "run", reporter=listener,
         **TINY_OPTIONS, **TINY_SETTINGS,
     )  # fmt: skip
     assert outcome.finished
@@ -536,7 +536,7 @@ def test_a_damaged_segment_is_written_again_from_memory_while_training_goes_on(c
     assert oldest.read_bytes() == content
     monkeypatch.undo()
     same_run(longer, copy, seeds=(0, 1))
-    resume(copy, frames=450)
+    resume(copy, frames=360)
 
 
 @pytest.mark.parametrize("which", [0, 1, -1])
@@ -560,7 +560,7 @@ def test_a_run_goes_on_without_damaged_replay_if_asked_to(which, copy):
     assert first == 0 or rows.final[first - 1]  # nor leads there
     assert not rows.observation[first:last].any()
     assert rows.observation[last:].any(axis=1).all()
-    resume(copy, frames=500)  # and the next time nothing is missing
+    resume(copy, frames=360)  # and the next time nothing is missing
     assert len(json.loads((copy / "manifest.json").read_text())["lost_replay"]) == 1
 
 
