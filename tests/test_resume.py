@@ -16,7 +16,6 @@ from crossq_wn.runs import checkpoints
 from crossq_wn.training import logs
 from helpers import TINY, TINY_OPTIONS, TINY_SETTINGS, Listener, call, clis, rows, same_run, start_cli
 
-
 # Frames of a run, and those after which it is left in the middle of an episode. What follows crosses ends of
 # episodes, an evaluation, a checkpoint and a row of metrics.
 WHOLE, HALF = 230, 170
@@ -62,7 +61,7 @@ def last_frames(run):
 
 
 PLAIN = {"algorithm": "sac", "diagnostics": False}
-# What is learned and diagnosed does not depend on the task: in simulators, nothing is, and nothing is compiled.
+# What is learned does not depend on the task: in simulators nothing is, so that nothing need be compiled.
 SIMULATED = PLAIN | {"settings": {"warmup": 1000}}
 TASKS = {
     "pendulum-swingup": SIMULATED | {"episode_frames": 60},
