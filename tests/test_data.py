@@ -243,7 +243,14 @@ WRONG = [
     ({"action": np.float64(1)}, r"it has no rows of action and 60 of reward"),
     ({"next_observation": np.zeros((60, 4))}, r"observation and next_observation have different shapes"),
     ({"next_observation": np.zeros((60, 1))}, r"observation and next_observation have different shapes"),
-    ({"frames_per_decision": np.inf}, r"no sound .npz file of plain arrays"),
+    ({"frames_per_decision": np.inf}, r"frames_per_decision has inf: it must be whole numbers"),
+    ({"frames_per_decision": 1.5}, r"frames_per_decision has 1.5: it must be whole numbers"),
+    ({"frames_per_decision": -1}, r"frames_per_decision is -1: it must be a number above 0"),
+    ({"frames_per_decision": 1.0}, None),
+    ({"decision_seconds": np.nan}, r"decision_seconds is nan: it must be a number above 0"),
+    ({"terminated": np.full(60, 0.5)}, r"terminated has 0.5: it must be 0 or 1"),
+    ({"truncated": np.full(60, np.nan)}, r"truncated has nan: it must be 0 or 1"),
+    ({"truncated": np.full(60, 2)}, r"truncated has 2: it must be 0 or 1"),
     ({"reward": np.zeros((60, 2))}, r"reward has the shape \[60, 2\]: it must be one number per"),
 ]
 

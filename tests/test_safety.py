@@ -427,6 +427,51 @@ def test_callables_that_differ_have_names_that_differ():
     assert names[:2] == ["test_safety:Reach", "test_safety:Reach(0.5)"]
 
 
+def made_at_once(goal):
+    """Classes that one function makes; all that sets those of two calls apart is the goal."""
+
+    class Attribute(Reach):
+        target = goal
+
+    class Space(Reach):
+        action_space = spaces.Box(-1, goal[0], (2,), np.float32)
+
+    class Held(Reach):
+        def reset(self, **options):
+            self.goal = goal
+            return super().reset(**options)
+
+    class Default(Reach):
+        def reset(self, *, seed=None, options=None, goal=goal):
+            return super().reset(seed=seed, options=options)
+
+    class Property(Reach):
+        @property
+        def target(self):
+            return goal
+
+    class Inherited(Attribute):
+        pass
+
+    return [Attribute, Space, Held, Default, Property, Inherited, type("Made", (Reach,), {"target": goal})]
+
+
+def test_classes_that_a_function_makes_are_told_apart_by_what_they_hold():
+    one, same, other = (list(map(lookup, made_at_once(goal))) for goal in ([0.5], [0.5], [0.6]))
+    assert [task.name for task in one] == [task.name for task in same]
+    for left, right in zip(one, other, strict=True):
+        assert left.name != right.name
+    held = lookup(made_at_once([0.5])[2])
+    assert held.name == "test_safety:made_at_once.<locals>.Held(goal=[0.5])"
+    nameless = type("Made", (Reach,), {"target": object()})
+    with pytest.raises(
+        UserError, match="no name that distinguishes it from others, because it depends on <o"
+    ):
+        lookup(nameless)
+    nameless.__name__ = "reach-far"
+    assert lookup(nameless).name == "test_safety:reach-far"
+
+
 def test_a_callable_without_a_name_of_its_own_needs_one(tmp_path):
     class Maker:
         def __call__(self):
@@ -562,6 +607,7 @@ def returning(step=None, reset=None):
             outcome = super().reset(**options)
             return reset(*outcome) if reset else outcome
 
+    Returning.__name__ = "Returning what a test says"  # a lambda has no name that would tell it apart
     return Returning
 
 
@@ -585,6 +631,8 @@ def test_a_reward_of_one_number_is_taken(reward):
         (lambda o, r, *rest: (o, np.ones(2), *rest), None, r"array of shape \(2,\).* as reward"),
         (lambda o, r, *rest: (o, None, *rest), None, "a NoneType as reward"),
         (lambda o, r, a, *rest: (o, r, [True, False], *rest), None, "a list of 2 values as terminated"),
+        (lambda o, r, a, *rest: (o, r, np.nan, *rest), None, "nan as terminated: it must be a flag"),
+        (lambda o, r, a, b, i: (o, r, a, 0.5, i), None, "0.5 as truncated: it must be a flag"),
         (
             lambda o, *rest: (None, *rest),
             None,
@@ -608,6 +656,20 @@ def test_what_reset_and_step_must_return_is_said(step, reset, says):
     with pytest.raises(EnvironmentFaultError, match=says) as error:
         use()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "success"),
+    [
+        (True, True), (np.False_, False), ([0.0, 1.0], True), (np.zeros(1), False), (0, False),
+        (None, None), ("no", None), (np.nan, None), ([], None), ({"arm": True}, None),
+    ],
+)  # fmt: skip
+def test_only_flags_and_numbers_say_whether_a_task_is_solved(said, success):
+    environment = make(returning(lambda *outcome: (*outcome[:-1], {"success": said})))
+    environment.reset(0)
+    environment.step(np.zeros(2, np.float32))
+    assert environment.success is success
 
 
 def test_the_advice_for_unbounded_actions_works():

@@ -3,13 +3,20 @@
 import functools
 import hashlib
 import inspect
+import sys
 import types
+from collections.abc import Iterator
 from typing import Any
 
 from crossq_wn.errors import UserError
 
 _LONG = 80  # characters of arguments, beyond which a checksum replaces them
 _SCALARS = (type(None), bool, int, float, complex, str, bytes)
+_OF_SPACES = ("low", "high", "n", "nvec", "start", "spaces")  # attributes that tell spaces apart
+# Attributes of classes that change no number: what is about pictures, and Python's own.
+_IDLE = ("metadata", "render_mode", "spec", "_abc_impl")
+# Where properties, cached ones, class and static methods and decorators keep the function itself.
+_INNER = ("fget", "fset", "fdel", "func", "__func__", "__wrapped__")
 
 
 def name_of(factory: Any) -> str:
@@ -21,13 +28,20 @@ def name_of(factory: Any) -> str:
     Raises:
         UserError: nothing distinguishes it from other callables.
     """
+    try:
+        return _name_of(factory)
+    except RecursionError:  # of values that hold themselves
+        raise _nameless(factory) from None
+
+
+def _name_of(factory: Any) -> str:
     given = getattr(factory, "__dict__", {}).get("__name__")
     if isinstance(factory, functools.partial):
         return _partial_name(factory) if given is None else f"{factory.func.__module__}:{given}"
     if isinstance(factory, types.FunctionType):
         return _function_name(factory)
     if inspect.isclass(factory):
-        return f"{factory.__module__}:{factory.__qualname__}" + _joined(_class_values(factory))
+        return _class_name(factory)
     if inspect.isbuiltin(factory) or (inspect.ismethod(factory) and inspect.isclass(factory.__self__)):
         return f"{factory.__module__}:{factory.__qualname__}"
     if callable(factory) and given is not None:
@@ -57,13 +71,42 @@ def _function_name(function: types.FunctionType) -> str:
     return f"{function.__module__}:{function.__qualname__}" + _joined(values)
 
 
-def _class_values(cls: type) -> list[str]:
-    """The plain values that the methods of a local class depend on."""
-    values: dict[str, Any] = {}
-    for member in vars(cls).values():
-        if isinstance(member, types.FunctionType):
-            values |= {name: value for name, value in _closure(member) if isinstance(value, _SCALARS)}
-    return [f"{name}={value!r}" for name, value in sorted(values.items())]
+def _class_name(cls: type) -> str:
+    if cls.__name__ != cls.__qualname__.rpartition(".")[2]:  # the user has renamed it
+        return f"{cls.__module__}:{cls.__name__}"
+    values: list[str] = []
+    for each in filter(_has_no_place, cls.__mro__):
+        values += sorted(f"{name}={_text(value, cls)}" for name, value in _class_values(each))
+    return f"{cls.__module__}:{cls.__qualname__}" + _joined(values)
+
+
+def _has_no_place(cls: type) -> bool:
+    """Whether a class was made within a function, or by `type`: the next call makes another of the name."""
+    place: Any = sys.modules.get(cls.__module__)
+    for name in cls.__qualname__.split("."):
+        place = getattr(place, name, None)
+    return place is not cls
+
+
+def _class_values(cls: type) -> Iterator[tuple[str, Any]]:
+    """The values that tell a class from others of its name: its attributes, and what its methods hold."""
+    for name, member in vars(cls).items():
+        functions = _functions(member)
+        for function in functions:
+            yield from (each for each in _closure(function) if each[1] is not cls)
+            defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+            if any(each is not None for each in defaults):
+                yield name, defaults
+        if not (functions or name in _IDLE or (name.startswith("__") and name.endswith("__"))):
+            yield name, member
+
+
+def _functions(member: Any) -> list[types.FunctionType]:
+    """The functions of a method of any kind, or of a property; none of another attribute."""
+    parts = [member]
+    if not isinstance(member, functools.partial):
+        parts += [getattr(member, name, None) for name in _INNER]
+    return [part for part in parts if isinstance(part, types.FunctionType)]
 
 
 def _closure(function: types.FunctionType) -> list[tuple[str, Any]]:
@@ -81,17 +124,25 @@ def _text(value: Any, factory: Any) -> str:
     if isinstance(value, _SCALARS):
         return repr(value)
     if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType | functools.partial):
-        return name_of(value)
+        try:
+            return _name_of(value)
+        except UserError:
+            raise _nameless(factory, value) from None
     if isinstance(value, types.ModuleType):
         return value.__name__
     if isinstance(value, list | tuple):
         return f"[{','.join(_text(item, factory) for item in value)}]"
+    if isinstance(value, set | frozenset):
+        return f"{{{','.join(sorted(_text(item, factory) for item in value))}}}"
     if isinstance(value, dict):
         items = [f"{_text(key, factory)}:{_text(item, factory)}" for key, item in value.items()]
         return f"{{{','.join(items)}}}"
     if type(value).__module__ == "numpy" and value.dtype.kind in "biufc":
         return f"{value.dtype}{value.shape}{value.tolist()}"
-    raise _nameless(factory)
+    if type(value).__module__.startswith("gymnasium.spaces"):
+        parts = {name: part for name, part in vars(value).items() if name in _OF_SPACES}
+        return f"{type(value).__name__}({value.dtype},{_text(parts, factory)})"
+    raise _nameless(factory, value)
 
 
 def _joined(values: list[str]) -> str:
@@ -101,8 +152,9 @@ def _joined(values: list[str]) -> str:
     return f"({text})" if values else ""
 
 
-def _nameless(factory: Any) -> UserError:
+def _nameless(factory: Any, held: Any = None) -> UserError:
+    why = "" if held is None else f", because it depends on {held!r}"
     return UserError(
-        f"the task {factory!r} has no name that distinguishes it from others: use a class or a function made "
-        "with def, or name it, as in `factory.__name__ = 'reach-fast'`"
+        f"the task {factory!r} has no name that distinguishes it from others{why}: use a class or a function "
+        "made with def, or name it, as in `factory.__name__ = 'reach-fast'`"
     )

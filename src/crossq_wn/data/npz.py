@@ -91,10 +91,14 @@ def _recording(arrays: Any) -> Recording:
         number(known["agent_action"], "agent_action") if "agent_action" in known else None,
         low,
         high,
-        int(known["frames_per_decision"]) if "frames_per_decision" in known else None,
+        _whole(known["frames_per_decision"]) if "frames_per_decision" in known else None,
         float(known["decision_seconds"]) if "decision_seconds" in known else None,
         str(known["task"]) if "task" in known else None,
     )
+
+
+def _whole(value: Any) -> int:
+    return int(number(value, "frames_per_decision", np.int64))
 
 
 def _floats(values: Any) -> np.ndarray | None:

@@ -51,6 +51,10 @@ def checked(recording: Recording) -> Recording:
         raise UnusableError("observation and next_observation have different shapes")
     if not starts(recording).any():
         raise UnusableError("none of its transitions has a next observation: add next_observation")
+    for name in ("frames_per_decision", "decision_seconds"):
+        value = getattr(recording, name)
+        if value is not None and not (0 < value < np.inf):  # true of NaN as well
+            raise UnusableError(f"{name} is {value}: it must be a number above 0")
     return recording
 
 
@@ -201,13 +205,17 @@ def number(values: Any, name: str, kind: Any = np.float32) -> np.ndarray:
         kind: the type to convert to.
 
     Raises:
-        UnusableError: it is no array of numbers.
+        UnusableError: it is no array of numbers, or has others than the type can hold: no flag is 0.5.
     """
     array = np.asarray(values)
     if array.dtype.kind not in "biuf":
         raise UnusableError(f"{name} has the type {array.dtype}: it must be numbers")
-    with np.errstate(over="ignore"):  # what becomes infinite is refused later
-        return np.asarray(array, kind)
+    with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is refused later
+        found = np.asarray(array, kind)
+    if found.dtype.kind != "f" and (changed := found != array).any():
+        wanted = "0 or 1" if found.dtype.kind == "b" else "whole numbers"
+        raise UnusableError(f"{name} has {array[changed].flat[0]}: it must be {wanted}")
+    return found
 
 
 def column(values: Any, name: str, kind: Any = np.float32) -> np.ndarray:

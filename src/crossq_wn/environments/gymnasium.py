@@ -122,9 +122,9 @@ class Gymnasium:
         said = info.get("is_success", info.get("success"))
         return Frame(
             self._number(reward, "reward"),
-            bool(self._number(terminated, "terminated")),
-            bool(self._number(truncated, "truncated")),
-            None if said is None else bool(np.any(said)),
+            self._flag(terminated, "terminated"),
+            self._flag(truncated, "truncated"),
+            _success(said),
         )
 
     def observe(self) -> np.ndarray:
@@ -246,6 +246,15 @@ class Gymnasium:
             )
         return float(array.item())
 
+    def _flag(self, value: Any, name: str) -> bool:
+        """A flag; numbers stand for one if they are 0 or 1."""
+        if isinstance(value, bool | np.bool_):
+            return bool(value)
+        number = self._number(value, name)
+        if number not in (0, 1):  # NaN is neither
+            raise EnvironmentFaultError(f"{self._name}: step returned {value!r} as {name}: it must be a flag")
+        return bool(number)
+
     def _attributes(self, unwrapped: Any) -> Snapshot:
         """All attributes of the environment itself; raises UnrestorableError like `capture_attributes`."""
         ignore = (*_DESCRIPTIONS, *(type(value) for _, value in self._learned()))
@@ -287,6 +296,16 @@ def _leaves(owned: Iterable[spaces.Space[Any]]) -> list[spaces.Space[Any]]:
         parts: Any = getattr(space, "spaces", ())
         found += [space, *_leaves(parts.values() if isinstance(parts, Mapping) else parts)]
     return found
+
+
+def _success(said: Any) -> bool | None:
+    """Whether an entry of `info` says that the task is solved; None if it says neither, as a text or NaN."""
+    if said is None or isinstance(said, bool):
+        return said
+    array = np.asarray(said)
+    if not array.size or array.dtype.kind not in "biuf" or np.isnan(array).any():
+        return None
+    return bool(array.any())
 
 
 def _describe(value: Any) -> str:
