@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -14,6 +15,7 @@ from gymnasium import spaces
 
 import crossq_wn
 import helpers
+import hostile
 from crossq_wn.acting import policy as standalone
 from crossq_wn.algorithms import ALGORITHMS, Recipe
 from crossq_wn.cli import main
@@ -202,6 +204,45 @@ def test_the_description_names_what_goes_in_and_out(run, tmp_path):
     (folder / "weights.npz").write_bytes((folder / "weights.npz").read_bytes()[:-9])
     with pytest.raises(standalone.PolicyError, match="truncated or altered"):
         standalone.Policy(folder)
+
+
+def acts(folder):
+    """Whether an exported folder makes a policy; then its action must be sound."""
+    try:
+        action, said = standalone.Policy(folder).act([0.1, 0.2, 0.3]), ""
+    except standalone.PolicyError as error:
+        action, said = np.zeros(2), str(error)
+    assert np.isfinite(action).all()
+    assert "\n" not in said
+    return not said
+
+
+@pytest.mark.parametrize("step", [29, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_strangers_folder_is_a_policy_or_refused_in_one_line(step, run, tmp_path):
+    folder = export(run, out=tmp_path / "policy").path
+    place = folder / "policy.json"
+    said = json.loads(place.read_text())
+    wrong = [json.dumps(each).encode() for _, each in hostile.mutations(said)]
+    refused = 0
+    for content in [*hostile.BYTES.values(), *wrong[::step]]:
+        place.write_bytes(content)
+        refused += not acts(folder)
+    assert refused > len(hostile.BYTES)
+    place.write_text(json.dumps(said))
+    assert acts(folder)
+
+
+@pytest.mark.parametrize("name", ["policy.json", "weights.npz"])
+def test_nothing_but_a_file_of_bounded_size_is_read_of_a_strangers_folder(name, run, tmp_path):
+    folder = export(run, out=tmp_path / "policy").path
+    content = (folder / name).read_bytes()
+    for kind in (hostile.endless, hostile.loop, hostile.pipe, hostile.unix_socket, hostile.folder,
+                 hostile.sparse, hostile.dangling):  # fmt: skip
+        kind(folder / name, tmp_path)
+        assert not acts(folder), kind
+        shutil.rmtree(folder / name) if kind is hostile.folder else (folder / name).unlink()
+    (folder / name).write_bytes(content)
+    assert acts(folder)
 
 
 def test_how_often_a_simulated_robot_decides_is_known():

@@ -389,6 +389,31 @@ def test_a_malformed_reference_gives_one_line(run, place):
         assert f"other-{i}.csv" in said.err or "zero" in said.err
 
 
+@pytest.mark.parametrize("name", ["runs.csv", "helpers-PointMass.csv"])
+def test_a_malformed_folder_of_curves_gives_one_line(name, run, place):
+    a_copy(run, place / "run")
+    assert quiet(hostile.command("curves", "run", "--out", "curves")).code == 0
+    path = place / "curves" / name
+    good = path.read_bytes()
+    for what, wrong in itertools.islice(hostile.tables(good), 0, None, 5):
+        path.write_bytes(wrong)
+        said = quiet(hostile.command("curves", "--out", "curves"))
+        assert len(said.err) < 5000, what
+        assert path.read_bytes() == wrong or said.code == 0, what
+    for kind in (hostile.pipe, hostile.endless, hostile.sparse, hostile.loop, hostile.folder):
+        kind(path, place)
+        assert quiet(hostile.command("curves", "run", "--out", "curves")).code == 2, kind
+
+
+@pytest.mark.parametrize("kind", [*hostile.FILE_KINDS[2:]])
+def test_only_a_regular_file_is_taken_for_a_sweep_or_a_start(kind, place):
+    kind(place / "file.toml", place)
+    for line in ("sweep file.toml --out new --dry-run", "train --config file.toml --out new"):
+        said = quiet(hostile.command(*line.split()))
+        assert (said.code, said.err.count("\n")) == (2, 1), said
+    assert not (place / "new").exists()
+
+
 def test_a_compressed_table_that_unpacks_to_too_much_is_refused(place, monkeypatch):
     monkeypatch.setattr(sheets, "MOST_TABLE", 2**20)
     (place / "bomb.csv.gz").write_bytes(gzip.compress(bytes(2**22)))

@@ -80,7 +80,7 @@ def read_named(path: Path, most: int) -> bytes:
     """
     pipe = re.fullmatch(r"/(?:dev|proc/self)/fd/([0-9]{1,6})", str(path))
     if pipe is None or not stat.S_ISFIFO(os.fstat(int(pipe[1])).st_mode):
-        return read(path.resolve(), most)
+        return read(resolved(path), most)
     with os.fdopen(os.dup(int(pipe[1])), "rb") as file:
         content = file.read(most + 1)
     if len(content) > most:
@@ -90,8 +90,16 @@ def read_named(path: Path, most: int) -> bytes:
 
 def read_start(path: Path, count: int) -> bytes:
     """Reads the first bytes of a file that the user named, which may be reached through links."""
-    with opened(path.resolve()) as file:
+    with opened(resolved(path)) as file:
         return file.read(count)
+
+
+def resolved(path: Path) -> Path:
+    """A path that the user named without the links in it; raises OSError where they lead in a circle."""
+    try:
+        return path.resolve()
+    except RuntimeError:  # Python 3.13 and later leave it to whoever opens the file
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from None
 
 
 def read_tensors(path: Path, *, within: Path | None = None) -> bytes:

@@ -15,6 +15,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +28,7 @@ from crossq_wn.acting.interface import Interface, PolicyError, Stack, check_soun
 from crossq_wn.acting.operations import Network, Op, function_of, only_means
 
 SCHEMA = 2  # of policy.json; since 2 it has observation.frame_stack
+_MOST_JSON, _MOST_WEIGHTS = 2**24, 2**32  # bytes of a file that are read; real ones are far smaller
 
 
 class Actor:
@@ -151,7 +154,16 @@ class Policy(Actor):
     """
 
     def __init__(self, folder: str | Path, seed: int | None = None) -> None:
-        self.description, arrays = _read(Path(folder))
+        try:
+            self._begin(Path(folder), seed)
+        except PolicyError:
+            raise
+        except Exception as error:  # whatever else a description leads to that is not an export's
+            what = " ".join(f"{type(error).__name__}: {error}".split())
+            raise PolicyError(f"{folder} is no exported policy ({what})") from None
+
+    def _begin(self, folder: Path, seed: int | None) -> None:
+        self.description, arrays = _read(folder)
         observation, action, network = (self.description[key] for key in ("observation", "action", "network"))
         interface = {
             "observation_size": observation["size"],
@@ -167,6 +179,11 @@ class Policy(Actor):
             seed,
             observation.get("frame_stack", 1),
         )
+        # Once, and at random, so that what does not fit together is found here and not in the field.
+        first = np.zeros(self.stack.frames * self.interface.size, np.float32)
+        if self.compute(first, np.random.default_rng(0)).shape != (self._action_size,):
+            raise PolicyError(f"{folder} is no exported policy: its network does not fit its actions")
+        self.compute(first)
 
 
 def latencies(act: Callable[[np.ndarray], Any], seen: Mapping[str, Any], calls: int) -> dict[str, float]:
@@ -197,17 +214,26 @@ def latencies(act: Callable[[np.ndarray], Any], seen: Mapping[str, Any], calls: 
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    try:
-        description = json.loads((folder / "policy.json").read_text(encoding="utf-8"))
-        if description["schema"] > SCHEMA:
-            raise PolicyError(f"{folder} has schema {description['schema']}: use the policy.py beside it")
-        content = (folder / "weights.npz").read_bytes()
-        if hashlib.sha256(content).hexdigest() != description["sha256"]["weights.npz"]:
-            raise PolicyError(f"{folder / 'weights.npz'} is truncated or altered: export the policy again")
-        with np.load(io.BytesIO(content), allow_pickle=False) as weights:
-            return description, dict(weights)
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise PolicyError(f"{folder} is no exported policy ({type(error).__name__}: {error})") from None
+    description = json.loads(_content(folder / "policy.json", _MOST_JSON))
+    if description["schema"] > SCHEMA:
+        raise PolicyError(f"{folder} has schema {description['schema']}: use the policy.py beside it")
+    content = _content(folder / "weights.npz", _MOST_WEIGHTS)
+    if hashlib.sha256(content).hexdigest() != description["sha256"]["weights.npz"]:
+        raise PolicyError(f"{folder / 'weights.npz'} is truncated or altered: export the policy again")
+    with np.load(io.BytesIO(content), allow_pickle=False) as weights:
+        return description, dict(weights)
+
+
+def _content(path: Path, most: int) -> bytes:
+    """The bytes of a regular file; a pipe or a device in its place might never end."""
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(handle, "rb") as file:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise PolicyError(f"{path} is no regular file")
+        if status.st_size > most:
+            raise PolicyError(f"{path} has {status.st_size:,} bytes, where at most {most:,} are read")
+        return file.read(status.st_size)
 
 
 def _operations(described: Sequence[Mapping[str, Any]], arrays: Mapping[str, np.ndarray]) -> tuple[Op, ...]:

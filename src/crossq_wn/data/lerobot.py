@@ -31,10 +31,10 @@ def read(path: Path) -> Recording:
         UserError: it is none, or lacks something.
         OSError: it cannot be read.
     """
-    there = [path.resolve()]
+    there = [files.resolved(path)]
     if path.is_dir():
         # Files are numbered in the order of their episodes.
-        there = sorted((path.resolve() / "data").rglob("*.parquet"))
+        there = sorted((there[0] / "data").rglob("*.parquet"))
     if not there:
         raise UnusableError("it has no parquet files in data/")
     require_room(path, sum(map(_size, there)))

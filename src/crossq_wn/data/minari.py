@@ -79,7 +79,7 @@ def read(path: Path) -> Recording:
         UserError: it is none in HDF5, or lacks something.
         OSError: it cannot be read.
     """
-    folder = _data(path.resolve())
+    folder = _data(files.resolved(path))
     metadata = files.read_json(folder / "metadata.json", MOST_JSON, constants=True)
     if not isinstance(metadata, dict) or metadata.get("data_format", "hdf5") != "hdf5":
         raise UnusableError("it is not in HDF5, the only format of Minari that is read")

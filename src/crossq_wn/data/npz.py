@@ -44,7 +44,7 @@ def read(path: Path) -> Recording:
         UserError: it is none, or lacks something.
         OSError: it cannot be read.
     """
-    with files.opened(path.resolve()) as file:
+    with files.opened(files.resolved(path)) as file:
         try:
             with zipfile.ZipFile(file) as archive:
                 require_room(path, sum(_size(archive, name) for name in archive.namelist() if _is_read(name)))

@@ -4,24 +4,24 @@ A folder holds one table per task, in the format of published curves, and `runs.
 Tables outlive run directories: what a folder holds of other seeds is kept.
 """
 
-import csv
-import io
+import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from crossq_wn.errors import UserError, one_line
-from crossq_wn.files import MOST_TABLE, read_named
 from crossq_wn.results import reading
 from crossq_wn.results.along import positions
 from crossq_wn.results.practice import over, practices
 from crossq_wn.results.reading import Warn
 from crossq_wn.results.records import RunRecord
+from crossq_wn.results.sheets import attempt, strict_sheet, value_of
 from crossq_wn.runs.command import arguments
 from crossq_wn.runs.config import RunConfig
 
@@ -163,14 +163,17 @@ def read(path: Path, columns: Sequence[str]) -> list[Row]:
     """Reads a table that an earlier call has written; there may be none.
 
     Raises:
-        UserError: it has other columns, so it is none of ours.
+        UserError: it cannot be read, or has other columns, so it is none of ours.
     """
-    if not path.exists():
+    if not os.path.lexists(path):
         return []
-    reader = csv.DictReader(io.StringIO(read_named(path, MOST_TABLE).decode()))
-    if tuple(reader.fieldnames or ()) != tuple(columns):
+    sheet = value_of(attempt(partial(strict_sheet, named=True), path))
+    if tuple(sheet.columns) != tuple(columns):
         raise UserError(f"{path} was not written by this command: choose another folder")
-    return list(reader)
+    if "env_step" in columns:
+        sheet.series(range(len(sheet.lines)), "env_step", "value")  # raises where a cell is no number
+    each = zip(*sheet.columns.values(), strict=True)
+    return [dict(zip(columns, cells, strict=True)) for cells in each]
 
 
 def in_columns(rows: Iterable[Row], columns: Sequence[str]) -> list[dict[str, Any]]:

@@ -254,8 +254,10 @@ def _evaluated(path: Path) -> bool:
     try:
         text = files.read(path / "eval.csv", MOST_TABLE).decode(errors="replace")
         return any(row.get("env_step") != "0" for row in csv.DictReader(io.StringIO(text, newline="")))
-    except (OSError, csv.Error):
+    except OSError:
         return False
+    except csv.Error:  # whatever it was, it is not written over
+        return True
 
 
 def check_free(out: Path | None, config: RunConfig) -> None:

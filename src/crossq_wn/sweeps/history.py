@@ -116,7 +116,7 @@ def keep_plan(out: Path, text: str) -> None:
     """Writes a sweep's file, as it was given, into the folder of the sweep, beside earlier ones."""
     logs(out)
     plans = _plans(out)
-    if plans and files.read(plans[-1], files.MOST_JSON).decode() == text:
+    if plans and files.read(plans[-1], files.MOST_JSON).decode(errors="replace") == text:
         return
     files.write_atomically(out / SWEEP / f"plan-{len(plans) + 1:03d}.toml", text)
 
@@ -145,7 +145,7 @@ def read_sheet(path: Path) -> tuple[Sheet, str]:
         UserError: it cannot be read, or describes no sweep.
     """
     try:
-        text = files.read(path.resolve(), files.MOST_JSON).decode()
+        text = files.read(files.resolved(path), files.MOST_JSON).decode()
     except UnicodeDecodeError:
         raise UserError(f"{path} is not TOML: it is not UTF-8 text") from None
     return parse(text, str(path)), text

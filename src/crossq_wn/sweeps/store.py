@@ -113,7 +113,7 @@ class Store:
         """All snapshots of a run, the newest first; lists that were cut off are passed over."""
         for attempt in reversed(self.attempts(run)):
             for name in reversed(self.names(f"{run}/{attempt}", _LIST)):
-                with contextlib.suppress(ValueError, FileNotFoundError, AttributeError):
+                with contextlib.suppress(ValueError, FileNotFoundError, AttributeError, RecursionError):
                     files = json.loads(self.read(f"{run}/{attempt}/{name}"))
                     yield Snapshot(attempt, int(name.removesuffix(".json")), dict(files.items()))
 

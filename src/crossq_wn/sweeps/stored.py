@@ -205,7 +205,7 @@ def _refuse_nested(url: str, out: Path) -> None:
     kind, _, path = url.partition("://")
     if kind not in ("file", "local"):
         return
-    store, folder = Path(path).resolve(), out.resolve()
+    store, folder = files.resolved(Path(path)), files.resolved(out)
     if store == folder or store in folder.parents or folder in store.parents:
         raise UserError(
             f"--store {url} and the sweep's folder {out} lie in one another: "

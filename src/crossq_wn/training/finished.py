@@ -74,7 +74,7 @@ def _evaluated(path: Path, config: RunConfig, saved: Checkpoint) -> bool:
     last = saved.frames
     if not evaluated_last(config, last):
         return True
-    text = files.read(path / "eval.csv", MOST_TABLE).decode()
+    text = files.read(path / "eval.csv", MOST_TABLE).decode(errors="replace")
     found: dict[str, set[tuple[str, str]]] = {}  # environment frame -> the seeds and metrics evaluated there
     for row in text.splitlines():
         cells = row.rsplit(",", 4)  # the first columns may hold commas
