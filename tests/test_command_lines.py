@@ -33,6 +33,7 @@ VALID = {
     "eval": ["run"],
     "video": ["run"],
     "export": ["run", "--to", "numpy"],
+    "data": ["run", "--to", "npz", "--out", "of-data"],
     "plot": ["run"],
     "figure": ["fig1", "run"],
     "compare": ["run"],
@@ -201,6 +202,15 @@ def check(words, wrong, capsys):
     if wrong:
         assert crossq_wn.errors.visible(wrong)[:40] in err, told
     return code
+
+
+def test_all_commands_are_tried():
+    assert VALID.keys() == VERBS.keys()
+
+
+def test_an_option_of_a_sweep_is_named_as_it_was_written(stopped, capsys):
+    check(["sweep", *VALID["sweep"], "--no-vidio"], "arguments: --no-vidio (did you mean '--video'?)", capsys)
+    check(["sweep", *VALID["sweep"], "--vidio", "no"], "arguments: --vidio (did you mean '--video'?)", capsys)
 
 
 def test_generated_command_lines_end_in_one_line(stopped, capsys):

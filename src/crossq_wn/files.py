@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 
 from crossq_wn import fences
 from crossq_wn.errors import UserError
-from crossq_wn.machine import available_memory
+from crossq_wn.machine import available_memory, resolved
 
 # The most bytes that a file of each kind may have to be read; real ones are far smaller.
 MOST_JSON = 16 * 2**20  # config.json and manifest.json of a run
@@ -92,14 +92,6 @@ def read_start(path: Path, count: int) -> bytes:
     """Reads the first bytes of a file that the user named, which may be reached through links."""
     with opened(resolved(path)) as file:
         return file.read(count)
-
-
-def resolved(path: Path) -> Path:
-    """A path that the user named without the links in it; raises OSError where they lead in a circle."""
-    try:
-        return path.resolve()
-    except RuntimeError:  # Python 3.13 and later leave it to whoever opens the file
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from None
 
 
 def read_tensors(path: Path, *, within: Path | None = None) -> bytes:

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import errno
 import gc
 import hashlib
 import math
@@ -235,3 +236,11 @@ def _processor() -> str:
     except OSError:
         return "unknown"
     return "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
+
+
+def resolved(path: Path) -> Path:
+    """A path that the user named without the links in it; raises OSError where they lead in a circle."""
+    try:
+        return path.resolve()
+    except RuntimeError:  # Python 3.13 and later leave it to whoever opens the file
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from None

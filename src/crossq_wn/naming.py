@@ -95,10 +95,14 @@ def _class_values(cls: type) -> Iterator[tuple[str, Any]]:
         for function in functions:
             yield from (each for each in _closure(function) if each[1] is not cls)
             defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
-            if any(each is not None for each in defaults):
+            if set(map(type, defaults)) - {type(None)}:
                 yield name, defaults
-        if not (functions or name in _IDLE or (name.startswith("__") and name.endswith("__"))):
+        if not functions and not _is_idle(name):
             yield name, member
+
+
+def _is_idle(name: str) -> bool:
+    return name in _IDLE or (name.startswith("__") and name.endswith("__"))
 
 
 def _functions(member: Any) -> list[types.FunctionType]:
@@ -123,26 +127,32 @@ def _text(value: Any, factory: Any) -> str:
     """A value as text that is the same in every process; raises UserError if there is none."""
     if isinstance(value, _SCALARS):
         return repr(value)
+    if isinstance(value, types.ModuleType):
+        return value.__name__
     if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType | functools.partial):
         try:
             return _name_of(value)
         except UserError:
             raise _nameless(factory, value) from None
-    if isinstance(value, types.ModuleType):
-        return value.__name__
-    if isinstance(value, list | tuple):
-        return f"[{','.join(_text(item, factory) for item in value)}]"
-    if isinstance(value, set | frozenset):
-        return f"{{{','.join(sorted(_text(item, factory) for item in value))}}}"
-    if isinstance(value, dict):
-        items = [f"{_text(key, factory)}:{_text(item, factory)}" for key, item in value.items()]
-        return f"{{{','.join(items)}}}"
+    if isinstance(value, list | tuple | set | frozenset | dict):
+        return _of_many(value, factory)
     if type(value).__module__ == "numpy" and value.dtype.kind in "biufc":
         return f"{value.dtype}{value.shape}{value.tolist()}"
     if type(value).__module__.startswith("gymnasium.spaces"):
         parts = {name: part for name, part in vars(value).items() if name in _OF_SPACES}
         return f"{type(value).__name__}({value.dtype},{_text(parts, factory)})"
     raise _nameless(factory, value)
+
+
+def _of_many(values: Any, factory: Any) -> str:
+    """A list, tuple, set or dict as text."""
+    if isinstance(values, dict):
+        items = [f"{_text(key, factory)}:{_text(item, factory)}" for key, item in values.items()]
+        return f"{{{','.join(items)}}}"
+    items = [_text(item, factory) for item in values]
+    if isinstance(values, set | frozenset):
+        return f"{{{','.join(sorted(items))}}}"
+    return f"[{','.join(items)}]"
 
 
 def _joined(values: list[str]) -> str:

@@ -68,7 +68,7 @@ def sweep(parser: Parser, arguments: list[str]) -> int:
     _add_arguments(parser)
     own, options = _divided(parser, arguments)
     parsed = parser.parse_args(own)
-    _check_names(parser, options)
+    _check_names(parser, options, arguments)
     environment = dict(os.environ)  # as the user set it
     _check_combination(parsed, options)
     if parsed.status is not None:
@@ -269,7 +269,7 @@ def _divided(parser: Parser, arguments: Sequence[str]) -> tuple[list[str], dict[
     return own, options
 
 
-def _check_names(parser: Parser, options: Mapping[str, Sequence[Any]]) -> None:
+def _check_names(parser: Parser, options: Mapping[str, Sequence[Any]], arguments: Sequence[str]) -> None:
     """Raises UserError for an option that no run of the package's own algorithms has."""
     if any(":" in str(algorithm) for algorithm in options.get("algorithm", ())):
         return  # a user's own has hyperparameters of its own
@@ -278,10 +278,10 @@ def _check_names(parser: Parser, options: Mapping[str, Sequence[Any]]) -> None:
         known |= {*setting_names(recipe.settings)}
     for name in options:
         if name not in known:
-            hint = meant(name, known)
-            parser.error(
-                f"unrecognized arguments: --{name.replace('_', '-')}" + (f" ({hint})" if hint else "")
-            )
+            hint, flag = meant(name, known), name.replace("_", "-")
+            if any(each.startswith(f"--no-{flag}") for each in arguments):  # as it was written
+                flag = f"no-{flag}"
+            parser.error(f"unrecognized arguments: --{flag}" + (f" ({hint})" if hint else ""))
 
 
 def _option(name: str, text: str | None) -> tuple[str, list[Any]]:

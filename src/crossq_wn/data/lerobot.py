@@ -11,6 +11,7 @@ from crossq_wn import files
 from crossq_wn.data.minari import needs
 from crossq_wn.data.recording import Recording, UnusableError, column, joined, number, require, require_room
 from crossq_wn.errors import one_line
+from crossq_wn.machine import resolved
 
 _COLUMNS = ("observation.state", "action", "episode_index", "next.reward", "next.done")
 _OPTIONAL = ("timestamp", "next.success")
@@ -31,7 +32,7 @@ def read(path: Path) -> Recording:
         UserError: it is none, or lacks something.
         OSError: it cannot be read.
     """
-    there = [files.resolved(path)]
+    there = [resolved(path)]
     if path.is_dir():
         # Files are numbered in the order of their episodes.
         there = sorted((there[0] / "data").rglob("*.parquet"))

@@ -31,6 +31,7 @@ from crossq_wn.data.recording import (
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.files import MOST_JSON
 from crossq_wn.installation import install_command
+from crossq_wn.machine import resolved
 
 _NAME = re.compile(r"[\w-]+(/[\w-]+)*-v[0-9]+")
 _COLUMNS = ("observations", "actions", "rewards", "terminations", "truncations")
@@ -79,7 +80,7 @@ def read(path: Path) -> Recording:
         UserError: it is none in HDF5, or lacks something.
         OSError: it cannot be read.
     """
-    folder = _data(files.resolved(path))
+    folder = _data(resolved(path))
     metadata = files.read_json(folder / "metadata.json", MOST_JSON, constants=True)
     if not isinstance(metadata, dict) or metadata.get("data_format", "hdf5") != "hdf5":
         raise UnusableError("it is not in HDF5, the only format of Minari that is read")

@@ -20,6 +20,7 @@ from crossq_wn.data.recording import (
     require_room,
 )
 from crossq_wn.errors import UserError, one_line
+from crossq_wn.machine import resolved
 
 NAMES = {
     "observation": "[n, ...], on which an action was chosen",
@@ -44,7 +45,7 @@ def read(path: Path) -> Recording:
         UserError: it is none, or lacks something.
         OSError: it cannot be read.
     """
-    with files.opened(files.resolved(path)) as file:
+    with files.opened(resolved(path)) as file:
         try:
             with zipfile.ZipFile(file) as archive:
                 require_room(path, sum(_size(archive, name) for name in archive.namelist() if _is_read(name)))

@@ -1,6 +1,6 @@
 """Recordings out of the replay that earlier runs kept; nothing that a run names is imported."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ from crossq_wn.data.recording import Recording, UnusableError, joined, require_r
 from crossq_wn.learning.replay import Replay
 from crossq_wn.runs import checkpoints
 from crossq_wn.runs.checkpoints import Checkpoint
-from crossq_wn.runs.config import read_config
+from crossq_wn.runs.config import RunConfig, read_config
+from crossq_wn.runs.manifests import malformed
 
 
 def read(path: Path, seed: int | None = None, warn: Callable[[str], None] = lambda text: None) -> Recording:
@@ -30,6 +31,12 @@ def read(path: Path, seed: int | None = None, warn: Callable[[str], None] = lamb
     seeds = saved.seeds if seed is None else [seed]
     if seed is not None and seed not in saved.seeds:
         raise UnusableError(f"it has no seed {seed}: its seeds are {', '.join(map(str, saved.seeds))}")
+    with malformed(saved.path):
+        return _recording(path, config, saved, seeds)
+
+
+def _recording(path: Path, config: RunConfig, saved: Checkpoint, seeds: Sequence[int]) -> Recording:
+    """The transitions of some seeds, one behind the other, in a checkpoint of a run."""
     interface = Interface(saved.training["interface"])
     rows = 0
     for each in seeds:

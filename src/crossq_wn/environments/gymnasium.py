@@ -11,7 +11,7 @@ from gymnasium import spaces
 
 from crossq_wn.acting.interface import in_units
 from crossq_wn.environments.core import EnvironmentFaultError, Frame
-from crossq_wn.environments.interface import check_bounds
+from crossq_wn.environments.interface import check_bounds, success_of
 from crossq_wn.environments.snapshot import (
     Snapshot,
     UnrestorableError,
@@ -124,7 +124,7 @@ class Gymnasium:
             self._number(reward, "reward"),
             self._flag(terminated, "terminated"),
             self._flag(truncated, "truncated"),
-            _success(said),
+            success_of(said),
         )
 
     def observe(self) -> np.ndarray:
@@ -296,16 +296,6 @@ def _leaves(owned: Iterable[spaces.Space[Any]]) -> list[spaces.Space[Any]]:
         parts: Any = getattr(space, "spaces", ())
         found += [space, *_leaves(parts.values() if isinstance(parts, Mapping) else parts)]
     return found
-
-
-def _success(said: Any) -> bool | None:
-    """Whether an entry of `info` says that the task is solved; None if it says neither, as a text or NaN."""
-    if said is None or isinstance(said, bool):
-        return said
-    array = np.asarray(said)
-    if not array.size or array.dtype.kind not in "biuf" or np.isnan(array).any():
-        return None
-    return bool(array.any())
 
 
 def _describe(value: Any) -> str:

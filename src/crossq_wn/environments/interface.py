@@ -58,6 +58,16 @@ def from_units(action: np.ndarray, low: np.ndarray, high: np.ndarray, dtype: np.
     return np.asarray(2.0 * share - 1.0, np.float32).reshape(*several, -1)
 
 
+def success_of(said: Any) -> bool | None:
+    """Whether an entry of `info` says that the task is solved; None if it says neither, as a text or NaN."""
+    if said is None or isinstance(said, bool):
+        return said
+    array = np.asarray(said)
+    if not array.size or array.dtype.kind not in "biuf" or np.isnan(array).any():
+        return None
+    return bool(array.any())
+
+
 def describe(simulator: Any) -> dict[str, Any]:
     """The description of a simulator that a policy needs, as JSON values; checkpoints store it."""
     size = int(simulator.observation_size)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from crossq_wn import files
 from crossq_wn.errors import UserError
 from crossq_wn.files import MOST_TABLE
+from crossq_wn.machine import resolved
 from crossq_wn.runs.folders import SWEEP
 from crossq_wn.sweeps.sheets import Sheet, parse
 
@@ -145,7 +146,7 @@ def read_sheet(path: Path) -> tuple[Sheet, str]:
         UserError: it cannot be read, or describes no sweep.
     """
     try:
-        text = files.read(files.resolved(path), files.MOST_JSON).decode()
+        text = files.read(resolved(path), files.MOST_JSON).decode()
     except UnicodeDecodeError:
         raise UserError(f"{path} is not TOML: it is not UTF-8 text") from None
     return parse(text, str(path)), text

@@ -15,6 +15,7 @@ from crossq_wn import files
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.fences import LostLeaseError
 from crossq_wn.files import MOST_JSON, MOST_TABLE
+from crossq_wn.machine import resolved
 from crossq_wn.runs.folders import SWEEP
 from crossq_wn.sweeps.engines import Job, Process, set_aside
 from crossq_wn.sweeps.node import Outcome, Place, interrupts, watched
@@ -205,7 +206,7 @@ def _refuse_nested(url: str, out: Path) -> None:
     kind, _, path = url.partition("://")
     if kind not in ("file", "local"):
         return
-    store, folder = files.resolved(Path(path)), files.resolved(out)
+    store, folder = resolved(Path(path)), resolved(out)
     if store == folder or store in folder.parents or folder in store.parents:
         raise UserError(
             f"--store {url} and the sweep's folder {out} lie in one another: "
