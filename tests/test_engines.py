@@ -374,7 +374,7 @@ def test_a_machine_without_slurm_is_told_what_is_missing(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="--on slurm needs Slurm's sbatch, srun, scontrol, not found here"):
         on_slurm.check()
     monkeypatch.setattr(on_slurm.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"--on slurm needs submitit: pip install .*\[slurm\]"):
+    with pytest.raises(UserError, match=r"--on slurm needs submitit: .*pip install .*\[slurm\]"):
         on_slurm.check()
 
 
@@ -433,7 +433,7 @@ def test_wrong_options_of_an_engine_start_nothing(line, says, tmp_path, monkeypa
 def test_a_missing_extra_is_named_with_the_fix(tmp_path, monkeypatch):
     monkeypatch.setattr(on_ray.importlib.util, "find_spec", lambda name: None)
     parsed = argparse.Namespace(on="ray", address=None, cpus=None, gpus=None, jobs=None, store=None)
-    with pytest.raises(UserError, match=r"--on ray needs Ray: pip install .*\[ray\]"):
+    with pytest.raises(UserError, match=r"--on ray needs Ray: .*pip install .*\[ray\]"):
         choice.opened(parsed, tmp_path, {}, None).__enter__()
 
 

@@ -16,6 +16,7 @@ from crossq_wn.environments import SUITES
 from crossq_wn.environments.factories import from_id
 from crossq_wn.training.api import configure
 from crossq_wn.training.video import _picture
+from house import ROOT
 
 
 def said(capsys, *arguments):
@@ -173,7 +174,7 @@ def test_tasks_of_a_suite_that_is_not_installed_are_not_suggested(capsys, monkey
 class Distribution:
     def __init__(self, origin):
         self.origin = origin
-        self.requires = ["numpy>=2", "wandb>=0.18; extra == 'wandb'", 'myosuite==2; extra == "myosuite"']
+        self.requires = ["numpy>=2", "wandb>=0.18; extra == 'wandb'", 'ray>=2; extra == "ray"']
 
     def read_text(self, name):
         return self.origin
@@ -192,20 +193,31 @@ class Distribution:
     ],
 )
 def test_an_extra_is_installed_from_where_the_package_came_from(origin, command, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "version_info", (3, 12, 0))
     place = str(tmp_path / "some.whl")
     (tmp_path / "some.whl").touch()
     monkeypatch.setattr(installation, "__file__", str(tmp_path / "lib" / "crossq_wn" / "installation.py"))
     found = Distribution(origin and origin.replace("/WHEEL", place))
     monkeypatch.setattr(importlib.metadata, "distribution", lambda name: found)
     assert installation.install_command("wandb") == command.replace("/WHEEL", place)
+    monkeypatch.setattr(sys, "version_info", (3, 13, 0))  # where pip could not build labmaze
+    assert installation.install_command("wandb") == "pip install 'wandb>=0.18'"
+    assert installation.install_command("ray,wandb") == "pip install 'wandb>=0.18' 'ray>=2'"
 
 
 def test_an_extra_of_a_checkout_is_installed_from_it(monkeypatch):
-    monkeypatch.chdir(helpers.TESTS.parent)
+    monkeypatch.setattr(sys, "version_info", (3, 12, 0))
+    monkeypatch.chdir(ROOT)
     assert installation.install_command("wandb") == "pip install -e '.[wandb]'"
-    assert SUITES["myosuite"].install_command == "pip install -e '.[myosuite]'"
+    assert SUITES["myosuite"].install_command == "pip install -e '.[published,myosuite]'"
     monkeypatch.chdir("/")
-    assert installation.install_command() == f"pip install -e '{helpers.TESTS.parent}'"
+    assert installation.install_command() == f"pip install -e '{ROOT}'"
+    monkeypatch.setattr(sys, "version_info", (3, 13, 0))
+    assert installation.install_command("ray") == f"uv --directory '{ROOT}' pip install -e '.[ray]'"
+    monkeypatch.chdir(ROOT)
+    assert installation.install_command("ray") == "uv pip install -e '.[ray]'"
+    monkeypatch.setattr(sys, "version_info", (3, 14, 0))
+    assert SUITES["myosuite"].install_command.startswith("Python 3.11 to 3.13")
 
 
 @pytest.mark.parametrize(

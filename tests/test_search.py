@@ -340,7 +340,7 @@ def test_a_search_on_the_command_line(tmp_path):
 
 def test_a_search_without_optuna_names_the_fix(tmp_path, monkeypatch):
     monkeypatch.setattr(search.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"\[search\] needs Optuna: pip install .*\[search\]"):
+    with pytest.raises(UserError, match=r"\[search\] needs Optuna: .*pip install .*\[search\]"):
         Search(parse(FILE, "file"), tmp_path, print)
 
 

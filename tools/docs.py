@@ -87,7 +87,7 @@ def with_links(text: str, file: Path, places: dict[Path, str]) -> str:
         if place is None and there.exists():
             return label.strip("[]")  # a file of the repository that is no page
         if place is None:
-            raise DeadLinkError(f"{file.relative_to(ROOT)}: {link}")
+            raise DeadLinkError(f"{file.relative_to(ROOT)}: {link} leads nowhere")
         up = "../" * places[file].count("/")
         return f"{label}({up}{place}{hash_}{anchor})"
 
@@ -152,7 +152,11 @@ def main() -> int:
     parser.add_argument("--plain", action="store_true", help="build with MkDocs")
     parser.add_argument("--no-site", action="store_true", help="only assemble the pages")
     parsed = parser.parse_args()
-    assemble()
+    try:
+        assemble()
+    except (DeadLinkError, LookupError) as fault:
+        print(fault)
+        return 1
     if parsed.no_site:
         return 0
     shutil.rmtree(SITE, ignore_errors=True)

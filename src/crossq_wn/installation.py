@@ -3,6 +3,7 @@
 import json
 import platform
 import re
+import sys
 import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,15 +23,15 @@ MIXED = "mixed"
 
 
 def install_command(extra: str = "") -> str:
-    """The command that installs this package again, from where it came from, perhaps with an extra.
+    """The command that installs this package again, from where it came from, perhaps with extras.
 
     Args:
-        extra: the name of one of the package's extras, such as `wandb`.
+        extra: the name of one of the package's extras, such as `wandb`, or several, separated by commas.
     """
     wanted = f"[{extra}]" if extra else ""
     checkout = Path(__file__).resolve().parents[2]
     if (checkout / "pyproject.toml").exists():
-        return f"pip install -e '{'.' if checkout == Path.cwd() else checkout}{wanted}'"
+        return _from_checkout(checkout, wanted)
     import importlib.metadata
 
     try:
@@ -38,9 +39,24 @@ def install_command(extra: str = "") -> str:
         origin = json.loads(package.read_text("direct_url.json") or "{}")
     except (importlib.metadata.PackageNotFoundError, ValueError):
         return f"pip install '{_PACKAGE}{wanted}'"
-    there = _there(origin, wanted)
+    # Requirements of an extra alone do not ask for labmaze.
+    there = None if extra and _pip_fails() else _there(origin, wanted)
     # No index is known to have this package, but its requirements are on one.
     return f"pip install {there or ' '.join(_required(package.requires or [], extra))}"
+
+
+def _from_checkout(checkout: Path, wanted: str) -> str:
+    here = checkout == Path.cwd()
+    if not _pip_fails():
+        return f"pip install -e '{'.' if here else checkout}{wanted}'"
+    # In that folder uv reads in pyproject.toml what to leave out.
+    place = "" if here else f"--directory '{checkout}' "
+    return f"uv {place}pip install -e '.{wanted}'"
+
+
+def _pip_fails() -> bool:
+    """Whether pip would have to build labmaze, which dm_control requires, and which has no wheel here."""
+    return sys.version_info >= (3, 13)
 
 
 def _there(origin: dict[str, Any], wanted: str) -> str | None:
@@ -99,11 +115,11 @@ def _is_of(version: str, release: str) -> bool:
 
 
 def _required(requirements: Sequence[str], extra: str) -> list[str]:
-    """What an extra of the package requires, quoted for a shell; of no extra, what the package requires."""
-    found = []
+    """What extras of the package require, quoted for a shell; of no extra, what the package requires."""
+    found, wanted = [], extra.split(",")
     for requirement in requirements:
         what, _, marker = requirement.partition(";")
         extras = re.findall(r"extra *== *['\"]([^'\"]+)", marker)
-        if extras == ([extra] if extra else []):
+        if (extras[0] if extras else "") in wanted:
             found.append(f"'{what.strip()}'")
     return found

@@ -83,7 +83,8 @@ def _simulators() -> list[Finding]:
         findings.append(Finding("mujoco + dm_control", "mujoco 4 breaks dm_control", published))
     if release("myosuite") >= (3,):
         state = "MyoSuite 3 changes the reach and pose tasks: results are not comparable"
-        findings.append(Finding("myosuite", state, "pip install myosuite==2.12.2", essential=False))
+        fix = SUITES["myosuite"].install_command
+        findings.append(Finding("myosuite", state, fix, essential=False))
     if version("myosuite") and release("gymnasium") >= (1, 3):
         state = "MyoSuite 2.12 asks for gymnasium below 1.3 and mujoco 3.6"
         findings.append(Finding("gymnasium", state, published, essential=False))

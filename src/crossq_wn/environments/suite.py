@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, Protocol
@@ -61,7 +62,7 @@ class Suite:
     discount: float = 0.99  # per agent decision
     packages: tuple[str, ...] = ()  # distributions whose versions decide its physics
     install: str = ""  # the command that installs these packages; by default this package's own
-    extra: str = ""  # the extra of this package that requires them, if they come with none
+    extra: str = ""  # the extras of this package that require them, if they come with none
     own_names: str = _NO_NAMES  # regular expression of further names that `make` accepts; by default none
     opengl: tuple[str, ...] = ()  # tasks that cannot even be trained without a renderer
     module: str = ""  # the module that registers it, if it is not in this package: `__name__`
@@ -86,6 +87,8 @@ class Suite:
         """The command that installs its packages; empty where none is known."""
         if self.install or self.module:
             return self.install
+        if "published" in self.extra.split(",") and sys.version_info >= (3, 14):
+            return "Python 3.11 to 3.13, for which MuJoCo 3.6 has wheels: make install PYTHON=python3.13"
         return install_command(self.extra)
 
     @property

@@ -208,7 +208,7 @@ SUITES: dict[str, Suite] = {
         episode_frames=100,
         discount=0.95,
         packages=("mujoco", "myosuite"),
-        extra="myosuite",
+        extra="published,myosuite",
         own_names=r"myo[^:]*(-v\d+|/[^:]*)",
         make=_make_myosuite,
     ),
