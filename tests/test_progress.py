@@ -2,7 +2,9 @@
 
 import io
 import json
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ import crossq_wn
 import helpers
 from crossq_wn.runs.config import signed
 from crossq_wn.training import display, progress, reporting
+from crossq_wn.training import forecast as forecasts
 from crossq_wn.training.progress import Pace, Recent, Status, short
 from crossq_wn.types import Burst
 from helpers import TINY_OPTIONS, TINY_SETTINGS, rows
@@ -99,6 +102,14 @@ LATER = " | time left: known once updates begin"
         ),
         ({"phase": "compiling"}, f"compiling | 2,000 frames{LATER}"),
         ({"phase": "training", "updates": 9}, "training | 2,000 frames | time left: being measured"),
+        (
+            {"phase": "compiling", "forecast": 40.0},
+            "compiling | 2,000 frames | roughly 40 s left, compiling apart",
+        ),
+        (
+            {"phase": "training", "forecast": 40.0, "seconds_left": 50.0},
+            "training | 2,000 frames | 50 s left",
+        ),
         (
             {
                 "phase": "training",
@@ -214,6 +225,36 @@ def test_time_left_is_known_from_the_second_decision_with_updates_and_ends_at_no
     known = [seconds is not None for seconds in shown]
     assert known == sorted(known)  # once there, it stays
     assert (known[0], shown[-1]) == (False, 0)
+
+
+def test_until_updates_have_a_pace_time_left_follows_from_the_sizes(followed, monkeypatch):
+    early = [status.forecast for status in followed[1].statuses if status.seconds_left is None]
+    assert len(early) > 2
+    assert all(seconds > 0 for seconds in early)
+
+    def session(real_time=None, prior=None, **changes):
+        config = SimpleNamespace(
+            decisions=1_000, action_repeat=2, settings=SimpleNamespace(batch_size=256),
+            options=SimpleNamespace(real_time=real_time),
+        )  # fmt: skip
+        states = [{"kernel": np.zeros((100, 1_000))}, np.zeros(100_000)]
+        known = {"config": config, "decisions": 400, "states": states}
+        return SimpleNamespace(**known | {"algorithm": SimpleNamespace(prior=prior)} | changes)
+
+    monkeypatch.setattr(forecasts, "multiply_adds_per_second", lambda: 1e9)
+    update = 1.4 * 1.5 * 256 * 200_000 / 1e9 + 2e-5
+    assert forecasts.forecast(session(), 500, 0.0) == pytest.approx(500 * update)
+    assert forecasts.forecast(session(), 500, 300.0) == pytest.approx(500 * update + 600 * 2 / 300)
+    assert forecasts.forecast(session(real_time=50.0), 500, 0.0) == 600 / 50
+    assert forecasts.forecast(session(prior=print), 500, 0.0) is None  # TD-MPC2 plans
+    assert forecasts.forecast(session(states=None), 500, 0.0) is None
+    monkeypatch.setattr(forecasts, "jax", SimpleNamespace(default_backend=lambda: "gpu"))
+    assert forecasts.forecast(session(), 500, 0.0) is None
+
+
+def test_the_speed_of_this_machine_is_measured_once():
+    found = forecasts.multiply_adds_per_second()
+    assert 1e8 < found == forecasts.multiply_adds_per_second()
 
 
 def test_it_reports_every_second_though_no_row_is_written(tmp_path, monkeypatch):

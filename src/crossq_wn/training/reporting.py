@@ -8,6 +8,7 @@ import numpy as np
 
 from crossq_wn.errors import counted
 from crossq_wn.training.finished import evaluated_last
+from crossq_wn.training.forecast import forecast
 from crossq_wn.training.progress import Phase, Status
 from crossq_wn.training.session import Session
 
@@ -34,6 +35,7 @@ def report(session: Session) -> None:
             evaluations=evaluations,
             metric=config.metric,
             seconds_left=_seconds_left(session),
+            forecast=_forecast(session, frames_rate if session.phase == "collecting" else 0.0),
             phase=session.phase,
             warmup_frames=config.settings.warmup * config.action_repeat,
             compiling=session.compiling is not None and session.compiling.is_alive(),
@@ -45,13 +47,25 @@ def _seconds_left(session: Session) -> float | None:
     """Estimates how long training still takes; None if that is not known yet."""
     if not session.updates:
         return None
+    done, total = _progress(session)
+    return session.pace.seconds_left(done, total, _evaluations_left(session))
+
+
+def _forecast(session: Session, frames_rate: float) -> float | None:
+    """Guesses how long training still takes, before gradient updates have a pace."""
+    done, total = _progress(session)
+    return forecast(session, total - done, frames_rate)
+
+
+def _progress(session: Session) -> tuple[int, int]:
+    """The gradient updates per seed of all decisions so far, and of all that were asked for."""
     settings, burst = session.config.settings, session.algorithm.burst
     # Counted in the updates that belong to decisions: in real time, some of these are still to be made.
     done, total = (
-        burst.with_regular(decisions - settings.warmup, settings.utd)
+        burst.with_regular(max(decisions - settings.warmup, 0), settings.utd)
         for decisions in (session.decisions, session.config.decisions)
     )
-    return session.pace.seconds_left(done, total, _evaluations_left(session))
+    return done, total
 
 
 def _evaluations_left(session: Session) -> int:
