@@ -47,7 +47,7 @@ def multiply_adds_per_second() -> float:
     """How fast this machine multiplies matrices of the size of usual minibatches and layers."""
     batch, kernel = np.ones((256, 512), np.float32), np.ones((512, 512), np.float32)
     seconds = []
-    for _ in range(5):  # the first also starts the threads of BLAS
+    for _ in range(20):  # the first also starts the threads of BLAS
         start = time.perf_counter()
         np.matmul(batch, kernel)
         seconds.append(time.perf_counter() - start)
