@@ -138,3 +138,43 @@ def test_an_installation_that_cannot_be_is_refused_before_anything_is_removed(ch
     assert done.returncode == 2
     assert done.stderr.startswith(f"crossq-wn: {says}")
     assert (tmp_path / ".venv").is_dir()
+
+
+STAND_INS = {
+    # A Python that is too old, and what it makes of a virtual environment: one whose pip installs uv.
+    "python3": """
+        [[ $1 == -c ]] && exit 1
+        mkdir -p "$3/bin"; cp "$HERE/pip" "$3/bin/python"
+    """,
+    "pip": 'echo "$@" >>"$HERE/calls"; cp "$HERE/uv-to-come" "${0%python}uv"',
+    # It is on no path.
+    "uv-to-come": """
+        echo "uv $@" >>"$HERE/calls"
+        [[ $1 == venv ]] || exit 0
+        mkdir -p .venv/bin; printf '#!/bin/bash\\necho 0\\n' >.venv/bin/python; chmod +x .venv/bin/python
+    """,
+}
+
+
+def test_where_only_another_python_is_uv_is_installed_and_brings_one(tmp_path):
+    checkout, programs = tmp_path / "checkout", tmp_path / "bin"
+    (checkout / "tools").mkdir(parents=True)
+    programs.mkdir()
+    for name in ("tools/install.sh", "requirements.lock"):
+        shutil.copy(ROOT / name, checkout / name)
+    for name, text in STAND_INS.items():
+        (programs / name).write_text(f"#!/bin/bash\n{text}")
+        (programs / name).chmod(0o755)
+    for name in ("bash", "sed", "rm", "dirname", "touch", "mktemp", "mkdir", "cp", "chmod"):
+        (programs / name).symlink_to(shutil.which(name))
+    done = subprocess.run(
+        ["bash", checkout / "tools" / "install.sh"], env={"PATH": str(programs), "HERE": str(programs)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    pip, venv, packages = (programs / "calls").read_text().splitlines()
+    assert re.fullmatch(rf"-m pip install .* uv=={locked('published')['uv']}", pip)
+    assert venv == "uv venv --quiet --seed --python 3.12 .venv"
+    assert packages.startswith("uv pip install ")
+    assert packages.endswith("--no-deps -r requirements.lock -e .")
+    assert (checkout / ".venv" / "installed").exists()

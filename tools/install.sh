@@ -23,6 +23,17 @@ refuse() {
     exit 2
 }
 
+# uv for a machine that has none: installed by whatever Python there is, into a folder that goes again.
+passing_uv() {
+    for each in python3 python; do
+        if "$each" -m venv "$passing" 2>/dev/null >&2 &&
+            "$passing/bin/python" -m pip install --disable-pip-version-check --quiet "uv==$uv_version" >&2; then
+            echo "$passing/bin/uv" && return
+        fi
+    done
+    return 1
+}
+
 case ${SIMULATORS:-published} in
     published | current) ;;
     *) refuse "SIMULATORS is '$SIMULATORS': it is published or current" ;;
@@ -37,8 +48,10 @@ if [[ -n $python ]]; then
     .venv/bin/python -m pip install --disable-pip-version-check --quiet "uv==$uv_version" || true
     uv=.venv/bin/uv
 else
-    uv=$(command -v uv) || refuse "found no Python 3.11 to 3.14 with venv, and no uv that could bring one: apt-get \
-install python3-venv, or make PYTHON=/path/to/python3.12, or install uv and try again"
+    passing=$(mktemp -d)
+    trap 'rm -rf "$passing"' EXIT
+    uv=$(command -v uv || passing_uv) || refuse "found no Python 3.11 to 3.14 with venv, and no uv that could bring \
+one: apt-get install python3-venv, or make PYTHON=/path/to/python3.12, or install uv and try again"
     "$uv" venv --quiet --seed --python 3.12 .venv || refuse "uv could not bring Python 3.12"
 fi
 
