@@ -145,6 +145,22 @@ def test_dicts_and_whole_numbers_are_exported_as_the_environment_has_them(task, 
     assert (actions.dtype, actions.shape[1:]) == (action.dtype, action.shape)
 
 
+@pytest.mark.parametrize("task", [PointMass, Typed])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_a_model_says_which_of_its_actions_are_sound(task, wrong, planted, tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    model = export(planted(task=task), "onnx", out=tmp_path / "onnx")
+    session = runtime.InferenceSession(str(model.path / "policy.onnx"), providers=["CPUExecutionProvider"])
+    rows = np.zeros((4, 3), np.float32)
+    expected, sound = session.run(["action", "sound"], {"observation": rows})
+    assert sound.tolist() == [[True]] * 4
+    rows[1, 2] = wrong
+    actions, sound = session.run(["action", "sound"], {"observation": rows})
+    assert sound.tolist() == [[True], [False], [True], [True]]
+    np.testing.assert_array_equal(actions[[0, 2, 3]], expected[[0, 2, 3]])
+    assert task is Typed or np.isnan(actions[1]).all()
+
+
 ALONE = """
 import json, sys
 class Refuse:

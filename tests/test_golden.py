@@ -17,6 +17,7 @@ import jax
 import numpy as np
 import pytest
 
+from conftest import XLA
 from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.learning import learner
 from crossq_wn.learning.rows import random_batch
@@ -29,7 +30,6 @@ CHANGES = {
     "drq": {"encoder_width": 16, "latent_size": 16, "action_width": 8, "width": 16, "target_period": 5},
 }
 OBSERVATION, ACTION, BATCH = 5, 2, 16
-TEST_COMPILATION = ("XLA_FLAGS", "JAX_DISABLE_MOST_OPTIMIZATIONS")  # conftest.py sets them
 
 
 def stream(count, seed=0):
@@ -118,7 +118,9 @@ def trajectory_of_actor_critic(name):
 @pytest.fixture(scope="module")
 def trajectories():
     """By name, computed in another process: by programs that are compiled as in real use, not as in tests."""
-    usual = {key: value for key, value in os.environ.items() if key not in TEST_COMPILATION}
+    usual = {key: value for key, value in os.environ.items() if key != "JAX_DISABLE_MOST_OPTIMIZATIONS"}
+    # What conftest.py has added; flags of whoever runs the tests stay, such as those of another processor.
+    usual["XLA_FLAGS"] = " ".join(flag for flag in os.environ["XLA_FLAGS"].split() if flag not in XLA)
     command = [sys.executable, __file__, "--print"]
     done = subprocess.run(command, env=usual, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -2,7 +2,8 @@
 
 Inputs are the parts of an observation, each with a leading axis of any length. Outputs are the deterministic
 `action` in the environment's units, and `mean` and `log_std` of the Gaussian before the tanh, from which
-random actions can be drawn.
+random actions can be drawn. A model cannot raise an error, so `sound` [batch, 1] says whether observation
+and action are finite; where they are not, an action of floats is NaN.
 
 A model that acts on several observations at once has an input `stack`, the earlier ones, [batch, frames - 1,
 observation_size], and an output `next_stack`, which is its `stack` at the next decision. Where `begin`
@@ -209,6 +210,14 @@ def _gaussian(graph: Graph, network: Network, output: str, action_size: int) -> 
         graph.node("Add", width, graph.constant(low), name="log_std")
 
 
+def _finite(graph: Graph, values: str) -> str:
+    """Whether all numbers of a row [batch, n] are finite, as bool [batch, 1]."""
+    wrong = graph.node("Or", graph.node("IsNaN", values), graph.node("IsInf", values))
+    counted = graph.node("Cast", wrong, to=graph._onnx.TensorProto.FLOAT)
+    most = graph.node("ReduceMax", counted, axes=[-1], keepdims=1)
+    return graph.node("Not", graph.node("Cast", most, to=graph._onnx.TensorProto.BOOL))
+
+
 def _in_units(graph: Graph, interface: Interface, kind: Any) -> None:
     """Adds the output `action`: what `acting.interface.in_units` makes of tanh(mean), in float64 as there."""
     double = graph._onnx.TensorProto.DOUBLE
@@ -222,6 +231,8 @@ def _in_units(graph: Graph, interface: Interface, kind: Any) -> None:
     scaled = graph.node("Floor", scaled) if whole else scaled
     bounded = graph.node("Max", graph.node("Min", scaled, graph.constant(high, np.float64)),
                          graph.constant(low, np.float64))  # fmt: skip
+    if not whole:  # operators differ in what they make of NaN, and a bound would look like an action
+        bounded = graph.node("Where", "sound", bounded, graph.constant(np.nan, np.float64))
     shape = graph.constant([-1, *interface.low.shape], np.int64)
     graph.node("Cast", graph.node("Reshape", bounded, shape), to=kind, name="action")
 
@@ -242,7 +253,9 @@ def model_of(network: Network, interface: Interface, description: dict[str, Any]
     frames, seen = description["observation"]["frame_stack"], _flattened(graph, parts)
     if frames > 1:
         seen = _stacked(graph, seen, interface.size, frames)
-    _gaussian(graph, network, add(graph, network.operations, seen), action_size)
+    chosen = add(graph, network.operations, seen)
+    graph.node("And", _finite(graph, seen), _finite(graph, chosen), name="sound")
+    _gaussian(graph, network, chosen, action_size)
     kind = onnx.helper.np_dtype_to_tensor_dtype(interface.dtype)
     _in_units(graph, interface, kind)
 
@@ -253,6 +266,7 @@ def model_of(network: Network, interface: Interface, description: dict[str, Any]
     inputs = [value(part["name"], single, *part["shape"]) for part in parts]
     outputs = [value("action", kind, *interface.low.shape)]
     outputs += [value(name, single, action_size) for name in ("mean", "log_std")]
+    outputs += [value("sound", onnx.TensorProto.BOOL, 1)]
     if frames > 1:
         inputs += [value("stack", single, frames - 1, interface.size)]
         inputs += [value("begin", onnx.TensorProto.BOOL, 1)]
