@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,8 +34,8 @@ import numpy as np
 HERTZ = 50.0
 OBSERVATIONS, ACTIONS = 24, 6  # of walker-walk
 PERIOD = 1 / HERTZ
-# kind, seconds since the observation, of which seconds of waiting for a processor, action
-COMMAND = struct.Struct(f"<Bdd{ACTIONS}f")
+# kind; seconds since the observation, thereof of waiting for a processor, and of having one; action
+COMMAND = struct.Struct(f"<Bddd{ACTIONS}f")
 ANSWER = struct.Struct(
     f"<Qfd{OBSERVATIONS}f"
 )  # commands taken, whether the episode is over, reward, observation
@@ -59,7 +60,7 @@ class Plant(gymnasium.Env[Any, Any]):
         )
         self._sent = 0
         self._arrived = 0.0  # when the newest observation did
-        self._waiting = 0.0  # seconds that this thread had waited for a processor by then
+        self._waited = self._computed = 0.0  # seconds of this thread by then
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
         """Begins an episode; the plant stands still until the first command."""
@@ -84,13 +85,15 @@ class Plant(gymnasium.Env[Any, Any]):
     def _ask(self, kind: int, action: np.ndarray) -> tuple[bool, float, np.ndarray]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        passed, waited = time.perf_counter() - self._arrived, _waited() - self._waiting
-        self._process.stdin.write(COMMAND.pack(kind, passed, waited, *map(float, action)))
+        passed, waited = time.perf_counter() - self._arrived, _waited() - self._waited
+        computed = time.thread_time() - self._computed
+        self._process.stdin.write(COMMAND.pack(kind, passed, waited, computed, *map(float, action)))
         self._sent += 1
         while True:
             taken, over, reward, *observation = ANSWER.unpack(_exactly(self._process.stdout, ANSWER.size))
             if taken == self._sent:  # else it is of a tick that came before the command
-                self._arrived, self._waiting = time.perf_counter(), _waited()
+                self._arrived, self._waited = time.perf_counter(), _waited()
+                self._computed = time.thread_time()
                 return over != 0, reward, np.array(observation, np.float32)
 
 
@@ -125,6 +128,7 @@ class Late(NamedTuple):
 
     late: float  # since its observation
     waited: float  # thereof for a processor that others had
+    computed: float  # thereof with a processor
     stolen: float  # by the host meanwhile, of all processors together
     overslept: float  # by which the plant, which comes before every other process, woke late meanwhile
 
@@ -150,25 +154,25 @@ class Counts:
         # Of the last seconds: when, how much had been stolen by then, by how much the plant woke late.
         self._seen = deque([(time.perf_counter(), _stolen(), 0.0)], maxlen=200)
 
-    def tick(self, late: float, waited: float | None, overslept: float) -> None:
+    def tick(self, times: Sequence[float], overslept: float) -> None:
         """Counts a tick.
 
         Args:
-            late: seconds from the observation to the command.
-            waited: seconds thereof for a processor; None: there is no new command.
+            times: seconds from the observation to the command, thereof of waiting for a processor, and of
+                having one; empty: there is no new command.
             overslept: seconds by which the plant woke late.
         """
         now, stolen = time.perf_counter(), _stolen()
-        self.ticks, self.idle = self.ticks + 1, self.idle + (waited is None)
-        self.stood += waited is None and overslept > PERIOD / 2
+        self.ticks, self.idle = self.ticks + 1, self.idle + (not times)
+        self.stood += not times and overslept > PERIOD / 2
         self._seen.append((now, stolen, overslept))
-        if waited is not None and late > PERIOD / 2:
+        if times and times[0] > PERIOD / 2:
             before = stolen
             for when, stolen_then, overslept_then in reversed(self._seen):
                 before, overslept = stolen_then, max(overslept, overslept_then)
-                if when < now - late - PERIOD:
+                if when < now - times[0] - PERIOD:
                     break
-            self.late.append(Late(*(1e3 * each for each in (late, waited, stolen - before, overslept))))
+            self.late.append(Late(*(1e3 * each for each in (*times, stolen - before, overslept))))
 
     def write(self) -> None:
         """Writes what has been counted to the folder PLANT_LOG."""
@@ -184,32 +188,33 @@ def plant() -> None:
     with contextlib.suppress(AttributeError, OSError):  # a robot's clock does not wait for processes
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(2))
     running, held, due = False, np.zeros(ACTIONS, np.float32), 0.0
-    waited: float | None
     while True:
-        late, waited, overslept = 0.0, None, 0.0
+        times: tuple[float, ...] = ()
+        overslept = 0.0
         if running:
             time.sleep(max(0.0, due - time.perf_counter()))
             overslept = time.perf_counter() - due
             due += PERIOD
-        while waited is None and (not running or select.select([0], [], [], 0)[0]):
+        while not times and (not running or select.select([0], [], [], 0)[0]):
             content = sys.stdin.buffer.raw.read(COMMAND.size)  # type: ignore[attr-defined]
             if not content:
                 counts.write()
                 return
-            kind, late, waited, *action = COMMAND.unpack(content)
+            kind, passed, waited, computed, *action = COMMAND.unpack(content)
             taken += 1
             if kind == RESET:
                 _answer(taken, False, 0.0, walker.reset(None if taken > 1 else 0))
                 counts.write()
-                running, waited = False, None
+                running = False
                 continue
+            times = passed, waited, computed
             if not running:  # the first command of an episode starts the clock, however late it comes
-                running, late, due = True, 0.0, time.perf_counter() + PERIOD
+                running, times, due = True, (0.0, 0.0, 0.0), time.perf_counter() + PERIOD
             held = np.array(action, np.float32)
         after = walker.step(held)
         running = after.episode is None
         _answer(taken, not running, after.reward, after.next_observation)
-        counts.tick(late, waited, overslept)
+        counts.tick(times, overslept)
 
 
 def _answer(taken: int, over: bool, reward: float, observation: np.ndarray) -> None:
@@ -271,8 +276,8 @@ def _print_figures(run: Path) -> None:
           "machine itself did not run")  # fmt: skip
     for each in late:
         print(
-            f"  {each.late:.1f} ms: {each.waited:.1f} ms of waiting for a processor, {each.stolen:.0f} ms "
-            f"stolen, the plant woke {each.overslept:.1f} ms late"
+            f"  {each.late:.1f} ms: {each.waited:.1f} ms of waiting for a processor, {each.computed:.1f} ms "
+            f"with one; {each.stolen:.0f} ms stolen, the plant woke {each.overslept:.1f} ms late"
         )
     print(
         f"plant's ticks without command  {idle} of {ticks:,}, {stood} of them since the machine did not run"
