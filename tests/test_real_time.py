@@ -1,5 +1,6 @@
 """Learning in real time: deadlines, the two processes' memory, the journal, and a whole run with a robot."""
 
+import contextlib
 import json
 import math
 import os
@@ -23,6 +24,7 @@ import crossq_wn
 import robots
 from crossq_wn.acting.interface import in_units
 from crossq_wn.acting.operations import Network, Op
+from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.environments import EnvironmentFaultError, Episode, Transition, make
 from crossq_wn.environments.board import unnamed_file
 from crossq_wn.environments.interface import from_units
@@ -40,7 +42,7 @@ from crossq_wn.real_time.watch import COLUMNS, Watch
 from crossq_wn.runs.options import RunOptions
 from crossq_wn.runs.protocol import protocol_conflicts, read_terms, terms_of
 from crossq_wn.training.callbacks import Calls
-from crossq_wn.training.course import finite, served_by
+from crossq_wn.training.course import finite, require_plain, served_by
 from crossq_wn.training.real_time import due, take, tell_of_robot
 from crossq_wn.training.seeds import Stream, new_seed, stream
 from crossq_wn.types import Burst
@@ -820,6 +822,18 @@ def test_the_robot_of_the_documentation_trains(tmp_path):
     sys.modules.pop("my_robot")
     assert done.returncode == 0, done.stderr
     assert learned_from(tmp_path / "run") == 80
+
+
+def test_the_documentation_names_the_algorithms_that_cannot_learn_in_real_time(algorithm):
+    refused = []
+    for name in ALGORITHMS:
+        config = SimpleNamespace(system=SimpleNamespace(algorithm=name, label=name))
+        with contextlib.suppress(UserError):
+            require_plain(algorithm(name), config)
+            continue
+        refused.append(name)
+    named = re.search(r"by more than their policy network \((.*?)\)", PAGE.read_text())[1]
+    assert [f"`{name}`" for name in refused] == named.split(", ")
 
 
 def test_the_documentation_explains_every_column():
