@@ -123,7 +123,7 @@ def test_a_benchmark_writes_its_figures(tmp_path, capsys, monkeypatch):
 def test_updates_are_measured_on_every_kind_of_learner(algorithm, monkeypatch):
     """Also where replay lies on the device, as on accelerators."""
     config = api.configure("pendulum-swingup", seeds=(0, 1))
-    made = algorithm("sac")
+    made = algorithm("sac", critics=1)  # which compiles sooner
     config = replace(config, settings=replace(config.settings, batch_size=8))
     for learn in (
         learner.one_by_one(made),
@@ -198,7 +198,7 @@ def test_what_a_decision_asks_of_the_device_is_counted(make, launches, transfers
     monkeypatch.setattr(loop, "_WARMUP", 20)
     task = loop.free_task()
     config = api.configure(
-        task, algorithm="sac", seeds=(0, 1, 2), critic_width=8, actor_width=8, batch_size=8, utd=1
+        task, algorithm="sac", seeds=(0, 1, 2), critics=1, critic_width=8, actor_width=8, batch_size=8, utd=1
     )
     traced = loop.train(config, 40, task).traced
     assert traced == {"launches_per_decision": launches, "transfers_per_decision": transfers}

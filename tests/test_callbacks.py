@@ -12,10 +12,10 @@ from crossq_wn.data import replays
 from crossq_wn.training.callbacks import HOOKS, checked
 from helpers import TINY_OPTIONS, TINY_SETTINGS, Listener, same_run
 
-QUIET = TINY_OPTIONS | TINY_SETTINGS | {"diagnostics": False}
+QUIET = TINY_OPTIONS | TINY_SETTINGS | {"algorithm": "sac", "diagnostics": False}
 
 
-def train(out, *callbacks, frames=300, **choices):
+def train(out, *callbacks, frames=230, **choices):
     listener = Listener()
     outcome = crossq_wn.train(
         helpers.PointMass,
@@ -69,7 +69,7 @@ def test_callbacks_are_told_what_the_run_recorded(watched):
     root, told = watched
     for seed in (0, 1):
         decisions = [each for each in told["on_decision"] if each.seed == seed]
-        assert [each.frames for each in decisions] == list(range(1, 301))
+        assert [each.frames for each in decisions] == list(range(1, 231))
         stored = replays.read(root / "watched", seed)
         for name, column in (
             ("observation", stored.observation),
@@ -85,7 +85,7 @@ def test_callbacks_are_told_what_the_run_recorded(watched):
     scores = {(each.frames, each.seed): each.scores["return"] for each in told["on_evaluation"]}
     written = [row for row in helpers.rows(root / "watched" / "eval.csv") if row["metric"] == "return"]
     assert scores == {(int(row["env_step"]), int(row["seed"])): float(row["value"]) for row in written}
-    assert [each.frames for each in told["on_checkpoint"]] == [0, 100, 200, 300]
+    assert [each.frames for each in told["on_checkpoint"]] == [0, 100, 200, 230]
 
 
 def test_what_callbacks_are_given_cannot_be_changed(watched):
@@ -115,8 +115,8 @@ def test_a_callback_stops_a_run_that_goes_on_as_if_it_had_not(watched, tmp_path)
     assert crossq_wn.resume(tmp_path / "run").finished
     same_run(tmp_path / "run", watched[0] / "alone")
     again = Everything()
-    crossq_wn.resume(tmp_path / "run", frames=310, callbacks=[again])
-    assert [each.frames for each in again.told["on_decision"]] == [n for n in range(301, 311) for _ in (0, 1)]
+    crossq_wn.resume(tmp_path / "run", frames=240, callbacks=[again])
+    assert [each.frames for each in again.told["on_decision"]] == [n for n in range(231, 241) for _ in (0, 1)]
 
 
 class Broken:
@@ -134,7 +134,7 @@ def test_a_callback_that_raises_costs_nothing(error, watched, tmp_path):
     listener = Listener()
     with pytest.raises(type(error)) as caught:
         crossq_wn.train(
-            helpers.PointMass, frames=300, out=tmp_path / "run", reporter=listener, seeds=[0, 1],
+            helpers.PointMass, frames=230, out=tmp_path / "run", reporter=listener, seeds=[0, 1],
             callbacks=[Broken(error)], **QUIET,
         )  # fmt: skip
     assert caught.value is error

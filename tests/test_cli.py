@@ -510,6 +510,7 @@ def test_training_ends_with_a_video_that_shows_something(tmp_path, monkeypatch):
     import av
 
     flags = [*(flag for flag in TINY if flag != "--no-video"), "--algorithm", "sac", "--no-diagnostics"]
+    flags += ["--warmup", "1000"]  # nothing need be compiled for updates
     done = cli(
         "train", "pendulum-swingup", "--frames", 60, "--episode-frames", 40, "--out", "run", *flags,
         cwd=tmp_path,

@@ -473,8 +473,9 @@ def test_a_run_whose_output_is_lost_trains_to_its_end(where, tmp_path):
         "run",
     ]
     done = subprocess.run(
-        [*command, *helpers.TINY, "--algorithm", "sac", "--no-diagnostics"], cwd=tmp_path, stdout=output,
-        stderr=subprocess.PIPE, text=True, env=helpers.environment_variables(), check=False,
+        [*command, *helpers.TINY, "--algorithm", "sac", "--no-diagnostics", "--warmup", "1000"],
+        cwd=tmp_path, stdout=output, stderr=subprocess.PIPE, text=True,
+        env=helpers.environment_variables(), check=False,
     )  # fmt: skip
     os.close(output)
     assert (done.returncode, done.stderr) == (0, "")

@@ -55,7 +55,7 @@ def test_the_first_transition_can_be_drawn_once_five_follow():
     for row in range(5):
         replay.add(np.array([row]), np.zeros(1), 0, [row + 1], terminated=False, last=False)
     with pytest.raises(Exception, match="no episode has 6 decisions"):
-        starts(replay)
+        starts(replay, count=100)
     replay.add(np.array([5]), np.zeros(1), 0, [6], terminated=False, last=False)
     assert starts(replay) == [0]
 

@@ -56,7 +56,10 @@ HARD = {*PAPER_GROUPS["DMC dog & humanoid"], *PAPER_GROUPS["Myo hard"]}
 FULL = "CrossQ + WN UTD 5"
 WIDTHS = ("critic_width", "actor_width", "width")
 # A cost is counted on any program; small ones are traced sooner.
-SHALLOW = {"blocks": 1, "critic_blocks": 1, "hidden_layers": 2, "critics": 3, "value_functions": 2}
+SHALLOW = {
+    "blocks": 1, "critic_blocks": 1, "hidden_layers": 2, "critics": 3, "value_functions": 2, "horizon": 2,
+    "n_step": 2,
+}  # fmt: skip
 
 
 # --- What is planned, and what it costs
@@ -429,7 +432,9 @@ def test_a_picture_of_another_origin_is_noticed_before_anything_is_trained(repro
 
 
 def test_it_goes_on_where_it_was_stopped_and_reports_what_fails(reproduce_cli, tmp_path):
-    scale = toy("helpers:PointMass", "helpers:no_environment")
+    # A warm-up without an end: nothing need be compiled.
+    still = {"changes": {"warmup": 1000, "batch_size": 8, "actor_width": 8, "critic_width": 8}}
+    scale = toy("helpers:PointMass", "helpers:no_environment", **still)
     command = ("fig4", "--scale", "toy", "--root", "r", "--jobs", "1")
     path = tmp_path / "r" / "toy" / "helpers-pointmass" / "crossq-wn-utd-1"
 
@@ -456,7 +461,7 @@ def test_it_goes_on_where_it_was_stopped_and_reports_what_fails(reproduce_cli, t
     assert {claim["verdict"] for claim in verdict["claims"]} == {"inconclusive"}
 
     before = {file: file.stat().st_mtime_ns for file in path.rglob("*")}
-    code, out, _ = reproduce_cli(toy("helpers:PointMass"), *command)
+    code, out, _ = reproduce_cli(toy("helpers:PointMass", **still), *command)
     assert code == 0
     assert "0 of 1 runs to train" in out
     assert {file: file.stat().st_mtime_ns for file in path.rglob("*")} == before
@@ -694,7 +699,10 @@ def test_what_is_left_out_so_far_is_told_once_with_the_reason(damage, says, tmp_
 def test_the_workstation_reaches_the_papers_number_of_updates(quiet, tmp_path):
     """UTD 5 on 1M frames; and each ablation stands beside CrossQ + WN at its own UTD ratio."""
     runs = plan(WORKSTATION, WORKSTATION.figures, tmp_path)
-    updates = {run.system.utd: cost(run.config).updates / len(run.config.options.seeds) for run in runs}
+    one_of_each = {run.system.utd: run for run in runs}.values()
+    updates = {
+        run.system.utd: cost(run.config).updates / len(run.config.options.seeds) for run in one_of_each
+    }
     assert updates[20] == pytest.approx(2.475e6, rel=0.05)
     assert updates == {utd: 120_000 * utd for utd in (2, 10, 20)}
     whole, *less = WORKSTATION.figures["fig5"].systems

@@ -61,14 +61,14 @@ def last_frames(run):
 
 
 PLAIN = {"algorithm": "sac", "diagnostics": False}
-# What is learned does not depend on the task: in simulators nothing is, so that nothing need be compiled.
-SIMULATED = PLAIN | {"settings": {"warmup": 1000}}
+# What is learned does not depend on the task: elsewhere nothing is, so that nothing need be compiled.
+STILL = PLAIN | {"settings": {"warmup": 1000}}
 TASKS = {
-    "pendulum-swingup": SIMULATED | {"episode_frames": 60},
+    "pendulum-swingup": STILL | {"episode_frames": 60},
     "helpers:PointMass": {"seeds": (0, 1)},
-    "helpers:Hardening": {},
-    "Hopper-v5": SIMULATED | {"eval_every": 10_000},
-    "myo-key-turn-hard": SIMULATED | {"eval_every": 10_000, "episode_frames": 40},
+    "helpers:Hardening": STILL,
+    "Hopper-v5": STILL | {"eval_every": 10_000},
+    "myo-key-turn-hard": STILL | {"eval_every": 10_000, "episode_frames": 40},
 }
 
 

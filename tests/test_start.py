@@ -55,7 +55,7 @@ for algorithm, kind in {pairs!r}:
     with contextlib.suppress(InterruptedError):
         crossq_wn.train(
             PointMass, algorithm=algorithm, frames=40, seeds=(0, 1), out=tempfile.mkdtemp() + "/run",
-            **TINY_OPTIONS, **TINY_SETTINGS,
+            **TINY_OPTIONS, **TINY_SETTINGS, critics=1,  # which compile sooner
         )
     print(json.dumps([algorithm, kind, before]))
 """

@@ -15,6 +15,21 @@ DMC = [name for name in PAPER_TASKS if name not in MYO_IDS]
 DMC += ["walker-stand", "walker-walk", "finger-turn-easy", "quadruped-walk"]
 
 
+@pytest.fixture(scope="module")
+def ours(request):
+    """The simulator of a task, made once for all tests of it: making takes longer than playing."""
+    simulator = make(request.param).simulator
+    yield simulator
+    simulator.close()
+
+
+def named(names):
+    """Parametrizes by tasks: their names, and `ours` of each."""
+    return pytest.mark.parametrize(
+        ("name", "ours"), [(name, name) for name in names], indirect=["ours"], ids=names
+    )
+
+
 def flat(observation):
     return np.concatenate([np.ravel(part) for part in observation.values()]).astype(np.float32)
 
@@ -46,9 +61,8 @@ def plain_myo(name):
     return lambda: np.float32(plain.reset()[0]), step
 
 
-@pytest.mark.parametrize("name", [*DMC, "humanoid-run-pure-state", "cartpole-swingup", *MYO_IDS])
-def test_every_frame_is_the_suite_s_own(name):
-    ours = make(name).simulator
+@named([*DMC, "humanoid-run-pure-state", "cartpole-swingup", *MYO_IDS])
+def test_every_frame_is_the_suite_s_own(name, ours):
     plain_reset, plain_step = (plain_myo if name in MYO_IDS else plain_dmc)(name)
     generator = np.random.default_rng(0)
     for seed in (5, None):
@@ -61,12 +75,10 @@ def test_every_frame_is_the_suite_s_own(name):
             assert (frame.reward, frame.terminated, frame.success) == expected
             assert not frame.truncated
             np.testing.assert_array_equal(ours.observe(), seen)
-    ours.close()
 
 
-@pytest.mark.parametrize("name", DMC)
-def test_a_deepmind_control_task_is_the_suite_s_own_in_any_state(name):
-    ours = make(name).simulator
+@named(DMC)
+def test_a_deepmind_control_task_is_the_suite_s_own_in_any_state(name, ours):
     ours.reset(0)
     task, physics = ours._environment.task, ours._environment.physics
     generator, rewards = np.random.default_rng(1), set()
@@ -79,12 +91,10 @@ def test_a_deepmind_control_task_is_the_suite_s_own_in_any_state(name):
         np.testing.assert_array_equal(ours.observe(), flat(task.get_observation(physics)))
         rewards.add(float(task.get_reward(physics)))
     assert len(rewards) > 1
-    ours.close()
 
 
-@pytest.mark.parametrize("name", MYO_IDS)
-def test_a_myosuite_task_is_the_suite_s_own_in_any_state(name):
-    ours = make(name).simulator
+@named(MYO_IDS)
+def test_a_myosuite_task_is_the_suite_s_own_in_any_state(name, ours):
     ours.reset(0)
     task, generator, outcomes = ours._task, np.random.default_rng(1), set()
     at_rest = np.array(task.robot.mj_data.qpos)
@@ -105,7 +115,6 @@ def test_a_myosuite_task_is_the_suite_s_own_in_any_state(name):
         assert (reward, failed, solved) == (*expected[1:3], np.squeeze(expected[3]["solved"]))
         outcomes.add((bool(failed), bool(solved)))
     assert len(outcomes) > 1
-    ours.close()
 
 
 def test_a_diverged_simulation_is_a_fault():

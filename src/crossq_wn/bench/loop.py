@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from crossq_wn.bench import SECONDS
 from crossq_wn.bench.figures import Figures, middle
 from crossq_wn.bench.floor import Measure
 from crossq_wn.bench.tracing import Trace
@@ -39,22 +40,24 @@ class Loop(NamedTuple):
 
 
 def whole_loop(config: RunConfig, update: Measure, seconds: float, limit: float) -> Figures:
-    """Runs the training loop a few times, with measurements of the updates alone in between.
+    """Runs the training loop up to three times, with measurements of the updates alone in between.
 
     Args:
         config: what to train.
         update: measures one gradient update of one seed.
-        seconds: for each measurement of the updates; a loop takes some times as many.
+        seconds: for each measurement of the updates; a loop takes some times as many, and with fewer than
+            `SECONDS` there are fewer loops.
         limit: seconds after which no other loop begins.
     """
     began = time.perf_counter()
     loops: list[Loop] = []
     over_updates: list[float] = []
     updates = config.updates_per_decision * len(config.options.seeds)
+    most = max(1, round(_LOOPS * min(1.0, seconds / SECONDS)))
     before = update(seconds)
-    while not loops or (len(loops) < _LOOPS and time.perf_counter() - began < limit * len(loops) / _LOOPS):
+    while not loops or (len(loops) < most and time.perf_counter() - began < limit * len(loops) / most):
         # Two loops of which the second does not fit any more are worse than one that was given the time.
-        loop = train(config, int(min(7 * seconds, limit / _LOOPS) / (before * updates)))
+        loop = train(config, int(min(7 * seconds, limit / most) / (before * updates)))
         after = update(seconds)
         over_updates.append(loop.decision_ms / 1e3 / ((before + after) / 2 * updates))
         loops.append(loop)
@@ -93,7 +96,10 @@ def loop_overhead(config: RunConfig, seconds: float) -> Figures:
 
 
 def free_task() -> Callable[[], Any]:
-    """A task whose environments cost nothing: they always return the same."""
+    """A task whose environments cost nothing: they always return the same, in short episodes.
+
+    The loop evaluates its policy before and after what is timed, which takes as long as an episode does.
+    """
     import gymnasium
 
     class Free(gymnasium.Env[np.ndarray, np.ndarray]):
@@ -107,7 +113,7 @@ def free_task() -> Callable[[], Any]:
 
         def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
             self.steps += 1
-            return self.seen, 0.0, False, self.steps == 1000, {}
+            return self.seen, 0.0, False, self.steps == 100, {}
 
     return Free
 
