@@ -3,7 +3,7 @@
 BIN := .venv/bin
 SHELL := bash
 
-.PHONY: install extras demo demo-walker test test-slow check lint docs locks clean
+.PHONY: install extras demo demo-walker test test-learning test-slow check lint docs locks clean
 
 install: .venv/installed
 
@@ -30,6 +30,10 @@ demo-walker: install
 
 test: install extras
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Each algorithm in a whole training, but those that `make test` trains: two minutes.
+test-learning: install extras
+	$(BIN)/python -m pytest -m learning -n 2
 
 test-slow: install extras
 	$(BIN)/python -m pytest -m slow

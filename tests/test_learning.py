@@ -1,4 +1,8 @@
-"""Does every algorithm learn? Probes whose values are known; real tasks are slow (`make test-slow`)."""
+"""Does every algorithm learn? Probes whose values are known run by default, and the loop of two algorithms.
+
+The loops of the others are in `make test-learning`: what sets these algorithms apart, the probes find.
+Real tasks are slow (`make test-slow`).
+"""
 
 import numpy as np
 import pytest
@@ -21,6 +25,14 @@ QUICK = {
     "tau": 0.05, "actor_width": 32, "critic_width": 32, "actor_learning_rate": 3e-3,
     "critic_learning_rate": 3e-3, "initial_temperature": 1e-4, "temperature_learning_rate": 0.0,
 }  # fmt: skip
+# Those with a model of the world, which learn its rewards before their policies can follow.
+WORLD_MODELS = {
+    "tdmpc2": {"learning_rate": 3e-3, "tau": 0.05, "bins": 21, "samples": 32},
+    "drq": {
+        "learning_rate": 3e-3, "encoder_width": 32, "width": 32, "bins": 21, "horizon": 2, "n_step": 1,
+        "target_period": 50, "target_noise": 0.5,
+    },
+}  # fmt: skip
 TASK = {
     "warmup": 500, "utd": 1, "policy_delay": 2, "critic_width": 64, "actor_width": 64, "action_repeat": 1,
     "initial_temperature": 0.01, "actor_learning_rate": 1e-3, "critic_learning_rate": 1e-3,
@@ -32,7 +44,7 @@ TDMPC2 = {
     "learning_rate": 1e-3, "horizon": 2, "value_functions": 2, "bins": 21, "encoder_width": 32,
     "latent_size": 32, "width": 32, "samples": 32, "policy_samples": 4, "elites": 4, "batch_size": 32,
 }  # fmt: skip
-# Enough, by several streams, for those that run by default but XQC, whose networks stay as wide.
+# Enough, by several streams, for those that are not slow but XQC, whose networks stay as wide.
 # One block will do here: the probes learn with as many as the preset has.
 NARROW = {
     "critic_width": 32, "actor_width": 32, "batch_size": 32, "atoms": 21, "blocks": 1, "critic_blocks": 1,
@@ -61,20 +73,31 @@ def reward_near(state, action):
     return 1 - np.square(action[:, 0] - 0.5 * state[:, 0])
 
 
-def learned(name, settings_of, reward, mask, updates):
+def learned(name, settings_of, reward, mask, updates, changes=QUICK):
     """The algorithm and its state after learning from random transitions of a one-number world."""
     known = setting_names(ALGORITHMS[name].settings)
-    settings = settings_of(name, **{key: value for key, value in QUICK.items() if key in known})
+    settings = settings_of(name, **{key: value for key, value in changes.items() if key in known})
     algorithm = ALGORITHMS[name].build(Spec(1, 1, 0.5), settings)
     learn = learner.one_by_one(algorithm)
     states = learn.join([algorithm.init(np.random.default_rng(0))])
-    generator = np.random.default_rng(1)
+    generator, horizon = np.random.default_rng(1), algorithm.sampling.horizon
+    shape = (100, BATCH, horizon) if horizon > 1 else (100, BATCH)
+    present = np.ones(shape, np.float32) if algorithm.sampling.ends_early else None
     for first in range(0, updates, 100):
-        state, action, following = generator.uniform(-1, 1, (3, 100, BATCH, 1)).astype(np.float32)
-        rewards = np.stack([reward(s, a) for s, a in zip(state, action, strict=True)]).astype(np.float32)
-        batch = Batch(state, action, rewards, np.full((100, BATCH), mask, np.float32), following)
+        state, action, following = generator.uniform(-1, 1, (3, *shape, 1)).astype(np.float32)
+        rewards = reward(state.reshape(-1, 1), action.reshape(-1, 1)).reshape(shape).astype(np.float32)
+        batch = Batch(state, action, rewards, np.full(shape, mask, np.float32), following, present)
         states, metrics = learn.update(states, learn.join([batch]), first)
-    return learn, states, {k: float(v) for k, v in metrics[0].items()}
+    return learn, states, metrics[0]
+
+
+def missed(learn, states):
+    """The mean square of what lies between chosen and best actions, over that of the best constant action."""
+    squares = []
+    for state in (-0.8, 0.0, 0.8):
+        action = learn.exploit(states, learn.fresh_memories(1), np.array([[state]], np.float32))[0][0, 0]
+        squares.append((action - 0.5 * state) ** 2)
+    return np.mean(squares) / np.mean([0.4**2, 0.0**2, 0.4**2])
 
 
 @pytest.mark.parametrize("name", PROBED)
@@ -82,27 +105,42 @@ def learned(name, settings_of, reward, mask, updates):
 def test_the_value_of_a_constant_reward(name, mask, value, updates, small_settings):
     """Terminated: Q = 1. Going on for ever at discount 0.5: Q = 1 / (1 - 0.5)."""
     _, _, metrics = learned(name, small_settings, reward_one, mask, updates)
-    assert metrics["q_mean"] == pytest.approx(value, abs=0.1)
+    assert float(metrics["q_mean"]) == pytest.approx(value, abs=0.1)
 
 
 @pytest.mark.parametrize("name", PROBED)
 def test_the_policy_finds_the_best_action_of_each_state(name, small_settings):
     """What it misses of the best reward is less than half of what the best constant action would miss."""
     learn, states, _ = learned(name, small_settings, reward_near, 0, 1500 if name in UNSTEADY else 700)
-    missed = []
-    for state in (-0.8, 0.0, 0.8):
-        action = learn.exploit(states, learn.fresh_memories(1), np.array([[state]], np.float32))[0][0, 0]
-        missed.append((action - 0.5 * state) ** 2)
-    by_a_constant = (0.4**2 + 0.0**2 + 0.4**2) / 3
-    assert np.mean(missed) < 0.5 * by_a_constant
+    assert missed(learn, states) < 0.5
 
 
-# Relatives of an algorithm that runs by default: what sets them apart, the probes above find.
+@pytest.mark.parametrize(
+    ("name", "mask", "value", "updates"),
+    [("tdmpc2", 1, 2.0, 700), ("drq", 0, 1.0, 2000)],
+)
+def test_world_models_find_the_best_action_and_its_value(name, mask, value, updates, small_settings):
+    """The best reward is 1: going on for ever at discount 0.5 it is worth 2, and where all terminates 1."""
+    learn, states, _ = learned(name, small_settings, reward_near, mask, updates, WORLD_MODELS[name])
+    assert missed(learn, states) < 0.5
+    seen = [np.array([[state]], np.float32) for state in (-0.8, 0.0, 0.8)]
+    found = [float(learn.appraise(states, each, 3)[2][0]) for each in seen]
+    assert np.mean(found) == pytest.approx(value, abs=0.2)
+
+
+BY_DEFAULT = ("crossq-wn", "sac")
+# Relatives of an algorithm whose loop runs by default or in `make test-learning`.
 RELATIVES = ("crossq", "sr-sac", "redq", "droq", "bro-fast", "simba")
-BY_DEFAULT = [pytest.param(n, marks=pytest.mark.slow) if n in RELATIVES else n for n in ALGORITHMS]
 
 
-@pytest.mark.parametrize("name", BY_DEFAULT)
+def when(name):
+    """An algorithm's name, marked with the command that trains it whole."""
+    if name in BY_DEFAULT:
+        return name
+    return pytest.param(name, marks=pytest.mark.slow if name in RELATIVES else pytest.mark.learning)
+
+
+@pytest.mark.parametrize("name", map(when, ALGORITHMS))
 def test_training_reaches_a_goal(name, tmp_path):
     """The whole loop: the point learns to sit where the reward is, 37 frames long."""
     known = setting_names(ALGORITHMS[name].settings)
