@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load as load_tensors
 
-from crossq_wn import files
 from crossq_wn.errors import UserError
 from crossq_wn.learning.replay import Replay
 from crossq_wn.learning.rows import Rows
-from crossq_wn.runs import checkpoints, manifests
+from crossq_wn.runs import checkpoints, checksums, manifests
 from crossq_wn.runs.checkpoints import SeedState, Writer
 from crossq_wn.runs.checksums import DamagedError
 
@@ -289,7 +288,7 @@ def test_too_little_memory_is_no_damage(tmp_path, monkeypatch):
     replay = stepped(Replay(1000, 2, 1), 25)
     store(tmp_path, 100, replay)
     before = segments(tmp_path)
-    monkeypatch.setattr(files, "available_memory", lambda: 10)
+    monkeypatch.setattr(checksums, "available_memory", lambda: 10)
     with pytest.raises(
         UserError, match=r"seed-0.safetensors takes .* bytes and only 10 bytes are free: free"
     ):

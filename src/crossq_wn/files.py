@@ -22,14 +22,13 @@ from typing import Any, BinaryIO
 
 from crossq_wn import fences
 from crossq_wn.errors import UserError
-from crossq_wn.machine import available_memory, resolved
+from crossq_wn.machine import resolved
 
 # The most bytes that a file of each kind may have to be read; real ones are far smaller.
 MOST_JSON = 16 * 2**20  # config.json and manifest.json of a run
 MOST_MANIFEST = 256 * 2**20  # of a checkpoint: it keeps eval.csv and the environments' plain state
 MOST_TABLE = 2**30  # a CSV file, unpacked
 MOST_VIDEO = 20 * 2**20  # that a report looks at
-MOST_TENSORS = 2**38  # and never more than memory has room for
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -59,18 +58,24 @@ def read(path: Path, most: int, *, within: Path | None = None) -> bytes:
 
     Args:
         path: of a regular file.
-        most: bytes that it may have at most.
+        most: bytes that it may have.
         within: the folder below which no link is followed.
 
     Raises:
         RefusedError: it is a link, not a regular file, or too large.
         OSError: it is missing or cannot be read.
     """
-    with opened(path, within=within) as file:
-        size = os.fstat(file.fileno()).st_size
+    handle = _opened(path, within)  # without a file object: sweeps have tens of thousands of files
+    try:
+        size = os.fstat(handle).st_size
         if size > most:
-            raise RefusedError(path, f"has {_size(size)}, where at most {_size(most)} are read")
-        return file.read(size)  # no more than that, even if the file is growing
+            raise RefusedError(path, f"has {sized(size)}, where at most {sized(most)} are read")
+        content = b""  # no more than the size, even if the file is growing; a system reads 2 GiB at once
+        while len(content) < size and (more := os.read(handle, size - len(content))):
+            content += more
+        return content
+    finally:
+        os.close(handle)
 
 
 def read_named(path: Path, most: int) -> bytes:
@@ -84,7 +89,7 @@ def read_named(path: Path, most: int) -> bytes:
     with os.fdopen(os.dup(int(pipe[1])), "rb") as file:
         content = file.read(most + 1)
     if len(content) > most:
-        raise RefusedError(path, f"has more than the {_size(most)} that are read")
+        raise RefusedError(path, f"has more than the {sized(most)} that are read")
     return content
 
 
@@ -92,17 +97,6 @@ def read_start(path: Path, count: int) -> bytes:
     """Reads the first bytes of a file that the user named, which may be reached through links."""
     with opened(resolved(path)) as file:
         return file.read(count)
-
-
-def read_tensors(path: Path, *, within: Path | None = None) -> bytes:
-    """Reads a file of arrays as `read` does, if there is enough free memory; raises UserError if not."""
-    free = available_memory()
-    if free is not None and free < MOST_TENSORS:
-        with opened(path, within=within) as file:
-            size = os.fstat(file.fileno()).st_size
-        if free < size <= MOST_TENSORS:
-            raise UserError(f"{path} takes {_size(size)} and only {_size(free)} are free: free some memory")
-    return read(path, MOST_TENSORS, within=within)
 
 
 def read_json(path: Path, most: int, *, within: Path | None = None, constants: bool = False) -> Any:
@@ -146,16 +140,13 @@ _LENIENT = json.JSONDecoder(object_pairs_hook=_once)
 @contextlib.contextmanager
 def opened(path: Path, *, within: Path | None = None) -> Iterator[BinaryIO]:
     """Opens a regular file for reading; raises as `read` does."""
-    with contextlib.nullcontext() if within is None else _parent(path, within) as folder:
-        handle = _checked(path, _READ, folder)
-    with os.fdopen(handle, "rb") as file:
+    with os.fdopen(_opened(path, within), "rb") as file:
         yield file
 
 
 def append(path: Path, content: bytes, *, within: Path | None = None) -> None:
     """Appends to an existing regular file that has no second name (hard link)."""
-    with _parent(path, within) as folder:
-        handle = _checked(path, _APPEND, folder)
+    handle = _opened(path, within, _APPEND)
     # Once the file is open: who takes the run over replaces it, and later rows go to a file without a name.
     with os.fdopen(handle, "ab", buffering=0) as file, fences.held(path):
         if os.fstat(handle).st_nlink > 1:
@@ -167,15 +158,13 @@ def append(path: Path, content: bytes, *, within: Path | None = None) -> None:
 
 def open_log(path: Path) -> BinaryIO:
     """Opens a file for appending, and creates it if it is missing."""
-    with _parent(path, None) as folder:
-        return os.fdopen(_checked(path, _APPEND | os.O_CREAT, folder), "ab")
+    return os.fdopen(_opened(path, None, _APPEND | os.O_CREAT), "ab")
 
 
 def open_lock(path: Path) -> BinaryIO:
     """Opens a file to be locked, and creates it if it is missing; leaves its content alone."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    with _parent(path, None) as folder:
-        return os.fdopen(_checked(path, flags, folder), "r+b", buffering=0)
+    return os.fdopen(_opened(path, None, flags), "r+b", buffering=0)
 
 
 def write_atomically(
@@ -293,21 +282,25 @@ def names(folder: Path, *, within: Path | None = None) -> list[str]:
         return []
 
 
-def is_folder(path: Path) -> bool:
-    """Whether there is a folder, and not just a link to one."""
-    return path.is_dir() and not path.is_symlink()
+def folders(folder: Path, *, within: Path) -> list[str]:
+    """The names of the folders in a folder, in no order and without links; otherwise like `names`."""
+    try:
+        with _parent(folder / "_", within) as handle, os.scandir(handle) as entries:
+            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 @contextlib.contextmanager
 def _parent(path: Path, within: Path | None) -> Iterator[int]:
     """Opens the folder that holds a path, step by step from `within` on, without following a link."""
-    top = path.parent if within is None else within
-    handle = os.open(top, _FOLDER)
+    there = path.parent if within is None else within
+    rest = path.parts[len(there.parts) :]
+    handle = os.open(there, _FOLDER)
     try:
-        there = top
-        if ".." in path.parts[len(top.parts) :]:
+        if ".." in rest or there.parts + rest != path.parts:
             raise RefusedError(path, "is named by a way out of its folder")
-        for name in path.parent.relative_to(top).parts if within is not None else ():
+        for name in rest[:-1]:
             there = there / name
             try:
                 below = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=handle)
@@ -318,6 +311,13 @@ def _parent(path: Path, within: Path | None) -> Iterator[int]:
         yield handle
     finally:
         os.close(handle)
+
+
+def _opened(path: Path, within: Path | None, flags: int = _READ) -> int:
+    if within is None:
+        return _checked(path, flags)
+    with _parent(path, within) as folder:
+        return _checked(path, flags, folder)
 
 
 def _checked(path: Path, flags: int, folder: int | None = None) -> int:
@@ -346,5 +346,6 @@ def _kind(found: os.stat_result) -> str:
     return _KINDS.get(stat.S_IFMT(found.st_mode), "a file")
 
 
-def _size(count: int) -> str:
+def sized(count: int) -> str:
+    """A number of bytes in words."""
     return f"{count / 2**20:,.0f} MiB" if count >= 2**20 else f"{count:,} bytes"

@@ -147,7 +147,7 @@ def submit(
     jobs, workers = beside(parsed, len(left))
     history, most = History(out), 0
     for run in left:
-        known = history.memory(str(run.path.relative_to(out)))
+        known = history.memory(history.name(run.path))
         # The jobs of an array are alike, so each gets what the largest run needs.
         most = max(most, known or bills.need(run).memory)
     asked = on_slurm.Array(

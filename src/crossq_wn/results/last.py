@@ -15,7 +15,7 @@ from crossq_wn.results.records import RunRecord
 from crossq_wn.runs.checksums import checksum_of
 from crossq_wn.runs.tables import EVAL_COLUMNS
 
-_BLOCK = 4096  # bytes that are looked at first; more where an evaluation has many seeds and metrics
+_BLOCK = 1024  # bytes that are looked at first; more where an evaluation has many seeds and metrics
 
 
 class Last(NamedTuple):

@@ -118,7 +118,7 @@ class Writer:
     def _make_room(self, partial: Path) -> None:
         """Removes what an interrupted checkpoint left, and makes the folders that are missing."""
         run = self.directory.parent
-        if not files.is_folder(self.directory / "replay"):
+        if "replay" not in files.folders(self.directory, within=run):
             files.make_folder(self.directory / "replay", within=run)
             to_disk(run)  # so that the new folder's name survives a power cut
         for left in {partial, self.directory / partial.name}:  # the second by an earlier version

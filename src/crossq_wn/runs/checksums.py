@@ -1,6 +1,7 @@
 """Files with checksums, which are read exactly as they were written or not at all."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 
 from crossq_wn import files
-from crossq_wn.errors import option
+from crossq_wn.errors import UserError, option
+from crossq_wn.machine import available_memory
+
+_MOST = 2**38  # bytes of a file of arrays that are read, and never more than memory has room for
 
 
 class DamagedError(Exception):
@@ -71,12 +75,24 @@ def read(path: Path, checksum: str) -> bytes:
         UserError: there is too little free memory for it.
     """
     try:
-        content = files.read_tensors(path, within=run_of(path))
+        content = _read_if_it_fits(path)
     except OSError as error:
         raise DamagedError(f"{path.name} cannot be read: {error.strerror}") from None
     if checksum_of(content) != checksum:
         raise DamagedError(f"{path.name} is truncated or altered")
     return content
+
+
+def _read_if_it_fits(path: Path) -> bytes:
+    """Reads a file of arrays; raises UserError if there is too little free memory for it."""
+    free = available_memory()
+    if free is not None and free < _MOST:
+        with files.opened(path, within=run_of(path)) as file:
+            size = os.fstat(file.fileno()).st_size
+        if free < size <= _MOST:
+            takes, only = map(files.sized, (size, free))
+            raise UserError(f"{path} takes {takes} and only {only} are free: free some memory")
+    return files.read(path, _MOST, within=run_of(path))
 
 
 def read_tensors(path: Path, checksum: str) -> dict[str, np.ndarray]:

@@ -26,22 +26,18 @@ class _NewerError(UserError):
 
 def available(directory: Path) -> list[Path]:
     """The folders of all checkpoints, damaged ones included, oldest first."""
-    folders = [directory / name for name in _numbers(directory)]
-    return list(filter(files.is_folder, folders))
+    return [directory / name for name in _numbers(directory)]
 
 
 def trained_frames(directory: Path) -> int:
     """The environment frames of the newest checkpoint, even a damaged one; 0 without any."""
-    for name in reversed(_numbers(directory)):
-        if files.is_folder(directory / name):
-            return int(name)
-    return 0
+    return max(map(int, _numbers(directory)), default=0)
 
 
 def _numbers(directory: Path) -> list[str]:
-    """The names in a folder of checkpoints that are numbers, the lowest first."""
+    """The folders in a folder of checkpoints whose names are numbers, the lowest first."""
     found = []
-    for name in files.names(directory, within=directory.parent):
+    for name in files.folders(directory, within=directory.parent):
         if re.fullmatch(r"[0-9]{1,18}", name):
             found.append(name)
     return sorted(found, key=int)

@@ -207,7 +207,7 @@ class Sweep:
 
     def key(self, run: Planned) -> str:
         """The name of a run in the history."""
-        return str(run.path.relative_to(self.out))
+        return self.history.name(run.path)
 
     def _start(self, number: int, slot: int) -> None:
         run, state = self.runs[number], self.states[number]

@@ -9,6 +9,7 @@ OUT/.sweep/
 
 import contextlib
 import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,12 +46,16 @@ class History:
     """
 
     def __init__(self, out: Path) -> None:
-        self._file = out / SWEEP / "attempts.jsonl"
+        self._file, self._out = out / SWEEP / "attempts.jsonl", os.path.join(out, "")
         self._attempts: dict[str, list[Attempt]] = {}
         self._memory: dict[str, int] = {}  # by the folder of runs that differ in their seeds alone
         self._own: set[Attempt] = set()  # added here, and not read since
         self._end = 0  # bytes of the file that have been read
         self.news()
+
+    def name(self, run: Path) -> str:
+        """The name here of a run directory of the sweep."""
+        return str(run).removeprefix(self._out)  # a sweep asks all the time, and `relative_to` takes long
 
     def of(self, run: str) -> Sequence[Attempt]:
         """The attempts at a run."""

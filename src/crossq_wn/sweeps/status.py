@@ -44,7 +44,7 @@ def lines(runs: Sequence[Run], out: Path) -> list[Line]:
     for run in runs:
         state = state_of(run)
         alive = _alive(run.path, state)
-        attempts = history.of(str(run.path.relative_to(out)))
+        attempts = history.of(history.name(run.path))
         retries = attempts[-1].retries if attempts else RETRIES  # as the sweep was told
         stands = outlook(state, attempts, alive=alive, retries=retries)
         config, frames, speed = run.config, state.frames, None
