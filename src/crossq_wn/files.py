@@ -137,11 +137,9 @@ _STRICT = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_refuse)
 _LENIENT = json.JSONDecoder(object_pairs_hook=_once)
 
 
-@contextlib.contextmanager
-def opened(path: Path, *, within: Path | None = None) -> Iterator[BinaryIO]:
+def opened(path: Path, *, within: Path | None = None) -> BinaryIO:
     """Opens a regular file for reading; raises as `read` does."""
-    with os.fdopen(_opened(path, within), "rb") as file:
-        yield file
+    return os.fdopen(_opened(path, within), "rb")
 
 
 def append(path: Path, content: bytes, *, within: Path | None = None) -> None:
