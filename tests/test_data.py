@@ -584,6 +584,25 @@ def test_replay_is_written_out_from_the_command_line(place, tmp_path):
         assert (refused.returncode, message in refused.stderr) == (2, True), refused.stderr
 
 
+@pytest.mark.parametrize(("kind", "file"), [("npz", "out/transitions.npz"), ("minari", "out")])
+def test_replay_is_written_to_a_folder_of_any_name_and_read_from_there(
+    kind, file, place, problem, tmp_path, monkeypatch
+):
+    if kind == "minari":
+        pytest.importorskip("minari")
+        pytest.importorskip("h5py")
+    done = call("data", place / "run", "--to", kind, "--out", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)  # where the name is relative to
+    read = []
+    for name in (file, str(place / "run")):
+        (source,) = sources.describe_all([name])
+        read.append(sources.rows_of(name, source, problem))
+    rows, own = read
+    np.testing.assert_array_equal(rows.observation, own.observation)
+    np.testing.assert_allclose(rows.action, own.action, rtol=0, atol=1e-6)
+
+
 def test_in_real_time_the_control_rate_is_that_of_the_clock(tmp_path):
     environment = building.make_environment(api.configure(helpers.PointMass), helpers.PointMass)
     path, said = saved(tmp_path, decision_seconds=0.05), []

@@ -192,7 +192,7 @@ def write(recording: Recording, folder: Path, about: Mapping[str, Any]) -> Path:
     assert recording.action_low is not None
     assert recording.action_high is not None
     made = storage.new(
-        folder / "data",
+        folder.absolute() / "data",  # Minari looks for its files below a relative path twice over
         # A recording does not say how large observations may be.
         observation_space=spaces.Box(-np.inf, np.inf, size, np.float32),
         action_space=spaces.Box(
