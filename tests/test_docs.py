@@ -280,7 +280,21 @@ def test_the_script_of_a_slurm_array_ends_with_its_sweep_and_queues_again(tmp_pa
     assert (job.returncode, (tmp_path / "queued").read_text()) == (143, "requeue 77_3\n")
 
 
-def _sentence_of_diagnose(text, folder):
+def _what_is_printed(text, folder):
+    """Tables have the columns of the page, and `diagnose` says what the page says for those numbers."""
+    if text.startswith("* "):
+        return _sentence_of_diagnose(text)
+    head = re.findall(r"[a-z]+", text.splitlines()[0])  # without the frames of `compare`
+    command = {
+        "run": ("list", "runs"),
+        "seed": ("eval", "runs/first", "--episodes", 1),
+        "diagnostic": ("diagnose", "runs/first"),
+        "system": ("compare", "runs/second", "runs/sac"),
+    }[head[0]]
+    assert head in [re.findall(r"[a-z]+", line) for line in call(*command, cwd=folder).stdout.splitlines()]
+
+
+def _sentence_of_diagnose(text):
     norm, rate = map(float, re.findall(r"([\d.]+)x", text))
     found = {"critic_norm": health.Course(1, norm), "critic_elr": health.Course(rate, 1)}
     recipe = ALGORITHMS["crossq-wn"]
@@ -334,7 +348,7 @@ def _products_of_an_update(text, folder):
 
 # What blocks of other languages hold, which a test looks at; pictures are only looked at by people.
 OTHERS = {
-    "docs/tutorial.md": _sentence_of_diagnose,
+    "docs/tutorial.md": _what_is_printed,
     "docs/export.md": _files_of_an_export,
     "docs/sweeps.md": _folders_of_a_sweep,
     "docs/reference/files.md": _published_curves,
@@ -419,7 +433,7 @@ def test_an_algorithms_page_leads_to_the_lines_of_its_statements_and_numbers(nam
     recipe, page = ALGORITHMS[name], docs.generated()[f"algorithms/{name}.md"]
 
     def line(place):
-        assert f"| `{place.file}:{place.line}` |" in page
+        assert f"`{place.file}:{place.line}` |" in page
         return (docs_sources.SOURCE / place.file).read_text().splitlines()[place.line - 1]
 
     for each in docs_sources.statements(recipe):

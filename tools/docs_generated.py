@@ -11,7 +11,7 @@ from typing import Any
 
 from docs_curves import curves_of
 from docs_sources import origin, place_of_preset, place_of_setting, statements
-from docs_tables import ROOT, table_of
+from docs_tables import ROOT, prose, table_of
 
 from crossq_wn.algorithms import ALGORITHMS, Recipe
 from crossq_wn.algorithms.settings import values_of
@@ -92,8 +92,9 @@ def _settings(recipe: Recipe) -> str:
     for field in fields(usual):
         value, place = _value(getattr(usual, field.name)), place_of_setting(recipe, field.name)
         option = f"`--{field.name.replace('_', '-')}`"
-        rows.append([option, value, texts.get(field.name, ""), place.comment, place])
-    table = table_of(["option", "default", "meaning", "source of the number", "where"], rows)
+        source = f"{place.comment}: {place}" if place.comment else place
+        rows.append([option, value, prose(texts.get(field.name, "")), source])
+    table = table_of(["option", "default", "meaning", "source of the number, and where it is"], rows)
     return (
         "With the values of the preset `default`, and what the file says of where they are from: tables are "
         "the paper's, columns those of its Table 1. Files are below "
@@ -104,7 +105,7 @@ def _settings(recipe: Recipe) -> str:
 def _statements(recipe: Recipe) -> str:
     rows = []
     for each in statements(recipe):
-        rows.append([f"`{each.name}`", each.about.replace("<", "&lt;"), each.cites, each.place])
+        rows.append([f"`{each.name}`", prose(each.about), each.cites, each.place])
     table = table_of(["function", "what it is", "numbered statement", "where"], rows)
     return (
         "The functions of its own files, and what it uses of others that states something numbered. Numbers "

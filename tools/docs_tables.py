@@ -15,3 +15,8 @@ def table_of(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
         cells = [str(cell).replace("|", "\\|").replace("\n", " ") for cell in line]
         shown.append(f"| {' | '.join(cells)} |")
     return "\n".join(shown)
+
+
+def prose(text: str) -> str:
+    """A sentence for a cell, which stays wide enough to be read beside narrow ones."""
+    return f'<span class="prose">{text.replace("<", "&lt;")}</span>'
