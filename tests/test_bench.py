@@ -216,7 +216,7 @@ def gpu():
 
 def test_the_report_on_accelerators_times_a_start(gpu, monkeypatch):
     train = crossq_wn.train
-    tiny = TINY_OPTIONS | TINY_SETTINGS | {"frames": 60}
+    tiny = TINY_OPTIONS | TINY_SETTINGS | {"algorithm": "sac", "frames": 60}
     monkeypatch.setattr(crossq_wn, "train", lambda task, **given: train(task, **given | tiny))
     for module, name in ((training_loop, "decide"), (updating, "_update_once")):
         monkeypatch.setattr(module, name, getattr(module, name))  # so that what it puts there is undone

@@ -82,7 +82,7 @@ def trained(tmp_path_factory):
         found[algorithm] = tmp_path_factory.mktemp("docs") / "run"
         settings = TINY_OPTIONS | TINY_SETTINGS | {"log_every": 20}
         crossq_wn.train(
-            PointMass, algorithm=algorithm, frames=400, seeds=[0, 1], out=found[algorithm], **settings
+            PointMass, algorithm=algorithm, frames=220, seeds=[0, 1], out=found[algorithm], **settings
         )
     return found
 

@@ -530,10 +530,10 @@ def test_shared_streams_and_spaces_are_seeded_and_resume_bit_for_bit(tmp_path):
     for name in ("left", "right", "half"):
         random.seed(len(runs)), np.random.seed(len(runs))
         before = random.getstate(), np.random.get_state()[1].tolist()
-        frames = 100 if name == "half" else 250
+        frames = 100 if name == "half" else 160
         runs.append(trained(SharedStreams, tmp_path / name, frames=frames, eval_every=50).path)
         assert before == (random.getstate(), np.random.get_state()[1].tolist())  # the caller's own go on
-    crossq_wn.resume(runs[2], frames=250, task=SharedStreams)
+    crossq_wn.resume(runs[2], frames=160, task=SharedStreams)
     helpers.same_run(runs[0], runs[1])
     helpers.same_run(runs[0], runs[2])
     policy = crossq_wn.load(runs[0])
