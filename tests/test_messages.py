@@ -7,6 +7,7 @@ import re
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 import helpers
@@ -143,6 +144,16 @@ def test_numbers_beyond_all_bounds_are_named_in_a_short_line(choices, says):
     with pytest.raises(UserError, match=re.escape(says)) as refusal:
         configure("cheetah-run", **choices)
     assert len(str(refusal.value)) < 250
+
+
+def test_numbers_of_numpy_are_numbers():
+    plain = configure("cheetah-run", frames=2000, seeds=[1, 2], utd=3)
+    numpy = configure(
+        "cheetah-run", frames=np.int64(2000), seeds=np.arange(1, 3),
+        utd=np.int32(3),
+    )  # fmt: skip
+    assert numpy == plain
+    assert type(numpy.options.frames) is type(numpy.options.seeds[0]) is int
 
 
 def test_every_option_is_a_keyword_and_seed_is_one_seed():

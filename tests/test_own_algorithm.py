@@ -75,6 +75,30 @@ def test_its_diagnosis_knows_what_its_critic_is_like(run, capsys):
     assert said.endswith("what weight normalisation removes (--algorithm crossq-wn)")
 
 
+def _break(*arguments, **options):
+    raise KeyError("knee")
+
+
+@pytest.mark.parametrize("function", ["init", "update", "explore", "exploit"])
+def test_what_it_raises_is_one_line_with_its_place(function, own, tmp_path, monkeypatch):
+    recipe = ALGORITHMS["layer-norm-sac"]
+
+    def broken(spec, settings):
+        return recipe.build(spec, settings)._replace(**{function: _break})
+
+    monkeypatch.setitem(ALGORITHMS, "layer-norm-sac", recipe._replace(make=broken))
+    line = rf"^the algorithm {NAME} raised KeyError: 'knee' \(test_own_algorithm.py, line \d+\)"
+    with pytest.raises(crossq_wn.UserError, match=line) as error:
+        crossq_wn.train(
+            PointMass, algorithm=NAME, frames=60, out=tmp_path / "run", **TINY_OPTIONS, **TINY_SETTINGS
+        )
+    assert isinstance(error.value.__cause__, KeyError)
+    kept = list(tmp_path.glob("run/errors/*.txt"))
+    assert str(error.value).endswith("".join(f"; traceback: {path}" for path in kept))
+    assert all("in _break" in path.read_text() for path in kept)
+    assert bool(kept) or not (tmp_path / "run").exists()
+
+
 def test_its_cost_is_counted_in_its_own_program(own):
     estimate = cost(configure("cheetah-run", algorithm=NAME, frames=20_000))
     assert estimate.updates == 2 * (20_000 // 2 - 5_000)  # UTD 2, action repeat 2, the shared warm-up

@@ -525,6 +525,29 @@ class SharedStreams(PointMass):
         return observation, reward + noise, *rest
 
 
+HELD = np.random.default_rng()
+
+
+class HeldByItsModule(PointMass):
+    """Draws from generators of its module and of its class, which nothing seeds."""
+
+    legacy = np.random.RandomState()
+
+    def step(self, action):
+        observation, reward, *rest = super().step(action)
+        return observation, reward + HELD.normal() + self.legacy.normal(), *rest
+
+
+def test_generators_of_classes_and_modules_are_seeded_kept_and_resume_bit_for_bit(tmp_path):
+    before = HELD.bit_generator.state, HeldByItsModule.legacy.get_state()[1].tolist()
+    runs = [trained(HeldByItsModule, tmp_path / "whole", frames=150, eval_every=50).path]
+    runs.append(trained(HeldByItsModule, tmp_path / "half", frames=100, eval_every=50).path)
+    assert before == (HELD.bit_generator.state, HeldByItsModule.legacy.get_state()[1].tolist())
+    HELD.normal(), HeldByItsModule.legacy.normal()  # as another process would have other states
+    crossq_wn.resume(runs[1], frames=150, task=HeldByItsModule)
+    helpers.same_run(*runs)
+
+
 def test_shared_streams_and_spaces_are_seeded_and_resume_bit_for_bit(tmp_path):
     runs = []
     for name in ("left", "right", "half"):
@@ -542,7 +565,7 @@ def test_shared_streams_and_spaces_are_seeded_and_resume_bit_for_bit(tmp_path):
 
 
 def test_seeds_that_share_a_stream_are_told(tmp_path):
-    for task, told in ((SharedStreams, 1), (PointMass, 0)):
+    for task, told in ((SharedStreams, 1), (HeldByItsModule, 1), (PointMass, 0)):
         messages = Messages()
         trained(task, tmp_path / task.__name__, seeds=(0, 1), reporter=messages, checkpoint_every=20)
         assert sum("which all seeds share" in text for text in messages.texts) == told
@@ -657,6 +680,31 @@ def test_what_reset_and_step_must_return_is_said(step, reset, says):
     with pytest.raises(EnvironmentFaultError, match=says) as error:
         use()
     assert "\n" not in str(error.value)
+
+
+class Counting(PointMass):
+    """Says that it observes whole numbers."""
+
+    observation_space = spaces.Dict(
+        {"count": spaces.Box(-5, 5, (1,), np.int64), "place": spaces.Box(-1, 1, (2,), np.float32)}
+    )
+    seen: object = 3
+
+    def observe(self):
+        return {"count": np.array([self.seen]), "place": self.position.astype(np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("seen", "sound"), [(3, True), (-2.0, True), (1.5, False), (np.nan, False), (2**70, False)]
+)
+def test_no_observation_is_rounded_to_the_type_of_its_space(seen, sound, monkeypatch):
+    monkeypatch.setattr(Counting, "seen", float(seen))
+    environment = make(Counting)
+    if sound:
+        assert environment.reset(0)[0] == seen
+    else:
+        with pytest.raises(EnvironmentFaultError, match=r"the observation has .* holds whole numbers: give"):
+            environment.reset(0)
 
 
 @pytest.mark.parametrize(

@@ -88,9 +88,10 @@ def registered(name: str) -> str:
     if module:
         import_user_module(module, f"the algorithm {name!r}")
     if own not in ALGORITHMS:
+        lacks = f"{module!r} adds none of that name to ALGORITHMS; " if module else ""
         raise UserError(
-            f"unknown algorithm {name!r}: {nearest(own, ALGORITHMS)}choose from {', '.join(ALGORITHMS)}, "
-            "and your own as module:name (docs/your-own-algorithm.md)"
+            f"unknown algorithm {name!r}: {lacks}{nearest(own, ALGORITHMS)}choose from "
+            f"{', '.join(ALGORITHMS)}, and your own as module:name (docs/your-own-algorithm.md)"
         )
     return own
 

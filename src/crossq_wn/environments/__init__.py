@@ -18,6 +18,7 @@ from crossq_wn.environments.core import (
     Transition,
     unknown_task,
 )
+from crossq_wn.environments.streams import watch
 from crossq_wn.environments.suite import Group, Suite
 from crossq_wn.environments.suites import PAPER_GROUPS, PAPER_TASKS, SUITES, paper_frames, suite_of
 from crossq_wn.errors import UserError, import_user_module
@@ -86,7 +87,7 @@ def make(
     prepare_graphics(render=render or known.name in SUITES[known.suite].opengl)
     episode_frames = known.episode_frames if episode_frames is None else episode_frames
     return Environment(
-        _simulator(task, known, episode_frames, render),
+        _watched(_simulator(task, known, episode_frames, render)),
         known,
         action_repeat=known.action_repeat if action_repeat is None else action_repeat,
         episode_frames=episode_frames,
@@ -118,7 +119,7 @@ def given(
         UserError: it is no gymnasium.Env, or its spaces are not supported.
     """
     return Environment(
-        _simulator(lambda: environment, task, episode_frames, render=False),
+        _watched(_simulator(lambda: environment, task, episode_frames, render=False)),
         task,
         action_repeat=action_repeat,
         episode_frames=episode_frames,
@@ -199,6 +200,13 @@ def _simulator(task: TaskLike, known: Task, episode_frames: int | None, render: 
         raise UserError(
             f"{known.name} needs {suite.title}, which cannot be imported ({error}){fix}"
         ) from None
+
+
+def _watched(simulator: Simulator) -> Simulator:
+    """The simulator, once the random streams that it may share with others are known."""
+    if not simulator.in_threads:  # of the suites it is known that they share nothing
+        watch(getattr(simulator, "_environment", simulator))
+    return simulator
 
 
 __all__ = [

@@ -12,6 +12,7 @@ from gymnasium import spaces
 from crossq_wn.acting.interface import in_units
 from crossq_wn.environments.core import EnvironmentFaultError, Frame
 from crossq_wn.environments.interface import check_bounds, success_of
+from crossq_wn.environments.parts import kinds_of, layout_of, numbers_of
 from crossq_wn.environments.snapshot import (
     Snapshot,
     UnrestorableError,
@@ -62,11 +63,13 @@ class Gymnasium:
         self.action_dtype = np.dtype(action.dtype)
         check_bounds(self.action_low, self.action_high, self.action_dtype, name)
         self.action_size = int(np.prod(action.shape))
-        self.layout = _layout(environment.observation_space)
+        self.layout = layout_of(environment.observation_space)
         self.observation_size = int(spaces.flatdim(environment.observation_space))
         if not self.action_size or not self.observation_size:
             raise UserError(f"{name} has an empty observation or action space")
         flat: Any = spaces.flatten_space(environment.observation_space)
+        # Flattening casts to the types of the parts, and so would round to whole numbers.
+        self._whole = any(kind != "f" for kind in kinds_of(environment.observation_space))
         self.observation_low, self.observation_high = flat.low, flat.high
         # Seconds per step, as Gymnasium's own MuJoCo tasks call them.
         dt = getattr(environment.unwrapped, "dt", None)
@@ -136,13 +139,21 @@ class Gymnasium:
         Raises:
             EnvironmentFaultError: the observation is not one of its space.
         """
+        space = self._environment.observation_space
         try:
-            flat = spaces.flatten(self._environment.observation_space, self._observation)
+            with np.errstate(over="ignore", invalid="ignore"):  # which the comparison finds
+                flat: Any = spaces.flatten(space, self._observation)
+            exact = numbers_of(space, self._observation) if self._whole else flat
         except (KeyError, TypeError, ValueError) as error:
             raise EnvironmentFaultError(
                 f"{self._name}: the observation is {_describe(self._observation)}, its observation space "
-                f"says {self._environment.observation_space} ({type(error).__name__}: {error})"
+                f"says {space} ({type(error).__name__}: {error})"
             ) from None
+        if self._whole and flat.shape == exact.shape and (changed := flat != exact).any():
+            raise EnvironmentFaultError(
+                f"{self._name}: the observation has {exact[changed][0]:g} where its observation space, "
+                f"{space}, holds whole numbers: give that part the dtype float32"
+            )
         return np.asarray(flat, np.float32)
 
     def snapshot(self) -> Snapshot:
@@ -307,16 +318,6 @@ def _describe(value: Any) -> str:
     if isinstance(value, dict):
         return f"a dict with the keys {', '.join(map(str, value))}"
     return f"a {type(value).__name__}"
-
-
-def _layout(space: spaces.Space[Any], above: tuple[str, ...] = ()) -> list[Any]:
-    """The keys and shapes of an observation's parts, in the order in which Gymnasium flattens them."""
-    if not isinstance(space, spaces.Dict):
-        return [[list(above), list(space.shape or ())]]
-    found = []
-    for key, part in space.spaces.items():
-        found += _layout(part, (*above, str(key)))
-    return found
 
 
 def _check_spaces(environment: gymnasium.Env[Any, Any], name: str) -> None:

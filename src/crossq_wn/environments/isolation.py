@@ -7,7 +7,7 @@ import numpy as np
 
 from crossq_wn.environments.core import Environment
 from crossq_wn.environments.snapshot import capture_attributes
-from crossq_wn.environments.streams import capture_shared, kept_shared
+from crossq_wn.environments.streams import capture_shared, kept_shared, owners_of
 
 _DECISIONS = 5  # agent decisions that an environment is watched for
 
@@ -32,7 +32,7 @@ def check_isolated(environment: Environment) -> None:
     environment.snapshot()
     if environment.simulator.in_threads:
         return
-    owners = _owners(environment)
+    owners = owners_of(getattr(environment.simulator, "_environment", environment.simulator))
     kept = [capture_attributes(owner, strict=False) for owner in owners]
     with kept_shared():
         before = capture_shared()
@@ -51,19 +51,6 @@ def check_isolated(environment: Environment) -> None:
 def _check_modules() -> None:
     if "jax" in sys.modules:
         raise SharedStateError("its module imports JAX, which only one process should start")
-
-
-def _owners(environment: Environment) -> list[Any]:
-    """The classes and modules of an environment and its wrappers, apart from those of Gymnasium."""
-    found: list[Any] = []
-    inner = getattr(environment.simulator, "_environment", environment.simulator)
-    while inner is not None:
-        for owner in type(inner).__mro__:
-            module = sys.modules.get(owner.__module__)
-            if owner is not object and not owner.__module__.startswith(("gymnasium.", "typing", "builtins")):
-                found += [owner, *([module] if module not in found else [])]
-        inner = vars(inner).get("env")
-    return found
 
 
 def same(left: Any, right: Any) -> bool:

@@ -1,12 +1,15 @@
 """The algorithm that a run's configuration describes, and what its checkpoints hold of it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 
 from crossq_wn.acting.folding import folded
 from crossq_wn.acting.operations import Network, function_of
 from crossq_wn.algorithms import recipe_of
 from crossq_wn.algorithms.normalisers import normalise_observations
-from crossq_wn.errors import UserError, one_line, option
+from crossq_wn.errors import UserError, one_line, option, raised
 from crossq_wn.nets.initialisers import ShapesOnly
 from crossq_wn.runs.checkpoints import Checkpoint
 from crossq_wn.runs.config import RunConfig, preset_settings
@@ -17,13 +20,35 @@ def build_algorithm(config: RunConfig, spec: Spec) -> Algorithm:
     """Builds the algorithm of a run.
 
     Raises:
-        UserError: observations are to be normalised, and the algorithm does that already.
+        UserError: observations are to be normalised, and the algorithm does that already; or it is a user's
+            own and raised an exception.
     """
-    algorithm = recipe_of(config.system.algorithm).build(spec, config.settings)
+    recipe = recipe_of(config.system.algorithm)
+    with naming_own(config):
+        algorithm = recipe.build(spec, config.settings)
     if not config.options.normalise_observations:
         return algorithm
     _require_plain_observations(algorithm, config)
     return normalise_observations(spec)(algorithm)
+
+
+def what_own_raised(config: RunConfig, error: Exception) -> str | None:
+    """What a user's own algorithm raised and where, as a sentence; None if it is for others to say."""
+    name = config.system.algorithm
+    known = isinstance(error, UserError | MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+    return None if known or ":" not in name else f"the algorithm {name} raised {raised(error)}"
+
+
+@contextmanager
+def naming_own(config: RunConfig) -> Iterator[None]:
+    """Says in one line what a user's own algorithm raised, where there is no run yet to keep more."""
+    try:
+        yield
+    except Exception as error:
+        said = what_own_raised(config, error)
+        if said is None:
+            raise
+        raise UserError(said) from error
 
 
 def _require_plain_observations(algorithm: Algorithm, config: RunConfig) -> None:

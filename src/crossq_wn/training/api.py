@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from crossq_wn.algorithms.own_networks import give as give_networks
 from crossq_wn.algorithms.settings import setting_names
 from crossq_wn.data.sources import describe_all as describe_sources
@@ -70,10 +72,9 @@ def configure(
         UserError: a name is unknown or a value is outside its limits; the message names the nearest name or
             the limits.
     """
+    choices = _in_python(choices)
     usual = preset_settings(algorithm, preset)
     names = [*OPTION_NAMES, *setting_names(type(usual))]
-    if "seed" in choices:
-        choices = _one_seed(**choices)
     for name in choices:
         if name not in names:
             hint = meant(name, [*names, *_OTHERS]) or f"it has {', '.join(names)}"
@@ -99,6 +100,21 @@ def configure(
     )
     check_options(config)
     return config
+
+
+def _in_python(choices: dict[str, Any]) -> dict[str, Any]:
+    """The choices without types of NumPy, and with `seeds` in the place of `seed`."""
+    plain = {name: _plain(value) for name, value in choices.items()}
+    return _one_seed(**plain) if "seed" in plain else plain
+
+
+def _plain(value: Any) -> Any:
+    """A number or an array of NumPy as Python has it."""
+    if type(value) in (list, tuple):
+        return type(value)(map(_plain, value))
+    if isinstance(value, np.ndarray):
+        return tuple(value.tolist())
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _one_seed(*, seed: Any, **choices: Any) -> dict[str, Any]:

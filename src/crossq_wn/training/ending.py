@@ -6,6 +6,7 @@ from functools import partial
 
 from crossq_wn.errors import UserError, one_line, raised
 from crossq_wn.nets.checking import NetworkError
+from crossq_wn.training.algorithms import what_own_raised
 from crossq_wn.training.progress import Outcome
 from crossq_wn.training.reporting import report
 from crossq_wn.training.session import Session, with_traceback
@@ -42,12 +43,17 @@ def all_failed(session: Session) -> UserError:
 
 @contextmanager
 def keeping_tracebacks(session: Session) -> Iterator[None]:
-    """Keeps the traceback of what a user's own network raises in training, as at a reset."""
+    """Keeps the traceback of what a user's own network or algorithm raises in training."""
     try:
         yield
     except NetworkError as error:
         cause = error.__cause__ or error
         raise UserError(with_traceback(session, str(error), "network", cause)) from cause
+    except Exception as error:
+        said = what_own_raised(session.config, error)
+        if said is None or error is session.calls.error:
+            raise
+        raise UserError(with_traceback(session, said, "algorithm", error)) from error
 
 
 def call_back(session: Session) -> None:

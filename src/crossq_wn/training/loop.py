@@ -25,7 +25,7 @@ from crossq_wn.machine import processors
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.directory import RunDirectory
 from crossq_wn.training import building, prefilling
-from crossq_wn.training.algorithms import build_algorithm
+from crossq_wn.training.algorithms import build_algorithm, naming_own
 from crossq_wn.training.callbacks import Calls
 from crossq_wn.training.compiling import compiling_ahead
 from crossq_wn.training.ending import call_back, conclude, keeping_tracebacks, outcome
@@ -84,7 +84,7 @@ def run_training(
         # Entered only once, because a change of it would compile every program again.
         stack.enter_context(jax.default_matmul_precision(config.options.matmul_precision))
         calls = Calls(callbacks, stack.enter_context(collected_signals()))
-        with discarded_on_failure(run, resume=resume):
+        with discarded_on_failure(run, resume=resume), naming_own(config):
             session = new_session(config, spec, run, reporter, (training, testing), calls)
             if resume:
                 restore(session, without_damaged_replay=without_damaged_replay)
@@ -139,7 +139,8 @@ def _check(config: RunConfig, spec: Spec, reporter: Reporter) -> None:
     """Raises UserError, before anything is written, if the run is known not to work."""
     if config.options.q_bias and build_algorithm(config, spec).appraise is None:
         raise UserError(f"{option('q_bias')}: {config.system.algorithm} has no critics; leave it out")
-    size = math.ceil(check_fits(config, spec) / 2**20)
+    with naming_own(config):
+        size = math.ceil(check_fits(config, spec) / 2**20)
     reporter.message(f"replay: up to {size:,} MiB for {counted(len(config.options.seeds), 'seed')}")
 
 

@@ -31,7 +31,7 @@ from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.directory import RunDirectory
 from crossq_wn.runs.manifests import available
 from crossq_wn.training import building, prefilling
-from crossq_wn.training.algorithms import build_algorithm
+from crossq_wn.training.algorithms import build_algorithm, naming_own
 from crossq_wn.training.callbacks import Calls
 from crossq_wn.training.compiling import compiling_ahead, wait
 from crossq_wn.training.course import Course, publish, require_plain, serve, served_by
@@ -77,11 +77,12 @@ def run_in_real_time(
         stand = Stand(process)
         spec = building.spec_of(config, stand)  # type: ignore[arg-type]  # it has what is asked for
         require_plain(build_algorithm(config, spec), config)
-        check_fits(config, spec)
+        with naming_own(config):
+            check_fits(config, spec)
         prefill = [] if resume else [prefilling.rows_for(config, stand, reporter.message)]  # type: ignore[arg-type]
         run = stack.enter_context(closing(open_run()))
         stack.enter_context(jax.default_matmul_precision(config.options.matmul_precision))
-        with discarded_on_failure(run, resume=resume):
+        with discarded_on_failure(run, resume=resume), naming_own(config):
             robots: Any = Robots(stand)
             session = new_session(config, spec, run, reporter, (robots, robots), Calls(callbacks, signals))
             session.told_unrestorable = True  # of a robot it goes without saying

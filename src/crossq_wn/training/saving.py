@@ -76,8 +76,9 @@ def _tell_of_shared_streams(session: Session) -> None:
         return
     session.shared = None
     session.reporter.message(
-        f"{session.config.task} draws from `random` or `numpy.random`, which all seeds share: a seed among "
-        "others is not the same as alone; draw from the environment's own self.np_random"
+        f"{session.config.task} draws from `random`, `numpy.random` or a generator of its class or module, "
+        "which all seeds share: a seed among others is not the same as alone; draw from the environment's "
+        "own self.np_random"
     )
 
 
