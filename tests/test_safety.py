@@ -571,6 +571,25 @@ def test_seeds_that_share_a_stream_are_told(tmp_path):
         assert sum("which all seeds share" in text for text in messages.texts) == told
 
 
+@pytest.mark.parametrize("where", ["reset", "step", None])
+def test_numbers_that_a_class_counts_are_told_at_the_start(where, tmp_path):
+    class Curriculum(PointMass):
+        level = 0
+
+        def reset(self, **options):
+            Curriculum.level += where == "reset"
+            return super().reset(**options)
+
+        def step(self, action):
+            Curriculum.level += where == "step"
+            return super().step(action)
+
+    messages = Messages()
+    trained(Curriculum, tmp_path / "run", seeds=(0, 1), reporter=messages, checkpoint_every=20)
+    told = [text for text in messages.texts if "changes Curriculum.level, which all seeds share" in text]
+    assert len(told) == (where is not None)
+
+
 class Messages:
     def __init__(self):
         self.texts = []

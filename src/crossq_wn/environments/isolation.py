@@ -41,7 +41,10 @@ def check_isolated(environment: Environment) -> None:
             if environment.step(np.zeros(environment.action_size, np.float32)).episode is not None:
                 environment.reset()
         if capture_shared() != before:
-            raise SharedStateError("it draws from `random` or `numpy.random`, which a process shares")
+            raise SharedStateError(
+                "it draws from `random` or `numpy.random`, or from a generator of its class or module, "
+                "which a process shares"
+            )
     for owner, was in zip(owners, kept, strict=True):
         if not same(capture_attributes(owner, strict=False), was):
             raise SharedStateError(f"it keeps something in {owner.__name__}, which a process shares")

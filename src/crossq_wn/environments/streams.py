@@ -5,8 +5,9 @@ They are `random`, `numpy.random`, and the generators that an environment's clas
 
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,33 @@ def owners_of(environment: Any) -> list[Any]:
             if owner is not object and not owner.__module__.startswith(("gymnasium.", "typing", "builtins")):
                 found += [each for each in (owner, module) if each is not None and each not in found]
         inner = getattr(inner, "__dict__", {}).get("env")
+    return found
+
+
+def changes(environment: Any) -> Callable[[], list[str]]:
+    """Remembers the numbers and arrays that an environment's classes and modules hold.
+
+    Args:
+        environment: with its wrappers.
+
+    Returns:
+        What lists those that have changed since, by their places.
+    """
+    owners = owners_of(environment)
+    return partial(_changed, owners, _numbers(owners))
+
+
+def _changed(owners: list[Any], before: dict[str, bytes]) -> list[str]:
+    now = _numbers(owners)
+    return [place for place, value in before.items() if now.get(place, value) != value]
+
+
+def _numbers(owners: list[Any]) -> dict[str, bytes]:
+    found = {}
+    for owner in owners:
+        for name, value in list(vars(owner).items()):
+            if isinstance(value, int | float | np.number | np.ndarray):
+                found[f"{owner.__name__}.{name}"] = np.asarray(value).tobytes()
     return found
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from crossq_wn.environments import EnvironmentFaultError, TaskLike, Transition, tidy
 from crossq_wn.environments.crew import Crew
 from crossq_wn.environments.pool import Pool
-from crossq_wn.environments.streams import capture_shared, kept_shared
+from crossq_wn.environments.streams import capture_shared, changes, kept_shared
 from crossq_wn.errors import UserError, counted, option
 from crossq_wn.lazy import jax
 from crossq_wn.learning.rows import Rows
@@ -151,6 +151,9 @@ def begin(session: Session, prefill: Rows | None = None) -> None:
         prefilling.prefill(session, prefill)
     session.logs.begin()
     reasons = {}
+    simulator = session.training.environments[0].simulator
+    if not getattr(simulator, "in_threads", True):  # a user's own, and no robot
+        session.changes = changes(getattr(simulator, "_environment", simulator))
     for seed in session.seeds:
         try:
             start = integer(stream(seed.number, Stream.ENVIRONMENT))

@@ -37,6 +37,7 @@ def save(session: Session, *, thorough: bool = False) -> None:
         return
     settle(session)
     _tell_of_shared_streams(session)
+    _tell_of_what_classes_hold(session)
     learners, reasons = {}, {}
     parts = session.learner.split(session.states, len(session.seeds))
     for seed, state in zip(session.seeds, parts, strict=True):
@@ -80,6 +81,17 @@ def _tell_of_shared_streams(session: Session) -> None:
         "which all seeds share: a seed among others is not the same as alone; draw from the environment's "
         "own self.np_random"
     )
+
+
+def _tell_of_what_classes_hold(session: Session) -> None:
+    """Warns once if an environment changes numbers of its classes or modules, which no checkpoint holds."""
+    changed = session.changes() if session.changes is not None else []
+    if changed:
+        session.changes = None
+        session.reporter.message(
+            f"{session.config.task} changes {', '.join(changed)}, which all seeds share and no checkpoint "
+            "holds: a resumed run may go on differently; keep it in the environment itself"
+        )
 
 
 def _state(session: Session, seed: Seed, learner: Tree) -> SeedState:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations  # JAX's types are loaded on first use
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from threading import Thread
@@ -77,6 +77,7 @@ class Session:
     told_unrestorable: bool = False
     told_large: bool = False
     shared: Any = None  # the process's random streams before the first step; None once they were spoken of
+    changes: Callable[[], list[str]] | None = None  # likewise what environments change in classes and modules
 
     @property
     def frames(self) -> int:
