@@ -477,10 +477,10 @@ def test_a_prefilled_run_resumes_bit_for_bit_without_its_file(share, place, tmp_
     path = tmp_path / "once" / "recorded.npz"
     path.write_bytes((place / "npz" / "transitions.npz").read_bytes())
     choices = {"prefill": [path], "seeds": [0, 1]} | ({} if share is None else {"prefill_share": share})
-    whole, said = train(tmp_path / "whole", **choices)
-    half, _ = train(tmp_path / "half", frames=150, **choices)
+    whole, said = train(tmp_path / "whole", frames=200, **choices)
+    half, _ = train(tmp_path / "half", frames=130, **choices)
     path.unlink()
-    crossq_wn.resume(half, frames=300)
+    crossq_wn.resume(half, frames=200)
     same_run(whole, half)
     assert "prefill: 300 transitions from recorded.npz (npz)" in said
     # Every seed begins with the data, and it is on disk once.
@@ -493,7 +493,7 @@ def test_a_prefilled_run_resumes_bit_for_bit_without_its_file(share, place, tmp_
         kept.fill(seed, replay)
         rows = replay.read(0, 312) if share is None else replay.pinned_rows()
         np.testing.assert_array_equal(rows.reward[~rows.final], source.reward)
-        assert len(replay) == (600 if share is None else 300)
+        assert len(replay) == (500 if share is None else 200)
     assert config.pinned_samples == (0 if share is None else 4)
 
 

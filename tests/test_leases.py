@@ -170,9 +170,9 @@ def test_a_stopped_owner_loses_the_run_and_cannot_write_one_more_row(tmp_path, m
     """The command line, SIGSTOP and SIGCONT: once the owner's signs of life are old, `resume` takes over."""
     run, task = tmp_path / "run", "helpers:PointMass"
     plain = {"algorithm": "sac", "diagnostics": False}
-    crossq_wn.train(task, frames=500, out=tmp_path / "alone", **TINY_SETTINGS, **TINY_OPTIONS, **plain)
+    crossq_wn.train(task, frames=350, out=tmp_path / "alone", **TINY_SETTINGS, **TINY_OPTIONS, **plain)
     owner = start_cli(
-        "train", task, "--frames", 500, "--out", run, *TINY, "--algorithm", "sac", "--no-diagnostics",
+        "train", task, "--frames", 350, "--out", run, *TINY, "--algorithm", "sac", "--no-diagnostics",
         cwd=tmp_path, env={"HELPERS_SLEEP": "0.01"},
     )  # fmt: skip
     try:
@@ -186,7 +186,7 @@ def test_a_stopped_owner_loses_the_run_and_cannot_write_one_more_row(tmp_path, m
             crossq_wn.resume(run)
         monkeypatch.setattr(leases, "PATIENCE", 0.1)
         monkeypatch.setattr(leases, "RENEWED", 0.1)
-        assert crossq_wn.resume(run).frames == 500
+        assert crossq_wn.resume(run).frames == 350
         same_run(tmp_path / "alone", run)
         before = contents(run)
         owner.send_signal(signal.SIGCONT)
