@@ -117,6 +117,7 @@ def test_a_larger_sweep_keeps_the_folders_of_its_runs(tmp_path):
         ("[defaults]\ntask = 3", "task"),
         ("[defaults]\ntask = 'dog-run'\nalgorithm = 'crosq'", "did you mean 'crossq"),
         ("[defaults]\ntask = 'dog-run'\n[grid]\nframes = [10, 20]", "described twice, with different frames"),
+        ("[defaults]\ntask = 'dog-run'\n[grid]\ntarget_entropy_scale = [0.25, -0.25]", "have one folder, "),
         (f"[grid]\ntask = ['dog-run']\nutd = {list(range(1000))}\nbatch_size = {list(range(1001))}",
          "describes 1,001,000 runs, and at most 100,000"),
     ],

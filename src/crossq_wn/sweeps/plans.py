@@ -71,10 +71,7 @@ def plan(sheet: Sheet, out: Path) -> list[Run]:
             for config in configs:
                 run = Run(out / folder_of(config), config)
                 if runs.setdefault(run.path, run).config != config:
-                    raise UserError(
-                        f"{section.name}: {run.name} is described twice, with different "
-                        f"{', '.join(_differ(runs[run.path].config, config))}: leave one out"
-                    )
+                    raise UserError(f"{section.name}: {_clash(runs[run.path], run)}")
     return list(runs.values())
 
 
@@ -148,6 +145,17 @@ def seed_range(seeds: Sequence[int]) -> str:
 
 def _told(values: Values) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _clash(one: Run, other: Run) -> str:
+    """Why two different runs cannot have one folder, and what to do."""
+    if one.name != other.name:  # as of a value and its negative
+        return (
+            f"{one.name} and {other.name} would have one folder, {one.path}: give one of them a sweep of its "
+            "own, with another --out"
+        )
+    options = ", ".join(_differ(one.config, other.config))
+    return f"{other.name} is described twice, with different {options}: leave one out"
 
 
 def _differ(one: RunConfig, other: RunConfig) -> list[str]:
