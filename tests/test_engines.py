@@ -21,7 +21,7 @@ from crossq_wn.cli.sweep import side_by_side
 from crossq_wn.errors import UserError
 from crossq_wn.sweeps import engines, local, node, on_ray, on_slurm, stored
 from crossq_wn.sweeps.engines import Job
-from crossq_wn.sweeps.history import logs
+from crossq_wn.sweeps.history import keep_plan, logs
 from crossq_wn.sweeps.node import Outcome, Place
 from crossq_wn.sweeps.on_ray import RayEngine, RayProcess, Resources
 from crossq_wn.sweeps.plans import Run, command, folder_of
@@ -455,6 +455,24 @@ def evaluations(path):
     return [(row["env_step"], row["value"]) for row in helpers.rows(path / "eval.csv")]
 
 
+def newest(out):
+    """Environment frames of the newest checkpoint of any run."""
+    return max((int(path.name) for path in out.glob("*/*/seed-*/checkpoints/0*")), default=0)
+
+
+def equal_undisturbed(out, count, folder):
+    """Every run of a sweep is there, complete, and has the evaluations of one that nothing disturbed."""
+    paths = sorted(out.glob("*/*/seed-*"))
+    assert len(paths) == count
+    for seed, path in enumerate(paths):
+        train(
+            "Pendulum-v1", seeds=[seed], out=folder / path.name, tensorboard=False, video=False,
+            **PENDULUM, **OFTEN,
+        )  # fmt: skip
+        assert evaluations(path) == evaluations(folder / path.name)
+        assert (path / "checkpoints" / "000001500").exists()
+
+
 @pytest.mark.slow
 @NO_RAY
 def test_nodes_may_be_lost_and_added_and_the_head_lost(tmp_path, monkeypatch):
@@ -476,16 +494,13 @@ def test_nodes_may_be_lost_and_added_and_the_head_lost(tmp_path, monkeypatch):
             "--on", "ray", "--address", address, *as_flags(PENDULUM | OFTEN), cwd=tmp_path,
         )  # fmt: skip
 
-    def checkpoints():
-        return {int(path.name) for path in out.glob("*/*/seed-*/checkpoints/0*")}
-
     made, nodes = cluster(2)
     process = sweep(made.address)
     try:
-        until(lambda: any(checkpoints()), 120)
+        until(lambda: newest(out) > 0, 120)
         made.remove_node(nodes[0], allow_graceful=False)
         made.add_node(**small)
-        until(lambda: max(checkpoints()) >= 600, 60)
+        until(lambda: newest(out) >= 600, 60)
         made.remove_node(made.head_node, allow_graceful=False)
         assert process.wait(60) != 0
     finally:
@@ -500,17 +515,29 @@ def test_nodes_may_be_lost_and_added_and_the_head_lost(tmp_path, monkeypatch):
     finally:
         process.kill()
         made.shutdown()
-    paths = sorted(out.glob("*/*/seed-*"))
-    assert len(paths) == count
-    for seed, path in enumerate(paths):
-        train(
-            "Pendulum-v1",
-            seeds=[seed],
-            out=tmp_path / path.name,
-            tensorboard=False,
-            video=False,
-            **PENDULUM,
-            **OFTEN,
-        )
-        assert evaluations(path) == evaluations(tmp_path / path.name)
-        assert (path / "checkpoints" / "000001500").exists()
+    equal_undisturbed(out, count, tmp_path)
+
+
+@pytest.mark.slow
+@NO_SUBMITIT
+def test_a_sweep_that_slurm_stops_twice_makes_every_evaluation_once(tmp_path, monkeypatch):
+    """With submitit's executor for this machine, and true runs."""
+    import submitit
+
+    for name, value in helpers.environment_variables().items():
+        monkeypatch.setenv(name, value)
+    out = tmp_path / "sweep"
+    options = "".join(f"{name} = {value}\n" for name, value in (PENDULUM | OFTEN).items())
+    keep_plan(out, f"seeds_per_process = 1\n[defaults]\ntask = 'Pendulum-v1'\nseeds = '0:2'\n{options}")
+    words = ("sweep", str(out), "--jobs", "2", "--no-wait", "--yes")
+    executor = submitit.LocalExecutor(tmp_path / "submitit", max_num_timeout=3)
+    executor.update_parameters(timeout_min=10)
+    job = executor.submit(on_slurm.Worker(words, tmp_path))
+    for frames in (400, 1000):
+        until(lambda least=frames: newest(out) >= least, 120)
+        controller = job._process.pid
+        (worker,) = Path(f"/proc/{controller}/task/{controller}/children").read_text().split()
+        os.kill(int(worker), signal.SIGUSR2)
+        until(lambda ended=worker: not Path("/proc", ended).exists(), 60)
+    assert job.result() == 0
+    equal_undisturbed(out, 2, tmp_path)
