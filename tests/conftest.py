@@ -62,8 +62,8 @@ for option, value in COMPILATION.items():
 
 # Files that take longest, in that order: processes that share the files had better not end with them.
 LONG = (
-    "test_contract", "test_learning", "test_resume", "test_updates", "test_damage", "test_reproduce",
-    "test_bench", "test_rivals", "test_drq", "test_real_time", "test_workers", "test_diagnostics",
+    "test_contract", "test_learning", "test_resume", "test_damage", "test_reproduce", "test_bench",
+    "test_rivals", "test_updates", "test_drq", "test_real_time", "test_workers", "test_diagnostics",
     "test_cli", "test_minibatches", "test_hostile", "test_flashsac", "test_docs", "test_own_suite",
     "test_golden", "test_training", "test_figures", "test_environments", "test_resets", "test_leases",
     "test_export", "test_start", "test_safety", "test_returns", "test_suites", "test_parcels",

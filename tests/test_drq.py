@@ -271,6 +271,7 @@ def plain_value_loss(z_sa, y, values):
     return jnp.where(jnp.abs(error) <= 1, 0.5 * error**2, jnp.abs(error) - 0.5).mean()
 
 
+@jax.jit
 def plain_adamw(params, gradients):
     """The first step: decay first, then the rate times the gradient over its size."""
     return jax.tree.map(
@@ -304,10 +305,9 @@ def test_an_update_of_the_world_by_hand(settings, made, start):
     close(model.parameters(found.online.world), plain_adamw(world, gradients))
 
 
-def test_an_update_of_values_and_policy_by_hand(made, start):
-    state, batch = start
-    state = jax.tree.map(jnp.asarray, state)
-    found, metrics = jax.jit(partial(learning.update, made))(state, batch, jnp.int32(PERIOD))
+@jax.jit
+def plain_update(state, batch):
+    """Losses, errors, and new values and policy."""
     # y, with the target networks
     world, policy, values = (
         model.parameters(state.target.world), state.target.policy.params, state.target.values.params,
@@ -323,7 +323,7 @@ def test_an_update_of_values_and_policy_by_hand(made, start):
     world, values = model.parameters(state.online.world), state.online.values.params
     z = encode(world[0], batch.observation[:, 0])
     z_sa = join(world, z, batch.action[:, 0])
-    loss, gradients = jax.jit(jax.value_and_grad(partial(plain_value_loss, z_sa, y)))(values)
+    loss, gradients = jax.value_and_grad(partial(plain_value_loss, z_sa, y))(values)
     errors = jnp.abs(jnp.stack([value(each, z_sa) for each in values]) - y).max(0)
     updated = plain_adamw(values, gradients)
 
@@ -332,12 +332,20 @@ def test_an_update_of_values_and_policy_by_hand(made, start):
         return -jnp.stack([value(each, chosen) for each in updated]).mean()
 
     policy = state.online.policy.params
-    policy_loss, gradients = jax.jit(jax.value_and_grad(plain_policy_loss))(policy)
+    policy_loss, gradients = jax.value_and_grad(plain_policy_loss)(policy)
+    return loss, policy_loss, errors, updated, plain_adamw(policy, gradients)
+
+
+def test_an_update_of_values_and_policy_by_hand(made, start):
+    state, batch = start
+    state = jax.tree.map(jnp.asarray, state)
+    found, metrics = jax.jit(partial(learning.update, made))(state, batch, jnp.int32(PERIOD))
+    loss, policy_loss, errors, values, policy = plain_update(state, batch)
     assert float(metrics["critic_loss"]) == pytest.approx(float(loss), rel=1e-12)
     assert float(metrics["actor_loss"]) == pytest.approx(float(policy_loss), rel=1e-12)
     np.testing.assert_allclose(metrics[ERRORS], errors, rtol=1e-12)
-    close(found.online.values.params, updated)
-    close(found.online.policy.params, plain_adamw(policy, gradients))
+    close(found.online.values.params, values)
+    close(found.online.policy.params, policy)
 
 
 # Acting
