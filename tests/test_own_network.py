@@ -65,7 +65,9 @@ def run(folder, tmp_path_factory):
 
 def settings(name, **changes):
     small = {"batch_size": 4, "actor_width": 8, "critic_width": 8, "critics": 2, "utd": 1}
-    return replace(preset_settings(name, "default"), **small | changes).for_run(100)
+    preset = preset_settings(name, "default")
+    small |= {key: 1 for key in ("blocks", "critic_blocks") if hasattr(preset, key)}
+    return replace(preset, **small | changes).for_run(100)
 
 
 def built(name, **changes):
