@@ -1,6 +1,7 @@
 """Does each engine of a sweep call the same command, wherever it does, and tell truly how that ended?"""
 
 import argparse
+import errno
 import importlib
 import os
 import signal
@@ -142,6 +143,18 @@ def test_an_attempt_takes_the_gpus_that_are_its_own(gpus, wanted, tmp_path, monk
 def test_a_node_without_the_sweeps_folder_says_so(tmp_path):
     with pytest.raises(UserError, match=r"has no .*/logs: mount the sweep's folder on every node"):
         node.attempt(Job(("train",), tmp_path / "logs" / "log"), PLACE)
+
+
+def test_where_processors_cannot_be_chosen_a_run_starts_all_the_same(tmp_path, monkeypatch):
+    def refuse(pid, processors):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "sched_setaffinity", refuse, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
+    started = []
+    with engines._kept_to([0]):
+        started.append("the run")
+    assert started
 
 
 def test_attempts_on_one_machine_have_processors_of_their_own(tmp_path, monkeypatch):

@@ -214,6 +214,13 @@ def test_an_extra_is_installed_from_where_the_package_came_from(origin, command,
     monkeypatch.setattr(sys, "version_info", (3, 13, 0))  # where pip could not build labmaze
     assert installation.install_command("wandb") == "pip install 'wandb>=0.18'"
     assert installation.install_command("ray,wandb") == "pip install 'wandb>=0.18' 'ray>=2'"
+    found.requires += ["dm_control>=1.0; extra == 'published'"]
+    for extra, what in (("published", "'dm_control>=1.0'"), ("", "'numpy>=2'")):
+        if origin and "gone" not in origin:
+            what = command.removeprefix("pip install ").replace("/WHEEL", place)
+            what = what.replace("[wandb]", f"[{extra}]" if extra else "")
+        said = installation.install_command(extra)
+        assert said.startswith(f"uv pip install --override overrides.txt {what}, where overrides.txt has ")
 
 
 def test_an_extra_of_a_checkout_is_installed_from_it(monkeypatch):
@@ -228,7 +235,8 @@ def test_an_extra_of_a_checkout_is_installed_from_it(monkeypatch):
     monkeypatch.chdir(ROOT)
     assert installation.install_command("ray") == "uv pip install -e '.[ray]'"
     monkeypatch.setattr(sys, "version_info", (3, 14, 0))
-    assert SUITES["myosuite"].install_command.startswith("Python 3.11 to 3.13")
+    for said in (SUITES["myosuite"].install_command, installation.install_command("published")):
+        assert said.startswith("make install PYTHON=python3.13, since MuJoCo 3.6 has no wheel")
 
 
 @pytest.mark.parametrize(

@@ -156,13 +156,16 @@ STAND_INS = {
 }
 
 
-def test_where_only_another_python_is_uv_is_installed_and_brings_one(tmp_path):
+def install_with_stand_ins(tmp_path, **changed):
+    """Calls tools/install.sh where only the stand-ins are; returns the checkout and what was said."""
     checkout, programs = tmp_path / "checkout", tmp_path / "bin"
     (checkout / "tools").mkdir(parents=True)
+    (checkout / ".venv").mkdir()
+    (checkout / ".venv" / "old").touch()
     programs.mkdir()
     for name in ("tools/install.sh", "requirements.lock"):
         shutil.copy(ROOT / name, checkout / name)
-    for name, text in STAND_INS.items():
+    for name, text in (STAND_INS | changed).items():
         (programs / name).write_text(f"#!/bin/bash\n{text}")
         (programs / name).chmod(0o755)
     for name in ("bash", "sed", "rm", "dirname", "touch", "mktemp", "mkdir", "cp", "chmod"):
@@ -171,10 +174,25 @@ def test_where_only_another_python_is_uv_is_installed_and_brings_one(tmp_path):
         ["bash", checkout / "tools" / "install.sh"], env={"PATH": str(programs), "HERE": str(programs)},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
+    return checkout, done, (programs / "calls").read_text().splitlines()
+
+
+def test_where_only_another_python_is_uv_is_installed_and_brings_one(tmp_path):
+    checkout, done, calls = install_with_stand_ins(tmp_path)
     assert done.returncode == 0, done.stderr
-    pip, venv, packages = (programs / "calls").read_text().splitlines()
+    pip, find, venv, packages = calls
+    assert find == "uv python find --quiet 3.12"
     assert re.fullmatch(rf"-m pip install .* uv=={locked('published')['uv']}", pip)
     assert venv == "uv venv --quiet --seed --python 3.12 .venv"
     assert packages.startswith("uv pip install ")
     assert packages.endswith("--no-deps -r requirements.lock -e .")
     assert (checkout / ".venv" / "installed").exists()
+    assert not (checkout / ".venv" / "old").exists()
+
+
+def test_an_environment_is_kept_where_no_python_can_be_brought(tmp_path):
+    none = 'echo "uv $@" >>"$HERE/calls"; exit 1'
+    checkout, done, _ = install_with_stand_ins(tmp_path, **{"uv-to-come": none})
+    assert done.returncode == 2
+    assert done.stderr.endswith("crossq-wn: uv could not bring Python 3.12\n")
+    assert (checkout / ".venv" / "old").exists()

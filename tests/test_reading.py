@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from crossq_wn import files
 from crossq_wn.environments import PAPER_GROUPS, PAPER_TASKS, groups
 from crossq_wn.errors import UserError
 from crossq_wn.results import reading
@@ -22,6 +23,14 @@ from crossq_wn.runs.tables import EVAL_COLUMNS
 from helpers import DAMAGE, by_label, make_run, read
 
 HEADER = ",".join(EVAL_COLUMNS)
+
+
+def test_a_file_is_read_the_same_at_once_and_where_a_system_reads_less(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.write_bytes(content := bytes(range(256)) * 20)
+    assert files.read(path, 10_000) == content
+    monkeypatch.setattr(files, "_AT_ONCE", 100)
+    assert files.read(path, 10_000) == content
 
 
 def paths_of(inputs):

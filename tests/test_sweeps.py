@@ -275,6 +275,21 @@ def test_a_run_without_its_configuration_fails_alone(run):
     assert outlook(state, (), alive=False) == Outlook("failed", why=state.why)
 
 
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO, errno.EMFILE, errno.ENOMEM])
+def test_a_run_that_cannot_be_read_now_is_tried_again(number, run, monkeypatch):
+    def fail(path):
+        raise OSError(number, os.strerror(number))
+
+    begun(run, 200)
+    monkeypatch.setattr("crossq_wn.sweeps.states.files.names", fail)
+    state = state_of(run)
+    assert os.strerror(number) in state.why
+    assert outlook(state, (), alive=False).standing == "waiting"
+    attempts = [Attempt("run", float(i), 0, 0, f"failed: {state.why}", False) for i in range(4)]
+    assert outlook(state, attempts[:1], alive=False, retries=3) == Outlook("waiting", 10.0, attempts[0].cause)
+    assert outlook(state, attempts, alive=False, retries=3).standing == "failed"
+
+
 def test_a_configuration_that_a_checkpoint_still_has_is_not_missed(run, monkeypatch):
     begun(run, 100)
     (run.path / "config.json").write_text("{")

@@ -191,6 +191,9 @@ def with_lines(text: str) -> str:
     def numbered(match: re.Match[str]) -> str:
         file, names = match[1], match[2]
         lines = _defined(SOURCE / file)
+        for name in names.split(", "):
+            if name not in lines:
+                raise LookupError(f"{file} has no {name}, which a page names")
         shown = [f"{name} ({lines[name]})" for name in names.split(", ")]
         return f"`{file}: {', '.join(shown)}`"
 

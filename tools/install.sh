@@ -42,8 +42,8 @@ if [[ -n ${PYTHON:-} ]] && ! suits "$PYTHON"; then
     refuse "PYTHON=$PYTHON is no Python 3.11 to 3.14 with venv (on Debian: apt-get install python3-venv)"
 fi
 python=${PYTHON:-$(suitable)}
-rm -rf .venv
 if [[ -n $python ]]; then
+    rm -rf .venv
     "$python" -m venv .venv
     .venv/bin/python -m pip install --disable-pip-version-check --quiet "uv==$uv_version" || true
     uv=.venv/bin/uv
@@ -52,7 +52,10 @@ else
     trap 'rm -rf "$passing"' EXIT
     uv=$(command -v uv || passing_uv) || refuse "found no Python 3.11 to 3.14 with venv, and no uv that could bring \
 one: apt-get install python3-venv, or make PYTHON=/path/to/python3.12, or install uv and try again"
-    "$uv" venv --quiet --seed --python 3.12 .venv || refuse "uv could not bring Python 3.12"
+    "$uv" python find --quiet 3.12 >/dev/null 2>&1 || "$uv" python install --quiet 3.12 ||
+        refuse "uv could not bring Python 3.12"
+    rm -rf .venv
+    "$uv" venv --quiet --seed --python 3.12 .venv
 fi
 
 newest=$(.venv/bin/python -c 'import sys; print(int(sys.version_info >= (3, 14)))')

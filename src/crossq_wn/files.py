@@ -29,6 +29,7 @@ MOST_JSON = 16 * 2**20  # config.json and manifest.json of a run
 MOST_MANIFEST = 256 * 2**20  # of a checkpoint: it keeps eval.csv and the environments' plain state
 MOST_TABLE = 2**30  # a CSV file, unpacked
 MOST_VIDEO = 20 * 2**20  # that a report looks at
+_AT_ONCE = 2**30  # bytes that every system reads in one call
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -58,7 +59,7 @@ def read(path: Path, most: int, *, within: Path | None = None) -> bytes:
 
     Args:
         path: of a regular file.
-        most: bytes that it may have.
+        most: bytes that it may have at most.
         within: the folder below which no link is followed.
 
     Raises:
@@ -70,7 +71,10 @@ def read(path: Path, most: int, *, within: Path | None = None) -> bytes:
         size = os.fstat(handle).st_size
         if size > most:
             raise RefusedError(path, f"has {sized(size)}, where at most {sized(most)} are read")
-        content = b""  # no more than the size, even if the file is growing; a system reads 2 GiB at once
+        if size > _AT_ONCE:
+            with os.fdopen(handle, "rb", closefd=False) as file:  # which needs no more memory than the size
+                return file.read(size)
+        content = b""  # no more than the size, even if the file is growing
         while len(content) < size and (more := os.read(handle, size - len(content))):
             content += more
         return content

@@ -27,7 +27,12 @@ def install_command(extra: str = "") -> str:
 
     Args:
         extra: the name of one of the package's extras, such as `wandb`, or several, separated by commas.
+
+    Returns:
+        The command, perhaps with what else it takes, as the rest of a sentence.
     """
+    if "published" in extra.split(",") and sys.version_info >= (3, 14):
+        return "make install PYTHON=python3.13, since MuJoCo 3.6 has no wheel for Python 3.14"
     wanted = f"[{extra}]" if extra else ""
     checkout = Path(__file__).resolve().parents[2]
     if (checkout / "pyproject.toml").exists():
@@ -39,10 +44,15 @@ def install_command(extra: str = "") -> str:
         origin = json.loads(package.read_text("direct_url.json") or "{}")
     except (importlib.metadata.PackageNotFoundError, ValueError):
         return f"pip install '{_PACKAGE}{wanted}'"
-    # Requirements of an extra alone do not ask for labmaze.
-    there = None if extra and _pip_fails() else _there(origin, wanted)
     # No index is known to have this package, but its requirements are on one.
-    return f"pip install {there or ' '.join(_required(package.requires or [], extra))}"
+    required = _required(package.requires or [], extra)
+    there = _there(origin, wanted)
+    if not _pip_fails():
+        return f"pip install {there or ' '.join(required)}"
+    if extra and not any(re.match(r"'(dm_control|myosuite)", each) for each in required):
+        return f"pip install {' '.join(required)}"
+    left_out = "where overrides.txt has the line `labmaze ; python_version < '3.13'`"
+    return f"uv pip install --override overrides.txt {there or ' '.join(required)}, {left_out}"
 
 
 def _from_checkout(checkout: Path, wanted: str) -> str:

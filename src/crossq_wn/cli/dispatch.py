@@ -93,7 +93,9 @@ def _refuse_for_memory(error: Exception) -> int:
     why = one_line(error)
     if not isinstance(error, MemoryError) and _EXHAUSTED not in why:
         raise error
-    return _refuse(f"{OUT_OF_MEMORY} ({why}): free some, or train fewer seeds or smaller networks at once")
+    return _refuse(
+        f"{OUT_OF_MEMORY} ({why}): free some, or give the command less to do at once, such as fewer seeds"
+    )
 
 
 def _refuse(text: str) -> int:

@@ -279,7 +279,7 @@ def _check_names(parser: Parser, options: Mapping[str, Sequence[Any]], arguments
     for name in options:
         if name not in known:
             hint, flag = meant(name, known), name.replace("_", "-")
-            if any(each.startswith(f"--no-{flag}") for each in arguments):  # as it was written
+            if f"--no-{flag}" in (each.partition("=")[0] for each in arguments):  # as it was written
                 flag = f"no-{flag}"
             parser.error(f"unrecognized arguments: --{flag}" + (f" ({hint})" if hint else ""))
 
@@ -325,7 +325,9 @@ def _show_status(found: Sequence[status.Line], out: Path, form: Form, *, every: 
     told = status.summary(found)
     shown = found
     if form == "text" and not every:
-        shown = [line for line in found if line.standing in ("running", "failed") or line.why][:_MOST_LINES]
+        told_of = [line for line in found if line.standing in ("running", "failed") or line.why]
+        told_of.sort(key=lambda line: line.standing not in ("running", "failed"))  # stable: else as planned
+        shown = told_of[:_MOST_LINES]
     counts = ", ".join(f"{count:,} {standing}" for standing, count in told.standings.items())
     left = "" if told.hours is None else f"; about {told.hours:,.1f} hours left at the present speed"
     more = "" if len(shown) == len(found) else "; --all shows every run"

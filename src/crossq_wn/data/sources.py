@@ -7,7 +7,7 @@ from pathlib import Path
 from crossq_wn.data import fitting, lerobot, minari, npz, replays
 from crossq_wn.data.fitting import Problem
 from crossq_wn.data.recording import Recording, UnusableError, checked, count_rows, digest
-from crossq_wn.errors import UserError, explained, option
+from crossq_wn.errors import OUT_OF_MEMORY, UserError, explained, option
 from crossq_wn.learning.rows import Rows
 from crossq_wn.runs.sources import Source
 
@@ -125,7 +125,8 @@ def read(name: str, path: Path, kind: str) -> Recording:
     except OSError as error:
         raise UserError(f"{option('prefill', name)} cannot be read: {explained(error)}") from None
     except MemoryError:
-        raise UserError(f"{option('prefill', name)} does not fit into memory: use part of the data") from None
+        why = f"{option('prefill', name)} cannot be read, {OUT_OF_MEMORY}"
+        raise UserError(f"{why}: free some memory, or use part of the data") from None
 
 
 def _refused(name: str, error: UnusableError) -> UserError:

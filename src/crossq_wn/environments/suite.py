@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, Protocol
@@ -87,8 +86,6 @@ class Suite:
         """The command that installs its packages; empty where none is known."""
         if self.install or self.module:
             return self.install
-        if "published" in self.extra.split(",") and sys.version_info >= (3, 14):
-            return "Python 3.11 to 3.13, for which MuJoCo 3.6 has wheels: make install PYTHON=python3.13"
         return install_command(self.extra)
 
     @property

@@ -167,7 +167,7 @@ def read(path: Path, columns: Sequence[str]) -> list[Row]:
     """
     if not os.path.lexists(path):
         return []
-    sheet = value_of(attempt(partial(strict_sheet, named=True), path))
+    sheet = value_of(attempt(partial(strict_sheet, named=True, whole=True), path))
     if tuple(sheet.columns) != tuple(columns):
         raise UserError(f"{path} was not written by this command: choose another folder")
     if "env_step" in columns:

@@ -172,19 +172,22 @@ def _sheet(path: Path, header: list[str], rows: Sequence[tuple[int, list[str]]])
     return Sheet(path, [line for line, _ in rows], columns)
 
 
-def strict_sheet(path: Path, end: Position | None = None, *, named: bool = False) -> Sheet:
+def strict_sheet(
+    path: Path, end: Position | None = None, *, named: bool = False, whole: bool = False
+) -> Sheet:
     """Reads a table that a resumed run cuts back to whole rows, so that only its last row may be cut short.
 
     Args:
         path: of the file.
         end: the position up to which training vouches for it; later rows are taken as they are.
         named: whether the user named the file; it may be a link or a pipe of the shell's then.
+        whole: whether the file was written at once, so that its last row, too, must be complete.
 
     Raises:
         UserError: another row is cut short, or rows were changed after training wrote them.
     """
     header, rows = _rows(path, end, named=named)
-    if rows and len(rows[-1][1]) < len(header):
+    if rows and not whole and len(rows[-1][1]) < len(header):
         rows.pop()  # the run was killed while it wrote this row
     for line, cells in rows:
         if len(cells) < len(header):

@@ -140,7 +140,8 @@ def _kept_to(processors: Sequence[int]) -> Iterator[None]:
             os.sched_setaffinity(0, processors)
         yield
     finally:
-        os.sched_setaffinity(0, before)
+        with contextlib.suppress(OSError):  # the process has started, whatever becomes of this thread
+            os.sched_setaffinity(0, before)
 
 
 def ask(process: "subprocess.Popen[bytes]", before: int) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from crossq_wn.errors import may_pass
 from crossq_wn.sweeps.history import RETRIES, Attempt
 from crossq_wn.sweeps.states import State
 
@@ -59,7 +60,7 @@ def outlook(state: State, attempts: Sequence[Attempt], *, alive: bool, retries: 
         return Outlook("running")
     if state.kind == "finished":
         return Outlook("done")
-    if state.kind in ("damaged", "another run"):
+    if state.kind == "another run" or (state.kind == "damaged" and not may_pass(state.why)):
         return Outlook("failed", why=state.why)
     failures = _failures(state, attempts)
     if not failures:
