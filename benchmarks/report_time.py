@@ -71,16 +71,16 @@ def main() -> None:
     )
     parser.parse_args()
     opened: Counter[Path] = Counter()
-    original = files.opened  # through which all files of runs are read
+    original = files._opened  # through which all files of runs are read
 
-    def count(path: Path, **options: Any) -> Any:
+    def count(path: Path, *how: Any) -> int:
         opened[path] += 1
-        return original(path, **options)
+        return original(path, *how)
 
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         runs = make_runs(root / "runs")
-        files.opened = count  # type: ignore[assignment]
+        files._opened = count  # type: ignore[assignment]
         before = time.process_time()
         code = command(["report", str(root / "runs"), "--out", str(root / "report.html")])
         seconds = time.process_time() - before

@@ -461,13 +461,13 @@ def test_damaged_metrics_are_named_once_each(runs, tmp_path, capsys):
 def opened(monkeypatch):
     """How often each file is opened, by path."""
     counts = Counter()
-    original = files.opened
+    original = files._opened
 
-    def count(path, **options):
+    def count(path, *how):
         counts[path] += 1
-        return original(path, **options)
+        return original(path, *how)
 
-    monkeypatch.setattr(files, "opened", count)  # through which all files of runs are read
+    monkeypatch.setattr(files, "_opened", count)  # through which all files of runs are read
     return counts
 
 
