@@ -472,7 +472,8 @@ def test_a_signed_but_malformed_checkpoint_gives_one_line(step, run, place, caps
                 refusals[name] += 1
             except Exception as error:
                 raise AssertionError(what) from error
-    assert min(refusals.values()) > tried / len(uses) / 5  # most changes are of numbers that may be so
+    assert min(refusals.values()) > 0
+    assert sum(refusals.values()) > tried / 4.5  # most changes are of numbers that may be so
     with capsys.disabled():
         told = ", ".join(f"{name} {count}" for name, count in refusals.items())
         print(
