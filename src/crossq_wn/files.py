@@ -72,12 +72,9 @@ def read(path: Path, most: int, *, within: Path | None = None) -> bytes:
         if size > most:
             raise RefusedError(path, f"has {sized(size)}, where at most {sized(most)} are read")
         if size > _AT_ONCE:
-            with os.fdopen(handle, "rb", closefd=False) as file:  # which needs no more memory than the size
+            with os.fdopen(handle, "rb", closefd=False) as file:  # in no more memory than the size
                 return file.read(size)
-        content = b""  # no more than the size, even if the file is growing
-        while len(content) < size and (more := os.read(handle, size - len(content))):
-            content += more
-        return content
+        return os.read(handle, size)  # no more than that, even if the file is growing
     finally:
         os.close(handle)
 

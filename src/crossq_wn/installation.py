@@ -45,8 +45,10 @@ def install_command(extra: str = "") -> str:
     except (importlib.metadata.PackageNotFoundError, ValueError):
         return f"pip install '{_PACKAGE}{wanted}'"
     # No index is known to have this package, but its requirements are on one.
-    required = _required(package.requires or [], extra)
-    there = _there(origin, wanted)
+    return _from_elsewhere(_there(origin, wanted), _required(package.requires or [], extra), extra)
+
+
+def _from_elsewhere(there: str | None, required: Sequence[str], extra: str) -> str:
     if not _pip_fails():
         return f"pip install {there or ' '.join(required)}"
     if extra and not any(re.match(r"'(dm_control|myosuite)", each) for each in required):

@@ -279,8 +279,8 @@ def _check_names(parser: Parser, options: Mapping[str, Sequence[Any]], arguments
     for name in options:
         if name not in known:
             hint, flag = meant(name, known), name.replace("_", "-")
-            if f"--no-{flag}" in (each.partition("=")[0] for each in arguments):  # as it was written
-                flag = f"no-{flag}"
+            negated = f"--no-{flag}" in (each.partition("=")[0] for each in arguments)  # as it was written
+            flag = f"no-{flag}" if negated else flag
             parser.error(f"unrecognized arguments: --{flag}" + (f" ({hint})" if hint else ""))
 
 
@@ -322,12 +322,10 @@ def _follow_status(parsed: Any) -> int:
 
 
 def _show_status(found: Sequence[status.Line], out: Path, form: Form, *, every: bool) -> None:
-    told = status.summary(found)
-    shown = found
+    told, shown = status.summary(found), found
     if form == "text" and not every:
-        told_of = [line for line in found if line.standing in ("running", "failed") or line.why]
-        told_of.sort(key=lambda line: line.standing not in ("running", "failed"))  # stable: else as planned
-        shown = told_of[:_MOST_LINES]
+        first = [line for line in found if line.standing in ("running", "failed")]
+        shown = [*first, *(line for line in found if line.why and line not in first)][:_MOST_LINES]
     counts = ", ".join(f"{count:,} {standing}" for standing, count in told.standings.items())
     left = "" if told.hours is None else f"; about {told.hours:,.1f} hours left at the present speed"
     more = "" if len(shown) == len(found) else "; --all shows every run"
