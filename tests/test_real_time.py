@@ -6,12 +6,15 @@ import math
 import os
 import pickle
 import re
+import resource
+import runpy
 import shutil
 import sys
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,7 +37,7 @@ from crossq_wn.real_time.acting import Evaluate, Setup, Side, generator_from, pa
 from crossq_wn.real_time.journal import Journal
 from crossq_wn.real_time.memory import Shared, shape_for
 from crossq_wn.real_time.pacing import Paced
-from crossq_wn.real_time.priority import favour_process, take_priority
+from crossq_wn.real_time.priority import favour_process, take_priority, what_is_denied
 from crossq_wn.real_time.records import Decision, pack, record_type, unpack
 from crossq_wn.real_time.robot import Robot
 from crossq_wn.real_time.schedule import Clock, Schedule, following, schedule_of
@@ -224,24 +227,47 @@ def in_a_thread(function):
 
 
 def test_the_acting_thread_comes_before_every_ordinary_one_where_its_user_may_say_so():
+    def ranks():
+        return os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK, os.getpriority(os.PRIO_PROCESS, 0)
+
     def taken():
-        got = take_priority()
-        inherited = in_a_thread(lambda: os.sched_getscheduler(0))
-        return got, os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK, inherited
+        favour_process()
+        favoured, earlier = ranks()[1], in_a_thread(ranks)
+        return favoured, earlier, take_priority(), ranks(), in_a_thread(ranks)
 
-    got, own, inherited = in_a_thread(taken)
-    assert own == (os.SCHED_FIFO if got == "real-time" else os.SCHED_OTHER)
-    assert inherited == os.SCHED_OTHER  # a driver that never sleeps must not keep others from running
+    favoured, earlier, got, own, later = in_a_thread(taken)
+    real = got == "real-time"
+    assert earlier == (os.SCHED_OTHER, favoured)  # as a driver that the robot starts when it is made
+    assert own == (os.SCHED_FIFO if real else os.SCHED_OTHER, favoured)
+    # What starts later: a driver that never sleeps must not keep others from running.
+    assert later == (os.SCHED_OTHER, max(favoured, 0) if real else favoured)
 
 
-@pytest.mark.parametrize(("nice", "got"), [(-10, "raised"), (0, None)])
-def test_a_user_who_may_not_raise_priorities_is_told(nice, got, monkeypatch):
+USUAL = "the usual priority"
+RAISED = "a raised priority but no real-time one"
+NO_LIMIT = "because this user may not have one (`ulimit -r` is 0)"
+
+
+@pytest.mark.parametrize(
+    ("nice", "limit", "got", "has", "reason"),
+    [
+        (0, 0, None, USUAL, NO_LIMIT),
+        (-10, 0, "raised", RAISED, NO_LIMIT),  # as root in a container
+        (0, 5, None, USUAL, "because the system refuses one, although `ulimit -r` is 5"),
+        (-10, -1, "raised", RAISED, "because the system refuses one, although `ulimit -r` is unlimited"),
+        (0, None, None, USUAL, "as this system has none to give"),
+    ],
+)
+def test_a_user_who_may_not_raise_priorities_is_told(nice, limit, got, has, reason, monkeypatch):
     def refuse(*_):
         raise PermissionError
 
     monkeypatch.setattr(os, "sched_setscheduler", refuse)
     monkeypatch.setattr(os, "setpriority", refuse)
     monkeypatch.setattr(os, "getpriority", lambda which, who: nice)
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
+    if limit is None:
+        monkeypatch.delattr(resource, "RLIMIT_RTPRIO")
     favour_process()
     assert take_priority() == got
     told = []
@@ -253,7 +279,29 @@ def test_a_user_who_may_not_raise_priorities_is_told(nice, got, monkeypatch):
     assert told[0] == (
         "real time: 50 decisions per second by its own clock, no evaluations; its methods pause are used"
     )
-    assert ["may not raise it" in each for each in told[1:]] == ([] if got else [True])
+    assert told[1:] == [
+        f"the acting process has {has}, {reason}: actions may come late while other programs are busy"
+    ]
+    assert what_is_denied("real-time") is None
+
+
+@pytest.mark.parametrize(
+    ("stolen", "overslept", "first", "stood"),
+    [
+        (0, 15, True, True),
+        (0, 15, False, False),  # others may have had the plant's processor
+        (11, 0, False, True),
+        (9, 0, True, False),
+    ],
+)
+def test_the_benchmark_tells_when_the_machine_itself_did_not_run(stolen, overslept, first, stood):
+    """Of an action that came 20 ms late."""
+    place = Path(__file__).parents[1] / "benchmarks" / "real_time.py"
+    benchmark = SimpleNamespace(**runpy.run_path(str(place), run_name="benchmark"))
+    assert benchmark.Late(20.0, 1.0, 1.0, stolen, overslept).stood(first=first) is stood
+    counts = benchmark.Counts(first=first)
+    counts.tick((), overslept / 1e3)
+    assert (counts.idle, counts.stood) == (1, overslept > 10 and first)
 
 
 # What a robot may have

@@ -313,7 +313,7 @@ def main(handle: int, memory: int) -> None:
         memory: descriptor of the shared memory.
     """
     ignore_signals()
-    favour_process()  # also the driver that the robot starts
+    favour_process()  # also the driver, if the robot starts it when it is made
     gone = threading.Event()
     threading.Thread(target=_watch_parent, args=(handle, gone), daemon=True).start()
     connection: Connection[Any, Any] = Connection(handle)

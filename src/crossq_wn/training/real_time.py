@@ -23,6 +23,7 @@ from crossq_wn.files import MOST_TABLE
 from crossq_wn.lazy import jax
 from crossq_wn.real_time.acting import Between, Evaluate, Played, Setup, Train
 from crossq_wn.real_time.journal import Journal
+from crossq_wn.real_time.priority import what_is_denied
 from crossq_wn.real_time.records import Decision
 from crossq_wn.real_time.schedule import schedule_of
 from crossq_wn.real_time.side import ActingProcess, Robots, Stand
@@ -126,11 +127,9 @@ def tell_of_robot(course: Course) -> None:
     clock = "by its own clock" if described.own_clock else "by the clock of this machine"
     tell = course.session.reporter.message
     tell(f"real time: {options.real_time:g} decisions per second {clock}, {evaluations}; {own}")
-    if described.priority is None:
-        tell(
-            "the acting process has the usual priority, because this user may not raise it (`ulimit -r` is "
-            "0): actions may come late while other programs are busy"
-        )
+    denied = what_is_denied(described.priority)
+    if denied is not None:
+        tell(denied)
 
 
 def learn(course: Course) -> Outcome:
