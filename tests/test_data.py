@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import shutil
 import zipfile
 from types import SimpleNamespace
 
@@ -167,6 +168,19 @@ def test_a_downloaded_data_set_is_found_by_its_name(written, tmp_path, monkeypat
         sources.describe_all(["no-such/data-v1"])
 
 
+@pytest.mark.parametrize(("frames", "whole"), [(1.5, False), (2.0, True), (2, True)])
+def test_metadata_of_minari_say_whole_frames_per_decision(frames, whole, written, tmp_path):
+    folder = tmp_path / "set"
+    shutil.copytree(written, folder)
+    place = folder / "data" / "metadata.json"
+    place.write_text(json.dumps(json.loads(place.read_text()) | {"frames_per_decision": frames}))
+    if whole:
+        assert sources.read(str(folder), *sources.find(str(folder))).frames_per_decision == frames
+        return
+    with pytest.raises(UserError, match=r"frames_per_decision is 1\.5: it must be a whole number"):
+        sources.read(str(folder), *sources.find(str(folder)))
+
+
 def test_dict_observations_are_flattened_in_the_order_of_the_task():
     task = helpers.DictPoint
     config = api.configure(task)
@@ -220,6 +234,9 @@ def test_lerobots_parquet_maps_where_it_says_when_a_task_was_solved(tmp_path, pr
     rows = fitting.rows(made, problem)
     assert (~rows.final).sum() == 28  # of the two time limits the next observation is not recorded
     assert lerobot.read(path).reward.tolist() == made.reward.tolist()
+    parquet(tmp_path, timestamp=np.zeros(30))  # as writers without a clock leave it
+    assert sources.read(str(tmp_path), *sources.find(str(tmp_path))).decision_seconds is None
+    parquet(tmp_path)
     with pytest.raises(UserError, match=r"decisions are 0\.05 s apart and those of .*PointMass 0\.02 s"):
         fitting.rows(made, problem._replace(decision_seconds=0.02))
 

@@ -1,5 +1,6 @@
 """Exports: do they act as the policy does, by themselves, and is what cannot be exported refused?"""
 
+import hashlib
 import json
 import re
 import shutil
@@ -219,6 +220,32 @@ def test_the_description_names_what_goes_in_and_out(run, tmp_path):
     assert said["finished"]
     (folder / "weights.npz").write_bytes((folder / "weights.npz").read_bytes()[:-9])
     with pytest.raises(standalone.PolicyError, match="truncated or altered"):
+        standalone.Policy(folder)
+
+
+def test_weights_that_unpack_to_more_than_is_read_are_refused(run, tmp_path, monkeypatch):
+    folder = export(run, out=tmp_path / "policy").path
+    place, said = folder / "weights.npz", json.loads((folder / "policy.json").read_text())
+    np.savez_compressed(place, **np.load(place), more=np.zeros(2**20))
+    said["sha256"]["weights.npz"] = hashlib.sha256(place.read_bytes()).hexdigest()
+    (folder / "policy.json").write_text(json.dumps(said))
+    assert acts(folder)  # arrays that no layer has are harmless
+    monkeypatch.setattr(standalone, "_MOST_WEIGHTS", 2**20)
+    assert place.stat().st_size < 2**20
+    with pytest.raises(
+        standalone.PolicyError, match=r"weights.npz unpacks to 8,\d+,\d+ bytes, where at most"
+    ):
+        standalone.Policy(folder)
+
+
+def test_memory_that_runs_short_is_no_fault_of_an_export(run, tmp_path, monkeypatch):
+    folder = export(run, out=tmp_path / "policy").path
+
+    def short(*arguments, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(standalone.np, "load", short)
+    with pytest.raises(MemoryError):
         standalone.Policy(folder)
 
 

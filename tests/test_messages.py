@@ -154,6 +154,7 @@ def test_numbers_of_numpy_are_numbers():
     )  # fmt: skip
     assert numpy == plain
     assert type(numpy.options.frames) is type(numpy.options.seeds[0]) is int
+    assert configure("cheetah-run", frames=np.array(2000), seeds=np.array([1, 2]), utd=np.array(3)) == plain
 
 
 def test_every_option_is_a_keyword_and_seed_is_one_seed():

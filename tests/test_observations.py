@@ -415,6 +415,9 @@ def test_a_model_is_given_the_stack_that_it_returned(trained, tmp_path, few_call
     session = runtime.InferenceSession(str(written.path / "policy.onnx"), providers=["CPUExecutionProvider"])
     shapes = {each.name: each.shape[1:] for each in session.get_inputs()}
     assert shapes == {"observation.clock": [1], "observation.place": [2], "stack": [2, 3], "begin": [1]}
+    # Programs may take them by their places, so newer ones come last.
+    outputs = [each.name for each in session.get_outputs()]
+    assert outputs == ["action", "mean", "log_std", "next_stack", "sound"]
     stack = np.full((1, 2, 3), 7, np.float32)  # which does not count at the beginning
     for k, each in enumerate(seen):
         given = {f"observation.{key}": np.float32(value)[None] for key, value in each.items()}

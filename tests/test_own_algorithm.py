@@ -3,6 +3,7 @@
 import importlib
 import sys
 
+import numpy as np
 import pytest
 
 import crossq_wn
@@ -12,6 +13,7 @@ from crossq_wn.results.health import Course, critic_of, findings
 from crossq_wn.runs.config import preset_settings, read_config
 from crossq_wn.sweeps.cost import cost
 from crossq_wn.training.api import configure
+from crossq_wn.types import InNumpy
 from helpers import TESTS, TINY_OPTIONS, TINY_SETTINGS, PointMass, rows
 
 PAGE = (TESTS.parent / "docs" / "your-own-algorithm.md").read_text()
@@ -52,7 +54,7 @@ def printed(capsys, *arguments):
 def test_it_trains_acts_and_resumes(run):
     assert rows(run / "metrics.csv")
     assert crossq_wn.load(run).act([0.0, 0.0, 0.0]).shape == (2,)
-    assert crossq_wn.resume(run, frames=140).frames == 140
+    assert crossq_wn.resume(run, frames=np.int64(140)).frames == 140
 
 
 def test_its_presets_name_only_what_departs_from_the_shared_defaults(own):
@@ -79,8 +81,11 @@ def _break(*arguments, **options):
     raise KeyError("knee")
 
 
-@pytest.mark.parametrize("function", ["init", "update", "explore", "exploit"])
-def test_what_it_raises_is_one_line_with_its_place(function, own, tmp_path, monkeypatch):
+# Before the first checkpoint there is no run that could keep a traceback.
+@pytest.mark.parametrize(
+    ("function", "keeps"), [("init", False), ("update", True), ("explore", True), ("exploit", False)]
+)
+def test_what_it_raises_is_one_line_with_its_place(function, keeps, own, tmp_path, monkeypatch):
     recipe = ALGORITHMS["layer-norm-sac"]
 
     def broken(spec, settings):
@@ -95,8 +100,37 @@ def test_what_it_raises_is_one_line_with_its_place(function, own, tmp_path, monk
     assert isinstance(error.value.__cause__, KeyError)
     kept = list(tmp_path.glob("run/errors/*.txt"))
     assert str(error.value).endswith("".join(f"; traceback: {path}" for path in kept))
-    assert all("in _break" in path.read_text() for path in kept)
-    assert bool(kept) or not (tmp_path / "run").exists()
+    assert ["in _break" in path.read_text() for path in kept] == [True] * keeps
+    assert (tmp_path / "run").exists() is keeps
+
+
+@pytest.mark.parametrize(
+    ("function", "use"),
+    [
+        ("in_numpy", lambda path: crossq_wn.load(path)),
+        ("init", lambda path: crossq_wn.load(path).act([0.0, 0.0, 0.0])),
+        ("exploit", lambda path: crossq_wn.load(path).act([0.0, 0.0, 0.0])),
+        ("exploit", lambda path: crossq_wn.load(path).evaluate(episodes=1)),
+        ("explore", lambda path: crossq_wn.load(path).act([0.0, 0.0, 0.0], deterministic=False)),
+    ],
+)
+@pytest.mark.parametrize("error", [KeyError, IndexError])
+def test_so_is_what_it_raises_when_its_policy_is_used(function, use, error, run, monkeypatch):
+    recipe = ALGORITHMS["layer-norm-sac"]
+
+    def broken(*arguments, **options):
+        raise error("knee")
+
+    def make(spec, settings):
+        made = recipe.build(spec, settings)
+        if function == "in_numpy":
+            return made._replace(in_numpy=InNumpy(made.exploit, broken))
+        return made._replace(in_numpy=None, **{function: broken})  # then it acts in JAX
+
+    monkeypatch.setitem(ALGORITHMS, "layer-norm-sac", recipe._replace(make=make))
+    line = rf"^the algorithm {NAME} raised {error.__name__}: '?knee'? \(test_own_algorithm.py, line \d+\)$"
+    with pytest.raises(crossq_wn.UserError, match=line):
+        use(run)
 
 
 def test_its_cost_is_counted_in_its_own_program(own):

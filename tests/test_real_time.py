@@ -466,6 +466,23 @@ def test_an_environment_that_misses_its_clock_is_told_of_once_with_numbers():
     ]
 
 
+@pytest.mark.parametrize(("own_clock", "hertz", "warned"), [
+    (True, 50, False), (True, 52, False), (True, 90, True), (True, 1000, True), (False, 90, False),
+])  # fmt: skip
+def test_a_clock_of_the_robots_own_that_is_faster_than_stated_is_told_of_once(own_clock, hertz, warned):
+    told = []
+    watch = Watch(Schedule(0.02), "arm", told.append, own_clock=own_clock)
+    for number in range(250):
+        late = 0.001 * (number % 3)
+        watch.add(decision(number, lateness=late, busy=max(1 / hertz - late, 0)))
+    line = (
+        f"arm is faster than real_time says: half of its first 100 steps took less than {1e3 / hertz:.1f} "
+        "ms, where the period is 20.0 ms; its decisions follow its own clock, up to 100 Hz: give its true "
+        "rate"
+    )
+    assert told == [line] * warned
+
+
 @pytest.mark.parametrize(
     ("before", "now", "every", "answer"),
     [

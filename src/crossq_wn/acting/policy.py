@@ -18,6 +18,7 @@ import json
 import os
 import stat
 import time
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ from crossq_wn.acting.interface import Interface, PolicyError, Stack, check_soun
 from crossq_wn.acting.operations import Network, Op, function_of, only_means
 
 SCHEMA = 2  # of policy.json; since 2 it has observation.frame_stack
-_MOST_JSON, _MOST_WEIGHTS = 2**24, 2**32  # bytes of a file that are read; real ones are far smaller
+# Bytes of a file that are read, and to which weights may unpack; real ones are far smaller.
+_MOST_JSON, _MOST_WEIGHTS = 2**24, 2**32
 
 
 class Actor:
@@ -156,7 +158,7 @@ class Policy(Actor):
     def __init__(self, folder: str | Path, seed: int | None = None) -> None:
         try:
             self._begin(Path(folder), seed)
-        except PolicyError:
+        except (PolicyError, MemoryError):
             raise
         except Exception as error:  # whatever else a description leads to that is not an export's
             what = " ".join(f"{type(error).__name__}: {error}".split())
@@ -220,6 +222,11 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     content = _content(folder / "weights.npz", _MOST_WEIGHTS)
     if hashlib.sha256(content).hexdigest() != description["sha256"]["weights.npz"]:
         raise PolicyError(f"{folder / 'weights.npz'} is truncated or altered: export the policy again")
+    with zipfile.ZipFile(io.BytesIO(content)) as packed:
+        size = sum(each.file_size for each in packed.infolist())
+    if size > _MOST_WEIGHTS:  # a small file may unpack to terabytes
+        most = f"at most {_MOST_WEIGHTS:,} are read"
+        raise PolicyError(f"{folder / 'weights.npz'} unpacks to {size:,} bytes, where {most}")
     with np.load(io.BytesIO(content), allow_pickle=False) as weights:
         return description, dict(weights)
 

@@ -116,9 +116,10 @@ def _ends(found: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def _seconds(found: dict[str, np.ndarray]) -> float | None:
-    """The usual time between two rows of an episode."""
+    """The usual time between two rows of an episode; None if it is not recorded, as where all are 0."""
     if "timestamp" not in found or len(found["timestamp"]) < 2:
         return None
     episode = found["episode_index"]
     steps = np.diff(column(found["timestamp"], "timestamp", np.float64))[episode[1:] == episode[:-1]]
-    return float(np.median(steps)) if len(steps) and np.isfinite(steps).all() else None
+    usual = float(np.median(steps)) if len(steps) and np.isfinite(steps).all() else 0.0
+    return usual or None

@@ -55,6 +55,10 @@ def checked(recording: Recording) -> Recording:
         value = getattr(recording, name)
         if value is not None and not (0 < value < np.inf):  # true of NaN as well
             raise UnusableError(f"{name} is {value}: it must be a number above 0")
+    if recording.frames_per_decision is not None and recording.frames_per_decision % 1:
+        raise UnusableError(
+            f"frames_per_decision is {recording.frames_per_decision}: it must be a whole number"
+        )
     return recording
 
 

@@ -2,8 +2,8 @@
 
 Inputs are the parts of an observation, each with a leading axis of any length. Outputs are the deterministic
 `action` in the environment's units, and `mean` and `log_std` of the Gaussian before the tanh, from which
-random actions can be drawn. A model cannot raise an error, so `sound` [batch, 1] says whether observation
-and action are finite; where they are not, an action of floats is NaN.
+random actions can be drawn. A model cannot raise an error, so the last one, `sound` [batch, 1], says whether
+observation and action are finite; where they are not, an action of floats is NaN.
 
 A model that acts on several observations at once has an input `stack`, the earlier ones, [batch, frames - 1,
 observation_size], and an output `next_stack`, which is its `stack` at the next decision. Where `begin`
@@ -266,11 +266,11 @@ def model_of(network: Network, interface: Interface, description: dict[str, Any]
     inputs = [value(part["name"], single, *part["shape"]) for part in parts]
     outputs = [value("action", kind, *interface.low.shape)]
     outputs += [value(name, single, action_size) for name in ("mean", "log_std")]
-    outputs += [value("sound", onnx.TensorProto.BOOL, 1)]
     if frames > 1:
         inputs += [value("stack", single, frames - 1, interface.size)]
         inputs += [value("begin", onnx.TensorProto.BOOL, 1)]
         outputs += [value("next_stack", single, frames - 1, interface.size)]
+    outputs += [value("sound", onnx.TensorProto.BOOL, 1)]  # last: the others have had their places for longer
     made = onnx.helper.make_model(
         onnx.helper.make_graph(graph.nodes, "policy", inputs, outputs, graph.constants),
         opset_imports=[onnx.helper.make_opsetid("", _OPSET)],

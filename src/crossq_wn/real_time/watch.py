@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from crossq_wn.errors import option
 from crossq_wn.real_time.records import Decision
 from crossq_wn.real_time.schedule import Schedule
 
@@ -14,6 +15,8 @@ COLUMNS = (
     "achieved_utd", "staleness_mean", "staleness_max", "safe_actions", "interventions",
 )  # fmt: skip
 _ENOUGH = 10  # overruns before one speaks of them
+_FIRST = 100  # steps whose usual time says how fast a robot's own clock ticks
+_FAST = 0.9  # of a period: a clock whose ticks are closer together has another rate than the one stated
 
 
 class Watch:
@@ -22,11 +25,16 @@ class Watch:
     Args:
         schedule: the control rate.
         name: of the environment.
-        tell: is told, once, that the environment takes longer than its period.
+        tell: is told, once each, that the environment takes longer than its period, and that its own clock
+            is faster.
+        own_clock: whether the environment's steps wait for a clock of its own.
     """
 
-    def __init__(self, schedule: Schedule, name: str, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, schedule: Schedule, name: str, tell: Callable[[str], None], *, own_clock: bool = False
+    ) -> None:
         self.schedule, self._name, self._tell = schedule, name, tell
+        self._steps: list[float] | None = [] if own_clock else None  # seconds of the first ones
         self._overruns, self._seen, self._longest = 0, 0, 0.0
         self._decisions: list[Decision] = []
 
@@ -38,6 +46,23 @@ class Watch:
             self._overruns, self._longest = self._overruns + 1, max(self._longest, decision.busy)
             if self._overruns == _ENOUGH:
                 self._tell(self._warning())
+        if self._steps is not None:
+            # From when the action could have been given, which is the tick before, until the next tick.
+            self._steps.append(decision.lateness + decision.busy)
+            self._check_clock(self._steps)
+
+    def _check_clock(self, steps: list[float]) -> None:
+        """Says, as soon as it is known, that the robot's own clock is faster than the stated rate."""
+        if len(steps) < _FIRST:
+            return
+        self._steps, usual, period = None, float(np.median(steps)), self.schedule.period
+        if usual < _FAST * period:
+            # A clock of more than twice the rate gets an action half a period after the one before.
+            self._tell(
+                f"{self._name} is faster than {option('real_time')} says: half of its first {_FIRST} steps "
+                f"took less than {1e3 * usual:.1f} ms, where the period is {1e3 * period:.1f} ms; its "
+                f"decisions follow its own clock, up to {2 / period:g} Hz: give its true rate"
+            )
 
     def figures(self, decisions: int, updates: int) -> dict[str, Any]:
         """The columns for the decisions since the last call.

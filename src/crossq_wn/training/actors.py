@@ -2,7 +2,8 @@
 
 from __future__ import annotations  # JAX's types are loaded on first use
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -34,9 +35,17 @@ class JaxActor:
         state: of its learner.
         name: how messages call the policy.
         size: numbers in an observation of the environment.
+        naming: surrounds calls of these functions, and says what a user's own raise.
     """
 
-    def __init__(self, algorithm: Algorithm, state: Tree, name: str, size: int) -> None:
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        state: Tree,
+        name: str,
+        size: int,
+        naming: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         def exploit(memory: Tree, observation: Any) -> Any:
             return algorithm.exploit(state, memory, observation)
 
@@ -45,6 +54,7 @@ class JaxActor:
 
         self._exploit, self._explore = jax.jit(jax.vmap(exploit)), jax.jit(jax.vmap(explore))
         self._name, self._size, self._generator = name, size, np.random.default_rng()
+        self._naming = naming
         self._first = jax.tree.map(np.asarray, algorithm.memory)  # the memory at an episode's start
         self._episodes, self._memory = Episodes("what it planned at the decision before"), self._first
 
@@ -81,11 +91,12 @@ class JaxActor:
         self, flat: np.ndarray, memory: Tree, deterministic: bool, generator: np.random.Generator | None
     ) -> tuple[np.ndarray, Tree]:
         rows = np.atleast_2d(flat)
-        if deterministic:
-            chosen, memory = self._exploit(memory, rows)
-        else:  # the number of a decision selects its random numbers
-            numbers = (generator or self._generator).integers(2**31, size=len(rows), dtype=np.int32)
-            chosen, memory = self._explore(memory, rows, numbers)
+        with self._naming():
+            if deterministic:
+                chosen, memory = self._exploit(memory, rows)
+            else:  # the number of a decision selects its random numbers
+                numbers = (generator or self._generator).integers(2**31, size=len(rows), dtype=np.int32)
+                chosen, memory = self._explore(memory, rows, numbers)
         actions = np.asarray(chosen)
         check_sound(rows, actions, self._name, self._size)
         return actions if flat.ndim == 2 else actions[0], memory

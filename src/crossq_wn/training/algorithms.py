@@ -13,7 +13,7 @@ from crossq_wn.errors import UserError, one_line, option, raised
 from crossq_wn.nets.initialisers import ShapesOnly
 from crossq_wn.runs.checkpoints import Checkpoint
 from crossq_wn.runs.config import RunConfig, preset_settings
-from crossq_wn.types import Algorithm, Spec, Tree, network_of
+from crossq_wn.types import Algorithm, Spec, Tree, UndescribedError, network_of
 
 
 def build_algorithm(config: RunConfig, spec: Spec) -> Algorithm:
@@ -35,13 +35,15 @@ def build_algorithm(config: RunConfig, spec: Spec) -> Algorithm:
 def what_own_raised(config: RunConfig, error: Exception) -> str | None:
     """What a user's own algorithm raised and where, as a sentence; None if it is for others to say."""
     name = config.system.algorithm
-    known = isinstance(error, UserError | MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+    known = isinstance(error, UserError | UndescribedError | MemoryError) or "RESOURCE_EXHAUSTED" in str(
+        error
+    )
     return None if known or ":" not in name else f"the algorithm {name} raised {raised(error)}"
 
 
 @contextmanager
 def naming_own(config: RunConfig) -> Iterator[None]:
-    """Says in one line what a user's own algorithm raised, where there is no run yet to keep more."""
+    """Says in one line what a user's own algorithm raised, where no run is open that could keep more."""
     try:
         yield
     except Exception as error:
@@ -92,10 +94,13 @@ def saved_state(algorithm: Algorithm, saved: Checkpoint, seed: int) -> Tree:
     return saved.state(seed, like).learner["state"]
 
 
-def saved_network(algorithm: Algorithm, spec: Spec, saved: Checkpoint, seed: int) -> Network:
+def saved_network(
+    config: RunConfig, algorithm: Algorithm, spec: Spec, saved: Checkpoint, seed: int
+) -> Network:
     """The policy network of one seed in a checkpoint of a run with this algorithm; starts no JAX.
 
     Args:
+        config: of the run.
         algorithm: of the run.
         spec: the problem that it was trained on.
         saved: the checkpoint.
@@ -103,10 +108,12 @@ def saved_network(algorithm: Algorithm, spec: Spec, saved: Checkpoint, seed: int
 
     Raises:
         UndescribedError: acting by this algorithm takes JAX.
-        UserError: the checkpoint is not one of this algorithm.
+        UserError: the checkpoint is not one of this algorithm, or a user's own raised an exception.
     """
     try:
-        network = folded(network_of(algorithm, saved.tree(seed)))
+        with naming_own(config):
+            described = network_of(algorithm, saved.tree(seed))
+        network = folded(described)
         with np.errstate(all="ignore"):  # whether its numbers are sound is for others to say
             output = function_of(network.operations)(np.zeros(spec.observation_size, np.float32))
     except (KeyError, TypeError, ValueError) as error:  # an array is missing, or of another shape

@@ -112,9 +112,10 @@ def _plain(value: Any) -> Any:
     """A number or an array of NumPy as Python has it."""
     if type(value) in (list, tuple):
         return type(value)(map(_plain, value))
-    if isinstance(value, np.ndarray):
-        return tuple(value.tolist())
-    return value.item() if isinstance(value, np.generic) else value
+    if not isinstance(value, np.ndarray | np.generic):
+        return value
+    found = value.tolist()  # an array without axes is a number
+    return tuple(found) if isinstance(found, list) else found
 
 
 def _one_seed(*, seed: Any, **choices: Any) -> dict[str, Any]:
@@ -261,7 +262,7 @@ def resume(
     with _shown(reporter, progress) as shown:
         return _resume(
             run_in(named("path", path)),
-            frames,
+            _plain(frames),
             shown,
             task,
             without_damaged_replay=without_damaged_replay,

@@ -20,26 +20,29 @@ _PER_ARRAY = 1e-5  # seconds that starting a program takes per array of the stat
 def forecast(session: Session, updates: int, frames_rate: float) -> float | None:
     """Estimates the seconds until training ends by the sizes of the networks and the speed of this machine.
 
-    Compiling is left out. It tells the order of magnitude: busy machines, for one, take longer.
+    Compiling and evaluations are left out. It tells the order of magnitude: busy machines, for one, take
+    longer.
 
     Args:
         session: whose learners have been made, or nothing is known.
         updates: gradient updates per seed that are still to be made.
-        frames_rate: environment frames per second and seed; 0 if unknown, whose time is then left out.
+        frames_rate: environment frames per second and seed without updates; 0 if unknown.
 
     Returns:
-        Seconds; None where updates do not run on this machine's processors, or every action is planned.
+        Seconds; None where the rate is unknown, updates do not run on this machine's processors, or every
+        action is planned.
     """
     left, hertz = session.config.decisions - session.decisions, session.config.options.real_time
     if hertz is not None:
         return left / hertz
-    if session.states is None or session.algorithm.prior is not None or jax.default_backend() != "cpu":
+    if not frames_rate or session.states is None or session.algorithm.prior is not None:
+        return None
+    if jax.default_backend() != "cpu":
         return None
     arrays = jax.tree.leaves(session.states)
     products = _PER_NUMBER * session.config.settings.batch_size * sum(array.size for array in arrays)
     update: float = _BESIDES * products / multiply_adds_per_second() + _PER_ARRAY * len(arrays)
-    stepping = left * session.config.action_repeat / frames_rate if frames_rate else 0.0
-    return updates * update + stepping
+    return updates * update + left * session.config.action_repeat / frames_rate
 
 
 @cache

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -29,7 +29,13 @@ from crossq_wn.runs.manifests import malformed
 from crossq_wn.runs.schema import SeedNumber
 from crossq_wn.runs.trust import require_algorithm, require_task, require_unchanged
 from crossq_wn.training.actors import Choose, InNumpy, JaxActor
-from crossq_wn.training.algorithms import build_algorithm, saved_network, saved_spec, saved_state
+from crossq_wn.training.algorithms import (
+    build_algorithm,
+    naming_own,
+    saved_network,
+    saved_spec,
+    saved_state,
+)
 from crossq_wn.types import Tree, UndescribedError
 
 if TYPE_CHECKING:
@@ -92,7 +98,8 @@ class TrainedPolicy:
     def state(self) -> Tree:
         """The state of the algorithm's learner, in JAX."""
         use_jax()
-        return saved_state(self.algorithm, self.saved, self.seed)
+        with naming_own(self.config):
+            return saved_state(self.algorithm, self.saved, self.seed)
 
     @cached_property
     def choose(self) -> Choose:
@@ -104,7 +111,8 @@ class TrainedPolicy:
 
     @cached_property
     def _in_jax(self) -> JaxActor:
-        return JaxActor(self.algorithm, self.state, str(self.path), self.interface.size)
+        naming = partial(naming_own, self.config)
+        return JaxActor(self.algorithm, self.state, str(self.path), self.interface.size, naming)
 
     @property
     def players(self) -> tuple[Actors, list[Any]]:
@@ -201,7 +209,7 @@ class TrainedPolicy:
     def network(self) -> Network | None:
         """The policy network in numpy, perhaps only where a search starts; None if it is not described."""
         try:
-            return saved_network(self.algorithm, self.spec, self.saved, self.seed)
+            return saved_network(self.config, self.algorithm, self.spec, self.saved, self.seed)
         except UndescribedError:
             return None
 
@@ -269,7 +277,7 @@ def evaluate_policy(policy: TrainedPolicy, episodes: int, task: AnyTask | None =
     from crossq_wn.environments import EnvironmentFaultError
     from crossq_wn.learning.evaluation import evaluate
 
-    with _arena(policy, task, _EVALUATION) as arena:
+    with _arena(policy, task, _EVALUATION) as arena, naming_own(policy.config):
         (result,) = evaluate(*policy.players, arena, episodes)
     if isinstance(result, EnvironmentFaultError):
         raise result
@@ -295,7 +303,7 @@ def measure_q_bias(policy: TrainedPolicy, task: AnyTask | None = None) -> Bias:
     config = policy.config
     if policy.learner.appraise is None:
         raise UserError(f"{config.system.algorithm} has no critics whose bias could be measured")
-    with _arena(policy, task, _Q_BIAS) as arena:
+    with _arena(policy, task, _Q_BIAS) as arena, naming_own(config):
         (result,) = q_bias(
             policy.learner,
             [policy.state],

@@ -28,7 +28,7 @@ class Status(NamedTuple):
     phase: Phase = "training"
     warmup_frames: int = 0  # environment frames after which gradient updates begin
     compiling: bool = False  # whether programs are compiled beside what the phase says
-    forecast: float | None = None  # seconds left, roughly, but for compiling; None: unknown
+    forecast: float | None = None  # seconds left, roughly, without compiling and evaluations; None: unknown
 
 
 class Reporter(Protocol):

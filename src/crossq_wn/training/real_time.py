@@ -77,8 +77,8 @@ def run_in_real_time(
         process = stack.enter_context(closing(ActingProcess(_setup(config, task))))
         stand = Stand(process)
         spec = building.spec_of(config, stand)  # type: ignore[arg-type]  # it has what is asked for
-        require_plain(build_algorithm(config, spec), config)
         with naming_own(config):
+            require_plain(build_algorithm(config, spec), config)
             check_fits(config, spec)
         prefill = [] if resume else [prefilling.rows_for(config, stand, reporter.message)]  # type: ignore[arg-type]
         run = stack.enter_context(closing(open_run()))
@@ -87,7 +87,8 @@ def run_in_real_time(
             robots: Any = Robots(stand)
             session = new_session(config, spec, run, reporter, (robots, robots), Calls(callbacks, signals))
             session.told_unrestorable = True  # of a robot it goes without saying
-            session.watch = Watch(schedule, config.task, reporter.message)
+            own_clock = process.description.own_clock
+            session.watch = Watch(schedule, config.task, reporter.message, own_clock=own_clock)
             journal = Journal(run.path, spec.observation_size, spec.action_size)
             course = Course(session, process, stand, journal, session.watch)
             if resume:

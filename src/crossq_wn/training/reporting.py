@@ -22,7 +22,9 @@ def report(session: Session) -> None:
         if seed.evaluation is not None:
             evaluations[seed.number] = seed.evaluation
     frames_rate, updates_rate = session.recent.rates(session.frames, session.updates)
-    count = len(session.seeds)
+    count, left = len(session.seeds), _seconds_left(session)
+    if session.phase == "collecting" and frames_rate:
+        session.collecting_rate = frames_rate
     session.reporter.status(
         Status(
             frames=session.frames,
@@ -34,8 +36,8 @@ def report(session: Session) -> None:
             rows=session.rows,
             evaluations=evaluations,
             metric=config.metric,
-            seconds_left=_seconds_left(session),
-            forecast=_forecast(session, frames_rate if session.phase == "collecting" else 0.0),
+            seconds_left=left,
+            forecast=_forecast(session) if left is None else None,
             phase=session.phase,
             warmup_frames=config.settings.warmup * config.action_repeat,
             compiling=session.compiling is not None and session.compiling.is_alive(),
@@ -51,10 +53,10 @@ def _seconds_left(session: Session) -> float | None:
     return session.pace.seconds_left(done, total, _evaluations_left(session))
 
 
-def _forecast(session: Session, frames_rate: float) -> float | None:
+def _forecast(session: Session) -> float | None:
     """Guesses how long training still takes, before gradient updates have a pace."""
     done, total = _progress(session)
-    return forecast(session, total - done, frames_rate)
+    return forecast(session, total - done, session.collecting_rate)
 
 
 def _progress(session: Session) -> tuple[int, int]:

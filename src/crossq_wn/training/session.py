@@ -72,6 +72,7 @@ class Session:
     rows: list[dict[str, Any]] = field(default_factory=list)  # the newest of each seed
     pace: Pace = field(default_factory=Pace)
     recent: Recent = field(default_factory=Recent)
+    collecting_rate: float = 0.0  # environment frames per second and seed while it last collected; 0: unknown
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     watch: Watch | None = None  # of a run in real time
     told_unrestorable: bool = False
