@@ -255,6 +255,30 @@ def test_until_updates_have_a_pace_time_left_follows_from_the_sizes(followed, mo
     assert forecasts.forecast(session(), 500, 300.0) is None
 
 
+def test_the_forecast_goes_by_the_rate_at_which_it_last_collected(monkeypatch):
+    shown, now = [], {}
+    monkeypatch.setattr(reporting, "forecast", lambda session, updates, rate: rate or None)
+    monkeypatch.setattr(reporting, "_seconds_left", lambda session: now["left"])
+    config = SimpleNamespace(
+        trained_frames=20, decisions=20, action_repeat=1, metric="return",
+        settings=SimpleNamespace(warmup=10, utd=1),
+    )  # fmt: skip
+    session = SimpleNamespace(
+        config=config, seeds=[], frames=5, decisions=5, updates=0, rows=[], compiling=None,
+        collecting_rate=0.0,
+        algorithm=SimpleNamespace(burst=Burst()), recent=SimpleNamespace(rates=lambda *_: (now["rate"], 0.0)),
+        reporter=SimpleNamespace(status=lambda status: shown.append(status.forecast)),
+    )  # fmt: skip
+    for session.phase, rate, left in [
+        ("evaluating", 0.0, None), ("collecting", 0.0, None), ("collecting", 300.0, None),
+        ("evaluating", 0.0, None), ("collecting", 0.0, None), ("compiling", 0.0, None),
+        ("training", 20.0, None), ("training", 20.0, 50.0),
+    ]:  # fmt: skip
+        now.update(rate=rate, left=left)
+        reporting.report(session)
+    assert shown == [None, None, 300.0, 300.0, 300.0, 300.0, 300.0, None]
+
+
 def test_the_speed_of_this_machine_is_measured_once():
     found = forecasts.multiply_adds_per_second()
     assert 1e8 < found == forecasts.multiply_adds_per_second()

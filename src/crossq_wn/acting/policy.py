@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
 import stat
 import time
@@ -222,13 +223,25 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     content = _content(folder / "weights.npz", _MOST_WEIGHTS)
     if hashlib.sha256(content).hexdigest() != description["sha256"]["weights.npz"]:
         raise PolicyError(f"{folder / 'weights.npz'} is truncated or altered: export the policy again")
-    with zipfile.ZipFile(io.BytesIO(content)) as packed:
-        size = sum(each.file_size for each in packed.infolist())
+    size = _unpacked(content)
     if size > _MOST_WEIGHTS:  # a small file may unpack to terabytes
         most = f"at most {_MOST_WEIGHTS:,} are read"
         raise PolicyError(f"{folder / 'weights.npz'} unpacks to {size:,} bytes, where {most}")
     with np.load(io.BytesIO(content), allow_pickle=False) as weights:
         return description, dict(weights)
+
+
+def _unpacked(content: bytes) -> int:
+    """The bytes that the arrays of a .npz file take, as their entries and their headers say."""
+    size = 0
+    with zipfile.ZipFile(io.BytesIO(content)) as packed:
+        for each in packed.infolist():
+            with packed.open(each) as file:
+                first = np.lib.format.read_magic(file) == (1, 0)
+                read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+                shape, _, dtype = read(file)
+            size += max(each.file_size, math.prod(shape) * dtype.itemsize)
+    return size
 
 
 def _content(path: Path, most: int) -> bytes:
