@@ -1,11 +1,13 @@
 """Exports: do they act as the policy does, by themselves, and is what cannot be exported refused?"""
 
 import hashlib
+import io
 import json
 import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from functools import partial
 from pathlib import Path
 
@@ -236,6 +238,20 @@ def test_weights_that_unpack_to_more_than_is_read_are_refused(run, tmp_path, mon
         standalone.PolicyError, match=r"weights.npz unpacks to 8,\d+,\d+ bytes, where at most"
     ):
         standalone.Policy(folder)
+
+
+def test_what_weights_take_follows_from_their_entries_and_their_headers():
+    def taken(shape, count):
+        file, array = io.BytesIO(), io.BytesIO()
+        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(array, header)
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("a.npy", array.getvalue() + bytes(4 * count))
+        return standalone._unpacked(file.getvalue())
+
+    assert taken((1000,), 1000) == 4 * 1000 + 128  # with the header
+    assert taken((10**15,), 10) == 4 * 10**15
+    assert taken((10,), 10**6) == 4 * 10**6 + 128
 
 
 def test_memory_that_runs_short_is_no_fault_of_an_export(run, tmp_path, monkeypatch):
