@@ -81,9 +81,9 @@ def _break(*arguments, **options):
     raise KeyError("knee")
 
 
-# Before the first checkpoint there is no run that could keep a traceback.
+# Updates are tried before there is a run, and the first evaluation is before its first checkpoint.
 @pytest.mark.parametrize(
-    ("function", "keeps"), [("init", False), ("update", True), ("explore", True), ("exploit", False)]
+    ("function", "keeps"), [("init", False), ("update", False), ("explore", True), ("exploit", False)]
 )
 def test_what_it_raises_is_one_line_with_its_place(function, keeps, own, tmp_path, monkeypatch):
     recipe = ALGORITHMS["layer-norm-sac"]

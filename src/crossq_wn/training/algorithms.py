@@ -116,6 +116,8 @@ def saved_network(
         network = folded(described)
         with np.errstate(all="ignore"):  # whether its numbers are sound is for others to say
             output = function_of(network.operations)(np.zeros(spec.observation_size, np.float32))
+    except UserError:  # which says itself what is wrong
+        raise
     except (KeyError, TypeError, ValueError) as error:  # an array is missing, or of another shape
         raise saved.misfit(one_line(error)) from None
     if output.shape != (2 * spec.action_size,):
