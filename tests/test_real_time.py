@@ -28,7 +28,7 @@ import robots
 from crossq_wn.acting.interface import in_units
 from crossq_wn.acting.operations import Network, Op
 from crossq_wn.algorithms import ALGORITHMS
-from crossq_wn.environments import EnvironmentFaultError, Episode, Transition, make
+from crossq_wn.environments import EnvironmentFaultError, Episode, Transition, make, streams
 from crossq_wn.environments.board import unnamed_file
 from crossq_wn.environments.interface import from_units
 from crossq_wn.errors import UserError
@@ -739,7 +739,10 @@ def test_a_robot_begins_no_episode_that_a_callback_does_not_want(tmp_path, monke
         "eval_every": 0,
         "video": False,
     }
+    looked_at = []
+    monkeypatch.setattr(streams, "owners_of", lambda environment: looked_at.append(environment) or [])
     done = crossq_wn.train("robots:Robot", out=tmp_path / "run", callbacks=[AtOnce()], **options)
+    assert looked_at == []  # the classes that could change are in the acting process
     assert (done.stopped_by, done.signal, done.finished) == ("AtOnce.on_episode", None, False)
     words = [line.split()[1] for line in (tmp_path / "log").read_text().splitlines()]
     assert [word for word in words if word != "step"] == ["reset", "resume", "pause", "pause", "close"]
