@@ -51,6 +51,11 @@ def checked(recording: Recording) -> Recording:
         raise UnusableError("observation and next_observation have different shapes")
     if not starts(recording).any():
         raise UnusableError("none of its transitions has a next observation: add next_observation")
+    _check_rates(recording)
+    return recording
+
+
+def _check_rates(recording: Recording) -> None:
     for name in ("frames_per_decision", "decision_seconds"):
         value = getattr(recording, name)
         if value is not None and not (0 < value < np.inf):  # true of NaN as well
@@ -59,7 +64,6 @@ def checked(recording: Recording) -> Recording:
         raise UnusableError(
             f"frames_per_decision is {recording.frames_per_decision}: it must be a whole number"
         )
-    return recording
 
 
 def _shapes(observation: Observations | None) -> list[tuple[int, ...]]:
