@@ -3,6 +3,7 @@
 import functools
 import random
 import re
+from types import SimpleNamespace
 
 import gymnasium
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from crossq_wn.algorithms.settings import Settings
 from crossq_wn.environments import EnvironmentFaultError, lookup, make
 from crossq_wn.errors import UserError
 from crossq_wn.training.policy import evaluate_policy, measure_q_bias
+from crossq_wn.training.saving import tell_of_what_classes_hold
 from crossq_wn.training.video import record
 from crossq_wn.types import Algorithm
 from helpers import TINY_OPTIONS, TINY_SETTINGS, PointMass, rows
@@ -427,6 +429,14 @@ def test_callables_that_differ_have_names_that_differ():
     assert names[:2] == ["test_safety:Reach", "test_safety:Reach(0.5)"]
 
 
+def dense(self, goal=None):
+    return 1.0
+
+
+def sparse(self):
+    return 0.0
+
+
 def made_at_once(goal):
     """Classes that one function makes; all that sets those of two calls apart is the goal."""
 
@@ -453,7 +463,16 @@ def made_at_once(goal):
     class Inherited(Attribute):
         pass
 
-    return [Attribute, Space, Held, Default, Property, Inherited, type("Made", (Reach,), {"target": goal})]
+    given = dense if goal[0] < 0.55 else sparse
+
+    class Given(Reach):
+        reward = staticmethod(given)
+        twice = property(lambda self: 2 * self.goal)  # of its own, as methods are
+
+    made = [type("Made", (Reach,), {"target": goal}), type("Made", (Reach,), {"reward": given})]
+    made.append(type("Made", (Reach,), {"reward": functools.partialmethod(dense, goal)}))
+    made.append(type("Made", (Reach,), {"squash": np.tanh if goal[0] < 0.55 else np.sin}))
+    return [Attribute, Space, Held, Default, Property, Inherited, Given, *made]
 
 
 def test_classes_that_a_function_makes_are_told_apart_by_what_they_hold():
@@ -470,6 +489,50 @@ def test_classes_that_a_function_makes_are_told_apart_by_what_they_hold():
         lookup(nameless)
     nameless.__name__ = "reach-far"
     assert lookup(nameless).name == "test_safety:reach-far"
+
+
+class Unshown:
+    def __repr__(self):
+        raise RuntimeError("not for eyes")
+
+
+class Long:
+    def __repr__(self):
+        return "a\nlong text " * 100
+
+
+@pytest.mark.parametrize("held", [Unshown(), Long(), np.poly1d([1, 2]), lambda self: 0, np.array(["near"])])
+def test_what_has_no_name_is_said_in_one_short_line(held):
+    for made in (type("Made", (Reach,), {"target": held}), functools.partial(Reach, held)):
+        with pytest.raises(UserError, match="because it depends on") as error:
+            lookup(made)
+        assert "\n" not in str(error.value)
+        assert len(str(error.value)) < 350
+
+
+def test_functions_of_numpy_have_names():
+    held = [np.tanh, np.clip, np.linalg.norm]
+    names = [lookup(functools.partial(Reach, function)).name for function in held]
+    assert names == [
+        f"test_safety:Reach({name})" for name in ("numpy:tanh", "numpy:clip", "numpy.linalg:norm")
+    ]
+
+
+def test_a_class_keeps_its_first_name_while_it_is_used():
+    class Counted(Reach):
+        made = 0
+        history = []  # noqa: RUF012
+
+        def __init__(self):
+            super().__init__()
+            type(self).made += 1
+            self.history.append(self.made)
+
+    first = lookup(Counted).name
+    Counted(), Counted()
+    assert (Counted.made, lookup(Counted).name) == (2, first)
+    Counted.__name__ = "counted"
+    assert lookup(Counted).name == "test_safety:counted"
 
 
 def test_a_callable_without_a_name_of_its_own_needs_one(tmp_path):
@@ -532,10 +595,16 @@ class HeldByItsModule(PointMass):
     """Draws from generators of its module and of its class, which nothing seeds."""
 
     legacy = np.random.RandomState()
+    replaced = None
+
+    def reset(self, *, seed=None, options=None):
+        if seed is not None:
+            HeldByItsModule.replaced = np.random.default_rng(seed + 1)
+        return super().reset(seed=seed, options=options)
 
     def step(self, action):
         observation, reward, *rest = super().step(action)
-        return observation, reward + HELD.normal() + self.legacy.normal(), *rest
+        return observation, reward + HELD.normal() + self.legacy.normal() + self.replaced.normal(), *rest
 
 
 def test_generators_of_classes_and_modules_are_seeded_kept_and_resume_bit_for_bit(tmp_path):
@@ -544,8 +613,11 @@ def test_generators_of_classes_and_modules_are_seeded_kept_and_resume_bit_for_bi
     runs.append(trained(HeldByItsModule, tmp_path / "half", frames=100, eval_every=50).path)
     assert before == (HELD.bit_generator.state, HeldByItsModule.legacy.get_state()[1].tolist())
     HELD.normal(), HeldByItsModule.legacy.normal()  # as another process would have other states
-    crossq_wn.resume(runs[1], frames=150, task=HeldByItsModule)
+    HeldByItsModule.replaced = None
+    messages = Messages()
+    crossq_wn.resume(runs[1], frames=150, task=HeldByItsModule, reporter=messages)
     helpers.same_run(*runs)
+    assert not any("random generators" in text for text in messages.texts)
 
 
 def test_shared_streams_and_spaces_are_seeded_and_resume_bit_for_bit(tmp_path):
@@ -584,10 +656,35 @@ def test_numbers_that_a_class_counts_are_told_at_the_start(where, tmp_path):
             Curriculum.level += where == "step"
             return super().step(action)
 
-    messages = Messages()
-    trained(Curriculum, tmp_path / "run", seeds=(0, 1), reporter=messages, checkpoint_every=20)
-    told = [text for text in messages.texts if "changes Curriculum.level, which all seeds share" in text]
-    assert len(told) == (where is not None)
+    class Told(Messages):
+        def message(self, text):
+            if "changes Curriculum.level, which all seeds share" in text:
+                self.texts.append(sorted(path.name for path in out.glob("checkpoints/[0-9]*")))
+
+    out, messages = tmp_path / "run", Told()
+    trained(Curriculum, out, seeds=(0, 1), reporter=messages, checkpoint_every=20)
+    assert messages.texts == ([] if where is None else [[]])  # before the first checkpoint
+    if where is not None:  # to whoever resumes it, too
+        again = Told()
+        crossq_wn.resume(out, frames=80, task=Curriculum, reporter=again)
+        assert len(again.texts) == 1
+        assert "000000080" not in again.texts[0]
+
+
+def test_each_number_that_a_class_changes_is_told_once():
+    messages, found = Messages(), iter([[], ["Env.a"], ["Env.a", "Env.b"], ["Env.a", "Env.b"]])
+    session = SimpleNamespace(
+        changes=lambda: next(found),
+        told_changes=set(),
+        reporter=messages,
+        config=SimpleNamespace(task="mine:Env"),
+    )
+    for _ in range(4):
+        tell_of_what_classes_hold(session)
+    assert [text.partition(",")[0] for text in messages.texts] == [
+        "mine:Env changes Env.a",
+        "mine:Env changes Env.b",
+    ]
 
 
 class Messages:
@@ -705,12 +802,13 @@ class Counting(PointMass):
     """Says that it observes whole numbers."""
 
     observation_space = spaces.Dict(
-        {"count": spaces.Box(-5, 5, (1,), np.int64), "place": spaces.Box(-1, 1, (2,), np.float32)}
+        {"count": spaces.Box(-5, 5, (1,), np.int8), "place": spaces.Box(-1, 1, (2,), np.float32)}
     )
     seen: object = 3
+    place = (0.1, 0.2)  # float32 has neither
 
     def observe(self):
-        return {"count": np.array([self.seen]), "place": self.position.astype(np.float32)}
+        return {"count": np.array([self.seen]), "place": np.array(self.place)}
 
 
 @pytest.mark.parametrize(
@@ -720,10 +818,16 @@ def test_no_observation_is_rounded_to_the_type_of_its_space(seen, sound, monkeyp
     monkeypatch.setattr(Counting, "seen", float(seen))
     environment = make(Counting)
     if sound:
-        assert environment.reset(0)[0] == seen
+        np.testing.assert_array_equal(environment.reset(0), np.array([seen, 0.1, 0.2], np.float32))
     else:
         with pytest.raises(EnvironmentFaultError, match=r"the observation has .* holds whole numbers: give"):
             environment.reset(0)
+
+
+def test_nan_beside_whole_numbers_is_said_to_be_nan(monkeypatch):
+    monkeypatch.setattr(Counting, "place", (0.1, np.nan))
+    with pytest.raises(EnvironmentFaultError, match=r"nan at index 2"):
+        make(Counting).reset(0)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import hashlib
 import inspect
 import sys
 import types
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,9 @@ _OF_SPACES = ("low", "high", "n", "nvec", "start", "spaces")  # attributes that 
 _IDLE = ("metadata", "render_mode", "spec", "_abc_impl")
 # Where properties, cached ones, class and static methods and decorators keep the function itself.
 _INNER = ("fget", "fset", "fdel", "func", "__func__", "__wrapped__")
+_SHOWN = 60  # characters of a value in messages
+# The first names of classes whose names depend on attributes, which training may change.
+_first: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()
 
 
 def name_of(factory: Any) -> str:
@@ -74,25 +78,43 @@ def _function_name(function: types.FunctionType) -> str:
 def _class_name(cls: type) -> str:
     if cls.__name__ != cls.__qualname__.rpartition(".")[2]:  # the user has renamed it
         return f"{cls.__module__}:{cls.__name__}"
-    values: list[str] = []
-    for each in filter(_has_no_place, cls.__mro__):
-        values += sorted(f"{name}={_text(value, cls)}" for name, value in _class_values(each))
-    return f"{cls.__module__}:{cls.__qualname__}" + _joined(values)
+    if cls not in _first:
+        values: list[str] = []
+        for each in cls.__mro__:
+            if not _has_place(each):  # made within a function, or by `type`: the next call makes another
+                values += sorted(f"{name}={_text(value, cls)}" for name, value in _class_values(each))
+        _first[cls] = f"{cls.__module__}:{cls.__qualname__}" + _joined(values)
+    return _first[cls]
 
 
-def _has_no_place(cls: type) -> bool:
-    """Whether a class was made within a function, or by `type`: the next call makes another of the name."""
-    place: Any = sys.modules.get(cls.__module__)
-    for name in cls.__qualname__.split("."):
-        place = getattr(place, name, None)
-    return place is not cls
+def _has_place(value: Any) -> bool:
+    """Whether a class or function is what its module has under its name."""
+    place: Any = sys.modules.get(str(getattr(value, "__module__", None)))
+    for part in _place(value).split("."):
+        place = getattr(place, part, None)
+    return place is value
+
+
+def _place(value: Any) -> str:
+    """The name of a class or function within its module."""
+    return str(getattr(value, "__qualname__", getattr(value, "__name__", "")))
 
 
 def _class_values(cls: type) -> Iterator[tuple[str, Any]]:
     """The values that tell a class from others of its name: its attributes, and what its methods hold."""
     for name, member in vars(cls).items():
-        functions = _functions(member)
+        inner = member.__func__ if isinstance(member, staticmethod | classmethod) else member
+        if not _is_idle(name) and callable(inner) and _has_place(inner):
+            yield name, inner
+            continue
+        functions = functions_of(member)
+        if isinstance(member, functools.partialmethod):
+            yield name, [member.args, member.keywords]
         for function in functions:
+            if not function.__qualname__.startswith(f"{cls.__qualname__}."):  # given to the class
+                # By its names alone, since its closure and defaults follow; a lambda has none.
+                named = function.__module__, function.__qualname__, function.__name__
+                yield name, function if function.__name__ == "<lambda>" else named
             yield from (each for each in _closure(function) if each[1] is not cls)
             defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
             if set(map(type, defaults)) - {type(None)}:
@@ -105,7 +127,7 @@ def _is_idle(name: str) -> bool:
     return name in _IDLE or (name.startswith("__") and name.endswith("__"))
 
 
-def _functions(member: Any) -> list[types.FunctionType]:
+def functions_of(member: Any) -> list[types.FunctionType]:
     """The functions of a method of any kind, or of a property; none of another attribute."""
     parts = [member]
     if not isinstance(member, functools.partial):
@@ -136,11 +158,13 @@ def _text(value: Any, factory: Any) -> str:
             raise _nameless(factory, value) from None
     if isinstance(value, list | tuple | set | frozenset | dict):
         return _of_many(value, factory)
-    if type(value).__module__ == "numpy" and value.dtype.kind in "biufc":
+    if type(value).__module__ == "numpy" and getattr(getattr(value, "dtype", None), "kind", "O") in "biufc":
         return f"{value.dtype}{value.shape}{value.tolist()}"
     if type(value).__module__.startswith("gymnasium.spaces"):
         parts = {name: part for name, part in vars(value).items() if name in _OF_SPACES}
         return f"{type(value).__name__}({value.dtype},{_text(parts, factory)})"
+    if callable(value) and _has_place(value):  # such as NumPy's functions
+        return f"{value.__module__}:{_place(value)}"
     raise _nameless(factory, value)
 
 
@@ -163,8 +187,17 @@ def _joined(values: list[str]) -> str:
 
 
 def _nameless(factory: Any, held: Any = None) -> UserError:
-    why = "" if held is None else f", because it depends on {held!r}"
+    why = "" if held is None else f", because it depends on {_shown(held)}"
     return UserError(
-        f"the task {factory!r} has no name that distinguishes it from others{why}: use a class or a function "
-        "made with def, or name it, as in `factory.__name__ = 'reach-fast'`"
+        f"the task {_shown(factory)} has no name that distinguishes it from others{why}: use a class or a "
+        "function made with def, or name it, as in `factory.__name__ = 'reach-fast'`"
     )
+
+
+def _shown(value: Any) -> str:
+    """A value in one line of a message."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # a stranger's `__repr__` may do anything
+        text = object.__repr__(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

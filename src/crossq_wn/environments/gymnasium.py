@@ -143,17 +143,20 @@ class Gymnasium:
         try:
             with np.errstate(over="ignore", invalid="ignore"):  # which the comparison finds
                 flat: Any = spaces.flatten(space, self._observation)
-            exact = numbers_of(space, self._observation) if self._whole else flat
+                exact = numbers_of(space, self._observation) if self._whole else flat
         except (KeyError, TypeError, ValueError) as error:
             raise EnvironmentFaultError(
                 f"{self._name}: the observation is {_describe(self._observation)}, its observation space "
                 f"says {space} ({type(error).__name__}: {error})"
             ) from None
-        if self._whole and flat.shape == exact.shape and (changed := flat != exact).any():
-            raise EnvironmentFaultError(
-                f"{self._name}: the observation has {exact[changed][0]:g} where its observation space, "
-                f"{space}, holds whole numbers: give that part the dtype float32"
-            )
+        if self._whole and flat.shape == exact.shape:
+            # NaN in a part of floats is NaN on both sides, and `core.Environment` reports it.
+            changed = (flat != exact) & ~(np.isnan(flat) & np.isnan(exact))
+            if changed.any():
+                raise EnvironmentFaultError(
+                    f"{self._name}: the observation has {exact[changed][0]:g} where its observation space, "
+                    f"{space}, holds whole numbers: give that part the dtype float32"
+                )
         return np.asarray(flat, np.float32)
 
     def snapshot(self) -> Snapshot:

@@ -26,7 +26,7 @@ def kinds_of(space: Any) -> set[str]:
 
 
 def numbers_of(space: Any, observation: Any) -> np.ndarray:
-    """The numbers of an observation in the order in which Gymnasium flattens them, whatever their types.
+    """The numbers of an observation in Gymnasium's order; those of whole-number parts are as they were given.
 
     Args:
         space: a Box, or a Dict of such spaces.
@@ -40,5 +40,7 @@ def numbers_of(space: Any, observation: Any) -> np.ndarray:
         TypeError: a part is no array of numbers; ValueError likewise.
     """
     if not hasattr(space, "spaces"):
-        return np.asarray(observation, np.float64).ravel()
+        # Parts of floats are rounded to their own type, as in flattening; others must lose nothing.
+        exact = np.asarray(observation, space.dtype if space.dtype.kind == "f" else np.float64)
+        return exact.astype(np.float64).ravel()
     return np.concatenate([numbers_of(part, observation[key]) for key, part in space.spaces.items()])

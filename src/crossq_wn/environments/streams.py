@@ -1,36 +1,71 @@
 """The random streams that a process shares, from which environments may draw.
 
-They are `random`, `numpy.random`, and the generators that an environment's classes and modules hold.
+They are `random`, `numpy.random`, and generators that are attributes of an environment's classes, or global
+variables that the methods of its classes use. The latter are known by their places and looked up each time,
+because an environment may put another generator there.
 """
 
+import dis
+import hashlib
 import random
 import sys
+import types
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from crossq_wn.environments.snapshot import capture_generator, restore_generator
+from crossq_wn.naming import functions_of
 
-_held: dict[str, Any] = {}  # generators of classes and modules, by their places
-_kept: list[dict[str, Any]] = []  # states that will be restored
+# Packages whose classes hold nothing that an environment changes.
+_NOBODYS = ("abc", "builtins", "gymnasium", "types", "typing", "typing_extensions")
+_GENERATORS = (np.random.Generator, np.random.RandomState, random.Random)
+_MOST_BYTES = 2**20  # of an array that is watched
+
+
+class Holder(NamedTuple):
+    """A class of an environment, or a module of one with the names of it that the methods use."""
+
+    place: str
+    owner: Any
+    names: frozenset[str] | None  # None: all
+
+    def values(self) -> Iterator[tuple[str, Any]]:
+        """The attributes that an environment may use, as they are now."""
+        for name, value in list(vars(self.owner).items()):
+            if self.names is None or name in self.names:
+                yield name, value
+
+
+class Held(NamedTuple):
+    """A generator, and where it was found."""
+
+    owner: Any
+    name: str
+    generator: Any
+
+
+_watched: dict[str, Holder] = {}  # by their places
+_kept: list[list[tuple[Held, Any]]] = []  # generators that will be put back, with their states
 
 
 def watch(environment: Any) -> None:
-    """Counts the generators in the classes and modules of an environment among the shared streams.
+    """Counts generators of an environment's classes and modules among the shared streams.
 
     Args:
         environment: with its wrappers.
     """
-    for owner in owners_of(environment):
-        place = owner.__name__ if not isinstance(owner, type) else f"{owner.__module__}:{owner.__qualname__}"
-        for name, value in list(vars(owner).items()):
-            if isinstance(value, np.random.Generator | np.random.RandomState):
-                _held[f"{place}.{name}"] = value
-                for before in _kept:
-                    before["held"].setdefault(f"{place}.{name}", _listed(capture_generator(value)))
+    found = holders_of(environment)
+    _watched.update((holder.place, holder) for holder in found)
+    for before in _kept:
+        known = {(id(held.owner), held.name) for held, _ in before}
+        for held in _generators(found).values():
+            if (id(held.owner), held.name) not in known:
+                before.append((held, _state_of(held.generator)))
 
 
 def owners_of(environment: Any) -> list[Any]:
@@ -40,76 +75,191 @@ def owners_of(environment: Any) -> list[Any]:
     while inner is not None:
         for owner in type(inner).__mro__:
             module = sys.modules.get(owner.__module__)
-            if owner is not object and not owner.__module__.startswith(("gymnasium.", "typing", "builtins")):
+            if owner.__module__.partition(".")[0] not in _NOBODYS:
                 found += [each for each in (owner, module) if each is not None and each not in found]
         inner = getattr(inner, "__dict__", {}).get("env")
     return found
 
 
-def changes(environment: Any) -> Callable[[], list[str]]:
-    """Remembers the numbers and arrays that an environment's classes and modules hold.
+def holders_of(environment: Any) -> list[Holder]:
+    """Where an environment and its wrappers may hold what all of their objects share."""
+    found: dict[str, Holder] = {}
+    for owner in owners_of(environment):
+        if not isinstance(owner, type):
+            continue
+        place = f"{owner.__module__}:{owner.__qualname__}"
+        found[place] = Holder(place, owner, None)
+        module = sys.modules.get(owner.__module__)
+        if module is not None:
+            names = _globals_used(owner, module)
+            if module.__name__ in found:
+                names |= found[module.__name__].names or frozenset()
+            found[module.__name__] = Holder(module.__name__, module, names)
+    return list(found.values())
+
+
+def _globals_used(cls: type, module: types.ModuleType) -> frozenset[str]:
+    """The global variables of its module that a class's methods use, and functions of the module for them."""
+    ahead = [function.__code__ for member in vars(cls).values() for function in functions_of(member)]
+    names: set[str] = set()
+    while ahead:
+        code = ahead.pop()
+        ahead += [inner for inner in code.co_consts if isinstance(inner, types.CodeType)]
+        for instruction in dis.get_instructions(code):
+            name = instruction.argval
+            if instruction.opname in ("LOAD_GLOBAL", "STORE_GLOBAL") and name not in names:
+                names.add(name)
+                called = vars(module).get(name)
+                if isinstance(called, types.FunctionType) and called.__module__ == module.__name__:
+                    ahead.append(called.__code__)
+    return frozenset(names)
+
+
+def changes(holders: list[Holder]) -> Callable[[], list[str]]:
+    """Remembers the numbers and arrays that classes and modules hold.
 
     Args:
-        environment: with its wrappers.
+        holders: the classes and modules.
 
     Returns:
-        What lists those that have changed since, by their places.
+        What lists the names of those that have changed since. Arrays that are large or cannot be written are
+        left out; what was not there counts from when it is first seen.
     """
-    owners = owners_of(environment)
-    return partial(_changed, owners, _numbers(owners))
+    return partial(_changed, holders, _numbers(holders))
 
 
-def _changed(owners: list[Any], before: dict[str, bytes]) -> list[str]:
-    now = _numbers(owners)
-    return [place for place, value in before.items() if now.get(place, value) != value]
+def _changed(holders: list[Holder], before: dict[str, bytes]) -> list[str]:
+    return [name for name, value in _numbers(holders).items() if before.setdefault(name, value) != value]
 
 
-def _numbers(owners: list[Any]) -> dict[str, bytes]:
+def _numbers(holders: list[Holder]) -> dict[str, bytes]:
+    """A checksum of each number."""
     found = {}
-    for owner in owners:
-        for name, value in list(vars(owner).items()):
-            if isinstance(value, int | float | np.number | np.ndarray):
-                found[f"{owner.__name__}.{name}"] = np.asarray(value).tobytes()
+    for holder in holders:
+        for name, value in holder.values():
+            if isinstance(value, np.ndarray):
+                if not value.flags.writeable or value.nbytes > _MOST_BYTES or value.dtype.hasobject:
+                    continue
+            elif not isinstance(value, int | float | np.number):
+                continue
+            # A Python int of any size has an exact text.
+            exact = int.__repr__(value).encode() if isinstance(value, int) else np.asarray(value).tobytes()
+            found[f"{holder.owner.__name__}.{name}"] = hashlib.sha256(exact).digest()
+    return found
+
+
+def out_of_reach(holders: list[Holder]) -> list[str]:
+    """The names of what holds generators that are neither seeded nor saved, as in lists, tuples and dicts."""
+    found = []
+    for holder in holders:
+        for name, value in holder.values():
+            items = [*value.values()] if isinstance(value, dict) else value
+            inside = items[:1000] if isinstance(items, list | tuple) else [value]
+            if any(isinstance(each, _GENERATORS) for each in inside) and not _is_generator(value):
+                found.append(f"{holder.owner.__name__}.{name}")
+    return found
+
+
+def _is_generator(value: Any) -> bool:
+    """Whether a value is a random generator that can be seeded again and whose state can be saved."""
+    if isinstance(value, np.random.RandomState):
+        return capture_generator(value)["bit_generator"] == "MT19937"  # others cannot be seeded again
+    # Subclasses of `random.Random`, such as `SystemRandom`, may have no state.
+    return isinstance(value, np.random.Generator) or type(value) is random.Random
+
+
+def _generators(holders: list[Holder]) -> dict[str, Held]:
+    """The generators that are there now, by their places."""
+    found = {}
+    for holder in holders:
+        for name, value in holder.values():
+            if _is_generator(value):
+                found[f"{holder.place}.{name}"] = Held(holder.owner, name, value)
     return found
 
 
 def seed_shared(seed: int) -> None:
-    """Restarts the shared streams from a seed."""
+    """Restarts the shared streams from a seed, each with numbers of its own."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    for generator in _held.values():
-        if isinstance(generator, np.random.RandomState):
-            generator.seed(seed % 2**32)
-        else:
-            generator.bit_generator.state = type(generator.bit_generator)(seed).state
+    for place, held in _generators([*_watched.values()]).items():
+        _seed(held.generator, np.random.SeedSequence([seed, zlib.crc32(place.encode())]))
+
+
+def _seed(generator: Any, sequence: np.random.SeedSequence) -> None:
+    if isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = type(generator.bit_generator)(sequence).state
+    elif isinstance(generator, np.random.RandomState):
+        generator.seed(sequence.generate_state(8))
+    else:
+        generator.seed(sequence.generate_state(8).tobytes())
 
 
 def capture_shared() -> dict[str, Any]:
     """The states of the shared streams, as JSON values."""
-    version, numbers, normal = random.getstate()
+    held = {place: _state_of(held.generator) for place, held in _generators([*_watched.values()]).items()}
+    return {**_capture_process(), "held": held}
+
+
+def _capture_process() -> dict[str, Any]:
+    """The states of `random` and `numpy.random`."""
     state: Any = np.random.get_state(legacy=False)
     inner = {"key": state["state"]["key"].tolist(), "pos": int(state["state"]["pos"])}
     numpy = {"state": inner, "has_gauss": int(state["has_gauss"]), "gauss": float(state["gauss"])}
-    held = {place: _listed(capture_generator(generator)) for place, generator in _held.items()}
-    return {"python": [version, list(numbers), normal], "numpy": numpy, "held": held}
+    return {"python": _listed(random.getstate()), "numpy": numpy}
 
 
-def restore_shared(saved: dict[str, Any]) -> None:
-    """Restores the states that `capture_shared` returned."""
-    version, numbers, normal = saved["python"]
-    random.setstate((version, tuple(numbers), normal))
+def restore_shared(saved: dict[str, Any]) -> list[str]:
+    """Restores the states that `capture_shared` returned.
+
+    Returns:
+        The places of generators of which it has no state, or that of another kind of generator.
+    """
+    _restore_process(saved)
+    lost = []
+    states = saved.get("held", {})  # which earlier versions lack
+    for place, held in _generators([*_watched.values()]).items():
+        if place in states and _kind(states[place]) == _kind(_state_of(held.generator)):
+            _set_state(held.generator, states[place])
+        else:
+            lost.append(place)
+    return lost
+
+
+def _restore_process(saved: dict[str, Any]) -> None:
+    _set_state(random, saved["python"])
     state = saved["numpy"]
     inner = {"key": np.array(state["state"]["key"], np.uint32), "pos": state["state"]["pos"]}
     np.random.set_state({"bit_generator": "MT19937", **state, "state": inner})
-    for place, own in saved.get("held", {}).items():  # which earlier versions lack
-        if place in _held:
-            restore_generator(_held[place], _as_arrays(own, capture_generator(_held[place])))
+
+
+def _state_of(generator: Any) -> Any:
+    """A generator's state as JSON values."""
+    return _listed(generator.getstate() if type(generator) is random.Random else capture_generator(generator))
+
+
+def _set_state(generator: Any, state: Any) -> None:
+    """The inverse of `_state_of`; `generator` may also be the module `random`."""
+    if isinstance(state, list):
+        version, numbers, normal = state
+        generator.setstate((version, tuple(numbers), normal))
+    else:
+        restore_generator(generator, _as_arrays(state, capture_generator(generator)))
+
+
+def _kind(state: Any) -> tuple[Any, ...]:
+    """What states of generators of one kind have in common."""
+    if not isinstance(state, dict):
+        return (type(state),)
+    return (state.get("bit_generator"), *sorted(state))
 
 
 def _listed(state: Any) -> Any:
-    """A generator's state as JSON values."""
+    """A state with lists in place of arrays and tuples."""
     if isinstance(state, dict):
         return {name: _listed(value) for name, value in state.items()}
+    if isinstance(state, tuple):
+        return [_listed(value) for value in state]
     return state.tolist() if isinstance(state, np.ndarray) else state
 
 
@@ -122,11 +272,19 @@ def _as_arrays(saved: Any, like: Any) -> Any:
 
 @contextmanager
 def kept_shared() -> Iterator[None]:
-    """Restores the shared streams afterwards, whatever has drawn from them."""
-    before = capture_shared()
-    _kept.append(before)
+    """Restores the shared streams afterwards, whatever has drawn from them or replaced them."""
+    process, watched = _capture_process(), dict(_watched)
+    held = [(each, _state_of(each.generator)) for each in _generators([*watched.values()]).values()]
+    _kept.append(held)
     try:
         yield
     finally:
-        _kept[:] = [each for each in _kept if each is not before]
-        restore_shared(before)
+        _kept[:] = [each for each in _kept if each is not held]
+        if not _kept:  # environments that were made meanwhile are no longer used
+            _watched.clear()
+            _watched.update(watched)
+        _restore_process(process)
+        for (owner, name, generator), state in held:
+            if vars(owner).get(name) is not generator:
+                setattr(owner, name, generator)
+            _set_state(generator, state)

@@ -10,7 +10,13 @@ from crossq_wn.environments import EnvironmentFaultError
 from crossq_wn.environments.interface import check_unchanged, describe
 from crossq_wn.environments.remote import Anywhere
 from crossq_wn.environments.snapshot import UnrestorableError
-from crossq_wn.environments.streams import capture_shared, restore_shared
+from crossq_wn.environments.streams import (
+    capture_shared,
+    changes,
+    holders_of,
+    out_of_reach,
+    restore_shared,
+)
 from crossq_wn.errors import UserError
 from crossq_wn.lazy import jax
 from crossq_wn.runs import checkpoints
@@ -37,7 +43,7 @@ def save(session: Session, *, thorough: bool = False) -> None:
         return
     settle(session)
     _tell_of_shared_streams(session)
-    _tell_of_what_classes_hold(session)
+    tell_of_what_classes_hold(session)
     learners, reasons = {}, {}
     parts = session.learner.split(session.states, len(session.seeds))
     for seed, state in zip(session.seeds, parts, strict=True):
@@ -83,11 +89,25 @@ def _tell_of_shared_streams(session: Session) -> None:
     )
 
 
-def _tell_of_what_classes_hold(session: Session) -> None:
-    """Warns once if an environment changes numbers of its classes or modules, which no checkpoint holds."""
+def watch_classes(session: Session) -> None:
+    """Remembers what the environments' classes and modules hold; warns of generators that cannot be kept."""
+    simulator = session.training.environments[0].simulator
+    if getattr(simulator, "in_threads", True):  # of the suites it is known that they share nothing
+        return
+    holders = holders_of(getattr(simulator, "_environment", simulator))  # none of a robot, which is elsewhere
+    session.changes = changes(holders)
+    if names := out_of_reach(holders):
+        session.reporter.message(
+            f"{session.config.task} holds random generators in {', '.join(names)}, where they are neither "
+            "seeded nor saved: a resumed run may go on differently; draw from self.np_random"
+        )
+
+
+def tell_of_what_classes_hold(session: Session) -> None:
+    """Warns once of each number that an environment changes in its classes or modules."""
     changed = session.changes() if session.changes is not None else []
-    if changed:
-        session.changes = None
+    if changed := [name for name in changed if name not in session.told_changes]:
+        session.told_changes.update(changed)
         session.reporter.message(
             f"{session.config.task} changes {', '.join(changed)}, which all seeds share and no checkpoint "
             "holds: a resumed run may go on differently; keep it in the environment itself"
@@ -149,6 +169,7 @@ def restore(session: Session, *, without_damaged_replay: bool = False) -> None:
         UserError: there is none, it does not fit this run or its environment, or all its seeds had failed.
     """
     reporter = session.reporter
+    watch_classes(session)
     saved = checkpoints.newest(
         session.run.checkpoints, reporter.message, without_damaged_replay=without_damaged_replay
     )
@@ -173,9 +194,15 @@ def restore(session: Session, *, without_damaged_replay: bool = False) -> None:
         raise UserError(f"every seed of {session.run.path} has failed: start a new run with other settings")
     session.states = session.learner.states(states)
     with malformed(saved.path):
-        if "streams" in common:  # earlier versions kept none
-            restore_shared(common["streams"])
+        lost = restore_shared(common["streams"]) if "streams" in common else []  # earlier versions kept none
         session.logs.resume(common["logs"], reporter.message)
+    if lost:
+        reporter.message(
+            f"the checkpoint lacks the states of the random generators {', '.join(lost)}: numbers may not "
+            "continue bit for bit"
+        )
+    session.shared = capture_shared()
+    tell_of_what_classes_hold(session)
     if differs := session.run.note_resumption(session.config, reporter.message, _lost(session, saved)):
         told = "; ".join(differs)
         reporter.message(f"versions have changed ({told}): numbers may not continue bit for bit")

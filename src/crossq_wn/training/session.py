@@ -78,7 +78,8 @@ class Session:
     told_unrestorable: bool = False
     told_large: bool = False
     shared: Any = None  # the process's random streams before the first step; None once they were spoken of
-    changes: Callable[[], list[str]] | None = None  # likewise what environments change in classes and modules
+    changes: Callable[[], list[str]] | None = None  # what environments have changed in classes and modules
+    told_changes: set[str] = field(default_factory=set)  # those that were spoken of
 
     @property
     def frames(self) -> int:
