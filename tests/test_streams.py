@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossq_wn.environments import streams
+from crossq_wn.environments.holders import changes, holders_of
 
 HELD, CALLED, OTHERS = np.random.default_rng(1), random.Random(2), np.random.default_rng(3)
 LEVEL = BEST = 0
@@ -135,6 +136,16 @@ def test_a_class_may_be_defined_anew_with_another_kind_of_generator():
     ]
 
 
+def test_environments_of_one_module_do_not_hide_what_others_of_it_use():
+    class Other(gymnasium.Env):
+        def step(self, action):
+            return OTHERS.random()
+
+    with watching():
+        streams.watch(Other())
+        assert streams.capture_shared()["held"].keys() == {*GENERATORS, "test_streams.OTHERS"}
+
+
 def test_generators_out_of_reach_are_named():
     class Hidden(gymnasium.Env):
         listed = [np.random.default_rng(1)]  # noqa: RUF012
@@ -142,9 +153,9 @@ def test_generators_out_of_reach_are_named():
         system, other = random.SystemRandom(), np.random.RandomState(np.random.PCG64(1))
         seen, names = np.random.default_rng(2), ["one"]
 
-    found = streams.out_of_reach(streams.holders_of(Hidden()))
+    found = streams.out_of_reach(holders_of(Hidden()))
     assert found == ["Hidden.listed", "Hidden.named", "Hidden.system", "Hidden.other"]
-    assert streams.out_of_reach(streams.holders_of(Drawing())) == []
+    assert streams.out_of_reach(holders_of(Drawing())) == []
 
 
 def test_numbers_that_change_are_named_if_the_class_uses_them(tmp_path, monkeypatch):
@@ -155,7 +166,7 @@ def test_numbers_that_change_are_named_if_the_class_uses_them(tmp_path, monkeypa
         mapped = np.load(tmp_path / "table.npy", mmap_mode="r")
         lazy = None
 
-    changed = streams.changes(streams.holders_of(Counts()))
+    changed = changes(holders_of(Counts()))
     assert changed() == []
     Counts.lazy, Counts.huge[0] = 1, 1
     monkeypatch.setitem(globals(), "BEST", 3)  # a script's own, which no method uses

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from crossq_wn.environments.core import Environment
+from crossq_wn.environments.holders import owners_of
 from crossq_wn.environments.snapshot import capture_attributes
-from crossq_wn.environments.streams import capture_shared, kept_shared, owners_of
+from crossq_wn.environments.streams import capture_shared, kept_shared
 
 _DECISIONS = 5  # agent decisions that an environment is watched for
 

@@ -7,16 +7,11 @@ from typing import Any
 import numpy as np
 
 from crossq_wn.environments import EnvironmentFaultError
+from crossq_wn.environments.holders import changes, holders_of
 from crossq_wn.environments.interface import check_unchanged, describe
 from crossq_wn.environments.remote import Anywhere
 from crossq_wn.environments.snapshot import UnrestorableError
-from crossq_wn.environments.streams import (
-    capture_shared,
-    changes,
-    holders_of,
-    out_of_reach,
-    restore_shared,
-)
+from crossq_wn.environments.streams import capture_shared, out_of_reach, restore_shared
 from crossq_wn.errors import UserError
 from crossq_wn.lazy import jax
 from crossq_wn.runs import checkpoints
