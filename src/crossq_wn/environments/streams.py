@@ -65,7 +65,7 @@ def out_of_reach(holders: list[Holder]) -> list[str]:
 def _is_generator(value: Any) -> bool:
     """Whether a value is a random generator that can be seeded again and whose state can be saved."""
     if isinstance(value, np.random.RandomState):
-        return capture_generator(value)["bit_generator"] == "MT19937"  # others cannot be seeded again
+        return bool(capture_generator(value)["bit_generator"] == "MT19937")  # others cannot be seeded again
     # Subclasses of `random.Random`, such as `SystemRandom`, may have no state.
     return isinstance(value, np.random.Generator) or type(value) is random.Random
 
