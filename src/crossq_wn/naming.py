@@ -104,23 +104,32 @@ def _class_values(cls: type) -> Iterator[tuple[str, Any]]:
     """The values that tell a class from others of its name: its attributes, and what its methods hold."""
     for name, member in vars(cls).items():
         inner = member.__func__ if isinstance(member, staticmethod | classmethod) else member
-        if not _is_idle(name) and callable(inner) and _has_place(inner):
-            yield name, inner
-            continue
         functions = functions_of(member)
+        if callable(inner) and _has_place(inner):
+            found = [(name, inner)]
+        elif functions:
+            found = _held_by_functions(cls, name, functions)
+        else:
+            found = [(name, member)]
         if isinstance(member, functools.partialmethod):
-            yield name, [member.args, member.keywords]
-        for function in functions:
-            if not function.__qualname__.startswith(f"{cls.__qualname__}."):  # given to the class
-                # By its names alone, since its closure and defaults follow; a lambda has none.
-                named = function.__module__, function.__qualname__, function.__name__
-                yield name, function if function.__name__ == "<lambda>" else named
-            yield from (each for each in _closure(function) if each[1] is not cls)
-            defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
-            if set(map(type, defaults)) - {type(None)}:
-                yield name, defaults
-        if not functions and not _is_idle(name):
-            yield name, member
+            found.append((name, [member.args, member.keywords]))
+        if functions or not _is_idle(name):
+            yield from found
+
+
+def _held_by_functions(cls: type, name: str, functions: list[types.FunctionType]) -> list[tuple[str, Any]]:
+    """What tells the functions behind a method of a class from others, apart from their code."""
+    found: list[tuple[str, Any]] = []
+    for function in functions:
+        if not function.__qualname__.startswith(f"{cls.__qualname__}."):  # given to the class
+            # By its names alone, since its closure and defaults follow; a lambda has none.
+            named = function.__module__, function.__qualname__, function.__name__
+            found.append((name, function if function.__name__ == "<lambda>" else named))
+        found += [each for each in _closure(function) if each[1] is not cls]
+        defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+        if set(map(type, defaults)) - {type(None)}:
+            found.append((name, defaults))
+    return found
 
 
 def _is_idle(name: str) -> bool:
@@ -158,6 +167,11 @@ def _text(value: Any, factory: Any) -> str:
             raise _nameless(factory, value) from None
     if isinstance(value, list | tuple | set | frozenset | dict):
         return _of_many(value, factory)
+    return _text_of_object(value, factory)
+
+
+def _text_of_object(value: Any, factory: Any) -> str:
+    """An object of a library as text."""
     if type(value).__module__ == "numpy" and getattr(getattr(value, "dtype", None), "kind", "O") in "biufc":
         return f"{value.dtype}{value.shape}{value.tolist()}"
     if type(value).__module__.startswith("gymnasium.spaces"):
