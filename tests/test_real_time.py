@@ -28,7 +28,7 @@ import robots
 from crossq_wn.acting.interface import in_units
 from crossq_wn.acting.operations import Network, Op
 from crossq_wn.algorithms import ALGORITHMS
-from crossq_wn.environments import EnvironmentFaultError, Episode, Transition, make, streams
+from crossq_wn.environments import EnvironmentFaultError, Episode, Transition, make
 from crossq_wn.environments.board import unnamed_file
 from crossq_wn.environments.interface import from_units
 from crossq_wn.errors import UserError
@@ -44,6 +44,7 @@ from crossq_wn.real_time.schedule import Clock, Schedule, following, schedule_of
 from crossq_wn.real_time.watch import COLUMNS, Watch
 from crossq_wn.runs.options import RunOptions
 from crossq_wn.runs.protocol import protocol_conflicts, read_terms, terms_of
+from crossq_wn.training import saving
 from crossq_wn.training.callbacks import Calls
 from crossq_wn.training.course import finite, require_plain, served_by
 from crossq_wn.training.real_time import due, take, tell_of_robot
@@ -740,7 +741,7 @@ def test_a_robot_begins_no_episode_that_a_callback_does_not_want(tmp_path, monke
         "video": False,
     }
     looked_at = []
-    monkeypatch.setattr(streams, "owners_of", lambda environment: looked_at.append(environment) or [])
+    monkeypatch.setattr(saving, "holders_of", lambda environment: looked_at.append(environment) or [])
     done = crossq_wn.train("robots:Robot", out=tmp_path / "run", callbacks=[AtOnce()], **options)
     assert looked_at == []  # the classes that could change are in the acting process
     assert (done.stopped_by, done.signal, done.finished) == ("AtOnce.on_episode", None, False)
