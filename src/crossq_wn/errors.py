@@ -93,12 +93,18 @@ _PASSING = (
     errno.ESTALE, errno.EBUSY, errno.ETXTBSY, errno.ETIMEDOUT,
 )  # fmt: skip
 OUT_OF_MEMORY = "out of memory"
+_EXHAUSTED = "RESOURCE_EXHAUSTED"  # how XLA names too little memory
 NOT_FREE = "are free"  # how messages about too little memory put it
 
 
 def may_pass(message: str) -> bool:
     """Whether a message tells of memory, a disk or a mount, which may be better when it is tried again."""
     return any(word in message for word in (OUT_OF_MEMORY, NOT_FREE, *map(os.strerror, _PASSING)))
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether an error is that Python or XLA had too little memory."""
+    return isinstance(error, MemoryError) or _EXHAUSTED in str(error)
 
 
 def fix_for(error: OSError) -> str:

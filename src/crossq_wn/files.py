@@ -71,10 +71,10 @@ def read(path: Path, most: int, *, within: Path | None = None) -> bytes:
         size = os.fstat(handle).st_size
         if size > most:
             raise RefusedError(path, f"has {sized(size)}, where at most {sized(most)} are read")
-        if size > _AT_ONCE:
-            with os.fdopen(handle, "rb", closefd=False) as file:  # in no more memory than the size
-                return file.read(size)
-        return os.read(handle, size)  # no more than that, even if the file is growing
+        if size <= _AT_ONCE and len(content := os.pread(handle, size, 0)) == size:
+            return content  # no more than that, even if the file is growing
+        with os.fdopen(handle, "rb", closefd=False) as file:  # in no more memory than the size
+            return file.read(size)
     finally:
         os.close(handle)
 

@@ -15,7 +15,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import crossq_wn
-from crossq_wn.errors import OUT_OF_MEMORY, UserError, explained, naming_options, nearest, one_line, visible
+from crossq_wn.errors import (
+    OUT_OF_MEMORY,
+    UserError,
+    explained,
+    lacks_memory,
+    naming_options,
+    nearest,
+    one_line,
+    visible,
+)
 from crossq_wn.installation import versions
 from crossq_wn.machine import collect_seldom
 
@@ -57,7 +66,6 @@ VERBS = {
 }
 
 
-_EXHAUSTED = "RESOURCE_EXHAUSTED"  # how XLA names too little memory
 _LONG, _SHOWN = 400, 80  # letters of a word that is shortened, and what is shown of it
 
 
@@ -90,12 +98,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _refuse_for_memory(error: Exception) -> int:
     """Prints that there is too little memory, if that is the error, and returns the exit code for it."""
-    why = one_line(error)
-    if not isinstance(error, MemoryError) and _EXHAUSTED not in why:
+    if not lacks_memory(error):
         raise error
-    return _refuse(
-        f"{OUT_OF_MEMORY} ({why}): free some, or give the command less to do at once, such as fewer seeds"
-    )
+    what_to_do = "free some memory, or give the command less to do at once, such as fewer seeds"
+    return _refuse(f"{OUT_OF_MEMORY} ({one_line(error)}): {what_to_do}")
 
 
 def _refuse(text: str) -> int:

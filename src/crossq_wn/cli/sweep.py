@@ -324,8 +324,8 @@ def _follow_status(parsed: Any) -> int:
 def _show_status(found: Sequence[status.Line], out: Path, form: Form, *, every: bool) -> None:
     told, shown = status.summary(found), found
     if form == "text" and not every:
-        first = [line for line in found if line.standing in ("running", "failed")]
-        shown = [*first, *(line for line in found if line.why and line not in first)][:_MOST_LINES]
+        told_of = [line for line in found if line.standing in ("running", "failed") or line.why]
+        shown = sorted(told_of, key=lambda line: line.standing not in ("running", "failed"))[:_MOST_LINES]
     counts = ", ".join(f"{count:,} {standing}" for standing, count in told.standings.items())
     left = "" if told.hours is None else f"; about {told.hours:,.1f} hours left at the present speed"
     more = "" if len(shown) == len(found) else "; --all shows every run"

@@ -9,7 +9,7 @@ from crossq_wn.acting.folding import folded
 from crossq_wn.acting.operations import Network, function_of
 from crossq_wn.algorithms import recipe_of
 from crossq_wn.algorithms.normalisers import normalise_observations
-from crossq_wn.errors import UserError, one_line, option, raised
+from crossq_wn.errors import UserError, lacks_memory, one_line, option, raised
 from crossq_wn.nets.initialisers import ShapesOnly
 from crossq_wn.runs.checkpoints import Checkpoint
 from crossq_wn.runs.config import RunConfig, preset_settings
@@ -35,9 +35,7 @@ def build_algorithm(config: RunConfig, spec: Spec) -> Algorithm:
 def what_own_raised(config: RunConfig, error: Exception) -> str | None:
     """What a user's own algorithm raised and where, as a sentence; None if it is for others to say."""
     name = config.system.algorithm
-    known = isinstance(error, UserError | UndescribedError | MemoryError) or "RESOURCE_EXHAUSTED" in str(
-        error
-    )
+    known = isinstance(error, UserError | UndescribedError) or lacks_memory(error)
     return None if known or ":" not in name else f"the algorithm {name} raised {raised(error)}"
 
 
