@@ -312,12 +312,8 @@ def test_the_documented_algorithm_trains(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("name", ["crossq-wn", "tdmpc2"])
 def test_the_names_of_metrics_cost_no_second_trace(name, algorithm):
-    """What asks for the names at a run's start traces the update; the first update then finds it traced.
-
-    TD-MPC2's states, samples and view are of another kind; its own update would take long to compile.
-    """
+    """What asks for the names at a run's start traces the update; the first update then finds it traced."""
     plain, traced = algorithm(name), []
-    update = plain.update if name == "crossq-wn" else lambda state, batch, step: (state, {"step": step})
 
     def counted(part, function):
         def call(*arguments):
@@ -326,7 +322,7 @@ def test_the_names_of_metrics_cost_no_second_trace(name, algorithm):
 
         return call
 
-    made = plain._replace(update=counted("update", update), view=counted("view", plain.view))
+    made = plain._replace(update=counted("update", plain.update), view=counted("view", plain.view))
     names = learner.metric_names(made, SPEC, diagnostics=True, batch_size=8)
     assert sorted(traced) == ["update", "view"]
     states, metrics = run(made, learn := learner.one_by_one(made), (0,))

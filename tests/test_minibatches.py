@@ -125,9 +125,16 @@ def test_a_transition_at_a_time_keeps_the_copy_up_to_date():
         jax.tree.map(np.testing.assert_array_equal, gather(loaded.held, 0), replay.take(places))
 
 
-@pytest.mark.parametrize("steps", [1, 3])
-def test_host_fed_and_device_fed_learners_are_the_same(algorithm, steps):
-    made = algorithm("sac", n_step=steps, critics=1)  # more critics compile for longer
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("sac", {"n_step": 1, "critics": 1}),  # more critics compile for longer
+        ("sac", {"n_step": 3, "critics": 1}),
+        ("drq", {"n_step": 2}),
+    ],
+)
+def test_host_fed_and_device_fed_learners_are_the_same(algorithm, name, changes):
+    made = algorithm(name, **changes)
     fed = train(learner.vectorised(made), made, (0, 1))
     resident = train(learner.vectorised(made, replay_on_device=True), made, (0, 1))
     check_same(fed, resident, rtol=1e-4, atol=1e-4)
