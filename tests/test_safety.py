@@ -1,8 +1,11 @@
 """No unsafe action, no silent cast: what passes between policies and environments."""
 
+import dataclasses
+import enum
 import functools
 import random
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import gymnasium
@@ -489,6 +492,134 @@ def test_classes_that_a_function_makes_are_told_apart_by_what_they_hold():
         lookup(nameless)
     nameless.__name__ = "reach-far"
     assert lookup(nameless).name == "test_safety:reach-far"
+
+
+class Made(Reach):
+    @classmethod
+    def make(cls):
+        return cls()
+
+    @functools.cache  # noqa: B019
+    def kept(self):
+        return self
+
+
+class Faster(Made):
+    pass
+
+
+@functools.cache
+def cached():
+    return Reach()
+
+
+def chosen(second):
+    """A function and a class of one name each, of which the branch decides."""
+    if second:
+
+        def make():
+            return Reach(0.6)
+
+        class Chosen(Reach):
+            def step(self, action):
+                return super().step(-action)
+    else:
+
+        def make():
+            return Reach(0.5)
+
+        class Chosen(Reach):
+            def step(self, action):
+                return super().step(action)
+
+    return make, Chosen
+
+
+def branching(second):
+    class Local(Reach):
+        if second:
+
+            def step(self, action):
+                return super().step(-action)
+        else:
+
+            def step(self, action):
+                return super().step(action)
+
+    return Local
+
+
+def test_methods_of_classes_are_named_after_the_class_that_they_make():
+    assert lookup(Made.make).name == "test_safety:Made.make"
+    assert lookup(Faster.make).name == "test_safety:Faster.make"
+    assert lookup(functools.partial(Faster.make)).name == "test_safety:Faster.make"
+
+
+def test_a_copied_name_is_not_one_that_was_given():
+    slow = functools.update_wrapper(functools.partial(Reach, 0.5), Reach)
+    fast = functools.update_wrapper(functools.partial(Reach, 0.6), Reach)
+    assert [lookup(each).name for each in (slow, fast)] == [
+        "test_safety:Reach(0.5)",
+        "test_safety:Reach(0.6)",
+    ]
+    fast.__name__ = "reach-fast"
+    assert lookup(fast).name == "test_safety:reach-fast"
+    assert lookup(cached).name == "test_safety:cached"
+    assert lookup(functools.cache(made_with(0.5))).name == lookup(made_with(0.5)).name
+
+    class Decorated:
+        def __init__(self, function):
+            functools.update_wrapper(self, function)
+
+        def __call__(self):
+            return Reach()
+
+    with pytest.raises(UserError, match="no name that distinguishes it"):
+        lookup(Decorated(made_with))
+
+
+def test_of_two_branches_each_has_a_name():
+    (make, chosen_class), (other_make, other_class) = chosen(True), chosen(False)
+    assert lookup(make).name == "test_safety:chosen.<locals>.make"  # the first in the code
+    assert lookup(other_make).name == "test_safety:chosen.<locals>.make#2"
+    assert lookup(chosen_class).name == "test_safety:chosen.<locals>.Chosen"
+    assert lookup(other_class).name == "test_safety:chosen.<locals>.Chosen(step='#2')"
+    assert [lookup(each).name for each in chosen(False)] == [
+        lookup(other_make).name,
+        lookup(other_class).name,
+    ]
+    assert lookup(branching(True)).name != lookup(branching(False)).name
+
+
+class Mode(enum.Enum):
+    NEAR = 1
+    FAR = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    mode: Mode
+    goals: list[float] = dataclasses.field(default_factory=list)
+
+
+def test_what_describes_an_environment_is_part_of_its_name():
+    def local(config):
+        @dataclasses.dataclass
+        class Local(Reach):
+            goals: list[float] = dataclasses.field(default_factory=list)
+            settings = config
+
+        return Local
+
+    configs = [Config(Mode.NEAR), Config(Mode.FAR), Config(Mode.NEAR, [0.5])]
+    names = [lookup(functools.partial(Reach, config)).name for config in configs]
+    assert names[0] == "test_safety:Reach(test_safety:Config{'mode':test_safety:Mode.NEAR,'goals':[]})"
+    assert len(set(names)) == 3
+    assert len({lookup(local(config)).name for config in configs}) == 3
+    assert (
+        lookup(functools.partial(Reach, Path("a.xml"))).name
+        != lookup(functools.partial(Reach, Path("b.xml"))).name
+    )
 
 
 class Unshown:

@@ -1,5 +1,7 @@
 """Names of tasks that are given as callables; runs with the same name count as runs of the same task."""
 
+import dataclasses
+import enum
 import functools
 import hashlib
 import inspect
@@ -7,6 +9,7 @@ import sys
 import types
 import weakref
 from collections.abc import Iterator
+from pathlib import PurePath
 from typing import Any
 
 from crossq_wn.errors import UserError
@@ -39,18 +42,29 @@ def name_of(factory: Any) -> str:
 
 
 def _name_of(factory: Any) -> str:
-    given = getattr(factory, "__dict__", {}).get("__name__")
+    given = _given_name(factory)
     if isinstance(factory, functools.partial):
         return _partial_name(factory) if given is None else f"{factory.func.__module__}:{given}"
     if isinstance(factory, types.FunctionType):
         return _function_name(factory)
     if inspect.isclass(factory):
         return _class_name(factory)
-    if inspect.isbuiltin(factory) or (inspect.ismethod(factory) and inspect.isclass(factory.__self__)):
-        return f"{factory.__module__}:{factory.__qualname__}"
+    if inspect.ismethod(factory) and inspect.isclass(factory.__self__):
+        return f"{_class_name(factory.__self__)}.{factory.__name__}"
+    if inspect.isbuiltin(factory) or (given is None and callable(factory) and _has_place(factory)):
+        return f"{factory.__module__}:{_place(factory)}"
+    if isinstance(factory, functools._lru_cache_wrapper) and given is None:
+        return _name_of(factory.__wrapped__)  # the cache changes nothing
     if callable(factory) and given is not None:
-        return f"{type(factory).__module__}:{given}"
+        return f"{factory.__module__}:{given}"
     raise _nameless(factory)
+
+
+def _given_name(factory: Any) -> str | None:
+    """The name that the user gave to an object; none is the one that `functools.update_wrapper` copied."""
+    own = getattr(factory, "__dict__", {})
+    given = own.get("__name__")
+    return None if "__wrapped__" in own and given == getattr(own["__wrapped__"], "__name__", None) else given
 
 
 def _partial_name(factory: functools.partial[Any]) -> str:
@@ -72,7 +86,8 @@ def _function_name(function: types.FunctionType) -> str:
     if "<locals>" in function.__qualname__:  # each call of the surrounding function makes another one
         values += [_text(value, function) for value in function.__defaults__ or ()]
         values += [f"{k}={_text(v, function)}" for k, v in (function.__kwdefaults__ or {}).items()]
-    return f"{function.__module__}:{function.__qualname__}" + _joined(values)
+    place = f"{function.__qualname__}{_branch(function)}"
+    return f"{function.__module__}:{place}" + _joined(values)
 
 
 def _class_name(cls: type) -> str:
@@ -85,6 +100,26 @@ def _class_name(cls: type) -> str:
                 values += sorted(f"{name}={_text(value, cls)}" for name, value in _class_values(each))
         _first[cls] = f"{cls.__module__}:{cls.__qualname__}" + _joined(values)
     return _first[cls]
+
+
+def _branch(function: types.FunctionType) -> str:
+    """What tells a local function from others of its name, as of an `if` and its `else`.
+
+    Returns: "#2" for the second in the code of the function around it, and so on; "" for the first.
+    """
+    around, local, _ = function.__qualname__.partition(".<locals>")
+    found = sys.modules.get(function.__module__) if local else None
+    for part in around.split("."):
+        found = inspect.getattr_static(found, part, None)
+    pending = [each.__code__ for each in functions_of(found)]
+    count = 0
+    while pending:
+        code = pending.pop(0)
+        count += code.co_qualname == function.__qualname__
+        if code is function.__code__:
+            return f"#{count}" if count > 1 else ""
+        pending = [each for each in code.co_consts if isinstance(each, types.CodeType)] + pending
+    return ""
 
 
 def _has_place(value: Any) -> bool:
@@ -125,6 +160,8 @@ def _held_by_functions(cls: type, name: str, functions: list[types.FunctionType]
             # By its names alone, since its closure and defaults follow; a lambda has none.
             named = function.__module__, function.__qualname__, function.__name__
             found.append((name, function if function.__name__ == "<lambda>" else named))
+        elif branch := _branch(function):
+            found.append((name, branch))
         found += [each for each in _closure(function) if each[1] is not cls]
         defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
         if set(map(type, defaults)) - {type(None)}:
@@ -179,6 +216,15 @@ def _text_of_object(value: Any, factory: Any) -> str:
         return f"{type(value).__name__}({value.dtype},{_text(parts, factory)})"
     if callable(value) and _has_place(value):  # such as NumPy's functions
         return f"{value.__module__}:{_place(value)}"
+    if isinstance(value, enum.Enum):
+        return f"{_text(type(value), factory)}.{value.name}"
+    if dataclasses.is_dataclass(value):
+        parts = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return f"{_text(type(value), factory)}{_text(parts, factory)}"
+    if isinstance(value, range | PurePath):
+        return repr(value)
+    if type(value).__module__ == "dataclasses":  # what marks a field that has a default factory
+        return type(value).__name__
     raise _nameless(factory, value)
 
 
@@ -201,11 +247,12 @@ def _joined(values: list[str]) -> str:
 
 
 def _nameless(factory: Any, held: Any = None) -> UserError:
-    why = "" if held is None else f", because it depends on {_shown(held)}"
-    return UserError(
-        f"the task {_shown(factory)} has no name that distinguishes it from others{why}: use a class or a "
-        "function made with def, or name it, as in `factory.__name__ = 'reach-fast'`"
-    )
+    named = "name it, as in `factory.__name__ = 'reach-fast'`"
+    why, fix = "", f"use a class or a function made with def, or {named}"
+    if held is not None:
+        why = f", because it depends on {_shown(held)}"
+        fix = f"let it depend on numbers, texts, lists, dicts or dataclasses alone, or {named}"
+    return UserError(f"the task {_shown(factory)} has no name that distinguishes it from others{why}: {fix}")
 
 
 def _shown(value: Any) -> str:
