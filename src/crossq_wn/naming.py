@@ -51,12 +51,19 @@ def _name_of(factory: Any) -> str:
         return _class_name(factory)
     if inspect.ismethod(factory) and inspect.isclass(factory.__self__):
         return f"{_class_name(factory.__self__)}.{factory.__name__}"
-    if inspect.isbuiltin(factory) or (given is None and callable(factory) and _has_place(factory)):
-        return f"{factory.__module__}:{_place(factory)}"
-    if isinstance(factory, functools._lru_cache_wrapper) and given is None:
-        return _name_of(factory.__wrapped__)  # the cache changes nothing
+    return _name_of_object(factory, given)
+
+
+def _name_of_object(factory: Any, given: str | None) -> str:
+    """The name of a callable that is neither a function, a class, a class method nor a partial."""
+    if inspect.isbuiltin(factory):
+        return f"{factory.__module__}:{factory.__qualname__}"
     if callable(factory) and given is not None:
         return f"{factory.__module__}:{given}"
+    if callable(factory) and _has_place(factory):
+        return f"{factory.__module__}:{_place(factory)}"
+    if isinstance(factory, functools._lru_cache_wrapper):
+        return _name_of(factory.__wrapped__)  # the cache changes nothing
     raise _nameless(factory)
 
 
@@ -216,6 +223,11 @@ def _text_of_object(value: Any, factory: Any) -> str:
         return f"{type(value).__name__}({value.dtype},{_text(parts, factory)})"
     if callable(value) and _has_place(value):  # such as NumPy's functions
         return f"{value.__module__}:{_place(value)}"
+    return _text_of_record(value, factory)
+
+
+def _text_of_record(value: Any, factory: Any) -> str:
+    """What describes something, as text."""
     if isinstance(value, enum.Enum):
         return f"{_text(type(value), factory)}.{value.name}"
     if dataclasses.is_dataclass(value):
