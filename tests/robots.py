@@ -111,6 +111,29 @@ def normalised():
     return gymnasium.wrappers.NormalizeObservation(Robot())
 
 
+def turned(outer=None):
+    """A robot behind a wrapper that turns its actions around, in another one or none."""
+    inside = gymnasium.wrappers.TransformAction(Robot(), lambda action: 1 - action, Robot.action_space)
+    return inside if outer is None else outer(inside)
+
+
+class Corrected(gymnasium.Wrapper):
+    """Says in outer units what is safe, and what a person did."""
+
+    def step(self, action):
+        *others, info = self.env.step(action)
+        if "intervention" in info:
+            info["intervention"] = 1 - info["intervention"]
+        return *others, info
+
+    def safe_action(self):
+        return np.array([0.0, 1.0])
+
+
+def corrected():
+    return turned(Corrected)
+
+
 class Restless(PointMass):
     """Whose `pause` is no method."""
 

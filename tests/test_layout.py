@@ -96,6 +96,7 @@ DELAYED = {
     ("environments", "crossq_wn.environments.factories"): SIMULATOR,
     ("environments", "crossq_wn.environments.gymnasium"): SIMULATOR,
     ("environments.gymnasium", "crossq_wn.environments.physics"): SIMULATOR,
+    ("environments.layers", "gymnasium"): SIMULATOR,
     ("environments.suites", "crossq_wn.environments.dm_control"): SIMULATOR,
     ("environments.suites", "crossq_wn.environments.factories"): SIMULATOR,
     ("environments.suites", "crossq_wn.environments.gymnasium"): SIMULATOR,

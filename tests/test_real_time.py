@@ -33,21 +33,24 @@ from crossq_wn.environments.board import unnamed_file
 from crossq_wn.environments.interface import from_units
 from crossq_wn.errors import UserError
 from crossq_wn.learning.replay import Replay
-from crossq_wn.real_time.acting import Evaluate, Setup, Side, generator_from, paced
+from crossq_wn.real_time.acting import Evaluate, Setup, Side, generator_from
 from crossq_wn.real_time.journal import Journal
 from crossq_wn.real_time.memory import Shared, shape_for
 from crossq_wn.real_time.pacing import Paced
+from crossq_wn.real_time.playing import Timing, paced, timing_of
 from crossq_wn.real_time.priority import favour_process, take_priority, what_is_denied
 from crossq_wn.real_time.records import Decision, pack, record_type, unpack
 from crossq_wn.real_time.robot import Robot
 from crossq_wn.real_time.schedule import Clock, Schedule, following, schedule_of
+from crossq_wn.real_time.side import Stand
 from crossq_wn.real_time.watch import COLUMNS, Watch
 from crossq_wn.runs.options import RunOptions
 from crossq_wn.runs.protocol import protocol_conflicts, read_terms, terms_of
 from crossq_wn.training import saving
+from crossq_wn.training.arrivals import take
 from crossq_wn.training.callbacks import Calls
 from crossq_wn.training.course import finite, require_plain, served_by
-from crossq_wn.training.real_time import due, take, tell_of_robot
+from crossq_wn.training.real_time import due, tell_of_robot, tell_of_timing
 from crossq_wn.training.seeds import Stream, new_seed, stream
 from crossq_wn.types import Burst
 from helpers import TESTS, TINY, TINY_SETTINGS, PointMass, call, replay_rows, rows, start_cli
@@ -57,6 +60,7 @@ PAGE = TESTS.parent / "docs" / "your-robot.md"
 TIMES = st.floats(0, 100, allow_nan=False)
 SIZES = {"observation_size": 3, "action_size": 2}
 KIND = record_type(3, 2)
+BOUNDS = np.full(2, -2.0), np.full(2, 3.0), np.dtype(np.float32)
 
 
 # Deadlines
@@ -316,6 +320,7 @@ def test_the_benchmark_tells_when_the_machine_itself_did_not_run(stolen, oversle
         ("Restless", "Restless.pause is True: make it a method without arguments"),
         ("Quitting", "Quitting.safe_action raised SystemExit: 3"),
         ("Timeless", "Timeless.own_clock is 'no': make it True or False, or leave it out"),
+        ("turned", "turned.safe_action is inside the wrapper TransformAction, which changes actions"),
     ],
 )
 def test_wrong_methods_are_refused_in_one_line(name, told):
@@ -328,10 +333,30 @@ def test_wrong_methods_are_refused_in_one_line(name, told):
 def test_wrong_interventions_are_faults(given):
     robot = Robot(make("robots:Robot"))
     robot.reset(0)
-    robot.environment.simulator.find("step")
     inner = robot.environment.simulator._environment
     inner.step = lambda action: (inner.observe(), 0.0, False, False, {"intervention": given})
     with pytest.raises(EnvironmentFaultError, match=r"info\['intervention'\] is"):
+        robot.step(np.zeros(2, np.float32))
+
+
+def test_what_a_robot_says_in_the_units_of_the_outermost_wrapper_is_understood(tmp_path, monkeypatch):
+    monkeypatch.setenv("ROBOT_LOG", str(tmp_path / "log"))
+    robot = Robot(make("robots:corrected"))
+    robot.reset(0)
+    robot.step(robot.safe_action())
+    assert (tmp_path / "log").read_text().split()[-2:] == ["1.000000", "0.000000"]  # what the motors got
+    for _ in range(4):
+        _, instead = robot.step(np.zeros(2, np.float32))
+    np.testing.assert_allclose(in_units(instead, *BOUNDS), [0.0, -1.5], atol=1e-7)
+
+
+def test_an_intervention_in_units_that_nobody_knows_is_a_fault(monkeypatch):
+    monkeypatch.delattr(robots.Robot, "safe_action")
+    robot = Robot(make("robots:turned"))
+    robot.reset(0)
+    for _ in range(4):
+        robot.step(np.zeros(2, np.float32))
+    with pytest.raises(EnvironmentFaultError, match="comes from inside the wrapper TransformAction"):
         robot.step(np.zeros(2, np.float32))
 
 
@@ -515,6 +540,20 @@ def test_weights_that_are_not_finite_are_known():
     assert not finite([sound, Op("residual", inner=((inner,),))])
 
 
+def test_late_actions_of_an_evaluation_are_told_of():
+    computing, stepping = {3: 0.015, 5: 0.015}, {7: 0.03}
+    moments, _ = play(
+        computing=lambda number: computing.get(number, 0), stepping=lambda number: stepping.get(number, 0)
+    )
+    timing, told = timing_of(list(moments), Schedule(0.02)), []
+    tell_of_timing(told.append, timing)
+    tell_of_timing(told.append, Timing(12))
+    assert told == [
+        "this evaluation of 12 decisions had 2 late actions, 2 safe actions instead of such, and 1 overrun "
+        "of the environment"
+    ]
+
+
 # The journal
 
 
@@ -547,31 +586,71 @@ def test_a_damaged_journal_says_what_it_lost_and_an_unreadable_one_is_kept(tmp_p
     content = bytearray(older.read_bytes())
     content[3 * KIND.itemsize] ^= 1
     older.write_bytes(content)
-    assert [each.number for each in journal.since(0, told.append)] == [0, 1, 2]
-    assert told == ["the journal lacks decision 3: 5 decisions after it are lost"]
+    assert [each.number for each in journal.since(0, told.append)] == [0, 1, 2, *range(4, 15)]
+    assert told == [
+        "the journal lacks 1 decision, damaged on the disk (the first is number 3): the run goes on without"
+    ]
     older.unlink()
     older.mkdir()
     with pytest.raises(UserError, match=r"cannot be read .* may hold decisions that no checkpoint has"):
         list(journal.since(0, told.append))
 
 
-def test_no_transition_leads_from_a_broken_off_episode_into_the_next():
-    seed = new_seed(0, 0, Replay(20, 3, 2), ())
+@pytest.fixture
+def session_of_robot():
+    """A session as far as decisions need one, its seed, and what was told."""
+    seed, told = new_seed(0, 0, Replay(20, 3, 2), ()), []
     session = SimpleNamespace(
         seeds=[seed],
         learner=SimpleNamespace(observe=None),
         decisions=0,
         frames=0,
-        config=SimpleNamespace(action_repeat=1),
+        config=SimpleNamespace(action_repeat=1, task="arm"),
         calls=Calls((), []),
+        reporter=SimpleNamespace(message=told.append),
     )
-    course: Any = SimpleNamespace(session=session, stand=SimpleNamespace(note=lambda transition: None))
+    return session, seed, told
+
+
+def course_of(session) -> Any:
+    plain = {"observation_size": 3, "action_size": 2, "frame_seconds": None}
+    described = SimpleNamespace(plain=plain, observation_size=3)
+    stand = Stand(SimpleNamespace(description=described))
+    return SimpleNamespace(session=session, stand=stand, told_wild=False)
+
+
+def test_no_transition_leads_from_a_broken_off_episode_into_the_next(session_of_robot):
+    session, seed, _ = session_of_robot
+    course = course_of(session)
     for number in (0, 1, 2, 7, 8):  # each leads from its number to the next
         take(course, decision(number))
     stored = seed.replay.read(0, seed.replay.end)
     assert stored.observation[:, 0].tolist() == [0, 1, 2, 3, 7, 8]
     assert stored.final.tolist() == [False, False, False, True, False, False]
-    assert session.decisions == 5
+    assert session.decisions == 9  # those that are lost were made
+
+
+def test_a_wild_reading_is_left_out_of_replay(session_of_robot):
+    session, seed, told = session_of_robot
+    course = course_of(session)
+    for number in range(6):
+        given = decision(number)
+        if number == 2:
+            given.transition.next_observation[1] = 1e30
+        if number == 3:
+            given.observation[1] = -1e30
+        if number == 5:
+            given = given._replace(transition=given.transition._replace(reward=1e20))
+        take(course, given)
+    stored = seed.replay.read(0, seed.replay.end)
+    assert stored.observation[~stored.final, 0].tolist() == [0, 1, 4]
+    assert stored.final.tolist() == [False, False, True, False, True]
+    assert session.decisions == 6
+    assert told == [
+        "arm: decision 2 has 1e+30 in its observation, where 2 was the largest: it looks like a fault of a "
+        "sensor, so neither it nor others like it are learned from"
+    ]
+    assert course.stand.largest_observation == 5
 
 
 def test_a_resumed_run_has_random_numbers_of_its_own():
@@ -617,7 +696,8 @@ def test_an_evaluation_is_of_one_policy_though_learning_goes_on(ends, tmp_path, 
     numbers = stream(0, Stream.NOISE)
     setup = Setup(lambda: robot.environment, Schedule(0.02), 0, 100, numbers, numbers)
     side = Side(setup, robot, acting, threading.Event(), Time().clock())
-    assert len(side.evaluate(Evaluate(2, 0, {})).episodes) == 2
+    episodes, timing = side.evaluate(Evaluate(2, 0, {}))
+    assert (len(episodes), timing) == (2, (4, 0, 0, 0))
     steps = [line.split()[2:] for line in (tmp_path / "log").read_text().splitlines() if " step " in line]
     assert steps == [["0.500000", "0.500000"]] * 4  # tanh(0) is the middle of [-2, 3]
     side.renew()
@@ -854,7 +934,9 @@ def test_an_exception_of_the_robot_stops_the_run_and_keeps_its_traceback(tmp_pat
     assert "the motor is too hot" in done.stderr
     assert "in act_up" in (tmp_path / "run" / "errors" / "seed-0.txt").read_text()
     log = [line.split()[1] for line in (tmp_path / "log").read_text().splitlines()]
-    assert (log.count("step"), log[-2:]) == (39, ["pause", "close"])
+    # After 39 steps one more, with the safe action.
+    assert (log.count("step"), log[-3:]) == (40, ["step", "pause", "close"])
+    assert " step 0.500000 0.500000\n" in (tmp_path / "log").read_text().splitlines(True)[-3]
 
 
 def test_a_killed_learning_process_leaves_a_paused_robot_and_a_run_that_goes_on(tmp_path, monkeypatch):

@@ -332,6 +332,9 @@ def test_act_takes_lists_rows_and_arrays(point):
         ("left", "no array of numbers"),
         ([[1], [2, 3]], "no array"),
         ({"x": 1}, "the parts x"),
+        (["1", "2", "3"], "a list and no array of numbers"),
+        ({"": np.array(["1", "2", "3"])}, "a ndarray and no array of numbers"),
+        (np.zeros(3, np.complex64), "a ndarray and no array of numbers"),
     ):
         with pytest.raises(UserError, match=says):
             policy.act(wrong)
@@ -898,7 +901,16 @@ def test_a_reward_of_one_number_is_taken(reward):
             "step returned a tuple of 4 values; it must return .observ",
         ),
         (lambda o, r, a, b, i: None, None, "step returned a NoneType; it must return"),
-        (lambda o, r, a, b, i: (o, r, a, i, b), None, "step returned a tuple of 5 values; it must return"),
+        (
+            lambda o, r, a, b, i: (o, r, a, i, b),
+            None,
+            "step returned a bool as info: it must be a dict",
+        ),
+        (
+            lambda o, r, a, b, i: (o, r, a, b, None),
+            None,
+            "step returned a NoneType as info: it must be a dict",
+        ),
         (lambda o, r, *rest: (o, np.ones(2), *rest), None, r"array of shape \(2,\).* as reward"),
         (lambda o, r, *rest: (o, None, *rest), None, "a NoneType as reward"),
         (lambda o, r, a, *rest: (o, r, [True, False], *rest), None, "a list of 2 values as terminated"),
@@ -914,7 +926,7 @@ def test_a_reward_of_one_number_is_taken(reward):
             lambda o, i: o,
             r"reset returned an array of shape \(3,\).*; it must return .observation, info",
         ),
-        (None, lambda o, i: (o, 3), "reset returned a tuple of 2 values; it must return"),
+        (None, lambda o, i: (o, 3), "reset returned a int as info: it must be a dict"),
     ],
 )
 def test_what_reset_and_step_must_return_is_said(step, reset, says):

@@ -12,6 +12,7 @@ from gymnasium import spaces
 from crossq_wn.acting.interface import in_units
 from crossq_wn.environments.core import EnvironmentFaultError, Frame
 from crossq_wn.environments.interface import check_bounds, success_of
+from crossq_wn.environments.layers import Layers, wrappers_of
 from crossq_wn.environments.parts import kinds_of, layout_of, numbers_of
 from crossq_wn.environments.snapshot import (
     Snapshot,
@@ -95,11 +96,7 @@ class Gymnasium:
             for space in self._spaces:
                 space.seed(seed)
         outcome: Any = self._environment.reset(seed=seed)
-        if not isinstance(outcome, tuple) or len(outcome) != 2 or not isinstance(outcome[1], dict):
-            raise EnvironmentFaultError(
-                f"{self._name}: reset returned {_describe(outcome)}; it must return (observation, info), as "
-                "Gymnasium has it since 0.26"
-            )
+        self._check_values(outcome, "reset", ("observation", "info"))
         self._observation = outcome[0]
 
     def step(self, action: np.ndarray) -> Frame:
@@ -114,11 +111,7 @@ class Gymnasium:
         """
         scaled = in_units(action, self.action_low, self.action_high, self.action_dtype)
         outcome: Any = self._environment.step(scaled)
-        if not isinstance(outcome, tuple) or len(outcome) != 5 or not isinstance(outcome[4], dict):
-            raise EnvironmentFaultError(
-                f"{self._name}: step returned {_describe(outcome)}; it must return (observation, reward, "
-                "terminated, truncated, info), as Gymnasium has it since 0.26"
-            )
+        self._check_values(outcome, "step", ("observation", "reward", "terminated", "truncated", "info"))
         self._observation, reward, terminated, truncated, info = outcome
         self.info = info
         # Gymnasium has no name for it; these two are usual.
@@ -198,12 +191,9 @@ class Gymnasium:
         for space, state in zip(_leaves(self._spaces), snapshot.get("spaces", ()), strict=False):
             restore_generator(space.np_random, state)
 
-    def find(self, name: str) -> Any:
-        """The attribute of the outermost wrapper that has it, or of the environment itself; None without."""
-        for owner in (*wrappers_of(self._environment), self._environment.unwrapped):
-            if hasattr(owner, name):
-                return getattr(owner, name)
-        return None
+    def layers(self) -> Layers:
+        """The environment and its wrappers, which note interventions from now on."""
+        return Layers(*wrappers_of(self._environment), self._environment.unwrapped)
 
     def statistics(self) -> Snapshot:
         """Copies what environment and wrappers have learned, such as Gymnasium's running means."""
@@ -248,6 +238,19 @@ class Gymnasium:
         """Closes the environment."""
         self._environment.close()
 
+    def _check_values(self, outcome: Any, call: str, names: tuple[str, ...]) -> None:
+        """Raises EnvironmentFaultError unless a call returned the values of these names, info as the last."""
+        if not isinstance(outcome, tuple) or len(outcome) != len(names):
+            raise EnvironmentFaultError(
+                f"{self._name}: {call} returned {_describe(outcome)}; it must return "
+                f"({', '.join(names)}), as Gymnasium has it since 0.26"
+            )
+        if not isinstance(outcome[-1], dict):
+            raise EnvironmentFaultError(
+                f"{self._name}: {call} returned {_describe(outcome[-1])} as info: it must be a dict, "
+                "such as {}"
+            )
+
     def _number(self, value: Any, name: str) -> float:
         """A reward or a flag as a number; arrays with one entry are accepted."""
         # The usual case, quickly.
@@ -280,15 +283,6 @@ class Gymnasium:
             if isinstance(item, dict) and "generator" in item:
                 raise UnrestorableError(f"{type(unwrapped).__name__}.{name} is a random generator of its own")
         return saved
-
-
-def wrappers_of(environment: gymnasium.Env[Any, Any]) -> list[gymnasium.Env[Any, Any]]:
-    """An environment's wrappers, from the outermost to the innermost."""
-    found: list[gymnasium.Env[Any, Any]] = []
-    while isinstance(environment, gymnasium.Wrapper):
-        found.append(environment)
-        environment = environment.env
-    return found
 
 
 def _own_spaces(unwrapped: Any) -> list[spaces.Space[Any]]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from crossq_wn.environments.core import Frame
 from crossq_wn.environments.factories import from_id
-from crossq_wn.environments.gymnasium import wrappers_of
+from crossq_wn.environments.layers import wrappers_of
 from crossq_wn.environments.myo_definitions import definition, look
 from crossq_wn.environments.physics import Physics
 from crossq_wn.environments.snapshot import Snapshot, capture_attributes, restore_attributes

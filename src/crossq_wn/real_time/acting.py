@@ -14,25 +14,24 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple, Never
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from crossq_wn.acting.interface import Interface
 from crossq_wn.acting.policy import Actor
-from crossq_wn.environments.core import EnvironmentFaultError, Episode, Transition
+from crossq_wn.environments.core import Episode
 from crossq_wn.environments.interface import describe
 from crossq_wn.environments.worker import Outcome, Recipe, failed, ignore_signals
 from crossq_wn.errors import raised
 from crossq_wn.real_time.memory import Shape, Shared
+from crossq_wn.real_time.playing import Choose, Moment, Timing, paced, timing_of
 from crossq_wn.real_time.priority import favour_process, take_priority
 from crossq_wn.real_time.records import Decision
 from crossq_wn.real_time.robot import Robot
-from crossq_wn.real_time.schedule import Clock, Schedule, following
+from crossq_wn.real_time.schedule import Clock, Schedule
 
 _GRACE = 5.0  # seconds that the robot gets to be paused and closed once the parent has gone
-
-Choose = Callable[[np.ndarray], np.ndarray]  # observation -> action in [-1, 1]
 
 
 class Setup(NamedTuple):
@@ -84,85 +83,7 @@ class Played(NamedTuple):
     """An evaluation is over; one that was broken off lacks episodes."""
 
     episodes: list[Episode]
-
-
-class Moment(NamedTuple):
-    """One decision as it was carried out."""
-
-    observation: np.ndarray
-    action: np.ndarray
-    transition: Transition
-    lateness: float  # seconds; see `Decision`
-    busy: float
-    safe: bool
-    intervened: bool
-
-
-def paced(
-    robot: Robot,
-    observation: np.ndarray,
-    schedule: Schedule,
-    clock: Clock,
-    choose: Choose,
-    going: Callable[[], bool],
-) -> Iterator[Moment]:
-    """Plays an episode at a control rate.
-
-    An action counts as late by the time since it could have been given, when it was due and its observation
-    was there: what the environment takes is not the acting side's lateness. A late action is replaced by the
-    robot's safe one, if it has one.
-
-    Args:
-        robot: has just been reset.
-        observation: the first one, float32 [observation_size].
-        schedule: the control rate.
-        clock: tells the time and sleeps.
-        choose: the policy.
-        going: whether to go on; asked right before each decision, and now and then while waiting for it.
-
-    Yields:
-        Each decision, when it is over; what the caller does with it takes from the time until the next.
-
-    Raises:
-        EnvironmentFaultError: the environment failed, or the policy's action is not finite, in which case the
-            robot has got its safe action and nothing else.
-    """
-    due = arrived = clock.now()
-    while clock.wait_until(due, going):
-        action, safe = choose(observation), False
-        possible = max(due, arrived)
-        if not np.isfinite(action).all():
-            _refuse(robot, observation, action)
-        if clock.now() - possible > schedule.tolerance and (other := robot.safe_action()) is not None:
-            action, safe = other, True
-        given = clock.now()
-        transition, instead = robot.step(action)
-        arrived = clock.now()
-        moment = Moment(
-            observation,
-            action if instead is None else instead,
-            transition,
-            given - possible,
-            arrived - given,
-            safe and instead is None,
-            instead is not None,
-        )
-        yield moment
-        if transition.episode is not None:
-            return
-        due = following(schedule, due, arrived, own_clock=robot.own_clock)
-        observation = transition.next_observation
-
-
-def _refuse(robot: Robot, observation: np.ndarray, action: np.ndarray) -> Never:
-    """Gives the robot its safe action, and raises the fault of one that is not finite."""
-    try:
-        robot.environment.observation = observation  # on which the policy failed
-        robot.step(action)  # raises, before anything moves
-    except EnvironmentFaultError:
-        robot.rest()
-        raise
-    raise AssertionError("an environment took an action that is not finite")
+    timing: Timing
 
 
 class Side:
@@ -206,6 +127,7 @@ class Side:
     def evaluate(self, order: Evaluate) -> Played:
         """Plays episodes with the deterministic policy, the same for all of them."""
         episodes: list[Episode] = []
+        moments: list[Moment] = []
         environment = self._robot.environment
         environment.adopt(order.statistics, fixed=False)
         known = environment.statistics()
@@ -215,10 +137,11 @@ class Side:
         while len(episodes) < order.episodes and self._wanted():
             seed = None if episodes else order.seed
             for moment in self._episode(seed, choose, self._wanted):
+                moments.append(moment)
                 if moment.transition.episode is not None:
                     episodes.append(moment.transition.episode)
         environment.adopt(known, fixed=False)  # evaluations are not learned from, not even by wrappers
-        return Played(episodes)
+        return Played(episodes, timing_of(moments, self._setup.schedule))
 
     def renew(self) -> None:
         """Takes the newest weights, if there are any."""
@@ -278,9 +201,16 @@ def _serve(connection: "Connection[Any, Any]", memory: int, gone: threading.Even
             connection.send(Outcome(done))
     finally:
         if robot is not None:
-            with contextlib.suppress(Exception):
-                robot.pause()
+            _come_to_rest(robot)
         environment.close()
+
+
+def _come_to_rest(robot: Robot) -> None:
+    """Pauses a robot whatever has happened; one that failed in an episode first gets its safe action."""
+    if robot.acting:
+        robot.rest()
+    with contextlib.suppress(Exception):
+        robot.pause()
 
 
 def _described(robot: Robot, priority: str | None) -> Description:

@@ -4,7 +4,7 @@ journal/
   000025000.records      the decisions since the checkpoint at 25,000 environment frames
 
 A file begins with each checkpoint. Decisions are numbered, so however many checkpoints and files survive,
-each decision is restored once. What a torn write leaves at the end of a file does not count.
+each decision is restored once. A record that is torn or damaged does not count, and those behind it do.
 """
 
 import contextlib
@@ -88,28 +88,33 @@ class Journal:
 
         Args:
             number: of the first decision that a checkpoint lacks.
-            tell: is told in one line of decisions that are lost, because some before them are damaged.
+            tell: is told in one line of decisions that are lost, because their records are damaged.
 
         Raises:
             UserError: a file cannot be read, which may pass.
         """
-        lost = 0
+        lost, first = 0, number
         for path in self._there():
             for decision in self._read(path):
-                if decision.number == number:
-                    yield decision
-                    number += 1
-                elif decision.number > number:
-                    lost += 1
+                if decision.number < number:
+                    continue
+                first = first if lost else number
+                lost += decision.number - number
+                yield decision
+                number = decision.number + 1
         if lost:
-            tell(f"the journal lacks decision {number}: {counted(lost, 'decision')} after it are lost")
+            tell(
+                f"the journal lacks {counted(lost, 'decision')}, damaged on the disk (the first is number "
+                f"{first:,}): the run goes on without"
+            )
 
     def _read(self, path: Path) -> Iterator[Decision]:
-        """Yields the decisions in a file up to the first that is not sound."""
+        """Yields the sound decisions in a file."""
         try:
             with files.opened(path, within=self._run) as file:
-                while (decision := unpack(self._kind, file.read(self._kind.itemsize))) is not None:
-                    yield decision
+                while content := file.read(self._kind.itemsize):
+                    if (decision := unpack(self._kind, content)) is not None:
+                        yield decision
         except FileNotFoundError:
             return
         except OSError as error:

@@ -2,7 +2,7 @@
 
     pause()        the robot gets no actions for a while: between episodes, and at the end
     resume()       the next action comes in a moment
-    safe_action()  an action, in the environment's units, for when the policy has none in time
+    safe_action()  an action, in the units of the action space, for when the policy has none in time
     own_clock      True where `step` itself waits for the robot's next tick; it is an attribute
 
 The `info` of a step may have an "intervention", an action that a person gave in place of the policy's.
@@ -17,6 +17,7 @@ import numpy as np
 
 from crossq_wn.environments.core import Environment, EnvironmentFaultError, Transition
 from crossq_wn.environments.interface import from_units
+from crossq_wn.environments.layers import Layers
 from crossq_wn.errors import UserError, raised
 
 METHODS = ("pause", "resume", "safe_action")
@@ -30,33 +31,39 @@ class Robot:
         environment: of one training seed; nobody else may step it.
 
     Raises:
-        UserError: one of its methods cannot be called without arguments, its safe action is none, or
-            `own_clock` is neither true nor false.
+        UserError: one of its methods cannot be called without arguments, its safe action is none or has
+            other units, or `own_clock` is neither true nor false.
 
     Attributes:
         environment: as given.
         methods: those of `METHODS` that it has, by name.
         own_clock: whether its steps wait for a clock of their own.
+        acting: whether it was told that actions come, and not yet that none does.
     """
 
     def __init__(self, environment: Environment) -> None:
         self.environment, self._name = environment, environment.task.name
-        find = getattr(environment.simulator, "find", lambda name: None)
+        self._layers: Layers = getattr(environment.simulator, "layers", Layers)()
         self.methods: dict[str, Callable[[], Any]] = {}
         for name in METHODS:
-            if (method := find(name)) is not None:
+            if (method := self._layers.find(name)) is not None:
                 _check_signature(method, f"{self._name}.{name}")
                 self.methods[name] = method
-        self.own_clock = _own_clock(find("own_clock"), self._name)
-        self.safe_action()
+        self.own_clock = _own_clock(self._layers.find("own_clock"), self._name)
+        self.acting = False
+        if "safe_action" in self.methods:
+            self._layers.check_units("safe_action", f"{self._name}.safe_action")
+            self.safe_action()
 
     def pause(self) -> None:
         """Tells the robot that no action will come for a while."""
+        self.acting = False
         self._call("pause")
 
     def resume(self) -> None:
         """Tells the robot that actions will come."""
         self._call("resume")
+        self.acting = True
 
     def safe_action(self) -> np.ndarray | None:
         """The robot's safe action, float32 [action_size] in [-1, 1]; None if it has none."""
@@ -75,13 +82,13 @@ class Robot:
             The transition, and the action of a person who intervened, if one did.
         """
         transition = self.environment.step(action)
-        info = getattr(self.environment.simulator, "info", {})
-        given = info.get("intervention")
+        given = self._layers.intervention(getattr(self.environment.simulator, "info", {}))
         return transition, None if given is None else self._as_action(given, "info['intervention'] is")
 
     def rest(self) -> None:
-        """Gives the safe action, if there is one, after the policy has failed; a further fault is ignored."""
-        with contextlib.suppress(UserError):
+        """Gives the safe action, if there is one, after a failure; a further fault is ignored."""
+        self.acting = False
+        with contextlib.suppress(Exception):
             action = self.safe_action()
             if action is not None:
                 self.environment.step(action)

@@ -41,6 +41,7 @@ class Course:
     next_weights: float = 0.0  # when new weights may be handed over, on the clock `time.monotonic`
     scored: int = 0  # environment frames at the newest evaluation, or where none was due
     saved: int = 0  # likewise of the newest checkpoint
+    told_wild: bool = False  # whether it was said that a sensor gave wild readings
     asked_to_stop: float | None = None  # when, on the clock `time.monotonic`
 
     @property

@@ -13,8 +13,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from typing import Any
 
-import numpy as np
-
 from crossq_wn import files
 from crossq_wn.environments import EnvironmentFaultError, TaskLike
 from crossq_wn.environments.streams import kept_shared
@@ -23,8 +21,8 @@ from crossq_wn.files import MOST_TABLE
 from crossq_wn.lazy import jax
 from crossq_wn.real_time.acting import Between, Evaluate, Played, Setup, Train
 from crossq_wn.real_time.journal import Journal
+from crossq_wn.real_time.playing import Timing
 from crossq_wn.real_time.priority import what_is_denied
-from crossq_wn.real_time.records import Decision
 from crossq_wn.real_time.schedule import schedule_of
 from crossq_wn.real_time.side import ActingProcess, Robots, Stand
 from crossq_wn.real_time.watch import Watch
@@ -33,12 +31,13 @@ from crossq_wn.runs.directory import RunDirectory
 from crossq_wn.runs.manifests import available
 from crossq_wn.training import building, prefilling
 from crossq_wn.training.algorithms import build_algorithm, naming_own
+from crossq_wn.training.arrivals import take
 from crossq_wn.training.callbacks import Calls
 from crossq_wn.training.compiling import compiling_ahead, wait
 from crossq_wn.training.course import Course, publish, require_plain, serve, served_by
 from crossq_wn.training.ending import call_back, conclude, keeping_tracebacks, outcome
 from crossq_wn.training.fitting import check_fits
-from crossq_wn.training.loop import begin, discarded_on_failure, observe, store
+from crossq_wn.training.loop import begin, discarded_on_failure
 from crossq_wn.training.progress import Outcome, Reporter
 from crossq_wn.training.reporting import doing, enter, tell_of_environments
 from crossq_wn.training.rows import log
@@ -211,25 +210,6 @@ def _receive(course: Course) -> int:
     return len(arrived)
 
 
-def take(course: Course, decision: Decision) -> None:
-    """Adds a decision to replay, and shows it to a learner with running statistics.
-
-    Args:
-        course: the run.
-        decision: the next one in the order of acting.
-    """
-    session = course.session
-    (seed,) = session.seeds
-    if not np.array_equal(decision.observation, seed.observation):
-        seed.replay.end_episode()  # the one before was broken off; nothing happens if it had ended
-    seed.observation = decision.observation
-    if session.learner.observe is not None:
-        observe(session, [decision.transition])
-    store(session, seed, decision.action, decision.transition)
-    course.stand.note(decision.transition)
-    session.decisions += 1
-
-
 def _end_episode(course: Course, news: Between) -> None:
     course.stand.learned = news.statistics
     for seed in course.session.seeds if not news.whole else ():  # what was broken off ends like a time limit
@@ -239,10 +219,24 @@ def _end_episode(course: Course, news: Between) -> None:
 def _end_evaluation(course: Course, played: Played) -> None:
     session = course.session
     enter(session, "training" if session.updates else "collecting")
+    tell_of_timing(session.reporter.message, played.timing)
     if len(played.episodes) == session.config.options.eval_episodes:  # else it was broken off
         found = scores_of(played.episodes, session.config.metric)
         record(session, {seed.number: found for seed in session.seeds})
         course.saved = -1  # what cost a robot's time is saved at once
+
+
+def tell_of_timing(tell: Callable[[str], None], timing: Timing) -> None:
+    """Tells of late actions and overruns in an evaluation, which no row of metrics.csv counts."""
+    if timing.deadline_misses or timing.environment_overruns:
+        late, safe = (
+            counted(timing.deadline_misses, "late action"),
+            counted(timing.safe_actions, "safe action"),
+        )
+        tell(
+            f"this evaluation of {counted(timing.decisions, 'decision')} had {late}, {safe} instead of such, "
+            f"and {counted(timing.environment_overruns, 'overrun')} of the environment"
+        )
 
 
 # What the robot does next
@@ -332,7 +326,7 @@ def _restore(course: Course, *, without_damaged_replay: bool) -> None:
             break
         take(course, decision)
     if more := session.decisions - first:
-        session.reporter.message(f"the journal has {counted(more, 'decision')} more, which are stored too")
+        session.reporter.message(f"the journal goes on for {counted(more, 'decision')}, which count too")
         session.seeds[0].replay.end_episode()
     course.served = served_by(session.updates, settings.warmup, settings.utd, session.algorithm.burst)
 

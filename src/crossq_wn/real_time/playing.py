@@ -1,0 +1,110 @@
+"""An episode at a control rate, and how it kept to that."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, Never
+
+import numpy as np
+
+from crossq_wn.environments.core import EnvironmentFaultError, Transition
+from crossq_wn.real_time.robot import Robot
+from crossq_wn.real_time.schedule import Clock, Schedule, following
+
+Choose = Callable[[np.ndarray], np.ndarray]  # observation -> action in [-1, 1]
+
+
+class Moment(NamedTuple):
+    """One decision as it was carried out."""
+
+    observation: np.ndarray
+    action: np.ndarray
+    transition: Transition
+    lateness: float  # seconds; see `Decision`
+    busy: float
+    safe: bool
+    intervened: bool
+
+
+def paced(
+    robot: Robot,
+    observation: np.ndarray,
+    schedule: Schedule,
+    clock: Clock,
+    choose: Choose,
+    going: Callable[[], bool],
+) -> Iterator[Moment]:
+    """Plays an episode at a control rate.
+
+    An action counts as late by the time since it could have been given, when it was due and its observation
+    was there: what the environment takes is not the acting side's lateness. A late action is replaced by the
+    robot's safe one, if it has one.
+
+    Args:
+        robot: has just been reset.
+        observation: the first one, float32 [observation_size].
+        schedule: the control rate.
+        clock: tells the time and sleeps.
+        choose: the policy.
+        going: whether to go on; asked right before each decision, and now and then while waiting for it.
+
+    Yields:
+        Each decision, when it is over; what the caller does with it takes from the time until the next.
+
+    Raises:
+        EnvironmentFaultError: the environment failed, or the policy's action is not finite, in which case the
+            robot has got its safe action and nothing else.
+    """
+    due = arrived = clock.now()
+    while clock.wait_until(due, going):
+        action, safe = choose(observation), False
+        possible = max(due, arrived)
+        if not np.isfinite(action).all():
+            _refuse(robot, observation, action)
+        if clock.now() - possible > schedule.tolerance and (other := robot.safe_action()) is not None:
+            action, safe = other, True
+        given = clock.now()
+        transition, instead = robot.step(action)
+        arrived = clock.now()
+        moment = Moment(
+            observation,
+            action if instead is None else instead,
+            transition,
+            given - possible,
+            arrived - given,
+            safe and instead is None,
+            instead is not None,
+        )
+        yield moment
+        if transition.episode is not None:
+            return
+        due = following(schedule, due, arrived, own_clock=robot.own_clock)
+        observation = transition.next_observation
+
+
+def _refuse(robot: Robot, observation: np.ndarray, action: np.ndarray) -> Never:
+    """Gives the robot its safe action, and raises the fault of one that is not finite."""
+    try:
+        robot.environment.observation = observation  # on which the policy failed
+        robot.step(action)  # raises, before anything moves
+    except EnvironmentFaultError:
+        robot.rest()
+        raise
+    raise AssertionError("an environment took an action that is not finite")
+
+
+class Timing(NamedTuple):
+    """How an evaluation kept to the clock, in the terms of `watch.COLUMNS`."""
+
+    decisions: int
+    deadline_misses: int = 0
+    safe_actions: int = 0
+    environment_overruns: int = 0
+
+
+def timing_of(moments: Sequence[Moment], schedule: Schedule) -> Timing:
+    """How decisions kept to a control rate."""
+    return Timing(
+        len(moments),
+        sum(moment.lateness > schedule.tolerance for moment in moments),
+        sum(moment.safe for moment in moments),
+        sum(moment.busy > schedule.longest_step for moment in moments),
+    )
