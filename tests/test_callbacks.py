@@ -155,6 +155,13 @@ class Returns:
         return event.frames
 
 
+class Deaf:
+    """Does not take what it would be told."""
+
+    def on_checkpoint(self):
+        return True
+
+
 class Misspelt:
     """Would never be called."""
 
@@ -175,6 +182,7 @@ def test_callbacks_that_mean_nothing_are_refused(tmp_path):
     for callbacks, message in (
         ([object()], "the callback object has none of the methods on_decision, on_episode"),
         ([Misspelt()], "a method on_evaluations, which nobody calls: did you mean 'on_evaluation'"),
+        ([Deaf()], r"Deaf\.on_checkpoint must take one argument, what happened: too many positional"),
         ("abc", "callbacks is a str: give a list of objects"),
     ):
         with pytest.raises(UserError, match=message):

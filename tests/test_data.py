@@ -1,9 +1,12 @@
 """Data from elsewhere: what is read, what is refused, what it does to a run, and what is written out."""
 
+import contextlib
 import importlib
 import json
 import os
+import resource
 import shutil
+import warnings
 import zipfile
 from types import SimpleNamespace
 
@@ -54,7 +57,8 @@ def written(place):
     """The replay of the run as a data set of Minari's; without the extra `data` its tests are skipped."""
     pytest.importorskip("minari")
     pytest.importorskip("h5py")
-    writing.write(place / "run", "minari", place / "minari")
+    with warnings.catch_warnings(action="error"):
+        writing.write(place / "run", "minari", place / "minari")
     return place / "minari"
 
 
@@ -143,6 +147,29 @@ def test_a_file_and_the_run_that_it_is_from_give_the_same_rows(place, problem):
     own = replay.read(0, replay.end)
     for a, b in zip(one, own, strict=True):
         np.testing.assert_array_equal(a[: len(own.reward)], b)
+
+
+@contextlib.contextmanager
+def no_file_beyond(size):
+    """Within it no file may grow beyond so many bytes, as on a file system that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("kind", ["npz", "minari"])
+def test_what_cannot_be_written_whole_is_not_there(kind, place, tmp_path, capfd, request):
+    if kind == "minari":
+        request.getfixturevalue("written")  # where it can be written
+    for out in (tmp_path / "new", tmp_path / "empty"):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        with no_file_beyond(8192), pytest.raises(UserError, match=rf"cannot write .*{out.name}.*: File too"):
+            writing.write(place / "run", kind, out)
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
+    assert capfd.readouterr().err == ""
 
 
 def test_a_minari_data_set_that_we_wrote_is_sound_for_minari_and_for_us(place, written, problem):
@@ -264,6 +291,8 @@ WRONG = [
     ({"frames_per_decision": 1.5}, r"frames_per_decision has 1.5: it must be whole numbers"),
     ({"frames_per_decision": -1}, r"frames_per_decision is -1: it must be a number above 0"),
     ({"frames_per_decision": 1.0}, None),
+    ({"decision_seconds": "fast"}, r"decision_seconds has the type <U4: it must be numbers"),
+    ({"decision_seconds": [0.1, 0.2]}, r"decision_seconds has the shape \[2\]: it must be a single number"),
     ({"decision_seconds": np.nan}, r"decision_seconds is nan: it must be a number above 0"),
     ({"terminated": np.full(60, 0.5)}, r"terminated has 0.5: it must be 0 or 1"),
     ({"truncated": np.full(60, np.nan)}, r"truncated has nan: it must be 0 or 1"),

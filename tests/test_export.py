@@ -10,11 +10,13 @@ import sys
 import zipfile
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium import spaces
+from safetensors.numpy import save
 
 import crossq_wn
 import helpers
@@ -25,10 +27,10 @@ from crossq_wn.cli import main
 from crossq_wn.environments import make
 from crossq_wn.environments.interface import describe
 from crossq_wn.errors import UserError
-from crossq_wn.export import latency, onnx_model, parity
+from crossq_wn.export import latency, observations, onnx_model, parity
 from crossq_wn.export.api import export
 from crossq_wn.learning.replay import Replay
-from crossq_wn.runs import directory
+from crossq_wn.runs import checksums, directory
 from crossq_wn.runs.checkpoints import SeedState, Writer
 from crossq_wn.runs.trust import remember
 from crossq_wn.training.algorithms import build_algorithm
@@ -162,6 +164,19 @@ def test_a_model_says_which_of_its_actions_are_sound(task, wrong, planted, tmp_p
     assert sound.tolist() == [[True], [False], [True], [True]]
     np.testing.assert_array_equal(actions[[0, 2, 3]], expected[[0, 2, 3]])
     assert task is Typed or np.isnan(actions[1]).all()
+
+
+def test_numpy_and_onnx_refuse_the_same_observations(planted, tmp_path):
+    """A network that overflows has no action, though tanh would make 1 or -1 of it."""
+    runtime = pytest.importorskip("onnxruntime")
+    path = planted()
+    alone = standalone.Policy(export(path, out=tmp_path / "numpy").path)
+    model = export(path, "onnx", out=tmp_path / "onnx")
+    session = runtime.InferenceSession(str(model.path / "policy.onnx"), providers=["CPUExecutionProvider"])
+    rows = np.outer(10.0 ** np.linspace(30, 38.4, 60), [1, -1, 1]).astype(np.float32)
+    (sound,) = session.run(["sound"], {"observation": rows})
+    assert 0 < sound.sum() < len(rows)
+    assert np.isfinite(alone.compute(rows)).all(1).tolist() == sound[:, 0].tolist()
 
 
 ALONE = """
@@ -402,8 +417,34 @@ def test_what_cannot_be_exported_is_refused_in_one_line(run, planted, tmp_path, 
         said = refusal(capsys, *arguments, "--out", out)
         assert re.search(says, said), said
         assert nothing_written(arguments[0], out)
-    assert "exists: nothing is overwritten" in refusal(capsys, run, "--to", "numpy", "--out", taken)
+    assert "is not an empty folder" in refusal(capsys, run, "--to", "numpy", "--out", taken)
     assert [file.name for file in taken.iterdir()] == ["mine.txt"]
+
+
+def test_a_folder_that_is_empty_is_filled_where_it_is(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = tmp_path.stat().st_ino
+    assert export(run, out=".").path == Path()
+    assert sorted(file.name for file in Path().iterdir()) == ["policy.json", "policy.py", "weights.npz"]
+    assert tmp_path.stat().st_ino == before  # of a shell that stands in it
+    with pytest.raises(UserError, match="is not an empty folder"):
+        export(run, out="..")
+
+
+def test_replay_of_several_files_is_what_an_export_is_checked_on(tmp_path):
+    (tmp_path / "replay").mkdir()
+    segments = []
+    for number, count in enumerate((300, 100, 0, 150, 3)):
+        rows = np.full((count, 2), number, np.float32)
+        checksum = checksums.write(tmp_path / "replay" / str(number), save({"observation": rows}))
+        segments.append({"file": str(number), "sha256": checksum})
+    saved = SimpleNamespace(path=tmp_path / "000", segments=lambda seed: segments)
+    policy = SimpleNamespace(saved=saved, seed=0, spec=Spec(2, 1, 0.99), path=Path("run"))
+    seen = observations.observe(policy, None, None).rows[:, 0].tolist()
+    assert seen == [0] * 3 + [1] * 100 + [3] * 150 + [4] * 3
+    del segments[3:], segments[:2]
+    with pytest.raises(UserError, match="and its replay is empty: train it further"):
+        observations.observe(policy, None, None)
 
 
 def test_what_would_act_differently_is_not_written(run, tmp_path, monkeypatch):

@@ -422,6 +422,10 @@ def test_a_model_is_given_the_stack_that_it_returned(trained, tmp_path, few_call
     for k, each in enumerate(seen):
         given = {f"observation.{key}": np.float32(value)[None] for key, value in each.items()}
         given |= {"stack": stack, "begin": np.array([[k == 0]])}
+        name = list(each)[k % 2]
+        ill = given | {f"observation.{name}": given[f"observation.{name}"] + np.nan}
+        # What is refused leaves no trace, as in `act`.
+        np.testing.assert_array_equal(session.run(["next_stack"], ill)[0], stack)
         action, stack = session.run(["action", "next_stack"], given)
         np.testing.assert_allclose(action[0], actions[k], atol=5e-5)
     rows = np.random.default_rng(0).standard_normal((4, 9)).astype(np.float32)

@@ -246,6 +246,13 @@ FAULTS = {
 }  # fmt: skip
 
 
+def test_a_network_that_is_not_there_is_answered_with_those_that_are(more_networks):
+    more_networks.tower = lambda spec, settings, outputs: None
+    more_networks.tower.__module__ = more_networks.__name__
+    with pytest.raises(crossq_wn.UserError, match=r"'my_nets' has no 'nothere'; it has .*\btower\b"):
+        begun(critic_network="my_nets:nothere")
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_faulty_network_is_refused_in_a_line_that_says_why(fault, more_networks):
     function, says = FAULTS[fault]

@@ -310,10 +310,13 @@ def _as_array(value: Any) -> np.ndarray:
     if type(value) is np.ndarray and value.dtype == np.float32:
         return value
     try:
-        with np.errstate(over="ignore"):
-            return np.asarray(value, np.float32)
+        array = np.asarray(value)
     except (TypeError, ValueError):
+        array = np.asarray(None)
+    if array.dtype.kind not in "biuf":
         raise PolicyError(
             f"the observation is a {type(value).__name__} and no array of numbers: give the policy what its "
             "environment returns"
-        ) from None
+        )
+    with np.errstate(over="ignore"):
+        return np.asarray(array, np.float32)

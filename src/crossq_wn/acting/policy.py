@@ -124,7 +124,8 @@ class Actor:
             else:
                 mean, log_std = self.gaussian(flat)
                 u = mean + np.exp(log_std) * generator.standard_normal(mean.shape, np.float32)
-            action: np.ndarray = np.tanh(u)
+            # Not finite where u is not, as one of -1 or 1 would not tell.
+            action: np.ndarray = np.tanh(u) + 0 * u
             return action
 
     def means(self, flat: np.ndarray) -> np.ndarray:

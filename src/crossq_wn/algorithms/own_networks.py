@@ -132,6 +132,13 @@ def own_network(setting: str, spec: Spec, settings: Any, n_out: int) -> Layer | 
     return checked(made, told, n_out, settings.batch_size)
 
 
+def _instead(name: str, owner: Any) -> str:
+    """What to write in place of a name that a module or class lacks."""
+    made = [each for each, value in vars(owner).items() if callable(value) and not each.startswith("_")]
+    own = [each for each in made if getattr(vars(owner)[each], "__module__", None) == owner.__name__]
+    return nearest(name, made) or f"it has {', '.join(own) or 'no functions of its own'}"
+
+
 def _function(name: str, setting: str) -> Make:
     name = without_checksum(name)
     if name in _given:
@@ -152,9 +159,8 @@ def _function(name: str, setting: str) -> Make:
     value = import_user_module(module, f"{option(setting)} {name}")
     for part in attribute.split("."):
         if not hasattr(value, part):
-            known = [each for each in dir(value) if not each.startswith("_")]
             raise UserError(
-                f"{option(setting)} is {name!r}: {module!r} has no {part!r}; {nearest(part, known)}"
+                f"{option(setting)} is {name!r}: {module!r} has no {part!r}; {_instead(part, value)}"
             )
         value = getattr(value, part)
     if not callable(value):

@@ -6,6 +6,7 @@ that a stranger's file chooses.
 
 import importlib
 import importlib.metadata
+import io
 import json
 import math
 import os
@@ -34,6 +35,7 @@ from crossq_wn.installation import install_command
 from crossq_wn.machine import resolved
 
 _NAME = re.compile(r"[\w-]+(/[\w-]+)*-v[0-9]+")
+_FILE = "main_data.hdf5"
 _COLUMNS = ("observations", "actions", "rewards", "terminations", "truncations")
 _EXTRAS = ("frames_per_decision", "decision_seconds", "task")
 
@@ -86,7 +88,7 @@ def read(path: Path) -> Recording:
         raise UnusableError("it is not in HDF5, the only format of Minari that is read")
     h5py = needs("h5py", "reading a Minari data set")
     low, high = _bounds(metadata)
-    with files.opened(folder / "main_data.hdf5") as file:
+    with files.opened(folder / _FILE) as file:
         try:
             with h5py.File(file, "r") as content:
                 recording = _episodes(h5py, path, content)
@@ -170,61 +172,58 @@ def _bounds(metadata: Mapping[str, Any]) -> tuple[np.ndarray | None, np.ndarray 
 
 
 def require_writer() -> tuple[Any, Any]:
-    """What Minari writes with: its storage, and its episodes. Raises UserError if it is not installed."""
-    storage, collector = (
-        needs(module, "writing a Minari data set")
-        for module in ("minari.dataset.minari_storage", "minari.data_collector")
-    )
-    return storage.MinariStorage, collector.EpisodeBuffer
+    """What writes a data set: Minari's storage, and h5py. Raises UserError if one is not installed."""
+    purpose = "writing a Minari data set"
+    return needs("minari.dataset.minari_storage", purpose).MinariStorage, needs("h5py", purpose)
 
 
-def write(recording: Recording, folder: Path, about: Mapping[str, Any]) -> Path:
-    """Writes a recording with next observations as a data set; returns its folder.
+def write(recording: Recording, about: Mapping[str, Any], folder: Path) -> None:
+    """Writes a recording with next observations as a data set.
 
     Args:
         recording: with an array of observations; only episodes that are whole are marked as ended.
-        folder: an empty one.
         about: what Minari's metadata say of its making, by their names.
+        folder: an empty one.
     """
-    storage, buffer = require_writer()
+    storage, h5py = require_writer()
     spaces: Any = importlib.import_module("gymnasium").spaces
-    size = recording.observation.shape[1:]
-    assert recording.action_low is not None
-    assert recording.action_high is not None
+    size, kind = recording.observation.shape[1:], recording.action.dtype
+    low, high = np.asarray(recording.action_low, kind), np.asarray(recording.action_high, kind)
     made = storage.new(
         folder.absolute() / "data",  # Minari looks for its files below a relative path twice over
         # A recording does not say how large observations may be.
-        observation_space=spaces.Box(-np.inf, np.inf, size, np.float32),
-        action_space=spaces.Box(
-            recording.action_low, recording.action_high, recording.action_low.shape, recording.action.dtype
-        ),
+        observation_space=spaces.Box(np.float32(-np.inf), np.float32(np.inf), size, np.float32),
+        action_space=spaces.Box(low, high, low.shape, kind),
         data_format="hdf5",
     )
-    made.update_episodes(_buffers(recording, buffer))
-    version = importlib.metadata.version("minari")
-    known = {name: getattr(recording, name) for name in _EXTRAS if getattr(recording, name) is not None}
-    made.update_metadata(known | {"minari_version": version} | dict(about))
-    return folder
-
-
-def _buffers(recording: Recording, buffer: Any) -> list[Any]:
-    """The episodes as Minari takes them; one that goes on elsewhere ends as by a time limit."""
-    assert recording.next_observation is not None
     last = np.flatnonzero(ends(recording)) + 1
-    made: list[Any] = []
-    for first, end in zip([0, *last[:-1]], last, strict=True):
-        truncated = recording.truncated[first:end].copy()
-        truncated[-1] |= not recording.terminated[end - 1]
-        made.append(
-            buffer(
-                id=len(made),
-                observations=np.concatenate(
-                    [recording.observation[first:end], recording.next_observation[end - 1 : end]]
-                ),
-                actions=recording.action[first:end],
-                rewards=list(recording.reward[first:end].astype(float)),
-                terminations=list(recording.terminated[first:end]),
-                truncations=list(truncated),
-            )
-        )
-    return made
+    # HDF5 cannot close a file that could not be written, so it gets none before everything is there.
+    content = io.BytesIO()
+    with h5py.File(content, "w", track_order=True) as file:
+        for place, (first, end) in enumerate(zip([0, *last[:-1]], last, strict=True)):
+            _write_episode(file.create_group(f"episode_{place}"), place, recording, int(first), int(end))
+    with (folder / "data" / _FILE).open("wb") as target:
+        target.write(content.getbuffer())
+    known = {name: getattr(recording, name) for name in _EXTRAS if getattr(recording, name) is not None}
+    known |= {"minari_version": importlib.metadata.version("minari"), "dataset_size": made.get_size()}
+    known |= {"total_steps": len(recording.reward), "total_episodes": len(last)}
+    made.update_metadata(known | dict(about))
+
+
+def _write_episode(group: Any, place: int, recording: Recording, first: int, end: int) -> None:
+    """Writes the rows of an episode as Minari does; one that goes on elsewhere ends as by a time limit."""
+    assert recording.next_observation is not None
+    truncated = recording.truncated[first:end].copy()
+    truncated[-1] |= not recording.terminated[end - 1]
+    rows = [recording.observation[first:end], recording.next_observation[end - 1 : end]]
+    group.attrs["id"], group.attrs["total_steps"] = place, end - first
+    columns = (
+        np.concatenate(rows),
+        recording.action[first:end],
+        recording.reward[first:end].astype(np.float64),
+        recording.terminated[first:end],
+        truncated,
+    )
+    for name, values in zip(_COLUMNS, columns, strict=True):
+        # Such that Minari may add rows.
+        group.create_dataset(name, data=values, chunks=True, maxshape=(None, *values.shape[1:]))

@@ -22,6 +22,7 @@ from crossq_wn.data.recording import (
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.machine import resolved
 
+FILE = "transitions.npz"
 NAMES = {
     "observation": "[n, ...], on which an action was chosen",
     "action": "[n, ...], in the environment's own units",
@@ -92,26 +93,27 @@ def _recording(arrays: Any) -> Recording:
         number(known["agent_action"], "agent_action") if "agent_action" in known else None,
         low,
         high,
-        _whole(known["frames_per_decision"]) if "frames_per_decision" in known else None,
-        float(known["decision_seconds"]) if "decision_seconds" in known else None,
+        int(_single(known, "frames_per_decision", np.int64)) if "frames_per_decision" in known else None,
+        float(_single(known, "decision_seconds", np.float64)) if "decision_seconds" in known else None,
         str(known["task"]) if "task" in known else None,
     )
 
 
-def _whole(value: Any) -> int:
-    return int(number(value, "frames_per_decision", np.int64))
+def _single(known: dict[str, Any], name: str, kind: Any) -> Any:
+    found = number(known[name], name, kind)
+    if found.size != 1:
+        raise UnusableError(f"{name} has the shape {list(found.shape)}: it must be a single number")
+    return found.item()
 
 
 def _floats(values: Any) -> np.ndarray | None:
     return None if values is None else number(values, "a bound of the actions", np.float64)
 
 
-def write(recording: Recording, folder: Path) -> Path:
-    """Writes a recording with an array of observations as `transitions.npz` in a folder; returns the file."""
+def write(recording: Recording, folder: Path) -> None:
+    """Writes a recording with an array of observations into a folder, as `FILE`."""
     arrays: dict[str, Any] = {}
     for name, value in recording._asdict().items():
         if value is not None:
             arrays[name] = value
-    path = folder / "transitions.npz"
-    files.write_atomically(path, lambda file: np.savez(file, **arrays))
-    return path
+    files.write_atomically(folder / FILE, lambda file: np.savez(file, **arrays))

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from crossq_wn.complete import check_free, write_complete
 from crossq_wn.data import minari, npz, replays
 from crossq_wn.data.recording import UnusableError
-from crossq_wn.errors import UserError, not_made, option
+from crossq_wn.errors import UserError, option
 from crossq_wn.runs.config import read_config
 from crossq_wn.runs.folders import run_in
 
@@ -40,30 +42,22 @@ def write(
         raise UserError(f"{option('to', kind)} is unknown: choose from {', '.join(KINDS)}")
     path = run_in(run)
     if kind == "minari":
-        minari.require_writer()  # before there is a folder
+        minari.require_writer()
+    check_free(out)
     try:
         recording = replays.read(path, seed, warn)
     except UnusableError as error:
         raise UserError(f"{path}: {error}") from None
     if not len(recording.reward):
         raise UserError(f"{path} has no transitions yet: train it further")
-    _make(out)
     if kind == "npz":
-        return npz.write(recording, out), len(recording.reward)
+        write_complete(out, partial(npz.write, recording))
+        return out / npz.FILE, len(recording.reward)
     task = re.sub(r"[^\w]+", "-", recording.task or "").strip("-")
     about = {
         "dataset_id": f"crossq-wn/{task}-v0",
         "algorithm_name": read_config(path).system.label,
         "description": f"replay of a run of crossq-wn on {recording.task}",
     }
-    return minari.write(recording, out, about), len(recording.reward)
-
-
-def _make(out: Path) -> None:
-    where = option("out", str(out))
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{where} is not an empty folder: nothing is overwritten; choose another")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot create {where}: {not_made(error, out)}") from None
+    write_complete(out, partial(minari.write, recording, about))
+    return out, len(recording.reward)

@@ -13,12 +13,12 @@ from crossq_wn.acting.interface import PolicyError
 from crossq_wn.acting.operations import Network
 from crossq_wn.acting.policy import Actor
 from crossq_wn.algorithms.settings import networks_of
+from crossq_wn.complete import check_free, write_complete
 from crossq_wn.environments import Environment
 from crossq_wn.environments.streams import kept_shared
 from crossq_wn.errors import UserError, nearest, one_line, option
 from crossq_wn.export import latency, numpy_folder, onnx_model, parity
-from crossq_wn.export.contents import described_network, description
-from crossq_wn.export.folder import check_free, write_complete, write_description
+from crossq_wn.export.contents import described_network, description, write_description
 from crossq_wn.export.observations import observe
 from crossq_wn.runs.folders import named
 from crossq_wn.training.policy import TrainedPolicy, load

@@ -1,7 +1,9 @@
 """What an export says of its policy, in policy.json and in a model's metadata."""
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,6 +58,12 @@ def description(policy: TrainedPolicy, seen: Observations, environment: Environm
             "sha256": manifest_of(policy.saved.path)["sha256"],
         },
     }
+
+
+def write_description(folder: Path, description: dict[str, Any]) -> None:
+    """Writes policy.json."""
+    text = json.dumps(description, indent=1, allow_nan=False)
+    (folder / "policy.json").write_text(text + "\n", encoding="utf-8")
 
 
 def _observation(

@@ -10,8 +10,7 @@ from crossq_wn.acting import interface, operations
 from crossq_wn.acting import policy as standalone
 from crossq_wn.acting.operations import Network
 from crossq_wn.acting.policy import Policy
-from crossq_wn.export.contents import described_network
-from crossq_wn.export.folder import write_description
+from crossq_wn.export.contents import described_network, write_description
 from crossq_wn.runs.checksums import checksum_of
 
 # What exports are run by is what `load` runs: these files, each of which imports only those before it.

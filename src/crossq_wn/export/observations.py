@@ -44,15 +44,18 @@ def observe(policy: TrainedPolicy, actor: Actor, environment: Environment | None
 
 
 def _replayed(policy: TrainedPolicy) -> np.ndarray:
-    """The newest observations in replay on disk."""
-    segments = policy.saved.segments(policy.seed)
+    """The newest observations in replay on disk, of as many segments as it takes."""
+    nothing = f"nothing to check the export of {policy.path} on: its environment cannot be made here, and its"
     folder = policy.saved.path.parent / "replay"
-    try:
-        newest = segments[-1]
-        rows = checksums.read_tensors(folder / newest["file"], newest["sha256"])["observation"][-COUNT:]
-    except (DamagedError, IndexError, KeyError) as error:
-        raise UserError(
-            f"nothing to check the export of {policy.path} on: its environment cannot be made here, and its "
-            f"replay cannot be read ({error})"
-        ) from None
-    return np.asarray(rows, np.float32)
+    rows = np.zeros((0, policy.spec.observation_size), np.float32)
+    for segment in reversed(policy.saved.segments(policy.seed)):
+        if len(rows) >= COUNT:
+            break
+        try:
+            older = checksums.read_tensors(folder / segment["file"], segment["sha256"])["observation"]
+        except (DamagedError, KeyError) as error:
+            raise UserError(f"{nothing} replay cannot be read ({error})") from None
+        rows = np.concatenate([np.asarray(older, np.float32), rows])
+    if not len(rows):
+        raise UserError(f"{nothing} replay is empty: train it further")
+    return rows[-COUNT:]

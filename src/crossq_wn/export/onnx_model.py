@@ -7,7 +7,8 @@ observation and action are finite; where they are not, an action of floats is Na
 
 A model that acts on several observations at once has an input `stack`, the earlier ones, [batch, frames - 1,
 observation_size], and an output `next_stack`, which is its `stack` at the next decision. Where `begin`
-[batch, 1] is true, an episode begins, and `stack` does not count.
+[batch, 1] is true, an episode begins, and `stack` does not count. Where `sound` is false, `next_stack` is
+`stack`, so that the observation leaves no trace.
 """
 
 import importlib
@@ -21,6 +22,7 @@ import numpy as np
 from crossq_wn.acting.interface import Interface
 from crossq_wn.acting.operations import Network, Op
 from crossq_wn.errors import UserError, option
+from crossq_wn.export.onnx_graph import Graph
 from crossq_wn.installation import install_command
 from crossq_wn.runs.checksums import checksum_of
 
@@ -38,41 +40,6 @@ def require_extras() -> None:
             raise UserError(
                 f"{option('to', 'onnx')} needs {name} ({error}): install it with {install_command('onnx')}"
             ) from None
-
-
-class Graph:
-    """A graph that grows node by node; values are known by their names."""
-
-    def __init__(self) -> None:
-        self._onnx: Any = importlib.import_module("onnx")
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
-
-    def node(self, kind: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
-        """Adds a node and returns the name of its output.
-
-        Args:
-            kind: ONNX's name of the operator.
-            inputs: names of values.
-            name: of its output; None: a new one.
-            attributes: of the operator.
-        """
-        output = name or f"{kind}_{len(self.nodes)}"
-        self.nodes.append(self._onnx.helper.make_node(kind, list(inputs), [output], **attributes))
-        return output
-
-    def constant(self, value: Any, dtype: Any = np.float32) -> str:
-        """Adds an array and returns its name.
-
-        Args:
-            value: anything that NumPy makes an array of; its shape stays.
-            dtype: of the array.
-        """
-        name = f"constant_{len(self.constants)}"
-        # `ascontiguousarray` makes a scalar an array [1], and `reshape` makes it a scalar again.
-        array = np.ascontiguousarray(np.asarray(value, dtype)).reshape(np.shape(value))
-        self.constants.append(self._onnx.numpy_helper.from_array(array, name))
-        return name
 
 
 # Operations
@@ -175,14 +142,22 @@ def add(graph: Graph, operations: Sequence[Op], x: str) -> str:
 
 def _stacked(graph: Graph, newest: str, size: int, frames: int) -> str:
     """The newest observations behind each other, [batch, frames * size], of which `stack` has all but one."""
-    before = graph.node("Reshape", "stack", graph.constant([-1, (frames - 1) * size], np.int64))
+    before = _flat_stack(graph, size, frames)
     first = graph.node("Concat", *[newest] * (frames - 1), axis=-1)
-    found = graph.node("Concat", graph.node("Where", "begin", first, before), newest, axis=-1)
+    return graph.node("Concat", graph.node("Where", "begin", first, before), newest, axis=-1)
+
+
+def _flat_stack(graph: Graph, size: int, frames: int) -> str:
+    return graph.node("Reshape", "stack", graph.constant([-1, (frames - 1) * size], np.int64))
+
+
+def _remembered(graph: Graph, stacked: str, size: int, frames: int) -> None:
+    """Adds the output `next_stack`."""
     # Start, end and axis of what stays when the oldest observation is dropped.
     bounds = (graph.constant([value], np.int64) for value in (size, frames * size, 1))
-    later = graph.node("Slice", found, *bounds)
-    graph.node("Reshape", later, graph.constant([-1, frames - 1, size], np.int64), name="next_stack")
-    return found
+    later = graph.node("Slice", stacked, *bounds)
+    kept = graph.node("Where", "sound", later, _flat_stack(graph, size, frames))
+    graph.node("Reshape", kept, graph.constant([-1, frames - 1, size], np.int64), name="next_stack")
 
 
 def _flattened(graph: Graph, parts: Sequence[dict[str, Any]]) -> str:
@@ -254,8 +229,10 @@ def model_of(network: Network, interface: Interface, description: dict[str, Any]
     if frames > 1:
         seen = _stacked(graph, seen, interface.size, frames)
     chosen = add(graph, network.operations, seen)
-    graph.node("And", _finite(graph, seen), _finite(graph, chosen), name="sound")
     _gaussian(graph, network, chosen, action_size)
+    graph.node("And", _finite(graph, seen), _finite(graph, "mean"), name="sound")
+    if frames > 1:
+        _remembered(graph, seen, interface.size, frames)
     kind = onnx.helper.np_dtype_to_tensor_dtype(interface.dtype)
     _in_units(graph, interface, kind)
 

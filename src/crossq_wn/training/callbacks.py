@@ -7,6 +7,7 @@ numbers as without.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -160,7 +161,8 @@ def checked(callbacks: Any) -> tuple[Any, ...]:
     """Callbacks as the user gave them.
 
     Raises:
-        UserError: they are no list, or one of them has none of the methods or one of another name.
+        UserError: they are no list, or one of them has none of the methods, one of another name or one that
+            does not take an event.
     """
     if isinstance(callbacks, str) or not isinstance(callbacks, Sequence):
         raise UserError(f"callbacks is a {type(callbacks).__name__}: give a list of objects")
@@ -170,7 +172,19 @@ def checked(callbacks: Any) -> tuple[Any, ...]:
         for name in _never_called(each):
             hint = nearest(name, HOOKS) or f"choose from {', '.join(HOOKS)}"
             raise UserError(f"the callback {_name(each)} has a method {name}, which nobody calls: {hint}")
+    for hook in HOOKS:
+        for name, method in _methods(callbacks, hook):
+            _check_signature(method, name)
     return tuple(callbacks)
+
+
+def _check_signature(method: Callable[[Any], Any], name: str) -> None:
+    try:
+        inspect.signature(method).bind(None)
+    except TypeError as error:
+        raise UserError(f"the callback {name} must take one argument, what happened: {error}") from None
+    except ValueError:  # some builtins have no signature
+        pass
 
 
 def _never_called(callback: Any) -> list[str]:
