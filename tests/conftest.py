@@ -5,6 +5,7 @@ import gc
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -12,6 +13,11 @@ from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):  # each process would compile JAX's files anew, for 2 s
+    sys.dont_write_bytecode = False
+    os.environ["PYTHONPYCACHEPREFIX"] = str(Path.home() / ".cache" / "crossq-wn" / "tests" / "bytecode")
+    sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"]
 
 import hypothesis
 import jax

@@ -15,7 +15,6 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-import pytest
 from gymnasium import spaces
 from safetensors.numpy import load_file
 
@@ -315,6 +314,8 @@ def cli(
 
 def call(*args: Any, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Runs the command line in this process: sooner, and with programs that it has compiled already."""
+    import pytest  # which processes that train one of the toys need not load
+
     out, err = io.StringIO(), io.StringIO()
     with (
         pytest.MonkeyPatch.context() as patch,
@@ -334,7 +335,9 @@ def call(*args: Any, cwd: Path) -> subprocess.CompletedProcess[str]:
 SEVERAL = """
 import json, sys
 from pathlib import Path
+from crossq_wn.cli import train
 from helpers import call
+train._draw = lambda run: None  # of no interest in what is trained here, and a second each
 done = [call(*line, cwd=Path.cwd()) for line in json.load(sys.stdin)]
 print(json.dumps([[each.args, each.returncode, each.stdout, each.stderr] for each in done]))
 """
