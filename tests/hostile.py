@@ -182,13 +182,18 @@ def places(values: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]
         yield from places(values[0], (*above, 0))
 
 
-def with_value(values: Any, place: tuple[Any, ...], value: Any) -> Any:
-    """A copy in which one value is another."""
-    found = copy.deepcopy(values)
-    inner = found
-    for name in place[:-1]:
-        inner = inner[name]
-    inner[place[-1]] = value
+MISSING = object()
+
+
+def changed(values: Any, place: tuple[Any, ...], value: Any) -> Any:
+    """A copy with another value in a place, or with none; what does not lead there is shared."""
+    if not place:
+        return value
+    found, (name, *below) = copy.copy(values), place
+    if value is MISSING and not below:
+        del found[name]
+    else:
+        found[name] = changed(found[name], tuple(below), value)
     return found
 
 
@@ -197,13 +202,8 @@ def mutations(values: Any, wrong: tuple[Any, ...] = VALUES) -> Iterator[tuple[st
     for place in places(values):
         where = ".".join(map(str, place))
         for value in wrong:
-            yield f"{where} is {str(value)[:20]!r}", with_value(values, place, value)
-        missing = copy.deepcopy(values)
-        inner = missing
-        for name in place[:-1]:
-            inner = inner[name]
-        del inner[place[-1]]
-        yield f"{where} is missing", missing
+            yield f"{where} is {str(value)[:20]!r}", changed(values, place, value)
+        yield f"{where} is missing", changed(values, place, MISSING)
     if isinstance(values, dict):
         yield "one too many", values | {"surprise": 1}
 

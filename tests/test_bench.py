@@ -89,7 +89,8 @@ def test_a_benchmark_writes_its_figures(tmp_path, capsys, monkeypatch):
     with pytest.raises(SystemExit) as stop:
         main(
             ["bench", "pendulum-swingup", "--algorithm", "sac", "--seeds", "0,1", "--critic-width", "8",
-             "--actor-width", "8", "--batch-size", "4", "--seconds", "0.01", "--out", str(out)]
+             "--actor-width", "8", "--batch-size", "4", "--critics", "1", "--seconds", "0.01",
+             "--out", str(out)]
         )  # fmt: skip
     assert stop.value.code == 0
     found = json.loads(out.read_text())

@@ -82,7 +82,7 @@ def programs(pairs, folder):
 
 def test_few_programs_are_compiled_before_the_first_update(tmp_path):
     pairs = [
-        ("crossq-wn", "one by one"), ("sac", "vectorised"), ("sac", "resident"),
+        ("crossq-wn", "one by one"), ("sac", "vectorised"),
         ("simba", "resident"),  # which keeps running statistics
     ]  # fmt: skip
     found = programs(pairs, tmp_path)
