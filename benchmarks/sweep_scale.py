@@ -11,7 +11,6 @@ import contextlib
 import cProfile
 import gc
 import io
-import json
 import pstats
 import random
 import tempfile
@@ -22,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from crossq_wn.cli.tables import Table, show
+from crossq_wn.machine import collect_seldom
 from crossq_wn.results.tables import RunRow, runs_table
 from crossq_wn.runs import manifests
 from crossq_wn.runs.checksums import checksum_of
-from crossq_wn.runs.config import signed
+from crossq_wn.runs.seals import sealed
 from crossq_wn.sweeps import bills, history, status
 from crossq_wn.sweeps.driver import Need, Sweep
 from crossq_wn.sweeps.history import Attempt, History
@@ -57,8 +57,8 @@ def leave(run: Run, frames: int) -> None:
         "protocol": config.protocol | {"mujoco": "3.6.0", "dm_control": "1.0.38", "simulators": "published"},
         "protocol_sha256": "0" * 64, **({"logs": {"eval.csv": end}} if whole else {}),
     }  # fmt: skip
-    (run.path / "manifest.json").write_text(json.dumps(signed(manifest), indent=2) + "\n")
-    (run.path / "config.json").write_text(json.dumps(signed(config.to_json()), indent=2) + "\n")
+    (run.path / "manifest.json").write_text(sealed(manifest))
+    (run.path / "config.json").write_text(sealed(config.to_json()))
     common = {
         "decisions": 1,
         "updates": 1,
@@ -87,7 +87,7 @@ class Stub:
         self.started += 1
         whole = run.path / "checkpoints" / f"{run.config.options.frames:09d}"
         whole.mkdir(parents=True, exist_ok=True)
-        (run.path / "config.json").write_text(json.dumps(signed(run.config.to_json())))
+        (run.path / "config.json").write_text(sealed(run.config.to_json()))
         return self
 
     def ended(self) -> bool:
@@ -171,6 +171,7 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--memory", action="store_true")
     asked = parser.parse_args()
+    collect_seldom()  # as the command line does
     text = "seeds_per_process = 1\n[defaults]\ntask = 'dog-run'\n"
     text += f"seeds = '0:{asked.runs // 100}'\n[grid]\nutd = {list(range(1, 101))}\n"
     with tempfile.TemporaryDirectory() as folder:

@@ -19,11 +19,13 @@ from gymnasium import spaces
 from safetensors.numpy import load_file
 
 from crossq_wn.cli import main
+from crossq_wn.environments import moving
+from crossq_wn.environments.crew import Crew
 from crossq_wn.results import reading
 from crossq_wn.runs import directory
-from crossq_wn.runs.config import signed
+from crossq_wn.runs.seals import signed
 from crossq_wn.runs.system import System
-from crossq_wn.training import api
+from crossq_wn.training import api, building
 from crossq_wn.training.seeds import Stream, integer, stream
 
 TESTS = Path(__file__).parent
@@ -433,6 +435,30 @@ def alter_config(path: Path, change: Callable[[dict[str, Any]], object]) -> None
     values = json.loads((path / "config.json").read_text())
     change(values)
     (path / "config.json").write_text(json.dumps(signed(values)))
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 20) -> None:
+    """Waits for something that is certain to come soon."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def use_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Environments move to workers, which are tried at once and count as faster; PARENT is this process."""
+    monkeypatch.setattr(moving, "_PATIENCE", 0.0)
+    monkeypatch.setattr(moving, "_WORTH", 0.0)
+    monkeypatch.setattr(moving, "pays", lambda times: True)
+    monkeypatch.setattr(building, "processors", lambda: 2)
+    ready = Crew.ready
+
+    def wait(crew: Crew) -> bool:
+        wait_until(lambda: ready(crew) or crew.refusal)
+        return not crew.refusal
+
+    monkeypatch.setattr(Crew, "ready", wait)
+    monkeypatch.setenv("PARENT", str(os.getpid()))
 
 
 def by_label(results: dict[System, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from crossq_wn.cli.dispatch import main
-from crossq_wn.runs.config import signed
+from crossq_wn.runs.seals import signed
 
 TEBIBYTE = 2**40
 

@@ -9,7 +9,7 @@ from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.cli.arguments import Parser
 from crossq_wn.cli.train import configured
 from crossq_wn.errors import UserError
-from crossq_wn.runs.config import signed
+from crossq_wn.runs.seals import signed
 from crossq_wn.training.api import configure
 from helpers import TESTS
 

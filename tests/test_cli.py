@@ -18,7 +18,8 @@ import crossq_wn
 import helpers
 from crossq_wn.cli import doctor, main
 from crossq_wn.cli.dispatch import VERBS
-from crossq_wn.runs.config import read_config, signed
+from crossq_wn.runs.config import read_config
+from crossq_wn.runs.seals import signed
 from helpers import DAMAGE, TINY, TINY_OPTIONS, TINY_SETTINGS, cli, make_run
 
 

@@ -17,13 +17,16 @@ import pytest
 
 import crossq_wn
 import helpers
-from crossq_wn.errors import fix_for
+from crossq_wn.errors import UserError, fix_for
 from crossq_wn.learning.replay import Replay
 from crossq_wn.runs.checkpoints import Checkpoint, SeedState, Writer, newest
 from crossq_wn.runs.checksums import DamagedError
+from crossq_wn.runs.config import read_json
 from crossq_wn.runs.directory import RunDirectory
 from crossq_wn.runs.manifests import newest_common
+from crossq_wn.runs.protocol import read_manifest
 from crossq_wn.runs.recovery import recover_config
+from crossq_wn.runs.seals import signed
 from crossq_wn.runs.tables import EVAL_COLUMNS, Table
 from crossq_wn.training import saving
 from crossq_wn.training.signals import collected_signals
@@ -112,6 +115,29 @@ def _parsed(path):
 def test_no_flipped_bit_in_the_configuration_changes_the_run_unseen(count, copy, capsys):
     assert unseen_flips_of_the_configuration(copy, count) == []
     tell_of_flips(capsys, copy / "config.json", count, "resume")
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(None, marks=pytest.mark.slow)])
+def test_no_flipped_bit_in_a_manifest_passes_unseen(count, copy, capsys):
+    path = copy / "manifest.json"
+    before, content = read_manifest(copy), path.read_bytes()
+    for position, bit in flips(path, count):
+        flip(path, position, bit)
+        with contextlib.suppress(UserError):
+            assert read_manifest(copy) == before  # as it is where a blank becomes another
+        path.write_bytes(content)
+    tell_of_flips(capsys, path, count, "read_manifest")
+
+
+def test_checksums_of_earlier_versions_hold(copy):
+    """They were of the values, whatever the text."""
+    for name, read in (("config.json", read_json), ("manifest.json", read_manifest)):
+        values = read(copy)
+        (copy / name).write_text(json.dumps(signed(values)))
+        assert read(copy) == signed(values) != values
+        (copy / name).write_text(json.dumps(values))
+        with pytest.raises(UserError, match="altered"):
+            read(copy)
 
 
 def tell_of_flips(capsys, path, count, by):

@@ -15,7 +15,7 @@ from crossq_wn.results.last import last_evaluation
 from crossq_wn.results.records import RunRecord
 from crossq_wn.results.tables import runs_table
 from crossq_wn.runs.checksums import checksum_of
-from crossq_wn.runs.config import signed
+from crossq_wn.runs.seals import signed
 from crossq_wn.runs.tables import EVAL_COLUMNS
 from helpers import DAMAGE, alter_config, make_run
 

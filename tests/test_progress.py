@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import crossq_wn
 import helpers
-from crossq_wn.runs.config import signed
+from crossq_wn.runs.seals import signed
 from crossq_wn.training import display, progress, reporting
 from crossq_wn.training import forecast as forecasts
 from crossq_wn.training.progress import Pace, Recent, Status, short

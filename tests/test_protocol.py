@@ -9,7 +9,8 @@ import helpers
 from crossq_wn.errors import UserError
 from crossq_wn.results import reading
 from crossq_wn.runs import directory, folders, protocol
-from crossq_wn.runs.config import RunConfig, read_config, signed
+from crossq_wn.runs.config import RunConfig, read_config
+from crossq_wn.runs.seals import signed
 from crossq_wn.training import api
 from helpers import EVAL_HEADER, by_label, call, make_run, read
 

@@ -43,7 +43,7 @@ from crossq_wn.results import reading
 from crossq_wn.results.curves import Curves
 from crossq_wn.results.records import CurveTable
 from crossq_wn.runs import directory
-from crossq_wn.runs.config import signed
+from crossq_wn.runs.seals import signed
 from crossq_wn.sweeps import cost as costs
 from crossq_wn.sweeps.cost import cost
 from crossq_wn.sweeps.plans import command

@@ -8,7 +8,7 @@ import pytest
 
 import helpers
 from crossq_wn.errors import UserError
-from crossq_wn.runs.config import signed
+from crossq_wn.runs.seals import signed
 from crossq_wn.sweeps import search
 from crossq_wn.sweeps.driver import Need, Sweep, drive
 from crossq_wn.sweeps.history import keep_plan

@@ -44,6 +44,11 @@ def counted(number: int, unit: str) -> str:
     return f"{number:,} {unit if number == 1 else several}"
 
 
+def sized(count: int) -> str:
+    """A number of bytes in words."""
+    return f"{count / 2**20:,.0f} MiB" if count >= 2**20 else f"{count:,} bytes"
+
+
 def visible(text: object) -> str:
     """Returns text in which nothing acts on a terminal: control characters are written as their escapes.
 

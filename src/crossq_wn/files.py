@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from crossq_wn import fences
-from crossq_wn.errors import UserError
+from crossq_wn.errors import UserError, sized
 from crossq_wn.machine import resolved
 
 # The most bytes that a file of each kind may have to be read; real ones are far smaller.
@@ -66,9 +66,9 @@ def read(path: Path, most: int, *, within: Path | None = None) -> bytes:
         RefusedError: it is a link, not a regular file, or too large.
         OSError: it is missing or cannot be read.
     """
-    handle = _opened(path, within)  # without a file object: sweeps have tens of thousands of files
+    handle, found = _opened(path, within)  # without a file object: sweeps have tens of thousands of files
+    size = found.st_size
     try:
-        size = os.fstat(handle).st_size
         if size > most:
             raise RefusedError(path, f"has {sized(size)}, where at most {sized(most)} are read")
         if size <= _AT_ONCE and len(content := os.pread(handle, size, 0)) == size:
@@ -113,7 +113,11 @@ def read_json(path: Path, most: int, *, within: Path | None = None, constants: b
         RefusedError: as in `read`; or it is not JSON, repeats a key, or is nested too deeply.
         OSError: it is missing or cannot be read.
     """
-    content = read(path, most, within=within)
+    return parsed(path, read(path, most, within=within), constants=constants)
+
+
+def parsed(path: Path, content: bytes, *, constants: bool = False) -> Any:
+    """What a JSON file holds, of which the content has been read; otherwise as `read_json`."""
     try:
         return (_LENIENT if constants else _STRICT).decode(content.decode())
     except RecursionError:
@@ -140,15 +144,15 @@ _LENIENT = json.JSONDecoder(object_pairs_hook=_once)
 
 def opened(path: Path, *, within: Path | None = None) -> BinaryIO:
     """Opens a regular file for reading; raises as `read` does."""
-    return os.fdopen(_opened(path, within), "rb")
+    return os.fdopen(_opened(path, within)[0], "rb")
 
 
 def append(path: Path, content: bytes, *, within: Path | None = None) -> None:
     """Appends to an existing regular file that has no second name (hard link)."""
-    handle = _opened(path, within, _APPEND)
+    handle, found = _opened(path, within, _APPEND)
     # Once the file is open: who takes the run over replaces it, and later rows go to a file without a name.
     with os.fdopen(handle, "ab", buffering=0) as file, fences.held(path):
-        if os.fstat(handle).st_nlink > 1:
+        if found.st_nlink > 1:
             raise RefusedError(path, "is a file with several names (a hard link), which are not written to")
         rest = memoryview(content)
         while rest:
@@ -157,13 +161,13 @@ def append(path: Path, content: bytes, *, within: Path | None = None) -> None:
 
 def open_log(path: Path) -> BinaryIO:
     """Opens a file for appending, and creates it if it is missing."""
-    return os.fdopen(_opened(path, None, _APPEND | os.O_CREAT), "ab")
+    return os.fdopen(_opened(path, None, _APPEND | os.O_CREAT)[0], "ab")
 
 
 def open_lock(path: Path) -> BinaryIO:
     """Opens a file to be locked, and creates it if it is missing; leaves its content alone."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    return os.fdopen(_opened(path, None, flags), "r+b", buffering=0)
+    return os.fdopen(_opened(path, None, flags)[0], "r+b", buffering=0)
 
 
 def write_atomically(
@@ -312,15 +316,15 @@ def _parent(path: Path, within: Path | None) -> Iterator[int]:
         os.close(handle)
 
 
-def _opened(path: Path, within: Path | None, flags: int = _READ) -> int:
+def _opened(path: Path, within: Path | None, flags: int = _READ) -> tuple[int, os.stat_result]:
     if within is None:
         return _checked(path, flags)
     with _parent(path, within) as folder:
         return _checked(path, flags, folder)
 
 
-def _checked(path: Path, flags: int, folder: int | None = None) -> int:
-    """Opens a regular file, in an open folder or by its whole path."""
+def _checked(path: Path, flags: int, folder: int | None = None) -> tuple[int, os.stat_result]:
+    """Opens a regular file, in an open folder or by its whole path; returns its status too."""
     try:
         handle = os.open(path if folder is None else path.name, flags, 0o666, dir_fd=folder)
     except OSError as error:
@@ -329,7 +333,7 @@ def _checked(path: Path, flags: int, folder: int | None = None) -> int:
     if not stat.S_ISREG(found.st_mode):
         os.close(handle)
         raise RefusedError(path, f"is {_kind(found)}, not a regular file")
-    return handle
+    return handle, found
 
 
 def _explained(error: OSError, path: Path) -> OSError:
@@ -343,8 +347,3 @@ def _explained(error: OSError, path: Path) -> OSError:
 
 def _kind(found: os.stat_result) -> str:
     return _KINDS.get(stat.S_IFMT(found.st_mode), "a file")
-
-
-def sized(count: int) -> str:
-    """A number of bytes in words."""
-    return f"{count / 2**20:,.0f} MiB" if count >= 2**20 else f"{count:,} bytes"

@@ -55,7 +55,7 @@ def description(policy: TrainedPolicy, seen: Observations, environment: Environm
         "exported_with": {name: version(name) for name in NUMBERS_DEPEND_ON},
         "checkpoint": {
             "frames": policy.saved.frames,
-            "sha256": manifest_of(policy.saved.path)["sha256"],
+            "sha256": manifest_of(policy.saved.path)[0]["sha256"],
         },
     }
 

@@ -79,7 +79,8 @@ def _test_of(kind: Any) -> _Test:
         return _Test(partial(_fault_of_record, tests, kind.__required_keys__))
     if get_origin(kind) is dict:
         key, content = get_args(kind)
-        return _Test(partial(_fault_of_items, _test_of(Name if key is str else key), _test_of(content)))
+        named = key in (str, Name)
+        return _Test(partial(_fault_of_items, _test_of(Name if named else key), _test_of(content), named))
     if get_origin(kind) is list:
         return _Test(partial(_fault_of_list, _test_of(get_args(kind)[0])))
     return _test_of_union(get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,))
@@ -104,26 +105,28 @@ def _test_of_union(kinds: Sequence[Any]) -> _Test:
 def _fault_of_record(tests: Mapping[str, _Test], required: Collection[str], value: Any) -> _Fault | None:
     if type(value) is not dict:
         return _no(value, "a record")
-    for name in value:
+    for name, item in value.items():
         if name not in tests:
             return _Fault(f".{_shown(name)}", "is a field that is not known")
-    for name, test in tests.items():
-        if name in value:
-            if (fault := test(value[name])) is not None:
-                return fault._replace(below=f".{name}{fault.below}")
-        elif name in required:
-            return _Fault(f".{name}", "is missing")
+        holds, find = tests[name].suffices.get(type(item), _never), tests[name].fault
+        if not holds(item) and (fault := find(item)) is not None:
+            return fault._replace(below=f".{name}{fault.below}")
+    if not required <= value.keys():
+        missing = [name for name in tests if name in required and name not in value]
+        return _Fault(f".{missing[0]}", "is missing")
     return None
 
 
-def _fault_of_items(key: _Test, content: _Test, value: Any) -> _Fault | None:
+def _fault_of_items(key: _Test, content: _Test, named: bool, value: Any) -> _Fault | None:
     if type(value) is not dict:
         return _no(value, "a record")
-    is_key, suffices = key.suffices.get(str, _never), content.suffices
+    if not (named and _is_name("".join(value))):  # together, as sweeps have hundreds of thousands of keys
+        for name in value:
+            if (fault := key(name)) is not None:
+                return fault._replace(of="a key of ")
+    suffices = content.suffices
     for name, item in value.items():
-        if not is_key(name) and (fault := key(name)) is not None:
-            return fault._replace(of="a key of ")
-        if not suffices.get(type(item), _never)(item) and (fault := content(item)) is not None:
+        if not suffices.get(type(item), _never)(item) and (fault := content.fault(item)) is not None:
             return fault._replace(below=f".{name}{fault.below}")
     return None
 
@@ -131,8 +134,9 @@ def _fault_of_items(key: _Test, content: _Test, value: Any) -> _Fault | None:
 def _fault_of_list(test: _Test, value: Any) -> _Fault | None:
     if type(value) is not list:
         return _no(value, "a list")
+    suffices = test.suffices
     for i, item in enumerate(value):
-        if (fault := test(item)) is not None:
+        if not suffices.get(type(item), _never)(item) and (fault := test.fault(item)) is not None:
             return fault._replace(below=f"[{i}]{fault.below}")
     return None
 

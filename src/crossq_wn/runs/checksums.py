@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 
 from crossq_wn import files
-from crossq_wn.errors import UserError, option
+from crossq_wn.errors import UserError, option, sized
 from crossq_wn.machine import available_memory
 
 _MOST = 2**38  # bytes of a file of arrays that are read, and never more than memory has room for
@@ -90,7 +90,7 @@ def _read_if_it_fits(path: Path) -> bytes:
         with files.opened(path, within=run_of(path)) as file:
             size = os.fstat(file.fileno()).st_size
         if free < size <= _MOST:
-            takes, only = map(files.sized, (size, free))
+            takes, only = map(sized, (size, free))
             raise UserError(f"{path} takes {takes} and only {only} are free: free some memory")
     return files.read(path, _MOST, within=run_of(path))
 

@@ -1,6 +1,5 @@
 """The configuration of a run, as stored in config.json."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,10 +21,10 @@ from crossq_wn.errors import UserError, nearest, one_line, option
 from crossq_wn.files import MOST_JSON, RefusedError
 from crossq_wn.runs import sources
 from crossq_wn.runs.checks import check
-from crossq_wn.runs.checksums import checksum_of
 from crossq_wn.runs.migration import as_trained, migrate
 from crossq_wn.runs.options import AGENT_OPTIONS, OPTION_NAMES, USUAL, RunOptions, unusual
 from crossq_wn.runs.schema import ConfigFile, Count
+from crossq_wn.runs.seals import is_sound
 from crossq_wn.runs.sources import Source
 from crossq_wn.runs.system import System
 
@@ -158,15 +157,6 @@ def _of_kind(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
     return kind(**as_trained(values, kind))
 
 
-_SORTED = json.JSONEncoder(sort_keys=True)
-
-
-def signed(values: dict[str, Any]) -> dict[str, Any]:
-    """The contents of config.json: the values with their checksum, `sha256`."""
-    body = {name: value for name, value in values.items() if name != "sha256"}
-    return body | {"sha256": checksum_of(_SORTED.encode(body).encode())}
-
-
 def extend(config: RunConfig, frames: int | None) -> RunConfig:
     """The same run with another total of environment frames per seed; with None, unchanged."""
     return config if frames is None else replace(config, options=replace(config.options, frames=frames))
@@ -268,9 +258,9 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it is missing, damaged or altered, or a newer version wrote it.
     """
-    values = load_json(path)
+    values, content = load_whole(path)
     known = present(values, path)  # first, so that a newer schema is named and not called altered
-    if "sha256" in values and values != signed(values):  # earlier versions wrote none
+    if "sha256" in values and not is_sound(values, content):  # earlier versions wrote none
         raise UserError(
             f"{path / 'config.json'} has been altered (its checksum differs): put it back as it was, or "
             f"let `crossq-wn resume {path}` restore it from a checkpoint"
@@ -306,15 +296,22 @@ def load_json(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it cannot be read.
     """
+    return load_whole(path)[0]
+
+
+def load_whole(path: Path) -> tuple[dict[str, Any], bytes]:
+    """Reads config.json as `load_json` does; returns the content of the file too, for `is_sound`."""
     try:
-        values: dict[str, Any] = files.read_json(path / "config.json", MOST_JSON)
+        file = path / "config.json"
+        content = files.read(file, MOST_JSON)
+        values: dict[str, Any] = files.parsed(file, content)
         check(values["schema"], Count, "schema")
     except DAMAGED as error:
         why = f": it {error.strerror}" if isinstance(error, RefusedError) else ""
         raise UserError(
             f"{path} is not a run directory (no readable config.json{why}): `crossq-wn list runs` names them"
         ) from None
-    return values
+    return values, content
 
 
 def present(values: dict[str, Any], path: Path) -> dict[str, Any]:

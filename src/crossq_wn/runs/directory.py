@@ -35,10 +35,11 @@ from crossq_wn.installation import NUMBERS_DEPEND_ON, SIMULATORS, simulator_set,
 from crossq_wn.lazy import jax
 from crossq_wn.runs import leases
 from crossq_wn.runs.checksums import checksum_of
-from crossq_wn.runs.config import DAMAGED, SCHEMA, RunConfig, extend, read_config, signed
+from crossq_wn.runs.config import DAMAGED, SCHEMA, RunConfig, extend, read_config
 from crossq_wn.runs.manifests import available
 from crossq_wn.runs.protocol import read_manifest
 from crossq_wn.runs.schema import Position
+from crossq_wn.runs.seals import sealed
 
 _LOGS = ("metrics.csv", "metrics.jsonl", "eval.csv", "timing.csv")
 # A process that is killed while it creates a run directory may leave these.
@@ -81,9 +82,9 @@ class RunDirectory:
         """Gives the directory back, so that other processes can open it."""
         self._lease.end()
 
-    def write_json(self, name: str, values: Any) -> None:
-        """Writes or replaces a JSON file in one step, so that it survives a power cut."""
-        files.write_atomically(self.path / name, json.dumps(values, indent=2) + "\n")
+    def write_json(self, name: str, values: dict[str, Any]) -> None:
+        """Writes or replaces a JSON file with its checksum in one step, so that it survives a power cut."""
+        files.write_atomically(self.path / name, sealed(values))
         to_disk(self.path)
 
     def describe(self, config: RunConfig, values: dict[str, Any]) -> None:
@@ -94,8 +95,8 @@ class RunDirectory:
             values: the contents of manifest.json.
         """
         # In this order, because a folder with config.json counts as a run.
-        self.write_json("manifest.json", signed(values))
-        self.write_json("config.json", signed(config.to_json()))
+        self.write_json("manifest.json", values)
+        self.write_json("config.json", config.to_json())
 
     def vouch(self, logs: Mapping[str, Position]) -> None:
         """Notes in manifest.json where the logs end, with their checksums.
@@ -107,7 +108,7 @@ class RunDirectory:
             values = read_manifest(self.path)
         except DAMAGED:  # without a manifest, checkpoints vouch for their part
             return
-        self.write_json("manifest.json", signed(values | {"logs": logs}))
+        self.write_json("manifest.json", values | {"logs": logs})
 
     def keep_traceback(self, name: str, error: BaseException) -> Path:
         """Writes the full traceback of an exception in a user's code; returns the file.

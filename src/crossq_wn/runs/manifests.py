@@ -97,8 +97,8 @@ def write_manifest(folder: Path, body: dict[str, Any]) -> None:
         UserError: it would be too large to be read again.
         OSError: it cannot be written.
     """
-    text = json.dumps(body)  # which may be long, so it is made once
-    content = f'{{"sha256": "{checksum_of(text.encode())}", "checkpoint": {text}}}'.encode()
+    text = json.dumps(body).encode()  # which may be long, so it is made once
+    content = _before(checksum_of(text)) + text + b"}"
     if len(content) > MOST_MANIFEST:
         raise UserError(
             f"the plain state of the environments takes {len(content) / 2**20:,.0f} MiB of JSON, where a "
@@ -107,10 +107,20 @@ def write_manifest(folder: Path, body: dict[str, Any]) -> None:
     checksums.write(folder / "manifest.json", content)
 
 
-def manifest_of(folder: Path) -> Any:
-    """Reads a checkpoint's manifest with its checksum, whatever it holds. Raises OSError if it cannot."""
+def _before(checksum: Any) -> bytes:
+    """What a checkpoint's manifest holds before the text that has this checksum."""
+    return f'{{"sha256": "{checksum}", "checkpoint": '.encode(errors="replace")
+
+
+def manifest_of(folder: Path) -> tuple[Any, bytes]:
+    """Reads a checkpoint's manifest with its checksum, whatever it holds. Raises OSError if it cannot.
+
+    Returns:
+        What it holds, and the content of the file.
+    """
     path = folder / "manifest.json"
-    return files.read_json(path, MOST_MANIFEST, within=run_of(path), constants=True)
+    content = files.read(path, MOST_MANIFEST, within=run_of(path))
+    return files.parsed(path, content, constants=True), content
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -121,7 +131,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         UserError: a newer version wrote it.
     """
     try:
-        envelope = manifest_of(folder)
+        envelope, content = manifest_of(folder)
         body: dict[str, Any] = envelope["checkpoint"]
         checksum = envelope["sha256"]
     except OSError as error:
@@ -129,8 +139,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (KeyError, TypeError) as error:
         raise DamagedError(f"manifest.json cannot be read: {type(error).__name__}") from None
     try:
-        # Python writes what it has read from JSON as it was, to the last digit of every number.
-        if checksum_of(json.dumps(body).encode()) != checksum:
+        before = _before(checksum)
+        sound = content.startswith(before) and checksum_of(content[len(before) : -1]) == checksum
+        # Spaces do not count: Python writes what it has read from JSON as it was, to the last digit.
+        if not sound and checksum_of(json.dumps(body).encode()) != checksum:
             raise DamagedError("manifest.json has been altered")
         check(body["schema"], Count, "schema")
         if body["schema"] > SCHEMA:

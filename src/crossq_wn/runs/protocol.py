@@ -12,10 +12,11 @@ from crossq_wn.environments.suites import simulator_packages
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.files import MOST_JSON, RefusedError
 from crossq_wn.runs.checks import check
-from crossq_wn.runs.config import DAMAGED, read_json, signed
+from crossq_wn.runs.config import DAMAGED, read_json
 from crossq_wn.runs.folders import walk
 from crossq_wn.runs.migration import as_trained
 from crossq_wn.runs.schema import ManifestFile
+from crossq_wn.runs.seals import is_sound
 from crossq_wn.runs.sources import NONE
 from crossq_wn.runs.system import System
 
@@ -40,15 +41,17 @@ def read_manifest(path: Path) -> dict[str, Any]:
         UserError: it is missing or damaged.
     """
     try:
-        values = files.read_json(path / "manifest.json", MOST_JSON)
+        file = path / "manifest.json"
+        content = files.read(file, MOST_JSON)
+        values: dict[str, Any] = files.parsed(file, content)
         check(values, ManifestFile, "")
-        if "sha256" in values and values != signed(values):  # earlier versions wrote none
+        if "sha256" in values and not is_sound(values, content):  # earlier versions wrote none
             raise UserError("it has been altered: its checksum differs")
     except (FileNotFoundError, RefusedError) as error:
         raise _unknown(path, (error.strerror or "") if isinstance(error, RefusedError) else "") from None
     except DAMAGED as error:  # UserError is among these
         raise _unknown(path, one_line(error)) from None
-    return dict(values)
+    return values
 
 
 def protocols_of(manifest: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:

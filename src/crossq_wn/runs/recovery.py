@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from crossq_wn.errors import UserError, option
-from crossq_wn.runs.config import RunConfig, config_of, extend, load_json, present, read_json, signed
+from crossq_wn.runs.config import RunConfig, config_of, extend, load_whole, present, read_json
 from crossq_wn.runs.manifests import malformed, newest_common
+from crossq_wn.runs.seals import is_sound
 
 
 def recover_config(path: Path, warn: Callable[[str], None]) -> RunConfig:
@@ -28,13 +29,13 @@ def recover_config(path: Path, warn: Callable[[str], None]) -> RunConfig:
     with malformed(path / "checkpoints"):
         trained = config_of(present(kept, path), path)
     try:
-        values = load_json(path)
+        values, content = load_whole(path)
         written = config_of(present(values, path), path)
     except UserError:
         warn(f"{path / 'config.json'} is lost or damaged: restored from the checkpoint")
         return trained
     # `resume --frames` signs what it writes; a file without a sound checksum was changed by hand.
-    if values == signed(values) and extend(written, trained.options.frames) == trained:
+    if is_sound(values, content) and extend(written, trained.options.frames) == trained:
         return written
     differences = _differences(trained, written) or "its checksum"
     warn(
