@@ -110,25 +110,40 @@ def struck(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("seeds", "faults", "wanted"),
+    ("seeds", "faults", "wanted", "in_workers"),
     [
         (
             [0],
             ["raised 60", "full 110"],
             ["every seed failed: seed 0: worlds:Struck raised RuntimeError: no licence", "No space left on"],
+            False,
         ),
-        ([0, 1], ["memory 60"], ["out of memory (MemoryError): free some"]),  # which costs no seed
+        (
+            [0, 1],  # of which a lack of memory costs none
+            ["memory 60", "worker 110"],
+            [
+                "out of memory (MemoryError): free some",
+                "out of memory (a process in which environments were stepped was killed by signal 9): free",
+            ],
+            True,
+        ),
     ],
 )
-def test_a_run_goes_on_from_its_last_checkpoint_after_each_fault(seeds, faults, wanted, struck, tmp_path):
+def test_a_run_goes_on_from_its_last_checkpoint_after_each_fault(
+    seeds, faults, wanted, in_workers, struck, tmp_path, monkeypatch
+):
     whole = undisturbed("worlds:Struck", seeds, tmp_path)
     struck(*faults)
+    if in_workers:
+        helpers.use_workers(monkeypatch)
     logs = history.logs(tmp_path / "sweep")
     sweep, result, _ = swept(tmp_path / "sweep", Here(logs), f"task = 'worlds:Struck'\nseeds = {seeds}")
     assert result == (None, {})
     (run,) = sweep.runs
     holds(causes(sweep, run), [*wanted, ""])
     assert evaluations(run.path) == whole
+    said = engines.log_of(run, logs).read_text()
+    assert ("goes on from the checkpoint at 100 frames" in said) == in_workers
 
 
 @pytest.mark.parametrize(

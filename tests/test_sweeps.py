@@ -27,7 +27,7 @@ from crossq_wn.errors import UserError
 from crossq_wn.fences import LostLeaseError
 from crossq_wn.machine import gpus
 from crossq_wn.runs import leases
-from crossq_wn.runs.config import signed
+from crossq_wn.runs.seals import signed
 from crossq_wn.sweeps import driver, engines, history, local, states, status
 from crossq_wn.sweeps.driver import Need, Sweep, drive
 from crossq_wn.sweeps.history import RETRIES, Attempt
@@ -360,6 +360,8 @@ def test_what_would_only_fail_again_is_not_tried_again():
     assert engines.is_final("failed (exit code 2): no such task", 2, State("missing", 0))
     assert not engines.is_final("failed (exit code 2): cannot write: disk full", 2, State("cut off", 300))
     assert not engines.is_final("failed (killed by signal 9)", -9, State("missing", 0))
+    crashed = "every seed failed: seed 0: the acting process was killed by signal 9"
+    assert not engines.is_final(f"failed (exit code 2): {crashed}", 2, State("cut off", 300))
     for theirs in (leases.in_use(Path("run"), None), LostLeaseError(Path("run"))):
         assert not engines.is_final(str(theirs), 2, State("missing", 0))
     attempt = Attempt("run", 5.0, 0, 0, "no such task", final=True)

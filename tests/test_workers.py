@@ -26,24 +26,19 @@ from crossq_wn.environments.pool import Pool
 from crossq_wn.environments.remote import Remote
 from crossq_wn.errors import UserError
 from crossq_wn.training import building, updating
-from helpers import TINY_OPTIONS, TINY_SETTINGS, environment_variables, same_run
+from helpers import (
+    TINY_OPTIONS,
+    TINY_SETTINGS,
+    environment_variables,
+    same_run,
+    use_workers,
+    wait_until,
+)
 
 
 @pytest.fixture(autouse=True)
 def eager(monkeypatch):
-    """Workers are tried at once and count as faster."""
-    monkeypatch.setattr(moving, "_PATIENCE", 0.0)
-    monkeypatch.setattr(moving, "_WORTH", 0.0)
-    monkeypatch.setattr(moving, "pays", lambda times: True)
-    monkeypatch.setattr(building, "processors", lambda: 2)
-    ready = Crew.ready
-
-    def wait(crew):
-        wait_until(lambda: ready(crew) or crew.refusal)
-        return not crew.refusal
-
-    monkeypatch.setattr(Crew, "ready", wait)
-    monkeypatch.setenv("PARENT", str(os.getpid()))
+    use_workers(monkeypatch)
 
 
 @pytest.fixture
@@ -109,13 +104,6 @@ def ended(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
         return True
-
-
-def wait_until(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 # --- the same numbers
@@ -190,7 +178,7 @@ def test_workers_step_while_this_process_does_something_else(crews):
     assert_same([(crew.step(range(4), actions[0]), [])], [(other.step(range(4), actions[0]), [])])
     assert_same([(crew.step(range(4), actions[1]), [])], [(other.step(range(4), actions[1]), [])])
     crew.begin(range(4), actions[2])
-    crew._hands[1]._process.kill()
+    crew._hands[1]._process.send_signal(signal.SIGSEGV)
     results = crew.step(range(4), actions[2])
     assert [isinstance(result, EnvironmentFaultError) for result in results[::2]] == [False, False]
 
@@ -314,35 +302,38 @@ def test_a_fault_in_a_worker_is_the_same_and_shows_the_user_s_lines(crews):
     assert "raise " in told.partition("worlds.py")[2]
 
 
-def test_a_worker_that_is_killed_costs_its_own_seeds_and_is_replaced(crews):
+def test_a_worker_that_crashes_costs_its_own_seeds_and_is_replaced(crews):
     crew, here = crews("worlds:Walk", 4, sets=2), make("worlds:Walk")
     crew.start(3, 2)
     assert crew.ready()
     crew.call([(seat, "reset", (seat,)) for seat in range(8)])
     actions = np.zeros((4, 2), np.float32)
     crew.step(range(4), actions)
-    crew._hands[1]._process.kill()
+    crew._hands[1]._process.send_signal(signal.SIGSEGV)
     results = crew.step(range(4), actions)
     kinds = [isinstance(result, EnvironmentFaultError) for result in results]
     assert kinds == [False, True, False, True]
-    assert "killed by signal 9" in str(results[1])
+    assert "killed by signal 11" in str(results[1])
     first = crew.call([(1, "reset", (8,)), (3, "reset", (None,)), (5, "snapshot", ()), (2, "snapshot", ())])
     np.testing.assert_array_equal(first[0], here.reset(8))
     assert [isinstance(answer, EnvironmentFaultError) for answer in first] == [False, True, True, False]
     results = crew.step(range(4), actions)
     kinds = [isinstance(result, EnvironmentFaultError) for result in results]
     assert kinds == [False, False, False, True]
+    crew._hands[0]._process.kill()  # as the kernel does where memory runs out, which costs no seed
+    with pytest.raises(MemoryError, match="environments were stepped was killed by signal 9"):
+        crew.step(range(4), actions)
     crew.close()
     assert all(ended(hand._process.pid) for hand in crew._hands)
 
 
-def test_a_seed_whose_worker_ends_stops_alone(tmp_path, monkeypatch):
+def test_a_seed_whose_worker_crashes_stops_alone(tmp_path, monkeypatch):
     step, killed = Crew.step, []
 
     def killing(crew, seats, actions):
         if not killed and crew.used and list(seats) == [0, 1, 2]:
             killed.append(crew._hands[1]._process)
-            killed[0].kill()
+            killed[0].send_signal(signal.SIGSEGV)
         return step(crew, seats, actions)
 
     monkeypatch.setattr(Crew, "step", killing)
@@ -353,7 +344,7 @@ def test_a_seed_whose_worker_ends_stops_alone(tmp_path, monkeypatch):
 
     done = run("killed", 4, 5, 6)
     assert list(done.failed) == [5]
-    assert "killed by signal 9" in done.failed[5]
+    assert "killed by signal 11" in done.failed[5]
     assert done.finished
     same_run(run("whole", 4, 6).path, done.path, tables=False, seeds=(4, 6))
 

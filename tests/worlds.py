@@ -108,7 +108,8 @@ class Hanging(Walk):
 class Struck(Walk):
     """Meets each fault in the file STRUCK once: a line has its kind and the step that it waits for."""
 
-    taken = 0
+    def __init__(self):
+        self.taken = 0
 
     def step(self, action):
         self.taken += 1
@@ -147,10 +148,16 @@ def full_disk():
     os.fsync = fsync
 
 
+def killed_in_a_worker():
+    assert os.environ["PARENT"] != str(os.getpid())
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 FAULTS = {
     "raised": raised,
     "memory": out_of_memory,
     "full": full_disk,
     "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),  # as the kernel does where memory runs out
+    "worker": killed_in_a_worker,
     "crashed": lambda: os.kill(os.getpid(), signal.SIGSEGV),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import socket
 import subprocess
 import sys
@@ -28,7 +29,9 @@ class Crew:
 
     The place of an environment is its seat: the number of its set times `seeds`, plus the number of its seed.
     What a dead worker held is lost, which each of its seats answers as a fault until it begins anew, by
-    `restore` or by `reset` with a seed; a new process then takes the place of the dead one.
+    `restore` or by `reset` with a seed; a new process then takes the place of the dead one. Where the worker
+    was killed (`kill -9`), as the kernel does where memory runs out, the answer is a MemoryError instead: no
+    environment is at fault, and all may go on from a checkpoint.
 
     Args:
         recipe: makes one environment; a worker must be able to unpickle it.
@@ -43,7 +46,7 @@ class Crew:
         self._hands: list[_Hand] = []
         self.workers = min(workers, seeds)
         self.awake = _AWAKE if alone and workers - self.workers >= _SPARE else 0.0
-        self._lost: dict[int, str] = {}  # seat -> how its process ended
+        self._lost: dict[int, Exception] = {}  # seat -> what became of its process
         self._plans: dict[tuple[int, ...], tuple[np.ndarray, list[_Hand]]] = {}  # see `_plan`
         self._begun: tuple[int, ...] | None = None  # the seats of a step that nobody has waited for yet
         self.refusal = ""  # why environments cannot be moved to workers; empty if they can
@@ -133,6 +136,9 @@ class Crew:
 
         Returns:
             For each its transition, or its fault.
+
+        Raises:
+            MemoryError: a worker was killed.
         """
         if self._begun != tuple(seats):
             self.begin(seats, actions)
@@ -192,21 +198,19 @@ class Crew:
         for hand in self._hands:
             if hand.death and not hand.noted:
                 hand.noted = True
-                self._lost |= dict.fromkeys(hand.setup.seats, hand.death)
+                self._lost |= dict.fromkeys(hand.setup.seats, hand.loss())
                 self._plans.clear()
 
     def _fault(self, seat: int) -> EnvironmentFaultError:
-        """The fault of a step, or of what was asked of an environment that is lost."""
-        if seat not in self._lost:
-            (fault,) = self.call([(seat, "fault", ())])
-            if isinstance(fault, EnvironmentFaultError):
-                return fault
-            raise fault
-        return EnvironmentFaultError(f"the process in which its environment was stepped {self._lost[seat]}")
+        """The fault of a step; raises what is no fault of an environment."""
+        (fault,) = self.call([(seat, "fault", ())])
+        if isinstance(fault, EnvironmentFaultError):
+            return fault
+        raise fault
 
     def _found(self, outcome: Outcome | None, seat: int) -> Any:
         if outcome is None:
-            return self._fault(seat)
+            return self._lost[seat]
         try:
             return outcome.result()
         except BaseException as error:  # the caller decides what it means
@@ -227,6 +231,7 @@ class _Hand:
 
     def _start(self) -> None:
         self.death = ""  # how the process ended, in words; empty while it lives
+        self._killed = False  # whether by somebody or something that gave it no choice
         self.noted = False  # whether the crew knows of its death
         self._ready = self._asked = False  # whether its environments are made; whether it owes an answer
         ours, theirs = socket.socketpair()
@@ -289,6 +294,12 @@ class _Hand:
             self._bury()
         self._asked = False
 
+    def loss(self) -> Exception:
+        """What becomes of its environments, once it is dead."""
+        if self._killed:
+            return MemoryError(f"a process in which environments were stepped {self.death}")
+        return EnvironmentFaultError(f"the process in which its environment was stepped {self.death}")
+
     def hang_up(self) -> None:
         """Lets the worker end."""
         if not self._connection.closed:
@@ -308,6 +319,7 @@ class _Hand:
         if self._asked:  # an interrupt has come between a question and its answer
             self._process.kill()
             self._bury()
+            self._killed = False  # by nobody else
         self._asked = True
         self._attempt(os.write, self._orders, what)
 
@@ -326,5 +338,4 @@ class _Hand:
         self.end()
         code = self._process.returncode
         self.death = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        if code == -9:
-            self.death += " (perhaps for want of memory)"
+        self._killed = code == -signal.SIGKILL

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from crossq_wn.environments import tidy
-from crossq_wn.environments.core import Environment, EnvironmentFaultError, Result, Transition
+from crossq_wn.environments.core import Environment, Result, Transition
 from crossq_wn.environments.crew import Crew
 from crossq_wn.environments.isolation import same
 from crossq_wn.environments.remote import Anywhere, Remote
@@ -129,7 +129,7 @@ class Move:
     def _compare(self, indices: Sequence[int], here: Sequence[object], there: Sequence[object]) -> bool:
         """Whether the workers did the same as was done here; decides to stay if not."""
         for index, answer in zip(indices, there, strict=True):
-            if isinstance(answer, EnvironmentFaultError) and self._crew.lost(self._seats[index]):
+            if isinstance(answer, Exception) and self._crew.lost(self._seats[index]):
                 self._stay(one_line(answer))
                 return False
         if not _equal(here, there):

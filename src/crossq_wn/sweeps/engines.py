@@ -24,7 +24,8 @@ from crossq_wn.sweeps.states import ASIDE, State
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _HOPELESS = "every seed failed"  # as they would again where training diverged
-_CRASHED = re.compile(r" raised \w+: |in which its environment was stepped ")  # as they may not do again
+# As they may not do again.
+_CRASHED = re.compile(r" raised \w+: |the (acting process|process in which its environment was stepped) ")
 OTHERS = "by another process"  # the run is in use, or was taken over
 
 

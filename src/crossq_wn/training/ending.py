@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from crossq_wn.errors import UserError, one_line, raised
+from crossq_wn.errors import UserError, lacks_memory, one_line, raised
 from crossq_wn.nets.checking import NetworkError
 from crossq_wn.training.algorithms import what_own_raised
 from crossq_wn.training.progress import Outcome
@@ -43,13 +43,19 @@ def all_failed(session: Session) -> UserError:
 
 @contextmanager
 def keeping_tracebacks(session: Session) -> Iterator[None]:
-    """Keeps the traceback of what a user's own network or algorithm raises in training."""
+    """Keeps the traceback of what a user's own network or algorithm raises in training.
+
+    Says how the run goes on where memory has run out, which is no fault of a seed.
+    """
     try:
         yield
     except NetworkError as error:
         cause = error.__cause__ or error
         raise UserError(with_traceback(session, str(error), "network", cause)) from cause
     except Exception as error:
+        if lacks_memory(error) and session.writer.present is not None:
+            from_here = f"from the checkpoint at {session.writer.present:,} frames"
+            session.reporter.message(f"`crossq-wn resume {session.run.path}` goes on {from_here}")
         said = what_own_raised(session.config, error)
         if said is None or error is session.calls.error:
             raise
