@@ -15,6 +15,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import pytest
 from gymnasium import spaces
 from safetensors.numpy import load_file
 

@@ -1,7 +1,7 @@
 """Checks that what a JSON file holds is of the type that it should be."""
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from types import MappingProxyType, UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints, is_typeddict
@@ -102,7 +102,7 @@ def _test_of_union(kinds: Sequence[Any]) -> _Test:
     return _Test(fault, {each: rules[0] for each, rules in simple.items()})
 
 
-def _fault_of_record(tests: Mapping[str, _Test], required: Collection[str], value: Any) -> _Fault | None:
+def _fault_of_record(tests: Mapping[str, _Test], required: frozenset[str], value: Any) -> _Fault | None:
     if type(value) is not dict:
         return _no(value, "a record")
     for name, item in value.items():

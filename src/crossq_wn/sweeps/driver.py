@@ -232,7 +232,7 @@ class Sweep:
         state = self.states[number] = state_of(run)
         cause, code = "", 0
         if state.kind == "finished":
-            lost = stopped_seeds(run)
+            lost = stopped_seeds(run, state)
             said = f"finished, but {lost}" if lost else "finished"
         elif received:
             said = f"stopped at {state.frames:,} frames"

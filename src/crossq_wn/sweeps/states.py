@@ -4,7 +4,7 @@ import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -66,15 +66,25 @@ def _state(run: Planned, path: Path) -> State:
     return State("cut off", frames, seen)
 
 
-def stopped_seeds(run: Planned) -> str:
-    """Why seeds of a finished run stopped before its end; empty if all of them came through."""
+def stopped_seeds(run: Planned, state: State) -> str:
+    """Why seeds of a run stopped before its end; empty if all of them came through.
+
+    Args:
+        run: which one.
+        state: how it has finished.
+    """
     if len(run.config.options.seeds) == 1:  # with its only seed a run fails
         return ""
     with contextlib.suppress(*DAMAGED):
-        failed = newest_common(run.path / "checkpoints").get("failed", {})
-        check(failed, dict[SeedNumber, FailureEntry], "failed")
-        return "; ".join(f"seed {seed} stopped: {entry['reason']}" for seed, entry in failed.items())
+        return _stopped(run.path, state)
     return ""
+
+
+@cache  # for tables that are shown anew all the time; whoever trains a run further leaves another lease
+def _stopped(path: Path, state: State) -> str:
+    failed = newest_common(path / "checkpoints").get("failed", {})
+    check(failed, dict[SeedNumber, FailureEntry], "failed")
+    return "; ".join(f"seed {seed} stopped: {entry['reason']}" for seed, entry in failed.items())
 
 
 def refuse_overlap(runs: Sequence[Planned]) -> None:

@@ -65,7 +65,7 @@ def lines(runs: Sequence[Run], out: Path) -> list[Line]:
                 total=total,
                 speed=speed,
                 hours=hours,
-                why=stopped_seeds(run) if stands.standing == "done" else stands.why,
+                why=stopped_seeds(run, state) if stands.standing == "done" else stands.why,
             )
         )
     return found
