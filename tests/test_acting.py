@@ -200,7 +200,7 @@ def test_a_plan_is_remembered_for_each_episode_and_reset_alone(algorithm):
         return jnp.full(2, memory["decision"] / 10) + 0 * observation[0], {"decision": memory["decision"] + 1}
 
     made = sac._replace(exploit=exploit, memory={"decision": np.float32(0)})
-    actor = JaxActor(made, sac.init(np.random.default_rng(0)), "a test", 5)
+    actor = JaxActor(made, sac.init(np.random.default_rng(0)), "a test", [([], (5,))])
     seen, nan = np.ones((3, 5), np.float32), np.full((3, 5), np.nan, np.float32)
 
     def counts():
@@ -220,7 +220,7 @@ def test_a_plan_is_remembered_for_each_episode_and_reset_alone(algorithm):
 
 def test_a_policy_without_a_memory_takes_any_number_of_observations(algorithm):
     made = algorithm("sac")
-    actor = JaxActor(made, made.init(np.random.default_rng(0)), "a test", 5)
+    actor = JaxActor(made, made.init(np.random.default_rng(0)), "a test", [([], (5,))])
     assert [actor.act(np.ones(shape, np.float32)).shape for shape in ((3, 5), (5,), (2, 5))] == [
         (3, 2), (2,), (2, 2),
     ]  # fmt: skip

@@ -213,7 +213,7 @@ def test_the_folder_acts_where_nothing_but_numpy_can_be_imported(run, tmp_path):
     np.testing.assert_allclose(
         drawn, loaded.act(rows, deterministic=False, generator=np.random.default_rng(3)), rtol=1e-5
     )
-    assert "observation has nan at index 1" in refusal
+    assert "nan at index 1 of the observation; mend the sensor" in refusal
 
 
 def test_the_description_names_what_goes_in_and_out(run, tmp_path):

@@ -358,8 +358,11 @@ def test_several_episodes_are_acted_in_side_by_side(trained):
     with pytest.raises(UserError, match=r"got a single observation before and now gets an array of 1: "):
         policy.act([seen[0]])
     policy.reset()
-    with pytest.raises(UserError, match=r"its observation has nan at index 1; "):  # among 3 stacked ones
-        policy.act(seen[0] | {"place": np.array([np.nan, 0.0])})
+    sick = seen[0] | {"place": np.array([0.0, np.nan])}  # among 3 stacked ones
+    with pytest.raises(UserError, match=r"no action: it got nan at index 1 of the observation's 'place'; mend"):
+        policy.act(sick)
+    with pytest.raises(UserError, match=r"no action in row 1: it got nan at index 1 of the .*'place'; mend"):
+        policy.act([seen[0], sick])
 
 
 def test_what_cannot_be_acted_on_is_not_remembered(trained):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 LARGE = 1e5  # networks learn badly from observations beyond this, in absolute value
 _NUMBERS = ("ff", "fi", "if", "ii")  # kinds of numpy types that bounds read from JSON may have
-_ADVICE = "scale the environment's observations to about [-10, 10]"
+_MEND = "mend the sensor or the environment that it comes from"
+_SCALE = "if that is no fault, train on observations that the environment scales to about [-10, 10]"
+
+# Keys and shape of each part of an observation, in the order in which the parts are flattened.
+Layout = Sequence[tuple[Sequence[str], Sequence[int]]]
 
 
 class PolicyError(ValueError):
@@ -164,12 +168,31 @@ def _counted(shape: tuple[int, ...]) -> str:
     return f"an array of {shape[0]}" if shape else "a single observation"
 
 
-def why_no_action(observation: np.ndarray, size: int) -> str:
+def reading(value: float, index: int, layout: Layout) -> str:
+    """A number in an observation and its place: `nan at index 1 of the observation's 'arm.angles'`.
+
+    Args:
+        value: the number.
+        index: of it in the flat observation.
+        layout: of the observation.
+    """
+    for keys, shape in layout:
+        size = int(np.prod(shape))
+        if index < size:
+            break
+        index -= size
+    within = [int(place) for place in np.unravel_index(index, tuple(shape))]
+    at = f"at index {within[0] if len(within) == 1 else within} of" if within else "as"
+    part = f"'s {'.'.join(keys)!r}" if keys else ""
+    return f"{value:g}{' (infinite, or beyond float32)' if np.isinf(value) else ''} {at} the observation{part}"
+
+
+def why_no_action(observation: np.ndarray, layout: Layout) -> str:
     """The likely reason why a policy's action is not a number: an extreme observation, or its parameters.
 
     Args:
-        observation: on which it decided, [frame_stack * size].
-        size: numbers in an observation of the environment, among which the one to blame is counted.
+        observation: on which it decided, [frame_stack * observation_size].
+        layout: of an observation of the environment.
     """
     ordinary = np.isfinite(observation) & (np.abs(observation) <= LARGE)
     if ordinary.all():
@@ -178,25 +201,28 @@ def why_no_action(observation: np.ndarray, size: int) -> str:
             "try a lower learning rate"
         )
     largest = int(np.argmax(np.where(np.isfinite(observation), np.abs(observation), np.inf)))
-    return f"its observation has {observation[largest]:g} at index {largest % size}; {_ADVICE}"
+    size = sum(int(np.prod(shape)) for _, shape in layout)
+    advice = _SCALE if np.isfinite(observation[largest]) else _MEND
+    return f"it got {reading(observation[largest], largest % size, layout)}; {advice}"
 
 
-def check_sound(observation: np.ndarray, action: np.ndarray, name: str, size: int) -> None:
+def check_sound(observation: np.ndarray, action: np.ndarray, name: str, layout: Layout) -> None:
     """Raises PolicyError unless observations [..., observation_size] and the actions for them are finite.
 
     Args:
         observation: for which a policy chose.
         action: [..., action_size].
         name: how messages call the policy.
-        size: as in `why_no_action`.
+        layout: as in `why_no_action`.
     """
     if np.isfinite(action).all() and np.isfinite(observation).all():
         return
     rows, chosen = np.atleast_2d(observation), np.atleast_2d(action)
     # The first row that is not sound, which argmin finds, is named.
     sound = np.isfinite(rows).all(-1) & np.isfinite(chosen).all(-1)
-    why = why_no_action(rows[int(np.argmin(sound))], size)
-    raise PolicyError(f"the policy of {name} has no action: {why}")
+    row = int(np.argmin(sound))
+    where = f" in row {row}" if observation.ndim > 1 else ""
+    raise PolicyError(f"the policy of {name} has no action{where}: {why_no_action(rows[row], layout)}")
 
 
 class Interface:
@@ -217,6 +243,7 @@ class Interface:
         self.parts: list[tuple[list[str], tuple[int, ...]]] | None = None
         if "observation" in saved:
             self.parts = [(keys, tuple(shape)) for keys, shape in saved["observation"]]
+        self.layout: Layout = self.parts or [([], (self.size,))]
 
     def in_units(self, action: np.ndarray) -> np.ndarray:
         """Maps an action from [-1, 1] to the units in which the environment receives it in training."""

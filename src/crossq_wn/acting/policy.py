@@ -105,7 +105,7 @@ class Actor:
             generator: as in `act`.
         """
         action = self.compute(flat, None if deterministic else generator or self._generator)
-        check_sound(flat, action, self._name, self.interface.size)
+        check_sound(flat, action, self._name, self.interface.layout)
         return action
 
     def compute(self, flat: np.ndarray, generator: np.random.Generator | None = None) -> np.ndarray:

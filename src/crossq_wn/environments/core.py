@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from crossq_wn.acting.interface import stacked, why_no_action
+from crossq_wn.acting.interface import reading, stacked, why_no_action
+from crossq_wn.environments.interface import parts_of
 from crossq_wn.environments.snapshot import Snapshot, capture_attributes
 from crossq_wn.environments.streams import seed_shared
 from crossq_wn.errors import UserError, counted, nearest
@@ -306,11 +307,8 @@ class Environment:
         largest = float(np.abs(observation).max())
         if not largest <= _LARGEST:
             index = int(np.flatnonzero(~np.isfinite(observation))[0])
-            beyond = " (infinite, or beyond float32)" if np.isinf(observation[index]) else ""
-            raise EnvironmentFaultError(
-                f"{self.task.name}: {call} returned {observation[index]}{beyond} at index {index} of the "
-                f"observation{self._when()}"
-            )
+            what = reading(observation[index], index, parts_of(self.simulator))
+            raise EnvironmentFaultError(f"{self.task.name}: {call} returned {what}{self._when()}")
         self.largest_observation = max(self.largest_observation, largest)
         return stacked(before, observation, self.frame_stack)
 
@@ -318,7 +316,7 @@ class Environment:
         index = int(np.flatnonzero(~(np.abs(action) <= _EDGE))[0])
         why = "actions must lie in [-1, 1]"
         if not np.isfinite(action).all():
-            why = why_no_action(self.observation, self.simulator.observation_size)
+            why = why_no_action(self.observation, parts_of(self.simulator))
         return EnvironmentFaultError(
             f"{self.task.name} was not stepped: the policy chose {action[index]} at index {index} of its "
             f"action, and {why}{self._when()}"

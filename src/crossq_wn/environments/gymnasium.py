@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from crossq_wn.acting.interface import in_units
+from crossq_wn.acting.interface import in_units, reading
 from crossq_wn.environments.core import EnvironmentFaultError, Frame
 from crossq_wn.environments.interface import check_bounds, success_of
 from crossq_wn.environments.layers import Layers, wrappers_of
@@ -146,9 +146,10 @@ class Gymnasium:
             # NaN in a part of floats is NaN on both sides, and `core.Environment` reports it.
             changed = (flat != exact) & ~(np.isnan(flat) & np.isnan(exact))
             if changed.any():
+                index = int(np.flatnonzero(changed)[0])
                 raise EnvironmentFaultError(
-                    f"{self._name}: the observation has {exact[changed][0]:g} where its observation space, "
-                    f"{space}, holds whole numbers: give that part the dtype float32"
+                    f"{self._name} returned {reading(exact[index], index, self.layout)}, and its observation "
+                    f"space, {space}, holds whole numbers there: give that part the dtype float32"
                 )
         return np.asarray(flat, np.float32)
 

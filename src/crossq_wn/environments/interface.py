@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from crossq_wn.acting.interface import Layout
 from crossq_wn.errors import UserError
 
 _INTEGERS = 2.0**53  # float64 represents all integers up to this exactly
@@ -68,13 +69,17 @@ def success_of(said: Any) -> bool | None:
     return bool(array.any())
 
 
+def parts_of(simulator: Any) -> Layout:
+    """The keys and shape of each part of a simulator's observations."""
+    layout: Layout = getattr(simulator, "layout", [[[], [int(simulator.observation_size)]]])
+    return layout
+
+
 def describe(simulator: Any) -> dict[str, Any]:
     """The description of a simulator that a policy needs, as JSON values; checkpoints store it."""
-    size = int(simulator.observation_size)
     return {
-        "observation_size": size,
-        # Keys and shape of each part of an observation, in the order in which the parts are flattened.
-        "observation": getattr(simulator, "layout", [[[], [size]]]),
+        "observation_size": int(simulator.observation_size),
+        "observation": parts_of(simulator),
         "action_low": simulator.action_low.tolist(),
         "action_high": simulator.action_high.tolist(),
         "action_dtype": str(getattr(simulator, "action_dtype", "float32")),

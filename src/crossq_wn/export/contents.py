@@ -75,7 +75,7 @@ def _observation(
     newest = seen.rows[:, -policy.observation_size :]
     low, high = (getattr(simulator, f"observation_{end}", None) for end in ("low", "high"))
     parts, first = [], 0
-    for keys, shape in policy.interface.parts or [([], (policy.interface.size,))]:
+    for keys, shape in policy.interface.layout:
         parts.append({"name": ".".join(["observation", *keys]), "keys": keys, "shape": shape, "first": first})
         first += int(np.prod(shape))
     return {

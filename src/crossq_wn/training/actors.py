@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from crossq_wn.acting.interface import Episodes, check_sound
+from crossq_wn.acting.interface import Episodes, Layout, check_sound
 from crossq_wn.acting.policy import Actor
 from crossq_wn.lazy import jax
 from crossq_wn.types import Algorithm, Tree
@@ -34,7 +34,7 @@ class JaxActor:
         algorithm: acts.
         state: of its learner.
         name: how messages call the policy.
-        size: numbers in an observation of the environment.
+        layout: of an observation of the environment.
         naming: surrounds calls of these functions, and says what a user's own raise.
     """
 
@@ -43,7 +43,7 @@ class JaxActor:
         algorithm: Algorithm,
         state: Tree,
         name: str,
-        size: int,
+        layout: Layout,
         naming: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         def exploit(memory: Tree, observation: Any) -> Any:
@@ -53,7 +53,7 @@ class JaxActor:
             return algorithm.explore(state, memory, observation, decision)
 
         self._exploit, self._explore = jax.jit(jax.vmap(exploit)), jax.jit(jax.vmap(explore))
-        self._name, self._size, self._generator = name, size, np.random.default_rng()
+        self._name, self._layout, self._generator = name, layout, np.random.default_rng()
         self._naming = naming
         self._first = jax.tree.map(np.asarray, algorithm.memory)  # the memory at an episode's start
         self._episodes, self._memory = Episodes("what it planned at the decision before"), self._first
@@ -98,7 +98,7 @@ class JaxActor:
                 numbers = (generator or self._generator).integers(2**31, size=len(rows), dtype=np.int32)
                 chosen, memory = self._explore(memory, rows, numbers)
         actions = np.asarray(chosen)
-        check_sound(rows, actions, self._name, self._size)
+        check_sound(rows, actions, self._name, self._layout)
         return actions if flat.ndim == 2 else actions[0], memory
 
 

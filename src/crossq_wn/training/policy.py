@@ -112,7 +112,7 @@ class TrainedPolicy:
     @cached_property
     def _in_jax(self) -> JaxActor:
         naming = partial(naming_own, self.config)
-        return JaxActor(self.algorithm, self.state, str(self.path), self.interface.size, naming)
+        return JaxActor(self.algorithm, self.state, str(self.path), self.interface.layout, naming)
 
     @property
     def players(self) -> tuple[Actors, list[Any]]:
