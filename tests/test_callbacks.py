@@ -1,6 +1,7 @@
 """Callbacks: what they are given, how they stop a run, and that they change nothing."""
 
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -146,6 +147,22 @@ def test_a_callback_that_raises_costs_nothing(error, watched, tmp_path):
     assert "raise self.error" in kept.read_text()
     crossq_wn.resume(tmp_path / "run")
     same_run(tmp_path / "run", watched[0] / "alone")
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_what_a_callback_raises_names_it_and_the_run(hook, tmp_path):
+    def fail(event):
+        raise KeyError("speed")
+
+    with pytest.raises(KeyError, match="speed") as caught:
+        crossq_wn.train(
+            helpers.PointMass, frames=60, out=tmp_path / "run", callbacks=[SimpleNamespace(**{hook: fail})],
+            **QUIET,
+        )  # fmt: skip
+    (note,) = caught.value.__notes__
+    assert f"callback SimpleNamespace.{hook} raised KeyError: 'speed' (test_callbacks.py, line " in note
+    assert f"the run is saved in {tmp_path / 'run'} and ends" in note
+    assert (tmp_path / "run" / "checkpoints").is_dir()
 
 
 class Returns:

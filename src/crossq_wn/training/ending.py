@@ -68,9 +68,11 @@ def call_back(session: Session) -> None:
 
 
 def _keep(session: Session, name: str, error: BaseException) -> None:
-    """Says what a callback raised, and keeps its traceback."""
-    line = f"the callback {name} raised {raised(error)}: the run is saved and ends"
-    session.reporter.message(with_traceback(session, line, f"callback-{name}", error))
+    """Says what a callback raised, also in a note on the exception, and keeps its traceback."""
+    line = f"the callback {name} raised {raised(error)}: the run is saved in {session.run.path} and ends"
+    line = with_traceback(session, line, f"callback-{name}", error)
+    session.reporter.message(line)
+    error.add_note(line)  # for who trains from Python without a reporter
 
 
 def conclude(session: Session) -> None:
