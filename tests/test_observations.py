@@ -359,7 +359,9 @@ def test_several_episodes_are_acted_in_side_by_side(trained):
         policy.act([seen[0]])
     policy.reset()
     sick = seen[0] | {"place": np.array([0.0, np.nan])}  # among 3 stacked ones
-    with pytest.raises(UserError, match=r"no action: it got nan at index 1 of the observation's 'place'; mend"):
+    with pytest.raises(
+        UserError, match=r"no action: it got nan at index 1 of the observation's 'place'; mend"
+    ):
         policy.act(sick)
     with pytest.raises(UserError, match=r"no action in row 1: it got nan at index 1 of the .*'place'; mend"):
         policy.act([seen[0], sick])

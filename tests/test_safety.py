@@ -137,7 +137,9 @@ def test_an_extreme_observation_stops_its_seed_and_is_named(tmp_path):
     assert np.isfinite(policy.act([0.1, 0.2, 0.3])).all()
     with pytest.raises(UserError, match=r"got inf \(infinite, or beyond float32\) at index 2 of the"):
         policy.act([0.1, 0.2, 1e39])
-    with pytest.raises(UserError, match="got nan at index 1 of the observation; mend the sensor or the environ"):
+    with pytest.raises(
+        UserError, match="got nan at index 1 of the observation; mend the sensor or the environ"
+    ):
         policy.act([0.1, np.nan, 0.3])
 
 

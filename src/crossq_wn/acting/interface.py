@@ -184,7 +184,9 @@ def reading(value: float, index: int, layout: Layout) -> str:
     within = [int(place) for place in np.unravel_index(index, tuple(shape))]
     at = f"at index {within[0] if len(within) == 1 else within} of" if within else "as"
     part = f"'s {'.'.join(keys)!r}" if keys else ""
-    return f"{value:g}{' (infinite, or beyond float32)' if np.isinf(value) else ''} {at} the observation{part}"
+    return (
+        f"{value:g}{' (infinite, or beyond float32)' if np.isinf(value) else ''} {at} the observation{part}"
+    )
 
 
 def why_no_action(observation: np.ndarray, layout: Layout) -> str:
