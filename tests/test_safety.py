@@ -965,7 +965,9 @@ def test_no_observation_is_rounded_to_the_type_of_its_space(seen, sound, monkeyp
     if sound:
         np.testing.assert_array_equal(environment.reset(0), np.array([seen, 0.1, 0.2], np.float32))
     else:
-        with pytest.raises(EnvironmentFaultError, match="of the observation's 'count', and .* whole numbers"):
+        with pytest.raises(
+            EnvironmentFaultError, match=r"of the observation's 'count', and .* whole numbers"
+        ):
             environment.reset(0)
 
 

@@ -176,17 +176,19 @@ def reading(value: float, index: int, layout: Layout) -> str:
         index: of it in the flat observation.
         layout: of the observation.
     """
+    beyond = " (infinite, or beyond float32)" if np.isinf(value) else ""
+    return f"{value:g}{beyond} {_place(index, layout)}"
+
+
+def _place(index: int, layout: Layout) -> str:
     for keys, shape in layout:
         size = int(np.prod(shape))
         if index < size:
-            break
+            within = [int(each) for each in np.unravel_index(index, tuple(shape))]
+            at = f"at index {within[0] if len(within) == 1 else within} of" if within else "as"
+            return f"{at} the observation" + (f"'s {'.'.join(keys)!r}" if keys else "")
         index -= size
-    within = [int(place) for place in np.unravel_index(index, tuple(shape))]
-    at = f"at index {within[0] if len(within) == 1 else within} of" if within else "as"
-    part = f"'s {'.'.join(keys)!r}" if keys else ""
-    return (
-        f"{value:g}{' (infinite, or beyond float32)' if np.isinf(value) else ''} {at} the observation{part}"
-    )
+    return "in the observation"
 
 
 def why_no_action(observation: np.ndarray, layout: Layout) -> str:
