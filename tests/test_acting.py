@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossq_wn.acting.folding import folded, folded_operations
-from crossq_wn.acting.interface import Interface, PolicyError, Stack
+from crossq_wn.acting.interface import Interface, PolicyError, Stack, reading
 from crossq_wn.acting.operations import Network, Op, function_of
 from crossq_wn.acting.policy import Actor
 from crossq_wn.algorithms import ALGORITHMS
@@ -190,6 +190,15 @@ def test_episodes_that_there_are_not_are_refused_in_one_line(wrong):
     stack.act(np.zeros((3, 2), np.float32), lambda rows: rows)
     with pytest.raises(PolicyError, match=r"a mask of 3 truth values, .* or indices from 0 to 2$"):
         stack.reset(wrong)
+
+
+def test_a_number_of_an_observation_is_named_by_its_part_and_place():
+    layout = [(["clock"], ()), (["arm", "angles"], (2, 3)), ([], (4,))]
+    assert reading(np.float32(np.nan), 0, layout) == "nan as the observation's 'clock'"
+    assert reading(np.float32(-1e20), 3, layout) == "-1e+20 at index [0, 2] of the observation's 'arm.angles'"
+    assert reading(np.float32(np.inf), 8, layout).startswith(
+        "inf (infinite, or beyond float32) at index 1 of"
+    )
 
 
 def test_a_plan_is_remembered_for_each_episode_and_reset_alone(algorithm):

@@ -384,6 +384,25 @@ def test_links_between_pages_lead_somewhere(page):
     docs.with_links((ROOT / page).read_text(), ROOT / page, docs.pages())
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_files_where_the_pages_are_read_in_the_repository(page):
+    dead = []
+    for _, link in docs._LINK.findall((ROOT / page).read_text()):
+        target = link.partition("#")[0]
+        if target and not re.match(r"[a-z]+:", target) and not (ROOT / page).parent.joinpath(target).exists():
+            dead.append(link)
+    assert not dead
+
+
+def test_a_link_to_the_source_of_a_generated_page_leads_to_the_page_in_the_site():
+    assert set(docs.GENERATED_FROM.values()) <= set(docs.generated())
+    text = "every [option](../src/crossq_wn/runs/options.py)"
+    found = docs.with_links(text, ROOT / "docs" / "tutorial.md", docs.pages())
+    assert found == "every [option](reference/options.md)"
+    with pytest.raises(docs.DeadLinkError):  # which would be dead in the repository
+        docs.with_links("[o](reference/options.md)", ROOT / "docs" / "tutorial.md", docs.pages())
+
+
 def test_a_dead_link_ends_the_build(monkeypatch, capsys):
     with pytest.raises(docs.DeadLinkError, match=r"README.md: nowhere.md leads nowhere"):
         docs.with_links("[there](nowhere.md)", ROOT / "README.md", docs.pages())

@@ -59,9 +59,15 @@ def test_messages_speak_of_options_on_the_command_line_and_of_arguments_in_pytho
     with pytest.raises(UserError, match=r"^eval_every is 0"):
         configure("cheetah-run", eval_every=0)
     assert (errors.option("video", False), errors.option("norm", "none")) == ("video=False", "norm='none'")
+    assert errors.stated("seeds", (0, 1)) == "seeds is (0, 1)"
     with errors.naming_options():
         assert errors.option("video", False) == "--no-video"
         assert errors.option("norm", "none") == "--norm none"
+        assert errors.stated("seeds", (0, 1)) == "--seeds is 0,1"
+        assert errors.stated("prefill", ("a.npz", "b")) == "--prefill is a.npz b"
+        assert errors.stated("q_bias", True) == "--q-bias is given"
+        assert errors.stated("terminations", False) == "--no-terminations is given"
+        assert errors.stated("norm", "") == "--norm is ''"
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "file").touch()
     with pytest.raises(UserError, match=r"^out='taken' is not an empty directory"):
@@ -109,7 +115,7 @@ def test_what_a_users_own_code_raises_is_said_with_its_place(tmp_path, monkeypat
         ("their_module:Broken", "raised KeyError: 'goal' (their_module.py, line 3)"),
         ("their_module:lacking", "argument: 'size'; it is called without arguments"),
         ("their_other_module:x", "has no attribute 'nothing' (their_other_module.py, line 2)"),
-        ("their_missing_module:x", "No module named 'their_missing_module'"),
+        ("no_module_of_theirs:x", "PYTHONPATH, or install it"),
     ):
         with pytest.raises(UserError) as refusal:
             train(task, frames=10, out=tmp_path / "run")
@@ -205,6 +211,7 @@ class Distribution:
     ],
 )
 def test_an_extra_is_installed_from_where_the_package_came_from(origin, command, monkeypatch, tmp_path):
+    monkeypatch.setenv("VIRTUAL_ENV", sys.prefix)
     monkeypatch.setattr(sys, "version_info", (3, 12, 0))
     place = str(tmp_path / "some.whl")
     (tmp_path / "some.whl").touch()
@@ -225,6 +232,7 @@ def test_an_extra_is_installed_from_where_the_package_came_from(origin, command,
 
 
 def test_an_extra_of_a_checkout_is_installed_from_it(monkeypatch):
+    monkeypatch.setenv("VIRTUAL_ENV", sys.prefix)
     monkeypatch.setattr(sys, "version_info", (3, 12, 0))
     monkeypatch.chdir(ROOT)
     assert installation.install_command("wandb") == "pip install -e '.[wandb]'"
@@ -235,6 +243,12 @@ def test_an_extra_of_a_checkout_is_installed_from_it(monkeypatch):
     assert installation.install_command("ray") == f"uv --directory '{ROOT}' pip install -e '.[ray]'"
     monkeypatch.chdir(ROOT)
     assert installation.install_command("ray") == "uv pip install -e '.[ray]'"
+    for elsewhere in (None, "/other/environment"):  # the shell is in none, or in another one
+        monkeypatch.delenv("VIRTUAL_ENV", raising=False)
+        if elsewhere:
+            monkeypatch.setenv("VIRTUAL_ENV", elsewhere)
+        monkeypatch.setattr(sys, "executable", "/my tools/bin/python")
+        assert installation.install_command("ray") == "'/my tools/bin/python' -m uv pip install -e '.[ray]'"
     monkeypatch.setattr(sys, "version_info", (3, 14, 0))
     for said in (SUITES["myosuite"].install_command, installation.install_command("published")):
         assert said.startswith("make install PYTHON=python3.13, since MuJoCo 3.6 has no wheel")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import crossq_wn
 import helpers
 from crossq_wn.runs.seals import signed
-from crossq_wn.training import display, progress, reporting
+from crossq_wn.training import compiling, display, progress, reporting
 from crossq_wn.training import forecast as forecasts
 from crossq_wn.training.progress import Pace, Recent, Status, short
 from crossq_wn.types import Burst
@@ -104,7 +104,7 @@ LATER = " | time left: known once updates begin"
         ({"phase": "training", "updates": 9}, "training | 2,000 frames | time left: being measured"),
         (
             {"phase": "compiling", "forecast": 40.0},
-            "compiling | 2,000 frames | roughly 40 s left, not counting compilation",
+            "compiling | 2,000 frames | roughly 40 s left",
         ),
         (
             {"phase": "training", "forecast": 40.0, "seconds_left": 50.0},
@@ -255,17 +255,17 @@ def test_until_updates_have_a_pace_time_left_follows_from_the_sizes(followed, mo
     assert forecasts.forecast(session(), 500, 300.0) is None
 
 
-def test_the_forecast_goes_by_the_rate_at_which_it_last_collected(monkeypatch):
-    shown, now = [], {}
+def test_the_forecast_goes_by_the_rate_at_which_it_last_collected_and_counts_all_that_follows(monkeypatch):
+    shown, now, seconds = [], {}, [100.0]
     monkeypatch.setattr(reporting, "forecast", lambda session, updates, rate: rate or None)
     monkeypatch.setattr(reporting, "_seconds_left", lambda session: now["left"])
     config = SimpleNamespace(
         trained_frames=20, decisions=20, action_repeat=1, metric="return",
-        settings=SimpleNamespace(warmup=10, utd=1),
+        settings=SimpleNamespace(warmup=10, utd=1), options=SimpleNamespace(eval_every=10, real_time=None),
     )  # fmt: skip
     session = SimpleNamespace(
-        config=config, seeds=[], frames=5, decisions=5, updates=0, rows=[], compiling=None,
-        collecting_rate=0.0,
+        config=config, seeds=[], frames=5, decisions=5, updates=0, rows=[], compiling=None, finished=False,
+        collecting_rate=0.0, pace=Pace(), compiling_since=seconds[0],
         algorithm=SimpleNamespace(burst=Burst()), recent=SimpleNamespace(rates=lambda *_: (now["rate"], 0.0)),
         reporter=SimpleNamespace(status=lambda status: shown.append(status.forecast)),
     )  # fmt: skip
@@ -277,6 +277,21 @@ def test_the_forecast_goes_by_the_rate_at_which_it_last_collected(monkeypatch):
         now.update(rate=rate, left=left)
         reporting.report(session)
     assert shown == [None, None, 300.0, 300.0, 300.0, 300.0, 300.0, None]
+    # Two evaluations follow, a third one is under way or not, and compiling takes 30 s, or once it has taken
+    # longer, half as long again.
+    session.pace.set_apart(4.0, evaluation=True)
+    monkeypatch.setattr(compiling, "time", SimpleNamespace(perf_counter=lambda: seconds[0]))
+    now.update(rate=0.0, left=None)
+    for session.phase, session.compiling, elapsed, forecast in [
+        ("collecting", None, 0.0, 308.0), ("evaluating", None, 0.0, 312.0),
+        ("compiling", SimpleNamespace(is_alive=lambda: True), 0.0, 338.0),
+        ("compiling", SimpleNamespace(is_alive=lambda: True), 12.0, 326.0),
+        ("compiling", SimpleNamespace(is_alive=lambda: True), 60.0, 338.0),
+        ("compiling", SimpleNamespace(is_alive=lambda: False), 60.0, 308.0),
+    ]:  # fmt: skip
+        seconds[0] = 100.0 + elapsed
+        reporting.report(session)
+        assert shown[-1] == forecast
 
 
 def test_the_speed_of_this_machine_is_measured_once():

@@ -39,7 +39,7 @@ utd = [1, 2]
     [
         ("trials = 12", "", "search.trials is None: give a whole number from 1 to 10,000"),
         ("trials = 12", "trials = 0", "search.trials is 0"),
-        ("keep = 3", "keep = true", "search.keep is True"),
+        ("keep = 3", "keep = true", "search.keep is true"),
         ("keep = 3", "kep = 3", "search: unknown key 'kep': did you mean 'keep'?"),
         ("[search.space]", "[search.spaces]", "lacks [search.space]"),
         ("high = 64, step = 8", "high = 4", "low is 8, high is 4: low is less"),

@@ -34,6 +34,12 @@ OUTSIDE = {
     "SECURITY.md": "security.md",
     "benchmarks/README.md": "benchmarks.md",
 }
+# The source of generated pages, to which links lead in the repository; in the site they lead to the page.
+GENERATED_FROM = {
+    "src/crossq_wn/cli/dispatch.py": "reference/commands.md",
+    "src/crossq_wn/learning/diagnostics.py": "reference/diagnostics.md",
+    "src/crossq_wn/runs/options.py": "reference/options.md",
+}
 _LINK = re.compile(r"(!?\[(?:[^\]\[]|\[[^\]]*\])*\])\(([^)\s]+)\)")
 
 
@@ -95,12 +101,12 @@ def with_links(text: str, file: Path, places: dict[Path, str]) -> str:
 
 
 def _place_of(target: Path) -> str | None:
-    """The place of a generated page, or of a picture or table beside the pages."""
+    """The place of the page that is generated from a file, or of a picture or table beside the pages."""
+    for name, place in GENERATED_FROM.items():
+        if target == ROOT / name:
+            return place
     docs = ROOT / "docs"
-    if not target.is_relative_to(docs):
-        return None
-    name = str(target.relative_to(docs))
-    return name if name in generated() or target.is_file() else None
+    return str(target.relative_to(docs)) if target.is_relative_to(docs) and target.is_file() else None
 
 
 class _Links(html.parser.HTMLParser):

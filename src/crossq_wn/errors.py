@@ -3,15 +3,12 @@
 import contextlib
 import difflib
 import errno
-import importlib
 import os
 import re
-import sys
 import traceback
 import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 
 class UserError(ValueError):
@@ -133,11 +130,11 @@ _NEAR = 0.7  # of 1 for equal names
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:
-    """The valid name that is nearest to a misspelt one, or None if none is near; versions do not count."""
+    """The valid name that is nearest to a misspelt one, if one is; versions and case do not count."""
     plain: dict[str, str] = {}
     for each in known:
-        plain[_without_version(each)] = each  # of several versions the last counts
-    found = difflib.get_close_matches(_without_version(name), plain, n=1, cutoff=_NEAR)
+        plain[_plain(each)] = each  # of several versions the last counts
+    found = difflib.get_close_matches(_plain(name), plain, n=1, cutoff=_NEAR)
     return plain[found[0]] if found else None
 
 
@@ -155,10 +152,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"did you mean {found!r}? " if found else ""
 
 
-def _without_version(name: str) -> str:
-    return re.sub(r"-v\d+$", "", name)
+def _plain(name: str) -> str:
+    return re.sub(r"-v\d+$", "", name).lower()
 
 
+_LONG = 80  # characters of a value in messages
 _commanded = False  # whether the command line is being used, rather than Python
 
 
@@ -182,26 +180,35 @@ def option(name: str, value: object = None) -> str:
     """
     if not _commanded:
         return name if value is None else f"{name}={value!r}"
-    flag = name.replace("_", "-")
-    if value is False:
-        return f"--no-{flag}"
-    return f"--{flag}" if value in (None, True) else f"--{flag} {value}"
+    return _flag(name) if value is None else " ".join(words(name, value))
 
 
-def import_user_module(name: str, wanted: str) -> Any:
-    """Imports a module of the user's, which may be in the current directory.
+def stated(name: str, value: object) -> str:
+    """An option with the value that it has, to begin a sentence: `--seeds is 0,1`, or `seeds is (0, 1)`."""
+    if _commanded and isinstance(value, bool):
+        return f"{option(name, value)} is given"
+    try:
+        text = " ".join(words(name, value)[1:]) if _commanded and isinstance(value, tuple) else repr(value)
+    except ValueError:  # Python writes no number of so many digits
+        text = "a number of thousands of digits"
+    return f"{option(name)} is {text if len(text) <= _LONG else f'{text[:_LONG]}...'}"
+
+
+def words(name: str, value: object) -> list[str]:
+    """An option and its value as words of a command line.
 
     Args:
-        name: of the module.
-        wanted: the purpose, in words for the error message.
-
-    Raises:
-        UserError: it cannot be imported.
+        name: in Python, such as `eval_every`.
+        value: that it is given.
     """
-    # An installed command does not search the current directory, as `python` does.
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        return importlib.import_module(name)
-    except (Exception, SystemExit) as error:  # a user's module may raise anything
-        raise UserError(f"cannot import {name!r} for {wanted}: {raised(error)}") from None
+    if isinstance(value, bool):
+        return [_flag(name) if value else _flag(f"no_{name}")]
+    if not isinstance(value, tuple):
+        return [_flag(name), str(value)]
+    if all(isinstance(each, int | float) for each in value):
+        return [_flag(name), ",".join(map(str, value))] if value else [_flag(name)]
+    return [_flag(name), *map(str, value)]
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

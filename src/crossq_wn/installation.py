@@ -1,8 +1,10 @@
 """What is installed, and the command that installs this package or an extra of it from where it came from."""
 
 import json
+import os
 import platform
 import re
+import shlex
 import sys
 import urllib.parse
 from collections.abc import Sequence
@@ -43,27 +45,38 @@ def install_command(extra: str = "") -> str:
         package = importlib.metadata.distribution(_PACKAGE)
         origin = json.loads(package.read_text("direct_url.json") or "{}")
     except (importlib.metadata.PackageNotFoundError, ValueError):
-        return f"pip install '{_PACKAGE}{wanted}'"
+        return f"{_here('pip')} install '{_PACKAGE}{wanted}'"
     # No index is known to have this package, but its requirements are on one.
     return _from_elsewhere(_there(origin, wanted), _required(package.requires or [], extra), extra)
 
 
 def _from_elsewhere(there: str | None, required: Sequence[str], extra: str) -> str:
     if not _pip_fails():
-        return f"pip install {there or ' '.join(required)}"
+        return f"{_here('pip')} install {there or ' '.join(required)}"
     if extra and not any(re.match(r"'(dm_control|myosuite)", each) for each in required):
-        return f"pip install {' '.join(required)}"
+        return f"{_here('pip')} install {' '.join(required)}"
     left_out = "where overrides.txt has the line `labmaze ; python_version < '3.13'`"
-    return f"uv pip install --override overrides.txt {there or ' '.join(required)}, {left_out}"
+    return f"{_here('uv')} pip install --override overrides.txt {there or ' '.join(required)}, {left_out}"
 
 
 def _from_checkout(checkout: Path, wanted: str) -> str:
     here = checkout == Path.cwd()
     if not _pip_fails():
-        return f"pip install -e '{'.' if here else checkout}{wanted}'"
+        return f"{_here('pip')} install -e '{'.' if here else checkout}{wanted}'"
     # In that folder uv reads in pyproject.toml what to leave out.
     place = "" if here else f"--directory '{checkout}' "
-    return f"uv {place}pip install -e '.{wanted}'"
+    return f"{_here('uv')} {place}pip install -e '.{wanted}'"
+
+
+def _here(installer: str) -> str:
+    """How pip or uv is called so that it installs where this package is, in a shell as it is now.
+
+    Where the environment is not active, either would take another one, or find none; run as a module of this
+    Python, both take this one.
+    """
+    if Path(os.environ.get("VIRTUAL_ENV", "none")).resolve() == Path(sys.prefix).resolve():
+        return installer
+    return f"{shlex.quote(sys.executable)} -m {installer}"
 
 
 def _pip_fails() -> bool:

@@ -9,7 +9,8 @@ from collections.abc import Iterator, MutableMapping
 from importlib import import_module
 
 from crossq_wn.algorithms.recipes import CriticTraits, Preset, Recipe
-from crossq_wn.errors import UserError, import_user_module, nearest
+from crossq_wn.errors import UserError, nearest
+from crossq_wn.own_modules import import_user_module
 
 __all__ = [
     "ALGORITHMS",
@@ -86,7 +87,7 @@ def registered(name: str) -> str:
         raise UserError(f"algorithm is {name!r}: give a name, such as 'crossq-wn' or 'module:name'")
     module, _, own = name.rpartition(":")
     if module:
-        import_user_module(module, f"the algorithm {name!r}")
+        import_user_module(name, f"the algorithm {name!r}")
     if own not in ALGORITHMS:
         lacks = f"{module!r} adds none of that name to ALGORITHMS; " if module else ""
         raise UserError(

@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from crossq_wn.algorithms.sources import checksum_of_source, without_checksum
-from crossq_wn.errors import UserError, import_user_module, nearest, option, raised
+from crossq_wn.errors import UserError, option, raised
 from crossq_wn.naming import name_of
 from crossq_wn.nets.checking import checked
 from crossq_wn.nets.layer import Layer
+from crossq_wn.own_modules import found_in, import_user_module
 from crossq_wn.types import Spec
 
 NAMES = ("actor_network", "critic_network")  # the settings that hold a name
@@ -132,13 +133,6 @@ def own_network(setting: str, spec: Spec, settings: Any, n_out: int) -> Layer | 
     return checked(made, told, n_out, settings.batch_size)
 
 
-def _instead(name: str, owner: Any) -> str:
-    """What to write in place of a name that a module or class lacks."""
-    made = [each for each, value in vars(owner).items() if callable(value) and not each.startswith("_")]
-    own = [each for each in made if getattr(vars(owner)[each], "__module__", None) == owner.__name__]
-    return nearest(name, made) or f"it has {', '.join(own) or 'no functions of its own'}"
-
-
 def _function(name: str, setting: str) -> Make:
     name = without_checksum(name)
     if name in _given:
@@ -156,13 +150,9 @@ def _function(name: str, setting: str) -> Make:
             "from Python, as in crossq_wn.load(run, networks=[...]) or, to export, "
             "crossq_wn.export.api.export(run, networks=[...])"
         )
-    value = import_user_module(module, f"{option(setting)} {name}")
-    for part in attribute.split("."):
-        if not hasattr(value, part):
-            raise UserError(
-                f"{option(setting)} is {name!r}: {module!r} has no {part!r}; {_instead(part, value)}"
-            )
-        value = getattr(value, part)
+    value = found_in(
+        import_user_module(name, f"{option(setting)} {name}"), name, f"{option(setting)} is {name!r}"
+    )
     if not callable(value):
         raise UserError(f"{option(setting)} is {name!r}, which is no function")
     function: Make = value

@@ -15,11 +15,9 @@ from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hin
 
 from crossq_wn.algorithms import own_networks
 from crossq_wn.algorithms.sources import without_checksum
-from crossq_wn.errors import UserError, option
+from crossq_wn.errors import UserError, option, stated
 from crossq_wn.lazy import optax
 from crossq_wn.nets.optimisers import deferred_schedule
-
-_LONG = 80  # letters of a value in a message
 
 # What makes layers wide, and what repeats layers or parts of the program. Whether all of it fits into memory
 # is found out before training; these limits keep that from taking long.
@@ -242,15 +240,7 @@ def require(settings: object, name: str, valid: bool, what: str) -> None:
         UserError: it is not valid.
     """
     if not valid:
-        raise UserError(f"{option(name)} is {_short(getattr(settings, name))}: it must be {what}")
-
-
-def _short(value: object) -> str:
-    try:
-        text = repr(value)
-    except ValueError:  # Python writes no number of so many digits
-        text = "a number of thousands of digits"
-    return text if len(text) <= _LONG else f"{text[:_LONG]}..."
+        raise UserError(f"{stated(name, getattr(settings, name))}: it must be {what}")
 
 
 def require_effect(settings: Any, name: str, effective: bool, what: str) -> None:

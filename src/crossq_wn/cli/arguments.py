@@ -45,6 +45,11 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> Never:
         """Raises a UserError, which `dispatch` prints as one line."""
+        for action in self._actions:
+            name = str("/".join(action.option_strings) or action.metavar or action.dest)
+            if action.choices and message.startswith("the following arguments are required: "):
+                valid = f" ({', '.join(map(str, action.choices))})"
+                message = re.sub(rf"(?<= ){re.escape(name)}(?=,|$)", name + valid, message)
         raise UserError(f"{message}; see `{self.prog} --help`")
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from crossq_wn.cli.arguments import Parser
 from crossq_wn.cli.console import warn
 from crossq_wn.cli.tables import Column, Table, add_forms, show
 from crossq_wn.environments import PAPER_TASKS, SUITES
-from crossq_wn.errors import UserError
+from crossq_wn.errors import UserError, option
 
 
 def show_list(parser: Parser, arguments: list[str]) -> int:
@@ -79,7 +80,7 @@ def presets(root: Path) -> Table:
         for name, entry in recipe.presets.items():
             values = asdict(entry.settings)
             differs = {setting: value for setting, value in values.items() if value != usual[setting]}
-            rows.append([algorithm, name, entry.source, _written(differs)])
+            rows.append([algorithm, name, entry.source, ", ".join(starmap(option, differs.items()))])
             records.append(dict(zip(columns, [*rows[-1][:3], _written(differs or values)], strict=True)))
     note = "`crossq-wn train --help --algorithm NAME --preset PRESET` shows all settings of one"
     return Table("presets (settings that differ from the default)", columns, rows, records, note)

@@ -21,9 +21,10 @@ from crossq_wn.environments.core import (
 from crossq_wn.environments.streams import watch
 from crossq_wn.environments.suite import Group, Suite
 from crossq_wn.environments.suites import PAPER_GROUPS, PAPER_TASKS, SUITES, paper_frames, suite_of
-from crossq_wn.errors import UserError, import_user_module
+from crossq_wn.errors import UserError
 from crossq_wn.machine import trim_memory
 from crossq_wn.naming import name_of
+from crossq_wn.own_modules import import_user_module
 
 TaskLike = str | Callable[[], Any]
 
@@ -46,7 +47,7 @@ def lookup(task: TaskLike) -> Task:
         prepare_graphics(render=False)
         # A failed import is left for `make` to report: with a callable at hand, the module is not needed.
         with contextlib.suppress(UserError):
-            import_user_module(module, f"the task {task!r}")
+            import_user_module(task, f"the task {task!r}")
     found = _find(task)
     if found is not None:
         return found

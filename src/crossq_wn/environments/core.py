@@ -16,6 +16,7 @@ from crossq_wn.environments.interface import parts_of
 from crossq_wn.environments.snapshot import Snapshot, capture_attributes
 from crossq_wn.environments.streams import seed_shared
 from crossq_wn.errors import UserError, counted, nearest
+from crossq_wn.own_modules import lacks_name
 
 _LARGEST = float(np.finfo(np.float32).max)  # the largest number that replay and networks can hold
 _EDGE = 1.0 + 1e-5  # the largest action, because rounding may exceed 1
@@ -131,7 +132,7 @@ Result = Transition | EnvironmentFaultError  # of one seed's decision
 
 def unknown_task(name: str, known: Iterable[str]) -> UserError:
     """The error for a task that no suite has, with a suggestion from the known names."""
-    hint = nearest(name, known) or "`crossq-wn list tasks` names them; "
+    hint = lacks_name(name) or nearest(name, known) or "`crossq-wn list tasks` names them; "
     return UserError(
         f"unknown task {name!r}: {hint}a task is a short name such as dog-run or myo-key-turn-hard, "
         "a registered Gymnasium id, or module:factory"

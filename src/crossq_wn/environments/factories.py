@@ -8,7 +8,8 @@ from typing import Any
 import gymnasium
 
 from crossq_wn.environments.core import unknown_task
-from crossq_wn.errors import UserError, import_user_module, nearest, one_line, raised
+from crossq_wn.errors import UserError, one_line, raised
+from crossq_wn.own_modules import found_in, import_user_module
 
 gymnasium.logger.min_level = gymnasium.logger.ERROR
 
@@ -62,7 +63,7 @@ def from_factory(path: str, **options: Any) -> gymnasium.Env[Any, Any]:
             f"{path!r} was defined in a script, which cannot be imported: call crossq_wn.resume(run, "
             "task=...) in that script, or move the class to a module"
         )
-    value = import_user_module(module_name, f"the task {path!r}")
+    value = import_user_module(path, f"the task {path!r}")
     if re.search(r"-v\d+$", attribute):
         return from_id(attribute, **options)
     if attribute.endswith("()") and attribute[:-2].isidentifier():
@@ -72,12 +73,8 @@ def from_factory(path: str, **options: Any) -> gymnasium.Env[Any, Any]:
             f"the task {path!r} was given as a callable, which its name alone cannot restore: pass it again "
             "from Python, as in crossq_wn.resume(run, task=...)"
         )
-    for part in attribute.split("."):
-        if not hasattr(value, part):
-            known = [name for name in dir(value) if not name.startswith("_")]
-            raise UserError(f"{module_name!r} has no {part!r}: {nearest(part, known)}the task is {path!r}")
-        value = getattr(value, part)
-    return from_callable(value, path, render="render_mode" in options)
+    factory = found_in(value, path, f"the task is {path!r}")
+    return from_callable(factory, path, render="render_mode" in options)
 
 
 def from_callable(factory: Callable[..., Any], name: str, *, render: bool = False) -> gymnasium.Env[Any, Any]:

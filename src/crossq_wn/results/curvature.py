@@ -36,7 +36,8 @@ def spectrum_of(run: Path, seed: int | None, warn: Callable[[str], None], *, tru
     saved = checkpoints.newest(run / "checkpoints", warn)
     seed = saved.seeds[0] if seed is None else seed
     if seed not in saved.seeds:
-        raise UserError(f"{run} has no seed {seed} at {saved.frames:,} frames: it has {saved.seeds}")
+        known = ", ".join(map(str, saved.seeds))
+        raise UserError(f"{run} has no seed {seed} at {saved.frames:,} frames: it has {known}")
     spec = saved_spec(config, saved)
     algorithm = build_algorithm(config, spec)
     if (view := algorithm.view) is None:

@@ -20,7 +20,6 @@ Instead of a grid there may be a search: see `spaces`.
 """
 
 import itertools
-import json
 import math
 import re
 import tomllib
@@ -29,7 +28,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from crossq_wn.errors import UserError, nearest, one_line
-from crossq_wn.sweeps.spaces import Space, read_space
+from crossq_wn.sweeps.spaces import Space, read_space, toml
 
 MOST_RUNS = 100_000
 _PARTS = ("defaults", "grid", "list")  # of a section
@@ -95,7 +94,7 @@ def parse(text: str, name: str) -> Sheet:
     for group, parts in groups.items():
         where = f"{name}: group.{group}"
         if not isinstance(parts, dict):
-            raise UserError(f"{where} is {parts!r}: it takes tables named {', '.join(_PARTS)}")
+            raise UserError(f"{where} is {toml(parts)}: it takes tables named {', '.join(_PARTS)}")
         _check_keys(parts, _PARTS, where)
         sections.append(_section(parts, common, where))
     space = read_space(values["search"], name) if "search" in values else None
@@ -116,11 +115,11 @@ def written(options: Mapping[str, Sequence[Any]], seeds_per_process: int | None,
     lines.append("[defaults]")
     for name, values in options.items():
         if len(values) == 1:
-            lines.append(f"{name} = {_toml(values[0])}")
+            lines.append(f"{name} = {toml(values[0])}")
     lines.append("[grid]")
     for name, values in options.items():
         if len(values) > 1:
-            lines.append(f"{name} = [{', '.join(map(_toml, values))}]")
+            lines.append(f"{name} = [{', '.join(map(toml, values))}]")
     return "\n".join([*lines, ""])
 
 
@@ -134,14 +133,18 @@ def seed_numbers(value: Any) -> list[int]:
     for part in [value] if isinstance(value, int) else _parts(value):
         match = re.fullmatch(r"\s*(\d{1,9})\s*(?:([-:])\s*(\d{1,9})\s*)?", str(part))
         if match is None:
-            raise UserError(f'seeds is {value!r}: give numbers or a range, such as [0, 1], "0-9" or "0:10"')
+            raise UserError(
+                f'seeds is {toml(value)}: give numbers or a range, such as [0, 1], "0-9" or "0:10"'
+            )
         first, between, last = match.groups()
         end = int(first) + 1 if last is None else int(last) + (between == "-")
         if not int(first) < end <= int(first) + MOST_RUNS:
-            raise UserError(f"seeds is {value!r}: a range goes upwards, over at most {MOST_RUNS:,} numbers")
+            raise UserError(
+                f"seeds is {toml(value)}: a range goes upwards, over at most {MOST_RUNS:,} numbers"
+            )
         found += range(int(first), end)
     if not found or len(set(found)) < len(found):
-        raise UserError(f"seeds is {value!r}: give at least one seed, and none twice")
+        raise UserError(f"seeds is {toml(value)}: give at least one seed, and none twice")
     return found
 
 
@@ -166,7 +169,7 @@ def _grid(parts: Mapping[str, Any], name: str) -> dict[str, list[Any]]:
     grid = {}
     for key, values in _table(parts, "grid", name).items():
         if not isinstance(values, list) or not values:
-            raise UserError(f"{name}: grid.{key} is {values!r}: it takes a list of at least one value")
+            raise UserError(f"{name}: grid.{key} is {toml(values)}: it takes a list of at least one value")
         if key in ("seeds", "seed"):
             raise UserError(f"{name}: grid.{key}: seeds belong to [defaults] or [[list]]: seeds = '0:10'")
         grid[key] = [_frozen(value) for value in values]
@@ -183,7 +186,7 @@ def _entries(parts: Mapping[str, Any], name: str) -> list[Values]:
 def _table(values: Mapping[str, Any], key: str, name: str) -> Values:
     table = values.get(key, {})
     if not isinstance(table, dict):
-        raise UserError(f"{name}: {key} is {table!r}: write it as a table, [{key}]")
+        raise UserError(f"{name}: {key} is {toml(table)}: write it as a table, [{key}]")
     return _named(table, f"{name}: {key}") if key != "group" else table
 
 
@@ -215,7 +218,7 @@ def _check_keys(values: Mapping[str, Any], known: Sequence[str], where: str) -> 
 def _seeds_per_process(values: Mapping[str, Any], name: str) -> int | None:
     count = values.get("seeds_per_process")
     if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
-        raise UserError(f"{name}: seeds_per_process is {count!r}: give a whole number of at least 1")
+        raise UserError(f"{name}: seeds_per_process is {toml(count)}: give a whole number of at least 1")
     return count
 
 
@@ -237,9 +240,3 @@ def _checked(sheet: Sheet, name: str) -> Sheet:
                     f"{section.name} names no task: put one into the defaults, the grid or the list"
                 )
     return sheet
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)

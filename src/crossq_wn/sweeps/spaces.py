@@ -10,6 +10,7 @@ batch_size = {low = 64, high = 512, step = 64}
 utd = [1, 2, 5]
 """
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,6 +41,19 @@ class Space:
     trials: int
     keep: int = 3
     seed: int = 0
+
+
+def toml(value: Any) -> str:
+    """A value as a sweep's file writes it."""
+    if value is None:
+        return "missing"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(toml, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key} = {toml(each)}' for key, each in value.items())}}}"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
 def read_space(values: Any, name: str) -> Space:
@@ -74,7 +88,7 @@ def _counts(values: Mapping[str, Any], where: str) -> dict[str, int]:
             continue
         value = values.get(key)
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise UserError(f"{where}.{key} is {value!r}: give a whole number from {least} to {most:,}")
+            raise UserError(f"{where}.{key} is {toml(value)}: give a whole number from {least} to {most:,}")
         found[key] = value
     return found
 
@@ -83,7 +97,7 @@ def _choice(value: Any, where: str) -> Range | tuple[Any, ...]:
     if isinstance(value, list) and value and not any(isinstance(each, list | dict) for each in value):
         return tuple(value)
     if not isinstance(value, dict):
-        raise UserError(f"{where} is {value!r}: give a list of values, or {{low = 1e-5, high = 1e-2}}")
+        raise UserError(f"{where} is {toml(value)}: give a list of values, or {{low = 1e-5, high = 1e-2}}")
     return _range(value, where)
 
 
@@ -91,7 +105,7 @@ def _range(value: Mapping[str, Any], where: str) -> Range:
     _check(value, _RANGE, where)
     numbers = [value.get(key) for key in ("low", "high")] + [value.get("step", 1)]
     if not all(map(_is_number, numbers)) or not isinstance(value.get("log", False), bool):
-        raise UserError(f"{where} is {value!r}: low, high and step are numbers, and log is true or false")
+        raise UserError(f"{where} is {toml(value)}: low, high and step are numbers, and log is true or false")
     found = Range(**value)
     if not found.low < found.high or (found.step is not None and found.step <= 0):
         raise UserError(f"{where}: low is {found.low}, high is {found.high}: low is less, and step positive")

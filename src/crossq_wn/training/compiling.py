@@ -3,12 +3,15 @@
 from __future__ import annotations  # JAX's types are loaded on first use
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import numpy as np
 
 from crossq_wn.training.session import Session
+
+_USUAL = 30.0  # seconds that compiling takes on two busy cores where nothing is cached
 
 
 @contextmanager
@@ -27,12 +30,21 @@ def compiling_ahead(session: Session) -> Iterator[None]:
         work = _work(session)
         session.compiling = threading.Thread(target=_attempt, args=(work,), name="compilation")
         session.compiling.start()
+        session.compiling_since = time.perf_counter()
     try:
         yield
     finally:
         if session.compiling is not None and session.compiling.is_alive():
             session.reporter.message("a program is still being compiled, which cannot be cut short: waiting")
         wait(session)
+
+
+def compiling_left(session: Session) -> float:
+    """Guesses the seconds for which programs are still compiled: at first the usual ones, later in doubt."""
+    if session.compiling is None or not session.compiling.is_alive():
+        return 0.0
+    since = time.perf_counter() - session.compiling_since
+    return max(_USUAL - since, since / 2)
 
 
 def wait(session: Session) -> None:

@@ -129,7 +129,7 @@ def _left(status: Status) -> list[str]:
     if status.seconds_left is not None:
         return [f"{_duration(status.seconds_left)} left"]
     if status.forecast is not None:
-        return [f"roughly {_duration(status.forecast)} left, not counting compilation"]
+        return [f"roughly {_duration(status.forecast)} left"]
     return ["time left: " + ("being measured" if status.updates else "known once updates begin")]
 
 

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from crossq_wn.algorithms.settings import Settings
-from crossq_wn.errors import UserError, option
+from crossq_wn.errors import UserError, counted, option, stated
 from crossq_wn.lazy import jax
 from crossq_wn.learning.memory import batch_bytes, most_update_bytes, state_bytes, update_bytes
 from crossq_wn.machine import available_memory, check_memory, processors
@@ -81,9 +81,9 @@ def _too_large(config: RunConfig, spec: Spec, learners: int, needed: int, free: 
         found[name] = learner_bytes(other, spec)
     if found and (least := min(found, key=lambda name: found[name])) and found[least] < learners:
         value = getattr(config.settings, least)
-        return UserError(f"{option(least)} is {value}: {told}; its usual value is {getattr(usual, least)}")
-    seeds = len(config.options.seeds)
-    return UserError(f"{option('seeds')} are {seeds}: {told}; try fewer seeds or smaller networks")
+        return UserError(f"{stated(least, value)}: {told}; its usual value is {getattr(usual, least)}")
+    seeds = counted(len(config.options.seeds), "seed")
+    return UserError(f"{seeds} in {option('seeds')}: {told}; try fewer seeds or smaller networks")
 
 
 def _changed(settings: Settings, usual: Settings) -> list[str]:

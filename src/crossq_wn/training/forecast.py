@@ -20,8 +20,8 @@ _PER_ARRAY = 1e-5  # seconds that starting a program takes per array of the stat
 def forecast(session: Session, updates: int, frames_rate: float) -> float | None:
     """Estimates the seconds until training ends by the sizes of the networks and the speed of this machine.
 
-    Compiling and evaluations are left out. It tells the order of magnitude: busy machines, for one, take
-    longer.
+    Compiling and evaluations are left out. It errs to the long side, unless something else keeps the machine
+    busy.
 
     Args:
         session: whose learners have been made, or nothing is known.

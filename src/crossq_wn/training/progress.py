@@ -28,7 +28,7 @@ class Status(NamedTuple):
     phase: Phase = "training"
     warmup_frames: int = 0  # environment frames after which gradient updates begin
     compiling: bool = False  # whether programs are compiled beside what the phase says
-    forecast: float | None = None  # seconds left, roughly, without compiling and evaluations; None: unknown
+    forecast: float | None = None  # seconds left, roughly; None: unknown
 
 
 class Reporter(Protocol):
@@ -147,4 +147,8 @@ class Pace:
             return None
         clock, before = self._begun
         per_update = (now - clock - self._apart) / (done - before)
-        return per_update * (total - done) + self._evaluation * evaluations
+        return per_update * (total - done) + self.seconds_of(evaluations)
+
+    def seconds_of(self, evaluations: int) -> float:
+        """The seconds that so many evaluations take, if each takes as long as the newest one."""
+        return self._evaluation * evaluations

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from crossq_wn.errors import counted
+from crossq_wn.training.compiling import compiling_left
 from crossq_wn.training.finished import evaluated_last
 from crossq_wn.training.forecast import forecast
 from crossq_wn.training.progress import Phase, Status
@@ -56,7 +57,10 @@ def _seconds_left(session: Session) -> float | None:
 def _forecast(session: Session) -> float | None:
     """Guesses how long training still takes, before gradient updates have a pace."""
     done, total = _progress(session)
-    return forecast(session, total - done, session.collecting_rate)
+    rough = forecast(session, total - done, session.collecting_rate)
+    if rough is None:
+        return None
+    return rough + session.pace.seconds_of(_evaluations_left(session)) + compiling_left(session)
 
 
 def _progress(session: Session) -> tuple[int, int]:

@@ -62,6 +62,7 @@ class Session:
     failed: dict[int, Failure] = field(default_factory=dict)  # by training seed
     causes: dict[int, BaseException] = field(default_factory=dict)  # likewise: what an environment raised
     compiling: Thread | None = None  # what compiles the programs of training meanwhile
+    compiling_since: float = 0.0  # by `time.perf_counter`
     launcher: Executor | None = None  # the thread that prepares and launches updates, if not this one
     launching: Future[None] | None = None  # updates that it has not been waited for
     feed: Any = None  # of the newest gradient updates, on the device
