@@ -245,7 +245,7 @@ def test_until_updates_have_a_pace_time_left_follows_from_the_sizes(followed, mo
         return SimpleNamespace(**known | {"algorithm": SimpleNamespace(prior=prior)} | changes)
 
     monkeypatch.setattr(forecasts, "multiply_adds_per_second", lambda: 1e9)
-    update = 1.4 * 1.5 * 256 * 200_000 / 1e9 + 2e-5
+    update = 2 * 1.5 * 256 * 200_000 / 1e9 + 3e-5
     assert forecasts.forecast(session(), 500, 0.0) is None  # what environments take is not known yet
     assert forecasts.forecast(session(), 500, 300.0) == pytest.approx(500 * update + 600 * 2 / 300)
     assert forecasts.forecast(session(real_time=50.0), 500, 0.0) == 600 / 50
@@ -261,11 +261,13 @@ def test_the_forecast_goes_by_the_rate_at_which_it_last_collected_and_counts_all
     monkeypatch.setattr(reporting, "_seconds_left", lambda session: now["left"])
     config = SimpleNamespace(
         trained_frames=20, decisions=20, action_repeat=1, metric="return",
-        settings=SimpleNamespace(warmup=10, utd=1), options=SimpleNamespace(eval_every=10, real_time=None),
+        settings=SimpleNamespace(warmup=10, utd=1),
+        options=SimpleNamespace(eval_every=10, real_time=None, log_every=10, diagnostics=False),
     )  # fmt: skip
     session = SimpleNamespace(
         config=config, seeds=[], frames=5, decisions=5, updates=0, rows=[], compiling=None, finished=False,
         collecting_rate=0.0, pace=Pace(), compiling_since=seconds[0],
+        diagnosed=False, learner=SimpleNamespace(diagnose=print),
         algorithm=SimpleNamespace(burst=Burst()), recent=SimpleNamespace(rates=lambda *_: (now["rate"], 0.0)),
         reporter=SimpleNamespace(status=lambda status: shown.append(status.forecast)),
     )  # fmt: skip
@@ -277,19 +279,25 @@ def test_the_forecast_goes_by_the_rate_at_which_it_last_collected_and_counts_all
         now.update(rate=rate, left=left)
         reporting.report(session)
     assert shown == [None, None, 300.0, 300.0, 300.0, 300.0, 300.0, None]
-    # Two evaluations follow, a third one is under way or not, and compiling takes 30 s, or once it has taken
-    # longer, half as long again.
+    # Two evaluations follow, a third one is under way or not, and compiling takes 20 s, or once it has taken
+    # longer, half as long again; diagnostics are compiled later.
     session.pace.set_apart(4.0, evaluation=True)
     monkeypatch.setattr(compiling, "time", SimpleNamespace(perf_counter=lambda: seconds[0]))
     now.update(rate=0.0, left=None)
     for session.phase, session.compiling, elapsed, forecast in [
         ("collecting", None, 0.0, 308.0), ("evaluating", None, 0.0, 312.0),
-        ("compiling", SimpleNamespace(is_alive=lambda: True), 0.0, 338.0),
-        ("compiling", SimpleNamespace(is_alive=lambda: True), 12.0, 326.0),
+        ("compiling", SimpleNamespace(is_alive=lambda: True), 0.0, 328.0),
+        ("compiling", SimpleNamespace(is_alive=lambda: True), 12.0, 316.0),
         ("compiling", SimpleNamespace(is_alive=lambda: True), 60.0, 338.0),
         ("compiling", SimpleNamespace(is_alive=lambda: False), 60.0, 308.0),
     ]:  # fmt: skip
         seconds[0] = 100.0 + elapsed
+        reporting.report(session)
+        assert shown[-1] == forecast
+    config.options.diagnostics = True
+    for session.diagnosed, session.frames, forecast in [
+        (False, 5, 316.0), (True, 5, 308.0), (False, 20, 300.0)  # no row of metrics follows on the last one
+    ]:  # fmt: skip
         reporting.report(session)
         assert shown[-1] == forecast
 

@@ -11,7 +11,9 @@ import numpy as np
 
 from crossq_wn.training.session import Session
 
-_USUAL = 30.0  # seconds that compiling takes on two busy cores where nothing is cached
+# Seconds that compiling takes on two busy cores where nothing is cached: what `compiling_ahead` compiles, and
+# the diagnostics, which follow with the first row of metrics after an update.
+_AHEAD, _DIAGNOSTICS = 20.0, 8.0
 
 
 @contextmanager
@@ -41,10 +43,13 @@ def compiling_ahead(session: Session) -> Iterator[None]:
 
 def compiling_left(session: Session) -> float:
     """Guesses the seconds for which programs are still compiled: at first the usual ones, later in doubt."""
-    if session.compiling is None or not session.compiling.is_alive():
-        return 0.0
-    since = time.perf_counter() - session.compiling_since
-    return max(_USUAL - since, since / 2)
+    left, options = 0.0, session.config.options
+    if session.compiling is not None and session.compiling.is_alive():
+        since = time.perf_counter() - session.compiling_since
+        left = max(_AHEAD - since, since / 2)
+    rows = session.config.trained_frames // options.log_every - session.frames // options.log_every
+    diagnoses = options.diagnostics and session.learner.diagnose is not None
+    return left + _DIAGNOSTICS if diagnoses and rows and not session.diagnosed else left
 
 
 def wait(session: Session) -> None:

@@ -13,8 +13,9 @@ from crossq_wn.training.session import Session
 # A state holds parameters, two moments and a copy of the critics: four numbers per parameter. Each sample
 # takes six multiply-adds per parameter, forwards and backwards, through online and target networks.
 _PER_NUMBER = 6 / 4
-_BESIDES = 1.4  # the time of an update over that of its matrix products
-_PER_ARRAY = 1e-5  # seconds that starting a program takes per array of the state
+# Half as much again as was measured on a quiet machine, since a forecast should not be too short.
+_BESIDES = 2.0  # the time of an update over that of its matrix products
+_PER_ARRAY = 1.5e-5  # seconds that starting a program takes per array of the state
 
 
 def forecast(session: Session, updates: int, frames_rate: float) -> float | None:

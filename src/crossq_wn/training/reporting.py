@@ -51,7 +51,8 @@ def _seconds_left(session: Session) -> float | None:
     if not session.updates:
         return None
     done, total = _progress(session)
-    return session.pace.seconds_left(done, total, _evaluations_left(session))
+    left = session.pace.seconds_left(done, total, _evaluations_left(session))
+    return None if left is None else left + compiling_left(session)
 
 
 def _forecast(session: Session) -> float | None:
