@@ -48,11 +48,10 @@ def missing(path: str) -> str:
     if module.endswith(".py") or _SLASH.search(module):
         return _file_named(Path(module), name)
     package, _, last = module.rpartition(".")
-    hint = nearest(last, _modules_in(Path(*package.split("."))) - {last})
-    for folder in [] if hint or package else sorted(Path().glob(f"*/{last}.py")):
-        within = folder.parent.name
-        if within.isidentifier():
-            return f"there is no such module here, but one in {within}/: write {within}.{last}:{name}"
+    hint = nearest(last, _modules_in(package) - {last})
+    for folder in [] if hint or package else sorted(os.listdir()):
+        if folder.isidentifier() and os.path.isfile(Path(folder, f"{last}.py")):
+            return f"there is no such module here, but one in {folder}/: write {folder}.{last}:{name}"
     return (
         f"there is no such module here; {hint}run this in the folder of {last}.py, add that folder to "
         "PYTHONPATH, or install it"
@@ -67,16 +66,20 @@ def _file_named(file: Path, name: str) -> str:
     return f"write a module's name, not its file: {stem}:{name}, with {folder} in PYTHONPATH"
 
 
-def _modules_in(folder: Path) -> set[str]:
-    """The modules that a folder holds."""
-    return {each.stem for each in folder.glob("*") if each.suffix == ".py" or (each / "__init__.py").exists()}
+def _modules_in(package: str) -> set[str]:
+    """The modules of a package, or of the current directory if it has no name."""
+    parts = package.split(".") if package else []
+    if not all(map(str.isidentifier, parts)):  # such as a file's name, with whatever it holds
+        return set()
+    there = Path(*parts).glob("*")
+    return {each.stem for each in there if each.suffix == ".py" or (each / "__init__.py").exists()}
 
 
 def lacks_name(module: str) -> str:
     """What a module or its file lacks where it is named alone, for a message; empty if it is not here."""
     file = Path(f"{module.removesuffix('.py')}.py")
     where = ".".join(file.with_suffix("").parts)
-    return f"name the class or function in {file} too, as in {where}:Reach; " if file.is_file() else ""
+    return f"name the class or function in {file} too, as in {where}:Reach; " if os.path.isfile(file) else ""
 
 
 def found_in(module: Any, path: str, told: str) -> Any:
