@@ -37,7 +37,7 @@ utd = [1, 2]
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("trials = 12", "", "search.trials is None: give a whole number from 1 to 10,000"),
+        ("trials = 12", "", "search.trials is missing: give a whole number from 1 to 10,000"),
         ("trials = 12", "trials = 0", "search.trials is 0"),
         ("keep = 3", "keep = true", "search.keep is true"),
         ("keep = 3", "kep = 3", "search: unknown key 'kep': did you mean 'keep'?"),
