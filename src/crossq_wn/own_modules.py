@@ -108,4 +108,4 @@ def _names_instead(owner: Any, wrong: str, module: str) -> str:
     if hint := nearest(wrong, known):
         return hint.strip()
     own = [name for name in known if getattr(getattr(owner, name, None), "__module__", None) == module]
-    return f"choose from {', '.join(own[:_MOST])}" if own else "it defines no class or function"
+    return f"it has {', '.join(own[:_MOST])}" if own else "it defines no class or function"
