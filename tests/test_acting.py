@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossq_wn.acting.folding import folded, folded_operations
-from crossq_wn.acting.interface import Interface, PolicyError, Stack, reading
+from crossq_wn.acting.interface import Interface, PolicyError, Stack
 from crossq_wn.acting.operations import Network, Op, function_of
 from crossq_wn.acting.policy import Actor
+from crossq_wn.acting.readings import reading
 from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.algorithms.state import KeyStream, random_key
 from crossq_wn.nets.layer import operations

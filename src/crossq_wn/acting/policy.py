@@ -1,7 +1,7 @@
 """A trained policy in numpy alone.
 
-`crossq_wn.load` acts with it. Together with `acting/operations.py` and `acting/interface.py` it is the
-program of one file that `crossq-wn export` writes beside the weights:
+`crossq_wn.load` acts with it. Together with `operations.py`, `interface.py` and `readings.py` beside it, it
+is the program of one file that `crossq-wn export` writes beside the weights:
 
     from policy import Policy
     policy = Policy("folder")  # what `crossq-wn export RUN` wrote
@@ -26,8 +26,9 @@ from typing import Any
 
 import numpy as np
 
-from crossq_wn.acting.interface import Interface, PolicyError, Stack, check_sound
+from crossq_wn.acting.interface import Interface, PolicyError, Stack
 from crossq_wn.acting.operations import Network, Op, function_of, only_means
+from crossq_wn.acting.readings import check_sound
 
 SCHEMA = 2  # of policy.json; since 2 it has observation.frame_stack
 # Bytes of a file that are read, and to which weights may unpack; real ones are far smaller.

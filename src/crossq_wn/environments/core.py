@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from crossq_wn.acting.interface import reading, stacked, why_no_action
+from crossq_wn.acting.interface import stacked
+from crossq_wn.acting.readings import reading, why_no_action
 from crossq_wn.environments.interface import parts_of
 from crossq_wn.environments.snapshot import Snapshot, capture_attributes
 from crossq_wn.environments.streams import seed_shared

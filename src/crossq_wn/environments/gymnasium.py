@@ -9,7 +9,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from crossq_wn.acting.interface import in_units, reading
+from crossq_wn.acting.interface import in_units
+from crossq_wn.acting.readings import reading
 from crossq_wn.environments.core import EnvironmentFaultError, Frame
 from crossq_wn.environments.interface import check_bounds, success_of
 from crossq_wn.environments.layers import Layers, wrappers_of

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from crossq_wn.acting import interface, operations
+from crossq_wn.acting import interface, operations, readings
 from crossq_wn.acting import policy as standalone
 from crossq_wn.acting.operations import Network
 from crossq_wn.acting.policy import Policy
@@ -14,7 +14,7 @@ from crossq_wn.export.contents import described_network, write_description
 from crossq_wn.runs.checksums import checksum_of
 
 # What exports are run by is what `load` runs: these files, each of which imports only those before it.
-_FILES = (operations, interface, standalone)
+_FILES = (operations, interface, readings, standalone)
 
 
 def program() -> str:

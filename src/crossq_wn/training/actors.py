@@ -9,8 +9,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from crossq_wn.acting.interface import Episodes, Layout, check_sound
+from crossq_wn.acting.interface import Episodes, Layout
 from crossq_wn.acting.policy import Actor
+from crossq_wn.acting.readings import check_sound
 from crossq_wn.lazy import jax
 from crossq_wn.types import Algorithm, Tree
 
