@@ -222,6 +222,17 @@ def test_a_trained_policy_is_played_at_the_control_rate(tmp_path, monkeypatch):
     assert log == ["reset", "resume", "step", "step", "step", "pause", "pause", "close"]
 
 
+@pytest.mark.parametrize("end", [Paced.pause, Paced.close])
+def test_an_episode_that_is_given_up_ends_with_the_safe_action(end, tmp_path, monkeypatch):
+    monkeypatch.setenv("ROBOT_LOG", str(tmp_path / "log"))
+    robot = Paced(make("robots:Robot"), Schedule(0.02), Time().clock())
+    robot.reset(0)
+    robot.step(np.full(2, -1, np.float32))
+    end(robot)  # as after a policy that has no action, or Ctrl-C
+    log = [line.split(maxsplit=1)[1] for line in (tmp_path / "log").read_text().splitlines()]
+    assert log[2:5] == ["step -2.000000 -2.000000", "step 0.500000 0.500000", "pause"]
+
+
 # How soon the acting process runs
 
 

@@ -45,7 +45,7 @@ def observe(policy: TrainedPolicy, actor: Actor, environment: Environment | None
 
 def _replayed(policy: TrainedPolicy) -> np.ndarray:
     """The newest observations in replay on disk, of as many segments as it takes."""
-    nothing = f"nothing to check the export of {policy.path} on: its environment cannot be made here, and its"
+    nothing = f"nothing to check the export of {policy.path} on: its environment is not at hand, and its"
     folder = policy.saved.path.parent / "replay"
     rows = np.zeros((0, policy.spec.observation_size), np.float32)
     for segment in reversed(policy.saved.segments(policy.seed)):

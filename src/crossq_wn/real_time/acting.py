@@ -201,16 +201,10 @@ def _serve(connection: "Connection[Any, Any]", memory: int, gone: threading.Even
             connection.send(Outcome(done))
     finally:
         if robot is not None:
-            _come_to_rest(robot)
+            robot.abandon()
+            with contextlib.suppress(Exception):
+                robot.pause()
         environment.close()
-
-
-def _come_to_rest(robot: Robot) -> None:
-    """Pauses a robot whatever has happened; one that failed in an episode first gets its safe action."""
-    if robot.acting:
-        robot.rest()
-    with contextlib.suppress(Exception):
-        robot.pause()
 
 
 def _described(robot: Robot, priority: str | None) -> Description:

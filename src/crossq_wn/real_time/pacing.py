@@ -51,12 +51,14 @@ class Paced:
         return transition
 
     def pause(self) -> None:
-        """Pauses the robot, whatever is under way; what it raises then is ignored."""
+        """Pauses the robot, in an episode after its safe action; what it raises then is ignored."""
+        self._robot.abandon()
         with contextlib.suppress(EnvironmentFaultError):
             self._robot.pause()
 
     def close(self) -> EnvironmentFaultError | None:
-        """As `Environment.close`; the robot is paused first."""
+        """As `Environment.close`; the robot is paused first, in an episode after its safe action."""
+        self._robot.abandon()
         try:
             self._robot.pause()
         except EnvironmentFaultError as fault:

@@ -88,10 +88,15 @@ class Robot:
     def rest(self) -> None:
         """Gives the safe action, if there is one, after a failure; a further fault is ignored."""
         self.acting = False
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception, KeyboardInterrupt):
             action = self.safe_action()
             if action is not None:
                 self.environment.step(action)
+
+    def abandon(self) -> None:
+        """Gives the safe action if an episode is under way, in which no other will come; `pause` is next."""
+        if self.acting:
+            self.rest()
 
     def _call(self, name: str) -> Any:
         if name not in self.methods:
