@@ -3,9 +3,11 @@
 BIN := .venv/bin
 SHELL := bash
 
-.PHONY: install extras demo demo-walker test test-learning test-slow check lint docs locks clean
+.PHONY: install extras current demo demo-walker test test-learning test-slow test-current check lint docs locks clean
 
+# A .venv of another Python or set of simulators than the one asked for is made anew.
 install: .venv/installed
+	@PYTHON='$(PYTHON)' SIMULATORS='$(SIMULATORS)' tools/install.sh --if-other
 
 .venv/installed: pyproject.toml requirements.lock requirements-current.lock
 	@PYTHON='$(PYTHON)' SIMULATORS='$(SIMULATORS)' tools/install.sh
@@ -19,6 +21,14 @@ extras: .venv/extras
 		$(BIN)/python -m pip install --disable-pip-version-check $(EXTRAS); } && touch $@; } || \
 		{ echo "the packages of requirements-extras.lock cannot be installed: tests that need them are skipped"; \
 		[[ -z $$CI ]]; }
+
+# The current set of simulators, beside whatever is in .venv.
+current: .venv-current/installed
+
+.venv-current/installed: .venv/installed requirements-current.lock
+	$(BIN)/uv venv --quiet --clear .venv-current
+	$(BIN)/uv pip install --quiet --python .venv-current/bin/python --no-deps -r requirements-current.lock -e .
+	touch $@
 
 # Neither is the paper's setting (networks of 512 and 256 units, a warm-up of 5000 decisions, minibatches of 256,
 # another initial temperature), so that something is learned while one watches.
@@ -39,6 +49,11 @@ test-learning: install extras
 
 test-slow: install extras
 	$(BIN)/python -m pytest -m slow
+
+# What may depend on the set of simulators: less than a minute.
+test-current: current
+	.venv-current/bin/python -m pytest tests/test_environments.py tests/test_golden.py tests/test_suites.py \
+		tests/test_project.py tests/test_cli.py::test_no_arguments_and_version
 
 # Before a commit: what takes a minute or two.
 check: lint
@@ -66,4 +81,4 @@ locks: install
 	grep -vxFf <(grep == requirements-current.lock) requirements-extras.lock > .lock && mv .lock requirements-extras.lock
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-current .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -18,6 +18,7 @@ import crossq_wn
 import helpers
 from crossq_wn.cli import doctor, main
 from crossq_wn.cli.dispatch import VERBS
+from crossq_wn.installation import simulator_set
 from crossq_wn.runs.config import read_config
 from crossq_wn.runs.seals import signed
 from helpers import DAMAGE, TINY, TINY_OPTIONS, TINY_SETTINGS, cli, make_run
@@ -353,7 +354,7 @@ def test_no_arguments_and_version(run_cli):
     first, packages, simulators = run_cli("--version")[1].splitlines()
     assert first == f"crossq-wn {crossq_wn.__version__}"
     assert f"python {platform.python_version()}, jax {version('jax')}, " in packages
-    assert simulators.startswith(f"simulators: published (mujoco {version('mujoco')}, dm_control ")
+    assert simulators.startswith(f"simulators: {simulator_set()} (mujoco {version('mujoco')}, dm_control ")
 
 
 @pytest.mark.parametrize(

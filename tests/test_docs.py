@@ -525,6 +525,8 @@ def test_no_page_installs_what_no_index_has():
         file
     ) in docs.pages():  # neither the package by its name nor, for Python 3.13, what pip alone would build
         assert not re.search(r"pip install '?crossq-wn|(?<!uv )pip install -e", file.read_text()), file
+        # From one set of simulators to the other an extra leaves what only the first has.
+        assert not re.search(r"pip install .*\[(published|current)", file.read_text()), file
 
 
 def test_every_page_is_in_the_menu():

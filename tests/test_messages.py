@@ -251,7 +251,9 @@ def test_an_extra_of_a_checkout_is_installed_from_it(monkeypatch):
         assert installation.install_command("ray") == "'/my tools/bin/python' -m uv pip install -e '.[ray]'"
     monkeypatch.setattr(sys, "version_info", (3, 14, 0))
     for said in (SUITES["myosuite"].install_command, installation.install_command("published")):
-        assert said.startswith("make install PYTHON=python3.13, since MuJoCo 3.6 has no wheel")
+        assert said.startswith("make install SIMULATORS=published, since MuJoCo 3.6 has no wheel")
+    monkeypatch.setattr(installation, "__file__", "/lib/site-packages/crossq_wn/installation.py")
+    assert installation.install_command("published").startswith("install anew with Python 3.13, since MuJoCo")
 
 
 @pytest.mark.parametrize(

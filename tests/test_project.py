@@ -124,6 +124,10 @@ def test_issue_templates_are_forms():
     [
         ({"SIMULATORS": "newest"}, "SIMULATORS is 'newest': it is published or current"),
         ({"PYTHON": "/bin/false"}, "PYTHON=/bin/false is no Python 3.11 to 3.14 with venv"),
+        (
+            {"PYTHON": "/bin/false", "SIMULATORS": "published"},
+            "PYTHON=/bin/false is no Python 3.11 to 3.13 with",
+        ),
     ],
 )
 def test_an_installation_that_cannot_be_is_refused_before_anything_is_removed(choice, says, tmp_path):
@@ -196,3 +200,40 @@ def test_an_environment_is_kept_where_no_python_can_be_brought(tmp_path):
     assert done.returncode == 2
     assert done.stderr.endswith("crossq-wn: uv could not bring Python 3.12\n")
     assert (checkout / ".venv" / "old").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "anew"),
+    [
+        ("", False),
+        ("PYTHON=python3.13", False),
+        ("PYTHON=python3.12", True),
+        ("SIMULATORS=current", False),
+        ("SIMULATORS=published", True),
+        ("PYTHON=python3.13 SIMULATORS=published", True),
+    ],
+)
+def test_an_environment_of_another_python_or_set_than_asked_for_is_made_anew(asked, anew, tmp_path):
+    (tmp_path / "tools").mkdir()
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    for name in ("Makefile", "pyproject.toml", "tools/install.sh", *LOCKS.values()):
+        shutil.copy(ROOT / name, tmp_path / name)
+    answers = """#!/bin/bash
+        [[ $1 == -m ]] && mkdir -p "$3/bin" && cp "$0" "$3/bin/python"
+        case $2 in
+            *simulator_set*) echo current ;;
+            *_base_executable*) echo "$0" ;;
+            *base_prefix*) echo VERSION of /usr ;;
+        esac
+    """
+    for place, version in ((".venv/bin/python", "3.13.1"), ("python3.13", "3.13.1"), ("python3.12", "3.12.9")):
+        (tmp_path / place).write_text(answers.replace("VERSION", version))
+        (tmp_path / place).chmod(0o755)
+    (tmp_path / "python3").symlink_to("python3.12")
+    (tmp_path / ".venv" / "bin" / "uv").symlink_to("/bin/true")
+    (tmp_path / ".venv" / "installed").touch()
+    done = subprocess.run(
+        ["make", "install", *asked.split()], cwd=tmp_path, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ("it is made anew" in done.stdout, (tmp_path / ".venv/bin/uv").is_symlink()) == (anew, not anew)

@@ -1,15 +1,20 @@
 #!/usr/bin/env bash
 # Builds .venv: with a Python that is here and suits, or else with one that uv brings. `make install` runs it.
 #
-# PYTHON=/path/to/python3.x chooses the Python, SIMULATORS=published|current the simulators.
+# PYTHON=/path/to/python3.x chooses the Python, SIMULATORS=published|current the simulators. With --if-other a .venv
+# stays that has what these ask for.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # uv is not needed, but it installs in a fraction of pip's time and can bring a Python.
 uv_version=$(sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.lock)
 
+# MuJoCo 3.6, which is in the published set, has no wheel for Python 3.14.
+newest=14
+[[ ${SIMULATORS:-} != published ]] || newest=13
+
 suits() {
-    "$1" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null
+    "$1" -c "import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, $newest))" 2>/dev/null
 }
 
 suitable() {
@@ -21,6 +26,20 @@ suitable() {
 refuse() {
     echo "crossq-wn: $1" >&2
     exit 2
+}
+
+python_of() {
+    "$1" -c 'import sys; print(sys.version.split()[0], "of", sys.base_prefix)'
+}
+
+simulators_of() {
+    "$1" -c 'from crossq_wn.installation import simulator_set; print(simulator_set())'
+}
+
+# Whether .venv has the Python and the simulators that are asked for, if any are.
+has_what_is_asked_for() {
+    [[ -z ${PYTHON:-} || $(python_of .venv/bin/python 2>&1) == "$(python_of "$PYTHON")" ]] &&
+        [[ -z ${SIMULATORS:-} || $(simulators_of .venv/bin/python 2>&1) == "$SIMULATORS" ]]
 }
 
 # uv for a machine that has none: installed by whatever Python there is, into a folder that goes again.
@@ -39,10 +58,15 @@ case ${SIMULATORS:-published} in
     *) refuse "SIMULATORS is '$SIMULATORS': it is published or current" ;;
 esac
 if [[ -n ${PYTHON:-} ]] && ! suits "$PYTHON"; then
-    refuse "PYTHON=$PYTHON is no Python 3.11 to 3.14 with venv (on Debian: apt-get install python3-venv)"
+    refuse "PYTHON=$PYTHON is no Python 3.11 to 3.$newest with venv (on Debian: apt-get install python3-venv)"
+fi
+if [[ ${1:-} == --if-other ]]; then
+    ! has_what_is_asked_for || exit 0
+    echo "crossq-wn: .venv has another Python or other simulators than asked for: it is made anew, without extras"
 fi
 python=${PYTHON:-$(suitable)}
 if [[ -n $python ]]; then
+    python=$("$python" -c 'import sys; print(sys._base_executable)') # .venv itself may be the one that is active
     rm -rf .venv
     "$python" -m venv .venv
     .venv/bin/python -m pip install --disable-pip-version-check --quiet "uv==$uv_version" || true
@@ -50,7 +74,7 @@ if [[ -n $python ]]; then
 else
     passing=$(mktemp -d)
     trap 'rm -rf "$passing"' EXIT
-    uv=$(command -v uv || passing_uv) || refuse "found no Python 3.11 to 3.14 with venv, and no uv that could bring \
+    uv=$(command -v uv || passing_uv) || refuse "found no Python 3.11 to 3.$newest with venv, and no uv that could bring \
 one: apt-get install python3-venv, or make PYTHON=/path/to/python3.12, or install uv and try again"
     "$uv" python find --quiet 3.12 >/dev/null 2>&1 || "$uv" python install --quiet 3.12 ||
         refuse "uv could not bring Python 3.12"
@@ -58,10 +82,7 @@ one: apt-get install python3-venv, or make PYTHON=/path/to/python3.12, or instal
     "$uv" venv --quiet --seed --python 3.12 .venv
 fi
 
-newest=$(.venv/bin/python -c 'import sys; print(int(sys.version_info >= (3, 14)))')
-if [[ $newest == 1 && ${SIMULATORS:-} == published ]]; then
-    refuse "SIMULATORS=published needs Python 3.11 to 3.13: MuJoCo 3.6 has no wheel for 3.14"
-elif [[ $newest == 1 && -z ${SIMULATORS:-} ]]; then
+if [[ -z ${SIMULATORS:-} && $(python_of .venv/bin/python) == 3.14.* ]]; then
     echo "Python 3.14: MuJoCo 3.6 has no wheel for it, so the simulators are the current set, whose results do not" \
         "mix with published ones (docs/simulators.md)"
     SIMULATORS=current

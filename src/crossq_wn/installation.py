@@ -33,11 +33,13 @@ def install_command(extra: str = "") -> str:
     Returns:
         The command, perhaps with what else it takes, as the rest of a sentence.
     """
-    if "published" in extra.split(",") and sys.version_info >= (3, 14):
-        return "make install PYTHON=python3.13, since MuJoCo 3.6 has no wheel for Python 3.14"
     wanted = f"[{extra}]" if extra else ""
     checkout = Path(__file__).resolve().parents[2]
-    if (checkout / "pyproject.toml").exists():
+    is_checkout = (checkout / "pyproject.toml").exists()
+    if "published" in extra.split(",") and sys.version_info >= (3, 14):
+        older = "make install SIMULATORS=published" if is_checkout else "install anew with Python 3.13"
+        return f"{older}, since MuJoCo 3.6 has no wheel for Python 3.14"
+    if is_checkout:
         return _from_checkout(checkout, wanted)
     import importlib.metadata
 
