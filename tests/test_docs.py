@@ -4,6 +4,7 @@ A shell block runs line by line in this process, a Python block in the names of 
 folder that holds the runs that the pages speak of. Trainings are accepted and not carried out, or made tiny.
 """
 
+import dataclasses
 import importlib.util
 import os
 import re
@@ -16,12 +17,13 @@ import time
 import tomllib
 from pathlib import Path
 
+import griffe
 import numpy as np
 import pytest
 import yaml
 
 import crossq_wn
-from crossq_wn.algorithms import ALGORITHMS
+from crossq_wn.algorithms import ALGORITHMS, CriticTraits
 from crossq_wn.algorithms.settings import setting_names
 from crossq_wn.cli import doctor
 from crossq_wn.cli.dispatch import VERBS
@@ -35,7 +37,7 @@ from crossq_wn.sweeps.history import keep_plan
 from crossq_wn.sweeps.plans import plan
 from crossq_wn.sweeps.search import example
 from crossq_wn.sweeps.sheets import parse
-from crossq_wn.training import api
+from crossq_wn.training import api, callbacks
 from crossq_wn.training.progress import Outcome
 from helpers import TINY_OPTIONS, TINY_SETTINGS, PointMass, call
 from house import ROOT, sources
@@ -509,6 +511,49 @@ def test_an_algorithms_page_has_the_curves_of_the_page_on_results(tmp_path):
         named |= set(re.findall(r"\]\((\S+\.svg)\)", pages[f"algorithms/{name}.md"]))
     assert {file.name for file in tmp_path.iterdir()} == named
     assert {"crossq-wn-1.svg", "sac-2.svg", "tdmpc2-1.svg"} <= named
+
+
+def _named_records(thing):
+    """The records of ours that a function's or a record's annotations name."""
+    for annotation in getattr(thing, "__annotations__", {}).values():
+        text = annotation if isinstance(annotation, str) else repr(annotation)
+        for name in re.findall(r"\w+", text):
+            named = vars(sys.modules[thing.__module__]).get(name)
+            if hasattr(named, "_fields") or dataclasses.is_dataclass(named):
+                yield named
+
+
+def test_the_python_reference_has_the_records_that_it_names_and_what_their_fields_are():
+    page = (ROOT / "docs" / "reference" / "python.md").read_text()
+    listed = []
+    for path in re.findall("^::: (.+)$", page, re.MULTILINE):
+        try:
+            for name, each in vars(importlib.import_module(path)).items():
+                if getattr(each, "__module__", "") == path and not name.startswith("_"):
+                    listed.append(each)
+        except ModuleNotFoundError:
+            module, _, name = path.rpartition(".")
+            listed.append(getattr(importlib.import_module(module), name))
+    named = {record for thing in listed for record in _named_records(thing)}
+    # The first has a page of its own; the others are what two of these are made of.
+    assert {each.__name__ for each in named - set(listed)} == {"RunOptions", "Source", "Op"}
+    assert {CriticTraits, callbacks.Decision, Outcome} <= set(listed)
+    [extension] = re.findall(r"extensions: \[(tools/\w+)\.py\]", (ROOT / "mkdocs.yml").read_text())
+    module = griffe.load(
+        "crossq_wn.training.progress", search_paths=[ROOT / "src"], submodules=False,
+        extensions=griffe.load_extensions(str(ROOT / f"{extension}.py")),
+    )  # fmt: skip
+    assert {name: field.docstring.value for name, field in module["Outcome"].attributes.items()} == {
+        "path": "of the run directory",
+        "frames": "environment frames trained, per seed",
+        "finished": "whether all frames that were asked for are trained",
+        "signal": "the number of the signal that stopped it early, if one did",
+        "failed": "by seed: why it stopped",
+        "untouched": "whether the run was finished before, so that nothing was done",
+        "stopped_by": "the first callback that asked for an end, if one did",
+    }
+    rate = module["Status"].attributes["frames_per_second"].docstring.value
+    assert rate == "Of all seeds together, over the last seconds of the present phase; 0 if unknown."
 
 
 def test_pages_that_the_source_names_are_there():

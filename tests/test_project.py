@@ -226,7 +226,11 @@ def test_an_environment_of_another_python_or_set_than_asked_for_is_made_anew(ask
             *base_prefix*) echo VERSION of /usr ;;
         esac
     """
-    for place, version in ((".venv/bin/python", "3.13.1"), ("python3.13", "3.13.1"), ("python3.12", "3.12.9")):
+    for place, version in (
+        (".venv/bin/python", "3.13.1"),
+        ("python3.13", "3.13.1"),
+        ("python3.12", "3.12.9"),
+    ):
         (tmp_path / place).write_text(answers.replace("VERSION", version))
         (tmp_path / place).chmod(0o755)
     (tmp_path / "python3").symlink_to("python3.12")
