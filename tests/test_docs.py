@@ -539,10 +539,9 @@ def test_the_python_reference_has_the_records_that_it_names_and_what_their_field
     assert {each.__name__ for each in named - set(listed)} == {"RunOptions", "Source", "Op"}
     assert {CriticTraits, callbacks.Decision, Outcome} <= set(listed)
     [extension] = re.findall(r"extensions: \[(tools/\w+)\.py\]", (ROOT / "mkdocs.yml").read_text())
-    module = griffe.load(
-        "crossq_wn.training.progress", search_paths=[ROOT / "src"], submodules=False,
-        extensions=griffe.load_extensions(str(ROOT / f"{extension}.py")),
-    )  # fmt: skip
+    file = ROOT / "src" / "crossq_wn" / "training" / "progress.py"
+    fields = griffe.load_extensions(str(ROOT / f"{extension}.py"))
+    module = griffe.visit("progress", filepath=file, code=file.read_text(), extensions=fields)
     assert {name: field.docstring.value for name, field in module["Outcome"].attributes.items()} == {
         "path": "of the run directory",
         "frames": "environment frames trained, per seed",
