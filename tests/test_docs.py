@@ -444,6 +444,37 @@ def test_generated_pages_hold_every_option_setting_preset_and_command():
         assert f"\n## {verb}\n" in pages["reference/commands.md"]
 
 
+def test_the_page_on_commands_says_what_their_help_says(tmp_path):
+    page = docs.generated()["reference/commands.md"]
+    parts = dict(re.findall(r"^## (\S+)\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL))
+    for verb, text in parts.items():
+        said = re.sub(r"\s+", "", text.replace("\\|", "|"))
+        shown = re.split(r"\noptions:|\nrun options:", call(verb, "--help", cwd=tmp_path).stdout)
+        for line in " ".join(shown).splitlines():
+            words = re.match(r"  (-?\S.*?)(  |$)", line)
+            if words and verb not in ("train", "bench") and "--help" not in words[1]:
+                assert re.sub(r"\s+", "", words[1]) in said, (verb, words[1])
+    assert "fig7     Paper v2, figure 7: a learning curve for every task." in parts["figure"]
+    assert "`{tasks,algorithms,presets,runs}` |" in parts["list"]
+    assert "`crossq-wn sweep [FILE.toml | DIR | --OPTION VALUE,VALUE ...] [options]`" in parts["sweep"]
+    assert "eval" in parts["completion"]
+    assert "`--frames FRAMES` |" in parts["figure"]
+    assert "`--frames" not in parts["train"]
+    assert "`TASK` |" in parts["train"]
+
+
+def test_a_default_that_is_not_a_number_is_said_in_words():
+    pages = docs.generated()
+    unset = {"wandb": "none", "real_time": "none", "prefill_share": "none", "episode_frames": "the suite's"}
+    for name, default in {"seeds": "0", **unset}.items():
+        assert f"| `{name}` | {default} |" in pages["reference/options.md"]
+    unset = {"actor-network": "none", "critic-network": "none", "reset-updates": "never"}
+    unset |= {"discount": "the suite's", "learning-rate-updates": "by the run"}
+    for name, default in unset.items():
+        assert f"| `--{name}` | {default} |" in pages["algorithms/crossq-wn.md"]
+    assert "| `--resets` | 15,001, 50,001, " in pages["algorithms/bro.md"]
+
+
 def test_an_algorithms_page_says_what_the_page_on_costs_says(monkeypatch):
     monkeypatch.setattr(docs_generated, "SIZES", SIZES)
     page = docs_generated._cost("crossq-wn", ALGORITHMS["crossq-wn"])
@@ -479,7 +510,13 @@ def test_what_an_algorithm_does_not_use_is_not_on_its_page():
     assert {"actor_loss", "temperature_step"} <= {each.name for each in cited["sac"]}
     assert not {"batch_norm", "joint"} & {each.name for each in cited["sac"]}
     for name in ALGORITHMS:  # whose paper it is, and in what ours differs
-        assert all(docs_sources.origin(name)) == (name != "crossq-wn")
+        said = docs_sources.origin(name)
+        assert (bool(said.source), bool(said.differs)) == (name != "crossq-wn",) * 2
+        # On the algorithm's page nothing of PAPER.md is above or below it.
+        assert not re.search(
+            r"\b(likewise|above|below)\b", " ".join([said.source, said.differs, *said.more])
+        ), name
+    assert [len(docs_sources.origin(name).more) for name in ("sac", "drq", "xqc")] == [0, 1, 2]
 
 
 def test_what_the_page_on_the_paper_names_is_in_the_code():
@@ -503,8 +540,15 @@ def test_an_algorithms_page_has_the_curves_of_the_page_on_results(tmp_path):
     assert "CrossQ + WN, seed" not in pages["algorithms/crossq.md"]
     assert "SR-SAC (" not in pages["algorithms/sac.md"]
     assert "myo-reach, SimBa (UTD 2), 10 seeds" not in pages["algorithms/simba.md"]  # none of ours there
-    for name in ("flashsac", "drq"):
-        assert "No learning curve of it has been measured here yet" in pages[f"algorithms/{name}.md"]
+    # Of tables in docs/results/curves too, where the page has none of that task.
+    drq = pages["algorithms/drq.md"]
+    assert re.search(r"^\|  \| 0k \| 10k \| 20k \| 30k \|$", drq, re.MULTILINE)
+    assert re.search(
+        r"^\| DR\.Q \(.*width=128\), UTD 1, seed 0 \| 12\.2 \| 0 \| 0 \| 22\.6 \|$", drq, re.MULTILINE
+    )
+    assert pages["algorithms/xqc.md"].count("seed 0 |") == 1
+    unmeasured = [name for name in ALGORITHMS if "No learning curve" in pages[f"algorithms/{name}.md"]]
+    assert unmeasured == ["flashsac"]
     docs_curves.draw_curves(tmp_path)
     named = set()
     for name in ALGORITHMS:

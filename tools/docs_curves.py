@@ -1,5 +1,6 @@
-"""The measured learning curves of docs/results.md, as the pages of the algorithms show them."""
+"""The learning curves of docs/results.md and its tables, as the pages of the algorithms show them."""
 
+import csv
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from docs_tables import ROOT, table_of
 
 from crossq_wn.environments import SUITES
 
-# What algorithms are called in docs/results.md, the one place of measured curves.
+# What algorithms are called in docs/results.md.
 TITLES = {
     "crossq-wn": "CrossQ + WN", "crossq": "CrossQ", "sac": "SAC", "sr-sac": "SR-SAC", "redq": "REDQ",
     "droq": "DroQ", "bro": "BRO", "bro-fast": "BRO-fast", "simba": "SimBa", "simba-v2": "SimbaV2",
@@ -51,13 +52,33 @@ def measured_curves(text: str) -> Iterator[Curve]:
             yield Curve(heading, full, {c: v for c, v in zip(columns, cells, strict=True) if v})
 
 
+def tabled_curves(name: str, shown: list[Curve]) -> Iterator[Curve]:
+    """Curves of an algorithm in docs/results/curves whose tasks no table of the page shows."""
+    told = " ".join(f"{curve.table} {curve.label}" for curve in shown)
+    for file in sorted((ROOT / "docs" / "results" / "curves").glob("*.csv")):
+        if file.name == "runs.csv" or file.stem in told:
+            continue
+        found: dict[tuple[str, str], dict[str, str]] = {}
+        with file.open(newline="") as lines:
+            for row in csv.DictReader(lines):
+                algorithm, _, changes = row["algorithm"].partition(" (")
+                if algorithm == name:
+                    system = f"{TITLES[name]} ({changes}" if changes else TITLES[name]
+                    label = f"{system}, UTD {row['utd']}, seed {row['seed']}"
+                    points = found.setdefault((f"{row['task']} ({row['metric']})", label), {})
+                    points[f"{int(row['env_step']) / 1000:g}k"] = row["value"]
+        for (table, label), points in found.items():
+            yield Curve(table, label, points)
+
+
 def pictures_of(name: str) -> dict[str, tuple[str, list[Curve]]]:
     """The pictures of an algorithm: by file, a table's heading and its rows; none if all are published."""
     title = re.compile(rf"(^|, ){re.escape(TITLES[name])}(,| \(|$)")
+    told = measured_curves((ROOT / "docs" / "results.md").read_text())
+    shown = [curve for curve in told if title.search(curve.label)]
     found: dict[str, list[Curve]] = {}
-    for curve in measured_curves((ROOT / "docs" / "results.md").read_text()):
-        if title.search(curve.label):
-            found.setdefault(curve.table, []).append(curve)
+    for curve in [*shown, *tabled_curves(name, shown)]:
+        found.setdefault(curve.table, []).append(curve)
     ours = [(table, rows) for table, rows in found.items() if not all(row.published for row in rows)]
     return {f"{name}-{number}.svg": each for number, each in enumerate(ours, 1)}
 

@@ -5,6 +5,7 @@ import functools
 import inspect
 import re
 import sys
+import textwrap
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ from docs_sources import origin, place_of_preset, place_of_setting, statements
 from docs_tables import ROOT, prose, table_of
 
 from crossq_wn.algorithms import ALGORITHMS, Recipe
-from crossq_wn.algorithms.settings import values_of
+from crossq_wn.algorithms.settings import setting_names, values_of
 from crossq_wn.cli.arguments import field_texts
-from crossq_wn.cli.completion import whole_parser
+from crossq_wn.cli.completion import declared
+from crossq_wn.cli.dispatch import VERBS
 from crossq_wn.environments import SUITES
 from crossq_wn.learning.diagnostics import DIAGNOSTICS
-from crossq_wn.runs.options import RunOptions
+from crossq_wn.runs.options import OPTION_NAMES, RunOptions
 from crossq_wn.sweeps.cost import programs
 
 
@@ -68,14 +70,14 @@ def _algorithm(name: str, recipe: Recipe) -> str:
 
 def _origin(name: str) -> str:
     """Whose algorithm it is, and in what ours differs."""
-    source, differs = origin(name)
-    if not source:
+    found = origin(name)
+    if not found.source:
         return (
             "It is the paper's own: [The paper, line by line](../paper.md) says where each of its statements "
             "is in the code, and where we depart from it."
         )
     about = "[The paper, line by line](../paper.md#the-other-algorithms)"
-    return f"{source}\n\nOurs differs in: {differs} ({about})."
+    return "\n\n".join([f"{found.source}", f"Ours differs in: {found.differs} ({about}).", *found.more])
 
 
 def _presets(recipe: Recipe) -> str:
@@ -90,7 +92,7 @@ def _settings(recipe: Recipe) -> str:
     usual, rows = recipe.presets["default"].settings, []
     texts = field_texts(type(usual))
     for field in fields(usual):
-        value, place = _value(getattr(usual, field.name)), place_of_setting(recipe, field.name)
+        value, place = _value(field.name, getattr(usual, field.name)), place_of_setting(recipe, field.name)
         option = f"`--{field.name.replace('_', '-')}`"
         source = f"{place.comment}: {place}" if place.comment else place
         rows.append([option, value, prose(texts.get(field.name, "")), source])
@@ -161,22 +163,31 @@ def _changes(settings: Any, usual: Any) -> str:
     changed = []
     for name, value in values_of(settings).items():
         if value != getattr(usual, name):
-            changed.append(f"`{name}` {_value(value)}")
+            changed.append(f"`{name}` {_value(name, value)}")
     return ", ".join(changed)
 
 
-def _value(value: Any) -> str:
+# What it means that a setting is None; elsewhere there is none of it.
+_UNSET = {
+    "episode_frames": "the suite's", "action_repeat": "the suite's", "discount": "the suite's",
+    "learning_rate_updates": "by the run", "reset_updates": "never",
+}  # fmt: skip
+
+
+def _value(name: str, value: Any) -> str:
+    if value is None:
+        return _UNSET.get(name, "none")
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return "by the task or the run" if value is None else f"{value}".strip("()") or "none"
+    if isinstance(value, tuple):
+        return ", ".join(_value(name, each) for each in value) or "none"
+    return f"{value:,}" if isinstance(value, int) else f"{value}"
 
 
 def _options() -> str:
     texts, rows = field_texts(RunOptions), []
     for field in fields(RunOptions):
-        default = "" if field.default is MISSING else _value(field.default)
+        default = "" if field.default is MISSING else _value(field.name, field.default)
         rows.append([f"`--{field.name.replace('_', '-')}`", f"`{field.name}`", default, texts[field.name]])
     table = table_of(["command line", "Python", "default", "meaning"], rows)
     return (
@@ -187,34 +198,26 @@ def _options() -> str:
 
 
 def _commands() -> str:
-    [commands] = [
-        action for action in whole_parser()._actions if isinstance(action, argparse._SubParsersAction)
-    ]
-    parts = ["# Commands", "`crossq-wn COMMAND --help` says the same at the terminal."]
-    for choice in commands._choices_actions:
-        rows = [
-            [
-                f"`{', '.join(action.option_strings) or action.dest}`",
-                (action.help or "") % {"default": action.default},
-            ]
-            for action in commands.choices[choice.dest]._actions
-            if action.help and action.help != argparse.SUPPRESS and action.dest != "help"
-        ]
-        if choice.dest in ("train", "bench"):  # run options and hyperparameters have pages of their own
-            own = (
-                "task",
-                "--algorithm",
-                "--preset",
-                "--out",
-                "--config",
-                "--trust",
-                "--against",
-                "--json",
-                "--csv",
-                "--seconds",
-            )
-            rows = [row for row in rows if row[0].strip("`") in own]
-        parts += [f"## {choice.dest}", choice.help or "", table_of(["argument", "meaning"], rows)]
+    about = (
+        "`crossq-wn COMMAND --help` says the same at the terminal. What `train`, `bench` and `sweep` take "
+        "besides is under [run options](options.md) and on the pages of the "
+        "[algorithms](../algorithms/index.md)."
+    )
+    parts = ["# Commands", about]
+    elsewhere = {*OPTION_NAMES}.union(*(setting_names(recipe.settings) for recipe in ALGORITHMS.values()))
+    for verb, (_, summary) in VERBS.items():
+        parser, rows = declared(verb), []
+        form, left_out = parser._get_formatter(), elsewhere if verb in ("train", "bench") else set()
+        for action in sorted(parser._actions, key=lambda each: bool(each.option_strings)):
+            if action.help not in (None, argparse.SUPPRESS) and action.dest not in {"help", *left_out}:
+                rows.append([f"`{form._format_action_invocation(action)}`", form._expand_help(action)])
+        parts += [f"## {verb}", summary]
+        if parser.usage:
+            parts.append(f"`{parser.usage}`")
+        parts.append(table_of(["argument", "meaning"], rows))
+        if parser.epilog:
+            text = textwrap.dedent(parser.epilog)
+            parts.append(f"```text\n{text}\n```" if "\n" in text else text)
     return "\n\n".join(parts) + "\n"
 
 

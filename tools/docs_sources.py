@@ -172,13 +172,23 @@ def _comments(file: Path) -> dict[int, str]:
     return found
 
 
-def origin(name: str) -> tuple[str, str]:
-    """An algorithm's paper, and in what ours differs: its row in PAPER.md; empty if it is the paper's own."""
-    for line in (ROOT / "PAPER.md").read_text().partition("## The other algorithms")[2].splitlines():
+class Origin(NamedTuple):
+    """What PAPER.md says of an algorithm; nothing if it is the paper's own."""
+
+    source: str = ""  # its paper
+    differs: str = ""  # in what ours differs
+    more: tuple[str, ...] = ()  # the paragraphs that name it
+
+
+def origin(name: str) -> Origin:
+    """What PAPER.md says of an algorithm: its row among the others, and the paragraphs below them."""
+    text = (ROOT / "PAPER.md").read_text().partition("## The other algorithms")[2]
+    more = tuple(each for each in text.split("\n\n") if each[:1] != "|" and f"`{name}`" in each)
+    for line in text.splitlines():
         cells = [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line.strip("|"))]
         if len(cells) == 3 and f"`{name}`" in cells[0].split(", "):
-            return cells[1], cells[2]
-    return "", ""
+            return Origin(cells[1], cells[2], more)
+    return Origin()
 
 
 def with_lines(text: str) -> str:

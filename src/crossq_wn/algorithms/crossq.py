@@ -13,7 +13,7 @@ let these weights grow, and growing weights shrink the gradients (theorem 2): th
 falls, and faster the more updates are made per decision. CrossQ + WN holds each hidden neuron at unit norm
 (equation 2) and decays the remaining parameters, and it passes the same joint batch through a target critic.
 
-To read CrossQ + WN, open this page (its networks, passes and numbers), `actor_critic.py` (the update),
+To read CrossQ + WN, read this file (its networks, passes and numbers), `actor_critic.py` (the update),
 `nets/normalisation.py` (batch norm and weight norm) and `settings.py` (the rows of Table 1 that algorithms
 share).
 """

@@ -7,7 +7,7 @@ import argparse
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Never
+from typing import Never
 
 import shtab
 
@@ -46,23 +46,29 @@ def whole_parser() -> argparse.ArgumentParser:
     """Makes one parser of all commands, with names to complete in place of checks of values."""
     whole = argparse.ArgumentParser(prog="crossq-wn")
     commands = whole.add_subparsers()
-    for verb, (place, summary) in VERBS.items():
-        module, function = place.split(":")
-        perform = getattr(importlib.import_module(f"crossq_wn.cli.{module}"), function)
+    for verb, (_, summary) in VERBS.items():
         made = commands.add_parser(verb, help=summary, conflict_handler="resolve", add_help=False)
         # Which hyperparameters `train` and `bench` have depends on the algorithm: all of them are completed.
         algorithms: Sequence[str] = tuple(ALGORITHMS) if verb in ("train", "bench") else ("",)
         for algorithm in algorithms:
-            _copy(_declared(perform, verb, algorithm), made)
+            _copy(declared(verb, algorithm)._actions, made)
     return whole
 
 
-def _declared(perform: Any, verb: str, algorithm: str) -> list[argparse.Action]:
+def declared(verb: str, algorithm: str = "") -> argparse.ArgumentParser:
+    """A command's own parser, with all its arguments.
+
+    Args:
+        verb: the command.
+        algorithm: whose hyperparameters it has; by default those of CrossQ + WN.
+    """
+    module, function = VERBS[verb][0].split(":")
+    perform = getattr(importlib.import_module(f"crossq_wn.cli.{module}"), function)
     parser = _Declaring(verb)
     try:
         perform(parser, ["--algorithm", algorithm] if algorithm else [])
     except _DeclaredError:
-        return list(parser._actions)
+        return parser
     # Every command parses its arguments before it does anything else.
     raise AssertionError(f"{verb} parses no arguments")
 

@@ -63,7 +63,7 @@ def _add_options(parser: Parser) -> None:
         required=True,
         help="smoke (minutes), laptop (hours), workstation (days) or paper (a cluster)",
     )
-    parser.add_argument("--root", type=Path, default=Path("runs/reproduce"), help="where runs lie")
+    parser.add_argument("--root", type=Path, default=Path("runs/reproduce"), help="the folder of the runs")
     parser.add_argument("--out", type=Path, help="for figures and verdicts; by default ROOT/SCALE/results")
     parser.add_argument(
         "--jobs", type=positive, help="runs side by side; by default one per GPU, or else per processor"

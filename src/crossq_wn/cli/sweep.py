@@ -196,15 +196,17 @@ def _add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "plan", nargs="?", metavar="FILE|DIR", help="the sweep's file, or the folder of a sweep to go on with"
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where runs lie; for FILE.toml runs/FILE")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="the folder of the runs; for FILE.toml runs/FILE"
+    )
     parser.add_argument(
         "--seeds-per-process", type=positive, metavar="K", help="seeds that train in one process (all)"
     )
     parser.add_argument(
-        "--jobs", type=positive, help="most runs side by side; by default one per GPU, or else per processor"
+        "--jobs", type=positive, help="how many runs train at once; by default one per GPU, or per processor"
     )
     parser.add_argument(
-        "--retries", type=whole_number, default=RETRIES, help=f"failures of a run to get over ({RETRIES})"
+        "--retries", type=whole_number, default=RETRIES, help=f"how often a failed run is retried ({RETRIES})"
     )
     parser.add_argument(
         "--no-wait",

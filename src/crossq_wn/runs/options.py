@@ -31,7 +31,7 @@ class RunOptions:
     terminations: bool = True
     """End an episode when its task terminates; otherwise it continues to the time limit."""
     eval_every: int = 25_000
-    """Environment frames between evaluations; lower it for short runs, which otherwise show no curve."""
+    """Environment frames between evaluations; a shorter run has one before training and one at the end."""
     eval_episodes: int = 5
     """Episodes per evaluation with the deterministic policy; more make the scores less noisy."""
     checkpoint_every: int = 25_000

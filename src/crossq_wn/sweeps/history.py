@@ -21,7 +21,7 @@ from crossq_wn.machine import resolved
 from crossq_wn.runs.folders import SWEEP
 from crossq_wn.sweeps.sheets import Sheet, parse
 
-RETRIES = 3  # failures of a run that a sweep gets over by default
+RETRIES = 3  # how often a sweep tries a failed run again by default
 
 
 class Attempt(NamedTuple):
@@ -35,7 +35,7 @@ class Attempt(NamedTuple):
     final: bool = False  # whether it would fail in the same way again
     memory: int = 0  # the most bytes that it was seen to take
     seconds: float = 0.0  # that it took
-    retries: int = RETRIES  # failures of a run that its sweep gets over
+    retries: int = RETRIES  # how often its sweep tries a failed run again
 
 
 class History:
