@@ -18,7 +18,7 @@ import crossq_wn
 import helpers
 from crossq_wn.cli import doctor, main
 from crossq_wn.cli.dispatch import VERBS
-from crossq_wn.installation import simulator_set
+from crossq_wn.installation import MIXED, SIMULATOR_SETS, install_command, simulator_set
 from crossq_wn.runs.config import read_config
 from crossq_wn.runs.seals import signed
 from helpers import DAMAGE, TINY, TINY_OPTIONS, TINY_SETTINGS, cli, make_run
@@ -428,6 +428,23 @@ def test_doctor_finds_nothing_essential(run_cli):
     assert code == 0, out
     for what in ("mujoco", "rendering", "device"):
         assert what in out
+
+
+@pytest.mark.parametrize(
+    ("title", "explained", "wrong"),
+    [
+        ("published", "published: scores compare with the literature's", False),
+        ("current", "current: scores compare with runs of this set alone, and MyoSuite is not in it", False),
+        (MIXED, "a mix of the sets published and current: scores compare with neither's", True),
+    ],
+)
+def test_doctor_explains_the_set_of_simulators(title, explained, wrong, monkeypatch):
+    monkeypatch.setattr(doctor, "simulator_set", lambda: title)
+    finding = doctor._simulators()[0]
+    assert (finding.what, finding.state) == ("simulators", explained)
+    assert finding.fix == (install_command("published") if wrong else "")
+    assert not finding.essential
+    assert doctor._SETS.keys() == {*SIMULATOR_SETS, MIXED}
 
 
 def test_eval_and_plot_of_a_trained_run(run_cli, trained, tmp_path):

@@ -1,6 +1,9 @@
 """Do diagnostics measure what they say? A network computed by hand, the scaling law, known Q."""
 
+import ast
+import inspect
 import re
+import textwrap
 from dataclasses import replace
 
 import gymnasium
@@ -25,12 +28,14 @@ from crossq_wn.learning.hessian import Spectrum, lanczos, spectrum
 from crossq_wn.learning.q_bias import counted, q_bias, returns_to_go
 from crossq_wn.nets.layers import create, dense, dense_layers, elementwise, ensemble, relu, serial
 from crossq_wn.nets.normalisation import batch_norm
+from crossq_wn.results import health
 from crossq_wn.results.figures import FIGURES, Source
 from crossq_wn.results.health import Course, change, courses, findings
 from crossq_wn.results.report import page as report
 from crossq_wn.results.report.contents import gather
 from crossq_wn.types import CriticView, Spec, Vars
 from helpers import TINY, TINY_OPTIONS, TINY_SETTINGS, PointMass, call, make_run, rows
+from house import ROOT
 
 X = np.array([[1.0, 2.0], [3.0, -1.0]], np.float32)
 TARGET = np.array([1.0, -2.0], np.float32)
@@ -302,35 +307,35 @@ def course(**ends):
     return {name: Course(*values) for name, values in (usual | ends).items()}
 
 
-@pytest.mark.parametrize(
-    ("ends", "said"),
-    [
-        ({}, "critic weight norm held (1.02x), effective learning rate held (0.90x): updates stay effective"),
-        (
-            GROWN,
-            "critic weight norm grew 7x, effective learning rate fell 50x: what weight normalisation removes "
-            "(--algorithm crossq-wn)",
-        ),
-        ({"critic_elr": (0.1, 0.01)}, "effective learning rate fell 10x: gradients shrank"),
-        ({"critic_elr": (0.1, 0.2)}, "effective learning rate grew 2x: gradients grew"),
-        ({"critic_norm": (40, 4)}, "critic weight norm fell 10x"),
-        ({"dead_neurons": (0, 0.3)}, "30% of the hidden units are dead"),
-        ({"stable_rank": (200, 50)}, "stable rank fell from 200 to 50"),
-        ({"feature_norm": (10, 100)}, "features grew 10x: the normalisation after them takes that out"),
-        ({"q_mean": (0, 2e5)}, "values reach 2e+05"),
-        ({"bn_drift": (0.01, 0.5)}, "running means move by 0.5 standard deviations"),
-        ({"temperature": (1, 1e-4)}, "temperature fell 1e+04x"),
-        ({"temperature": (1, 0)}, "temperature fell infx"),
-        ({"critic_norm": (40, 0), "critic_elr": (0.1, 0)}, "critic weight norm fell infx"),
-        ({"temperature": (1e-3, 1)}, "temperature grew 1e+03x"),
-        (
-            {"q_bias_mean": (0, 0.5), "q_bias_std": (0, 0.8)},
-            "the critics overestimate returns by 50% (Q-bias), with a spread of 80%",
-        ),
-        ({"q_bias_mean": (0, -0.3), "q_bias_std": (0, 0.8)}, "the critics underestimate returns by 30%"),
-        ({"q_bias_mean": (0, -0.04), "q_bias_std": (0, 0.8)}, "values are right on average (Q-bias -4% of"),
-    ],
-)
+SAYINGS = [
+    ({}, "critic weight norm held (1.02x), effective learning rate held (0.90x): updates stay effective"),
+    (
+        GROWN,
+        "critic weight norm grew 7x, effective learning rate fell 50x: what weight normalisation removes "
+        "(--algorithm crossq-wn)",
+    ),
+    ({"critic_elr": (0.1, 0.01)}, "effective learning rate fell 10x: gradients shrank"),
+    ({"critic_elr": (0.1, 0.2)}, "effective learning rate grew 2x: gradients grew"),
+    ({"critic_norm": (40, 4)}, "critic weight norm fell 10x"),
+    ({"dead_neurons": (0, 0.3)}, "30% of the hidden units are dead"),
+    ({"stable_rank": (200, 50)}, "stable rank fell from 200 to 50"),
+    ({"feature_norm": (10, 100)}, "features grew 10x: the normalisation after them takes that out"),
+    ({"q_mean": (0, 2e5)}, "values reach 2e+05"),
+    ({"bn_drift": (0.01, 0.5)}, "running means move by 0.5 standard deviations"),
+    ({"temperature": (1, 1e-4)}, "temperature fell 1e+04x"),
+    ({"temperature": (1, 0)}, "temperature fell infx"),
+    ({"critic_norm": (40, 0), "critic_elr": (0.1, 0)}, "critic weight norm fell infx"),
+    ({"temperature": (1e-3, 1)}, "temperature grew 1e+03x"),
+    (
+        {"q_bias_mean": (0, 0.5), "q_bias_std": (0, 0.8)},
+        "the critics overestimate returns by 50% (Q-bias), with a spread of 80%",
+    ),
+    ({"q_bias_mean": (0, -0.3), "q_bias_std": (0, 0.8)}, "the critics underestimate returns by 30%"),
+    ({"q_bias_mean": (0, -0.04), "q_bias_std": (0, 0.8)}, "values are right on average (Q-bias -4% of"),
+]
+
+
+@pytest.mark.parametrize(("ends", "said"), SAYINGS)
 def test_courses_are_put_in_words(ends, said):
     assert any(said in sentence for sentence in findings(course(**ends), CROSSQ))
 
@@ -368,6 +373,45 @@ def test_growth_beside_the_head_is_of_the_biases_that_some_weight_norms_leave_fr
     with naming_options():
         (said,) = findings(course(**GROWN, critic_norm_head=(5, 6)), kernels)
     assert said.endswith("leaves some biases free (--weight-norm neuron holds them too)")
+
+
+def every_sentence():
+    """All that `diagnose` can say, at least once."""
+    courses = [course(**ends) for ends, _ in SAYINGS]
+    courses += [course(**GROWN, critic_norm_head=ends) for ends in ((5, 245), (5, 6))]
+    courses.append({"critic_norm": Course(40, 41)})
+    traits = [CROSSQ, critic("crossq-wn"), critic("sac")]
+    return {sentence for found in courses for each in traits for sentence in findings(found, each)}
+
+
+def literals(function):
+    """The texts of which a function makes sentences."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    docstring = ast.get_docstring(tree.body[0], clean=False)
+    for node in ast.walk(tree):
+        text = getattr(node, "value", None)
+        if isinstance(text, str) and " " in text.strip() and text != docstring:
+            yield text
+
+
+def test_each_sentence_has_a_row_on_the_page_about_runs_that_do_not_learn():
+    sentences = every_sentence()
+    said = " ".join(sentences)
+    for name, function in inspect.getmembers(health, inspect.isfunction):
+        if name.startswith("_") and name not in ("_too_few", "_course", "_level"):
+            assert [text for text in literals(function) if text.strip() not in said] == [], name
+    page = (ROOT / "docs" / "not-learning.md").read_text()
+    found_rows = []
+    for line in page.splitlines():
+        ways = [re.findall("`([^`-][^`]*)`", way) for way in line.split(" | ")[0].split(" or ")]
+        if line.startswith("| ") and any(ways):
+            found_rows.append(ways)
+    explained = set()
+    for ways in found_rows:
+        found = {each for each in sentences for way in ways if way and all(text in each for text in way)}
+        assert found, ways
+        explained |= found
+    assert sentences - explained == set()
 
 
 # Of a user's own algorithm nothing is known.

@@ -617,11 +617,18 @@ def test_no_page_installs_what_no_index_has():
         assert not re.search(r"pip install .*\[(published|current)", file.read_text()), file
 
 
+def test_the_picture_of_the_data_flow_keeps_a_size_that_can_be_read():
+    drawing = (ROOT / "docs" / "images" / "data-flow.svg").read_text()
+    width, letters = re.search(r'viewBox="0 0 (\d+) ', drawing)[1], re.findall(r'font-size="(\d+)"', drawing)
+    assert min(map(int, letters)) >= 12
+    style = (ROOT / "docs" / "extra.css").read_text()
+    assert f'img[src$="data-flow.svg"] {{ width: {width}px; max-width: none; }}' in style
+
+
 def test_every_page_is_in_the_menu():
     menu = (ROOT / "mkdocs.yml").read_text().partition("\nnav:")[2]
     listed = set(re.findall(r"[\w/.-]+\.md", menu))
-    generated = {place for place in docs.generated() if not place.startswith("algorithms/")}
-    assert listed == set(docs.pages().values()) | generated | {"algorithms/index.md"}
+    assert listed == set(docs.pages().values()) | docs.generated().keys()
 
 
 def test_the_page_on_files_names_every_field_of_a_configuration():

@@ -25,6 +25,7 @@ from crossq_wn.results.verdicts import ADVICE_CAME_TRUE, EQUAL_CALLED_BETTER, PO
 from crossq_wn.results.wording import number, sentence, span
 from crossq_wn.runs.system import System
 from helpers import EVAL_HEADER, alter_config, make_run
+from house import ROOT
 
 NAN = np.nan
 GENERATOR = '<meta name="generator" content="crossq-wn report">'
@@ -87,8 +88,8 @@ def test_an_inconclusive_comparison_says_how_many_seeds_would_tell():
     odds = estimate(probability_of_improvement, [x], [y])
     text = sentence("C", "D", result)
     assert text.startswith(
-        "Inconclusive on walker-run at 100 frames with 3 seeds: C and D are not told apart, the means "
-        "differ by "
+        "Inconclusive on walker-run at 100 frames with 3 seeds: C and D cannot be told apart: "
+        "their means differ by "
     )
     assert f"and a run of C beats one of D with probability {odds.value:.2f}. " in text
     assert text.endswith(
@@ -264,6 +265,14 @@ def test_it_is_well_formed_and_accessible(page):
         "Verdicts", "Scores", "Learning curves", "Diagnostics", "Hyperparameters", "Protocol",
         "Runs and speed", "Left out",
     ]  # fmt: skip
+
+
+def test_its_sections_are_those_of_the_page_on_reading_it(page):
+    text = (ROOT / "docs" / "reading-a-report.md").read_text()
+    explained = [
+        line.split(" | ")[0].removeprefix("| ") for line in text.splitlines() if line.startswith("| ")
+    ]
+    assert [each for each in explained[2:] if each != "Videos"] == re.findall(r"<h2>(.*?)</h2>", page)
 
 
 def test_it_needs_nothing_else(page):

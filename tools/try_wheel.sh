@@ -29,7 +29,12 @@ try() {
     echo "the wheel trains, resumes, evaluates and reports without the repository"
 }
 
-"$uv" build --quiet --wheel --out-dir "$place/dist"
+# The source archive, from which the wheel is built, has what its tests need.
+"$uv" build --quiet --out-dir "$place/dist"
+tar tzf "$place"/dist/*.tar.gz >"$place/files"
+for each in tools/docs.py docs/tutorial.md Makefile mkdocs.yml benchmarks/README.md PAPER.md; do
+    grep -q "^[^/]*/$each$" "$place/files"
+done
 unset PYTHONPATH
 number=0
 for python in "${@:-$root/.venv/bin/python}"; do

@@ -196,9 +196,7 @@ def _add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "plan", nargs="?", metavar="FILE|DIR", help="the sweep's file, or the folder of a sweep to go on with"
     )
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="the folder of the runs; for FILE.toml runs/FILE"
-    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the folder of the runs (runs/FILE)")
     parser.add_argument(
         "--seeds-per-process", type=positive, metavar="K", help="seeds that train in one process (all)"
     )

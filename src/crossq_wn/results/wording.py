@@ -32,7 +32,7 @@ def sentence(ours: str, theirs: str, result: Comparison) -> str:
         return sentence(theirs, ours, result.swapped())
     both, where = _both_seeds(result), place(result)
     first, second = map(number, result.iqms)
-    numbers = f"the IQMs are {first} and {second}"
+    numbers = f"IQMs are {first} and {second}"
     if result.fewest < 2:
         return (
             f"Inconclusive {where}: one seed tells nothing about the spread. {ours} has an IQM of {first} "
@@ -41,17 +41,17 @@ def sentence(ours: str, theirs: str, result: Comparison) -> str:
     odds = f"a run of {ours} beats one of {theirs} with probability {fraction(result.probability.value)}"
     if result.too_few:
         return (
-            f"Inconclusive {where} with {both}: {numbers}, and {odds}, but {result.too_few}. "
+            f"Inconclusive {where} with {both}: the {numbers}, and {odds}, but {result.too_few}. "
             f"{_needed(ours, theirs, result)}"
         )
     if result.gain.value == 0 and result.gain.low == result.gain.high:
         return f"Inconclusive {where} with {both}: {ours} and {theirs} have the same scores."
-    gap = f"the means differ by {number(result.gain.value)} ({span(result.gain)})"
+    gap = f"means differ by {number(result.gain.value)} ({span(result.gain)})"
     if result.decided:
-        return f"{ours} is better than {theirs} {where} with {both}: {gap}, {numbers}, and {odds}."
+        return f"{ours} is better than {theirs} {where} with {both}: the {gap}, the {numbers}, and {odds}."
     return (
-        f"Inconclusive {where} with {both}: {ours} and {theirs} are not told apart, {gap}, {numbers}, and "
-        f"{odds}. {_needed(ours, theirs, result)}"
+        f"Inconclusive {where} with {both}: {ours} and {theirs} cannot be told apart: their {gap}, their "
+        f"{numbers}, and {odds}. {_needed(ours, theirs, result)}"
     )
 
 
