@@ -457,7 +457,7 @@ def test_the_page_on_commands_says_what_their_help_says(tmp_path):
     assert "fig7     Paper v2, figure 7: a learning curve for every task." in parts["figure"]
     assert "`{tasks,algorithms,presets,runs}` |" in parts["list"]
     assert "`crossq-wn sweep [FILE.toml | DIR | --OPTION VALUE,VALUE ...] [options]`" in parts["sweep"]
-    assert "eval" in parts["completion"]
+    assert "`FILE|DIR` |" in parts["sweep"]
     assert "`--frames FRAMES` |" in parts["figure"]
     assert "`--frames" not in parts["train"]
     assert "`TASK` |" in parts["train"]

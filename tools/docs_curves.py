@@ -2,6 +2,7 @@
 
 import csv
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -121,7 +122,7 @@ def _draw(file: Path, title: str, rows: list[Curve]) -> None:
         x = [_thousands(each) for each in row.points]
         y = [float(re.split(r"[ ,]", each)[0]) for each in row.points.values()]
         look = {"color": "0.5", "linestyle": "--"} if row.published else {}
-        axes.plot(x, y, marker="o", markersize=3, label=row.label, **look)
+        axes.plot(x, y, marker="o", markersize=3, label=textwrap.fill(row.label, 60), **look)
     axes.set(title=title, xlabel="thousand environment frames")
     axes.legend(fontsize=7)
     figure.savefig(file, metadata={"Date": None})

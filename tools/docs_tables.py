@@ -1,5 +1,6 @@
 """Tables in Markdown for the documentation."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,14 @@ def table_of(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     shown = []
     for line in lines:
-        cells = [str(cell).replace("|", "\\|").replace("\n", " ") for cell in line]
+        cells = [_cell(str(cell)) for cell in line]
         shown.append(f"| {' | '.join(cells)} |")
     return "\n".join(shown)
+
+
+def _cell(text: str) -> str:
+    """A cell, in which bars are text; those within code are so anyway, and a backslash would be seen."""
+    return re.sub(r"(`[^`]*`)|\|", lambda found: found[1] or r"\|", text.replace("\n", " "))
 
 
 def prose(text: str) -> str:
