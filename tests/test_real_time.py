@@ -46,7 +46,7 @@ from crossq_wn.real_time.side import Stand
 from crossq_wn.real_time.watch import COLUMNS, Watch
 from crossq_wn.runs.options import RunOptions
 from crossq_wn.runs.protocol import protocol_conflicts, read_terms, terms_of
-from crossq_wn.training import saving
+from crossq_wn.training import real_time, saving
 from crossq_wn.training.arrivals import take
 from crossq_wn.training.callbacks import Calls
 from crossq_wn.training.course import finite, require_plain, served_by
@@ -348,6 +348,15 @@ def test_wrong_interventions_are_faults(given):
     inner.step = lambda action: (inner.observe(), 0.0, False, False, {"intervention": given})
     with pytest.raises(EnvironmentFaultError, match=r"info\['intervention'\] is"):
         robot.step(np.zeros(2, np.float32))
+
+
+def test_a_joystick_may_go_somewhat_beyond_its_end():
+    robot = Robot(make("robots:Robot"))  # actions in [-2, 3]
+    robot.reset(0)
+    inner = robot.environment.simulator._environment
+    given = np.array([[3.2], [-2.1]])
+    inner.step = lambda action: (inner.observe(), 0.0, False, False, {"intervention": given})
+    assert robot.step(np.zeros(2, np.float32))[1].tolist() == [1, -1]
 
 
 def test_what_a_robot_says_in_the_units_of_the_outermost_wrapper_is_understood(tmp_path, monkeypatch):
@@ -662,6 +671,25 @@ def test_a_wild_reading_is_left_out_of_replay(session_of_robot):
         "sensor, so neither it nor others like it are learned from"
     ]
     assert course.stand.largest_observation == 5
+
+
+@pytest.mark.parametrize("end", [MemoryError(), KeyboardInterrupt(), UserError("the disk is full")])
+def test_whatever_ends_learning_what_the_robot_did_is_kept(end, tmp_path, monkeypatch):
+    journal, done = Journal(tmp_path, 3, 2), []
+    journal.begin(0, 0)
+
+    def fail(course):
+        raise end
+
+    process = SimpleNamespace(end=lambda: done.append("end"), rest=lambda: [decision(0), decision(1)])
+    session = SimpleNamespace(
+        stopwatch=SimpleNamespace(lap=str), pace=SimpleNamespace(begin_interval=max), frames=0, updates=0
+    )
+    monkeypatch.setattr(real_time, "_begin_next", fail)
+    with pytest.raises(type(end)):
+        real_time.learn(SimpleNamespace(session=session, process=process, journal=journal))
+    assert done == ["end"]
+    assert [each.number for each in journal.since(0, done.append)] == [0, 1]
 
 
 def test_a_resumed_run_has_random_numbers_of_its_own():

@@ -67,6 +67,8 @@ class Shared:
         if os.fstat(descriptor).st_size < size:  # in the process that maps it first
             os.ftruncate(descriptor, size)
         self._memory = mmap.mmap(descriptor, size)
+        # Read and written whole, each number at once; `struct` would go byte by byte.
+        self._fields = memoryview(self._memory)[: _HEADER.size].cast("Q")
 
     # The learning side
 
@@ -85,12 +87,12 @@ class Shared:
         """
         if len(content) > self.shape.weights:
             raise ValueError(f"weights of {len(content)} bytes, where there is room for {self.shape.weights}")
-        version = self._field(0) + 1
+        version = self._fields[0] + 1
         start = _HEADER.size + version % 2 * self._slot
         body = _SLOT.pack(version, learned, len(content), _checksum(version, learned, content))
         self._memory[start : start + _SLOT.size] = body
         self._memory[start + _SLOT.size : start + _SLOT.size + len(content)] = content
-        self._set_field(0, version)
+        self._fields[0] = version
         return version
 
     def collect(self) -> Iterator[Decision]:
@@ -98,16 +100,16 @@ class Shared:
         while (decision := unpack(self._kind, self._record(self.received))) is not None:
             if decision.number != self.received:
                 return  # it is of the round before: the next one has not been written yet
-            self._set_field(1, decision.number + 1)  # first: who takes it and stops does not get it again
+            self._fields[1] = decision.number + 1  # first: who takes it and stops does not get it again
             yield decision
 
     def start_from(self, number: int) -> None:
         """Says how many decisions were made before."""
-        self._set_field(1, number)
+        self._fields[1] = number
 
     def ask_to_stop(self) -> None:
         """Asks the acting side to break off the episode."""
-        self._set_field(2, 1)
+        self._fields[2] = 1
 
     # The acting side
 
@@ -117,7 +119,7 @@ class Shared:
         Args:
             known: the number of a version.
         """
-        version = self._field(0)
+        version = self._fields[0]
         if version == known:
             return None
         start = _HEADER.size + version % 2 * self._slot
@@ -139,27 +141,21 @@ class Shared:
     @property
     def stopping(self) -> bool:
         """Whether the acting side is asked to break off the episode."""
-        return self._field(2) != 0
+        return self._fields[2] != 0
 
     @property
     def received(self) -> int:
         """Decisions that the learning side has received."""
-        return self._field(1)
+        return self._fields[1]
 
     def close(self) -> None:
         """Unmaps the memory."""
+        self._fields.release()
         self._memory.close()
 
     def _record(self, number: int) -> bytes:
         start = self._ring + number % self.shape.ahead * self._kind.itemsize
         return self._memory[start : start + self._kind.itemsize]
-
-    def _field(self, place: int) -> int:
-        value: int = struct.unpack_from("<Q", self._memory, 8 * place)[0]
-        return value
-
-    def _set_field(self, place: int, value: int) -> None:
-        struct.pack_into("<Q", self._memory, 8 * place, value)
 
 
 def _checksum(version: int, learned: int, content: bytes) -> int:

@@ -22,6 +22,7 @@ from crossq_wn.errors import UserError, raised
 
 METHODS = ("pause", "resume", "safe_action")
 _EDGE = 1.0 + 1e-3  # the largest number of an action of the robot's, because rounding may exceed 1
+_PERSONS_EDGE = 1.1  # of a person's, whose joystick may go somewhat beyond its end
 
 
 class Robot:
@@ -83,7 +84,9 @@ class Robot:
         """
         transition = self.environment.step(action)
         given = self._layers.intervention(getattr(self.environment.simulator, "info", {}))
-        return transition, None if given is None else self._as_action(given, "info['intervention'] is")
+        if given is None:
+            return transition, None
+        return transition, self._as_action(given, "info['intervention'] is", _PERSONS_EDGE)
 
     def rest(self) -> None:
         """Gives the safe action, if there is one, after a failure; a further fault is ignored."""
@@ -108,19 +111,23 @@ class Robot:
         except BaseException as error:  # also SystemExit, which must not end learning in silence
             raise EnvironmentFaultError(f"{self._name}.{name} raised {raised(error)}") from error
 
-    def _as_action(self, value: Any, what: str) -> np.ndarray:
-        """Maps an action of the robot's own to [-1, 1]. Raises EnvironmentFaultError if it is none."""
+    def _as_action(self, value: Any, what: str, edge: float = _EDGE) -> np.ndarray:
+        """Maps an action of the robot's own to [-1, 1], clipped if it lies within an edge.
+
+        Raises:
+            EnvironmentFaultError: it is no action, or beyond the edge.
+        """
         simulator = self.environment.simulator
         low, high = simulator.action_low, simulator.action_high
         try:
             given = np.asarray(value, np.float64)
         except (TypeError, ValueError):
             given = np.full(0, np.nan)
-        if given.shape != low.shape:
+        if given.size != low.size:
             raise EnvironmentFaultError(f"{what} {value!r}: it must be an action of shape {low.shape}")
         dtype = getattr(simulator, "action_dtype", np.dtype(np.float32))
-        action = from_units(given, low, high, dtype)
-        if not np.abs(action).max() <= _EDGE:  # true of NaN as well
+        action = from_units(given.reshape(low.shape), low, high, dtype)
+        if not np.abs(action).max() <= edge:  # true of NaN as well
             raise EnvironmentFaultError(f"{what} {value!r}: it must lie within the bounds of the actions")
         clipped: np.ndarray = np.clip(action, -1.0, 1.0)
         return clipped

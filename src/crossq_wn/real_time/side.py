@@ -19,6 +19,7 @@ from crossq_wn.environments.worker import Outcome, program
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.real_time.acting import Between, Description, Evaluate, Played, Setup, Train
 from crossq_wn.real_time.memory import Shape, Shared
+from crossq_wn.real_time.records import Decision
 
 _PATIENCE = 8.0  # seconds that the process gets to pause and close the robot
 _MODULE = "crossq_wn.real_time.acting"
@@ -88,15 +89,17 @@ class ActingProcess:
         found: News = self._received()
         return found
 
+    def rest(self) -> list[Decision]:
+        """The decisions that have arrived and were not collected."""
+        return list(self.shared.collect()) if hasattr(self, "shared") and self._memory >= 0 else []
+
     def stop(self) -> None:
         """Asks the robot to come to rest; returns at once."""
         if hasattr(self, "shared") and self._memory >= 0:
             self.shared.ask_to_stop()
 
-    def close(self) -> None:
+    def end(self) -> None:
         """Ends the process, which pauses and closes the robot first; one that does not end is killed."""
-        if self._memory < 0:
-            return  # it was closed before
         self.stop()
         self._connection.close()
         try:
@@ -104,6 +107,12 @@ class ActingProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+    def close(self) -> None:
+        """Ends the process and gives up the shared memory."""
+        if self._memory < 0:
+            return  # it was closed before
+        self.end()
         if hasattr(self, "shared"):
             self.shared.close()
         os.close(self._memory)

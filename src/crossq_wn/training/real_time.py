@@ -149,11 +149,18 @@ def learn(course: Course) -> Outcome:
         _receive(course)
         _fail(course, fault)
     finally:
-        course.process.close()  # first of all, the robot comes to rest
-    course.journal.sync()
+        course.process.end()  # first of all, the robot comes to rest
+        _keep_the_rest(course)
     _checkpoint(course, thorough=session.finished)
     conclude(session)
     return outcome(session)
+
+
+def _keep_the_rest(course: Course) -> None:
+    """Puts what the robot did and learning has not received into the journal, whatever ended learning."""
+    if rest := course.process.rest():
+        course.journal.append(rest)
+    course.journal.sync()
 
 
 def _go_on(course: Course) -> bool:
