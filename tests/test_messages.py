@@ -60,6 +60,9 @@ def test_messages_speak_of_options_on_the_command_line_and_of_arguments_in_pytho
         configure("cheetah-run", eval_every=0)
     assert (errors.option("video", False), errors.option("norm", "none")) == ("video=False", "norm='none'")
     assert errors.stated("seeds", (0, 1)) == "seeds is (0, 1)"
+    assert [errors.shown(value) for value in (True, False, None, (), [0, 1], 0.5)] == [
+        "yes", "no", "none", "none", "0,1", "0.5"
+    ]  # fmt: skip
     with errors.naming_options():
         assert errors.option("video", False) == "--no-video"
         assert errors.option("norm", "none") == "--norm none"

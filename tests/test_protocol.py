@@ -53,7 +53,7 @@ def test_runs_that_differ_in_settings_are_different_systems(tmp_path):
         ({"eval_episodes": 3}, "eval_episodes is 5 in"),
         ({"eval_every": 50}, "eval_every is 25000 in"),
         ({"episode_frames": 500}, "episode_frames is 1000 in"),
-        ({"terminations": False}, "terminations is True in"),
+        ({"terminations": False}, "terminations is yes in"),
         ({"hyperparameters": {"action_repeat": 4}}, "action_repeat is 2 in"),
         ({"hyperparameters": {"discount": 0.9}}, "discount is 0.99 in"),
     ],
@@ -217,7 +217,7 @@ def test_what_one_run_does_not_know_is_compared_between_the_others(tmp_path):
     del manifest["protocol"]["terminations"]
     (tmp_path / "0" / "manifest.json").write_text(json.dumps(signed(manifest)))
     (conflict,) = conflicts([tmp_path])
-    assert f"terminations is True in {tmp_path / '1'} and False in {tmp_path / '2'}" in conflict
+    assert f"terminations is yes in {tmp_path / '1'} and no in {tmp_path / '2'}" in conflict
 
 
 @pytest.mark.parametrize("option", [{"overlap": True}, {"matmul_precision": "bfloat16"}])

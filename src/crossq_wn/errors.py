@@ -194,6 +194,15 @@ def stated(name: str, value: object) -> str:
     return f"{option(name)} is {text if len(text) <= _LONG else f'{text[:_LONG]}...'}"
 
 
+def shown(value: object) -> str:
+    """A value as tables and messages about runs have it: `yes`, `none`, `0,1`."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ",".join(map(shown, value)) or "none"
+    return "none" if value is None else str(value)
+
+
 def words(name: str, value: object) -> list[str]:
     """An option and its value as words of a command line.
 

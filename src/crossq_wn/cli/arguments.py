@@ -14,7 +14,7 @@ from types import NoneType
 from typing import Any, Literal, Never, get_args, get_origin, get_type_hints
 
 from crossq_wn.algorithms import ALGORITHMS, recipe_of
-from crossq_wn.errors import UserError, naming_options, nearest
+from crossq_wn.errors import UserError, naming_options, nearest, shown
 from crossq_wn.runs.config import preset_settings
 from crossq_wn.runs.familiar import meant
 from crossq_wn.runs.options import MOST_SEEDS, OPTION_NAMES, RunOptions
@@ -148,11 +148,11 @@ def add_fields(group: Any, record: Any, chosen: Sequence[Field[Any]]) -> None:
     kinds, texts = get_type_hints(type(record)), field_texts(type(record))
     for field in chosen:
         default = getattr(record, field.name)
-        shown = "" if default is None else f" (default: {_shown(default)})"
+        told = "" if default is None else f" (default: {shown(default)})"
         group.add_argument(
             "--" + field.name.replace("_", "-"),
             default=argparse.SUPPRESS,
-            help=(texts.get(field.name, "") + shown).replace("%", "%%"),
+            help=(texts.get(field.name, "") + told).replace("%", "%%"),
             **_parsing(kinds[field.name], **field.metadata),
         )
         if alias := _ALIASES.get(field.name):
@@ -160,12 +160,6 @@ def add_fields(group: Any, record: Any, chosen: Sequence[Field[Any]]) -> None:
             group.add_argument(
                 alias, dest=field.name, default=argparse.SUPPRESS, help=argparse.SUPPRESS, **read
             )
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return ",".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
 
 
 def _parsing(kind: Any, ranges: bool = False) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from crossq_wn.environments import PAPER_GROUPS, PAPER_TASKS, paper_frames
-from crossq_wn.errors import UserError, nearest
+from crossq_wn.errors import UserError, nearest, shown
 from crossq_wn.runs.config import RunConfig, preset_settings
 from crossq_wn.runs.system import System
 from crossq_wn.sweeps.plans import slug
@@ -268,7 +268,7 @@ def unlike(runs: Sequence[PlannedRun]) -> list[str]:
             for run in here:
                 values.setdefault(run.config.protocol[name], []).append(run.system.label)
             if len(values) > 1:
-                parts = [f"{value} ({', '.join(labels)})" for value, labels in values.items()]
+                parts = [f"{shown(value)} ({', '.join(labels)})" for value, labels in values.items()]
                 places.setdefault(f"{name} is {' but '.join(parts)}", []).append(task)
     return [f"protocols differ by plan: {told}, on {', '.join(tasks)}" for told, tasks in places.items()]
 

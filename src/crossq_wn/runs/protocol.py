@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from crossq_wn import files
 from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.environments.suites import simulator_packages
-from crossq_wn.errors import UserError, one_line
+from crossq_wn.errors import UserError, one_line, shown
 from crossq_wn.files import MOST_JSON, RefusedError
 from crossq_wn.runs.checks import check
 from crossq_wn.runs.config import DAMAGED, read_json
@@ -245,7 +245,7 @@ def distinctions(groups: Sequence[Sequence[Terms]]) -> list[str]:
             for each in group:
                 for known in (*each.protocols[:1], each.settings):
                     if name in known:
-                        values[str(known[name])] = None
+                        values[shown(known[name])] = None
             if values:
                 parts.append(f"{name} {' or '.join(values)}")
         told.append(", ".join(parts) if parts else "unknown or changed on resumption")
@@ -311,7 +311,7 @@ def _differences(entries: Iterable[tuple[str, str, Mapping[str, Any]]]) -> list[
             other, usual = first.setdefault((group, name), (where, value))
             if value != usual:
                 differs[name] = value
-                told.append(f"{name} is {usual} in {other} and {value} in {where}")
+                told.append(f"{name} is {shown(usual)} in {other} and {shown(value)} in {where}")
         if told:
             # One line, of the first entry, for all entries that differ in the same way.
             lines.setdefault(f"{group}{differs}", f"{group}: {', '.join(told)}")

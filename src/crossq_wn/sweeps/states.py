@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from crossq_wn import files
 from crossq_wn.algorithms.settings import Settings, values_of
-from crossq_wn.errors import UserError, explained
+from crossq_wn.errors import UserError, explained, shown
 from crossq_wn.files import MOST_TABLE
 from crossq_wn.runs import leases
 from crossq_wn.runs.checks import check
@@ -143,7 +143,7 @@ def _differences(path: Path, planned: RunConfig) -> list[str]:
     for name in {**left, **right}:
         was, wanted = left.get(name), right.get(name)
         if name not in NOT_NUMBERS and was != wanted:
-            found.append(f"{name} is {was}, not {wanted}")
+            found.append(f"{name} is {shown(was)}, not {shown(wanted)}")
     return found
 
 

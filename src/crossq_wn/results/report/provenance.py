@@ -11,6 +11,7 @@ import numpy as np
 
 from crossq_wn import files
 from crossq_wn.algorithms.settings import values_of
+from crossq_wn.errors import shown
 from crossq_wn.files import MOST_VIDEO
 from crossq_wn.results.report.contents import Report, ReportedRun
 from crossq_wn.results.report.html import Html, bullets, details, join, section, table, tag
@@ -219,7 +220,7 @@ def _values(dictionaries: Iterable[Mapping[str, object]]) -> dict[str, str]:
     found: dict[str, dict[str, None]] = {}
     for values in dictionaries:
         for name, value in values.items():
-            text = "–" if value is None else str(value)
+            text = "–" if value is None else shown(value)
             found.setdefault(name, {})[text] = None  # the keys are an ordered set
     return {name: _SEVERAL.join(values) for name, values in found.items()}
 
