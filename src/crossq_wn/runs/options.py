@@ -74,7 +74,12 @@ class RunOptions:
         require(self, "episode_frames", self.episode_frames is None or self.episode_frames >= 1, "at least 1")
         share = self.prefill_share
         require(self, "prefill_share", share is None or 0 < share < 1, "above 0 and below 1")
-        require(self, "prefill_share", share is None or bool(self.prefill), f"left out without {option('prefill')}")
+        require(
+            self,
+            "prefill_share",
+            share is None or bool(self.prefill),
+            f"left out without {option('prefill')}",
+        )
         stacked = 1 <= self.frame_stack <= MOST_FRAMES_STACKED
         require(self, "frame_stack", stacked, f"a whole number from 1 to {MOST_FRAMES_STACKED}")
         require(self, "seeds", len(self.seeds) <= MOST_SEEDS, f"at most {MOST_SEEDS:,} of them")
