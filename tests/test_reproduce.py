@@ -45,6 +45,7 @@ from crossq_wn.results.records import CurveTable
 from crossq_wn.runs import directory
 from crossq_wn.runs.seals import signed
 from crossq_wn.sweeps import cost as costs
+from crossq_wn.sweeps import simulations
 from crossq_wn.sweeps.cost import cost
 from crossq_wn.sweeps.plans import command
 from crossq_wn.training import api
@@ -200,8 +201,18 @@ def test_speeds_and_simulations_are_measured_here():
     there = costs.simulation(costs._typical("walker-run"))
     assert there.sizes == (17, 6)  # cheetah-run's, the first of its group
     assert 0 < there.frame_seconds < 0.1
-    assert costs.simulation("helpers:no_environment") == ((1, 1), 0.0)
     assert "GFLOP/s" in costs.explain()
+
+
+def test_tasks_that_fail_when_they_are_timed_cost_nothing_and_are_named(monkeypatch):
+    """In whatever way: the process that plans a sweep goes on."""
+    found = costs.untimed(["walker-run", "helpers:no_environment", "worlds:Aborting"])
+    assert list(found) == ["helpers:no_environment", "worlds:Aborting"]
+    assert "returned a dict, not a gymnasium.Env" in found["helpers:no_environment"]
+    assert found["worlds:Aborting"] == "its process was killed by signal 6"
+    assert costs.simulation("worlds:Aborting")[:2] == ((1, 1), 0.0)
+    monkeypatch.setattr(simulations, "PATIENCE", 0.01)
+    assert simulations.simulation("walker-run", "process_time").why == "it took over 0 s"
 
 
 def test_a_laptop_can_afford_the_laptop_scale(quiet, tmp_path):

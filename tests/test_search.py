@@ -10,7 +10,8 @@ import helpers
 from crossq_wn.errors import UserError
 from crossq_wn.runs.seals import signed
 from crossq_wn.sweeps import search
-from crossq_wn.sweeps.driver import Need, Sweep, drive
+from crossq_wn.sweeps.driver import Need, Sweep
+from crossq_wn.sweeps.driving import drive
 from crossq_wn.sweeps.history import keep_plan
 from crossq_wn.sweeps.search import Search, at, example, runs_of, stages_of, value_of
 from crossq_wn.sweeps.sheets import parse

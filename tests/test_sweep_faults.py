@@ -17,7 +17,8 @@ from crossq_wn import files
 from crossq_wn.cli import dispatch
 from crossq_wn.errors import UserError, explained
 from crossq_wn.sweeps import engines, history, states, status
-from crossq_wn.sweeps.driver import Need, Sweep, drive
+from crossq_wn.sweeps.driver import Need, Sweep
+from crossq_wn.sweeps.driving import drive
 from crossq_wn.sweeps.engines import prepared
 from crossq_wn.sweeps.local import LocalEngine, LocalProcess
 from crossq_wn.sweeps.plans import plan

@@ -28,8 +28,9 @@ from crossq_wn.fences import LostLeaseError
 from crossq_wn.machine import gpus
 from crossq_wn.runs import leases
 from crossq_wn.runs.seals import signed
-from crossq_wn.sweeps import driver, engines, history, local, states, status
-from crossq_wn.sweeps.driver import Need, Sweep, drive
+from crossq_wn.sweeps import driver, driving, engines, history, local, states, status
+from crossq_wn.sweeps.driver import Need, Sweep
+from crossq_wn.sweeps.driving import drive
 from crossq_wn.sweeps.history import RETRIES, Attempt
 from crossq_wn.sweeps.plans import Run, command, flat_name, folder_of, plan, seed_range
 from crossq_wn.sweeps.scheduling import Outlook, Room, Waiting, next_jobs, outlook
@@ -288,6 +289,8 @@ def test_a_run_that_cannot_be_read_now_is_tried_again(number, run, monkeypatch):
     attempts = [Attempt("run", float(i), 0, 0, f"failed: {state.why}", False) for i in range(4)]
     assert outlook(state, attempts[:1], alive=False, retries=3) == Outlook("waiting", 10.0, attempts[0].cause)
     assert outlook(state, attempts, alive=False, retries=3).standing == "failed"
+    passing = [attempt._replace(passing=True) for attempt in attempts] * 300
+    assert outlook(state, passing, alive=False, retries=3) == Outlook("waiting", 603.0, attempts[0].cause)
 
 
 def test_a_configuration_that_a_checkpoint_still_has_is_not_missed(run, monkeypatch):
@@ -336,14 +339,15 @@ ATTEMPTS = st.lists(
 def test_a_run_is_tried_a_bounded_number_of_times_with_growing_pauses(attempts, frames, retries):
     state = State("cut off", frames)
     found = outlook(state, attempts, alive=False, retries=retries)
-    inarow = 0
+    inarow = to_blame = 0
     for attempt in reversed(attempts):
         if not attempt.cause or attempt.after != frames:
             break
         inarow += 1
+        to_blame += not attempt.passing
         if attempt.after > attempt.before:
             break
-    if inarow > retries:
+    if to_blame > retries:
         assert found == Outlook("failed", why=attempts[-1].cause)
     elif inarow:
         assert found == Outlook(
@@ -770,7 +774,7 @@ def test_a_crash_on_another_node_is_a_failure_although_its_lease_is_left(failure
     sweep, (run,), said = swept(tmp_path, Straw(clock), clock, count=1)
     held_elsewhere(run)
     process = SimpleNamespace(failure=lambda: failure, worked=lambda: 3.0)
-    sweep._note(driver._Worker(0, process, sweep.states[0], 0.0), [])
+    sweep._note(driver.Worker(0, process, sweep.states[0], 0.0), [])
     assert [each.cause for each in sweep.history.of(sweep.key(run))] == [cause]
     assert [each.cause for each in sweep.tried.get(0, ())] == ([cause] if cause else [])
     assert said == [f"{run.name}: {cause or 'is left to the process that has it'}"]
@@ -806,6 +810,59 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(tmp_path, monkeypatch):
     assert drive(sweep, clock.sleep) == (None, {})
     assert [evaluations(run) for run in runs] == [ALL] * 3
     assert any("cannot start: [Errno 28] No space left" in line for line in said)
+
+
+def full_until(end, straw, clock, monkeypatch):
+    """Lets the disk be full until a time; returns the times at which runs were started."""
+    real, started = straw.start, []
+
+    def start(run, state, slot, memory):
+        started.append(clock.now)
+        if clock.now < end:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(run, state, slot, memory)
+
+    monkeypatch.setattr(straw, "start", start)
+    return started
+
+
+def test_an_outage_of_hours_gives_up_no_run(tmp_path, monkeypatch):
+    clock = Clock()
+    straw = Straw(clock)
+    sweep, runs, _ = swept(tmp_path, straw, clock, count=8, slots=8)
+    begin, hours = clock.now, 5 * 3600.0
+    started = full_until(begin + hours, straw, clock, monkeypatch)
+    assert drive(sweep, lambda seconds: clock.sleep(10 if clock.now < begin + hours else 1)) == (None, {})
+    assert [evaluations(run) for run in runs] == [ALL] * 8
+    tries = [now for now in started if now < begin + hours]
+    assert 8 + 30 < len(tries) < 8 + 60  # all at first, then one at a time, with up to ten minutes between
+    assert clock.now < begin + hours + 600 + 150
+    attempts = sweep.history.of(sweep.key(runs[0]))
+    assert [each.passing for each in attempts] == [True] * (len(attempts) - 1) + [False]
+
+
+def test_a_sweep_ends_when_nothing_gets_further_for_a_day(tmp_path, monkeypatch):
+    clock = Clock()
+    straw = Straw(clock)
+    sweep, runs, _ = swept(tmp_path, straw, clock, count=3, slots=1)
+    begin = clock.now
+    started = full_until(float("inf"), straw, clock, monkeypatch)
+    cause = "cannot start: [Errno 28] No space left on device"
+    assert drive(sweep, lambda seconds: clock.sleep(60)) == (None, {run.path: cause for run in runs})
+    assert 24 * 3600 < clock.now - begin < 25 * 3600
+    assert len(started) < 200
+
+
+def test_a_run_that_lacks_memory_although_it_is_alone_is_to_blame(tmp_path):
+    clock = Clock()
+    sweep, _, _ = swept(tmp_path, Straw(clock), clock)
+    cause = "failed (exit code 2): training would take about 9.0 GiB and only 2.0 GiB are free"
+    assert not sweep._may_pass(cause)
+    assert sweep._may_pass("failed (exit code 2): Input/output error")
+    sweep.workers[0] = driver.Worker(1, None, State("missing", 0), 0.0)
+    assert sweep._may_pass(cause)
+    sweep.retries = 0
+    assert not sweep._may_pass(cause)
 
 
 def test_a_folder_that_cannot_be_read_fails_alone(run, monkeypatch):
@@ -906,7 +963,7 @@ def test_a_process_is_told_of_each_signal_once(tmp_path):
     process = SimpleNamespace(stop=lambda: told.append(1), memory=lambda: 0, ended=lambda: False)
     clock = Clock()
     sweep, _, _ = swept(tmp_path, Straw(clock), clock)
-    sweep.workers[0] = driver._Worker(0, process, State("missing", 0), 0.0)
+    sweep.workers[0] = driver.Worker(0, process, State("missing", 0), 0.0)
     for received in ([], [2], [2], [2, 2], [2, 2]):
         sweep.collect(received)
     assert len(told) == 2
@@ -915,7 +972,7 @@ def test_a_process_is_told_of_each_signal_once(tmp_path):
 def test_a_hang_up_that_is_ignored_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with driver._signals() as received:
+        with driving._signals() as received:
             os.kill(os.getpid(), signal.SIGHUP)
             os.kill(os.getpid(), signal.SIGTERM)
             assert received == [signal.SIGTERM]

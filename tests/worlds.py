@@ -34,6 +34,13 @@ class Walk(gymnasium.Env):
         return self.place.astype(np.float32), float(self.place.sum()), there, self.steps == 23, {}
 
 
+class Aborting(Walk):
+    """Ends the process in which it is stepped."""
+
+    def step(self, action):
+        os.abort()
+
+
 class Burning(Walk):
     """Raises an exception of its own."""
 

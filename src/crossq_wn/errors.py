@@ -104,6 +104,11 @@ def may_pass(message: str) -> bool:
     return any(word in message for word in (OUT_OF_MEMORY, NOT_FREE, *map(os.strerror, _PASSING)))
 
 
+def tells_of_memory(message: str) -> bool:
+    """Whether a message tells of too little memory."""
+    return any(word in message for word in (OUT_OF_MEMORY, NOT_FREE, os.strerror(errno.ENOMEM)))
+
+
 def lacks_memory(error: Exception) -> bool:
     """Whether an error is that Python or XLA had too little memory."""
     return isinstance(error, MemoryError) or _EXHAUSTED in str(error)

@@ -23,7 +23,8 @@ from crossq_wn.runs.familiar import meant
 from crossq_wn.runs.options import OPTION_NAMES
 from crossq_wn.sweeps import bills, history, on_slurm, status
 from crossq_wn.sweeps.bills import Bill
-from crossq_wn.sweeps.driver import Result, Sweep, drive
+from crossq_wn.sweeps.driver import Sweep
+from crossq_wn.sweeps.driving import Result, drive
 from crossq_wn.sweeps.engines import Engine
 from crossq_wn.sweeps.history import RETRIES
 from crossq_wn.sweeps.plans import Planned, Run, plan, seed_range
@@ -131,6 +132,7 @@ def _show_plan(
     bill = bills.bill(runs, states, jobs, lambda run: run.config.system.label)
     unknown = parsed.on == "ray" and engine is None and parsed.jobs is None  # until it is connected to
     lines = in_words(bill, len(runs), None if unknown else jobs, request.out)
+    lines += bills.untimed(runs, states)
     show(Table(f"sweep in {request.out}", BILL, bill.rows), parsed.form, lines)
     return bill
 

@@ -13,7 +13,8 @@ from crossq_wn.reproduce.studies import PlannedRun, Scale, plan, scale_called, u
 from crossq_wn.runs.protocol import read_terms, simulator_conflicts
 from crossq_wn.sweeps import bills
 from crossq_wn.sweeps.bills import Bill, default_jobs
-from crossq_wn.sweeps.driver import Result, Sweep, drive
+from crossq_wn.sweeps.driver import Sweep
+from crossq_wn.sweeps.driving import Result, drive
 from crossq_wn.sweeps.history import logs
 from crossq_wn.sweeps.local import LocalEngine
 from crossq_wn.sweeps.states import Kind, State, state_of

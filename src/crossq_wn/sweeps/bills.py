@@ -11,6 +11,8 @@ from crossq_wn.sweeps.driver import Need
 from crossq_wn.sweeps.plans import Planned
 from crossq_wn.sweeps.states import State
 
+_NAMED = 5  # tasks that a line names at most
+
 
 class BillRow(NamedTuple):
     """The cost of all runs of one system."""
@@ -68,6 +70,15 @@ def bill(
 def _remaining(run: Planned, state: State) -> float:
     """Estimates the core-seconds that a run still needs."""
     return costs.cost(run.config).core_seconds * max(0.0, 1 - state.frames / run.config.options.frames)
+
+
+def untimed(runs: Sequence[Planned], states: Sequence[State]) -> list[str]:
+    """Says in a line, if there is a reason, of which tasks the bill leaves the simulation out."""
+    left = [run for run, state in zip(runs, states, strict=True) if state.kind != "finished"]
+    found = [f"{task} ({why})" for task, why in costs.untimed(run.config.task for run in left).items()]
+    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    named = ", ".join(found[:_NAMED])
+    return [f"without the simulation of tasks that failed when it was timed: {named}{more}"] if found else []
 
 
 def need(run: Planned) -> Need:

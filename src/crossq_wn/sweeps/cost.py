@@ -8,7 +8,7 @@ of tasks.
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
@@ -17,19 +17,18 @@ import numpy as np
 
 from crossq_wn.algorithms import recipe_of
 from crossq_wn.algorithms.settings import Settings
-from crossq_wn.environments import make
 from crossq_wn.environments.groups import declared
-from crossq_wn.errors import UserError
 from crossq_wn.lazy import jax, jnp
 from crossq_wn.learning.memory import state_bytes
 from crossq_wn.learning.products import Program, Work, counted, update_program, work, work_of_decision
 from crossq_wn.learning.replay import Replay
 from crossq_wn.machine import use_jax
 from crossq_wn.runs.config import RunConfig
+from crossq_wn.sweeps import simulations
+from crossq_wn.sweeps.simulations import Simulation, seconds_per_call
 from crossq_wn.types import Burst, Priorities, Spec
 
 _START_SECONDS = 20.0  # a guess at the imports and compilation of a run
-_BUDGET = 0.2  # seconds per measurement
 _KEPT = 2  # checkpoints that a run keeps
 # Until a run has been measured: a process without replay and learners, and a learner while it updates.
 _PROCESS, _COPIES = 500 * 2**20, 4
@@ -66,13 +65,6 @@ class Speed(NamedTuple):
         """Estimates how long a program takes."""
         products = self.multiply_add * counted.multiply_adds
         return products + self.operation * counted.operations + self.element * counted.elements
-
-
-class Simulation(NamedTuple):
-    """The sizes and the speed of an environment."""
-
-    sizes: tuple[int, int]  # of observation and action
-    frame_seconds: float  # per environment frame
 
 
 class Programs(NamedTuple):
@@ -169,27 +161,14 @@ def _typical(task: str) -> str:
 
 @cache
 def simulation(task: str) -> Simulation:
-    """Makes an environment and times some of its frames.
+    """What an environment's simulation takes."""
+    return simulations.simulation(task, "process_time" if _on_cpu() else "perf_counter")
 
-    An environment that cannot be made costs nothing here; its run will fail in training.
-    """
-    try:
-        environment = make(task)
-    except UserError:
-        return Simulation((1, 1), 0.0)
-    try:
-        environment.reset(0)
-        action = np.zeros(environment.action_size, np.float32)
 
-        def step() -> None:
-            if environment.step(action).episode is not None:
-                environment.reset()
-
-        seconds = _seconds_per_call(step)
-        sizes = environment.observation_size, environment.action_size
-        return Simulation(sizes, seconds / environment.action_repeat)
-    finally:
-        environment.close()
+def untimed(tasks: Iterable[str]) -> dict[str, str]:
+    """Why the simulation of tasks counts as costing nothing, for those of which it does."""
+    found = {task: simulation(task).why for task in sorted(set(map(_typical, tasks)))}
+    return {task: why for task, why in found.items() if why}
 
 
 @cache
@@ -220,17 +199,13 @@ def _timed(program: Callable[..., Any], *arguments: Any) -> _Timed:
         jax.block_until_ready(compiled(*there))  # type: ignore[no-untyped-call]
 
     call()  # compiles
-    return _Timed(_seconds_per_call(call), work(program, *arguments))
+    clock = time.process_time if _on_cpu() else time.perf_counter
+    return _Timed(seconds_per_call(call, clock), work(program, *arguments))
 
 
-def _seconds_per_call(call: Callable[[], object]) -> float:
-    """Mean processor time per call on a CPU, whatever else runs there; wall-clock time on an accelerator."""
-    clock = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
-    start, calls = clock(), 0
-    while calls < 3 or clock() - start < _BUDGET:
-        call()
-        calls += 1
-    return (clock() - start) / calls
+def _on_cpu() -> bool:
+    """Whether time is the processor's, whatever else runs there; beside an accelerator it is the wall's."""
+    return jax.default_backend() == "cpu"
 
 
 def _network(width: int, batch: int) -> tuple[Any, Any]:

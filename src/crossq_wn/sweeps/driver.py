@@ -1,4 +1,4 @@
-"""The loop of a sweep: looks at the runs, starts what may start, and notes how each attempt ended.
+"""A sweep under way: looks at the runs, starts what may start, and notes how each attempt ended.
 
 It keeps nothing but the attempts that the run directories do not say, so it can be killed and started again
 at any time, and several may work on one folder.
@@ -6,27 +6,24 @@ at any time, and several may work on one folder.
 
 import math
 import random
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from crossq_wn.errors import UserError, one_line
+from crossq_wn.errors import UserError, may_pass, one_line, tells_of_memory
 from crossq_wn.sweeps.engines import OTHERS, Engine, Process, is_final
 from crossq_wn.sweeps.history import RETRIES, Attempt, History
+from crossq_wn.sweeps.outages import Outage
 from crossq_wn.sweeps.plans import Planned
 from crossq_wn.sweeps.scheduling import Outlook, Room, Waiting, next_jobs, outlook
 from crossq_wn.sweeps.states import State, state_of, stopped_seeds
 from crossq_wn.sweeps.watching import Watch
 
-_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LOOK = 5.0  # seconds between looks at what others do
 _REFRESH = 60.0  # and at all runs
 _NEVER = float("-inf")
-_PAUSE = 0.1  # seconds between looks at own processes
 
 
 class Need(NamedTuple):
@@ -36,15 +33,8 @@ class Need(NamedTuple):
     memory: int  # bytes
 
 
-class Result(NamedTuple):
-    """How a sweep ended."""
-
-    signal: int | None  # the signal that stopped it, if any
-    failed: dict[Path, str]  # the cause of each failure, by run directory
-
-
 @dataclass
-class _Worker:
+class Worker:
     """A process of this sweep and what it works on."""
 
     number: int  # of the run
@@ -89,7 +79,7 @@ class Sweep:
     watch: Watch = field(default_factory=Watch)
     states: list[State] = field(default_factory=list)
     since: float = math.inf
-    workers: dict[int, _Worker] = field(default_factory=dict)  # by slot
+    workers: dict[int, Worker] = field(default_factory=dict)  # by slot
     looked: float = _NEVER  # when the outlooks were last made
     refreshed: float = _NEVER  # when the states were last read
     waiting: list[Waiting] = field(default_factory=list)
@@ -101,6 +91,7 @@ class Sweep:
         self.history = History(self.out)
         self.states = self.states or [state_of(run) for run in self.runs]
         self.refreshed = self.clock()
+        self.outage = Outage(self.clock())
         self._turns = [random.random() for _ in self.runs]
         self._hear(self.history.since(self.since))
 
@@ -139,7 +130,7 @@ class Sweep:
             old = [number for number, state in enumerate(self.states) if state.kind != "finished"]
             self.refreshed = self.clock()
         for number in old:
-            self.states[number] = state_of(self.runs[number])
+            self._see(number)
         self._hear(self.history.news())
         mine = {worker.number for worker in self.workers.values()}
         self.waiting, self.elsewhere, self.failed = [], [], {}
@@ -151,6 +142,8 @@ class Sweep:
                 self.elsewhere.append(number)
             elif found.standing == "failed":
                 self.failed[run.path] = found.why
+            elif found.standing == "waiting" and self.outage.hopeless and not self.workers:
+                self.failed[run.path] = self.outage.cause
             elif found.standing == "waiting":
                 self.waiting.append(self._waiting(number, found.ready))
         self.looked = self.clock()
@@ -163,6 +156,14 @@ class Sweep:
                 # When it ended by the clock of another machine says nothing here.
                 heard = attempt._replace(ended=self.clock())
                 self.tried.setdefault(numbers[attempt.run], []).append(heard)
+
+    def _see(self, number: int) -> State:
+        """Finds out how far a run has come."""
+        before, state = self.states[number], state_of(self.runs[number])
+        if state.frames > before.frames or (state.kind == "finished" != before.kind):
+            self.outage.advance(self.clock())
+        self.states[number] = state
+        return state
 
     def outlook(self, number: int) -> Outlook:
         """Where a run stands; what failed before `since` is tried again."""
@@ -179,11 +180,12 @@ class Sweep:
             return
         if now - self.looked >= _LOOK:
             self.look()
-        if not self.waiting:
+        free = self.outage.usable(free, [worker.began for worker in self.workers.values()], now)
+        if not self.waiting or not free:
             return
         for start in next_jobs(self.waiting, Room(free, self._memory(), not self.workers), now):
             self.waiting = [each for each in self.waiting if each.number != start.number]
-            self.states[start.number] = state_of(self.runs[start.number])
+            self._see(start.number)
             standing = self.outlook(start.number).standing
             if standing == "waiting":
                 self._start(start.number, start.slot)
@@ -221,15 +223,15 @@ class Sweep:
             self.say(f"{run.name} {cause}")
             self.looked = _NEVER
             return
-        self.workers[slot] = _Worker(number, process, state, self.clock())
+        self.workers[slot] = Worker(number, process, state, self.clock())
         frames = run.config.options.frames
         how = f"resumes at {state.frames:,} of" if state.kind == "cut off" else "trains"
         self.say(f"{run.name} {how} {frames:,} frames, about {waiting.seconds / 60:.0f} min: {run.path}")
 
-    def _note(self, worker: _Worker, received: Sequence[int]) -> None:
+    def _note(self, worker: Worker, received: Sequence[int]) -> None:
         """Records how an attempt ended."""
         number, run = worker.number, self.runs[worker.number]
-        state = self.states[number] = state_of(run)
+        state = self._see(number)
         cause, code = "", 0
         if state.kind == "finished":
             lost = stopped_seeds(run, state)
@@ -271,10 +273,17 @@ class Sweep:
             memory=memory,
             seconds=seconds,
             retries=self.retries,
+            passing=self._may_pass(cause),
         )
         if cause:
             self.tried.setdefault(number, []).append(attempt)
+        if attempt.passing:
+            self.outage.fail(cause, self.clock())
         self.history.add(attempt._replace(ended=self.wall()))
+
+    def _may_pass(self, cause: str) -> bool:
+        """Whether a run is not to blame for its failure; one that lacks memory while nothing else runs is."""
+        return self.retries > 0 and may_pass(cause) and not (tells_of_memory(cause) and not self.workers)
 
     def _waiting(self, number: int, ready: float) -> Waiting:
         run, state = self.runs[number], self.states[number]
@@ -292,54 +301,3 @@ class Sweep:
             growth = self._waiting(worker.number, 0.0).memory - worker.memory
             free -= max(0, growth)
         return free
-
-
-def drive(
-    sweep: Sweep, sleep: Callable[[float], None] = time.sleep, more: Callable[[], bool] = lambda: False
-) -> Result:
-    """Works on a sweep until every run has finished or failed, or a signal arrives.
-
-    Args:
-        sweep: to work on.
-        sleep: waits for some seconds.
-        more: may add runs, and says whether it will add others.
-
-    A signal stops all processes, which then save a checkpoint; a second signal stops them without one.
-    """
-    with _signals() as received, _ended(sweep.workers):
-        while True:
-            sweep.collect(received)
-            if received and not sweep.workers:
-                break
-            if not received:
-                coming = more()
-                sweep.fill()
-                if sweep.over and not (coming and (sweep.waits or not sweep.elsewhere)):
-                    break
-            sleep(_PAUSE)
-    return Result(received[0] if received else None, sweep.failed)
-
-
-@contextmanager
-def _ended(workers: Mapping[int, _Worker]) -> Iterator[None]:
-    """Stops all processes on the way out, whatever goes wrong here."""
-    try:
-        yield
-    finally:
-        for worker in workers.values():
-            worker.process.stop()
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collects signals that ask to stop, except for those that are ignored, as under nohup."""
-    received: list[int] = []
-    before = {}  # signal -> its handler
-    for number in _STOPS:
-        if signal.getsignal(number) != signal.SIG_IGN:
-            before[number] = signal.signal(number, lambda n, _: received.append(n))
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

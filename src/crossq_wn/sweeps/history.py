@@ -36,6 +36,7 @@ class Attempt(NamedTuple):
     memory: int = 0  # the most bytes that it was seen to take
     seconds: float = 0.0  # that it took
     retries: int = RETRIES  # how often its sweep tries a failed run again
+    passing: bool = False  # whether the run is not to blame, and it counts as none of those
 
 
 class History:
@@ -173,7 +174,7 @@ def _attempts(content: bytes) -> Iterable[Attempt]:
             yield Attempt(
                 str(values["run"]), float(values["ended"]), int(values["before"]), int(values["after"]),
                 str(values["cause"]), bool(values["final"]), int(values["memory"]), float(values["seconds"]),
-                int(values.get("retries", RETRIES)),
+                int(values.get("retries", RETRIES)), bool(values.get("passing", False)),
             )  # fmt: skip
         except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
             continue

@@ -8,6 +8,7 @@ from crossq_wn.sweeps.history import RETRIES, Attempt
 from crossq_wn.sweeps.states import State
 
 _FIRST_PAUSE, _GROWTH, _LONGEST_PAUSE = 10.0, 4.0, 600.0  # seconds; by what each pause exceeds the one before
+_GROWS = 5  # times
 
 Standing = Literal["done", "running", "waiting", "failed"]
 
@@ -48,7 +49,7 @@ class Start(NamedTuple):
 def outlook(state: State, attempts: Sequence[Attempt], *, alive: bool, retries: int = RETRIES) -> Outlook:
     """Says where a run stands.
 
-    Failures count since the run last got further.
+    Failures count since the run last got further, but for those of which it is not to blame.
 
     Args:
         state: of its directory.
@@ -66,9 +67,9 @@ def outlook(state: State, attempts: Sequence[Attempt], *, alive: bool, retries: 
     if not failures:
         return Outlook("waiting")
     last = failures[-1]
-    if last.final or len(failures) > retries:
+    if last.final or sum(not each.passing for each in failures) > retries:
         return Outlook("failed", why=last.cause)
-    pause = min(_FIRST_PAUSE * _GROWTH ** (len(failures) - 1), _LONGEST_PAUSE)
+    pause = min(_FIRST_PAUSE * _GROWTH ** min(len(failures) - 1, _GROWS), _LONGEST_PAUSE)
     return Outlook("waiting", ready=last.ended + pause, why=last.cause)
 
 

@@ -1,0 +1,71 @@
+"""The loop of a sweep, until everything is done or a signal asks it to stop."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from crossq_wn.sweeps.driver import Sweep, Worker
+
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_PAUSE = 0.1  # seconds between looks at own processes
+
+
+class Result(NamedTuple):
+    """How a sweep ended."""
+
+    signal: int | None  # the signal that stopped it, if any
+    failed: dict[Path, str]  # the cause of each failure, by run directory
+
+
+def drive(
+    sweep: Sweep, sleep: Callable[[float], None] = time.sleep, more: Callable[[], bool] = lambda: False
+) -> Result:
+    """Works on a sweep until every run has finished or failed, or a signal arrives.
+
+    Args:
+        sweep: to work on.
+        sleep: waits for some seconds.
+        more: may add runs, and says whether it will add others.
+
+    A signal stops all processes, which then save a checkpoint; a second signal stops them without one.
+    """
+    with _signals() as received, _ended(sweep.workers):
+        while True:
+            sweep.collect(received)
+            if received and not sweep.workers:
+                break
+            if not received:
+                coming = more()
+                sweep.fill()
+                if sweep.over and not (coming and (sweep.waits or not sweep.elsewhere)):
+                    break
+            sleep(_PAUSE)
+    return Result(received[0] if received else None, sweep.failed)
+
+
+@contextmanager
+def _ended(workers: Mapping[int, Worker]) -> Iterator[None]:
+    """Stops all processes on the way out, whatever goes wrong here."""
+    try:
+        yield
+    finally:
+        for worker in workers.values():
+            worker.process.stop()
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collects signals that ask to stop, except for those that are ignored, as under nohup."""
+    received: list[int] = []
+    before = {}  # signal -> its handler
+    for number in _STOPS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            before[number] = signal.signal(number, lambda n, _: received.append(n))
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
