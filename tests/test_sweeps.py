@@ -20,20 +20,23 @@ from hypothesis import strategies as st
 import helpers
 from crossq_wn import files
 from crossq_wn.algorithms import ALGORITHMS
+from crossq_wn.cli import requests
 from crossq_wn.cli.arguments import Parser
-from crossq_wn.cli.sweep import _divided
+from crossq_wn.cli.console import tell
+from crossq_wn.cli.requests import divided
+from crossq_wn.cli.sweep import _agree
 from crossq_wn.cli.train import configured
 from crossq_wn.errors import UserError
 from crossq_wn.fences import LostLeaseError
 from crossq_wn.machine import gpus
 from crossq_wn.runs import leases
 from crossq_wn.runs.seals import signed
-from crossq_wn.sweeps import driver, driving, engines, history, local, states, status
+from crossq_wn.sweeps import bills, driver, driving, engines, history, local, states, status
 from crossq_wn.sweeps.driver import Need, Sweep
 from crossq_wn.sweeps.driving import drive
 from crossq_wn.sweeps.history import RETRIES, Attempt
 from crossq_wn.sweeps.plans import Run, command, flat_name, folder_of, plan, seed_range
-from crossq_wn.sweeps.scheduling import Outlook, Room, Waiting, next_jobs, outlook
+from crossq_wn.sweeps.scheduling import Going, Outlook, Room, Start, Waiting, next_jobs, outlook
 from crossq_wn.sweeps.sheets import MOST_RUNS, parse, seed_numbers, written
 from crossq_wn.sweeps.states import State, state_of
 from crossq_wn.sweeps.watching import Watch
@@ -93,6 +96,10 @@ def test_a_larger_sweep_keeps_the_folders_of_its_runs(tmp_path):
         ("[gird]\ntask = ['dog-run']", "unknown key 'gird': did you mean 'grid'?"),
         ("frames = 3", "unknown key 'frames': options belong in [defaults]"),
         ("sweep = 2", "sweep is 2, and this version reads 1: upgrade"),
+        ("sweep = 0", "sweep is 0: it is the format of the file, which is 1"),
+        ("sweep = true", "sweep is True: it is the format of the file, which is 1"),
+        ("seeds_per_process = 1\n[defaults]\ntask = 'dog-run'\nseeds = '0:100000'\n"
+         "[grid]\nutd = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]", "describes 1,000,000 runs, and at most 100,000"),
         ("", "file names no task"),
         ("[grid]\ntask = []", "grid.task is []: it takes a list of at least one value"),
         ("[grid]\ntask = 'dog-run'", 'grid.task is "dog-run": it takes a list'),
@@ -149,7 +156,7 @@ def test_options_are_written_as_a_file_that_says_the_same(options):
 
 def test_options_of_the_command_line_may_have_several_values(tmp_path):
     line = "--task dog-run,humanoid-run --algorithm crossq-wn,simba --utd=1,2,5 --seeds 0:10 --frames 1e6 "
-    own, options = _divided(_parser(), (line + "--no-diagnostics --out x --dry-run").split())
+    own, options = divided(_parser(), (line + "--no-diagnostics --out x --dry-run").split())
     assert own == ["--out", "x", "--dry-run"]
     assert options == {
         "task": ["dog-run", "humanoid-run"], "algorithm": ["crossq-wn", "simba"], "utd": [1, 2, 5],
@@ -258,6 +265,19 @@ def test_a_last_evaluation_that_is_missing_is_still_to_be_made(tmp_path):
     assert stands(run) == ("cut off", 250)
     (run.path / "eval.csv").write_text(f"{helpers.EVAL_HEADER}x,y,0,return,250,1.0\n")
     assert stands(run) == ("finished", 250)
+
+
+def test_a_finished_run_whose_checkpoints_were_deleted_stays_finished(run, monkeypatch):
+    """It would be set aside and trained from zero."""
+    begun(run)
+    (run.path / "eval.csv").write_text(f"{helpers.EVAL_HEADER}x,y,0,return,200,1.0\n")
+    assert stands(run) == ("without a checkpoint", 0)  # nothing says that training has ended
+    monkeypatch.setattr(states, "read_manifest", lambda path: {"logs": {"eval.csv": {}}})
+    assert stands(run) == ("finished", 200)
+    (run.path / "checkpoints").mkdir()
+    assert stands(run) == ("finished", 200)
+    longer = Run(run.path, replace(run.config, options=replace(run.config.options, frames=400)))
+    assert stands(longer) == ("cut off", 0)
 
 
 def test_a_shorter_run_is_cut_off_and_a_longer_one_has_finished(run):
@@ -398,6 +418,22 @@ def test_runs_are_started_longest_first_within_slots_and_memory(waiting, slots, 
         assert starts  # nothing waits for ever
     if memory is None:
         assert len(starts) == min(len(slots), len(ready))
+
+
+def test_memory_is_kept_for_a_run_that_has_waited():
+    """But not against runs that end before it is free, or fit beside it."""
+    large = Waiting(0, 0.0, 9000.0, 12)
+    going = [Going(1000.0 * (1 + number), 2) for number in range(8)]
+    # 12 are free in 5000 s, and no more.
+    small = [Waiting(1, 0.0, 6000.0, 2), Waiting(2, 0.0, 5000.0, 2)]
+    room = Room([0, 1], 2, idle=False, going=going)
+    assert next_jobs([large, *small], room, 700.0) == [Start(2, 0)]
+    assert next_jobs([large, *small], room, 500.0) == [Start(1, 0)]  # it has not waited long
+    assert next_jobs([large._replace(ready=800.0), *small], room, 700.0) == [Start(1, 0)]
+    assert next_jobs([large._replace(memory=20), *small], room, 700.0) == [Start(1, 0)]  # it will never fit
+    # Now 13 are free then.
+    spare = room._replace(memory=3)
+    assert next_jobs([large, *small, Waiting(3, 0.0, 8000.0, 1)], spare, 700.0) == [Start(3, 0), Start(2, 1)]
 
 
 # --- Whole sweeps, with processes and a clock of straw
@@ -648,6 +684,7 @@ def test_a_signal_stops_all_and_the_next_sweep_goes_on(tmp_path):
     assert result.signal == signal.SIGTERM
     assert not straw.working
     assert any("stopped at " in line for line in said)
+    assert sum(line.endswith("runs at a checkpoint; asked again, without one") for line in said) == 1
     again, _, _ = swept(tmp_path, straw, clock)
     assert drive(again, clock.sleep) == (None, {})
     assert [evaluations(run) for run in runs] == [ALL] * len(runs)
@@ -1041,7 +1078,20 @@ def test_seeds_that_are_divided_anew_are_not_trained_twice(tmp_path):
     ("line", "says"),
     [
         (["sweep"], "name the sweep's file, or give options"),
-        (["sweep", "nothing.toml"], "nothing.toml"),
+        (["sweep", "nothing.toml"], "nothing.toml: no such file or folder: name a sweep's file"),
+        (["sweep", "fil.toml"], "fil.toml: no such file or folder: did you mean 'file.toml'?"),
+        (
+            ["sweep", "--task", "dog-run", "Ant-v5", "--out", "x"],
+            "Ant-v5 belongs to no option",
+        ),
+        (["sweep", "--task", "dog-run", "--out", "x", "--retries", "-1"], "whole number of at least 0"),
+        (
+            ["sweep", "--task", "dog-run", "--out", "file.toml", "--dry-run"],
+            "file.toml is a file, where",
+        ),
+        (["sweep", "--task", "dog-run", "--out", "/proc/x", "--dry-run"], "nothing can be made in /proc"),
+        (["sweep", "--task", "dog-run", "--out", "x", "--batchsize", "3"], "did you mean '--batch-size'?"),
+        (["sweep", "worse.toml"], "option or hyperparameter 'batchsize': did you mean 'batch_size'?"),
         (["sweep", "."], ". holds no sweep"),
         (["sweep", "--status", "."], ". holds no sweep"),
         (["sweep", "--status", ".", "--gpus", "1"], "--gpus goes with --on ray or --on slurm"),
@@ -1065,11 +1115,12 @@ def test_seeds_that_are_divided_anew_are_not_trained_twice(tmp_path):
 )
 def test_a_wrong_command_line_is_refused_in_one_line(line, says, tmp_path):
     (tmp_path / "file.toml").write_text("[defaults]\ntask = 'dog-run'")
+    (tmp_path / "worse.toml").write_text("[defaults]\ntask = 'dog-run'\nbatchsize = 3")
     said = helpers.call(*line, cwd=tmp_path)
     assert said.returncode == 2
     assert says in said.stderr
     assert said.stderr.count("\n") == 1
-    assert {path.name for path in tmp_path.iterdir()} == {"file.toml"}
+    assert {path.name for path in tmp_path.iterdir()} == {"file.toml", "worse.toml"}
 
 
 @st.composite
@@ -1155,6 +1206,73 @@ def test_comments_survive(tmp_path):
     kept = sorted((tmp_path / ".sweep").glob("*.toml"))
     assert [path.read_text() for path in kept] == [PAPER, PAPER + "# and grow\n"]
     assert history.kept_plan(tmp_path) == parse(PAPER, "file") or len(kept) == 2
+
+
+def test_a_new_plan_is_the_newest_and_replaces_none(tmp_path):
+    for text in ("# 1", "# 2"):
+        history.keep_plan(tmp_path, text)
+    (tmp_path / ".sweep" / "plan-001.toml").unlink()
+    history.keep_plan(tmp_path, "# 3")
+    assert {path.name: path.read_text() for path in (tmp_path / ".sweep").glob("*.toml")} == {
+        "plan-002.toml": "# 2", "plan-003.toml": "# 3"
+    }  # fmt: skip
+    (tmp_path / ".sweep" / "plan-999.toml").write_text("# 999")
+    history.keep_plan(tmp_path, "# 1000")
+    assert history.newest_plan(tmp_path).name == "plan-1000.toml"
+    assert history.keeps(tmp_path, "# 1000")
+    assert not history.keeps(tmp_path, "# 999")
+
+
+def test_what_a_sweep_says_is_kept_although_nobody_reads_it(tmp_path, monkeypatch):
+    history.logs(tmp_path)
+    events = history.recorded(tmp_path, tell)
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        for line in ("one", "two"):
+            events(line)
+        monkeypatch.undo()
+    kept = (tmp_path / ".sweep" / "sweep.log").read_text().splitlines()
+    assert [line.split()[-1] for line in kept] == ["one", "two"]
+    monkeypatch.setattr(files, "open_log", lambda path: (tmp_path / "missing" / "log").open("ab"))
+    history.recorded(tmp_path, kept.append)("three")
+    assert kept[-1] == "three"
+
+
+def test_the_command_that_goes_on_has_the_options_that_were_given(tmp_path):
+    line = "plan.toml --jobs 3 --on ray --gpus 0.5 --retries 0 --yes --no-wait --out x"
+    parser = _parser()
+    given = requests.again(parser, parser.parse_args(line.split()), Path("x y"))
+    assert given == "crossq-wn sweep 'x y' --jobs 3 --retries 0 --no-wait --on ray --gpus 0.5"
+    slurm = parser.parse_args(["--on", "slurm", "--slurm", "partition=long", "--slurm", "a=b"])
+    wanted = "crossq-wn sweep d --on slurm --slurm partition=long --slurm a=b"
+    assert requests.again(parser, slurm, Path("d")) == wanted
+
+
+def test_a_plan_that_was_agreed_to_is_not_asked_for_again(tmp_path, monkeypatch):
+    long = bills.Bill([], 100.0, 100.0, 100.0, 1, 1.0, "")
+    monkeypatch.setattr("crossq_wn.cli.sweep._show_plan", lambda *arguments: long)
+    monkeypatch.setattr(bills, "crowded", lambda *arguments: "")
+    parser, sheet = _parser(), parse(PAPER, "file")
+    request = requests.Request(sheet, PAPER, tmp_path)
+    with pytest.raises(UserError, match="about 4 days here: --yes starts it"):
+        _agree(request, [], [], parser.parse_args([]))
+    _agree(request, [], [], parser.parse_args(["--yes"]))
+    _agree(request, [], [], parser.parse_args([]))
+    monkeypatch.setattr("crossq_wn.cli.sweep._show_plan", lambda *arguments: long._replace(hours=1.0))
+    monkeypatch.setattr(bills, "crowded", lambda *arguments: "these runs take more")
+    with pytest.raises(UserError, match="these runs take more: free some, choose another folder, or start"):
+        _agree(requests.Request(sheet, "# another", tmp_path), [], [], parser.parse_args([]))
+
+
+def test_a_disk_without_room_for_what_is_left_is_noticed(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(bills.costs, "cost", lambda config: bills.costs.Cost(1, 1.0, 1.0, 8 * 10**9, 1))
+    monkeypatch.setattr(bills.places, "free", lambda out: 5 * 10**9)
+    states = [State("missing", 0), State("cut off", 150), State("finished", 200)]
+    said = bills.crowded([run] * 3, states, tmp_path)
+    assert said == f"these runs take about 10.0 GB more, and 5.0 GB are free in {tmp_path}"
+    assert bills.crowded([run] * 2, states[1:], tmp_path) == ""
+    monkeypatch.undo()
+    assert 0 < bills.places.free(tmp_path / "not" / "there") < 10**18
 
 
 def test_attempts_that_a_crash_cut_off_are_passed_over(tmp_path):

@@ -166,10 +166,10 @@ _commanded = False  # whether the command line is being used, rather than Python
 
 
 @contextlib.contextmanager
-def naming_options() -> Iterator[None]:
+def naming_options(*, flags: bool = True) -> Iterator[None]:
     """Messages name options as the command line does, `--eval-every`; otherwise as Python, `eval_every`."""
     global _commanded
-    before, _commanded = _commanded, True
+    before, _commanded = _commanded, flags
     try:
         yield
     finally:

@@ -270,11 +270,12 @@ def _whole(text: str) -> int:
     raise argparse.ArgumentTypeError(f"{_short(text)} is not a whole number")
 
 
-def positive(text: str) -> int:
-    """Reads a whole number of at least 1."""
+def positive(text: str, least: int = 1) -> int:
+    """Reads a whole number of at least 1, or of another limit."""
     value = whole_number(text)
-    if not 1 <= value < 2**31:
-        raise argparse.ArgumentTypeError(f"{_short(text)} is not a whole number of at least 1 (below 2**31)")
+    if not least <= value < 2**31:
+        wrong = f"{_short(text)} is not a whole number of at least {least} (below 2**31)"
+        raise argparse.ArgumentTypeError(wrong)
     return value
 
 

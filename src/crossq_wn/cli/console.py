@@ -1,6 +1,7 @@
 """Lines of output and warnings."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -15,6 +16,16 @@ Result = TypeVar("Result")
 def say(text: object) -> None:
     """Prints a line of output."""
     print(visible(text), flush=True)
+
+
+def tell(text: object) -> None:
+    """Prints a line of output; from the first that cannot be written on, none, and the work goes on."""
+    try:
+        say(text)
+    except OSError:  # the disk is full, or whoever read it has gone
+        # What waits to be written would fail again at the end of the program.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def warn(text: str) -> None:

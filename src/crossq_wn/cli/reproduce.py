@@ -7,8 +7,8 @@ from pathlib import Path
 
 from crossq_wn import reproduce as steps
 from crossq_wn.cli.arguments import Parser, positive
-from crossq_wn.cli.console import say, warn
-from crossq_wn.cli.sweep import BILL, in_words, refuse_long
+from crossq_wn.cli.console import say, tell, warn
+from crossq_wn.cli.sweep import BILL, in_words, refuse_crowded, refuse_long
 from crossq_wn.cli.tables import Table, add_forms, show
 from crossq_wn.errors import UserError, option
 
@@ -38,7 +38,8 @@ def reproduce(parser: Parser, arguments: list[str]) -> int:
     if parsed.dry_run:
         return 0
     refuse_long(bill, allowed=parsed.yes)
-    outcome = steps.train(runs, parsed.root / scale.name, jobs, say, environment)
+    refuse_crowded(steps.crowded(runs, parsed.root), allowed=parsed.yes)
+    outcome = steps.train(runs, parsed.root / scale.name, jobs, tell, environment)
     if outcome.signal is not None:
         say("stopped: the same command goes on from here")
         return 128 + outcome.signal

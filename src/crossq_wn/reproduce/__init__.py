@@ -15,7 +15,7 @@ from crossq_wn.sweeps import bills
 from crossq_wn.sweeps.bills import Bill, default_jobs
 from crossq_wn.sweeps.driver import Sweep
 from crossq_wn.sweeps.driving import Result, drive
-from crossq_wn.sweeps.history import logs
+from crossq_wn.sweeps.history import logs, recorded
 from crossq_wn.sweeps.local import LocalEngine
 from crossq_wn.sweeps.states import Kind, State, state_of
 
@@ -32,6 +32,11 @@ def bill(runs: Sequence[PlannedRun], jobs: int) -> Bill:
     """
     labels = {run.path: run.system.label for run in runs}
     return bills.bill(runs, [look(run) for run in runs], jobs, lambda run: labels[run.path])
+
+
+def crowded(runs: Sequence[PlannedRun], root: Path) -> str:
+    """Says in words if a folder's disk has no room for what is left to train; empty if it has."""
+    return bills.crowded(runs, [look(run) for run in runs], root)
 
 
 def look(run: PlannedRun) -> State:
@@ -67,7 +72,7 @@ def train(
     """
     states = [look(run) for run in runs]
     engine = LocalEngine(jobs, logs(out), environment, bills.accelerators(environment))
-    return drive(Sweep(runs, out, engine, jobs, bills.need, say, states=states))
+    return drive(Sweep(runs, out, engine, jobs, bills.need, recorded(out, say), states=states))
 
 
 def conclude(

@@ -3,10 +3,12 @@
 import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from crossq_wn.machine import gpus, processors
 from crossq_wn.sweeps import cost as costs
+from crossq_wn.sweeps import places
 from crossq_wn.sweeps.driver import Need
 from crossq_wn.sweeps.plans import Planned
 from crossq_wn.sweeps.states import State
@@ -69,16 +71,31 @@ def bill(
 
 def _remaining(run: Planned, state: State) -> float:
     """Estimates the core-seconds that a run still needs."""
-    return costs.cost(run.config).core_seconds * max(0.0, 1 - state.frames / run.config.options.frames)
+    return costs.cost(run.config).core_seconds * _share_left(run, state)
+
+
+def _share_left(run: Planned, state: State) -> float:
+    return max(0.0, 1 - state.frames / run.config.options.frames)
 
 
 def untimed(runs: Sequence[Planned], states: Sequence[State]) -> list[str]:
     """Says in a line, if there is a reason, of which tasks the bill leaves the simulation out."""
-    left = [run for run, state in zip(runs, states, strict=True) if state.kind != "finished"]
-    found = [f"{task} ({why})" for task, why in costs.untimed(run.config.task for run in left).items()]
+    tasks = {run.config.task for run, state in zip(runs, states, strict=True) if state.kind != "finished"}
+    found = [f"{task} ({why})" for task, why in costs.untimed(tasks).items()]
     more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
     named = ", ".join(found[:_NAMED])
     return [f"without the simulation of tasks that failed when it was timed: {named}{more}"] if found else []
+
+
+def crowded(runs: Sequence[Planned], states: Sequence[State], out: Path) -> str:
+    """Says in words if a folder's disk has no room for what is left to train; empty if it has."""
+    more, free = 0.0, places.free(out)
+    for run, state in zip(runs, states, strict=True):
+        if state.kind != "finished":
+            more += costs.cost(run.config).disk * _share_left(run, state)
+    if free is None or more <= free:
+        return ""
+    return f"these runs take about {more / 1e9:,.1f} GB more, and {free / 1e9:,.1f} GB are free in {out}"
 
 
 def need(run: Planned) -> Need:

@@ -17,7 +17,7 @@ from crossq_wn.sweeps.engines import OTHERS, Engine, Process, is_final
 from crossq_wn.sweeps.history import RETRIES, Attempt, History
 from crossq_wn.sweeps.outages import Outage
 from crossq_wn.sweeps.plans import Planned
-from crossq_wn.sweeps.scheduling import Outlook, Room, Waiting, next_jobs, outlook
+from crossq_wn.sweeps.scheduling import Going, Outlook, Room, Waiting, next_jobs, outlook
 from crossq_wn.sweeps.states import State, state_of, stopped_seeds
 from crossq_wn.sweeps.watching import Watch
 
@@ -142,8 +142,6 @@ class Sweep:
                 self.elsewhere.append(number)
             elif found.standing == "failed":
                 self.failed[run.path] = found.why
-            elif found.standing == "waiting" and self.outage.hopeless and not self.workers:
-                self.failed[run.path] = self.outage.cause
             elif found.standing == "waiting":
                 self.waiting.append(self._waiting(number, found.ready))
         self.looked = self.clock()
@@ -169,7 +167,10 @@ class Sweep:
         """Where a run stands; what failed before `since` is tried again."""
         state = self.states[number]
         alive = self.watch.alive(self.runs[number].path, state.seen)
-        return outlook(state, self.tried.get(number, ()), alive=alive, retries=self.retries)
+        found = outlook(state, self.tried.get(number, ()), alive=alive, retries=self.retries)
+        if found.standing == "waiting" and self.outage.hopeless and not self.workers:
+            return Outlook("failed", why=self.outage.cause)
+        return found
 
     def fill(self) -> None:
         """Starts runs in free slots."""
@@ -180,10 +181,11 @@ class Sweep:
             return
         if now - self.looked >= _LOOK:
             self.look()
-        free = self.outage.usable(free, [worker.began for worker in self.workers.values()], now)
-        if not self.waiting or not free:
+        usable = self._usable(free, now)
+        if not usable:
             return
-        for start in next_jobs(self.waiting, Room(free, self._memory(), not self.workers), now):
+        room = Room(usable, self._memory(), not self.workers, self._going(now))
+        for start in next_jobs(self.waiting, room, now):
             self.waiting = [each for each in self.waiting if each.number != start.number]
             self._see(start.number)
             standing = self.outlook(start.number).standing
@@ -193,6 +195,11 @@ class Sweep:
                 self.elsewhere.append(start.number)
             elif standing == "failed":
                 self.looked = _NEVER
+
+    def _usable(self, free: Sequence[int], now: float) -> Sequence[int]:
+        """The free slots in which something may start."""
+        starts = [worker.began for worker in self.workers.values()]
+        return self.outage.usable(free, starts, now) if self.waiting else []
 
     def collect(self, received: Sequence[int]) -> None:
         """Passes signals on to all processes, and notes how those that have ended did."""
@@ -285,12 +292,20 @@ class Sweep:
         """Whether a run is not to blame for its failure; one that lacks memory while nothing else runs is."""
         return self.retries > 0 and may_pass(cause) and not (tells_of_memory(cause) and not self.workers)
 
-    def _waiting(self, number: int, ready: float) -> Waiting:
-        run, state = self.runs[number], self.states[number]
+    def _waiting(self, number: int, ready: float, state: State | None = None) -> Waiting:
+        run, state = self.runs[number], state or self.states[number]
         need = self.needs(run)
         left = max(0.0, 1 - state.frames / run.config.options.frames)
         memory = self.history.memory(self.key(run)) or need.memory
         return Waiting(number, ready, need.seconds * left, memory, self._turns[number])
+
+    def _going(self, now: float) -> list[Going]:
+        """What the processes of this sweep will give back, and when."""
+        found = []
+        for worker in self.workers.values():
+            run = self._waiting(worker.number, 0.0, worker.before)
+            found.append(Going(max(0.0, run.seconds - (now - worker.began)), max(run.memory, worker.memory)))
+        return found
 
     def _memory(self) -> int | None:
         """The bytes that are free once the processes of this sweep have grown to what they need."""

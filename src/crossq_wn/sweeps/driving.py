@@ -2,11 +2,12 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from crossq_wn.errors import counted
 from crossq_wn.sweeps.driver import Sweep, Worker
 
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -33,17 +34,24 @@ def drive(
     A signal stops all processes, which then save a checkpoint; a second signal stops them without one.
     """
     with _signals() as received, _ended(sweep.workers):
-        while True:
-            sweep.collect(received)
-            if received and not sweep.workers:
-                break
-            if not received:
-                coming = more()
-                sweep.fill()
-                if sweep.over and not (coming and (sweep.waits or not sweep.elsewhere)):
-                    break
+        told = False
+        while not _advanced(sweep, received, more):
+            if received and not told:
+                runs = counted(len(sweep.workers), "run")
+                sweep.say(f"stopping {runs} at a checkpoint; asked again, without one")
+                told = True
             sleep(_PAUSE)
     return Result(received[0] if received else None, sweep.failed)
+
+
+def _advanced(sweep: Sweep, received: Sequence[int], more: Callable[[], bool]) -> bool:
+    """Does what there is to do now; returns whether nothing is left."""
+    sweep.collect(received)
+    if received:
+        return not sweep.workers
+    coming = more()
+    sweep.fill()
+    return sweep.over and not (coming and (sweep.waits or not sweep.elsewhere))
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 OUT/.sweep/
   plan-001.toml      the sweep's file as it was given; the newest one counts
   attempts.jsonl     a line per attempt that has ended
+  sweep.log          what the sweep said, with the time
   logs/              what each run printed
   search.journal     what a search has proposed and judged
 """
@@ -10,12 +11,14 @@ OUT/.sweep/
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+import re
+import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from crossq_wn import files
-from crossq_wn.errors import UserError
+from crossq_wn.errors import UserError, visible
 from crossq_wn.files import MOST_TABLE
 from crossq_wn.machine import resolved
 from crossq_wn.runs.folders import SWEEP
@@ -119,13 +122,32 @@ def logs(out: Path) -> Path:
     return folder
 
 
+def recorded(out: Path, say: Callable[[str], None]) -> Callable[[str], None]:
+    """Has what a sweep says kept in its folder, too, if its disk takes it."""
+
+    def tell(line: str) -> None:
+        with contextlib.suppress(OSError), files.open_log(out / SWEEP / "sweep.log") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {visible(line)}\n".encode())
+        say(line)
+
+    return tell
+
+
 def keep_plan(out: Path, text: str) -> None:
     """Writes a sweep's file, as it was given, into the folder of the sweep, beside earlier ones."""
     logs(out)
-    plans = _plans(out)
-    if plans and files.read(plans[-1], files.MOST_JSON).decode(errors="replace") == text:
+    if keeps(out, text):
         return
-    files.write_atomically(out / SWEEP / f"plan-{len(plans) + 1:03d}.toml", text)
+    number = max(_plans(out), default=0) + 1
+    files.write_atomically(out / SWEEP / f"plan-{number:03d}.toml", text)
+
+
+def keeps(out: Path, text: str) -> bool:
+    """Whether the newest plan in a folder is this one."""
+    plans = _plans(out)
+    if not plans:
+        return False
+    return files.read(plans[max(plans)], files.MOST_JSON).decode(errors="replace") == text
 
 
 def newest_plan(out: Path) -> Path:
@@ -137,7 +159,7 @@ def newest_plan(out: Path) -> Path:
     plans = _plans(out)
     if not plans:
         raise UserError(f"{out} holds no sweep: start one with `crossq-wn sweep FILE.toml --out {out}`")
-    return plans[-1]
+    return plans[max(plans)]
 
 
 def kept_plan(out: Path) -> Sheet:
@@ -158,11 +180,12 @@ def read_sheet(path: Path) -> tuple[Sheet, str]:
     return parse(text, str(path)), text
 
 
-def _plans(out: Path) -> list[Path]:
-    found = []
+def _plans(out: Path) -> dict[int, Path]:
+    """The plans in a folder, by their numbers."""
+    found = {}
     for name in files.names(out / SWEEP):
-        if name.startswith("plan-") and name.endswith(".toml"):
-            found.append(out / SWEEP / name)
+        if match := re.fullmatch(r"plan-(\d{1,9})\.toml", name):
+            found[int(match[1])] = out / SWEEP / name
     return found
 
 

@@ -1,5 +1,6 @@
 """What to do next: pure functions from states, attempts and the time to a decision."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -9,6 +10,7 @@ from crossq_wn.sweeps.states import State
 
 _FIRST_PAUSE, _GROWTH, _LONGEST_PAUSE = 10.0, 4.0, 600.0  # seconds; by what each pause exceeds the one before
 _GROWS = 5  # times
+_PATIENCE = 600.0  # seconds after which memory is kept for a run that does not fit
 
 Standing = Literal["done", "running", "waiting", "failed"]
 
@@ -31,12 +33,20 @@ class Waiting(NamedTuple):
     turn: float = 0.0  # decides between equal runs; several sweeps on one folder had better not agree
 
 
+class Going(NamedTuple):
+    """A run that is under way."""
+
+    seconds: float  # that it will still take, as far as is known
+    memory: int  # bytes that it gives back at its end
+
+
 class Room(NamedTuple):
     """What the machine has left."""
 
     slots: Sequence[int]  # numbers of free slots
     memory: int | None  # bytes that no running process will need; None: unknown
     idle: bool  # whether nothing runs
+    going: Sequence[Going] = ()  # what will give memory back
 
 
 class Start(NamedTuple):
@@ -77,24 +87,60 @@ def next_jobs(waiting: Sequence[Waiting], room: Room, now: float) -> list[Start]
     """Chooses the runs to start: the longest first, as many as there are slots and memory for.
 
     A run that does not fit into memory waits until others have ended; if nothing else runs it is started all
-    the same, and says itself if it cannot fit.
+    the same, and says itself if it cannot fit. Once the longest of those has waited for some minutes, memory
+    is kept for it: what starts meanwhile has to end before enough memory is expected to be free, or to leave
+    that much (backfilling, as cluster schedulers do it).
 
     Args:
         waiting: the runs that wait.
         room: what the machine has left.
         now: the time, by the same clock as `Waiting.ready`.
     """
-    slots, memory, idle = list(room.slots), room.memory, room.idle
+    slots, going, kept = list(room.slots), list(room.going), _NONE
+    memory = math.inf if room.memory is None else room.memory
     starts: list[Start] = []
-    for run in sorted(waiting, key=lambda run: (-run.seconds, run.turn, run.number)):
+    ready = [run for run in waiting if run.ready <= now]
+    for run in sorted(ready, key=lambda run: (-run.seconds, run.turn, run.number)):
         if not slots:
             break
-        fits = memory is None or run.memory <= memory
-        if run.ready > now or not (fits or (idle and not starts)):
-            continue
-        starts.append(Start(run.number, slots.pop(0)))
-        memory = None if memory is None else memory - run.memory
+        alone = room.idle and not starts
+        if run.memory > memory and not alone:
+            if now - run.ready >= _PATIENCE:
+                kept = _kept(run, kept, memory, going)
+        elif kept.leaves(run):
+            starts.append(Start(run.number, slots.pop(0)))
+            going.append(Going(run.seconds, run.memory))
+            memory, kept = memory - run.memory, kept.without(run)
     return starts
+
+
+class _Kept(NamedTuple):
+    """Memory that is kept for a run."""
+
+    until: float  # seconds from now until it is expected to be free
+    spare: float  # bytes that will be free beside it
+
+    def leaves(self, run: Waiting) -> bool:
+        """Whether it will be free in time although a run starts now."""
+        return run.seconds <= self.until or run.memory <= self.spare
+
+    def without(self, run: Waiting) -> "_Kept":
+        """What is spare once a run has started."""
+        return self if run.seconds <= self.until else self._replace(spare=self.spare - run.memory)
+
+
+_NONE = _Kept(math.inf, 0)  # for no run
+
+
+def _kept(run: Waiting, before: _Kept, memory: float, going: Sequence[Going]) -> _Kept:
+    """The memory that is kept, now that a run has waited for some; it is kept for one at a time."""
+    if before is not _NONE:
+        return before
+    for each in sorted(going):
+        memory += each.memory
+        if memory >= run.memory:
+            return _Kept(each.seconds, memory - run.memory)
+    return _NONE  # it needs more than there is, and is not waited for
 
 
 def _failures(state: State, attempts: Sequence[Attempt]) -> list[Attempt]:

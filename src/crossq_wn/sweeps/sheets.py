@@ -19,6 +19,7 @@ task = ["walker-run"]
 Instead of a grid there may be a search: see `spaces`.
 """
 
+import contextlib
 import itertools
 import math
 import re
@@ -83,9 +84,7 @@ def parse(text: str, name: str) -> Sheet:
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UserError(f"{name} is not TOML: {one_line(error)}") from None
     _check_keys(values, _KEYS, name)
-    version = values.get("sweep", _VERSION)
-    if version != _VERSION:
-        raise UserError(f"{name}: sweep is {version!r}, and this version reads {_VERSION}: upgrade crossq-wn")
+    _check_version(values.get("sweep", _VERSION), name)
     common = _table(values, "defaults", name)
     groups = _table(values, "group", name)
     sections = []
@@ -215,6 +214,13 @@ def _check_keys(values: Mapping[str, Any], known: Sequence[str], where: str) -> 
                             f"are {', '.join(known)}")  # fmt: skip
 
 
+def _check_version(version: Any, name: str) -> None:
+    if type(version) is not int or version < 1:
+        raise UserError(f"{name}: sweep is {version!r}: it is the format of the file, which is {_VERSION}")
+    if version > _VERSION:
+        raise UserError(f"{name}: sweep is {version}, and this version reads {_VERSION}: upgrade crossq-wn")
+
+
 def _seeds_per_process(values: Mapping[str, Any], name: str) -> int | None:
     count = values.get("seeds_per_process")
     if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
@@ -224,13 +230,8 @@ def _seeds_per_process(values: Mapping[str, Any], name: str) -> int | None:
 
 def _checked(sheet: Sheet, name: str) -> Sheet:
     """Raises UserError if a sweep has no runs, or too many."""
-    count = sum(section.size for section in sheet.sections)
-    if sheet.search is not None:
-        if count != 1:
-            raise UserError(f"{name}: a search varies its space alone: leave out the grid, list and groups")
-        for option in sheet.search.options:
-            if option in sheet.sections[0].defaults:
-                raise UserError(f"{name}: {option} is searched and has a default: leave one out")
+    count = sum(_runs(section, sheet.seeds_per_process) for section in sheet.sections)
+    _check_search(sheet, name)
     if count > MOST_RUNS:
         raise UserError(f"{name} describes {count:,} runs, and at most {MOST_RUNS:,} are possible: split it")
     for section in sheet.sections:
@@ -240,3 +241,26 @@ def _checked(sheet: Sheet, name: str) -> Sheet:
                     f"{section.name} names no task: put one into the defaults, the grid or the list"
                 )
     return sheet
+
+
+def _check_search(sheet: Sheet, name: str) -> None:
+    """Raises UserError if a search is described together with a grid, or with an option given otherwise."""
+    if sheet.search is None:
+        return
+    if sum(section.size for section in sheet.sections) != 1:
+        raise UserError(f"{name}: a search varies its space alone: leave out the grid, list and groups")
+    for option in sheet.search.options:
+        if option in sheet.sections[0].defaults:
+            raise UserError(f"{name}: {option} is searched and has a default: leave one out")
+
+
+def _runs(section: Section, seeds_per_process: int | None) -> int:
+    """The number of processes that a section describes."""
+    found = 0
+    for entry in section.entries:
+        values = {**section.defaults, **entry}
+        seeds = 1
+        with contextlib.suppress(UserError):  # which is told when the runs are planned
+            seeds = len(seed_numbers(values.get("seeds", 0)))
+        found += math.ceil(seeds / (seeds_per_process or seeds))
+    return found * section.size // len(section.entries)

@@ -19,6 +19,7 @@ from crossq_wn.runs.directory import only_scaffolding
 from crossq_wn.runs.leases import Seen
 from crossq_wn.runs.manifests import newest_common, trained_frames
 from crossq_wn.runs.options import OPTION_NAMES
+from crossq_wn.runs.protocol import read_manifest
 from crossq_wn.runs.schema import FailureEntry, SeedNumber
 from crossq_wn.sweeps.plans import NOT_NUMBERS, Planned
 
@@ -58,12 +59,19 @@ def _state(run: Planned, path: Path) -> State:
         return State("damaged", 0, seen, why)
     if different:
         return State("another run", 0, seen, f"{path} holds another run ({', '.join(different)})")
+    return State(*_trained(path, run.config), seen)
+
+
+def _trained(path: Path, config: RunConfig) -> tuple[Kind, int]:
+    """How far the training of a run has come: its kind, and environment frames per seed."""
     frames = trained_frames(path / "checkpoints")
+    if not frames and _results_alone(path, config):
+        return "finished", config.trained_frames
     if not frames and not (path / "checkpoints").exists():
-        return State("without a checkpoint", 0, seen)
-    if frames >= run.config.trained_frames and _evaluated(path, run.config, frames):
-        return State("finished", frames, seen)
-    return State("cut off", frames, seen)
+        return "without a checkpoint", 0
+    if frames >= config.trained_frames and _evaluated(path, config, frames):
+        return "finished", frames
+    return "cut off", frames
 
 
 def stopped_seeds(run: Planned, state: State) -> str:
@@ -115,10 +123,23 @@ def _seeds_in(path: Path) -> Sequence[int]:
         return []
 
 
+def _results_alone(path: Path, config: RunConfig) -> bool:
+    """Whether a run whose checkpoints are gone was trained to its end, as its results show."""
+    with contextlib.suppress(UserError):  # of a manifest that is missing or damaged
+        # Where training ends, it vouches for its logs.
+        return bool(read_manifest(path).get("logs")) and _scored(path, config.trained_frames)
+    return False
+
+
 def _evaluated(path: Path, config: RunConfig, frames: int) -> bool:
     """Whether the last evaluation is there, which may come after the last checkpoint."""
     if frames % config.options.eval_every < config.action_repeat:
         return True  # it came before
+    return _scored(path, frames)
+
+
+def _scored(path: Path, frames: int) -> bool:
+    """Whether there is an evaluation at so many environment frames."""
     try:
         text = files.read(path / "eval.csv", MOST_TABLE).decode(errors="replace")
     except OSError:

@@ -1,6 +1,7 @@
 """The Python interface of training: what `crossq-wn train` and `crossq-wn resume` do, as functions."""
 
 import dataclasses
+import difflib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -53,6 +54,12 @@ class Silent:
         """Does nothing."""
 
 
+def _near(name: str, names: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
+    told = f"the nearest are {', '.join(near)}; " if near else ""
+    return f"{told}`crossq-wn train --help` lists all"
+
+
 def configure(
     task: TaskLike, *, algorithm: str = "crossq-wn", preset: str = "default", **choices: Any
 ) -> RunConfig:
@@ -77,7 +84,7 @@ def configure(
     names = [*OPTION_NAMES, *setting_names(type(usual))]
     for name in choices:
         if name not in names:
-            hint = meant(name, [*names, *_OTHERS]) or f"it has {', '.join(names)}"
+            hint = meant(name, [*names, *_OTHERS]) or _near(name, names)
             raise UserError(f"{algorithm} has no option or hyperparameter {name!r}: {hint}")
     options = RunOptions(**{name: value for name, value in choices.items() if name in OPTION_NAMES})
     changes = {name: value for name, value in choices.items() if name not in OPTION_NAMES}
