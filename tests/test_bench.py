@@ -199,7 +199,7 @@ def test_what_a_decision_asks_of_the_device_is_counted(make, launches, transfers
     monkeypatch.setattr(loop, "_WARMUP", 20)
     task = loop.free_task()
     config = api.configure(
-        task, algorithm="sac", seeds=(0, 1, 2), critics=1, critic_width=8, actor_width=8, batch_size=8, utd=1
+        task, algorithm="sac", seeds=(0, 1, 2), critic_width=8, actor_width=8, batch_size=8, utd=1
     )
     traced = loop.train(config, 40, task).traced
     assert traced == {"launches_per_decision": launches, "transfers_per_decision": transfers}

@@ -35,6 +35,9 @@ from helpers import (
     wait_until,
 )
 
+# Two seeds, whose learning is of no interest here.
+QUICK = TINY_OPTIONS | TINY_SETTINGS | {"algorithm": "sac", "diagnostics": False, "seeds": (0, 1)}
+
 
 @pytest.fixture(autouse=True)
 def eager(monkeypatch):
@@ -144,9 +147,8 @@ def test_a_run_is_the_same_in_workers_and_here_and_goes_on_in_the_other_way(tmp_
     monkeypatch.setattr(Move, "_decide", noting)
 
     def run(folder, frames, task="worlds:Walk"):
-        options = TINY_OPTIONS | TINY_SETTINGS | {"warmup": 3000, "eval_episodes": 3}
-        path = tmp_path / folder
-        return crossq_wn.train(task, frames=frames, seeds=(0, 1), out=path, **options).path
+        options = QUICK | {"warmup": 3000, "eval_episodes": 3}
+        return crossq_wn.train(task, frames=frames, out=tmp_path / folder, **options).path
 
     def here(function, *arguments, **options):
         with monkeypatch.context() as patch:
@@ -184,7 +186,7 @@ def test_workers_step_while_this_process_does_something_else(crews):
 
 
 def test_with_processors_to_spare_workers_start_at_once_and_wait_without_sleeping(tmp_path, monkeypatch):
-    options = TINY_OPTIONS | TINY_SETTINGS | {"frames": 60, "seeds": (0, 1), "eval_every": 1000}
+    options = QUICK | {"frames": 60, "eval_every": 1000}
     started, start = [], Crew.start
 
     def noting(crew, *sizes):
@@ -244,8 +246,8 @@ def test_with_overlap_workers_step_while_updates_are_launched_and_change_nothing
     monkeypatch.setattr(_Hand, "await_ring", noting("wait", await_ring))
 
     def run(folder):
-        options = TINY_OPTIONS | TINY_SETTINGS | {"overlap": True, "eval_every": 1000}
-        return crossq_wn.train("worlds:Walk", frames=100, seeds=(0, 1), out=tmp_path / folder, **options).path
+        options = QUICK | {"overlap": True, "eval_every": 1000}
+        return crossq_wn.train("worlds:Walk", frames=100, out=tmp_path / folder, **options).path
 
     there = run("there")
     assert "".join(each[0] for each in order).count("ubww") > 40, "update, begin, wait for two workers"
@@ -339,8 +341,8 @@ def test_a_seed_whose_worker_crashes_stops_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(Crew, "step", killing)
 
     def run(folder, *seeds):
-        options = TINY_OPTIONS | TINY_SETTINGS | {"warmup": 3000}
-        return crossq_wn.train("worlds:Walk", frames=600, seeds=seeds, out=tmp_path / folder, **options)
+        options = QUICK | {"warmup": 3000, "seeds": seeds}
+        return crossq_wn.train("worlds:Walk", frames=600, out=tmp_path / folder, **options)
 
     done = run("killed", 4, 5, 6)
     assert list(done.failed) == [5]
