@@ -161,7 +161,7 @@ def updates(precision: str, utd: int, seeds: int) -> Iterator[Figures]:
 
     from crossq_wn.bench.updates import first, problem_of, trainee
     from crossq_wn.bench.updates import updates as measure_updates
-    from crossq_wn.training.building import build_algorithm
+    from crossq_wn.training.algorithms import build_algorithm
 
     config = _config("dog-run", seeds, utd=utd, matmul_precision=precision)
     with jax.default_matmul_precision(precision):

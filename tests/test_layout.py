@@ -64,6 +64,19 @@ def test_a_room_imports_only_from_rooms_below_it():
     assert not wrong
 
 
+@pytest.mark.parametrize("folder", ["benchmarks", "tools"])
+def test_scripts_import_what_there_is(folder):
+    """Inside functions too, which no test calls."""
+    asked = set()
+    for file in (ROOT / folder).glob("*.py"):
+        for node in ast.walk(parsed(file)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("crossq_wn"):
+                asked |= {(node.module, alias.name) for alias in node.names}
+    assert asked
+    for module, name in asked:
+        exec(f"from {module} import {name}", {})
+
+
 @pytest.mark.parametrize("name", floors())
 def test_no_two_files_of_a_room_import_each_other(name):
     """Inside a room imports run one way too: the files can be ordered."""
