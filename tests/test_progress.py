@@ -296,10 +296,23 @@ def test_the_forecast_goes_by_the_rate_at_which_it_last_collected_and_counts_all
         assert shown[-1] == forecast
     config.options.diagnostics = True
     for session.diagnosed, session.frames, forecast in [
-        (False, 5, 316.0), (True, 5, 308.0), (False, 20, 300.0)  # no row of metrics follows on the last one
+        (False, 5, 318.0), (True, 5, 308.0), (False, 20, 300.0)  # no row of metrics follows on the last one
     ]:  # fmt: skip
         reporting.report(session)
         assert shown[-1] == forecast
+
+
+def test_a_warm_up_that_is_over_at_once_has_a_rate_for_the_forecast(clock, monkeypatch):
+    monkeypatch.setattr(reporting, "report", lambda session: session.recent.rates(session.frames, 0))
+    session = SimpleNamespace(phase="collecting", collecting_rate=0.0, frames=0, recent=Recent())
+    reporting.enter(session, "collecting")
+    assert session.collecting_rate == 0  # nothing is known yet
+    clock[0] += 0.25
+    session.frames = 500
+    assert session.recent.rates(session.frames, 0) == (0, 0)  # too short a time to show one
+    for phase in ("compiling", "collecting"):
+        reporting.enter(session, phase)
+        assert session.collecting_rate == 2000
 
 
 def test_the_speed_of_this_machine_is_measured_once():

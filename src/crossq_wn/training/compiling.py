@@ -13,7 +13,7 @@ from crossq_wn.training.session import Session
 
 # Seconds that compiling takes on two busy cores where nothing is cached: what `compiling_ahead` compiles, and
 # the diagnostics, which follow with the first row of metrics after an update.
-_AHEAD, _DIAGNOSTICS = 20.0, 8.0
+_AHEAD, _DIAGNOSTICS = 20.0, 10.0
 
 
 @contextmanager

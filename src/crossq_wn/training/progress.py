@@ -88,6 +88,17 @@ class Recent:
             return 0.0, 0.0
         return (frames - first_frames) / (now - clock), (updates - first_updates) / (now - clock)
 
+    def average(self, frames: int) -> float:
+        """Environment frames per second and seed since the first mark, however short a time; 0 if unknown.
+
+        Args:
+            frames: environment frames per seed so far.
+        """
+        if not self._marks:
+            return 0.0
+        clock, first, _ = self._marks[0]
+        return (frames - first) / max(time.perf_counter() - clock, 1e-3)
+
 
 class Pace:
     """The speed of training: between two rows of metrics, and since gradient updates began."""

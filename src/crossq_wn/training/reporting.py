@@ -109,6 +109,8 @@ def doing(session: Session, phase: Phase, then: Phase | None = None) -> Iterator
 
 def enter(session: Session, phase: Phase) -> None:
     """Begins a phase and reports it."""
+    if session.phase == "collecting" and not session.collecting_rate:  # too short for a rate to be shown
+        session.collecting_rate = session.recent.average(session.frames)
     session.phase = phase
     session.recent.begin()
     report(session)
