@@ -1,5 +1,6 @@
 """Names of tasks that are given as callables; runs with the same name count as runs of the same task."""
 
+import contextlib
 import dataclasses
 import enum
 import functools
@@ -183,8 +184,15 @@ def _is_idle(name: str) -> bool:
 def functions_of(member: Any) -> list[types.FunctionType]:
     """The functions of a method of any kind, or of a property; none of another attribute."""
     parts = [member]
-    if not isinstance(member, functools.partial):
-        parts += [getattr(member, name, None) for name in _INNER]
+    if isinstance(member, property):
+        parts += [member.fget, member.fset, member.fdel]
+    elif isinstance(member, staticmethod | classmethod | types.MethodType):
+        parts.append(member.__func__)
+    elif not isinstance(member, functools.partial):
+        with contextlib.suppress(AttributeError):  # of objects that have slots alone
+            # Not `getattr`, because a user's object may have a `__getattr__` of any kind.
+            own = object.__getattribute__(member, "__dict__")
+            parts += [own.get(name) for name in _INNER]
     return [part for part in parts if isinstance(part, types.FunctionType)]
 
 
@@ -201,6 +209,8 @@ def _closure(function: types.FunctionType) -> list[tuple[str, Any]]:
 def _text(value: Any, factory: Any) -> str:
     """A value as text that is the same in every process; raises UserError if there is none."""
     if isinstance(value, _SCALARS):
+        if isinstance(value, int) and value.bit_length() > 10_000:  # Python writes no such decimals
+            return hex(value)
         return repr(value)
     if isinstance(value, types.ModuleType):
         return value.__name__

@@ -75,7 +75,9 @@ def _parts(function: Any) -> list[Any]:
 
 
 def _has_name(value: Any) -> bool:
-    return hasattr(value, "__module__") and hasattr(value, "__qualname__")
+    names = ("__module__", "__qualname__")
+    # Not `hasattr`, because a user's object may have a `__getattr__` of any kind.
+    return all(inspect.getattr_static(value, name, None) is not None for name in names)
 
 
 def _closure(function: Any) -> Iterator[Any]:

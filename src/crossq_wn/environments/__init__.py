@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -146,7 +147,7 @@ def _check_callable(task: object) -> None:
     if callable(task):
         return
     fix = "it must be a name such as 'cheetah-run', or a class or function that makes a gymnasium.Env"
-    if hasattr(task, "step"):
+    if inspect.getattr_static(task, "step", None) is not None:
         fix = "every seed needs environments of its own, so give the class, or a function that makes one"
     raise UserError(f"the task is {task!r}: {fix}")
 

@@ -11,6 +11,7 @@ from gymnasium import spaces
 
 from crossq_wn.acting.interface import in_units
 from crossq_wn.acting.readings import reading
+from crossq_wn.environments.attributes import attribute, attributes_of
 from crossq_wn.environments.core import EnvironmentFaultError, Frame
 from crossq_wn.environments.interface import check_bounds, success_of
 from crossq_wn.environments.layers import Layers, wrappers_of
@@ -46,7 +47,7 @@ class Gymnasium:
     def __init__(self, environment: gymnasium.Env[Any, Any], name: str) -> None:
         self._environment, self._name = environment, name
         _check_spaces(environment, name)
-        self._spaces = _own_spaces(environment.unwrapped)
+        self._spaces = _own_spaces(environment.unwrapped, name)
         _check_observations(environment.observation_space, name)
         action = environment.action_space
         if not isinstance(action, spaces.Box):
@@ -74,16 +75,17 @@ class Gymnasium:
         self._whole = any(kind != "f" for kind in kinds_of(environment.observation_space))
         self.observation_low, self.observation_high = flat.low, flat.high
         # Seconds per step, as Gymnasium's own MuJoCo tasks call them.
-        dt = getattr(environment.unwrapped, "dt", None)
+        dt = attribute(environment.unwrapped, "dt", name)
         self.frame_seconds = float(dt) if isinstance(dt, int | float) and dt > 0 else None
         self._observation: Any = None  # the last observation, not yet flattened
         self.info: dict[str, Any] = {}  # of the last step
         self.physics: Any = None
         unwrapped: Any = environment.unwrapped
-        if type(getattr(unwrapped, "model", None)).__name__ == "MjModel":
+        if type(attribute(unwrapped, "model", name)).__name__ == "MjModel":
             from crossq_wn.environments.physics import Physics
 
-            self.physics = Physics(unwrapped.model, unwrapped.data, getattr(unwrapped, "frame_skip", 1))
+            frame_skip = attribute(unwrapped, "frame_skip", name)
+            self.physics = Physics(unwrapped.model, unwrapped.data, 1 if frame_skip is None else frame_skip)
         # Only of Gymnasium's own MuJoCo tasks is it known that they share nothing.
         self.in_threads = self.physics is not None and type(unwrapped).__module__.startswith("gymnasium.")
 
@@ -160,8 +162,9 @@ class Gymnasium:
         For the environment it takes what its own `snapshot()` returns, or else its attributes.
         """
         unwrapped: Any = self._environment.unwrapped
-        if hasattr(unwrapped, "snapshot") and hasattr(unwrapped, "restore"):
-            inner = {"own": encode(unwrapped.snapshot())}
+        own = [attribute(unwrapped, each, self._name) for each in ("snapshot", "restore")]
+        if all(map(callable, own)):
+            inner = {"own": encode(own[0]())}
         else:
             inner = {"attributes": self._attributes(unwrapped)}
         if self.physics is not None:
@@ -207,15 +210,15 @@ class Gymnasium:
             if name in statistics:
                 restore_attributes(value, statistics[name])
         for wrapper in wrappers_of(self._environment) if fixed else ():
-            if hasattr(wrapper, "update_running_mean"):
-                wrapper.update_running_mean = False
+            if attribute(wrapper, "update_running_mean", self._name) is not None:
+                wrapper.update_running_mean = False  # type: ignore[attr-defined]
 
     def _learned(self) -> list[tuple[str, Any]]:
         """The running means and variances in the environment and its wrappers, by place and name."""
         found = []
         for number, owner in enumerate([*wrappers_of(self._environment), self._environment.unwrapped]):
-            for name, value in vars(owner).items():
-                if hasattr(value, "__dict__") and vars(value).keys() >= {"mean", "var", "count"}:
+            for name, value in attributes_of(owner).items():
+                if attributes_of(value).keys() >= {"mean", "var", "count"}:
                     found.append((f"{number}.{name}", value))
         return found
 
@@ -287,16 +290,16 @@ class Gymnasium:
         return saved
 
 
-def _own_spaces(unwrapped: Any) -> list[spaces.Space[Any]]:
+def _own_spaces(unwrapped: Any, what: str) -> list[spaces.Space[Any]]:
     """The spaces among an environment's attributes, from which it may draw.
 
     Spaces that belong to the class are shared by all of its objects, so each object gets its own copies.
     """
     for name in ("action_space", "observation_space"):
-        if name not in vars(unwrapped):
-            with contextlib.suppress(AttributeError):
-                setattr(unwrapped, name, copy.deepcopy(getattr(unwrapped, name)))
-    return [value for value in vars(unwrapped).values() if isinstance(value, spaces.Space)]
+        if name not in attributes_of(unwrapped):
+            with contextlib.suppress(AttributeError):  # there is none, or a property provides it
+                setattr(unwrapped, name, copy.deepcopy(attribute(unwrapped, name, what)))
+    return [value for value in attributes_of(unwrapped).values() if isinstance(value, spaces.Space)]
 
 
 def _leaves(owned: Iterable[spaces.Space[Any]]) -> list[spaces.Space[Any]]:
@@ -320,12 +323,12 @@ def _describe(value: Any) -> str:
 
 
 def _check_spaces(environment: gymnasium.Env[Any, Any], name: str) -> None:
-    for attribute in ("observation_space", "action_space"):
-        space = getattr(environment, attribute, None)
+    for which in ("observation_space", "action_space"):
+        space = attribute(environment, which, name)
         if not isinstance(space, spaces.Space):
             is_now = "has no" if space is None else f"has {space!r} as its"
             raise UserError(
-                f"{name} {is_now} {attribute}: set it in the class or its __init__, for instance to "
+                f"{name} {is_now} {which}: set it in the class or its __init__, for instance to "
                 "gymnasium.spaces.Box(-1.0, 1.0, (2,))"
             )
 

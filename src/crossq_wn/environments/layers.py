@@ -2,8 +2,10 @@
 
 from __future__ import annotations  # Gymnasium's types are not loaded with this file
 
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
+from crossq_wn.environments.attributes import attribute
 from crossq_wn.environments.core import EnvironmentFaultError
 from crossq_wn.errors import UserError
 
@@ -34,8 +36,8 @@ class Layers:
     def find(self, name: str) -> Any:
         """The attribute of the outermost layer that has it; None without."""
         for layer in self._layers:
-            if hasattr(layer, name):
-                return getattr(layer, name)
+            if (found := attribute(layer, name, type(layer).__name__)) is not None:
+                return found
         return None
 
     def check_units(self, name: str, what: str) -> None:
@@ -70,9 +72,10 @@ class Layers:
 
     def _outside_of(self, name: str) -> tuple[gymnasium.Env[Any, Any], ...]:
         """The layers outside the one whose method `find` returns."""
-        first = next(number for number, layer in enumerate(self._layers) if hasattr(layer, name))
+        found = [attribute(layer, name, type(layer).__name__) for layer in self._layers]
+        first = next(number for number, method in enumerate(found) if method is not None)
         # A wrapper may pass on what belongs to a layer inside it.
-        owner = getattr(getattr(self._layers[first], name), "__self__", None)
+        owner = found[first].__self__ if isinstance(found[first], MethodType) else None
         within = [number for number, layer in enumerate(self._layers) if layer is owner]
         return self._layers[: max([first, *within])]
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from crossq_wn.environments.attributes import attributes_of
+
 Snapshot = dict[str, Any]
 
 _PLAIN = (type(None), bool, int, float, str)
@@ -32,7 +34,7 @@ def capture_attributes(owner: Any, *, ignore: tuple[type, ...] = (), strict: boo
     """
     saved: Snapshot = {}
     seen: set[int] = set()
-    for name, value in vars(owner).items():
+    for name, value in attributes_of(owner).items():
         if _constant(value, owner) or isinstance(value, ignore):
             continue
         try:
@@ -52,11 +54,14 @@ def restore_attributes(owner: Any, saved: Snapshot) -> None:
             place.
         saved: what `capture_attributes` returned.
     """
+    present = attributes_of(owner)
     for name, item in saved.items():
-        current = vars(owner).get(name)
+        current = present.get(name)
         value = decode(item)
-        if isinstance(item, dict) and "generator" in item:  # others may hold the same object, so it stays
-            restore_generator(current, item["generator"])
+        if isinstance(item, dict) and "generator" in item:
+            if not _is_generator(current):  # not made yet
+                setattr(owner, name, current := generator_like(item["generator"]))
+            restore_generator(current, item["generator"])  # others may hold the same object, so it stays
         elif (  # a writeable view of other memory must stay one
             isinstance(current, np.ndarray)
             and current.base is not None
@@ -73,6 +78,14 @@ def capture_generator(generator: Any) -> Any:
     if isinstance(generator, np.random.RandomState):
         return _jsonable(generator.get_state(legacy=False))
     return _jsonable(generator.bit_generator.state)
+
+
+def generator_like(state: Any) -> Any:
+    """Makes a generator of the kind whose state `capture_generator` returned; None if that is not known."""
+    if "has_gauss" in state:
+        return np.random.RandomState()
+    kind = getattr(np.random, str(state.get("bit_generator")), None)
+    return None if kind is None else np.random.Generator(kind())
 
 
 def restore_generator(generator: Any, saved: Any) -> None:
@@ -102,8 +115,18 @@ def _constant(value: Any, owner: Any) -> bool:
     return bound and (value.__self__ is owner or _constant(value.__self__, owner))
 
 
+def _is_generator(value: Any) -> bool:
+    """Whether a value is a generator, or stands for one, as MyoSuite's do."""
+    if isinstance(value, np.random.RandomState | np.random.Generator):
+        return True
+    try:
+        return isinstance(value.bit_generator, np.random.BitGenerator)
+    except Exception:  # a user's `__getattr__` may raise anything
+        return False
+
+
 def _generator(value: Any, seen: set[int]) -> Any:
-    if not isinstance(value, np.random.RandomState) and not hasattr(value, "bit_generator"):
+    if not _is_generator(value):
         return None
     _note(value, seen)
     return {"generator": capture_generator(value)}
@@ -127,8 +150,15 @@ def encode(value: Any, seen: set[int] | None = None) -> Any:
             None they may occur repeatedly.
 
     Raises:
-        UnrestorableError: something else is in it, or something that was met before.
+        UnrestorableError: something else is in it, something that was met before, or itself.
     """
+    try:
+        return _encode(value, seen)
+    except RecursionError:
+        raise UnrestorableError("something that holds itself, or holds too much within each other") from None
+
+
+def _encode(value: Any, seen: set[int] | None) -> Any:
     if isinstance(value, np.ndarray | list | dict):  # tuples and numbers cannot change under two names
         _note(value, seen)
     if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biuf":
@@ -136,9 +166,9 @@ def encode(value: Any, seen: set[int] | None = None) -> Any:
     if type(value) in _PLAIN:
         return value
     if type(value) in (list, tuple):  # no subclasses, which may carry more than their items
-        return {type(value).__name__: [encode(item, seen) for item in value]}
+        return {type(value).__name__: [_encode(item, seen) for item in value]}
     if type(value) is dict and {*map(type, value)} <= {str}:
-        return {"dict": {key: encode(item, seen) for key, item in value.items()}}
+        return {"dict": {key: _encode(item, seen) for key, item in value.items()}}
     raise UnrestorableError(f"a {type(value).__module__}.{type(value).__qualname__}")
 
 

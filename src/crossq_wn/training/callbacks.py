@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import MappingProxyType
+from types import FunctionType, MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from crossq_wn.environments import Episode, Transition
+from crossq_wn.environments.attributes import attribute, attributes_of
 from crossq_wn.environments.streams import kept_shared
 from crossq_wn.errors import UserError, nearest
 
@@ -152,7 +153,7 @@ class Calls:
 def _methods(callbacks: Sequence[Any], hook: str) -> Iterator[tuple[str, Callable[[Any], Any]]]:
     """The methods of this name, with how messages call them."""
     for each in callbacks:
-        method = getattr(each, hook, None)
+        method = attribute(each, hook, _name(each))
         if callable(method):
             yield f"{_name(each)}.{hook}", method
 
@@ -167,7 +168,7 @@ def checked(callbacks: Any) -> tuple[Any, ...]:
     if isinstance(callbacks, str) or not isinstance(callbacks, Sequence):
         raise UserError(f"callbacks is a {type(callbacks).__name__}: give a list of objects")
     for each in callbacks:
-        if not any(callable(getattr(each, hook, None)) for hook in HOOKS):
+        if not any(callable(attribute(each, hook, _name(each))) for hook in HOOKS):
             raise UserError(f"the callback {_name(each)} has none of the methods {', '.join(HOOKS)}")
         for name in _never_called(each):
             hint = nearest(name, HOOKS) or f"choose from {', '.join(HOOKS)}"
@@ -190,12 +191,13 @@ def _check_signature(method: Callable[[Any], Any], name: str) -> None:
 def _never_called(callback: Any) -> list[str]:
     """The names of methods that look like hooks and are none."""
     like = [name for name in dir(callback) if name.startswith("on_") and name not in HOOKS]
-    return [name for name in like if callable(getattr(callback, name, None))]
+    return [name for name in like if callable(attribute(callback, name, _name(callback)))]
 
 
 def _name(callback: Any) -> str:
-    kind = callback if isinstance(callback, type) else type(callback)
-    return str(getattr(callback, "__name__", kind.__name__))
+    if isinstance(callback, type | FunctionType):
+        return callback.__name__
+    return str(attributes_of(callback).get("__name__", type(callback).__name__))
 
 
 def _ended(seed: int, frames: int, episode: Episode) -> EpisodeEnd:
