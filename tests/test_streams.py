@@ -3,7 +3,10 @@
 import copy
 import json
 import random
+import sys
+import types
 from contextlib import contextmanager
+from functools import partial
 
 import gymnasium
 import numpy as np
@@ -11,8 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossq_wn.environments import streams
+from crossq_wn.environments import isolation, make, streams, worker
+from crossq_wn.environments.board import Shape
 from crossq_wn.environments.holders import changes, holders_of
+from crossq_wn.environments.snapshot import UnrestorableError, capture_attributes, restore_attributes
+from crossq_wn.errors import UserError
+from crossq_wn.real_time.robot import Robot
+from crossq_wn.training import building
+from crossq_wn.training.api import configure
 
 HELD, CALLED, OTHERS = np.random.default_rng(1), random.Random(2), np.random.default_rng(3)
 LEVEL = BEST = 0
@@ -146,16 +155,139 @@ def test_environments_of_one_module_do_not_hide_what_others_of_it_use():
         assert streams.capture_shared()["held"].keys() == {*GENERATORS, "test_streams.OTHERS"}
 
 
-def test_generators_out_of_reach_are_named():
+def test_generators_out_of_reach_are_named(watched):
     class Hidden(gymnasium.Env):
         listed = [np.random.default_rng(1)]  # noqa: RUF012
         named = {"one": random.Random(1)}  # noqa: RUF012
         system, other = random.SystemRandom(), np.random.RandomState(np.random.PCG64(1))
         seen, names = np.random.default_rng(2), ["one"]
 
-    found = streams.out_of_reach(holders_of(Hidden()))
-    assert found == ["Hidden.listed", "Hidden.named", "Hidden.system", "Hidden.other"]
-    assert streams.out_of_reach(holders_of(Drawing())) == []
+        def step(self, action):
+            return SIMULATOR.wind()
+
+    streams.watch(Hidden())
+    hidden = ["Hidden.listed", "Hidden.named", "Hidden.system", "Hidden.other"]
+    assert sorted(streams.out_of_reach(Hidden())) == sorted([*hidden, "test_streams.SIMULATOR"])
+    assert streams.out_of_reach(Drawing()) == []
+
+
+class Simulator:
+    def __init__(self):
+        self.rng = np.random.default_rng(1)
+
+    def wind(self):
+        return HELD.random() + np.random.random() + self.rng.random()
+
+
+SIMULATOR, drawn_by, LAZY = Simulator(), np.random.default_rng(5).normal, None
+
+
+def with_closure(rng):
+    class Closed(gymnasium.Env):
+        def step(self, action):
+            return rng.random()
+
+    return Closed()
+
+
+def imported():
+    import reached_rng
+
+    return reached_rng.rng.random()
+
+
+class Several(gymnasium.Env):
+    def __init__(self, draw):
+        self.draw, self.env = draw, self  # a circle
+
+    def step(self, action, rng=np.random.default_rng(3)):  # noqa: B008
+        return rng.random() if action else self.draw()
+
+
+def lazily():
+    global LAZY
+    if LAZY is None:
+        LAZY = np.random.default_rng(7)
+    return LAZY.random()
+
+
+class Lazy(gymnasium.Env):
+    def step(self, action):
+        return lazily()
+
+
+class Steps(gymnasium.Env):
+    def step(self, action):
+        return CALLS[action]()
+
+
+CALLS = {"function": noise, "method": drawn_by, "object": SIMULATOR.wind, "import": imported}
+
+
+def test_what_methods_name_is_followed_through_modules_functions_objects_and_default_values(monkeypatch):
+    other = types.ModuleType("reached_rng")
+    other.__file__, other.rng = __file__, np.random.default_rng(8)
+    monkeypatch.setitem(sys.modules, "reached_rng", other)
+    with streams.kept_shared():
+        streams.watch(Several(partial(noise)))
+        assert streams.places() == {"test_streams:Several.step.rng"}
+        streams.watch(Steps())
+        assert streams.places() >= {"test_streams.CALLED", "test_streams.HELD", "reached_rng.rng"}
+        # A generator of a method that a dict holds, and that of an object.
+        assert sorted(streams.out_of_reach(Steps())) == ["test_streams.CALLS"]
+        streams.seed_shared(1)
+        first = Several(noise).step(True), other.rng.random()
+        streams.seed_shared(1)
+        assert (Several(noise).step(True), other.rng.random()) == first
+
+
+def test_a_closure_counts_unless_several_environments_have_one_each():
+    with streams.kept_shared():
+        one, other = (with_closure(np.random.default_rng(k)) for k in (1, 2))
+        streams.watch(one)
+        (place,) = streams.places()
+        assert place == "test_streams:with_closure.<locals>.Closed.step.rng"
+        assert streams.out_of_reach(one) == []
+        streams.watch(other)
+        assert streams.out_of_reach(one) == ["with_closure.<locals>.Closed.step.rng"]
+
+
+def test_a_generator_that_is_made_on_first_use_is_restored_and_taken_back(monkeypatch):
+    monkeypatch.setitem(globals(), "LAZY", None)
+    with streams.kept_shared():
+        streams.watch(Lazy())
+        lazily()
+        saved, expected = json.loads(json.dumps(streams.capture_shared())), lazily()
+    assert LAZY is None  # as before the first use
+    with streams.kept_shared():
+        assert streams.restore_shared(saved) == ["test_streams.LAZY"]  # of an environment that is not there
+        streams.watch(Lazy())
+        assert streams.restore_shared(saved) == []
+        assert lazily() == expected
+
+
+class Heavy(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(-1, 1, (1,))
+    action_space = gymnasium.spaces.Box(-1, 1, (1,))
+
+    def __init__(self):
+        self.mass = [np.random.uniform(), random.random(), OTHERS.random(), lazily()]
+
+
+def test_what_environments_draw_while_they_are_made_follows_from_the_seed(monkeypatch):
+    monkeypatch.setitem(globals(), "LAZY", None)
+    config = configure(Heavy, seeds=[3, 4])
+    made = lambda seed: building.make_environment(config, Heavy, seed=seed).simulator._environment.mass  # noqa: E731
+    with streams.kept_shared():
+        before = streams.capture_shared(), OTHERS.bit_generator.state
+        first = made(3)
+        assert (streams.capture_shared() | {"held": {}}, OTHERS.bit_generator.state) == before
+        np.random.seed(1)
+        assert made(3)[:3] == first[:3]
+        assert not {*made(4)[:3]} & {*first}
+    with streams.kept_shared():  # as in another process
+        OTHERS.random()
+        assert made(3)[:3] == first[:3]
 
 
 def test_numbers_that_change_are_named_if_the_class_uses_them(tmp_path, monkeypatch):
@@ -175,3 +307,143 @@ def test_numbers_that_change_are_named_if_the_class_uses_them(tmp_path, monkeypa
     assert sorted(changed()) == ["Counts.lazy", "Counts.level", "Counts.table"]
     monkeypatch.setitem(globals(), "LEVEL", 3)
     assert "test_streams.LEVEL" in changed()
+
+
+class Still(gymnasium.Env):
+    """Has everything of its own, some of it in slots."""
+
+    __slots__ = ("__secret", "unused", "wind")
+    observation_space = gymnasium.spaces.Box(-1, 1, (1,))
+    action_space = gymnasium.spaces.Box(-1, 1, (1,))
+
+    def reset(self, *, seed=None, options=None):
+        self.steps, self.wind, self.__secret = 0, 0.0, 0.0
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.steps, self.wind, self.__secret = self.steps + 1, self.wind + 0.01, self.__secret + self.wind
+        return np.array([self.__secret], np.float32), 0.0, False, False, {}
+
+
+class Pushed(Still):
+    """Is pushed now and then."""
+
+    def step(self, action):
+        if self.steps % 100 == 99:
+            self.wind = np.random.uniform()
+        return super().step(action)
+
+
+def test_what_may_draw_from_shared_streams_stays_in_this_process(monkeypatch):
+    monkeypatch.setattr(isolation, "_check_modules", lambda: None)
+    with streams.kept_shared(), pytest.raises(isolation.SharedStateError, match=r"^it draws from `random`"):
+        isolation.check_isolated(make(Pushed))
+    with streams.kept_shared():
+        isolation.check_isolated(make(Still))
+
+
+def test_a_worker_says_so_if_its_environment_has_drawn_all_the_same(monkeypatch):
+    monkeypatch.setattr(isolation, "_check_modules", lambda: None)
+    with streams.kept_shared():
+        board = types.SimpleNamespace(lines=np.zeros((1, 8)))
+        at_work = worker.Worker(worker.Setup(partial(make, Still), [0], Shape(1, 1, 1)), board)
+        before = at_work.call([(0, "reset", (3,)), (0, "snapshot", ())])
+        assert [outcome.error for outcome in before] == [None, None]
+        random.random()  # by a library, for example
+        _, after = at_work.call([(0, "reset", (4,)), (0, "snapshot", ())])
+        with pytest.raises(UnrestorableError, match="seeds draw the same"):
+            after.result()
+
+
+def test_slots_are_part_of_a_snapshot():
+    one, other = make(Still), make(Still)
+    one.reset(1)
+    for _ in range(3):
+        one.step(np.zeros(1))
+    other.restore(one.snapshot())
+    assert other.step(np.zeros(1)).next_observation == one.step(np.zeros(1)).next_observation
+
+
+class Config(dict):
+    __getattr__ = dict.__getitem__
+
+
+CONFIG = Config(speed=2, rng=HELD)
+CIRCLE = {}
+CIRCLE["self"] = CIRCLE
+
+
+class Configured(Still):
+    shared = Config(speed=1)
+
+    def __init__(self):
+        self.config = Config(speed=3)
+
+    def step(self, action):
+        return np.zeros(1, np.float32), CONFIG.speed + len(CIRCLE), False, False, {}
+
+
+def test_dicts_that_give_their_items_as_attributes_and_ones_that_hold_themselves_are_no_trouble(monkeypatch):
+    monkeypatch.setattr(isolation, "_check_modules", lambda: None)
+    monkeypatch.delitem(CONFIG, "rng")
+    with streams.kept_shared():
+        environment = make(Configured)
+        environment.reset(1)
+        assert streams.out_of_reach(environment.simulator._environment) == []
+        with pytest.raises(UnrestorableError, match=r"Configured\.config is a test_streams\.Config"):
+            environment.snapshot()
+        monkeypatch.setattr(Configured, "__init__", lambda self: None)
+        isolation.check_isolated(make(Configured))
+        monkeypatch.setitem(CONFIG, "rng", np.random.default_rng(1))
+        assert streams.out_of_reach(Configured()) == ["test_streams.CONFIG"]
+
+
+class Clocked(Still):
+    @property
+    def dt(self):
+        return self.clock.period
+
+    @property
+    def own_clock(self):
+        return bool(self.clock)  # AttributeError, as of what is missing
+
+
+def test_properties_that_raise_are_named(monkeypatch):
+    with pytest.raises(UserError, match=r"Clocked\.dt raised AttributeError: .* \(test_streams\.py, line"):
+        make(Clocked)
+    monkeypatch.setattr(Clocked, "dt", 0.1)
+    with pytest.raises(UserError, match=r"Clocked\.own_clock raised AttributeError"):
+        Robot(make(Clocked))
+
+
+def test_a_number_of_a_base_class_of_the_same_name_does_not_hide_another():
+    base = type("Twice", (gymnasium.Env,), {"count": 0, "__module__": __name__})
+    cls = type("Twice", (base,), {"count": 2**20_000, "__module__": __name__})
+    changed = changes(holders_of(cls()))
+    cls.count += 1
+    assert changed() == ["Twice.count"]
+
+
+def test_an_environment_without_names_of_its_module_leaves_those_of_another():
+    class Plain(gymnasium.Env):
+        def step(self, action):
+            return 1
+
+    with watching():
+        streams.watch(Plain())
+        assert streams.places() == set(GENERATORS)
+
+
+def test_what_stands_for_a_generator_is_captured_as_one():
+    class Standing:
+        def __init__(self):
+            self.generator = np.random.default_rng(1)
+
+        def __getattr__(self, name):
+            return getattr(vars(self)["generator"], name)
+
+    one, other = (types.SimpleNamespace(rng=Standing()) for _ in range(2))
+    one.rng.random()
+    restore_attributes(other, capture_attributes(one))
+    assert other.rng.random() == one.rng.random()

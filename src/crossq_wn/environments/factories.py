@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import gymnasium
+from gymnasium.envs.registration import load_env_creator
 
 from crossq_wn.environments.core import unknown_task
+from crossq_wn.environments.streams import watch
 from crossq_wn.errors import UserError, one_line, raised
 from crossq_wn.own_modules import found_in, import_user_module
 
@@ -27,6 +29,9 @@ def from_id(name: str, **options: Any) -> gymnasium.Env[Any, Any]:
         UserError: the id is unknown (the message suggests the nearest), or Gymnasium cannot make it.
     """
     try:
+        entry = gymnasium.registry[name].entry_point if name in gymnasium.registry else None
+        if entry is not None:
+            watch(load_env_creator(entry) if isinstance(entry, str) else entry)
         return gymnasium.make(name, disable_env_checker=True, **options)
     except gymnasium.error.UnregisteredEnv:
         raise unknown_task(name, _usable_ids()) from None
@@ -90,6 +95,7 @@ def from_callable(factory: Callable[..., Any], name: str, *, render: bool = Fals
     """
     if not callable(factory):
         raise UserError(f"the task {name!r} is neither a class nor a function that makes a gymnasium.Env")
+    watch(factory)
     try:
         environment = factory(**_render_mode(factory)) if render else factory()
     except UserError:

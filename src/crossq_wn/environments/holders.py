@@ -1,6 +1,5 @@
-"""Where environments may hold what all of their objects share: their classes, and modules of these."""
+"""Where environments may hold what all of their objects share: classes, functions, and modules of these."""
 
-import dis
 import hashlib
 import sys
 import types
@@ -10,72 +9,57 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from crossq_wn.naming import functions_of
+from crossq_wn.environments.reach import reach_of, variables_of
 
-# Packages whose classes hold nothing that an environment changes.
-_NOBODYS = ("abc", "builtins", "gymnasium", "types", "typing", "typing_extensions")
+ABSENT = object()  # stands where nothing is
 _MOST_BYTES = 2**20  # of an array that is watched
 
 
 class Holder(NamedTuple):
-    """A class of an environment, or a module of one with the names of it that the methods use."""
+    """A class, a function with what it holds, or a module with the names of it that functions use."""
 
     place: str
     owner: Any
-    names: frozenset[str] | None  # None: all
+    names: frozenset[str] | None = None  # None: all
 
     def values(self) -> Iterator[tuple[str, Any]]:
-        """The attributes that an environment may use, as they are now."""
-        for name, value in list(vars(self.owner).items()):
+        """What an environment may use of it, as it is now."""
+        function = isinstance(self.owner, types.FunctionType)
+        for name, value in list((variables_of(self.owner) if function else vars(self.owner)).items()):
             if self.names is None or name in self.names:
                 yield name, value
 
+    def put(self, name: str, value: Any) -> None:
+        """Puts a value under a name; with ABSENT takes away what is there."""
+        owner = self.owner
+        if isinstance(owner, types.FunctionType):
+            cells = dict(zip(owner.__code__.co_freevars, owner.__closure__ or (), strict=True))
+            if name not in cells:  # default values stay as they are
+                return
+            owner, name = cells[name], "cell_contents"
+        if value is not ABSENT:
+            setattr(owner, name, value)
+        elif hasattr(owner, name):
+            delattr(owner, name)
 
-def owners_of(environment: Any) -> list[Any]:
-    """The classes and modules of an environment and its wrappers, apart from those of Gymnasium."""
-    found: list[Any] = []
-    inner = environment
-    while inner is not None:
-        for owner in type(inner).__mro__:
-            module = sys.modules.get(owner.__module__)
-            if owner.__module__.partition(".")[0] not in _NOBODYS:
-                found += [each for each in (owner, module) if each is not None and each not in found]
-        inner = getattr(inner, "__dict__", {}).get("env")
+    def with_names_of(self, other: "Holder") -> "Holder":
+        """The same with the names of another one of this place, too."""
+        if self.names is None or other.names is None:
+            return self
+        return self._replace(names=self.names | other.names)
+
+
+def holders_of(root: Any) -> list[Holder]:
+    """Where an environment with its wrappers may hold what its objects share, or a class or function."""
+    reach = reach_of(root)
+    found = [Holder(f"{each.__module__}:{each.__qualname__}", each) for each in reach.classes]
+    for module, names in reach.names.items():
+        if module in sys.modules:
+            found.append(Holder(module, sys.modules[module], frozenset(names)))
+    for function in reach.functions:
+        if variables_of(function):
+            found.append(Holder(f"{function.__module__}:{function.__qualname__}", function))
     return found
-
-
-def holders_of(environment: Any) -> list[Holder]:
-    """Where an environment and its wrappers may hold what all of their objects share."""
-    found: dict[str, Holder] = {}
-    for owner in owners_of(environment):
-        if not isinstance(owner, type):
-            continue
-        place = f"{owner.__module__}:{owner.__qualname__}"
-        found[place] = Holder(place, owner, None)
-        module = sys.modules.get(owner.__module__)
-        if module is not None:
-            names = _globals_used(owner, module)
-            if module.__name__ in found:
-                names |= found[module.__name__].names or frozenset()
-            found[module.__name__] = Holder(module.__name__, module, names)
-    return list(found.values())
-
-
-def _globals_used(cls: type, module: types.ModuleType) -> frozenset[str]:
-    """The global variables of its module that a class's methods use, and functions of the module for them."""
-    ahead = [function.__code__ for member in vars(cls).values() for function in functions_of(member)]
-    names: set[str] = set()
-    while ahead:
-        code = ahead.pop()
-        ahead += [inner for inner in code.co_consts if isinstance(inner, types.CodeType)]
-        for instruction in dis.get_instructions(code):
-            name = instruction.argval
-            if instruction.opname in ("LOAD_GLOBAL", "STORE_GLOBAL") and name not in names:
-                names.add(name)
-                called = vars(module).get(name)
-                if isinstance(called, types.FunctionType) and called.__module__ == module.__name__:
-                    ahead.append(called.__code__)
-    return frozenset(names)
 
 
 def changes(holders: list[Holder]) -> Callable[[], list[str]]:
@@ -91,21 +75,25 @@ def changes(holders: list[Holder]) -> Callable[[], list[str]]:
     return partial(_changed, holders, _numbers(holders))
 
 
-def _changed(holders: list[Holder], before: dict[str, bytes]) -> list[str]:
-    return [name for name, value in _numbers(holders).items() if before.setdefault(name, value) != value]
+def _changed(holders: list[Holder], before: dict[tuple[int, str], bytes]) -> list[str]:
+    found = []
+    for (number, name), value in _numbers(holders).items():
+        if before.setdefault((number, name), value) != value:
+            found.append(f"{holders[number].owner.__name__}.{name}")
+    return found
 
 
-def _numbers(holders: list[Holder]) -> dict[str, bytes]:
-    """A checksum of each number."""
+def _numbers(holders: list[Holder]) -> dict[tuple[int, str], bytes]:
+    """A checksum of each number, by the place of its holder in the list and its name."""
     found = {}
-    for holder in holders:
+    for number, holder in enumerate(holders):
         for name, value in holder.values():
             if isinstance(value, np.ndarray):
                 if not value.flags.writeable or value.nbytes > _MOST_BYTES or value.dtype.hasobject:
                     continue
             elif not isinstance(value, int | float | np.number):
                 continue
-            # A Python int of any size has an exact text.
-            exact = int.__repr__(value).encode() if isinstance(value, int) else np.asarray(value).tobytes()
-            found[f"{holder.owner.__name__}.{name}"] = hashlib.sha256(exact).digest()
+            # A Python int of any size has an exact text, in decimals only up to a limit.
+            exact = hex(value).encode() if isinstance(value, int) else np.asarray(value).tobytes()
+            found[number, name] = hashlib.sha256(exact).digest()
     return found

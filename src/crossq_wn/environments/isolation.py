@@ -1,15 +1,21 @@
 """Whether an environment keeps to itself, so that it is the same in any process."""
 
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from crossq_wn.environments.core import Environment
-from crossq_wn.environments.holders import owners_of
-from crossq_wn.environments.snapshot import capture_attributes
+from crossq_wn.environments.holders import Holder, holders_of
+from crossq_wn.environments.reach import reach_of
+from crossq_wn.environments.snapshot import Snapshot, capture_attributes
 from crossq_wn.environments.streams import capture_shared, kept_shared
 
+_DRAWS = (
+    "it draws from `random` or `numpy.random`, or from a generator of its class or module, which a process "
+    "shares"
+)
 _DECISIONS = 5  # agent decisions that an environment is watched for
 
 
@@ -33,8 +39,11 @@ def check_isolated(environment: Environment) -> None:
     environment.snapshot()
     if environment.simulator.in_threads:
         return
-    owners = owners_of(getattr(environment.simulator, "_environment", environment.simulator))
-    kept = [capture_attributes(owner, strict=False) for owner in owners]
+    root = getattr(environment.simulator, "_environment", environment.simulator)
+    if reach_of(root).generators:  # perhaps only now and then
+        raise SharedStateError(_DRAWS)
+    holders = holders_of(root)
+    kept = [_held(holder) for holder in holders]
     with kept_shared():
         before = capture_shared()
         environment.reset()
@@ -42,14 +51,17 @@ def check_isolated(environment: Environment) -> None:
             if environment.step(np.zeros(environment.action_size, np.float32)).episode is not None:
                 environment.reset()
         if capture_shared() != before:
-            raise SharedStateError(
-                "it draws from `random` or `numpy.random`, or from a generator of its class or module, "
-                "which a process shares"
-            )
-    for owner, was in zip(owners, kept, strict=True):
-        if not same(capture_attributes(owner, strict=False), was):
-            raise SharedStateError(f"it keeps something in {owner.__name__}, which a process shares")
+            raise SharedStateError(_DRAWS)
+    for holder, was in zip(holders, kept, strict=True):
+        if not same(_held(holder), was):
+            raise SharedStateError(f"it keeps something in {holder.owner.__name__}, which a process shares")
     _check_modules()
+
+
+def _held(holder: Holder) -> Snapshot:
+    """What a holder holds that is plain."""
+    held = SimpleNamespace(**dict(holder._replace(names=None).values()))
+    return capture_attributes(held, strict=False)
 
 
 def _check_modules() -> None:

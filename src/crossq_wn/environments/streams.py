@@ -1,73 +1,104 @@
 """The random streams that a process shares, from which environments may draw.
 
-They are `random`, `numpy.random`, and generators that are attributes of an environment's classes, or global
-variables that the methods of its classes use. The latter are known by their places and looked up each time,
-because an environment may put another generator there.
+They are `random`, `numpy.random`, and generators that an environment's code may use (`reach`): attributes of
+its classes, global variables, and what functions hold in closures and default values. The latter are known by
+their places and looked up each time, because an environment may put another generator there.
 """
 
 import random
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from crossq_wn.environments.holders import Holder, holders_of
-from crossq_wn.environments.snapshot import capture_generator, restore_generator
+from crossq_wn.environments.holders import ABSENT, Holder, holders_of
+from crossq_wn.environments.reach import generator_of, is_of_process, reach_of
+from crossq_wn.environments.snapshot import capture_generator, generator_like, restore_generator
 
-_GENERATORS = (np.random.Generator, np.random.RandomState, random.Random)
+Made = TypeVar("Made")
 
 
 class Held(NamedTuple):
     """A generator, and where it was found."""
 
-    owner: Any
+    holder: Holder
     name: str
+    value: Any  # the generator itself, or a method of it
     generator: Any
 
 
+class _Kept:
+    """What stands where generators are, and their states, to be put back."""
+
+    def __init__(self) -> None:
+        self.values: list[tuple[Holder, dict[str, Any]]] = []
+        self.states: list[tuple[Held, Any]] = []
+
+    def add(self, holders: list[Holder]) -> None:
+        """Keeps what holders hold now, unless that is known."""
+        known = {(id(held.holder.owner), held.name) for held, _ in self.states}
+        for held in _generators(holders).values():
+            if (id(held.holder.owner), held.name) not in known:
+                self.states.append((held, _state_of(held.generator)))
+        self.values += [(holder, dict(holder.values())) for holder in holders]
+
+    def put_back(self) -> None:
+        """Puts back what has been replaced since, or was made on first use."""
+        for holder, before in reversed(self.values):  # what was kept first comes last
+            now = dict(holder.values())
+            for name in before.keys() | now.keys():
+                old, new = before.get(name, ABSENT), now.get(name, ABSENT)
+                if old is not new and (_is_generator(old) or _is_generator(new)):
+                    holder.put(name, old)
+
+
 _watched: dict[str, Holder] = {}  # by their places
-_kept: list[list[tuple[Held, Any]]] = []  # generators that will be put back, with their states
+_kept: list[_Kept] = []
+_sown: list[int] = []  # the seeds of environments that are being made
 
 
-def watch(environment: Any) -> None:
-    """Counts generators of an environment's classes and modules among the shared streams.
+def watch(root: Any) -> None:
+    """Counts generators that an environment's code may use among the shared streams.
 
     Args:
-        environment: with its wrappers.
+        root: an environment with its wrappers, or a class or function that makes one.
     """
-    found = holders_of(environment)
+    found = holders_of(root)
+    for kept in _kept:
+        kept.add(found)
+    new = []
     for holder in found:
         before = _watched.get(holder.place)
-        if before is not None and before.names and holder.names:  # a module of several environments
-            holder = holder._replace(names=before.names | holder.names)
-        _watched[holder.place] = holder
-    for kept in _kept:
-        known = {(id(held.owner), held.name) for held, _ in kept}
-        for held in _generators(found).values():
-            if (id(held.owner), held.name) not in known:
-                kept.append((held, _state_of(held.generator)))
+        # Several environments may use different names of a module.
+        _watched[holder.place] = holder if before is None else holder.with_names_of(before)
+        if before is None or before != _watched[holder.place]:
+            new.append(holder)
+    if _sown:
+        _seed_all(_generators(new), _sown[-1])
 
 
-def out_of_reach(holders: list[Holder]) -> list[str]:
-    """The names of what holds generators that are neither seeded nor saved, as in lists, tuples and dicts."""
+def out_of_reach(environment: Any) -> list[str]:
+    """The names of generators that an environment's code may use and that are neither seeded nor saved."""
+    reached = {id(held.generator) for held in _generators([*_watched.values()]).values()}
     found = []
-    for holder in holders:
-        for name, value in holder.values():
-            items = [*value.values()] if isinstance(value, dict) else value
-            inside = items[:1000] if isinstance(items, list | tuple) else [value]
-            if any(isinstance(each, _GENERATORS) for each in inside) and not _is_generator(value):
-                found.append(f"{holder.owner.__name__}.{name}")
-    return found
+    for generator, name in reach_of(environment).generators:
+        if id(generator) not in reached and not is_of_process(generator):
+            found.append(name)
+    return list(dict.fromkeys(found))
 
 
 def _is_generator(value: Any) -> bool:
-    """Whether a value is a random generator that can be seeded again and whose state can be saved."""
-    if isinstance(value, np.random.RandomState):
-        return bool(capture_generator(value)["bit_generator"] == "MT19937")  # others cannot be seeded again
+    """Whether a value is a generator that can be seeded again and whose state can be saved, or its method."""
+    generator = generator_of(value)
+    if is_of_process(generator):
+        return False  # its state is kept in any case
+    if isinstance(generator, np.random.RandomState):
+        kind = capture_generator(generator)["bit_generator"]
+        return bool(kind == "MT19937")  # others cannot be seeded again
     # Subclasses of `random.Random`, such as `SystemRandom`, may have no state.
-    return isinstance(value, np.random.Generator) or type(value) is random.Random
+    return isinstance(generator, np.random.Generator) or type(generator) is random.Random
 
 
 def _generators(holders: list[Holder]) -> dict[str, Held]:
@@ -76,15 +107,24 @@ def _generators(holders: list[Holder]) -> dict[str, Held]:
     for holder in holders:
         for name, value in holder.values():
             if _is_generator(value):
-                found[f"{holder.place}.{name}"] = Held(holder.owner, name, value)
+                found[f"{holder.place}.{name}"] = Held(holder, name, value, generator_of(value))
     return found
+
+
+def places() -> set[str]:
+    """The places of the generators that are there now."""
+    return set(_generators([*_watched.values()]))
 
 
 def seed_shared(seed: int) -> None:
     """Restarts the shared streams from a seed, each with numbers of its own."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    for place, held in _generators([*_watched.values()]).items():
+    _seed_all(_generators([*_watched.values()]), seed)
+
+
+def _seed_all(found: dict[str, Held], seed: int) -> None:
+    for place, held in found.items():
         _seed(held.generator, np.random.SeedSequence([seed, zlib.crc32(place.encode())]))
 
 
@@ -118,14 +158,25 @@ def restore_shared(saved: dict[str, Any]) -> list[str]:
         The places of generators of which it has no state, or that of another kind of generator.
     """
     _restore_process(saved)
-    lost = []
     states = saved.get("held", {})  # which earlier versions lack
+    lost = [place for place in sorted(states.keys() - places()) if not _made_again(place, states[place])]
     for place, held in _generators([*_watched.values()]).items():
         if place in states and _kind(states[place]) == _kind(_state_of(held.generator)):
             _set_state(held.generator, states[place])
         else:
             lost.append(place)
     return lost
+
+
+def _made_again(place: str, state: Any) -> bool:
+    """Makes a generator where an environment will make one on first use; whether that is possible."""
+    before, _, name = place.rpartition(".")
+    holder = _watched.get(before)
+    generator = random.Random() if isinstance(state, list) else generator_like(state)
+    if holder is None or generator is None or dict(holder.values()).get(name) is not None:
+        return False
+    holder.put(name, generator)
+    return True
 
 
 def _restore_process(saved: dict[str, Any]) -> None:
@@ -175,18 +226,43 @@ def _as_arrays(saved: Any, like: Any) -> Any:
 @contextmanager
 def kept_shared() -> Iterator[None]:
     """Restores the shared streams afterwards, whatever has drawn from them or replaced them."""
-    process, watched = _capture_process(), dict(_watched)
-    held = [(each, _state_of(each.generator)) for each in _generators([*watched.values()]).values()]
-    _kept.append(held)
+    watched = dict(_watched)
+    with _restored() as kept:
+        try:
+            yield
+        finally:
+            kept.put_back()
+            if len(_kept) == 1:  # environments that were made meanwhile are no longer used
+                _watched.clear()
+                _watched.update(watched)
+
+
+def made_from(seed: int, make: Callable[[], Made]) -> Made:
+    """What a function makes with the shared streams seeded, which go on as before afterwards.
+
+    Args:
+        seed: of the streams.
+        make: makes an environment.
+    """
+    with _restored():
+        seed_shared(seed)
+        _sown.append(seed)
+        try:
+            return make()
+        finally:
+            _sown.pop()
+
+
+@contextmanager
+def _restored() -> Iterator[_Kept]:
+    """Restores the states of the shared streams afterwards."""
+    process, kept = _capture_process(), _Kept()
+    kept.add([*_watched.values()])
+    _kept.append(kept)
     try:
-        yield
+        yield kept
     finally:
-        _kept[:] = [each for each in _kept if each is not held]
-        if not _kept:  # environments that were made meanwhile are no longer used
-            _watched.clear()
-            _watched.update(watched)
+        _kept[:] = [each for each in _kept if each is not kept]
         _restore_process(process)
-        for (owner, name, generator), state in held:
-            if vars(owner).get(name) is not generator:
-                setattr(owner, name, generator)
-            _set_state(generator, state)
+        for held, state in kept.states:
+            _set_state(held.generator, state)

@@ -33,6 +33,8 @@ from crossq_wn.environments import tidy
 from crossq_wn.environments.board import Board, Shape, board_on, note
 from crossq_wn.environments.core import Environment, EnvironmentFaultError
 from crossq_wn.environments.isolation import check_isolated
+from crossq_wn.environments.snapshot import UnrestorableError
+from crossq_wn.environments.streams import capture_shared, seed_shared
 
 STEP, CALL, DONE = b"s", b"c", b"."
 
@@ -102,6 +104,7 @@ class Worker:
         tidy()
         self._faults: dict[int, BaseException] = {}
         check_isolated(next(iter(self.environments.values())))
+        self._streams, self._drawn = capture_shared(), False  # which only a seed may change
 
     def step(self) -> None:
         """Steps every environment that is asked."""
@@ -123,6 +126,7 @@ class Worker:
         try:
             if method == "fault":
                 return failed(self._faults[seat])
+            self._check_streams(environment, method, arguments)
             if method == "adopt":
                 statistics, fixed = arguments
                 environment.adopt(statistics, fixed=fixed)
@@ -133,6 +137,21 @@ class Worker:
             return failed(error)
         self._board.lines[seat, -2:] = environment.largest_observation, environment.largest_reward
         return Outcome(value)
+
+    def _check_streams(self, environment: Environment, method: str, arguments: tuple[Any, ...]) -> None:
+        """Raises UnrestorableError if an environment has drawn from streams that processes do not share."""
+        seeded = method == "reset" and arguments[0] is not None
+        if environment.simulator.in_threads or not (seeded or method == "snapshot"):
+            return
+        self._drawn = self._drawn or capture_shared() != self._streams
+        if seeded:
+            seed_shared(*arguments)  # as the environment will
+            self._streams = capture_shared()
+        elif self._drawn:
+            raise UnrestorableError(
+                "it has drawn from `random`, `numpy.random` or a generator of its class or module in worker "
+                "processes, where seeds draw the same numbers"
+            )
 
 
 def ignore_signals() -> None:

@@ -8,22 +8,28 @@ from typing import Any
 from crossq_wn.environments import Environment, TaskLike, given, lookup, make
 from crossq_wn.environments.crew import Crew
 from crossq_wn.environments.remote import Anywhere
+from crossq_wn.environments.streams import made_from
 from crossq_wn.lazy import jax
 from crossq_wn.learning.replay import Replay
 from crossq_wn.machine import processors
 from crossq_wn.runs.config import RunConfig
+from crossq_wn.training.seeds import Stream, integer, stream
 from crossq_wn.types import Priorities, Spec
 
 AnyTask = TaskLike | Any  # or a gymnasium.Env that exists already
 
 
-def make_environment(config: RunConfig, task: AnyTask | None = None, *, render: bool = False) -> Environment:
-    """Makes an environment of a run.
+def make_environment(
+    config: RunConfig, task: AnyTask | None = None, *, seed: int | None = None, render: bool = False
+) -> Environment:
+    """Makes an environment of a run, the same one each time.
 
     Args:
         config: the run's configuration.
         task: a class or function that makes the environment, where no module can be imported for it, or a
             gymnasium.Env that exists already.
+        seed: the training seed, which decides what it draws while it is made, as masses and lengths; None:
+            the run's first one.
         render: whether pictures will be asked for.
 
     Raises:
@@ -31,7 +37,7 @@ def make_environment(config: RunConfig, task: AnyTask | None = None, *, render: 
     """
     if exists(task):
         return given(task, lookup(config.task), **_protocol(config))
-    return make(task or config.task, render=render, **_protocol(config))
+    return recipe_for(config, task, seed=seed, render=render)()
 
 
 @contextmanager
@@ -56,9 +62,12 @@ def crew_for(config: RunConfig, task: AnyTask | None) -> Iterator[Crew | None]:
         yield crew
 
 
-def recipe_for(config: RunConfig, task: TaskLike | None) -> Callable[[], Environment]:
+def recipe_for(
+    config: RunConfig, task: TaskLike | None, *, seed: int | None = None, render: bool = False
+) -> Callable[[], Environment]:
     """What makes an environment of a run, here or in another process; takes what `make_environment` does."""
-    return partial(make, task or config.task, **_protocol(config))
+    start = integer(stream(config.options.seeds[0] if seed is None else seed, Stream.MAKING))
+    return partial(made_from, start, partial(make, task or config.task, render=render, **_protocol(config)))
 
 
 def _protocol(config: RunConfig) -> dict[str, Any]:

@@ -123,7 +123,7 @@ def _environments(
         crew: where the environments may move.
         number: of their set there.
     """
-    made = [building.make_environment(config, task) for _ in config.options.seeds]
+    made = [building.make_environment(config, task, seed=seed) for seed in config.options.seeds]
     # Where processors are left over, workers start while learners are made; memory has been looked at by now.
     if crew is not None and crew.awake and number == 1 and not crew.refusal:
         crew.start(made[0].observation_size, made[0].action_size)

@@ -189,7 +189,7 @@ class TrainedPolicy:
         if not exists(task):
             own = None if isinstance(task, str) else task
             require_task(self.config, self.path, trust=self._trust, task=own)
-        made = make_environment(self.config, task, render=render)
+        made = make_environment(self.config, task, seed=self.seed, render=render)
         try:
             check_unchanged(self.saved.training["interface"], describe(made.simulator), self.config.task)
             with malformed(self.path):

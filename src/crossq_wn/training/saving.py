@@ -11,7 +11,7 @@ from crossq_wn.environments.holders import changes, holders_of
 from crossq_wn.environments.interface import check_unchanged, describe
 from crossq_wn.environments.remote import Anywhere
 from crossq_wn.environments.snapshot import UnrestorableError
-from crossq_wn.environments.streams import capture_shared, out_of_reach, restore_shared
+from crossq_wn.environments.streams import capture_shared, out_of_reach, places, restore_shared
 from crossq_wn.errors import UserError
 from crossq_wn.lazy import jax
 from crossq_wn.runs import checkpoints
@@ -89,9 +89,10 @@ def watch_classes(session: Session) -> None:
     simulator = session.training.environments[0].simulator
     if getattr(simulator, "in_threads", True):  # of the suites it is known that they share nothing
         return
-    holders = holders_of(getattr(simulator, "_environment", simulator))  # none of a robot, which is elsewhere
-    session.changes = changes(holders)
-    if names := out_of_reach(holders):
+    environment = getattr(simulator, "_environment", simulator)  # none of a robot, which is elsewhere
+    session.changes = changes(holders_of(environment))
+    session.generators = places()
+    if names := out_of_reach(environment):
         session.reporter.message(
             f"{session.config.task} holds random generators in {', '.join(names)}, where they are neither "
             "seeded nor saved: a resumed run may go on differently; draw from self.np_random"
@@ -99,7 +100,13 @@ def watch_classes(session: Session) -> None:
 
 
 def tell_of_what_classes_hold(session: Session) -> None:
-    """Warns once of each number that an environment changes in its classes or modules."""
+    """Warns once of each number that an environment changes in its classes or modules, and of generators."""
+    if late := sorted(places() - session.generators):
+        session.generators |= {*late}
+        session.reporter.message(
+            f"{session.config.task} made the random generators {', '.join(late)} after its seed was set: "
+            "another run may differ; draw from self.np_random"
+        )
     changed = session.changes() if session.changes is not None else []
     if changed := [name for name in changed if name not in session.told_changes]:
         session.told_changes.update(changed)
@@ -193,8 +200,8 @@ def restore(session: Session, *, without_damaged_replay: bool = False) -> None:
         session.logs.resume(common["logs"], reporter.message)
     if lost:
         reporter.message(
-            f"the checkpoint lacks the states of the random generators {', '.join(lost)}: numbers may not "
-            "continue bit for bit"
+            f"the states of the random generators {', '.join(lost)} are not restored, because the checkpoint "
+            "lacks them or the environment has none there now: numbers may not continue bit for bit"
         )
     session.shared = capture_shared()
     tell_of_what_classes_hold(session)

@@ -24,6 +24,7 @@ class Stream(IntEnum):
     FRESH = 5  # where episodes of a trained policy begin, which training never saw
     Q_BIAS = 6  # where measurements of the Q-bias begin
     NOISE = 7  # the noise of actions in real time
+    MAKING = 8  # what environments draw while they are made, the same for training and evaluation
 
 
 def stream(seed: int, name: Stream, count: int = 0) -> np.random.SeedSequence:
