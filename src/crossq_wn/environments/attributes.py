@@ -23,16 +23,14 @@ def attributes_of(owner: Any) -> dict[str, Any]:
     return found
 
 
-def attribute(owner: Any, name: str, what: str) -> Any:
+def attribute(owner: Any, name: str, what: str, default: Any = None) -> Any:
     """An attribute of an object, whether it is its own, a property, or found by its `__getattr__`.
 
     Args:
         owner: the object.
         name: of the attribute.
         what: the owner's name in messages.
-
-    Returns:
-        Its value; None if there is none.
+        default: what to return if there is none.
 
     Raises:
         UserError: what should provide it raised an exception.
@@ -42,7 +40,7 @@ def attribute(owner: Any, name: str, what: str) -> Any:
         return getattr(owner, name)
     except (AttributeError, LookupError) as error:  # LookupError: of dicts that give items as attributes
         if there is None or isinstance(there, types.MemberDescriptorType):  # a slot that is not assigned
-            return None
+            return default
         failure: Exception = error
     except Exception as error:  # a user's code may raise anything
         failure = error

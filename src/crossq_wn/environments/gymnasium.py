@@ -84,8 +84,8 @@ class Gymnasium:
         if type(attribute(unwrapped, "model", name)).__name__ == "MjModel":
             from crossq_wn.environments.physics import Physics
 
-            frame_skip = attribute(unwrapped, "frame_skip", name)
-            self.physics = Physics(unwrapped.model, unwrapped.data, 1 if frame_skip is None else frame_skip)
+            frame_skip = attribute(unwrapped, "frame_skip", name, 1)
+            self.physics = Physics(unwrapped.model, unwrapped.data, frame_skip)
         # Only of Gymnasium's own MuJoCo tasks is it known that they share nothing.
         self.in_threads = self.physics is not None and type(unwrapped).__module__.startswith("gymnasium.")
 

@@ -141,17 +141,21 @@ def _parts(value: Any, path: str, found: Reach, own: set[str]) -> Iterator[Found
         yield from _parts_of_class(value, found, own)
     elif isinstance(value, types.FunctionType):
         yield from _parts_of_function(value, found, own)
-    elif isinstance(value, types.MethodType):
-        yield from ((value.__func__, path), (value.__self__, path))
-    elif isinstance(value, functools.partial):
-        yield from ((each, path) for each in (value.func, *value.args, *value.keywords.values()))
-    elif functions := functions_of(value):
-        yield from ((each, path) for each in functions)
     else:
-        yield from ((each, path) for each in _items(value))
-        if _followed(type(value).__module__, own):
-            yield type(value), path
-            yield from ((each, path) for each in attributes_of(value).values())
+        for part in _parts_of_object(value, own):
+            yield part, path
+
+
+def _parts_of_object(value: Any, own: set[str]) -> list[Any]:
+    if isinstance(value, types.MethodType):
+        return [value.__func__, value.__self__]
+    if isinstance(value, functools.partial):
+        return [value.func, *value.args, *value.keywords.values()]
+    if functions := functions_of(value):
+        return [*functions]
+    if _followed(type(value).__module__, own):
+        return [*_items(value), type(value), *attributes_of(value).values()]
+    return _items(value)
 
 
 def _parts_of_class(cls: type, found: Reach, own: set[str]) -> Iterator[Found]:
