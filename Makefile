@@ -2,6 +2,8 @@
 
 BIN := .venv/bin
 SHELL := bash
+# Where it is set, every start compiles the Python of JAX anew, for seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: install extras current demo demo-walker test test-learning test-slow test-current check lint docs locks clean
 

@@ -54,7 +54,8 @@ hypothesis.settings.load_profile("small")
 XLA = ["--xla_cpu_parallel_codegen_split_count=1"]
 if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):
     XLA.append("--xla_cpu_use_fusion_emitters=false")  # later versions end the process: an unknown flag
-os.environ["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *XLA)).strip()
+# Each once, though workers of pytest-xdist inherit them: the cache tells programs apart by them.
+os.environ["XLA_FLAGS"] = " ".join(dict.fromkeys((*os.environ.get("XLA_FLAGS", "").split(), *XLA)))
 COMPILATION = {
     "jax_compilation_cache_dir": str(Path.home() / ".cache" / "crossq-wn" / "tests"),
     "jax_persistent_cache_min_compile_time_secs": 0.0,  # eager operations, too: thousands in all
