@@ -27,6 +27,7 @@ from crossq_wn.runs.migration import migrate
 from crossq_wn.runs.options import RunOptions
 from crossq_wn.runs.system import System
 from crossq_wn.training.api import configure
+from crossq_wn.training.warmup import require_learning, tell_of_warmup
 from helpers import TINY_OPTIONS, TINY_SETTINGS, call, make_run, read
 
 OLD = helpers.TESTS / "data" / "run-schema-1"
@@ -56,7 +57,10 @@ def test_every_option_says_what_it_does_and_has_a_default():
         ({"frames": 0}, "frames is 0"),
         ({"frames": 1.5}, "frames is 1.5: it must be a whole number"),
         ({"frames": True}, "frames is True"),
-        ({"eval_every": 0}, "eval_every is 0"),
+        (
+            {"eval_every": 0},
+            "must be at least 1; 0, for no evaluations, goes with real_time",
+        ),
         ({"eval_episodes": 0}, "eval_episodes is 0"),
         ({"checkpoint_every": -1}, "checkpoint_every is -1"),
         ({"log_every": 0}, "log_every is 0"),
@@ -144,6 +148,30 @@ def test_the_protocol_is_resolved_from_task_options_and_settings():
     assert (asked.action_repeat, asked.episode_frames, asked.discount) == (1, 50, 0.9)
     assert usual.options.episode_frames is None
     assert configure("myo-reach").discount == 0.95
+
+
+@pytest.mark.parametrize(
+    ("frames", "asked", "choices"),
+    [
+        (10_001, 5001, {}),  # 5,000 decisions
+        (4000, 4000, {"action_repeat": 1}),
+        (9000, 4500, {"real_time": 50}),
+        (20_000, 10_001, {"algorithm": "sac"}),
+    ],
+)
+def test_a_run_that_would_end_within_its_warm_up_is_refused_unless_it_is_asked_for(frames, asked, choices):
+    said = []
+    short, longer = (configure("cheetah-run", frames=many, **choices) for many in (frames, 20_002))
+    tell_of_warmup(longer, said.append)
+    require_learning(longer)
+    assert (short.learns, longer.learns, said) == (False, True, [])
+    with pytest.raises(UserError, match=rf"nothing would be learned, .* \(warmup={asked} says that random "):
+        require_learning(short)
+    meant = configure("cheetah-run", frames=frames, warmup=asked, **choices)
+    require_learning(meant)
+    tell_of_warmup(meant, said.append)
+    (line,) = said
+    assert line.startswith(f"nothing is learned: all {meant.decisions:,} agent decisions fall into the warm-")
 
 
 def test_a_configuration_survives_its_file(tmp_path):

@@ -59,9 +59,9 @@ def few_calls(monkeypatch):
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory, small_settings):
-    """(algorithm, task, frames, change of the state) -> a run whose checkpoint holds disturbed parameters."""
+    """(algorithm, task, frames, updates, change of the state) -> a run whose checkpoint is disturbed."""
 
-    def plant(name="crossq-wn", task=PointMass, frames=100, change=lambda state: state):
+    def plant(name="crossq-wn", task=PointMass, frames=100, updates=80, change=lambda state: state):
         small = {key: value for key, value in vars(small_settings(name)).items() if key != "resets"}
         config = configure(task, algorithm=name, frames=100, tensorboard=False, **small)
         path = tmp_path_factory.mktemp("planted") / "run"
@@ -78,7 +78,7 @@ def planted(tmp_path_factory, small_settings):
             seen, after = rng.standard_normal((2, spec.observation_size)).astype(np.float32)
             replay.add(seen, np.zeros(spec.action_size), 0.0, after, terminated=False, last=False)
         common = {"config": config.to_json(), "interface": interface}
-        common |= {"failed": {}, "decisions": 0, "updates": 0, "logs": []}
+        common |= {"failed": {}, "decisions": 0, "updates": updates, "logs": []}
         states = {0: SeedState({"state": state, "memory": algorithm.memory}, {"statistics": {}})}
         Writer(run.checkpoints).save(frames, common, states, {0: replay}, set())
         run.close()
@@ -233,7 +233,7 @@ def test_the_description_names_what_goes_in_and_out(run, tmp_path):
     assert said["protocol"] == json.loads((run / "manifest.json").read_text())["protocol"]
     assert said["parity"]["observations"] == 256
     assert said["parity"]["largest_difference"] <= said["parity"]["tolerance"] == 1e-5
-    assert said["trained_frames"] == 100
+    assert (said["trained_frames"], said["gradient_updates"]) == (100, 80)
     assert said["finished"]
     (folder / "weights.npz").write_bytes((folder / "weights.npz").read_bytes()[:-9])
     with pytest.raises(standalone.PolicyError, match="truncated or altered"):
@@ -498,12 +498,14 @@ def test_where_the_environment_cannot_be_made_replay_has_to_do(planted, tmp_path
     assert any("checked on the replay of training" in text for text in told)
 
 
-def test_the_command_prints_what_was_written_and_how_fast_it_is(run, tmp_path, capsys):
+def test_the_command_prints_what_was_written_and_how_fast_it_is(planted, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
-        main(["export", str(run), "--to", "numpy", "--out", str(tmp_path / "out"), "--json"])
+        main(["export", str(planted(updates=0)), "--to", "numpy", "--out", str(tmp_path / "out"), "--json"])
     said = capsys.readouterr()
     assert ended.value.code in (None, 0)
     (record,) = json.loads(said.out)
     assert 0 < record["p50_us"] <= record["p99_us"] <= record["max_us"]
     assert "differ from the JAX policy's by at most" in said.err
     assert Path(record["folder"]) == tmp_path / "out"
+    assert record["gradient_updates"] == 0
+    assert "is untrained: it has made no gradient update in 100 frames" in said.err

@@ -100,7 +100,7 @@ def test_a_place_that_takes_no_files_is_named(said, tmp_path):
     for arguments in (
         ["plot", "run", "--out", "/proc/x"],
         ["report", "run", "--out", "/proc/x.html"],
-        ["train", "cheetah-run", "--out", "/proc/x", "--frames", "100", "--no-video"],
+        ["train", "cheetah-run", "--out", "/proc/x", "--no-video"],
     ):
         code, _, err = said(*arguments)
         assert code == 2
@@ -126,3 +126,41 @@ def test_too_few_diagnostics_are_counted(said, tmp_path):
         assert all(text in err for text in says), err
     off = make_run(tmp_path / "off", diagnostics=False)
     assert "trained with --no-diagnostics" in said("diagnose", off)[2]
+
+
+def test_a_run_without_evaluations_is_plotted_by_its_training_episodes(said, tmp_path):
+    run = make_run(tmp_path / "run", real_time=50, eval_every=0, eval_rows=())
+    (run / "metrics.csv").write_text("seed,frames,episode_return\n0,100,\n0,200,-5\n0,300,-2\n")
+    table = run / "plots" / "learning_curve.csv"
+    code, out, err = said("plot", "run")
+    assert (code, err, "run/plots/learning_curve.png" in out) == (0, "", True)
+    about = '"crossq-wn UTD 2",cheetah-run,0,episode_return,'.replace('"', "")
+    assert table.read_text().splitlines()[1:] == [f"{about}200,-5.0", f"{about}300,-2.0"]
+    assert said("plot", "run")[2] == "crossq-wn: replaced an earlier picture: run/plots/learning_curve.png\n"
+    code, _, err = said("plot", "run", "--x", "hours")
+    assert (code, err.count("\n"), "over frames alone" in err) == (2, 1, True)
+    code, _, err = said("compare", "run")
+    assert (code, err.count("\n")) == (2, 1)
+    assert (
+        "trained without evaluations (--eval-every 0): `crossq-wn plot run` draws its training episodes"
+        in err
+    )
+
+
+def test_pictures_and_reports_that_are_made_again_are_told_of(said, tmp_path):
+    make_run(tmp_path / "run")
+    for words in (("plot", "run", "--out", "both"), ("report", "run", "--out", "both.html")):
+        assert "replaced" not in said(*words)[2]
+        code, _, err = said(*words)
+        assert (code, err.count("replaced an earlier ")) == (0, 1), err
+
+
+def test_systems_without_a_common_task_are_not_compared_and_that_is_said(said, tmp_path):
+    for name, task in (("a", "cheetah-run"), ("b", "walker-run")):
+        make_run(tmp_path / name, task=task)
+    told = "nothing is compared: cheetah-run, walker-run have a single system each"
+    for form in ((), ("--json",)):
+        assert told in said("compare", "a", "b", *form)[2]
+    make_run(tmp_path / "c", task="walker-run", algorithm="simba")
+    assert "nothing is compared" not in said("compare", "a", "b", "c")[2]
+    assert "nothing is compared" not in said("compare", "a")[2]

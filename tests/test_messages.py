@@ -104,7 +104,7 @@ def test_a_wrong_keyword_is_answered_with_a_right_one(choices, says):
 )
 def test_what_is_no_task_is_answered_with_what_is(task, says, tmp_path):
     with pytest.raises(UserError, match=re.escape(says)):
-        train(task, frames=10, out=tmp_path / "run")
+        train(task, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -121,7 +121,7 @@ def test_what_a_users_own_code_raises_is_said_with_its_place(tmp_path, monkeypat
         ("no_module_of_theirs:x", "PYTHONPATH, or install it"),
     ):
         with pytest.raises(UserError) as refusal:
-            train(task, frames=10, out=tmp_path / "run")
+            train(task, out=tmp_path / "run")
         assert str(refusal.value).endswith(says)
 
 
@@ -271,7 +271,7 @@ def test_a_device_that_is_not_there_is_said_by_training_and_doctor(error, monkey
     with pytest.raises(
         UserError, match=r"JAX_PLATFORMS is 'cuda', and JAX finds no such device.*unset"
     ) as refusal:
-        train(helpers.PointMass, frames=10, out=tmp_path / "run")
+        train(helpers.PointMass, out=tmp_path / "run")
     assert "\n" not in str(refusal.value)
     assert not (tmp_path / "run").exists()
     found = doctor._device()

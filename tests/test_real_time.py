@@ -756,7 +756,10 @@ def test_an_evaluation_is_of_one_policy_though_learning_goes_on(ends, tmp_path, 
         ({"real_time": 50, "q_bias": True}, "q_bias is True: it must be left out where real_time is given"),
         ({"real_time": 50, "overlap": True}, "overlap is True: it must be left out where real_time is given"),
         ({"real_time": 50, "eval_every": -1}, "eval_every is -1: it must be a whole number, or 0"),
-        ({"eval_every": 0}, "eval_every is 0: it must be a whole number of at least 1"),
+        (
+            {"eval_every": 0},
+            "eval_every is 0: it must be at least 1; 0, for no evaluations, goes with real_time",
+        ),
     ],
 )
 def test_what_makes_no_sense_with_one_robot_is_refused(options, told):
@@ -970,7 +973,9 @@ def test_an_exception_of_the_robot_stops_the_run_and_keeps_its_traceback(tmp_pat
     monkeypatch.setenv("ROBOT_LOG", str(tmp_path / "log"))
     done = call("train", *RUN, cwd=tmp_path)
     assert done.returncode == 2
-    assert "the motor is too hot" in done.stderr
+    assert done.stderr.count("the motor is too hot") == 1
+    assert "once that is mended, `crossq-wn resume run` goes on" in done.stderr
+    assert crossq_wn.load(tmp_path / "run").frames == 39
     assert "in act_up" in (tmp_path / "run" / "errors" / "seed-0.txt").read_text()
     log = [line.split()[1] for line in (tmp_path / "log").read_text().splitlines()]
     # After 39 steps one more, with the safe action.

@@ -46,6 +46,7 @@ from crossq_wn.runs import directory
 from crossq_wn.runs.seals import signed
 from crossq_wn.sweeps import cost as costs
 from crossq_wn.sweeps import simulations
+from crossq_wn.sweeps.bills import spent
 from crossq_wn.sweeps.cost import cost
 from crossq_wn.sweeps.plans import command
 from crossq_wn.training import api
@@ -474,7 +475,7 @@ def test_it_goes_on_where_it_was_stopped_and_reports_what_fails(reproduce_cli, t
     before = {file: file.stat().st_mtime_ns for file in path.rglob("*")}
     code, out, _ = reproduce_cli(toy("helpers:PointMass", **still), *command)
     assert code == 0
-    assert "0 of 1 runs to train" in out
+    assert "0 of 1 run to train: nothing is left to do" in out
     assert {file: file.stat().st_mtime_ns for file in path.rglob("*")} == before
 
 
@@ -743,7 +744,7 @@ def test_the_plan_and_its_cost_come_first(reproduce_cli, tmp_path):
     assert code == 0
     assert "12 of 12 runs to train: about 4" in out
     longest = reproduce.bill(plan(LAPTOP, ["fig3", "fig4"], tmp_path), jobs=2).longest
-    assert f" hours with 2 side by side (the longest run {longest:.1f});" in out
+    assert f" hours with 2 side by side (the longest run {spent(longest)});" in out
     assert "CrossQ + WN UTD 10" in out
     assert not list(tmp_path.iterdir())
 

@@ -12,8 +12,12 @@ import pytest
 import crossq_wn
 import helpers
 from crossq_wn.cli import main
+from crossq_wn.learning import evaluation
 from crossq_wn.runs import checkpoints
-from crossq_wn.training import logs
+from crossq_wn.runs.config import read_config
+from crossq_wn.sweeps.plans import Run
+from crossq_wn.sweeps.states import state_of, stopped_seeds
+from crossq_wn.training import logs, scoring
 from helpers import TINY, TINY_OPTIONS, TINY_SETTINGS, Listener, call, clis, rows, same_run, start_cli
 
 # Frames of a run, and those after which it is left in the middle of an episode. What follows crosses ends of
@@ -246,10 +250,51 @@ def test_one_seed_s_fault_stops_that_seed_only(tmp_path):
     assert outcome.finished
 
 
-def test_one_seed_s_fault_in_evaluation_stops_that_seed_only(tmp_path):
-    outcome, _ = quick("helpers:NanInEvaluationOfSeedOne", tmp_path / "run", seeds=(0, 1))
-    assert outcome.finished
-    assert list(outcome.failed) == [1]
+@pytest.mark.parametrize("seeds", [(1,), (0, 1)])
+def test_a_fault_in_an_evaluation_costs_no_training(seeds, tmp_path, monkeypatch):
+    """The run goes on from there once the fault is mended, as if it had never been."""
+    task, run, said = helpers.NanInEvaluationOfSeedOne, tmp_path / "run", Listener()
+    everything = TINY_OPTIONS | TINY_SETTINGS | PLAIN | STILL["settings"]
+    everything |= {"seeds": seeds, "frames": 200, "checkpoint_every": 100_000}
+    if seeds == (1,):
+        with pytest.raises(crossq_wn.UserError, match=r"every seed failed: seed 1: in evaluation, ") as error:
+            crossq_wn.train(task, out=run, reporter=said, **everything)
+        wanted = (
+            f"; once that is mended, `crossq-wn resume {run}` goes on (the last good checkpoint is at 200"
+        )
+        assert wanted in str(error.value)
+        assert "nan" not in "".join(said.messages)  # which is said once
+    else:
+        assert list(crossq_wn.train(task, out=run, reporter=said, **everything).failed) == [1]
+        assert sum("nan" in text for text in said.messages) == 1
+    planned = Run(run, read_config(run))
+    assert state_of(planned).kind == ("cut off" if seeds == (1,) else "finished")
+    assert ("seed 1 stopped: in evaluation" in stopped_seeds(planned, state_of(planned))) == (seeds == (0, 1))
+    assert crossq_wn.load(run, seed=1).frames == 200
+    monkeypatch.setattr(task, "step", helpers.PointMass.step)  # mended
+    crossq_wn.train(task, out=tmp_path / "whole", **everything)
+    assert crossq_wn.resume(run).failed == {}
+    same_run(tmp_path / "whole", run, seeds=seeds)
+    assert crossq_wn.resume(run).untouched
+    assert state_of(planned).kind == "finished"
+
+
+def test_an_evaluation_that_runs_out_of_memory_costs_no_training(tmp_path, monkeypatch):
+    done = []
+
+    def evaluate(*arguments):
+        done.append(arguments)
+        if len(done) == 2:
+            raise MemoryError
+        return evaluation.evaluate(*arguments)
+
+    monkeypatch.setattr(scoring, "evaluate", evaluate)
+    with pytest.raises(MemoryError):
+        quick("helpers:PointMass", tmp_path / "run", checkpoint_every=100_000, **STILL)
+    assert last_frames(tmp_path / "run") == 200
+    _, messages = quick("helpers:PointMass", tmp_path / "run", resume=True)
+    assert any(text.startswith("nothing is learned: all 230 agent decisions ") for text in messages)
+    assert [row["env_step"] for row in rows(tmp_path / "run" / "eval.csv")][::2] == ["0", "200", "230"]
 
 
 @pytest.mark.parametrize("task", ["NanObservation", "Raising", "NanOnCheckpoint"])

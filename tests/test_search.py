@@ -23,6 +23,7 @@ seeds_per_process = 1
 [defaults]
 task = "dog-run"
 frames = 90_000
+warmup = 1000
 eval_every = 5000
 seeds = "0:2"
 [search]

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import random
+import re
 import signal
 import tempfile
 import time
@@ -1032,7 +1033,8 @@ def test_two_runs_from_beginning_to_end(tmp_path, monkeypatch):
     monkeypatch.delenv("MUJOCO_GL", raising=False)
     dry = helpers.call(*line, "--dry-run", cwd=tmp_path)
     assert dry.returncode == 0, dry.stderr
-    assert "2 of 2 runs to train: about " in dry.stdout
+    assert re.search(r"2 of 2 runs to train: about \d+ core-(second|minute)s?, .* \d+ MB in s", dry.stdout)
+    assert "learning nothing, since they end within their warm-up: 2 runs" in dry.stdout
     assert not (tmp_path / "s").exists()
     done = helpers.call(*line, cwd=tmp_path)
     assert done.returncode == 0, done.stderr + done.stdout
@@ -1054,9 +1056,19 @@ def test_two_runs_from_beginning_to_end(tmp_path, monkeypatch):
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "s").rglob("*")}
     again = helpers.call("sweep", "s", cwd=tmp_path)
     assert again.returncode == 0
-    assert "0 of 2 runs to train" in again.stdout
+    assert "0 of 2 runs to train: nothing is left to do" in again.stdout
+    assert "GFLOP" not in again.stdout  # nothing is measured for it
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "s").rglob("*")} == before
     assert "sac UTD 1" in helpers.call("compare", "s", cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize(
+    ("hours", "words"),
+    [(1234.5, "1,234.5 core-hours"), (1.0, "1.0 core-hours"), (0.5, "30 core-minutes"),
+     (1 / 60, "1 core-minute"), (0.005, "18 core-seconds"), (0.0, "0 core-seconds")],
+)  # fmt: skip
+def test_a_time_has_the_unit_that_suits_it(hours, words):
+    assert bills.spent(hours, "core-") == words
 
 
 def test_seeds_that_are_divided_anew_are_not_trained_twice(tmp_path):
@@ -1191,7 +1203,7 @@ def test_any_fault_in_a_file_is_one_line_and_writes_nothing(fault, name, word):
 
 
 @pytest.mark.parametrize(
-    ("jobs", "says"), [(None, "hours as the cluster has room"), (7, "with 7 side by side")]
+    ("jobs", "says"), [(None, "core-hours, as the cluster has room"), (7, "with 7 side by side")]
 )
 def test_the_room_of_a_cluster_is_not_told_before_it_is_known(jobs, says, tmp_path):
     words = ["--on", "ray", "--dry-run", *(["--jobs", str(jobs)] if jobs else [])]

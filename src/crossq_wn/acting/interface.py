@@ -181,6 +181,8 @@ class Interface:
         single = all(np.array_equal(bound, np.float32(bound)) for bound in (self.low, self.high))
         # Earlier versions did not store the type: it is Gymnasium's usual one, or DeepMind Control's.
         self.dtype = np.dtype(saved.get("action_dtype", "float32" if single else "float64"))
+        if self.dtype.kind not in "fiub":
+            raise ValueError("its actions have a type that is not one of numbers")
         self.parts: list[tuple[list[str], tuple[int, ...]]] | None = None
         if "observation" in saved:
             self.parts = [(keys, tuple(shape)) for keys, shape in saved["observation"]]

@@ -7,7 +7,7 @@ from crossq_wn.cli.arguments import Parser, add_trust, positive, whole_number
 from crossq_wn.cli.console import each, say, telling_of_folders, warn
 from crossq_wn.cli.tables import Column, Table, add_forms, show
 from crossq_wn.environments import prepare_graphics
-from crossq_wn.errors import UserError
+from crossq_wn.errors import UserError, counted
 from crossq_wn.export.api import KINDS, Exported, export
 from crossq_wn.export.latency import CALLS
 from crossq_wn.results.tables import episode_summary
@@ -94,9 +94,10 @@ def write_export(parser: Parser, arguments: list[str]) -> int:
         written = export(
             parsed.run, parsed.to, seed=parsed.seed, out=parsed.out, warn=warn, trust=parsed.trust
         )
-    columns: list[str | Column] = [Column("folder", whole=True)]
+    columns: list[str | Column] = [Column("folder", whole=True), "gradient updates"]
     columns += [Column(f"{name} us", "{:.1f}".format) for name in written.seconds]
-    row = [str(written.path), *(1e6 * value for value in written.seconds.values())]
+    updates = written.description["gradient_updates"]
+    row = [str(written.path), updates, *(1e6 * value for value in written.seconds.values())]
     show(Table(f"one action: {CALLS:,} calls on one core", columns, [row]), parsed.form, [_about(written)])
     return 0
 
@@ -106,8 +107,9 @@ def _about(written: Exported) -> str:
     said, checked = written.description, written.description["parity"]
     rate = said["control"]["decisions_per_second"]
     clock = "" if rate is None else f", {rate:g} decisions per second"
+    trained = f"{said['trained_frames']:,} frames and {counted(said['gradient_updates'], 'gradient update')}"
     return (
-        f"{said['system']} on {said['task']}, seed {said['seed']} at {said['trained_frames']:,} frames"
-        f"{clock}: on {checked['observations']} observations, its actions in [-1, 1] differ from the JAX "
-        f"policy's by at most {checked['largest_difference']:.1e}"
+        f"{said['system']} on {said['task']}, seed {said['seed']} after {trained}{clock}: on "
+        f"{checked['observations']} observations, its actions in [-1, 1] differ from the JAX policy's by at "
+        f"most {checked['largest_difference']:.1e}"
     )

@@ -8,9 +8,10 @@ from pathlib import Path
 from crossq_wn import reproduce as steps
 from crossq_wn.cli.arguments import Parser, positive
 from crossq_wn.cli.console import say, tell, warn
-from crossq_wn.cli.sweep import BILL, in_words, refuse_crowded, refuse_long
+from crossq_wn.cli.sweep import BILL, refuse_crowded, refuse_long
 from crossq_wn.cli.tables import Table, add_forms, show
 from crossq_wn.errors import UserError, option
+from crossq_wn.sweeps.bills import in_words
 
 
 def reproduce(parser: Parser, arguments: list[str]) -> int:

@@ -28,9 +28,20 @@ from crossq_wn.results.curvature import spectrum_of
 from crossq_wn.results.curves import Results
 from crossq_wn.results.figures import CURVES, FIGURES, Source, save
 from crossq_wn.results.figures.curves import learning_curve
-from crossq_wn.results.figures.files import numbered
+from crossq_wn.results.figures.files import numbered, outputs
+from crossq_wn.results.figures.source import silent
+from crossq_wn.results.figures.training import training_curve
 from crossq_wn.results.health import change, courses, critic_of, findings
-from crossq_wn.results.practice import FIELDS, Practice, differing, over, practices, shared, written
+from crossq_wn.results.practice import (
+    FIELDS,
+    Practice,
+    differing,
+    over,
+    practices,
+    shared,
+    without_evaluations,
+    written,
+)
 from crossq_wn.results.records import Input
 from crossq_wn.results.report.contents import gather
 from crossq_wn.results.report.page import check_out, write
@@ -51,18 +62,24 @@ def plot(parser: Parser, arguments: list[str]) -> int:
     add_force(parser)
     parsed = parser.parse_args(arguments)
     with telling_of_folders(parsed.out):
-        drawn = draw(parsed.runs, parsed.out, force=parsed.force, along=parsed.x)
+        drawn = draw(parsed.runs, parsed.out, force=parsed.force, along=parsed.x, tell=warn)
     for path in drawn:
         say(path)
     return 0
 
 
 def draw(
-    runs: Sequence[Path], out: Path | None = None, *, force: bool = False, along: Along = "frames"
+    runs: Sequence[Path],
+    out: Path | None = None,
+    *,
+    force: bool = False,
+    along: Along = "frames",
+    tell: Callable[[str], None] = silent,
 ) -> list[Path]:
     """Draws each seed of one task, or a grid of several tasks.
 
-    Runs of different protocols are drawn in pictures of their own.
+    Runs of different protocols are drawn in pictures of their own. Of runs that were all trained without
+    evaluations, training episodes are drawn.
 
     Args:
         runs: run directories, folders of them, or CSV files.
@@ -70,6 +87,7 @@ def draw(
             else `learning_curves` in the current folder.
         force: draws runs of different protocols in one picture.
         along: what the curves run over.
+        tell: called with a line on each earlier picture that is replaced.
 
     Returns:
         The files written.
@@ -83,7 +101,13 @@ def draw(
         if of_one_run:
             # In a run that a stranger made, plots/ may be a link to anywhere.
             require_folder(out.parent)
-    return _drawn(Source((), (), warn=warn, along=along).each_protocol(runs, force=force), _curves, out)
+    given = reading.inputs(runs)
+    if given and all(map(without_evaluations, given)):
+        if along != "frames":
+            raise UserError(f"--x is {along}: training episodes are drawn over frames alone; leave it out")
+        return _replacing(out, lambda: training_curve(given, out, warn), tell)
+    sources = Source((), (), warn=warn, along=along).each_protocol(runs, force=force)
+    return _drawn(sources, _curves, out, tell)
 
 
 def _curves(source: Source, out: Path) -> list[Path]:
@@ -93,13 +117,28 @@ def _curves(source: Source, out: Path) -> list[Path]:
     return save(*FIGURES["fig7"](source), out)
 
 
-def _drawn(sources: Sequence[Source], work: Callable[[Source, Path], list[Path]], out: Path) -> list[Path]:
+def _drawn(
+    sources: Sequence[Source],
+    work: Callable[[Source, Path], list[Path]],
+    out: Path,
+    tell: Callable[[str], None],
+) -> list[Path]:
     """Draws a picture per protocol, and returns the files written."""
-    written: list[Path] = []
-    pictures = enumerate(sources, 1)
-    for files in each(pictures, lambda it: work(it[1], numbered(out, it[0], len(sources)))):
-        written += files
-    return written
+
+    def picture(it: tuple[int, Source]) -> list[Path]:
+        stem = numbered(out, it[0], len(sources))
+        return _replacing(stem, lambda: work(it[1], stem), tell)
+
+    return [path for files in each(enumerate(sources, 1), picture) for path in files]
+
+
+def _replacing(stem: Path, work: Callable[[], list[Path]], tell: Callable[[str], None]) -> list[Path]:
+    """Draws a picture, and tells if it takes the place of an earlier one; returns the files written."""
+    earlier = outputs(stem)[0].exists()
+    files = work()
+    if earlier:
+        tell(f"replaced an earlier picture: {files[0]}")
+    return files
 
 
 def figure(parser: Parser, arguments: list[str]) -> int:
@@ -133,7 +172,7 @@ def figure(parser: Parser, arguments: list[str]) -> int:
     sources = source.each_protocol(parsed.runs, parsed.reference, force=parsed.force)
     maker, out = FIGURES[parsed.name], parsed.out or Path(parsed.name)
     with telling_of_folders(out):
-        drawn = _drawn(sources, lambda one, stem: save(*maker(one), stem), out)
+        drawn = _drawn(sources, lambda one, stem: save(*maker(one), stem), out, warn)
     for path in drawn:
         say(path)
     return 0
@@ -162,7 +201,18 @@ def compare(parser: Parser, arguments: list[str]) -> int:
     for found in each(groups(ours, theirs, warn, force=parsed.force), partial(_tables, parsed.x)):
         shown += found
     show(shown, parsed.form)
+    _tell_if_alone(shown)
     return 0
+
+
+def _tell_if_alone(shown: Sequence[Table]) -> None:
+    """Warns if there are several tasks, and a single system on each of them."""
+    systems: dict[str, set[str]] = {}
+    for table in shown:
+        for record in table.for_programs:
+            systems.setdefault(record["task"], set()).add(record["system"])
+    if len(systems) > 1 and all(len(names) == 1 for names in systems.values()):
+        warn(f"nothing is compared: {', '.join(systems)} have a single system each")
 
 
 def _tables(along: Along, group: Group) -> list[Table]:
@@ -262,8 +312,11 @@ def report(parser: Parser, arguments: list[str]) -> int:
     )
     for line in contents.skipped:
         warn(line)
+    earlier = parsed.out.exists()
     with telling_of_folders(parsed.out):
         write(contents, parsed.out, warn)
+    if earlier:
+        warn(f"replaced an earlier report: {parsed.out}")
     say(parsed.out)
     return 0
 

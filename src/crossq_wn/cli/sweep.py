@@ -18,7 +18,7 @@ from crossq_wn.cli.requests import Request
 from crossq_wn.cli.tables import Column, Form, Table, add_forms, show
 from crossq_wn.errors import UserError, counted, naming_options
 from crossq_wn.sweeps import bills, history, on_slurm, places, status
-from crossq_wn.sweeps.bills import Bill
+from crossq_wn.sweeps.bills import DAY, Bill, in_words, spent
 from crossq_wn.sweeps.driver import Sweep
 from crossq_wn.sweeps.driving import Result, drive
 from crossq_wn.sweeps.engines import Engine
@@ -27,8 +27,8 @@ from crossq_wn.sweeps.plans import Run, plan, seed_range
 from crossq_wn.sweeps.search import Search
 from crossq_wn.sweeps.sheets import Sheet
 from crossq_wn.sweeps.states import State, refuse_overlap, state_of
+from crossq_wn.training.warmup import require_learning
 
-_DAY = 24  # hours
 _MOST_LINES = 40  # runs that are shown one by one
 _WATCH = 5.0  # seconds between looks
 _MOST_JOBS = 1000  # runs side by side, unless it is said
@@ -40,8 +40,7 @@ def _counts(counts: Sequence[int]) -> str:
 
 BILL = (
     "system", "runs", "seeds", Column("frames per seed", _counts),
-    "gradient updates", Column("ms each", "{:.1f}".format), Column("core-hours", "{:.2f}".format),
-    Column("GB", "{:.2f}".format), "finished",
+    "gradient updates", "ms each", "core-hours", "GB", "finished",
 )  # fmt: skip
 
 
@@ -171,33 +170,26 @@ def _retries(text: str) -> int:
 
 
 def _states(runs: Sequence[Run]) -> list[State]:
-    """How far each run has come. Raises UserError if another run is in the place of one, or in its way."""
+    """How far each run has come.
+
+    Raises:
+        UserError: another run is in the place of one, or in its way, or one would learn nothing.
+    """
     refuse_overlap(runs)
     states = [state_of(run) for run in runs]
     for state in states:
         if state.kind == "another run":
             raise UserError(f"{state.why}: choose another --out, or move that folder away")
+    for run, state in zip(runs, states, strict=True):
+        if state.kind == "missing":  # others go on, and say in their logs what is wrong
+            require_learning(run.config)
     return states
-
-
-def in_words(bill: Bill, runs: int, jobs: int | None, out: Path) -> list[str]:
-    """What a bill says, as lines below its table; without `jobs` nobody knows how many run side by side."""
-    days = f" ({bill.hours / _DAY:,.1f} days)" if bill.hours > _DAY else ""
-    hours = (
-        f"{bill.hours:.1f} hours{days} with {jobs} side by side" if jobs else "hours as the cluster has room"
-    )
-    return [
-        f"{bill.unfinished} of {runs} runs to train: about {bill.core_hours:.1f} core-hours, "
-        f"{hours} (the longest run {bill.longest:.1f}); "
-        f"in the end {bill.disk:.1f} GB in {out}",
-        f"({bill.how})",
-    ]
 
 
 def refuse_long(bill: Bill, *, allowed: bool) -> None:
     """Raises UserError if a plan takes more than a day and nobody has said that this is meant."""
-    if bill.hours > _DAY and not allowed:
-        days = counted(round(bill.hours / _DAY), "day")
+    if bill.hours > DAY and not allowed:
+        days = counted(round(bill.hours / DAY), "day")
         raise UserError(f"that would take about {days} here: --yes starts it")
 
 
@@ -266,7 +258,7 @@ def _show_status(found: Sequence[status.Line], out: Path, form: Form, *, every: 
         told_of = [line for line in found if line.standing in ("running", "failed") or line.why]
         shown = sorted(told_of, key=lambda line: line.standing not in ("running", "failed"))[:_MOST_LINES]
     counts = ", ".join(f"{count:,} {standing}" for standing, count in told.standings.items())
-    left = "" if told.hours is None else f"; about {told.hours:,.1f} hours left at the present speed"
+    left = "" if told.hours is None else f"; about {spent(told.hours)} left at the present speed"
     more = "" if len(shown) == len(found) else "; --all shows every run"
     show(Table(f"sweep in {out}", _STATUS, shown), form, [f"{len(found):,} runs: {counts}{left}{more}"])
 

@@ -119,8 +119,7 @@ def _follow(work: Callable[[Reporter], Outcome]) -> int:
         _tell(f"stopped at {outcome.frames:,} frames: continue with `crossq-wn resume {outcome.path}`")
         return 128 + int(outcome.signal)
     options = read_config(outcome.path).options
-    if options.eval_every:
-        _draw(outcome.path)
+    _draw(outcome.path)
     if options.video and options.real_time is None:  # a robot would have to move for it
         _tell("recording a video")
         # Trusted, because this process has just trained with whatever code it names.

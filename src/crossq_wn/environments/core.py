@@ -121,11 +121,11 @@ class Transition(NamedTuple):
 
 
 class EnvironmentFaultError(UserError):
-    """A fault that stops one seed: its environment returned NaN or a wrong shape, or raised an exception.
+    """A fault that stops one seed: its environment returned NaN or a wrong shape, or raised an exception."""
 
-    A policy whose action is not a number stops its seed in the same way, before the environment receives the
-    action.
-    """
+
+class NoActionError(EnvironmentFaultError):
+    """A policy chose an action that is not a number, which stops its seed before the environment gets it."""
 
 
 Result = Transition | EnvironmentFaultError  # of one seed's decision
@@ -314,12 +314,12 @@ class Environment:
         self.largest_observation = max(self.largest_observation, largest)
         return stacked(before, observation, self.frame_stack)
 
-    def _no_action(self, action: np.ndarray) -> EnvironmentFaultError:
+    def _no_action(self, action: np.ndarray) -> NoActionError:
         index = int(np.flatnonzero(~(np.abs(action) <= _EDGE))[0])
         why = "actions must lie in [-1, 1]"
         if not np.isfinite(action).all():
             why = why_no_action(self.observation, parts_of(self.simulator))
-        return EnvironmentFaultError(
+        return NoActionError(
             f"{self.task.name} was not stepped: the policy chose {action[index]} at index {index} of its "
             f"action, and {why}{self._when()}"
         )

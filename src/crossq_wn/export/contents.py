@@ -44,6 +44,7 @@ def description(policy: TrainedPolicy, seen: Observations, environment: Environm
         "task": config.task,
         "seed": policy.seed,
         "trained_frames": policy.frames,
+        "gradient_updates": policy.updates,
         "planned_frames": config.options.frames,
         "finished": policy.frames >= config.trained_frames,
         "observation": _observation(policy, seen, environment),

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from crossq_wn.algorithms import updates_per_decision
+from crossq_wn.errors import UserError
 from crossq_wn.results.records import CurveTable, Input, RunRecord
 from crossq_wn.runs.protocol import Terms
 from crossq_wn.runs.system import System
@@ -202,3 +203,11 @@ def _number(value: Any) -> set[float]:
         return {float(value)}
     except (TypeError, ValueError):
         return set()
+
+
+def without_evaluations(run: Input) -> bool:
+    """Whether this is a run that was trained with `eval_every` 0, as one in real time may be."""
+    try:
+        return isinstance(run, RunRecord) and bool(run.protocols[0].get("eval_every") == 0)
+    except UserError:  # it cannot be read
+        return False

@@ -20,6 +20,7 @@ import numpy as np
 from crossq_wn.environments.suites import suite_of
 from crossq_wn.errors import UserError, one_line, option
 from crossq_wn.results.curves import Curves, Piece, Results, joined
+from crossq_wn.results.practice import without_evaluations
 from crossq_wn.results.records import CurveTable, Input, RunRecord, Speed
 from crossq_wn.results.sheets import Series
 from crossq_wn.runs.folders import find
@@ -150,6 +151,9 @@ def check(run: RunRecord) -> Curves:
     if not run.evaluations.path.exists():
         raise UserError("there is no eval.csv: nothing has been evaluated yet")
     metrics = {metric for _, _, metric in run.evaluations.contents}
+    if not metrics and without_evaluations(run):
+        told = f"it was trained without evaluations ({option('eval_every', 0)}): `crossq-wn plot {run.path}`"
+        raise UserError(f"{told} draws its training episodes, and `crossq-wn eval` evaluates it")
     run.remember_suite()
     if metrics and suite_of(task).metric not in metrics:
         raise UserError(f"eval.csv has no {suite_of(task).metric}, which is the score of {task}")

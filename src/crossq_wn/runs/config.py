@@ -84,6 +84,11 @@ class RunConfig:
         return self.options.frames // self.action_repeat
 
     @property
+    def learns(self) -> bool:
+        """Whether any decision comes after the warm-up, so that gradient updates are made."""
+        return self.decisions > self.settings.warmup
+
+    @property
     def updates_per_decision(self) -> float:
         """The gradient updates per agent decision and seed after the warm-up, on average."""
         return updates_per_decision(self.system.algorithm, self.settings.utd)

@@ -106,7 +106,8 @@ AGENT_OPTIONS = ("frame_stack", "normalise_observations")
 def _require_one_robot(options: RunOptions) -> None:
     """Checks the options that `real_time` rules out, or allows."""
     if options.real_time is None:
-        require_positive(options, "eval_every")
+        where = f"at least 1; 0, for no evaluations, goes with {option('real_time')}"
+        require(options, "eval_every", options.eval_every >= 1, where)
         return
     possible = 0 < options.real_time <= MOST_HERTZ
     require(options, "real_time", possible, f"decisions per second, above 0 and at most {MOST_HERTZ:,}")

@@ -136,6 +136,7 @@ class Common(TypedDict):
     interface: InterfaceEntry
     config: NotRequired[dict[str, Any]]
     streams: NotRequired[dict[str, Any]]
+    unevaluated: NotRequired[dict[SeedNumber, FailureEntry]]  # why the evaluation at this checkpoint failed
 
 
 class SegmentEntry(TypedDict):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from crossq_wn.errors import counted
 from crossq_wn.machine import gpus, processors
 from crossq_wn.sweeps import cost as costs
 from crossq_wn.sweeps import places
@@ -13,6 +14,7 @@ from crossq_wn.sweeps.driver import Need
 from crossq_wn.sweeps.plans import Planned
 from crossq_wn.sweeps.states import State
 
+DAY = 24  # hours
 _NAMED = 5  # tasks that a line names at most
 
 
@@ -23,10 +25,11 @@ class BillRow(NamedTuple):
     runs: int
     seeds: int  # per run
     frames: tuple[int, ...]  # environment frames per seed; several if tasks differ in them
-    updates: int  # gradient updates
-    milliseconds: float  # per gradient update
-    core_hours: float
-    gigabytes: float  # on disk
+    # None where every run of the plan has finished, for which nothing is estimated.
+    updates: int | None  # gradient updates
+    milliseconds: float | None  # per gradient update
+    core_hours: float | None
+    gigabytes: float | None  # on disk
     finished: int  # runs that have finished
 
 
@@ -40,6 +43,7 @@ class Bill(NamedTuple):
     unfinished: int  # runs that have not finished
     disk: float  # GB once everything is trained
     how: str  # how these figures were estimated
+    idle: int = 0  # runs among the unfinished that end within their warm-up
 
 
 def bill(
@@ -53,20 +57,59 @@ def bill(
         jobs: number of runs that train side by side.
         label: the name of a run's system; each gets a row.
     """
-    by_system: dict[str, list[int]] = {}
-    left: list[float] = []  # core-hours of each unfinished run
-    disk = 0.0
-    for number, (run, state) in enumerate(zip(runs, states, strict=True)):
-        by_system.setdefault(label(run), []).append(number)
-        disk += costs.cost(run.config).disk / 1e9
-        if state.kind != "finished":
-            left.append(_remaining(run, state) / 3600)
-    rows = []
-    for name, numbers in by_system.items():
-        finished = sum(states[number].kind == "finished" for number in numbers)
-        rows.append(_row(name, [runs[number] for number in numbers], finished))
-    total, longest = sum(left), max(left, default=0.0)
-    return Bill(rows, total, longest, max(total / jobs, longest), len(left), disk, costs.explain())
+    left = [(run, state) for run, state in zip(runs, states, strict=True) if state.kind != "finished"]
+    rows = _rows(runs, states, label, _row if left else _finished_row)
+    if not left:
+        return Bill(rows, 0.0, 0.0, 0.0, 0, 0.0, "")
+    hours = [_remaining(run, state) / 3600 for run, state in left]
+    disk = sum(costs.cost(run.config).disk for run in runs) / 1e9
+    total, longest = sum(hours), max(hours)
+    idle = sum(not run.config.learns for run, _ in left)
+    return Bill(rows, total, longest, max(total / jobs, longest), len(left), disk, costs.explain(), idle)
+
+
+def _rows(
+    runs: Sequence[Planned],
+    states: Sequence[State],
+    label: Callable[[Planned], str],
+    row: Callable[[str, Sequence[Planned], int], BillRow],
+) -> list[BillRow]:
+    """A row per system."""
+    by_system: dict[str, list[Planned]] = {}
+    finished: dict[str, int] = {}
+    for run, state in zip(runs, states, strict=True):
+        name = label(run)
+        by_system.setdefault(name, []).append(run)
+        finished[name] = finished.get(name, 0) + (state.kind == "finished")
+    return [row(name, some, finished[name]) for name, some in by_system.items()]
+
+
+def in_words(bill: Bill, runs: int, jobs: int | None, out: Path) -> list[str]:
+    """What a bill says, as lines below its table; without `jobs` nobody knows how many run side by side."""
+    if not bill.unfinished:
+        return [f"0 of {counted(runs, 'run')} to train: nothing is left to do"]
+    days = f" ({bill.hours / DAY:,.1f} days)" if bill.hours > DAY else ""
+    time = f"{spent(bill.hours)}{days} with {jobs} side by side" if jobs else "as the cluster has room"
+    lines = [
+        f"{bill.unfinished} of {counted(runs, 'run')} to train: about {spent(bill.core_hours, 'core-')}, "
+        f"{time} (the longest run {spent(bill.longest)}); in the end {_on_disk(bill.disk)} in {out}",
+        f"({bill.how})",
+    ]
+    if bill.idle:
+        lines.append(f"learning nothing, since they end within their warm-up: {counted(bill.idle, 'run')}")
+    return lines
+
+
+def spent(hours: float, what: str = "") -> str:
+    """A time in the unit that suits it; `what` stands before the unit, as in `3.5 core-hours`."""
+    if hours >= 1:
+        return f"{hours:,.1f} {what}hours"
+    minutes = round(60 * hours)
+    return counted(minutes, f"{what}minute") if minutes else counted(round(3600 * hours), f"{what}second")
+
+
+def _on_disk(gigabytes: float) -> str:
+    return f"{gigabytes:,.1f} GB" if gigabytes >= 1 else f"{1e3 * gigabytes:.0f} MB"
 
 
 def _remaining(run: Planned, state: State) -> float:
@@ -117,19 +160,30 @@ def accelerators(environment: Mapping[str, str]) -> list[str]:
     return found if "CUDA_VISIBLE_DEVICES" in environment else found or ["0"]
 
 
+def _finished_row(system: str, runs: Sequence[Planned], finished: int) -> BillRow:
+    return BillRow(system, len(runs), _most_seeds(runs), _lengths(runs), None, None, None, None, finished)
+
+
 def _row(system: str, runs: Sequence[Planned], finished: int) -> BillRow:
-    total, frames = costs.Cost(0, 0.0, 0.0, 0, 0), set()
+    total = costs.Cost(0, 0.0, 0.0, 0, 0)
     for run in runs:
         total = total.plus(costs.cost(run.config))
-        frames.add(run.config.options.frames)
     return BillRow(
         system=system,
         runs=len(runs),
-        seeds=max(len(run.config.options.seeds) for run in runs),
-        frames=tuple(sorted(frames)),
+        seeds=_most_seeds(runs),
+        frames=_lengths(runs),
         updates=total.updates,
         milliseconds=1e3 * total.update_seconds,
         core_hours=total.core_seconds / 3600,
         gigabytes=total.disk / 1e9,
         finished=finished,
     )
+
+
+def _most_seeds(runs: Sequence[Planned]) -> int:
+    return max(len(run.config.options.seeds) for run in runs)
+
+
+def _lengths(runs: Sequence[Planned]) -> tuple[int, ...]:
+    return tuple(sorted({run.config.options.frames for run in runs}))

@@ -23,7 +23,7 @@ from crossq_wn.runs.folders import SWEEP
 from crossq_wn.sweeps.driver import Sweep
 from crossq_wn.sweeps.plans import Planned, Run, plan
 from crossq_wn.sweeps.sheets import Section, Sheet
-from crossq_wn.sweeps.spaces import Range, Space
+from crossq_wn.sweeps.spaces import Range, Space, require_comparison
 from crossq_wn.sweeps.states import State, state_of
 
 RECORD = "search.journal"  # Optuna's, in the sweep's folder
@@ -239,8 +239,10 @@ def runs_of(sheet: Sheet, out: Path, options: Any) -> list[Run]:
     whole = planned({})
     if sheet.search is None:
         return whole
+    first = at(whole[0], stages_of(whole[0], sheet.search)[0]).config
+    require_comparison(first)
     # What follows from the length of a run, such as a falling learning rate, is that of the whole run.
-    short = planned({"frames": stages_of(whole[0], sheet.search)[0]})[0].config.settings
+    short = planned({"frames": first.options.frames})[0].config.settings
     settings, fixed = whole[0].config.settings, {}
     for each in fields(settings):
         if getattr(settings, each.name) != getattr(short, each.name):

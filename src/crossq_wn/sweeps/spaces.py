@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from crossq_wn.errors import UserError, nearest
+from crossq_wn.runs.config import RunConfig
 
 _KEYS = ("trials", "keep", "seed", "space")
 _RANGE = ("low", "high", "log", "step")
@@ -78,6 +79,20 @@ def read_space(values: Any, name: str) -> Space:
             raise UserError(f"{where}.space: {key} cannot be searched, or is there twice")
         options[option] = _choice(choice, f"{where}.space.{key}")
     return Space(options, **_counts(values, where))
+
+
+def require_comparison(first: RunConfig) -> None:
+    """Raises UserError if trials would be compared before they have learned anything.
+
+    Args:
+        first: a trial, to the end of its first stage.
+    """
+    if not first.learns:
+        raise UserError(
+            f"a search first compares trials at {first.options.frames:,} frames, where the warm-up of "
+            f"{first.settings.warmup:,} agent decisions is not over: raise frames, shorten warmup, or set "
+            "search.keep to 1"
+        )
 
 
 def _counts(values: Mapping[str, Any], where: str) -> dict[str, int]:

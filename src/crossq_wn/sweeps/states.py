@@ -90,7 +90,8 @@ def stopped_seeds(run: Planned, state: State) -> str:
 
 @cache  # for tables that are shown anew all the time; whoever trains a run further leaves another lease
 def _stopped(path: Path, state: State) -> str:
-    failed = newest_common(path / "checkpoints").get("failed", {})
+    common = newest_common(path / "checkpoints")
+    failed = common.get("failed", {}) | common.get("unevaluated", {})
     check(failed, dict[SeedNumber, FailureEntry], "failed")
     return "; ".join(f"seed {seed} stopped: {entry['reason']}" for seed, entry in failed.items())
 
@@ -132,10 +133,11 @@ def _results_alone(path: Path, config: RunConfig) -> bool:
 
 
 def _evaluated(path: Path, config: RunConfig, frames: int) -> bool:
-    """Whether the last evaluation is there, which may come after the last checkpoint."""
-    if frames % config.options.eval_every < config.action_repeat:
-        return True  # it came before
-    return _scored(path, frames)
+    """Whether the last evaluation is there, which may have failed, or come after the last checkpoint."""
+    if _scored(path, frames):
+        return True
+    came_before = frames % config.options.eval_every < config.action_repeat
+    return came_before and "unevaluated" not in newest_common(path / "checkpoints")
 
 
 def _scored(path: Path, frames: int) -> bool:

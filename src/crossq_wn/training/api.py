@@ -32,6 +32,7 @@ from crossq_wn.training.logs import require_extras
 from crossq_wn.training.loop import run_training
 from crossq_wn.training.progress import Outcome, Reporter
 from crossq_wn.training.real_time import run_in_real_time
+from crossq_wn.training.warmup import require_learning, tell_of_warmup
 
 _OTHERS = (
     "task",
@@ -165,8 +166,9 @@ def train(
         `crossq_wn.resume`.
 
     Raises:
-        UserError: a name, a value, the task or the run directory cannot be used, the run does not fit into
-            memory, or every seed failed. In the last case `__cause__` is what the environment raised.
+        UserError: a name, a value, the task or the run directory cannot be used, the run would learn nothing
+            or does not fit into memory, or every seed failed. In the last case `__cause__` is the first fault
+            of an environment.
     """
     calls = checked(callbacks)
     # A video takes a renderer, so a script has to ask for it.
@@ -213,10 +215,10 @@ def start(
         UserError: the run directory is taken, the task cannot be trained on, a file cannot be written, the
             run does not fit into memory, or every seed failed.
     """
-    use_jax()
     directory.check_free(out, config)
-    require_extras(config)
-    remember(config)
+    require_learning(config)
+    use_jax()
+    _prepare(config, reporter)
     return _trainer(config)(
         config,
         lambda: directory.create(config, out, _command(), take_over=take_over, tell=reporter.message),
@@ -313,8 +315,7 @@ def _resume(
             f"{option('frames', 2 * outcome.frames)} would train it further"
         )
         return outcome
-    require_extras(config)
-    remember(config)
+    _prepare(config, reporter)
     return _trainer(config)(
         config,
         lambda: directory.RunDirectory(path, _command(), take_over=take_over, tell=reporter.message),
@@ -324,6 +325,12 @@ def _resume(
         task=_callable(task),
         callbacks=callbacks,
     )
+
+
+def _prepare(config: RunConfig, reporter: Reporter) -> None:
+    require_extras(config)
+    remember(config)
+    tell_of_warmup(config, reporter.message)
 
 
 def _trainer(config: RunConfig) -> Callable[..., Outcome]:

@@ -34,11 +34,21 @@ def outcome(session: Session) -> Outcome:
 
 
 def all_failed(session: Session) -> UserError:
-    """The error for a run without any seed left; its cause is the first exception of an environment."""
+    """The error for a run without any seed left; its cause is the first fault of an environment."""
     reasons = "; ".join(f"seed {seed}: {failure.reason}" for seed, failure in session.failed.items())
-    error = UserError(f"every seed failed: {reasons}")
-    error.__cause__ = next(iter(session.causes.values()), None)
+    cause = next(iter(session.causes.values()), None)
+    error = UserError(f"every seed failed: {reasons}; {_way_on(session, mendable=cause is not None)}")
+    error.__cause__ = cause
     return error
+
+
+def _way_on(session: Session, *, mendable: bool) -> str:
+    """What is left of a run that failed, and how it goes on where its fault can be mended."""
+    good = session.writer.present
+    kept = "there is no checkpoint yet" if good is None else f"the last good checkpoint is at {good:,} frames"
+    if not mendable:
+        return kept
+    return f"once that is mended, `crossq-wn resume {session.run.path}` goes on ({kept})"
 
 
 @contextmanager

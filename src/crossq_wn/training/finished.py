@@ -35,7 +35,7 @@ def outcome_if_finished(path: Path, config: RunConfig) -> Outcome | None:
         sound = read_config(path) == config and _logs_fit(path, saved) and _end(path, ends)
     except (DamagedError, UserError, *DAMAGED):
         return None
-    if not sound or not _evaluated(path, config, saved):
+    if not sound or "unevaluated" in saved.training or not _evaluated(path, config, saved):
         return None
     failed = {int(seed): entry["reason"] for seed, entry in saved.training["failed"].items()}
     return Outcome(path, saved.frames, finished=True, signal=None, failed=failed, untouched=True)

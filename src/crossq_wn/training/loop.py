@@ -86,9 +86,8 @@ def run_training(
         calls = Calls(callbacks, stack.enter_context(collected_signals()))
         with discarded_on_failure(run, resume=resume), naming_own(config):
             session = new_session(config, spec, run, reporter, (training, testing), calls)
-            if resume:
-                restore(session, without_damaged_replay=without_damaged_replay)
-            else:
+            again = resume and restore(session, without_damaged_replay=without_damaged_replay)
+            if not resume:
                 begin(session, prefill.pop())  # replay holds it from now on
             stack.enter_context(compiling_ahead(session))
             if config.options.overlap and launches_aside():
@@ -96,6 +95,8 @@ def run_training(
             if not resume:
                 assess(session)
         with keeping_tracebacks(session):
+            if again:
+                evaluate_again(session)
             return train(session)
 
 
@@ -167,6 +168,15 @@ def assess(session: Session) -> None:
     tell_of_environments(session)
     score(session)
     save(session)
+
+
+def evaluate_again(session: Session) -> None:
+    """Makes an evaluation that failed before the run was resumed."""
+    before = list(session.seeds)
+    score(session)
+    if session.seeds == before:
+        session.writer.present = None  # the checkpoint is written anew, now that it is evaluated
+        save(session)
 
 
 def train(session: Session) -> Outcome:

@@ -57,6 +57,7 @@ class TrainedPolicy:
         config: the run's configuration.
         seed: the training seed.
         frames: environment frames that it has been trained for.
+        updates: gradient updates that it has been trained by.
         observation_size: numbers in an observation.
         spec: the problem that it was trained on; with `frame_stack`, its observations are stacked.
         interface: what observations and actions are like.
@@ -79,6 +80,7 @@ class TrainedPolicy:
         with malformed(saved.path):
             self.interface = Interface(saved.training["interface"])
             self.spec = saved_spec(self.config, saved)
+            self.updates = saved.training["updates"]
         self.observation_size = self.interface.size
         self.algorithm = build_algorithm(self.config, self.spec)
         # Where a search acts, the network alone would act less well.
@@ -248,7 +250,7 @@ def load(
     Args:
         path: the run directory, or a folder that holds one run.
         seed: one of its training seeds; by default the first that has not failed.
-        warn: is told of damaged checkpoints, in a line each.
+        warn: is told of damaged checkpoints and of a policy without gradient updates, in a line each.
         trust: whether code that the run names, and that you have not trained with here, may be imported.
         networks: the functions of networks of your own, where no module can be imported for them.
 
@@ -257,7 +259,13 @@ def load(
             not trusted or has changed.
     """
     give_networks(networks)
-    return TrainedPolicy(run_in(named("path", path)), seed, warn, trust=trust)
+    policy = TrainedPolicy(run_in(named("path", path)), seed, warn, trust=trust)
+    if not policy.updates:
+        warn(
+            f"seed {policy.seed} of {policy.path} is untrained: it has made no gradient update in "
+            f"{policy.frames:,} frames (its warm-up is {policy.config.settings.warmup:,} agent decisions)"
+        )
+    return policy
 
 
 def evaluate_policy(policy: TrainedPolicy, episodes: int, task: AnyTask | None = None) -> list[Episode]:

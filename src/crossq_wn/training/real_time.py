@@ -141,17 +141,20 @@ def learn(course: Course) -> Outcome:
     session = course.session
     session.stopwatch.lap("record")
     session.pace.begin_interval(session.frames, session.updates)
+    faults: list[EnvironmentFaultError] = []
     try:
         going = _begin_next(course)
         while going and session.seeds:
             going = _go_on(course)
-    except EnvironmentFaultError as fault:
+    except EnvironmentFaultError as error:
         _receive(course)
-        _fail(course, fault)
+        faults.append(error)
     finally:
         course.process.end()  # first of all, the robot comes to rest
         _keep_the_rest(course)
-    _checkpoint(course, thorough=session.finished)
+    _checkpoint(course, thorough=session.finished)  # also of what a fault has ended
+    for fault in faults:
+        drop(session, {seed.number: told(session, seed.number, fault) for seed in session.seeds})
     conclude(session)
     return outcome(session)
 
@@ -342,9 +345,3 @@ def _last_scored(run: RunDirectory) -> int:
     """The environment frames of the newest evaluation in eval.csv; 0 without any."""
     text = files.read(run.path / "eval.csv", MOST_TABLE).decode()
     return max((int(row["env_step"]) for row in csv.DictReader(text.splitlines())), default=0)
-
-
-def _fail(course: Course, fault: EnvironmentFaultError) -> None:
-    session = course.session
-    for seed in list(session.seeds):
-        drop(session, {seed.number: told(session, seed.number, fault)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # JAX's types are loaded on first use
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from crossq_wn.training.seeds import Seed, Stream, integer, stream
 from crossq_wn.training.session import Failure, Session, drop, settle, told
 from crossq_wn.types import Tree
 
+World = dict[str, Any]  # of a seed: the states of its environments, and what their wrappers have learned
+
 
 def save(session: Session, *, thorough: bool = False) -> None:
     """Writes a checkpoint of the remaining seeds. Seeds whose parameters are not finite stop first.
@@ -39,6 +42,34 @@ def save(session: Session, *, thorough: bool = False) -> None:
     settle(session)
     _tell_of_shared_streams(session)
     tell_of_what_classes_hold(session)
+    learners = _sound_learners(session)
+    worlds = captured(session)
+    _write(session, learners, worlds, thorough=thorough)
+
+
+def save_unevaluated(session: Session, worlds: Mapping[int, World], reasons: Mapping[int, str]) -> None:
+    """Writes a checkpoint from which the evaluation that is under way can be made again.
+
+    Args:
+        session: what is saved.
+        worlds: what `captured` returned before the evaluation, which has changed environments since.
+        reasons: why the evaluation failed, by training seed.
+
+    Raises:
+        UserError: as `save` does.
+    """
+    settle(session)
+    learners = _sound_learners(session)
+    failed = {}
+    for seed, reason in reasons.items():
+        failed[str(seed)] = Failure(reason, session.frames)._asdict()
+    _write(session, learners, worlds, unevaluated=failed)
+
+
+def _sound_learners(session: Session) -> dict[int, Tree]:
+    """The states of the remaining seeds' learners; seeds in which one is not finite stop."""
+    if not session.seeds:
+        return {}
     learners, reasons = {}, {}
     parts = session.learner.split(session.states, len(session.seeds))
     for seed, state in zip(session.seeds, parts, strict=True):
@@ -46,27 +77,47 @@ def save(session: Session, *, thorough: bool = False) -> None:
         if not _finite(state):
             reasons[seed.number] = "its parameters are no longer finite: training diverged"
     drop(session, reasons)
-    if not session.seeds:
-        return
-    states, reasons = {}, {}
+    return learners
+
+
+def captured(session: Session) -> dict[int, World]:
+    """The states of the remaining seeds' environments; seeds whose environments are lost stop."""
+    worlds, reasons = {}, {}
     for seed in session.seeds:
+        training = session.training.environments[seed.index]
         try:
-            states[seed.number] = _state(session, seed, learners[seed.number])
+            worlds[seed.number] = {
+                "statistics": training.statistics(),
+                "environment": _snapshot(session, training),
+                "evaluation_environment": _snapshot(session, session.testing.environments[seed.index]),
+            }
         except EnvironmentFaultError as fault:  # the process in which it was stepped has died
             reasons[seed.number] = told(session, seed.number, fault)
     drop(session, reasons)
+    return worlds
+
+
+def _write(
+    session: Session,
+    learners: Mapping[int, Tree],
+    worlds: Mapping[int, World],
+    unevaluated: Mapping[str, Any] | None = None,
+    *,
+    thorough: bool = False,
+) -> None:
+    """Writes what has been collected of the remaining seeds, and notes it for callbacks."""
     if not session.seeds:
         return
-    _write(session, states, thorough=thorough)
-
-
-def _write(session: Session, states: dict[int, SeedState], *, thorough: bool) -> None:
-    """Writes what has been collected, and notes it for callbacks."""
+    states = {}
+    for seed in session.seeds:
+        learner = {"state": learners[seed.number], "memory": seed.memory}
+        states[seed.number] = SeedState(learner, seed.save() | worlds[seed.number])
+    common = _common(session) | ({} if unevaluated is None else {"unevaluated": unevaluated})
     replays = {seed.number: seed.replay for seed in session.seeds}
     # From these, the policies of seeds that have failed can still be loaded.
     keep = {failure.good for failure in session.failed.values() if failure.good is not None}
     before = session.writer.present
-    session.writer.save(session.frames, _common(session), states, replays, keep, thorough=thorough)
+    session.writer.save(session.frames, common, states, replays, keep, thorough=thorough)
     if session.writer.present != before:
         path = session.run.checkpoints / f"{session.frames:09d}"
         session.calls.checkpoint(session.frames, str(path))
@@ -116,16 +167,6 @@ def tell_of_what_classes_hold(session: Session) -> None:
         )
 
 
-def _state(session: Session, seed: Seed, learner: Tree) -> SeedState:
-    training = session.training.environments[seed.index]
-    environments = {
-        "statistics": training.statistics(),
-        "environment": _snapshot(session, training),
-        "evaluation_environment": _snapshot(session, session.testing.environments[seed.index]),
-    }
-    return SeedState({"state": learner, "memory": seed.memory}, seed.save() | environments)
-
-
 def _common(session: Session) -> dict[str, Any]:
     """What all seeds have in common, as JSON values."""
     return {
@@ -160,12 +201,15 @@ def _finite(state: Tree) -> bool:
     return True
 
 
-def restore(session: Session, *, without_damaged_replay: bool = False) -> None:
+def restore(session: Session, *, without_damaged_replay: bool = False) -> bool:
     """Restores a session from the newest sound checkpoint of its run.
 
     Args:
         session: a new one; it is changed.
         without_damaged_replay: whether to continue without rows of replay that are damaged beyond repair.
+
+    Returns:
+        Whether the evaluation at that checkpoint had failed, so that it is to be made again.
 
     Raises:
         UserError: there is none, it does not fit this run or its environment, or all its seeds had failed.
@@ -209,6 +253,7 @@ def restore(session: Session, *, without_damaged_replay: bool = False) -> None:
         told = "; ".join(differs)
         reporter.message(f"versions have changed ({told}): numbers may not continue bit for bit")
     reporter.message(f"resumed from the checkpoint at {session.frames:,} frames")
+    return "unevaluated" in common
 
 
 def _lost(session: Session, saved: Checkpoint) -> list[dict[str, Any]]:

@@ -6,22 +6,41 @@ import numpy as np
 
 from crossq_wn.environments import EnvironmentFaultError, Episode
 from crossq_wn.environments.streams import kept_shared
+from crossq_wn.errors import one_line
 from crossq_wn.learning.evaluation import Arena, evaluate
 from crossq_wn.learning.q_bias import Bias, q_bias
 from crossq_wn.training.progress import short
 from crossq_wn.training.reporting import doing
+from crossq_wn.training.saving import captured, save_unevaluated
 from crossq_wn.training.seeds import Stream, integer, stream
 from crossq_wn.training.session import Session, drop, told
 
 
 def score(session: Session) -> None:
-    """Evaluates the policy of every seed and records the results; seeds whose environment fails stop."""
+    """Evaluates the policy of every seed and records the results; seeds whose environment fails stop.
+
+    What was trained before an evaluation that fails is saved.
+    """
     if session.seeds:
         with doing(session, "evaluating"):
             _score(session)
 
 
 def _score(session: Session) -> None:
+    worlds = captured(session)  # before evaluations change them
+    try:
+        results, reasons = _play(session)
+    except Exception as error:  # such as too little memory, or what a user's own network raises
+        save_unevaluated(session, worlds, {seed.number: one_line(error) for seed in session.seeds})
+        raise
+    if reasons:
+        save_unevaluated(session, worlds, reasons)
+        drop(session, {seed.number: reasons[seed.number] for seed in session.seeds if seed.number in reasons})
+    record(session, results)
+
+
+def _play(session: Session) -> tuple[dict[int, dict[str, float]], dict[int, str]]:
+    """Plays the evaluations; returns by training seed the values by metric, or why there are none."""
     for seed in session.seeds:
         learned = session.training.environments[seed.index].statistics()
         # Evaluations scale observations as training does by now, and learn nothing themselves.
@@ -38,8 +57,7 @@ def _score(session: Session) -> None:
             reasons[seed.number] = f"in evaluation, {told(session, seed.number, bias)}"
         else:
             results[seed.number] = scores_of(episodes, session.config.metric) | bias
-    drop(session, reasons)
-    record(session, results)
+    return results, reasons
 
 
 def record(session: Session, results: dict[int, dict[str, float]]) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from crossq_wn.environments import EnvironmentFaultError
+from crossq_wn.environments.core import NoActionError
 from crossq_wn.environments.pool import Pool
 from crossq_wn.learning import learner
 from crossq_wn.learning.diagnostics import lacking
@@ -60,7 +61,7 @@ class Session:
     decisions: int = 0  # per seed
     updates: int = 0  # gradient updates per seed
     failed: dict[int, Failure] = field(default_factory=dict)  # by training seed
-    causes: dict[int, BaseException] = field(default_factory=dict)  # likewise: what an environment raised
+    causes: dict[int, BaseException] = field(default_factory=dict)  # likewise: what can be mended
     compiling: Thread | None = None  # what compiles the programs of training meanwhile
     compiling_since: float = 0.0  # by `time.perf_counter`
     launcher: Executor | None = None  # the thread that prepares and launches updates, if not this one
@@ -182,11 +183,7 @@ def drop(session: Session, reasons: Mapping[int, str]) -> None:
     if not reasons:
         return
     settle(session)
-    good = session.writer.present
-    kept = "no checkpoint yet" if good is None else f"last good checkpoint: {good} frames"
-    for seed, reason in reasons.items():
-        session.failed[seed] = Failure(reason, good)
-        session.reporter.message(f"seed {seed} stopped at {session.frames:,} frames: {reason} ({kept})")
+    _note(session, reasons)
     going = [position for position, seed in enumerate(session.seeds) if seed.number not in reasons]
     if session.states is not None:
         session.states = session.learner.states(_only(session, session.states, going)) if going else None
@@ -194,6 +191,16 @@ def drop(session: Session, reasons: Mapping[int, str]) -> None:
         session.metrics = session.learner.join(_only(session, session.metrics, going)) if going else None
     session.feed = None  # it was joined over all seeds
     session.seeds = [session.seeds[position] for position in going]
+
+
+def _note(session: Session, reasons: Mapping[int, str]) -> None:
+    """Notes why seeds stop, and tells it, unless no seed is left: then the error that ends the run does."""
+    good = session.writer.present
+    kept = "no checkpoint yet" if good is None else f"last good checkpoint: {good} frames"
+    for seed, reason in reasons.items():
+        session.failed[seed] = Failure(reason, good)
+        if len(reasons) < len(session.seeds):
+            session.reporter.message(f"seed {seed} stopped at {session.frames:,} frames: {reason} ({kept})")
 
 
 def settle(session: Session) -> None:
@@ -215,13 +222,14 @@ def told(session: Session, seed: int, fault: EnvironmentFaultError) -> str:
     """The message of an environment's fault; an exception's traceback goes into the run directory.
 
     Args:
-        session: notes the fault's cause, for the error if every seed fails.
+        session: notes a fault that can be mended, for the error if every seed fails.
         seed: the training seed.
         fault: of its environment.
     """
+    if not isinstance(fault, NoActionError):
+        session.causes[seed] = fault.__cause__ or fault
     if fault.__cause__ is None:
         return str(fault)
-    session.causes[seed] = fault.__cause__
     return with_traceback(session, str(fault), f"seed-{seed}", fault.__cause__)
 
 
