@@ -84,7 +84,7 @@ def test_messages_speak_of_options_on_the_command_line_and_of_arguments_in_pytho
         ({"eval_freq": 1}, "did you mean 'eval_every'?"),
         ({"evalevery": 1}, "did you mean 'eval_every'?"),
         ({"reporters": 1}, "did you mean 'reporter'?"),
-        ({"qwertz": 1}, "it has frames, seeds, "),
+        ({"qwertz": 1}, "'qwertz': `crossq-wn train --help` lists all"),
         ({"seed": 1, "seeds": [1]}, "give one of them"),
     ],
 )
