@@ -207,9 +207,9 @@ def test_speeds_and_simulations_are_measured_here():
 
 def test_tasks_that_fail_when_they_are_timed_cost_nothing_and_are_named(monkeypatch):
     """In whatever way: the process that plans a sweep goes on."""
-    found = costs.untimed(["walker-run", "helpers:no_environment", "worlds:Aborting"])
-    assert list(found) == ["helpers:no_environment", "worlds:Aborting"]
-    assert "returned a dict, not a gymnasium.Env" in found["helpers:no_environment"]
+    found = costs.untimed(["walker-run", "worlds:Aborting", "worlds:Nothing"])
+    assert list(found) == ["worlds:Aborting", "worlds:Nothing"]
+    assert "Nothing" in found["worlds:Nothing"]
     assert found["worlds:Aborting"] == "its process was killed by signal 6"
     assert costs.simulation("worlds:Aborting")[:2] == ((1, 1), 0.0)
     monkeypatch.setattr(simulations, "PATIENCE", 0.01)
