@@ -23,6 +23,7 @@ from crossq_wn.algorithms import ALGORITHMS, Preset, Recipe
 from crossq_wn.algorithms.settings import Settings
 from crossq_wn.environments import EnvironmentFaultError, lookup, make
 from crossq_wn.errors import UserError
+from crossq_wn.training import saving
 from crossq_wn.training.policy import evaluate_policy, measure_q_bias
 from crossq_wn.training.saving import tell_of_what_classes_hold
 from crossq_wn.training.video import record
@@ -807,10 +808,13 @@ def test_numbers_that_a_class_counts_are_told_at_the_start(where, tmp_path):
         assert "000000080" not in again.texts[0]
 
 
-def test_each_number_that_a_class_changes_is_told_once():
+def test_each_number_that_a_class_changes_is_told_once_and_each_generator_that_it_makes_late(monkeypatch):
     messages, found = Messages(), iter([[], ["Env.a"], ["Env.a", "Env.b"], ["Env.a", "Env.b"]])
+    there = iter([{"mine.RNG"}, {"mine.RNG"}, {"mine.RNG", "mine.LAZY"}, {"mine.RNG", "mine.LAZY"}])
+    monkeypatch.setattr(saving, "places", lambda: next(there))
     session = SimpleNamespace(
         changes=lambda: next(found),
+        generators={"mine.RNG"},
         told_changes=set(),
         reporter=messages,
         config=SimpleNamespace(task="mine:Env"),
@@ -819,6 +823,8 @@ def test_each_number_that_a_class_changes_is_told_once():
         tell_of_what_classes_hold(session)
     assert [text.partition(",")[0] for text in messages.texts] == [
         "mine:Env changes Env.a",
+        "mine:Env made the random generators mine.LAZY after its seed was set: another run may differ; draw "
+        "from self.np_random",
         "mine:Env changes Env.b",
     ]
 

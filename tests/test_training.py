@@ -206,6 +206,7 @@ def test_the_random_streams_keep_their_numbers():
         "FRESH": 5,
         "Q_BIAS": 6,
         "NOISE": 7,
+        "MAKING": 8,
     }
     assert {name: int(value) for name, value in Stream.__members__.items()} == known
     assert stream(3, Stream.Q_BIAS, 7).spawn_key == (6, 7)

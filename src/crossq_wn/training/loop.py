@@ -17,7 +17,7 @@ import numpy as np
 from crossq_wn.environments import EnvironmentFaultError, TaskLike, Transition, tidy
 from crossq_wn.environments.crew import Crew
 from crossq_wn.environments.pool import Pool
-from crossq_wn.environments.streams import capture_shared, kept_shared
+from crossq_wn.environments.streams import kept_shared
 from crossq_wn.errors import UserError, counted, option
 from crossq_wn.lazy import jax
 from crossq_wn.learning.rows import Rows
@@ -34,7 +34,7 @@ from crossq_wn.training.fitting import check_fits
 from crossq_wn.training.progress import Outcome, Reporter
 from crossq_wn.training.reporting import report_at_times, tell_of_environments
 from crossq_wn.training.rows import log
-from crossq_wn.training.saving import restore, save, watch_classes
+from crossq_wn.training.saving import note_streams, restore, save, watch_classes
 from crossq_wn.training.scoring import score
 from crossq_wn.training.seeds import Seed, Stream, integer, stream
 from crossq_wn.training.session import Session, drop, new_session, settle, told
@@ -160,7 +160,7 @@ def begin(session: Session, prefill: Rows | None = None) -> None:
         except EnvironmentFaultError as fault:
             reasons[seed.number] = told(session, seed.number, fault)
     drop(session, reasons)
-    session.shared = capture_shared()
+    note_streams(session)
 
 
 def assess(session: Session) -> None:

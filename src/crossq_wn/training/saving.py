@@ -142,12 +142,16 @@ def watch_classes(session: Session) -> None:
         return
     environment = getattr(simulator, "_environment", simulator)  # none of a robot, which is elsewhere
     session.changes = changes(holders_of(environment))
-    session.generators = places()
     if names := out_of_reach(environment):
         session.reporter.message(
             f"{session.config.task} holds random generators in {', '.join(names)}, where they are neither "
             "seeded nor saved: a resumed run may go on differently; draw from self.np_random"
         )
+
+
+def note_streams(session: Session) -> None:
+    """Notes the shared streams as they are once seeds are set, or states restored."""
+    session.shared, session.generators = capture_shared(), places()
 
 
 def tell_of_what_classes_hold(session: Session) -> None:
@@ -247,7 +251,7 @@ def restore(session: Session, *, without_damaged_replay: bool = False) -> bool:
             f"the states of the random generators {', '.join(lost)} are not restored, because the checkpoint "
             "lacks them or the environment has none there now: numbers may not continue bit for bit"
         )
-    session.shared = capture_shared()
+    note_streams(session)
     tell_of_what_classes_hold(session)
     if differs := session.run.note_resumption(session.config, reporter.message, _lost(session, saved)):
         told = "; ".join(differs)
