@@ -67,5 +67,5 @@ def check_sound(observation: np.ndarray, action: np.ndarray, name: str, layout: 
     # The first row that is not sound, which argmin finds, is named.
     sound = np.isfinite(rows).all(-1) & np.isfinite(chosen).all(-1)
     row = int(np.argmin(sound))
-    where = f" in row {row}" if observation.ndim > 1 else ""
+    where = f" in row {row}" if len(rows) > 1 else ""
     raise PolicyError(f"the policy of {name} has no action{where}: {why_no_action(rows[row], layout)}")

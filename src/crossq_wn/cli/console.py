@@ -23,9 +23,13 @@ def tell(text: object) -> None:
     try:
         say(text)
     except OSError:  # the disk is full, or whoever read it has gone
-        # What waits to be written would fail again at the end of the program.
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
+
+
+def discard_output() -> None:
+    """Sends to nowhere what is printed from now on, and what Python would write once more at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def warn(text: str) -> None:

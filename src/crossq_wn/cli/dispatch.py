@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import crossq_wn
+from crossq_wn.cli.console import discard_output
 from crossq_wn.errors import (
     OUT_OF_MEMORY,
     UserError,
@@ -83,8 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UserError as error:
         code = _refuse(one_line(error))
     except BrokenPipeError:  # whoever read our output has gone, as `head` does
-        # Python flushes once more at its end, and would complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         code = 128 + signal.SIGPIPE
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""

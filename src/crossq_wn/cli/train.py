@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from crossq_wn.cli.arguments import Parser, add_trust, parse_run, whole_number
-from crossq_wn.cli.console import warn
+from crossq_wn.cli.console import discard_output, warn
 from crossq_wn.errors import one_line, visible
 from crossq_wn.runs.choices import read_choices
 from crossq_wn.runs.config import RunConfig, read_config
@@ -156,5 +156,4 @@ def _flush() -> None:
     try:
         sys.stdout.flush()
     except OSError:
-        with contextlib.suppress(OSError):  # else Python would try once more at its end, and complain
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
