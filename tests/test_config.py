@@ -25,6 +25,7 @@ from crossq_wn.runs.config import (
 )
 from crossq_wn.runs.migration import migrate
 from crossq_wn.runs.options import RunOptions
+from crossq_wn.runs.seals import is_sound, sealed
 from crossq_wn.runs.system import System
 from crossq_wn.training.api import configure
 from crossq_wn.training.warmup import require_learning, tell_of_warmup
@@ -389,3 +390,12 @@ def test_a_run_of_schema_1_is_resumed_and_then_has_the_present_schema(old):
     for seed, value in (("0", -37.289), ("1", -6.440)):
         assert float(last[seed]["value"]) == pytest.approx(value, abs=15)
     assert {row["exp_name"] for row in csv.DictReader(after.splitlines())} == {read_config(old).system.label}
+
+
+def test_line_ends_and_space_at_the_end_alter_nothing():
+    values = {"schema": 2, "task": "dog-run"}
+    text = sealed(values)
+    values = json.loads(text)
+    for changed in (text.replace("\n", "\r\n"), text + "\n\n", text.rstrip()):
+        assert is_sound(values, changed.encode())
+    assert not is_sound(values, text.replace("dog", "cat").encode())

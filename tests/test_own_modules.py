@@ -80,4 +80,9 @@ def test_what_is_written_instead_is_found(here):
 def test_case_and_version_do_not_hide_the_nearest_name():
     assert closest("CHEETAH-RUN", ["cheetah-run", "dog-run"]) == "cheetah-run"
     assert closest("hopper-v3", ["Hopper-v4", "Hopper-v5"]) == "Hopper-v5"
+    known = ["HalfCheetah-v10", "HalfCheetah-v9", "halfcheetah-v11"]
+    assert closest("HalfCheeta-v4", known) == "HalfCheetah-v10"
+        closest("HalfCheeta-v4", ["HalfCheetah-v10", "HalfCheetah-v9", "halfcheetah-v11"])
+        == "HalfCheetah-v10"
+    )
     assert closest("PPO", ["sac"]) is None

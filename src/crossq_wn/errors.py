@@ -136,11 +136,15 @@ _NEAR = 0.7  # of 1 for equal names
 
 def closest(name: str, known: Iterable[str]) -> str | None:
     """The valid name that is nearest to a misspelt one, if one is; versions and case do not count."""
-    plain: dict[str, str] = {}
+    plain: dict[str, list[str]] = {}
     for each in known:
-        plain[_plain(each)] = each  # of several versions the last counts
+        plain.setdefault(_plain(each), []).append(each)
     found = difflib.get_close_matches(_plain(name), plain, n=1, cutoff=_NEAR)
-    return plain[found[0]] if found else None
+    if not found:
+        return None
+    stem = _unversioned(name)
+    # Of several, the last version of what is nearest as it is written.
+    return max(plain[found[0]], key=lambda each: (_ratio(stem, _unversioned(each)), _version(each)))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -158,7 +162,20 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"-v\d+$", "", name).lower()
+    return _unversioned(name).lower()
+
+
+def _unversioned(name: str) -> str:
+    return re.sub(r"-v\d+$", "", name)
+
+
+def _version(name: str) -> int:
+    found = re.search(r"-v(\d+)$", name)
+    return int(found[1]) if found else -1
+
+
+def _ratio(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()
 
 
 _LONG = 80  # characters of a value in messages

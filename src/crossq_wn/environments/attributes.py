@@ -45,3 +45,11 @@ def attribute(owner: Any, name: str, what: str, default: Any = None) -> Any:
     except Exception as error:  # a user's code may raise anything
         failure = error
     raise UserError(f"{what}.{name} raised {raised(failure)}") from failure
+
+
+def attribute_by_now(owner: Any, name: str, what: str, default: Any = None) -> Any:
+    """As `attribute`; a property that raises AttributeError is not there yet, as before the first reset."""
+    try:
+        return getattr(owner, name, default)
+    except Exception:  # a user's code may raise anything
+        return attribute(owner, name, what, default)

@@ -11,7 +11,7 @@ from gymnasium import spaces
 
 from crossq_wn.acting.interface import in_units
 from crossq_wn.acting.readings import reading
-from crossq_wn.environments.attributes import attribute, attributes_of
+from crossq_wn.environments.attributes import attribute, attribute_by_now, attributes_of
 from crossq_wn.environments.core import EnvironmentFaultError, Frame
 from crossq_wn.environments.interface import check_bounds, success_of
 from crossq_wn.environments.layers import Layers, wrappers_of
@@ -75,16 +75,16 @@ class Gymnasium:
         self._whole = any(kind != "f" for kind in kinds_of(environment.observation_space))
         self.observation_low, self.observation_high = flat.low, flat.high
         # Seconds per step, as Gymnasium's own MuJoCo tasks call them.
-        dt = attribute(environment.unwrapped, "dt", name)
+        dt = attribute_by_now(environment.unwrapped, "dt", name)
         self.frame_seconds = float(dt) if isinstance(dt, int | float) and dt > 0 else None
         self._observation: Any = None  # the last observation, not yet flattened
         self.info: dict[str, Any] = {}  # of the last step
         self.physics: Any = None
         unwrapped: Any = environment.unwrapped
-        if type(attribute(unwrapped, "model", name)).__name__ == "MjModel":
+        if type(attribute_by_now(unwrapped, "model", name)).__name__ == "MjModel":
             from crossq_wn.environments.physics import Physics
 
-            frame_skip = attribute(unwrapped, "frame_skip", name, 1)
+            frame_skip = attribute_by_now(unwrapped, "frame_skip", name, 1)
             self.physics = Physics(unwrapped.model, unwrapped.data, frame_skip)
         # Only of Gymnasium's own MuJoCo tasks is it known that they share nothing.
         self.in_threads = self.physics is not None and type(unwrapped).__module__.startswith("gymnasium.")

@@ -27,6 +27,8 @@ def is_sound(values: Mapping[str, Any], content: bytes) -> bool:
         content: all of it, from which they were read.
     """
     checksum = values.get("sha256")
+    # Editors and version control may end lines in their own way.
+    content = content.replace(b"\r\n", b"\n").rstrip() + b"\n"
     before = content.removesuffix(_end(checksum).encode(errors="replace"))
     return checksum_of(before) == checksum or values == signed(values)
 
