@@ -667,10 +667,25 @@ def test_a_wild_reading_is_left_out_of_replay(session_of_robot):
     assert stored.final.tolist() == [False, False, True, False, True]
     assert session.decisions == 6
     assert told == [
-        "arm: decision 2 has 1e+30 in its observation, where 2 was the largest: it looks like a fault of a "
-        "sensor, so neither it nor others like it are learned from"
+        "arm: decision 2 has 1e+30 in its observation: beyond 1e+15 it is taken for a fault of a sensor, so "
+        "neither it nor others like it are learned from"
     ]
     assert course.stand.largest_observation == 5
+
+
+@pytest.mark.parametrize(("what", "number"), [
+    ("pressure, once the barometer is awake", 101_325.0), ("time, once the satellites are seen", 1.7e9)
+])  # fmt: skip
+def test_a_sensor_that_wakes_up_and_a_rare_large_reward_are_learned_from(what, number, session_of_robot):
+    session, seed, told = session_of_robot
+    course = course_of(session)
+    for place in range(6):
+        given = decision(place)
+        given.observation[1] = number if place > 2 else 0.0
+        given.transition.next_observation[1] = number if place > 1 else 0.0
+        given = given._replace(transition=given.transition._replace(reward=1e6 if place == 4 else -0.01))
+        take(course, given)
+    assert (seed.replay.end, told) == (6, [])
 
 
 @pytest.mark.parametrize("end", [MemoryError(), KeyboardInterrupt(), UserError("the disk is full")])

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from crossq_wn.acting.interface import LARGE
 from crossq_wn.real_time.records import Decision
-from crossq_wn.real_time.side import Stand
 from crossq_wn.training.course import Course
 from crossq_wn.training.loop import observe, store
+
+_LARGEST = 1e15  # beyond it, a reading is taken for a fault of its sensor
 
 
 def take(course: Course, decision: Decision) -> None:
@@ -25,7 +25,7 @@ def take(course: Course, decision: Decision) -> None:
         seed.replay.end_episode()  # the one before was broken off; nothing happens if it had ended
     seed.observation = decision.observation
     session.decisions = decision.number
-    if (reading := wild(decision, course.stand)) is not None:
+    if (reading := wild(decision)) is not None:
         seed.replay.end_episode()
         seed.observation = decision.transition.next_observation
         _tell(course, decision.number, reading)
@@ -37,21 +37,24 @@ def take(course: Course, decision: Decision) -> None:
     session.decisions += 1
 
 
-def wild(decision: Decision, stand: Stand) -> str | None:
-    """What is wild in a decision's numbers: 100,000 times as large as any before; None if nothing is.
+def wild(decision: Decision) -> str | None:
+    """The largest number in an observation or reward, if it is beyond what any sensor means; else None.
+
+    The limit is the same throughout: one that followed a run's own numbers would leave out for ever what a
+    sensor says once it has woken up, as a barometer does with 0 and then 101,325 Pa.
 
     Args:
         decision: of a robot.
-        stand: knows its largest numbers so far.
     """
     after = decision.transition
-    sizes = [float(np.abs(each).max()) for each in (decision.observation, after.next_observation)]
-    for what, largest, usual in (
-        ("observation", max(sizes), stand.largest_observation or min(sizes)),
-        ("reward", abs(after.reward), stand.largest_reward or abs(after.reward)),
+    for what, numbers in (
+        ("observation", decision.observation),
+        ("observation", after.next_observation),
+        ("reward", np.array([after.reward])),
     ):
-        if largest > LARGE * max(1.0, usual):
-            return f"{largest:g} in its {what}, where {usual:.3g} was the largest"
+        largest = numbers[np.abs(numbers).argmax()]
+        if abs(largest) > _LARGEST:
+            return f"{largest:g} in its {what}"
     return None
 
 
@@ -60,6 +63,6 @@ def _tell(course: Course, number: int, reading: str) -> None:
     if not course.told_wild:
         course.told_wild = True
         course.session.reporter.message(
-            f"{course.session.config.task}: decision {number:,} has {reading}: it looks like a fault of a "
-            "sensor, so neither it nor others like it are learned from"
+            f"{course.session.config.task}: decision {number:,} has {reading}: beyond {_LARGEST:g} it "
+            "is taken for a fault of a sensor, so neither it nor others like it are learned from"
         )
