@@ -30,6 +30,7 @@ from crossq_wn.acting.operations import Network, Op
 from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.environments import EnvironmentFaultError, Episode, Transition, make
 from crossq_wn.environments.board import unnamed_file
+from crossq_wn.environments.core import NoActionError
 from crossq_wn.environments.interface import from_units
 from crossq_wn.errors import UserError
 from crossq_wn.learning.replay import Replay
@@ -596,6 +597,23 @@ def test_a_journal_gives_each_decision_once_whatever_a_power_cut_leaves(tmp_path
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("written", [0, 7, KIND.itemsize + 7])
+def test_decisions_that_a_full_disk_did_not_take_are_written_when_there_is_room(written, tmp_path):
+    journal = Journal(tmp_path, **SIZES)
+    journal.begin(0, 0)
+    journal.append([decision(0)])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (KIND.itemsize + written, limits[1]))
+    try:
+        with pytest.raises(UserError, match="cannot write"):
+            journal.append([decision(1), decision(2), decision(3)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    journal.append([])
+    journal.append([decision(4)])
+    assert [each.number for each in journal.since(0, pytest.fail)] == [0, 1, 2, 3, 4]
+
+
 def test_a_damaged_journal_says_what_it_lost_and_an_unreadable_one_is_kept(tmp_path):
     journal, told = Journal(tmp_path, **SIZES), []
     journal.begin(0, 0)
@@ -705,6 +723,67 @@ def test_whatever_ends_learning_what_the_robot_did_is_kept(end, tmp_path, monkey
         real_time.learn(SimpleNamespace(session=session, process=process, journal=journal))
     assert done == ["end"]
     assert [each.number for each in journal.since(0, done.append)] == [0, 1]
+
+
+def course_that_fails(monkeypatch, error, rest):
+    """A course whose learning fails at once, and the list of what is done with it."""
+    done: list[Any] = []
+
+    def fail(course):
+        raise error
+
+    def append(decisions):
+        if decisions:
+            raise UserError("no space is left")
+
+    monkeypatch.setattr(real_time, "_begin_next", fail)
+    monkeypatch.setattr(real_time, "_receive", lambda course: 0)
+    monkeypatch.setattr(real_time, "_checkpoint", lambda course, **options: done.append("checkpoint"))
+    monkeypatch.setattr(real_time, "told", lambda session, number, fault: str(fault))
+    monkeypatch.setattr(real_time, "drop", lambda session, reasons: done.append(reasons))
+    monkeypatch.setattr(real_time, "conclude", lambda session: None)
+    monkeypatch.setattr(real_time, "outcome", lambda session: None)
+    session = SimpleNamespace(
+        stopwatch=SimpleNamespace(lap=str), pace=SimpleNamespace(begin_interval=max), frames=0, updates=0,
+        seeds=[SimpleNamespace(number=3)], finished=False, reporter=SimpleNamespace(message=done.append),
+    )  # fmt: skip
+    process = SimpleNamespace(end=lambda: None, rest=lambda: rest)
+    journal = SimpleNamespace(append=append, sync=lambda: None)
+    return SimpleNamespace(session=session, process=process, journal=journal), done
+
+
+def test_what_ended_learning_is_not_hidden_by_a_journal_that_cannot_be_written(monkeypatch):
+    course, done = course_that_fails(monkeypatch, KeyboardInterrupt(), [decision(0)])
+    with pytest.raises(KeyboardInterrupt):
+        real_time.learn(course)
+    assert done == ["the newest decisions of the robot may be lost: no space is left"]
+
+
+@pytest.mark.parametrize(("error", "wanted"), [
+    (EnvironmentFaultError("it fell"), ["checkpoint", {3: "it fell"}]), (NoActionError("nan"), [{3: "nan"}]),
+])  # fmt: skip
+def test_what_a_robot_has_ended_is_saved_but_no_policy_without_an_action(error, wanted, monkeypatch):
+    course, done = course_that_fails(monkeypatch, error, [])
+    real_time.learn(course)
+    assert done == wanted
+
+
+def test_a_run_that_is_restored_to_its_end_still_says_what_its_journal_lacks(monkeypatch):
+    told: list[str] = []
+    session = SimpleNamespace(
+        config=SimpleNamespace(settings=SimpleNamespace(warmup=0, utd=1)), run=None, decisions=0, updates=0,
+        algorithm=SimpleNamespace(burst=None), reporter=SimpleNamespace(message=told.append), finished=True,
+    )  # fmt: skip
+
+    def since(number, tell):
+        yield decision(number)
+        tell("it lacks 1 decision")
+
+    for name in ("restore", "_last_scored", "served_by"):
+        monkeypatch.setattr(real_time, name, lambda *given, **options: 0)
+    journal = SimpleNamespace(since=since)
+    real_time._restore(SimpleNamespace(session=session, journal=journal), without_damaged_replay=False)
+    assert told == ["it lacks 1 decision"]
 
 
 def test_a_resumed_run_has_random_numbers_of_its_own():

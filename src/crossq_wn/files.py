@@ -148,15 +148,18 @@ def opened(path: Path, *, within: Path | None = None) -> BinaryIO:
 
 
 def append(path: Path, content: bytes, *, within: Path | None = None) -> None:
-    """Appends to an existing regular file that has no second name (hard link)."""
+    """Appends all of a content, or nothing, to an existing regular file without a second name (hard link)."""
     handle, found = _opened(path, within, _APPEND)
     # Once the file is open: who takes the run over replaces it, and later rows go to a file without a name.
     with os.fdopen(handle, "ab", buffering=0) as file, fences.held(path):
         if found.st_nlink > 1:
             raise RefusedError(path, "is a file with several names (a hard link), which are not written to")
-        rest = memoryview(content)
-        while rest:
-            rest = rest[file.write(rest) :]
+        try:
+            while content:
+                content = content[file.write(content) :]
+        except BaseException:
+            file.truncate(found.st_size)
+            raise
 
 
 def open_log(path: Path) -> BinaryIO:
@@ -277,8 +280,6 @@ def names(folder: Path, *, within: Path | None = None) -> list[str]:
         RefusedError: it is a link.
     """
     try:
-        if within is None:
-            return sorted(os.listdir(folder))
         with _parent(folder / "_", within) as handle:
             return sorted(os.listdir(handle))
     except (FileNotFoundError, NotADirectoryError):

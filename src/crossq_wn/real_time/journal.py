@@ -36,6 +36,7 @@ class Journal:
         self._run, self.folder = run, run / "journal"
         self._kind: np.dtype[np.void] = record_type(observation_size, action_size)
         self._path: Path | None = None
+        self._waiting = b""  # records that could not be written yet
         self._synced = time.monotonic()
 
     def begin(self, frames: int, oldest: int) -> None:
@@ -66,21 +67,25 @@ class Journal:
         """Writes decisions; about once a second also waits until they are on disk.
 
         Raises:
-            UserError: they cannot be written.
+            UserError: they cannot be written; the next call tries these again, too.
         """
         assert self._path is not None
-        content = b"".join([pack(self._kind, decision) for decision in decisions])
+        self._waiting += b"".join([pack(self._kind, decision) for decision in decisions])
         try:
-            files.append(self._path, content, within=self._run)
-            if time.monotonic() - self._synced > _SYNC_SECONDS:
-                self.sync()
+            files.append(self._path, self._waiting, within=self._run)
         except OSError as error:
             raise cannot_write(self._path, error) from None
+        self._waiting = b""
+        if time.monotonic() - self._synced > _SYNC_SECONDS:
+            self.sync()
 
     def sync(self) -> None:
-        """Waits until everything is on disk."""
-        if self._path is not None:
+        """Waits until everything is on disk. Raises UserError if it cannot get there."""
+        assert self._path is not None
+        try:
             files.to_disk(self._path)
+        except OSError as error:
+            raise cannot_write(self._path, error) from None
         self._synced = time.monotonic()
 
     def since(self, number: int, tell: Callable[[str], None]) -> Iterator[Decision]:

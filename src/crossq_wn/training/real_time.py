@@ -15,8 +15,9 @@ from typing import Any
 
 from crossq_wn import files
 from crossq_wn.environments import EnvironmentFaultError, TaskLike
+from crossq_wn.environments.core import NoActionError
 from crossq_wn.environments.streams import kept_shared
-from crossq_wn.errors import counted
+from crossq_wn.errors import UserError, counted
 from crossq_wn.files import MOST_TABLE
 from crossq_wn.lazy import jax
 from crossq_wn.real_time.acting import Between, Evaluate, Played, Setup, Train
@@ -141,19 +142,20 @@ def learn(course: Course) -> Outcome:
     session = course.session
     session.stopwatch.lap("record")
     session.pace.begin_interval(session.frames, session.updates)
-    faults: list[EnvironmentFaultError] = []
+    fault: EnvironmentFaultError | None = None
     try:
         going = _begin_next(course)
         while going and session.seeds:
             going = _go_on(course)
     except EnvironmentFaultError as error:
         _receive(course)
-        faults.append(error)
+        fault = error
     finally:
         course.process.end()  # first of all, the robot comes to rest
         _keep_the_rest(course)
-    _checkpoint(course, thorough=session.finished)  # also of what a fault has ended
-    for fault in faults:
+    if not isinstance(fault, NoActionError):  # else nothing good can be saved: the policy itself failed
+        _checkpoint(course, thorough=session.finished)
+    if fault is not None:
         drop(session, {seed.number: told(session, seed.number, fault) for seed in session.seeds})
     conclude(session)
     return outcome(session)
@@ -161,9 +163,11 @@ def learn(course: Course) -> Outcome:
 
 def _keep_the_rest(course: Course) -> None:
     """Puts what the robot did and learning has not received into the journal, whatever ended learning."""
-    if rest := course.process.rest():
-        course.journal.append(rest)
-    course.journal.sync()
+    try:
+        course.journal.append(course.process.rest())
+        course.journal.sync()
+    except UserError as error:  # an exception would hide why learning ended
+        course.session.reporter.message(f"the newest decisions of the robot may be lost: {error}")
 
 
 def _go_on(course: Course) -> bool:
@@ -332,9 +336,8 @@ def _restore(course: Course, *, without_damaged_replay: bool) -> None:
     restore(session, without_damaged_replay=without_damaged_replay)
     first, course.scored = session.decisions, _last_scored(session.run)
     for decision in course.journal.since(first, session.reporter.message):
-        if session.finished:
-            break
-        take(course, decision)
+        if not session.finished:  # the journal is read to its end, where it tells what it lacks
+            take(course, decision)
     if more := session.decisions - first:
         session.reporter.message(f"the journal goes on for {counted(more, 'decision')}, which count too")
         session.seeds[0].replay.end_episode()
