@@ -1044,6 +1044,8 @@ def test_two_runs_from_beginning_to_end(tmp_path, monkeypatch):
         assert {row["env_step"] for row in rows(path / "eval.csv")} == {"0", "50", "100"}
     kept = (tmp_path / "s" / ".sweep" / "plan-001.toml").read_text()
     assert kept.startswith("# crossq-wn sweep --task helpers:PointMass")
+    assert all(seconds > 0 for seconds in history.estimates(tmp_path / "s").values())
+    assert set(history.estimates(tmp_path / "s")) == set(found)
     shown = json.loads(helpers.call("sweep", "--status", "s", "--json", cwd=tmp_path).stdout)
     assert [(line["state"], line["frames"], line["seeds"]) for line in shown] == [
         ("done", 100, [0]),

@@ -3,34 +3,30 @@
 import argparse
 import math
 import os
-import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from crossq_wn.cli import engines, requests
+from crossq_wn.cli import engines, requests, standings
 from crossq_wn.cli.arguments import Parser, number, positive
 from crossq_wn.cli.console import say, tell
 from crossq_wn.cli.requests import Request
-from crossq_wn.cli.tables import Column, Form, Table, add_forms, show
+from crossq_wn.cli.tables import Column, Table, add_forms, show
 from crossq_wn.errors import UserError, counted, naming_options
-from crossq_wn.sweeps import bills, history, on_slurm, places, status
-from crossq_wn.sweeps.bills import DAY, Bill, in_words, spent
+from crossq_wn.sweeps import bills, history, on_slurm, places
+from crossq_wn.sweeps.bills import DAY, Bill, in_words
 from crossq_wn.sweeps.driver import Sweep
 from crossq_wn.sweeps.driving import Result, drive
 from crossq_wn.sweeps.engines import Engine
 from crossq_wn.sweeps.history import RETRIES
-from crossq_wn.sweeps.plans import Run, plan, seed_range
+from crossq_wn.sweeps.plans import Run, plan
 from crossq_wn.sweeps.search import Search
 from crossq_wn.sweeps.sheets import Sheet
 from crossq_wn.sweeps.states import State, refuse_overlap, state_of
 from crossq_wn.training.warmup import require_learning
 
-_MOST_LINES = 40  # runs that are shown one by one
-_WATCH = 5.0  # seconds between looks
 _MOST_JOBS = 1000  # runs side by side, unless it is said
 
 
@@ -44,12 +40,6 @@ BILL = (
 )  # fmt: skip
 
 
-_STATUS = (
-    Column("run", whole=True), "task", "system", Column("seeds", seed_range), "state", "frames", "of",
-    "frames per second", "hours left", "why",
-)  # fmt: skip
-
-
 def sweep(parser: Parser, arguments: list[str]) -> int:
     """Runs `sweep`: plans many runs, trains what is missing, or shows how far they have come."""
     _add_arguments(parser)
@@ -59,7 +49,7 @@ def sweep(parser: Parser, arguments: list[str]) -> int:
     environment = dict(os.environ)  # as the user set it
     _check_combination(parsed, options)
     if parsed.status is not None:
-        return _follow_status(parsed)
+        return standings.follow(parsed.status, parsed.form, every=parsed.all, watched=parsed.watch)
     request = requests.request(parsed, options, arguments)
     places.check(request.out)
     if parsed.on != "local":  # nodes may have another working directory
@@ -119,6 +109,8 @@ def _agree(
     refuse_long(bill, allowed=allowed)
     refuse_crowded(bills.crowded(runs, states, request.out), allowed=allowed)
     history.keep_plan(request.out, request.text)
+    if bill.unfinished:  # else nothing is measured
+        history.keep_estimates(request.out, {run.path: bills.need(run).seconds for run in runs})
 
 
 def _show_plan(
@@ -234,33 +226,6 @@ def _add_arguments(parser: Parser) -> None:
     parser.add_argument("--watch", action="store_true", help="with --status: show it anew every few seconds")
     engines.add_arguments(parser)
     add_forms(parser)
-
-
-def _follow_status(parsed: Any) -> int:
-    """Prints how far a sweep has come, once or until nothing is left to do."""
-    sheet, out = history.kept_plan(parsed.status), parsed.status
-    finder = None if sheet.search is None else Search(sheet, out, say, write=False)
-    watched = parsed.watch and parsed.form == "text" and sys.stdout.isatty()
-    while True:
-        runs = plan(sheet, out) if finder is None else finder.known()  # a search goes on proposing
-        found = status.lines(runs, parsed.status)
-        if watched:
-            print("\033[2J\033[H", end="")  # clears the terminal
-        _show_status(found, parsed.status, parsed.form, every=parsed.all)
-        if not watched or all(line.standing in ("done", "failed") for line in found):
-            return 0
-        time.sleep(_WATCH)
-
-
-def _show_status(found: Sequence[status.Line], out: Path, form: Form, *, every: bool) -> None:
-    told, shown = status.summary(found), found
-    if form == "text" and not every:
-        told_of = [line for line in found if line.standing in ("running", "failed") or line.why]
-        shown = sorted(told_of, key=lambda line: line.standing not in ("running", "failed"))[:_MOST_LINES]
-    counts = ", ".join(f"{count:,} {standing}" for standing, count in told.standings.items())
-    left = "" if told.hours is None else f"; about {spent(told.hours)} left at the present speed"
-    more = "" if len(shown) == len(found) else "; --all shows every run"
-    show(Table(f"sweep in {out}", _STATUS, shown), form, [f"{len(found):,} runs: {counts}{left}{more}"])
 
 
 def _concluded(result: Result, swept: Sweep, again: str) -> int:

@@ -2,6 +2,7 @@
 
 OUT/.sweep/
   plan-001.toml      the sweep's file as it was given; the newest one counts
+  estimates.json     how many seconds each run was planned to take
   attempts.jsonl     a line per attempt that has ended
   sweep.log          what the sweep said, with the time
   logs/              what each run printed
@@ -10,10 +11,11 @@ OUT/.sweep/
 
 import contextlib
 import json
+import math
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -148,6 +150,23 @@ def keeps(out: Path, text: str) -> bool:
     if not plans:
         return False
     return files.read(plans[max(plans)], files.MOST_JSON).decode(errors="replace") == text
+
+
+def keep_estimates(out: Path, seconds: Mapping[Path, float]) -> None:
+    """Writes how long each run was planned to take, unless it is there; by that `--status` tells time."""
+    if estimates(out).keys() != seconds.keys():
+        named = {str(run.relative_to(out)): round(value, 1) for run, value in seconds.items()}
+        files.write_atomically(out / SWEEP / "estimates.json", json.dumps(named))
+
+
+def estimates(out: Path) -> dict[Path, float]:
+    """How many seconds each run was planned to take; none if nobody has kept that."""
+    try:
+        values = json.loads(files.read(out / SWEEP / "estimates.json", MOST_TABLE))
+        seconds = {out / run: float(value) for run, value in values.items()}
+        return {run: value for run, value in seconds.items() if 0 < value < math.inf}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
 
 
 def newest_plan(out: Path) -> Path:

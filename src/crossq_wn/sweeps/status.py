@@ -3,8 +3,9 @@
 import csv
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from crossq_wn import files
@@ -14,6 +15,8 @@ from crossq_wn.sweeps.history import RETRIES, History
 from crossq_wn.sweeps.plans import Run
 from crossq_wn.sweeps.scheduling import Standing, outlook
 from crossq_wn.sweeps.states import State, state_of, stopped_seeds
+
+NO_ESTIMATES: Mapping[Path, float] = MappingProxyType({})
 
 
 class Line(NamedTuple):
@@ -71,21 +74,33 @@ def lines(runs: Sequence[Run], out: Path) -> list[Line]:
     return found
 
 
-def summary(found: Sequence[Line]) -> Summary:
-    """Counts runs, and estimates how long the rest will take from the speeds measured so far."""
+def summary(found: Sequence[Line], estimates: Mapping[Path, float] = NO_ESTIMATES) -> Summary:
+    """Counts runs, and estimates how long the rest will take.
+
+    The longest runs start first, so those that have been measured are not like those that wait. Of the latter
+    the plan's estimates count, corrected by how much longer than estimated the measured ones take.
+
+    Args:
+        found: all runs.
+        estimates: seconds of each run from beginning to end, as they were planned.
+    """
     standings: dict[Standing, int] = {"running": 0, "waiting": 0, "done": 0, "failed": 0}
     for line in found:
         standings[line.standing] += 1
-    known = [line.total / line.speed for line in found if line.speed]
-    if not known or not standings["running"]:
+    measured = {line.run: line.total / line.speed for line in found if line.speed}  # seconds of a whole run
+    if not measured or not standings["running"]:
         return Summary(standings, None)
-    usual = sum(known) / len(known)  # seconds of a whole run
-    left = 0.0
+    usual = sum(measured.values()) / len(measured)
+    both = [run for run in measured if run in estimates]
+    planned = sum(estimates[run] for run in both)
+    factor = sum(measured[run] for run in both) / planned if planned else 0.0
+    left = []
     for line in found:
         if line.standing in ("running", "waiting"):
-            whole = line.total / line.speed if line.speed else usual
-            left += whole * (1 - line.frames / line.total)
-    return Summary(standings, left / standings["running"] / 3600)
+            guess = factor * estimates.get(line.run, 0.0) or usual
+            left.append(measured.get(line.run, guess) * (1 - line.frames / line.total))
+    seconds = max(sum(left) / standings["running"], max(left))
+    return Summary(standings, seconds / 3600)
 
 
 def _alive(path: Path, state: State) -> bool:
