@@ -449,7 +449,7 @@ def wait_until(condition: Callable[[], object], seconds: float = 20) -> None:
 def use_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Environments move to workers, which are tried at once and count as faster; PARENT is this process."""
     monkeypatch.setattr(moving, "_PATIENCE", 0.0)
-    monkeypatch.setattr(moving, "_WORTH", 0.0)
+    monkeypatch.setattr(moving, "WORTH", 0.0)
     monkeypatch.setattr(moving, "pays", lambda times: True)
     monkeypatch.setattr(building, "processors", lambda: 2)
     ready = Crew.ready

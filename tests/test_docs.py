@@ -121,7 +121,8 @@ def place(trained, forgotten, tmp_path, monkeypatch):
             keep_plan(tmp_path / folder.lstrip("/"), sweep)
         for folder in (tmp_path, tmp_path / "shared"):
             folder.mkdir(exist_ok=True)
-            (folder / "paper.toml").write_text(sweep)
+            if folder != tmp_path or "--plan paper.toml" not in text:  # the page makes it
+                (folder / "paper.toml").write_text(sweep)
         for module in ("my_suite", "my_algorithm", "my_robot", "my_nets"):
             for program in blocks(page, "python"):
                 if program.startswith(f"# {module}.py"):
@@ -179,7 +180,7 @@ def perform(words, place):
     """Carries out a command of ours, and checks of any other what of it can be checked."""
     program, *rest = words
     if program == "crossq-wn":
-        if rest[0] == "sweep":  # whose folder is below this one
+        if rest[0] in ("sweep", "reproduce"):  # whose folder is below this one
             rest = [re.sub("^/", f"{place}/", word) for word in rest]
         done = call(*rest, cwd=place)
         missing = "onnx" in rest and importlib.util.find_spec("onnxruntime") is None

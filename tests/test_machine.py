@@ -3,6 +3,8 @@
 import mmap
 import os
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -72,6 +74,19 @@ def test_resident_memory_falls_when_memory_is_given_back():
     block.close()
     assert grown - machine.resident_memory() > 60 * MIB
     assert machine.peak_memory() > grown - MIB
+
+
+def test_the_memory_of_a_process_counts_those_that_it_has_started():
+    child = "block = b'x' * (64 << 20); print(flush=True); input()"
+    leader = f"import subprocess, sys; sys.exit(subprocess.call([sys.executable, '-SEc', {child!r}]))"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-SEc", leader], start_new_session=True, **pipes) as process:
+        process.stdout.readline()
+        machine._started.cache_clear()
+        more = machine.memory_of_session(process.pid) - machine.memory_of(process.pid)
+        process.communicate(b"\n")
+    assert 64 * MIB < more < 72 * MIB
+    assert machine.memory_of_session(process.pid) == 0
 
 
 def check(capacity, observation, action, seeds):

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from crossq_wn.cli.train import configured
 from crossq_wn.environments import PAPER_GROUPS, PAPER_TASKS
 from crossq_wn.learning.products import work_of_update
 from crossq_wn.learning.replay import Replay
-from crossq_wn.reproduce import findings, look, pages, studies, values
+from crossq_wn.reproduce import findings, look, pages, studies, swept, values
 from crossq_wn.reproduce.claims import CLAIMS
 from crossq_wn.reproduce.findings import judge
 from crossq_wn.reproduce.measuring import Evidence
@@ -45,10 +46,12 @@ from crossq_wn.results.records import CurveTable
 from crossq_wn.runs import directory
 from crossq_wn.runs.seals import signed
 from crossq_wn.sweeps import cost as costs
-from crossq_wn.sweeps import simulations
+from crossq_wn.sweeps import history, simulations
 from crossq_wn.sweeps.bills import spent
 from crossq_wn.sweeps.cost import cost
 from crossq_wn.sweeps.plans import command
+from crossq_wn.sweeps.plans import plan as sweep_plan
+from crossq_wn.sweeps.sheets import parse
 from crossq_wn.training import api
 from crossq_wn.types import Spec
 from helpers import DAMAGE, environment_variables, rows
@@ -490,7 +493,11 @@ def test_options_that_contradict_each_other_are_refused(options, reproduce_cli):
 
 def finished(scale, root, task="walker-run", grow=2.0):
     """All runs of a scale, as if trained; CrossQ's norms grow, and scores with the UTD ratio."""
-    planned = plan(scale, scale.figures, root)
+    return as_trained(plan(scale, scale.figures, root), grow)
+
+
+def as_trained(planned, grow=2.0):
+    """The same of runs that are planned."""
     for run in planned:
         begun(run, run.config.options.frames)
         ours = run.config.system.algorithm == "crossq-wn"
@@ -658,6 +665,51 @@ def test_runs_of_different_simulators_are_judged_with_a_warning(concluded):
     assert f"2.0 in {run.path}" in note
     assert note in said
     assert claims["norms-grow"]["verdict"] == "holds"
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [("smoke", 1), ("laptop", 2), ("workstation", None), ("paper", 5)]
+)
+def test_a_sweep_trains_what_is_reproduced(name, count, tmp_path):
+    scale = SCALES[name]
+    runs = plan(scale, scale.figures, tmp_path)
+    text = swept.written(scale, runs, count, "fig3 --scale x")
+    planned_there = sweep_plan(parse(text, "the file"), tmp_path)
+    history.keep_plan(tmp_path, text)
+    wanted = {run.path: run.config for run in swept.trained(runs, tmp_path)}
+    assert {run.path: run.config for run in planned_there} == wanted
+    assert len(wanted) == len(runs) * -(-len(scale.seeds) // (count or 10))
+
+
+def test_what_a_sweep_has_trained_is_judged(reproduce_cli, tmp_path):
+    scale = toy(*TASKS, seeds=(0, 1, 2), figures={"fig3": FigurePlan(TASKS, NORMS)})
+    asked = "fig3", "--scale", "toy"
+    code, out, err = reproduce_cli(scale, *asked, "--plan", "p.toml", "--seeds-per-process", "1")
+    assert (code, err) == (0, "")
+    assert "`crossq-wn sweep p.toml --out DIR` trains these runs" in out
+    code, _, err = reproduce_cli(scale, *asked, "--runs", "s")
+    assert code == 2
+    assert "s holds no sweep: start one with" in err
+    (tmp_path / "s").mkdir()
+    text = (tmp_path / "p.toml").read_text()
+    history.keep_plan(tmp_path / "s", text)
+    parts = swept.trained(plan(scale, ["fig3"], tmp_path), Path("s"))
+    assert len(parts) == len(TASKS) * len(NORMS) * 3
+    as_trained(parts[:-1])
+    code, out, err = reproduce_cli(scale, *asked, "--runs", "s")
+    assert code == 0, err
+    assert "holds: CrossQ's critic norm grows over training" in out
+    page = (tmp_path / "s" / "results" / "verdict.md").read_text()
+    assert "1 of 24 runs have not finished and do not count" in page
+    # Only a file that was written here is replaced.
+    assert reproduce_cli(scale, *asked, "--plan", "p.toml")[0] == 0
+    (tmp_path / "p.toml").write_text("# mine")
+    code, _, err = reproduce_cli(scale, *asked, "--plan", "p.toml")
+    assert code == 2
+    assert "--plan p.toml: another file is there: choose another name" in err
+    code, _, err = reproduce_cli(scale, *asked, "--seeds-per-process", "1")
+    assert code == 2
+    assert "--seeds-per-process goes with --plan FILE" in err
 
 
 def test_what_is_there_so_far_is_drawn_over_updates_and_not_judged(reproduce_cli, tmp_path):

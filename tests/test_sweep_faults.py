@@ -58,6 +58,9 @@ class Here:
     def free_memory(self):
         return None
 
+    def free(self, slots, others):
+        return slots[len(others) :]
+
     def start(self, run, state, slot, memory):
         job = prepared(run, state, self.logs)
         done = helpers.call(*job.arguments, cwd=self.logs)

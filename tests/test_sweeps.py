@@ -471,6 +471,9 @@ class Straw:
     def free_memory(self):
         return None
 
+    def free(self, slots, others):
+        return slots[len(others) :]
+
     def start(self, run, state, slot, memory):
         self.started.append((run.path, state.kind))
         return StrawProcess(self, run)
@@ -651,6 +654,41 @@ def test_sweeps_on_one_folder_count_failures_together(tmp_path):
     again, _, _ = swept(tmp_path, Straw(clock), clock, count=2)
     again.look()
     assert (again.failed, len(again.waiting)) == ({}, 2)  # started again, everything is tried again
+
+
+def test_sweeps_on_one_folder_leave_each_other_their_places(tmp_path):
+    clock = Clock()
+    straw = Straw(clock)
+    first = swept(tmp_path, straw, clock, count=5, slots=2)[0]
+    states = list(first.states)
+    first.fill()
+    second = swept(tmp_path, straw, clock, count=5, slots=3, states=states)[0]  # a plan made before
+    second.fill()
+    assert (len(first.workers), len(second.workers)) == (2, 1)  # three places on this machine, all told
+    clock.sleep(10)
+    second.fill()
+    assert len(second.workers) == 1
+    first.collect([])  # its runs have ended
+    first.slots = 0
+    clock.sleep(10)
+    second.fill()
+    assert len(second.workers) == 3
+    # One that need not wait is in a place of its own, as a scheduler gave it.
+    third = swept(tmp_path, straw, clock, count=6, slots=1, waits=False)[0]
+    third.fill()
+    assert len(third.workers) == 1
+    # What trains on another machine takes no place here.
+    for number in range(3):
+        path = second.runs[second.workers[number].number].path
+        (file,) = path.glob(".lease-*/holder.json")
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"boot": "another"}))
+    fourth = swept(tmp_path, straw, clock, count=7, slots=2)[0]
+    fourth.fill()
+    assert (len(fourth.elsewhere), len(fourth._others()), len(fourth.workers)) == (4, 1, 1)
+    clock.sleep(10)
+    for sweep in (second, third, fourth):
+        sweep.collect([])
+    assert not straw.working
 
 
 def test_a_sweep_need_not_wait_for_others(tmp_path):
@@ -973,6 +1011,23 @@ def test_what_was_watched_already_is_set_aside_at_once(run, monkeypatch):
     assert (aside / "eval.csv").read_text() == "trained\n"
 
 
+def test_places_whose_processors_others_use_are_left_out(tmp_path, monkeypatch):
+    used = {0: {0, 1, 2, 3}, 11: {1}, 12: {0, 1, 2, 3}, 13: {7}, 14: {0}}
+
+    def affinity(process):
+        if process not in used:
+            raise ProcessLookupError
+        return used[process]
+
+    monkeypatch.setattr(os, "sched_getaffinity", affinity)
+    engine = local.LocalEngine(4, tmp_path, {})
+    assert engine.free([0, 1, 2, 3], []) == [0, 1, 2, 3]
+    assert engine.free([0, 1, 2, 3], [11, 99]) == [0, 2, 3]  # 99 has ended
+    assert len(engine.free([0, 1, 2, 3], [11, 12])) == 2  # 12 may run anywhere
+    assert engine.free([2, 3], [14, 13]) == [2, 3]  # on processors of a slot that is not free, and others
+    assert engine.free([1], [11, 11]) == []
+
+
 def test_each_job_has_processors_of_its_own(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
     assert [local.processors_of(slot, 2) for slot in range(2)] == [[0, 2], [1, 3]]
@@ -1276,6 +1331,40 @@ def test_a_plan_that_was_agreed_to_is_not_asked_for_again(tmp_path, monkeypatch)
     monkeypatch.setattr(bills, "crowded", lambda *arguments: "these runs take more")
     with pytest.raises(UserError, match="these runs take more: free some, choose another folder, or start"):
         _agree(requests.Request(sheet, "# another", tmp_path), [], [], parser.parse_args([]))
+
+
+@pytest.mark.parametrize(("seeds", "cpus", "frame", "workers"), [
+    (10, 4, 1e-3, 4), (2, 4, 1e-3, 2), (10, 1, 1e-3, 0), (1, 4, 1e-3, 0), (10, 4, 1e-5, 0)
+])  # fmt: skip
+def test_the_memory_of_workers_is_planned_for(seeds, cpus, frame, workers, monkeypatch):
+    config = api.configure("dog-run", seeds=range(seeds))
+    monkeypatch.setattr(bills.costs, "simulation", lambda task: bills.costs.Simulation((3, 2), frame))
+    monkeypatch.setattr(bills.costs, "cost", lambda config: bills.costs.Cost(1, 1.0, 7.0, 1, 1000))
+    assert bills.need(Run(Path("r"), config), cpus) == Need(7.0, 1000 + workers * 155 * 2**20)
+
+
+def test_a_plan_says_if_seeds_would_be_done_sooner_apart(monkeypatch):
+    seconds = {2: 36_000.0, 1: 18_000.0}  # ten hours
+    monkeypatch.setattr(
+        bills.costs, "cost",
+        lambda config: bills.costs.Cost(1, 1.0, seconds[len(config.options.seeds)], 1, 1),
+    )  # fmt: skip
+    monkeypatch.setattr(bills.costs, "explain", lambda: "")
+    both = replace(tiny(), options=replace(tiny().options, seeds=(0, 1)))
+    together = [Run(Path(f"r{number}"), both) for number in range(2)]
+
+    def hint(runs, jobs, *kinds):
+        found = [State(kind, 0) for kind in kinds]
+        return bills.sooner_apart(runs, found, bills.bill(runs, found, jobs, lambda run: "x"), jobs)
+
+    assert hint(together, 4, "missing", "missing") == (
+        "up to 2 seeds share a process, which takes one core for all of them: "
+        "with --seeds-per-process 1 it would be 5.0 hours"
+    )
+    assert hint(together, 4, "missing", "finished")
+    assert not hint(together, 2, "missing", "missing")  # all cores are used as it is
+    assert not hint(together, 4, "missing", "cut off")  # too late
+    assert not hint([Run(Path("r"), tiny())], 4, "missing")
 
 
 def test_a_disk_without_room_for_what_is_left_is_noticed(run, tmp_path, monkeypatch):

@@ -9,13 +9,17 @@ import math
 import os
 import platform
 import resource
+import time
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from crossq_wn.errors import UserError, counted, one_line, option
 from crossq_wn.installation import install_command
 from crossq_wn.lazy import jax
+
+_SCAN = 5.0  # seconds for which a look at all processes holds
 
 
 def available_memory(root: Path = Path("/")) -> int | None:
@@ -71,6 +75,29 @@ def memory_of(process: int) -> int:
         return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
         return 0
+
+
+def memory_of_session(leader: int) -> int:
+    """The bytes of memory that the first process of a session has now, with those that it has started.
+
+    Pages that several of them share, such as those of libraries, count once.
+    """
+    own = memory_of(leader)
+    return own + _started(int(time.monotonic() // _SCAN)).get(leader, 0) if own else 0
+
+
+@lru_cache(maxsize=1)  # many ask, and one look at all processes answers them
+def _started(tick: int) -> dict[int, int]:
+    """The bytes that processes have to themselves, by session and without the first of each."""
+    found: dict[int, int] = {}
+    for name in filter(str.isdecimal, os.listdir("/proc") if os.path.isdir("/proc") else []):
+        with contextlib.suppress(OSError, ValueError, IndexError):  # one that has ended meanwhile
+            session = int(Path("/proc", name, "stat").read_text().rpartition(")")[2].split()[3])
+            if session != int(name):
+                _, resident, shared, *_ = map(int, Path("/proc", name, "statm").read_text().split())
+                pages = max(0, resident - shared)
+                found[session] = found.get(session, 0) + pages * os.sysconf("SC_PAGE_SIZE")
+    return found
 
 
 def resident_memory() -> int:

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -149,7 +150,7 @@ def submit(
     for run in left:
         known = history.memory(history.name(run.path))
         # The jobs of an array are alike, so each gets what the largest run needs.
-        most = max(most, known or bills.need(run).memory)
+        most = max(most, known or bills.need(run, processors_each(parsed)).memory)
     asked = on_slurm.Array(
         workers, jobs, parsed.cpus or 1, parsed.gpus or 0.0, int(_SPARE * most), parsed.hours or _HOURS,
         dict(parsed.slurm or ()),
@@ -166,6 +167,18 @@ def submit(
         f"`crossq-wn sweep --status {out} --watch` follows them; the same command adds more"
     )
     return 0
+
+
+def processors_each(parsed: argparse.Namespace) -> int:
+    """How many processors a run gets."""
+    if parsed.on == "local":
+        return bills.processors_each(parsed.jobs or bills.default_jobs())
+    return parsed.cpus or 1
+
+
+def on_cpu(parsed: argparse.Namespace) -> bool:
+    """Whether runs get no GPU."""
+    return not (bills.accelerators(os.environ) if parsed.on == "local" else parsed.gpus)
 
 
 def beside(parsed: argparse.Namespace, left: int) -> tuple[int, int]:

@@ -71,8 +71,9 @@ def sweep(parser: Parser, arguments: list[str]) -> int:
     with engines.opened(parsed, request.out, environment, mirror) as engine:
         _agree(request, *billed, parsed, engine)
         jobs = parsed.jobs or _MOST_JOBS
+        need = partial(bills.need, cpus=engines.processors_each(parsed))
         made = Sweep(
-            runs, request.out, engine, jobs, bills.need, events, parsed.retries, parsed.wait, states=states,
+            runs, request.out, engine, jobs, need, events, parsed.retries, parsed.wait, states=states,
             since=parsed.since,
         )  # fmt: skip
         result = drive(made, more=partial(finder.advance, made) if finder else lambda: False)
@@ -128,7 +129,8 @@ def _show_plan(
     unknown = parsed.on == "ray" and engine is None and parsed.jobs is None  # until it is connected to
     lines = in_words(bill, len(runs), None if unknown else jobs, request.out)
     lines += bills.untimed(runs, states)
-    lines += filter(None, [bills.crowded(runs, states, request.out)])
+    apart = bills.sooner_apart(runs, states, bill, jobs) if engines.on_cpu(parsed) and not unknown else ""
+    lines += filter(None, [apart, bills.crowded(runs, states, request.out)])
     show(Table(f"sweep in {request.out}", BILL, bill.rows), parsed.form, lines)
     return bill
 

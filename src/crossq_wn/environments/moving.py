@@ -15,7 +15,7 @@ from crossq_wn.environments.snapshot import UnrestorableError
 from crossq_wn.environments.worker import Order
 from crossq_wn.errors import one_line
 
-_WORTH = 1e-3  # seconds of a step of all environments, 20 round trips, from which workers are tried
+WORTH = 1e-3  # seconds of a step of all environments, 20 round trips, from which workers are tried
 _PATIENCE = 3.0  # seconds of stepping before they are started, which takes about as long
 # The same of workers that wait for steps without sleeping.
 _WORTH_AWAKE, _PATIENCE_AWAKE = 3e-4, 0.05
@@ -38,7 +38,7 @@ class Move:
         self._environments, self._crew, self._tell = environments, crew, tell
         self._seats = range(first, first + len(environments))
         self._spent, self._steps = 0.0, 0  # seconds and steps here, before anything is decided
-        self._worth, self._patience = (_WORTH_AWAKE, _PATIENCE_AWAKE) if crew.awake else (_WORTH, _PATIENCE)
+        self._worth, self._patience = (_WORTH_AWAKE, _PATIENCE_AWAKE) if crew.awake else (WORTH, _PATIENCE)
         self._times: list[tuple[float, float]] | None = None  # of a step here and there, in the rehearsal
         self.decided = self.made = False  # whether they have moved
 

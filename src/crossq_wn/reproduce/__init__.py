@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from crossq_wn.errors import UserError
-from crossq_wn.reproduce import values
+from crossq_wn.reproduce import swept, values
 from crossq_wn.reproduce.drawing import draw
 from crossq_wn.reproduce.findings import Finding, ended_early, judge_all, why_unreadable
 from crossq_wn.reproduce.pages import Context, check_out, write
@@ -47,7 +48,7 @@ def look(run: PlannedRun) -> State:
     """
     state = state_of(run)
     if state.kind == "another run":
-        raise UserError(f"{state.why}: choose another --root")
+        raise UserError(f"{state.why}: choose another folder")
     return state
 
 
@@ -72,7 +73,8 @@ def train(
     """
     states = [look(run) for run in runs]
     engine = LocalEngine(jobs, logs(out), environment, bills.accelerators(environment))
-    return drive(Sweep(runs, out, engine, jobs, bills.need, recorded(out, say), states=states))
+    need = partial(bills.need, cpus=bills.processors_each(jobs))
+    return drive(Sweep(runs, out, engine, jobs, need, recorded(out, say), states=states))
 
 
 def conclude(
@@ -183,5 +185,5 @@ def _conflicts(runs: Sequence[PlannedRun], finished: Sequence[PlannedRun]) -> li
 __all__ = [
     "Bill", "Context", "Finding", "PlannedRun", "Scale",
     "bill", "check_out", "conclude", "conclude_again", "default_jobs", "look", "plan", "scale_called",
-    "train",
+    "swept", "train",
 ]  # fmt: skip

@@ -111,7 +111,7 @@ def why_unreadable(path: Path) -> str | None:
 
 
 def ended_early(finished: Sequence[PlannedRun], values: Values) -> list[str]:
-    """Names the seeds that failed before the end, a line per run; claims are judged without them."""
+    """Names the seeds that failed before the end, by system and task; claims are judged without them."""
     lines = []
     for run in finished:
         curves = values.scores[run.system][run.config.task]
@@ -119,4 +119,4 @@ def ended_early(finished: Sequence[PlannedRun], values: Values) -> list[str]:
         lost = [seed for seed, failed in zip(curves.seeds, unfinished, strict=True) if failed]
         if lost:
             lines.append(f"{run.name}: seed {', '.join(lost)} failed before the end")
-    return lines
+    return list(dict.fromkeys(lines))  # a system may have a run for each of its seeds

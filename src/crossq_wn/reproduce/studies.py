@@ -268,20 +268,30 @@ def unlike(runs: Sequence[PlannedRun]) -> list[str]:
             for run in here:
                 values.setdefault(run.config.protocol[name], []).append(run.system.label)
             if len(values) > 1:
-                parts = [f"{shown(value)} ({', '.join(labels)})" for value, labels in values.items()]
+                # A system may have a run for each of its seeds.
+                parts = [
+                    f"{shown(value)} ({', '.join(dict.fromkeys(labels))})" for value, labels in values.items()
+                ]
                 places.setdefault(f"{name} is {' but '.join(parts)}", []).append(task)
     return [f"protocols differ by plan: {told}, on {', '.join(tasks)}" for told, tasks in places.items()]
 
 
 def _run(scale: Scale, task: str, planned: PlannedSystem, root: Path) -> PlannedRun:
-    usual = preset_settings(planned.algorithm, "default")
-    own = {"utd": planned.utd, **planned.changes}
-    shared = {name: value for name, value in scale.changes.items() if hasattr(usual, name)}
-    changes = {**shared, **own}
     options = {"seeds": scale.seeds, "frames": scale.frames(task), **_QUIET, **scale.options}
-    config = api.configure(task, algorithm=planned.algorithm, **options, **changes)
-    path = root / scale.name / slug(task) / slug(f"{planned.algorithm} {_words(own)}")
+    config = api.configure(task, algorithm=planned.algorithm, **options, **values_of(scale, planned))
+    path = root / scale.name / slug(task) / slug(f"{planned.algorithm} {_words(_own(planned))}")
     return PlannedRun(path, planned, config)
+
+
+def values_of(scale: Scale, planned: PlannedSystem) -> dict[str, Any]:
+    """The settings of a system at a scale that differ from the default preset."""
+    usual = preset_settings(planned.algorithm, "default")
+    shared = {name: value for name, value in scale.changes.items() if hasattr(usual, name)}
+    return {**shared, **_own(planned)}
+
+
+def _own(planned: PlannedSystem) -> dict[str, Any]:
+    return {"utd": planned.utd, **planned.changes}
 
 
 _QUIET = {"video": False, "tensorboard": False}

@@ -16,6 +16,7 @@ from crossq_wn.sweeps.states import State
 
 DAY = 24  # hours
 _NAMED = 5  # tasks that a line names at most
+_SOONER = 0.8  # of the hours, from which it is worth a line
 
 
 class BillRow(NamedTuple):
@@ -141,10 +142,36 @@ def crowded(runs: Sequence[Planned], states: Sequence[State], out: Path) -> str:
     return f"these runs take about {more / 1e9:,.1f} GB more, and {free / 1e9:,.1f} GB are free in {out}"
 
 
-def need(run: Planned) -> Need:
-    """Estimates what a run takes from beginning to end."""
+def sooner_apart(runs: Sequence[Planned], states: Sequence[State], bill: Bill, jobs: int) -> str:
+    """Says how much sooner a plan would be done on a CPU if each seed had a process of its own.
+
+    Empty where that gains little, or comes too late: what has begun stays as it is.
+    """
+    if any(state.kind not in ("missing", "finished") for state in states):
+        return ""
+    longest, most = 0.0, 1
+    for run, state in zip(runs, states, strict=True):
+        if state.kind != "finished":
+            count = len(run.config.options.seeds)
+            longest, most = max(longest, _remaining(run, state) / 3600 / count), max(most, count)
+    hours = max(bill.core_hours / jobs, longest)
+    if most == 1 or hours > _SOONER * bill.hours:
+        return ""
+    return (
+        f"up to {most} seeds share a process, which takes one core for all of them: "
+        f"with --seeds-per-process 1 it would be {spent(hours)}"
+    )
+
+
+def need(run: Planned, cpus: int = 1) -> Need:
+    """Estimates what a run takes from beginning to end, with so many processors."""
     found = costs.cost(run.config)
-    return Need(found.core_seconds, found.memory)
+    return Need(found.core_seconds, found.memory + costs.memory_of_workers(run.config, cpus))
+
+
+def processors_each(jobs: int) -> int:
+    """The number of processors that each of so many runs side by side has here."""
+    return max(1, processors() // jobs)
 
 
 def default_jobs() -> int:

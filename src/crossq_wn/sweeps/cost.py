@@ -18,6 +18,7 @@ import numpy as np
 from crossq_wn.algorithms import recipe_of
 from crossq_wn.algorithms.settings import Settings
 from crossq_wn.environments.groups import declared
+from crossq_wn.environments.moving import WORTH
 from crossq_wn.lazy import jax, jnp
 from crossq_wn.learning.memory import state_bytes
 from crossq_wn.learning.products import Program, Work, counted, update_program, work, work_of_decision
@@ -32,6 +33,7 @@ _START_SECONDS = 20.0  # a guess at the imports and compilation of a run
 _KEPT = 2  # checkpoints that a run keeps
 # Until a run has been measured: a process without replay and learners, and a learner while it updates.
 _PROCESS, _COPIES = 500 * 2**20, 4
+_WORKER = 155 * 2**20  # docs/scale.md
 
 
 class Cost(NamedTuple):
@@ -96,6 +98,19 @@ def cost(config: RunConfig) -> Cost:
     return Cost(
         count * updates, update, _START_SECONDS + count * seconds, count * disk, _PROCESS + count * memory
     )
+
+
+def memory_of_workers(config: RunConfig, cpus: int) -> int:
+    """Estimates the memory of the processes in which a run's environments are stepped (`environments.crew`).
+
+    Args:
+        config: of the run.
+        cpus: processors that it has.
+    """
+    task, seeds = simulation(_typical(config.task)), len(config.options.seeds)
+    workers = min(cpus, seeds)
+    worth = seeds * config.action_repeat * task.frame_seconds >= WORTH
+    return workers * _WORKER if workers > 1 and worth else 0
 
 
 def explain() -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from crossq_wn.errors import UserError, may_pass, one_line, tells_of_memory
+from crossq_wn.machine import boot
 from crossq_wn.sweeps.engines import OTHERS, Engine, Process, is_final
 from crossq_wn.sweeps.history import RETRIES, Attempt, History
 from crossq_wn.sweeps.outages import Outage
@@ -89,8 +90,9 @@ class Sweep:
 
     def __post_init__(self) -> None:
         self.history = History(self.out)
-        self.states = self.states or [state_of(run) for run in self.runs]
-        self.refreshed = self.clock()
+        if not self.states:  # else they are as old as the plan, which took its time
+            self.states = [state_of(run) for run in self.runs]
+            self.refreshed = self.clock()
         self.outage = Outage(self.clock())
         self._turns = [random.random() for _ in self.runs]
         self._hear(self.history.since(self.since))
@@ -184,7 +186,7 @@ class Sweep:
         usable = self._usable(free, now)
         if not usable:
             return
-        room = Room(usable, self._memory(), not self.workers, self._going(now))
+        room = Room(usable, self._memory(), self._alone(), self._going(now))
         for start in next_jobs(self.waiting, room, now):
             self.waiting = [each for each in self.waiting if each.number != start.number]
             self._see(start.number)
@@ -196,8 +198,23 @@ class Sweep:
             elif standing == "failed":
                 self.looked = _NEVER
 
+    def _others(self) -> list[int]:
+        """The processes on this machine that train runs of this sweep, and are not its own."""
+        here, found = boot() if self.elsewhere else "", []
+        for number in self.elsewhere:
+            holder = self.states[number].seen.holder
+            if holder is not None and holder.boot == here:
+                found.append(holder.pid)
+        return found
+
+    def _alone(self) -> bool:
+        """Whether no run of this sweep trains on this machine."""
+        return not (self.workers or self._others())
+
     def _usable(self, free: Sequence[int], now: float) -> Sequence[int]:
         """The free slots in which something may start."""
+        if self.waits:  # whoever need not has been given a place of its own, as by Slurm
+            free = self.engine.free(free, self._others())
         starts = [worker.began for worker in self.workers.values()]
         return self.outage.usable(free, starts, now) if self.waiting else []
 
@@ -290,7 +307,7 @@ class Sweep:
 
     def _may_pass(self, cause: str) -> bool:
         """Whether a run is not to blame for its failure; one that lacks memory while nothing else runs is."""
-        return self.retries > 0 and may_pass(cause) and not (tells_of_memory(cause) and not self.workers)
+        return self.retries > 0 and may_pass(cause) and not (tells_of_memory(cause) and self._alone())
 
     def _waiting(self, number: int, ready: float, state: State | None = None) -> Waiting:
         run, state = self.runs[number], state or self.states[number]

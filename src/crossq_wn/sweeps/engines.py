@@ -60,6 +60,14 @@ class Engine(Protocol):
     def free_memory(self) -> int | None:
         """The bytes that are free for processes; None: unknown, or the engine itself sees to it."""
 
+    def free(self, slots: Sequence[int], others: Sequence[int]) -> Sequence[int]:
+        """Those of some slots that processes of others leave free.
+
+        Args:
+            slots: numbers of slots in which nothing of this sweep runs.
+            others: numbers of processes on this machine.
+        """
+
     def start(self, run: Planned, state: State, slot: int, memory: int) -> Process:
         """Starts or continues a run.
 

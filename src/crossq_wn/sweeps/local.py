@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from crossq_wn.machine import available_memory, memory_of
+from crossq_wn.machine import available_memory, memory_of_session
 from crossq_wn.sweeps.engines import ask, gpu_share, prepared, spawn, threads, why
 from crossq_wn.sweeps.plans import Planned
 from crossq_wn.sweeps.states import State
@@ -34,8 +34,8 @@ class LocalProcess:
         self.asked += 1
 
     def memory(self) -> int:
-        """The bytes that it takes now."""
-        return memory_of(self.process.pid)
+        """The bytes that it takes now, with the workers that it has started."""
+        return memory_of_session(self.process.pid)
 
     def worked(self) -> float | None:
         """None: it has worked from its start on."""
@@ -73,6 +73,20 @@ class LocalEngine:
     def free_memory(self) -> int | None:
         """The bytes that are free on this machine; None if it does not say."""
         return available_memory()
+
+    def free(self, slots: Sequence[int], others: Sequence[int]) -> Sequence[int]:
+        """Leaves out the slots on whose processors others train: see `Engine`."""
+        left = list(slots)
+        for process in others:
+            try:
+                own = os.sched_getaffinity(process)
+            except (OSError, AttributeError):  # it has ended, or nothing is kept to processors here
+                continue
+            shared = {slot: len(own.intersection(processors_of(slot, self.slots))) for slot in left}
+            most = max(left, key=shared.__getitem__, default=None)
+            if most is not None and shared[most]:
+                left.remove(most)
+        return left
 
     def start(self, run: Planned, state: State, slot: int, memory: int) -> LocalProcess:
         """Starts or continues a run: see `Engine`."""

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from crossq_wn import files
 from crossq_wn.errors import UserError
-from crossq_wn.machine import memory_of
+from crossq_wn.machine import memory_of_session
 from crossq_wn.sweeps.engines import Job, ask, gpu_share, spawn, threads
 
 _LOOK = 0.2  # seconds between looks at the process
@@ -106,7 +106,7 @@ def _waited(process: "subprocess.Popen[bytes]", received: Sequence[int], look: C
         for _ in received[told:]:
             ask(process, told)
             told += 1
-        memory = max(memory, memory_of(process.pid))
+        memory = max(memory, memory_of_session(process.pid))
         look()
         time.sleep(_LOOK)
     return memory

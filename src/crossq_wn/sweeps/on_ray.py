@@ -10,7 +10,7 @@ import importlib.util
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -112,6 +112,10 @@ class RayEngine:
                 fitting = min(fitting, fitting_gpus(int(has.get("GPU", 0.0)), self.resources.gpus))
             found += fitting
         return found
+
+    def free(self, slots: Sequence[int], others: Sequence[int]) -> Sequence[int]:
+        """All of them, because Ray knows what is free on its nodes."""
+        return slots
 
     def free_memory(self) -> int | None:
         """Ray sees to memory itself."""

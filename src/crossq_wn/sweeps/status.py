@@ -3,7 +3,7 @@
 import csv
 import io
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -90,17 +90,20 @@ def summary(found: Sequence[Line], estimates: Mapping[Path, float] = NO_ESTIMATE
     measured = {line.run: line.total / line.speed for line in found if line.speed}  # seconds of a whole run
     if not measured or not standings["running"]:
         return Summary(standings, None)
-    usual = sum(measured.values()) / len(measured)
-    both = [run for run in measured if run in estimates]
-    planned = sum(estimates[run] for run in both)
-    factor = sum(measured[run] for run in both) / planned if planned else 0.0
-    left = []
-    for line in found:
-        if line.standing in ("running", "waiting"):
-            guess = factor * estimates.get(line.run, 0.0) or usual
-            left.append(measured.get(line.run, guess) * (1 - line.frames / line.total))
+    whole = _seconds(measured, estimates)
+    unfinished = [line for line in found if line.standing in ("running", "waiting")]
+    left = [whole(line.run) * (1 - line.frames / line.total) for line in unfinished]
     seconds = max(sum(left) / standings["running"], max(left))
     return Summary(standings, seconds / 3600)
+
+
+def _seconds(measured: Mapping[Path, float], estimates: Mapping[Path, float]) -> Callable[[Path], float]:
+    """How to tell the seconds of a whole run: as measured, else as estimated, else as of the others."""
+    usual = sum(measured.values()) / len(measured)
+    both = measured.keys() & estimates.keys()
+    planned = sum(estimates[run] for run in both)
+    factor = sum(measured[run] for run in both) / planned if planned else 0.0
+    return lambda run: measured.get(run) or factor * estimates.get(run, 0.0) or usual
 
 
 def _alive(path: Path, state: State) -> bool:
