@@ -18,6 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 from hypothesis import given
@@ -32,6 +33,7 @@ from crossq_wn.environments import EnvironmentFaultError, Episode, Transition, m
 from crossq_wn.environments.board import unnamed_file
 from crossq_wn.environments.core import NoActionError
 from crossq_wn.environments.interface import from_units
+from crossq_wn.environments.layers import Layers
 from crossq_wn.errors import UserError
 from crossq_wn.learning.replay import Replay
 from crossq_wn.real_time.acting import Evaluate, Setup, Side, generator_from
@@ -379,6 +381,46 @@ def test_an_intervention_in_units_that_nobody_knows_is_a_fault(monkeypatch):
         robot.step(np.zeros(2, np.float32))
     with pytest.raises(EnvironmentFaultError, match="comes from inside the wrapper TransformAction"):
         robot.step(np.zeros(2, np.float32))
+
+
+class Smooth(gymnasium.ActionWrapper):
+    """Changes actions, but not their units."""
+
+    def action(self, action):
+        return 0.5 * action
+
+
+class Doubled(gymnasium.Wrapper):
+    """Has actions of twice the size, and changes interventions to these where they are."""
+
+    def __init__(self, inner):
+        super().__init__(inner)
+        self.action_space = gymnasium.spaces.Box(-4.0, 6.0, (2,))
+
+    def step(self, action):
+        outcome = self.env.step(action / 2)
+        outcome[4]["intervention"] *= 2
+        return outcome
+
+
+@pytest.mark.parametrize(("wrapper", "wanted"), [(Smooth, [0.5, 0.0]), (Doubled, [1.0, 0.0])])
+def test_interventions_come_through_wrappers_that_keep_their_units_or_change_them(wrapper, wanted):
+    robot = robots.Robot()
+    robot.step = lambda action: (action, 0.0, False, False, {"intervention": by_hand.copy()})
+    layers = Layers(wrapper(robot), robot)
+    for by_hand in (np.array([0.5, 0.0]), np.zeros(2)):
+        *_, info = layers.find("step")(np.zeros(2))
+        found = layers.intervention(info)
+        assert found.tolist() == (wanted if by_hand.any() else [0.0, 0.0])
+
+
+def test_a_safe_action_is_understood_behind_a_wrapper_that_keeps_its_units():
+    robot = robots.Robot()
+    Layers(Smooth(robot), robot).check_units("safe_action", "arm.safe_action")
+    with pytest.raises(
+        UserError, match=r"arm\.safe_action is inside the wrapper Doubled, which changes actions"
+    ):
+        Layers(Doubled(robot), robot).check_units("safe_action", "arm.safe_action")
 
 
 @given(st.lists(st.floats(-1, 1, width=32), min_size=3, max_size=3))

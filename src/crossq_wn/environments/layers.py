@@ -5,6 +5,8 @@ from __future__ import annotations  # Gymnasium's types are not loaded with this
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from crossq_wn.environments.attributes import attribute
 from crossq_wn.environments.core import EnvironmentFaultError
 from crossq_wn.errors import UserError
@@ -30,6 +32,8 @@ class Layers:
         changer: Any = next(filter(changes_actions, layers), None)
         self._changer = changer
         self._within: Any = None  # the intervention of the last step as it came to that wrapper
+        self._before: Any = None  # its numbers at that time
+        self._in_place = False  # whether some wrapper changes interventions where they are
         if changer is not None:
             self._note_interventions(changer.env)
 
@@ -62,7 +66,11 @@ class Layers:
             EnvironmentFaultError: it comes from inside a wrapper that changes actions.
         """
         given, within, self._within = info.get("intervention"), self._within, None
-        if given is not None and given is within:
+        if given is None or given is not within:
+            return given
+        # Once seen, it counts for good: 0 is the same in many units.
+        self._in_place = self._in_place or not np.array_equal(_numbers(given), self._before)
+        if not self._in_place:
             raise EnvironmentFaultError(
                 f"info['intervention'] comes from inside the wrapper {type(self._changer).__name__}, which "
                 "changes actions, so its units are others than those of the action space, "
@@ -87,18 +95,31 @@ class Layers:
             outcome: Any = step(action)
             info = outcome[-1] if isinstance(outcome, tuple) else None
             self._within = info.get("intervention") if isinstance(info, dict) else None
+            self._before = _numbers(self._within)
             return outcome
 
         inner.step = noting  # type: ignore[method-assign]
 
 
 def changes_actions(layer: gymnasium.Env[Any, Any]) -> bool:
-    """Whether a layer is a wrapper that hands on other actions than it gets, as far as its class says so."""
+    """Whether a layer is a wrapper with units of its own for actions, as far as it says so.
+
+    Others may hand on other actions in the same units, as those do that log, smooth, repeat or add noise.
+    """
     import gymnasium
 
     if not isinstance(layer, gymnasium.Wrapper):
         return False
-    return isinstance(layer, gymnasium.ActionWrapper) or layer.action_space != layer.env.action_space
+    transforms = isinstance(layer, gymnasium.wrappers.TransformAction)
+    return transforms or layer.action_space != layer.env.action_space
+
+
+def _numbers(value: Any) -> np.ndarray:
+    """A copy of an intervention's numbers; NaN where it is none, which is refused elsewhere."""
+    try:
+        return np.array(value, np.float64)
+    except Exception:  # a user's class may do anything
+        return np.array(np.nan)
 
 
 def wrappers_of(environment: gymnasium.Env[Any, Any]) -> list[gymnasium.Env[Any, Any]]:
