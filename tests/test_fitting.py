@@ -89,5 +89,5 @@ def test_seeds_are_named_where_they_alone_are_too_many(monkeypatch):
     monkeypatch.setattr(fitting, "available_memory", lambda: GIB // 2)
     monkeypatch.setattr(machine, "available_memory", lambda: None)
     config = configure("dog-run", seeds=range(100), frames=1000)
-    with pytest.raises(UserError, match=r"seeds are 100: .*try fewer seeds"):
+    with pytest.raises(UserError, match=r"^100 seeds: .*try fewer \(seeds\)"):
         fitting.check_fits(config, DOG)

@@ -170,11 +170,12 @@ def test_all_conflicts_are_told(tmp_path):
     for task in ("cheetah-run", "walker-run"):
         for seed in range(2):
             make_run(tmp_path / f"{task}-{seed}", task=task, seed=seed, eval_episodes=3 + seed)
-    first, second, last = call("compare", str(tmp_path), cwd=tmp_path).stderr.splitlines()
+    first, second, last, none = call("compare", str(tmp_path), cwd=tmp_path).stderr.splitlines()
     assert "cheetah-run: eval_episodes is 3 in" in first
     assert "walker-run: eval_episodes is 3 in" in second
     assert "protocol 1 has eval_episodes 3 (2 runs); protocol 2 has eval_episodes 4 (2 runs)" in last
     assert "--force" in last
+    assert none == "crossq-wn: nothing is compared: cheetah-run, walker-run have a single system each"
 
 
 def test_a_run_of_unknown_protocol_is_not_compared_silently(tmp_path):

@@ -83,7 +83,7 @@ def _too_large(config: RunConfig, spec: Spec, learners: int, needed: int, free: 
         value = getattr(config.settings, least)
         return UserError(f"{stated(least, value)}: {told}; its usual value is {getattr(usual, least)}")
     seeds = counted(len(config.options.seeds), "seed")
-    return UserError(f"{seeds} in {option('seeds')}: {told}; try fewer seeds or smaller networks")
+    return UserError(f"{seeds}: {told}; try fewer ({option('seeds')}) or smaller networks")
 
 
 def _changed(settings: Settings, usual: Settings) -> list[str]:

@@ -31,7 +31,8 @@ def _score(session: Session) -> None:
     try:
         results, reasons = _play(session)
     except Exception as error:  # such as too little memory, or what a user's own network raises
-        save_unevaluated(session, worlds, {seed.number: one_line(error) for seed in session.seeds})
+        if session.frames:  # at first nothing has been trained, and nothing is left of a run that cannot begin
+            save_unevaluated(session, worlds, {seed.number: one_line(error) for seed in session.seeds})
         raise
     if reasons:
         save_unevaluated(session, worlds, reasons)
