@@ -31,7 +31,7 @@ def _score(session: Session) -> None:
     try:
         results, reasons = _play(session)
     except Exception as error:  # such as too little memory, or what a user's own network raises
-        if session.frames:  # at first nothing has been trained, and nothing is left of a run that cannot begin
+        if session.frames:  # until then nothing was trained, and a run that cannot begin leaves nothing
             save_unevaluated(session, worlds, {seed.number: one_line(error) for seed in session.seeds})
         raise
     if reasons:
