@@ -1,8 +1,10 @@
 """Exports: do they act as the policy does, by themselves, and is what cannot be exported refused?"""
 
+import errno
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -21,6 +23,7 @@ from safetensors.numpy import save
 import crossq_wn
 import helpers
 import hostile
+from crossq_wn import complete
 from crossq_wn.acting import policy as standalone
 from crossq_wn.algorithms import ALGORITHMS, Recipe
 from crossq_wn.cli import main
@@ -429,6 +432,34 @@ def test_a_folder_that_is_empty_is_filled_where_it_is(run, tmp_path, monkeypatch
     assert tmp_path.stat().st_ino == before  # of a shell that stands in it
     with pytest.raises(UserError, match="is not an empty folder"):
         export(run, out="..")
+
+
+def test_a_folder_that_cannot_be_filled_stays_empty_and_can_be_filled_later(tmp_path, monkeypatch):
+    def fill(folder):
+        for name in ("weights", "policy"):
+            (folder / name).mkdir()
+
+    def refuse(source, target):
+        if len(list(tmp_path.iterdir())) > 1:  # the second one
+            monkeypatch.undo()
+            raise OSError(errno.EIO, "Input/output error")
+        moved(source, target)
+
+    moved = os.replace
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(UserError, match="Input/output error"):
+        complete.write_complete(tmp_path, fill)
+    assert list(tmp_path.iterdir()) == []
+    complete.write_complete(tmp_path, fill)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["policy", "weights"]
+
+
+@pytest.mark.parametrize("there", ["out/.partial", "out/.crossq-wn-partial", ".new.crossq-wn-partial"])
+def test_no_folder_of_the_users_is_removed_where_another_is_written(there, tmp_path):
+    (tmp_path / there).mkdir(parents=True)
+    with pytest.raises(UserError, match=r"is there: remove it if|is not an empty folder"):
+        complete.write_complete(tmp_path / ("out" if there[0] == "o" else "new"), pytest.fail)
+    assert (tmp_path / there).is_dir()
 
 
 def test_replay_of_several_files_is_what_an_export_is_checked_on(tmp_path):

@@ -10,17 +10,18 @@ from crossq_wn.errors import UserError, fix_for, option
 from crossq_wn.files import to_disk
 
 T = TypeVar("T")
-_PARTIAL = ".partial"
+_PARTIAL = ".crossq-wn-partial"
 
 
 def check_free(out: Path) -> None:
     """Raises UserError if something is already there that writing would replace."""
-    if not os.path.lexists(out):
-        return
-    if not out.is_dir() or any(path.name != _PARTIAL for path in out.iterdir()):
+    partial = _partial(out)
+    if os.path.lexists(partial):
         raise UserError(
-            f"{option('out', str(out))} is not an empty folder: nothing is overwritten; choose another"
+            f"{partial} is there: remove it if it was left by a command that was cut off; while another one "
+            f"writes there, choose another {option('out')}"
         )
+    _check_empty(out)
 
 
 def write_complete(out: Path, write: Callable[[Path], T]) -> T:
@@ -36,21 +37,22 @@ def write_complete(out: Path, write: Callable[[Path], T]) -> T:
         What `write` returned.
 
     Raises:
-        UserError: the file system refuses.
+        UserError: something is there, or the file system refuses.
     """
-    there = out.is_dir()
-    partial = out / _PARTIAL if there else out.with_name(f".{out.name}{_PARTIAL}")
+    partial = _partial(out)
     try:
+        check_free(out)
         partial.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         try:
             done = write(partial)
             for path in (*partial.rglob("*"), partial):
                 to_disk(path)
-            check_free(out)
-            for path in partial.iterdir() if there else [partial]:
-                os.replace(path, out / path.name if there else out)
+            _check_empty(out)
+            if partial.parent == out:
+                _move_content(partial, out)
+            else:
+                os.replace(partial, out)
             to_disk(partial.parent)
             return done
         finally:
@@ -59,3 +61,31 @@ def write_complete(out: Path, write: Callable[[Path], T]) -> T:
         raise UserError(
             f"cannot write {option('out', str(out))}: {error.strerror or error}; {fix_for(error)}"
         ) from None
+
+
+def _partial(out: Path) -> Path:
+    """Where a folder is written, on its own file system."""
+    return out / _PARTIAL if out.is_dir() else out.with_name(f".{out.name}{_PARTIAL}")
+
+
+def _check_empty(out: Path) -> None:
+    """Raises UserError unless a folder is new, or empty but for what is being written."""
+    if not os.path.lexists(out):
+        return
+    if not out.is_dir() or any(path.name != _PARTIAL for path in out.iterdir()):
+        raise UserError(
+            f"{option('out', str(out))} is not an empty folder: nothing is overwritten; choose another"
+        )
+
+
+def _move_content(folder: Path, out: Path) -> None:
+    """Moves everything in a folder to another one, or nothing."""
+    moved: list[Path] = []
+    try:
+        for path in list(folder.iterdir()):
+            os.replace(path, out / path.name)
+            moved.append(path)
+    except BaseException:
+        for path in moved:
+            os.replace(out / path.name, path)
+        raise
