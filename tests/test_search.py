@@ -1,7 +1,9 @@
 """Does a search train in stages, judge trials at equal frames, and go on where it was stopped?"""
 
+import errno
 import json
 import math
+import os
 from importlib.util import find_spec
 
 import pytest
@@ -235,6 +237,34 @@ def test_a_trial_whose_run_fails_ends_alone(tmp_path):
     states = sorted(trial.state.name for trial in finder.study.get_trials())
     assert states == ["COMPLETE", "COMPLETE", "FAIL"]
     assert sum(line.endswith(" failed") for line in said) == 1
+
+
+@NO_OPTUNA
+def test_an_outage_uses_up_no_search(tmp_path):
+    class Full(Straw):
+        def start(self, run, state, slot, memory):
+            if len(self.started) == 4:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().start(run, state, slot, memory)
+
+    def names(finder):
+        return [trial.state.name for trial in finder.study.get_trials()]
+
+    sheet, now = parse(FILE, "file"), [0.0]
+    finder = Search(sheet, tmp_path, lambda line: None)
+    sweep = Sweep([], tmp_path, Full(), 4, lambda run: Need(1.0, 1), lambda line: None, clock=lambda: now[0])
+
+    def sleep(seconds):
+        now[0] += 60
+
+    with pytest.raises(UserError, match="no run has got further for a day"):
+        drive(sweep, sleep, lambda: finder.advance(sweep))
+    assert (len(sweep.waiting), sweep.failed) == (4, {})
+    assert {*names(finder)[2:]} == {"RUNNING"}
+    assert len(names(finder)) < 12
+    again, _, result, _ = searched(tmp_path, Straw())
+    assert result == (None, {})
+    assert {*names(again)} == {"COMPLETE", "PRUNED"}
 
 
 def test_an_evaluation_that_is_missing_is_worth_nothing(tmp_path):

@@ -15,7 +15,7 @@ import crossq_wn
 import helpers
 from crossq_wn import files
 from crossq_wn.cli import dispatch
-from crossq_wn.errors import UserError, explained
+from crossq_wn.errors import UserError, explained, may_pass, tells_of_outage
 from crossq_wn.sweeps import engines, history, states, status
 from crossq_wn.sweeps.driver import Need, Sweep
 from crossq_wn.sweeps.driving import drive
@@ -211,6 +211,26 @@ def test_a_seed_that_diverges_is_named_where_its_run_is_done(tmp_path, monkeypat
 def test_what_the_state_of_a_machine_prevents_is_tried_again_also_at_the_beginning(number, final):
     cause = f"failed (exit code 2): crossq-wn: runs/x: {explained(OSError(number, os.strerror(number)))}"
     assert engines.is_final(cause, 2, State("missing", 0)) == final
+
+
+@pytest.mark.parametrize(
+    ("raised", "passes", "outage"),
+    [
+        ("OSError: [Errno 28] No space left on device: 'frames.bin'", True, True),
+        ("OSError: [Errno 12] Cannot allocate memory", True, True),
+        ("OSError: [Errno 16] Device or resource busy: '/dev/video0'", True, False),
+        ("TimeoutError: [Errno 110] Connection timed out", True, False),
+        ("RuntimeError: CUDA out of memory", False, False),
+        ("RuntimeError: only 2 grippers are free", False, False),
+    ],
+)
+def test_the_words_of_a_users_own_exception_are_no_outage(raised, passes, outage):
+    for said in (
+        f"every seed failed: seed 0: reach:Arm raised {raised}",
+        f"cannot import 'x' for a task: {raised}",
+    ):
+        cause = f"failed (exit code 2): {said}; see sweep/logs/x.log"
+        assert (may_pass(cause), tells_of_outage(cause)) == (passes, outage)
 
 
 @pytest.mark.parametrize(

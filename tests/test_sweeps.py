@@ -314,6 +314,13 @@ def test_a_run_that_cannot_be_read_now_is_tried_again(number, run, monkeypatch):
     assert outlook(state, passing, alive=False, retries=3) == Outlook("waiting", 603.0, attempts[0].cause)
 
 
+def test_a_run_without_evaluations_has_finished_with_its_last_checkpoint(run):
+    config = replace(run.config, options=replace(run.config.options, eval_every=0, real_time=9.0))
+    robot = run._replace(config=config)
+    begun(robot, 200)
+    assert stands(robot) == ("finished", 200)
+
+
 def test_a_configuration_that_a_checkpoint_still_has_is_not_missed(run, monkeypatch):
     begun(run, 100)
     (run.path / "config.json").write_text("{")
@@ -423,13 +430,13 @@ def test_runs_are_started_longest_first_within_slots_and_memory(waiting, slots, 
 
 def test_memory_is_kept_for_a_run_that_has_waited():
     """But not against runs that end before it is free, or fit beside it."""
-    large = Waiting(0, 0.0, 9000.0, 12)
+    large = Waiting(0, 0.0, 9000.0, 12, short=0.0)
     going = [Going(1000.0 * (1 + number), 2) for number in range(8)]
     # 12 are free in 5000 s, and no more.
     small = [Waiting(1, 0.0, 6000.0, 2), Waiting(2, 0.0, 5000.0, 2)]
     room = Room([0, 1], 2, idle=False, going=going)
     assert next_jobs([large, *small], room, 700.0) == [Start(2, 0)]
-    assert next_jobs([large, *small], room, 500.0) == [Start(1, 0)]  # it has not waited long
+    assert next_jobs([large._replace(short=200.0), *small], room, 700.0) == [Start(1, 0)]  # not for long
     assert next_jobs([large._replace(ready=800.0), *small], room, 700.0) == [Start(1, 0)]
     assert next_jobs([large._replace(memory=20), *small], room, 700.0) == [Start(1, 0)]  # it will never fit
     # Now 13 are free then.
@@ -923,8 +930,11 @@ def test_a_sweep_ends_when_nothing_gets_further_for_a_day(tmp_path, monkeypatch)
     sweep, runs, _ = swept(tmp_path, straw, clock, count=3, slots=1)
     begin = clock.now
     started = full_until(float("inf"), straw, clock, monkeypatch)
-    cause = "cannot start: [Errno 28] No space left on device"
-    assert drive(sweep, lambda seconds: clock.sleep(60)) == (None, {run.path: cause for run in runs})
+    said = r"No space left on device\): 3 of 3 runs still wait; mend that and start again"
+    with pytest.raises(UserError, match=said):
+        drive(sweep, lambda seconds: clock.sleep(60))
+    assert (sweep.failed, len(sweep.waiting)) == ({}, 3)
+    assert {line.standing for line in status.lines(runs, tmp_path)} == {"waiting"}
     assert 24 * 3600 < clock.now - begin < 25 * 3600
     assert len(started) < 200
 
@@ -933,12 +943,61 @@ def test_a_run_that_lacks_memory_although_it_is_alone_is_to_blame(tmp_path):
     clock = Clock()
     sweep, _, _ = swept(tmp_path, Straw(clock), clock)
     cause = "failed (exit code 2): training would take about 9.0 GiB and only 2.0 GiB are free"
-    assert not sweep._may_pass(cause)
-    assert sweep._may_pass("failed (exit code 2): Input/output error")
+    assert not sweep._blameless(0, cause)
+    assert sweep._blameless(0, "failed (exit code 2): Input/output error")
     sweep.workers[0] = driver.Worker(1, None, State("missing", 0), 0.0)
-    assert sweep._may_pass(cause)
+    assert sweep._blameless(0, cause)
     sweep.retries = 0
-    assert not sweep._may_pass(cause)
+    assert not sweep._blameless(0, cause)
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        "every seed failed: seed 0: reach:Arm raised OSError: [Errno 16] Device or resource busy: 'camera'",
+        "every seed failed: seed 0: reach:Arm raised RuntimeError: only 2 grippers are free",
+        "runs/x: No space left on device",  # a disk of its own
+    ],
+)
+def test_a_run_that_fails_while_another_gets_further_is_to_blame(cause, tmp_path, monkeypatch):
+    clock, original = Clock(), StrawProcess.second
+    straw = Straw(clock)
+    sweep, (bad, good), _ = swept(tmp_path, straw, clock, count=2, slots=2, retries=1)
+    sweep.replace(1, Run(good.path, tiny(1, frames=50_000)))
+    said = f"failed (exit code 2): {cause}"
+
+    def second(self):
+        return self.end(said, 2) if self.run.path == bad.path else original(self)
+
+    monkeypatch.setattr(StrawProcess, "second", second)
+    assert drive(sweep, lambda seconds: clock.sleep(2)) == (None, {bad.path: said})
+    assert clock.now < 2000 + 1100
+    assert sum(path == bad.path for path, _ in straw.started) <= 5
+
+
+def test_a_sweep_keeps_memory_for_a_run_that_has_waited_and_no_sooner(tmp_path):
+    """Also on a machine that is up for days, by whose clock runs that were never tried are ready for days."""
+    clock = Clock()
+    straw = Straw(clock)
+    clock.now = begin = 1e6
+    sweep, (first, *_), _ = swept(tmp_path, straw, clock, count=5, slots=2)
+    sweep.replace(0, Run(first.path, tiny(0, frames=50_000)))  # for 1000 seconds
+    needs = [Need(seconds, 2) for seconds in (1001.0, 1000.5, 1000.0, 999.0, 300.0)] + [Need(9000.0, 13)]
+    sweep.needs = lambda run: needs[run.config.options.seeds[0]]
+    straw.free_memory = lambda: 14 - 2 * len(straw.working)
+
+    def working_at(seconds):
+        clock.now = begin + seconds
+        sweep.collect([])
+        sweep.fill()
+        return {worker.number for worker in sweep.workers.values()}
+
+    assert working_at(0) == {0, 1}
+    large = tiny(5, critic_width=16)
+    sweep.add(Run(tmp_path / folder_of(large), large))
+    assert working_at(5) == {0, 2}
+    assert working_at(610) == {0, 4}  # and not 3, which would take longer than until memory is free
+    assert working_at(1010) == {5}
 
 
 def test_a_folder_that_cannot_be_read_fails_alone(run, monkeypatch):

@@ -7,7 +7,7 @@ import os
 import re
 import traceback
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 
@@ -99,14 +99,38 @@ _EXHAUSTED = "RESOURCE_EXHAUSTED"  # how XLA names too little memory
 NOT_FREE = "are free"  # how messages about too little memory put it
 
 
+_USERS_OWN = re.compile(r" raised \w+: |\bcannot import ")  # the text of a user's own exception follows
+# Those of them that concern more than a device or a connection of the user's own.
+_OUTAGES = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.ESTALE)
+
+
 def may_pass(message: str) -> bool:
-    """Whether a message tells of memory, a disk or a mount, which may be better when it is tried again."""
-    return any(word in message for word in (OUT_OF_MEMORY, NOT_FREE, *map(os.strerror, _PASSING)))
+    """Whether a message tells of the state of the machine, which may be better when it is tried again."""
+    return _tells(message, _PASSING, _PASSING)
+
+
+def tells_of_outage(message: str) -> bool:
+    """Whether a message tells of memory, a disk or a mount, for which no single run is to blame."""
+    return _tells(message, _PASSING, _OUTAGES)
 
 
 def tells_of_memory(message: str) -> bool:
     """Whether a message tells of too little memory."""
-    return any(word in message for word in (OUT_OF_MEMORY, NOT_FREE, os.strerror(errno.ENOMEM)))
+    return _tells(message, (errno.ENOMEM,), (errno.ENOMEM,))
+
+
+def _tells(message: str, ours: Sequence[int], theirs: Sequence[int]) -> bool:
+    """Whether a message tells of memory or of some errors of the system.
+
+    Args:
+        message: an error, perhaps with what a user's own code raised, whose words may mean anything.
+        ours: numbers of errors that count in our own words.
+        theirs: numbers of errors that count in what a user's own code raised.
+    """
+    own, *rest = _USERS_OWN.split(message, maxsplit=1)
+    if any(word in own for word in (OUT_OF_MEMORY, NOT_FREE, *map(os.strerror, ours))):
+        return True
+    return any(f"[Errno {number}]" in text for text in rest for number in theirs)
 
 
 def lacks_memory(error: Exception) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from crossq_wn.errors import UserError, may_pass, one_line, tells_of_memory
+from crossq_wn.errors import UserError, one_line, tells_of_memory, tells_of_outage
 from crossq_wn.machine import boot
 from crossq_wn.sweeps.engines import OTHERS, Engine, Process, is_final
 from crossq_wn.sweeps.history import RETRIES, Attempt, History
@@ -87,6 +87,7 @@ class Sweep:
     elsewhere: list[int] = field(default_factory=list)  # runs that other processes work on
     failed: dict[Path, str] = field(default_factory=dict)
     tried: dict[int, list[Attempt]] = field(default_factory=dict)  # in vain; `ended` is by `clock`
+    short: dict[int, float] = field(default_factory=dict)  # since when runs that wait lack memory
 
     def __post_init__(self) -> None:
         self.history = History(self.out)
@@ -101,7 +102,12 @@ class Sweep:
     def over(self) -> bool:
         """Whether nothing is left to do here and, if this sweep waits for others, elsewhere."""
         undecided = self.looked == _NEVER  # another look is due
-        return not (undecided or self.workers or self.waiting or self._awaited())
+        return not (undecided or self.workers or (self.waiting and not self.gives_up) or self._awaited())
+
+    @property
+    def gives_up(self) -> bool:
+        """Whether runs wait in vain, as nothing has got further for too long."""
+        return bool(self.waiting) and self.outage.hopeless and not self.workers
 
     def add(self, run: Planned) -> int:
         """Adds a run to the plan, unless it is in it already; returns its number."""
@@ -161,7 +167,7 @@ class Sweep:
         """Finds out how far a run has come."""
         before, state = self.states[number], state_of(self.runs[number])
         if state.frames > before.frames or (state.kind == "finished" != before.kind):
-            self.outage.advance(self.clock())
+            self.outage.advance(number, self.clock())
         self.states[number] = state
         return state
 
@@ -169,10 +175,7 @@ class Sweep:
         """Where a run stands; what failed before `since` is tried again."""
         state = self.states[number]
         alive = self.watch.alive(self.runs[number].path, state.seen)
-        found = outlook(state, self.tried.get(number, ()), alive=alive, retries=self.retries)
-        if found.standing == "waiting" and self.outage.hopeless and not self.workers:
-            return Outlook("failed", why=self.outage.cause)
-        return found
+        return outlook(state, self.tried.get(number, ()), alive=alive, retries=self.retries)
 
     def fill(self) -> None:
         """Starts runs in free slots."""
@@ -187,6 +190,9 @@ class Sweep:
         if not usable:
             return
         room = Room(usable, self._memory(), self._alone(), self._going(now))
+        for run in self.waiting:
+            if room.memory is not None and run.ready <= now and run.memory > room.memory:
+                self.short.setdefault(run.number, now)
         for start in next_jobs(self.waiting, room, now):
             self.waiting = [each for each in self.waiting if each.number != start.number]
             self._see(start.number)
@@ -216,7 +222,7 @@ class Sweep:
         if self.waits:  # whoever need not has been given a place of its own, as by Slurm
             free = self.engine.free(free, self._others())
         starts = [worker.began for worker in self.workers.values()]
-        return self.outage.usable(free, starts, now) if self.waiting else []
+        return self.outage.usable(free, starts, now) if self.waiting and not self.gives_up else []
 
     def collect(self, received: Sequence[int]) -> None:
         """Passes signals on to all processes, and notes how those that have ended did."""
@@ -247,6 +253,7 @@ class Sweep:
             self.say(f"{run.name} {cause}")
             self.looked = _NEVER
             return
+        self.short.pop(number, None)
         self.workers[slot] = Worker(number, process, state, self.clock())
         frames = run.config.options.frames
         how = f"resumes at {state.frames:,} of" if state.kind == "cut off" else "trains"
@@ -297,7 +304,7 @@ class Sweep:
             memory=memory,
             seconds=seconds,
             retries=self.retries,
-            passing=self._may_pass(cause),
+            passing=self._blameless(number, cause),
         )
         if cause:
             self.tried.setdefault(number, []).append(attempt)
@@ -305,16 +312,23 @@ class Sweep:
             self.outage.fail(cause, self.clock())
         self.history.add(attempt._replace(ended=self.wall()))
 
-    def _may_pass(self, cause: str) -> bool:
+    def _blameless(self, number: int, cause: str) -> bool:
         """Whether a run is not to blame for its failure; one that lacks memory while nothing else runs is."""
-        return self.retries > 0 and may_pass(cause) and not (tells_of_memory(cause) and self._alone())
+        if self.retries == 0 or not tells_of_outage(cause):
+            return False
+        if tells_of_memory(cause):
+            return not self._alone()
+        failures = self.tried.get(number, ())
+        # Where others get further meanwhile there is no outage.
+        return not (failures and self.outage.spares_others(number, failures[-1].ended))
 
     def _waiting(self, number: int, ready: float, state: State | None = None) -> Waiting:
         run, state = self.runs[number], state or self.states[number]
         need = self.needs(run)
         left = max(0.0, 1 - state.frames / run.config.options.frames)
         memory = self.history.memory(self.key(run)) or need.memory
-        return Waiting(number, ready, need.seconds * left, memory, self._turns[number])
+        short = self.short.get(number, math.inf)
+        return Waiting(number, ready, need.seconds * left, memory, self._turns[number], short)
 
     def _going(self, now: float) -> list[Going]:
         """What the processes of this sweep will give back, and when."""

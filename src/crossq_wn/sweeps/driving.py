@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from crossq_wn.errors import counted
+from crossq_wn.errors import UserError, counted
 from crossq_wn.sweeps.driver import Sweep, Worker
 
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -32,6 +32,9 @@ def drive(
         more: may add runs, and says whether it will add others.
 
     A signal stops all processes, which then save a checkpoint; a second signal stops them without one.
+
+    Raises:
+        UserError: an outage has lasted for so long that the sweep gives up.
     """
     with _signals() as received, _ended(sweep.workers):
         told = False
@@ -41,7 +44,17 @@ def drive(
                 sweep.say(f"stopping {runs} at a checkpoint; asked again, without one")
                 told = True
             sleep(_PAUSE)
+        if sweep.gives_up and not received:
+            raise UserError(_in_vain(sweep))
     return Result(received[0] if received else None, sweep.failed)
+
+
+def _in_vain(sweep: Sweep) -> str:
+    """Says that a sweep gives up."""
+    left = f"{len(sweep.waiting)} of {counted(len(sweep.runs), 'run')} still wait"
+    if sweep.failed:
+        left += f", {len(sweep.failed)} failed"
+    return f"no run has got further for a day ({sweep.outage.cause}): {left}; mend that and start again"
 
 
 def _advanced(sweep: Sweep, received: Sequence[int], more: Callable[[], bool]) -> bool:
@@ -51,6 +64,7 @@ def _advanced(sweep: Sweep, received: Sequence[int], more: Callable[[], bool]) -
         return not sweep.workers
     coming = more()
     sweep.fill()
+    coming = coming and not sweep.gives_up
     return sweep.over and not (coming and (sweep.waits or not sweep.elsewhere))
 
 

@@ -1,7 +1,7 @@
 """Outages: what keeps runs from training and is no fault of theirs, as a disk that is full for a while."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _SEVERAL = 3  # failures in a row after which one run at a time finds out whether it is over
 _SHORTEST, _LONGEST = 10.0, 600.0  # seconds between such tries
@@ -23,6 +23,7 @@ class Outage:
     began: float = 0.0  # when the first of them ended
     ended: float = 0.0  # when the last of them ended
     cause: str = ""  # of the last one
+    advances: dict[int, float] = field(default_factory=dict)  # when runs last got further, by their numbers
 
     def fail(self, cause: str, now: float) -> None:
         """Counts a failure."""
@@ -30,9 +31,13 @@ class Outage:
             self.began = now
         self.failures, self.ended, self.cause = self.failures + 1, now, cause
 
-    def advance(self, now: float) -> None:
+    def advance(self, number: int, now: float) -> None:
         """Takes note that a run has got further."""
-        self.failures, self.progress = 0, now
+        self.failures, self.progress, self.advances[number] = 0, now, now
+
+    def spares_others(self, number: int, since: float) -> bool:
+        """Whether other runs than one have got further since a time."""
+        return any(when > since for other, when in self.advances.items() if other != number)
 
     def usable(self, slots: Sequence[int], starts: Sequence[float], now: float) -> Sequence[int]:
         """The slots in which runs may be started now.

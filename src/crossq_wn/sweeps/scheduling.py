@@ -10,7 +10,7 @@ from crossq_wn.sweeps.states import State
 
 _FIRST_PAUSE, _GROWTH, _LONGEST_PAUSE = 10.0, 4.0, 600.0  # seconds; by what each pause exceeds the one before
 _GROWS = 5  # times
-_PATIENCE = 600.0  # seconds after which memory is kept for a run that does not fit
+_PATIENCE = 600.0  # seconds for which a run does not fit before memory is kept for it
 
 Standing = Literal["done", "running", "waiting", "failed"]
 
@@ -31,6 +31,7 @@ class Waiting(NamedTuple):
     seconds: float  # that it will take
     memory: int  # bytes that it will take
     turn: float = 0.0  # decides between equal runs; several sweeps on one folder had better not agree
+    short: float = math.inf  # the time since which it lacks memory
 
 
 class Going(NamedTuple):
@@ -105,7 +106,7 @@ def next_jobs(waiting: Sequence[Waiting], room: Room, now: float) -> list[Start]
             break
         alone = room.idle and not starts
         if run.memory > memory and not alone:
-            if now - run.ready >= _PATIENCE:
+            if now - run.short >= _PATIENCE:
                 kept = _kept(run, kept, memory, going)
         elif kept.leaves(run):
             starts.append(Start(run.number, slots.pop(0)))

@@ -134,7 +134,7 @@ def _results_alone(path: Path, config: RunConfig) -> bool:
 
 def _evaluated(path: Path, config: RunConfig, frames: int) -> bool:
     """Whether the last evaluation is there, which may have failed, or come after the last checkpoint."""
-    if _scored(path, frames):
+    if not config.options.eval_every or _scored(path, frames):
         return True
     came_before = frames % config.options.eval_every < config.action_repeat
     return came_before and "unevaluated" not in newest_common(path / "checkpoints")
