@@ -18,7 +18,7 @@ from crossq_wn.sweeps.engines import OTHERS, Engine, Process, is_final
 from crossq_wn.sweeps.history import RETRIES, Attempt, History
 from crossq_wn.sweeps.outages import Outage
 from crossq_wn.sweeps.plans import Planned
-from crossq_wn.sweeps.scheduling import Going, Outlook, Room, Waiting, next_jobs, outlook
+from crossq_wn.sweeps.scheduling import Going, Outlook, Room, Waiting, lacking, next_jobs, outlook
 from crossq_wn.sweeps.states import State, state_of, stopped_seeds
 from crossq_wn.sweeps.watching import Watch
 
@@ -190,9 +190,7 @@ class Sweep:
         if not usable:
             return
         room = Room(usable, self._memory(), self._alone(), self._going(now))
-        for run in self.waiting:
-            if room.memory is not None and run.ready <= now and run.memory > room.memory:
-                self.short.setdefault(run.number, now)
+        self.short = lacking(self.waiting, room, now, self.short)
         for start in next_jobs(self.waiting, room, now):
             self.waiting = [each for each in self.waiting if each.number != start.number]
             self._see(start.number)

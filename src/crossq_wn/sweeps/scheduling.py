@@ -1,7 +1,7 @@
 """What to do next: pure functions from states, attempts and the time to a decision."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from crossq_wn.errors import may_pass
@@ -113,6 +113,17 @@ def next_jobs(waiting: Sequence[Waiting], room: Room, now: float) -> list[Start]
             going.append(Going(run.seconds, run.memory))
             memory, kept = memory - run.memory, kept.without(run)
     return starts
+
+
+def lacking(
+    waiting: Sequence[Waiting], room: Room, now: float, before: Mapping[int, float]
+) -> dict[int, float]:
+    """Notes since when runs lack memory, by their numbers, for those that do so now and did `before`."""
+    found = dict(before)
+    for run in waiting:
+        if room.memory is not None and run.ready <= now and run.memory > room.memory:
+            found.setdefault(run.number, now)
+    return found
 
 
 class _Kept(NamedTuple):
