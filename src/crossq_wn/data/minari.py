@@ -177,6 +177,31 @@ def require_writer() -> tuple[Any, Any]:
     return needs("minari.dataset.minari_storage", purpose).MinariStorage, needs("h5py", purpose)
 
 
+class _Target(io.FileIO):
+    """A file that keeps its first error: HDF5 crashes if it closes one that could not be written."""
+
+    error: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        """Writes everything, or nothing more once it has failed."""
+        rest = memoryview(content).cast("B")
+        size = len(rest)
+        try:
+            while rest and self.error is None:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.error = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        """Sets the size, unless something has failed."""
+        try:
+            return super().truncate(size) if self.error is None else size or 0
+        except OSError as error:
+            self.error = error
+            return size or 0
+
+
 def write(recording: Recording, about: Mapping[str, Any], folder: Path) -> None:
     """Writes a recording with next observations as a data set.
 
@@ -197,13 +222,14 @@ def write(recording: Recording, about: Mapping[str, Any], folder: Path) -> None:
         data_format="hdf5",
     )
     last = np.flatnonzero(ends(recording)) + 1
-    # HDF5 cannot close a file that could not be written, so it gets none before everything is there.
-    content = io.BytesIO()
-    with h5py.File(content, "w", track_order=True) as file:
-        for place, (first, end) in enumerate(zip([0, *last[:-1]], last, strict=True)):
-            _write_episode(file.create_group(f"episode_{place}"), place, recording, int(first), int(end))
-    with (folder / "data" / _FILE).open("wb") as target:
-        target.write(content.getbuffer())
+    with _Target(folder / "data" / _FILE, "w+b") as target:
+        with h5py.File(target, "w", track_order=True) as file:
+            for place, (first, end) in enumerate(zip([0, *last[:-1]], last, strict=True)):
+                _write_episode(file.create_group(f"episode_{place}"), place, recording, int(first), int(end))
+                if target.error is not None:
+                    break
+        if target.error is not None:
+            raise target.error
     known = {name: getattr(recording, name) for name in _EXTRAS if getattr(recording, name) is not None}
     known |= {"minari_version": importlib.metadata.version("minari"), "dataset_size": made.get_size()}
     known |= {"total_steps": len(recording.reward), "total_episodes": len(last)}
