@@ -162,7 +162,7 @@ class Search:
         wanted = 0
         for trial in self.active:
             wanted += sum(sweep.states[number].kind != "finished" for number in trial.numbers)
-        return wanted < min(sweep.slots, sweep.engine.places()) and not sweep.gives_up
+        return wanted < min(sweep.slots, sweep.engine.places())
 
     def _judge(self, trial: Trial, sweep: Sweep) -> None:
         runs = [sweep.runs[number] for number in trial.numbers]
