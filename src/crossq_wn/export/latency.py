@@ -61,7 +61,8 @@ def measure(folder: Path, kind: str, calls: int = CALLS) -> dict[str, float]:
         UserError: the export does not run by itself.
     """
     one = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    command = [sys.executable, "-c", _HEAD + _PROGRAMS[kind], str(folder), str(calls)]
+    # -B: the exported folder gets no bytecode of its policy.py.
+    command = [sys.executable, "-B", "-c", _HEAD + _PROGRAMS[kind], str(folder), str(calls)]
     done = subprocess.run(command, env={**os.environ, **one}, capture_output=True, text=True, check=False)
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
