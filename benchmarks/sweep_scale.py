@@ -16,7 +16,7 @@ import random
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,9 @@ class Stub:
 
     def free_memory(self) -> int | None:
         return 2**50
+
+    def free(self, slots: Sequence[int], others: Sequence[int]) -> Sequence[int]:
+        return slots
 
     def start(self, run: Run, state: Any, slot: int, memory: int) -> "Stub":
         self.started += 1
