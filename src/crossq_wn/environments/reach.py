@@ -184,7 +184,8 @@ def _parts_of_function(function: types.FunctionType, found: Reach, own: set[str]
         yield _followed_down(value, others, f"{module}.{first}", found, own)
     package = str(namespace.get("__package__"))
     for name in _imported_in(function.__code__):
-        modules = [sys.modules[each] for each in (name, f"{package}.{name}") if each in sys.modules]
+        there = [sys.modules.get(each) for each in (name, f"{package}.{name}")]
+        modules = [each for each in there if isinstance(each, types.ModuleType)]
         yield from _named_in(modules, function, found, own)
 
 
