@@ -748,6 +748,13 @@ def test_a_sensor_that_wakes_up_and_a_rare_large_reward_are_learned_from(what, n
     assert (seed.replay.end, told) == (6, [])
 
 
+def test_a_journal_that_was_not_begun_hides_no_cause(tmp_path):
+    journal = Journal(tmp_path, 3, 2)
+    journal.append([])
+    journal.sync()
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("end", [MemoryError(), KeyboardInterrupt(), UserError("the disk is full")])
 def test_whatever_ends_learning_what_the_robot_did_is_kept(end, tmp_path, monkeypatch):
     journal, done = Journal(tmp_path, 3, 2), []

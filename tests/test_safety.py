@@ -597,6 +597,27 @@ def test_of_two_branches_each_has_a_name():
     assert lookup(branching(True)).name != lookup(branching(False)).name
 
 
+def test_a_decorated_method_that_calls_super_is_no_obstacle_to_a_name():
+    def decorated(function):
+        @functools.wraps(function)
+        def wrapped(*arguments, **options):
+            return function(*arguments, **options)
+
+        return wrapped
+
+    def made(goal):
+        class Local(Reach):
+            target = goal
+
+            @decorated
+            def reset(self, **options):
+                return super().reset(**options)
+
+        return Local
+
+    assert lookup(made(0.5)).name == lookup(made(0.5)).name != lookup(made(0.6)).name
+
+
 class Mode(enum.Enum):
     NEAR = 1
     FAR = 2

@@ -5,6 +5,7 @@ import json
 import random
 import sys
 import types
+import weakref
 from contextlib import contextmanager
 from functools import partial
 
@@ -449,3 +450,23 @@ def test_what_stands_for_a_generator_is_captured_as_one():
     one.rng.random()
     restore_attributes(other, capture_attributes(one))
     assert other.rng.random() == one.rng.random()
+
+
+def test_a_reference_to_what_is_gone_is_no_trouble(monkeypatch):
+    monkeypatch.setattr(Still, "active", weakref.proxy(Still()), raising=False)  # whose object goes at once
+    with streams.kept_shared():
+        streams.watch(Still())
+        assert streams.places() == set()
+
+
+def test_a_name_that_is_blocked_among_the_modules_is_no_trouble(monkeypatch):
+    def render(self):
+        import not_to_be_imported
+
+        return not_to_be_imported.picture
+
+    monkeypatch.setitem(sys.modules, "not_to_be_imported", None)
+    monkeypatch.setattr(Still, "render", render)
+    with streams.kept_shared():
+        streams.watch(Still())
+        assert streams.places() == set()

@@ -89,7 +89,7 @@ def _function_name(function: types.FunctionType) -> str:
     if function.__name__ == "<lambda>":
         raise _nameless(function)
     values = []
-    for name, value in _closure(function):
+    for name, value in closure_of(function):
         values.append(f"{name}={_text(value, function)}")
     if "<locals>" in function.__qualname__:  # each call of the surrounding function makes another one
         values += [_text(value, function) for value in function.__defaults__ or ()]
@@ -170,7 +170,7 @@ def _held_by_functions(cls: type, name: str, functions: list[types.FunctionType]
             found.append((name, function if function.__name__ == "<lambda>" else named))
         elif branch := _branch(function):
             found.append((name, branch))
-        found += [each for each in _closure(function) if each[1] is not cls]
+        found += [each for each in closure_of(function) if each[1] is not cls]
         defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
         if set(map(type, defaults)) - {type(None)}:
             found.append((name, defaults))
@@ -196,11 +196,13 @@ def functions_of(member: Any) -> list[types.FunctionType]:
     return [part for part in parts if isinstance(part, types.FunctionType)]
 
 
-def _closure(function: types.FunctionType) -> list[tuple[str, Any]]:
+def closure_of(function: types.FunctionType) -> list[tuple[str, Any]]:
+    """What a function holds in its closure, by name; not the class of a method that calls `super()`."""
     found = []
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
-            found.append((name, cell.cell_contents))
+            if name != "__class__":
+                found.append((name, cell.cell_contents))
         except ValueError:  # not yet assigned
             continue
     return found

@@ -15,7 +15,7 @@ def attributes_of(owner: Any) -> dict[str, Any]:
         found.update(object.__getattribute__(owner, "__dict__"))
     for cls in type(owner).__mro__:
         for name, member in vars(cls).items() if "__slots__" in vars(cls) else ():
-            if isinstance(member, types.MemberDescriptorType):
+            if type(member) is types.MemberDescriptorType:  # not asking an object whether it poses as one
                 try:
                     found[name] = member.__get__(owner)
                 except AttributeError:  # not assigned

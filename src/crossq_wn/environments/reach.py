@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from crossq_wn.environments.attributes import attributes_of
-from crossq_wn.naming import functions_of
+from crossq_wn.naming import closure_of, functions_of
 
 GENERATORS = (np.random.Generator, np.random.RandomState, random.Random)
 _PROCESS: Any = np.random.mtrand._rand
@@ -73,6 +73,8 @@ def reach_of(root: Any) -> Reach:
 
 def generator_of(value: Any) -> Any:
     """A value if it is a random generator, or else the one of which it is a method; None if it is neither."""
+    if type(value) in weakref.ProxyTypes:  # whose object may be gone
+        return None
     if isinstance(value, types.MethodType | types.BuiltinFunctionType):
         value = value.__self__
     if any(value is function for function in _OF_PROCESS):
@@ -93,12 +95,7 @@ def variables_of(function: types.FunctionType) -> dict[str, Any]:
     found |= zip(
         code.co_varnames[code.co_argcount - len(defaults) : code.co_argcount], defaults, strict=False
     )
-    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-        try:
-            found[name] = cell.cell_contents
-        except ValueError:  # not yet assigned
-            continue
-    return found
+    return found | dict(closure_of(function))
 
 
 def _starts(root: Any) -> tuple[list[Any], set[str]]:
@@ -215,7 +212,7 @@ def _followed_down(value: Any, names: Iterable[str], path: str, found: Reach, ow
     return value, path
 
 
-@functools.lru_cache(4096)
+@functools.cache
 def _names_in(code: types.CodeType) -> tuple[tuple[bool, tuple[str, ...]], ...]:
     """The variables from outside that code names, each with the attributes that follow.
 
@@ -239,7 +236,7 @@ def _names_in(code: types.CodeType) -> tuple[tuple[bool, tuple[str, ...]], ...]:
     return tuple(dict.fromkeys(found))
 
 
-@functools.lru_cache(4096)
+@functools.cache
 def _imported_in(code: types.CodeType) -> tuple[str, ...]:
     """The modules that a function imports itself."""
     found = []
@@ -274,7 +271,7 @@ def _followed(module: str, own: set[str]) -> bool:
     return module in own or _is_users(str(module))
 
 
-@functools.lru_cache(4096)
+@functools.cache
 def _is_users(module: str) -> bool:
     """Whether a module is neither installed nor Python's own; scripts and notebooks are the user's too."""
     if _is_nobodys(module):

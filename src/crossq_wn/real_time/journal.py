@@ -69,8 +69,10 @@ class Journal:
         Raises:
             UserError: they cannot be written; the next call tries these again, too.
         """
-        assert self._path is not None
         self._waiting += b"".join([pack(self._kind, decision) for decision in decisions])
+        if not self._waiting:
+            return
+        assert self._path is not None
         try:
             files.append(self._path, self._waiting, within=self._run)
         except OSError as error:
@@ -81,7 +83,8 @@ class Journal:
 
     def sync(self) -> None:
         """Waits until everything is on disk. Raises UserError if it cannot get there."""
-        assert self._path is not None
+        if self._path is None:  # where training could not begin
+            return
         try:
             files.to_disk(self._path)
         except OSError as error:
