@@ -5,7 +5,9 @@ folder that holds the runs that the pages speak of. Trainings are accepted and n
 """
 
 import dataclasses
+import importlib
 import importlib.util
+import inspect
 import os
 import re
 import runpy
@@ -636,3 +638,20 @@ def test_every_page_is_in_the_menu():
 def test_the_page_on_files_names_every_field_of_a_configuration():
     text = (ROOT / "docs" / "reference" / "files.md").read_text()
     assert all(f"`{field}`" in text for field in ConfigFile.__annotations__)
+
+
+def test_every_function_of_the_python_reference_explains_its_parameters():
+    unexplained = []
+    for name in re.findall(r"^::: (\S+)", (ROOT / "docs/reference/python.md").read_text(), re.MULTILINE):
+        module, _, attribute = name.rpartition(".")
+        value = getattr(importlib.import_module(module), attribute, None)
+        members = vars(value).items() if inspect.isclass(value) else [("", value)]
+        for member, function in members:
+            if not inspect.isfunction(function) or member.startswith("_"):
+                continue
+            if not function.__module__.startswith("crossq_wn."):  # the tests' own, as in conftest.py
+                continue
+            parameters = inspect.signature(function).parameters.keys() - {"self"}
+            if parameters and "Args:" not in (function.__doc__ or ""):
+                unexplained.append(f"{name} {member}")
+    assert unexplained == []

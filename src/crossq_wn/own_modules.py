@@ -1,9 +1,10 @@
-"""A user's own modules: importing them, and what helps where a name leads nowhere."""
+"""A user's own modules: importing them, and what helps where a name, of a task too, leads nowhere."""
 
 import importlib
 import os
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,15 @@ def lacks_name(module: str) -> str:
     file = Path(f"{module.removesuffix('.py')}.py")
     where = ".".join(file.with_suffix("").parts)
     return f"name the class or function in {file} too, as in {where}:Reach; " if os.path.isfile(file) else ""
+
+
+def unknown_task(name: str, known: Iterable[str]) -> UserError:
+    """The error for a task that no suite has, with a suggestion from the known names."""
+    hint = lacks_name(name) or nearest(name, known) or "`crossq-wn list tasks` names them; "
+    return UserError(
+        f"unknown task {name!r}: {hint}a task is a short name such as dog-run or myo-key-turn-hard, "
+        "a registered Gymnasium id, or module:factory"
+    )
 
 
 def found_in(module: Any, path: str, told: str) -> Any:

@@ -17,7 +17,6 @@ from crossq_wn.environments.core import (
     Simulator,
     Task,
     Transition,
-    unknown_task,
 )
 from crossq_wn.environments.streams import watch
 from crossq_wn.environments.suite import Group, Suite
@@ -25,7 +24,7 @@ from crossq_wn.environments.suites import PAPER_GROUPS, PAPER_TASKS, SUITES, pap
 from crossq_wn.errors import UserError
 from crossq_wn.machine import trim_memory
 from crossq_wn.naming import name_of
-from crossq_wn.own_modules import import_user_module
+from crossq_wn.own_modules import import_user_module, unknown_task
 
 TaskLike = str | Callable[[], Any]
 

@@ -6,7 +6,7 @@ decisions, the time limit and episode totals.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -16,8 +16,7 @@ from crossq_wn.acting.readings import reading, why_no_action
 from crossq_wn.environments.interface import parts_of
 from crossq_wn.environments.snapshot import Snapshot, capture_attributes
 from crossq_wn.environments.streams import seed_shared
-from crossq_wn.errors import UserError, counted, nearest
-from crossq_wn.own_modules import lacks_name
+from crossq_wn.errors import UserError, counted
 
 _LARGEST = float(np.finfo(np.float32).max)  # the largest number that replay and networks can hold
 _EDGE = 1.0 + 1e-5  # the largest action, because rounding may exceed 1
@@ -69,9 +68,7 @@ class Simulator(Protocol):
         """
 
     def observe(self) -> np.ndarray:
-        """Makes the observation after the last reset or step; is called at most once after each.
-
-        It is separate from `step` because the agent sees only the last frame of each decision.
+        """Makes the observation after the last reset or step, once at most: agents see no frame in between.
 
         Returns:
             float32 [observation_size].
@@ -85,7 +82,11 @@ class Simulator(Protocol):
         """
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Continues from a snapshot, which may come from another simulator of the same task."""
+        """Continues from a snapshot.
+
+        Args:
+            snapshot: what `snapshot` returned, perhaps of another simulator of the same task.
+        """
 
     def render(self, height: int, width: int) -> np.ndarray:
         """Draws the current scene.
@@ -129,15 +130,6 @@ class NoActionError(EnvironmentFaultError):
 
 
 Result = Transition | EnvironmentFaultError  # of one seed's decision
-
-
-def unknown_task(name: str, known: Iterable[str]) -> UserError:
-    """The error for a task that no suite has, with a suggestion from the known names."""
-    hint = lacks_name(name) or nearest(name, known) or "`crossq-wn list tasks` names them; "
-    return UserError(
-        f"unknown task {name!r}: {hint}a task is a short name such as dog-run or myo-key-turn-hard, "
-        "a registered Gymnasium id, or module:factory"
-    )
 
 
 def _either(one: bool | None, other: bool | None) -> bool | None:
@@ -245,7 +237,11 @@ class Environment:
         return {"simulator": self.simulator.snapshot(), "episode": own}
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Continues from a snapshot, in the middle of its episode."""
+        """Continues from a snapshot, in the middle of its episode.
+
+        Args:
+            snapshot: what `snapshot` returned.
+        """
         self.simulator.restore(snapshot["simulator"])
         own = snapshot["episode"]
         self.observation = np.array(own["observation"])
@@ -277,6 +273,10 @@ class Environment:
 
     def render(self, height: int, width: int) -> np.ndarray:
         """Draws the current scene, uint8 [height, width, 3].
+
+        Args:
+            height: in pixels; a simulator may draw in another size.
+            width: in pixels.
 
         Raises:
             UserError: the environment draws nothing, or something else.
@@ -346,5 +346,4 @@ __all__ = [
     "Simulator",
     "Task",
     "Transition",
-    "unknown_task",
 ]

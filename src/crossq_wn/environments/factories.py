@@ -8,10 +8,9 @@ from typing import Any
 import gymnasium
 from gymnasium.envs.registration import load_env_creator
 
-from crossq_wn.environments.core import unknown_task
 from crossq_wn.environments.streams import watch
 from crossq_wn.errors import UserError, one_line, raised
-from crossq_wn.own_modules import found_in, import_user_module
+from crossq_wn.own_modules import found_in, import_user_module, unknown_task
 
 gymnasium.logger.min_level = gymnasium.logger.ERROR
 

@@ -105,7 +105,11 @@ class Suite:
         return words if self.scale == 1 else f"{words} / {self.scale:g}"
 
     def full_name(self, short: str) -> str:
-        """A task's name in results and run directories: `module:short` for suites from other packages."""
+        """A task's name in results and run directories: `module:short` for suites from other packages.
+
+        Args:
+            short: the task's name in `tasks`.
+        """
         return f"{self.module}:{short}" if self.module else short
 
     def grouped(self) -> dict[str, tuple[str, ...]]:

@@ -36,7 +36,11 @@ class Policy(NamedTuple):
         return squashed_sample(*self.gaussian(output), key)
 
     def mode(self, output: Array) -> Array:
-        """The deterministic action [..., action_size]."""
+        """The deterministic action [..., action_size].
+
+        Args:
+            output: of the policy network, [..., 2 * action_size].
+        """
         return jnp.tanh(self.gaussian(output)[0])
 
 

@@ -21,8 +21,9 @@ from crossq_wn.environments.suites import suite_of
 from crossq_wn.errors import UserError, one_line, option
 from crossq_wn.results.curves import Curves, Piece, Results, joined
 from crossq_wn.results.practice import without_evaluations
-from crossq_wn.results.records import CurveTable, Input, RunRecord, Speed
+from crossq_wn.results.records import CurveTable, Input, RunRecord
 from crossq_wn.results.sheets import Series
+from crossq_wn.results.timing import Speed
 from crossq_wn.runs.folders import find
 from crossq_wn.runs.protocol import is_described
 from crossq_wn.runs.system import System

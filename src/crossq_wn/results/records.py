@@ -4,33 +4,21 @@ Each file is read once, when it is first needed; an error in it is remembered as
 """
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from crossq_wn.environments.suites import remember, suite_of
 from crossq_wn.errors import UserError, one_line
 from crossq_wn.results.sheets import Series, Sheet, attempt, lenient_sheet, strict_sheet, value_of
-from crossq_wn.results.statistics import Array
+from crossq_wn.results.timing import Speed, hours_of, speed_of
 from crossq_wn.runs.config import DAMAGED, Identity, RunConfig, config_of, identity_of, read_json
 from crossq_wn.runs.manifests import logged_until
 from crossq_wn.runs.protocol import Terms, protocols_of, read_manifest, terms_of
 from crossq_wn.runs.schema import Position
 from crossq_wn.runs.system import System
-
-_TIMES = ("frames_per_second", "updates_per_second", "seconds")  # columns of timing.csv
-
-
-class Speed(NamedTuple):
-    """How fast all seeds of a run together trained: medians over the rows with gradient updates."""
-
-    frames: float  # environment frames per second
-    updates: float  # gradient updates per second
-    hours: float  # of training so far
 
 
 @dataclass(frozen=True)
@@ -86,7 +74,13 @@ class CurveTable:
 
         Without that column, a `sources.csv` beside the table is asked, if the table has a `source_repo`.
 
-        Raises UserError if one of the two cannot be read.
+        Args:
+            system: one of those in `contents`.
+            task: likewise.
+            column: its name.
+
+        Raises:
+            UserError: one of the two files cannot be read.
         """
         sheet = value_of(self._sheet)
         rows: list[int] = []
@@ -221,7 +215,11 @@ class RunRecord:
     def logged(self, column: str) -> list[Series]:
         """Returns a column of metrics.csv seed by seed; an empty list if there is no such column.
 
-        Raises UserError if the file is damaged, or a cell of the column is not a number.
+        Args:
+            column: its name.
+
+        Raises:
+            UserError: the file is damaged, or a cell of the column is not a number.
         """
         if self._metrics is None:
             return []
@@ -240,7 +238,7 @@ class RunRecord:
 
         Raises UserError if timing.csv cannot be read.
         """
-        return None if self._timing is None else _speed(value_of(self._timing))
+        return None if self._timing is None else speed_of(value_of(self._timing))
 
     @cached_property
     def hours(self) -> Series | None:
@@ -249,7 +247,7 @@ class RunRecord:
         Time counts twice where training was repeated after a crash. Raises UserError if timing.csv cannot be
         read.
         """
-        return None if self._timing is None else _hours(value_of(self._timing), str(self.path))
+        return None if self._timing is None else hours_of(value_of(self._timing), str(self.path))
 
 
 Input = RunRecord | CurveTable
@@ -311,40 +309,3 @@ def _whole(sheet: Sheet, row: int, cell: str) -> int | None:
     raise UserError(
         f"{sheet.path}, line {sheet.lines[row]}: utd is {cell!r}: it must be a whole number, or empty"
     )
-
-
-def _timed(sheet: Sheet, columns: Sequence[str]) -> Array:
-    """Returns columns of timing.csv [columns, rows], without rows that are not numbers."""
-    rows = []
-    for cells in zip(*map(sheet.column, columns), strict=True):
-        try:
-            rows.append(tuple(map(float, cells)))
-        except ValueError:
-            continue  # the half of a row of a killed run, and the row that follows it
-    return np.reshape(rows, (-1, len(columns))).T
-
-
-def _total(clock: Array) -> Array:
-    """Adds up a clock [rows] that starts again at 0 when a run is resumed."""
-    before = np.where(clock[1:] < clock[:-1], clock[:-1], 0.0)  # what it showed before it started again
-    return np.asarray(clock + np.concatenate([[0.0], np.cumsum(before)]))
-
-
-def _hours(sheet: Sheet, name: str) -> Series | None:
-    """Returns the hours that a run had trained at each environment frame; None without rows of both."""
-    frames, clock = _timed(sheet, ("frames", "seconds"))  # each [rows]
-    if not len(frames):
-        return None
-    total = _total(clock)
-    steps, last = np.unique(frames[::-1], return_index=True)  # of each frame the row that came last
-    hours = np.maximum.accumulate(total[::-1][last]) / 3600
-    return Series(name, steps.astype(np.int64), hours, [])
-
-
-def _speed(sheet: Sheet) -> Speed | None:
-    frames, updates, clock = _timed(sheet, _TIMES)  # each [rows]
-    trains = updates > 0
-    if not trains.any():
-        return None
-    hours = float(_total(clock)[-1]) / 3600
-    return Speed(float(np.median(frames[trains])), float(np.median(updates[trains])), hours)

@@ -49,7 +49,11 @@ class System:
         return f"{name}{rate}{asides}"
 
     def begins(self, words: str) -> bool:
-        """Says whether these are all or the first words of the label."""
+        """Whether the label begins with some words.
+
+        Args:
+            words: all or the first words of it, separated by spaces.
+        """
         return f"{self.label} ".startswith(f"{words} ")
 
     @property
@@ -58,7 +62,11 @@ class System:
         return replace(self, utd=None)
 
     def without(self, shared: frozenset[tuple[str, Any]]) -> "System":
-        """The system without the changes that all the systems beside it share too."""
+        """The system without some of its changes.
+
+        Args:
+            shared: those that all systems beside it have, too, as names with values.
+        """
         return replace(self, changes=tuple(change for change in self.changes if change not in shared))
 
 

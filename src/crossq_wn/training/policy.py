@@ -1,8 +1,4 @@
-"""Trained policies: acting with the newest checkpoint of a run, and evaluating it.
-
-Acting needs little of this package, and begins within 0.3 s; what plays whole episodes is imported by the
-functions that do.
-"""
+"""Trained policies: acting, within 0.3 s, and evaluating, for which more is imported when it is asked for."""
 
 from __future__ import annotations
 
@@ -205,7 +201,12 @@ class TrainedPolicy:
             raise
 
     def evaluate(self, task: AnyTask | None = None, episodes: int = 10) -> list[Episode]:
-        """As `evaluate_policy`; an environment that exists already stays open."""
+        """Plays episodes with the deterministic policy, as `evaluate_policy` does.
+
+        Args:
+            task: as there; an environment that exists already stays open.
+            episodes: how many.
+        """
         return evaluate_policy(self, episodes, task)
 
     def network(self) -> Network | None:

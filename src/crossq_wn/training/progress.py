@@ -35,10 +35,18 @@ class Reporter(Protocol):
     """Receives progress."""
 
     def status(self, status: Status) -> None:
-        """Takes the state of training: about every second, at each change of phase, and at the end."""
+        """Takes the state of training: about every second, at each change of phase, and at the end.
+
+        Args:
+            status: the state.
+        """
 
     def message(self, text: str) -> None:
-        """Takes a line of text about something that happens rarely."""
+        """Takes a line of text about something that happens rarely.
+
+        Args:
+            text: without an end of line.
+        """
 
 
 class Outcome(NamedTuple):

@@ -14,9 +14,10 @@ from crossq_wn.results.along import Along
 from crossq_wn.results.curves import Curves, Results
 from crossq_wn.results.figures import Source
 from crossq_wn.results.figures.source import in_paper_order, silent
-from crossq_wn.results.records import Input, RunRecord, Speed
+from crossq_wn.results.records import Input, RunRecord
 from crossq_wn.results.report.html import Html, escape, section, tag
 from crossq_wn.results.statistics import USUAL, Aggregation
+from crossq_wn.results.timing import Speed
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.system import System
 
