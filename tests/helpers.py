@@ -137,6 +137,12 @@ class DiscretePoint(PointMass):
     action_space = spaces.Discrete(3)
 
 
+class PairPoint(PointMass):
+    """Observations in a tuple: not supported as they are."""
+
+    observation_space = spaces.Tuple((spaces.Discrete(3), spaces.Box(-1.0, 1.0, (2,))))
+
+
 class NoSpaces(gymnasium.Env):
     """Says nothing of itself: not supported."""
 

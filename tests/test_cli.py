@@ -169,7 +169,8 @@ def test_a_number_of_the_wrong_kind_is_explained_in_words(refused, trained):
 @pytest.mark.parametrize(
     ("task", "says"),
     [
-        ("helpers:DiscretePoint", "discrete actions are not supported"),
+        ("helpers:DiscretePoint", "discrete actions and dicts of actions are not supported"),
+        ("helpers:PairPoint", "gymnasium.wrappers.FlattenObservation(env) makes one Box"),
         ("helpers:UnboundedPoint", "give the Box finite bounds"),
         ("helpers:NoSpaces", "has no observation_space: set it in the class"),
         ("helpers:NoActionSpace", "has no action_space: set it in the class"),

@@ -52,8 +52,8 @@ class Gymnasium:
         action = environment.action_space
         if not isinstance(action, spaces.Box):
             raise UserError(
-                f"{name} has the action space {action}: actions must be a bounded Box; discrete actions are "
-                "not supported"
+                f"{name} has the action space {action}: actions must be one bounded Box; discrete actions "
+                "and dicts of actions are not supported"
             )
         if not action.is_bounded("both"):
             raise UserError(
@@ -340,7 +340,10 @@ def _check_observations(space: spaces.Space[Any], name: str) -> None:
         if isinstance(part, spaces.Dict):
             _check_observations(part, name)
         elif not isinstance(part, spaces.Box):
-            raise UserError(f"{what}: observations must be a Box or a Dict of Box")
+            raise UserError(
+                f"{what}: observations must be a Box or a Dict of Box; "
+                "gymnasium.wrappers.FlattenObservation(env) makes one Box of any other space"
+            )
         elif part.dtype == np.uint8 and len(part.shape) >= 2:
             raise UserError(
                 f"{what}: pixel observations are not supported; give the environment a state observation"
