@@ -651,6 +651,7 @@ def test_only_reports_are_overwritten(copy, tmp_path, capsys):
     assert "is not a report, so it is not overwritten" in refused(one, "--out", out, capsys=capsys)
     assert out.read_text() == "<html>mine</html>"
     assert "is a folder" in refused(one, "--out", tmp_path, capsys=capsys)
+    assert f"name it {tmp_path / 'rep.html'}" in refused(one, "--out", tmp_path / "rep", capsys=capsys)
     assert "cannot write" in refused(one, "--out", out / "report.html", capsys=capsys)
 
 

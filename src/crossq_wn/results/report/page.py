@@ -133,10 +133,15 @@ def _about(report: Report) -> str:
 
 
 def check_out(out: Path) -> None:
-    """Raises UserError if something other than a report of ours is at `out`."""
+    """Raises UserError if `out` is not named as HTML, or something other than a report of ours is there."""
     if out.is_dir():
         where = option("out", str(out))
         raise UserError(f"{where} is a folder: name the file to write, such as {out / 'report.html'}")
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise UserError(
+            f"{option('out', str(out))}: a report is one HTML file, which browsers know by its suffix: "
+            f"name it {out.with_name(out.name + '.html')}"
+        )
     if out.exists() and _MARK.encode() not in read_start(out, 4096):
         raise UserError(
             f"{option('out', str(out))} exists and is not a report, so it is not overwritten; "
