@@ -2,7 +2,6 @@
 
     python benchmarks/real_time.py --minutes 10          # figures of one training
     python benchmarks/real_time.py --minutes 10 --kill   # kill -9 of the learning process at half time
-    python benchmarks/real_time.py --curve               # returns beside those of a run that waits
 
 The plant is walker physics in a process of its own, which ticks at 50 Hz whatever anybody does, and counts
 the ticks at which no new command had come: these are deadlines that were really missed. Run it on a quiet
@@ -35,17 +34,13 @@ import numpy as np
 HERTZ = 50.0
 OBSERVATIONS, ACTIONS = 24, 6  # of walker-walk
 PERIOD = 1 / HERTZ
-# kind; seconds since the observation, thereof of waiting for a processor, and of having one; action
-COMMAND = struct.Struct(f"<Bddd{ACTIONS}f")
+# kind; seed, or -1 to go on; seconds since the observation, thereof of waiting for a processor, and of having
+# one; action
+COMMAND = struct.Struct(f"<Bqddd{ACTIONS}f")
 ANSWER = struct.Struct(
     f"<Qfd{OBSERVATIONS}f"
 )  # commands taken, whether the episode is over, reward, observation
 STEP, RESET = 0, 1
-TASK = "InvertedPendulum-v5"  # of the curve, with narrow networks and a short warm-up
-CURVE: dict[str, Any] = {
-    "warmup": 500, "critic_width": 128, "actor_width": 64, "batch_size": 128, "utd": 1,
-    "initial_temperature": 0.01,
-}  # fmt: skip
 
 
 class Plant(gymnasium.Env[Any, Any]):
@@ -57,7 +52,10 @@ class Plant(gymnasium.Env[Any, Any]):
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, __file__, "--plant"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+            [sys.executable, __file__, "--plant", "ticking" if self.own_clock else "waiting"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
         )
         self._sent = 0
         self._arrived = 0.0  # when the newest observation did
@@ -66,7 +64,7 @@ class Plant(gymnasium.Env[Any, Any]):
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
         """Begins an episode; the plant stands still until the first command."""
         super().reset(seed=seed)
-        return self._ask(RESET, np.zeros(ACTIONS))[2], {}
+        return self._ask(RESET, np.zeros(ACTIONS), -1 if seed is None else seed)[2], {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Returns what the sensors read at the tick after the command."""
@@ -83,12 +81,12 @@ class Plant(gymnasium.Env[Any, Any]):
         self._process.stdin.close()
         self._process.wait()
 
-    def _ask(self, kind: int, action: np.ndarray) -> tuple[bool, float, np.ndarray]:
+    def _ask(self, kind: int, action: np.ndarray, seed: int = -1) -> tuple[bool, float, np.ndarray]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         passed, waited = time.perf_counter() - self._arrived, _waited() - self._waited
         computed = time.thread_time() - self._computed
-        self._process.stdin.write(COMMAND.pack(kind, passed, waited, computed, *map(float, action)))
+        self._process.stdin.write(COMMAND.pack(kind, seed, passed, waited, computed, *map(float, action)))
         self._sent += 1
         while True:
             taken, over, reward, *observation = ANSWER.unpack(_exactly(self._process.stdout, ANSWER.size))
@@ -96,6 +94,12 @@ class Plant(gymnasium.Env[Any, Any]):
                 self._arrived, self._waited = time.perf_counter(), _waited()
                 self._computed = time.thread_time()
                 return over != 0, reward, np.array(observation, np.float32)
+
+
+class Waiting(Plant):
+    """The same walker without a clock: it takes a step whenever a command comes, so that none is late."""
+
+    own_clock = False
 
 
 def _waited() -> float:
@@ -188,11 +192,11 @@ class Counts:
         Path(os.environ["PLANT_LOG"], str(os.getpid())).write_text(json.dumps(found))
 
 
-def plant() -> None:
+def plant(*, ticking: bool) -> None:
     """The plant's process: ticks while an episode runs, and writes its counts where there is time for it."""
     from crossq_wn.environments import make
 
-    walker, counts, taken = make("walker-walk", action_repeat=1), Counts(first=_come_first()), 0
+    walker, counts, taken = make("walker-walk"), Counts(first=_come_first()), 0
     running, held, due = False, np.zeros(ACTIONS, np.float32), 0.0
     while True:
         times: tuple[float, ...] = ()
@@ -206,20 +210,20 @@ def plant() -> None:
             if not content:
                 counts.write()
                 return
-            kind, passed, waited, computed, *action = COMMAND.unpack(content)
+            kind, seed, passed, waited, computed, *action = COMMAND.unpack(content)
             taken += 1
             if kind == RESET:
-                _answer(taken, False, 0.0, walker.reset(None if taken > 1 else 0))
+                _answer(taken, False, 0.0, walker.reset(None if seed < 0 else seed))
                 counts.write()
                 running = False
                 continue
             times = passed, waited, computed
             if not running:  # the first command of an episode starts the clock, however late it comes
-                running, times, due = True, (0.0, 0.0, 0.0), time.perf_counter() + PERIOD
+                running, times, due = ticking, (0.0, 0.0, 0.0), time.perf_counter() + PERIOD
             held = np.array(action, np.float32)
         after = walker.step(held)
-        running = after.episode is None
-        _answer(taken, not running, after.reward, after.next_observation)
+        running = ticking and after.episode is None
+        _answer(taken, after.episode is not None, after.reward, after.next_observation)
         counts.tick(times, overslept)
 
 
@@ -245,14 +249,14 @@ def train(minutes: float, out: Path, *, kill: bool, width: int) -> None:
         "--critic-width", str(width), "--no-tensorboard", "--out", str(out),
     ]  # fmt: skip
     load, stolen = os.getloadavg()[0], _stolen()  # the load of others: before anything of ours runs
-    started = _start(command)
+    started = start(command)
     if kill:
         while _decisions(out) < frames // 2:
             time.sleep(0.5)
         started.kill()
         started.wait()
         print(f"killed the learning process at {_decisions(out):,} decisions or later")
-        started = _start(["resume", str(out), "--take-over"])
+        started = start(["resume", str(out), "--take-over"])
     if started.wait():
         raise SystemExit("training failed")
     stolen = _stolen() - stolen
@@ -261,7 +265,7 @@ def train(minutes: float, out: Path, *, kill: bool, width: int) -> None:
     _print_figures(out)
 
 
-def _start(command: list[str]) -> subprocess.Popen[bytes]:
+def start(command: list[str]) -> subprocess.Popen[bytes]:
     here = str(Path(__file__).parent)
     paths = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))
     return subprocess.Popen(
@@ -311,47 +315,22 @@ def _print_figures(run: Path) -> None:
     print(f"staleness in decisions         {np.mean(stale):.1f} (mean), {oldest} (max)")
 
 
-def curve(out: Path, hertz: float, frames: int) -> None:
-    """Trains a cheap task in real time and waiting, and prints returns of training episodes by frames."""
-    import crossq_wn
-
-    options = {"frames": frames, "seed": 0, "log_every": 200, "tensorboard": False, "checkpoint_every": 2000}
-    runs = {
-        "real time": crossq_wn.train(
-            TASK, real_time=hertz, eval_every=0, out=out / "real", **options, **CURVE
-        ).path,
-        "waiting": crossq_wn.train(TASK, eval_every=frames, out=out / "sync", **options, **CURVE).path,
-    }
-    found = {name: {row["frames"]: row for row in _rows(path)} for name, path in runs.items()}
-    print("frames    real time   (UTD)   waiting")
-    for at in range(600, frames + 1, 600):
-        real, waiting = found["real time"].get(str(at), {}), found["waiting"].get(str(at), {})
-        returns = [float(each.get("episode_return") or "nan") for each in (real, waiting)]
-        print(f"{at:6}  {returns[0]:11.1f}   {real.get('achieved_utd', ''):>5}   {returns[1]:7.1f}")
-
-
 def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--width", type=int, default=256, help="of the critic's layers")
     parser.add_argument("--kill", action="store_true")
-    parser.add_argument("--curve", action="store_true")
-    parser.add_argument("--hertz", type=float, default=100.0, help="of --curve")
-    parser.add_argument("--frames", type=int, default=4800, help="of --curve")
-    parser.add_argument("--plant", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--plant", choices=("ticking", "waiting"), help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.plant:
-        plant()
+        plant(ticking=chosen.plant == "ticking")
         return
     folder = Path(tempfile.mkdtemp(prefix="real-time-"))
     os.environ["PLANT_LOG"] = str(folder / "plant")
     (folder / "plant").mkdir()
     try:
-        if chosen.curve:
-            curve(folder, chosen.hertz, chosen.frames)
-        else:
-            train(chosen.minutes, folder / "run", kill=chosen.kill, width=chosen.width)
+        train(chosen.minutes, folder / "run", kill=chosen.kill, width=chosen.width)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -11,6 +11,7 @@ import runpy
 import shutil
 import sys
 import threading
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -40,7 +41,7 @@ from crossq_wn.real_time.acting import Evaluate, Setup, Side, generator_from
 from crossq_wn.real_time.journal import Journal
 from crossq_wn.real_time.memory import Shared, shape_for
 from crossq_wn.real_time.pacing import Paced
-from crossq_wn.real_time.playing import Timing, paced, timing_of
+from crossq_wn.real_time.playing import Timing, paced, tell_of_timing, timing_of
 from crossq_wn.real_time.priority import favour_process, take_priority, what_is_denied
 from crossq_wn.real_time.records import Decision, pack, record_type, unpack
 from crossq_wn.real_time.robot import Robot
@@ -53,7 +54,7 @@ from crossq_wn.training import real_time, saving
 from crossq_wn.training.arrivals import take
 from crossq_wn.training.callbacks import Calls
 from crossq_wn.training.course import finite, require_plain, served_by
-from crossq_wn.training.real_time import due, tell_of_robot, tell_of_timing
+from crossq_wn.training.real_time import due, tell_of_robot
 from crossq_wn.training.seeds import Stream, new_seed, stream
 from crossq_wn.types import Burst
 from helpers import TESTS, TINY, TINY_SETTINGS, PointMass, call, replay_rows, rows, start_cli
@@ -207,6 +208,28 @@ def test_no_action_that_is_not_finite_reaches_a_robot(wrong, tmp_path, monkeypat
     assert steps == [["0.500000", "0.500000"]] * 2  # the sound one, then the safe one
 
 
+def test_a_trained_policy_that_is_played_late_is_told_of():
+    time, told = Time(), []
+    robot = Paced(make("robots:OwnClock"), Schedule(0.02), time.clock())
+    step = robot._environment.simulator.step
+    stepping = {1: 0.03, 2: 0.019}
+
+    def timed_step(action):
+        time.take(stepping.get(robot.timing.decisions, 0.02))
+        return step(action)
+
+    robot._environment.simulator.step = timed_step
+    robot.reset(0)
+    for computing in (0.5, 0.009, 0.011, 0.0, 0.011):  # of the first one nobody says when it is due
+        time.take(computing)
+        robot.step(np.zeros(2, np.float32))
+    robot.tell(told.append)
+    assert told == [
+        "this evaluation of 5 decisions had 2 late actions, 0 safe actions instead of such, and 1 overrun "
+        "of the environment"
+    ]
+
+
 def test_a_trained_policy_is_played_at_the_control_rate(tmp_path, monkeypatch):
     monkeypatch.setenv("ROBOT_LOG", str(tmp_path / "log"))
     time, given = Time(), []
@@ -218,6 +241,7 @@ def test_a_trained_policy_is_played_at_the_control_rate(tmp_path, monkeypatch):
         after = robot.step(np.zeros(2, np.float32))
         given.append(time.seconds)
         time.take(0.004)
+    assert robot.timing == (3, 0, 0, 0)
     assert robot.observation_size == 3
     assert robot.close() is None
     np.testing.assert_allclose(given, [10.5, 10.52, 10.54])
@@ -1027,6 +1051,22 @@ def test_a_users_own_robot_is_paused_after_an_evaluation_that_breaks_off(trained
 
 def stopped(robot, action):
     raise KeyboardInterrupt
+
+
+def test_evaluating_afterwards_tells_of_a_robot_that_is_too_slow(trained, monkeypatch):
+    folder, _, _ = trained
+    step, told = robots.Robot.step, []
+
+    def slow_step(robot, action):
+        time.sleep(0.005)  # the period is 2 ms
+        return step(robot, action)
+
+    monkeypatch.setattr(robots.Robot, "step", slow_step)
+    crossq_wn.load(folder / "run", warn=told.append).evaluate(robots.Robot(), 1)
+    (line,) = told
+    assert re.fullmatch(
+        r"this evaluation of (\d+) decisions had .*, and \1 overruns of the environment", line
+    )
 
 
 def test_evaluating_and_exporting_know_the_rate(trained):

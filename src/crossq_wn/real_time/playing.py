@@ -1,11 +1,12 @@
 """An episode at a control rate, and how it kept to that."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Never
 
 import numpy as np
 
 from crossq_wn.environments.core import EnvironmentFaultError, Transition
+from crossq_wn.errors import counted
 from crossq_wn.real_time.robot import Robot
 from crossq_wn.real_time.schedule import Clock, Schedule, following
 
@@ -94,17 +95,44 @@ def _refuse(robot: Robot, observation: np.ndarray, action: np.ndarray) -> Never:
 class Timing(NamedTuple):
     """How an evaluation kept to the clock, in the terms of `watch.COLUMNS`."""
 
-    decisions: int
+    decisions: int = 0
     deadline_misses: int = 0
     safe_actions: int = 0
     environment_overruns: int = 0
 
+    def after(self, lateness: float, busy: float, schedule: Schedule, *, safe: bool = False) -> "Timing":
+        """The counts with one more decision.
 
-def timing_of(moments: Sequence[Moment], schedule: Schedule) -> Timing:
+        Args:
+            lateness: seconds; see `Decision`.
+            busy: seconds that the environment took.
+            schedule: the control rate.
+            safe: whether the robot got its safe action.
+        """
+        return Timing(
+            self.decisions + 1,
+            self.deadline_misses + (lateness > schedule.tolerance),
+            self.safe_actions + safe,
+            self.environment_overruns + (busy > schedule.longest_step),
+        )
+
+
+def timing_of(moments: Iterable[Moment], schedule: Schedule) -> Timing:
     """How decisions kept to a control rate."""
-    return Timing(
-        len(moments),
-        sum(moment.lateness > schedule.tolerance for moment in moments),
-        sum(moment.safe for moment in moments),
-        sum(moment.busy > schedule.longest_step for moment in moments),
-    )
+    timing = Timing()
+    for moment in moments:
+        timing = timing.after(moment.lateness, moment.busy, schedule, safe=moment.safe)
+    return timing
+
+
+def tell_of_timing(tell: Callable[[str], None], timing: Timing) -> None:
+    """Tells of late actions and overruns in an evaluation, which no row of metrics.csv counts."""
+    if timing.deadline_misses or timing.environment_overruns:
+        late, safe = (
+            counted(timing.deadline_misses, "late action"),
+            counted(timing.safe_actions, "safe action"),
+        )
+        tell(
+            f"this evaluation of {counted(timing.decisions, 'decision')} had {late}, {safe} instead of such, "
+            f"and {counted(timing.environment_overruns, 'overrun')} of the environment"
+        )

@@ -64,7 +64,7 @@ class TrainedPolicy:
     def __init__(
         self, path: Path, seed: int | None, warn: Callable[[str], None], *, trust: bool = False
     ) -> None:
-        self.path, self._trust, config = path, trust, read_config(path)
+        self.path, self._warn, self._trust, config = path, warn, trust, read_config(path)
         require_algorithm(config, path, trust=trust)
         self.config = with_algorithm(config)
         require_unchanged(self.config, path)
@@ -341,6 +341,8 @@ def _arena(policy: TrainedPolicy, task: AnyTask | None, use: int) -> Iterator[Ar
         pool = Pool([environment], threads=1)
         try:
             yield Arena(pool, [0], [integer(stream(policy.seed, Stream.FRESH, use))])
+            if isinstance(environment, Paced):
+                environment.tell(policy._warn)
         finally:
             if not exists(task):
                 pool.close()

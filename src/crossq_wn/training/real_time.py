@@ -22,7 +22,7 @@ from crossq_wn.files import MOST_TABLE
 from crossq_wn.lazy import jax
 from crossq_wn.real_time.acting import Between, Evaluate, Played, Setup, Train
 from crossq_wn.real_time.journal import Journal
-from crossq_wn.real_time.playing import Timing
+from crossq_wn.real_time.playing import tell_of_timing
 from crossq_wn.real_time.priority import what_is_denied
 from crossq_wn.real_time.schedule import schedule_of
 from crossq_wn.real_time.side import ActingProcess, Robots, Stand
@@ -238,19 +238,6 @@ def _end_evaluation(course: Course, played: Played) -> None:
         found = scores_of(played.episodes, session.config.metric)
         record(session, {seed.number: found for seed in session.seeds})
         course.saved = -1  # what cost a robot's time is saved at once
-
-
-def tell_of_timing(tell: Callable[[str], None], timing: Timing) -> None:
-    """Tells of late actions and overruns in an evaluation, which no row of metrics.csv counts."""
-    if timing.deadline_misses or timing.environment_overruns:
-        late, safe = (
-            counted(timing.deadline_misses, "late action"),
-            counted(timing.safe_actions, "safe action"),
-        )
-        tell(
-            f"this evaluation of {counted(timing.decisions, 'decision')} had {late}, {safe} instead of such, "
-            f"and {counted(timing.environment_overruns, 'overrun')} of the environment"
-        )
 
 
 # What the robot does next
