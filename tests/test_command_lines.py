@@ -233,6 +233,30 @@ def test_many_more_command_lines_end_in_one_line(seed, stopped, capsys):
 
 
 @pytest.mark.parametrize("verb", VALID)
+def test_every_option_that_takes_values_refuses_none_or_says_what_that_means(verb, stopped, capsys):
+    several = {}
+    for algorithm in ALGORITHMS if verb == "train" else ["crossq-wn"]:
+        for action in actions(verb, algorithm):
+            if action.option_strings and action.nargs not in (None, 0):  # argparse refuses these, or flags
+                several["/".join(action.option_strings)] = action
+    for named, action in several.items():
+        if action.nargs == "?":
+            assert action.help.endswith("; without a value: none")
+            continue
+        code, err = attempt([verb, *VALID[verb], action.option_strings[0]], capsys)
+        assert code == 2
+        assert f"argument {named}: expected at least one argument" in err
+    assert verb != "train" or {"--prefill", "--resets"} <= several.keys()
+
+
+def test_a_sweep_refuses_options_without_their_values_too(stopped, capsys):
+    for name in ("frames", "seeds", "prefill", "tau", "resets", "matmul-precision", "wandb"):
+        words = ["sweep", *VALID["sweep"], "--algorithm", "bro", f"--{name}"]
+        code, err = attempt(words, capsys)
+        assert (code, name in err) == (2, True)
+
+
+@pytest.mark.parametrize("verb", VALID)
 def test_every_option_of_every_command_refuses_a_wrong_value_by_name(verb, stopped, capsys):
     for action in actions(verb):
         refused = [text for text in ("x", "nan", "1.5", "") if refuses(action, text)]

@@ -133,11 +133,12 @@ def test_actions_map_to_the_agents_units_and_back(seed, kind):
 
 
 def test_a_file_and_the_run_that_it_is_from_give_the_same_rows(place, problem):
-    read = {name: sources.describe_all([str(place / name)])[0] for name in ("run", "npz/transitions.npz")}
-    rows = {name: sources.rows_of(str(place / name), source, problem) for name, source in read.items()}
-    one, other = rows.values()
-    for a, b in zip(one, other, strict=True):
-        np.testing.assert_array_equal(a, b)
+    names = ("run", "npz/transitions.npz", "npz")  # the last is the folder that `crossq-wn data` wrote
+    read = {name: sources.describe_all([str(place / name)])[0] for name in names}
+    one, *others = (sources.rows_of(str(place / name), source, problem) for name, source in read.items())
+    for other in others:
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a, b)
     assert len({source.sha256 for source in read.values()}) == 1
     assert {source.rows for source in read.values()} == {len(one.reward)}
     # And they are those that the run itself learned from.
@@ -297,6 +298,8 @@ WRONG = [
     ({"terminated": np.full(60, 0.5)}, r"terminated has 0.5: it must be 0 or 1"),
     ({"truncated": np.full(60, np.nan)}, r"truncated has nan: it must be 0 or 1"),
     ({"truncated": np.full(60, 2)}, r"truncated has 2: it must be 0 or 1"),
+    ({"observation": np.full((60, 3), 1e30)}, r"observation is 1e\+30 in row 0, beyond 1e\+15, as a faulty"),
+    ({"reward": np.full(60, -1e16)}, r"reward is -1e\+16 in row 0, beyond 1e\+15, as a faulty sensor says"),
     ({"reward": np.zeros((60, 2))}, r"reward has the shape \[60, 2\]: it must be one number per"),
 ]
 
@@ -315,13 +318,15 @@ def test_what_does_not_fit_is_refused_before_anything_starts(changes, message, t
 
 def test_options_that_mean_nothing_are_refused(tmp_path):
     path = saved(tmp_path)
+    (tmp_path / "empty").mkdir()
     for choices, message in (
         ({"prefill_share": 0.5}, "left out without prefill"),
         ({"prefill": path, "prefill_share": 1.0}, "above 0 and below 1"),
         ({"prefill": path, "prefill_share": 0.01, "batch_size": 8}, "both some of 8 samples"),
         ({"prefill": path, "replay_size": 50}, "at least 63, the rows of prefill"),
         ({"prefill": [3]}, "prefill is"),
-        ({"prefill": tmp_path}, "of no known kind: give a .npz"),
+        ({"prefill": tmp_path}, "of no known kind: name the .npz files in it, such as .*mine.npz"),
+        ({"prefill": [path, tmp_path / "empty"]}, "of no known kind: give a .npz"),
         ({"prefill": tmp_path / "none.npz"}, "does not exist: give a .npz"),
     ):
         with pytest.raises(UserError, match=message):
@@ -630,6 +635,19 @@ def test_replay_is_written_out_from_the_command_line(place, tmp_path):
         assert (refused.returncode, message in refused.stderr) == (2, True), refused.stderr
 
 
+def test_an_npz_file_may_be_named_itself(place, tmp_path):
+    file, folder = tmp_path / "deep" / "x.npz", tmp_path / "a.npz"
+    assert writing.write(place / "run", "npz", file) == (file, 300)
+    digests = {recording.digest(npz.read(each)) for each in (file, place / "npz" / "transitions.npz")}
+    assert len(digests) == 1
+    folder.mkdir()
+    for there in (file, folder):
+        with pytest.raises(UserError, match=rf"{there.name}.* exists: nothing is overwritten; choose"):
+            writing.write(place / "run", "npz", there)
+    with pytest.raises(UserError, match=r"cannot write out=.*y.npz"):
+        writing.write(place / "run", "npz", file / "y.npz")
+
+
 @pytest.mark.parametrize(("kind", "file"), [("npz", "out/transitions.npz"), ("minari", "out")])
 def test_replay_is_written_to_a_folder_of_any_name_and_read_from_there(
     kind, file, place, problem, tmp_path, monkeypatch
@@ -657,3 +675,13 @@ def test_in_real_time_the_control_rate_is_that_of_the_clock(tmp_path):
     assert said == [f"prefill: {(~rows.final).sum()} transitions from mine.npz (npz)"]
     with pytest.raises(UserError, match=r"decisions are 0\.05 s apart and those of .*PointMass 0\.02 s"):
         prefilling.rows_for(other, environment, said.append)
+
+
+def test_data_far_outside_the_observation_space_are_told_of(tmp_path):
+    environment = building.make_environment(api.configure(helpers.PointMass), helpers.PointMass)
+    path, said = saved(tmp_path, observation=np.full((60, 3), 31.0)), []  # where the space ends at 10
+    prefilling.rows_for(api.configure(helpers.PointMass, prefill=path), environment, said.append)
+    assert said[1:] == [
+        "prefill: 63 of 63 observations in mine.npz lie far outside the observation space, such as 31 at "
+        "index 0 of the observation, where its space has -10 to 10: check the units"
+    ]

@@ -2,12 +2,18 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
+from crossq_wn.acting.interface import PolicyError
+from crossq_wn.acting.policy import Policy
 from crossq_wn.cli import main
+from crossq_wn.cli.arguments import path
 from crossq_wn.errors import UserError
-from crossq_wn.runs.folders import find, run_in
+from crossq_wn.results.reading import inputs
+from crossq_wn.runs.folders import find, named, run_in
+from crossq_wn.runs.options import RunOptions
 from helpers import make_run
 
 
@@ -24,6 +30,18 @@ def said(capsys, tmp_path, monkeypatch):
         return stop.value.code, out, err
 
     return run
+
+
+def test_a_tilde_is_the_home_folder_in_python_and_in_values_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    home = [*map(str, (tmp_path, tmp_path / "x"))]
+    assert [str(named("out", each)) for each in ("~", Path("~/x"))] == home
+    assert [str(path(each)) for each in ("~", "~/x")] == home  # of --out=~/x, which bash leaves as it is
+    assert RunOptions(prefill="~/x").prefill == RunOptions(prefill=[Path("~/x")]).prefill == (home[1],)
+    assert [table.path for table in inputs([Path("~/x")])] == [tmp_path / "x"]
+    with pytest.raises(PolicyError, match=f"{tmp_path}/x"):
+        Policy("~/x")
+    assert path("a~/~b") == Path("a~/~b")
 
 
 def test_a_folder_with_one_run_stands_for_it_and_several_are_named(tmp_path):

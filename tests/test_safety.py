@@ -22,6 +22,8 @@ from crossq_wn.acting.interface import Interface, in_units
 from crossq_wn.algorithms import ALGORITHMS, Preset, Recipe
 from crossq_wn.algorithms.settings import Settings
 from crossq_wn.environments import EnvironmentFaultError, lookup, make
+from crossq_wn.environments.interface import far_outside
+from crossq_wn.environments.parts import wrong_part
 from crossq_wn.errors import UserError
 from crossq_wn.training import saving
 from crossq_wn.training.policy import evaluate_policy, measure_q_bias
@@ -884,7 +886,8 @@ def test_finite_rewards_of_any_scale_train_and_large_ones_are_told_once(scale, t
 @pytest.mark.parametrize("normalised", [False, True])
 def test_large_observations_are_told_of_with_the_option_that_normalises_them(normalised, tmp_path):
     class Distant(PointMass):
-        observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float32)
+        # Only one of its bounds is violated.
+        observation_space = spaces.Box(np.float32([-np.inf, -9, -np.inf]), np.float32([np.inf, 9, np.inf]))
 
         def observe(self):
             return 1e6 * super().observe()
@@ -895,6 +898,23 @@ def test_large_observations_are_told_of_with_the_option_that_normalises_them(nor
     told = [text for text in messages.texts if "learn badly" in text]
     assert len(told) == (not normalised)
     assert all("observations up to" in text and "train with normalise_observations" in text for text in told)
+    (outside,) = (text for text in messages.texts if "far outside" in text)
+    assert " at index 1 of the observation, where its space has -9 to 9, far outside: check" in outside
+
+
+def test_far_outside_is_farther_than_the_space_is_wide():
+    simulator = make(PointMass).simulator  # from -10 to 10
+    rows = np.zeros((5, 6), np.float32)  # each the stack of two observations
+    rows[:, 0], rows[1:, 5] = 1e9, 29  # of which the older one is not looked at
+    assert far_outside(rows, simulator) is None
+    rows[2:4, 4] = -31
+    example = "-31 at index 1 of the observation, where its space has -10 to 10"
+    assert far_outside(rows, simulator) == (2, example)
+    simulator.observation_high[1] = np.inf
+    assert far_outside(rows, simulator) is not None  # the other bound is -10, and is taken for the width
+    simulator.observation_low[1] = -np.inf
+    assert far_outside(rows, simulator) is None
+    assert far_outside(rows, SimpleNamespace(observation_size=3)) is None
 
 
 # What environments return
@@ -929,7 +949,7 @@ def test_a_reward_of_one_number_is_taken(reward):
             None,
             "step returned a tuple of 4 values; it must return .observ",
         ),
-        (lambda o, r, a, b, i: None, None, "step returned a NoneType; it must return"),
+        (lambda o, r, a, b, i: None, None, "step returned None; it must return"),
         (
             lambda o, r, a, b, i: (o, r, a, i, b),
             None,
@@ -938,15 +958,23 @@ def test_a_reward_of_one_number_is_taken(reward):
         (
             lambda o, r, a, b, i: (o, r, a, b, None),
             None,
-            "step returned a NoneType as info: it must be a dict",
+            "step returned None as info: it must be a dict",
         ),
         (lambda o, r, *rest: (o, np.ones(2), *rest), None, r"array of shape \(2,\).* as reward"),
-        (lambda o, r, *rest: (o, None, *rest), None, "a NoneType as reward"),
+        (lambda o, r, *rest: (o, None, *rest), None, "None as reward"),
         (lambda o, r, a, *rest: (o, r, [True, False], *rest), None, "a list of 2 values as terminated"),
         (lambda o, r, a, *rest: (o, r, np.nan, *rest), None, "nan as terminated: it must be a flag"),
         (lambda o, r, a, b, i: (o, r, a, 0.5, i), None, "0.5 as truncated: it must be a flag"),
+        (lambda o, *rest: (None, *rest), None, "the observation is None, and its observation space says Box"),
+        (lambda o, *rest: ("1.5", *rest), None, "the observation is the text '1.5', and its"),
+        (lambda o, *rest: ([None, 1, 2], *rest), None, "the observation is a list of 3 values, and its"),
+        (lambda o, *rest: ({1, 2, 3}, *rest), None, "the observation is a set, and its"),
+        (lambda o, *rest: (iter(o), *rest), None, "the observation is an iterator, and its"),
+        (lambda o, *rest: (o + 1j, *rest), None, "array of shape .3,. and type complex64, and its"),
+        (lambda o, *rest: (o.astype("U"), *rest), None, "array of shape .3,. and type <U32, and its"),
+        (lambda o, *rest: ({"x": o}, *rest), None, "the observation is a dict with the keys x, and its"),
         (
-            lambda o, *rest: (None, *rest),
+            lambda o, *rest: (o[:1], *rest),
             None,
             r"an observation of shape \(1,\), its observation space says \(3,\)",
         ),
@@ -955,7 +983,7 @@ def test_a_reward_of_one_number_is_taken(reward):
             lambda o, i: o,
             r"reset returned an array of shape \(3,\).*; it must return .observation, info",
         ),
-        (None, lambda o, i: (o, 3), "reset returned a int as info: it must be a dict"),
+        (None, lambda o, i: (o, 3), "reset returned an int as info: it must be a dict"),
     ],
 )
 def test_what_reset_and_step_must_return_is_said(step, reset, says):
@@ -968,6 +996,25 @@ def test_what_reset_and_step_must_return_is_said(step, reset, says):
     with pytest.raises(EnvironmentFaultError, match=says) as error:
         use()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("observation", "says"),
+    [
+        ({"arm": {"angle": 0.5}}, "the observation is a dict with the keys arm: 'speed' is missing"),
+        ({"arm": {}, "speed": [1]}, "the observation's 'arm' is a dict with no keys: 'angle' is missing"),
+        ({"arm": None, "speed": [1]}, "the observation's 'arm' is None, and its observation space says Dict"),
+        ({"arm": {"angle": None}, "speed": [1]}, "the observation's 'arm.angle' is None, and its"),
+        ({"arm": {"angle": 0.5}, "speed": ["fast"]}, "the observation's 'speed' is a list of 1 value, and"),
+        ([0.5, 1], "the observation is a list of 2 values, and its observation space says Dict"),
+        ({"arm": {"angle": 0.5}, "speed": [1]}, None),
+        ({"arm": {"angle": np.array(0.5, object)}, "speed": [True]}, None),
+    ],
+)
+def test_a_part_of_an_observation_that_holds_no_numbers_is_named(observation, says):
+    angle = spaces.Dict({"angle": spaces.Box(-1, 1, ())})
+    found = wrong_part(spaces.Dict({"arm": angle, "speed": spaces.Box(-1, 1, (1,))}), observation)
+    assert (found is None) if says is None else found.startswith(says)
 
 
 class Counting(PointMass):

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 import crossq_wn
-from crossq_wn import UserError
+from crossq_wn import UserError, environments
 from crossq_wn.environments.core import EnvironmentFaultError
 from crossq_wn.environments.pool import Pool
 from crossq_wn.learning import learner
 from crossq_wn.runs.manifests import trained_frames
+from crossq_wn.runs.options import RunOptions
 from crossq_wn.training import loop, reporting, saving
 from crossq_wn.training.seeds import Stream, integer, stream
 from crossq_wn.training.stopwatch import PHASES, Stopwatch
@@ -64,6 +65,30 @@ def test_actions_that_cannot_vary_are_told_of():
     simulator.action_low = np.array([-1, -1])
     reporting._tell_of_fixed_actions(session)
     assert listener.messages == [said]
+
+
+def test_before_training_it_is_said_that_a_video_will_be_missing():
+    simulator, options = SimpleNamespace(renders=False), RunOptions()
+    listener, pool = Listener(), SimpleNamespace(environments=[SimpleNamespace(simulator=simulator)])
+    config = SimpleNamespace(task="arm", options=options)
+    session = SimpleNamespace(config=config, reporter=listener, training=pool)
+    reporting._tell_of_missing_render(session)
+    (said,) = listener.messages
+    assert said.startswith("arm has no method `render`, so there will be no video when training is over")
+    for config.options in (RunOptions(video=False), RunOptions(real_time=20.0)):
+        reporting._tell_of_missing_render(session)
+    config.options, simulator.renders = options, True
+    reporting._tell_of_missing_render(session)
+    assert listener.messages == [said]
+
+
+class Drawing(PointMass):
+    def render(self):
+        raise AssertionError("nobody has asked for pictures yet")
+
+
+def test_whether_an_environment_can_render_is_known_before_it_does():
+    assert [environments.make(task).simulator.renders for task in (PointMass, Drawing)] == [False, True]
 
 
 def train(path, frames=40, settings=None, **options):

@@ -1,13 +1,13 @@
-"""Folders that are written completely, or not at all."""
+"""Folders and files that are written completely, or not at all."""
 
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from crossq_wn.errors import UserError, fix_for, option
-from crossq_wn.files import to_disk
+from crossq_wn.files import to_disk, write_atomically
 
 T = TypeVar("T")
 _PARTIAL = ".crossq-wn-partial"
@@ -58,9 +58,35 @@ def write_complete(out: Path, write: Callable[[Path], T]) -> T:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
-        raise UserError(
-            f"cannot write {option('out', str(out))}: {error.strerror or error}; {fix_for(error)}"
-        ) from None
+        raise _unwritable(out, error) from None
+
+
+def check_new(out: Path) -> None:
+    """Raises UserError if a file is already there that writing would replace."""
+    if os.path.lexists(out):
+        raise UserError(f"{option('out', str(out))} exists: nothing is overwritten; choose another")
+
+
+def write_new(out: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Writes a file completely, or not at all.
+
+    Args:
+        out: a file that is new; the folders around it are made.
+        write: writes to the file that it is given.
+
+    Raises:
+        UserError: something is there, or the file system refuses.
+    """
+    check_new(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(out, write)
+    except OSError as error:
+        raise _unwritable(out, error) from None
+
+
+def _unwritable(out: Path, error: OSError) -> UserError:
+    return UserError(f"cannot write {option('out', str(out))}: {error.strerror or error}; {fix_for(error)}")
 
 
 def _partial(out: Path) -> Path:

@@ -265,6 +265,11 @@ def _processor() -> str:
     return "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
 
 
+def expanded(path: str | Path) -> Path:
+    """A path as the user wrote it, in which `~` stands for the home folder, as in a shell."""
+    return Path(os.path.expanduser(path))
+
+
 def resolved(path: Path) -> Path:
     """A path that the user named without the links in it; raises OSError where they lead in a circle."""
     try:

@@ -160,7 +160,7 @@ class Policy(Actor):
 
     def __init__(self, folder: str | Path, seed: int | None = None) -> None:
         try:
-            self._begin(Path(folder), seed)
+            self._begin(Path(folder).expanduser(), seed)
         except (PolicyError, MemoryError):
             raise
         except Exception as error:  # whatever else a description leads to that is not an export's

@@ -58,7 +58,8 @@ class BROSettings(PolyakSettings):
     """Agent decisions (counted from 1) at which networks and optimisers are reset, before their updates."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "resets", tuple(self.resets))  # JSON has lists
+        if isinstance(self.resets, list):  # as JSON has them
+            object.__setattr__(self, "resets", tuple(self.resets))
         super().__post_init__()
         require_positive(self, "actor_blocks", "critic_blocks", "quantiles")
         for name in ("weight_decay", "optimism_learning_rate", "kl_target", "exploration_std"):

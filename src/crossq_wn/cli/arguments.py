@@ -15,6 +15,7 @@ from typing import Any, Literal, Never, get_args, get_origin, get_type_hints
 
 from crossq_wn.algorithms import ALGORITHMS, recipe_of
 from crossq_wn.errors import UserError, naming_options, nearest, shown
+from crossq_wn.machine import expanded
 from crossq_wn.runs.config import preset_settings
 from crossq_wn.runs.familiar import meant
 from crossq_wn.runs.options import MOST_SEEDS, OPTION_NAMES, RunOptions
@@ -147,16 +148,16 @@ def add_fields(group: Any, record: Any, chosen: Sequence[Field[Any]]) -> None:
     """
     kinds, texts = get_type_hints(type(record)), field_texts(type(record))
     for field in chosen:
-        default = getattr(record, field.name)
+        default, read = getattr(record, field.name), _parsing(kinds[field.name], **field.metadata)
         told = "" if default is None else f" (default: {shown(default)})"
+        told += "; without a value: none" if read.get("nargs") == "?" else ""
         group.add_argument(
             "--" + field.name.replace("_", "-"),
             default=argparse.SUPPRESS,
             help=(texts.get(field.name, "") + told).replace("%", "%%"),
-            **_parsing(kinds[field.name], **field.metadata),
+            **read,
         )
         if alias := _ALIASES.get(field.name):
-            read = _parsing(kinds[field.name], **field.metadata)
             group.add_argument(
                 alias, dest=field.name, default=argparse.SUPPRESS, help=argparse.SUPPRESS, **read
             )
@@ -180,7 +181,7 @@ def _parsing(kind: Any, ranges: bool = False) -> dict[str, Any]:
         return {"type": _several(reader), "nargs": "?", "const": (), "metavar": f"{metavar},{metavar}"}
     if get_origin(own) is tuple:
         reader, metavar = _reader(get_args(own)[0])
-        return {"type": reader, "nargs": "*", "metavar": metavar}
+        return {"type": reader, "nargs": "+", "metavar": metavar}
     reader, metavar = _reader(own)
     return {"type": _optional(reader) if optional else reader, "metavar": metavar}
 
@@ -306,7 +307,7 @@ def path(text: str) -> Path:
     """Reads the name of a file or folder."""
     if not text:
         raise argparse.ArgumentTypeError("'' is no name of a file or folder: this folder is called .")
-    return Path(text)
+    return expanded(text)
 
 
 def _short(text: str) -> str:

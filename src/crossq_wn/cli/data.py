@@ -17,7 +17,7 @@ def data(parser: Parser, arguments: list[str]) -> int:
         required=True,
         help=f"{' or '.join(KINDS)}: a data set of Minari, or one .npz file of NumPy",
     )
-    parser.add_argument("--out", type=Path, required=True, help="a new folder")
+    parser.add_argument("--out", type=Path, required=True, help="a new folder, or a new .npz file")
     parser.add_argument("--seed", type=whole_number, help="training seed; by default every seed")
     parsed = parser.parse_args(arguments)
     path, count = write(parsed.run, parsed.to, parsed.out, seed=parsed.seed, warn=warn)

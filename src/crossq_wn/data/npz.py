@@ -5,7 +5,7 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -110,10 +110,10 @@ def _floats(values: Any) -> np.ndarray | None:
     return None if values is None else number(values, "a bound of the actions", np.float64)
 
 
-def write(recording: Recording, folder: Path) -> None:
-    """Writes a recording with an array of observations into a folder, as `FILE`."""
+def write(recording: Recording, file: BinaryIO) -> None:
+    """Writes a recording with an array of observations to a file."""
     arrays: dict[str, Any] = {}
     for name, value in recording._asdict().items():
         if value is not None:
             arrays[name] = value
-    files.write_atomically(folder / FILE, lambda file: np.savez(file, **arrays))
+    np.savez(file, **arrays)

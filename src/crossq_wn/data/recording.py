@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from crossq_wn.environments.interface import WILD
 from crossq_wn.errors import UserError
 from crossq_wn.learning.rows import Rows
 from crossq_wn.machine import available_memory
@@ -88,9 +89,16 @@ def _check_column(name: str, values: np.ndarray, count: int) -> None:
 
 
 def _require_finite(name: str, values: np.ndarray) -> None:
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        row = int(np.nonzero(~np.isfinite(values))[0][0])
-        raise UnusableError(f"{name} is not finite in row {row} (or beyond float32): leave such episodes out")
+    if values.dtype.kind != "f":
+        return
+    sound = np.abs(values) <= WILD  # false of NaN
+    if sound.all():
+        return
+    place = tuple(int(each[0]) for each in np.nonzero(~sound))
+    what = f"{name} is {values[place]:g} in row {place[0]}, beyond {WILD:g}, as a faulty sensor says"
+    if not np.isfinite(values[place]):
+        what = f"{name} is not finite in row {place[0]} (or beyond float32)"
+    raise UnusableError(f"{what}: leave such episodes out")
 
 
 def leaves(observation: Observations | None) -> list[np.ndarray]:

@@ -18,7 +18,8 @@ KINDS: dict[str, Callable[[Path], Recording]] = {
     "run": replays.read,
 }
 _KNOWN = (
-    "a .npz or .parquet file, a run directory, a folder of LeRobot or Minari, or a Minari data set's name"
+    "a .npz or .parquet file, a run directory, a folder of `crossq-wn data`, LeRobot or Minari, or a Minari "
+    "data set's name"
 )
 
 
@@ -91,18 +92,25 @@ def find(name: str) -> tuple[Path, str]:
         if folder is not None:
             hint = f"`minari download {name}` would fetch a data set of that name"
         raise UserError(f"{option('prefill', name)} does not exist: {hint}")
-    if path.is_dir():
-        tests = {
-            "run": (path / "config.json").exists(),
-            "minari": minari.is_dataset(path),
-            "lerobot": lerobot.is_dataset(path),
-        }
-        kinds = [kind for kind, there in tests.items() if there]
-    else:
-        kinds = [kind for kind, end in (("npz", ".npz"), ("lerobot", ".parquet")) if path.suffix == end]
-    if not kinds:
-        raise UserError(f"{option('prefill', name)} is of no known kind: give {_KNOWN}")
-    return path, kinds[0]
+    if path.is_dir() and (path / npz.FILE).exists():  # as `crossq-wn data` writes it
+        path = path / npz.FILE
+    kind = _kind(path)
+    if kind is None:
+        one = next(path.glob("*.npz"), None) if path.is_dir() else None
+        fix = f"give {_KNOWN}" if one is None else f"name the .npz files in it, such as {one}"
+        raise UserError(f"{option('prefill', name)} is of no known kind: {fix}")
+    return path, kind
+
+
+def _kind(path: Path) -> str | None:
+    """The kind of a file or folder; None if it is none of them."""
+    if not path.is_dir():
+        return {".npz": "npz", ".parquet": "lerobot"}.get(path.suffix)
+    if (path / "config.json").exists():
+        return "run"
+    if minari.is_dataset(path):
+        return "minari"
+    return "lerobot" if lerobot.is_dataset(path) else None
 
 
 def read(name: str, path: Path, kind: str) -> Recording:

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from crossq_wn.complete import check_free, write_complete
+from crossq_wn import files
+from crossq_wn.complete import check_free, check_new, write_complete, write_new
 from crossq_wn.data import minari, npz, replays
 from crossq_wn.data.recording import UnusableError
 from crossq_wn.errors import UserError, option
@@ -28,7 +29,7 @@ def write(
     Args:
         run: the run directory, or a folder that holds one run.
         kind: one of `KINDS`.
-        out: a folder that is new or empty.
+        out: a folder that is new or empty, or for npz the new file itself, with that ending.
         seed: one of its training seeds; None: all of them, one behind the other.
         warn: is told of damaged checkpoints that are passed over.
 
@@ -43,15 +44,20 @@ def write(
     path = run_in(run)
     if kind == "minari":
         minari.require_writer()
-    check_free(out)
+    to_file = kind == "npz" and out.suffix == ".npz"
+    (check_new if to_file else check_free)(out)
     try:
         recording = replays.read(path, seed, warn)
     except UnusableError as error:
         raise UserError(f"{path}: {error}") from None
     if not len(recording.reward):
         raise UserError(f"{path} has no transitions yet: train it further")
+    content = partial(npz.write, recording)
+    if to_file:
+        write_new(out, content)
+        return out, len(recording.reward)
     if kind == "npz":
-        write_complete(out, partial(npz.write, recording))
+        write_complete(out, lambda folder: files.write_atomically(folder / npz.FILE, content))
         return out / npz.FILE, len(recording.reward)
     task = re.sub(r"[^\w]+", "-", recording.task or "").strip("-")
     about = {

@@ -15,7 +15,7 @@ from crossq_wn.environments.attributes import attribute, attribute_by_now, attri
 from crossq_wn.environments.core import EnvironmentFaultError, Frame
 from crossq_wn.environments.interface import check_bounds, success_of
 from crossq_wn.environments.layers import Layers, wrappers_of
-from crossq_wn.environments.parts import kinds_of, layout_of, numbers_of
+from crossq_wn.environments.parts import kinds_of, layout_of, numbers_of, shown_value, wrong_part
 from crossq_wn.environments.snapshot import (
     Snapshot,
     UnrestorableError,
@@ -77,6 +77,7 @@ class Gymnasium:
         # Seconds per step, as Gymnasium's own MuJoCo tasks call them.
         dt = attribute_by_now(environment.unwrapped, "dt", name)
         self.frame_seconds = float(dt) if isinstance(dt, int | float) and dt > 0 else None
+        self.renders = type(environment.unwrapped).render is not gymnasium.Env.render
         self._observation: Any = None  # the last observation, not yet flattened
         self.info: dict[str, Any] = {}  # of the last step
         self.physics: Any = None
@@ -136,13 +137,15 @@ class Gymnasium:
             EnvironmentFaultError: the observation is not one of its space.
         """
         space = self._environment.observation_space
+        if (wrong := wrong_part(space, self._observation)) is not None:
+            raise EnvironmentFaultError(f"{self._name}: {wrong}")
         try:
             with np.errstate(over="ignore", invalid="ignore"):  # which the comparison finds
                 flat: Any = spaces.flatten(space, self._observation)
                 exact = numbers_of(space, self._observation) if self._whole else flat
         except (KeyError, TypeError, ValueError) as error:
             raise EnvironmentFaultError(
-                f"{self._name}: the observation is {_describe(self._observation)}, its observation space "
+                f"{self._name}: the observation is {shown_value(self._observation)}, its observation space "
                 f"says {space} ({type(error).__name__}: {error})"
             ) from None
         if self._whole and flat.shape == exact.shape:
@@ -228,7 +231,7 @@ class Gymnasium:
         Raises:
             UserError: the environment cannot render, or renders no pictures.
         """
-        if type(self._environment.unwrapped).render is gymnasium.Env.render:
+        if not self.renders:
             raise UserError(f"{self._name} has no method `render`: no pictures can be made of it")
         image: Any = self._environment.render()
         if image is None:
@@ -247,12 +250,12 @@ class Gymnasium:
         """Raises EnvironmentFaultError unless a call returned the values of these names, info as the last."""
         if not isinstance(outcome, tuple) or len(outcome) != len(names):
             raise EnvironmentFaultError(
-                f"{self._name}: {call} returned {_describe(outcome)}; it must return "
+                f"{self._name}: {call} returned {shown_value(outcome)}; it must return "
                 f"({', '.join(names)}), as Gymnasium has it since 0.26"
             )
         if not isinstance(outcome[-1], dict):
             raise EnvironmentFaultError(
-                f"{self._name}: {call} returned {_describe(outcome[-1])} as info: it must be a dict, "
+                f"{self._name}: {call} returned {shown_value(outcome[-1])} as info: it must be a dict, "
                 "such as {}"
             )
 
@@ -264,7 +267,7 @@ class Gymnasium:
         array = np.asarray(value)
         if array.size != 1 or array.dtype.kind not in "biuf":
             raise EnvironmentFaultError(
-                f"{self._name}: step returned {_describe(value)} as {name}: it must be a single number"
+                f"{self._name}: step returned {shown_value(value)} as {name}: it must be a single number"
             )
         return float(array.item())
 
@@ -309,17 +312,6 @@ def _leaves(owned: Iterable[spaces.Space[Any]]) -> list[spaces.Space[Any]]:
         parts: Any = getattr(space, "spaces", ())
         found += [space, *_leaves(parts.values() if isinstance(parts, Mapping) else parts)]
     return found
-
-
-def _describe(value: Any) -> str:
-    """What an environment returned, in a few words."""
-    if isinstance(value, tuple | list):
-        return f"a {type(value).__name__} of {len(value)} values"
-    if isinstance(value, np.ndarray):
-        return f"an array of shape {value.shape} and type {value.dtype}"
-    if isinstance(value, dict):
-        return f"a dict with the keys {', '.join(map(str, value))}"
-    return f"a {type(value).__name__}"
 
 
 def _check_spaces(environment: gymnasium.Env[Any, Any], name: str) -> None:

@@ -1,13 +1,18 @@
 """The interface between a policy and an environment: units of actions, and layout of observations."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from crossq_wn.acting.interface import Layout
+from crossq_wn.acting.readings import reading
 from crossq_wn.errors import UserError
 
+WILD = 1e15  # beyond it, in absolute value, a number is taken for a fault of its sensor
+# What of a simulator is plain, and is still asked for where another process has it.
+_PLAIN = ("observation_size", "observation_low", "observation_high", "action_size", "action_low",
+          "action_high", "action_dtype", "layout", "in_threads", "frame_seconds", "renders")  # fmt: skip
 _INTEGERS = 2.0**53  # float64 represents all integers up to this exactly
 
 
@@ -73,6 +78,44 @@ def parts_of(simulator: Any) -> Layout:
     """The keys and shape of each part of a simulator's observations."""
     layout: Layout = getattr(simulator, "layout", [[[], [int(simulator.observation_size)]]])
     return layout
+
+
+def plain_of(simulator: Any) -> dict[str, Any]:
+    """What other processes know of a simulator: its plain attributes, by name."""
+    return {name: getattr(simulator, name) for name in _PLAIN if hasattr(simulator, name)}
+
+
+class Outside(NamedTuple):
+    """Observations that lie far outside their space."""
+
+    rows: int  # observations
+    example: str  # the first number that does, with its place and the bounds
+
+
+def far_outside(observations: np.ndarray, simulator: Any) -> Outside | None:
+    """Finds observations farther outside their space than it is wide: bounds are often somewhat sloppy.
+
+    Args:
+        observations: float32 [n, frame_stack * observation_size]; of stacked ones the newest is looked at.
+        simulator: whose space it is; those of the suites have no bounds.
+
+    Returns:
+        None if there are none.
+    """
+    if not hasattr(simulator, "observation_low"):
+        return None
+    newest = observations[:, -simulator.observation_size :]
+    low, high = (getattr(simulator, f"observation_{end}").astype(np.float64) for end in ("low", "high"))
+    with np.errstate(over="ignore"):
+        width = high - low
+    below, above = (np.where(np.isfinite(width), width, np.abs(bound)) + 1e-3 for bound in (low, high))
+    outside = (newest < low - below) | (newest > high + above)
+    rows, indices = np.nonzero(outside)
+    if not len(rows):
+        return None
+    index = int(indices[0])
+    what = reading(newest[rows[0], index], index, parts_of(simulator))
+    return Outside(len(np.unique(rows)), f"{what}, where its space has {low[index]:g} to {high[index]:g}")
 
 
 def describe(simulator: Any) -> dict[str, Any]:

@@ -7,12 +7,9 @@ import numpy as np
 
 from crossq_wn.environments.core import Environment, EnvironmentFaultError, Transition
 from crossq_wn.environments.crew import Crew
+from crossq_wn.environments.interface import plain_of
 from crossq_wn.environments.snapshot import Snapshot
 from crossq_wn.environments.streams import seed_shared
-
-# What of a simulator is plain, and is still asked for after it has moved to a worker.
-_PLAIN = ("observation_size", "action_size", "action_low", "action_high", "action_dtype", "layout",
-          "in_threads", "frame_seconds")  # fmt: skip
 
 
 class Remote:
@@ -29,8 +26,7 @@ class Remote:
         self.task, self.action_repeat = here.task, here.action_repeat
         self.observation_size, self.action_size = here.observation_size, here.action_size
         self.frame_seconds = here.frame_seconds
-        known = {name: getattr(here.simulator, name) for name in _PLAIN if hasattr(here.simulator, name)}
-        self.simulator: Any = SimpleNamespace(**known, physics=None)
+        self.simulator: Any = SimpleNamespace(**plain_of(here.simulator), physics=None)
 
     @property
     def largest_observation(self) -> float:

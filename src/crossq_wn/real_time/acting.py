@@ -21,7 +21,7 @@ import numpy as np
 from crossq_wn.acting.interface import Interface
 from crossq_wn.acting.policy import Actor
 from crossq_wn.environments.core import Episode
-from crossq_wn.environments.interface import describe
+from crossq_wn.environments.interface import describe, plain_of
 from crossq_wn.environments.worker import Outcome, Recipe, failed, ignore_signals
 from crossq_wn.errors import raised
 from crossq_wn.real_time.memory import Shape, Shared
@@ -209,11 +209,7 @@ def _serve(connection: "Connection[Any, Any]", memory: int, gone: threading.Even
 
 def _described(robot: Robot, priority: str | None) -> Description:
     simulator = robot.environment.simulator
-    plain = {}
-    for name in ("observation_size", "action_size", "action_low", "action_high", "action_dtype", "layout"):
-        if hasattr(simulator, name):
-            plain[name] = getattr(simulator, name)
-    plain["frame_seconds"] = robot.environment.frame_seconds
+    plain = plain_of(simulator) | {"frame_seconds": robot.environment.frame_seconds}
     size = robot.environment.observation_size
     methods = tuple(robot.methods)
     return Description(describe(simulator), size, plain, methods, robot.own_clock, priority)

@@ -167,7 +167,7 @@ class Stand:
     def __init__(self, process: ActingProcess) -> None:
         plain = process.description.plain
         # A robot's classes and modules are in the acting process, so nothing that they hold is shared here.
-        self.simulator: Any = SimpleNamespace(**plain, physics=None, in_threads=True)
+        self.simulator: Any = SimpleNamespace(**plain | {"physics": None, "in_threads": True})
         self.observation_size = process.description.observation_size
         self.action_size: int = plain["action_size"]
         self.frame_seconds: float | None = plain["frame_seconds"]

@@ -19,6 +19,7 @@ import numpy as np
 
 from crossq_wn.environments.suites import suite_of
 from crossq_wn.errors import UserError, one_line, option
+from crossq_wn.machine import expanded
 from crossq_wn.results.curves import Curves, Piece, Results, joined
 from crossq_wn.results.practice import without_evaluations
 from crossq_wn.results.records import CurveTable, Input, RunRecord
@@ -35,7 +36,7 @@ T = TypeVar("T", bound=Input)
 def inputs(paths: Iterable[Path]) -> list[Input]:
     """Lists the run directories in these folders, even damaged ones, and these files, in the order given."""
     found: dict[Input, None] = {}
-    for path in paths:
+    for path in map(expanded, paths):
         if path.is_dir():
             found |= dict.fromkeys(RunRecord(run) for run in find(path))
         else:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from crossq_wn.errors import UserError
+from crossq_wn.machine import expanded
 from crossq_wn.runs.leases import is_lease
 
 _TELLING = {"config.json", "eval.csv", "manifest.json"}  # a folder with one of these is a run, or was one
@@ -47,7 +48,7 @@ def named(name: str, path: str | Path) -> Path:
     """Reads an argument that names a folder. Raises UserError if it is empty."""
     if not str(path):
         raise UserError(f"{name} is '': a folder has a name, and this folder is called .")
-    return Path(path)
+    return expanded(path)
 
 
 def walk(root: Path) -> Iterator[tuple[str, list[str]]]:

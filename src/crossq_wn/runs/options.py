@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from crossq_wn.algorithms.settings import require, require_positive, require_types
 from crossq_wn.errors import option
+from crossq_wn.machine import expanded
 
 MOST_SEEDS = 1_000  # in one process
 MOST_HERTZ = 1_000
@@ -92,9 +93,9 @@ class RunOptions:
 def _names(prefill: object) -> object:
     """Names of files as texts; Python users write one, lists and paths."""
     if isinstance(prefill, str | Path):
-        return (str(prefill),)
+        return (str(expanded(prefill)),)
     if isinstance(prefill, Sequence) and all(isinstance(each, str | Path) for each in prefill):
-        return tuple(map(str, prefill))
+        return tuple(str(expanded(each)) for each in prefill)
     return prefill
 
 

@@ -2,11 +2,10 @@
 
 import numpy as np
 
+from crossq_wn.environments.interface import WILD
 from crossq_wn.real_time.records import Decision
 from crossq_wn.training.course import Course
 from crossq_wn.training.loop import observe, store
-
-_LARGEST = 1e15  # beyond it, a reading is taken for a fault of its sensor
 
 
 def take(course: Course, decision: Decision) -> None:
@@ -53,7 +52,7 @@ def wild(decision: Decision) -> str | None:
         ("reward", np.array([after.reward])),
     ):
         largest = numbers[np.abs(numbers).argmax()]
-        if abs(largest) > _LARGEST:
+        if abs(largest) > WILD:
             return f"{largest:g} in its {what}"
     return None
 
@@ -63,6 +62,6 @@ def _tell(course: Course, number: int, reading: str) -> None:
     if not course.told_wild:
         course.told_wild = True
         course.session.reporter.message(
-            f"{course.session.config.task}: decision {number:,} has {reading}: beyond {_LARGEST:g} it "
+            f"{course.session.config.task}: decision {number:,} has {reading}: beyond {WILD:g} it "
             "is taken for a fault of a sensor, so neither it nor others like it are learned from"
         )

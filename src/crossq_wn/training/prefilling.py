@@ -8,7 +8,7 @@ import numpy as np
 
 from crossq_wn.data import sources
 from crossq_wn.data.fitting import Problem
-from crossq_wn.environments.interface import describe
+from crossq_wn.environments.interface import describe, far_outside
 from crossq_wn.environments.remote import Anywhere
 from crossq_wn.errors import UserError, counted, option
 from crossq_wn.learning.replay import Replay
@@ -48,6 +48,11 @@ def rows_for(config: RunConfig, environment: Anywhere, tell: Callable[[str], Non
         parts.append(sources.rows_of(name, source, problem))
         transitions = int((~parts[-1].final).sum())
         tell(f"prefill: {counted(transitions, 'transition')} from {source.name} ({source.kind})")
+        outside = far_outside(parts[-1].observation, environment.simulator)
+        if outside is not None:
+            many = f"{outside.rows:,} of {counted(len(parts[-1].final), 'observation')}"
+            where = f"far outside the observation space, such as {outside.example}"
+            tell(f"prefill: {many} in {source.name} lie {where}: check the units")
     return Rows(*map(np.concatenate, zip(*parts, strict=True)))
 
 

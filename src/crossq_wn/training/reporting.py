@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from crossq_wn.errors import counted
+from crossq_wn.errors import counted, option
 from crossq_wn.training.compiling import compiling_left
 from crossq_wn.training.finished import evaluated_last
 from crossq_wn.training.forecast import forecast
@@ -120,6 +120,7 @@ def tell_of_environments(session: Session) -> None:
     """Tells what is peculiar about a run's environments."""
     _tell_of_statistics(session)
     _tell_of_fixed_actions(session)
+    _tell_of_missing_render(session)
 
 
 def _tell_of_statistics(session: Session) -> None:
@@ -139,4 +140,14 @@ def _tell_of_fixed_actions(session: Session) -> None:
         session.reporter.message(
             f"{session.config.task} has actions of {counted(simulator.action_size, 'number')}, of which "
             f"those at {', '.join(map(str, fixed))} cannot vary: their lower bounds equal their upper ones"
+        )
+
+
+def _tell_of_missing_render(session: Session) -> None:
+    """Says before training that the video at its end will be missing."""
+    config, simulator = session.config, session.training.environments[0].simulator
+    if config.options.video and config.options.real_time is None and not getattr(simulator, "renders", True):
+        session.reporter.message(
+            f"{config.task} has no method `render`, so there will be no video when training is over: give it "
+            f"one, or leave the video out with {option('video', False)}"
         )

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from crossq_wn.acting.interface import LARGE
+from crossq_wn.environments.interface import far_outside
 from crossq_wn.environments.remote import Anywhere
 from crossq_wn.errors import option
 from crossq_wn.lazy import jax
@@ -46,6 +47,7 @@ def log(session: Session) -> None:
             rows.append(_counters(session, seed) | reported | diagnosed | timed)
     drop(session, reasons)
     _tell_of_large_numbers(session)
+    _tell_of_numbers_outside(session)
     timing = {
         "frames": session.frames,
         "frames_per_second": round(frames_rate, 2),
@@ -119,6 +121,22 @@ def _tell_of_large_numbers(session: Session) -> None:
                     f"numbers of this scale; divide its {what} by about {largest:.0e} for values near 1"
                     f"{instead}"
                 )
+
+
+def _tell_of_numbers_outside(session: Session) -> None:
+    """Warns once if observations since the last row, which replay holds, lie far outside their space."""
+    recent = 2 * max(1, session.config.options.log_every // session.config.action_repeat)
+    for seed in session.seeds if not session.told_outside else ():
+        replay = seed.replay
+        rows = replay.read(max(replay.begin, replay.common, replay.end - recent), replay.end)
+        outside = far_outside(rows.observation, session.training.environments[seed.index].simulator)
+        if outside is not None:
+            session.told_outside = True
+            session.reporter.message(
+                f"{session.config.task} returned {outside.example}, far outside: check the units, or widen "
+                "the bounds if that is as it should be; training goes on"
+            )
+            return
 
 
 def _counters(session: Session, seed: Seed) -> dict[str, Any]:
