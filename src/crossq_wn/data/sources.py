@@ -92,7 +92,7 @@ def find(name: str) -> tuple[Path, str]:
         if folder is not None:
             hint = f"`minari download {name}` would fetch a data set of that name"
         raise UserError(f"{option('prefill', name)} does not exist: {hint}")
-    if path.is_dir() and (path / npz.FILE).exists():  # as `crossq-wn data` writes it
+    if (path / npz.FILE).exists():  # a folder as `crossq-wn data` writes it
         path = path / npz.FILE
     kind = _kind(path)
     if kind is None:
