@@ -1,13 +1,20 @@
 """A user's own modules: what is said where a name leads nowhere."""
 
 import sys
+import types
+from functools import partial
 
+import gymnasium
 import pytest
 
+import crossq_wn
 from crossq_wn import UserError
+from crossq_wn.cli import main
 from crossq_wn.environments import lookup, make
 from crossq_wn.errors import closest
+from crossq_wn.naming import name_of
 from crossq_wn.own_modules import import_user_module, missing
+from helpers import TINY_OPTIONS, TINY_SETTINGS
 
 MODULE = """
 import math as maths
@@ -75,6 +82,112 @@ def test_what_is_written_instead_is_found(here):
     for path in ("arm_task:Reach", "arms.lift:Reach", "suite.slide:Reach"):
         assert import_user_module(path, "a test").Reach.speed == 1
     assert "did you mean 'arm_task'" in missing("arm_tasks:Reach")
+
+
+SCRIPT = """
+import crossq_wn
+import helpers
+
+class Reach(helpers.PointMass):
+    class Inner(helpers.PointMass):
+        pass
+
+def make_reach(speed=1):
+    return Reach()
+"""
+UNGUARDED = SCRIPT + "crossq_wn.train(Reach, frames=10)"
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch):
+    """(source, name of the file) -> the module as which Python runs a script, in the script's folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(source, name="my_script.py"):
+        (tmp_path / name).write_text(source)
+        main = types.ModuleType("__main__")
+        main.__file__ = name  # as Python has it
+        monkeypatch.setitem(sys.modules, "__main__", main)
+        exec(source, vars(main))
+        return main
+
+    yield run
+    sys.modules.pop("my_script", None)
+
+
+def test_what_a_script_defines_is_named_as_it_can_be_imported(script, monkeypatch):
+    program = script(SCRIPT)
+    names = {
+        program.Reach: "my_script:Reach",
+        program.Reach.Inner: "my_script:Reach.Inner",
+        program.make_reach: "my_script:make_reach",
+        partial(program.make_reach, speed=program.Reach): "my_script:make_reach(speed=my_script:Reach)",
+        crossq_wn.train: "crossq_wn.training.api:train",
+    }
+    assert list(map(name_of, names)) == list(names.values())
+    assert import_user_module("my_script:Reach", "a test") is program  # and not run again
+
+
+@pytest.mark.parametrize(
+    ("file", "reason"),
+    [
+        ("my.script.py", "no name of a module"),
+        ("json.py", "that of another module, which is loaded"),
+        ("sub/my_script.py", "that of another module, which comes first"),
+        (None, "as at a prompt or in a notebook"),
+    ],
+)
+def test_what_no_import_would_find_keeps_the_name_of_the_program(file, reason, script, tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "my_script.py").touch()
+    program = script(SCRIPT, file or "my_script.py")
+    if file is None:
+        del program.__file__
+    assert name_of(program.Reach) == "__main__:Reach", reason
+    with pytest.raises(UserError, match=r"give it again from Python, as in .*load\(run\)\.evaluate\("):
+        make("__main__:Reach")
+
+
+def test_programs_that_python_finds_as_modules_are_named_by_them(script):
+    program = script(SCRIPT)
+    program.__spec__ = types.SimpleNamespace(name="arms.lift")  # of `python -m arms.lift`
+    assert name_of(program.Reach) == "arms.lift:Reach"
+    program.Reach.__module__ = program.Other = "__mp_main__"  # in a process of multiprocessing
+    assert name_of(program.Reach) == "arms.lift:Reach"
+    del program.Reach.Inner, program.__dict__["make_reach"]
+    elsewhere = type("Elsewhere", (gymnasium.Env,), {"__module__": "__main__"})  # as under a profiler
+    assert name_of(elsewhere).startswith("__main__:Elsewhere")
+
+
+def test_a_task_of_a_script_is_evaluated_by_its_name(script, monkeypatch, tmp_path, capsys):
+    program = script(SCRIPT)
+    small = TINY_OPTIONS | TINY_SETTINGS
+    run = crossq_wn.train(program.Reach, frames=40, out=tmp_path / "run", **small).path
+    policy = crossq_wn.load(run)
+    assert policy.config.task == "my_script:Reach"
+    assert len(policy.evaluate(episodes=1)) == 1  # in the script itself
+    monkeypatch.delitem(sys.modules, "__main__")
+
+    def evaluated():
+        sys.modules.pop("my_script", None)
+        with pytest.raises(SystemExit) as ending:
+            main(["eval", str(run), "--episodes", "1"])
+        return ending.value.code, capsys.readouterr().err
+
+    assert evaluated() == (0, "")
+    (tmp_path / "my_script.py").write_text(UNGUARDED)
+    code, said = evaluated()
+    assert code == 2
+    assert (
+        "cannot import 'my_script' for the task 'my_script:Reach': to import it calls crossq_wn.train, which "
+        "would train again: put whatever my_script does, except for its definitions, under `if __name__ =="
+    ) in said
+    assert not (tmp_path / "runs").exists()
+    monkeypatch.chdir("/")
+    monkeypatch.setattr(sys, "path", [each for each in sys.path if each != str(tmp_path)])
+    code, said = evaluated()
+    assert code == 2
+    assert "there is no such module here; run this in the folder of my_script.py, add that folder" in said
 
 
 def test_case_and_version_do_not_hide_the_nearest_name():

@@ -14,6 +14,7 @@ from pathlib import PurePath
 from typing import Any
 
 from crossq_wn.errors import UserError
+from crossq_wn.own_modules import home_of
 
 _LONG = 80  # characters of arguments, beyond which a checksum replaces them
 _SCALARS = (type(None), bool, int, float, complex, str, bytes)
@@ -45,7 +46,7 @@ def name_of(factory: Any) -> str:
 def _name_of(factory: Any) -> str:
     given = _given_name(factory)
     if isinstance(factory, functools.partial):
-        return _partial_name(factory) if given is None else f"{factory.func.__module__}:{given}"
+        return _partial_name(factory) if given is None else f"{home_of(factory.func)}:{given}"
     if isinstance(factory, types.FunctionType):
         return _function_name(factory)
     if inspect.isclass(factory):
@@ -58,11 +59,11 @@ def _name_of(factory: Any) -> str:
 def _name_of_object(factory: Any, given: str | None) -> str:
     """The name of a callable that is neither a function, a class, a class method nor a partial."""
     if inspect.isbuiltin(factory):
-        return f"{factory.__module__}:{factory.__qualname__}"
+        return f"{home_of(factory)}:{factory.__qualname__}"
     if callable(factory) and given is not None:
-        return f"{factory.__module__}:{given}"
+        return f"{home_of(factory)}:{given}"
     if callable(factory) and _has_place(factory):
-        return f"{factory.__module__}:{_place(factory)}"
+        return f"{home_of(factory)}:{_place(factory)}"
     if isinstance(factory, functools._lru_cache_wrapper):
         return _name_of(factory.__wrapped__)  # the cache changes nothing
     raise _nameless(factory)
@@ -85,7 +86,7 @@ def _partial_name(factory: functools.partial[Any]) -> str:
 def _function_name(function: types.FunctionType) -> str:
     last = function.__qualname__.rpartition(".")[2]
     if function.__name__ != last:  # the user has renamed it
-        return f"{function.__module__}:{function.__name__}"
+        return f"{home_of(function)}:{function.__name__}"
     if function.__name__ == "<lambda>":
         raise _nameless(function)
     values = []
@@ -95,18 +96,18 @@ def _function_name(function: types.FunctionType) -> str:
         values += [_text(value, function) for value in function.__defaults__ or ()]
         values += [f"{k}={_text(v, function)}" for k, v in (function.__kwdefaults__ or {}).items()]
     place = f"{function.__qualname__}{_branch(function)}"
-    return f"{function.__module__}:{place}" + _joined(values)
+    return f"{home_of(function)}:{place}" + _joined(values)
 
 
 def _class_name(cls: type) -> str:
     if cls.__name__ != cls.__qualname__.rpartition(".")[2]:  # the user has renamed it
-        return f"{cls.__module__}:{cls.__name__}"
+        return f"{home_of(cls)}:{cls.__name__}"
     if cls not in _first:
         values: list[str] = []
         for each in cls.__mro__:
             if not _has_place(each):  # made within a function, or by `type`: the next call makes another
                 values += sorted(f"{name}={_text(value, cls)}" for name, value in _class_values(each))
-        _first[cls] = f"{cls.__module__}:{cls.__qualname__}" + _joined(values)
+        _first[cls] = f"{home_of(cls)}:{cls.__qualname__}" + _joined(values)
     return _first[cls]
 
 
@@ -166,7 +167,7 @@ def _held_by_functions(cls: type, name: str, functions: list[types.FunctionType]
     for function in functions:
         if not function.__qualname__.startswith(f"{cls.__qualname__}."):  # given to the class
             # By its names alone, since its closure and defaults follow; a lambda has none.
-            named = function.__module__, function.__qualname__, function.__name__
+            named = home_of(function), function.__qualname__, function.__name__
             found.append((name, function if function.__name__ == "<lambda>" else named))
         elif branch := _branch(function):
             found.append((name, branch))
@@ -234,7 +235,7 @@ def _text_of_object(value: Any, factory: Any) -> str:
         parts = {name: part for name, part in vars(value).items() if name in _OF_SPACES}
         return f"{type(value).__name__}({value.dtype},{_text(parts, factory)})"
     if callable(value) and _has_place(value):  # such as NumPy's functions
-        return f"{value.__module__}:{_place(value)}"
+        return f"{home_of(value)}:{_place(value)}"
     return _text_of_record(value, factory)
 
 

@@ -14,6 +14,9 @@ from crossq_wn.own_modules import found_in, import_user_module, unknown_task
 
 gymnasium.logger.min_level = gymnasium.logger.ERROR
 
+_GIVE_IT = (
+    "give it again from Python, as in crossq_wn.resume(run, task=...) or crossq_wn.load(run).evaluate(...)"
+)
 _INSTALLED = ("gymnasium.envs.mujoco.", "gymnasium.envs.classic_control.")  # with this package
 
 
@@ -64,8 +67,8 @@ def from_factory(path: str, **options: Any) -> gymnasium.Env[Any, Any]:
     module_name, _, attribute = path.partition(":")
     if module_name == "__main__":
         raise UserError(
-            f"{path!r} was defined in a script, which cannot be imported: call crossq_wn.resume(run, "
-            "task=...) in that script, or move the class to a module"
+            f"{path!r} was defined at a prompt, in a notebook, or in a script that cannot be imported by its "
+            f"name: {_GIVE_IT}, or put it into a module and train there"
         )
     value = import_user_module(path, f"the task {path!r}")
     if re.search(r"-v\d+$", attribute):
@@ -74,8 +77,7 @@ def from_factory(path: str, **options: Any) -> gymnasium.Env[Any, Any]:
         raise UserError(f"the task {path!r} is named without brackets: {path[:-2]}")
     if "(" in attribute or "<locals>" in attribute:
         raise UserError(
-            f"the task {path!r} was given as a callable, which its name alone cannot restore: pass it again "
-            "from Python, as in crossq_wn.resume(run, task=...)"
+            f"the task {path!r} was given as a callable, which its name alone cannot restore: {_GIVE_IT}"
         )
     factory = found_in(value, path, f"the task is {path!r}")
     return from_callable(factory, path, render="render_mode" in options)

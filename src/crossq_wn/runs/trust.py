@@ -23,7 +23,7 @@ from crossq_wn.algorithms.sources import without_checksum
 from crossq_wn.errors import UserError, option
 from crossq_wn.machine import data_folder
 from crossq_wn.naming import name_of
-from crossq_wn.own_modules import missing
+from crossq_wn.own_modules import not_here
 from crossq_wn.runs.checksums import checksum_of
 from crossq_wn.runs.config import RunConfig
 
@@ -99,7 +99,7 @@ def _require(what: str, name: str, path: Path, trust: bool) -> None:
         return
     place = place_of(name)
     if place is None:
-        raise UserError(f"cannot import {module!r} for the {what} {name!r} of {path}: {missing(name)}")
+        raise UserError(f"cannot import {module!r} for the {what} {name!r} of {path}: {not_here(module)}")
     with contextlib.suppress(OSError, UserError):
         if _entry(name, place).is_file():
             return

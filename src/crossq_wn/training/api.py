@@ -16,6 +16,7 @@ from crossq_wn.data.sources import describe_all as describe_sources
 from crossq_wn.environments import TaskLike, lookup
 from crossq_wn.errors import UserError, option
 from crossq_wn.machine import use_jax
+from crossq_wn.own_modules import refuse_while_importing
 from crossq_wn.runs import directory
 from crossq_wn.runs.config import RunConfig, extend, preset_settings, system_of, with_algorithm
 from crossq_wn.runs.familiar import meant
@@ -170,6 +171,7 @@ def train(
             or does not fit into memory, or every seed failed. In the last case `__cause__` is the first fault
             of an environment.
     """
+    refuse_while_importing("crossq_wn.train")
     calls = checked(callbacks)
     # A video takes a renderer, so a script has to ask for it.
     config = configure(task, algorithm=algorithm, preset=preset, **({"video": False} | choices))
@@ -266,6 +268,7 @@ def resume(
         UserError: there is no run, another process is using it, it has no usable checkpoint, its environment
             has changed, it names modules that are not trusted, or every seed failed.
     """
+    refuse_while_importing("crossq_wn.resume")
     calls = checked(callbacks)
     give_networks(networks)
     with _shown(reporter, progress) as shown:
