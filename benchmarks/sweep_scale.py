@@ -1,6 +1,6 @@
 """How long a sweep of ten thousand runs takes to plan, to look at, to list and to schedule.
 
-python benchmarks/sweep_scale.py [--runs 10000] [--only STEP] [--profile | --memory]
+python benchmarks/sweep_scale.py [--runs 10000] [--only STEP ...] [--profile | --memory]
 
 Nothing is trained: the runs are directories as training leaves them, four of five finished, a tenth each cut
 off and missing. Prints seconds of this process, and with --memory what each step leaves behind instead.
@@ -33,6 +33,7 @@ from crossq_wn.sweeps.plans import Run, plan
 from crossq_wn.sweeps.sheets import parse
 
 HEADER = "exp_name,env_name,seed,metric,env_step,value\n"
+BILL = "bill"
 METRICS = ("return", "q_bias_mean", "q_bias_std")
 
 
@@ -105,6 +106,9 @@ class Stub:
     def worked(self) -> float | None:
         return 1.0
 
+    def node(self) -> str:
+        return "here"
+
     def failure(self) -> tuple[str, int]:
         return "", 0
 
@@ -120,7 +124,7 @@ def steps(text: str, out: Path) -> dict[str, Callable[[], Any]]:
     return {
         "plan": lambda: plan(parse(text, "file"), out),
         "look at every run, as a sweep begins": begun,
-        "bill": lambda: bills.bill(runs, sweep.states, 8, lambda run: run.config.system.label),
+        BILL: lambda: bills.bill(runs, sweep.states, 8, lambda run: run.config.system.label),
         "choose what to start": lambda: sweep.look(),
         "start and end 100 runs": lambda: drive_some(begun()),
         "--status": lambda: status.lines(runs, out),
@@ -135,8 +139,8 @@ def listed(out: Path) -> None:
 
 
 def drive_some(sweep: Sweep) -> Sweep:
-    """Schedules as `drive` does until a hundred processes have been started and have ended."""
-    while sweep.engine.started < 100:
+    """Schedules as `drive` does until a hundred processes, or all that are needed, have ended."""
+    while sweep.engine.started < 100 and not sweep.over:
         sweep.collect([])
         sweep.fill()
     return sweep
@@ -170,7 +174,7 @@ def measured(name: str, step: Callable[[], Any], asked: argparse.Namespace) -> N
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=10_000)
-    parser.add_argument("--only", default="", help="a part of a step's name")
+    parser.add_argument("--only", nargs="+", default=[""], help="parts of steps' names")
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--memory", action="store_true")
     asked = parser.parse_args()
@@ -189,10 +193,14 @@ def main() -> None:
                 leave(run, frames)
         for run in dice.sample(runs, len(runs) // 10):
             log.add(Attempt(str(run.path.relative_to(out)), 0.0, 0, 500_000, "failed", seconds=60.0))
-        bills.costs.cost(runs[0].config)  # measures this machine
+        chosen = {}
         for name, step in steps(text, out).items():
-            if asked.only in name:
-                measured(name, step, asked)
+            if any(part in name for part in asked.only):
+                chosen[name] = step
+        if BILL in chosen:
+            bills.costs.cost(runs[0].config)  # measures this machine
+        for name, step in chosen.items():
+            measured(name, step, asked)
 
 
 if __name__ == "__main__":

@@ -37,8 +37,8 @@ from crossq_wn.runs.options import OPTION_NAMES
 from crossq_wn.runs.schema import ConfigFile
 from crossq_wn.sweeps.history import keep_plan
 from crossq_wn.sweeps.plans import plan
-from crossq_wn.sweeps.search import example
 from crossq_wn.sweeps.sheets import parse
+from crossq_wn.sweeps.trials import example
 from crossq_wn.training import api, callbacks
 from crossq_wn.training.progress import Outcome
 from helpers import TINY_OPTIONS, TINY_SETTINGS, PointMass, call

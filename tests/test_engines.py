@@ -104,10 +104,9 @@ def test_a_process_is_told_when_whoever_started_it_is_gone(tmp_path):
     """As when the agent of a node is killed."""
     code = "import signal, sys, time; signal.signal(15, lambda *_: (print('told'), sys.exit())); "
     code += "print('begun', flush=True); time.sleep(60)"
-    words = f"[sys.executable, '-SEc', node._TIED, str(os.getpid()), sys.executable, '-c', {code!r}]"
     parent = (
-        "import os, subprocess, sys, time; from crossq_wn.sweeps import node; "
-        f"subprocess.Popen({words}); time.sleep(60)"
+        "import subprocess, sys, time; from crossq_wn.machine import tied; "
+        f"subprocess.Popen([*tied(), sys.executable, '-c', {code!r}]); time.sleep(60)"
     )
     with open(tmp_path / "log", "wb") as log:
         process = subprocess.Popen([sys.executable, "-c", parent], stdout=log)

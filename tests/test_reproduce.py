@@ -3,10 +3,12 @@
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from subprocess import Popen
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from crossq_wn.cli.train import configured
 from crossq_wn.environments import PAPER_GROUPS, PAPER_TASKS
 from crossq_wn.learning.products import work_of_update
 from crossq_wn.learning.replay import Replay
+from crossq_wn.machine import tied
 from crossq_wn.reproduce import findings, look, pages, studies, swept, values
 from crossq_wn.reproduce.claims import CLAIMS
 from crossq_wn.reproduce.findings import judge
@@ -217,6 +220,19 @@ def test_tasks_that_fail_when_they_are_timed_cost_nothing_and_are_named(monkeypa
     assert costs.simulation("worlds:Aborting")[:2] == ((1, 1), 0.0)
     monkeypatch.setattr(simulations, "PATIENCE", 0.01)
     assert simulations.simulation("walker-run", "process_time").why == "it took over 0 s"
+
+
+def test_what_times_an_environment_ends_with_whoever_started_it(monkeypatch):
+    """However that ends, so that an environment that hangs is not left behind."""
+    started = []
+
+    def popen(words, **options):
+        started.append(words)
+        return Popen([sys.executable, "-c", "0"], **options)
+
+    monkeypatch.setattr(simulations.subprocess, "Popen", popen)
+    assert simulations.simulation("walker-run", "process_time").why == "its process ended with code 0"
+    assert started[0][:4] == tied()
 
 
 def test_a_laptop_can_afford_the_laptop_scale(quiet, tmp_path):
@@ -798,6 +814,10 @@ def test_the_plan_and_its_cost_come_first(reproduce_cli, tmp_path):
     longest = reproduce.bill(plan(LAPTOP, ["fig3", "fig4"], tmp_path), jobs=2).longest
     assert f" hours with 2 side by side (the longest run {spent(longest)});" in out
     assert "CrossQ + WN UTD 10" in out
+    apart = "with `--plan FILE --seeds-per-process 1` and `crossq-wn sweep FILE` it would be"
+    assert apart not in out
+    code, out, _ = reproduce_cli(toy(), "fig3", "fig4", "--scale", "laptop", "--jobs", "64", "--dry-run")
+    assert (code, apart in out) == (0, True)
     assert not list(tmp_path.iterdir())
 
 

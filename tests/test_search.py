@@ -11,13 +11,14 @@ import pytest
 import helpers
 from crossq_wn.errors import UserError
 from crossq_wn.runs.seals import signed
-from crossq_wn.sweeps import search
+from crossq_wn.sweeps import search, trials
 from crossq_wn.sweeps.driver import Need, Sweep
 from crossq_wn.sweeps.driving import drive
 from crossq_wn.sweeps.history import keep_plan
-from crossq_wn.sweeps.search import Search, at, example, runs_of, stages_of, value_of
+from crossq_wn.sweeps.search import Search
 from crossq_wn.sweeps.sheets import parse
 from crossq_wn.sweeps.states import state_of
+from crossq_wn.sweeps.trials import at, example, runs_of, stages_of, value_of
 
 NO_OPTUNA = pytest.mark.skipif(find_spec("optuna") is None, reason="Optuna is not installed")
 FILE = """
@@ -140,6 +141,9 @@ class Straw:
     def worked(self):
         return 1.0
 
+    def node(self):
+        return "here"
+
     def stop(self):
         pass
 
@@ -230,7 +234,7 @@ def test_a_trial_whose_run_fails_ends_alone(tmp_path):
 
     straw.start = start
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "_STAGES", 1)
+        patch.setattr(trials, "_STAGES", 1)
         patch.setattr("crossq_wn.sweeps.driver.is_final", lambda cause, code, state: True)
         finder, _, result, said = searched(tmp_path, straw, FILE.replace("trials = 12", "trials = 3"))
     assert len(result.failed) == 1
@@ -257,7 +261,7 @@ def test_an_outage_uses_up_no_search(tmp_path):
     def sleep(seconds):
         now[0] += 60
 
-    with pytest.raises(UserError, match="no run has got further for a day"):
+    with pytest.raises(UserError, match="no run has got further here for a day"):
         drive(sweep, sleep, lambda: finder.advance(sweep))
     assert (len(sweep.waiting), sweep.failed) == (4, {})
     assert {*names(finder)[2:]} == {"RUNNING"}
@@ -265,6 +269,37 @@ def test_an_outage_uses_up_no_search(tmp_path):
     again, _, result, _ = searched(tmp_path, Straw())
     assert result == (None, {})
     assert {*names(again)} == {"COMPLETE", "PRUNED"}
+
+
+@NO_OPTUNA
+@pytest.mark.parametrize("first", [3, 4, 30])
+def test_a_disk_that_takes_half_a_record_for_a_while_costs_a_search_nothing(first, tmp_path, monkeypatch):
+    optuna = pytest.importorskip("optuna")
+    journal = optuna.storages.journal.JournalFileBackend
+    real, writes, now = journal.append_logs, [], [0.0]
+
+    def append(self, logs):
+        writes.append(now[0])
+        if first <= len(writes) < first + 12:
+            with open(self._file_path, "ab") as file:
+                file.write(b'{"op_code": 4,')
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(self, logs)
+
+    def sleep(seconds):
+        now[0] += 10
+
+    monkeypatch.setattr(journal, "append_logs", append)
+    sheet, said = parse(FILE, "file"), []
+    finder = Search(sheet, tmp_path, said.append)
+    sweep = Sweep([], tmp_path, Straw(), 4, lambda run: Need(1.0, 1), lambda line: None, clock=lambda: now[0])
+    assert drive(sweep, sleep, lambda: finder.advance(sweep)) == (None, {})
+    trials = finder.study.get_trials()
+    assert {trial.state.name for trial in trials} == {"COMPLETE", "PRUNED"}
+    assert len(trials) == finder.space.trials
+    assert sum("the search waits" in line for line in said) == 12
+    assert writes[first + 11] - writes[first] > 100  # with pauses
+    assert len(Search(sheet, tmp_path, said.append).study.get_trials()) == len(trials)
 
 
 def test_an_evaluation_that_is_missing_is_worth_nothing(tmp_path):

@@ -476,6 +476,9 @@ def test_an_attempt_has_ended_when_its_run_is_here(run, tmp_path):
         def worked(self):
             return 3.0
 
+        def node(self):
+            return "there"
+
         def failure(self):
             return "killed", -9
 

@@ -205,7 +205,8 @@ def test_a_seed_that_diverges_is_named_where_its_run_is_done(tmp_path, monkeypat
     ("number", "final"),
     [
         (errno.ENOSPC, False), (errno.ENOMEM, False), (errno.EMFILE, False), (errno.EAGAIN, False),
-        (errno.EIO, False), (errno.ESTALE, False), (errno.EACCES, True), (errno.EISDIR, True),
+        (errno.EIO, False), (errno.ESTALE, False), (errno.ENOTCONN, False), (errno.EROFS, False),
+        (errno.EACCES, True), (errno.EISDIR, True),
     ],
 )  # fmt: skip
 def test_what_the_state_of_a_machine_prevents_is_tried_again_also_at_the_beginning(number, final):

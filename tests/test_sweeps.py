@@ -5,9 +5,12 @@ import fcntl
 import itertools
 import json
 import os
+import platform
 import random
 import re
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -29,13 +32,14 @@ from crossq_wn.cli.sweep import _agree
 from crossq_wn.cli.train import configured
 from crossq_wn.errors import UserError
 from crossq_wn.fences import LostLeaseError
-from crossq_wn.machine import gpus
+from crossq_wn.machine import gpus, memory_of_session
 from crossq_wn.runs import leases
 from crossq_wn.runs.seals import signed
-from crossq_wn.sweeps import bills, driver, driving, engines, history, local, states, status
+from crossq_wn.sweeps import bills, driver, driving, engines, history, local, scheduling, states, status
 from crossq_wn.sweeps.driver import Need, Sweep
 from crossq_wn.sweeps.driving import drive
 from crossq_wn.sweeps.history import RETRIES, Attempt
+from crossq_wn.sweeps.outages import Outage
 from crossq_wn.sweeps.plans import Run, command, flat_name, folder_of, plan, seed_range
 from crossq_wn.sweeps.scheduling import Going, Outlook, Room, Start, Waiting, next_jobs, outlook
 from crossq_wn.sweeps.sheets import MOST_RUNS, parse, seed_numbers, written
@@ -44,6 +48,7 @@ from crossq_wn.sweeps.watching import Watch
 from crossq_wn.training import api
 from helpers import rows
 from hostile import command as command_line
+from house import ROOT
 
 # --- What a file says
 
@@ -358,7 +363,8 @@ ATTEMPTS = st.lists(
     st.builds(
         Attempt, st.just("run"), st.floats(0, 1e6), st.integers(0, 3), st.integers(0, 3),
         st.sampled_from(["", "killed", "disk full"]), st.just(False),
-    ),
+        anew=st.sampled_from([False] * 5 + [True]),
+    ).map(lambda each: each._replace(cause="") if each.anew else each),
     max_size=8,
 )  # fmt: skip
 
@@ -367,20 +373,23 @@ ATTEMPTS = st.lists(
 def test_a_run_is_tried_a_bounded_number_of_times_with_growing_pauses(attempts, frames, retries):
     state = State("cut off", frames)
     found = outlook(state, attempts, alive=False, retries=retries)
-    inarow = to_blame = 0
+    inarow, to_blame, last = 0, 0, None
     for attempt in reversed(attempts):
-        if not attempt.cause or attempt.after != frames:
+        if attempt.anew:
             break
+        if not attempt.cause:
+            continue
+        if attempt.after != frames:
+            break
+        last = last or attempt
         inarow += 1
         to_blame += not attempt.passing
         if attempt.after > attempt.before:
             break
     if to_blame > retries:
-        assert found == Outlook("failed", why=attempts[-1].cause)
+        assert found == Outlook("failed", why=last.cause)
     elif inarow:
-        assert found == Outlook(
-            "waiting", attempts[-1].ended + min(10 * 4 ** (inarow - 1), 600), attempts[-1].cause
-        )
+        assert found == Outlook("waiting", last.ended + min(10 * 4 ** (inarow - 1), 600), last.cause)
     else:
         assert found == Outlook("waiting")
     assert outlook(state, attempts, alive=True).standing == "running"
@@ -470,7 +479,7 @@ class Straw:
 
     def __init__(self, clock, accident=lambda dice: None, seed=0):
         self.clock, self.accident, self.dice = clock, accident, random.Random(seed)
-        self.working, self.started = {}, []
+        self.working, self.started, self.node = {}, [], platform.node()
 
     def places(self):
         return 1000
@@ -543,6 +552,9 @@ class StrawProcess:
     def worked(self):
         return None
 
+    def node(self):
+        return self.straw.node
+
     def failure(self):
         return self.why
 
@@ -614,10 +626,16 @@ def test_a_run_that_cannot_be_trained_fails_alone_with_its_cause(tmp_path):
     later, _, _ = swept(tmp_path, straw, clock, since=submitted)
     assert drive(later, clock.sleep) == (None, {bad: "failed (exit code 1): boom"})
     assert sum(path == bad for path, _ in straw.started) == 1 + 3
+    assert standing_of(bad, runs, tmp_path) == "failed"
     # Started again, it is tried again.
     again, _, _ = swept(tmp_path, straw, clock)
+    assert standing_of(bad, runs, tmp_path) == "waiting"
     assert drive(again, clock.sleep) == (None, {})
     assert evaluations(runs[2]) == ALL
+
+
+def standing_of(run, runs, out):
+    return next(line.standing for line in status.lines(runs, out) if line.run == run)
 
 
 def test_two_sweeps_on_one_folder_share_the_work(tmp_path):
@@ -647,17 +665,18 @@ def test_sweeps_on_one_folder_count_failures_together(tmp_path):
     first, second = (swept(tmp_path, Straw(clock), clock, count=2)[0] for _ in range(2))
     bad, worse = (run.path for run in first.runs)
     missing = State("missing", 0)
-    first._record(0, missing, "failed: no such task", final=True)
+    first._record(0, missing, "failed: no such task", "here", final=True)
     for sweep in (first, second):
         for _ in range(2):
-            sweep._record(1, missing, "failed (exit code 1)", final=False)
-            sweep._record(1, missing, "", final=False)  # it was left to the other, which is no success
+            sweep._record(1, missing, "failed (exit code 1)", "here", final=False)
+            sweep._record(1, missing, "", "here", final=False)  # it was stopped, which is no success
     for sweep in (first, second):
         sweep.look()
         assert sweep.failed == {bad: "failed: no such task", worse: "failed (exit code 1)"}
         sweep.look()
-        assert [len(sweep.tried[number]) for number in range(2)] == [1, 1 + RETRIES]
+        assert [len(sweep.tried.of(sweep.key(run))) for run in first.runs] == [1, 1 + RETRIES]
         assert len(sweep.history.of(sweep.key(first.runs[1]))) == 8
+    assert [line.standing for line in status.lines(first.runs, tmp_path)] == ["failed", "failed"]
     again, _, _ = swept(tmp_path, Straw(clock), clock, count=2)
     again.look()
     assert (again.failed, len(again.waiting)) == ({}, 2)  # started again, everything is tried again
@@ -856,10 +875,11 @@ def test_a_crash_on_another_node_is_a_failure_although_its_lease_is_left(failure
     clock = Clock()
     sweep, (run,), said = swept(tmp_path, Straw(clock), clock, count=1)
     held_elsewhere(run)
-    process = SimpleNamespace(failure=lambda: failure, worked=lambda: 3.0)
+    process = SimpleNamespace(failure=lambda: failure, worked=lambda: 3.0, node=lambda: "elsewhere")
     sweep._note(driver.Worker(0, process, sweep.states[0], 0.0), [])
-    assert [each.cause for each in sweep.history.of(sweep.key(run))] == [cause]
-    assert [each.cause for each in sweep.tried.get(0, ())] == ([cause] if cause else [])
+    counted = [cause] if cause else []  # nothing was tried where another has the run
+    assert [each.cause for each in sweep.history.of(sweep.key(run))] == counted
+    assert [each.cause for each in sweep.tried.of(sweep.key(run))] == counted
     assert said == [f"{run.name}: {cause or 'is left to the process that has it'}"]
 
 
@@ -939,16 +959,165 @@ def test_a_sweep_ends_when_nothing_gets_further_for_a_day(tmp_path, monkeypatch)
     assert len(started) < 200
 
 
+def test_an_outage_is_hopeless_after_a_day_of_failures_and_not_after_days_without_a_checkpoint():
+    hour = 3600.0
+    outage = Outage()
+    outage.fail("the disk is full", 45 * hour)  # the first, of a run that trains for days to a checkpoint
+    assert not outage.hopeless
+    outage.fail("the disk is full", 80 * hour)  # another one, after a day and more of training
+    assert not outage.hopeless
+    for tenth in range(1, 242):
+        outage.fail("the disk is full", (80 + tenth / 10) * hour)
+        assert outage.hopeless == (tenth > 240)
+    outage.advance(0, 105 * hour, "here")
+    outage.fail("the disk is full", 106 * hour)
+    assert not outage.hopeless
+
+
+def test_what_trains_on_another_machine_proves_nothing_here():
+    outage = Outage()
+    outage.advance(1, 10.0, "here")
+    assert outage.spares_others(0, 9.0, "here")
+    assert not outage.spares_others(0, 10.0, "here")  # not since then
+    assert not outage.spares_others(1, 9.0, "here")  # it is the same run
+    assert not outage.spares_others(0, 9.0, "there")
+    outage.advance(2, 10.0, "")
+    assert not outage.spares_others(0, 9.0, "")  # which may be any two
+
+
+@pytest.mark.parametrize("engine", ["another sweep", "the same sweep"])
+def test_a_machine_with_an_outage_of_its_own_gives_up_no_run(engine, tmp_path, monkeypatch):
+    """Although it is always free, so that every run that waits is tried there."""
+    monkeypatch.setattr(scheduling, "_GROWTH", 1.0)  # of the pauses between tries
+    clock = Clock()
+    straw = Straw(clock)
+    sweeps = [swept(tmp_path, straw, clock, count=4, slots=1)[0]]
+
+    def full(run, state, slot, memory):
+        starts.append(run.path)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    starts = []
+    if engine == "another sweep":
+        sweeps.append(
+            swept(tmp_path, SimpleNamespace(**{**vars_of(straw), "start": full}), clock, count=4)[0]
+        )
+    else:  # whose second slot is on another machine
+
+        def start(run, state, slot, memory):
+            return good(run, state, slot, memory) if slot == 0 else Ended(starts, run)
+
+        good, straw.start, sweeps[0].slots = straw.start, start, 2
+    for sweep in sweeps:
+        for number, run in enumerate(sweep.runs):
+            sweep.replace(number, Run(run.path, tiny(number, frames=2000)))  # 40 seconds each
+    while not all(sweep.over for sweep in sweeps):
+        for sweep in sweeps:
+            sweep.collect([])
+            sweep.fill()
+        clock.sleep(2)
+        assert clock.now < 1300
+    assert [sweep.failed for sweep in sweeps] == [{}] * len(sweeps)
+    assert {state_of(run).kind for run in sweeps[0].runs} == {"finished"}
+    assert len(starts) > 4
+
+
+def vars_of(straw):
+    return {name: getattr(straw, name) for name in ("places", "free_memory", "free")}
+
+
+class Ended:
+    """A process on another machine, of which the disk is full."""
+
+    def __init__(self, starts, run):
+        starts.append(run.path)
+
+    def ended(self):
+        return True
+
+    def memory(self):
+        return 0
+
+    def worked(self):
+        return 0.1
+
+    def node(self):
+        return "there"
+
+    def failure(self):
+        return "failed (exit code 2): /tmp/x: No space left on device (on there)", 2
+
+
+def test_a_mount_that_is_gone_for_a_while_costs_nothing(tmp_path):
+    """An empty folder is left in its place, in which nothing may begin anew."""
+    clock, out, aside = Clock(), tmp_path / "sweep", tmp_path / "aside"
+    straw = Straw(clock)
+    sweep, runs, said = swept(out, straw, clock, count=3, slots=2)
+    begin = clock.now
+
+    def sleep(seconds):
+        clock.sleep(1)
+        if clock.now < begin + 3 or clock.now > begin + 2000:
+            return
+        if not aside.exists() and clock.now < begin + 1500:
+            for process in list(straw.working.values()):
+                process.end(f"failed (exit code 2): {LostLeaseError(process.run.path)}", 2)
+            out.rename(aside)
+            out.mkdir()
+        elif aside.exists() and clock.now > begin + 1500:
+            assert not list(out.iterdir())
+            out.rmdir()
+            aside.rename(out)
+
+    assert drive(sweep, sleep) == (None, {})
+    assert [evaluations(run) for run in runs] == [ALL] * 3
+    assert any(f"cannot start: {out}/ is gone: mount the sweep's folder again" in line for line in said)
+    assert [kind for _, kind in straw.started].count("missing") == 3
+
+
+def test_a_run_that_cannot_be_read_now_is_not_begun_anew(tmp_path, monkeypatch):
+    clock = Clock()
+    straw = Straw(clock)
+    sweep, (run,), _ = swept(tmp_path, straw, clock, count=1)
+    begun(run, 100)
+    sweep.look()
+    real, begin = states.files.names, clock.now
+
+    def names(folder, **options):
+        if clock.now < begin + 400 and folder == run.path:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return real(folder, **options)
+
+    monkeypatch.setattr(states.files, "names", names)
+    assert drive(sweep, clock.sleep) == (None, {})
+    assert straw.started == [(run.path, "cut off")]
+    tries = sweep.history.of(sweep.key(run))
+    assert len(tries) > 3
+    assert all(each.passing and "Stale file handle" in each.cause for each in tries[:-1])
+
+
+def test_a_failure_of_days_ago_does_not_make_an_outage_the_fault_of_a_run(tmp_path):
+    clock = Clock()
+    sweep, (run, _), _ = swept(tmp_path, Straw(clock), clock, count=2)
+    sweep._record(0, State("missing", 0), "failed (exit code 1)", "here", final=False)
+    clock.now += 100
+    begun(run, 100)
+    sweep._see(0)
+    sweep.outage.advance(1, clock.now, "here")
+    clock.now += 100
+    assert sweep._blameless(0, "failed (exit code 2): No space left on device", "here")
+
+
 def test_a_run_that_lacks_memory_although_it_is_alone_is_to_blame(tmp_path):
     clock = Clock()
     sweep, _, _ = swept(tmp_path, Straw(clock), clock)
     cause = "failed (exit code 2): training would take about 9.0 GiB and only 2.0 GiB are free"
-    assert not sweep._blameless(0, cause)
-    assert sweep._blameless(0, "failed (exit code 2): Input/output error")
+    assert not sweep._blameless(0, cause, "here")
+    assert sweep._blameless(0, "failed (exit code 2): Input/output error", "here")
     sweep.workers[0] = driver.Worker(1, None, State("missing", 0), 0.0)
-    assert sweep._blameless(0, cause)
+    assert sweep._blameless(0, cause, "here")
     sweep.retries = 0
-    assert not sweep._blameless(0, cause)
+    assert not sweep._blameless(0, cause, "here")
 
 
 @pytest.mark.parametrize(
@@ -1037,6 +1206,34 @@ def test_ten_thousand_runs_take_a_few_files_each(tmp_path, monkeypatch):
     regular = [path for path in opened if path.endswith((".json", ".csv"))]
     assert len(regular) == 50  # config.json alone
     assert len(opened) <= 50 * 6  # with the folders that are listed
+
+
+def test_the_benchmark_of_many_runs_goes_through():
+    """But for the step that measures this machine."""
+    script = [sys.executable, str(ROOT / "benchmarks" / "sweep_scale.py"), "--runs", "200"]
+    done = subprocess.run(
+        [*script, "--only", "plan", "look", "choose", "start", "status", "list"], stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=60, env=helpers.environment_variables(),
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.rpartition("  ")[0].strip() for line in done.stdout.splitlines()] == [
+        "plan", "look at every run, as a sweep begins", "choose what to start", "start and end 100 runs",
+        "--status", "list runs",
+    ]  # fmt: skip
+
+
+def test_a_disk_that_is_gone_ends_no_look_at_it(run, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    life = held_elsewhere(run)
+    with open(run.path / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        monkeypatch.setattr(leases, "_now", fail)
+        assert leases.is_used(run.path, leases.seen(run.path)) is None
+    life.unlink()
+    monkeypatch.setattr(os, "listdir", fail)
+    assert memory_of_session(os.getpid()) > 0
 
 
 # --- Processes of this machine

@@ -84,6 +84,8 @@ _FIXES = {
     errno.ELOOP: "mend the symbolic links, which lead in a circle",
     errno.EIO: "check the disk",
     errno.ESTALE: "mount the file system again",
+    errno.ENOTCONN: "mount the file system again",
+    errno.ESHUTDOWN: "mount the file system again",
     errno.EBUSY: "wait until nothing else uses it",
     errno.ETXTBSY: "wait until nothing else uses it",
 }
@@ -92,11 +94,14 @@ _FIXES = {
 # Errors that come from the state of the machine, and not from what was asked of it.
 _PASSING = (
     errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO,
-    errno.ESTALE, errno.EBUSY, errno.ETXTBSY, errno.ETIMEDOUT,
+    errno.ESTALE, errno.EBUSY, errno.ETXTBSY, errno.ETIMEDOUT, errno.ENOTCONN, errno.ESHUTDOWN, errno.EROFS,
 )  # fmt: skip
 OUT_OF_MEMORY = "out of memory"
 _EXHAUSTED = "RESOURCE_EXHAUSTED"  # how XLA names too little memory
 NOT_FREE = "are free"  # how messages about too little memory put it
+NOT_MOUNTED = "mount the sweep's folder"  # how messages about a folder that a machine does not have put it
+_OF_MEMORY = (OUT_OF_MEMORY, NOT_FREE, os.strerror(errno.ENOMEM))
+_OF_MACHINES = (*_OF_MEMORY, NOT_MOUNTED, *map(os.strerror, _PASSING))
 
 
 _USERS_OWN = re.compile(r" raised \w+: |\bcannot import ")  # the text of a user's own exception follows
@@ -106,29 +111,29 @@ _OUTAGES = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.ESTALE)
 
 def may_pass(message: str) -> bool:
     """Whether a message tells of the state of the machine, which may be better when it is tried again."""
-    return _tells(message, _PASSING, _PASSING)
+    return _tells(message, _OF_MACHINES, _PASSING)
 
 
 def tells_of_outage(message: str) -> bool:
     """Whether a message tells of memory, a disk or a mount, for which no single run is to blame."""
-    return _tells(message, _PASSING, _OUTAGES)
+    return _tells(message, _OF_MACHINES, _OUTAGES)
 
 
 def tells_of_memory(message: str) -> bool:
     """Whether a message tells of too little memory."""
-    return _tells(message, (errno.ENOMEM,), (errno.ENOMEM,))
+    return _tells(message, _OF_MEMORY, (errno.ENOMEM,))
 
 
-def _tells(message: str, ours: Sequence[int], theirs: Sequence[int]) -> bool:
+def _tells(message: str, ours: Sequence[str], theirs: Sequence[int]) -> bool:
     """Whether a message tells of memory or of some errors of the system.
 
     Args:
         message: an error, perhaps with what a user's own code raised, whose words may mean anything.
-        ours: numbers of errors that count in our own words.
+        ours: what counts in our own words.
         theirs: numbers of errors that count in what a user's own code raised.
     """
     own, *rest = _USERS_OWN.split(message, maxsplit=1)
-    if any(word in own for word in (OUT_OF_MEMORY, NOT_FREE, *map(os.strerror, ours))):
+    if any(word in own for word in ours):
         return True
     return any(f"[Errno {number}]" in text for text in rest for number in theirs)
 

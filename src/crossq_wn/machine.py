@@ -9,6 +9,7 @@ import math
 import os
 import platform
 import resource
+import sys
 import time
 from collections.abc import Mapping
 from functools import lru_cache
@@ -20,6 +21,14 @@ from crossq_wn.installation import install_command
 from crossq_wn.lazy import jax
 
 _SCAN = 5.0  # seconds for which a look at all processes holds
+# Where a kernel can do it, a process gets SIGTERM when its parent is gone (1 is PR_SET_PDEATHSIG). It sets
+# this itself, because a parent with threads must not run Python between fork and exec.
+_TIED = (
+    "import ctypes, os, sys\n"
+    "try: ctypes.CDLL(None).prctl(1, 15)\n"
+    "except (AttributeError, OSError): pass\n"
+    "if os.getppid() == int(sys.argv[1]): os.execv(sys.argv[2], sys.argv[2:])\n"
+)
 
 
 def available_memory(root: Path = Path("/")) -> int | None:
@@ -90,7 +99,10 @@ def memory_of_session(leader: int) -> int:
 def _started(tick: int) -> dict[int, int]:
     """The bytes that processes have to themselves, by session and without the first of each."""
     found: dict[int, int] = {}
-    for name in filter(str.isdecimal, os.listdir("/proc") if os.path.isdir("/proc") else []):
+    names: list[str] = []
+    with contextlib.suppress(OSError):  # the system has no such folder, or too many files are open
+        names = os.listdir("/proc")
+    for name in filter(str.isdecimal, names):
         with contextlib.suppress(OSError, ValueError, IndexError):  # one that has ended meanwhile
             session = int(Path("/proc", name, "stat").read_text().rpartition(")")[2].split()[3])
             if session != int(name):
@@ -98,6 +110,11 @@ def _started(tick: int) -> dict[int, int]:
                 pages = max(0, resident - shared)
                 found[session] = found.get(session, 0) + pages * os.sysconf("SC_PAGE_SIZE")
     return found
+
+
+def tied() -> list[str]:
+    """Words before a command, whose process then gets SIGTERM when this process has ended."""
+    return [sys.executable, "-SEc", _TIED, str(os.getpid())]
 
 
 def resident_memory() -> int:

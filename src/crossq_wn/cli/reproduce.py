@@ -33,10 +33,11 @@ def reproduce(parser: Parser, arguments: list[str]) -> int:
         _judge(parsed, figures, scale, runs, out)
         return 0
     bill = steps.bill(runs, jobs)
+    apart = steps.sooner_apart(runs, bill, jobs, environment)
     show(
         Table(f"{', '.join(figures)} at the scale {scale.name}", BILL, bill.rows),
         parsed.form,
-        in_words(bill, len(runs), jobs, parsed.root),
+        [*in_words(bill, len(runs), jobs, parsed.root), *filter(None, [apart])],
     )
     if parsed.dry_run:
         return 0

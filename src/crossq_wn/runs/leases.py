@@ -163,10 +163,10 @@ def is_used(run: Path, before: Seen) -> bool | None:
     """
     try:
         lock, flock, _ = _locked(run)
-    except OSError:  # of a run that this user may only read
+        with lock:
+            seconds = _patience(before, flock, lambda: _now(lock))
+    except OSError:  # of a run that this user may only read, or of a disk that is gone
         return None if before.holder else False
-    with lock:
-        seconds = _patience(before, flock, lambda: _now(lock))
     return True if seconds is None else None if seconds else False
 
 

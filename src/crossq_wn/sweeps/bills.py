@@ -10,8 +10,8 @@ from crossq_wn.errors import counted
 from crossq_wn.machine import gpus, processors
 from crossq_wn.sweeps import cost as costs
 from crossq_wn.sweeps import places
-from crossq_wn.sweeps.driver import Need
 from crossq_wn.sweeps.plans import Planned
+from crossq_wn.sweeps.scheduling import Need
 from crossq_wn.sweeps.states import State
 
 DAY = 24  # hours
@@ -142,10 +142,23 @@ def crowded(runs: Sequence[Planned], states: Sequence[State], out: Path) -> str:
     return f"these runs take about {more / 1e9:,.1f} GB more, and {free / 1e9:,.1f} GB are free in {out}"
 
 
-def sooner_apart(runs: Sequence[Planned], states: Sequence[State], bill: Bill, jobs: int) -> str:
+def sooner_apart(
+    runs: Sequence[Planned],
+    states: Sequence[State],
+    bill: Bill,
+    jobs: int,
+    how: str = "--seeds-per-process 1",
+) -> str:
     """Says how much sooner a plan would be done on a CPU if each seed had a process of its own.
 
     Empty where that gains little, or comes too late: what has begun stays as it is.
+
+    Args:
+        runs: the planned runs.
+        states: how far each has come.
+        bill: of the plan.
+        jobs: number of runs that train side by side.
+        how: what to give the command for that.
     """
     if any(state.kind not in ("missing", "finished") for state in states):
         return ""
@@ -159,7 +172,7 @@ def sooner_apart(runs: Sequence[Planned], states: Sequence[State], bill: Bill, j
         return ""
     return (
         f"up to {most} seeds share a process, which takes one core for all of them: "
-        f"with --seeds-per-process 1 it would be {spent(hours)}"
+        f"with {how} it would be {spent(hours)}"
     )
 
 

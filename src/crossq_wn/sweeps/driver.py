@@ -5,33 +5,27 @@ at any time, and several may work on one folder.
 """
 
 import math
+import platform
 import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from crossq_wn.errors import UserError, one_line, tells_of_memory, tells_of_outage
 from crossq_wn.machine import boot
 from crossq_wn.sweeps.engines import OTHERS, Engine, Process, is_final
+from crossq_wn.sweeps.failures import Failures, begin_anew
 from crossq_wn.sweeps.history import RETRIES, Attempt, History
 from crossq_wn.sweeps.outages import Outage
 from crossq_wn.sweeps.plans import Planned
-from crossq_wn.sweeps.scheduling import Going, Outlook, Room, Waiting, lacking, next_jobs, outlook
+from crossq_wn.sweeps.scheduling import Going, Need, Outlook, Room, Waiting, lacking, next_jobs, outlook
 from crossq_wn.sweeps.states import State, state_of, stopped_seeds
 from crossq_wn.sweeps.watching import Watch
 
 _LOOK = 5.0  # seconds between looks at what others do
 _REFRESH = 60.0  # and at all runs
 _NEVER = float("-inf")
-
-
-class Need(NamedTuple):
-    """What a run takes."""
-
-    seconds: float  # of one core, from beginning to end
-    memory: int  # bytes
 
 
 @dataclass
@@ -86,7 +80,6 @@ class Sweep:
     waiting: list[Waiting] = field(default_factory=list)
     elsewhere: list[int] = field(default_factory=list)  # runs that other processes work on
     failed: dict[Path, str] = field(default_factory=dict)
-    tried: dict[int, list[Attempt]] = field(default_factory=dict)  # in vain; `ended` is by `clock`
     short: dict[int, float] = field(default_factory=dict)  # since when runs that wait lack memory
 
     def __post_init__(self) -> None:
@@ -94,9 +87,11 @@ class Sweep:
         if not self.states:  # else they are as old as the plan, which took its time
             self.states = [state_of(run) for run in self.runs]
             self.refreshed = self.clock()
-        self.outage = Outage(self.clock())
+        self.outage = Outage()
         self._turns = [random.random() for _ in self.runs]
-        self._hear(self.history.since(self.since))
+        self.tried = Failures(self.clock, self.history.since(self.since))
+        for run, state in zip(self.runs, self.states, strict=True):
+            self._begin(run, state)
 
     @property
     def over(self) -> bool:
@@ -116,8 +111,14 @@ class Sweep:
                 return number
         self.runs, self.states = [*self.runs, run], [*self.states, state_of(run)]
         self._turns.append(random.random())
+        self._begin(run, self.states[-1])
         self.looked = _NEVER
         return len(self.runs) - 1
+
+    def _begin(self, run: Planned, state: State) -> None:
+        """Tells whoever looks from outside that failures of earlier sweeps count no longer."""
+        if not self.tried.of(self.key(run)):
+            begin_anew(self.key(run), state, self.history, self.retries, self.wall())
 
     def replace(self, number: int, run: Planned) -> None:
         """Lets a run go on further, when nothing works on it."""
@@ -137,10 +138,10 @@ class Sweep:
         if self.clock() - self.refreshed >= _REFRESH:  # other sweeps have gone on, too
             old = [number for number, state in enumerate(self.states) if state.kind != "finished"]
             self.refreshed = self.clock()
+        mine = {worker.number: worker for worker in self.workers.values()}
         for number in old:
-            self._see(number)
-        self._hear(self.history.news())
-        mine = {worker.number for worker in self.workers.values()}
+            self._see(number, mine.get(number))
+        self.tried.hear(self.history.news())
         self.waiting, self.elsewhere, self.failed = [], [], {}
         for number, run in enumerate(self.runs):
             if number in mine:
@@ -154,28 +155,23 @@ class Sweep:
                 self.waiting.append(self._waiting(number, found.ready))
         self.looked = self.clock()
 
-    def _hear(self, news: Sequence[Attempt]) -> None:
-        """Counts the failures of other sweeps on the folder."""
-        numbers = {self.key(run): number for number, run in enumerate(self.runs)} if news else {}
-        for attempt in news:
-            if attempt.cause and attempt.run in numbers:
-                # When it ended by the clock of another machine says nothing here.
-                heard = attempt._replace(ended=self.clock())
-                self.tried.setdefault(numbers[attempt.run], []).append(heard)
-
-    def _see(self, number: int) -> State:
-        """Finds out how far a run has come."""
+    def _see(self, number: int, worker: Worker | None = None) -> State:
+        """Finds out how far a run has come, on which a process of this sweep may be working."""
         before, state = self.states[number], state_of(self.runs[number])
-        if state.frames > before.frames or (state.kind == "finished" != before.kind):
-            self.outage.advance(number, self.clock())
+        if state.kind == "damaged":  # what it had is still there, as far as is known
+            state = state._replace(frames=before.frames)
+        further = state.frames > before.frames or (state.kind == "finished" != before.kind)
+        if worker is not None and further:
+            host = state.seen.holder.host if state.seen.holder else ""
+            self.outage.advance(number, self.clock(), worker.process.node() or host)
         self.states[number] = state
         return state
 
     def outlook(self, number: int) -> Outlook:
         """Where a run stands; what failed before `since` is tried again."""
-        state = self.states[number]
-        alive = self.watch.alive(self.runs[number].path, state.seen)
-        return outlook(state, self.tried.get(number, ()), alive=alive, retries=self.retries)
+        run, state = self.runs[number], self.states[number]
+        alive = self.watch.alive(run.path, state.seen)
+        return outlook(state, self.tried.of(self.key(run)), alive=alive, retries=self.retries)
 
     def fill(self) -> None:
         """Starts runs in free slots."""
@@ -243,11 +239,14 @@ class Sweep:
         run, state = self.runs[number], self.states[number]
         waiting = self._waiting(number, 0.0)
         try:
+            self.history.require_folder()  # below an empty mount point, everything would begin anew
+            if state.kind == "damaged":
+                raise UserError(state.why)
             process = self.engine.start(run, state, slot, waiting.memory)
         except (UserError, OSError) as reason:  # of the file system: perhaps the disk is full for a while
             cause = f"cannot start: {one_line(reason)}"
             final = isinstance(reason, UserError) and is_final(cause, 2, state)
-            self._record(number, state, cause, final=final)
+            self._record(number, state, cause, platform.node(), final=final)
             self.say(f"{run.name} {cause}")
             self.looked = _NEVER
             return
@@ -260,7 +259,7 @@ class Sweep:
     def _note(self, worker: Worker, received: Sequence[int]) -> None:
         """Records how an attempt ended."""
         number, run = worker.number, self.runs[worker.number]
-        state = self._see(number)
+        state = self._see(number, worker)
         cause, code = "", 0
         if state.kind == "finished":
             lost = stopped_seeds(run, state)
@@ -272,21 +271,23 @@ class Sweep:
             said = cause
             # A lease may outlive its holder on another node for a while, so it says nothing by itself.
             if OTHERS in cause and self.watch.alive(run.path, state.seen):
-                cause, code, said = "", 0, "is left to the process that has it"
+                self.say(f"{run.name}: is left to the process that has it")
+                return
         self.say(f"{run.name}: {said}")
-        final = is_final(cause, code, state)
+        final, node = is_final(cause, code, state), worker.process.node()
         # An attempt that ended early has not filled its replay, so its peak may only raise the estimate.
         whole = state.kind == "finished" or worker.memory > self.needs(run).memory
         memory = worker.memory if whole else 0
         worked = worker.process.worked()
         seconds = self.clock() - worker.began if worked is None else worked
-        self._record(number, worker.before, cause, final=final, memory=memory, seconds=seconds)
+        self._record(number, worker.before, cause, node, final=final, memory=memory, seconds=seconds)
 
     def _record(
         self,
         number: int,
         before: State,
         cause: str,
+        node: str,
         *,
         final: bool,
         memory: int = 0,
@@ -302,23 +303,22 @@ class Sweep:
             memory=memory,
             seconds=seconds,
             retries=self.retries,
-            passing=self._blameless(number, cause),
+            passing=self._blameless(number, cause, node),
         )
-        if cause:
-            self.tried.setdefault(number, []).append(attempt)
+        self.tried.add(attempt)
         if attempt.passing:
             self.outage.fail(cause, self.clock())
         self.history.add(attempt._replace(ended=self.wall()))
 
-    def _blameless(self, number: int, cause: str) -> bool:
+    def _blameless(self, number: int, cause: str, node: str) -> bool:
         """Whether a run is not to blame for its failure; one that lacks memory while nothing else runs is."""
-        if self.retries == 0 or not tells_of_outage(cause):
+        if self.retries == 0 or not (cause and (tells_of_outage(cause) or not self.history.there)):
             return False
         if tells_of_memory(cause):
             return not self._alone()
-        failures = self.tried.get(number, ())
-        # Where others get further meanwhile there is no outage.
-        return not (failures and self.outage.spares_others(number, failures[-1].ended))
+        failures = self.tried.in_a_row(self.key(self.runs[number]), self.states[number])
+        # Where others get further meanwhile, on the same machine, there is no outage.
+        return not (failures and self.outage.spares_others(number, failures[-1].ended, node))
 
     def _waiting(self, number: int, ready: float, state: State | None = None) -> Waiting:
         run, state = self.runs[number], state or self.states[number]

@@ -54,7 +54,7 @@ def _in_vain(sweep: Sweep) -> str:
     left = f"{len(sweep.waiting)} of {counted(len(sweep.runs), 'run')} still wait"
     if sweep.failed:
         left += f", {len(sweep.failed)} failed"
-    return f"no run has got further for a day ({sweep.outage.cause}): {left}; mend that and start again"
+    return f"no run has got further here for a day ({sweep.outage.cause}): {left}; mend that and start again"
 
 
 def _advanced(sweep: Sweep, received: Sequence[int], more: Callable[[], bool]) -> bool:

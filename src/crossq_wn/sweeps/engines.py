@@ -44,6 +44,9 @@ class Process(Protocol):
     def worked(self) -> float | None:
         """Once it has ended: the seconds that it worked; None if it worked from its start on."""
 
+    def node(self) -> str:
+        """The name of its machine; empty while that is not known."""
+
     def failure(self) -> tuple[str, int]:
         """Why it ended before its run had finished, and its exit code."""
 

@@ -3,7 +3,7 @@
 OUT/.sweep/
   plan-001.toml      the sweep's file as it was given; the newest one counts
   estimates.json     how many seconds each run was planned to take
-  attempts.jsonl     a line per attempt that has ended
+  attempts.jsonl     a line per attempt that has ended, and where a sweep began to count failures anew
   sweep.log          what the sweep said, with the time
   logs/              what each run printed
   search.journal     what a search has proposed and judged
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from crossq_wn import files
-from crossq_wn.errors import UserError, visible
+from crossq_wn.errors import NOT_MOUNTED, UserError, visible
 from crossq_wn.files import MOST_TABLE
 from crossq_wn.machine import resolved
 from crossq_wn.runs.folders import SWEEP
@@ -42,6 +42,7 @@ class Attempt(NamedTuple):
     seconds: float = 0.0  # that it took
     retries: int = RETRIES  # how often its sweep tries a failed run again
     passing: bool = False  # whether the run is not to blame, and it counts as none of those
+    anew: bool = False  # no attempt, but a sweep that began: failures before this count no longer
 
 
 class History:
@@ -66,6 +67,16 @@ class History:
     def of(self, run: str) -> Sequence[Attempt]:
         """The attempts at a run."""
         return self._attempts.get(run, ())
+
+    @property
+    def there(self) -> bool:
+        """Whether the sweep's folder is there, which a mount that is gone takes with it."""
+        return self._file.parent.is_dir()
+
+    def require_folder(self) -> None:
+        """Raises UserError if the sweep's folder is not there."""
+        if not self.there:
+            raise UserError(f"{self._out} is gone: {NOT_MOUNTED} again")
 
     def since(self, when: float) -> list[Attempt]:
         """All attempts that ended at a time or later, in seconds since 1970."""
@@ -217,6 +228,7 @@ def _attempts(content: bytes) -> Iterable[Attempt]:
                 str(values["run"]), float(values["ended"]), int(values["before"]), int(values["after"]),
                 str(values["cause"]), bool(values["final"]), int(values["memory"]), float(values["seconds"]),
                 int(values.get("retries", RETRIES)), bool(values.get("passing", False)),
+                bool(values.get("anew", False)),
             )  # fmt: skip
         except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
             continue

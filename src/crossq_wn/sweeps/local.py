@@ -5,6 +5,7 @@ power cut costs only the training after the last checkpoint. Finished training i
 """
 
 import os
+import platform
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,10 @@ class LocalProcess:
     def worked(self) -> float | None:
         """None: it has worked from its start on."""
         return None
+
+    def node(self) -> str:
+        """The name of this machine."""
+        return platform.node()
 
     def failure(self) -> tuple[str, int]:
         """Why it ended before its run had finished, and its exit code."""

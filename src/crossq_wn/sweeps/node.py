@@ -6,7 +6,6 @@ import os
 import platform
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,20 +13,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from crossq_wn import files
-from crossq_wn.errors import UserError
-from crossq_wn.machine import memory_of_session
+from crossq_wn.errors import NOT_MOUNTED, UserError
+from crossq_wn.machine import memory_of_session, tied
 from crossq_wn.sweeps.engines import Job, ask, gpu_share, spawn, threads
 
 _LOOK = 0.2  # seconds between looks at the process
-# Where a kernel can do it, a process gets SIGTERM when its parent is gone (1 is PR_SET_PDEATHSIG): a node
-# whose agent was killed trains nothing that another node trains again. The process sets it itself, because a
-# parent with threads must not run Python between fork and exec.
-_TIED = (
-    "import ctypes, os, sys\n"
-    "try: ctypes.CDLL(None).prctl(1, 15)\n"
-    "except (AttributeError, OSError): pass\n"
-    "if os.getppid() == int(sys.argv[1]): os.execv(sys.argv[2], sys.argv[2:])\n"
-)
 
 
 class Outcome(NamedTuple):
@@ -62,7 +52,7 @@ def attempt(job: Job, place: Place) -> Outcome:
         UserError: this machine does not have the sweep's folder.
     """
     if not job.log.parent.is_dir():
-        raise UserError(f"{platform.node()} has no {job.log.parent}: mount the sweep's folder on every node")
+        raise UserError(f"{platform.node()} has no {job.log.parent}: {NOT_MOUNTED} on every node")
     return watched(job, place)
 
 
@@ -78,8 +68,8 @@ def watched(job: Job, place: Place, look: Callable[[], None] = lambda: None) -> 
     environment = {**threads(place.cpus), **place.variables, **os.environ, **gpu_of(place.gpus)}
     with _processors(place.cpus) as own, interrupts() as received:
         begin = time.monotonic()
-        tied = sys.executable, "-SEc", _TIED, str(os.getpid())
-        process = spawn(job, environment, own, folder, before=tied)
+        # A node whose agent was killed trains nothing that another node trains again.
+        process = spawn(job, environment, own, folder, before=tied())
         try:
             memory = _waited(process, received, look)
         except BaseException:

@@ -72,6 +72,10 @@ class RayProcess:
         """Once it has ended: the seconds that it worked, without those for which it waited for a node."""
         return self.outcome.seconds if self.outcome else None
 
+    def node(self) -> str:
+        """The name of its machine, once it has ended and was not lost."""
+        return self.outcome.node if self.outcome else ""
+
     def failure(self) -> tuple[str, int]:
         """Why it ended before its run had finished, and its exit code."""
         outcome = self.outcome or _NOTHING

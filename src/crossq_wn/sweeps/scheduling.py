@@ -15,6 +15,13 @@ _PATIENCE = 600.0  # seconds for which a run does not fit before memory is kept 
 Standing = Literal["done", "running", "waiting", "failed"]
 
 
+class Need(NamedTuple):
+    """What a run takes."""
+
+    seconds: float  # of one core, from beginning to end
+    memory: int  # bytes
+
+
 class Outlook(NamedTuple):
     """Where a run of a sweep stands."""
 
@@ -74,7 +81,7 @@ def outlook(state: State, attempts: Sequence[Attempt], *, alive: bool, retries: 
         return Outlook("done")
     if state.kind == "another run" or (state.kind == "damaged" and not may_pass(state.why)):
         return Outlook("failed", why=state.why)
-    failures = _failures(state, attempts)
+    failures = failures_in_a_row(state, attempts)
     if not failures:
         return Outlook("waiting")
     last = failures[-1]
@@ -82,6 +89,27 @@ def outlook(state: State, attempts: Sequence[Attempt], *, alive: bool, retries: 
         return Outlook("failed", why=last.cause)
     pause = min(_FIRST_PAUSE * _GROWTH ** min(len(failures) - 1, _GROWS), _LONGEST_PAUSE)
     return Outlook("waiting", ready=last.ended + pause, why=last.cause)
+
+
+def failures_in_a_row(state: State, attempts: Sequence[Attempt]) -> list[Attempt]:
+    """The failures in a row at the frames at which a run is now, oldest first, as far as they count.
+
+    Args:
+        state: of its directory.
+        attempts: at it, oldest first.
+    """
+    found: list[Attempt] = []
+    for attempt in reversed(attempts):
+        if attempt.anew:
+            break
+        if not attempt.cause:  # it was stopped on request
+            continue
+        if attempt.after != state.frames:
+            break
+        found.insert(0, attempt)
+        if attempt.after > attempt.before:
+            break
+    return found
 
 
 def next_jobs(waiting: Sequence[Waiting], room: Room, now: float) -> list[Start]:
@@ -153,15 +181,3 @@ def _kept(run: Waiting, before: _Kept, memory: float, going: Sequence[Going]) ->
         if memory >= run.memory:
             return _Kept(each.seconds, memory - run.memory)
     return _NONE  # it needs more than there is, and is not waited for
-
-
-def _failures(state: State, attempts: Sequence[Attempt]) -> list[Attempt]:
-    """The failures in a row at the frames at which the run is now, oldest first."""
-    found: list[Attempt] = []
-    for attempt in reversed(attempts):
-        if not attempt.cause or attempt.after != state.frames:
-            break
-        found.insert(0, attempt)
-        if attempt.after > attempt.before:
-            break
-    return found

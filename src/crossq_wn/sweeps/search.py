@@ -5,29 +5,22 @@ with those of other trials at the same frames, and only the best go on. Optuna's
 folder; if it is lost, the runs are still there, and are found again when their options are proposed again.
 """
 
-import csv
 import importlib.util
-import io
-import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crossq_wn import files
-from crossq_wn.errors import UserError, one_line
-from crossq_wn.files import MOST_TABLE
+from crossq_wn.errors import UserError, explained, one_line
 from crossq_wn.installation import install_command
 from crossq_wn.lazy import optuna
-from crossq_wn.runs.folders import SWEEP
 from crossq_wn.sweeps.driver import Sweep
-from crossq_wn.sweeps.plans import Planned, Run, plan
-from crossq_wn.sweeps.sheets import Section, Sheet
-from crossq_wn.sweeps.spaces import Range, Space, require_comparison
+from crossq_wn.sweeps.plans import Run
+from crossq_wn.sweeps.record import mend, record_of, storage
+from crossq_wn.sweeps.sheets import Sheet
+from crossq_wn.sweeps.spaces import Range
 from crossq_wn.sweeps.states import State, state_of
-
-RECORD = "search.journal"  # Optuna's, in the sweep's folder
-_STAGES = 3  # at most: the first is trained for 1/keep^2 of the frames, the second for 1/keep
+from crossq_wn.sweeps.trials import at, example, runs_of, stages_of, value_of
 
 
 @dataclass
@@ -62,14 +55,14 @@ class Search:
         except UserError:
             raise
         except Exception as error:  # a record that is damaged lets Optuna raise this and that
-            record = out / SWEEP / RECORD
             raise UserError(
-                f"{record} cannot be used ({one_line(error)}): move it away, and the runs are found again"
+                f"{record_of(out)} cannot be used ({one_line(error)}): move it away, and the runs are "
+                "found again"
             ) from None
         self.active: list[Trial] = []
-        if write:  # trials of a process that has ended, or perhaps of another that shares the work
-            for frozen in self._trials("RUNNING"):
-                self._adopt(optuna.trial.Trial(self.study, frozen._trial_id))
+        self._broken = False  # whether the record could not be written
+        if write:
+            self._take_up()
 
     def known(self) -> list[Run]:
         """The runs of all trials so far, each up to the frames to which it is to be trained now."""
@@ -103,12 +96,40 @@ class Search:
                 if frozen.state.name not in ("FAIL", "RUNNING"):  # or it will be found to make none
                     raise
 
+    def _take_up(self) -> None:
+        """Goes on with the trials of a process that has ended, or perhaps of another that shares the work."""
+        mine = {trial.trial.number for trial in self.active}
+        for frozen in self._trials("RUNNING"):
+            if frozen.number not in mine:
+                self._adopt(optuna.trial.Trial(self.study, frozen._trial_id))
+
     def advance(self, sweep: Sweep) -> bool:
         """Judges trials whose stage has ended, and proposes new ones; returns whether there is more to come.
 
         Args:
             sweep: whose runs are added to and made longer.
+
+        Raises:
+            OSError: the record cannot be written, and nothing has got further for a day.
         """
+        outage = sweep.outage
+        if not outage.usable([0], [], sweep.clock()):
+            return True
+        try:
+            if self._broken:
+                mend(self.out)
+                self._take_up()
+                self._broken = False
+            return self._advance(sweep)
+        except OSError as error:  # the disk may be full for a while
+            self._broken = True
+            outage.fail(f"{record_of(self.out)}: {explained(error)}", sweep.clock())
+            if outage.hopeless:
+                raise
+            self._say(f"the search waits: {outage.cause}")
+            return True
+
+    def _advance(self, sweep: Sweep) -> bool:
         told = self.study.get_trials(deepcopy=False)
         for trial in list(self.active):
             if told[trial.trial.number].state.is_finished():  # by another sweep on the folder
@@ -183,11 +204,11 @@ class Search:
         return None
 
     def _end(self, trial: Trial, state: str, what: str, value: float | None = None) -> None:
-        self.active.remove(trial)
         told = optuna.trial.TrialState[state]
         values = value if state == "COMPLETE" else None
         # Another sweep on the folder may have told already.
         self.study.tell(trial.trial.number, values, state=told, skip_if_finished=True)
+        self.active.remove(trial)
         self._say(f"trial {trial.trial.number} ({_in_words(trial.trial.params)}) {what}")
 
     def _trials(self, state: str) -> list[Any]:
@@ -205,10 +226,9 @@ class Search:
             for name, choice in self.space.options.items():
                 _suggested(trial, name, choice)
         except ValueError as error:
-            record = self.out / SWEEP / RECORD
             raise UserError(
-                f"{record} is of another [search.space] ({one_line(error)}): move it away, and the runs are "
-                "found again"
+                f"{record_of(self.out)} is of another [search.space] ({one_line(error)}): move it away, and "
+                "the runs are found again"
             ) from None
 
     def _adopted(self, trial: Any) -> Trial:
@@ -221,113 +241,21 @@ class Search:
         return at(run, stages_of(run, self.space)[trial.stage])
 
 
-def runs_of(sheet: Sheet, out: Path, options: Any) -> list[Run]:
-    """The runs of a trial, to their ends.
-
-    Args:
-        sheet: the sweep's file, with one section that makes one assignment.
-        out: the folder of the sweep.
-        options: that were proposed.
-    """
-    (section,) = sheet.sections
-    (values,) = section.assignments()
-
-    def planned(more: Any) -> list[Run]:
-        every = Section(section.name, {**values, **options, **more}, {}, [{}])
-        return plan(Sheet([every], sheet.seeds_per_process), out)
-
-    whole = planned({})
-    if sheet.search is None:
-        return whole
-    first = at(whole[0], stages_of(whole[0], sheet.search)[0]).config
-    require_comparison(first)
-    # What follows from the length of a run, such as a falling learning rate, is that of the whole run.
-    short = planned({"frames": first.options.frames})[0].config.settings
-    settings, fixed = whole[0].config.settings, {}
-    for each in fields(settings):
-        if getattr(settings, each.name) != getattr(short, each.name):
-            fixed[each.name] = getattr(settings, each.name)
-    return planned(fixed) if fixed else whole
-
-
-def stages_of(run: Run, space: Space) -> list[int]:
-    """The environment frames per seed at the end of each stage of a run; evaluations are made there.
-
-    Args:
-        run: to its end.
-        space: `keep` says how many times as long each stage is as the one before; 1: there is one stage.
-    """
-    whole, every = run.config.options.frames, run.config.options.eval_every
-    if space.keep == 1:
-        return [whole]
-    found: list[int] = []
-    frames = math.ceil(whole / space.keep ** (_STAGES - 1) / every) * every
-    while frames < whole and len(found) < _STAGES - 1:
-        found.append(frames)
-        frames *= space.keep  # where the pruner compares again
-    return [*found, whole]
-
-
-def at(run: Run, frames: int) -> Run:
-    """A run that ends after fewer environment frames."""
-    return run._replace(config=replace(run.config, options=replace(run.config.options, frames=frames)))
-
-
-def value_of(runs: Sequence[Planned]) -> float | None:
-    """The mean over seeds of the evaluations at the ends of runs; None if one is missing or not a number."""
-    found: list[float] = []
-    for run in runs:
-        try:
-            scores = _last_scores(run)
-        except (OSError, ValueError, LookupError, TypeError, csv.Error):  # it is missing, or damaged
-            return None
-        if len(scores) < len(run.config.options.seeds):
-            return None
-        found += scores.values()
-    mean = sum(found) / len(found)
-    return mean if math.isfinite(mean) else None
-
-
-def _last_scores(run: Planned) -> dict[str, float]:
-    """The score of each seed at the end of a run."""
-    text = files.read(run.path / "eval.csv", MOST_TABLE).decode(errors="replace")
-    found = {}
-    for row in csv.DictReader(io.StringIO(text)):
-        if (row["metric"], row["env_step"]) == (run.config.metric, str(run.config.trained_frames)):
-            found[row["seed"]] = float(row["value"])
-    return found
-
-
-def example(sheet: Sheet, out: Path) -> list[Run]:
-    """The runs of a trial with the last of each option's values, as a measure of what all cost."""
-    options = {}
-    for name, choice in (sheet.search.options if sheet.search else {}).items():
-        options[name] = choice.high if isinstance(choice, Range) else choice[-1]
-    return runs_of(sheet, out, options)
-
-
 def _study(sheet: Sheet, out: Path, *, write: bool) -> Any:
     if importlib.util.find_spec("optuna") is None:
         raise UserError(f"[search] needs Optuna: {install_command('search')}")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    space, record = sheet.search, out / SWEEP / RECORD
+    space = sheet.search
     assert space is not None
     pruner = optuna.pruners.NopPruner()
     if space.keep > 1:
         first = stages_of(example(sheet, out)[0], space)[0]
         pruner = optuna.pruners.SuccessiveHalvingPruner(first, space.keep)
-    storage = None
-    if write or record.exists():
-        if write:
-            record.parent.mkdir(parents=True, exist_ok=True)
-        journal = optuna.storages.journal
-        # Its other lock is a link, which some network file systems lack.
-        backend = journal.JournalFileBackend(str(record), journal.JournalFileOpenLock(str(record)))
-        storage = optuna.storages.JournalStorage(backend)
-    if storage is not None and not write:
-        return optuna.load_study(study_name="search", storage=storage)
+    kept = storage(out, write=write)
+    if kept is not None and not write:
+        return optuna.load_study(study_name="search", storage=kept)
     study = optuna.create_study(
-        storage=storage, pruner=pruner, study_name="search", direction="maximize", load_if_exists=True
+        storage=kept, pruner=pruner, study_name="search", direction="maximize", load_if_exists=True
     )
     # A sampler that begins anew would propose again what it proposed before.
     count = len(study.get_trials(deepcopy=False))

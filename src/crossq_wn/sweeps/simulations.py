@@ -20,6 +20,7 @@ import numpy as np
 from crossq_wn.environments import make
 from crossq_wn.environments.worker import program
 from crossq_wn.errors import UserError, one_line
+from crossq_wn.machine import tied
 
 PATIENCE = 60.0  # seconds until a process that times an environment is given up
 BUDGET = 0.2  # seconds per measurement
@@ -103,7 +104,7 @@ def _unknown(why: str) -> Simulation:
 def _ended(handle: int) -> str:
     """Runs `main` in a process; returns how it ended, if not well."""
     process = subprocess.Popen(
-        program(sys.path, "crossq_wn.sweeps.simulations", (handle,)), pass_fds=(handle,),
+        [*tied(), *program(sys.path, "crossq_wn.sweeps.simulations", (handle,))], pass_fds=(handle,),
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         start_new_session=True,
     )  # fmt: skip

@@ -253,6 +253,10 @@ class MirroredProcess:
         """The seconds that it worked."""
         return self.process.worked()
 
+    def node(self) -> str:
+        """The name of its machine, once it has ended and was not lost."""
+        return self.process.node()
+
     def failure(self) -> tuple[str, int]:
         """Why it ended before its run had finished, and its exit code."""
         error = self.fetched.exception() if self.fetched else None
