@@ -171,6 +171,25 @@ def test_a_process_that_ends_costs_what_came_after_its_last_checkpoint(fault, wa
     assert evaluations(run.path) == whole
 
 
+def test_a_newest_checkpoint_that_is_damaged_costs_what_came_after_the_one_before(struck, tmp_path):
+    class Torn(Here):
+        def start(self, run, state, slot, memory):
+            if state.kind == "cut off":
+                newest = max((run.path / "checkpoints").glob("0*"))
+                os.truncate(next(newest.glob("*.safetensors")), 100)
+            return super().start(run, state, slot, memory)
+
+    whole = undisturbed("worlds:Struck", [0], tmp_path)
+    struck("raised 160")
+    logs = history.logs(tmp_path / "sweep")
+    sweep, result, _ = swept(tmp_path / "sweep", Torn(logs), "task = 'worlds:Struck'\nseeds = 0")
+    assert result == (None, {})
+    (run,) = sweep.runs
+    said = engines.log_of(run, logs).read_text()
+    assert "000000150 is damaged" in said
+    assert evaluations(run.path) == whole
+
+
 def test_a_run_that_diverges_ends_alone_with_its_cause(tmp_path):
     out = tmp_path / "sweep"
     whole = undisturbed("helpers:PointMass", [0], tmp_path)

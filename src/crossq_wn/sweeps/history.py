@@ -91,19 +91,18 @@ class History:
 
     def news(self) -> list[Attempt]:
         """The attempts of other sweeps on the folder that were recorded since this was last called."""
-        content = b""
-        with contextlib.suppress(OSError):
-            if self._file.stat().st_size != self._end:
-                content = files.read(self._file, MOST_TABLE)
-        found = []
-        end = content.rfind(b"\n") + 1 or self._end  # the last line may still be written
-        for attempt in _attempts(content[self._end : end]):
+        content, found = b"", []
+        with contextlib.suppress(OSError), files.opened(self._file) as file:
+            file.seek(self._end)
+            content = file.read(MOST_TABLE)
+        whole = content[: content.rfind(b"\n") + 1]  # the last line may still be written
+        for attempt in _attempts(whole):
             if attempt in self._own:
                 self._own.discard(attempt)
                 continue
             self._take(attempt)
             found.append(attempt)
-        self._end = end
+        self._end += len(whole)
         return found
 
     def add(self, attempt: Attempt) -> None:
