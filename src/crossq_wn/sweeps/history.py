@@ -93,8 +93,8 @@ class History:
         """The attempts of other sweeps on the folder that were recorded since this was last called."""
         content, found = b"", []
         with contextlib.suppress(OSError), files.opened(self._file) as file:
-            file.seek(self._end)
-            content = file.read(MOST_TABLE)
+            size = file.seek(0, os.SEEK_END)
+            content = os.pread(file.fileno(), min(max(0, size - self._end), MOST_TABLE), self._end)
         whole = content[: content.rfind(b"\n") + 1]  # the last line may still be written
         for attempt in _attempts(whole):
             if attempt in self._own:
