@@ -974,6 +974,27 @@ def test_an_outage_is_hopeless_after_a_day_of_failures_and_not_after_days_withou
     assert not outage.hopeless
 
 
+def test_who_waits_for_others_goes_on_trying(tmp_path):
+    clock = Clock()
+    straw = Straw(clock)
+    sweep, runs, _ = swept(tmp_path, straw, clock, count=2)
+    life = held_elsewhere(runs[1])
+    sweep.states = [state_of(run) for run in runs]
+    sweep.look()
+    for hours in range(30):
+        clock.now = 1000.0 + 3600 * hours
+        sweep.outage.fail("the disk is full", clock.now)
+    assert (sweep.outage.hopeless, sweep.gives_up, sweep.elsewhere) == (True, False, [1])
+    sweep.elsewhere = []
+    assert sweep.gives_up
+    sweep.elsewhere = [1]
+    clock.sleep(700)
+    os.utime(life, (1, 1))
+    sweep.fill()
+    assert len(sweep.workers) == 1
+    sweep.collect([])
+
+
 def test_what_trains_on_another_machine_proves_nothing_here():
     outage = Outage()
     outage.advance(1, 10.0, "here")

@@ -101,8 +101,8 @@ class Sweep:
 
     @property
     def gives_up(self) -> bool:
-        """Whether runs wait in vain, as nothing has got further for too long."""
-        return bool(self.waiting) and self.outage.hopeless and not self.workers
+        """Whether runs wait in vain: nothing here has got further for too long, and nobody is waited for."""
+        return bool(self.waiting) and self.outage.hopeless and not (self.workers or self._awaited())
 
     def add(self, run: Planned) -> int:
         """Adds a run to the plan, unless it is in it already; returns its number."""
