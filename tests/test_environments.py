@@ -685,6 +685,10 @@ def test_an_environment_s_own_snapshot_is_preferred(made):
             self.position, self.steps = np.array(saved["position"]), saved["steps"]
 
     assert_continues(lambda: made(Own), 17, 60)
+    environment = made(Own)
+    del environment.simulator._environment.position
+    with pytest.raises(UserError, match=r"snapshot raised AttributeError: .* \(test_environments\.py, line"):
+        environment.snapshot()
 
 
 @pytest.mark.parametrize(

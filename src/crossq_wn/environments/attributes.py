@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import types
+from collections.abc import Callable
 from typing import Any
 
 from crossq_wn.errors import UserError, raised
@@ -53,3 +54,25 @@ def attribute_by_now(owner: Any, name: str, what: str, default: Any = None) -> A
         return getattr(owner, name, default)
     except Exception:  # a user's code may raise anything
         return attribute(owner, name, what, default)
+
+
+def result_of(method: Callable[..., Any], what: str, *arguments: Any) -> Any:
+    """What a method of a user's returns.
+
+    Args:
+        method: which is called.
+        what: its name in messages.
+        arguments: of it.
+
+    Raises:
+        UserError: it raised an exception.
+    """
+    try:
+        return method(*arguments)
+    except Exception as error:  # a user's code may raise anything
+        raise UserError(f"{what} raised {raised(error)}") from error
+
+
+def written_by_user(simulator: Any) -> Any:
+    """What of a simulator a user may have written: the environment that it adapts, or else itself."""
+    return getattr(simulator, "_environment", simulator)

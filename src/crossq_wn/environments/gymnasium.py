@@ -11,7 +11,7 @@ from gymnasium import spaces
 
 from crossq_wn.acting.interface import in_units
 from crossq_wn.acting.readings import reading
-from crossq_wn.environments.attributes import attribute, attribute_by_now, attributes_of
+from crossq_wn.environments.attributes import attribute, attribute_by_now, attributes_of, result_of
 from crossq_wn.environments.core import EnvironmentFaultError, Frame
 from crossq_wn.environments.interface import check_bounds, success_of
 from crossq_wn.environments.layers import Layers, wrappers_of
@@ -23,6 +23,7 @@ from crossq_wn.environments.snapshot import (
     capture_generator,
     decode,
     encode,
+    has_spawned,
     restore_attributes,
     restore_generator,
 )
@@ -167,13 +168,15 @@ class Gymnasium:
         unwrapped: Any = self._environment.unwrapped
         own = [attribute(unwrapped, each, self._name) for each in ("snapshot", "restore")]
         if all(map(callable, own)):
-            inner = {"own": encode(own[0]())}
+            inner = {"own": encode(result_of(own[0], f"{self._name}: snapshot"))}
         else:
             inner = {"attributes": self._attributes(unwrapped)}
         if self.physics is not None:
             inner["physics"] = self.physics.capture()
         # Not `np_random`: to read that would make one.
         if unwrapped._np_random is not None:
+            if has_spawned(unwrapped._np_random):
+                raise UnrestorableError("np_random has spawned generators, whose number is not in its state")
             inner["random"] = capture_generator(unwrapped._np_random)
         # The environment inside a wrapper is captured separately, and so are its running means.
         ignore = (*_DESCRIPTIONS, gymnasium.Env, *(type(value) for _, value in self._learned()))
@@ -186,7 +189,7 @@ class Gymnasium:
         unwrapped: Any = self._environment.unwrapped
         self._environment.reset(seed=0)  # some environments build parts in their first reset
         if "own" in snapshot:
-            unwrapped.restore(decode(snapshot["own"]))
+            result_of(unwrapped.restore, f"{self._name}: restore", decode(snapshot["own"]))
         else:
             restore_attributes(unwrapped, snapshot["attributes"])
         if self.physics is not None:

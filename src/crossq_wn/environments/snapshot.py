@@ -4,6 +4,8 @@ A snapshot is a tree of dicts, lists, plain values and NumPy arrays. Nothing is 
 """
 
 import types
+from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,8 @@ from crossq_wn.environments.attributes import attributes_of
 
 Snapshot = dict[str, Any]
 
+_FIXED = ("_saved_kwargs",)  # with which Gymnasium's wrappers were made
+_SEQUENCES = {"list": list, "tuple": tuple, "deque": deque}
 _PLAIN = (type(None), bool, int, float, str)
 
 
@@ -35,7 +39,7 @@ def capture_attributes(owner: Any, *, ignore: tuple[type, ...] = (), strict: boo
     saved: Snapshot = {}
     seen: set[int] = set()
     for name, value in attributes_of(owner).items():
-        if _constant(value, owner) or isinstance(value, ignore):
+        if name in _FIXED or _constant(value, owner) or isinstance(value, ignore):
             continue
         try:
             # Generators come first: `encode` would refuse them as objects of an unknown kind.
@@ -59,7 +63,7 @@ def restore_attributes(owner: Any, saved: Snapshot) -> None:
         current = present.get(name)
         value = decode(item)
         if isinstance(item, dict) and "generator" in item:
-            if not _is_generator(current):  # not made yet
+            if not _is_numpy_generator(current):  # not made yet
                 setattr(owner, name, current := generator_like(item["generator"]))
             restore_generator(current, item["generator"])  # others may hold the same object, so it stays
         elif (  # a writeable view of other memory must stay one
@@ -78,6 +82,12 @@ def capture_generator(generator: Any) -> Any:
     if isinstance(generator, np.random.RandomState):
         return _jsonable(generator.get_state(legacy=False))
     return _jsonable(generator.bit_generator.state)
+
+
+def has_spawned(generator: Any) -> bool:
+    """Whether a NumPy generator has spawned others, of which its state does not tell how many."""
+    sequence = getattr(getattr(generator, "bit_generator", None), "seed_seq", None)
+    return bool(getattr(sequence, "n_children_spawned", 0))
 
 
 def generator_like(state: Any) -> Any:
@@ -115,7 +125,7 @@ def _constant(value: Any, owner: Any) -> bool:
     return bound and (value.__self__ is owner or _constant(value.__self__, owner))
 
 
-def _is_generator(value: Any) -> bool:
+def _is_numpy_generator(value: Any) -> bool:
     """Whether a value is a generator, or stands for one, as MyoSuite's do."""
     if isinstance(value, np.random.RandomState | np.random.Generator):
         return True
@@ -126,7 +136,7 @@ def _is_generator(value: Any) -> bool:
 
 
 def _generator(value: Any, seen: set[int]) -> Any:
-    if not _is_generator(value):
+    if not _is_numpy_generator(value):
         return None
     _note(value, seen)
     return {"generator": capture_generator(value)}
@@ -144,10 +154,10 @@ def encode(value: Any, seen: set[int] | None = None) -> Any:
     """Copies plain data into a form that a checkpoint can hold.
 
     Args:
-        value: None, a number, a text, a NumPy array of numbers, or a list, tuple or dict (with texts as keys)
-            of such values.
-        seen: identities of the arrays, lists and dicts met so far, to which those in `value` are added; with
-            None they may occur repeatedly.
+        value: None, a number, a text, a NumPy array of numbers, or a list, tuple, deque or dict (with texts
+            as keys) of such values.
+        seen: identities of the arrays, lists, deques and dicts met so far, to which those in `value` are
+            added; with None they may occur repeatedly.
 
     Raises:
         UnrestorableError: something else is in it, something that was met before, or itself.
@@ -159,14 +169,15 @@ def encode(value: Any, seen: set[int] | None = None) -> Any:
 
 
 def _encode(value: Any, seen: set[int] | None) -> Any:
-    if isinstance(value, np.ndarray | list | dict):  # tuples and numbers cannot change under two names
+    # Tuples and numbers cannot change under two names.
+    if isinstance(value, np.ndarray | list | dict | deque):
         _note(value, seen)
     if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biuf":
         return np.array(value)
     if type(value) in _PLAIN:
         return value
-    if type(value) in (list, tuple):  # no subclasses, which may carry more than their items
-        return {type(value).__name__: [_encode(item, seen) for item in value]}
+    if type(value) in _SEQUENCES.values():  # no subclasses, which may carry more than their items
+        return {type(value).__name__: [_encode(item, seen) for item in _listed(value)]}
     if type(value) is dict and {*map(type, value)} <= {str}:
         return {"dict": {key: _encode(item, seen) for key, item in value.items()}}
     raise UnrestorableError(f"a {type(value).__module__}.{type(value).__qualname__}")
@@ -179,8 +190,20 @@ def decode(saved: Any) -> Any:
     if isinstance(saved, dict):
         if "dict" in saved:
             return {key: decode(item) for key, item in saved["dict"].items()}
-        if "list" in saved:
-            return [decode(item) for item in saved["list"]]
-        if "tuple" in saved:
-            return tuple(decode(item) for item in saved["tuple"])
+        for name, kind in _SEQUENCES.items():
+            if name in saved:
+                return _sequence(kind, map(decode, saved[name]))
     return saved
+
+
+def _listed(value: Any) -> Iterable[Any]:
+    """The items of a sequence, and before those of a deque the most that it may hold."""
+    return [value.maxlen, *value] if type(value) is deque else value
+
+
+def _sequence(kind: type, listed: Iterable[Any]) -> Any:
+    """The inverse of `_listed`."""
+    if kind is not deque:
+        return kind(listed)
+    most, *items = listed
+    return deque(items, most)

@@ -27,15 +27,16 @@ def score(session: Session) -> None:
 
 
 def _score(session: Session) -> None:
-    worlds = captured(session)  # before evaluations change them
+    # Before evaluations change them; before the first one, theirs have not begun.
+    worlds = captured(session) if session.frames else None
     try:
         results, reasons = _play(session)
     except Exception as error:  # such as too little memory, or what a user's own network raises
-        if session.frames:  # until then nothing was trained, and a run that cannot begin leaves nothing
+        if worlds is not None:  # until then nothing was trained, and a run that cannot begin leaves nothing
             save_unevaluated(session, worlds, {seed.number: one_line(error) for seed in session.seeds})
         raise
     if reasons:
-        save_unevaluated(session, worlds, reasons)
+        save_unevaluated(session, captured(session) if worlds is None else worlds, reasons)
         drop(session, {seed.number: reasons[seed.number] for seed in session.seeds if seed.number in reasons})
     record(session, results)
 
