@@ -5,8 +5,9 @@ import enum
 import functools
 import random
 import re
+import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import gymnasium
 import jax.numpy as jnp
@@ -24,8 +25,9 @@ from crossq_wn.algorithms.settings import Settings
 from crossq_wn.environments import EnvironmentFaultError, lookup, make
 from crossq_wn.environments.interface import far_outside
 from crossq_wn.environments.parts import wrong_part
+from crossq_wn.environments.streams import kept_shared, places
 from crossq_wn.errors import UserError
-from crossq_wn.training import saving
+from crossq_wn.training import saving, scoring
 from crossq_wn.training.policy import evaluate_policy, measure_q_bias
 from crossq_wn.training.saving import tell_of_what_classes_hold
 from crossq_wn.training.video import record
@@ -838,7 +840,9 @@ def test_each_number_that_a_class_changes_is_told_once_and_each_generator_that_i
     session = SimpleNamespace(
         changes=lambda: next(found),
         generators={"mine.RNG"},
-        told_changes=set(),
+        told_names=set(),
+        training=SimpleNamespace(environments=[]),
+        testing=SimpleNamespace(environments=[]),
         reporter=messages,
         config=SimpleNamespace(task="mine:Env"),
     )
@@ -850,6 +854,44 @@ def test_each_number_that_a_class_changes_is_told_once_and_each_generator_that_i
         "from self.np_random",
         "mine:Env changes Env.b",
     ]
+
+
+def test_a_generator_of_a_module_that_is_imported_on_first_use_is_told_of_and_saved(monkeypatch):
+    class Late(PointMass):
+        def step(self, action):
+            import reached_late
+
+            return reached_late.rng.random()
+
+    environments = [make(Late) for _ in range(2)]
+    session = SimpleNamespace(
+        changes=None,
+        generators=set(),
+        told_names=set(),
+        training=SimpleNamespace(environments=environments[:1]),
+        testing=SimpleNamespace(environments=environments[1:]),
+        reporter=Messages(),
+        config=SimpleNamespace(task="mine:Late"),
+    )
+    late = ModuleType("reached_late")
+    late.__file__, late.rng = __file__, np.random.default_rng(1)
+    with kept_shared():
+        tell_of_what_classes_hold(session)
+        assert session.reporter.texts == []
+        monkeypatch.setitem(sys.modules, "reached_late", late)
+        tell_of_what_classes_hold(session)
+        assert session.generators == places() == {"reached_late.rng"}
+    (text,) = session.reporter.texts
+    assert text.startswith("mine:Late made the random generators reached_late.rng after its seed was set")
+
+
+def test_before_the_first_evaluation_its_environments_are_not_asked_for_their_states(monkeypatch):
+    monkeypatch.setattr(scoring, "captured", lambda session: 1 / 0)  # as an own `snapshot` before any reset
+    monkeypatch.setattr(scoring, "_play", lambda session: ({}, {}))
+    monkeypatch.setattr(scoring, "record", lambda session, results: None)
+    scoring._score(SimpleNamespace(frames=0))
+    with pytest.raises(ZeroDivisionError):
+        scoring._score(SimpleNamespace(frames=1))
 
 
 class Messages:

@@ -4,10 +4,12 @@ import copy
 import json
 import random
 import sys
+import tracemalloc
 import types
 import weakref
+from collections import deque
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, lru_cache, partial, wraps
 
 import gymnasium
 import numpy as np
@@ -15,9 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossq_wn.environments import isolation, make, streams, worker
+from crossq_wn.environments import isolation, make, reach, streams, worker
 from crossq_wn.environments.board import Shape
 from crossq_wn.environments.holders import changes, holders_of
+from crossq_wn.environments.reach import reach_of
 from crossq_wn.environments.snapshot import UnrestorableError, capture_attributes, restore_attributes
 from crossq_wn.errors import UserError
 from crossq_wn.real_time.robot import Robot
@@ -163,13 +166,28 @@ def test_generators_out_of_reach_are_named(watched):
         system, other = random.SystemRandom(), np.random.RandomState(np.random.PCG64(1))
         seen, names = np.random.default_rng(2), ["one"]
 
+        method = staticmethod(partial(noise, random.Random(1)))
+        iterator = wave(np.random.default_rng(1))
+
         def step(self, action):
             return SIMULATOR.wind()
 
     streams.watch(Hidden())
-    hidden = ["Hidden.listed", "Hidden.named", "Hidden.system", "Hidden.other"]
+    hidden = [
+        "Hidden.listed",
+        "Hidden.named",
+        "Hidden.system",
+        "Hidden.other",
+        "Hidden.method",
+        "Hidden.iterator",
+    ]
     assert sorted(streams.out_of_reach(Hidden())) == sorted([*hidden, "test_streams.SIMULATOR"])
     assert streams.out_of_reach(Drawing()) == []
+
+
+def wave(rng):
+    while True:
+        yield rng.random()
 
 
 class Simulator:
@@ -295,7 +313,7 @@ def test_numbers_that_change_are_named_if_the_class_uses_them(tmp_path, monkeypa
     np.save(tmp_path / "table.npy", np.zeros(3))
 
     class Counts(Drawing):
-        level, table, huge = 10**30, np.zeros(3), np.zeros(2**20)
+        level, table, huge = 10**30, np.zeros(3), np.zeros(2**24)
         mapped = np.load(tmp_path / "table.npy", mmap_mode="r")
         lazy = None
 
@@ -470,3 +488,247 @@ def test_a_name_that_is_blocked_among_the_modules_is_no_trouble(monkeypatch):
     with streams.kept_shared():
         streams.watch(Still())
         assert streams.places() == set()
+
+
+class Own(gymnasium.Env):
+    """Draws from its own generator alone."""
+
+    latest, everyone = None, []
+
+    def __init__(self):
+        self.mass = random.random()
+        Own.latest = self
+        self.everyone.append(self)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        random.seed(seed)
+        np.random.seed(0)
+        return self.np_random.random(), {}
+
+    def step(self, action):
+        import math
+
+        import numpy as np
+
+        return np.sqrt(self.np_random.random()), math
+
+    def random_policy(self):
+        return np.random.uniform() + CALLED.random() + self.everyone[0].wind.random()
+
+
+def locally(self):
+    import numpy.random as anything
+    from numpy import linalg, random
+
+    return lambda: anything.normal() + linalg.norm(random.uniform())
+
+
+def handed_on(self, rng=np.random):
+    return rng.normal()
+
+
+DRAWING = {
+    "imported": locally,
+    "module": handed_on,
+    "module as argument": lambda self: handed_on(np.random),
+    "called": lambda self: self.random_policy(),
+    "by text": lambda self: getattr(self, "random_policy")(),  # noqa: B009
+    "by a text that is made": lambda self: getattr(self, f"{self.kind}_policy")(),
+}
+
+
+@pytest.mark.parametrize("how", [None, *DRAWING])
+def test_what_methods_draw_counts_if_they_may_be_called(how, monkeypatch):
+    if how is not None:
+        monkeypatch.setattr(Own, "step", DRAWING[how])
+    monkeypatch.setattr(Own, "everyone", [])
+    one, other = Own(), Own()
+    with streams.kept_shared():
+        streams.watch(other)
+        assert bool(reach_of(one).drawn) == (how is not None)  # a callback may call it
+        assert streams.places() == {"test_streams.CALLED"}
+
+
+def test_to_seed_the_shared_streams_is_not_to_draw_from_them():
+    with streams.kept_shared():
+        before = streams.capture_shared()
+        random.seed(5)
+        np.random.seed(None)
+        assert not streams.drawn_since(before)
+        random.random()
+        assert streams.drawn_since(before)
+        random.seed(5)
+        np.random.normal()
+        assert streams.drawn_since(before)
+
+
+def test_environments_that_are_made_meanwhile_do_not_stay_watched():
+    with watching():
+        with streams.kept_shared():  # as where a callback evaluates another task
+            streams.watch(Several(noise))
+            assert "test_streams:Several.step.rng" in streams.places()
+        assert streams.places() == set(GENERATORS)
+
+
+def noisy(rng):
+    def decorate(method):
+        @wraps(method)
+        def decorated(self, action):
+            return rng.random() + method(self, action)
+
+        return decorated
+
+    return decorate
+
+
+class Decorated(gymnasium.Env):
+    @noisy(np.random.default_rng(1))
+    @noisy(np.random.default_rng(2))
+    def step(self, action, rng=np.random.default_rng(3)):  # noqa: B008
+        return rng.random()
+
+
+def test_functions_of_one_place_that_each_hold_a_generator_are_told_apart():
+    with streams.kept_shared():
+        streams.watch(Decorated())
+        assert streams.out_of_reach(Decorated()) == []
+        places = {f"test_streams:Decorated.step{number}.rng" for number in ("", "#2", "#3")}
+        assert streams.places() == places
+        saved, environment = streams.capture_shared(), Decorated()
+        expected = environment.step(0)
+        assert streams.restore_shared(saved) == []
+        assert environment.step(0) == expected
+
+
+def test_numbers_in_large_lists_are_passed_over():
+    env = types.SimpleNamespace(table=[[float(k) for k in range(100)] for _ in range(100)])
+    assert len(reach._items(env.table)) == 100
+    assert reach._items(env.table[0]) == []
+
+
+def test_functions_that_an_environment_holds_are_followed():
+    with streams.kept_shared():
+        one = Several(lambda: HELD.random())
+        streams.watch(gymnasium.wrappers.TransformReward(one, lambda reward: reward + CALLED.random()))
+        assert {"test_streams.HELD", "test_streams.CALLED"} <= streams.places()
+
+
+@cache
+def cached():
+    return np.random.default_rng(1)
+
+
+@lru_cache
+def bounded(key):
+    return np.random.default_rng(1)
+
+
+class Caching(gymnasium.Env):
+    sharing = types.SimpleNamespace(rng=random.Random(1))
+    queue = deque([np.random.default_rng(1)])  # noqa: RUF012
+
+    def step(self, action):
+        return cached().random() + bounded(1).random() + self.sharing.rng.random(), self.queue
+
+
+def test_generators_that_caches_and_plain_objects_hold_are_named():
+    with streams.kept_shared():
+        streams.watch(Caching())
+        hidden = ["Caching.queue", "Caching.sharing"]
+        assert sorted(streams.out_of_reach(Caching())) == hidden
+        Caching().step(0)
+        assert sorted(streams.out_of_reach(Caching())) == [
+            *hidden,
+            "test_streams.bounded",
+            "test_streams.cached",
+        ]
+
+
+class Tally:
+    steps = 0
+
+
+class Keeping(Still):
+    """Writes to a large array of its module, to a dict, or to nothing."""
+
+    def step(self, action):
+        WRITTEN[f"remembered {self.steps}"] = self.steps
+        LARGE[:1] = WRITTEN["last"] = SHARED.steps = self.steps if WRITTEN["writes"] else 0
+        return super().step(action)
+
+
+LARGE, WRITTEN, SHARED = np.zeros(2**18), {"writes": False, "last": 0}, Tally()
+
+
+def test_what_modules_hold_is_compared_without_copies(monkeypatch):
+    monkeypatch.setattr(isolation, "_check_modules", lambda: None)
+    monkeypatch.setitem(globals(), "__warningregistry__", {})
+    monkeypatch.setattr(SHARED, "steps", 0, raising=False)
+    changed = changes(holders_of(Keeping()))
+    with streams.kept_shared():
+        environment = make(Keeping)
+        tracemalloc.start()
+        isolation.check_isolated(environment)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < LARGE.nbytes / 2
+        assert changed() == []
+        monkeypatch.setitem(WRITTEN, "writes", True)
+        with pytest.raises(isolation.SharedStateError, match=r"it changes test_streams\.\w+, test_streams"):
+            isolation.check_isolated(environment)
+        places = [f"test_streams.{name}" for name in ("LARGE", "SHARED", "WRITTEN")]
+        assert sorted(changed()) == places
+
+
+class Queued(Still):
+    def __init__(self):
+        self.newest = deque([0.0], 3)
+
+    def step(self, action):
+        self.newest.append(self.newest[-1] + 1)
+        return super().step(action)
+
+
+@pytest.mark.parametrize(
+    "wrapper",
+    [
+        gymnasium.wrappers.RecordEpisodeStatistics,
+        lambda inner: gymnasium.wrappers.TransformReward(inner, lambda reward: reward + 1),
+    ],
+)
+def test_deques_and_usual_wrappers_are_part_of_a_snapshot(wrapper):
+    def wrapped():
+        return wrapper(Queued())
+
+    wrapped.__name__ = "with-wrapper"
+    one, other = make(wrapped), make(wrapped)
+    for environment, decisions in ((one, 5), (other, 1)):
+        environment.reset(0)
+        for _ in range(decisions):
+            environment.step(np.zeros(1))
+    other.restore(json.loads(json.dumps(one.snapshot(), default=np.ndarray.tolist)))
+    assert other.simulator._environment.unwrapped.newest == deque([3.0, 4.0, 5.0])
+    assert other.simulator._environment.unwrapped.newest.maxlen == 3
+
+
+class Spawning(Still):
+    parent = np.random.default_rng(1)
+
+    def step(self, action):
+        return self.parent
+
+
+def test_what_a_generator_has_spawned_is_no_part_of_its_state():
+    environment = make(Spawning)
+    environment.reset(0)
+    environment.snapshot()
+    inner = environment.simulator._environment.unwrapped
+    with streams.kept_shared():
+        streams.watch(inner)
+        assert streams.out_of_reach(inner) == []
+        for generator in (Spawning.parent, inner.np_random):
+            generator.spawn(1)
+        assert streams.out_of_reach(inner) == ["Spawning.parent"]
+    with pytest.raises(UnrestorableError, match="np_random has spawned generators"):
+        environment.snapshot()

@@ -435,7 +435,7 @@ def test_no_end_of_the_parent_leaves_a_process(parent):
     [
         (lambda: worlds.Walk(), "pickle"),
         ("worlds:Drawing", "draws from `random` or `numpy.random`"),
-        ("worlds:Counting", "keeps something in Counting"),
+        ("worlds:Counting", "changes Counting.taken"),
         ("worlds:Open", "Open.file is a _io.TextIOWrapper"),
         ("worlds:Elsewhere", "does not do the same"),
         ("worlds:Refusing", "the licence is for one process"),

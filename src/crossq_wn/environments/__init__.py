@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from crossq_wn.environments.attributes import written_by_user
 from crossq_wn.environments.core import (
     Environment,
     EnvironmentFaultError,
@@ -206,7 +207,7 @@ def _simulator(task: TaskLike, known: Task, episode_frames: int | None, render: 
 def _watched(simulator: Simulator) -> Simulator:
     """The simulator, once the random streams that it may share with others are known."""
     if not simulator.in_threads:  # of the suites it is known that they share nothing
-        watch(getattr(simulator, "_environment", simulator))
+        watch(written_by_user(simulator))
     return simulator
 
 

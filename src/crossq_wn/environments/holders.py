@@ -1,18 +1,26 @@
 """Where environments may hold what all of their objects share: classes, functions, and modules of these."""
 
-import hashlib
+import contextlib
+import marshal
 import sys
 import types
-from collections.abc import Callable, Iterator
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from crossq_wn.environments.reach import reach_of, variables_of
+from crossq_wn.environments.attributes import attributes_of
+from crossq_wn.environments.reach import is_users_object, reach_of, variables_of
+
+Place = tuple[int, str, Any]  # a holder's number in a list, a name there, and a key or attribute within
 
 ABSENT = object()  # stands where nothing is
-_MOST_BYTES = 2**20  # of an array that is watched
+_MOST_BYTES = 2**26  # of an array that is watched, which takes 30 ms
+_MOST_ENTRIES = 10_000  # of a dict
 
 
 class Holder(NamedTuple):
@@ -59,41 +67,67 @@ def holders_of(root: Any) -> list[Holder]:
     for function in reach.functions:
         if variables_of(function):
             found.append(Holder(f"{function.__module__}:{function.__qualname__}", function))
+    return _distinct(found)
+
+
+def _distinct(holders: list[Holder]) -> list[Holder]:
+    """The same with places that differ, as those of a method and of the one in place of which it stands."""
+    found, count = [], Counter[str]()
+    for holder in holders:
+        count[holder.place] += 1
+        number = count[holder.place]
+        found.append(holder._replace(place=f"{holder.place}#{number}") if number > 1 else holder)
     return found
 
 
-def changes(holders: list[Holder]) -> Callable[[], list[str]]:
-    """Remembers the numbers and arrays that classes and modules hold.
+def changes(holders: list[Holder], largest: float = _MOST_BYTES) -> Callable[[], list[str]]:
+    """Remembers the plain data that classes, modules and functions hold.
 
     Args:
-        holders: the classes and modules.
+        holders: of these.
+        largest: size in bytes of arrays that count.
 
     Returns:
-        What lists the names of those that have changed since. Arrays that are large or cannot be written are
-        left out; what was not there counts from when it is first seen.
+        What lists the names of those that have changed since: numbers, texts, arrays, and lists, tuples, sets
+        and dicts of these, also as attributes of objects of the user's. Arrays that cannot be written are
+        left out. What was not there, in a dict too, counts from when it is first seen, because it may be a
+        result that is only remembered.
     """
-    return partial(_changed, holders, _numbers(holders))
+    return partial(_changed, holders, largest, _checksums(holders, largest))
 
 
-def _changed(holders: list[Holder], before: dict[tuple[int, str], bytes]) -> list[str]:
-    found = []
-    for (number, name), value in _numbers(holders).items():
-        if before.setdefault((number, name), value) != value:
-            found.append(f"{holders[number].owner.__name__}.{name}")
-    return found
+def _changed(holders: list[Holder], largest: float, before: dict[Place, int]) -> list[str]:
+    found: dict[str, None] = {}
+    for (number, name, key), value in _checksums(holders, largest).items():
+        if before.setdefault((number, name, key), value) != value:
+            found[f"{holders[number].owner.__name__}.{name}"] = None
+    return [*found]
 
 
-def _numbers(holders: list[Holder]) -> dict[tuple[int, str], bytes]:
-    """A checksum of each number, by the place of its holder in the list and its name."""
+def _checksums(holders: list[Holder], largest: float) -> dict[Place, int]:
     found = {}
     for number, holder in enumerate(holders):
         for name, value in holder.values():
-            if isinstance(value, np.ndarray):
-                if not value.flags.writeable or value.nbytes > _MOST_BYTES or value.dtype.hasobject:
-                    continue
-            elif not isinstance(value, int | float | np.number):
-                continue
-            # A Python int of any size has an exact text, in decimals only up to a limit.
-            exact = hex(value).encode() if isinstance(value, int) else np.asarray(value).tobytes()
-            found[number, name] = hashlib.sha256(exact).digest()
+            for key, entry in [*islice(_entries(value), _MOST_ENTRIES)]:
+                checksum = _checksum(entry, largest)
+                if checksum is not None:
+                    found[number, name, key] = checksum
     return found
+
+
+def _entries(value: Any) -> Iterable[tuple[Any, Any]]:
+    """A value, or what counts by itself: the entries of a dict, the attributes of a user's object."""
+    if type(value) is dict:
+        return value.items()
+    return attributes_of(value).items() if is_users_object(value) else [("", value)]
+
+
+def _checksum(value: Any, largest: float) -> int | None:
+    """A checksum of plain data; None of anything else, and of what cannot change."""
+    with contextlib.suppress(ValueError, TypeError, BufferError):  # there is something else in it
+        if not isinstance(value, np.ndarray):
+            # Version 2 writes nothing but the values.
+            return None if value is None else zlib.crc32(marshal.dumps(value, 2))
+        if value.flags.writeable and value.nbytes <= largest and not value.dtype.hasobject:
+            return zlib.crc32(np.ascontiguousarray(value).data)  # without a copy, because it may be large
+    return None

@@ -1,16 +1,16 @@
 """Whether an environment keeps to itself, so that it is the same in any process."""
 
+import math
 import sys
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from crossq_wn.environments.attributes import written_by_user
 from crossq_wn.environments.core import Environment
-from crossq_wn.environments.holders import Holder, holders_of
+from crossq_wn.environments.holders import changes, holders_of
 from crossq_wn.environments.reach import reach_of
-from crossq_wn.environments.snapshot import Snapshot, capture_attributes
-from crossq_wn.environments.streams import capture_shared, kept_shared
+from crossq_wn.environments.streams import capture_shared, drawn_since, kept_shared
 
 _DRAWS = (
     "it draws from `random` or `numpy.random`, or from a generator of its class or module, which a process "
@@ -39,29 +39,26 @@ def check_isolated(environment: Environment) -> None:
     environment.snapshot()
     if environment.simulator.in_threads:
         return
-    root = getattr(environment.simulator, "_environment", environment.simulator)
-    if reach_of(root).generators:  # perhaps only now and then
-        raise SharedStateError(_DRAWS)
-    holders = holders_of(root)
-    kept = [_held(holder) for holder in holders]
+    user = written_by_user(environment.simulator)
     with kept_shared():
-        before = capture_shared()
-        environment.reset()
-        for _ in range(_DECISIONS):
-            if environment.step(np.zeros(environment.action_size, np.float32)).episode is not None:
-                environment.reset()
-        if capture_shared() != before:
+        _act(environment, 1)  # makes what is made on first use
+        if reach_of(user).drawn:  # perhaps only now and then
             raise SharedStateError(_DRAWS)
-    for holder, was in zip(holders, kept, strict=True):
-        if not same(_held(holder), was):
-            raise SharedStateError(f"it keeps something in {holder.owner.__name__}, which a process shares")
+        before, changed = capture_shared(), changes(holders_of(user), math.inf)
+        environment.reset()
+        _act(environment, _DECISIONS)
+        if drawn_since(before):
+            raise SharedStateError(_DRAWS)
+        names = changed()
+    if names:
+        raise SharedStateError(f"it changes {', '.join(names)}, which a process shares")
     _check_modules()
 
 
-def _held(holder: Holder) -> Snapshot:
-    """What a holder holds that is plain."""
-    held = SimpleNamespace(**dict(holder._replace(names=None).values()))
-    return capture_attributes(held, strict=False)
+def _act(environment: Environment, decisions: int) -> None:
+    for _ in range(decisions):
+        if environment.step(np.zeros(environment.action_size, np.float32)).episode is not None:
+            environment.reset()
 
 
 def _check_modules() -> None:

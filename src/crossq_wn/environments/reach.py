@@ -4,14 +4,17 @@ Names are followed to functions, classes and objects of every module that is nei
 Python's own, and of the modules of the environment's own classes wherever these are.
 """
 
-import dis
+import contextlib
 import functools
+import gc
+import importlib.util
 import random
 import sys
 import types
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,29 +22,41 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from crossq_wn.environments.attributes import attributes_of
+from crossq_wn.environments.bytecode import variables_in, words_in
 from crossq_wn.naming import closure_of, functions_of
 
 GENERATORS = (np.random.Generator, np.random.RandomState, random.Random)
 _PROCESS: Any = np.random.mtrand._rand
 # Functions that draw from NumPy's own stream and, unlike others, are no methods of it.
-_OF_PROCESS: tuple[Any, ...] = (np.random.sample, np.random.ranf, np.random.seed)
+_OF_PROCESS: tuple[Any, ...] = (np.random.sample, np.random.ranf)
+_NOT_DRAWING = ("seed", "getstate", "setstate", "get_state", "set_state")  # methods of generators
 
 # Packages whose classes hold nothing that an environment changes.
 _NOBODYS = ("crossq_wn", "gymnasium", "typing_extensions")
 _INSTALLED = {"site-packages", "dist-packages"}
+# The methods of simulators, which this package calls.
+_CALLED = ("reset", "step", "observe", "snapshot", "restore", "render", "close", "statistics", "adopt")
+_MAKING = ("__init__", "__new__", "__post_init__")
 _MOST = 10_000  # objects that are looked at, and items of a container
-# Proxies come first: asked for its class, one whose object is gone raises an exception.
-_LEAVES = (
-    *weakref.ProxyTypes,
-    type(None),
-    bool,
-    int,
-    float,
-    str,
-    bytes,
-    np.ndarray,
-    np.generic,
-    types.ModuleType,
+# Types of what leads nowhere. A proxy whose object is gone cannot even be asked for its class.
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, np.ndarray)
+_LEAVES = frozenset((*weakref.ProxyTypes, *np.sctypeDict.values(), *_PLAIN))
+_NO_ITEMS = _LEAVES | {types.ModuleType}
+
+# Environments and wrappers, by identity. What one of them holds is its own, wherever it is found.
+_environments: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+
+# What Python itself puts around functions, and iterators that functions make.
+_AROUND_FUNCTIONS = (
+    types.GeneratorType,
+    types.MethodType,
+    staticmethod,
+    classmethod,
+    property,
+    functools.partial,
+    functools.partialmethod,
+    functools.cached_property,
+    functools._lru_cache_wrapper,
 )
 
 Found = tuple[Any, str]  # an object, and the name under which it was found
@@ -53,28 +68,80 @@ class Reach(NamedTuple):
     classes: list[type]
     functions: list[types.FunctionType]
     names: dict[str, set[str]]  # of the global variables that functions use, by module
-    generators: list[tuple[Any, str]]  # each random generator, and where it was found
+    generators: list[Found]  # each random generator, and where it was found
+    drawn: list[Found]  # those from which an environment that is made already may draw
+
+
+@dataclass
+class _Search:
+    """What has been found so far, and what is still to be looked at."""
+
+    own: set[str]  # modules that are followed wherever they are
+    seen: dict[int, Any] = field(default_factory=dict)
+    waiting: deque[Found] = field(default_factory=deque)
+    words: set[str] = field(default_factory=set)  # that occur in code
+    members: dict[str, list[Found]] = field(default_factory=dict)  # of classes and objects, by names not met
+    found: Reach = field(default_factory=lambda: Reach([], [], {}, [], []))
+
+    def run(self) -> None:
+        while self.waiting and len(self.seen) < _MOST:
+            value, path = self.waiting.popleft()
+            if type(value) in _LEAVES or id(value) in self.seen or _environments.get(id(value)) is value:
+                continue
+            self.seen[id(value)] = value
+            self.add(_parts(value, path, self))
+
+    def add(self, parts: Iterable[Found]) -> None:
+        """Has things looked at, code before data, which may be plenty."""
+        for part in parts:
+            code = issubclass(type(part[0]), type | types.FunctionType)
+            (self.waiting.appendleft if code else self.waiting.append)(part)
+
+    def add_member(self, name: str, member: Found) -> None:
+        """Has a member of a class or object looked at once its name occurs in code."""
+        if name in self.words or "getattr" in self.words:  # which may take any name
+            self.add([member])
+        else:
+            self.members.setdefault(name, []).append(member)
+
+    def note_words(self, words: Iterable[str]) -> None:
+        new = {*words} - self.words
+        self.words |= new
+        for name in [*self.members] if "getattr" in new else new:
+            self.add(self.members.pop(name, ()))
+
+    def follows(self, module: Any) -> bool:
+        return module in self.own or _is_users(str(module))
 
 
 def reach_of(root: Any) -> Reach:
     """What the code of an environment with its wrappers may use, or that of a class or function."""
-    starts, own = _starts(root)
-    found = Reach([], [], {}, [])
-    waiting = deque((each, "") for each in starts)
-    seen: dict[int, Any] = {}
-    while waiting and len(seen) < _MOST:
-        value, path = waiting.popleft()
-        if isinstance(value, _LEAVES) or id(value) in seen:
-            continue
-        seen[id(value)] = value
-        waiting.extend(_parts(value, path, found, own))
-    return found
+    if isinstance(root, type | types.FunctionType | types.MethodType | functools.partial):
+        search, starts = _Search(set()), [root]
+    else:
+        chain = _chain(root)
+        own = {cls.__module__ for each in chain for cls in type(each).__mro__}
+        search = _Search({module for module in own if not _is_nobodys(module)})
+        starts = _code_within(chain, search)
+        for layer in chain:
+            _note_environment(layer)
+    search.add((each, "") for each in starts)
+    search.run()
+    drawn = [*search.found.generators]
+    search.note_words(["getattr"])  # what else may be called, as by a user's callback
+    search.run()
+    return search.found._replace(drawn=drawn)
 
 
 def generator_of(value: Any) -> Any:
-    """A value if it is a random generator, or else the one of which it is a method; None if it is neither."""
+    """A value if it is a random generator, or else the one of which it is a method; None if it is neither.
+
+    The modules `random` and `numpy.random` stand for their own generators.
+    """
     if type(value) in weakref.ProxyTypes:  # whose object may be gone
         return None
+    if value is random or value is np.random:
+        return random._inst if value is random else _PROCESS
     if isinstance(value, types.MethodType | types.BuiltinFunctionType):
         value = value.__self__
     if any(value is function for function in _OF_PROCESS):
@@ -85,6 +152,11 @@ def generator_of(value: Any) -> Any:
 def is_of_process(generator: Any) -> bool:
     """Whether a generator is that of `random` or of `numpy.random` itself."""
     return generator is _PROCESS or generator is random._inst
+
+
+def is_users_object(value: Any) -> bool:
+    """Whether a value is of a class of the user's, and no environment."""
+    return _is_users(str(type(value).__module__)) and _environments.get(id(value)) is not value
 
 
 def variables_of(function: types.FunctionType) -> dict[str, Any]:
@@ -98,177 +170,144 @@ def variables_of(function: types.FunctionType) -> dict[str, Any]:
     return found | dict(closure_of(function))
 
 
-def _starts(root: Any) -> tuple[list[Any], set[str]]:
-    """Where to begin, and the modules that are followed wherever they are."""
-    if isinstance(root, type | types.FunctionType | types.MethodType | functools.partial):
-        return [root], set()
-    chain: list[Any] = []
-    inner = root
-    while inner is not None and not any(inner is each for each in chain):
-        chain.append(inner)
-        inner = attributes_of(inner).get("env")
-    own = set()
-    for each in chain:
-        own |= {cls.__module__ for cls in type(each).__mro__ if not _is_nobodys(cls.__module__)}
-    return _classes_within(chain, own), own
+def _chain(environment: Any) -> list[Any]:
+    """An environment's wrappers, from the outermost, and the environment itself."""
+    found: list[Any] = []
+    while environment is not None and not any(environment is each for each in found):
+        found.append(environment)
+        environment = attributes_of(environment).get("env")
+    return found
 
 
-def _classes_within(chain: list[Any], own: set[str]) -> list[type]:
-    """The classes of an environment and its wrappers, and of the user's objects that they hold."""
-    found: dict[type, None] = {}
+def _note_environment(layer: Any) -> None:
+    with contextlib.suppress(TypeError):  # of a class with slots, to whose objects nothing refers weakly
+        _environments[id(layer)] = layer
+
+
+def _code_within(chain: list[Any], search: _Search) -> list[Any]:
+    """The code that an environment, its wrappers and the user's objects in them have: classes and functions.
+
+    What is bound to nothing that has a state of its own is no part of snapshots.
+    """
+    found: dict[int, Any] = {}
     waiting, seen = deque(chain), dict[int, Any]()
     while waiting and len(seen) < _MOST:
         value = waiting.popleft()
-        if isinstance(value, _LEAVES) or id(value) in seen:
+        if type(value) in _LEAVES or id(value) in seen:
             continue
         seen[id(value)] = value
-        if any(value is each for each in chain) or _followed(type(value).__module__, own):
-            found[type(value)] = None
+        if isinstance(value, type | types.FunctionType | types.MethodType | types.ModuleType):
+            found[id(value)] = value
+        elif any(value is each for each in chain) or search.follows(type(value).__module__):
+            found[id(type(value))] = type(value)
             waiting.extend(attributes_of(value).values())
         waiting.extend(_items(value))
-    return list(found)
+    return [*found.values()]
 
 
-def _parts(value: Any, path: str, found: Reach, own: set[str]) -> Iterator[Found]:
-    """What an object consists of or uses; notes the object itself in `found`."""
+def _parts(value: Any, path: str, search: _Search) -> Iterator[Found]:
+    """What an object consists of or uses; notes the object itself among what was found."""
     generator = generator_of(value)
     if generator is not None:
-        found.generators.append((generator, path))
+        if getattr(value, "__name__", None) not in _NOT_DRAWING:
+            search.found.generators.append((generator, path))
     elif isinstance(value, type):
-        yield from _parts_of_class(value, found, own)
+        yield from _parts_of_class(value, search)
     elif isinstance(value, types.FunctionType):
-        yield from _parts_of_function(value, found, own)
-    else:
-        for part in _parts_of_object(value, own):
+        yield from _parts_of_function(value, search)
+    elif not isinstance(value, types.ModuleType):
+        for part in _parts_of_object(value, path, search):
             yield part, path
 
 
-def _parts_of_object(value: Any, own: set[str]) -> list[Any]:
-    if isinstance(value, types.MethodType):
-        return [value.__func__, value.__self__]
-    if isinstance(value, functools.partial):
-        return [value.func, *value.args, *value.keywords.values()]
+def _parts_of_object(value: Any, path: str, search: _Search) -> list[Any]:
+    if isinstance(value, _AROUND_FUNCTIONS):
+        return gc.get_referents(value)  # among them the results that a cache keeps
     if functions := functions_of(value):
         return [*functions]
-    if _followed(type(value).__module__, own):
-        return [*_items(value), type(value), *attributes_of(value).values()]
+    if isinstance(value, types.SimpleNamespace) or search.follows(type(value).__module__):
+        for name, part in attributes_of(value).items():
+            search.add_member(name, (part, path))
+        return [*_items(value), type(value)]
     return _items(value)
 
 
-def _parts_of_class(cls: type, found: Reach, own: set[str]) -> Iterator[Found]:
+def _parts_of_class(cls: type, search: _Search) -> Iterator[Found]:
+    asked = {*_CALLED}  # names that others than the user's code may use
     for base in cls.__mro__[1:]:
         yield base, ""
-    if _followed(cls.__module__, own):
-        found.classes.append(cls)
+        if not search.follows(base.__module__):
+            asked |= vars(base).keys()
+    if search.follows(cls.__module__):
+        search.found.classes.append(cls)
         for name, member in list(vars(cls).items()):
-            yield member, f"{cls.__name__}.{name}"
+            found = member, f"{cls.__name__}.{name}"
+            if name in _MAKING:  # called where the class is
+                search.add_member(cls.__name__, found)
+            elif name in asked or name.startswith("__"):
+                yield found
+            else:
+                search.add_member(name, found)
 
 
-def _parts_of_function(function: types.FunctionType, found: Reach, own: set[str]) -> Iterator[Found]:
+def _parts_of_function(function: types.FunctionType, search: _Search) -> Iterator[Found]:
     namespace = function.__globals__
     module = str(namespace.get("__name__"))
-    if not _followed(module, own):
+    if not search.follows(module):
         return
-    found.functions.append(function)
+    search.found.functions.append(function)
+    search.note_words(words_in(function.__code__))
     held = variables_of(function)
     for name, value in held.items():
-        yield value, f"{function.__qualname__}.{name}"
+        # A module in a closure is followed down, below.
+        if not (isinstance(value, types.ModuleType) and name in function.__code__.co_freevars):
+            yield value, f"{function.__qualname__}.{name}"
     known = vars(sys.modules.get(module, types)) is namespace
-    for is_global, (first, *others) in _names_in(function.__code__):
-        if is_global and known:
-            found.names.setdefault(module, set()).add(first)
-        value = (namespace if is_global else held).get(first)
-        yield _followed_down(value, others, f"{module}.{first}", found, own)
-    package = str(namespace.get("__package__"))
-    for name in _imported_in(function.__code__):
-        there = [sys.modules.get(each) for each in (name, f"{package}.{name}")]
-        modules = [each for each in there if isinstance(each, types.ModuleType)]
-        yield from _named_in(modules, function, found, own)
+    for kind, first, others in variables_in(function.__code__):
+        if kind == "global" and known:
+            search.found.names.setdefault(module, set()).add(first)
+        if kind == "module":
+            value = _module(first, namespace)
+        else:
+            value = (namespace if kind == "global" else held).get(first)
+        yield _followed_down(value, others, f"{module}.{first}", search)
 
 
-def _named_in(
-    modules: list[Any], function: types.FunctionType, found: Reach, own: set[str]
-) -> Iterator[Found]:
-    """What of the modules that a function imports itself has a name that occurs in it."""
-    names, seen = set(function.__code__.co_names), set()
-    while modules:
-        module = modules.pop()
-        seen.add(module.__name__)
-        for name in sorted(names & vars(module).keys()):
-            value, path = _followed_down(module, [name], "", found, own)
-            yield value, path
-            if isinstance(value, types.ModuleType) and value.__name__ not in seen:
-                modules.append(value)
+def _module(name: str, namespace: dict[str, Any]) -> Any:
+    """A module that a function imports itself; dots at the beginning stand for the packages around it."""
+    with contextlib.suppress(ImportError):
+        name = importlib.util.resolve_name(name, namespace.get("__package__"))
+    return sys.modules.get(name)
 
 
-def _followed_down(value: Any, names: Iterable[str], path: str, found: Reach, own: set[str]) -> Found:
+def _followed_down(value: Any, names: Iterable[str], path: str, search: _Search) -> Found:
     """What attributes of a module, and of modules within it, lead to."""
     for name in names:
         if not isinstance(value, types.ModuleType):
             break
-        if _followed(value.__name__, own):
-            found.names.setdefault(value.__name__, set()).add(name)
+        if search.follows(value.__name__):
+            search.found.names.setdefault(value.__name__, set()).add(name)
         path, value = f"{value.__name__}.{name}", vars(value).get(name)
     return value, path
 
 
-@functools.cache
-def _names_in(code: types.CodeType) -> tuple[tuple[bool, tuple[str, ...]], ...]:
-    """The variables from outside that code names, each with the attributes that follow.
-
-    Returns:
-        Whether it is global, or else of the closure; then the names, as in ("np", "random", "normal").
-    """
-    found: list[tuple[bool, tuple[str, ...]]] = []
-    follows = False
-    for instruction in dis.get_instructions(code):
-        kind = instruction.opname
-        if kind in ("LOAD_ATTR", "LOAD_METHOD") and follows:
-            is_global, names = found[-1]
-            found[-1] = is_global, (*names, instruction.argval)
-        elif kind in ("LOAD_GLOBAL", "STORE_GLOBAL", "LOAD_DEREF"):
-            found.append((kind != "LOAD_DEREF", (instruction.argval,)))
-            follows = kind != "STORE_GLOBAL"
-        elif kind != "EXTENDED_ARG":  # which stands before a long argument
-            follows = False
-    for inner in _codes_in(code):
-        found += _names_in(inner)
-    return tuple(dict.fromkeys(found))
-
-
-@functools.cache
-def _imported_in(code: types.CodeType) -> tuple[str, ...]:
-    """The modules that a function imports itself."""
-    found = []
-    for instruction in dis.get_instructions(code):
-        if instruction.opname == "IMPORT_NAME":
-            found.append(instruction.argval)
-    for inner in _codes_in(code):
-        found += _imported_in(inner)
-    return tuple(found)
-
-
-def _codes_in(code: types.CodeType) -> list[types.CodeType]:
-    return [inner for inner in code.co_consts if isinstance(inner, types.CodeType)]
-
-
 def _items(value: Any) -> list[Any]:
-    """The items of a list, tuple, set or dict, without calling methods of a user's subclass."""
+    """What a list, tuple, set or dict holds, without calling methods of a user's subclass.
+
+    Numbers and the like are left out, and modules: `sys.modules` has them all.
+    """
     kinds: list[tuple[type, Callable[[Any], Iterable[Any]]]]
-    kinds = [(dict, dict.values), (list, list.__iter__), (tuple, tuple.__iter__)]
+    kinds = [(dict, dict.values), (list, list.__iter__), (tuple, tuple.__iter__), (deque, deque.__iter__)]
+    found: Iterable[Any] = value if type(value) in (set, frozenset) else ()
     for kind, listed in kinds:
         if isinstance(value, kind):
-            return [*islice(listed(value), _MOST)]
-    return [*islice(value, _MOST)] if type(value) in (set, frozenset) else []
+            found = listed(value)
+    return [item for item in islice(found, _MOST) if type(item) not in _NO_ITEMS]
 
 
 def _is_nobodys(module: str) -> bool:
     top = module.partition(".")[0]
     return top in _NOBODYS or top in sys.stdlib_module_names
-
-
-def _followed(module: str, own: set[str]) -> bool:
-    return module in own or _is_users(str(module))
 
 
 @functools.cache

@@ -15,7 +15,12 @@ import numpy as np
 
 from crossq_wn.environments.holders import ABSENT, Holder, holders_of
 from crossq_wn.environments.reach import generator_of, is_of_process, reach_of
-from crossq_wn.environments.snapshot import capture_generator, generator_like, restore_generator
+from crossq_wn.environments.snapshot import (
+    capture_generator,
+    generator_like,
+    has_spawned,
+    restore_generator,
+)
 
 Made = TypeVar("Made")
 
@@ -42,7 +47,8 @@ class _Kept:
         for held in _generators(holders).values():
             if (id(held.holder.owner), held.name) not in known:
                 self.states.append((held, _state_of(held.generator)))
-        self.values += [(holder, dict(holder.values())) for holder in holders]
+        there = [holder for holder, _ in self.values]
+        self.values += [(holder, dict(holder.values())) for holder in holders if holder not in there]
 
     def put_back(self) -> None:
         """Puts back what has been replaced since, or was made on first use."""
@@ -50,9 +56,11 @@ class _Kept:
             now = dict(holder.values())
             for name in before.keys() | now.keys():
                 old, new = before.get(name, ABSENT), now.get(name, ABSENT)
-                if old is not new and (_is_generator(old) or _is_generator(new)):
+                if old is not new and (_can_be_kept(old) or _can_be_kept(new)):
                     holder.put(name, old)
 
+
+_FRESH = 624  # numbers of a Mersenne twister's state that are used up; those of a new one count as used
 
 _watched: dict[str, Holder] = {}  # by their places
 _kept: list[_Kept] = []
@@ -65,16 +73,15 @@ def watch(root: Any) -> None:
     Args:
         root: an environment with its wrappers, or a class or function that makes one.
     """
-    found = holders_of(root)
-    for kept in _kept:
-        kept.add(found)
     new = []
-    for holder in found:
+    for holder in holders_of(root):
         before = _watched.get(holder.place)
         # Several environments may use different names of a module.
         _watched[holder.place] = holder if before is None else holder.with_names_of(before)
         if before is None or before != _watched[holder.place]:
             new.append(holder)
+    for kept in _kept:
+        kept.add(new)
     if _sown:
         _seed_all(_generators(new), _sown[-1])
 
@@ -89,14 +96,16 @@ def out_of_reach(environment: Any) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _is_generator(value: Any) -> bool:
-    """Whether a value is a generator that can be seeded again and whose state can be saved, or its method."""
+def _can_be_kept(value: Any) -> bool:
+    """Whether a value is a generator that can be seeded again and saved, or a method of one."""
     generator = generator_of(value)
     if is_of_process(generator):
         return False  # its state is kept in any case
     if isinstance(generator, np.random.RandomState):
         kind = capture_generator(generator)["bit_generator"]
         return bool(kind == "MT19937")  # others cannot be seeded again
+    if has_spawned(generator):
+        return False
     # Subclasses of `random.Random`, such as `SystemRandom`, may have no state.
     return isinstance(generator, np.random.Generator) or type(generator) is random.Random
 
@@ -106,7 +115,7 @@ def _generators(holders: list[Holder]) -> dict[str, Held]:
     found = {}
     for holder in holders:
         for name, value in holder.values():
-            if _is_generator(value):
+            if _can_be_kept(value):
                 found[f"{holder.place}.{name}"] = Held(holder, name, value, generator_of(value))
     return found
 
@@ -149,6 +158,20 @@ def _capture_process() -> dict[str, Any]:
     inner = {"key": state["state"]["key"].tolist(), "pos": int(state["state"]["pos"])}
     numpy = {"state": inner, "has_gauss": int(state["has_gauss"]), "gauss": float(state["gauss"])}
     return {"python": _listed(random.getstate()), "numpy": numpy}
+
+
+def drawn_since(before: dict[str, Any]) -> bool:
+    """Whether anything has drawn from the shared streams, which to seed them is not.
+
+    Args:
+        before: what `capture_shared` returned.
+    """
+    now = capture_shared()
+    number, normal = now["python"][1][-1], now["python"][2]
+    python = now["python"] != before["python"] and (number, normal) != (_FRESH, None)
+    state = now["numpy"]
+    numpy = state != before["numpy"] and (state["state"]["pos"], state["has_gauss"]) != (_FRESH, 0)
+    return python or numpy or bool(now["held"] != before["held"])
 
 
 def restore_shared(saved: dict[str, Any]) -> list[str]:
@@ -232,9 +255,8 @@ def kept_shared() -> Iterator[None]:
             yield
         finally:
             kept.put_back()
-            if len(_kept) == 1:  # environments that were made meanwhile are no longer used
-                _watched.clear()
-                _watched.update(watched)
+            _watched.clear()  # environments that were made meanwhile are no longer used
+            _watched.update(watched)
 
 
 def made_from(seed: int, make: Callable[[], Made]) -> Made:

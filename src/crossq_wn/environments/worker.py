@@ -34,7 +34,7 @@ from crossq_wn.environments.board import Board, Shape, board_on, note
 from crossq_wn.environments.core import Environment, EnvironmentFaultError
 from crossq_wn.environments.isolation import check_isolated
 from crossq_wn.environments.snapshot import UnrestorableError
-from crossq_wn.environments.streams import capture_shared, seed_shared
+from crossq_wn.environments.streams import capture_shared, drawn_since, seed_shared
 
 STEP, CALL, DONE = b"s", b"c", b"."
 
@@ -143,7 +143,7 @@ class Worker:
         seeded = method == "reset" and arguments[0] is not None
         if environment.simulator.in_threads or not (seeded or method == "snapshot"):
             return
-        self._drawn = self._drawn or capture_shared() != self._streams
+        self._drawn = self._drawn or drawn_since(self._streams)
         if seeded:
             seed_shared(*arguments)  # as the environment will
             self._streams = capture_shared()

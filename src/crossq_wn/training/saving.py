@@ -8,11 +8,20 @@ from typing import Any
 import numpy as np
 
 from crossq_wn.environments import EnvironmentFaultError
+from crossq_wn.environments.attributes import written_by_user
+from crossq_wn.environments.core import Environment
 from crossq_wn.environments.holders import changes, holders_of
 from crossq_wn.environments.interface import check_unchanged, describe
 from crossq_wn.environments.remote import Anywhere
 from crossq_wn.environments.snapshot import UnrestorableError
-from crossq_wn.environments.streams import capture_shared, out_of_reach, places, restore_shared
+from crossq_wn.environments.streams import (
+    capture_shared,
+    drawn_since,
+    out_of_reach,
+    places,
+    restore_shared,
+    watch,
+)
 from crossq_wn.errors import UserError
 from crossq_wn.lazy import jax
 from crossq_wn.runs import checkpoints
@@ -125,7 +134,7 @@ def _write(
 
 def _tell_of_shared_streams(session: Session) -> None:
     """Warns once if environments draw from random streams of the process, which seeds then share."""
-    if session.shared is None or len(session.config.options.seeds) < 2 or capture_shared() == session.shared:
+    if session.shared is None or len(session.config.options.seeds) < 2 or not drawn_since(session.shared):
         return
     session.shared = None
     session.reporter.message(
@@ -136,17 +145,31 @@ def _tell_of_shared_streams(session: Session) -> None:
 
 
 def watch_classes(session: Session) -> None:
-    """Remembers what the environments' classes and modules hold; warns of generators that cannot be kept."""
-    simulator = session.training.environments[0].simulator
-    if getattr(simulator, "in_threads", True):  # of the suites it is known that they share nothing
-        return
-    environment = getattr(simulator, "_environment", simulator)  # none of a robot, which is elsewhere
-    session.changes = changes(holders_of(environment))
-    if names := out_of_reach(environment):
-        session.reporter.message(
-            f"{session.config.task} holds random generators in {', '.join(names)}, where they are neither "
-            "seeded nor saved: a resumed run may go on differently; draw from self.np_random"
-        )
+    """Remembers what the environments' classes and modules hold."""
+    if users := _written_by_users(session):
+        session.changes = changes(holders_of(users[0]))
+
+
+def _written_by_users(session: Session) -> list[Any]:
+    """The environments in this process that may share something, as those of the suites do not."""
+    found = []
+    for environment in [*session.training.environments, *session.testing.environments]:
+        if isinstance(environment, Environment) and not environment.simulator.in_threads:
+            found.append(written_by_user(environment.simulator))
+    return found
+
+
+def _watch_again(users: list[Any]) -> None:
+    """Finds the generators of modules that environments have imported only when they were used."""
+    if users:
+        watch(users[-1])  # as last before
+
+
+def _untold(session: Session, names: list[str]) -> list[str]:
+    """Those of some names that no message has named before."""
+    new = [name for name in names if name not in session.told_names]
+    session.told_names.update(new)
+    return new
 
 
 def note_streams(session: Session) -> None:
@@ -156,15 +179,22 @@ def note_streams(session: Session) -> None:
 
 def tell_of_what_classes_hold(session: Session) -> None:
     """Warns once of each number that an environment changes in its classes or modules, and of generators."""
+    users = _written_by_users(session)
+    _watch_again(users)
     if late := sorted(places() - session.generators):
         session.generators |= {*late}
         session.reporter.message(
             f"{session.config.task} made the random generators {', '.join(late)} after its seed was set: "
             "another run may differ; draw from self.np_random"
         )
-    changed = session.changes() if session.changes is not None else []
-    if changed := [name for name in changed if name not in session.told_changes]:
-        session.told_changes.update(changed)
+    hidden = _untold(session, out_of_reach(users[0]) if users else [])
+    if hidden:
+        session.reporter.message(
+            f"{session.config.task} holds random generators in {', '.join(hidden)}, where they are neither "
+            "seeded nor saved: a resumed run may go on differently; draw from self.np_random"
+        )
+    changed = _untold(session, session.changes() if session.changes is not None else [])
+    if changed:
         session.reporter.message(
             f"{session.config.task} changes {', '.join(changed)}, which all seeds share and no checkpoint "
             "holds: a resumed run may go on differently; keep it in the environment itself"
@@ -243,6 +273,7 @@ def restore(session: Session, *, without_damaged_replay: bool = False) -> bool:
     if not going:
         raise UserError(f"every seed of {session.run.path} has failed: start a new run with other settings")
     session.states = session.learner.states(states)
+    _watch_again(_written_by_users(session))
     with malformed(saved.path):
         lost = restore_shared(common["streams"]) if "streams" in common else []  # earlier versions kept none
         session.logs.resume(common["logs"], reporter.message)

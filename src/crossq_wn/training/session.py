@@ -83,7 +83,7 @@ class Session:
     shared: Any = None  # the process's random streams before the first step; None once they were spoken of
     changes: Callable[[], list[str]] | None = None  # what environments have changed in classes and modules
     generators: set[str] = field(default_factory=set)  # places of those that are there or were spoken of
-    told_changes: set[str] = field(default_factory=set)  # those that were spoken of
+    told_names: set[str] = field(default_factory=set)  # those that were spoken of
 
     @property
     def frames(self) -> int:
