@@ -234,7 +234,7 @@ def _parts_of_object(value: Any, path: str, search: _Search) -> list[Any]:
 
 def _parts_of_class(cls: type, search: _Search) -> Iterator[Found]:
     asked = {*_CALLED}  # names that others than the user's code may use
-    for base in cls.__mro__[1:]:
+    for base in (*cls.__mro__[1:], type(cls)):
         yield base, ""
         if not search.follows(base.__module__):
             asked |= vars(base).keys()
