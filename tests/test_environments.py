@@ -633,7 +633,7 @@ def test_a_state_that_cannot_be_captured_is_named(made):
 @pytest.mark.parametrize(
     "attribute",
     [
-        "file", "stream", "method", "thing", "set", "deque", "integers", "generator", "generators", "inner",
+        "file", "stream", "method", "thing", "set", "ordered", "integers", "generator", "generators", "inner",
         "words",
     ],
 )  # fmt: skip
@@ -647,7 +647,7 @@ def test_no_state_is_silently_left_out(attribute, tmp_path, made):
                 "method": lambda: np.random.default_rng(3).normal,  # a random stream behind a bound method
                 "thing": lambda: type("Body", (), {"speed": 1.0})(),
                 "set": lambda: {1, 2},
-                "deque": lambda: collections.deque([1.0]),
+                "ordered": lambda: collections.OrderedDict(speed=1.0),
                 "integers": lambda: {0: 1.0},
                 "generator": lambda: np.random.default_rng(3),
                 "generators": lambda: [np.random.default_rng(3)],
