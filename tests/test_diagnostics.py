@@ -15,6 +15,7 @@ from gymnasium import spaces
 from jax.flatten_util import ravel_pytree
 
 import crossq_wn
+import test_experience
 from crossq_wn.algorithms import ALGORITHMS, Recipe
 from crossq_wn.algorithms.settings import Settings
 from crossq_wn.cli import main
@@ -28,7 +29,7 @@ from crossq_wn.learning.hessian import Spectrum, lanczos, spectrum
 from crossq_wn.learning.q_bias import counted, q_bias, returns_to_go
 from crossq_wn.nets.layers import create, dense, dense_layers, elementwise, ensemble, relu, serial
 from crossq_wn.nets.normalisation import batch_norm
-from crossq_wn.results import health
+from crossq_wn.results import experience, health
 from crossq_wn.results.figures import FIGURES, Source
 from crossq_wn.results.health import Course, change, courses, findings
 from crossq_wn.results.report import page as report
@@ -100,8 +101,6 @@ def test_a_network_computed_by_hand(by_hand):
         "dead_neurons": 1 / 3,
         "feature_norm": (5**0.5 + 3) / 2,
         "stable_rank": 2,
-        "bn_drift": 0,
-        "bn_variance_drift": 0,
         "target_q_min": -2,
         "target_q_max": 1,
     }
@@ -149,6 +148,12 @@ def test_batch_norm_drift_is_the_step_of_the_running_mean_in_standard_deviations
     found = diagnose(view_of(layer, create(layer, np.random.default_rng(0), 2)))
     # Running mean 0 -> 0.1 * (2, 0.5), running variance 1.
     assert float(found["bn_drift"]) == pytest.approx(0.1 * np.sqrt((4 + 0.25) / 2), rel=1e-5)
+
+
+def test_what_has_no_batch_norm_has_no_drift():
+    layer = ensemble(serial(dense(4), relu(), dense(1)), 1)
+    view = view_of(layer, create(layer, np.random.default_rng(0), 2))
+    assert {"bn_drift", "bn_variance_drift"}.isdisjoint(diagnose(view))
 
 
 def test_variance_drift_is_the_share_by_which_running_variances_move():
@@ -381,7 +386,12 @@ def every_sentence():
     courses += [course(**GROWN, critic_norm_head=ends) for ends in ((5, 245), (5, 6))]
     courses.append({"critic_norm": Course(40, 41)})
     traits = [CROSSQ, critic("crossq-wn"), critic("sac")]
-    return {sentence for found in courses for each in traits for sentence in findings(found, each)}
+    sentences = {sentence for found in courses for each in traits for sentence in findings(found, each)}
+    for broken, each, _ in test_experience.CAUSES:
+        sentences |= {*findings({}, each, test_experience.seen(**broken))}
+    for broken, _ in test_experience.REMARKS:
+        sentences |= {*findings({}, CROSSQ, test_experience.seen(**broken))}
+    return sentences | {*findings(course(q_mean=(0, 900)), CROSSQ, test_experience.seen())}
 
 
 def literals(function):
@@ -397,7 +407,9 @@ def literals(function):
 def test_each_sentence_has_a_row_on_the_page_about_runs_that_do_not_learn():
     sentences = every_sentence()
     said = " ".join(sentences)
-    for name, function in inspect.getmembers(health, inspect.isfunction):
+    functions = [*inspect.getmembers(health, inspect.isfunction)]
+    functions += inspect.getmembers(experience, inspect.isfunction)
+    for name, function in functions:
         if name.startswith("_") and name not in ("_too_few", "_course", "_level"):
             assert [text for text in literals(function) if text.strip() not in said] == [], name
     page = (ROOT / "docs" / "not-learning.md").read_text()
@@ -499,6 +511,8 @@ def test_eval_measures_the_bias_of_a_trained_critic(run):
     done = call("eval", str(run), "--episodes", "1", "--q-bias", cwd=run.parent)
     assert done.returncode == 0, done.stderr
     assert "Q-bias std" in done.stdout
+    header, row = done.stdout.splitlines()[1:3]
+    assert row[header.index("std") - 1 : header.index("success")].strip() == ""  # of a single episode
 
 
 def test_the_command_says_what_they_mean(run):

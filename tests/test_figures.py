@@ -16,6 +16,7 @@ from crossq_wn.errors import UserError
 from crossq_wn.results.curves import Curves
 from crossq_wn.results.figures import FIGURES, Source, save
 from crossq_wn.results.figures.curves import learning_curve
+from crossq_wn.results.figures.files import outputs
 from crossq_wn.results.figures.points import curves
 from crossq_wn.results.figures.style import COLOURS, STYLE, looks, place, ratio_ticks, short, single, x_axes
 from crossq_wn.results.statistics import USUAL, Aggregation, estimate, iqm
@@ -475,6 +476,15 @@ def test_profiles_count_the_runs_above_a_score(draw):
     assert len(found) == 101
 
 
+def test_a_profile_begins_where_all_runs_are_above_even_if_some_score_0(draw, tmp_path):
+    scores = enumerate((0, 0, 500, 1000))
+    path = tidy_table(tmp_path / "zeros.csv", [("a", "dog-run", seed, 100, value) for seed, value in scores])
+    rows = draw("profile", path).rows
+    assert (rows[0]["score"], rows[0]["value"]) == (pytest.approx(-0.01), 1)
+    assert (rows[1]["score"], rows[1]["value"]) == (0, 0.5)  # strictly above, as in Agarwal et al.
+    assert (rows[-1]["score"], rows[-1]["value"]) == (1, 0)
+
+
 @pytest.mark.parametrize("value", [-500, 0])
 def test_a_profile_of_equal_returns_shows_where_they_are(value, draw, tmp_path):
     path = tidy_table(tmp_path / "equal.csv", [("a", "Ant-v5", seed, 100, value) for seed in range(2)])
@@ -670,6 +680,22 @@ def colours_and_contrast(png):
     wanted = [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in COLOURS[:-1]]
     close = [np.abs(colours - each).sum(axis=1) < 30 for each in wanted]
     assert sum(counts[there].sum() > 20 for there in close) >= 2  # systems
+
+
+@pytest.mark.parametrize(
+    ("asked", "written"),
+    [("p", "p.png"), ("p.png", "p.png"), ("p.PNG", "p.png"), ("walker-v2.5", "walker-v2.5.png")],
+)
+def test_pictures_are_named_by_what_stands_before_their_suffix(asked, written, tmp_path):
+    assert outputs(tmp_path / asked)[0] == tmp_path / written
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "JPEG", "pdf"])
+def test_formats_that_are_not_written_are_refused(suffix, tmp_path):
+    with pytest.raises(
+        crossq_wn.UserError, match=r"figures are written as \.png, \.svg, \.csv; .*, such as .*/p$"
+    ):
+        outputs(tmp_path / f"p.{suffix}")
 
 
 def test_only_pictures_of_ours_are_overwritten(draw, tmp_path):

@@ -100,6 +100,7 @@ INSTALLED = "takes a tenth of the time to the first action, and only some ask wh
 JAX = "of JAX, which is loaded on first use"
 DELAYED = {
     ("__init__", "crossq_wn.training"): QUICK,
+    ("cli", "crossq_wn.cli"): "on Windows, a message comes before what is not there",
     ("bench.loop", "gymnasium"): "only the environment that costs nothing needs it",
     ("cli.bench", "crossq_wn.bench"): QUICK,
     ("cli.bench", "crossq_wn.training"): QUICK,

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import crossq_wn
-from crossq_wn.algorithms import ALGORITHMS, Recipe, own_networks
+from crossq_wn.algorithms import ALGORITHMS, CriticTraits, Recipe, own_networks
 from crossq_wn.algorithms.settings import ActorCriticSettings, Settings, networks_of, unloaded, values_of
 from crossq_wn.algorithms.sources import checksum_of_source
 from crossq_wn.export.api import export
@@ -723,6 +723,7 @@ def test_diagnostics_that_a_critic_lacks_are_left_out_and_named(more_networks, t
     assert "critic_norm" not in columns
     assert np.isfinite(float(columns["target_q_max"]))
     missing = lacking(columns)
+    assert {"bn_drift", "bn_variance_drift"}.isdisjoint(columns)
     assert missing.keys() == {"dense layers", "hidden dense layers", "non-linearities"}
     assert missing["non-linearities"] == ["dead_neurons", "feature_norm", "stable_rank"]
     said = " ".join(told.messages)
@@ -741,7 +742,7 @@ def test_a_critic_of_one_layer_has_no_measures_of_hidden_ones(folder):
 
 
 def test_nothing_is_assumed_of_the_norms_of_a_critic_of_ones_own(run):
-    assert critic_of(read_config(run)) == (False, False, "")
+    assert critic_of(read_config(run)) == CriticTraits()
     assert critic_of(configure("cheetah-run")).scale_free
 
 

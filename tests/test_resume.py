@@ -182,6 +182,18 @@ def test_a_run_of_a_version_with_other_columns_is_not_mixed(trained, tmp_path, m
     assert {int(row["frames"]) for row in rows(run / "metrics.csv")} == {250, 300, 350}
 
 
+def test_a_run_of_a_version_with_further_columns_goes_on_with_them(trained, tmp_path, monkeypatch):
+    with monkeypatch.context() as earlier:
+        earlier.setattr(logs, "METRICS_COLUMNS", (*logs.METRICS_COLUMNS, "of_an_earlier_version"))
+        quick("helpers:PointMass", tmp_path / "run", frames=130)
+    _, messages = quick("helpers:PointMass", tmp_path / "run", frames=230, resume=True)
+    assert not any("set aside" in text for text in messages)
+    found = rows(tmp_path / "run" / "metrics.csv")
+    assert [(int(row["frames"]), row["of_an_earlier_version"]) for row in found if row["seed"] == "0"] == [
+        (frames, "") for frames in (50, 100, 150, 200)
+    ]
+
+
 def test_an_environment_that_cannot_be_restored_is_named_once_and_resumes_with_a_fresh_episode(tmp_path):
     run = tmp_path / "run"
     _, messages = quick("helpers:Strange", run, frames=130)

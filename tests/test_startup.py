@@ -83,6 +83,19 @@ atexit.register(lambda: print("COLLECTIONS", collections() - begun))
     assert int(said.rpartition("COLLECTIONS")[2]) < 5  # by default dozens
 
 
+@pytest.mark.parametrize("asked", ["import crossq_wn.cli; crossq_wn.cli.main(['doctor'])", "crossq_wn.train"])
+def test_windows_is_refused_in_one_line_before_what_it_lacks_is_imported(asked):
+    windows = (
+        "sys.platform = 'win32'; sys.modules['fcntl'] = sys.modules['resource'] = None; import crossq_wn; "
+    )
+    said, code, _ = loaded(windows + asked)
+    last = said.splitlines()[-1]
+    assert "crossq-wn does not run on Windows" in last
+    assert "use Linux, for example Ubuntu in WSL 2" in last
+    if "cli" in asked:
+        assert (code, said.count("\n")) == (2, 1)
+
+
 @pytest.mark.parametrize("command", ["--version", "--help", "trian"])
 def test_what_needs_no_numbers_does_not_load_numpy(command):
     _, _, modules = loaded(COMMAND, command)

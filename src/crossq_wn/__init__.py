@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from crossq_wn.errors import UserError
+from crossq_wn.errors import UserError, require_system
 
 if TYPE_CHECKING:
     from crossq_wn.training.api import resume, train
@@ -14,6 +14,8 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> Any:
     """Loads the functions on first use, so that `import crossq_wn.errors` loads nothing else."""
+    if name in __all__:
+        require_system()
     if name in ("train", "resume"):
         from crossq_wn.training import api
 

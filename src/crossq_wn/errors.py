@@ -5,6 +5,7 @@ import difflib
 import errno
 import os
 import re
+import sys
 import traceback
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
@@ -33,6 +34,15 @@ def raised(error: BaseException) -> str:
     # The first frame is the one that called the user's code.
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if len(frames) > 1 else ""
     return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
+
+
+def require_system() -> None:
+    """Raises UserError on Windows, before anything that it lacks is imported."""
+    if sys.platform == "win32":
+        raise UserError(
+            "crossq-wn does not run on Windows, where runs cannot be locked as they are on POSIX systems: "
+            "use Linux, for example Ubuntu in WSL 2 (docs/faq.md)"
+        )
 
 
 def counted(number: int, unit: str) -> str:

@@ -159,5 +159,7 @@ FLASHSAC = Recipe(
     settings=FlashSACSettings,
     presets=PRESETS,
     make=parts,
-    critic=lambda settings: CriticTraits(scale_free=True, bounded=True),  # all kernels are held
+    critic=lambda settings: CriticTraits(
+        scale_free=True, bounded=True, scales_rewards=True
+    ),  # all kernels are held
 )

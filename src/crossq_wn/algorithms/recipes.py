@@ -1,5 +1,6 @@
 """Recipes: what the package knows of an algorithm, namely its settings, its presets and how to build it."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -17,11 +18,14 @@ class Preset(NamedTuple):
 
 
 class CriticTraits(NamedTuple):
-    """Properties of a critic, which decide what growing norms mean in a diagnosis."""
+    """Properties of a critic, which decide what growing norms and large numbers mean in a diagnosis."""
 
     scale_free: bool = False  # each hidden layer is normalised, so the scale of its weights has no effect
     bounded: bool = False  # the hidden layers' weights are held at a fixed norm
     remedy: str = ""  # the options that stop the remaining growth; empty if there are none
+    scales_rewards: bool = False  # running statistics bring rewards to the scale that it learns well
+    normalises: bool = False  # running statistics normalise its observations, as `Algorithm.normalises` says
+    most: float = math.inf  # the largest value that it can represent, in the environment's units
 
 
 def unknown_critic(settings: Any) -> CriticTraits:

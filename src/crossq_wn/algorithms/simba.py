@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from crossq_wn.algorithms.actor_critic import Parts, actor_first, compose
 from crossq_wn.algorithms.normalisers import normalise_observations
 from crossq_wn.algorithms.passes import separate
-from crossq_wn.algorithms.recipes import Preset, Recipe
+from crossq_wn.algorithms.recipes import CriticTraits, Preset, Recipe
 from crossq_wn.algorithms.settings import PolyakSettings, require, require_positive
 from crossq_wn.nets.initialisers import he_normal, orthogonal
 from crossq_wn.nets.layers import Layer, dense, ensemble, relu, residual, serial
@@ -92,4 +92,5 @@ SIMBA = Recipe(
     settings=SimBaSettings,
     presets=PRESETS,
     make=parts,
+    critic=lambda settings: CriticTraits(normalises=True),
 )

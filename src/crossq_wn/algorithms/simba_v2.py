@@ -202,5 +202,10 @@ SIMBA_V2 = Recipe(
     settings=SimbaV2Settings,
     presets=PRESETS,
     make=parts,
-    critic=lambda settings: CriticTraits(scale_free=True, bounded=True),  # all kernels are held
+    critic=lambda settings: CriticTraits(
+        scale_free=True,
+        bounded=True,
+        scales_rewards=True,
+        normalises=True,  # all kernels are held
+    ),
 )

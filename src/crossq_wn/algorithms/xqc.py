@@ -93,5 +93,7 @@ XQC = Recipe(
     settings=XQCSettings,
     presets=PRESETS,
     make=parts,
-    critic=lambda settings: CriticTraits(scale_free=True, bounded=True),  # all kernels are held
+    critic=lambda settings: CriticTraits(
+        scale_free=True, bounded=True, scales_rewards=True
+    ),  # all kernels are held
 )

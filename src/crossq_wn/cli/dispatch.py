@@ -59,7 +59,10 @@ VERBS = {
         "Repeat figures of the paper: plan, train what is missing, draw, judge its claims.",
     ),
     "report": ("results:report", "Write one HTML file on runs: scores, verdicts, curves, settings."),
-    "diagnose": ("results:diagnose", "Say in words what a run's norms, learning rates and features mean."),
+    "diagnose": (
+        "diagnose:diagnose",
+        "Say in words why a run does not learn, as far as its data and its diagnostics tell.",
+    ),
     "bench": ("bench:bench", "Measure updates and environments against this machine's limits, or a peer."),
     "list": ("lists:show_list", "List tasks, algorithms, presets or runs."),
     "doctor": ("doctor:doctor", "Check this machine: versions, rendering, accelerator."),

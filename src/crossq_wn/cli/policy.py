@@ -31,7 +31,7 @@ def evaluate(parser: Parser, arguments: list[str]) -> int:
     run = run_in(parsed.run)
     seeds = read_config(run).options.seeds if parsed.seed is None else (parsed.seed,)
     columns: list[str | Column] = [
-        "seed", "trained frames", Column("return", "{:z.1f}".format), Column("std", "{:.1f}".format),
+        "seed", "trained frames", Column("return", "{:z.1f}".format), Column("std", _spread),
         Column("success", _share), Column("frames per episode", "{:.0f}".format),
     ]  # fmt: skip
     if parsed.q_bias:
@@ -46,6 +46,11 @@ def evaluate(parser: Parser, arguments: list[str]) -> int:
     rows = each(seeds, play)  # a seed that failed at its very start does not hide the others
     show(Table(f"{run}: episodes per seed: {parsed.episodes}", columns, rows), parsed.form)
     return 0
+
+
+def _spread(value: float | None) -> str:
+    """Writes the spread of returns; nothing for a single episode, which has none."""
+    return "" if value is None else f"{value:.1f}"
 
 
 def _share(value: float | None) -> str:

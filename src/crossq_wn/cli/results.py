@@ -1,4 +1,4 @@
-"""The commands that read runs: `plot`, `figure`, `compare`, `report` and `diagnose`."""
+"""The commands that read runs: `plot`, `figure`, `compare` and `report`."""
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from crossq_wn.cli.arguments import Parser, add_trust, positive, whole_number
+from crossq_wn.cli.arguments import Parser, positive
 from crossq_wn.cli.choices import (
     add_aggregation,
     add_along,
@@ -20,18 +20,15 @@ from crossq_wn.cli.tables import Column, Table, add_forms, show
 from crossq_wn.environments import suite_of
 from crossq_wn.errors import UserError
 from crossq_wn.files import require_folder
-from crossq_wn.learning.diagnostics import DIAGNOSTICS
 from crossq_wn.results import reading, tables
 from crossq_wn.results.alike import Group, groups
 from crossq_wn.results.along import LABELS, PER_UNIT, Along, at_equal, clocks
-from crossq_wn.results.curvature import spectrum_of
 from crossq_wn.results.curves import Results
 from crossq_wn.results.figures import CURVES, FIGURES, Source, save
 from crossq_wn.results.figures.curves import learning_curve
 from crossq_wn.results.figures.files import numbered, outputs
 from crossq_wn.results.figures.source import silent
 from crossq_wn.results.figures.training import training_curve
-from crossq_wn.results.health import change, courses, critic_of, findings
 from crossq_wn.results.practice import (
     FIELDS,
     Practice,
@@ -45,8 +42,6 @@ from crossq_wn.results.practice import (
 from crossq_wn.results.records import Input
 from crossq_wn.results.report.contents import gather
 from crossq_wn.results.report.page import check_out, write
-from crossq_wn.runs.config import read_config
-from crossq_wn.runs.folders import run_in
 
 
 def plot(parser: Parser, arguments: list[str]) -> int:
@@ -318,30 +313,4 @@ def report(parser: Parser, arguments: list[str]) -> int:
     if earlier:
         warn(f"replaced an earlier report: {parsed.out}")
     say(parsed.out)
-    return 0
-
-
-def diagnose(parser: Parser, arguments: list[str]) -> int:
-    """Prints a run's diagnostics, and in words what they mean."""
-    parser.add_argument("run", type=Path, help="the run directory, or a folder that holds one run")
-    parser.add_argument(
-        "--hessian", action="store_true", help="also compute the spectrum of the critic's Hessian (slow)"
-    )
-    parser.add_argument(
-        "--seed", type=whole_number, help="the seed whose Hessian to compute; by default the first"
-    )
-    add_forms(parser)
-    add_trust(parser)
-    parsed = parser.parse_args(arguments)
-    run = run_in(parsed.run)
-    found = courses(run)
-    rows = []
-    for name, course in found.items():
-        rows.append([name, *course, change(name, course), DIAGNOSTICS[name].description])
-    ends = Column("first", "{:.4g}".format), Column("last", "{:.4g}".format)
-    table = Table(str(run), ["diagnostic", *ends, "change", "what it is"], rows)
-    said = findings(found, critic_of(read_config(run)))
-    if parsed.hessian:
-        said += spectrum_of(run, parsed.seed, warn, trust=parsed.trust).describe()
-    show(table, parsed.form, [f"* {sentence}" for sentence in said])
     return 0

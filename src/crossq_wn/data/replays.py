@@ -1,8 +1,8 @@
 """Recordings out of the replay that earlier runs kept; nothing that a run names is imported."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from crossq_wn.runs import checkpoints
 from crossq_wn.runs.checkpoints import Checkpoint
 from crossq_wn.runs.config import RunConfig, read_config
 from crossq_wn.runs.manifests import malformed
+from crossq_wn.runs.replay_files import Segment, fill
 
 
 def read(path: Path, seed: int | None = None, warn: Callable[[str], None] = lambda text: None) -> Recording:
@@ -33,6 +34,68 @@ def read(path: Path, seed: int | None = None, warn: Callable[[str], None] = lamb
         raise UnusableError(f"it has no seed {seed}: its seeds are {', '.join(map(str, saved.seeds))}")
     with malformed(saved.path):
         return _recording(path, config, saved, seeds)
+
+
+class Ends(NamedTuple):
+    """The oldest and the newest transitions of a seed's replay."""
+
+    first: Recording
+    last: Recording  # the same object where it holds all of them
+    from_start: bool  # whether `first` begins with the seed's first decision, and not with prefilled data
+
+
+def ends(path: Path, most: int, warn: Callable[[str], None]) -> tuple[list[Ends], Interface]:
+    """Reads either end of each seed's replay, so that a large replay takes no longer than a small one.
+
+    Args:
+        path: the run directory.
+        most: transitions to read at each end, or slightly more: files are read whole.
+        warn: is told of damaged checkpoints that are passed over.
+
+    Returns:
+        The ends by seed, without seeds that have no transitions, and the interface of the environment.
+
+    Raises:
+        UserError: there is no usable checkpoint.
+    """
+    config = read_config(path)
+    saved = checkpoints.newest(path / "checkpoints", warn, with_replay=False)
+    found = []
+    with malformed(saved.path):
+        interface = Interface(saved.training["interface"])
+        stored = config.options.frame_stack * interface.size
+        for seed in saved.seeds:
+            segments = [each for each in saved.segments(seed) if each["last"] > each["first"]]
+            first, last = _up_to(segments, most), _up_to(segments[::-1], most)[::-1]
+            if len(first) + len(last) > len(segments):  # they overlap
+                first = last = segments
+            if segments:
+                start = _part(path, saved, first, interface, stored)
+                end = start if first is last else _part(path, saved, last, interface, stored)
+                own = segments[0]["first"] == 0 and not segments[0]["file"].startswith("prefill-")
+                found.append(Ends(start, end, own))
+    return found, interface
+
+
+def _up_to(segments: Iterable[Segment], most: int) -> list[Segment]:
+    """The first files that hold so many rows together."""
+    chosen: list[Segment] = []
+    for segment in segments:
+        if sum(each["last"] - each["first"] for each in chosen) >= most:
+            break
+        chosen.append(segment)
+    return chosen
+
+
+def _part(
+    path: Path, saved: Checkpoint, segments: list[Segment], interface: Interface, stored: int
+) -> Recording:
+    """The transitions in consecutive files of a seed's replay."""
+    rows = segments[-1]["last"] - segments[0]["first"]
+    require_room(path, rows * 4 * (2 * stored + 4 * int(interface.low.size)))
+    replay = Replay(rows, stored, int(interface.low.size))
+    fill(replay, segments[-1]["last"], saved.path.parent / "replay", segments, [])
+    return _transitions(replay, replay.begin, interface)
 
 
 def _recording(path: Path, config: RunConfig, saved: Checkpoint, seeds: Sequence[int]) -> Recording:
@@ -76,6 +139,11 @@ def _of(saved: Checkpoint, seed: int, interface: Interface, stored: int, *, firs
     begin = replay.begin
     if not first and segments and segments[0]["file"].startswith("prefill-"):
         begin = max(begin, segments[0]["last"])
+    return _transitions(replay, begin, interface)
+
+
+def _transitions(replay: Replay, begin: int, interface: Interface) -> Recording:
+    """The transitions in the rows of a replay from one of them on."""
     rows = replay.read(begin, replay.end)
     kept = np.flatnonzero(~rows.final)
     newest = rows.observation[:, -interface.size :]

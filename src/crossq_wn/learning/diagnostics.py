@@ -105,13 +105,15 @@ def diagnose(view: CriticView) -> Metrics:
 
 
 def lacking(columns: Collection[str]) -> dict[Part, list[str]]:
-    """The diagnostics that a critic lacks, by the part that it lacks.
+    """The diagnostics that a critic lacks, by the part that it lacks; many do without batch norm.
 
     Args:
         columns: of its metrics.csv.
     """
     found: dict[Part, list[str]] = {}
     for diagnostic in DIAGNOSTICS.values():
+        if diagnostic.of == "batch norm":
+            continue
         if diagnostic.function and _LAYER not in diagnostic.name and diagnostic.name not in columns:
             found.setdefault(diagnostic.of, []).append(diagnostic.name)
     return found
@@ -222,12 +224,14 @@ register(
         "how far batch norm's running means move per update",
         unit="standard deviations",
         function=measures.statistics_drift,
+        of="batch norm",
     ),
     Diagnostic(
         "bn_variance_drift",
         "how far batch norm's running variances move per update",
         unit="share of them",
         function=measures.variance_drift,
+        of="batch norm",
     ),
     Diagnostic("q_mean", "mean value of replayed actions", signed=True),
     Diagnostic(

@@ -35,7 +35,7 @@ def probe_of(view: CriticView) -> Probe:
 
 
 # What a measure is about. Every critic is one; the others it may lack, as a user's own network does.
-Part = Literal["critic", "dense layers", "hidden dense layers", "non-linearities"]
+Part = Literal["critic", "dense layers", "hidden dense layers", "non-linearities", "batch norm"]
 
 
 def parts_of(probe: Probe) -> set[Part]:
@@ -47,6 +47,8 @@ def parts_of(probe: Probe) -> set[Part]:
         parts.add("hidden dense layers")
     if probe.view.hidden:
         parts.add("non-linearities")
+    if _running_statistics(probe.view.stats):
+        parts.add("batch norm")
     return parts
 
 
@@ -144,15 +146,12 @@ def stable_rank(probe: Probe) -> Array:
 
 
 def statistics_drift(probe: Probe) -> Array:
-    """How far one update moves the running means, in running standard deviations (root mean square).
-
-    Without batch norm it is 0.
-    """
+    """How far one update moves the running means, in running standard deviations (root mean square)."""
     squares = []
     old, new = _running_statistics(probe.view.stats), _running_statistics(probe.view.new_stats)
     for before, after in zip(old, new, strict=True):
         squares.append(jnp.square(after["mean"] - before["mean"]) / (before["variance"] + 1e-8))
-    return jnp.sqrt(jnp.mean(jnp.concatenate(squares))) if squares else jnp.zeros(())
+    return jnp.sqrt(jnp.mean(jnp.concatenate(squares)))
 
 
 def variance_drift(probe: Probe) -> Array:
@@ -160,13 +159,13 @@ def variance_drift(probe: Probe) -> Array:
 
     Of each unit it is (1 - momentum) |r^2 - 1|, where r^2 is the minibatch's variance over the running one,
     as in batch renormalisation (Ioffe 2017, section 3): it tells how differently training and acting
-    normalise. Without batch norm it is 0.
+    normalise.
     """
     squares = []
     old, new = _running_statistics(probe.view.stats), _running_statistics(probe.view.new_stats)
     for before, after in zip(old, new, strict=True):
         squares.append(jnp.square((after["variance"] - before["variance"]) / (before["variance"] + 1e-8)))
-    return jnp.sqrt(jnp.mean(jnp.concatenate(squares))) if squares else jnp.zeros(())
+    return jnp.sqrt(jnp.mean(jnp.concatenate(squares)))
 
 
 def smallest_target(probe: Probe) -> Array:

@@ -1,4 +1,4 @@
-"""The health of a run's critics: how its diagnostics changed, and what that means, in words."""
+"""The health of a run: how the diagnostics of its critics changed, and what that means, in words."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +10,7 @@ from crossq_wn.algorithms.settings import networks_of
 from crossq_wn.errors import UserError, counted, option
 from crossq_wn.learning.diagnostics import DIAGNOSTICS, shown
 from crossq_wn.results import reading
+from crossq_wn.results.experience import Experience, causes, largest_value, remarks
 from crossq_wn.results.records import RunRecord
 from crossq_wn.runs.config import RunConfig
 
@@ -24,6 +25,7 @@ _MANY_DEAD = 0.1  # fraction of hidden units
 _RANK_COLLAPSED = 0.5  # growth
 _FEATURES_GREW = 5  # growth
 _HUGE_VALUE = 1e4  # no task here has values near it
+_BEYOND = 3  # times the largest value that rewards can add up to
 _LARGE_DRIFT = 0.05  # standard deviations per update
 _SMALL_BIAS = 0.1  # of the return
 _TEMPERATURE_FELL, _TEMPERATURE_GREW = 1e-2, 1e2  # growth
@@ -52,9 +54,10 @@ Courses = dict[str, Course]  # by the diagnostic's name
 def critic_of(config: RunConfig) -> CriticTraits:
     """Returns what is known of a run's critic: nothing of a user's own, or if its module is not loaded."""
     recipe = loaded_recipe(config.system.algorithm)
-    if recipe is None or "critic_network" in networks_of(config.settings):
-        return CriticTraits()
-    return recipe.critic(config.settings)
+    traits = CriticTraits() if recipe is None else recipe.critic(config.settings)
+    if "critic_network" in networks_of(config.settings):  # what is around a critic stays
+        traits = CriticTraits(scales_rewards=traits.scales_rewards, normalises=traits.normalises)
+    return traits._replace(normalises=traits.normalises or config.options.normalise_observations)
 
 
 def courses(path: Path) -> Courses:
@@ -135,24 +138,43 @@ def change(name: str, course: Course) -> str:
     return f"{course.growth:.3g}x"
 
 
-def findings(found: Courses, critic: CriticTraits) -> list[str]:
-    """Says what the changes mean.
+def findings(found: Courses, critic: CriticTraits, seen: Experience | None = None) -> list[str]:
+    """Says what the changes mean; first what causes them, if the run's experience says so.
 
     Args:
-        found: how the diagnostics changed; at least critic_norm.
+        found: how the diagnostics changed; empty if the run has none.
         critic: what is known of the algorithm's critic.
+        seen: what the run learned from; None if that is unknown.
 
     Returns:
-        One sentence or more; the first is about the critic's weights.
+        Sentences. Without a cause, the first one on the critics is about their weights. With one, there are
+        none on the critics, which would be blamed for what follows from it.
     """
+    roots = causes(seen, critic) if seen else []
+    if roots:
+        return [*roots, "mend that first: what the critics show may follow from it"]
+    beside = remarks(seen) if seen else []
+    return beside + _of_the_critics(found, critic, seen) if found else beside
+
+
+def _of_the_critics(found: Courses, critic: CriticTraits, seen: Experience | None) -> list[str]:
     return [
         *_norms(found, critic),
         *_dead_neurons(found, critic),
         *_features(found, critic),
-        *_values(found),
+        *_values(found, _largest_value(found, critic, seen)),
         *_bias(found),
         *_exploration(found),
     ]
+
+
+def _largest_value(found: Courses, critic: CriticTraits, seen: Experience | None) -> float | None:
+    """The largest value that rewards and the bonus for entropy add up to; None if that is unknown."""
+    if seen is None:
+        return None
+    nothing = Course(0, 0)
+    temperature, entropy = found.get("temperature", nothing), found.get("entropy", nothing)
+    return largest_value(seen, critic, temperature.last * entropy.last)
 
 
 def _norms(found: Courses, critic: CriticTraits) -> list[str]:
@@ -222,12 +244,14 @@ def _features(found: Courses, critic: CriticTraits) -> list[str]:
     return said
 
 
-def _values(found: Courses) -> list[str]:
+def _values(found: Courses, largest: float | None) -> list[str]:
     said = []
     q, drift = found.get("q_mean"), found.get("bn_drift")
-    if q and abs(q.last) > _HUGE_VALUE:
+    if q and abs(q.last) > (_HUGE_VALUE if largest is None else max(1.0, _BEYOND * largest)):
+        beyond = "" if largest is None else f", and rewards add up to {largest:.3g} at most"
         said.append(
-            f"values reach {q.last:.3g}: divergence is near; lower the learning rates or the UTD ratio"
+            f"values reach {q.last:.3g}{beyond}: divergence is near; lower the learning rates or the UTD "
+            "ratio"
         )
     if drift and drift.last > _LARGE_DRIFT:
         said.append(

@@ -115,7 +115,7 @@ class EpisodeSummary(NamedTuple):
     """What some episodes of one policy came to."""
 
     mean: float  # return
-    std: float  # of the returns (the sample's); 0 for a single episode
+    std: float | None  # of the returns (the sample's); None: a single episode has no spread
     success: float | None  # fraction of the episodes; None: the task does not say what success is
     frames: float  # environment frames per episode, on average
 
@@ -126,7 +126,7 @@ def episode_summary(episodes: Sequence[Episode]) -> EpisodeSummary:
     said = any(episode.success is not None for episode in episodes)
     return EpisodeSummary(
         mean=float(returns.mean()),
-        std=float(returns.std(ddof=1)) if len(returns) > 1 else 0.0,
+        std=float(returns.std(ddof=1)) if len(returns) > 1 else None,
         success=float(np.mean([bool(episode.success) for episode in episodes])) if said else None,
         frames=float(np.mean([episode.frames for episode in episodes])),
     )

@@ -140,8 +140,8 @@ class Table:
     def _survivors(self, known: Sequence[Position], warn: Callable[[str], None]) -> list[bytes | None]:
         """What each file held in the given state, from its twin if it is damaged; None if that is lost."""
         table, lines = self._sound_files(known)
-        if table is not None and not table.startswith(self._header()):
-            return [None] * len(known)  # columns of another version cannot continue
+        if table is not None and not self._continues(table):
+            return [None] * len(known)
         if table is None:
             table = self._mended(known[0], lines)
             _tell(self._csv, table, warn)
@@ -151,6 +151,13 @@ class Table:
             lines = _as_lines(_rows(table), self.columns)
             _tell(self._json, lines, warn)
         return [table, lines]
+
+    def _continues(self, table: bytes) -> bool:
+        """Whether rows can be added to a file, perhaps one with further columns of an earlier version."""
+        there = tuple(table.partition(b"\n")[0].decode(errors="replace").split(","))
+        if {*self.columns} <= {*there}:
+            self.columns = there
+        return table.startswith(self._header())
 
     def _sound_files(self, known: Sequence[Position]) -> tuple[bytes | None, bytes | None]:
         """The CSV file and its twin as they were in the given state; None for one that is damaged."""

@@ -19,7 +19,7 @@ from crossq_wn.types import ERRORS, Metrics
 
 # A metric has diverged beyond this, times the squares of the largest reward and of the largest observation.
 _DIVERGED = 1e12
-_LARGE_REWARD = 1e4  # beyond this, in absolute value, rewards learn badly
+LARGE_REWARD = 1e4  # beyond this, in absolute value, rewards learn badly
 
 Numbers = dict[str, float]
 
@@ -111,7 +111,7 @@ def _tell_of_large_numbers(session: Session) -> None:
     for seed in session.seeds:
         environment = session.training.environments[seed.index]
         for what, largest, limit, instead in (
-            ("rewards", environment.largest_reward, _LARGE_REWARD, ""),
+            ("rewards", environment.largest_reward, LARGE_REWARD, ""),
             ("observations", environment.largest_observation, large, remedy),
         ):
             if largest > limit:

@@ -8,10 +8,11 @@ networks, `learning.py` the losses and the update, and `planning.py` the search 
 
 from __future__ import annotations  # JAX's types are loaded on first use
 
+import math
 from dataclasses import dataclass
 from functools import partial
 
-from crossq_wn.algorithms.recipes import Preset, Recipe
+from crossq_wn.algorithms.recipes import CriticTraits, Preset, Recipe
 from crossq_wn.algorithms.settings import Settings, require, require_positive
 from crossq_wn.algorithms.tdmpc2 import learning, model, planning
 from crossq_wn.algorithms.tdmpc2.model import SIMNORM_GROUP, Model, normed, simnormed, two_hot_head
@@ -199,5 +200,9 @@ PRESETS = {
 }
 
 TDMPC2 = Recipe(
-    summary="latent world model and planning", settings=TDMPC2Settings, presets=PRESETS, make=tdmpc2
+    summary="latent world model and planning",
+    settings=TDMPC2Settings,
+    presets=PRESETS,
+    make=tdmpc2,
+    critic=lambda settings: CriticTraits(most=math.expm1(settings.bin_limit)),  # where its bins end
 )

@@ -13,6 +13,8 @@ from crossq_wn.results.figures.style import MARK, STYLE, Row
 from crossq_wn.runs.tables import records_as_csv
 
 _SUFFIXES = (".png", ".svg", ".csv")
+# Formats that somebody may ask for; any other suffix, as in `walker-v2.5`, is part of a name.
+_OTHERS = (".jpg", ".jpeg", ".pdf", ".gif", ".eps", ".ps", ".tif", ".tiff", ".bmp", ".webp", ".svgz", ".html")
 
 
 def save(figure: Figure, rows: Sequence[Row], stem: Path) -> list[Path]:
@@ -21,7 +23,7 @@ def save(figure: Figure, rows: Sequence[Row], stem: Path) -> list[Path]:
     Args:
         figure: the figure.
         rows: the table behind it; the keys of the first row are the columns, NaN becomes an empty cell.
-        stem: where to write; a suffix .png, .svg or .csv is taken off.
+        stem: where to write; a suffix .png, .svg or .csv is taken off, one of other formats refused.
 
     Returns:
         The files written. Those of an earlier picture of that name are replaced.
@@ -58,17 +60,26 @@ def numbered(stem: Path, number: int, count: int) -> Path:
     """
     if count == 1:
         return stem
-    name = stem.stem if stem.suffix in _SUFFIXES else stem.name
-    return stem.with_name(f"{name}-protocol-{number}")
+    return stem.with_name(f"{_name(stem)}-protocol-{number}")
+
+
+def _name(stem: Path) -> str:
+    """The name of a figure, without the suffix of one of its files."""
+    return stem.stem if stem.suffix.lower() in _SUFFIXES else stem.name
 
 
 def outputs(stem: Path) -> list[Path]:
     """Returns the files that `save` would write.
 
     Raises:
-        UserError: one of them exists and is not ours, or `stem` has no name.
+        UserError: one of them exists and is not ours, or `stem` has no name or asks for another format.
     """
-    name = stem.stem if stem.suffix in _SUFFIXES else stem.name
+    name = _name(stem)
+    if Path(name).suffix.lower() in _OTHERS:
+        raise UserError(
+            f"{option('out', str(stem))}: figures are written as {', '.join(_SUFFIXES)}; name them without "
+            f"suffix, such as {stem.with_suffix('')}"
+        )
     if not name or name == "..":
         raise UserError(f"{option('out', str(stem))} is a folder: name the file to write, without suffix")
     paths = [stem.parent / f"{name}{suffix}" for suffix in _SUFFIXES]

@@ -54,14 +54,18 @@ def profiles(source: Source) -> Picture:
 
 
 def _thresholds(tasks: Sequence[str], scores: Mapping[System, Sequence[Array]]) -> Array:
-    """Spreads thresholds evenly from 0, or the lowest score below it, to where the axis of scores ends."""
+    """Spreads thresholds evenly from where all runs are above to where the axis of scores ends.
+
+    That is from 0 or, because a run that scores 0 is not above 0, from below the lowest score.
+    """
     every = np.concatenate(list(chain.from_iterable(scores.values())))  # [runs]
-    top = np.nanmax(every)
+    lowest, top = np.nanmin(every), np.nanmax(every)
     if bounded(tasks):
         top = min(1.0, end_of_scores(top))
     # Equal returns, none above 0, have room around them.
-    bottom, top = nonsingular(min(0.0, np.nanmin(every)), top, expander=0.5)
-    return np.linspace(bottom, top, _THRESHOLDS)
+    bottom, top = nonsingular(min(0.0, lowest), top, expander=0.5)
+    taus = np.linspace(bottom, top, _THRESHOLDS)
+    return taus if bottom < lowest else np.concatenate([[2 * taus[0] - taus[1]], taus])
 
 
 def _profile(scores: Sequence[Array], taus: Array, how: Aggregation) -> Estimate:
