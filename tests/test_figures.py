@@ -692,9 +692,7 @@ def test_pictures_are_named_by_what_stands_before_their_suffix(asked, written, t
 
 @pytest.mark.parametrize("suffix", ["jpg", "JPEG", "pdf"])
 def test_formats_that_are_not_written_are_refused(suffix, tmp_path):
-    with pytest.raises(
-        crossq_wn.UserError, match=r"figures are written as \.png, \.svg, \.csv; .*, such as .*/p$"
-    ):
+    with pytest.raises(UserError, match=r"written as \.png, \.svg, \.csv; name .*, such as .*/p$"):
         outputs(tmp_path / f"p.{suffix}")
 
 
