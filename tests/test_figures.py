@@ -886,7 +886,7 @@ def test_scores_fill_their_axes_whatever_their_size_and_zero_stays(share, tmp_pa
             across = name in ("fig5", "profile")
             low, high = axes.get_xlim() if across else axes.get_ylim()
             drawn = share if name == "profile" else axes.dataLim.xmax if across else axes.dataLim.ymax
-            assert low == 0
+            assert low == pytest.approx(0, abs=0.011 * high if name == "profile" else 0)  # runs at 0 show
             assert high >= min(drawn, 1)
             assert high <= max(1.2 * drawn, 0.01) if drawn <= 0.5 else high in (1, 1.05)
 

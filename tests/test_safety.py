@@ -27,8 +27,9 @@ from crossq_wn.environments.interface import far_outside
 from crossq_wn.environments.parts import wrong_part
 from crossq_wn.environments.streams import kept_shared, places
 from crossq_wn.errors import UserError
-from crossq_wn.training import saving, scoring
+from crossq_wn.training import api, saving, scoring
 from crossq_wn.training.policy import evaluate_policy, measure_q_bias
+from crossq_wn.training.rows import tell_of_large_numbers
 from crossq_wn.training.saving import tell_of_what_classes_hold
 from crossq_wn.training.video import record
 from crossq_wn.types import Algorithm
@@ -923,6 +924,23 @@ def test_finite_rewards_of_any_scale_train_and_large_ones_are_told_once(scale, t
     told = [text for text in messages.texts if "learn badly" in text]
     assert len(told) == (scale > 1)
     assert all("rewards up to" in text and "divide" in text for text in told)
+
+
+@pytest.mark.parametrize(("algorithm", "told"), [("sac", 1), ("xqc", 0)])
+def test_large_rewards_are_not_told_of_where_running_statistics_scale_them(algorithm, told):
+    largest = SimpleNamespace(largest_reward=1e6, largest_observation=1.0)
+    messages = Messages()
+    tell_of_large_numbers(
+        SimpleNamespace(
+            config=api.configure("cheetah-run", algorithm=algorithm),
+            algorithm=SimpleNamespace(normalises=False),
+            training=SimpleNamespace(environments=[largest]),
+            seeds=[SimpleNamespace(index=0)],
+            reporter=messages,
+            told_large=False,
+        )
+    )
+    assert len(messages.texts) == told
 
 
 @pytest.mark.parametrize("normalised", [False, True])

@@ -5,7 +5,7 @@ the critics' diagnostics show follows from it.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -57,8 +57,8 @@ class Experience(NamedTuple):
 
     @property
     def observations(self) -> np.ndarray:
-        """All observations that were read, float64 [transitions, observation_size]."""
-        return np.concatenate([each.observation for each in self.parts]).astype(np.float64)
+        """All observations that were read, float32 [transitions, observation_size]; there may be many."""
+        return np.concatenate([each.observation for each in self.parts])
 
     @property
     def extent(self) -> str:
@@ -257,7 +257,7 @@ def _large_numbers(seen: Experience, critic: CriticTraits) -> list[str]:
 def _useless_numbers(seen: Experience) -> list[str]:
     observations = seen.observations
     still = np.ptp(observations, axis=0) == 0
-    narrow = ~still & (observations.std(axis=0) < _NARROW)
+    narrow = ~still & (observations.std(axis=0, dtype=np.float64) < _NARROW)
     said = []
     if still.any():
         said.append(
@@ -297,7 +297,9 @@ def _powerlessness(seen: Experience) -> list[str]:
 
 def _head(part: Recording, count: int) -> Recording:
     """The first transitions of a recording."""
-    return Recording(*(each[:count] if isinstance(each, np.ndarray) else each for each in part))
+    names = "observation", "reward", "terminated", "truncated", "next_observation", "agent_action"
+    columns: dict[str, Any] = {name: getattr(part, name)[:count] for name in names}
+    return part._replace(**columns)
 
 
 def _saturation(seen: Experience) -> list[str]:

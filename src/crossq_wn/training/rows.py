@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from crossq_wn.acting.interface import LARGE
+from crossq_wn.algorithms import loaded_recipe
 from crossq_wn.environments.interface import far_outside
 from crossq_wn.environments.remote import Anywhere
 from crossq_wn.errors import option
@@ -46,7 +47,7 @@ def log(session: Session) -> None:
         else:
             rows.append(_counters(session, seed) | reported | diagnosed | timed)
     drop(session, reasons)
-    _tell_of_large_numbers(session)
+    tell_of_large_numbers(session)
     _tell_of_numbers_outside(session)
     timing = {
         "frames": session.frames,
@@ -102,16 +103,18 @@ def _diverged(metrics: Numbers, environment: Anywhere) -> str | None:
     return None
 
 
-def _tell_of_large_numbers(session: Session) -> None:
+def tell_of_large_numbers(session: Session) -> None:
     """Warns once if rewards or observations are so large that networks learn badly from them."""
     if session.told_large:
         return
     large = math.inf if session.algorithm.normalises else LARGE
+    recipe = loaded_recipe(session.config.system.algorithm)
+    scaled = recipe is not None and recipe.critic(session.config.settings).scales_rewards
     remedy = f", or train with {option('normalise_observations')}"
     for seed in session.seeds:
         environment = session.training.environments[seed.index]
         for what, largest, limit, instead in (
-            ("rewards", environment.largest_reward, LARGE_REWARD, ""),
+            ("rewards", environment.largest_reward, math.inf if scaled else LARGE_REWARD, ""),
             ("observations", environment.largest_observation, large, remedy),
         ):
             if largest > limit:
