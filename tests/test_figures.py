@@ -495,6 +495,13 @@ def test_a_profile_of_equal_returns_shows_where_they_are(value, draw, tmp_path):
     }
 
 
+def test_the_step_of_the_best_run_lies_within_a_profile(draw, tmp_path):
+    path = tidy_table(tmp_path / "one.csv", [("a", "Ant-v5", 0, 100, 40)])
+    rows = draw("profile", path).rows
+    assert (rows[-1]["score"], rows[-1]["value"]) == (42, 0)
+    assert [row["value"] for row in rows if row["score"] < 40] == [1.0] * 96
+
+
 def test_bias_stands_between_scores_and_norms(draw):
     picture = draw("q-bias")
     assert {row["panel"] for row in picture.rows} == {"dog-run"}

@@ -73,7 +73,7 @@ def test_quick_commands_load_nothing_slow():
 def test_a_command_hardly_looks_for_unreachable_cycles():
     program = """
 import atexit, gc
-import crossq_wn.cli
+import crossq_wn.cli.dispatch
 def collections(): return sum(each["collections"] for each in gc.get_stats())
 begun = collections()
 atexit.register(lambda: print("COLLECTIONS", collections() - begun))

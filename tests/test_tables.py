@@ -94,6 +94,20 @@ def test_a_pipe_is_as_wide_as_the_user_says(capsys, monkeypatch):
     assert max(map(len, capsys.readouterr().out.splitlines())) > 200
 
 
+def test_rows_too_wide_for_a_terminal_are_names_with_values_and_break_between_these():
+    table = Table("scores", ["system", "seeds", "0", "1,000"], [("crossq-wn" * 5, 1, "-8.984", "0.732")])
+    assert on_terminal(table, 30).split("\n")[2:] == ["  seeds: 1  0: -8.984  ", "  1,000: 0.732  ", ""]
+
+
+@pytest.mark.parametrize(
+    ("score", "written"),
+    [(0.5, "0.500"), (0.00002, "2e-05"), (-8983646.003, "-8,983,646"), (1234.5, "1234.500"), (0, "0.000")],
+)
+def test_medians_of_any_scale_can_be_read(score, written, capsys, tmp_path):
+    run = make_run(tmp_path / "run", task="Pendulum-v1", eval_rows=[(100, score)])
+    assert printed(capsys, "compare", run)[0].splitlines()[2].split()[-1] == written
+
+
 def test_presets_are_listed_by_what_they_change(capsys):
     out = printed(capsys, "list", "presets")[0]
     lines = [line for line in out.splitlines() if line.startswith("crossq-wn ")]

@@ -287,7 +287,13 @@ def _records(
 
 
 def _median(value: tables.Median | None) -> str:
-    return "" if value is None else f"{value:z.3f}"  # z: no -0.000
+    """Writes a median with three decimals, unless these would hide it or say nothing."""
+    if value is None:
+        return ""
+    size = abs(value.value)
+    if size >= 1e4:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if 0 < size < 5e-5 else f"{value:z.3f}"  # z: no -0.000
 
 
 def report(parser: Parser, arguments: list[str]) -> int:

@@ -141,7 +141,9 @@ def _to_people(tables: Sequence[Table]) -> None:
     # A pipe has no width, unless the user gives it one.
     has_width = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal()
     terminal = Console() if has_width else None
-    for table in tables:
+    for number, table in enumerate(tables):
+        if number and terminal is not None:  # in a pipe, each table ends with a blank line
+            print()
         if table.note and not table.rows:  # a header alone says nothing
             say(table.note)
         elif terminal is not None:
@@ -248,13 +250,17 @@ def _as_grid(table: Table, console: Console, widths: Sequence[int]) -> None:
 
 
 def _as_lines(table: Table, console: Console) -> None:
-    """Prints each row's first value on a line of its own, whole, and below it the others with their names."""
+    """Prints each row's first value on a line of its own, whole, and below it the others: `name: value`."""
     names = [column.name for column in table.described[1:]]
     console.print(Text(visible(table.title), style="italic"))
     for first, *rest in table.for_people:
         console.print(Text(first, style="bold"), soft_wrap=True)
-        below = Text(" " * _GAP)
+        line = Text(" " * _GAP)
         for name, value in zip(names, rest, strict=True):
+            pair = Text.assemble((f"{name}: ", "dim"), value)
+            if line.cell_len > _GAP and line.cell_len + pair.cell_len > console.width:
+                console.print(line, soft_wrap=True)
+                line = Text(" " * _GAP)
             if value:
-                below.append(f"{name} ", style="dim").append(f"{value}  ")
-        console.print(below, soft_wrap=True)
+                line.append(pair).append(" " * _GAP)
+        console.print(line, soft_wrap=True)

@@ -79,7 +79,9 @@ def courses(path: Path) -> Courses:
             results, fewest = reading.logged([run], diagnostic.name), _FEWEST_ROWS
         for tasks in results.values():
             for curves in tasks.values():
-                if (course := _course(curves.values, fewest)) is not None:
+                course = _course(curves.values, fewest)
+                # Earlier versions recorded 0 where there is no batch norm.
+                if course is not None and (diagnostic.of != "batch norm" or course.last):
                     found[diagnostic.name] = course
     if "critic_norm" not in found:
         raise _too_few(run)

@@ -29,6 +29,7 @@ from crossq_wn.results.statistics import Aggregation, Array, Estimate, performan
 from crossq_wn.runs.system import System
 
 _THRESHOLDS = 101
+_BEYOND = 0.05  # of the range of unbounded scores, above the highest
 
 
 @styled
@@ -60,8 +61,8 @@ def _thresholds(tasks: Sequence[str], scores: Mapping[System, Sequence[Array]]) 
     """
     every = np.concatenate(list(chain.from_iterable(scores.values())))  # [runs]
     lowest, top = np.nanmin(every), np.nanmax(every)
-    if bounded(tasks):
-        top = min(1.0, end_of_scores(top))
+    # Where the best run's step is seen.
+    top = min(1.0, end_of_scores(top)) if bounded(tasks) else top + _BEYOND * (top - min(0.0, lowest))
     # Equal returns, none above 0, have room around them.
     bottom, top = nonsingular(min(0.0, lowest), top, expander=0.5)
     taus = np.linspace(bottom, top, _THRESHOLDS)

@@ -32,6 +32,7 @@ STYLE: Any = {
     "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "axes.formatter.useoffset": False,  # 93.66 and not 0.01 with a far +9.365e1
     "svg.fonttype": "none",  # text is kept as text
     "svg.hashsalt": MARK,  # equal pictures give equal files
     "text.parse_math": False,  # dollar signs in names are no formulas

@@ -140,7 +140,7 @@ def check_out(out: Path) -> None:
     if out.suffix.lower() not in (".html", ".htm"):
         raise UserError(
             f"{option('out', str(out))}: a report is one HTML file, which browsers know by its suffix: "
-            f"name it {out.with_name(out.name + '.html')}"
+            f"name it {out.with_suffix('.html')}"
         )
     if out.exists() and _MARK.encode() not in read_start(out, 4096):
         raise UserError(
