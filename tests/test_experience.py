@@ -5,6 +5,7 @@ import pytest
 
 import crossq_wn
 from crossq_wn.algorithms import ALGORITHMS, CriticTraits
+from crossq_wn.cli import diagnose, main
 from crossq_wn.data import replays
 from crossq_wn.data.recording import Recording
 from crossq_wn.data.replays import Ends
@@ -154,6 +155,18 @@ def test_a_large_replay_is_read_at_its_ends(run, monkeypatch):
         for name in ("observation", "reward", "next_observation", "terminated"):
             np.testing.assert_array_equal(getattr(first, name), getattr(whole, name)[:100])
             np.testing.assert_array_equal(getattr(last, name), getattr(whole, name)[-100:])
+
+
+def test_a_run_without_diagnostics_is_told_the_cause(monkeypatch, capsys, tmp_path):
+    run = make_run(tmp_path / "run")
+    lacking = f"crossq-wn: {run} has no rows of diagnostics yet"
+    for broken, code, begins in (({"constant": 0.0}, 0, "* every reward is 0 ("), ({}, 2, "")):
+        monkeypatch.setattr(diagnose, "experience", lambda run, warn, broken=broken: seen(**broken))
+        with pytest.raises(SystemExit) as end:
+            main(["diagnose", str(run)])
+        said = capsys.readouterr()
+        assert (end.value.code, said.out[: len(begins) or None]) == (code, begins)
+        assert said.err.startswith(lacking)
 
 
 @pytest.mark.parametrize(("scores", "rising"), [([1, 5, 2, 3], True), ([2, 5, 1, 3], False), ([1], False)])

@@ -28,26 +28,26 @@ def diagnose(parser: Parser, arguments: list[str]) -> int:
     add_trust(parser)
     parsed = parser.parse_args(arguments)
     run = run_in(parsed.run)
-    record, lacking = RunRecord(run), ""
-    told: list[str] = []
+    record, told = RunRecord(run), list[str]()
     critic, seen = critic_of(record.config), _experience(record, told.append)
     try:
         found = courses(run)
     except UserError as error:
         if seen is None or not findings({}, critic, seen):
             raise
-        found, lacking = {}, one_line(error)
+        found = {}
+        told.append(one_line(error))
     for line in told:
         warn(line)
     rows = []
     for name, course in found.items():
         rows.append([name, *course, change(name, course), DIAGNOSTICS[name].description])
     ends = Column("first", "{:.4g}".format), Column("last", "{:.4g}".format)
-    table = Table(str(run), ["diagnostic", *ends, "change", "what it is"], rows, note=lacking)
+    table = Table(str(run), ["diagnostic", *ends, "change", "what it is"], rows)
     said = findings(found, critic, seen)
     if parsed.hessian:
         said += spectrum_of(run, parsed.seed, warn, trust=parsed.trust).describe()
-    show(table, parsed.form, [f"* {sentence}" for sentence in said])
+    show([table] if rows else [], parsed.form, [f"* {sentence}" for sentence in said])
     return 0
 
 
