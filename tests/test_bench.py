@@ -187,6 +187,13 @@ def test_what_was_not_measured_is_named(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("value", "written"), [(12345.6, "12,346"), (1234.56, "1235"), (0.012345, "0.01234")]
+)
+def test_figures_are_written_without_powers_of_ten(value, written):
+    assert [row[1] for row in figures.rows({"frames_per_s": value})] == [written]
+
+
+@pytest.mark.parametrize(
     ("make", "launches", "transfers"),
     [
         # Observation and counter to act, minibatches and counter to update: once for all seeds, or for each.

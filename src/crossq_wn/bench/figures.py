@@ -44,9 +44,14 @@ def rows(figures: Figures) -> Iterator[tuple[str, str, str]]:
     """Yields what is known as (figure, value, meaning); a figure that is None is not known."""
     for name, text in MEANINGS.items():
         if figures.get(name) is not None:
-            yield name, f"{figures[name]:.4g}", text
+            yield name, _written(figures[name]), text
     for name, value in figures.get("split", {}).items():
-        yield f"split.{name}", f"{value:.4g}", "part of a decision of the whole training loop"
+        yield f"split.{name}", _written(value), "part of a decision of the whole training loop"
+
+
+def _written(value: float) -> str:
+    """Writes a figure in four digits, and large ones as whole numbers: 12,345, not 1.234e+04."""
+    return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
 
 
 def missing(figures: Figures, *, against: str | None) -> list[str]:
