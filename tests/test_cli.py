@@ -105,7 +105,7 @@ def trained(tmp_path_factory):
         ("eval nowhere", "nowhere is not a run directory"),
         ("video nowhere", "nowhere is not a run directory"),
         ("plot nowhere", "nowhere is not a run directory"),
-        ("resume", "required: run"),
+        ("resume", "required: RUN;"),
         ("resume nowhere --bogus", "--bogus"),
         ("doctor now", "unrecognized arguments: now"),
     ],

@@ -442,7 +442,7 @@ def test_generated_pages_hold_every_option_setting_preset_and_command():
         for preset in recipe.presets.values():
             assert preset.source in page
     for option in OPTION_NAMES:
-        assert f"| `{option}` |" in pages["reference/options.md"]
+        assert f"| `--{option.replace('_', '-')}` |" in pages["reference/options.md"]
     for verb in VERBS:
         assert f"\n## {verb}\n" in pages["reference/commands.md"]
 
@@ -466,11 +466,19 @@ def test_the_page_on_commands_says_what_their_help_says(tmp_path):
     assert "`TASK` |" in parts["train"]
 
 
+def test_sentences_in_tables_are_marked_and_nothing_else_changes():
+    sentence = "what a cell of over sixty letters says, with `a|b`, a \\| and [a link](page.md#of-another)"
+    head, short = "| a | b | c |\n|---|---|---|\n", f"| x | {'y' * 60} | [z](page.md#{'z' * 60}) |\n"
+    plain = f"Text | of a page.\n\n```\n| {sentence} | code | of no table |\n```\n| two | {sentence} |\n"
+    shown = docs.with_prose(f"{plain}{head}{short}| `x|y` | {sentence} | |\n")
+    assert shown == f'{plain}{head}{short}| `x|y` | <span class="prose">{sentence}</span> | |\n'
+
+
 def test_a_default_that_is_not_a_number_is_said_in_words():
     pages = docs.generated()
     unset = {"wandb": "none", "real_time": "none", "prefill_share": "none", "episode_frames": "the suite's"}
     for name, default in {"seeds": "0", **unset}.items():
-        assert f"| `{name}` | {default} |" in pages["reference/options.md"]
+        assert f"| `--{name.replace('_', '-')}` | {default} |" in pages["reference/options.md"]
     unset = {"actor-network": "none", "critic-network": "none", "reset-updates": "never"}
     unset |= {"discount": "the suite's", "learning-rate-updates": "by the run"}
     for name, default in unset.items():

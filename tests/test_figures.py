@@ -815,7 +815,7 @@ def test_the_figure_command(run_cli, runs, reference, tmp_path):
     ("arguments", "says"),
     [
         ("fig9 RUNS", "invalid choice: 'fig9'"),
-        ("fig1", "required: runs"),
+        ("fig1", "required: RUN;"),
         ("fig1 nowhere", "nowhere is not a run directory"),
         ("fig1 RUNS --reference nowhere.csv", "nowhere.csv is not a run directory or a CSV file"),
         ("fig1 RUNS --systems bro", "no system 'bro': "),

@@ -21,7 +21,7 @@ from pathlib import Path
 from docs_curves import draw_curves
 from docs_generated import generated
 from docs_sources import with_lines
-from docs_tables import ROOT
+from docs_tables import ROOT, with_prose
 
 BUILD = ROOT / "build" / "docs"
 SITE = ROOT / "site"
@@ -73,7 +73,7 @@ def assemble() -> None:
 def _write(place: str, text: str) -> None:
     target = BUILD / place
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(text)
+    target.write_text(with_prose(text))
 
 
 def with_links(text: str, file: Path, places: dict[Path, str]) -> str:

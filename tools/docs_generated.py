@@ -12,7 +12,7 @@ from typing import Any
 
 from docs_curves import curves_of
 from docs_sources import origin, place_of_preset, place_of_setting, statements
-from docs_tables import ROOT, prose, table_of
+from docs_tables import ROOT, table_of
 
 from crossq_wn.algorithms import ALGORITHMS, Recipe
 from crossq_wn.algorithms.settings import setting_names, values_of
@@ -95,7 +95,7 @@ def _settings(recipe: Recipe) -> str:
         value, place = _value(field.name, getattr(usual, field.name)), place_of_setting(recipe, field.name)
         option = f"`--{field.name.replace('_', '-')}`"
         source = f"{place.comment}: {place}" if place.comment else place
-        rows.append([option, value, prose(texts.get(field.name, "")), source])
+        rows.append([option, value, texts.get(field.name, ""), source])
     table = table_of(["option", "default", "meaning", "source of the number, and where it is"], rows)
     return (
         "With the values of the preset `default`, and what the file says of where they are from: tables are "
@@ -107,7 +107,7 @@ def _settings(recipe: Recipe) -> str:
 def _statements(recipe: Recipe) -> str:
     rows = []
     for each in statements(recipe):
-        rows.append([f"`{each.name}`", prose(each.about), each.cites, each.place])
+        rows.append([f"`{each.name}`", each.about, each.cites, each.place])
     table = table_of(["function", "what it is", "numbered statement", "where"], rows)
     return (
         "The functions of its own files, and what it uses of others that states something numbered. Numbers "
@@ -188,11 +188,11 @@ def _options() -> str:
     texts, rows = field_texts(RunOptions), []
     for field in fields(RunOptions):
         default = "" if field.default is MISSING else _value(field.name, field.default)
-        rows.append([f"`--{field.name.replace('_', '-')}`", f"`{field.name}`", default, texts[field.name]])
-    table = table_of(["command line", "Python", "default", "meaning"], rows)
+        rows.append([f"`--{field.name.replace('_', '-')}`", default, texts[field.name]])
+    table = table_of(["option", "default", "meaning"], rows)
     return (
-        "# Run options\n\nThe same on the command line, in Python and in config.json. Frames are environment "
-        "frames. "
+        "# Run options\n\nIn Python and config.json, `--eval-every` is `eval_every`, and so on. Frames are "
+        "environment frames. "
         f"Hyperparameters are on the pages of the [algorithms](../algorithms/index.md).\n\n{table}\n"
     )
 

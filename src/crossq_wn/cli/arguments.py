@@ -28,6 +28,12 @@ class Parser(argparse.ArgumentParser):
         super().__init__(prog=f"crossq-wn {verb}", description=summary, allow_abbrev=False, **options)
         self.register("type", Path, path)  # how every argument of type Path is read
 
+    def add_argument(self, *names: str, **options: Any) -> argparse.Action:
+        """As argparse's; what is given without dashes is shown in capitals, such as RUN [RUN ...]."""
+        if not names[0].startswith("-") and "choices" not in options:
+            options.setdefault("metavar", names[0].removesuffix("s").upper())
+        return super().add_argument(*names, **options)
+
     def parse_args(self, args: Sequence[str], namespace: None = None) -> argparse.Namespace:  # type: ignore[override]
         """Parses all arguments. Raises UserError for unknown and for missing ones."""
         for each in args:  # before argparse misses an argument that was given under another name
@@ -83,7 +89,6 @@ def parse_run(
     parser.usage = f"{parser.prog} TASK [options]"
     parser.add_argument(
         "task",
-        metavar="TASK",
         nargs="?" if start else None,
         default=argparse.SUPPRESS,
         help="the task, such as cheetah-run: see `crossq-wn list tasks`",

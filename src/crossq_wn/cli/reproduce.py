@@ -93,7 +93,7 @@ def _check_combination(parsed: argparse.Namespace) -> None:
 
 
 def _add_options(parser: Parser) -> None:
-    parser.add_argument("figures", nargs="+", metavar="FIGURE", help="fig1 to fig7; together they share runs")
+    parser.add_argument("figures", nargs="+", help="fig1 to fig7; together they share runs")
     parser.add_argument(
         "--scale",
         required=True,
