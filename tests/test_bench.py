@@ -186,9 +186,7 @@ def test_what_was_not_measured_is_named(monkeypatch):
     assert [row[0] for row in figures.rows(found)] == ["update_ms"]
 
 
-@pytest.mark.parametrize(
-    ("value", "written"), [(12345.6, "12,346"), (1234.56, "1235"), (0.012345, "0.01234")]
-)
+@pytest.mark.parametrize(("value", "written"), [(12345.6, "12,346"), (1234.56, "1235"), (0.01234, "0.01234")])
 def test_figures_are_written_without_powers_of_ten(value, written):
     assert [row[1] for row in figures.rows({"frames_per_s": value})] == [written]
 

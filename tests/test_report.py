@@ -10,6 +10,7 @@ import subprocess
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from crossq_wn.cli import main
 from crossq_wn.errors import UserError
 from crossq_wn.results.comparison import compare, last_scores
 from crossq_wn.results.curves import Curves
+from crossq_wn.results.report import provenance
 from crossq_wn.results.statistics import estimate, iqm, mean, probability_of_improvement
 from crossq_wn.results.verdicts import ADVICE_CAME_TRUE, EQUAL_CALLED_BETTER, POWER, effect, seeds_needed
 from crossq_wn.results.wording import number, sentence, span
@@ -352,7 +354,7 @@ def test_settings_protocol_commands_speed_and_diagnostics_are_there(page, runs):
     assert "jax" in dict(tables["Versions and device"])
     assert "crossq-wn train" in text
     # Two runs of the clock, 1 h and half an hour, for each of six runs; medians over rows with updates.
-    assert tables["Speed"][1] == ["crossq-wn UTD 2", "20", "40", "9.0", "6"]
+    assert tables["Speed"][1] == ["crossq-wn UTD 2", "20", "40", "9", "6"]
     rows = {row[0]: row[1:] for row in tables["Run directories"]}
     expected = ["walker-run", "1", "200 of 200", "20", "40", "1.5", "crossq-wn UTD 5"]
     assert rows[str(runs / "utd5-walker-run-1")] == expected
@@ -439,6 +441,12 @@ def test_published_curves_are_rivals_on_our_tasks(copy, tmp_path):
     chosen = report(copy, "--reference", published, *wanted, out=tmp_path / "chosen.html")
     assert "crossq-wn UTD 2" not in words(chosen)
     assert "crossq-wn UTD 5 is better than Rival UTD 2 on cheetah-run at 200 frames" in words(chosen)
+
+
+def test_short_runs_and_slow_ones_have_hours_and_rates():
+    speed = SimpleNamespace(speed=(0.4, 312.2, 35 / 3600))
+    assert provenance._pace([speed]) == ("0.4", "312", "0.0097")
+    assert provenance._pace([SimpleNamespace(speed=None)]) == ("–", "–", "–")
 
 
 def test_seeds_that_ended_early_or_were_never_evaluated_are_named(tmp_path):

@@ -126,7 +126,7 @@ def runs(report: Report) -> Html:
     for run in report.runs:
         frames = f"{run.frames:,} of {run.config.options.frames:,}"
         about = (run.path, run.task, ", ".join(run.curves.seeds), frames)
-        rows.append((*about, *_pace([run], "–"), run.system.label))
+        rows.append((*about, *_pace([run]), run.system.label))
     speeds, each = ["frames/s", "updates/s", "hours"], ["run", "task", "seeds", "frames evaluated"]
     explained = (
         "Environment frames and gradient updates per second of all seeds of a run together: the median since "
@@ -141,14 +141,19 @@ def runs(report: Report) -> Html:
     )
 
 
-def _pace(runs: Iterable[ReportedRun], no_hours: str = "0.0") -> tuple[str, str, str]:
+def _pace(runs: Iterable[ReportedRun]) -> tuple[str, str, str]:
     """Writes median frames and updates per second, and the hours of all runs; dashes where unknown."""
     known = [run.speed for run in runs if run.speed is not None]
     if not known:
-        return "–", "–", no_hours
+        return "–", "–", "–"
     frames, updates, _ = np.median(known, axis=0)
     hours = np.sum(known, axis=0)[2]
-    return f"{frames:.0f}", f"{updates:.0f}", f"{hours:.1f}"
+    return _short(frames), _short(updates), _short(hours)
+
+
+def _short(value: float) -> str:
+    """Writes a rate or a time in two digits, or in as many as it has before the point."""
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def videos(report: Report) -> Html:
