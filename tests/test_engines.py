@@ -19,7 +19,7 @@ import helpers
 from crossq_wn import train
 from crossq_wn.cli import engines as choice
 from crossq_wn.cli.sweep import side_by_side
-from crossq_wn.errors import UserError
+from crossq_wn.errors import UserError, tells_of_outage
 from crossq_wn.sweeps import engines, local, node, on_ray, on_slurm, stored
 from crossq_wn.sweeps.engines import Job
 from crossq_wn.sweeps.history import keep_plan, logs
@@ -140,8 +140,9 @@ def test_an_attempt_takes_the_gpus_that_are_its_own(gpus, wanted, tmp_path, monk
 
 
 def test_a_node_without_the_sweeps_folder_says_so(tmp_path):
-    with pytest.raises(UserError, match=r"has no .*/logs: mount the sweep's folder on every node"):
+    with pytest.raises(UserError, match=r"has no .*/logs: mount the sweep's folder on every node") as refused:
         node.attempt(Job(("train",), tmp_path / "logs" / "log"), PLACE)
+    assert tells_of_outage(f"failed on its node: {refused.value}")  # no run is to blame for it
 
 
 def test_where_processors_cannot_be_chosen_a_run_starts_all_the_same(tmp_path, monkeypatch):
@@ -272,7 +273,7 @@ def test_how_a_task_ended_is_told_in_one_line(tmp_path, monkeypatch):
     }  # fmt: skip
     for name, (end, says, code) in ends.items():
         process = RayProcess(name, Job((), tmp_path / "log"))
-        assert (process.ended(), process.memory(), process.worked()) == (False, 0, None)
+        assert (process.ended(), process.memory(), process.worked(), process.node()) == (False, 0, None, "")
         ray.ends[name] = end
         assert process.ended()
         cause, number = process.failure()
@@ -281,7 +282,7 @@ def test_how_a_task_ended_is_told_in_one_line(tmp_path, monkeypatch):
         assert "\n" not in cause
     ray.ends["finished"] = Outcome(0, 7, 3.0, "node7")
     process = RayProcess("finished", Job((), tmp_path / "log"))
-    assert (process.ended(), process.memory(), process.worked()) == (True, 7, 3.0)
+    assert (process.ended(), process.memory(), process.worked(), process.node()) == (True, 7, 3.0, "node7")
     assert process.failure()[0].endswith(" (on node7)")
 
 
