@@ -579,6 +579,57 @@ def test_an_environment_that_misses_its_clock_is_told_of_once_with_numbers():
     ]
 
 
+def test_a_call_that_does_not_return_is_told_of_once_and_then_only_of_longer_ones(ends):
+    learning, acting = ends
+    told, watch = [], Watch(Schedule(0.02), "arm", lambda text: told.append(text))
+
+    def hang(name, *seconds):
+        acting.note_call(name)
+        for now in seconds:
+            watch.look(learning.call, now)
+        acting.note_call("")
+        watch.look(learning.call, seconds[-1])
+
+    hang("step", 0, 4.9)
+    hang("step", 4.9, 9.8)  # another one
+    assert told == []
+    hang("step", 100, 105.2, 107, 300)
+    hang("step", 300, 310)
+    assert told == [
+        "arm.step has not returned for 5 s: until it does, no action reaches the robot, not even a safe one; "
+        "Ctrl-C ends the run with a checkpoint"
+    ]
+    hang("step", 400, 411)
+    assert told[1].startswith("arm.step has not returned for 11 s: until it does")
+    hang("reset", 500, 559)
+    watch.look(learning.call, 1000)  # nothing is under way
+    hang("reset", 1000, 1060)
+    assert told[2:] == [
+        "arm.reset has not returned for 60 s: the run waits for it; Ctrl-C ends the run with a checkpoint"
+    ]
+    slow = Watch(Schedule(2.0), "arm", told.append)
+    acting.note_call("step")
+    for now in (0, 39):
+        slow.look(learning.call, now)
+    assert len(told) == 3
+
+
+def test_every_call_of_a_robot_is_noted_until_it_returns_or_raises(monkeypatch):
+    robot, noted = Robot(make("robots:Robot")), []
+    robot.note_call = noted.append
+    robot.reset(0)
+    robot.resume()
+    robot.step(np.zeros(2, np.float32))
+    robot.abandon()
+    robot.pause()
+    calls = ["reset", "resume", "step", "safe_action", "step", "pause"]
+    assert noted == [each for call in calls for each in (call, "")]
+    monkeypatch.setattr(robot.environment.simulator, "step", lambda action: 1 / 0)
+    with pytest.raises(EnvironmentFaultError):
+        robot.step(np.zeros(2, np.float32))
+    assert noted[-2:] == ["step", ""]
+
+
 @pytest.mark.parametrize(("own_clock", "hertz", "warned"), [
     (True, 50, False), (True, 52, False), (True, 90, True), (True, 1000, True), (False, 90, False),
 ])  # fmt: skip

@@ -102,6 +102,7 @@ class Side:
     ) -> None:
         self._setup, self._robot, self._shared, self._gone = setup, robot, shared, gone
         self._clock = clock or Clock()
+        robot.note_call = shared.note_call
         self._random: np.random.Generator | None = None  # of the warm-up, and below that of exploration
         self._noise: np.random.Generator | None = None
         self._interface = Interface(describe(robot.environment.simulator))

@@ -15,8 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from crossq_wn.real_time.records import Decision, pack, record_type, unpack
+from crossq_wn.real_time.robot import METHODS
 
-_HEADER = struct.Struct("<QQQ")  # version of the newest weights, decisions received, whether to stop
+_HEADER = struct.Struct("<QQQQ")  # version of the newest weights, decisions received, whether to stop, call
+_CALLS = ("", "reset", "step", *METHODS)  # what the robot may be doing
 _SLOT = struct.Struct("<QQQI")  # version, decisions received, size, checksum
 _ROOM = 1 << 20  # bytes by which weights may outgrow the first ones
 
@@ -36,6 +38,13 @@ class Weights(NamedTuple):
     version: int  # counts from 1
     learned: int  # decisions that the learner had received by then
     content: bytes
+
+
+class Call(NamedTuple):
+    """A method of the robot that is under way."""
+
+    number: int  # tells calls apart
+    name: str  # "" if none is
 
 
 def shape_for(observation_size: int, action_size: int, ahead: int, first: bytes) -> Shape:
@@ -107,6 +116,12 @@ class Shared:
         """Says how many decisions were made before."""
         self._fields[1] = number
 
+    @property
+    def call(self) -> Call:
+        """What the robot is doing."""
+        count, which = divmod(self._fields[3], len(_CALLS))
+        return Call(count, _CALLS[which])
+
     def ask_to_stop(self) -> None:
         """Asks the acting side to break off the episode."""
         self._fields[2] = 1
@@ -137,6 +152,11 @@ class Shared:
     def has_room(self, number: int) -> bool:
         """Whether the decision of this number may be made, or acting would be too far ahead."""
         return number - self.received < self.shape.ahead
+
+    def note_call(self, name: str) -> None:
+        """Says which method of the robot is called; "" that it has returned."""
+        count = self._fields[3] // len(_CALLS) + 1
+        self._fields[3] = count * len(_CALLS) + _CALLS.index(name)
 
     @property
     def stopping(self) -> bool:

@@ -40,6 +40,7 @@ class Robot:
         methods: those of `METHODS` that it has, by name.
         own_clock: whether its steps wait for a clock of their own.
         acting: whether it was told that actions come, and not yet that none does.
+        note_call: is told the name of each method that is called, and "" when it has returned.
     """
 
     def __init__(self, environment: Environment) -> None:
@@ -52,6 +53,7 @@ class Robot:
                 self.methods[name] = method
         self.own_clock = _own_clock(self._layers.find("own_clock"), self._name)
         self.acting = False
+        self.note_call: Callable[[str], None] = lambda name: None
         if "safe_action" in self.methods:
             self._layers.check_units("safe_action", f"{self._name}.safe_action")
             self.safe_action()
@@ -74,7 +76,8 @@ class Robot:
 
     def reset(self, seed: int | None) -> np.ndarray:
         """Starts an episode; as `Environment.reset`."""
-        return self.environment.reset(seed)
+        observation: np.ndarray = self._noted("reset", self.environment.reset, seed)
+        return observation
 
     def step(self, action: np.ndarray) -> tuple[Transition, np.ndarray | None]:
         """Takes one decision; as `Environment.step`.
@@ -82,7 +85,7 @@ class Robot:
         Returns:
             The transition, and the action of a person who intervened, if one did.
         """
-        transition = self.environment.step(action)
+        transition: Transition = self._noted("step", self.environment.step, action)
         given = self._layers.intervention(getattr(self.environment.simulator, "info", {}))
         if given is None:
             return transition, None
@@ -94,7 +97,7 @@ class Robot:
         with contextlib.suppress(Exception, KeyboardInterrupt):
             action = self.safe_action()
             if action is not None:
-                self.environment.step(action)
+                self._noted("step", self.environment.step, action)
 
     def abandon(self) -> None:
         """Gives the safe action if an episode is under way, in which no other will come; `pause` is next."""
@@ -105,11 +108,19 @@ class Robot:
         if name not in self.methods:
             return None
         try:
-            return self.methods[name]()
+            return self._noted(name, self.methods[name])
         except (UserError, KeyboardInterrupt):
             raise
         except BaseException as error:  # also SystemExit, which must not end learning in silence
             raise EnvironmentFaultError(f"{self._name}.{name} raised {raised(error)}") from error
+
+    def _noted(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Calls a function that may never return."""
+        self.note_call(name)
+        try:
+            return function(*arguments)
+        finally:
+            self.note_call("")
 
     def _as_action(self, value: Any, what: str, edge: float = _EDGE) -> np.ndarray:
         """Maps an action of the robot's own to [-1, 1], clipped if it lies within an edge.

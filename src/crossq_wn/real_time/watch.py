@@ -1,12 +1,15 @@
 """What a run in real time records about its timing."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from crossq_wn.errors import option
+from crossq_wn.real_time.memory import Call
 from crossq_wn.real_time.records import Decision
+from crossq_wn.real_time.robot import METHODS
 from crossq_wn.real_time.schedule import Schedule
 
 # Columns of metrics.csv, about the decisions since the row before; docs/your-robot.md explains them.
@@ -16,6 +19,9 @@ COLUMNS = (
 )  # fmt: skip
 _ENOUGH = 10  # overruns before one speaks of them
 _FIRST = 100  # steps whose usual time says how fast a robot's own clock ticks
+_HANGING = 5.0  # seconds, and at least so many periods, after which a call is said not to return
+_HANGING_PERIODS = 20
+_HANGING_RESET = 60.0  # seconds, because a person may be at work in it
 _FAST = 0.9  # of a period: a clock whose ticks are closer together has another rate than the one stated
 
 
@@ -26,7 +32,7 @@ class Watch:
         schedule: the control rate.
         name: of the environment.
         tell: is told, once each, that the environment takes longer than its period, and that its own clock
-            is faster.
+            is faster; and of calls that do not return.
         own_clock: whether the environment's steps wait for a clock of its own.
     """
 
@@ -37,6 +43,9 @@ class Watch:
         self._steps: list[float] | None = [] if own_clock else None  # seconds of the first ones
         self._overruns, self._seen, self._longest = 0, 0, 0.0
         self._decisions: list[Decision] = []
+        self._call, self._since = Call(0, ""), 0.0
+        usual = max(_HANGING, _HANGING_PERIODS * schedule.period)
+        self._patience = {"reset": _HANGING_RESET} | dict.fromkeys(("step", *METHODS), usual)  # in seconds
 
     def add(self, decision: Decision) -> None:
         """Takes a decision of the acting side."""
@@ -50,6 +59,26 @@ class Watch:
             # From when the action could have been given, which is the tick before, until the next tick.
             self._steps.append(decision.lateness + decision.busy)
             self._check_clock(self._steps)
+
+    def look(self, call: Call, now: float) -> None:
+        """Says, once of each call, that the robot has not returned from it; ever later, if that is usual.
+
+        Args:
+            call: what the robot is doing.
+            now: seconds on any clock.
+        """
+        if call != self._call:
+            self._call, self._since = call, now
+        waited = now - self._since
+        if waited >= self._patience.get(call.name, math.inf):
+            self._since, self._patience[call.name] = math.inf, 2 * waited
+            missing = "the run waits for it"
+            if call.name == "step":
+                missing = "until it does, no action reaches the robot, not even a safe one"
+            self._tell(
+                f"{self._name}.{call.name} has not returned for {waited:.0f} s: {missing}; Ctrl-C ends the "
+                "run with a checkpoint"
+            )
 
     def _check_clock(self, steps: list[float]) -> None:
         """Says, as soon as it is known, that the robot's own clock is faster than the stated rate."""

@@ -180,6 +180,7 @@ def _go_on(course: Course) -> bool:
     idle = not (arrived or course.owed)
     news = course.process.news(_IDLE_SECONDS if idle else 0.0)
     course.session.stopwatch.lap("environment")
+    course.watch.look(course.process.shared.call, time.monotonic())
     _save_if_overdue(course)
     if news is None:
         return True
