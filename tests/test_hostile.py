@@ -460,7 +460,7 @@ def test_a_signed_but_malformed_checkpoint_gives_one_line(step, run, place, caps
         "acting": lambda: acted(path, compiled=step < 100),
         "resuming": lambda: restored(path),
         "reading replay": lambda: replays.read(path),
-        "reading its ends": lambda: replays.ends(path, 50, print),
+        "reading its ends": lambda: replays.ends(path, 50, str),
     }
     tried, refusals = 0, dict.fromkeys(uses, 0)
     for what, wrong in itertools.islice(hostile.mutations(body), 0, None, step):

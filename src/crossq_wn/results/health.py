@@ -99,7 +99,8 @@ def _too_few(run: RunRecord) -> UserError:
     if not rows:
         return UserError(
             f"{run.path} has no rows of diagnostics yet: there is one every {options.log_every:,} frames "
-            f"({option('log_every')}) after the warm-up; TD-MPC2 and older versions of this package log none"
+            f"({option('log_every')}) after the warm-up; critics without dense layers and older "
+            "versions of this package log none"
         )
     lacking = (_FEWEST_ROWS - rows) * options.log_every
     return UserError(
