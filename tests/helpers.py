@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -240,6 +240,38 @@ class NanForSeedOne(PointMass):
         if self.failing and self.lifetime > 120:
             reward = float("nan")
         return observation, reward, *rest
+
+
+class Faulty(PointMass):
+    """Fails where a seed of `faults` trains: a method (`step`, `reset` or `nan`) and the step of its own."""
+
+    faults: ClassVar[dict[int, tuple[str, int]]] = {}  # by training seed
+
+    def __init__(self):
+        super().__init__()
+        self.lifetime, self.start = 0, 0
+
+    def reset(self, *, seed=None, options=None):
+        self.start = self.start if seed is None else seed
+        observed = super().reset(seed=seed, options=options)
+        self.fail("reset")
+        return observed
+
+    def step(self, action):
+        self.lifetime += 1
+        observation, reward, *rest = super().step(action)  # first, so that its state has changed by then
+        self.fail("step")
+        return observation, float("nan") if self.due("nan") else reward, *rest
+
+    def due(self, method):
+        for number, (what, lifetime) in self.faults.items():
+            if (integer(stream(number, Stream.ENVIRONMENT)), what) == (self.start, method):
+                return self.lifetime >= lifetime
+        return False
+
+    def fail(self, method):
+        if self.due(method):
+            raise RuntimeError(f"no {method} today")
 
 
 class NanInEvaluationOfSeedOne(PointMass):

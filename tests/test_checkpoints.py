@@ -16,8 +16,9 @@ from crossq_wn.errors import UserError
 from crossq_wn.learning.replay import Replay
 from crossq_wn.learning.rows import Rows
 from crossq_wn.runs import checkpoints, checksums, manifests
-from crossq_wn.runs.checkpoints import SeedState, Writer
+from crossq_wn.runs.checkpoints import SeedState
 from crossq_wn.runs.checksums import DamagedError
+from crossq_wn.runs.writing import Writer
 
 COMMON = {"decisions": 3, "logs": [[1, 2], [3]]}
 
@@ -220,7 +221,7 @@ def test_no_usable_checkpoint_is_a_user_error_that_says_what_to_do(tmp_path):
 
 def test_a_checkpoint_of_a_newer_version_is_refused_and_not_taken_for_damage(tmp_path):
     path = store(tmp_path, 100, stepped(Replay(50, 2, 1), 5)) / "manifest.json"
-    body = json.loads(path.read_text())["checkpoint"] | {"schema": checkpoints.SCHEMA + 1}
+    body = json.loads(path.read_text())["checkpoint"] | {"schema": manifests.SCHEMA + 1}
     digest = hashlib.sha256(json.dumps(body).encode()).hexdigest()
     path.write_text(json.dumps({"sha256": digest, "checkpoint": body}))
     with pytest.raises(UserError, match="upgrade crossq-wn"):

@@ -17,18 +17,20 @@ import pytest
 
 import crossq_wn
 import helpers
+from crossq_wn import files
 from crossq_wn.errors import UserError, fix_for
 from crossq_wn.learning.replay import Replay
-from crossq_wn.runs.checkpoints import Checkpoint, SeedState, Writer, newest
+from crossq_wn.runs.checkpoints import Checkpoint, SeedState, newest
 from crossq_wn.runs.checksums import DamagedError
 from crossq_wn.runs.config import read_json
 from crossq_wn.runs.directory import RunDirectory
 from crossq_wn.runs.manifests import newest_common
 from crossq_wn.runs.protocol import read_manifest
-from crossq_wn.runs.recovery import recover_config
+from crossq_wn.runs.recovery import of_length, recover_config
 from crossq_wn.runs.seals import signed
 from crossq_wn.runs.tables import EVAL_COLUMNS, Table
-from crossq_wn.training import saving
+from crossq_wn.runs.writing import Writer
+from crossq_wn.training import api, restoring
 from crossq_wn.training.signals import collected_signals
 from helpers import TINY_OPTIONS, TINY_SETTINGS, Listener, same_run
 
@@ -528,6 +530,38 @@ def test_the_fix_fits_the_error(number, fix):
     assert fix in fix_for(OSError(number, os.strerror(number)))
 
 
+@pytest.mark.parametrize("number", [errno.EFBIG, errno.EACCES])
+def test_an_error_names_the_whole_path(number, tmp_path, monkeypatch):
+    """Of which the system says the last part alone, or nothing."""
+
+    def refuse(*arguments, **options):
+        raise OSError(number, os.strerror(number))
+
+    run = RunDirectory(tmp_path)
+    monkeypatch.setattr(files.os, "fsync" if number == errno.EFBIG else "replace", refuse)
+    with pytest.raises(OSError, match=os.strerror(number)) as error:
+        run.write_json("config.json", {})
+    assert error.value.filename == str(tmp_path / "config.json")
+    monkeypatch.undo()
+    run.close()
+
+
+def test_a_run_that_was_moved_is_not_said_to_be_taken_over(tmp_path):
+    (tmp_path / "run").mkdir()
+    run = RunDirectory(tmp_path / "run")
+    (tmp_path / "run").rename(tmp_path / "elsewhere")
+    with pytest.raises(crossq_wn.UserError, match="run was moved or removed while it was in use: "):
+        run.write_json("config.json", {})
+    run.close()
+
+
+def test_a_run_that_is_to_be_shorter_than_planned_says_so(tmp_path):
+    said, planned = [], api.configure("cheetah-run", frames=300)
+    for frames in (300, None, 400, 200):
+        of_length(tmp_path, planned, frames, said.append)
+    assert said == [f"{tmp_path} was to train for 300 frames, and now ends at 200"]
+
+
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EAGAIN])
 def test_only_a_lock_that_is_held_means_another_process(number, tmp_path, monkeypatch):
     def refuse(file, how):
@@ -551,10 +585,10 @@ def segments(run, seed=0):
 def test_a_damaged_segment_is_written_again_from_memory_while_training_goes_on(copy, longer, monkeypatch):
     (oldest, *_) = segments(copy)
     content = oldest.read_bytes()
-    real = saving.restore
+    real = restoring.restore
 
-    def restore_then_damage(session, **options):
-        real(session, **options)
+    def restore_then_damage(session, *tried, **options):
+        real(session, *tried, **options)
         flip(oldest, len(content) // 2, 3)
 
     monkeypatch.setattr("crossq_wn.training.loop.restore", restore_then_damage)

@@ -28,6 +28,7 @@ from crossq_wn.learning.replay import Replay
 from crossq_wn.learning.rows import Rows
 from crossq_wn.runs import checkpoints, protocol
 from crossq_wn.runs.config import read_config
+from crossq_wn.runs.writing import Writer
 from crossq_wn.sweeps import plans, sheets
 from crossq_wn.training import api, building, prefilling
 from crossq_wn.types import Sampling, Spec
@@ -563,7 +564,7 @@ def test_the_file_of_the_data_is_mended_from_memory(share, place, tmp_path):
     for replay in there.values():
         replay.pin(rows) if share else replay.begin_with(rows)
     said = []
-    writer = checkpoints.Writer(tmp_path / "run" / "checkpoints", said.append)
+    writer = Writer(tmp_path / "run" / "checkpoints", said.append)
     (tmp_path / "run").mkdir()
     states = dict.fromkeys(there, checkpoints.SeedState({"x": np.zeros(1)}, {}))
     writer.save(0, {}, states, there, set())

@@ -34,8 +34,9 @@ from crossq_wn.export import latency, observations, onnx_model, parity
 from crossq_wn.export.api import export
 from crossq_wn.learning.replay import Replay
 from crossq_wn.runs import checksums, directory
-from crossq_wn.runs.checkpoints import SeedState, Writer
+from crossq_wn.runs.checkpoints import SeedState
 from crossq_wn.runs.trust import remember
+from crossq_wn.runs.writing import Writer
 from crossq_wn.training.algorithms import build_algorithm
 from crossq_wn.training.api import configure
 from crossq_wn.training.policy import evaluate_policy

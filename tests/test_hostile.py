@@ -39,7 +39,7 @@ from crossq_wn.runs.config import read_config
 from crossq_wn.runs.directory import RunDirectory
 from crossq_wn.runs.migration import migrate
 from crossq_wn.runs.recovery import recover_config
-from crossq_wn.training import building, saving
+from crossq_wn.training import building, restoring
 from crossq_wn.training.session import new_session
 from helpers import TINY_OPTIONS, TINY_SETTINGS, Listener
 from house import PACKAGE, sources
@@ -540,7 +540,9 @@ def restored(path, listener=None):
     pools = Pool(environment, 1), Pool([building.make_environment(config) for _ in environment], 1)
     opened = RunDirectory(path)
     try:
-        saving.restore(new_session(config, building.spec_of(config, environment[0]), opened, listener, pools))
+        restoring.restore(
+            new_session(config, building.spec_of(config, environment[0]), opened, listener, pools)
+        )
     finally:
         opened.close()
 

@@ -20,10 +20,11 @@ from crossq_wn.errors import UserError
 from crossq_wn.learning.replay import Replay
 from crossq_wn.machine import boot
 from crossq_wn.runs import checkpoints, leases
-from crossq_wn.runs.checkpoints import SeedState, Writer
+from crossq_wn.runs.checkpoints import SeedState
 from crossq_wn.runs.directory import RunDirectory
 from crossq_wn.runs.leases import Holder, Seen
 from crossq_wn.runs.tables import Table
+from crossq_wn.runs.writing import Writer
 from helpers import TINY, TINY_OPTIONS, TINY_SETTINGS, same_run, start_cli
 
 SLOW = pytest.mark.slow

@@ -1,5 +1,6 @@
 """Does an interrupted run end like one that was never interrupted? Bit for bit, on every kind of task."""
 
+import contextlib
 import json
 import shutil
 import signal
@@ -250,24 +251,64 @@ def test_one_seed_s_fault_stops_that_seed_only(tmp_path):
     assert "reward nan" in outcome.failed[1]
     stopped = [text for text in messages if text.startswith("seed 1 stopped")]
     assert len(stopped) == 1
-    assert "last good checkpoint: 100 frames" in stopped[0]
+    assert f"`crossq-wn resume {run}` trains it on once that is mended" in stopped[0]
     quick("helpers:NanForSeedOne", tmp_path / "undisturbed", seeds=(0, 2))
     same_run(tmp_path / "undisturbed", run, tables=False, seeds=(0, 2))
     for name in ("metrics.csv", "eval.csv"):
         others = [row for row in rows(run / name) if row["seed"] != "1"]
         assert rows(tmp_path / "undisturbed" / name) == others
-    assert crossq_wn.load(run, seed=1).frames == 100  # its last good checkpoint outlives those of the others
+    assert crossq_wn.load(run, seed=1).frames == 120  # up to the decision that failed
+    assert crossq_wn.load(run).frames == WHOLE
     outcome, messages = quick("helpers:NanForSeedOne", run, frames=260, resume=True)
-    assert any("seed 1 had failed" in text for text in messages)
+    assert any("seed 1 had stopped, and goes on at 120 frames until 230" in text for text in messages)
     assert outcome.finished
+    assert outcome.resumable == (1,)  # since nothing is mended
 
 
-@pytest.mark.parametrize("seeds", [(1,), (0, 1)])
-def test_a_fault_in_an_evaluation_costs_no_training(seeds, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "faults",
+    [
+        {1: ("step", 130)},
+        {1: ("nan", 15)},
+        {1: ("reset", 60)},
+        {0: ("step", 55), 1: ("step", 160), 2: ("reset", 0)},
+        {0: ("step", 225), 1: ("step", 225), 2: ("step", 225)},
+    ],
+    ids=["a step", "in the warm-up", "a reset", "three seeds at three times", "all seeds at once"],
+)
+def test_seeds_that_failed_go_on_from_their_last_decision(faults, trained, tmp_path, monkeypatch):
+    """Bit for bit as if nothing had been, and beside seeds that are done."""
+    run, seeds = tmp_path / "run", (0, 1, 2)
+    whole = trained("helpers:Faulty", seeds=seeds)
+    monkeypatch.setattr(helpers.Faulty, "faults", faults)
+    if len(faults) == len(seeds):
+        with pytest.raises(crossq_wn.UserError, match=r"every seed failed: .*no step today"):
+            quick("helpers:Faulty", run, seeds=seeds)
+    else:
+        outcome, _ = quick("helpers:Faulty", run, seeds=seeds)
+        assert outcome.finished
+        assert (*outcome.failed,) == outcome.resumable == (*faults,)
+        if faults[1][0] != "reset":
+            assert crossq_wn.load(run, seed=1).frames == faults[1][1] - 1
+    with contextlib.suppress(crossq_wn.UserError):  # it is not mended yet
+        again, messages = quick("helpers:Faulty", run, resume=True)
+        assert any("seed 1 fails again at" in text or "seed 1 stopped at" in text for text in messages)
+        assert again.failed.keys() == faults.keys()
+    monkeypatch.setattr(helpers.Faulty, "faults", {})
+    outcome, messages = quick("helpers:Faulty", run, resume=True)
+    assert outcome.finished, messages
+    assert not outcome.failed
+    assert not any("new episode" in text for text in messages)
+    same_run(whole, run, seeds=seeds)
+    assert crossq_wn.resume(run).untouched
+
+
+@pytest.mark.parametrize(("seeds", "eval_every"), [((1,), 200), ((0, 1), 200), ((1,), 150), ((0, 1), 150)])
+def test_a_fault_in_an_evaluation_costs_no_training(seeds, eval_every, tmp_path, monkeypatch):
     """The run goes on from there once the fault is mended, as if it had never been."""
     task, run, said = helpers.NanInEvaluationOfSeedOne, tmp_path / "run", Listener()
     everything = TINY_OPTIONS | TINY_SETTINGS | PLAIN | STILL["settings"]
-    everything |= {"seeds": seeds, "frames": 200, "checkpoint_every": 100_000}
+    everything |= {"seeds": seeds, "frames": 200, "checkpoint_every": 100_000, "eval_every": eval_every}
     if seeds == (1,):
         with pytest.raises(crossq_wn.UserError, match=r"every seed failed: seed 1: in evaluation, ") as error:
             crossq_wn.train(task, out=run, reporter=said, **everything)
@@ -280,7 +321,8 @@ def test_a_fault_in_an_evaluation_costs_no_training(seeds, tmp_path, monkeypatch
         assert list(crossq_wn.train(task, out=run, reporter=said, **everything).failed) == [1]
         assert sum("nan" in text for text in said.messages) == 1
     planned = Run(run, read_config(run))
-    assert state_of(planned).kind == ("cut off" if seeds == (1,) else "finished")
+    assert state_of(planned).kind == ("cut off" if seeds == (1,) else "seeds stopped")
+    assert state_of(planned).frames == 200
     assert ("seed 1 stopped: in evaluation" in stopped_seeds(planned, state_of(planned))) == (seeds == (0, 1))
     assert crossq_wn.load(run, seed=1).frames == 200
     monkeypatch.setattr(task, "step", helpers.PointMass.step)  # mended

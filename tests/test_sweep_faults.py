@@ -123,6 +123,12 @@ def struck(tmp_path, monkeypatch):
             False,
         ),
         (
+            [0, 1],  # of which the other one goes on, and has finished when this one is trained on
+            ["raised 60"],
+            ["(exit code 3): crossq-wn: seed 0 of "],
+            False,
+        ),
+        (
             [0, 1],  # of which a lack of memory costs none
             ["memory 60", "worker 110"],
             [
@@ -186,7 +192,7 @@ def test_a_newest_checkpoint_that_is_damaged_costs_what_came_after_the_one_befor
     assert result == (None, {})
     (run,) = sweep.runs
     said = engines.log_of(run, logs).read_text()
-    assert "000000150 is damaged" in said
+    assert "000000159 is damaged" in said
     assert evaluations(run.path) == whole
 
 
@@ -211,11 +217,12 @@ def test_a_seed_that_diverges_is_named_where_its_run_is_done(tmp_path, monkeypat
     text = "task = 'helpers:NanForSeedOne'\nseeds = '0:2'"
     sweep, result, said = swept(out, Here(history.logs(out)), text)
     (run,) = sweep.runs
-    monkeypatch.setattr(states, "newest_common", None)  # a run that stays as it was is not read again
     (line,) = status.lines(sweep.runs, out)
+    monkeypatch.setattr(states, "newest_common", None)  # a run that stays as it was is not read again
+    assert status.lines(sweep.runs, out) == [line]
     assert (result, line.standing) == ((None, {}), "done")
     assert line.why.startswith("seed 1 stopped: helpers:NanForSeedOne returned the reward nan")
-    assert f"{run.name}: finished, but {line.why}" in said
+    assert any(f"{run.name}: not tried again: failed (exit code 3): " in text for text in said)
     assert [row for row in evaluations(run.path) if row[0] == "0"] == whole
     assert len([row for row in evaluations(run.path) if row[0] == "1"]) < len(whole)
 

@@ -25,7 +25,7 @@ from crossq_wn.environments.moving import Move
 from crossq_wn.environments.pool import Pool
 from crossq_wn.environments.remote import Remote
 from crossq_wn.errors import UserError
-from crossq_wn.training import building, loop, updating
+from crossq_wn.training import building, deciding, updating
 from helpers import (
     TINY_OPTIONS,
     TINY_SETTINGS,
@@ -242,7 +242,9 @@ def test_with_overlap_workers_step_while_updates_are_launched_and_change_nothing
         return call
 
     monkeypatch.setattr(updating, "_update_once", noting("update", update_once))
-    monkeypatch.setattr(loop, "settle", noting("settle", loop.settle))  # between the two, without overlap
+    monkeypatch.setattr(
+        deciding, "settle", noting("settle", deciding.settle)
+    )  # between the two, without overlap
     monkeypatch.setattr(Crew, "begin", noting("begin", begin))
     monkeypatch.setattr(_Hand, "await_ring", noting("wait", await_ring))
 

@@ -11,6 +11,9 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+SEEDS_FAILED = 3  # the exit code of training where some of a run's seeds failed, and the others are trained
+AT_FIRST_RESET = "at its first reset, "  # before what an environment raised there, as it will again
+
 
 class UserError(ValueError):
     """A mistake in a request of the user; the command line prints its message without a traceback."""

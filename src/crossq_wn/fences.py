@@ -21,12 +21,13 @@ _leases: dict[Path, Path] = {}  # run directory -> the folder of the lease that 
 
 
 class LostLeaseError(UserError):
-    """Another process has taken a run over, so this one must not write to it."""
+    """Another process has taken a run over, or it was moved, so this one must not write to it."""
 
-    def __init__(self, run: Path) -> None:
-        super().__init__(
-            f"{run} was taken over by another process: this one stops, and has written nothing since"
-        )
+    def __init__(self, run: Path, *, moved: bool = False) -> None:
+        what = "was taken over by another process: this one stops, and has written nothing since"
+        if moved:
+            what = "was moved or removed while it was in use: `crossq-wn resume` goes on where it is now"
+        super().__init__(f"{run} {what}")
 
 
 def enclose(run: Path, lease: Path) -> None:
@@ -105,4 +106,4 @@ def _opened(lease: Path) -> int:
     try:
         return os.open(lease, _FOLDER)
     except FileNotFoundError:
-        raise LostLeaseError(lease.parent) from None
+        raise LostLeaseError(lease.parent, moved=not lease.parent.exists()) from None

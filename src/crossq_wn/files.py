@@ -35,13 +35,9 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _KINDS = {
-    stat.S_IFLNK: "a link",
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
+    stat.S_IFLNK: "a link", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
+}  # fmt: skip
 
 
 class RefusedError(UserError, OSError):
@@ -214,6 +210,8 @@ def to_disk(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         os.fsync(handle)
+    except OSError as error:
+        raise _explained(error, path) from None
     finally:
         os.close(handle)
 
@@ -297,7 +295,7 @@ def folders(folder: Path, *, within: Path) -> list[str]:
 
 @contextlib.contextmanager
 def _parent(path: Path, within: Path | None) -> Iterator[int]:
-    """Opens the folder that holds a path, step by step from `within` on, without following a link."""
+    """Opens the folder that holds a path, from `within` on, without following a link; names it in errors."""
     there = path.parent if within is None else within
     rest = path.parts[len(there.parts) :]
     handle = os.open(there, _FOLDER)
@@ -313,6 +311,8 @@ def _parent(path: Path, within: Path | None) -> Iterator[int]:
             os.close(handle)
             handle = below
         yield handle
+    except OSError as error:
+        raise _explained(error, path) from None
     finally:
         os.close(handle)
 
@@ -343,7 +343,7 @@ def _explained(error: OSError, path: Path) -> OSError:
         return RefusedError(path, "is a link: links inside a run are not followed")
     if error.errno == errno.ENXIO:  # a pipe or a socket without a reader
         return RefusedError(path, "is a pipe, a socket or a device, not a regular file")
-    return OSError(error.errno, error.strerror, str(path))
+    return error if os.sep in str(error.filename) else OSError(error.errno, error.strerror, str(path))
 
 
 def _kind(found: os.stat_result) -> str:

@@ -1,7 +1,7 @@
 """The entry point: finds the command, runs it, and reports errors as one line and an exit code.
 
-Exit codes: 0 done, 1 doctor found something essential missing, 2 the user can mend it, 128 + n stopped by
-signal n.
+Exit codes: 0 done, 1 doctor found something essential missing, 2 the user can mend it, 3 some of a run's
+seeds failed, 128 + n stopped by signal n.
 """
 
 import contextlib

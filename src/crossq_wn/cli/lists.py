@@ -101,7 +101,7 @@ def runs(root: Path) -> Table:
     if not root.is_dir():
         raise UserError(f"{root} is not a directory: name the folder that holds runs, or train one")
     run = Column("run", whole=True)
-    columns = (run, "task", "system", "seeds", "evaluated", "frames", "scored", "score")
+    columns = (run, "task", "system", "state", "seeds", "evaluated", "frames", "scored", "score")
     rows = list(runs_table(root, warn))
     note = "" if rows else f"no run below {root} has been evaluated yet"
     return Table("runs", columns, rows, note=note)

@@ -10,7 +10,7 @@ from typing import Any
 
 from crossq_wn.cli.arguments import Parser, add_trust, parse_run, whole_number
 from crossq_wn.cli.console import discard_output, warn
-from crossq_wn.errors import one_line, visible
+from crossq_wn.errors import SEEDS_FAILED, one_line, visible
 from crossq_wn.runs.choices import read_choices
 from crossq_wn.runs.config import RunConfig, read_config
 from crossq_wn.training.display import reporter
@@ -114,7 +114,7 @@ def _follow(work: Callable[[Reporter], Outcome]) -> int:
         outcome = work(shown)
     _flush()
     if outcome.untouched:
-        return 0
+        return _conclude(outcome)
     if outcome.signal is not None:
         _tell(f"stopped at {outcome.frames:,} frames: continue with `crossq-wn resume {outcome.path}`")
         return 128 + int(outcome.signal)
@@ -127,11 +127,19 @@ def _follow(work: Callable[[Reporter], Outcome]) -> int:
         # In a process of its own: this one has no renderer, and a broken driver must not cost the run.
         if subprocess.run(command, env=environment, check=False).returncode:
             _tell("the video could not be made; the trained policy is saved all the same")
-    if outcome.failed:
-        failed = ", ".join(map(str, outcome.failed))
-        _tell(f"failed, for the reasons above: seed {failed} ({len(outcome.failed)} of {len(options.seeds)})")
-    _tell(f"done: {outcome.path}")
-    return 0
+    if not outcome.failed:
+        _tell(f"done: {outcome.path}")
+    return _conclude(outcome)
+
+
+def _conclude(outcome: Outcome) -> int:
+    """Says which seeds have failed, why, and how they go on; returns the exit code, which tells that, too."""
+    for seed, reason in outcome.failed.items():
+        way = "it cannot be trained on; another seed may do better, or other settings"
+        if seed in outcome.resumable:
+            way = f"once that is mended, `crossq-wn resume {outcome.path}` trains it on"
+        warn(f"seed {seed} of {outcome.path} failed: {reason}; {way}")
+    return SEEDS_FAILED if outcome.failed else 0
 
 
 def _draw(path: Path) -> None:

@@ -141,7 +141,7 @@ def _look_at_all(runs: Sequence[PlannedRun], shown: Collection[Kind]) -> _There:
     there = _There()
     for run in runs:
         state = look(run)
-        ended = state.kind == "finished"
+        ended = state.kind in ("finished", "seeds stopped")
         there.missing += not ended
         if state.kind == "damaged":
             there.unread[run.path] = state.why
@@ -150,7 +150,7 @@ def _look_at_all(runs: Sequence[PlannedRun], shown: Collection[Kind]) -> _There:
         why = why_unreadable(run.path)
         if why is None:
             there.finished += [run] if ended else []
-            there.drawn += [run] if state.kind in shown else []
+            there.drawn += [run] if ended or state.kind in shown else []
         elif ended:
             again = "move it away, and the same command trains it again"
             there.unread[run.path] = f"{run.path} does not count: {why}; {again}"

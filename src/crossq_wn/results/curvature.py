@@ -50,5 +50,5 @@ def spectrum_of(run: Path, seed: int | None, warn: Callable[[str], None], *, tru
     size = config.settings.batch_size
     drawn = replay.sample(np.random.default_rng(0), 1, size, algorithm.sampling)
     batch = jax.tree.map(lambda leaf: leaf[0], drawn)
-    updates = jnp.asarray(saved.training["updates"], np.int32)
+    updates = jnp.asarray(saved.progress(seed)[1], np.int32)
     return spectrum(lambda: view(state, batch, updates), jax.random.key(0))

@@ -27,7 +27,9 @@ class Last(NamedTuple):
 
 
 def last_evaluation(run: RunRecord) -> Last:
-    """Reads the last evaluation of a run; one in real time may have none, of which frames and seeds are 0.
+    """Reads the last evaluation of a run; without one, frames and seeds are 0.
+
+    One in real time may have none yet, and one that failed at once has none.
 
     Raises:
         UserError: `reading.check` refuses the run.
@@ -36,8 +38,11 @@ def last_evaluation(run: RunRecord) -> Last:
 
 
 def _none_yet(run: RunRecord) -> Last | None:
-    """What is said of a run in real time, whose robot is not moved at first, until it is evaluated."""
-    if run.protocols[0].get("real_time") is None:
+    """What is said of a run in real time, whose robot is not moved at first, until it is evaluated.
+
+    The same holds for one that failed before.
+    """
+    if run.protocols[0].get("real_time") is None and "logs" not in run.manifest:
         return None
     header, end = f"{','.join(EVAL_COLUMNS)}\n".encode(), run.ends.get("eval.csv")
     if end is not None and end["size"] > len(header):  # it has lost what training left

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from crossq_wn.algorithms import updates_per_decision
-from crossq_wn.errors import UserError
+from crossq_wn.errors import UserError, option
 from crossq_wn.results.records import CurveTable, Input, RunRecord
 from crossq_wn.runs.protocol import Terms
 from crossq_wn.runs.system import System
@@ -211,3 +211,13 @@ def without_evaluations(run: Input) -> bool:
         return isinstance(run, RunRecord) and bool(run.protocols[0].get("eval_every") == 0)
     except UserError:  # it cannot be read
         return False
+
+
+def unevaluated(run: RunRecord) -> UserError:
+    """The error for a run whose eval.csv has no evaluations."""
+    if without_evaluations(run):
+        told = f"it was trained without evaluations ({option('eval_every', 0)}): `crossq-wn plot {run.path}`"
+        return UserError(f"{told} draws its training episodes, and `crossq-wn eval` evaluates it")
+    if run.failed_early:
+        return UserError("it failed before its first evaluation")
+    return UserError("it is not evaluated yet")

@@ -21,11 +21,12 @@ from crossq_wn.environments.suites import suite_of
 from crossq_wn.errors import UserError, one_line, option
 from crossq_wn.machine import expanded
 from crossq_wn.results.curves import Curves, Piece, Results, joined
-from crossq_wn.results.practice import without_evaluations
+from crossq_wn.results.practice import unevaluated
 from crossq_wn.results.records import CurveTable, Input, RunRecord
 from crossq_wn.results.sheets import Series
 from crossq_wn.results.timing import Speed
 from crossq_wn.runs.folders import find
+from crossq_wn.runs.manifests import way_back
 from crossq_wn.runs.protocol import is_described
 from crossq_wn.runs.system import System
 
@@ -151,13 +152,12 @@ def check(run: RunRecord) -> Curves:
     task = run.identity.task
     _ = run.protocols  # raises if manifest.json does not say
     if not run.evaluations.path.exists():
-        raise UserError("there is no eval.csv: nothing has been evaluated yet")
+        raise UserError(f"there is no eval.csv{way_back(run.path) or ': nothing has been evaluated yet'}")
     metrics = {metric for _, _, metric in run.evaluations.contents}
-    if not metrics and without_evaluations(run):
-        told = f"it was trained without evaluations ({option('eval_every', 0)}): `crossq-wn plot {run.path}`"
-        raise UserError(f"{told} draws its training episodes, and `crossq-wn eval` evaluates it")
+    if not metrics:
+        raise unevaluated(run)
     run.remember_suite()
-    if metrics and suite_of(task).metric not in metrics:
+    if suite_of(task).metric not in metrics:
         raise UserError(f"eval.csv has no {suite_of(task).metric}, which is the score of {task}")
     found = scores([run])
     tasks, *others = found.values()  # of each system in the file

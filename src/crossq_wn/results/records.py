@@ -15,7 +15,7 @@ from crossq_wn.errors import UserError, one_line
 from crossq_wn.results.sheets import Series, Sheet, attempt, lenient_sheet, strict_sheet, value_of
 from crossq_wn.results.timing import Speed, hours_of, speed_of
 from crossq_wn.runs.config import DAMAGED, Identity, RunConfig, config_of, identity_of, read_json
-from crossq_wn.runs.manifests import logged_until
+from crossq_wn.runs.manifests import logged_until, newest_common
 from crossq_wn.runs.protocol import Terms, protocols_of, read_manifest, terms_of
 from crossq_wn.runs.schema import Position
 from crossq_wn.runs.system import System
@@ -144,6 +144,12 @@ class RunRecord:
             return tuple(seeds), frames
         return self.config.options.seeds, self.config.options.frames  # says what is wrong
 
+    @property
+    def action_repeat(self) -> int:
+        """Environment frames per agent decision. Raises UserError if config.json does not say."""
+        frames: int = value_of(self._json)["action_repeat"]
+        return frames
+
     @cached_property
     def _manifest(self) -> dict[str, Any] | UserError:
         return attempt(read_manifest, self.path)
@@ -199,8 +205,20 @@ class RunRecord:
                 found: dict[str, Position] = self.manifest["logs"]
                 return found
         with contextlib.suppress(*DAMAGED):
-            return logged_until(self.path / "checkpoints")
+            return logged_until(self.common)
         return {}
+
+    @cached_property
+    def common(self) -> dict[str, Any]:
+        """What all seeds share in the newest checkpoint. Raises UserError if a newer version wrote it."""
+        return newest_common(self.path / "checkpoints")
+
+    @property
+    def failed_early(self) -> bool:
+        """Whether training ended before the run's first evaluation, as only a fault ends it."""
+        with contextlib.suppress(*DAMAGED):
+            return "logs" in self.manifest and not self.evaluations.contents
+        return False
 
     @cached_property
     def evaluations(self) -> CurveTable:

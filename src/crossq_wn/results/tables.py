@@ -12,6 +12,7 @@ from crossq_wn.results.curves import Curves, Results
 from crossq_wn.results.last import last_evaluation
 from crossq_wn.results.records import RunRecord
 from crossq_wn.results.sheets import Steps
+from crossq_wn.results.standing import standing
 from crossq_wn.runs.folders import find
 from crossq_wn.runs.system import System
 
@@ -138,6 +139,7 @@ class RunRow(NamedTuple):
     run: Path
     task: str
     system: str
+    state: str  # such as `done`
     seeds: tuple[int, ...]
     evaluated: int  # the last environment frame that was evaluated
     frames: int  # environment frames to train
@@ -156,7 +158,7 @@ def runs_table(root: Path, warn: Callable[[str], None]) -> Iterator[RunRow]:
         record = RunRecord(path)
         try:
             identity, last = record.identity, last_evaluation(record)
-            seeds, frames = record.planned
+            (seeds, frames), state = record.planned, standing(record, last)
         except UserError as error:
             warn(f"{path} is skipped: {one_line(error)}")
             continue
@@ -164,6 +166,7 @@ def runs_table(root: Path, warn: Callable[[str], None]) -> Iterator[RunRow]:
             run=path,
             task=identity.task,
             system=identity.system.label,
+            state=state,
             seeds=seeds,
             evaluated=last.frames,
             frames=frames,

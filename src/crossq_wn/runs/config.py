@@ -21,6 +21,7 @@ from crossq_wn.errors import UserError, nearest, one_line, option
 from crossq_wn.files import MOST_JSON, RefusedError
 from crossq_wn.runs import sources
 from crossq_wn.runs.checks import check
+from crossq_wn.runs.manifests import way_back
 from crossq_wn.runs.migration import as_trained, migrate
 from crossq_wn.runs.options import AGENT_OPTIONS, OPTION_NAMES, USUAL, RunOptions, unusual
 from crossq_wn.runs.schema import ConfigFile, Count
@@ -313,9 +314,10 @@ def load_whole(path: Path) -> tuple[dict[str, Any], bytes]:
         check(values["schema"], Count, "schema")
     except DAMAGED as error:
         why = f": it {error.strerror}" if isinstance(error, RefusedError) else ""
-        raise UserError(
-            f"{path} is not a run directory (no readable config.json{why}): `crossq-wn list runs` names them"
-        ) from None
+        what = f"is not a run directory (no readable config.json{why}): `crossq-wn list runs` names them"
+        if back := way_back(path):
+            what = f"has no readable config.json{why}{back}"
+        raise UserError(f"{path} {what}") from None
     return values, content
 
 
@@ -342,5 +344,5 @@ def present(values: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _altered(path: Path, error: Exception) -> UserError:
-    file, why = path / "config.json", one_line(error)
-    return UserError(f"{file}: {why}" if isinstance(error, UserError) else f"{file} has been altered: {why}")
+    what = "" if isinstance(error, UserError) else f" has been altered{way_back(path)}"
+    return UserError(f"{path / 'config.json'}{what}: {one_line(error)}")

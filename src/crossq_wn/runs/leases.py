@@ -193,6 +193,14 @@ def seen(run: Path, names: Sequence[str] | None = None) -> Seen:
         return Seen(number, Holder("an unknown machine", "", 0, False), 0)
 
 
+def alive(run: Path, found: Seen) -> bool:
+    """Whether a process works on a run; on another machine, as far as the clocks of both agree."""
+    if found.holder is None:
+        return False
+    used = is_used(run, found)
+    return time.time() - found.sign / 1e9 < PATIENCE if used is None else used
+
+
 def is_lease(name: str) -> bool:
     """Whether a name in a run directory is that of a lease."""
     return _NAME.fullmatch(name) is not None

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -54,10 +54,23 @@ def newest_common(directory: Path) -> dict[str, Any]:
     return {}
 
 
-def logged_until(directory: Path) -> dict[str, Position]:
-    """Where the logs of a run ended at its newest checkpoint, by file name; empty if that is not recorded."""
+def way_back(run: Path) -> str:
+    """How a lost or damaged file is restored, to end a message with; empty if no checkpoint has its content.
+
+    Args:
+        run: the run directory.
+    """
+    return f": `crossq-wn resume {run}` restores it" if available(run / "checkpoints") else ""
+
+
+def logged_until(common: Mapping[str, Any]) -> dict[str, Position]:
+    """Where the logs of a run ended at a checkpoint, by file name; empty if that is not recorded.
+
+    Args:
+        common: what `newest_common` returned.
+    """
     found: dict[str, Position] = {}
-    logs = newest_common(directory).get("logs", [])
+    logs = common.get("logs", [])
     check(logs, list[list[Position | Count]], "common.logs")
     for names, positions in zip(_LOGS, logs, strict=False):
         for name, position in zip(names, positions, strict=False):

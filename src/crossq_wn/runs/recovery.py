@@ -6,7 +6,7 @@ from typing import Any
 
 from crossq_wn.errors import UserError, option
 from crossq_wn.runs.config import RunConfig, config_of, extend, load_whole, present, read_json
-from crossq_wn.runs.manifests import malformed, newest_common
+from crossq_wn.runs.manifests import malformed, newest_common, trained_frames
 from crossq_wn.runs.seals import is_sound
 
 
@@ -43,6 +43,29 @@ def recover_config(path: Path, warn: Callable[[str], None]) -> RunConfig:
         f"only the frames of a run can be changed, with {option('frames')}; for anything else start a new run"
     )
     return trained
+
+
+def of_length(path: Path, planned: RunConfig, frames: int | None, tell: Callable[[str], None]) -> RunConfig:
+    """The configuration with another total of environment frames.
+
+    Args:
+        path: the run directory.
+        planned: its configuration so far.
+        frames: per seed; None: the total so far.
+        tell: is told in one line if they are fewer than were planned.
+
+    Raises:
+        UserError: they are fewer than are trained.
+    """
+    config, trained = extend(planned, frames), trained_frames(path / "checkpoints")
+    before, now = planned.options.frames, config.options.frames
+    if now < trained:
+        raise UserError(
+            f"{option('frames')} is {now}: {path} is already trained for {trained} frames; ask for more"
+        )
+    if now < before:
+        tell(f"{path} was to train for {before:,} frames, and now ends at {now:,}")
+    return config
 
 
 def _differences(before: RunConfig, now: RunConfig) -> str:

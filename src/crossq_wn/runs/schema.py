@@ -110,7 +110,9 @@ class FailureEntry(TypedDict):
     """A seed that stopped."""
 
     reason: str
-    good: Count | None
+    good: Count | None  # environment frames of its last good state
+    updates: NotRequired[Count | None]  # of that state, if this checkpoint has it
+    unevaluated: NotRequired[bool]  # whether an evaluation failed, which is still to be made
 
 
 class InterfaceEntry(TypedDict, total=False):
@@ -187,4 +189,5 @@ class PlainState(TypedDict):
     priorities: NotRequired[dict[str, Any]]  # of replay, where samples are drawn by them
     statistics: NotRequired[dict[str, Any]]
     environment: dict[str, Any] | None
+    since: NotRequired[Count]  # the row of replay with the first decision after that state of the environment
     evaluation_environment: dict[str, Any] | None

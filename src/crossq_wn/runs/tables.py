@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from crossq_wn import files
 from crossq_wn.errors import UserError, explained
@@ -15,6 +15,13 @@ from crossq_wn.runs.checksums import checksum_of
 from crossq_wn.runs.schema import Count, Position
 
 EVAL_COLUMNS = ("exp_name", "env_name", "seed", "metric", "env_step", "value")
+
+
+class Order(NamedTuple):
+    """In which order the rows of a table are written: by frames, and at the same ones by seed."""
+
+    frames: str  # its column
+    seeds: Sequence[int]  # of column `seed`
 
 
 class _File:
@@ -29,6 +36,10 @@ class _File:
             write_atomically(self.path, content)
         except OSError as error:
             raise cannot_write(self.path, error) from None
+        self.expect(content)
+
+    def expect(self, content: bytes) -> None:
+        """Takes this as the content, which `begin` may write later."""
         self.size, self._checksum = len(content), hashlib.sha256(content)
 
     def append(self, content: bytes) -> None:
@@ -64,12 +75,19 @@ class Table:
         columns: its header.
         lines: whether the same rows also go to a .jsonl file beside it.
         kept: whether checkpoints keep the whole text; for small tables.
+        order: of its rows, if it can be sorted.
     """
 
     def __init__(
-        self, path: Path, columns: Iterable[str], *, lines: bool = False, kept: bool = False
+        self,
+        path: Path,
+        columns: Iterable[str],
+        *,
+        lines: bool = False,
+        kept: bool = False,
+        order: Order | None = None,
     ) -> None:
-        self.path, self.columns = path, tuple(columns)
+        self.path, self.columns, self._order = path, tuple(columns), order
         self._csv, self._text = _File(path), [""] if kept else None
         self._json = _File(path.with_suffix(".jsonl")) if lines else None
 
@@ -99,6 +117,41 @@ class Table:
             self._text.append(content.decode())
         if self._json:
             self._json.append(_as_lines(rows, self.columns))
+
+    def sort(self) -> Callable[[], None]:
+        """Puts the rows in order, for `position` at once, and on disk when the result is called.
+
+        A checkpoint that is written in between remembers the sorted rows, and `resume` sorts them if need be.
+        """
+        content = self._sorted(self._csv.read())
+        if content is None:  # it was damaged meanwhile, which `resume` tells
+            return lambda: None
+        lines = _as_lines(_rows(content), self.columns)
+        self._csv.expect(content)
+        if self._text is not None:
+            self._text = [content.decode()]
+        if self._json:
+            self._json.expect(lines)
+
+        def write() -> None:
+            self._csv.begin(content)
+            if self._json:
+                self._json.begin(lines)
+
+        return write
+
+    def _sorted(self, content: bytes) -> bytes | None:
+        """The content with its rows in order; None if it is no such table."""
+        if self._order is None:
+            return None
+        order = self._order
+        try:
+            header, *rows = csv.reader(io.StringIO(content.decode(errors="replace"), newline=""))
+            frames, seed = header.index(order.frames), header.index("seed")
+            rows.sort(key=lambda row: (int(row[frames]), order.seeds.index(int(row[seed]))))
+        except (ValueError, IndexError, csv.Error):
+            return None
+        return as_csv([header, *rows]).encode()
 
     def position(self) -> list[Position]:
         """The state of the files, once all of them are on disk."""
@@ -179,6 +232,7 @@ class Table:
             candidates.append(self._header() + _lines(rows, self.columns))
         text = self._csv.read().decode("utf-8-sig", errors="replace")  # spreadsheets add a byte order mark
         candidates.append(_rendered(csv.reader(io.StringIO(text, newline=""))))
+        candidates.append(self._sorted(candidates[-1]) or b"")  # it was to be sorted
         for candidate in candidates:
             content = _sound(candidate, at)
             if content is not None:

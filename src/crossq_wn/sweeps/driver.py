@@ -253,7 +253,7 @@ class Sweep:
         self.short.pop(number, None)
         self.workers[slot] = Worker(number, process, state, self.clock())
         frames = run.config.options.frames
-        how = f"resumes at {state.frames:,} of" if state.kind == "cut off" else "trains"
+        how = f"resumes at {state.frames:,} of" if state.resumable else "trains"
         self.say(f"{run.name} {how} {frames:,} frames, about {waiting.seconds / 60:.0f} min: {run.path}")
 
     def _note(self, worker: Worker, received: Sequence[int]) -> None:
@@ -273,7 +273,6 @@ class Sweep:
             if OTHERS in cause and self.watch.alive(run.path, state.seen):
                 self.say(f"{run.name}: is left to the process that has it")
                 return
-        self.say(f"{run.name}: {said}")
         final, node = is_final(cause, code, state), worker.process.node()
         # An attempt that ended early has not filled its replay, so its peak may only raise the estimate.
         whole = state.kind == "finished" or worker.memory > self.needs(run).memory
@@ -281,6 +280,8 @@ class Sweep:
         worked = worker.process.worked()
         seconds = self.clock() - worker.began if worked is None else worked
         self._record(number, worker.before, cause, node, final=final, memory=memory, seconds=seconds)
+        when = self.outlook(number).next_try(self.clock()) if cause else ""
+        self.say(f"{run.name}: {when}{said}")
 
     def _record(
         self,

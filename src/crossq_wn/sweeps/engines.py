@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from crossq_wn import files
-from crossq_wn.errors import UserError, may_pass
+from crossq_wn.errors import AT_FIRST_RESET, SEEDS_FAILED, UserError, may_pass
 from crossq_wn.files import MOST_TABLE
 from crossq_wn.runs import leases
 from crossq_wn.runs.directory import RunDirectory, begun
@@ -104,7 +104,7 @@ def prepared(run: Planned, state: State, logs: Path) -> Job:
         UserError: what an earlier attempt left is in its place, and cannot be moved aside.
     """
     arguments = command(run)
-    if state.kind == "cut off":
+    if state.resumable:
         arguments = ("resume", str(run.path), "--frames", str(run.config.options.frames))
     elif state.kind == "without a checkpoint" and begun(run.path):
         set_aside(run.path, watched=True)
@@ -188,19 +188,20 @@ def why(code: int, log: Path) -> str:
 
 
 def is_final(cause: str, code: int, state: State) -> bool:
-    """Whether a failure would only be repeated: the run cannot begin, or all its seeds have diverged.
+    """Whether a failure would only be repeated: the run cannot begin, or its seeds have diverged.
 
-    A machine may have more memory or disk later, and an environment that crashed may not do so again.
+    A machine may have more memory or disk later, and an environment that crashed may not do so again, unless
+    that was at its first reset.
 
     Args:
         cause: the message of the failure.
         code: the exit code; 2 is that of a UserError.
         state: how far the run has come.
     """
-    if code != 2 or OTHERS in cause or may_pass(cause):
+    if code not in (2, SEEDS_FAILED) or OTHERS in cause or may_pass(cause):
         return False
-    if _HOPELESS in cause:
-        return _CRASHED.search(cause) is None
+    if _HOPELESS in cause or code == SEEDS_FAILED:
+        return _CRASHED.search(cause) is None or (AT_FIRST_RESET in cause and not state.frames)
     return state.frames == 0
 
 

@@ -29,6 +29,19 @@ class Outlook(NamedTuple):
     ready: float = 0.0  # waiting: the time from which it may be tried, by the clock of the attempts
     why: str = ""  # failed: the cause; waiting: the cause of the last failure, if there was one
 
+    def next_try(self, now: float) -> str:
+        """When it is tried again, to stand before the cause; empty if it has not failed.
+
+        Args:
+            now: the time, by the same clock as `ready`.
+        """
+        if not self.why:
+            return ""
+        if self.standing != "waiting":
+            return "not tried again: "
+        seconds = self.ready - now
+        return f"tried again {f'in {seconds:.0f} s' if seconds > 0 else 'as soon as there is room'}: "
+
 
 class Waiting(NamedTuple):
     """A run that waits for a place."""
@@ -86,9 +99,14 @@ def outlook(state: State, attempts: Sequence[Attempt], *, alive: bool, retries: 
         return Outlook("waiting")
     last = failures[-1]
     if last.final or sum(not each.passing for each in failures) > retries:
-        return Outlook("failed", why=last.cause)
+        return _given_up(state, last.cause)
     pause = min(_FIRST_PAUSE * _GROWTH ** min(len(failures) - 1, _GROWS), _LONGEST_PAUSE)
     return Outlook("waiting", ready=last.ended + pause, why=last.cause)
+
+
+def _given_up(state: State, cause: str) -> Outlook:
+    """Where a run stands that is not tried again: the seeds that came through count."""
+    return Outlook("done" if state.kind == "seeds stopped" else "failed", why=cause)
 
 
 def failures_in_a_row(state: State, attempts: Sequence[Attempt]) -> list[Attempt]:

@@ -167,7 +167,7 @@ class Search:
             return  # a process may still be at the end of its stage
         if any(sweep.runs[number].path in sweep.failed for number in trial.numbers):
             self._end(trial, "FAIL", "failed")
-        elif all(sweep.states[number].kind == "finished" for number in trial.numbers):
+        elif all(_done(sweep, number) for number in trial.numbers):
             self._judge(trial, sweep)
 
     def best(self) -> str:
@@ -182,7 +182,7 @@ class Search:
     def _room(self, sweep: Sweep) -> bool:
         wanted = 0
         for trial in self.active:
-            wanted += sum(sweep.states[number].kind != "finished" for number in trial.numbers)
+            wanted += sum(not _done(sweep, number) for number in trial.numbers)
         return wanted < min(sweep.slots, sweep.engine.places())
 
     def _judge(self, trial: Trial, sweep: Sweep) -> None:
@@ -239,6 +239,11 @@ class Search:
 
     def _at_stage(self, trial: Trial, run: Run) -> Run:
         return at(run, stages_of(run, self.space)[trial.stage])
+
+
+def _done(sweep: Sweep, number: int) -> bool:
+    """Whether a run is trained to its end, but for seeds that are given up."""
+    return sweep.states[number].kind == "finished" or sweep.outlook(number).standing == "done"
 
 
 def _study(sheet: Sheet, out: Path, *, write: bool) -> Any:

@@ -23,7 +23,10 @@ from crossq_wn.runs.protocol import read_manifest
 from crossq_wn.runs.schema import FailureEntry, SeedNumber
 from crossq_wn.sweeps.plans import NOT_NUMBERS, Planned
 
-Kind = Literal["missing", "without a checkpoint", "damaged", "another run", "cut off", "finished"]
+# "seeds stopped": the others are trained to the end, and those that stopped can be trained on.
+Kind = Literal[
+    "missing", "without a checkpoint", "damaged", "another run", "cut off", "seeds stopped", "finished"
+]
 ASIDE = "-aside-"  # in the name of a run that was moved out of the way
 _NOBODY = Seen(0, None, 0)
 
@@ -32,9 +35,14 @@ class State(NamedTuple):
     """How far a run has come."""
 
     kind: Kind
-    frames: int  # environment frames per seed at its newest checkpoint
+    frames: int  # environment frames per seed at its newest checkpoint, of the seed furthest behind
     seen: Seen = _NOBODY  # who holds it; a holder may be gone
     why: str = ""  # it is damaged, or another run
+
+    @property
+    def resumable(self) -> bool:
+        """Whether `resume` trains it on."""
+        return self.kind in ("cut off", "seeds stopped")
 
 
 def state_of(run: Planned) -> State:
@@ -59,19 +67,36 @@ def _state(run: Planned, path: Path) -> State:
         return State("damaged", 0, seen, why)
     if different:
         return State("another run", 0, seen, f"{path} holds another run ({', '.join(different)})")
-    return State(*_trained(path, run.config), seen)
+    return State(*_trained(path, run.config, seen), seen)
 
 
-def _trained(path: Path, config: RunConfig) -> tuple[Kind, int]:
+def _trained(path: Path, config: RunConfig, seen: Seen) -> tuple[Kind, int]:
     """How far the training of a run has come: its kind, and environment frames per seed."""
     frames = trained_frames(path / "checkpoints")
     if not frames and _results_alone(path, config):
         return "finished", config.trained_frames
     if not frames and not (path / "checkpoints").exists():
         return "without a checkpoint", 0
-    if frames >= config.trained_frames and _evaluated(path, config, frames):
-        return "finished", frames
-    return "cut off", frames
+    if frames < config.trained_frames or not _evaluated(path, config, frames):
+        return "cut off", frames
+    behind = _stopped_at(path, seen) if len(config.options.seeds) > 1 else []
+    return ("seeds stopped", min(behind)) if behind else ("finished", frames)
+
+
+@cache  # as with `_stopped`
+def _stopped_at(path: Path, seen: Seen) -> list[int]:
+    """The environment frames at which seeds have stopped that can be trained on; of a run that is trained.
+
+    Args:
+        path: of the run.
+        seen: its lease, of which there is another once somebody trains these seeds on.
+    """
+    found = []
+    with contextlib.suppress(*DAMAGED):
+        for entry in newest_common(path / "checkpoints").get("failed", {}).values():
+            if entry.get("updates") is not None:
+                found.append(int(entry["good"]))
+    return found
 
 
 def stopped_seeds(run: Planned, state: State) -> str:
@@ -136,8 +161,11 @@ def _evaluated(path: Path, config: RunConfig, frames: int) -> bool:
     """Whether the last evaluation is there, which may have failed, or come after the last checkpoint."""
     if not config.options.eval_every or _scored(path, frames):
         return True
-    came_before = frames % config.options.eval_every < config.action_repeat
-    return came_before and "unevaluated" not in newest_common(path / "checkpoints")
+    if frames % config.options.eval_every >= config.action_repeat:
+        return False
+    common = newest_common(path / "checkpoints")
+    alone = len(config.options.seeds) == 1 and common.get("failed")
+    return "unevaluated" not in common and not alone
 
 
 def _scored(path: Path, frames: int) -> bool:

@@ -13,7 +13,7 @@ from crossq_wn.files import MOST_TABLE
 from crossq_wn.runs import leases
 from crossq_wn.sweeps.history import RETRIES, History
 from crossq_wn.sweeps.plans import Run
-from crossq_wn.sweeps.scheduling import Standing, outlook
+from crossq_wn.sweeps.scheduling import Outlook, Standing, outlook
 from crossq_wn.sweeps.states import State, state_of, stopped_seeds
 
 NO_ESTIMATES: Mapping[Path, float] = MappingProxyType({})
@@ -46,7 +46,7 @@ def lines(runs: Sequence[Run], out: Path) -> list[Line]:
     history, found = History(out), []
     for run in runs:
         state = state_of(run)
-        alive = _alive(run.path, state)
+        alive = leases.alive(run.path, state.seen)
         attempts = history.of(history.name(run.path))
         retries = attempts[-1].retries if attempts else RETRIES  # as the sweep was told
         stands = outlook(state, attempts, alive=alive, retries=retries)
@@ -68,10 +68,18 @@ def lines(runs: Sequence[Run], out: Path) -> list[Line]:
                 total=total,
                 speed=speed,
                 hours=hours,
-                why=stopped_seeds(run, state) if stands.standing == "done" else stands.why,
+                why=_why(run, state, stands),
             )
         )
     return found
+
+
+def _why(run: Run, state: State, stands: Outlook) -> str:
+    """What went wrong with a run, and when it is tried again."""
+    if stands.standing == "done":
+        return stopped_seeds(run, state)
+    again = stands.next_try(time.time()) if stands.standing == "waiting" else ""
+    return again + stands.why
 
 
 def summary(found: Sequence[Line], estimates: Mapping[Path, float] = NO_ESTIMATES) -> Summary:
@@ -104,14 +112,6 @@ def _seconds(measured: Mapping[Path, float], estimates: Mapping[Path, float]) ->
     planned = sum(estimates[run] for run in both)
     factor = sum(measured[run] for run in both) / planned if planned else 0.0
     return lambda run: measured.get(run) or factor * estimates.get(run, 0.0) or usual
-
-
-def _alive(path: Path, state: State) -> bool:
-    """Whether a process works on a run; on another machine, as far as the clocks of both agree."""
-    if state.seen.holder is None:
-        return False
-    used = leases.is_used(path, state.seen)
-    return time.time() - state.seen.sign / 1e9 < leases.PATIENCE if used is None else used
 
 
 def _pace(run: Run, frames: int) -> tuple[int, float | None]:

@@ -18,13 +18,12 @@ from crossq_wn.errors import UserError, option
 from crossq_wn.machine import use_jax
 from crossq_wn.own_modules import refuse_while_importing
 from crossq_wn.runs import directory
-from crossq_wn.runs.config import RunConfig, extend, preset_settings, system_of, with_algorithm
+from crossq_wn.runs.config import RunConfig, preset_settings, system_of, with_algorithm
 from crossq_wn.runs.familiar import meant
 from crossq_wn.runs.folders import named, run_in
 from crossq_wn.runs.leases import refuse_if_used
-from crossq_wn.runs.manifests import trained_frames
 from crossq_wn.runs.options import OPTION_NAMES, RunOptions
-from crossq_wn.runs.recovery import recover_config
+from crossq_wn.runs.recovery import of_length, recover_config
 from crossq_wn.runs.trust import remember, require_algorithm, require_task, require_unchanged
 from crossq_wn.training.algorithms import check_options
 from crossq_wn.training.callbacks import checked
@@ -296,19 +295,13 @@ def _resume(
     callbacks: Sequence[Any],
 ) -> Outcome:
     use_jax()
-    config = extend(recover_config(path, reporter.message), frames)
+    config = of_length(path, recover_config(path, reporter.message), frames, reporter.message)
     require_algorithm(config, path, trust=trust)
     require_task(config, path, trust=trust, task=_callable(task))
     config = with_algorithm(config)
     require_unchanged(config, path)
     if not directory.begun(path):  # it was stopped before its first checkpoint
         return start(config, path, reporter, task, take_over=take_over, callbacks=callbacks)
-    trained = trained_frames(path / "checkpoints")
-    if config.options.frames < trained:
-        raise UserError(
-            f"{option('frames')} is {config.options.frames}: {path} is already trained for {trained} frames; "
-            "ask for more"
-        )
     if not take_over:
         refuse_if_used(path)
     outcome = outcome_if_finished(path, config)

@@ -5,7 +5,7 @@ import numpy as np
 from crossq_wn.environments.interface import WILD
 from crossq_wn.real_time.records import Decision
 from crossq_wn.training.course import Course
-from crossq_wn.training.loop import observe, store
+from crossq_wn.training.deciding import observe, store
 
 
 def take(course: Course, decision: Decision) -> None:

@@ -20,7 +20,8 @@ from crossq_wn.real_time.memory import shape_for
 from crossq_wn.real_time.side import ActingProcess, Stand
 from crossq_wn.real_time.watch import Watch
 from crossq_wn.runs.config import RunConfig
-from crossq_wn.training.session import Session, drop, settle
+from crossq_wn.training.session import Session, settle
+from crossq_wn.training.stopping import drop
 from crossq_wn.training.updating import update
 from crossq_wn.types import Algorithm, Burst, UndescribedError, network_of
 

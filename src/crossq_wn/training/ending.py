@@ -21,15 +21,18 @@ def outcome(session: Session) -> Outcome:
     """
     if session.calls.error is not None:
         raise session.calls.error
-    if not session.seeds:
+    if session.lost:
         raise all_failed(session)
+    # Without a seed of its own, this session leaves those that are ahead.
+    decisions = session.decisions if session.seeds else session.head[0]
     return Outcome(
         path=session.run.path,
-        frames=session.frames,
-        finished=session.finished,
+        frames=decisions * session.config.action_repeat,
+        finished=decisions >= session.config.decisions,
         signal=next(iter(session.calls.signals), None),
         stopped_by=session.calls.stopped_by,
         failed={seed: failure.reason for seed, failure in session.failed.items()},
+        resumable=tuple(seed for seed in session.failed if seed in session.aside),
     )
 
 
@@ -89,7 +92,7 @@ def conclude(session: Session) -> None:
     """Calls callbacks once more, vouches for the logs, says how training ended, and closes the logs."""
     call_back(session)
     session.run.vouch(session.logs.ends())
-    session.phase = "done" if session.finished else "stopped"
+    session.phase = "done" if session.decisions >= session.target else "stopped"
     report(session)
     try:
         session.logs.close()

@@ -35,10 +35,16 @@ def outcome_if_finished(path: Path, config: RunConfig) -> Outcome | None:
         sound = read_config(path) == config and _logs_fit(path, saved) and _end(path, ends)
     except (DamagedError, UserError, *DAMAGED):
         return None
-    if not sound or "unevaluated" in saved.training or not _evaluated(path, config, saved):
+    if not sound or _left(saved) or not _evaluated(path, config, saved):
         return None
     failed = {int(seed): entry["reason"] for seed, entry in saved.training["failed"].items()}
     return Outcome(path, saved.frames, finished=True, signal=None, failed=failed, untouched=True)
+
+
+def _left(saved: Checkpoint) -> bool:
+    """Whether an evaluation is to be made again, or a seed that stopped can be trained on."""
+    stopped = [entry.get("updates") is not None for entry in saved.training["failed"].values()]
+    return "unevaluated" in saved.training or any(stopped)
 
 
 def _logs_fit(path: Path, saved: Checkpoint) -> bool:

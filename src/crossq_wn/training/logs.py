@@ -13,7 +13,7 @@ from crossq_wn.errors import UserError, option
 from crossq_wn.installation import install_command
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.schema import Position
-from crossq_wn.runs.tables import EVAL_COLUMNS, Table, cannot_write
+from crossq_wn.runs.tables import EVAL_COLUMNS, Order, Table, cannot_write
 from crossq_wn.training.stopwatch import PHASES
 
 METRICS_COLUMNS = (  # followed by the algorithm's own metrics and the diagnostics
@@ -47,8 +47,10 @@ class Logs:
 
     def __init__(self, config: RunConfig, path: Path, metrics: Sequence[str]) -> None:
         self._config, self._start = config, time.perf_counter()
-        self._metrics = Table(path / "metrics.csv", (*METRICS_COLUMNS, *metrics), lines=True)
-        self._eval = Table(path / "eval.csv", EVAL_COLUMNS, kept=True)
+        seeds = config.options.seeds
+        columns = (*METRICS_COLUMNS, *metrics)
+        self._metrics = Table(path / "metrics.csv", columns, lines=True, order=Order("frames", seeds))
+        self._eval = Table(path / "eval.csv", EVAL_COLUMNS, kept=True, order=Order("env_step", seeds))
         self._timing = Table(path / "timing.csv", TIMING_COLUMNS)
         self._writers: dict[int, Any] = {}
         self._tensorboard = path / "tensorboard" if config.options.tensorboard else None
@@ -93,6 +95,16 @@ class Logs:
         """Starts every table of a new run with its header."""
         for table in (self._metrics, self._eval, self._timing):
             table.begin()
+
+    def sort(self) -> Callable[[], None]:
+        """Puts rows in order that came as seeds caught up: see `Table.sort`."""
+        writes = [table.sort() for table in (self._metrics, self._eval)]
+
+        def write() -> None:
+            for each in writes:
+                each()
+
+        return write
 
     def positions(self) -> list[list[Position]]:
         """The state of metrics.csv and eval.csv, for a checkpoint; timing.csv only ever grows."""

@@ -12,13 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
-import numpy as np
-
-from crossq_wn.environments import EnvironmentFaultError, TaskLike, Transition, tidy
+from crossq_wn.environments import EnvironmentFaultError, TaskLike, tidy
 from crossq_wn.environments.crew import Crew
 from crossq_wn.environments.pool import Pool
 from crossq_wn.environments.streams import kept_shared
-from crossq_wn.errors import UserError, counted, option
+from crossq_wn.errors import AT_FIRST_RESET, UserError, counted, option
 from crossq_wn.lazy import jax
 from crossq_wn.learning.rows import Rows
 from crossq_wn.machine import processors
@@ -28,18 +26,21 @@ from crossq_wn.training import building, prefilling
 from crossq_wn.training.algorithms import build_algorithm, naming_own
 from crossq_wn.training.callbacks import Calls
 from crossq_wn.training.compiling import compiling_ahead
+from crossq_wn.training.deciding import decide
 from crossq_wn.training.ending import call_back, conclude, keeping_tracebacks, outcome
 from crossq_wn.training.finished import evaluated_last
 from crossq_wn.training.fitting import check_fits
 from crossq_wn.training.progress import Outcome, Reporter
 from crossq_wn.training.reporting import report_at_times, tell_of_environments
+from crossq_wn.training.restoring import restore
 from crossq_wn.training.rows import log
-from crossq_wn.training.saving import note_streams, restore, save, watch_classes
+from crossq_wn.training.saving import join, note_streams, save, watch_classes
 from crossq_wn.training.scoring import score
-from crossq_wn.training.seeds import Seed, Stream, integer, stream
-from crossq_wn.training.session import Session, drop, new_session, settle, told
+from crossq_wn.training.seeds import Stream, integer, stream
+from crossq_wn.training.session import Session, new_session, told
 from crossq_wn.training.signals import collected_signals
-from crossq_wn.training.updating import collect, launches_aside, update
+from crossq_wn.training.stopping import drop
+from crossq_wn.training.updating import launches_aside
 from crossq_wn.types import Spec
 
 
@@ -54,6 +55,9 @@ def run_training(
     callbacks: Sequence[Any] = (),
 ) -> Outcome:
     """Trains until the run's frames are done or a signal arrives.
+
+    A resumed run whose seeds have come unequally far takes several sessions: those furthest behind train
+    until they have caught up with the next ones, and so on.
 
     Args:
         config: the run's configuration.
@@ -71,6 +75,48 @@ def run_training(
     Raises:
         UserError: every seed has failed, or anything else that the user can mend; the message says how.
     """
+    tried: set[int] = set()
+    while True:
+        ended, more = _one_session(
+            config,
+            open_run,
+            reporter,
+            resume=resume,
+            without_damaged_replay=without_damaged_replay,
+            task=task,
+            callbacks=callbacks,
+            tried=tried,
+        )
+        if not more:
+            return ended
+
+
+def _one_session(
+    config: RunConfig,
+    open_run: Callable[[], RunDirectory],
+    reporter: Reporter,
+    *,
+    resume: bool,
+    without_damaged_replay: bool,
+    task: TaskLike | None,
+    callbacks: Sequence[Any],
+    tried: set[int],
+) -> tuple[Outcome, bool]:
+    """Trains the seeds that are furthest behind, until they have caught up with others or are done.
+
+    Args:
+        config: as in `run_training`, like all but the last.
+        open_run: likewise.
+        reporter: likewise.
+        resume: likewise.
+        without_damaged_replay: likewise.
+        task: likewise.
+        callbacks: likewise.
+        tried: training seeds that have failed in an earlier session of this call; more may be added.
+
+    Returns:
+        How training ended, and whether another session goes on.
+    """
     with ExitStack() as stack:
         stack.enter_context(kept_shared())  # the environments' seeds are not the caller's
         crew = stack.enter_context(building.crew_for(config, task))
@@ -86,7 +132,7 @@ def run_training(
         calls = Calls(callbacks, stack.enter_context(collected_signals()))
         with discarded_on_failure(run, resume=resume), naming_own(config):
             session = new_session(config, spec, run, reporter, (training, testing), calls)
-            again = resume and restore(session, without_damaged_replay=without_damaged_replay)
+            again = resume and restore(session, tried, without_damaged_replay=without_damaged_replay)
             if not resume:
                 begin(session, prefill.pop())  # replay holds it from now on
             stack.enter_context(compiling_ahead(session))
@@ -97,7 +143,16 @@ def run_training(
         with keeping_tracebacks(session):
             if again:
                 evaluate_again(session)
-            return train(session)
+            ended = train(session)
+            tried.update(session.failed.keys() - {*session.waiting})
+            return ended, _goes_on(session)
+
+
+def _goes_on(session: Session) -> bool:
+    """Whether seeds are left for another session."""
+    if session.calls.ending or session.calls.stopped_by:
+        return False
+    return bool(session.waiting) or (bool(session.seeds) and not session.finished)
 
 
 @contextmanager
@@ -158,8 +213,8 @@ def begin(session: Session, prefill: Rows | None = None) -> None:
             start = integer(stream(seed.number, Stream.ENVIRONMENT))
             seed.observation = session.training.reset(seed.index, start).copy()
         except EnvironmentFaultError as fault:
-            reasons[seed.number] = told(session, seed.number, fault)
-    drop(session, reasons)
+            reasons[seed.number] = AT_FIRST_RESET + told(session, seed.number, fault)
+    drop(session, reasons, unevaluated=True)
     note_streams(session)
 
 
@@ -171,11 +226,15 @@ def assess(session: Session) -> None:
 
 
 def evaluate_again(session: Session) -> None:
-    """Makes an evaluation that failed before the run was resumed."""
+    """Makes an evaluation that failed before the run was resumed; at its end, `finish` does."""
+    if session.finished and evaluated_last(session.config, session.frames):
+        session.writer.outdate()
+        return
     before = list(session.seeds)
     score(session)
+    session.unevaluated = False
     if session.seeds == before:
-        session.writer.present = None  # the checkpoint is written anew, now that it is evaluated
+        session.writer.outdate()  # the checkpoint is written anew, now that it is evaluated
         save(session)
 
 
@@ -189,7 +248,7 @@ def train(session: Session) -> Outcome:
     session.stopwatch.lap("record")
     session.pace.begin_interval(session.frames, session.updates)
     call_back(session)
-    while session.seeds and not session.finished and not session.calls.ending:
+    while session.seeds and session.decisions < session.target and not session.calls.ending:
         decide(session)
         if session.crossed(options.log_every):
             log(session)
@@ -206,129 +265,13 @@ def train(session: Session) -> Outcome:
 
 def finish(session: Session) -> None:
     """Saves the session; evaluates a finished one, unless that has just been done."""
-    save(session, thorough=session.finished)  # first, because a longer run would not evaluate here
-    if session.finished and evaluated_last(session.config, session.frames):
-        score(session)
+    last = session.finished and evaluated_last(session.config, session.frames)
+    if not (last and session.aside):
+        save(session, thorough=session.finished)  # first, because a longer run would not evaluate here
+    worlds = score(session) if last else None
+    if session.behind and session.decisions >= session.target:
+        join(session, worlds)
+    elif last and session.aside:  # who catches up later goes on behind this evaluation
+        session.writer.outdate()
+        save(session, worlds, thorough=True)
     conclude(session)
-
-
-def decide(session: Session) -> None:
-    """Makes one agent decision of every seed, and the gradient updates that belong to it."""
-    chosen, before = act(session), session.metrics
-    session.stopwatch.lap("act")
-    if session.config.options.overlap:
-        # The environments step while the updates run, which another thread may prepare and launch meanwhile.
-        update(session, session.decisions)
-        actions = fetch(session, chosen, before)
-        session.training.begin(session.indices, actions)
-        if session.training.way == "workers":
-            collect(session)  # first, because waiting for workers would take Python's lock from that thread
-        step(session, actions)
-    else:
-        actions = fetch(session, chosen, before)
-        settle(session)
-        session.stopwatch.lap("update")
-        step(session, actions)
-        update(session, session.decisions)
-    session.decisions += 1
-
-
-def fetch(session: Session, chosen: tuple[Any, Any], metrics: Any) -> np.ndarray:
-    """Waits for the updates of the decision before and then for this decision's actions.
-
-    Args:
-        session: whose stopwatch tells the two apart; its seeds get their new memories.
-        chosen: what `act` returned.
-        metrics: of these updates; all results of a program are there at once, and looking at every array of
-            the states would take longer.
-
-    Returns:
-        [S, action_size].
-    """
-    jax.block_until_ready(metrics)  # type: ignore[no-untyped-call]
-    session.stopwatch.lap("update")
-    session.stopwatch.next_decision()
-    actions = np.asarray(chosen[0])
-    if chosen[1] is not None:
-        memories = session.learner.split(chosen[1], len(session.seeds))
-        for seed, memory in zip(session.seeds, memories, strict=True):
-            seed.memory = memory
-    session.stopwatch.lap("act")
-    return actions
-
-
-def act(session: Session) -> tuple[Any, Any]:
-    """Every seed's action, [S, action_size] in [-1, 1]: uniform in the warm-up, then the policy's.
-
-    Returns:
-        Actions and new memories, joined, which may still be computed; in the warm-up memories are None.
-    """
-    if session.decisions < session.config.settings.warmup:
-        size = session.spec.action_size
-        drawn = [seed.warmup.uniform(-1, 1, size).astype(np.float32) for seed in session.seeds]
-        return np.stack(drawn), None
-    learner = session.learner
-    observations = np.stack([seed.observation for seed in session.seeds])
-    memories = learner.join([seed.memory for seed in session.seeds])
-    return learner.explore(session.states, memories, observations, session.decisions)
-
-
-def step(session: Session, actions: np.ndarray) -> None:
-    """Steps every seed's environment and stores the transitions; seeds whose environment fails stop."""
-    results = session.training.step(session.indices, actions)
-    session.stopwatch.lap("environment")
-    collect(session)
-    if session.learner.observe is not None:
-        observe(session, results)
-    over, reasons = [], {}
-    for seed, action, result in zip(session.seeds, actions, results, strict=True):
-        if isinstance(result, EnvironmentFaultError):
-            reasons[seed.number] = told(session, seed.number, result)
-            continue
-        store(session, seed, action, result)
-        if result.episode is not None:
-            over.append(seed)
-    drop(session, reasons | _begin_episodes(session, over))
-    session.stopwatch.lap("replay")
-
-
-def store(session: Session, seed: Seed, action: np.ndarray, result: Transition) -> None:
-    """Adds a transition to replay: an action [action_size], taken on `seed.observation`, and its result."""
-    frames = session.frames + session.config.action_repeat
-    session.calls.decision(seed.number, frames, seed.observation, action, result)
-    seed.replay.add(
-        seed.observation,
-        action,
-        result.reward,
-        result.next_observation,
-        terminated=result.terminated,
-        last=result.episode is not None,
-    )
-    seed.observation = result.next_observation
-    if result.episode is not None:
-        seed.end_episode(result.episode)
-        seed.memory = session.algorithm.recall(seed.memory, session.algorithm.memory)
-
-
-def _begin_episodes(session: Session, seeds: Sequence[Seed]) -> dict[int, str]:
-    """Begins the next episodes of some seeds; returns, by number, why one cannot begin."""
-    reasons: dict[int, str] = {}
-    if not seeds:
-        return reasons
-    for seed, first in zip(seeds, session.training.resets([seed.index for seed in seeds]), strict=True):
-        if isinstance(first, EnvironmentFaultError):
-            reasons[seed.number] = told(session, seed.number, first)
-        else:
-            seed.observation = first
-    return reasons
-
-
-def observe(session: Session, results: Sequence[Transition | EnvironmentFaultError]) -> None:
-    """Shows the transitions to learners with running statistics; a failed environment ends its episode."""
-    rewards, ended = np.zeros(len(results), np.float32), np.ones(len(results), bool)
-    for position, result in enumerate(results):
-        if not isinstance(result, EnvironmentFaultError):
-            rewards[position], ended[position] = result.reward, result.episode is not None
-    observations = np.stack([seed.observation for seed in session.seeds])
-    assert session.learner.observe is not None
-    session.states = session.learner.observe(session.states, observations, rewards, ended)

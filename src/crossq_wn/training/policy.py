@@ -70,13 +70,12 @@ class TrainedPolicy:
         require_unchanged(self.config, path)
         newest = checkpoints.newest(path / "checkpoints", warn, with_replay=False)
         self.seed = self._choose(newest, seed)
-        # A seed that has failed is not in the newest one.
         saved = newest if self.seed in newest.seeds else self._last_good(newest)
-        self.frames, self.saved = saved.frames, saved
+        self.saved = saved
         with malformed(saved.path):
             self.interface = Interface(saved.training["interface"])
             self.spec = saved_spec(self.config, saved)
-            self.updates = saved.training["updates"]
+            self.frames, self.updates = saved.progress(self.seed)
         self.observation_size = self.interface.size
         self.algorithm = build_algorithm(self.config, self.spec)
         # Where a search acts, the network alone would act less well.
@@ -219,7 +218,8 @@ class TrainedPolicy:
     def _choose(self, saved: Checkpoint, seed: int | None) -> int:
         known = list(self.config.options.seeds)
         if seed is None:
-            return saved.seeds[0]
+            failed = saved.training["failed"]
+            return next((each for each in saved.seeds if SeedNumber(each) not in failed), saved.seeds[0])
         if seed not in known:
             raise UserError(f"{self.path} has no seed {seed}: it has {', '.join(map(str, known))}")
         return seed

@@ -56,9 +56,10 @@ class Outcome(NamedTuple):
     frames: int  # environment frames trained, per seed
     finished: bool  # whether all frames that were asked for are trained
     signal: int | None  # the number of the signal that stopped it early, if one did
-    failed: dict[int, str]  # by seed: why it stopped
+    failed: dict[int, str]  # by seed: why it stopped; the others are trained all the same
     untouched: bool = False  # whether the run was finished before, so that nothing was done
     stopped_by: str | None = None  # the first callback that asked for an end, if one did
+    resumable: tuple[int, ...] = ()  # the failed seeds that `resume` trains on, once their fault is mended
 
 
 def short(value: float) -> str:

@@ -30,7 +30,7 @@ from crossq_wn.real_time.watch import Watch
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.directory import RunDirectory
 from crossq_wn.runs.manifests import available
-from crossq_wn.training import building, prefilling
+from crossq_wn.training import building, prefilling, restoring, stopping
 from crossq_wn.training.algorithms import build_algorithm, naming_own
 from crossq_wn.training.arrivals import take
 from crossq_wn.training.callbacks import Calls
@@ -42,10 +42,10 @@ from crossq_wn.training.loop import begin, discarded_on_failure
 from crossq_wn.training.progress import Outcome, Reporter
 from crossq_wn.training.reporting import doing, enter, tell_of_environments
 from crossq_wn.training.rows import log
-from crossq_wn.training.saving import restore, save
+from crossq_wn.training.saving import save
 from crossq_wn.training.scoring import record, scores_of
 from crossq_wn.training.seeds import Stream, integer, stream
-from crossq_wn.training.session import drop, new_session, told
+from crossq_wn.training.session import new_session, told
 from crossq_wn.training.signals import collected_signals
 
 _IDLE_SECONDS = 0.002  # that learning waits for news when it has nothing to do
@@ -156,7 +156,7 @@ def learn(course: Course) -> Outcome:
     if not isinstance(fault, NoActionError):  # else nothing good can be saved: the policy itself failed
         _checkpoint(course, thorough=session.finished)
     if fault is not None:
-        drop(session, {seed.number: told(session, seed.number, fault) for seed in session.seeds})
+        stopping.drop(session, {seed.number: told(session, seed.number, fault) for seed in session.seeds})
     conclude(session)
     return outcome(session)
 
@@ -321,7 +321,7 @@ def _save_if_overdue(course: Course) -> None:
 def _restore(course: Course, *, without_damaged_replay: bool) -> None:
     """Restores the newest checkpoint, and the decisions in the journal that came after it."""
     session, settings = course.session, course.session.config.settings
-    restore(session, without_damaged_replay=without_damaged_replay)
+    restoring.restore(session, without_damaged_replay=without_damaged_replay)
     first, course.scored = session.decisions, _last_scored(session.run)
     for decision in course.journal.since(first, session.reporter.message):
         if not session.finished:  # the journal is read to its end, where it tells what it lacks

@@ -15,7 +15,8 @@ from crossq_wn.lazy import jax
 from crossq_wn.machine import resident_memory
 from crossq_wn.training.reporting import doing, report
 from crossq_wn.training.seeds import Seed
-from crossq_wn.training.session import Session, drop
+from crossq_wn.training.session import Session
+from crossq_wn.training.stopping import drop
 from crossq_wn.types import ERRORS, Metrics
 
 # A metric has diverged beyond this, times the squares of the largest reward and of the largest observation.

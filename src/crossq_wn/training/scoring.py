@@ -13,20 +13,25 @@ from crossq_wn.training.progress import short
 from crossq_wn.training.reporting import doing
 from crossq_wn.training.saving import captured, save_unevaluated
 from crossq_wn.training.seeds import Stream, integer, stream
-from crossq_wn.training.session import Session, drop, told
+from crossq_wn.training.session import Session, told
+from crossq_wn.training.stopping import World, drop
 
 
-def score(session: Session) -> None:
+def score(session: Session) -> dict[int, World] | None:
     """Evaluates the policy of every seed and records the results; seeds whose environment fails stop.
 
     What was trained before an evaluation that fails is saved.
+
+    Returns:
+        The states of environments before; None if there was nothing to evaluate.
     """
-    if session.seeds:
-        with doing(session, "evaluating"):
-            _score(session)
+    if not session.seeds:
+        return None
+    with doing(session, "evaluating"):
+        return _score(session)
 
 
-def _score(session: Session) -> None:
+def _score(session: Session) -> dict[int, World] | None:
     # Before evaluations change them; before the first one, theirs have not begun.
     worlds = captured(session) if session.frames else None
     try:
@@ -35,10 +40,9 @@ def _score(session: Session) -> None:
         if worlds is not None:  # until then nothing was trained, and a run that cannot begin leaves nothing
             save_unevaluated(session, worlds, {seed.number: one_line(error) for seed in session.seeds})
         raise
-    if reasons:
-        save_unevaluated(session, captured(session) if worlds is None else worlds, reasons)
-        drop(session, {seed.number: reasons[seed.number] for seed in session.seeds if seed.number in reasons})
+    drop(session, reasons, worlds, unevaluated=True)
     record(session, results)
+    return worlds
 
 
 def _play(session: Session) -> tuple[dict[int, dict[str, float]], dict[int, str]]:

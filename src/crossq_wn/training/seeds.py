@@ -54,6 +54,7 @@ class Seed:
     sampling: np.random.Generator
     observation: np.ndarray  # float32 [observation_size], what it acts on next
     memory: Tree  # what acting remembers of the present episode
+    earlier_memory: Tree = None  # and before the newest decision of the policy
     episodes: int = 0
     last_episode: dict[str, Any] = field(default_factory=dict)  # columns of metrics.csv
     evaluation: float | None = None  # the newest

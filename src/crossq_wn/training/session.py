@@ -2,7 +2,7 @@
 
 from __future__ import annotations  # JAX's types are loaded on first use
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from threading import Thread
@@ -16,10 +16,12 @@ from crossq_wn.environments.pool import Pool
 from crossq_wn.learning import learner
 from crossq_wn.learning.diagnostics import lacking
 from crossq_wn.learning.interface import Learner, States
+from crossq_wn.learning.replay import Replay
 from crossq_wn.real_time.watch import COLUMNS, Watch
-from crossq_wn.runs.checkpoints import Writer
+from crossq_wn.runs.checkpoints import SeedState
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.directory import RunDirectory
+from crossq_wn.runs.writing import Writer
 from crossq_wn.training import building
 from crossq_wn.training.algorithms import build_algorithm
 from crossq_wn.training.callbacks import Calls
@@ -31,10 +33,21 @@ from crossq_wn.types import ERRORS, Algorithm, Spec, Tree
 
 
 class Failure(NamedTuple):
-    """Why a seed stopped."""
+    """Why a seed stopped, and what is left of it."""
 
     reason: str
-    good: int | None  # environment frames of its last good checkpoint
+    good: int | None  # environment frames of its last good state
+    updates: int | None = None  # gradient updates of that state; None: it cannot be trained on
+    unevaluated: bool = False  # whether an evaluation failed, which is still to be made
+
+
+class Aside(NamedTuple):
+    """A seed that does not train now, as every checkpoint keeps it."""
+
+    state: SeedState
+    replay: Replay
+    decisions: int
+    updates: int
 
 
 @dataclass
@@ -61,6 +74,11 @@ class Session:
     decisions: int = 0  # per seed
     updates: int = 0  # gradient updates per seed
     failed: dict[int, Failure] = field(default_factory=dict)  # by training seed
+    aside: dict[int, Aside] = field(default_factory=dict)  # likewise: those kept to be trained on
+    behind: dict[int, str] = field(default_factory=dict)  # likewise: those that catch up; why they failed
+    waiting: list[int] = field(default_factory=list)  # training seeds that train in a later session
+    target: int = 0  # agent decisions at which this session ends
+    unevaluated: bool = False  # whether an evaluation of those that catch up is still to be made
     causes: dict[int, BaseException] = field(default_factory=dict)  # likewise: what can be mended
     compiling: Thread | None = None  # what compiles the programs of training meanwhile
     compiling_since: float = 0.0  # by `time.perf_counter`
@@ -94,6 +112,17 @@ class Session:
     def finished(self) -> bool:
         """Whether all the decisions that were asked for have been made."""
         return self.decisions >= self.config.decisions
+
+    @property
+    def lost(self) -> bool:
+        """Whether every seed has failed."""
+        return not self.waiting and self.failed.keys() >= {*self.config.options.seeds}
+
+    @property
+    def head(self) -> tuple[int, int]:
+        """Agent decisions and gradient updates of the seed that has come furthest."""
+        own = [(self.decisions, self.updates)] if self.seeds else []
+        return max([*own, *((each.decisions, each.updates) for each in self.aside.values())], default=(0, 0))
 
     @property
     def indices(self) -> list[int]:
@@ -162,6 +191,7 @@ def new_session(
         writer=Writer(run.checkpoints, reporter.message),
         seeds=seeds,
         calls=calls or Calls((), []),
+        target=config.decisions,
     )
 
 
@@ -172,36 +202,6 @@ def _tell_of_lacking_parts(columns: Sequence[str], reporter: Reporter) -> None:
             f"not recorded, because the critic has no {part} that it shows: {', '.join(names)} "
             "(docs/your-own-network.md)"
         )
-
-
-def drop(session: Session, reasons: Mapping[int, str]) -> None:
-    """Stops seeds that failed. The others continue as if they had been alone.
-
-    Args:
-        session: is changed.
-        reasons: why each one stops, by training seed; may be empty.
-    """
-    if not reasons:
-        return
-    settle(session)
-    _note(session, reasons)
-    going = [position for position, seed in enumerate(session.seeds) if seed.number not in reasons]
-    if session.states is not None:
-        session.states = session.learner.states(_only(session, session.states, going)) if going else None
-    if session.metrics is not None:
-        session.metrics = session.learner.join(_only(session, session.metrics, going)) if going else None
-    session.feed = None  # it was joined over all seeds
-    session.seeds = [session.seeds[position] for position in going]
-
-
-def _note(session: Session, reasons: Mapping[int, str]) -> None:
-    """Notes why seeds stop, and tells it, unless no seed is left: then the error that ends the run does."""
-    good = session.writer.present
-    kept = "no checkpoint yet" if good is None else f"last good checkpoint: {good} frames"
-    for seed, reason in reasons.items():
-        session.failed[seed] = Failure(reason, good)
-        if len(reasons) < len(session.seeds):
-            session.reporter.message(f"seed {seed} stopped at {session.frames:,} frames: {reason} ({kept})")
 
 
 def settle(session: Session) -> None:
@@ -247,9 +247,3 @@ def with_traceback(session: Session, text: str, name: str, error: BaseException)
         return f"{text}; traceback: {session.run.keep_traceback(name, error)}"
     except OSError:  # a full disk must not hide what was raised
         return text
-
-
-def _only(session: Session, joined: Any, positions: Sequence[int]) -> list[Tree]:
-    """Selects the parts of joined trees that belong to the seeds at these positions."""
-    parts = session.learner.split(joined, len(session.seeds))
-    return [parts[position] for position in positions]
