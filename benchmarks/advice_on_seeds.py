@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from crossq_wn.environments.groups import by_group
-from crossq_wn.results import reading
+from crossq_wn.results import duplicates, reading
 from crossq_wn.results.curves import Curves, Results
 from crossq_wn.results.verdicts import MOST, POWER, effect, lies_above, lies_below, seeds_needed
 
@@ -128,7 +128,7 @@ def row(name: str, found: Sequence[Advice]) -> str:
 
 def main() -> None:
     path, most = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 300
-    results = reading.scores(reading.usable([path], print))
+    results = reading.scores(duplicates.usable([path], print))
     print(
         "| first experiment, share meant to tell | a number is advised | its median | new experiments tell "
         f"the truth | the contrary | more than {MOST} is right |\n|---|---|---|---|---|---|"

@@ -14,7 +14,7 @@ from hypothesis import given
 from crossq_wn import files
 from crossq_wn.environments import PAPER_GROUPS, PAPER_TASKS, groups
 from crossq_wn.errors import UserError
-from crossq_wn.results import reading
+from crossq_wn.results import duplicates, reading
 from crossq_wn.results.curves import align, reached_by_most
 from crossq_wn.results.names import displayed, left_out
 from crossq_wn.results.records import RunRecord
@@ -305,10 +305,10 @@ def test_a_damaged_run_counts_nowhere_and_harms_no_other(kind, tmp_path):
     damage, why = DAMAGE[kind]
     damage(b)
     told = []
-    assert paths_of(reading.usable([tmp_path], told.append)) == [a, c]
+    assert paths_of(duplicates.usable([tmp_path], told.append)) == [a, c]
     assert [line.startswith(f"{b} is skipped: ") and why in line for line in told] == [True]
     with pytest.raises(UserError, match=why):
-        reading.usable([b], told.append)
+        duplicates.usable([b], told.append)
     assert len(told) == 1
 
 
@@ -317,16 +317,34 @@ def test_a_seed_counts_once_and_who_has_it_is_named(tmp_path):
     make_run(tmp_path / "b", eval_rows=[(100, 2.0)])
     other = make_run(tmp_path / "c", eval_rows=[(100, 2.0)], hyperparameters={"utd": 5})
     told = []
-    assert paths_of(reading.usable([tmp_path], told.append)) == [first, other]
+    assert paths_of(duplicates.usable([tmp_path], told.append)) == [first, other]
     assert told == [f"{tmp_path / 'b'} is skipped: {first} holds seed 0 of crossq-wn UTD 2 already"]
+
+
+def test_a_shared_seed_counts_where_it_went_further_and_costs_no_other_seed(tmp_path):
+    longer = make_run(tmp_path / "a", eval_rows=[(100, 1.0), (200, 2.0)])
+    several = make_run(tmp_path / "b", eval_rows=[(100, 3.0)])
+    table = several / "eval.csv"
+    rows = table.read_text().splitlines(keepends=True)
+    table.write_text("".join([*rows, rows[1].replace(",0,return", ",1,return")]))
+    for paths in ([longer, several], [several, longer]):
+        told = []
+        used = duplicates.usable(paths, told.append)
+        assert paths_of(used) == paths
+        (tasks,) = reading.scores(used).values()
+        curves = tasks["cheetah-run"]
+        first = dict(zip(curves.seeds, curves.values[:, 0].tolist(), strict=True))
+        assert first == {"0": 0.001, "1": 0.003}
+        held = f"{longer} holds seed 0 of crossq-wn UTD 2 already, up to 200 frames"
+        assert told == [f"seed 0 of {several} is left out: {held}"]
 
 
 def test_tables_by_name_are_taken_as_they_are(table, tmp_path):
     run, alone = make_run(tmp_path / "run"), table("alone", "q,dog-run,0,return,100,500")
     told = []
-    assert paths_of(reading.usable([alone, tmp_path], told.append)) == [alone, run]
+    assert paths_of(duplicates.usable([alone, tmp_path], told.append)) == [alone, run]
     assert [line.startswith(f"{alone.parent} is skipped: ") for line in told] == [True]
-    assert reading.usable([], told.append) == []
+    assert duplicates.usable([], told.append) == []
 
 
 def test_infinity_is_no_score_and_a_missing_diagnostic(table):

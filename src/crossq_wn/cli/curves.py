@@ -12,7 +12,7 @@ from crossq_wn.cli.choices import add_reference, add_systems
 from crossq_wn.cli.console import each, say, telling_of_folders, warn
 from crossq_wn.errors import UserError
 from crossq_wn.files import names, write_atomically
-from crossq_wn.results import gathering, reading
+from crossq_wn.results import duplicates, gathering, reading
 from crossq_wn.results.figures import FIGURES, Source, save
 from crossq_wn.results.gathering import ABOUT, CURVES, RUNS, Gathered, Row
 from crossq_wn.results.records import RunRecord
@@ -59,7 +59,7 @@ def _gathered(runs: Sequence[Path], out: Path) -> Gathered:
     """What runs say; without any, the tasks of the tables that are there, to which nothing is added."""
     if runs:
         reading.require_folders(runs)
-        found = reading.usable(runs, warn)
+        found = duplicates.usable(runs, warn)
         return gathering.gather([run for run in found if isinstance(run, RunRecord)], warn)
     csvs = [name for name in names(out) if name.endswith(".csv") and name != RUNS]
     tables = [name.removesuffix(".csv") for name in csvs]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from crossq_wn.errors import UserError, option
-from crossq_wn.results import reading
+from crossq_wn.results.duplicates import once_each
 from crossq_wn.results.records import Input, RunRecord
 from crossq_wn.runs.protocol import Terms, alike, conflicts, distinctions
 
@@ -53,7 +53,7 @@ def groups(
     if not found or force:
         for line in found:
             (tell or warn)(line)
-        return [Group(_once_each(ours, warn), _once_each(theirs, warn), "")]
+        return [Group(tuple(once_each(ours, warn)), tuple(once_each(theirs, warn)), "")]
     made = _apart(compared, theirs, terms, warn)
     _explain(found, made, theirs, warn)
     return made if len(made) > 1 else [made[0]._replace(protocol="")]
@@ -77,7 +77,7 @@ def _apart(
             together.add(None)
         mine = [each for each in ours if _run_of(each) in together]
         if mine:
-            made.append(Group(_once_each(mine, warn), _once_each(others, warn), name))
+            made.append(Group(tuple(once_each(mine, warn)), tuple(once_each(others, warn)), name))
     return made
 
 
@@ -112,10 +112,6 @@ def _terms(inputs: Iterable[Input]) -> dict[RunRecord, Terms]:
         if run is not None and run not in found:
             found[run] = run.terms
     return found
-
-
-def _once_each(inputs: Iterable[Input], warn: Warn) -> tuple[Input, ...]:
-    return tuple(reading.once_each(inputs, warn))
 
 
 def _summary(made: Sequence[Group]) -> list[str]:

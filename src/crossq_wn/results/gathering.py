@@ -113,7 +113,8 @@ def _conditions(run: RunRecord) -> list[Row]:
         "device": f"{device.get('kind', '')}, {device.get('cores', '?')} cores",
         "command": command_of(config, manifest),
     }
-    return [_named(run, str(seed)) | shared for seed in config.options.seeds]
+    seeds = [str(seed) for seed in config.options.seeds if str(seed) not in run.without]
+    return [_named(run, seed) | shared for seed in seeds]
 
 
 def _named(run: RunRecord, seed: str) -> dict[str, Any]:

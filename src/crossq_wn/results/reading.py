@@ -55,8 +55,10 @@ def require_folders(paths: Iterable[Path]) -> None:
             raise UserError(f"{path} is not a run directory or a folder of them: it {state}")
 
 
-def usable(paths: Iterable[Path], warn: Warn) -> list[Input]:
-    """Returns the usable inputs: complete runs and CSV tables, in input order.
+def complete(paths: Iterable[Path], warn: Warn) -> list[Input]:
+    """Returns the complete runs and the tables in these paths, in input order.
+
+    A run counts as a whole or not at all: it is left out if `check` refuses it. Tables are taken as they are.
 
     Args:
         paths: run directories, folders of them, or CSV files.
@@ -65,30 +67,15 @@ def usable(paths: Iterable[Path], warn: Warn) -> list[Input]:
     Raises:
         UserError: there are paths, but nothing usable in them.
     """
-    return once_each(complete(paths, warn), warn)
-
-
-def complete(paths: Iterable[Path], warn: Warn) -> list[Input]:
-    """Returns the complete runs and the tables in these paths, in input order.
-
-    A run counts as a whole or not at all: it is left out if `check` refuses it. Tables are taken as they are.
-
-    Args:
-        paths: as for `usable`.
-        warn: as for `usable`.
-
-    Raises:
-        UserError: as for `usable`.
-    """
     given = list(paths)
     lost: list[str] = []
-    kept = checked(inputs(given), lost.append)
-    refusal = "" if kept or not given else nothing_left(lost, warn)
+    found = checked(inputs(given), lost.append)
+    refusal = "" if found or not given else nothing_left(lost, warn)
     if refusal:
         raise UserError(f"no evaluations there: {refusal}")
     for line in lost:
         warn(line)
-    return kept
+    return found
 
 
 def nothing_left(lost: Sequence[str], warn: Warn) -> str:
@@ -109,38 +96,23 @@ def nothing_left(lost: Sequence[str], warn: Warn) -> str:
 
 def checked(inputs: Iterable[Input], warn: Warn) -> list[Input]:
     """Returns the tables, and the runs that `check` accepts; `warn` gets a line on each of the others."""
-    return _kept(inputs, check, warn)
+    return kept(inputs, check, warn)
 
 
-def once_each(inputs: Iterable[Input], warn: Warn) -> list[Input]:
-    """Leaves out runs that repeat a seed of an earlier run; `warn` gets a line on each."""
-    owners: dict[tuple[str, str, str], Path] = {}  # system, task and seed -> the run that has them
-    return _kept(inputs, lambda run: _claim(run, owners), warn)
+def kept(inputs: Iterable[Input], work: Callable[[RunRecord], object], warn: Warn) -> list[Input]:
+    """Calls `work` with each run, and returns the inputs without the runs for which it raises UserError.
 
-
-def _kept(inputs: Iterable[Input], work: Callable[[RunRecord], object], warn: Warn) -> list[Input]:
-    """Calls `work` with each run, and returns the inputs without the runs for which it raises UserError."""
-    kept: list[Input] = []
+    `warn` gets a line on each of these.
+    """
+    found: list[Input] = []
     for each in inputs:
         try:
             if isinstance(each, RunRecord):
                 work(each)
-            kept.append(each)
+            found.append(each)
         except UserError as reason:
             warn(f"{each.path} is skipped: {one_line(reason)}")
-    return kept
-
-
-def _claim(run: RunRecord, owners: dict[tuple[str, str, str], Path]) -> None:
-    """Records a run as the owner of its seeds; raises UserError if another run owns one of them."""
-    curves = check(run)
-    label, task = run.identity.system.label, run.identity.task
-    seeds = [(label, task, seed) for seed in curves.seeds]
-    for key in seeds:
-        if key in owners:
-            raise UserError(f"{owners[key]} holds seed {key[2]} of {label} already")
-    # Only now, because a run that is left out owns no seed.
-    owners |= dict.fromkeys(seeds, run.path)
+    return found
 
 
 def check(run: RunRecord) -> Curves:

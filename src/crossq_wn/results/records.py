@@ -67,7 +67,8 @@ class CurveTable:
         Raises:
             UserError: a cell is not a number.
         """
-        return value_of(self._sheet).series(self._rows[system, task, metric], "env_step", "value")
+        found = value_of(self._sheet).series(self._rows[system, task, metric], "env_step", "value")
+        return found if self.run is None else self.run.counted(found)
 
     def told(self, system: System, task: str, column: str) -> list[str]:
         """Returns the values of another column for a system on a task, each once.
@@ -106,9 +107,10 @@ class CurveTable:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run directory."""
+    """A run directory, or a part of it."""
 
     path: Path
+    without: frozenset[str] = frozenset()  # seeds that do not count, since another run holds them too
 
     @cached_property
     def _json(self) -> dict[str, Any] | UserError:
@@ -243,7 +245,11 @@ class RunRecord:
             return []
         sheet = value_of(self._metrics)
         rows = [row for row, cell in enumerate(sheet.columns.get(column, [])) if cell]
-        return sheet.series(rows, "frames", column) if rows else []
+        return self.counted(sheet.series(rows, "frames", column)) if rows else []
+
+    def counted(self, series: Iterable[Series]) -> list[Series]:
+        """Keeps the series of the seeds that count."""
+        return [each for each in series if each.seed not in self.without]
 
     @cached_property
     def _timing(self) -> Sheet | UserError | None:

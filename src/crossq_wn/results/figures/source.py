@@ -9,7 +9,7 @@ from pathlib import Path
 from crossq_wn.environments import PAPER_TASKS
 from crossq_wn.errors import UserError, nearest, option
 from crossq_wn.learning.diagnostics import Diagnostic
-from crossq_wn.results import reading
+from crossq_wn.results import duplicates, reading
 from crossq_wn.results.alike import Group, groups
 from crossq_wn.results.along import Along, clocks, positions
 from crossq_wn.results.curves import Results
@@ -81,7 +81,7 @@ class Source:
             UserError: the confidence or the frame is out of range, or nothing is usable.
         """
         once = cache(warn)  # a file that several quantities are read from is told of once
-        ours, theirs = reading.usable(paths, once), reading.usable(reference, once)
+        ours, theirs = duplicates.usable(paths, once), duplicates.usable(reference, once)
         return Source(tuple(ours), tuple(theirs), tuple(systems), frames, how, once, along)
 
     def each_protocol(

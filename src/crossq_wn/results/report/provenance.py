@@ -201,7 +201,7 @@ def _late(run: ReportedRun, frames: int) -> list[str]:
     """Returns a line on each seed that did not get as far as that frame."""
     lines = []
     for number in run.config.options.seeds:
-        if str(number) not in run.curves.seeds:
+        if str(number) not in {*run.curves.seeds, *run.record.without}:
             lines.append(f"{run.path}: seed {number} was never evaluated")
     for seed, values in zip(run.curves.seeds, run.curves.values, strict=True):
         reached = run.curves.env_steps[~np.isnan(values)]
