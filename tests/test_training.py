@@ -178,9 +178,10 @@ def test_a_stopwatch_charges_each_lap_to_its_phase(monkeypatch):
     assert set(watch.per_decision().values()) == {0.0}
 
 
-def test_an_evaluation_without_end_is_refused(monkeypatch, tmp_path):
+def test_an_evaluation_without_end_is_a_fault_of_its_environment(monkeypatch, tmp_path):
     monkeypatch.setattr("crossq_wn.learning.evaluation._ENDLESS", 50)
-    with pytest.raises(UserError, match=r"not ended after 50 decisions: .*episode_frames"):
+    says = r"seed 0: in evaluation, \S*:Unending: an evaluation episode has not ended after 50 decisions: .* "
+    with pytest.raises(UserError, match=f"{says}truncated=True .* episode_frames; once that is mended"):
         crossq_wn.train(Unending, frames=40, out=tmp_path / "run", **TINY_OPTIONS, **TINY_SETTINGS)
     limited = TINY_OPTIONS | {"episode_frames": 20}
     assert crossq_wn.train(Unending, frames=40, out=tmp_path / "b", **limited, **TINY_SETTINGS).finished

@@ -7,7 +7,7 @@ import numpy as np
 
 from crossq_wn.environments.core import EnvironmentFaultError, Episode, Transition
 from crossq_wn.environments.pool import Pool
-from crossq_wn.errors import UserError, option
+from crossq_wn.errors import option
 from crossq_wn.learning.axis import Join, Split
 from crossq_wn.learning.interface import Exploit, FreshMemories, States
 
@@ -117,10 +117,7 @@ def play(arena: Arena, players: Players) -> dict[int, EnvironmentFaultError]:
         players: what acts, and takes the results.
 
     Returns:
-        The faults of environments by player; a player stops at a fault.
-
-    Raises:
-        UserError: an episode does not end.
+        The faults of environments by player, such as episodes that do not end; a player stops at a fault.
     """
     pool, indices = arena.pool, arena.indices
     observations = np.zeros((len(indices), pool.environments[0].observation_size), np.float32)
@@ -147,17 +144,18 @@ def play(arena: Arena, players: Players) -> dict[int, EnvironmentFaultError]:
                 continue
             observations[k] = result.next_observation
             lengths[k] += 1
-            _check_length(lengths[k])
-            if players.take(k, result) and players.go_on(k):
+            if not players.take(k, result):
+                if lengths[k] >= _ENDLESS:
+                    faults[k] = _endless(pool.environments[indices[k]].task.name)
+            elif players.go_on(k):
                 over.append(k)
         if over:
             begin(over)
     return faults
 
 
-def _check_length(decisions: int) -> None:
-    if decisions == _ENDLESS:
-        raise UserError(
-            f"an evaluation episode has not ended after {_ENDLESS:,} decisions: set a time limit with "
-            f"{option('episode_frames')}"
-        )
+def _endless(task: str) -> EnvironmentFaultError:
+    return EnvironmentFaultError(
+        f"{task}: an evaluation episode has not ended after {_ENDLESS:,} decisions: return truncated=True "
+        f"from its step at a time limit, or begin a new run with {option('episode_frames')}"
+    )
