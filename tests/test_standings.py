@@ -1,13 +1,15 @@
 """Does `sweep --status` say what has failed, what is under way and how long the rest takes?"""
 
 import heapq
+import os
 import re
 from pathlib import Path
 
 import pytest
 
 from crossq_wn.cli import standings
-from crossq_wn.sweeps import history, status
+from crossq_wn.machine import boot
+from crossq_wn.sweeps import history, on_slurm, presence, status
 
 
 def planned_lines(runs, side_by_side, at):
@@ -56,7 +58,7 @@ def test_estimates_are_kept_for_the_status_once(tmp_path):
 
 def shown(lines, capsys, monkeypatch, every=False):
     monkeypatch.setenv("COLUMNS", "100")
-    standings._show(lines, status.summary(lines), Path("runs/mine"), "text", every=every)
+    standings._show(lines, status.summary(lines), Path("runs/mine"), "text", [], every=every)
     return capsys.readouterr().out
 
 
@@ -89,6 +91,29 @@ def test_runs_that_were_stopped_are_shown_and_nothing_leaves_no_table(capsys, mo
     assert "2 waiting, 0 done, 0 failed (1 of those waiting were stopped on the way)" in out
     done = shown([line._replace(standing="done", frames=100)], capsys, monkeypatch)
     assert done == "runs/mine: 1 run: 0 running, 0 waiting, 1 done, 0 failed\n(--all shows every run)\n"
+
+
+def test_a_sweep_that_has_ended_is_told_from_one_at_work(tmp_path, capsys):
+    def said():
+        standings.follow(tmp_path, "text", every=False, watched=False)
+        return capsys.readouterr().out
+
+    history.keep_plan(tmp_path, "[defaults]\ntask = 'Pendulum-v1'\nseeds = '0:2'\n")
+    left = tmp_path / ".sweep" / "present" / "host-1"
+    nobody = f"no sweep is under way here: `crossq-wn sweep {tmp_path}` goes on"
+    assert nobody in said()
+    with presence.present(tmp_path):
+        assert "under way" not in said()
+        left.write_text(boot())  # of one on this machine that was killed: nobody has its lock
+    assert nobody in said()
+    left.write_text("another machine")
+    assert "under way" not in said()
+    os.utime(left, (0, 0))
+    assert nobody in said()
+    on_slurm.folder(tmp_path).mkdir()
+    assert "under way here (workers may wait in Slurm's queue)" in said()
+    with presence.present(tmp_path):
+        assert not left.exists()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from pathlib import Path
 from crossq_wn.cli.arguments import Parser, positive
 from crossq_wn.cli.console import say
 from crossq_wn.errors import UserError, counted
-from crossq_wn.runs.folders import SWEEP
 from crossq_wn.sweeps import bills, on_slurm
 from crossq_wn.sweeps.engines import Engine
 from crossq_wn.sweeps.history import History, log_folder
@@ -160,7 +159,7 @@ def submit(
         "--no-wait", "--yes",  # it ends once nothing is left to start, and nobody is there to ask
         "--since", str(time.time()),  # what another worker gave up, or it itself before, stays given up
     )  # fmt: skip
-    executor = on_slurm.executor(asked, out / SWEEP / "slurm")
+    executor = on_slurm.executor(asked, on_slurm.folder(out))
     ids = on_slurm.submit(executor, on_slurm.Worker(words, Path.cwd()), workers)
     say(
         f"{counted(workers, 'worker')} in Slurm's queue as job {ids[0].partition('_')[0]}: "

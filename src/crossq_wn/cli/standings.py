@@ -10,7 +10,7 @@ from pathlib import Path
 from crossq_wn.cli.console import say
 from crossq_wn.cli.tables import Column, Form, Table, show
 from crossq_wn.errors import counted
-from crossq_wn.sweeps import history, status
+from crossq_wn.sweeps import history, on_slurm, presence, status
 from crossq_wn.sweeps.bills import spent
 from crossq_wn.sweeps.plans import plan, seed_range
 from crossq_wn.sweeps.scheduling import Standing
@@ -56,10 +56,19 @@ def follow(out: Path, form: Form, *, every: bool, watched: bool) -> int:
         found = status.lines(runs, out)
         if watched:
             print("\033[2J\033[H", end="")  # clears the terminal
-        _show(found, status.summary(found, estimates), out, form, every=every)
+        told, notes = status.summary(found, estimates), []
+        if told.standings["running"] + told.standings["waiting"] and not presence.lives(out):
+            told, notes = told._replace(hours=None), [nobody_starts(out)]
+        _show(found, told, out, form, notes, every=every)
         if not watched or all(line.standing in ("done", "failed") for line in found):
             return 0
         time.sleep(_WATCH)
+
+
+def nobody_starts(out: Path) -> str:
+    """Says that no sweep starts the runs that wait."""
+    queue = " (workers may wait in Slurm's queue)" if on_slurm.folder(out).exists() else ""
+    return f"no sweep is under way here{queue}: `crossq-wn sweep {out}` goes on"
 
 
 def time_left(hours: float | None) -> str:
@@ -85,8 +94,10 @@ def troubles(found: Sequence[Line], out: Path) -> list[Trouble]:
     return sorted(groups.values(), key=lambda trouble: (_ORDER.index(trouble.standing), -trouble.runs))
 
 
-def _show(found: Sequence[Line], told: status.Summary, out: Path, form: Form, *, every: bool) -> None:
-    notes = [_in_words(found, told, out)]
+def _show(
+    found: Sequence[Line], told: status.Summary, out: Path, form: Form, more: Sequence[str], *, every: bool
+) -> None:
+    notes = [_in_words(found, told, out), *more]
     if form != "text":
         show(Table(f"sweep in {out}", _COLUMNS, found), form, notes)
         return

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from crossq_wn.errors import UserError, counted
 from crossq_wn.sweeps.driver import Sweep, Worker
+from crossq_wn.sweeps.presence import present
 
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PAUSE = 0.1  # seconds between looks at own processes
@@ -36,7 +37,7 @@ def drive(
     Raises:
         UserError: an outage has lasted for so long that the sweep gives up.
     """
-    with _signals() as received, _ended(sweep.workers):
+    with _signals() as received, present(sweep.out), _ended(sweep.workers):
         told = False
         while not _advanced(sweep, received, more):
             if received and not told:

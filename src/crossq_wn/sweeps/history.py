@@ -6,6 +6,7 @@ OUT/.sweep/
   attempts.jsonl     a line per attempt that has ended, and where a sweep began to count failures anew
   sweep.log          what the sweep said, with the time
   logs/              what each run printed
+  present/           the sweeps that work on the folder (`presence`)
   search.journal     what a search has proposed and judged
 """
 

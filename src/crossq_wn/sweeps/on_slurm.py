@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from crossq_wn.errors import UserError, counted, one_line
 from crossq_wn.installation import install_command
 from crossq_wn.lazy import submitit
+from crossq_wn.runs.folders import SWEEP
 
 MOST_WORKERS = 1000  # in one array, which Slurm limits to 1001 unless it is told otherwise
 _GRACE = 300  # seconds before the end at which Slurm sends its signal, if there is time for that
@@ -91,6 +92,11 @@ def check() -> None:
         raise UserError(
             f"--on slurm needs Slurm's {', '.join(missing)}, not found here: start it on a login node"
         )
+
+
+def folder(out: Path) -> Path:
+    """Where the workers of a sweep's folder keep what they print, if it has had any."""
+    return out / SWEEP / "slurm"
 
 
 def executor(array: Array, folder: Path) -> Any:
