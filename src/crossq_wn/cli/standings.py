@@ -56,19 +56,19 @@ def follow(out: Path, form: Form, *, every: bool, watched: bool) -> int:
         found = status.lines(runs, out)
         if watched:
             print("\033[2J\033[H", end="")  # clears the terminal
-        told, notes = status.summary(found, estimates), []
-        if told.standings["running"] + told.standings["waiting"] and not presence.lives(out):
-            told, notes = told._replace(hours=None), [nobody_starts(out)]
-        _show(found, told, out, form, notes, every=every)
+        told, notes = status.summary(found, estimates), nobody_starts(found, out)
+        _show(found, told._replace(hours=None) if notes else told, out, form, notes, every=every)
         if not watched or all(line.standing in ("done", "failed") for line in found):
             return 0
         time.sleep(_WATCH)
 
 
-def nobody_starts(out: Path) -> str:
-    """Says that no sweep starts the runs that wait."""
+def nobody_starts(found: Sequence[Line], out: Path) -> list[str]:
+    """Says in a line if runs are left, and no sweep that would start them is under way."""
+    if all(line.standing in ("done", "failed") for line in found) or presence.lives(out):
+        return []
     queue = " (workers may wait in Slurm's queue)" if on_slurm.folder(out).exists() else ""
-    return f"no sweep is under way here{queue}: `crossq-wn sweep {out}` goes on"
+    return [f"no sweep is under way here{queue}: `crossq-wn sweep {out}` goes on"]
 
 
 def time_left(hours: float | None) -> str:

@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from crossq_wn.environments.core import EnvironmentFaultError, Episode, Transition
+from crossq_wn.environments.core import EnvironmentFaultError, Episode, Result, Transition
 from crossq_wn.environments.pool import Pool
 from crossq_wn.errors import option
 from crossq_wn.learning.axis import Join, Split
@@ -139,22 +139,23 @@ def play(arena: Arena, players: Players) -> dict[int, EnvironmentFaultError]:
         results = pool.step([indices[k] for k in running], actions[running])
         over = []
         for k, result in zip(running, results, strict=True):
-            if isinstance(result, EnvironmentFaultError):
-                faults[k] = result
-                continue
-            observations[k] = result.next_observation
             lengths[k] += 1
-            if not players.take(k, result):
-                if lengths[k] >= _ENDLESS:
-                    faults[k] = _endless(pool.environments[indices[k]].task.name)
-            elif players.go_on(k):
+            found = _in_time(result, lengths[k], pool.environments[indices[k]].task.name)
+            if isinstance(found, EnvironmentFaultError):
+                faults[k] = found
+                continue
+            observations[k] = found.next_observation
+            if players.take(k, found) and players.go_on(k):
                 over.append(k)
         if over:
             begin(over)
     return faults
 
 
-def _endless(task: str) -> EnvironmentFaultError:
+def _in_time(result: Result, decisions: int, task: str) -> Result:
+    """The result of an episode's decision of this number, or a fault if the episode does not end."""
+    if isinstance(result, EnvironmentFaultError) or result.episode is not None or decisions < _ENDLESS:
+        return result
     return EnvironmentFaultError(
         f"{task}: an evaluation episode has not ended after {_ENDLESS:,} decisions: return truncated=True "
         f"from its step at a time limit, or begin a new run with {option('episode_frames')}"
