@@ -58,7 +58,7 @@ def test_estimates_are_kept_for_the_status_once(tmp_path):
 
 def shown(lines, capsys, monkeypatch, every=False):
     monkeypatch.setenv("COLUMNS", "100")
-    standings._show(lines, status.summary(lines), Path("runs/mine"), "text", [], every=every)
+    standings._show(lines, status.summary(lines), Path("runs/mine"), "text", every=every)
     return capsys.readouterr().out
 
 

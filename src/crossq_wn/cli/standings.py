@@ -56,8 +56,7 @@ def follow(out: Path, form: Form, *, every: bool, watched: bool) -> int:
         found = status.lines(runs, out)
         if watched:
             print("\033[2J\033[H", end="")  # clears the terminal
-        told, notes = status.summary(found, estimates), nobody_starts(found, out)
-        _show(found, told._replace(hours=None) if notes else told, out, form, notes, every=every)
+        _show(found, status.summary(found, estimates), out, form, every=every)
         if not watched or all(line.standing in ("done", "failed") for line in found):
             return 0
         time.sleep(_WATCH)
@@ -94,10 +93,9 @@ def troubles(found: Sequence[Line], out: Path) -> list[Trouble]:
     return sorted(groups.values(), key=lambda trouble: (_ORDER.index(trouble.standing), -trouble.runs))
 
 
-def _show(
-    found: Sequence[Line], told: status.Summary, out: Path, form: Form, more: Sequence[str], *, every: bool
-) -> None:
-    notes = [_in_words(found, told, out), *more]
+def _show(found: Sequence[Line], told: status.Summary, out: Path, form: Form, *, every: bool) -> None:
+    nobody = nobody_starts(found, out)
+    notes = [_in_words(found, told._replace(hours=None) if nobody else told, out), *nobody]
     if form != "text":
         show(Table(f"sweep in {out}", _COLUMNS, found), form, notes)
         return
