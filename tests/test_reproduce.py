@@ -483,7 +483,9 @@ def test_it_goes_on_where_it_was_stopped_and_reports_what_fails(reproduce_cli, t
 
     code, out, err = reproduce_cli(scale, *command)
     assert f"resumes at {reached.frames} of 200 frames" in out
-    assert "helpers:no_environment, CrossQ + WN UTD 1: failed (exit code 2): crossq-wn: " in out
+    assert (
+        "helpers:no_environment, CrossQ + WN UTD 1: not tried again: failed (exit code 2): crossq-wn: " in out
+    )
     assert code == 2
     assert "1 of 2 runs failed" in err
     assert look(plan(scale, ["fig4"], tmp_path / "r")[0]).kind == "finished"
