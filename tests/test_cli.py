@@ -254,7 +254,7 @@ def test_a_run_in_use_is_refused(refused, trained):
     ("change", "says"),
     [
         (lambda text: text.replace('"schema": 2', '"schema": 3'), "upgrade crossq-wn"),
-        (lambda text: text[:-20], "copy has no readable config.json: `crossq-wn resume "),
+        (lambda text: text[:-20], "copy` restores it"),
         (lambda text: text.replace('"algorithm": "', '"algorithm": "my-'), "altered"),
         (lambda text: text.replace('"schema": 2', '"schema": "x"'), "has no readable config.json"),
         (lambda text: text.replace('"utd"', '"utb"'), "altered"),

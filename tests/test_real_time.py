@@ -864,7 +864,7 @@ def course_that_fails(monkeypatch, error, rest):
     monkeypatch.setattr(real_time, "_receive", lambda course: 0)
     monkeypatch.setattr(real_time, "_checkpoint", lambda course, **options: done.append("checkpoint"))
     monkeypatch.setattr(real_time, "told", lambda session, number, fault: str(fault))
-    monkeypatch.setattr(real_time, "drop", lambda session, reasons: done.append(reasons))
+    monkeypatch.setattr(real_time.stopping, "drop", lambda session, reasons: done.append(reasons))
     monkeypatch.setattr(real_time, "conclude", lambda session: None)
     monkeypatch.setattr(real_time, "outcome", lambda session: None)
     session = SimpleNamespace(
