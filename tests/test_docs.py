@@ -602,9 +602,10 @@ def test_the_python_reference_has_the_records_that_it_names_and_what_their_field
         "frames": "environment frames trained, per seed",
         "finished": "whether all frames that were asked for are trained",
         "signal": "the number of the signal that stopped it early, if one did",
-        "failed": "by seed: why it stopped",
+        "failed": "by seed: why it stopped; the others are trained all the same",
         "untouched": "whether the run was finished before, so that nothing was done",
         "stopped_by": "the first callback that asked for an end, if one did",
+        "resumable": "the failed seeds that `resume` trains on, once their fault is mended",
     }
     rate = module["Status"].attributes["frames_per_second"].docstring.value
     assert rate == "Of all seeds together, over the last seconds of the present phase; 0 if unknown."
