@@ -1464,6 +1464,7 @@ def test_seeds_that_are_divided_anew_are_not_trained_twice(tmp_path):
         ),
         (["sweep", "--task", "dog-run"], "--out is missing"),
         (["sweep", "--task", "dog-rn", "--out", "x"], "did you mean 'dog-run'?"),
+        (["sweep", "--task", "helpers:Poin,dog-run", "--out", "x", "--dry-run"], "'helpers' has no 'Poin'; "),
         (["sweep", "--task", "dog-run", "--out", "x", "--utd", "1", "--utd", "2"], "--utd is given twice"),
         (["sweep", "--tsk", "dog-run", "--out", "x"], "unrecognized arguments: --tsk"),
         (["sweep", "--utd", "3", "--out", "x"], "names no task"),

@@ -14,6 +14,7 @@ from crossq_wn.cli.arguments import Parser, number, positive
 from crossq_wn.cli.console import say, tell
 from crossq_wn.cli.requests import Request
 from crossq_wn.cli.tables import Column, Table, add_forms, show
+from crossq_wn.environments import require_named
 from crossq_wn.errors import UserError, counted, naming_options
 from crossq_wn.sweeps import bills, history, on_slurm, places
 from crossq_wn.sweeps.bills import DAY, Bill, in_words
@@ -167,7 +168,8 @@ def _states(runs: Sequence[Run]) -> list[State]:
     """How far each run has come.
 
     Raises:
-        UserError: another run is in the place of one, or in its way, or one would learn nothing.
+        UserError: another run is in the place of one, or in its way, or one would learn nothing, or
+            its task is not in the module that it names.
     """
     refuse_overlap(runs)
     states = [state_of(run) for run in runs]
@@ -177,6 +179,7 @@ def _states(runs: Sequence[Run]) -> list[State]:
     for run, state in zip(runs, states, strict=True):
         if state.kind == "missing":  # others go on, and say in their logs what is wrong
             require_learning(run.config)
+            require_named(run.config.task)
     return states
 
 

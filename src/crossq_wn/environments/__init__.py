@@ -25,7 +25,7 @@ from crossq_wn.environments.suites import PAPER_GROUPS, PAPER_TASKS, SUITES, pap
 from crossq_wn.errors import UserError
 from crossq_wn.machine import trim_memory
 from crossq_wn.naming import name_of
-from crossq_wn.own_modules import import_user_module, unknown_task
+from crossq_wn.own_modules import found_in, import_user_module, unknown_task
 
 TaskLike = str | Callable[[], Any]
 
@@ -58,6 +58,22 @@ def lookup(task: TaskLike) -> Task:
     for suite in SUITES.values():
         known += map(suite.full_name, suite.tasks if suite.installed else ())
     raise unknown_task(task, known)
+
+
+def require_named(task: str) -> None:
+    """Raises UserError if a task is `module:name` of a module that can be imported here and lacks the name.
+
+    What cannot be imported here may be on another machine.
+    """
+    module, _, name = task.partition(":")
+    named = all(map(str.isidentifier, name.split(".")))  # and no id, nor what was given as a callable
+    if not named or module == "__main__" or suite_of(task).name != "gymnasium":
+        return
+    try:
+        found = import_user_module(task, f"the task {task!r}")
+    except UserError:
+        return
+    found_in(found, task, f"the task is {task!r}")
 
 
 def make(
@@ -229,6 +245,7 @@ __all__ = [
     "make",
     "paper_frames",
     "prepare_graphics",
+    "require_named",
     "suite_of",
     "tidy",
 ]

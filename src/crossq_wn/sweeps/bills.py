@@ -128,7 +128,8 @@ def untimed(runs: Sequence[Planned], states: Sequence[State]) -> list[str]:
     found = [f"{task} ({why})" for task, why in costs.untimed(tasks).items()]
     more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
     named = ", ".join(found[:_NAMED])
-    return [f"without the simulation of tasks that failed when it was timed: {named}{more}"] if found else []
+    left_out = f"the simulation of tasks that failed when it was timed is not counted: {named}{more}"
+    return [left_out] if found else []
 
 
 def crowded(runs: Sequence[Planned], states: Sequence[State], out: Path) -> str:
