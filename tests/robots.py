@@ -99,6 +99,13 @@ class Unsafe(PointMass):
         return np.array([0.0, 9.0])
 
 
+class Idle(PointMass):
+    """Whose safe action is none."""
+
+    def safe_action(self):
+        return None
+
+
 class Quitting(PointMass):
     """Whose safe action ends the process."""
 

@@ -407,7 +407,7 @@ def test_a_fault_at_a_reset_is_not_said_to_be_late_in_the_episode_before():
     with pytest.raises(EnvironmentFaultError, match=r"index 0 of the observation \(at its beginning\)"):
         environment.reset()
     environment.frames = 1
-    assert environment._when() == " (1 frame into the episode)"
+    assert environment.when() == " (1 frame into the episode)"
 
 
 class Scalar(gymnasium.Env):

@@ -246,7 +246,7 @@ def test_a_trained_policy_is_played_at_the_control_rate(tmp_path, monkeypatch):
     assert robot.close() is None
     np.testing.assert_allclose(given, [10.5, 10.52, 10.54])
     log = [line.split()[1] for line in (tmp_path / "log").read_text().splitlines()]
-    assert log == ["reset", "resume", "step", "step", "step", "pause", "pause", "close"]
+    assert log == ["reset", "resume", "step", "step", "step", "pause", "close"]
 
 
 @pytest.mark.parametrize("end", [Paced.pause, Paced.close])
@@ -354,7 +354,11 @@ def test_the_benchmark_tells_when_the_machine_itself_did_not_run(stolen, oversle
     ("name", "told"),
     [
         ("Demanding", "Demanding.safe_action must take no arguments: missing a required argument"),
-        ("Unsafe", "Unsafe.safe_action returned .* within the bounds of the actions"),
+        (
+            "Unsafe",
+            r"Unsafe.safe_action returned .*: it must return an action within the bounds, from -2\.0 to 3\.0",
+        ),
+        ("Idle", r"Idle.safe_action returned None: it must return an action of shape \(2,\)$"),
         ("Restless", "Restless.pause is True: make it a method without arguments"),
         ("Quitting", "Quitting.safe_action raised SystemExit: 3"),
         ("Timeless", "Timeless.own_clock is 'no': make it True or False, or leave it out"),
@@ -373,7 +377,8 @@ def test_wrong_interventions_are_faults(given):
     robot.reset(0)
     inner = robot.environment.simulator._environment
     inner.step = lambda action: (inner.observe(), 0.0, False, False, {"intervention": given})
-    with pytest.raises(EnvironmentFaultError, match=r"info\['intervention'\] is"):
+    told = r"robots:Robot: info\['intervention'\] is .* \(1 frame into the episode\): it must be an action "
+    with pytest.raises(EnvironmentFaultError, match=told):
         robot.step(np.zeros(2, np.float32))
 
 
@@ -620,8 +625,8 @@ def test_every_call_of_a_robot_is_noted_until_it_returns_or_raises(monkeypatch):
     robot.reset(0)
     robot.resume()
     robot.step(np.zeros(2, np.float32))
-    robot.abandon()
-    robot.pause()
+    robot.settle()
+    robot.settle()
     calls = ["reset", "resume", "step", "safe_action", "step", "pause"]
     assert noted == [each for call in calls for each in (call, "")]
     monkeypatch.setattr(robot.environment.simulator, "step", lambda action: 1 / 0)
@@ -1033,7 +1038,7 @@ def trained(tmp_path_factory):
 
 
 # What may be done to a robot after what, apart from its steps.
-FOLLOWS = {"reset": {"resume"}, "resume": {"pause"}, "pause": {"reset", "pause", "close"}}
+FOLLOWS = {"reset": {"resume"}, "resume": {"pause"}, "pause": {"reset", "close"}}
 
 
 def learned_from(run):
@@ -1087,7 +1092,7 @@ def test_a_robot_begins_no_episode_that_a_callback_does_not_want(tmp_path, monke
     assert looked_at == []  # the classes that could change are in the acting process
     assert (done.stopped_by, done.signal, done.finished) == ("AtOnce.on_episode", None, False)
     words = [line.split()[1] for line in (tmp_path / "log").read_text().splitlines()]
-    assert [word for word in words if word != "step"] == ["reset", "resume", "pause", "pause", "close"]
+    assert [word for word in words if word != "step"] == ["reset", "resume", "pause", "close"]
     assert learned_from(tmp_path / "run") == done.frames == words.count("step")
 
 

@@ -225,7 +225,7 @@ class Environment:
 
     def _no_reward(self, reward: float) -> EnvironmentFaultError:
         beyond = ", beyond float32" if math.isfinite(reward) else ""
-        return EnvironmentFaultError(f"{self.task.name} returned the reward {reward}{beyond}{self._when()}")
+        return EnvironmentFaultError(f"{self.task.name} returned the reward {reward}{beyond}{self.when()}")
 
     def snapshot(self) -> Snapshot:
         """Copies everything that later transitions depend on.
@@ -304,13 +304,13 @@ class Environment:
         if observation.shape != (self.simulator.observation_size,):
             raise EnvironmentFaultError(
                 f"{self.task.name}: {call} returned an observation of shape {observation.shape}, "
-                f"its observation space says {(self.simulator.observation_size,)}{self._when()}"
+                f"its observation space says {(self.simulator.observation_size,)}{self.when()}"
             )
         largest = float(np.abs(observation).max())
         if not largest <= _LARGEST:
             index = int(np.flatnonzero(~np.isfinite(observation))[0])
             what = reading(observation[index], index, parts_of(self.simulator))
-            raise EnvironmentFaultError(f"{self.task.name}: {call} returned {what}{self._when()}")
+            raise EnvironmentFaultError(f"{self.task.name}: {call} returned {what}{self.when()}")
         self.largest_observation = max(self.largest_observation, largest)
         return stacked(before, observation, self.frame_stack)
 
@@ -321,7 +321,7 @@ class Environment:
             why = why_no_action(self.observation, parts_of(self.simulator))
         return NoActionError(
             f"{self.task.name} was not stepped: the policy chose {action[index]} at index {index} of its "
-            f"action, and {why}{self._when()}"
+            f"action, and {why}{self.when()}"
         )
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -331,9 +331,10 @@ class Environment:
             raise
         except BaseException as error:  # also SystemExit, which must not end the other seeds
             what = f"raised {type(error).__name__}: {error}"
-            raise EnvironmentFaultError(f"{self.task.name} {what}{self._when()}") from error
+            raise EnvironmentFaultError(f"{self.task.name} {what}{self.when()}") from error
 
-    def _when(self) -> str:
+    def when(self) -> str:
+        """How far the episode has come, in brackets, for the end of a message about a fault."""
         when = f"{counted(self.frames, 'frame')} into the episode" if self.frames else "at its beginning"
         return f" ({when})"
 

@@ -202,9 +202,8 @@ def _serve(connection: "Connection[Any, Any]", memory: int, gone: threading.Even
             connection.send(Outcome(done))
     finally:
         if robot is not None:
-            robot.abandon()
             with contextlib.suppress(Exception):
-                robot.pause()
+                robot.settle()
         environment.close()
 
 

@@ -67,15 +67,13 @@ class Paced:
 
     def pause(self) -> None:
         """Pauses the robot, in an episode after its safe action; what it raises then is ignored."""
-        self._robot.abandon()
         with contextlib.suppress(EnvironmentFaultError):
-            self._robot.pause()
+            self._robot.settle()
 
     def close(self) -> EnvironmentFaultError | None:
         """As `Environment.close`; the robot is paused first, in an episode after its safe action."""
-        self._robot.abandon()
         try:
-            self._robot.pause()
+            self._robot.settle()
         except EnvironmentFaultError as fault:
             return self._environment.close() or fault
         return self._environment.close()

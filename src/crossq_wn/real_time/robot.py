@@ -52,7 +52,7 @@ class Robot:
                 _check_signature(method, f"{self._name}.{name}")
                 self.methods[name] = method
         self.own_clock = _own_clock(self._layers.find("own_clock"), self._name)
-        self.acting = False
+        self.acting = self._resting = False
         self.note_call: Callable[[str], None] = lambda name: None
         if "safe_action" in self.methods:
             self._layers.check_units("safe_action", f"{self._name}.safe_action")
@@ -62,6 +62,7 @@ class Robot:
         """Tells the robot that no action will come for a while."""
         self.acting = False
         self._call("pause")
+        self._resting = True
 
     def resume(self) -> None:
         """Tells the robot that actions will come."""
@@ -72,10 +73,12 @@ class Robot:
         """The robot's safe action, float32 [action_size] in [-1, 1]; None if it has none."""
         if "safe_action" not in self.methods:
             return None
-        return self._as_action(self._call("safe_action"), f"{self._name}.safe_action returned")
+        value = self._call("safe_action")
+        return self._as_action(value, f"{self._name}.safe_action returned {value!r}: it must return")
 
     def reset(self, seed: int | None) -> np.ndarray:
         """Starts an episode; as `Environment.reset`."""
+        self._resting = False
         observation: np.ndarray = self._noted("reset", self.environment.reset, seed)
         return observation
 
@@ -89,7 +92,8 @@ class Robot:
         given = self._layers.intervention(getattr(self.environment.simulator, "info", {}))
         if given is None:
             return transition, None
-        return transition, self._as_action(given, "info['intervention'] is", _PERSONS_EDGE)
+        told = f"{self._name}: info['intervention'] is {given!r}{self.environment.when()}: it must be"
+        return transition, self._as_action(given, told, _PERSONS_EDGE)
 
     def rest(self) -> None:
         """Gives the safe action, if there is one, after a failure; a further fault is ignored."""
@@ -99,10 +103,12 @@ class Robot:
             if action is not None:
                 self._noted("step", self.environment.step, action)
 
-    def abandon(self) -> None:
-        """Gives the safe action if an episode is under way, in which no other will come; `pause` is next."""
+    def settle(self) -> None:
+        """Pauses the robot unless it is paused, in an episode that is under way after its safe action."""
         if self.acting:
             self.rest()
+        if not self._resting:
+            self.pause()
 
     def _call(self, name: str) -> Any:
         if name not in self.methods:
@@ -122,8 +128,13 @@ class Robot:
         finally:
             self.note_call("")
 
-    def _as_action(self, value: Any, what: str, edge: float = _EDGE) -> np.ndarray:
+    def _as_action(self, value: Any, told: str, edge: float = _EDGE) -> np.ndarray:
         """Maps an action of the robot's own to [-1, 1], clipped if it lies within an edge.
+
+        Args:
+            value: in the units of the action space.
+            told: the beginning of the message if it is none; "an action ..." follows.
+            edge: the largest number.
 
         Raises:
             EnvironmentFaultError: it is no action, or beyond the edge.
@@ -135,13 +146,20 @@ class Robot:
         except (TypeError, ValueError):
             given = np.full(0, np.nan)
         if given.size != low.size:
-            raise EnvironmentFaultError(f"{what} {value!r}: it must be an action of shape {low.shape}")
+            raise EnvironmentFaultError(f"{told} an action of shape {low.shape}")
         dtype = getattr(simulator, "action_dtype", np.dtype(np.float32))
         action = from_units(given.reshape(low.shape), low, high, dtype)
         if not np.abs(action).max() <= edge:  # true of NaN as well
-            raise EnvironmentFaultError(f"{what} {value!r}: it must lie within the bounds of the actions")
+            bounds = f"from {_shortest(low)} to {_shortest(high)}"
+            raise EnvironmentFaultError(f"{told} an action within the bounds, {bounds}")
         clipped: np.ndarray = np.clip(action, -1.0, 1.0)
         return clipped
+
+
+def _shortest(bound: np.ndarray) -> float | list[float]:
+    """A bound of actions; as one number if all have the same."""
+    values: list[float] = bound.ravel().tolist()
+    return values[0] if len({*values}) == 1 else values
 
 
 def _own_clock(value: Any, name: str) -> bool:
