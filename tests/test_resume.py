@@ -16,6 +16,7 @@ from crossq_wn.cli import main
 from crossq_wn.learning import evaluation
 from crossq_wn.runs import checkpoints
 from crossq_wn.runs.config import read_config
+from crossq_wn.runs.protocol import read_manifest
 from crossq_wn.sweeps.plans import Run
 from crossq_wn.sweeps.states import state_of, stopped_seeds
 from crossq_wn.training import logs, scoring
@@ -288,6 +289,7 @@ def test_seeds_that_failed_go_on_from_their_last_decision(faults, trained, tmp_p
         outcome, _ = quick("helpers:Faulty", run, seeds=seeds)
         assert outcome.finished
         assert (*outcome.failed,) == outcome.resumable == (*faults,)
+        assert read_manifest(run)["failed"]["1"]["reason"] == outcome.failed[1]
         if faults[1][0] != "reset":
             assert crossq_wn.load(run, seed=1).frames == faults[1][1] - 1
     with contextlib.suppress(crossq_wn.UserError):  # it is not mended yet
@@ -299,6 +301,7 @@ def test_seeds_that_failed_go_on_from_their_last_decision(faults, trained, tmp_p
     assert outcome.finished, messages
     assert not outcome.failed
     assert not any("new episode" in text for text in messages)
+    assert read_manifest(run)["failed"] == {}
     same_run(whole, run, seeds=seeds)
     assert crossq_wn.resume(run).untouched
 

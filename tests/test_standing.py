@@ -5,8 +5,10 @@ import json
 import pytest
 
 import crossq_wn
+from crossq_wn.cli import main
 from crossq_wn.results import reading
 from crossq_wn.results.records import RunRecord
+from crossq_wn.results.report.contents import gather
 from crossq_wn.runs import manifests
 from crossq_wn.runs.checksums import checksum_of
 from crossq_wn.runs.directory import RunDirectory
@@ -27,7 +29,7 @@ def saved(run, frames, failed):
 def failed_at_once(path):
     """A run that ended before its first evaluation."""
     run = RunDirectory(make_run(path, eval_rows=()))
-    run.vouch({"eval.csv": {"size": len(EVAL_HEADER), "sha256": checksum_of(EVAL_HEADER.encode())}})
+    run.vouch({"eval.csv": {"size": len(EVAL_HEADER), "sha256": checksum_of(EVAL_HEADER.encode())}}, {})
     run.close()
     return path
 
@@ -78,3 +80,17 @@ def test_what_is_lost_is_answered_with_the_command_that_restores_it(name, tmp_pa
         assert (f"`crossq-wn resume {run}` restores it" in str(error.value)) == there
         if not there:
             saved(run, 100, {})
+
+
+def test_seeds_that_failed_are_told_of_where_their_run_is_compared_drawn_and_reported(tmp_path, capsys):
+    run = saved(
+        of_two_seeds(tmp_path / "run", frames=100, eval_rows=((0, 1.0), (100, 50.0))), 100, {"1": FAILED}
+    )
+    line = f"seed 1 of {run} failed at 100 frames: the motor is on fire; "
+    line += f"once that is mended, `crossq-wn resume {run}` trains it on"
+    out = tmp_path / "out"
+    for arguments in (["compare"], ["plot", "--out", out], ["figure", "fig1", "--out", out]):
+        with pytest.raises(SystemExit):
+            main([str(word) for word in (*arguments, run)])
+        assert f"crossq-wn: {line}" in capsys.readouterr().err.splitlines()
+    assert line in gather([run]).skipped

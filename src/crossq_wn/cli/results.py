@@ -1,7 +1,7 @@
 """The commands that read runs: `plot`, `figure`, `compare` and `report`."""
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from crossq_wn.results.practice import (
 from crossq_wn.results.records import Input
 from crossq_wn.results.report.contents import gather
 from crossq_wn.results.report.page import check_out, write
+from crossq_wn.results.standing import failures
 
 
 def plot(parser: Parser, arguments: list[str]) -> int:
@@ -82,7 +83,7 @@ def draw(
             else `learning_curves` in the current folder.
         force: draws runs of different protocols in one picture.
         along: what the curves run over.
-        tell: called with a line on each earlier picture that is replaced.
+        tell: called with a line on each seed that failed, and each earlier picture that is replaced.
 
     Returns:
         The files written.
@@ -100,9 +101,22 @@ def draw(
     if given and all(map(without_evaluations, given)):
         if along != "frames":
             raise UserError(f"--x is {along}: training episodes are drawn over frames alone; leave it out")
+        _tell_failed(given, tell)
         return _replacing(out, lambda: training_curve(given, out, warn), tell)
     sources = Source((), (), warn=warn, along=along).each_protocol(runs, force=force)
+    _tell_failed(_runs_of(sources), tell)
     return _drawn(sources, _curves, out, tell)
+
+
+def _runs_of(sources: Iterable[Source]) -> Iterator[Input]:
+    for source in sources:
+        yield from source.ours
+
+
+def _tell_failed(runs: Iterable[Input], tell: Callable[[str], None]) -> None:
+    """Tells of the seeds that failed, whose curves end early."""
+    for line in failures(runs):
+        tell(line)
 
 
 def _curves(source: Source, out: Path) -> list[Path]:
@@ -165,6 +179,7 @@ def figure(parser: Parser, arguments: list[str]) -> int:
     how = aggregation(parsed)
     source = Source((), (), tuple(parsed.systems), parsed.frames, how, warn, parsed.x)
     sources = source.each_protocol(parsed.runs, parsed.reference, force=parsed.force)
+    _tell_failed(_runs_of(sources), warn)
     maker, out = FIGURES[parsed.name], parsed.out or Path(parsed.name)
     with telling_of_folders(out):
         drawn = _drawn(sources, lambda one, stem: save(*maker(one), stem), out, warn)
@@ -192,6 +207,7 @@ def compare(parser: Parser, arguments: list[str]) -> int:
     add_forms(parser)
     parsed = parser.parse_args(arguments)
     ours, theirs = reading.complete(parsed.runs, warn), reading.complete(parsed.against, warn)
+    _tell_failed([*ours, *theirs], warn)
     shown: list[Table] = []
     for found in each(groups(ours, theirs, warn, force=parsed.force), partial(_tables, parsed.x)):
         shown += found

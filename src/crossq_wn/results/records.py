@@ -17,7 +17,7 @@ from crossq_wn.results.timing import Speed, hours_of, speed_of
 from crossq_wn.runs.config import DAMAGED, Identity, RunConfig, config_of, identity_of, read_json
 from crossq_wn.runs.manifests import logged_until, newest_common
 from crossq_wn.runs.protocol import Terms, protocols_of, read_manifest, terms_of
-from crossq_wn.runs.schema import Position
+from crossq_wn.runs.schema import FailureEntry, Position
 from crossq_wn.runs.system import System
 
 
@@ -214,6 +214,17 @@ class RunRecord:
     def common(self) -> dict[str, Any]:
         """What all seeds share in the newest checkpoint. Raises UserError if a newer version wrote it."""
         return newest_common(self.path / "checkpoints")
+
+    @property
+    def failed(self) -> dict[str, FailureEntry]:
+        """The seeds that failed, by number, as training or its newest checkpoint left them."""
+        with contextlib.suppress(*DAMAGED):
+            if "failed" in self.manifest:
+                found: dict[str, FailureEntry] = self.manifest["failed"]
+                return found
+        with contextlib.suppress(*DAMAGED):
+            return {**self.common.get("failed", {}), **self.common.get("unevaluated", {})}
+        return {}
 
     @property
     def failed_early(self) -> bool:

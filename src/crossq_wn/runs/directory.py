@@ -98,17 +98,18 @@ class RunDirectory:
         self.write_json("manifest.json", values)
         self.write_json("config.json", config.to_json())
 
-    def vouch(self, logs: Mapping[str, Position]) -> None:
-        """Notes in manifest.json where the logs end, with their checksums.
+    def vouch(self, logs: Mapping[str, Position], failed: Mapping[str, Any]) -> None:
+        """Notes in manifest.json where the logs end, with their checksums, and which seeds failed.
 
         Args:
             logs: by file name.
+            failed: by seed.
         """
         try:
             values = read_manifest(self.path)
         except DAMAGED:  # without a manifest, checkpoints vouch for their part
             return
-        self.write_json("manifest.json", values | {"logs": logs})
+        self.write_json("manifest.json", values | {"logs": logs, "failed": failed})
 
     def keep_traceback(self, name: str, error: BaseException) -> Path:
         """Writes the full traceback of an exception in a user's code; returns the file.
@@ -244,10 +245,9 @@ def begun(path: Path) -> bool:
 
 
 def _lines(path: Path) -> int:
-    try:
+    with contextlib.suppress(OSError):
         return len(files.read(path, MOST_TABLE).splitlines())
-    except OSError:
-        return 0
+    return 0
 
 
 def _evaluated(path: Path) -> bool:

@@ -73,6 +73,7 @@ class ManifestFile(TypedDict, total=False):
     earlier_protocols: list[dict[str, Plain]]
     lost_replay: list[dict[str, int]]
     logs: dict[str, "Position"]  # by file name, when training ended
+    failed: dict["SeedNumber", "FailureEntry"]  # likewise
     sha256: str
 
 

@@ -9,7 +9,7 @@ from crossq_wn.nets.checking import NetworkError
 from crossq_wn.training.algorithms import what_own_raised
 from crossq_wn.training.progress import Outcome
 from crossq_wn.training.reporting import report
-from crossq_wn.training.session import Session, with_traceback
+from crossq_wn.training.session import Session, failures, with_traceback
 
 
 def outcome(session: Session) -> Outcome:
@@ -91,7 +91,7 @@ def _keep(session: Session, name: str, error: BaseException) -> None:
 def conclude(session: Session) -> None:
     """Calls callbacks once more, vouches for the logs, says how training ended, and closes the logs."""
     call_back(session)
-    session.run.vouch(session.logs.ends())
+    session.run.vouch(session.logs.ends(), failures(session))
     session.phase = "done" if session.decisions >= session.target else "stopped"
     report(session)
     try:

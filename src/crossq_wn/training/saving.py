@@ -15,7 +15,7 @@ from crossq_wn.environments.interface import describe
 from crossq_wn.environments.streams import capture_shared, drawn_since, out_of_reach, places, watch
 from crossq_wn.lazy import jax
 from crossq_wn.runs.checkpoints import SeedState
-from crossq_wn.training.session import Failure, Session, settle, told
+from crossq_wn.training.session import Failure, Session, failures, settle, told
 from crossq_wn.training.stopping import World, drop, snapshot
 from crossq_wn.types import Tree
 
@@ -118,8 +118,8 @@ def _write(
 
 def _needed(session: Session) -> set[int]:
     """The frames of checkpoints from which the policies of seeds that have diverged can still be loaded."""
-    failures = session.failed.values()
-    return {each.good for each in failures if each.good is not None and each.updates is None}
+    stopped = session.failed.values()
+    return {each.good for each in stopped if each.good is not None and each.updates is None}
 
 
 def join(session: Session, worlds: Mapping[int, World] | None) -> None:
@@ -209,15 +209,11 @@ def tell_of_what_classes_hold(session: Session) -> None:
 def _common(session: Session) -> dict[str, Any]:
     """What all seeds have in common, as JSON values."""
     decisions, updates = session.head
-    failed = dict(session.failed)
-    for seed in session.seeds:
-        if reason := session.behind.get(seed.number):
-            failed[seed.number] = Failure(reason, session.frames, session.updates, session.unevaluated)
     return {
         "config": session.config.to_json(),
         "decisions": decisions,
         "updates": updates,
-        "failed": {str(seed): failure._asdict() for seed, failure in failed.items()},
+        "failed": failures(session),
         "logs": session.logs.positions(),
         "streams": capture_shared(),
         "interface": describe(session.training.environments[0].simulator),

@@ -247,3 +247,12 @@ def with_traceback(session: Session, text: str, name: str, error: BaseException)
         return f"{text}; traceback: {session.run.keep_traceback(name, error)}"
     except OSError:  # a full disk must not hide what was raised
         return text
+
+
+def failures(session: Session) -> dict[str, dict[str, Any]]:
+    """The seeds that have failed and not caught up since, by number, as the run keeps them."""
+    failed = dict(session.failed)
+    for seed in session.seeds:
+        if reason := session.behind.get(seed.number):
+            failed[seed.number] = Failure(reason, session.frames, session.updates, session.unevaluated)
+    return {str(seed): failure._asdict() for seed, failure in failed.items()}

@@ -16,6 +16,7 @@ from crossq_wn.results.figures import Source
 from crossq_wn.results.figures.source import in_paper_order, silent
 from crossq_wn.results.records import Input, RunRecord
 from crossq_wn.results.report.html import Html, escape, section, tag
+from crossq_wn.results.standing import failures
 from crossq_wn.results.statistics import USUAL, Aggregation
 from crossq_wn.results.timing import Speed
 from crossq_wn.runs.config import RunConfig
@@ -151,6 +152,8 @@ def gather(
     found = _inputs(paths)
     tell(f"reading {counted(len(found), 'run directory')}")
     runs = _complete(found, once)
+    for line in failures(found):
+        once(line)
     if not runs:
         there = ", ".join(map(str, paths))
         named = reading.nothing_left(skipped, tell) if skipped else f"there is none in {there}"
@@ -159,18 +162,18 @@ def gather(
     theirs = reading.complete(reference, once)
     made = groups(runs, theirs, once, force=force, wanted=systems, tell=tell)
     reports: list[Report] = []
-    failures: list[str] = []
+    refused: list[str] = []
     for number, group in enumerate(made, 1):
         place = f"protocol-{number}" if len(made) > 1 else ""
         try:
             reports.append(_report(template.of_group(group), place, tell))
         except UserError as error:
-            failures.append(one_line(error))
-    if failures and not reports:
-        for line in (*skipped, *failures[:-1]):
+            refused.append(one_line(error))
+    if refused and not reports:
+        for line in (*skipped, *refused[:-1]):
             tell(line)
-        raise UserError(failures[-1])
-    skipped += failures
+        raise UserError(refused[-1])
+    skipped += refused
     return Contents(reports, tuple(skipped))
 
 
