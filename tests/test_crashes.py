@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import crossq_wn
+import helpers
 from crossq_wn import files
 from helpers import TINY_OPTIONS, TINY_SETTINGS, same_run
 
@@ -131,3 +132,42 @@ def test_a_run_that_dies_anywhere_goes_on_bit_for_bit(how, step, whole, tmp_path
     assert deaths >= calls // step
     with capsys.disabled():
         print(f"\n{how}: {deaths} crash points in {calls} calls, all equal")
+
+
+@pytest.fixture(scope="module")
+def mended(tmp_path_factory):
+    """A run whose seed 1 failed beside seed 0, one that nothing disturbed, and the machine that trained on."""
+    folder, machine = tmp_path_factory.mktemp("mended"), Machine()
+    options = {"frames": 70, "seeds": (0, 1), **OPTIONS, **TINY_SETTINGS}
+    crossq_wn.train("helpers:Faulty", out=folder / "whole", **options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(helpers.Faulty, "faults", {1: ("step", 45)})
+        assert crossq_wn.train("helpers:Faulty", out=folder / "failed", **options).resumable == (1,)
+    shutil.copytree(folder / "failed", folder / "mended")
+    with pytest.MonkeyPatch.context() as patch:
+        assert lived(machine, patch, lambda: crossq_wn.resume(folder / "mended"))
+    return folder / "failed", folder / "whole", machine
+
+
+@pytest.mark.parametrize("step", [31, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("how", ["kill", "power cut"])
+def test_a_run_that_dies_while_a_failed_seed_catches_up_goes_on_bit_for_bit(
+    how, step, mended, tmp_path, monkeypatch, capsys
+):
+    (failed, whole, machine), deaths = mended, 0
+    calls = machine.calls
+    for point in range(1, calls + 1, step):
+        run = shutil.copytree(failed, tmp_path / str(point))
+        for dies_at in (point, 1 + 7 * point % calls):
+            machine = Machine(dies_at)
+            machine.start(run)
+            if not lived(machine, monkeypatch, lambda at=run: crossq_wn.resume(at)):
+                deaths += 1
+                if how == "power cut":
+                    machine.cut_power(run)
+        crossq_wn.resume(run)
+        same_run(whole, run, seeds=(0, 1))
+        shutil.rmtree(run)
+    assert deaths >= calls // step
+    with capsys.disabled():
+        print(f"\n{how}, while a seed catches up: {deaths} crash points in {calls} calls, all equal")
