@@ -136,7 +136,7 @@ def test_a_run_that_dies_anywhere_goes_on_bit_for_bit(how, step, whole, tmp_path
 
 @pytest.fixture(scope="module")
 def mended(tmp_path_factory):
-    """A run whose seed 1 failed beside seed 0, one that nothing disturbed, and the machine that trained on."""
+    """A run whose seed 1 failed, one that nothing disturbed, and the machine that trained the first on."""
     folder, machine = tmp_path_factory.mktemp("mended"), Machine()
     options = {"frames": 70, "seeds": (0, 1), **OPTIONS, **TINY_SETTINGS}
     crossq_wn.train("helpers:Faulty", out=folder / "whole", **options)

@@ -118,6 +118,10 @@ class Table:
         if self._json:
             self._json.append(_as_lines(rows, self.columns))
 
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows, with numbers where there are such; what is empty is left out."""
+        return _rows(self._csv.read() if self._text is None else "".join(self._text).encode())
+
     def sort(self) -> Callable[[], None]:
         """Puts the rows in order, for `position` at once, and on disk when the result is called.
 

@@ -91,6 +91,10 @@ class Logs:
         self._eval.append(rows)
         self._mirror(seed, frames, {f"eval/{k}": v for k, v in results.items()})
 
+    def evaluated(self, frames: int) -> set[int]:
+        """The training seeds whose evaluation at a number of environment frames is recorded."""
+        return {row["seed"] for row in self._eval.rows() if row["env_step"] == frames}
+
     def begin(self) -> None:
         """Starts every table of a new run with its header."""
         for table in (self._metrics, self._eval, self._timing):

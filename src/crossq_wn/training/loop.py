@@ -268,10 +268,15 @@ def finish(session: Session) -> None:
     last = session.finished and evaluated_last(session.config, session.frames)
     if not (last and session.aside):
         save(session, thorough=session.finished)  # first, because a longer run would not evaluate here
-    worlds = score(session) if last else None
+    worlds = score(session) if last and not _evaluated(session) else None
     if session.behind and session.decisions >= session.target:
         join(session, worlds)
     elif last and session.aside:  # who catches up later goes on behind this evaluation
         session.writer.outdate()
         save(session, worlds, thorough=True)
     conclude(session)
+
+
+def _evaluated(session: Session) -> bool:
+    """Whether the checkpoint that was resumed has this evaluation, since seeds had caught up by then."""
+    return session.logs.evaluated(session.frames) >= {seed.number for seed in session.seeds}
