@@ -678,6 +678,14 @@ def test_in_real_time_the_control_rate_is_that_of_the_clock(tmp_path):
         prefilling.rows_for(other, environment, said.append)
 
 
+def test_data_in_which_no_episode_ends_are_told_of_once(tmp_path):
+    environment = building.make_environment(api.configure(helpers.PointMass), helpers.PointMass)
+    path, said = saved(tmp_path, terminated=np.zeros(60, bool), truncated=np.zeros(60, bool)), []
+    prefilling.rows_for(api.configure(helpers.PointMass, prefill=path), environment, said.append)
+    assert said[0].startswith("prefill: no episode ends in mine.npz: unless all of it is one episode, mark ")
+    assert said[1:] == ["prefill: 59 transitions from mine.npz (npz)"]
+
+
 def test_data_far_outside_the_observation_space_are_told_of(tmp_path):
     environment = building.make_environment(api.configure(helpers.PointMass), helpers.PointMass)
     path, said = saved(tmp_path, observation=np.full((60, 3), 31.0)), []  # where the space ends at 10

@@ -584,6 +584,25 @@ def test_an_environment_that_misses_its_clock_is_told_of_once_with_numbers():
     ]
 
 
+def test_episodes_that_do_not_end_are_told_of_once():
+    told = []
+    watch = Watch(Schedule(2.0), "arm", told.append)
+    for number in range(299):
+        watch.add(decision(number))
+    assert told == []
+    watch.add(decision(299))  # ten minutes
+    watch.add(decision(300))
+    watch.tell_of_endless_episode()
+    assert told == [
+        "arm: no episode has ended in 300 decisions, so the robot is neither reset nor evaluated, and there "
+        "are no returns: return truncated=True from its step at a time limit, or train with episode_frames"
+    ]
+    later = Watch(Schedule(2.0), "arm", told.append)
+    later.add(decision(0, over=True))
+    later.tell_of_endless_episode()
+    assert len(told) == 1
+
+
 def test_a_call_that_does_not_return_is_told_of_once_and_then_only_of_longer_ones(ends):
     learning, acting = ends
     told, watch = [], Watch(Schedule(0.02), "arm", lambda text: told.append(text))

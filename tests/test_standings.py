@@ -10,6 +10,8 @@ import pytest
 from crossq_wn.cli import standings
 from crossq_wn.machine import boot
 from crossq_wn.sweeps import history, on_slurm, presence, status
+from crossq_wn.sweeps.plans import Run
+from crossq_wn.training import api
 
 
 def planned_lines(runs, side_by_side, at):
@@ -42,6 +44,16 @@ def test_time_left_is_told_from_the_first_day_on(at):
     lines, estimates, truth = planned_lines([100.0] + [1.0] * 40, 2, 30.0)
     assert status.summary(lines, estimates).hours == pytest.approx(70, abs=0.01)
     assert truth == 70
+
+
+def test_the_speed_of_a_warm_up_is_not_told(tmp_path):
+    run = Run(tmp_path, api.configure("Pendulum-v1", seeds=[0, 1]))
+    rows = ["frames,frames_per_second,updates_per_second", "1000,90000.0,0.0", "6000,50.0,100.0"]
+    found = []
+    for count in (2, 3):
+        (tmp_path / "timing.csv").write_text("\n".join(rows[:count]) + "\n")
+        found.append(status._pace(run, 0))
+    assert found == [(1000, None), (6000, 25.0)]
 
 
 def test_estimates_are_kept_for_the_status_once(tmp_path):

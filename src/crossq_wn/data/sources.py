@@ -56,13 +56,16 @@ def _state(path: Path) -> tuple[object, ...]:
     return tuple(found)
 
 
-def rows_of(name: str, source: Source, problem: Problem) -> Rows:
+def rows_of(
+    name: str, source: Source, problem: Problem, tell: Callable[[str], None] = lambda text: None
+) -> Rows:
     """Reads a source as rows of replay for a task.
 
     Args:
         name: of the file, folder or Minari data set.
         source: what it held when the run was configured.
         problem: the task.
+        tell: is told if no episode ends in it.
 
     Raises:
         UserError: it does not fit the task, or holds something else by now.
@@ -71,6 +74,11 @@ def rows_of(name: str, source: Source, problem: Problem) -> Rows:
     recording = read(name, path, kind)
     if digest(recording) != source.sha256:
         raise _refused(name, UnusableError("it has changed since the run was configured: start a new run"))
+    if not (recording.terminated | recording.truncated).any():
+        tell(
+            f"no episode ends in {source.name}: unless all of it is one episode, mark the last transition of "
+            "each as terminated or truncated, or what comes after is taken for what followed"
+        )
     try:
         return fitting.rows(recording, problem)
     except UnusableError as error:

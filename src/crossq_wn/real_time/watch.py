@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from crossq_wn.errors import option
+from crossq_wn.errors import counted, option
 from crossq_wn.real_time.memory import Call
 from crossq_wn.real_time.records import Decision
 from crossq_wn.real_time.robot import METHODS
@@ -19,6 +19,7 @@ COLUMNS = (
 )  # fmt: skip
 _ENOUGH = 10  # overruns before one speaks of them
 _FIRST = 100  # steps whose usual time says how fast a robot's own clock ticks
+_ENDLESS = 600.0  # seconds of decisions without an episode's end, before one speaks of that
 _HANGING = 5.0  # seconds, and at least so many periods, after which a call is said not to return
 _HANGING_PERIODS = 20
 _HANGING_RESET = 60.0  # seconds, because a person may be at work in it
@@ -42,6 +43,7 @@ class Watch:
         self.schedule, self._name, self._tell = schedule, name, tell
         self._steps: list[float] | None = [] if own_clock else None  # seconds of the first ones
         self._overruns, self._seen, self._longest = 0, 0, 0.0
+        self._endless = True  # whether no episode has ended, which nobody has been told
         self._decisions: list[Decision] = []
         self._call, self._since = Call(0, ""), 0.0
         usual = max(_HANGING, _HANGING_PERIODS * schedule.period)
@@ -51,6 +53,9 @@ class Watch:
         """Takes a decision of the acting side."""
         self._decisions.append(decision)
         self._seen += 1
+        self._endless = self._endless and decision.transition.episode is None
+        if self._endless and self._seen * self.schedule.period >= _ENDLESS:
+            self.tell_of_endless_episode()
         if decision.busy > self.schedule.longest_step:
             self._overruns, self._longest = self._overruns + 1, max(self._longest, decision.busy)
             if self._overruns == _ENOUGH:
@@ -59,6 +64,17 @@ class Watch:
             # From when the action could have been given, which is the tick before, until the next tick.
             self._steps.append(decision.lateness + decision.busy)
             self._check_clock(self._steps)
+
+    def tell_of_endless_episode(self) -> None:
+        """Says that no episode has ended so far, unless it was said before."""
+        if not self._endless:
+            return
+        self._endless = False
+        self._tell(
+            f"{self._name}: no episode has ended in {counted(self._seen, 'decision')}, so the robot is "
+            "neither reset nor evaluated, and there are no returns: return truncated=True from its step at a "
+            f"time limit, or train with {option('episode_frames')}"
+        )
 
     def look(self, call: Call, now: float) -> None:
         """Says, once of each call, that the robot has not returned from it; ever later, if that is usual.

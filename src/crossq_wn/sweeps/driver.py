@@ -14,6 +14,7 @@ from pathlib import Path
 
 from crossq_wn.errors import UserError, one_line, tells_of_memory, tells_of_outage
 from crossq_wn.machine import boot
+from crossq_wn.sweeps.bills import spent
 from crossq_wn.sweeps.engines import OTHERS, Engine, Process, is_final
 from crossq_wn.sweeps.failures import Failures, begin_anew
 from crossq_wn.sweeps.history import RETRIES, Attempt, History
@@ -254,7 +255,7 @@ class Sweep:
         self.workers[slot] = Worker(number, process, state, self.clock())
         frames = run.config.options.frames
         how = f"resumes at {state.frames:,} of" if state.resumable else "trains"
-        self.say(f"{run.name} {how} {frames:,} frames, about {waiting.seconds / 60:.0f} min: {run.path}")
+        self.say(f"{run.name} {how} {frames:,} frames, about {spent(waiting.seconds / 3600)}: {run.path}")
 
     def _note(self, worker: Worker, received: Sequence[int]) -> None:
         """Records how an attempt ended."""

@@ -115,11 +115,15 @@ def _seconds(measured: Mapping[Path, float], estimates: Mapping[Path, float]) ->
 
 
 def _pace(run: Run, frames: int) -> tuple[int, float | None]:
-    """The frames and the frames per second and seed of the newest row of timing.csv."""
+    """The frames and the frames per second and seed of the newest row of timing.csv.
+
+    The speed of a warm-up, in which nothing is updated, says nothing of what follows.
+    """
     try:
         text = files.read(run.path / "timing.csv", MOST_TABLE).decode(errors="replace")
         *_, last = csv.DictReader(io.StringIO(text))
         speed = float(last["frames_per_second"]) / len(run.config.options.seeds)
-        return max(frames, int(last["frames"])), speed or None
+        warming = run.config.learns and not float(last.get("updates_per_second", 1))
+        return max(frames, int(last["frames"])), None if warming else speed or None
     except (OSError, ValueError, KeyError, TypeError, csv.Error):  # nothing has been logged yet
         return frames, None

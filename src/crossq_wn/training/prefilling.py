@@ -45,7 +45,7 @@ def rows_for(config: RunConfig, environment: Anywhere, tell: Callable[[str], Non
     )
     parts = []
     for name, source in zip(config.options.prefill, config.prefilled, strict=True):
-        parts.append(sources.rows_of(name, source, problem))
+        parts.append(sources.rows_of(name, source, problem, lambda text: tell(f"prefill: {text}")))
         transitions = int((~parts[-1].final).sum())
         tell(f"prefill: {counted(transitions, 'transition')} from {source.name} ({source.kind})")
         outside = far_outside(parts[-1].observation, environment.simulator)

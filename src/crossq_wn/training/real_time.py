@@ -155,6 +155,8 @@ def learn(course: Course) -> Outcome:
         _keep_the_rest(course)
     if not isinstance(fault, NoActionError):  # else nothing good can be saved: the policy itself failed
         _checkpoint(course, thorough=session.finished)
+    if session.finished and not sum(seed.episodes for seed in session.seeds):
+        course.watch.tell_of_endless_episode()
     if fault is not None:
         stopping.drop(session, {seed.number: told(session, seed.number, fault) for seed in session.seeds})
     conclude(session)
