@@ -974,3 +974,34 @@ def test_a_tidy_table_alone_is_enough(run_cli, reference, tmp_path):
     assert run_cli("figure", "fig5", reference, "--systems", "SimBa")[0] == 0
     with open(tmp_path / "fig5.csv", newline="") as file:
         assert {row["frames"] for row in csv.DictReader(file)} == {"400"}
+
+
+def test_training_episodes_are_drawn_at_the_rows_at_which_one_has_ended(run_cli, tmp_path):
+    run = make_run(tmp_path / "run", eval_every=0, real_time=20.0, eval_rows=())
+    counts = [(50, "", 0), (100, 3.0, 1), (150, 3.0, 1), (200, 3.0, 2), (250, 4.0, 4), (300, 4.0, 4)]
+    lines = [f"0,{frames},{episodes},{told}\n" for frames, told, episodes in counts]
+    (run / "metrics.csv").write_text("seed,frames,episodes,episode_return\n" + "".join(lines))
+    assert run_cli("plot", run, "--out", tmp_path / "picture")[0] == 0
+    drawn = [(row["env_step"], row["value"]) for row in rows(tmp_path / "picture.csv")]
+    assert drawn == [("100", "3.0"), ("200", "3.0"), ("250", "4.0")]
+
+
+def test_scores_below_zero_are_points_since_the_longest_bar_would_be_the_worst(tmp_path):
+    for seed, score in enumerate((-5.0, -6.0)):
+        make_run(tmp_path / str(seed), seed=seed, eval_rows=[(100, score)])
+        make_run(tmp_path / f"better-{seed}", seed=seed, eval_rows=[(100, -1.0)], hyperparameters={"utd": 5})
+    for name in ("fig1", "fig5"):
+        picture = FIGURES[name](Source.of([tmp_path]))
+        (axes,) = picture.figure.axes
+        assert not axes.patches
+        assert "points: IQM over runs" in picture.figure.get_supxlabel()
+    (axes,) = FIGURES["fig1"](Source.of([tmp_path])).figure.axes
+    assert [line.get_ydata()[0] for line in axes.lines[:2]] == pytest.approx([-0.0055, -0.001])
+
+
+def test_ticks_of_frames_fill_the_axis():
+    _, axes = single(5, 3)
+    for end in (800, 900):
+        axes.plot([0, end], [0, 1])
+        x_axes([axes], "frames")
+        assert axes.get_xticks().tolist()[1:4] == [250, 500, 750]

@@ -122,9 +122,13 @@ def test_two_seeds_on_one_task_are_never_a_win():
     assert not far.decided  # however far apart
     text = sentence("A", "B", result)
     assert text.startswith(
-        "Inconclusive on walker-run at 100 frames with 2 seeds: the IQMs are 0.600 and 0.415"
+        "Inconclusive on walker-run at 100 frames with 2 seeds: A has an IQM of 0.600 and B of 0.415, and a "
+        "run of A beats one of B with probability "
     )
-    assert "but 2 runs per task: a verdict needs 3, or 2 on each of 3 tasks or more. If the" in text
+    assert (
+        ". But there are only 2 runs per task: a verdict needs 3, or 2 on each of 3 tasks or more. If the"
+        in text
+    )
 
 
 def test_one_seed_decides_nothing():

@@ -41,7 +41,8 @@ def sentence(ours: str, theirs: str, result: Comparison) -> str:
     odds = f"a run of {ours} beats one of {theirs} with probability {fraction(result.probability.value)}"
     if result.too_few:
         return (
-            f"Inconclusive {where} with {both}: the {numbers}, and {odds}, but {result.too_few}. "
+            f"Inconclusive {where} with {both}: {ours} has an IQM of {first} and {theirs} of {second}, and "
+            f"{odds}. But there are only {result.too_few}. "
             f"{_needed(ours, theirs, result)}"
         )
     if result.gain.value == 0 and result.gain.low == result.gain.high:

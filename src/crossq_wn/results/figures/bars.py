@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from crossq_wn.results.figures.captions import labels
-from crossq_wn.results.figures.ends import at_end
+from crossq_wn.results.figures.ends import End, at_end
 from crossq_wn.results.figures.points import Point, numbers, rows, spread
 from crossq_wn.results.figures.source import Source
 from crossq_wn.results.figures.style import (
@@ -41,14 +42,19 @@ def aggregates(source: Source) -> Picture:
     figure, axes = wrapped(end.titles, 3, 2.2, 2.0)
     for each, panel in zip(axes, end.panels, strict=True):
         bars = end.within(panel)
+        if _below_zero(bars):
+            each.set_xlim(-0.5, len(bars) - 0.5)
         for i, point in enumerate(bars):
-            each.bar(i, point.value, width=0.8).patches[0].update(_fill(looked[point.system]))
+            if _below_zero(bars):
+                each.plot(i, point.value, **_dot(looked[point.system]))
+            else:
+                each.bar(i, point.value, width=0.8).patches[0].update(_fill(looked[point.system]))
         _whiskers(each, np.arange(len(bars)), numbers(bars)[0], yerr=spread(bars))
         each.set_xticks([])  # the legend names the bars
         each.grid(axis="x", visible=False)
     score_axes(axes, end.panels.values())
-    legend(figure, _key(labels(end.points, source.names), looked))
-    note(figure, source.footnotes(_meaning(source), end.remarks))
+    legend(figure, _key(end, labels(end.points, source.names), looked))
+    note(figure, source.footnotes(_meaning(source, end), end.remarks))
     return Picture(figure, rows(end.points))
 
 
@@ -77,7 +83,7 @@ def ablations(source: Source) -> Picture:
         each.set_xlabel(f"IQM {unit(tasks)}")
         each.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
         each.xaxis.set_major_formatter(short)
-    note(figure, source.footnotes(_meaning(source), end.remarks))
+    note(figure, source.footnotes(_meaning(source, end), end.remarks))
     return Picture(figure, rows(end.points))
 
 
@@ -88,22 +94,44 @@ def _variants(
     places = [systems.index(point.system) for point in bars]
     values = numbers(bars)[0]
     for place, point in zip(places, bars, strict=True):
-        axes.barh(place, point.value, height=0.75).patches[0].update(_fill(looked[point.system]))
+        if _below_zero(bars):
+            axes.plot(point.value, place, **_dot(looked[point.system]))
+        else:
+            axes.barh(place, point.value, height=0.75).patches[0].update(_fill(looked[point.system]))
     _whiskers(axes, values, places, xerr=spread(bars))
     if 0 in places:  # the first system may have no bar in this panel
         axes.axvline(values[places.index(0)], color="0.3", linestyle=":", linewidth=1)
 
 
-def _meaning(source: Source) -> str:
-    return f"bars: IQM over runs; whiskers: {source.interval}"
+def _below_zero(bars: Sequence[Point]) -> bool:
+    """Whether a panel has points in the place of bars, of which the longest would be the worst score."""
+    return any(point.value < 0 for point in bars)
 
 
-def _key(names: Mapping[System, str], looked: Mapping[System, Look]) -> dict[str, Artist]:
-    patches: dict[str, Artist] = {}
+def _meaning(source: Source, end: End) -> str:
+    kinds = {_below_zero(end.within(panel)): None for panel in end.panels}
+    marks = " and ".join("points" if below else "bars" for below in kinds)
+    return f"{marks}: IQM over runs; whiskers: {source.interval}"
+
+
+def _key(end: End, names: Mapping[System, str], looked: Mapping[System, Look]) -> dict[str, Artist]:
+    marks: dict[str, Artist] = {}
+    without_bars = all(_below_zero(end.within(panel)) for panel in end.panels)
     for system, label in names.items():
-        patches[label] = Patch()
-        patches[label].update(_fill(looked[system]))
-    return patches
+        if without_bars:
+            marks[label] = Line2D([], [], **_dot(looked[system]))
+        else:
+            marks[label] = Patch()
+            marks[label].update(_fill(looked[system]))
+    return marks
+
+
+def _dot(look: Look) -> Any:
+    inside = "white" if look.dash == "--" else look.colour  # hollow: others' results
+    return {
+        "color": look.colour, "markerfacecolor": inside, "marker": look.marker, "markersize": 8,
+        "linestyle": "none",
+    }  # fmt: skip
 
 
 def _fill(look: Look) -> dict[str, object]:

@@ -179,7 +179,7 @@ def x_axes(axes: Sequence[Axes], label: str) -> None:
     """Makes x axes that begin at 0, and labels those of panels with no panel below them."""
     for each in axes:
         each.set_xlim(left=0)
-        each.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        each.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))  # 2.5: up to 800 or 900
         each.xaxis.set_major_formatter(short)
     for each in lowest(axes):
         each.set_xlabel(label)

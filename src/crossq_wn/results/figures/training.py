@@ -4,14 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from crossq_wn.errors import UserError
 from crossq_wn.results import reading
 from crossq_wn.results.along import LABELS
+from crossq_wn.results.curves import Curves
 from crossq_wn.results.figures.files import save
 from crossq_wn.results.figures.style import Row, grid, heading, legend, looks, note, styled, x_axes
 from crossq_wn.results.reading import Warn
 from crossq_wn.results.records import Input
+from crossq_wn.results.sheets import Steps
 from crossq_wn.runs.tables import EVAL_COLUMNS
 
 COLUMN = "episode_return"  # of metrics.csv
@@ -32,7 +35,7 @@ def training_curve(runs: Sequence[Input], out: Path, warn: Warn) -> list[Path]:
     Raises:
         UserError: several tasks, or no training episode is recorded.
     """
-    found = reading.logged(runs, COLUMN, warn)
+    found, ended = reading.logged(runs, COLUMN, warn), reading.logged(runs, "episodes", warn)
     tasks = sorted({task for curves in found.values() for task in curves})
     if not tasks:
         raise UserError(f"nothing to draw: metrics.csv in {runs[0].path} has no training episode yet")
@@ -44,6 +47,7 @@ def training_curve(runs: Sequence[Input], out: Path, warn: Warn) -> list[Path]:
         curves = found[system][tasks[0]]
         for seed, values in zip(curves.seeds, curves.values, strict=True):
             there = ~np.isnan(values)
+            there[there] = _new(ended[system][tasks[0]], seed, curves.env_steps[there])
             frames, returns = curves.env_steps[there].tolist(), values[there].tolist()
             marker = look.marker if len(frames) == 1 else ""
             axes.plot(frames, returns, look.colour, linewidth=1, marker=marker, label=system.label)
@@ -59,3 +63,15 @@ def training_curve(runs: Sequence[Input], out: Path, warn: Warn) -> list[Path]:
         ["each line is one seed, and shows training episodes, with exploration: there are no evaluations"],
     )
     return save(figure, table, out)
+
+
+def _new(ended: Curves, seed: str, frames: Steps) -> npt.NDArray[np.bool_]:
+    """Says at which of a seed's rows an episode has ended since the row before, whose return it else repeats.
+
+    Args:
+        ended: how many episodes have ended, in the rows of metrics.csv.
+        seed: which one.
+        frames: of the rows that have a return.
+    """
+    counts = ended.values[ended.seeds.index(seed), np.isin(ended.env_steps, frames)]
+    return np.asarray(np.diff(counts, prepend=0) > 0)
