@@ -402,7 +402,7 @@ def test_a_search_on_the_command_line(tmp_path):
     shown = json.loads(helpers.call("sweep", "--status", "out", "--json", cwd=tmp_path).stdout)
     assert {line["state"] for line in shown} == {"done"}
     assert len(shown) == len(finder.known())
-    (tmp_path / "out" / ".sweep" / "search.journal").write_text("{")
+    (tmp_path / "out" / ".sweep" / "search.journal").write_text("{\n")
     said = helpers.call("sweep", "out", "--yes", cwd=tmp_path)
     assert (said.returncode, said.stderr.count("\n")) == (2, 1)
     assert "search.journal cannot be used" in said.stderr
