@@ -10,12 +10,14 @@ import pytest
 
 import crossq_wn
 from crossq_wn import UserError, environments
+from crossq_wn.cli import train as cli_train
 from crossq_wn.environments.core import EnvironmentFaultError
 from crossq_wn.environments.pool import Pool
 from crossq_wn.learning import learner
 from crossq_wn.runs.manifests import trained_frames
 from crossq_wn.runs.options import RunOptions
 from crossq_wn.training import deciding, loop, reporting, saving
+from crossq_wn.training.progress import Outcome
 from crossq_wn.training.seeds import Stream, integer, stream
 from crossq_wn.training.stopwatch import PHASES, Stopwatch
 from helpers import (
@@ -27,6 +29,7 @@ from helpers import (
     StartFault,
     Unending,
     call,
+    make_run,
     replay_rows,
     rows,
     same_run,
@@ -80,6 +83,18 @@ def test_before_training_it_is_said_that_a_video_will_be_missing():
     config.options, simulator.renders = options, True
     reporting._tell_of_missing_render(session)
     assert listener.messages == [said]
+
+
+def test_no_video_is_tried_of_what_nothing_renders(tmp_path, monkeypatch, capsys):
+    run, tried = make_run(tmp_path / "run", video=True), []
+    monkeypatch.setattr(cli_train, "_draw", lambda path: None)
+    ran = SimpleNamespace(returncode=0)
+    monkeypatch.setattr(cli_train.subprocess, "run", lambda command, **_: tried.append(command) or ran)
+    done = Outcome(run, 100, finished=True, signal=None, failed={})
+    for outcome in (done._replace(renders=False), done):
+        assert cli_train._follow(lambda shown, outcome=outcome: outcome) == 0
+    assert len(tried) == 1
+    assert capsys.readouterr().out.count("recording a video") == 1
 
 
 class Drawing(PointMass):

@@ -120,7 +120,8 @@ def _follow(work: Callable[[Reporter], Outcome]) -> int:
         return 128 + int(outcome.signal)
     options = read_config(outcome.path).options
     _draw(outcome.path)
-    if options.video and options.real_time is None:  # a robot would have to move for it
+    # A robot would have to move for it, and that nothing renders was told of before training.
+    if options.video and options.real_time is None and outcome.renders:
         _tell("recording a video")
         # Trusted, because this process has just trained with whatever code it names.
         command = [sys.executable, "-m", "crossq_wn", "video", str(outcome.path), "--trust"]

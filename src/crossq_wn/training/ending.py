@@ -8,7 +8,7 @@ from crossq_wn.errors import UserError, lacks_memory, one_line, raised
 from crossq_wn.nets.checking import NetworkError
 from crossq_wn.training.algorithms import what_own_raised
 from crossq_wn.training.progress import Outcome
-from crossq_wn.training.reporting import report
+from crossq_wn.training.reporting import renders, report
 from crossq_wn.training.session import Session, failures, with_traceback
 
 
@@ -33,6 +33,7 @@ def outcome(session: Session) -> Outcome:
         stopped_by=session.calls.stopped_by,
         failed={seed: failure.reason for seed, failure in session.failed.items()},
         resumable=tuple(seed for seed in session.failed if seed in session.aside),
+        renders=renders(session),
     )
 
 

@@ -60,6 +60,7 @@ class Outcome(NamedTuple):
     untouched: bool = False  # whether the run was finished before, so that nothing was done
     stopped_by: str | None = None  # the first callback that asked for an end, if one did
     resumable: tuple[int, ...] = ()  # the failed seeds that `resume` trains on, once their fault is mended
+    renders: bool = True  # whether the environment has pictures, of which a video can be made
 
 
 def short(value: float) -> str:

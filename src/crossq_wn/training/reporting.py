@@ -145,9 +145,14 @@ def _tell_of_fixed_actions(session: Session) -> None:
 
 def _tell_of_missing_render(session: Session) -> None:
     """Says before training that the video at its end will be missing."""
-    config, simulator = session.config, session.training.environments[0].simulator
-    if config.options.video and config.options.real_time is None and not getattr(simulator, "renders", True):
+    config = session.config
+    if config.options.video and config.options.real_time is None and not renders(session):
         session.reporter.message(
             f"{config.task} has no method `render`, so there will be no video when training is over: give it "
             f"one, or leave the video out with {option('video', False)}"
         )
+
+
+def renders(session: Session) -> bool:
+    """Whether the environment has pictures."""
+    return bool(getattr(session.training.environments[0].simulator, "renders", True))
