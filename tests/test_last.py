@@ -120,9 +120,10 @@ def test_a_run_in_real_time_whose_evaluations_are_lost_is_refused(tmp_path):
         last_evaluation(RunRecord(made))
 
 
-def test_a_list_of_runs_reads_three_files_of_each_and_no_checkpoint(tmp_path, monkeypatch):
+def test_a_list_of_finished_runs_reads_three_files_of_each_and_no_checkpoint(tmp_path, monkeypatch):
     for number in range(20):
-        made = make_run(tmp_path / str(number), eval_rows=[(100 * step, 5.0) for step in range(40)])
+        evaluated = [(100 * step, 5.0) for step in range(40)]
+        made = make_run(tmp_path / str(number), frames=3900, eval_rows=evaluated)
         vouch(made)
         (made / "checkpoints" / "000004000").mkdir(parents=True)
         (made / "checkpoints" / "000004000" / "manifest.json").write_text("{}")

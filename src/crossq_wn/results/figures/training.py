@@ -47,7 +47,7 @@ def training_curve(runs: Sequence[Input], out: Path, warn: Warn) -> list[Path]:
         curves = found[system][tasks[0]]
         for seed, values in zip(curves.seeds, curves.values, strict=True):
             there = ~np.isnan(values)
-            there[there] = _new(ended[system][tasks[0]], seed, curves.env_steps[there])
+            there[there] = _new(ended.get(system, {}).get(tasks[0]), seed, curves.env_steps[there])
             frames, returns = curves.env_steps[there].tolist(), values[there].tolist()
             marker = look.marker if len(frames) == 1 else ""
             axes.plot(frames, returns, look.colour, linewidth=1, marker=marker, label=system.label)
@@ -65,13 +65,15 @@ def training_curve(runs: Sequence[Input], out: Path, warn: Warn) -> list[Path]:
     return save(figure, table, out)
 
 
-def _new(ended: Curves, seed: str, frames: Steps) -> npt.NDArray[np.bool_]:
+def _new(ended: Curves | None, seed: str, frames: Steps) -> npt.NDArray[np.bool_]:
     """Says at which of a seed's rows an episode has ended since the row before, whose return it else repeats.
 
     Args:
-        ended: how many episodes have ended, in the rows of metrics.csv.
+        ended: how many episodes have ended, in the rows of metrics.csv; None: that is not recorded.
         seed: which one.
         frames: of the rows that have a return.
     """
+    if ended is None or seed not in ended.seeds:
+        return np.ones(len(frames), bool)
     counts = ended.values[ended.seeds.index(seed), np.isin(ended.env_steps, frames)]
     return np.asarray(np.diff(counts, prepend=0) > 0)
