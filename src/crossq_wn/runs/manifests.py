@@ -29,6 +29,20 @@ def available(directory: Path) -> list[Path]:
     return [directory / name for name in _numbers(directory)]
 
 
+def folder_at(directory: Path, frames: int) -> Path:
+    """The folder of the checkpoint at these environment frames, or the name that it would have."""
+    name = f"{frames:09d}"
+    return directory / next((there for there in _numbers(directory) if int(there) == frames), name)
+
+
+def free_folder(directory: Path, frames: int) -> Path:
+    """A name for a checkpoint, with more zeros in front of the frames while another one has these frames."""
+    name, taken = f"{frames:09d}", _numbers(directory)
+    while name in taken:
+        name = "0" + name
+    return directory / name
+
+
 def trained_frames(directory: Path) -> int:
     """The environment frames of the newest checkpoint, even a damaged one; 0 without any."""
     return max(map(int, _numbers(directory)), default=0)

@@ -15,7 +15,7 @@ from crossq_wn.files import to_disk
 from crossq_wn.runs import checksums
 from crossq_wn.runs.checkpoints import Checkpoint, SeedState
 from crossq_wn.runs.checksums import DamagedError
-from crossq_wn.runs.manifests import SCHEMA, available, read_manifest, write_manifest
+from crossq_wn.runs.manifests import SCHEMA, available, free_folder, read_manifest, write_manifest
 from crossq_wn.runs.replay_files import ReplayFiles
 from crossq_wn.runs.tensors import named_leaves, take_arrays
 
@@ -123,11 +123,15 @@ class Writer:
         to_disk(self.directory / "replay")
         to_disk(partial)
         for path in available(self.directory):  # left from before the run was resumed at an earlier one
-            if int(path.name) >= frames:
+            if int(path.name) > frames:
                 files.remove(path, within=run)
-        files.remove(self.directory / f"{frames:09d}", within=run)  # a link or a file, if it is there
-        files.move(partial, self.directory / f"{frames:09d}", within=run)
+        target = free_folder(self.directory, frames)
+        files.remove(target, within=run)  # a link or a file, if it is there
+        files.move(partial, target, within=run)
         to_disk(self.directory)
+        for path in available(self.directory):  # only now, since it may be the only one
+            if int(path.name) == frames and path != target:
+                files.remove(path, within=run)
 
     def _save_seed(self, folder: Path, seed: int, state: SeedState, replay: Replay) -> dict[str, Any]:
         """Writes a seed's state and its new rows of replay; returns its entry in the manifest."""

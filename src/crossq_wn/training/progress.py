@@ -60,7 +60,7 @@ class Outcome(NamedTuple):
     untouched: bool = False  # whether the run was finished before, so that nothing was done
     stopped_by: str | None = None  # the first callback that asked for an end, if one did
     resumable: tuple[int, ...] = ()  # the failed seeds that `resume` trains on, once their fault is mended
-    renders: bool = True  # whether the environment has pictures, of which a video can be made
+    renders: bool = True  # False: its environment has no pictures; not looked at if nothing was left to do
 
 
 def short(value: float) -> str:

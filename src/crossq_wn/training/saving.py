@@ -15,6 +15,7 @@ from crossq_wn.environments.interface import describe
 from crossq_wn.environments.streams import capture_shared, drawn_since, out_of_reach, places, watch
 from crossq_wn.lazy import jax
 from crossq_wn.runs.checkpoints import SeedState
+from crossq_wn.runs.manifests import folder_at
 from crossq_wn.training.session import Failure, Session, failures, settle, told
 from crossq_wn.training.stopping import World, drop, snapshot
 from crossq_wn.types import Tree
@@ -113,7 +114,7 @@ def _write(
     stage = session.decisions if session.seeds else decisions
     session.writer.save(frames, common, states, replays, _needed(session), stage=stage, thorough=thorough)
     if session.writer.stage != before:
-        session.calls.checkpoint(session.frames, str(session.run.checkpoints / f"{frames:09d}"))
+        session.calls.checkpoint(session.frames, str(folder_at(session.run.checkpoints, frames)))
 
 
 def _needed(session: Session) -> set[int]:

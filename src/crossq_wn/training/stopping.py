@@ -17,6 +17,7 @@ from crossq_wn.environments.snapshot import UnrestorableError
 from crossq_wn.errors import UserError
 from crossq_wn.runs.checkpoints import Checkpoint, SeedState
 from crossq_wn.runs.checksums import DamagedError
+from crossq_wn.runs.manifests import folder_at
 from crossq_wn.training.seeds import Seed
 from crossq_wn.training.session import Aside, Failure, Session, settle
 from crossq_wn.types import Tree
@@ -109,7 +110,7 @@ def _origin(session: Session, seed: Seed) -> World:
     # With overlap, the updates that belong to the decision are made already.
     if session.writer.present is None or session.config.options.overlap:
         return unknown
-    path = session.run.checkpoints / f"{session.writer.present:09d}"
+    path = folder_at(session.run.checkpoints, session.writer.present)
     try:
         saved = Checkpoint(path, with_replay=False)
         plain = saved.plain(seed.number)
