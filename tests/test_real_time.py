@@ -1153,6 +1153,7 @@ def test_evaluating_and_exporting_know_the_rate(trained):
     description = json.loads((folder / "policy" / "policy.json").read_text())
     assert description["control"]["decisions_per_second"] == 500
     assert description["observation"]["seen"]["in"] == "the replay of training"
+    assert description["observation"]["low"] == [-10.0] * 3  # from the checkpoint: no robot is made
 
 
 def test_the_robot_is_paused_between_episodes_and_in_the_end(trained):

@@ -118,6 +118,17 @@ def far_outside(observations: np.ndarray, simulator: Any) -> Outside | None:
     return Outside(len(np.unique(rows)), f"{what}, where its space has {low[index]:g} to {high[index]:g}")
 
 
+def bounds_of(simulator: Any) -> dict[str, list[float | None]] | None:
+    """The bounds of observations as JSON values, which have no infinity; None if there are none."""
+    if not hasattr(simulator, "observation_low"):
+        return None
+    found: dict[str, list[float | None]] = {}
+    for end in ("low", "high"):
+        bounds = getattr(simulator, f"observation_{end}").tolist()
+        found[end] = [float(bound) if np.isfinite(bound) else None for bound in bounds]
+    return found
+
+
 def describe(simulator: Any) -> dict[str, Any]:
     """The description of a simulator that a policy needs, as JSON values; checkpoints store it."""
     return {

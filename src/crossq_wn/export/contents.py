@@ -1,7 +1,7 @@
 """What an export says of its policy, in policy.json and in a model's metadata."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 from crossq_wn.acting.operations import Network, Op
 from crossq_wn.acting.policy import SCHEMA
 from crossq_wn.environments import Environment
+from crossq_wn.environments.interface import bounds_of
 from crossq_wn.errors import UserError
 from crossq_wn.export.observations import Observations
 from crossq_wn.installation import NUMBERS_DEPEND_ON, version
@@ -71,10 +72,12 @@ def _observation(
     policy: TrainedPolicy, seen: Observations, environment: Environment | None
 ) -> dict[str, Any]:
     """An observation's parts in the order in which they are flattened, and what their numbers were like."""
-    simulator = None if environment is None else environment.simulator
+    # A robot is not made for an export, and earlier versions kept no bounds.
+    known: Mapping[str, Any] | None = policy.saved.training.get("bounds")
+    if known is None and environment is not None:
+        known = bounds_of(environment.simulator)
     # Of stacked observations the newest comes last.
     newest = seen.rows[:, -policy.observation_size :]
-    low, high = (getattr(simulator, f"observation_{end}", None) for end in ("low", "high"))
     parts, first = [], 0
     for keys, shape in policy.interface.layout:
         parts.append({"name": ".".join(["observation", *keys]), "keys": keys, "shape": shape, "first": first})
@@ -85,8 +88,8 @@ def _observation(
         "frame_stack": policy.config.options.frame_stack,
         "units": "the environment's own, as it returns them: nothing has to be scaled before",
         "parts": parts,
-        "low": _finite(low),
-        "high": _finite(high),
+        "low": known and known["low"],
+        "high": known and known["high"],
         "seen": {
             "in": seen.source,
             "decisions": len(seen.rows),
@@ -117,13 +120,6 @@ def _control(config: RunConfig, environment: Environment | None) -> dict[str, An
     elif seconds is not None:
         rate = round(1 / (seconds * repeat), 6)
     return {"frames_per_decision": repeat, "seconds_per_frame": seconds, "decisions_per_second": rate}
-
-
-def _finite(bounds: np.ndarray | None) -> list[float | None] | None:
-    """Bounds for JSON, which has no infinity; None if there are none."""
-    if bounds is None:
-        return None
-    return [float(bound) if np.isfinite(bound) else None for bound in bounds]
 
 
 def described_network(network: Network) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

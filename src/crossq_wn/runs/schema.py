@@ -129,6 +129,13 @@ class InterfaceEntry(TypedDict, total=False):
     ]  # fmt: skip
 
 
+class BoundsEntry(TypedDict):
+    """The bounds of flat observations; null where there are none."""
+
+    low: list[float | None]
+    high: list[float | None]
+
+
 class Common(TypedDict):
     """The values that all seeds of a checkpoint share."""
 
@@ -137,6 +144,7 @@ class Common(TypedDict):
     failed: dict[SeedNumber, FailureEntry]
     logs: list[list[Position | Count]]
     interface: InterfaceEntry
+    bounds: NotRequired[BoundsEntry | None]  # earlier versions kept none
     config: NotRequired[dict[str, Any]]
     streams: NotRequired[dict[str, Any]]
     unevaluated: NotRequired[dict[SeedNumber, FailureEntry]]  # why the evaluation at this checkpoint failed

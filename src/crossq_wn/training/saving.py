@@ -11,7 +11,7 @@ from crossq_wn.environments import EnvironmentFaultError
 from crossq_wn.environments.attributes import written_by_user
 from crossq_wn.environments.core import Environment
 from crossq_wn.environments.holders import changes, holders_of
-from crossq_wn.environments.interface import describe
+from crossq_wn.environments.interface import bounds_of, describe
 from crossq_wn.environments.streams import capture_shared, drawn_since, out_of_reach, places, watch
 from crossq_wn.lazy import jax
 from crossq_wn.runs.checkpoints import SeedState
@@ -210,6 +210,7 @@ def tell_of_what_classes_hold(session: Session) -> None:
 def _common(session: Session) -> dict[str, Any]:
     """What all seeds have in common, as JSON values."""
     decisions, updates = session.head
+    simulator = session.training.environments[0].simulator
     return {
         "config": session.config.to_json(),
         "decisions": decisions,
@@ -217,7 +218,8 @@ def _common(session: Session) -> dict[str, Any]:
         "failed": failures(session),
         "logs": session.logs.positions(),
         "streams": capture_shared(),
-        "interface": describe(session.training.environments[0].simulator),
+        "interface": describe(simulator),
+        "bounds": bounds_of(simulator),
     }
 
 
