@@ -223,7 +223,9 @@ def test_no_file_of_a_run_leads_out_of_it_when_it_is_read(run, place, outside, c
     for path in (good, *made):
         told(path, listed)
     for verb in ("compare --force", "report --force", "figure fig7 --force", "plot --force", "curves"):
-        where = () if "compare" in verb else ("--out", place / f"{verb.split()[0]}.html")
+        out = place / verb.split()[0]
+        known = {"compare --force": (), "report --force": ("--out", f"{out}.html")}
+        where = known.get(verb, ("--out", out))
         said = quiet(hostile.command(*verb.split(), "runs", *where))
         assert said.code == 0, said.err
     page = (place / "report.html").read_text()

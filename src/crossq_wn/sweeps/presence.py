@@ -35,7 +35,7 @@ def present(out: Path) -> Iterator[None]:
         finally:
             ended.set()
             with contextlib.suppress(OSError):
-                path.unlink()
+                files.remove(path, within=out)
 
 
 def lives(out: Path) -> bool:
@@ -61,7 +61,7 @@ def _clear(out: Path) -> None:
     """Removes what sweeps have left that were killed."""
     for name in files.names(_folder(out)):
         if not _lives(_folder(out) / name):
-            (_folder(out) / name).unlink(missing_ok=True)
+            files.remove(_folder(out) / name, within=out)
 
 
 def _live(path: Path, ended: threading.Event) -> None:

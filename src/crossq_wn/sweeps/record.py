@@ -1,6 +1,5 @@
 """Optuna's record of a search, in the sweep's folder."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,7 @@ def mend(out: Path) -> None:
         content = files.read(record, MOST_TABLE)
         whole = content.rfind(b"\n") + 1
         if whole < len(content):
-            os.truncate(record, whole)
+            files.write_atomically(record, content[:whole])
     finally:
         lock.release()
 
