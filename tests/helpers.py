@@ -24,6 +24,7 @@ from crossq_wn.environments import moving
 from crossq_wn.environments.crew import Crew
 from crossq_wn.results import reading
 from crossq_wn.runs import directory
+from crossq_wn.runs.manifests import available
 from crossq_wn.runs.seals import signed
 from crossq_wn.runs.system import System
 from crossq_wn.training import api, building
@@ -423,8 +424,8 @@ def same_run(left: Path, right: Path, *, tables: bool = True, seeds: tuple[int, 
     if tables:
         for name in ("metrics.csv", "metrics.jsonl", "eval.csv"):
             assert (left / name).read_bytes() == (right / name).read_bytes(), name
-    final = [sorted((run / "checkpoints").glob("[0-9]*"))[-1] for run in (left, right)]
-    assert final[0].name == final[1].name
+    final = [available(run / "checkpoints")[-1] for run in (left, right)]
+    assert int(final[0].name) == int(final[1].name)  # more zeros in front where one was replaced
     for seed in seeds:
         name = f"seed-{seed}.safetensors"
         assert (final[0] / name).read_bytes() == (final[1] / name).read_bytes(), name

@@ -129,7 +129,7 @@ def test_numbers_out_of_range_are_refused_by_name(flags, says):
 def test_no_file_is_called_nothing():
     parser = Parser("eval")
     parser.add_argument("run", type=Path)
-    with pytest.raises(UserError, match="argument run: '' is no name of a file or folder"):
+    with pytest.raises(UserError, match="argument RUN: '' is no name of a file or folder"):
         parser.parse_args([""])
 
 

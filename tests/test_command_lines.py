@@ -18,6 +18,7 @@ import crossq_wn
 import helpers
 from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.cli import arguments, doctor, main
+from crossq_wn.cli import diagnose as diagnose_verb
 from crossq_wn.cli import reproduce as reproduce_verb
 from crossq_wn.cli import results as results_verbs
 from crossq_wn.cli.dispatch import VERBS
@@ -99,7 +100,7 @@ def stopped(folder, tmp_path, monkeypatch):
         monkeypatch.setattr(importlib.import_module("crossq_wn.cli.policy"), name, _begin)
     monkeypatch.setattr(importlib.import_module("crossq_wn.sweeps.bills"), "bill", _begin)
     monkeypatch.setattr(importlib.import_module("crossq_wn.bench.process"), "bench", _begin)
-    monkeypatch.setattr(results_verbs, "spectrum_of", _begin)
+    monkeypatch.setattr(diagnose_verb, "spectrum_of", _begin)
     for name in ("save", "learning_curve", "write"):
         monkeypatch.setattr(results_verbs, name, _begin)
     for name, maker in results_verbs.FIGURES.items():

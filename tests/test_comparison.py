@@ -56,7 +56,7 @@ def test_episodes_are_summed_up_by_the_sample_s_spread():
     episodes = [Episode(1.0, 10, False), Episode(3.0, 30, True)]
     summary = episode_summary(episodes)
     assert summary == (2, np.sqrt(2), 0.5, 20)
-    assert episode_summary(episodes[:1]) == (1, 0, 0, 10)
+    assert episode_summary(episodes[:1]) == (1, None, 0, 10)
 
 
 def test_nothing_in_common_is_an_error():

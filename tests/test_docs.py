@@ -606,6 +606,7 @@ def test_the_python_reference_has_the_records_that_it_names_and_what_their_field
         "untouched": "whether the run was finished before, so that nothing was done",
         "stopped_by": "the first callback that asked for an end, if one did",
         "resumable": "the failed seeds that `resume` trains on, once their fault is mended",
+        "renders": "False: its environment has no pictures; not looked at if nothing was left to do",
     }
     rate = module["Status"].attributes["frames_per_second"].docstring.value
     assert rate == "Of all seeds together, over the last seconds of the present phase; 0 if unknown."

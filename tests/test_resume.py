@@ -63,7 +63,7 @@ def trained(tmp_path_factory):
 
 
 def last_frames(run):
-    return int(sorted((run / "checkpoints").glob("[0-9]*"))[-1].name)
+    return max(int(path.name) for path in (run / "checkpoints").glob("[0-9]*"))
 
 
 PLAIN = {"algorithm": "sac", "diagnostics": False}

@@ -526,3 +526,14 @@ def test_a_sweep_on_ray_through_a_store(tmp_path):
         assert len(wanted) == 2 * 5  # of two metrics
     assert len(list((tmp_path / "store").glob("*/*/seed-*"))) == 2
     assert not list((tmp_path / "s").glob(".sweep/fetched/*"))
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "more"),
+    [("000000100", "0000000060", True), ("0000000060", "000000100", False), ("000000060", "", True)],
+)
+def test_checkpoints_here_and_in_the_store_are_compared_by_their_frames(here, there, more, tmp_path):
+    """One that replaced another at the same frames has one zero more in front."""
+    (tmp_path / "checkpoints" / here).mkdir(parents=True)
+    held = {f"checkpoints/{there}/manifest.json": ""} if there else {}
+    assert stored._has_more(tmp_path, store.Snapshot("attempt", 1, held)) is more

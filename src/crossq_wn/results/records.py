@@ -259,7 +259,11 @@ class RunRecord:
         return self.counted(sheet.series(rows, "frames", column)) if rows else []
 
     def counted(self, series: Iterable[Series]) -> list[Series]:
-        """Keeps the series of the seeds that count."""
+        """Keeps the series of the seeds that count.
+
+        Args:
+            series: one per seed and metric.
+        """
         return [each for each in series if each.seed not in self.without]
 
     @cached_property

@@ -216,13 +216,13 @@ def _refuse_nested(url: str, out: Path) -> None:
 
 def _has_more(folder: Path, stored: Snapshot) -> bool:
     """Whether a run here has a newer checkpoint than the store."""
-    there = [""]
+    there = [-1]
     for path in stored.files:
         kind, _, rest = path.partition("/")
         name = rest.partition("/")[0]
         if kind == "checkpoints" and name.isdigit():
-            there.append(name)
-    return max(_checkpoints(folder), default="") > max(there)
+            there.append(int(name))
+    return max(map(int, _checkpoints(folder)), default=-1) > max(there)
 
 
 @dataclass
