@@ -36,8 +36,7 @@ _APPEND = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEX
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _KINDS = {
     stat.S_IFLNK: "a link", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
-}  # fmt: skip
+    stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}  # fmt: skip
 
 
 class RefusedError(UserError, OSError):
@@ -343,7 +342,8 @@ def _explained(error: OSError, path: Path) -> OSError:
         return RefusedError(path, "is a link: links inside a run are not followed")
     if error.errno == errno.ENXIO:  # a pipe or a socket without a reader
         return RefusedError(path, "is a pipe, a socket or a device, not a regular file")
-    return error if os.sep in str(error.filename) else OSError(error.errno, error.strerror, str(path))
+    named = isinstance(error, RefusedError) or os.sep in str(error.filename)
+    return error if named else OSError(error.errno, error.strerror, str(path))
 
 
 def _kind(found: os.stat_result) -> str:

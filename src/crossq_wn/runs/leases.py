@@ -85,6 +85,9 @@ class Lease:
             if seen(self.run).number > self.number:
                 raise fences.LostLeaseError(self.run)
             _shut_out(self.run, self.folder)
+        except FileNotFoundError:  # who was faster has removed the folder of this lease
+            fences.open_up(self.run)
+            raise fences.LostLeaseError(self.run) from None
         except BaseException:
             fences.open_up(self.run)
             raise
