@@ -171,3 +171,12 @@ def test_a_run_that_dies_while_a_failed_seed_catches_up_goes_on_bit_for_bit(
     assert deaths >= calls // step
     with capsys.disabled():
         print(f"\n{how}, while a seed catches up: {deaths} crash points in {calls} calls, all equal")
+
+
+def test_a_mended_run_is_extended_as_one_that_nothing_disturbed(mended, tmp_path):
+    """The evaluation at its end, where a longer run makes none, is not kept."""
+    _, whole, _ = mended
+    runs = [shutil.copytree(path, tmp_path / path.name) for path in (whole, whole.parent / "mended")]
+    for run in runs:
+        crossq_wn.resume(run, frames=110)
+    same_run(*runs, seeds=(0, 1))

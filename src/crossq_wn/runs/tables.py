@@ -118,40 +118,41 @@ class Table:
         if self._json:
             self._json.append(_as_lines(rows, self.columns))
 
-    def rows(self) -> list[dict[str, Any]]:
-        """The rows, with numbers where there are such; what is empty is left out."""
-        return _rows(self._csv.read() if self._text is None else "".join(self._text).encode())
-
-    def sort(self) -> Callable[[], None]:
+    def sort(self, before: int | None = None) -> Callable[[], None]:
         """Puts the rows in order, for `position` at once, and on disk when the result is called.
 
         A checkpoint that is written in between remembers the sorted rows, and `resume` sorts them if need be.
+
+        Args:
+            before: environment frames of rows that `position` does not count until then; None: it counts all.
         """
-        content = self._sorted(self._csv.read())
-        if content is None:  # it was damaged meanwhile, which `resume` tells
+        there = self._csv.read()
+        content, counted = self._sorted(there), self._sorted(there, before)
+        if content is None or counted is None:  # it was damaged meanwhile, which `resume` tells
             return lambda: None
-        lines = _as_lines(_rows(content), self.columns)
-        self._csv.expect(content)
+        lines = _as_lines(rows_of(content), self.columns)
+        self._csv.expect(counted)
         if self._text is not None:
-            self._text = [content.decode()]
+            self._text = [counted.decode()]
         if self._json:
             self._json.expect(lines)
 
         def write() -> None:
-            self._csv.begin(content)
+            self._begin(content)
             if self._json:
                 self._json.begin(lines)
 
         return write
 
-    def _sorted(self, content: bytes) -> bytes | None:
-        """The content with its rows in order; None if it is no such table."""
+    def _sorted(self, content: bytes, before: int | None = None) -> bytes | None:
+        """The content with its rows in order, or those before some frames; None if it is no such table."""
         if self._order is None:
             return None
         order = self._order
         try:
             header, *rows = csv.reader(io.StringIO(content.decode(errors="replace"), newline=""))
             frames, seed = header.index(order.frames), header.index("seed")
+            rows = [row for row in rows if before is None or int(row[frames]) < before]
             rows.sort(key=lambda row: (int(row[frames]), order.seeds.index(int(row[seed]))))
         except (ValueError, IndexError, csv.Error):
             return None
@@ -205,7 +206,7 @@ class Table:
         if self._json is None:
             return [table]
         if lines is None and table is not None:
-            lines = _as_lines(_rows(table), self.columns)
+            lines = _as_lines(rows_of(table), self.columns)
             _tell(self._json, lines, warn)
         return [table, lines]
 
@@ -324,7 +325,7 @@ def _json_rows(lines: bytes) -> list[dict[str, Any]] | None:
     return rows if all(isinstance(row, dict) for row in rows) else None
 
 
-def _rows(content: bytes) -> list[dict[str, Any]]:
+def rows_of(content: bytes) -> list[dict[str, Any]]:
     """The rows of a table of numbers; empty cells are left out, as they are in the JSON lines."""
     rows = []
     for row in csv.DictReader(io.StringIO(content.decode(errors="replace"))):

@@ -13,7 +13,7 @@ from crossq_wn.errors import UserError, option
 from crossq_wn.installation import install_command
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.schema import Position
-from crossq_wn.runs.tables import EVAL_COLUMNS, Order, Table, cannot_write
+from crossq_wn.runs.tables import EVAL_COLUMNS, Order, Table, cannot_write, rows_of
 from crossq_wn.training.stopwatch import PHASES
 
 METRICS_COLUMNS = (  # followed by the algorithm's own metrics and the diagnostics
@@ -93,16 +93,21 @@ class Logs:
 
     def evaluated(self, frames: int) -> set[int]:
         """The training seeds whose evaluation at a number of environment frames is recorded."""
-        return {row["seed"] for row in self._eval.rows() if row["env_step"] == frames}
+        rows = rows_of(files.read(self._eval.path, files.MOST_TABLE))
+        return {row["seed"] for row in rows if row["env_step"] == frames}
 
     def begin(self) -> None:
         """Starts every table of a new run with its header."""
         for table in (self._metrics, self._eval, self._timing):
             table.begin()
 
-    def sort(self) -> Callable[[], None]:
-        """Puts rows in order that came as seeds caught up: see `Table.sort`."""
-        writes = [table.sort() for table in (self._metrics, self._eval)]
+    def sort(self, before: int | None = None) -> Callable[[], None]:
+        """Puts rows in order that came as seeds caught up: see `Table.sort`.
+
+        Args:
+            before: environment frames of an evaluation that is to come after the next checkpoint.
+        """
+        writes = [self._metrics.sort(), self._eval.sort(before)]
 
         def write() -> None:
             for each in writes:

@@ -16,6 +16,7 @@ from crossq_wn.environments.streams import capture_shared, drawn_since, out_of_r
 from crossq_wn.lazy import jax
 from crossq_wn.runs.checkpoints import SeedState
 from crossq_wn.runs.manifests import folder_at
+from crossq_wn.training.finished import evaluated_last
 from crossq_wn.training.session import Failure, Session, failures, settle, told
 from crossq_wn.training.stopping import World, drop, snapshot
 from crossq_wn.types import Tree
@@ -132,7 +133,9 @@ def join(session: Session, worlds: Mapping[int, World] | None) -> None:
     """
     if session.decisions >= session.head[0]:  # else others are further ahead
         session.behind.clear()
-    write = session.logs.sort()
+    # A longer run does not evaluate where this one ends.
+    last = session.finished and evaluated_last(session.config, session.frames)
+    write = session.logs.sort(session.frames if last else None)
     session.writer.outdate()
     save(session, worlds, thorough=session.finished)
     write()
