@@ -46,15 +46,17 @@ def once_each(inputs: Iterable[Input], warn: Warn) -> list[Input]:
         warn: called with a line on what is left out of each run.
     """
     owners: dict[_Key, _Owner] = {}
+    reached: dict[Path, dict[_Key, int]] = {}  # by run directory
 
     def claim(run: RunRecord) -> None:
-        for key, frames in _reached(run).items():
+        reached[run.path] = _reached(run)
+        for key, frames in reached[run.path].items():
             if key not in owners or frames > owners[key].frames:
                 owners[key] = _Owner(run, frames)
 
     found: list[Input] = []
     for each in reading.kept(inputs, claim, warn):
-        left = _own(each, owners, warn) if isinstance(each, RunRecord) else each
+        left = _own(each, owners, reached[each.path], warn) if isinstance(each, RunRecord) else each
         if left is not None:
             found.append(left)
     return found
@@ -69,9 +71,10 @@ def _reached(run: RunRecord) -> dict[_Key, int]:
     return found
 
 
-def _own(run: RunRecord, owners: Mapping[_Key, _Owner], warn: Warn) -> RunRecord | None:
+def _own(
+    run: RunRecord, owners: Mapping[_Key, _Owner], reached: Mapping[_Key, int], warn: Warn
+) -> RunRecord | None:
     """Returns the run without the seeds that count elsewhere; None if it has no others."""
-    reached = _reached(run)
     lost = [key for key in reached if owners[key].run != run]
     if not lost:
         return run

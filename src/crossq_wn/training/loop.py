@@ -278,5 +278,5 @@ def finish(session: Session) -> None:
 
 
 def _evaluated(session: Session) -> bool:
-    """Whether the checkpoint that was resumed has this evaluation, since seeds had caught up by then."""
+    """Whether the checkpoint that was resumed has this evaluation, as where other seeds had stopped."""
     return session.logs.evaluated(session.frames) >= {seed.number for seed in session.seeds}
