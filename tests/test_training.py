@@ -70,6 +70,18 @@ def test_actions_that_cannot_vary_are_told_of():
     assert listener.messages == [said]
 
 
+def test_a_precision_that_cpus_do_not_have_is_told_of():
+    listener, config = Listener(), SimpleNamespace(options=RunOptions(matmul_precision="bfloat16"))
+    session = SimpleNamespace(config=config, reporter=listener)
+    reporting.tell_of_device(session)
+    told = "matmul_precision is 'bfloat16', which has no effect on a CPU: it computes in float32"
+    on_cpu = jax.default_backend() == "cpu"
+    assert listener.messages == ([told] if on_cpu else [])
+    config.options = RunOptions()
+    reporting.tell_of_device(session)
+    assert len(listener.messages) == on_cpu
+
+
 def test_before_training_it_is_said_that_a_video_will_be_missing():
     simulator, options = SimpleNamespace(renders=False), RunOptions()
     listener, pool = Listener(), SimpleNamespace(environments=[SimpleNamespace(simulator=simulator)])

@@ -22,9 +22,10 @@ from crossq_wn.algorithms.actor_critic import Parts, compose
 from crossq_wn.algorithms.passes import separate
 from crossq_wn.algorithms.recipes import CriticTraits, Preset, Recipe
 from crossq_wn.algorithms.resets import at
-from crossq_wn.algorithms.settings import PolyakSettings, require, require_positive
+from crossq_wn.algorithms.settings import Condition, PolyakSettings, require, require_positive
 from crossq_wn.algorithms.state import KeyStream, State, random_key
 from crossq_wn.algorithms.wrapping import Around, wrap
+from crossq_wn.errors import option
 from crossq_wn.lazy import jax, jnp, optax
 from crossq_wn.nets import layers
 from crossq_wn.nets.initialisers import orthogonal
@@ -64,6 +65,11 @@ class BROSettings(PolyakSettings):
         require_positive(self, "actor_blocks", "critic_blocks", "quantiles")
         for name in ("weight_decay", "optimism_learning_rate", "kl_target", "exploration_std"):
             require(self, name, getattr(self, name) >= 0, "0 or above")
+
+    def conditions(self) -> list[Condition]:
+        """See `Settings.conditions`."""
+        fixed = f"with {option('optimism_learning_rate', 0)}"
+        return [*super().conditions(), Condition("kl_target", self.optimism_learning_rate > 0, fixed)]
 
 
 def parts(spec: Spec, settings: BROSettings) -> Parts:
@@ -314,15 +320,9 @@ def inverse_coefficient(value: float) -> float:
     return float(np.arctanh((np.log(value) + 10.0) / 8.75 - 1.0))
 
 
-# Table 1, column BRO, corrected by the authors' code. The table prints a warm-up of 10,000, one critic and a
-# target entropy of |A|; see the preset `paper-v2`.
-_CODE = BROSettings(
-    utd=10,
-    batch_size=128,
-    warmup=2_500,
-    discount=0.99,  # on every suite
-    action_repeat=1,
-)
+# Table 1, column BRO, corrected by the authors' code, whose discount and action repeat hold on all suites.
+# The table prints a warm-up of 10,000, one critic and a target entropy of |A|; see the preset `paper-v2`.
+_CODE = BROSettings(utd=10, batch_size=128, warmup=2_500, discount=0.99, action_repeat=1)
 PRESETS = {
     "default": Preset(
         _CODE,

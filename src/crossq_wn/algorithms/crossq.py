@@ -25,7 +25,7 @@ from crossq_wn.algorithms.actor_critic import Parts, compose
 from crossq_wn.algorithms.passes import Passed
 from crossq_wn.algorithms.recipes import CriticTraits, Preset, Recipe
 from crossq_wn.algorithms.resets import every_updates
-from crossq_wn.algorithms.settings import ActorCriticSettings, PolyakSettings, require, require_effect
+from crossq_wn.algorithms.settings import ActorCriticSettings, Condition, PolyakSettings, require
 from crossq_wn.algorithms.state import State
 from crossq_wn.errors import option
 from crossq_wn.lazy import jnp
@@ -65,10 +65,13 @@ class CrossQSettings(ActorCriticSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, "norm_momentum", 0 <= self.norm_momentum < 1, "in [0, 1)")
-        left_out = f"left out with {option('norm', 'layer-norm')}, which keeps no statistics"
-        require_effect(self, "norm_momentum", self.norm != "layer-norm", left_out)
         require(self, "norm_epsilon", self.norm_epsilon > 0, "above 0")
         require(self, "log_std_min", self.log_std_min < _LOG_STD_MAX, f"below {_LOG_STD_MAX}")
+
+    def conditions(self) -> list[Condition]:
+        """See `Settings.conditions`."""
+        layer = f"with {option('norm', 'layer-norm')}, which keeps no statistics"
+        return [*super().conditions(), Condition("norm_momentum", self.norm != "layer-norm", layer)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,12 +104,22 @@ class CrossQWNSettings(CrossQSettings, PolyakSettings):
             require(self, name, getattr(self, name) >= 0, "0 or above")
         require(self, "weight_norm_radius", self.weight_norm_radius > 0, "above 0")
         require(self, "l2_scale", self.l2_scale >= 0, "0 or above")
-        require_effect(
-            self, "l2_scale", self.weight_norm == "l2", f"left out unless {option('weight_norm')} is l2"
-        )
-        held = self.weight_norm not in ("none", "l2") or self.weight_norm_head
-        require_effect(self, "weight_norm_radius", held, "left out where nothing is held at fixed norm")
         require(self, "reset_updates", self.reset_updates is None or self.reset_updates >= 1, "at least 1")
+
+    def conditions(self) -> list[Condition]:
+        """See `Settings.conditions`."""
+        holds, norm = self.weight_norm not in ("none", "l2"), option("weight_norm")
+        free = f"where {norm} holds nothing and {option('actor_weight_decay')} is 0"
+        target = f"with {option('target_network', False)}, as no critics are averaged then"
+        return [
+            *super().conditions(),
+            Condition("l2_scale", self.weight_norm == "l2", f"unless {norm} is l2"),
+            Condition(
+                "weight_norm_radius", holds or self.weight_norm_head, "where nothing is held at fixed norm"
+            ),
+            Condition("weight_norm_actor", holds or self.actor_weight_decay > 0, free),
+            Condition("tau", self.target_network, target),
+        ]
 
 
 def crossq(spec: Spec, settings: CrossQSettings) -> Parts:

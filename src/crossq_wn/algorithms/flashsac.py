@@ -20,8 +20,9 @@ from crossq_wn.algorithms.crossq import joint_target
 from crossq_wn.algorithms.exploration import repeat_noise, zeta
 from crossq_wn.algorithms.normalisers import add_sample_padded, bounded_return, scale_rewards
 from crossq_wn.algorithms.recipes import CriticTraits, Preset, Recipe
-from crossq_wn.algorithms.settings import CategoricalSettings, require, require_positive
+from crossq_wn.algorithms.settings import CategoricalSettings, Condition, require, require_positive
 from crossq_wn.algorithms.state import State
+from crossq_wn.errors import option
 from crossq_wn.lazy import jnp, optax
 from crossq_wn.nets.initialisers import orthogonal
 from crossq_wn.nets.layers import Layer, dense, ensemble, linear, relu, residual, serial
@@ -50,6 +51,11 @@ class FlashSACSettings(CategoricalSettings):
         super().__post_init__()
         require_positive(self, "blocks", "noise_longest")
         require(self, "noise_exponent", self.noise_exponent >= 0, "0 or above")
+
+    def conditions(self) -> list[Condition]:
+        """See `Settings.conditions`."""
+        short = f"with {option('noise_longest', 1)}, as no noise lasts then"
+        return [*super().conditions(), Condition("noise_exponent", self.noise_longest > 1, short)]
 
     def schedule(self, learning_rate: float) -> optax.ScalarOrSchedule:
         """Falls along half a cosine, after a millionth of the updates at the first learning rate."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, Self, Union, get_args, get_origin, get_type_hints
 
 from crossq_wn.algorithms import own_networks
 from crossq_wn.algorithms.sources import without_checksum
@@ -29,6 +29,14 @@ _COPIES = (
     "critics", "blocks", "actor_blocks", "critic_blocks", "hidden_layers", "value_functions", "horizon",
     "iterations", "n_step",
 )  # fmt: skip
+
+
+class Condition(NamedTuple):
+    """What must hold for a setting or an option to have an effect beside the others."""
+
+    name: str
+    holds: bool
+    otherwise: str  # where it does not, to complete "it must be left out ..."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +64,10 @@ class Settings:
         require(self, "warmup", self.warmup >= 1, "at least 1 agent decision")
         require(self, "action_repeat", self.action_repeat is None or self.action_repeat >= 1, "at least 1")
         require(self, "discount", self.discount is None or 0 <= self.discount < 1, "in [0, 1)")
+
+    def conditions(self) -> list[Condition]:
+        """What must hold for settings to have an effect; those that are not named always have one."""
+        return []
 
     def pinned(self) -> Self:
         """These settings, with what identifies the code of a user's networks; such code is imported."""
@@ -153,6 +165,16 @@ class ActorCriticSettings(Settings):
         require(self, "adam_beta1", 0 <= self.adam_beta1 < 1, "in [0, 1)")
         require(self, "learning_rate_end", 0 <= self.learning_rate_end <= 1, "in [0, 1]")
 
+    def conditions(self) -> list[Condition]:
+        """See `Settings.conditions`."""
+        falls = self.learning_rate_end != 1 or self.learning_rate_updates is None
+        learned = self.temperature_learning_rate > 0
+        end, rate = option("learning_rate_end", 1), option("temperature_learning_rate", 0)
+        return [
+            Condition("learning_rate_updates", falls, f"with {end}, as nothing falls then"),
+            Condition("target_entropy_scale", learned, f"with {rate}, as the temperature is fixed then"),
+        ]
+
     def pinned(self) -> Self:
         """These settings, with a checksum of their present source in the names of a user's networks.
 
@@ -243,19 +265,9 @@ def require(settings: object, name: str, valid: bool, what: str) -> None:
         raise UserError(f"{stated(name, getattr(settings, name))}: it must be {what}")
 
 
-def require_effect(settings: Any, name: str, effective: bool, what: str) -> None:
-    """Checks that a setting without effect keeps its type's default, so that nobody believes in its effect.
-
-    Args:
-        settings: the record.
-        name: of the setting.
-        effective: whether the setting has an effect, given the others.
-        what: what would be valid, to complete "it must be ...".
-
-    Raises:
-        UserError: the setting has no effect and another value.
-    """
-    require(settings, name, effective or getattr(settings, name) == getattr(type(settings), name), what)
+def without_effect(record: Any) -> dict[str, str]:
+    """The settings, or options of a run, that have no effect beside others, each with `otherwise`."""
+    return {each.name: each.otherwise for each in record.conditions() if not each.holds}
 
 
 def require_types(settings: Any) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from crossq_wn import files
-from crossq_wn.algorithms.settings import setting_names, values_of
+from crossq_wn.algorithms.settings import setting_names, values_of, without_effect
 from crossq_wn.errors import UserError, explained, one_line, option
 from crossq_wn.files import MOST_JSON
 from crossq_wn.runs.checks import check
@@ -26,7 +26,8 @@ def read_choices(file: Path, *, trust: bool) -> dict[str, Any]:
         trust: whether modules that it names, and that the user has not trained with, may be imported.
 
     Returns:
-        Task, algorithm and preset, and the run options and hyperparameters that are not as usual, by name.
+        Task, algorithm and preset, and the run options and hyperparameters that are not as usual, by name,
+        but for those that had no effect in that run.
 
     Raises:
         UserError: it cannot be read, or names modules that are not trusted.
@@ -34,12 +35,14 @@ def read_choices(file: Path, *, trust: bool) -> dict[str, Any]:
     config = _read(file / "config.json" if file.is_dir() else file)
     require_algorithm(config, file, trust=trust)
     require_task(config, file, trust=trust, task=None)
+    config = with_algorithm(config)
+    left_out = {"wandb"} | without_effect(config.options).keys() | without_effect(config.settings).keys()
+    chosen = unusual(config.options) | _unusual_settings(config)
     return {
         "task": config.task,
         "algorithm": config.system.algorithm,
         "preset": config.system.preset,
-        **{name: value for name, value in unusual(config.options).items() if name != "wandb"},
-        **_unusual_settings(with_algorithm(config)),
+        **{name: value for name, value in chosen.items() if name not in left_out},
     }
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from crossq_wn.algorithms.settings import require, require_positive, require_types
+from crossq_wn.algorithms.settings import Condition, require, require_positive, require_types
 from crossq_wn.errors import option
 from crossq_wn.machine import expanded
 
@@ -88,6 +88,15 @@ class RunOptions:
         require(self, "seeds", len(set(self.seeds)) == len(self.seeds), "without repetition")
         require(self, "seeds", all(0 <= s < 2**31 for s in self.seeds), "whole numbers from 0 to 2147483647")
         _require_one_robot(self)
+
+    def conditions(self) -> list[Condition]:
+        """What must hold for options to have an effect; those that are not named always have one."""
+        robot = f"where {option('real_time')} is given, because the robot would have to move for it"
+        never = f"with {option('eval_every', 0)}, as there are no evaluations then"
+        return [
+            Condition("video", not self.video or self.real_time is None, robot),
+            Condition("eval_episodes", self.eval_every > 0, never),
+        ]
 
 
 def _names(prefill: object) -> object:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from crossq_wn.algorithms.own_networks import give as give_networks
-from crossq_wn.algorithms.settings import setting_names
+from crossq_wn.algorithms.settings import setting_names, without_effect
 from crossq_wn.data.sources import describe_all as describe_sources
 from crossq_wn.environments import TaskLike, lookup
-from crossq_wn.errors import UserError, option
+from crossq_wn.errors import UserError, option, stated
 from crossq_wn.machine import use_jax
 from crossq_wn.own_modules import refuse_while_importing
 from crossq_wn.runs import directory
@@ -77,8 +77,8 @@ def configure(
         The configuration, with every value resolved.
 
     Raises:
-        UserError: a name is unknown or a value is outside its limits; the message names the nearest name or
-            the limits.
+        UserError: a name is unknown, a value is outside its limits, or a choice has no effect beside the
+            others; the message names the nearest name, the limits or what it must be left out with.
     """
     choices = _in_python(choices)
     usual = preset_settings(algorithm, preset)
@@ -90,6 +90,7 @@ def configure(
     options = RunOptions(**{name: value for name, value in choices.items() if name in OPTION_NAMES})
     changes = {name: value for name, value in choices.items() if name not in OPTION_NAMES}
     chosen = dataclasses.replace(usual, **changes).pinned()
+    _require_effect(choices, without_effect(options) | without_effect(chosen))
     known = lookup(task)
     action_repeat = known.action_repeat if chosen.action_repeat is None else chosen.action_repeat
     settings = chosen.for_run(options.frames // action_repeat)
@@ -108,6 +109,13 @@ def configure(
     )
     check_options(config)
     return config
+
+
+def _require_effect(choices: dict[str, Any], idle: dict[str, str]) -> None:
+    """Refuses what is chosen in vain, so that nobody believes in its effect."""
+    for name, left_out in idle.items():
+        if name in choices:
+            raise UserError(f"{stated(name, choices[name])}: it must be left out {left_out}")
 
 
 def _in_python(choices: dict[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from crossq_wn.training.ending import call_back, conclude, keeping_tracebacks, o
 from crossq_wn.training.finished import evaluated_last
 from crossq_wn.training.fitting import check_fits
 from crossq_wn.training.progress import Outcome, Reporter
-from crossq_wn.training.reporting import report_at_times, tell_of_environments
+from crossq_wn.training.reporting import report_at_times, tell_of_device, tell_of_environments
 from crossq_wn.training.restoring import restore
 from crossq_wn.training.rows import log
 from crossq_wn.training.saving import join, note_streams, save, watch_classes
@@ -220,6 +220,7 @@ def begin(session: Session, prefill: Rows | None = None) -> None:
 
 def assess(session: Session) -> None:
     """Evaluates and saves the untrained learners."""
+    tell_of_device(session)
     tell_of_environments(session)
     score(session)
     save(session)

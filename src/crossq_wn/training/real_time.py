@@ -40,7 +40,7 @@ from crossq_wn.training.ending import call_back, conclude, keeping_tracebacks, o
 from crossq_wn.training.fitting import check_fits
 from crossq_wn.training.loop import begin, discarded_on_failure
 from crossq_wn.training.progress import Outcome, Reporter
-from crossq_wn.training.reporting import doing, enter, tell_of_environments
+from crossq_wn.training.reporting import doing, enter, tell_of_device, tell_of_environments
 from crossq_wn.training.rows import log
 from crossq_wn.training.saving import save
 from crossq_wn.training.scoring import record, scores_of
@@ -95,6 +95,7 @@ def run_in_real_time(
                 _restore(course, without_damaged_replay=without_damaged_replay)
             else:
                 begin(session, prefill.pop())  # replay holds it from now on
+                tell_of_device(session)
                 tell_of_environments(session)
             stack.enter_context(compiling_ahead(session))
             _checkpoint(course)

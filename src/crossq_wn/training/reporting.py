@@ -6,7 +6,9 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from crossq_wn.errors import counted, option
+from crossq_wn.errors import counted, option, stated
+from crossq_wn.lazy import jax
+from crossq_wn.runs.options import USUAL
 from crossq_wn.training.compiling import compiling_left
 from crossq_wn.training.finished import evaluated_last
 from crossq_wn.training.forecast import forecast
@@ -114,6 +116,14 @@ def enter(session: Session, phase: Phase) -> None:
     session.phase = phase
     session.recent.begin()
     report(session)
+
+
+def tell_of_device(session: Session) -> None:
+    """Tells of an option that has no effect on the device that computes."""
+    precision = session.config.options.matmul_precision
+    if precision != USUAL.matmul_precision and jax.default_backend() == "cpu":
+        told = stated("matmul_precision", precision)
+        session.reporter.message(f"{told}, which has no effect on a CPU: it computes in float32")
 
 
 def tell_of_environments(session: Session) -> None:

@@ -15,7 +15,7 @@ from functools import partial
 from crossq_wn.algorithms.drq import learning, model
 from crossq_wn.algorithms.drq.model import Model
 from crossq_wn.algorithms.recipes import Preset, Recipe
-from crossq_wn.algorithms.settings import Settings, require, require_positive
+from crossq_wn.algorithms.settings import Condition, Settings, require, require_positive
 from crossq_wn.errors import option
 from crossq_wn.lazy import optax
 from crossq_wn.nets.layers import elu
@@ -93,6 +93,19 @@ class DRQSettings(Settings):
             "contrast_weight",
         ):  # fmt: skip
             require(self, name, getattr(self, name) >= 0, "0 or above")
+
+    def conditions(self) -> list[Condition]:
+        """See `Settings.conditions`."""
+        needed = {
+            "target_clip": ("target_noise", 0),
+            "contrast_temperature": ("contrast_weight", 0),
+            "priority_floor": ("priority_exponent", 0),
+            "recency_floor": ("recency_fade", 1),
+        }
+        found = super().conditions()
+        for name, (other, idle) in needed.items():
+            found.append(Condition(name, getattr(self, other) != idle, f"with {option(other, idle)}"))
+        return found
 
     @property
     def cycle(self) -> int:

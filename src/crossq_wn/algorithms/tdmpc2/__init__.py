@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from crossq_wn.algorithms.recipes import CriticTraits, Preset, Recipe
-from crossq_wn.algorithms.settings import Settings, require, require_positive
+from crossq_wn.algorithms.settings import Condition, Settings, require, require_positive
 from crossq_wn.algorithms.tdmpc2 import learning, model, planning
 from crossq_wn.algorithms.tdmpc2.model import SIMNORM_GROUP, Model, normed, simnormed, two_hot_head
 from crossq_wn.algorithms.tdmpc2.planning import Planner
@@ -101,6 +101,11 @@ class TDMPC2Settings(Settings):
             self, "policy_samples", 0 < self.policy_samples < self.samples, f"from 1 to {self.samples - 1}"
         )
         require(self, "elites", self.elites <= self.samples, f"at most {option('samples')} ({self.samples})")
+
+    def conditions(self) -> list[Condition]:
+        """See `Settings.conditions`."""
+        one = f"with {option('elites', 1)}, which has all the weight"
+        return [*super().conditions(), Condition("planner_temperature", self.elites > 1, one)]
 
 
 def tdmpc2(spec: Spec, settings: TDMPC2Settings) -> Algorithm:
