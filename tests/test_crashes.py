@@ -6,6 +6,7 @@ a log; or by a power cut, after which the logs have lost what nothing waited for
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ import pytest
 import crossq_wn
 import helpers
 from crossq_wn import files
-from helpers import TINY_OPTIONS, TINY_SETTINGS, same_run
+from crossq_wn.learning.evaluation import _Policies
+from helpers import TINY_OPTIONS, TINY_SETTINGS, Listener, rows, same_run
 
 CHANGES = ("replace", "fsync", "mkdir", "unlink")  # of the module os, as `files` calls it
 LOGS = ("metrics.csv", "metrics.jsonl", "eval.csv", "timing.csv")
@@ -82,12 +84,12 @@ def lived(machine, monkeypatch, work):
     return True
 
 
-def begin_or_go_on(run):
+def begin_or_go_on(run, reporter=None):
     """What a user does after a crash: resumes, or starts again where not even a run is there."""
     if (run / "config.json").exists():
-        crossq_wn.resume(run)
-    else:
-        crossq_wn.train("helpers:PointMass", frames=70, seeds=(0, 1), out=run, **OPTIONS, **TINY_SETTINGS)
+        return crossq_wn.resume(run, reporter=reporter)
+    options = {"frames": 70, "seeds": (0, 1), **OPTIONS, **TINY_SETTINGS}
+    return crossq_wn.train("helpers:PointMass", out=run, reporter=reporter, **options)
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +136,41 @@ def test_a_run_that_dies_anywhere_goes_on_bit_for_bit(how, step, whole, tmp_path
         print(f"\n{how}: {deaths} crash points in {calls} calls, all equal")
 
 
+def interrupted(monkeypatch, work, evaluation):
+    """The outcome of some work whose evaluation of this number is interrupted at its third decision."""
+    counted, act = {"evaluations": 0}, _Policies.act
+
+    def acting(self, observations):
+        new = not hasattr(self, "decisions")
+        counted["evaluations"] += new
+        self.decisions = 1 if new else self.decisions + 1
+        if (counted["evaluations"], self.decisions) == (evaluation, 3):
+            os.kill(os.getpid(), signal.SIGINT)
+        assert counted["evaluations"] < evaluation or self.decisions <= 3, "it went on"
+        return act(self, observations)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_Policies, "act", acting)
+        return work()
+
+
+@pytest.mark.parametrize(("number", "frames"), [(1, 0), (2, 40), (3, 70)])
+def test_an_evaluation_that_is_interrupted_ends_at_once_and_is_made_again(
+    number, frames, whole, tmp_path, monkeypatch
+):
+    run, said = tmp_path / "run", Listener()
+    outcome = interrupted(monkeypatch, lambda: begin_or_go_on(run, said), number)
+    assert (outcome.signal, outcome.frames) == (signal.SIGINT, frames)
+    told = f"SIGINT: the evaluation at {frames} frames is broken off, to be made again when the run goes on"
+    assert said.messages.count(told) == 1
+    scored = {int(row["env_step"]) for row in rows(run / "eval.csv")}
+    assert scored == {0, 40, 70} - {each for each in (0, 40, 70) if each >= frames}
+    again = interrupted(monkeypatch, lambda: begin_or_go_on(run), 1)  # and once more
+    assert (again.signal, again.frames) == (signal.SIGINT, frames)
+    assert begin_or_go_on(run).signal is None
+    same_run(whole[0], run, seeds=(0, 1))
+
+
 @pytest.fixture(scope="module")
 def mended(tmp_path_factory):
     """A run whose seed 1 failed, one that nothing disturbed, and the machine that trained the first on."""
@@ -171,6 +208,14 @@ def test_a_run_that_dies_while_a_failed_seed_catches_up_goes_on_bit_for_bit(
     assert deaths >= calls // step
     with capsys.disabled():
         print(f"\n{how}, while a seed catches up: {deaths} crash points in {calls} calls, all equal")
+
+
+def test_a_seed_that_catches_up_makes_an_interrupted_evaluation_again(mended, tmp_path, monkeypatch):
+    failed, whole, _ = mended
+    run = shutil.copytree(failed, tmp_path / "run")
+    assert interrupted(monkeypatch, lambda: crossq_wn.resume(run), 1).signal == signal.SIGINT
+    crossq_wn.resume(run)
+    same_run(whole, run, seeds=(0, 1))
 
 
 def test_a_mended_run_is_extended_as_one_that_nothing_disturbed(mended, tmp_path):

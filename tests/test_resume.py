@@ -157,6 +157,7 @@ def test_an_interrupted_run_resumes_bit_for_bit(number, code, trained, tmp_path)
     assert "Traceback" not in out + err
     assert 100 <= last_frames(run) < 330
     if number != signal.SIGKILL:
+        assert f"{signal.Signals(number).name}: saving a checkpoint" in out
         assert f"stopped at {last_frames(run)} frames: continue with `crossq-wn resume {run}`" in out
     quick("helpers:PointMass", run, frames=None, resume=True)
     same_run(trained("helpers:PointMass", frames=330, **PLAIN), run)

@@ -1,6 +1,6 @@
 """Evaluation: episodes of the deterministic policy, in separate environments with their own random seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -16,12 +16,21 @@ Evaluation = list[Episode] | EnvironmentFaultError
 _ENDLESS = 100_000  # decisions, after which an episode counts as endless
 
 
+class BrokenOff(BaseException):  # no error, as KeyboardInterrupt is none
+    """Says that a game was broken off, and that its results are worth nothing."""
+
+
+def _nothing() -> None:
+    pass
+
+
 class Arena(NamedTuple):
     """The environments in which several players play side by side; k counts the players."""
 
     pool: Pool
     indices: Sequence[int]  # each player's environment in the pool
     seeds: Sequence[int]  # of each first reset; later resets continue the environment's random stream
+    before_decision: Callable[[], None] = _nothing  # is called; may raise BrokenOff
 
 
 class Players(Protocol):
@@ -118,6 +127,9 @@ def play(arena: Arena, players: Players) -> dict[int, EnvironmentFaultError]:
 
     Returns:
         The faults of environments by player, such as episodes that do not end; a player stops at a fault.
+
+    Raises:
+        BrokenOff: if `arena.before_decision` does.
     """
     pool, indices = arena.pool, arena.indices
     observations = np.zeros((len(indices), pool.environments[0].observation_size), np.float32)
@@ -135,6 +147,7 @@ def play(arena: Arena, players: Players) -> dict[int, EnvironmentFaultError]:
 
     begin(range(len(indices)), arena.seeds)
     while running := [k for k in range(len(indices)) if k not in faults and players.go_on(k)]:
+        arena.before_decision()
         actions = players.act(observations)
         results = pool.step([indices[k] for k in running], actions[running])
         over = []

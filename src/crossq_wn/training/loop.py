@@ -18,6 +18,7 @@ from crossq_wn.environments.pool import Pool
 from crossq_wn.environments.streams import kept_shared
 from crossq_wn.errors import AT_FIRST_RESET, UserError, counted, option
 from crossq_wn.lazy import jax
+from crossq_wn.learning.evaluation import BrokenOff
 from crossq_wn.learning.rows import Rows
 from crossq_wn.machine import processors
 from crossq_wn.runs.config import RunConfig
@@ -38,7 +39,7 @@ from crossq_wn.training.saving import join, note_streams, save, watch_classes
 from crossq_wn.training.scoring import score
 from crossq_wn.training.seeds import Stream, integer, stream
 from crossq_wn.training.session import Session, new_session, told
-from crossq_wn.training.signals import collected_signals
+from crossq_wn.training.signals import collected_signals, name_of
 from crossq_wn.training.stopping import drop
 from crossq_wn.training.updating import launches_aside
 from crossq_wn.types import Spec
@@ -138,14 +139,22 @@ def _one_session(
             stack.enter_context(compiling_ahead(session))
             if config.options.overlap and launches_aside():
                 session.launcher = stack.enter_context(ThreadPoolExecutor(1, "launches"))
-            if not resume:
-                assess(session)
+            whole = resume or unbroken(assess, session)
         with keeping_tracebacks(session):
-            if again:
-                evaluate_again(session)
-            ended = train(session)
+            if unbroken(evaluate_again, session) if again else whole:
+                unbroken(train, session)
+            conclude(session)
             tried.update(session.failed.keys() - {*session.waiting})
-            return ended, _goes_on(session)
+            return outcome(session), _goes_on(session)
+
+
+def unbroken(work: Callable[[Session], None], session: Session) -> bool:
+    """Works on a session, and returns whether no evaluation was broken off."""
+    try:
+        work(session)
+    except BrokenOff:
+        return False
+    return True
 
 
 def _goes_on(session: Session) -> bool:
@@ -239,12 +248,8 @@ def evaluate_again(session: Session) -> None:
         save(session)
 
 
-def train(session: Session) -> Outcome:
-    """Makes decisions until the run is done, or a signal or a callback asks for an end.
-
-    Raises:
-        UserError: every seed has failed.
-    """
+def train(session: Session) -> None:
+    """Makes decisions until the run is done, or a signal or a callback asks for an end."""
     options = session.config.options
     session.stopwatch.lap("record")
     session.pace.begin_interval(session.frames, session.updates)
@@ -260,8 +265,9 @@ def train(session: Session) -> Outcome:
         call_back(session)
         report_at_times(session)
         session.stopwatch.lap("record")
+    if session.calls.signals and not session.finished:
+        session.reporter.message(f"{name_of(session.calls.signals[0])}: saving a checkpoint")
     finish(session)
-    return outcome(session)
 
 
 def finish(session: Session) -> None:
@@ -275,7 +281,6 @@ def finish(session: Session) -> None:
     elif last and session.aside:  # who catches up later goes on behind this evaluation
         session.writer.outdate()
         save(session, worlds, thorough=True)
-    conclude(session)
 
 
 def _evaluated(session: Session) -> bool:

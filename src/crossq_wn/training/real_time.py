@@ -46,7 +46,7 @@ from crossq_wn.training.saving import save
 from crossq_wn.training.scoring import record, scores_of
 from crossq_wn.training.seeds import Stream, integer, stream
 from crossq_wn.training.session import new_session, told
-from crossq_wn.training.signals import collected_signals
+from crossq_wn.training.signals import collected_signals, name_of
 
 _IDLE_SECONDS = 0.002  # that learning waits for news when it has nothing to do
 _STOP_SECONDS = 10  # that the robot gets to come to rest when training is to stop
@@ -201,6 +201,8 @@ def _may_still_answer(course: Course) -> bool:
     if course.asked_to_stop is None:
         course.asked_to_stop = now
         course.process.stop()
+        for number in course.session.calls.signals[:1]:
+            course.session.reporter.message(f"{name_of(number)}: the robot comes to rest")
     if now - course.asked_to_stop < _STOP_SECONDS:
         return True
     course.session.reporter.message(f"the robot did not answer for {_STOP_SECONDS} s: its process is ended")

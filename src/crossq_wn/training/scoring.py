@@ -1,29 +1,34 @@
 """Evaluations during training."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from crossq_wn.environments import EnvironmentFaultError, Episode
 from crossq_wn.environments.streams import kept_shared
 from crossq_wn.errors import one_line
-from crossq_wn.learning.evaluation import Arena, evaluate
+from crossq_wn.learning.evaluation import Arena, BrokenOff, evaluate
 from crossq_wn.learning.q_bias import Bias, q_bias
 from crossq_wn.training.progress import short
 from crossq_wn.training.reporting import doing
 from crossq_wn.training.saving import captured, save_unevaluated
 from crossq_wn.training.seeds import Stream, integer, stream
 from crossq_wn.training.session import Session, told
+from crossq_wn.training.signals import name_of
 from crossq_wn.training.stopping import World, drop
 
 
 def score(session: Session) -> dict[int, World] | None:
     """Evaluates the policy of every seed and records the results; seeds whose environment fails stop.
 
-    What was trained before an evaluation that fails is saved.
+    What was trained before an evaluation that fails, or that a signal breaks off, is saved.
 
     Returns:
         The states of environments before; None if there was nothing to evaluate.
+
+    Raises:
+        BrokenOff: a signal has asked for an end; the evaluation is made again when the run goes on.
     """
     if not session.seeds:
         return None
@@ -36,6 +41,15 @@ def _score(session: Session) -> dict[int, World] | None:
     worlds = captured(session) if session.frames else None
     try:
         results, reasons = _play(session)
+    except BrokenOff:
+        asked = name_of(session.calls.signals[0])
+        session.reporter.message(
+            f"{asked}: the evaluation at {session.frames:,} frames is broken off, to be made again when the "
+            "run goes on"
+        )
+        if worlds is not None:  # else the run begins anew
+            save_unevaluated(session, worlds, {})
+        raise
     except Exception as error:  # such as too little memory, or what a user's own network raises
         if worlds is not None:  # until then nothing was trained, and a run that cannot begin leaves nothing
             save_unevaluated(session, worlds, {seed.number: one_line(error) for seed in session.seeds})
@@ -87,7 +101,13 @@ def record(session: Session, results: dict[int, dict[str, float]]) -> None:
 
 def _arena(session: Session, name: Stream) -> Arena:
     starts = [integer(stream(seed.number, name, session.frames)) for seed in session.seeds]
-    return Arena(session.testing, session.indices, starts)
+    return Arena(session.testing, session.indices, starts, partial(_heed, session.calls.signals))
+
+
+def _heed(signals: Sequence[int]) -> None:
+    """Breaks an evaluation off once a signal has asked for an end."""
+    if signals:
+        raise BrokenOff
 
 
 def scores_of(episodes: Sequence[Episode], metric: str) -> dict[str, float]:

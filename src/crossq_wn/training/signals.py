@@ -39,6 +39,11 @@ def collected_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
+def name_of(number: int) -> str:
+    """The name of a signal, such as SIGINT."""
+    return signal.Signals(number).name
+
+
 def _numbers() -> list[int]:
     numbers: list[int] = list(_ALWAYS)
     for name in _DEADLY:
