@@ -54,7 +54,7 @@ def test_a_table_a_picture_and_the_conditions_outlive_the_runs(folder, capsys):
     out = folder / "curves"
     code, written, err = said(
         "curves", folder / "runs" / "dog-0", folder / "runs" / "drq", "--reference", folder / "rivals.csv",
-        "--systems", "Rival", "Other", "--frames", 200, "--out", out, capsys=capsys,
+        "--systems", "Rival", "Rivals UTD 2", "--frames", 200, "--out", out, capsys=capsys,
     )  # fmt: skip
     assert code == 0, err
     names = [f"{task}.{kind}" for task in ("dog-run", "walker-run") for kind in ("png", "svg", "csv")]
@@ -62,6 +62,8 @@ def test_a_table_a_picture_and_the_conditions_outlive_the_runs(folder, capsys):
     drawn = (out / "dog-run.svg").read_text()
     assert ("Rival UTD 2" in drawn, "Unwanted" in drawn) == (True, False)  # and not among our numbers
     assert all(row["algorithm"] != "Rival" for row in rows(out / "dog-run.csv"))
+    assert "dog-run: no system 'Rivals UTD 2': did you mean 'Rival UTD 2'?" in err
+    assert "walker-run: no published curves of this task" in err
     code, _, err = said("curves", folder / "runs" / "dog-1", "--out", out, capsys=capsys)
     assert code == 0, err
     dog, about = rows(out / "dog-run.csv"), rows(out / "runs.csv")

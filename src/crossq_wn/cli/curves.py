@@ -14,8 +14,10 @@ from crossq_wn.errors import UserError
 from crossq_wn.files import names, write_atomically
 from crossq_wn.results import duplicates, gathering, reading
 from crossq_wn.results.figures import FIGURES, Source, save
+from crossq_wn.results.figures.source import called
 from crossq_wn.results.gathering import ABOUT, CURVES, RUNS, Gathered, Row
 from crossq_wn.results.records import RunRecord
+from crossq_wn.runs.system import System
 from crossq_wn.runs.tables import records_as_csv
 
 
@@ -87,10 +89,22 @@ def draw(
         table = Path(folder) / "curves.csv"
         write_atomically(table, records_as_csv(rows, CURVES))
         source = Source.of([table], reference, frames=frames, warn=warn)
-        shown = []
-        for system in source.scores:
-            asked_for = not systems or any(system.begins(words) for words in systems)
-            if asked_for or system not in source.published:
-                shown.append(system.label)
-        picture = FIGURES["fig7"](replace(source, wanted=tuple(shown)))
+        shown = source.own_systems + _published(source, systems, stem.name)
+        picture = FIGURES["fig7"](replace(source, wanted=tuple(system.label for system in shown)))
         return save(picture.figure, gathering.in_columns(rows, CURVES), stem)
+
+
+def _published(source: Source, systems: Sequence[str], task: str) -> list[System]:
+    """The published systems to draw; warns of what `systems` names and this task has no curves of."""
+    there = [system for system in source.scores if system in source.published]
+    if source.theirs and not there:
+        warn(f"{task}: no published curves of this task")
+    if not systems or not there:
+        return there
+    found = []
+    for words in systems:
+        try:
+            found += called(words, there)
+        except UserError as error:
+            warn(f"{task}: {error}")
+    return found

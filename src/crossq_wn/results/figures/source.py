@@ -159,7 +159,7 @@ class Source:
         wanted: list[System] = []
         for want in self.wanted:
             try:
-                wanted += _called(want, there)
+                wanted += called(want, there)
             except UserError as error:
                 if not self.protocol:
                     raise
@@ -310,8 +310,12 @@ class Source:
         return {system: found[system] for system in self.scores if system in own}
 
 
-def _called(want: str, there: Iterable[System]) -> list[System]:
-    """Returns the systems with that label, or else those whose labels begin with these words."""
+def called(want: str, there: Iterable[System]) -> list[System]:
+    """Returns the systems with that label, or else those whose labels begin with these words.
+
+    Raises:
+        UserError: there are none; the message suggests the nearest.
+    """
     labels, whole, begun = [], [], []
     for system in there:
         labels.append(system.label)
