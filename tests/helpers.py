@@ -244,9 +244,13 @@ class NanForSeedOne(PointMass):
 
 
 class Faulty(PointMass):
-    """Fails where a seed of `faults` trains: a method (`step`, `reset` or `nan`) and the step of its own."""
+    """Fails where a seed trains or is evaluated, as `faults` says.
 
-    faults: ClassVar[dict[int, tuple[str, int]]] = {}  # by training seed
+    It names training seeds, or seeds and the frames at which they are evaluated; and of each what fails
+    (`step`, `reset`, `nan`, or `memory` for a step that runs out of it), from which step of its own on.
+    """
+
+    faults: ClassVar[dict[int | tuple[int, int], tuple[str, int]]] = {}
 
     def __init__(self):
         super().__init__()
@@ -262,17 +266,23 @@ class Faulty(PointMass):
         self.lifetime += 1
         observation, reward, *rest = super().step(action)  # first, so that its state has changed by then
         self.fail("step")
+        self.fail("memory", MemoryError)
         return observation, float("nan") if self.due("nan") else reward, *rest
 
     def due(self, method):
-        for number, (what, lifetime) in self.faults.items():
-            if (integer(stream(number, Stream.ENVIRONMENT)), what) == (self.start, method):
+        for who, (what, lifetime) in self.faults.items():
+            begun = stream(who, Stream.ENVIRONMENT) if isinstance(who, int) else _evaluation(*who)
+            if (integer(begun), what) == (self.start, method):
                 return self.lifetime >= lifetime
         return False
 
-    def fail(self, method):
+    def fail(self, method, error=RuntimeError):
         if self.due(method):
-            raise RuntimeError(f"no {method} today")
+            raise error(f"no {method} today")
+
+
+def _evaluation(seed, frames):
+    return stream(seed, Stream.EVALUATION, frames)
 
 
 class NanInEvaluationOfSeedOne(PointMass):

@@ -171,14 +171,22 @@ def test_an_evaluation_that_is_interrupted_ends_at_once_and_is_made_again(
     same_run(whole[0], run, seeds=(0, 1))
 
 
-@pytest.fixture(scope="module")
-def mended(tmp_path_factory):
+# In the second, the fault comes where a row of metrics and an evaluation are due.
+FAULTS = {
+    "plain": (("step", 45), {}),
+    "overlap": (("reset", 30), {"overlap": True, "log_every": 37, "eval_every": 37}),
+}
+
+
+@pytest.fixture(scope="module", params=["plain", pytest.param("overlap", marks=pytest.mark.slow)])
+def mended(request, tmp_path_factory):
     """A run whose seed 1 failed, one that nothing disturbed, and the machine that trained the first on."""
     folder, machine = tmp_path_factory.mktemp("mended"), Machine()
-    options = {"frames": 70, "seeds": (0, 1), **OPTIONS, **TINY_SETTINGS}
+    fault, changed = FAULTS[request.param]
+    options = {"frames": 70, "seeds": (0, 1), **OPTIONS, **TINY_SETTINGS, **changed}
     crossq_wn.train("helpers:Faulty", out=folder / "whole", **options)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(helpers.Faulty, "faults", {1: ("step", 45)})
+        patch.setattr(helpers.Faulty, "faults", {1: fault})
         assert crossq_wn.train("helpers:Faulty", out=folder / "failed", **options).resumable == (1,)
     shutil.copytree(folder / "failed", folder / "mended")
     with pytest.MonkeyPatch.context() as patch:
@@ -218,10 +226,11 @@ def test_a_seed_that_catches_up_makes_an_interrupted_evaluation_again(mended, tm
     same_run(whole, run, seeds=(0, 1))
 
 
-def test_a_mended_run_is_extended_as_one_that_nothing_disturbed(mended, tmp_path):
-    """The evaluation at its end, where a longer run makes none, is not kept."""
+@pytest.mark.parametrize("name", ["mended", "failed"])
+def test_a_mended_run_is_extended_as_one_that_nothing_disturbed(name, mended, tmp_path):
+    """The evaluation at its end, where a longer run makes none, is not kept, mended before or after that."""
     _, whole, _ = mended
-    runs = [shutil.copytree(path, tmp_path / path.name) for path in (whole, whole.parent / "mended")]
+    runs = [shutil.copytree(path, tmp_path / path.name) for path in (whole, whole.parent / name)]
     for run in runs:
         crossq_wn.resume(run, frames=110)
     same_run(*runs, seeds=(0, 1))

@@ -1,5 +1,6 @@
 """Environments in worker processes: the same numbers to the last bit, faults as here, nothing left over."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -332,26 +333,81 @@ def test_a_worker_that_crashes_costs_its_own_seeds_and_is_replaced(crews):
     assert all(ended(hand._process.pid) for hand in crew._hands)
 
 
-def test_a_seed_whose_worker_crashes_stops_alone(tmp_path, monkeypatch):
-    step, killed = Crew.step, []
+@pytest.fixture
+def kill(monkeypatch):
+    """(signal, worker, seats, number of their steps in workers) -> that worker dies in the next one."""
+    plans, steps, step = [], [], Crew.step
 
     def killing(crew, seats, actions):
-        if not killed and crew.used and list(seats) == [0, 1, 2]:
-            killed.append(crew._hands[1]._process)
-            killed[0].send_signal(signal.SIGSEGV)
+        steps.extend([tuple(seats)] * crew.used)
+        for plan in list(plans):
+            number, worker, among, after = plan
+            if steps.count(tuple(seats)) > after and tuple(seats) == among:
+                plans.remove(plan)
+                crew._hands[worker]._process.send_signal(number)
         return step(crew, seats, actions)
 
+    def begin(*plan):
+        assert not plans, "the one before has died"
+        plans.append(plan)
+        steps.clear()
+
     monkeypatch.setattr(Crew, "step", killing)
+    yield begin
+    assert not plans
 
-    def run(folder, *seeds):
-        options = QUICK | {"warmup": 3000, "seeds": seeds}
-        return crossq_wn.train("worlds:Walk", frames=600, out=tmp_path / folder, **options)
 
-    done = run("killed", 4, 5, 6)
+CATCHING_UP = QUICK | {"warmup": 3000, "seeds": (4, 5, 6), "frames": 300, "eval_every": 120}
+TRAINED, EVALUATED = (0, 1, 2), (3, 4, 5)  # seats
+
+
+def test_a_seed_whose_worker_crashes_stops_alone_and_catches_up_in_a_worker(tmp_path, kill):
+    whole = crossq_wn.train("worlds:Walk", out=tmp_path / "whole", **CATCHING_UP).path
+    kill(signal.SIGSEGV, 1, TRAINED, 60)
+    done = crossq_wn.train("worlds:Walk", out=tmp_path / "run", **CATCHING_UP)
     assert list(done.failed) == [5]
     assert "killed by signal 11" in done.failed[5]
     assert done.finished
-    same_run(run("whole", 4, 6).path, done.path, tables=False, seeds=(4, 6))
+    same_run(whole, done.path, tables=False, seeds=(4, 6))
+    kill(signal.SIGKILL, 1, (1,), 30)
+    with pytest.raises(MemoryError, match="killed by signal 9"):
+        crossq_wn.resume(done.path)
+    assert crossq_wn.resume(done.path).failed == {}
+    same_run(whole, done.path, seeds=(4, 5, 6))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("overlap", [False, True])
+@pytest.mark.parametrize(
+    "deaths",
+    [
+        [(signal.SIGKILL, 1, TRAINED, 130)],
+        [(signal.SIGKILL, 1, EVALUATED, 5)],
+        [(signal.SIGSEGV, 1, EVALUATED, 5)],
+        [(signal.SIGSEGV, 1, TRAINED, 60), (signal.SIGSEGV, 1, (1,), 30)],
+        [(signal.SIGSEGV, 1, TRAINED, 60), (signal.SIGKILL, 1, (4,), 5)],
+    ],
+    ids=[
+        "in training",
+        "in evaluation",
+        "crashed in evaluation",
+        "crashed twice",
+        "in evaluation while behind",
+    ],
+)
+def test_whenever_a_worker_dies_the_run_goes_on_bit_for_bit(deaths, overlap, tmp_path, kill):
+    options = CATCHING_UP | {"overlap": overlap}
+    whole = crossq_wn.train("worlds:Walk", out=tmp_path / "whole", **options).path
+    run = tmp_path / "run"
+    for death in deaths:
+        kill(*death)
+        with contextlib.suppress(MemoryError):
+            if run.exists():
+                crossq_wn.resume(run)
+            else:
+                crossq_wn.train("worlds:Walk", out=run, **options)
+    assert crossq_wn.resume(run).failed == {}
+    same_run(whole, run, seeds=(4, 5, 6))
 
 
 # --- nothing is left

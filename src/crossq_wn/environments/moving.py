@@ -40,6 +40,9 @@ class Move:
         self._spent, self._steps = 0.0, 0  # seconds and steps here, before anything is decided
         self._worth, self._patience = (_WORTH_AWAKE, _PATIENCE_AWAKE) if crew.awake else (WORTH, _PATIENCE)
         self._times: list[tuple[float, float]] | None = None  # of a step here and there, in the rehearsal
+        self._rehearsed: set[int] = (
+            set()
+        )  # places of those that were stepped in it; others may not have begun
         self.decided = self.made = False  # whether they have moved
 
     @property
@@ -109,7 +112,7 @@ class Move:
             self._stay(one_line(problem))
             return
         if self._answers("restore", snapshots) is not None:
-            self._times = []
+            self._times, self._rehearsed = [], set()
 
     def _rehearse(
         self, indices: Sequence[int], actions: np.ndarray, results: Sequence[Result], seconds: float
@@ -123,6 +126,7 @@ class Move:
             self._stay(one_line(error))
             return
         self._times.append((seconds, time.perf_counter() - start))
+        self._rehearsed.update(indices)
         if self._compare(indices, results, there) and len(self._times) == _TRIAL:
             self._decide()
 
@@ -141,7 +145,7 @@ class Move:
         states = self._answers("snapshot")
         if states is None:
             return
-        if not same(states, [environment.snapshot() for environment in self._environments]):
+        if not self._alike(states):
             self._stay("in another process its state becomes another")
             return
         if not pays(self._times or []):
@@ -157,6 +161,11 @@ class Move:
             if fault := environment.close():
                 self._tell(f"an environment could not be closed: {fault}")
         tidy()
+
+    def _alike(self, states: Sequence[Any]) -> bool:
+        """Whether the environments that were stepped in the rehearsal are here in the workers' states."""
+        there = [states[index] for index in self._rehearsed]
+        return same(there, [self._environments[index].snapshot() for index in self._rehearsed])
 
     def _answers(self, method: str, arguments: Sequence[Any] = ()) -> list[Any] | None:
         """What the workers' environments return; None, after deciding to stay, if one raises an exception."""

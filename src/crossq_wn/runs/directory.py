@@ -168,8 +168,9 @@ class RunDirectory:
                 history[earlier] = [*old.get(earlier, []), *([old[name]] if changed else [])]
             for name, (before, now) in _changed(old["versions"], values["versions"]).items():
                 differs.append(f"{name} {before}, now {now}")
-            if losses := [*old.get("lost_replay", []), *lost]:
-                history["lost_replay"] = losses
+            losses = old.get("lost_replay", [])
+            losses += [loss for loss in lost if loss not in losses]  # else a session wrote no checkpoint
+            history |= {"lost_replay": losses} if losses else {}
             values |= history
         self.describe(config, values)
         return differs
@@ -177,11 +178,7 @@ class RunDirectory:
 
 def _changed(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """The entries that both have and in which they differ: (old value, new value) by name."""
-    found = {}
-    for name, before in old.items():
-        if name in new and new[name] != before:
-            found[name] = before, new[name]
-    return found
+    return {name: (before, new[name]) for name, before in old.items() if new.get(name, before) != before}
 
 
 def create(

@@ -113,7 +113,7 @@ class FailureEntry(TypedDict):
     reason: str
     good: Count | None  # environment frames of its last good state
     updates: NotRequired[Count | None]  # of that state, if this checkpoint has it
-    unevaluated: NotRequired[bool]  # whether an evaluation failed, which is still to be made
+    unevaluated: NotRequired[bool]  # whether an evaluation is still to be made there
 
 
 class InterfaceEntry(TypedDict, total=False):

@@ -22,6 +22,7 @@ class Order(NamedTuple):
 
     frames: str  # its column
     seeds: Sequence[int]  # of column `seed`
+    due: Callable[[int], bool] = lambda frames: True  # whether there are to be rows at these frames
 
 
 class _File:
@@ -119,7 +120,7 @@ class Table:
             self._json.append(_as_lines(rows, self.columns))
 
     def sort(self, before: int | None = None) -> Callable[[], None]:
-        """Puts the rows in order, for `position` at once, and on disk when the result is called.
+        """Puts the rows that are due in order, for `position` at once, and on disk when the result is called.
 
         A checkpoint that is written in between remembers the sorted rows, and `resume` sorts them if need be.
 
@@ -145,14 +146,16 @@ class Table:
         return write
 
     def _sorted(self, content: bytes, before: int | None = None) -> bytes | None:
-        """The content with its rows in order, or those before some frames; None if it is no such table."""
+        """The due rows of a content in order, or those before some frames; None if it is no such table."""
         if self._order is None:
             return None
         order = self._order
         try:
             header, *rows = csv.reader(io.StringIO(content.decode(errors="replace"), newline=""))
             frames, seed = header.index(order.frames), header.index("seed")
-            rows = [row for row in rows if before is None or int(row[frames]) < before]
+            rows = [row for row in rows if order.due(int(row[frames]))]
+            if before is not None:
+                rows = [row for row in rows if int(row[frames]) < before]
             rows.sort(key=lambda row: (int(row[frames]), order.seeds.index(int(row[seed]))))
         except (ValueError, IndexError, csv.Error):
             return None

@@ -9,6 +9,7 @@ import numpy as np
 
 from crossq_wn.environments import EnvironmentFaultError, Transition
 from crossq_wn.environments.core import Result
+from crossq_wn.errors import option
 from crossq_wn.lazy import jax
 from crossq_wn.training.seeds import Seed
 from crossq_wn.training.session import Session, settle, told
@@ -16,8 +17,12 @@ from crossq_wn.training.stopping import drop, rewind
 from crossq_wn.training.updating import collect, update
 
 
-def decide(session: Session) -> None:
-    """Makes one agent decision of every seed, and the gradient updates that belong to it."""
+def decide(session: Session) -> dict[int, str]:
+    """Makes one agent decision of every seed, and the gradient updates that belong to it.
+
+    Returns:
+        Why seeds are to stop, by number, once what is due after this decision is recorded.
+    """
     chosen, before = act(session), session.metrics
     session.stopwatch.lap("act")
     if session.config.options.overlap:
@@ -35,7 +40,7 @@ def decide(session: Session) -> None:
         reasons = step(session, actions)
         update(session, session.decisions)
     session.decisions += 1
-    drop(session, reasons)
+    return reasons
 
 
 def fetch(session: Session, chosen: tuple[Any, Any], metrics: Any) -> np.ndarray:
@@ -82,7 +87,7 @@ def step(session: Session, actions: np.ndarray) -> dict[int, str]:
     """Steps every seed's environment and stores the transitions.
 
     A seed whose environment fails stops as it was before this decision. With overlap, its updates are made
-    already: it loses the transition, and stops after the decision.
+    already, except in the warm-up: it loses the transition, and stops after the decision.
 
     Args:
         session: is changed.
@@ -95,7 +100,10 @@ def step(session: Session, actions: np.ndarray) -> dict[int, str]:
     session.stopwatch.lap("environment")
     collect(session)
     reasons = _faults(session, results)
-    if reasons and not session.config.options.overlap:
+    if reasons and _ahead(session):
+        loss = f"{option('overlap')} loses this transition, so later numbers differ from an undisturbed run's"
+        reasons = {number: f"{reason}; {loss}" for number, reason in reasons.items()}
+    elif reasons:
         actions, results = _without(session, reasons, actions, results)
         reasons = {}
     if session.learner.observe is not None and session.seeds:
@@ -110,6 +118,11 @@ def step(session: Session, actions: np.ndarray) -> dict[int, str]:
     reasons |= _begin_episodes(session, over)
     session.stopwatch.lap("replay")
     return reasons
+
+
+def _ahead(session: Session) -> bool:
+    """Whether the updates of a decision are made before its environments are stepped."""
+    return session.config.options.overlap and session.decisions >= session.config.settings.warmup
 
 
 def _without(

@@ -75,6 +75,11 @@ def evaluated_last(config: RunConfig, last: int) -> bool:
     return last % every >= config.action_repeat  # else that came before
 
 
+def evaluated_at(config: RunConfig, frames: int) -> bool:
+    """Whether a run is evaluated at so many environment frames; a shorter one may have been elsewhere."""
+    return not evaluated_last(config, frames) or frames >= config.trained_frames
+
+
 def _evaluated(path: Path, config: RunConfig, saved: Checkpoint) -> bool:
     """Whether the last evaluation, which may come after the last checkpoint, is there as a whole."""
     last = saved.frames

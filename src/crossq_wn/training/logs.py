@@ -5,6 +5,7 @@ import importlib.util
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from crossq_wn.installation import install_command
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.schema import Position
 from crossq_wn.runs.tables import EVAL_COLUMNS, Order, Table, cannot_write, rows_of
+from crossq_wn.training.finished import evaluated_at
 from crossq_wn.training.stopwatch import PHASES
 
 METRICS_COLUMNS = (  # followed by the algorithm's own metrics and the diagnostics
@@ -50,7 +52,9 @@ class Logs:
         seeds = config.options.seeds
         columns = (*METRICS_COLUMNS, *metrics)
         self._metrics = Table(path / "metrics.csv", columns, lines=True, order=Order("frames", seeds))
-        self._eval = Table(path / "eval.csv", EVAL_COLUMNS, kept=True, order=Order("env_step", seeds))
+        # A run that was extended is not evaluated where it ended before.
+        order = Order("env_step", seeds, partial(evaluated_at, config))
+        self._eval = Table(path / "eval.csv", EVAL_COLUMNS, kept=True, order=order)
         self._timing = Table(path / "timing.csv", TIMING_COLUMNS)
         self._writers: dict[int, Any] = {}
         self._tensorboard = path / "tensorboard" if config.options.tensorboard else None

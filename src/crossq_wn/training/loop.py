@@ -255,9 +255,10 @@ def train(session: Session) -> None:
     session.pace.begin_interval(session.frames, session.updates)
     call_back(session)
     while session.seeds and session.decisions < session.target and not session.calls.ending:
-        decide(session)
+        stopping = decide(session)
         if session.crossed(options.log_every):
             log(session)
+        drop(session, stopping, unevaluated=session.crossed(options.eval_every))
         if session.crossed(options.eval_every):
             score(session)
         if session.crossed(options.checkpoint_every):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # JAX's types are loaded on first use
 
+import math
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
@@ -87,7 +88,7 @@ def restore(session: Session, tried: Collection[int] = (), *, without_damaged_re
 def _choose(session: Session, saved: Checkpoint, tried: Collection[int]) -> _Level:
     """Chooses the seeds that train in this session, the decisions at which it ends, and what comes later."""
     levels = _levels(session, saved)
-    ready = _ready(session, levels, tried)
+    ready = _ready(session, levels, tried, _end(session, saved))
     lowest, group = _furthest_behind(session, saved, ready)
     session.waiting = [number for number in ready if number not in group]
     session.target = session.config.decisions
@@ -104,6 +105,11 @@ def _choose(session: Session, saved: Checkpoint, tried: Collection[int]) -> _Lev
     return lowest
 
 
+def _end(session: Session, saved: Checkpoint) -> float:
+    """Agent decisions of a seed that is done; infinite where the evaluation at its end was broken off."""
+    return math.inf if "unevaluated" in saved.training else session.config.decisions
+
+
 def _furthest_behind(
     session: Session, saved: Checkpoint, ready: Mapping[int, _Level]
 ) -> tuple[_Level, list[int]]:
@@ -115,13 +121,16 @@ def _furthest_behind(
     return lowest, [number for number, level in first.items() if level == lowest]
 
 
-def _ready(session: Session, levels: Mapping[int, _Level], tried: Collection[int]) -> dict[int, _Level]:
+def _ready(
+    session: Session, levels: Mapping[int, _Level], tried: Collection[int], end: float
+) -> dict[int, _Level]:
     """The seeds that can be trained on.
 
     Args:
         session: its failures are those of the checkpoint.
         levels: how far seeds have come, by number.
         tried: as in `restore`.
+        end: agent decisions of a seed that is done.
 
     Returns:
         Their levels; if there is nothing to train, those of seeds that are done, since files may be mended.
@@ -129,7 +138,7 @@ def _ready(session: Session, levels: Mapping[int, _Level], tried: Collection[int
     left, sound = {}, {}
     for number, level in levels.items():
         failed = number in session.failed
-        if number not in tried and (failed or level.decisions < session.config.decisions):
+        if number not in tried and (failed or level.decisions < end):
             left[number] = level
         if not failed:
             sound[number] = level
@@ -158,7 +167,7 @@ def _tell(session: Session, saved: Checkpoint) -> None:
         if number not in session.aside:
             session.reporter.message(f"seed {number} had failed, for good: {failure.reason}")
     if session.behind:
-        seeds = ", ".join(map(str, session.behind))
+        seeds = ", ".join(map(str, sorted(session.behind)))
         session.reporter.message(
             f"seed {seeds} had stopped, and goes on at {session.frames:,} frames "
             f"until {session.target * session.config.action_repeat:,}"
@@ -170,18 +179,17 @@ def _tell(session: Session, saved: Checkpoint) -> None:
 def _lost(session: Session, saved: Checkpoint) -> list[dict[str, Any]]:
     """Lists for the manifest what a checkpoint has lost of its replay, and reports it."""
     losses = []
-    for seed in session.seeds:
-        segments = saved.lost[seed.number]
+    replays = {number: each.replay for number, each in session.aside.items()}
+    replays |= {seed.number: seed.replay for seed in session.seeds}
+    for number, segments in saved.lost.items():
         if not segments:
             continue
         rows = sum(segment["last"] - segment["first"] for segment in segments)
-        losses.append({"frames": saved.frames, "seed": seed.number, "rows": rows})
+        losses.append({"frames": saved.progress(number)[0], "seed": number, "rows": rows})
         session.reporter.message(
-            f"seed {seed.number} goes on without {rows:,} rows of replay, which are damaged; "
-            f"{len(seed.replay):,} transitions are left"
+            f"seed {number} goes on without {rows:,} rows of replay, which are damaged; "
+            f"{len(replays[number]):,} transitions are left"
         )
-        if not len(seed.replay):
-            raise UserError(f"nothing is left of the replay of seed {seed.number}: start a new run")
     return losses
 
 
@@ -207,12 +215,15 @@ def _state(session: Session, saved: Checkpoint, seed: Seed) -> SeedState:
     like = {"state": session.initial_state(seed.number), "memory": session.algorithm.memory}
     state = saved.state(seed.number, like)
     check(state.plain, PlainState, f"{saved.path / 'manifest.json'}: seeds.{seed.number}.plain")
+    lost = max((segment["last"] for segment in saved.lost[seed.number]), default=0)
+    if state.plain.get("since", lost) < lost:  # decisions that led from the environment's state to the seed's
+        state.plain["environment"] = None
     return state
 
 
 def _restore_seeds(session: Session, saved: Checkpoint) -> None:
     """Restores the seeds of this session; one whose environment fails at once stays as it is."""
-    going, states = [], []
+    going, states, unknown = [], [], []
     for seed in session.seeds:
         with malformed(saved.path):
             state = _state(session, saved, seed)
@@ -224,8 +235,15 @@ def _restore_seeds(session: Session, saved: Checkpoint) -> None:
                 continue
         going.append(seed)
         states.append(state.learner["state"])
+        if state.plain["environment"] is None and session.decisions:
+            unknown.append(seed.number)
     session.seeds = going
     session.states = session.learner.states(states) if going else None
+    if unknown:
+        session.reporter.message(
+            f"where the environment of seed {', '.join(map(str, unknown))} stood is not known: "
+            "a new episode begins, and numbers differ from those of an undisturbed run"
+        )
 
 
 def _leave(session: Session, seed: Seed, state: SeedState, reason: str) -> None:
@@ -248,6 +266,8 @@ def _load(session: Session, saved: Checkpoint, seed: Seed, state: SeedState) -> 
         raise ValueError(f"its observation has the shape {list(seed.observation.shape)}")
     seed.memory = state.learner["memory"]
     saved.fill(seed.number, seed.replay)
+    if seed.replay.end and not len(seed.replay):
+        raise UserError(f"nothing is left of the replay of seed {seed.number}: start a new run")
     seed.replay.load_priorities(plain.get("priorities"))
 
 

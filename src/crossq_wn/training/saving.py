@@ -75,8 +75,13 @@ def _sound_learners(session: Session) -> dict[int, Tree]:
     return learners
 
 
-def captured(session: Session) -> dict[int, World]:
-    """The states of the remaining seeds' environments; seeds whose environments are lost stop."""
+def captured(session: Session, *, unevaluated: bool = False) -> dict[int, World]:
+    """The states of the remaining seeds' environments; seeds whose environments are lost stop.
+
+    Args:
+        session: is changed.
+        unevaluated: whether an evaluation is still to be made.
+    """
     worlds, reasons = {}, {}
     for seed in session.seeds:
         training = session.training.environments[seed.index]
@@ -88,7 +93,7 @@ def captured(session: Session) -> dict[int, World]:
             }
         except EnvironmentFaultError as fault:  # the process in which it was stepped has died
             reasons[seed.number] = told(session, seed.number, fault)
-    drop(session, reasons)
+    drop(session, reasons, unevaluated=unevaluated)
     return worlds
 
 

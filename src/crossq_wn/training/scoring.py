@@ -38,7 +38,7 @@ def score(session: Session) -> dict[int, World] | None:
 
 def _score(session: Session) -> dict[int, World] | None:
     # Before evaluations change them; before the first one, theirs have not begun.
-    worlds = captured(session) if session.frames else None
+    worlds = captured(session, unevaluated=True) if session.frames else None
     try:
         results, reasons = _play(session)
     except BrokenOff:

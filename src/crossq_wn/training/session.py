@@ -38,7 +38,7 @@ class Failure(NamedTuple):
     reason: str
     good: int | None  # environment frames of its last good state
     updates: int | None = None  # gradient updates of that state; None: it cannot be trained on
-    unevaluated: bool = False  # whether an evaluation failed, which is still to be made
+    unevaluated: bool = False  # whether an evaluation is still to be made there
 
 
 class Aside(NamedTuple):

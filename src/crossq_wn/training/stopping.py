@@ -36,10 +36,11 @@ def drop(
 
     Args:
         session: is changed.
-        reasons: why each one stops, by training seed; may be empty.
+        reasons: why each one stops, by training seed; may be empty, or name some that have stopped already.
         worlds: of these seeds, where they are known.
-        unevaluated: whether it is an evaluation that failed.
+        unevaluated: whether an evaluation has failed or is still to be made where they stop.
     """
+    reasons = {seed.number: reasons[seed.number] for seed in session.seeds if seed.number in reasons}
     if not reasons:
         return
     settle(session)
@@ -107,8 +108,7 @@ def _world(session: Session, seed: Seed) -> World:
 def _origin(session: Session, seed: Seed) -> World:
     """The training environment's state in the last checkpoint, and the row of replay that came next."""
     unknown: World = {"environment": None}
-    # With overlap, the updates that belong to the decision are made already.
-    if session.writer.present is None or session.config.options.overlap:
+    if session.writer.present is None:
         return unknown
     path = folder_at(session.run.checkpoints, session.writer.present)
     try:
