@@ -1,5 +1,6 @@
 """The machine: memory as the kernel counts it, and files that are written whole or not at all."""
 
+import gc
 import mmap
 import os
 import re
@@ -8,6 +9,8 @@ import sys
 
 import pytest
 
+import crossq_wn
+import helpers
 from crossq_wn import UserError, files, machine
 from crossq_wn.learning.replay import Replay
 
@@ -132,3 +135,34 @@ def test_a_file_that_cannot_be_written_stays_as_it_was(call, tmp_path, monkeypat
         files.write_atomically(tmp_path / "page.html", "new")
     assert (tmp_path / "page.html").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+
+
+@pytest.fixture
+def thresholds():
+    """Sets the thresholds of Python's search for cycles for a test."""
+    before = gc.get_threshold()
+    yield gc.set_threshold
+    gc.set_threshold(*before)
+
+
+def test_training_searches_for_cycles_seldom_and_leaves_the_process_as_it_was(thresholds, tmp_path):
+    seen = []
+
+    class Noting(helpers.PointMass):
+        def __init__(self):
+            seen.append(gc.get_threshold()[0])
+            raise OSError("no such robot")
+
+    thresholds(700, 10, 10)
+    with pytest.raises(UserError, match="no such robot"):
+        crossq_wn.train(Noting, out=tmp_path / "run", algorithm="sac", seeds=[0], **helpers.TINY_SETTINGS)
+    assert seen == [50_000]
+    assert gc.get_threshold() == (700, 10, 10)
+
+
+@pytest.mark.parametrize("own", [(0, 10, 10), (90_000, 5, 5)])
+def test_a_search_for_cycles_that_is_off_or_as_seldom_stays_as_it_is(own, thresholds):
+    thresholds(*own)
+    with machine.collecting_seldom():
+        assert gc.get_threshold() == own
+    assert gc.get_threshold() == own

@@ -37,7 +37,7 @@ from crossq_wn.bench.updates import (
 from crossq_wn.errors import UserError, naming_options
 from crossq_wn.lazy import jax
 from crossq_wn.learning.products import work_of_update
-from crossq_wn.machine import devices, peak_memory
+from crossq_wn.machine import collecting_seldom, devices, peak_memory
 from crossq_wn.runs.config import RunConfig, preset_settings, with_algorithm
 from crossq_wn.runs.system import System
 from crossq_wn.training.algorithms import build_algorithm
@@ -189,6 +189,7 @@ def own_lines() -> IO[str]:
     return own
 
 
+@collecting_seldom()
 def main(path: Path) -> None:
     """Measures the job that a file describes."""
     lines = own_lines()

@@ -27,6 +27,7 @@ from crossq_wn.learning import learner
 from crossq_wn.learning.interface import Learner, States
 from crossq_wn.learning.replay import Replay
 from crossq_wn.learning.rows import random_batch
+from crossq_wn.machine import collecting_seldom
 from crossq_wn.runs.config import RunConfig, with_algorithm
 from crossq_wn.training.algorithms import build_algorithm
 from crossq_wn.training.building import make_environment, replay_bytes, spec_of
@@ -156,6 +157,7 @@ def first_cached(config: RunConfig) -> float:
     return float(done.stdout.splitlines()[-1])
 
 
+@collecting_seldom()
 def main(path: Path) -> None:
     """Prints the seconds of the first update; the file holds a run's configuration as JSON."""
     config = with_algorithm(RunConfig.from_json(json.loads(path.read_text())))

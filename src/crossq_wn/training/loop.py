@@ -20,7 +20,7 @@ from crossq_wn.errors import AT_FIRST_RESET, UserError, counted, option
 from crossq_wn.lazy import jax
 from crossq_wn.learning.evaluation import BrokenOff
 from crossq_wn.learning.rows import Rows
-from crossq_wn.machine import processors
+from crossq_wn.machine import collecting_seldom, processors
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.directory import RunDirectory
 from crossq_wn.training import building, prefilling
@@ -45,6 +45,7 @@ from crossq_wn.training.updating import launches_aside
 from crossq_wn.types import Spec
 
 
+@collecting_seldom()
 def run_training(
     config: RunConfig,
     open_run: Callable[[], RunDirectory],

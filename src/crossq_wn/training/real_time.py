@@ -20,6 +20,7 @@ from crossq_wn.environments.streams import kept_shared
 from crossq_wn.errors import UserError, counted
 from crossq_wn.files import MOST_TABLE
 from crossq_wn.lazy import jax
+from crossq_wn.machine import collecting_seldom
 from crossq_wn.real_time.acting import Between, Evaluate, Played, Setup, Train
 from crossq_wn.real_time.journal import Journal
 from crossq_wn.real_time.playing import tell_of_timing
@@ -52,6 +53,7 @@ _IDLE_SECONDS = 0.002  # that learning waits for news when it has nothing to do
 _STOP_SECONDS = 10  # that the robot gets to come to rest when training is to stop
 
 
+@collecting_seldom()
 def run_in_real_time(
     config: RunConfig,
     open_run: Callable[[], RunDirectory],
