@@ -164,8 +164,10 @@ def test_a_model_says_which_of_its_actions_are_sound(task, wrong, planted, tmp_p
     expected, sound = session.run(["action", "sound"], {"observation": rows})
     assert sound.tolist() == [[True]] * 4
     rows[1, 2] = wrong
-    actions, sound = session.run(["action", "sound"], {"observation": rows})
+    actions, sound, *gaussian = session.run(["action", "sound", "mean", "log_std"], {"observation": rows})
     assert sound.tolist() == [[True], [False], [True], [True]]
+    for values in gaussian:
+        assert np.isnan(values).all(1).tolist() == [False, True, False, False]
     np.testing.assert_array_equal(actions[[0, 2, 3]], expected[[0, 2, 3]])
     assert task is Typed or np.isnan(actions[1]).all()
 

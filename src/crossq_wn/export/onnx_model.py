@@ -3,7 +3,7 @@
 Inputs are the parts of an observation, each with a leading axis of any length. Outputs are the deterministic
 `action` in the environment's units, and `mean` and `log_std` of the Gaussian before the tanh, from which
 random actions can be drawn. A model cannot raise an error, so the last one, `sound` [batch, 1], says whether
-observation and action are finite; where they are not, an action of floats is NaN.
+observation and action are finite; where they are not, `mean`, `log_std` and an action of floats are NaN.
 
 A model that acts on several observations at once has an input `stack`, the earlier ones, [batch, frames - 1,
 observation_size], and an output `next_stack`, which is its `stack` at the next decision. Where `begin`
@@ -172,17 +172,21 @@ def _size(part: dict[str, Any]) -> int:
     return int(np.prod(part["shape"], dtype=int))
 
 
-def _gaussian(graph: Graph, network: Network, output: str, action_size: int) -> None:
-    """Adds the outputs `mean` and `log_std`."""
+def _gaussian(graph: Graph, network: Network, chosen: str, seen: str, action_size: int) -> None:
+    """Adds the outputs `sound`, `mean` and `log_std`."""
     sizes = graph.constant([action_size, action_size], np.int64)
-    graph.nodes.append(graph._onnx.helper.make_node("Split", [output, sizes], ["mean", "x"], axis=-1))
+    graph.nodes.append(graph._onnx.helper.make_node("Split", [chosen, sizes], ["centre", "x"], axis=-1))
     low, high = network.log_std_min, network.log_std_max
     if network.log_std == "clip":
-        graph.node("Clip", "x", graph.constant(low), graph.constant(high), name="log_std")
+        spread = graph.node("Clip", "x", graph.constant(low), graph.constant(high))
     else:
         share = graph.node("Add", graph.node("Tanh", "x"), graph.constant(1.0))
         width = graph.node("Mul", share, graph.constant(0.5 * (high - low)))
-        graph.node("Add", width, graph.constant(low), name="log_std")
+        spread = graph.node("Add", width, graph.constant(low))
+    graph.node("And", _finite(graph, seen), _finite(graph, "centre"), name="sound")
+    # Rectifiers may make an ordinary number of an infinite one.
+    for value, name in (("centre", "mean"), (spread, "log_std")):
+        graph.node("Where", "sound", value, graph.constant(np.nan), name=name)
 
 
 def _finite(graph: Graph, values: str) -> str:
@@ -229,8 +233,7 @@ def model_of(network: Network, interface: Interface, description: dict[str, Any]
     if frames > 1:
         seen = _stacked(graph, seen, interface.size, frames)
     chosen = add(graph, network.operations, seen)
-    _gaussian(graph, network, chosen, action_size)
-    graph.node("And", _finite(graph, seen), _finite(graph, "mean"), name="sound")
+    _gaussian(graph, network, chosen, seen, action_size)
     if frames > 1:
         _remembered(graph, seen, interface.size, frames)
     kind = onnx.helper.np_dtype_to_tensor_dtype(interface.dtype)
