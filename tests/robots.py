@@ -113,6 +113,24 @@ class Quitting(PointMass):
         sys.exit(3)
 
 
+class Slow(Robot):
+    """Takes its time for everything, and what ROBOT_DEED says to close."""
+
+    def __init__(self):
+        super().__init__()
+        time.sleep(0.3)
+
+    def safe_action(self):
+        time.sleep(0.3)
+        return np.array(SAFE)
+
+    def close(self):
+        self.note("close")
+        if os.environ["ROBOT_DEED"] == "hang":
+            time.sleep(60)
+        raise RuntimeError("the port is gone")
+
+
 def normalised():
     """A robot behind a wrapper that learns."""
     return gymnasium.wrappers.NormalizeObservation(Robot())

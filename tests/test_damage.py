@@ -30,8 +30,8 @@ from crossq_wn.runs.recovery import of_length, recover_config
 from crossq_wn.runs.seals import signed
 from crossq_wn.runs.tables import EVAL_COLUMNS, Table
 from crossq_wn.runs.writing import Writer
+from crossq_wn.signals import collected_signals
 from crossq_wn.training import api, restoring
-from crossq_wn.training.signals import collected_signals
 from helpers import TINY_OPTIONS, TINY_SETTINGS, Listener, same_run
 
 

@@ -20,6 +20,7 @@ from crossq_wn import train
 from crossq_wn.cli import engines as choice
 from crossq_wn.cli.sweep import side_by_side
 from crossq_wn.errors import UserError, tells_of_outage
+from crossq_wn.signals import collected_signals
 from crossq_wn.sweeps import engines, local, node, on_ray, on_slurm, stored
 from crossq_wn.sweeps.engines import Job
 from crossq_wn.sweeps.history import keep_plan, logs
@@ -28,7 +29,6 @@ from crossq_wn.sweeps.on_ray import RayEngine, RayProcess, Resources
 from crossq_wn.sweeps.plans import Run, command, folder_of
 from crossq_wn.sweeps.states import State
 from crossq_wn.training import api
-from crossq_wn.training.signals import collected_signals
 
 NO_RAY = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 

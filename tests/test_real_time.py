@@ -9,11 +9,13 @@ import re
 import resource
 import runpy
 import shutil
+import signal
 import sys
 import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,7 +39,9 @@ from crossq_wn.environments.interface import from_units
 from crossq_wn.environments.layers import Layers
 from crossq_wn.errors import UserError
 from crossq_wn.learning.replay import Replay
-from crossq_wn.real_time.acting import Evaluate, Setup, Side, generator_from
+from crossq_wn.real_time import hanging, side
+from crossq_wn.real_time.acting import Evaluate, Setup, Side, Train, generator_from
+from crossq_wn.real_time.hanging import Hanging
 from crossq_wn.real_time.journal import Journal
 from crossq_wn.real_time.memory import Shared, shape_for
 from crossq_wn.real_time.pacing import Paced
@@ -223,11 +227,12 @@ def test_a_trained_policy_that_is_played_late_is_told_of():
     for computing in (0.5, 0.009, 0.011, 0.0, 0.011):  # of the first one nobody says when it is due
         time.take(computing)
         robot.step(np.zeros(2, np.float32))
+    robot.close()
     robot.tell(told.append)
     assert told == [
-        "this evaluation of 5 decisions had 2 late actions, 0 safe actions instead of such, and 1 overrun "
+        "this evaluation of 5 decisions had 2 late actions, 1 safe action instead of such, and 1 overrun "
         "of the environment"
-    ]
+    ]  # a person acted in place of the other
 
 
 def test_a_trained_policy_is_played_at_the_control_rate(tmp_path, monkeypatch):
@@ -258,6 +263,120 @@ def test_an_episode_that_is_given_up_ends_with_the_safe_action(end, tmp_path, mo
     end(robot)  # as after a policy that has no action, or Ctrl-C
     log = [line.split(maxsplit=1)[1] for line in (tmp_path / "log").read_text().splitlines()]
     assert log[2:5] == ["step -2.000000 -2.000000", "step 0.500000 0.500000", "pause"]
+
+
+def logged(folder):
+    """What was done to a robot, word by word."""
+    return [line.split(maxsplit=1)[1] for line in (folder / "log").read_text().splitlines()]
+
+
+SENT, GIVEN_UP = "step -2.000000 -2.000000", ["step 0.500000 0.500000", "pause"]
+
+
+@pytest.fixture
+def robot_in_an_episode(tmp_path, monkeypatch):
+    """One in this process, after a decision, and its clock."""
+    monkeypatch.setenv("ROBOT_LOG", str(tmp_path / "log"))
+    time = Time()
+    robot = Paced(make("robots:Robot"), Schedule(0.02), time.clock())
+    robot.reset(0)
+    robot.step(np.full(2, -1, np.float32))
+    yield robot, time
+    robot.close()
+
+
+def test_a_robot_gets_no_late_action_outside_of_training_either(robot_in_an_episode, tmp_path):
+    robot, time = robot_in_an_episode
+    for late in (0.031, 0.01):
+        time.take(late)
+        robot.step(np.full(2, -1, np.float32))
+    assert logged(tmp_path)[2:] == [SENT, GIVEN_UP[0], SENT]
+    assert robot.timing == (3, 1, 1, 0)
+
+
+def test_a_robot_is_reset_at_rest(robot_in_an_episode, tmp_path):
+    robot, _ = robot_in_an_episode
+    robot.reset()
+    assert logged(tmp_path)[2:] == [SENT, *GIVEN_UP, "reset", "resume"]
+
+
+def test_a_robot_that_nobody_closes_comes_to_rest(tmp_path, monkeypatch):
+    monkeypatch.setenv("ROBOT_LOG", str(tmp_path / "log"))
+    robot = Paced(make("robots:Robot"), Schedule(0.02), Time().clock())
+    robot.reset(0)
+    robot.step(np.full(2, -1, np.float32))
+    del robot  # as at the end of the program
+    assert logged(tmp_path)[2:] == [SENT, *GIVEN_UP]
+
+
+def test_a_signal_that_would_end_the_program_lets_the_robot_come_to_rest_first(
+    robot_in_an_episode, tmp_path, monkeypatch
+):
+    robot, strike = robot_in_an_episode[0], signal.raise_signal
+    monkeypatch.setattr(signal, "raise_signal", lambda number: (tmp_path / "signal").write_text(str(number)))
+    with pytest.raises(KeyboardInterrupt):
+        strike(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL  # the second one acts at once
+    assert not (tmp_path / "signal").exists()
+    robot.close()
+    assert logged(tmp_path)[2:] == [SENT, *GIVEN_UP, "close"]
+    assert (tmp_path / "signal").read_text() == str(int(signal.SIGTERM))
+
+
+def test_an_episode_of_training_that_is_broken_off_ends_with_the_safe_action(ends, tmp_path, monkeypatch):
+    learning, acting = ends
+    monkeypatch.setenv("ROBOT_LOG", str(tmp_path / "log"))
+    robot, numbers = Robot(make("robots:Robot")), stream(0, Stream.NOISE)
+    setup = Setup(lambda: robot.environment, Schedule(0.02), 100, 100, numbers, numbers)
+    side = Side(setup, robot, acting, threading.Event(), Time().clock())
+    monkeypatch.setattr(side, "renew", learning.notes.ask_to_stop)  # as Ctrl-C does, after the first decision
+    learning.notes.fields[2] = 0
+    assert side.train(Train(0, 0, {})).whole is False
+    assert logged(tmp_path)[-2:] == GIVEN_UP
+
+
+# What does not return
+
+
+@pytest.mark.parametrize(("deed", "end"), [
+    ("raise", "the robot could not be closed: robots:Slow raised RuntimeError: the port is gone (at its "
+              "beginning)"),
+    ("hang", "the acting process is ended, because robots:Slow.close has not returned"),
+])  # fmt: skip
+def test_a_robot_that_hangs_before_and_after_its_episodes_is_told_of(deed, end, tmp_path, monkeypatch):
+    monkeypatch.setenv("ROBOT_DEED", deed)
+    for name in ("_MAKING", "_USUAL", "_PERIODS"):
+        monkeypatch.setattr(hanging, name, 0.1)
+    for name in ("_PATIENCE", "_LEAST", "_LOOK_SECONDS"):
+        monkeypatch.setattr(side, name, 0.05)
+    numbers, told = stream(0, Stream.NOISE), []
+    setup = Setup(partial(make, "robots:Slow"), Schedule(0.02), 0, 0, numbers, numbers)
+    process = side.ActingProcess(setup, Hanging(Schedule(0.02), "robots:Slow", told.append, "the run"))
+    if deed == "raise":
+        monkeypatch.setattr(side, "_PATIENCE", 10)
+    process.close()
+    process.close()
+    found = [re.sub(r" \d+ s", " N s", line) for line in told]
+    for name in ("__init__", "safe_action"):
+        line = f"robots:Slow.{name} has not returned for N s: the run waits for it; Ctrl-C ends the run"
+        assert found.count(line) >= 1  # again where it takes twice as long
+    assert (found[-1], found.count(end)) == (end, 1)
+
+
+def test_a_robot_that_hangs_outside_of_an_acting_process_is_told_of(monkeypatch):
+    for name in ("_USUAL", "_PERIODS", "_LOOK_SECONDS"):
+        monkeypatch.setattr(hanging, name, 0.01)
+    told, said = [], threading.Event()
+
+    def tell(text):
+        told.append(text)
+        said.set()
+
+    lookout = hanging.Lookout(Hanging(Schedule(0.02), "arm", tell, "the program"))
+    lookout.note_call("close")
+    assert said.wait(60)
+    lookout.end()
+    assert told[0] == "arm.close has not returned for 0 s: the program waits for it; Ctrl-C ends the program"
 
 
 # How soon the acting process runs
@@ -605,14 +724,15 @@ def test_episodes_that_do_not_end_are_told_of_once():
 
 def test_a_call_that_does_not_return_is_told_of_once_and_then_only_of_longer_ones(ends):
     learning, acting = ends
-    told, watch = [], Watch(Schedule(0.02), "arm", lambda text: told.append(text))
+    told = []
+    hanging = Hanging(Schedule(0.02), "arm", told.append, "the run", " with a checkpoint")
 
     def hang(name, *seconds):
-        acting.note_call(name)
+        acting.notes.note_call(name)
         for now in seconds:
-            watch.look(learning.call, now)
-        acting.note_call("")
-        watch.look(learning.call, seconds[-1])
+            hanging.look(learning.notes.call, now)
+        acting.notes.note_call("")
+        hanging.look(learning.notes.call, seconds[-1])
 
     hang("step", 0, 4.9)
     hang("step", 4.9, 9.8)  # another one
@@ -626,27 +746,27 @@ def test_a_call_that_does_not_return_is_told_of_once_and_then_only_of_longer_one
     hang("step", 400, 411)
     assert told[1].startswith("arm.step has not returned for 11 s: until it does")
     hang("reset", 500, 559)
-    watch.look(learning.call, 1000)  # nothing is under way
+    hanging.look(learning.notes.call, 1000)  # nothing is under way
     hang("reset", 1000, 1060)
     assert told[2:] == [
         "arm.reset has not returned for 60 s: the run waits for it; Ctrl-C ends the run with a checkpoint"
     ]
-    slow = Watch(Schedule(2.0), "arm", told.append)
-    acting.note_call("step")
+    slow = Hanging(Schedule(2.0), "arm", told.append, "the run")
+    acting.notes.note_call("step")
     for now in (0, 39):
-        slow.look(learning.call, now)
+        slow.look(learning.notes.call, now)
     assert len(told) == 3
 
 
 def test_every_call_of_a_robot_is_noted_until_it_returns_or_raises(monkeypatch):
-    robot, noted = Robot(make("robots:Robot")), []
-    robot.note_call = noted.append
+    noted = []
+    robot = Robot(make("robots:Robot"), noted.append)
     robot.reset(0)
     robot.resume()
     robot.step(np.zeros(2, np.float32))
     robot.settle()
     robot.settle()
-    calls = ["reset", "resume", "step", "safe_action", "step", "pause"]
+    calls = ["safe_action", "reset", "resume", "step", "safe_action", "step", "pause"]
     assert noted == [each for call in calls for each in (call, "")]
     monkeypatch.setattr(robot.environment.simulator, "step", lambda action: 1 / 0)
     with pytest.raises(EnvironmentFaultError):
@@ -1127,6 +1247,34 @@ def test_a_users_own_robot_is_paused_after_an_evaluation_that_breaks_off(trained
 
 def stopped(robot, action):
     raise KeyboardInterrupt
+
+
+def test_a_robot_is_evaluated_afterwards_as_in_training(trained, tmp_path, monkeypatch):
+    """In an acting process, which has an eye on the program that it belongs to."""
+    folder, _, _ = trained
+    monkeypatch.setenv("ROBOT_LOG", str(tmp_path / "log"))
+    told = []
+    (episode,) = crossq_wn.load(folder / "run", warn=told.append).evaluate(episodes=1)
+    words = [line.split()[0] for line in logged(tmp_path)]
+    assert words == ["reset", "resume", *["step"] * episode.frames, "pause", "close"]
+    assert f"{os.getpid()} " not in (tmp_path / "log").read_text()
+    assert [line for line in told if not line.startswith(("the acting process has", "this evaluation"))] == []
+
+
+def test_a_robot_that_is_evaluated_comes_to_rest_when_the_program_is_to_end(trained, tmp_path, monkeypatch):
+    folder, _, _ = trained
+    monkeypatch.setenv("ROBOT_LOG", str(tmp_path / "log"))
+    monkeypatch.setenv("ROBOT_DEED", "stop-parent:2")
+    monkeypatch.setattr(robots.PointMass, "LIMIT", 10)
+    received = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            crossq_wn.load(folder / "run").evaluate(episodes=100_000)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert received == [signal.SIGTERM]  # once the robot was at rest
+    assert logged(tmp_path)[-2:] == ["pause", "close"]
 
 
 def test_evaluating_afterwards_tells_of_a_robot_that_is_too_slow(trained, monkeypatch):

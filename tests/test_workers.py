@@ -421,7 +421,7 @@ import numpy as np
 
 from crossq_wn.environments import make
 from crossq_wn.environments.crew import Crew
-from crossq_wn.training.signals import collected_signals
+from crossq_wn.signals import collected_signals
 
 task, end = sys.argv[1:]
 with collected_signals() as received:

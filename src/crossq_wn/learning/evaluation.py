@@ -153,7 +153,7 @@ def play(arena: Arena, players: Players) -> dict[int, EnvironmentFaultError]:
         over = []
         for k, result in zip(running, results, strict=True):
             lengths[k] += 1
-            found = _in_time(result, lengths[k], pool.environments[indices[k]].task.name)
+            found = in_time(result, lengths[k], pool.environments[indices[k]].task.name)
             if isinstance(found, EnvironmentFaultError):
                 faults[k] = found
                 continue
@@ -165,8 +165,14 @@ def play(arena: Arena, players: Players) -> dict[int, EnvironmentFaultError]:
     return faults
 
 
-def _in_time(result: Result, decisions: int, task: str) -> Result:
-    """The result of an episode's decision of this number, or a fault if the episode does not end."""
+def in_time(result: Result, decisions: int, task: str) -> Result:
+    """The result of an episode's decision, or a fault if the episode does not end.
+
+    Args:
+        result: of the decision.
+        decisions: of the episode so far.
+        task: its name.
+    """
     if isinstance(result, EnvironmentFaultError) or result.episode is not None or decisions < _ENDLESS:
         return result
     return EnvironmentFaultError(

@@ -1,8 +1,8 @@
 """The acting process: it owns the robot and keeps its rate, whatever the learning process is doing.
 
 It is a new interpreter, never a fork. It has a socket to its parent, on which orders and news pass, which are
-rare, and the shared memory (`memory`). Signals that end a run are ignored here: the parent decides. When the
-parent is gone, however it ended, the robot is paused and closed, and the process ends.
+rare, and the shared memory (`memory`). Signals that end a run are ignored here: the parent decides. When it
+gives no further order or is gone, however it ended, the robot is paused and closed, and the process ends.
 """
 
 import contextlib
@@ -20,15 +20,16 @@ import numpy as np
 
 from crossq_wn.acting.interface import Interface
 from crossq_wn.acting.policy import Actor
-from crossq_wn.environments.core import Episode
+from crossq_wn.environments.core import EnvironmentFaultError, Episode
 from crossq_wn.environments.interface import describe, plain_of
 from crossq_wn.environments.worker import Outcome, Recipe, failed, ignore_signals
 from crossq_wn.errors import raised
-from crossq_wn.real_time.memory import Shape, Shared
+from crossq_wn.learning.evaluation import in_time
+from crossq_wn.real_time.memory import Notes, Shape, Shared
 from crossq_wn.real_time.playing import Choose, Moment, Timing, paced, timing_of
 from crossq_wn.real_time.priority import favour_process, take_priority
 from crossq_wn.real_time.records import Decision
-from crossq_wn.real_time.robot import Robot
+from crossq_wn.real_time.robot import Robot, noted
 from crossq_wn.real_time.schedule import Clock, Schedule
 
 _GRACE = 5.0  # seconds that the robot gets to be paused and closed once the parent has gone
@@ -86,6 +87,12 @@ class Played(NamedTuple):
     timing: Timing
 
 
+class Ended(NamedTuple):
+    """The last news: the robot is paused and closed, as well as it could be."""
+
+    fault: str | None  # of closing it
+
+
 class Side:
     """The acting side: a robot, a policy that is renewed between decisions, and where decisions go.
 
@@ -102,7 +109,6 @@ class Side:
     ) -> None:
         self._setup, self._robot, self._shared, self._gone = setup, robot, shared, gone
         self._clock = clock or Clock()
-        robot.note_call = shared.note_call
         self._random: np.random.Generator | None = None  # of the warm-up, and below that of exploration
         self._noise: np.random.Generator | None = None
         self._interface = Interface(describe(robot.environment.simulator))
@@ -137,10 +143,13 @@ class Side:
         choose = self._actor.compute  # of this actor, though weights that come meanwhile make another
         while len(episodes) < order.episodes and self._wanted():
             seed = None if episodes else order.seed
-            for moment in self._episode(seed, choose, self._wanted):
+            for number, moment in enumerate(self._episode(seed, choose, self._wanted), 1):
                 moments.append(moment)
-                if moment.transition.episode is not None:
-                    episodes.append(moment.transition.episode)
+                after = in_time(moment.transition, number, environment.task.name)
+                if isinstance(after, EnvironmentFaultError):
+                    raise after
+                if after.episode is not None:
+                    episodes.append(after.episode)
         environment.adopt(known, fixed=False)  # evaluations are not learned from, not even by wrappers
         return Played(episodes, timing_of(moments, self._setup.schedule))
 
@@ -157,11 +166,11 @@ class Side:
         self.renew()
         self._robot.resume()
         yield from paced(self._robot, observation, self._setup.schedule, self._clock, choose, going)
-        self._robot.pause()
+        self._robot.settle()
         gc.collect()
 
     def _wanted(self) -> bool:
-        return not (self._gone.is_set() or self._shared.stopping)
+        return not (self._gone.is_set() or self._shared.notes.stopping)
 
     def _may_go_on(self) -> bool:
         """Whether to make another decision: weights must not be too old, nor learning too far behind."""
@@ -185,26 +194,41 @@ def generator_from(stream: np.random.SeedSequence, first: int) -> np.random.Gene
     )
 
 
-def _serve(connection: "Connection[Any, Any]", memory: int, gone: threading.Event) -> None:
-    """Makes the robot, and carries out orders until the parent closes its end."""
+def _serve(connection: "Connection[Any, Any]", memory: int, notes: Notes, gone: threading.Event) -> None:
+    """Makes the robot, carries out orders until there are no more, and closes it."""
     setup: Setup = connection.recv()
-    environment, robot = setup.recipe(), None
+    environment = setup.recipe()
+    notes.note_call("")
     try:
-        robot = Robot(environment)
-        connection.send(Outcome(_described(robot, take_priority())))
-        shape: Shape = connection.recv()
-        side = Side(setup, robot, Shared(memory, shape), gone)
-        gc.freeze()
-        gc.disable()  # a collection in the middle of an episode would take milliseconds
-        while not gone.is_set():
-            order = connection.recv()
-            done = side.train(order) if isinstance(order, Train) else side.evaluate(order)
-            connection.send(Outcome(done))
+        with _telling_of_failures(connection, gone):
+            robot = Robot(environment, notes.note_call)
+            with _settled(robot):
+                connection.send(Outcome(_described(robot, take_priority())))
+                shape: Shape | None = connection.recv()
+                if shape is not None:
+                    _obey(connection, Side(setup, robot, Shared(memory, shape), gone), gone)
     finally:
-        if robot is not None:
-            with contextlib.suppress(Exception):
-                robot.settle()
-        environment.close()
+        fault: EnvironmentFaultError | None = noted(notes.note_call, "close", environment.close)
+        with contextlib.suppress(OSError):
+            connection.send(Ended(None if fault is None else str(fault)))
+
+
+@contextlib.contextmanager
+def _settled(robot: Robot) -> Iterator[None]:
+    """Brings the robot to rest afterwards, before anything else is done."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(Exception):
+            robot.settle()
+
+
+def _obey(connection: "Connection[Any, Any]", side: Side, gone: threading.Event) -> None:
+    gc.freeze()
+    gc.disable()  # a collection in the middle of an episode would take milliseconds
+    while not gone.is_set() and (order := connection.recv()) is not None:
+        done = side.train(order) if isinstance(order, Train) else side.evaluate(order)
+        connection.send(Outcome(done))
 
 
 def _described(robot: Robot, priority: str | None) -> Description:
@@ -234,19 +258,22 @@ def main(handle: int, memory: int) -> None:
     """
     ignore_signals()
     favour_process()  # also the driver, if the robot starts it when it is made
-    gone = threading.Event()
+    notes, gone = Notes(memory), threading.Event()
+    notes.note_call("__init__")  # which begins with the import of its module
     threading.Thread(target=_watch_parent, args=(handle, gone), daemon=True).start()
     connection: Connection[Any, Any] = Connection(handle)
+    with _telling_of_failures(connection, gone):
+        _serve(connection, memory, notes, gone)
+
+
+@contextlib.contextmanager
+def _telling_of_failures(connection: "Connection[Any, Any]", gone: threading.Event) -> Iterator[None]:
+    """Has the parent told of an exception."""
     try:
-        _serve(connection, memory, gone)
-    except (EOFError, OSError) as error:
-        if not gone.is_set():  # it is the robot's
-            _send_failure(connection, error)
+        yield
     except BaseException as error:  # a user's module or class may raise anything
-        _send_failure(connection, error)
-
-
-def _send_failure(connection: "Connection[Any, Any]", error: BaseException) -> None:
-    with contextlib.suppress(EOFError, OSError):
-        # Neither SystemExit nor KeyboardInterrupt of the robot's may act in the parent.
-        connection.send(failed(error if isinstance(error, Exception) else RuntimeError(raised(error))))
+        if isinstance(error, EOFError | OSError) and gone.is_set():  # it is not the robot's
+            return
+        with contextlib.suppress(EOFError, OSError):
+            # Neither SystemExit nor KeyboardInterrupt of the robot's may act in the parent.
+            connection.send(failed(error if isinstance(error, Exception) else RuntimeError(raised(error))))

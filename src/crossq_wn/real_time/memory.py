@@ -18,7 +18,7 @@ from crossq_wn.real_time.records import Decision, pack, record_type, unpack
 from crossq_wn.real_time.robot import METHODS
 
 _HEADER = struct.Struct("<QQQQ")  # version of the newest weights, decisions received, whether to stop, call
-_CALLS = ("", "reset", "step", *METHODS)  # what the robot may be doing
+_CALLS = ("", "__init__", "reset", "step", *METHODS, "close")  # what the robot may be doing
 _SLOT = struct.Struct("<QQQI")  # version, decisions received, size, checksum
 _ROOM = 1 << 20  # bytes by which weights may outgrow the first ones
 
@@ -59,12 +59,58 @@ def shape_for(observation_size: int, action_size: int, ahead: int, first: bytes)
     return Shape(observation_size, action_size, ahead, 2 * len(first) + _ROOM)
 
 
+class Notes:
+    """The head of the memory, which the two processes share from the start.
+
+    Args:
+        descriptor: of a file without a name.
+
+    Attributes:
+        fields: its numbers; each is read and written whole, where `struct` would go byte by byte.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        if os.fstat(descriptor).st_size < _HEADER.size:  # in the process that maps it first
+            os.ftruncate(descriptor, _HEADER.size)
+        self._memory = mmap.mmap(descriptor, _HEADER.size)
+        self.fields = memoryview(self._memory).cast("Q")
+
+    @property
+    def call(self) -> Call:
+        """What the robot is doing."""
+        count, which = divmod(self.fields[3], len(_CALLS))
+        return Call(count, _CALLS[which])
+
+    def note_call(self, name: str) -> None:
+        """Says which method of the robot is called; "" that it has returned."""
+        count = self.fields[3] // len(_CALLS) + 1
+        self.fields[3] = count * len(_CALLS) + _CALLS.index(name)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the acting side is asked to break off the episode."""
+        return self.fields[2] != 0
+
+    def ask_to_stop(self) -> None:
+        """Asks the acting side to break off the episode."""
+        self.fields[2] = 1
+
+    def close(self) -> None:
+        """Unmaps the memory."""
+        self.fields.release()
+        self._memory.close()
+
+
 class Shared:
     """The memory, mapped in one of the two processes.
 
     Args:
         descriptor: of a file without a name.
         shape: the same in both processes.
+
+    Attributes:
+        shape: as given.
+        notes: its head.
     """
 
     def __init__(self, descriptor: int, shape: Shape) -> None:
@@ -76,8 +122,8 @@ class Shared:
         if os.fstat(descriptor).st_size < size:  # in the process that maps it first
             os.ftruncate(descriptor, size)
         self._memory = mmap.mmap(descriptor, size)
-        # Read and written whole, each number at once; `struct` would go byte by byte.
-        self._fields = memoryview(self._memory)[: _HEADER.size].cast("Q")
+        self.notes = Notes(descriptor)
+        self._fields = self.notes.fields
 
     # The learning side
 
@@ -116,16 +162,6 @@ class Shared:
         """Says how many decisions were made before."""
         self._fields[1] = number
 
-    @property
-    def call(self) -> Call:
-        """What the robot is doing."""
-        count, which = divmod(self._fields[3], len(_CALLS))
-        return Call(count, _CALLS[which])
-
-    def ask_to_stop(self) -> None:
-        """Asks the acting side to break off the episode."""
-        self._fields[2] = 1
-
     # The acting side
 
     def newest(self, known: int) -> Weights | None:
@@ -153,16 +189,6 @@ class Shared:
         """Whether the decision of this number may be made, or acting would be too far ahead."""
         return number - self.received < self.shape.ahead
 
-    def note_call(self, name: str) -> None:
-        """Says which method of the robot is called; "" that it has returned."""
-        count = self._fields[3] // len(_CALLS) + 1
-        self._fields[3] = count * len(_CALLS) + _CALLS.index(name)
-
-    @property
-    def stopping(self) -> bool:
-        """Whether the acting side is asked to break off the episode."""
-        return self._fields[2] != 0
-
     @property
     def received(self) -> int:
         """Decisions that the learning side has received."""
@@ -170,7 +196,7 @@ class Shared:
 
     def close(self) -> None:
         """Unmaps the memory."""
-        self._fields.release()
+        self.notes.close()
         self._memory.close()
 
     def _record(self, number: int) -> bytes:

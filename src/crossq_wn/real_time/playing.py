@@ -56,12 +56,8 @@ def paced(
     """
     due = arrived = clock.now()
     while clock.wait_until(due, going):
-        action, safe = choose(observation), False
-        possible = max(due, arrived)
-        if not np.isfinite(action).all():
-            _refuse(robot, observation, action)
-        if clock.now() - possible > schedule.tolerance and (other := robot.safe_action()) is not None:
-            action, safe = other, True
+        chosen, possible = choose(observation), max(due, arrived)
+        action, safe = sound(robot, observation, chosen, late=clock.now() - possible > schedule.tolerance)
         given = clock.now()
         transition, instead = robot.step(action)
         arrived = clock.now()
@@ -79,6 +75,27 @@ def paced(
             return
         due = following(schedule, due, arrived, own_clock=robot.own_clock)
         observation = transition.next_observation
+
+
+def sound(
+    robot: Robot, observation: np.ndarray, action: np.ndarray, *, late: bool
+) -> tuple[np.ndarray, bool]:
+    """The action that a robot gets, and whether it is its safe one, as it is for one that comes too late.
+
+    Args:
+        robot: is in an episode.
+        observation: on which the policy decided.
+        action: the policy's.
+        late: whether it comes too late.
+
+    Raises:
+        EnvironmentFaultError: the policy's action is not finite; the robot has got its safe one.
+    """
+    if not np.isfinite(action).all():
+        _refuse(robot, observation, action)
+    if late and (other := robot.safe_action()) is not None:
+        return other, True
+    return action, False
 
 
 def _refuse(robot: Robot, observation: np.ndarray, action: np.ndarray) -> Never:

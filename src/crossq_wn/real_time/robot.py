@@ -30,6 +30,7 @@ class Robot:
 
     Args:
         environment: of one training seed; nobody else may step it.
+        note_call: is told the name of each method that is called, and "" when it has returned.
 
     Raises:
         UserError: one of its methods cannot be called without arguments, its safe action is none or has
@@ -39,12 +40,14 @@ class Robot:
         environment: as given.
         methods: those of `METHODS` that it has, by name.
         own_clock: whether its steps wait for a clock of their own.
-        acting: whether it was told that actions come, and not yet that none does.
-        note_call: is told the name of each method that is called, and "" when it has returned.
+        acting: whether it is in an episode: it was told that actions come, and not yet that none does.
+        note_call: as given.
     """
 
-    def __init__(self, environment: Environment) -> None:
-        self.environment, self._name = environment, environment.task.name
+    def __init__(
+        self, environment: Environment, note_call: Callable[[str], None] = lambda name: None
+    ) -> None:
+        self.environment, self._name, self.note_call = environment, environment.task.name, note_call
         self._layers: Layers = getattr(environment.simulator, "layers", Layers)()
         self.methods: dict[str, Callable[[], Any]] = {}
         for name in METHODS:
@@ -53,7 +56,6 @@ class Robot:
                 self.methods[name] = method
         self.own_clock = _own_clock(self._layers.find("own_clock"), self._name)
         self.acting = self._resting = False
-        self.note_call: Callable[[str], None] = lambda name: None
         if "safe_action" in self.methods:
             self._layers.check_units("safe_action", f"{self._name}.safe_action")
             self.safe_action()
@@ -89,6 +91,7 @@ class Robot:
             The transition, and the action of a person who intervened, if one did.
         """
         transition: Transition = self._noted("step", self.environment.step, action)
+        self.acting = self.acting and transition.episode is None
         given = self._layers.intervention(getattr(self.environment.simulator, "info", {}))
         if given is None:
             return transition, None
@@ -121,12 +124,7 @@ class Robot:
             raise EnvironmentFaultError(f"{self._name}.{name} raised {raised(error)}") from error
 
     def _noted(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Calls a function that may never return."""
-        self.note_call(name)
-        try:
-            return function(*arguments)
-        finally:
-            self.note_call("")
+        return noted(self.note_call, name, function, *arguments)
 
     def _as_action(self, value: Any, told: str, edge: float = _EDGE) -> np.ndarray:
         """Maps an action of the robot's own to [-1, 1], clipped if it lies within an edge.
@@ -154,6 +152,22 @@ class Robot:
             raise EnvironmentFaultError(f"{told} an action within the bounds, {bounds}")
         clipped: np.ndarray = np.clip(action, -1.0, 1.0)
         return clipped
+
+
+def noted(note_call: Callable[[str], None], name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function returns that may never return.
+
+    Args:
+        note_call: is told its name, and "" when it has returned.
+        name: of the function.
+        function: of the robot.
+        arguments: of the function.
+    """
+    note_call(name)
+    try:
+        return function(*arguments)
+    finally:
+        note_call("")
 
 
 def _shortest(bound: np.ndarray) -> float | list[float]:

@@ -1,10 +1,13 @@
 """The learning side's hold on the acting process: starts it, gives it orders, and notices when it dies."""
 
+import contextlib
+import math
 import os
 import pickle
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from types import SimpleNamespace
@@ -17,11 +20,14 @@ from crossq_wn.environments.core import EnvironmentFaultError, Transition
 from crossq_wn.environments.snapshot import UnrestorableError
 from crossq_wn.environments.worker import Outcome, program
 from crossq_wn.errors import UserError, one_line
-from crossq_wn.real_time.acting import Between, Description, Evaluate, Played, Setup, Train
-from crossq_wn.real_time.memory import Shape, Shared
+from crossq_wn.real_time.acting import Between, Description, Ended, Evaluate, Played, Setup, Train
+from crossq_wn.real_time.hanging import Hanging
+from crossq_wn.real_time.memory import Call, Notes, Shape, Shared
 from crossq_wn.real_time.records import Decision
 
-_PATIENCE = 8.0  # seconds that the process gets to pause and close the robot
+_PATIENCE = 10.0  # seconds that the robot gets to come to rest once it is asked to
+_LEAST = 3.0  # thereof to be closed in
+_LOOK_SECONDS = 0.5  # between two looks at what hangs
 _MODULE = "crossq_wn.real_time.acting"
 
 News = Between | Played
@@ -32,6 +38,7 @@ class ActingProcess:
 
     Args:
         setup: what it is told first.
+        hanging: tells of what does not return while the robot is made, and in the end.
 
     Raises:
         UserError: it cannot be started, or the environment cannot be made there.
@@ -39,9 +46,11 @@ class ActingProcess:
 
     shared: Shared  # once `open_memory` was called
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: Setup, hanging: Hanging) -> None:
         _check_portable(setup)
+        self._hanging, self._asked = hanging, math.inf  # when the robot was asked to come to rest
         self._memory = unnamed_file()
+        self._notes = Notes(self._memory)
         ours, theirs = socket.socketpair()
         self._connection: Connection[Any, Any] = Connection(ours.detach())
         handles = theirs.detach(), self._memory
@@ -52,13 +61,13 @@ class ActingProcess:
             )
         except OSError as error:
             self._connection.close()
-            os.close(self._memory)
+            self._give_up_memory()
             raise UserError(f"the acting process cannot be started: {one_line(error)}") from None
         finally:
             os.close(handles[0])
         try:
             self._send(setup)
-            self.description: Description = self._received()
+            self.description: Description = self._first()
         except BaseException:
             self.close()
             raise
@@ -78,14 +87,8 @@ class ActingProcess:
         Raises:
             EnvironmentFaultError: the environment or the policy failed, or the process has died.
         """
-        try:
-            if not self._connection.poll(seconds):
-                # Processes that the robot's driver has started may keep the socket open after its death.
-                if self._process.poll() is None or self._connection.poll(0):
-                    return None
-                raise self._death()
-        except OSError:
-            raise self._death() from None
+        if not self._answered(seconds):
+            return None
         found: News = self._received()
         return found
 
@@ -93,17 +96,32 @@ class ActingProcess:
         """The decisions that have arrived and were not collected."""
         return list(self.shared.collect()) if hasattr(self, "shared") and self._memory >= 0 else []
 
-    def stop(self) -> None:
-        """Asks the robot to come to rest; returns at once."""
-        if hasattr(self, "shared") and self._memory >= 0:
-            self.shared.ask_to_stop()
+    @property
+    def call(self) -> Call:
+        """What the robot is doing."""
+        return self._notes.call
+
+    @property
+    def asked(self) -> bool:
+        """Whether the robot was asked to come to rest."""
+        return self._asked < math.inf
+
+    def stop(self) -> bool:
+        """Asks the robot to come to rest; returns at once, and whether there is still time for that."""
+        if self._memory >= 0:
+            self._notes.ask_to_stop()
+        self._asked = min(self._asked, time.monotonic())
+        return time.monotonic() < self._asked + _PATIENCE
 
     def end(self) -> None:
-        """Ends the process, which pauses and closes the robot first; one that does not end is killed."""
+        """Ends the process, which pauses and closes the robot first; tells what goes wrong with that."""
         self.stop()
+        wrong = self._close_robot()
+        if wrong is not None:
+            self._hanging.tell(wrong)
         self._connection.close()
         try:
-            self._process.wait(_PATIENCE)
+            self._process.wait(_LEAST)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -115,8 +133,50 @@ class ActingProcess:
         self.end()
         if hasattr(self, "shared"):
             self.shared.close()
+        self._give_up_memory()
+
+    def _give_up_memory(self) -> None:
+        self._notes.close()
         os.close(self._memory)
         self._memory = -1
+
+    def _first(self) -> Any:
+        """Waits until the robot is made."""
+        while (found := self.news(_LOOK_SECONDS)) is None:
+            self._hanging.look(self.call, time.monotonic())
+        return found
+
+    def _close_robot(self) -> str | None:
+        """Waits until the robot is paused and closed; returns what goes wrong."""
+        end = max(self._asked + _PATIENCE, time.monotonic() + _LEAST)
+        with contextlib.suppress(OSError):
+            self._connection.send(None)  # there are no more orders
+        while time.monotonic() < end:
+            try:
+                last = self._connection.recv() if self._answered(_LOOK_SECONDS) else None
+            except (EOFError, OSError, EnvironmentFaultError):  # it has ended, or did so before
+                return None
+            if isinstance(last, Ended):
+                return None if last.fault is None else f"the robot could not be closed: {last.fault}"
+        self._process.kill()
+        name = self.call.name
+        what = f"{self._hanging.name}.{name} has not returned" if name else "it does not answer"
+        lost = "" if name in ("__init__", "close") else ", and the robot may not be at rest"
+        return f"the acting process is ended, because {what}{lost}"
+
+    def _answered(self, seconds: float) -> bool:
+        """Waits for an answer, for so many seconds at most; returns whether there is one."""
+        try:
+            if self._connection.poll(seconds):
+                return True
+            # Processes that the robot's driver has started may keep the socket open after its death.
+            if self._process.poll() is None:
+                return False
+            if self._connection.poll(0):
+                return True
+        except OSError:
+            pass
+        raise self._death()
 
     def _send(self, message: Any) -> None:
         try:

@@ -1,15 +1,12 @@
 """What a run in real time records about its timing."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from crossq_wn.errors import counted, option
-from crossq_wn.real_time.memory import Call
 from crossq_wn.real_time.records import Decision
-from crossq_wn.real_time.robot import METHODS
 from crossq_wn.real_time.schedule import Schedule
 
 # Columns of metrics.csv, about the decisions since the row before; docs/your-robot.md explains them.
@@ -20,9 +17,6 @@ COLUMNS = (
 _ENOUGH = 10  # overruns before one speaks of them
 _FIRST = 100  # steps whose usual time says how fast a robot's own clock ticks
 _ENDLESS = 600.0  # seconds of decisions without an episode's end, before one speaks of that
-_HANGING = 5.0  # seconds, and at least so many periods, after which a call is said not to return
-_HANGING_PERIODS = 20
-_HANGING_RESET = 60.0  # seconds, because a person may be at work in it
 _FAST = 0.9  # of a period: a clock whose ticks are closer together has another rate than the one stated
 
 
@@ -33,7 +27,7 @@ class Watch:
         schedule: the control rate.
         name: of the environment.
         tell: is told, once each, that the environment takes longer than its period, and that its own clock
-            is faster; and of calls that do not return.
+            is faster.
         own_clock: whether the environment's steps wait for a clock of its own.
     """
 
@@ -45,9 +39,6 @@ class Watch:
         self._overruns, self._seen, self._longest = 0, 0, 0.0
         self._endless = True  # whether no episode has ended, which nobody has been told
         self._decisions: list[Decision] = []
-        self._call, self._since = Call(0, ""), 0.0
-        usual = max(_HANGING, _HANGING_PERIODS * schedule.period)
-        self._patience = {"reset": _HANGING_RESET} | dict.fromkeys(("step", *METHODS), usual)  # in seconds
 
     def add(self, decision: Decision) -> None:
         """Takes a decision of the acting side."""
@@ -75,26 +66,6 @@ class Watch:
             "neither reset nor evaluated, and there are no returns: return truncated=True from its step at a "
             f"time limit, or train with {option('episode_frames')}"
         )
-
-    def look(self, call: Call, now: float) -> None:
-        """Says, once of each call, that the robot has not returned from it; ever later, if that is usual.
-
-        Args:
-            call: what the robot is doing.
-            now: seconds on any clock.
-        """
-        if call != self._call:
-            self._call, self._since = call, now
-        waited = now - self._since
-        if waited >= self._patience.get(call.name, math.inf):
-            self._since, self._patience[call.name] = math.inf, 2 * waited
-            missing = "the run waits for it"
-            if call.name == "step":
-                missing = "until it does, no action reaches the robot, not even a safe one"
-            self._tell(
-                f"{self._name}.{call.name} has not returned for {waited:.0f} s: {missing}; Ctrl-C ends the "
-                "run with a checkpoint"
-            )
 
     def _check_clock(self, steps: list[float]) -> None:
         """Says, as soon as it is known, that the robot's own clock is faster than the stated rate."""

@@ -15,6 +15,7 @@ from crossq_wn.acting.operations import Op
 from crossq_wn.errors import UserError, option
 from crossq_wn.lazy import jax
 from crossq_wn.nets.initialisers import ShapesOnly
+from crossq_wn.real_time.hanging import Hanging
 from crossq_wn.real_time.journal import Journal
 from crossq_wn.real_time.memory import shape_for
 from crossq_wn.real_time.side import ActingProcess, Stand
@@ -38,12 +39,12 @@ class Course:
     stand: Stand
     journal: Journal
     watch: Watch
+    hanging: Hanging
     served: int = 0  # decisions whose gradient updates are made
     next_weights: float = 0.0  # when new weights may be handed over, on the clock `time.monotonic`
     scored: int = 0  # environment frames at the newest evaluation, or where none was due
     saved: int = 0  # likewise of the newest checkpoint
     told_wild: bool = False  # whether it was said that a sensor gave wild readings
-    asked_to_stop: float | None = None  # when, on the clock `time.monotonic`
 
     @property
     def owed(self) -> bool:

@@ -23,6 +23,7 @@ from crossq_wn.learning.rows import Rows
 from crossq_wn.machine import collecting_seldom, processors
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.directory import RunDirectory
+from crossq_wn.signals import collected_signals, name_of
 from crossq_wn.training import building, prefilling
 from crossq_wn.training.algorithms import build_algorithm, naming_own
 from crossq_wn.training.callbacks import Calls
@@ -39,7 +40,6 @@ from crossq_wn.training.saving import join, note_streams, save, watch_classes
 from crossq_wn.training.scoring import score
 from crossq_wn.training.seeds import Stream, integer, stream
 from crossq_wn.training.session import Session, new_session, told
-from crossq_wn.training.signals import collected_signals, name_of
 from crossq_wn.training.stopping import drop
 from crossq_wn.training.updating import launches_aside
 from crossq_wn.types import Spec

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from crossq_wn.runs.config import read_config, with_algorithm
 from crossq_wn.runs.folders import named, run_in
 from crossq_wn.runs.manifests import folder_at, malformed
 from crossq_wn.runs.schema import SeedNumber
-from crossq_wn.runs.trust import require_algorithm, require_task, require_unchanged
+from crossq_wn.runs.trust import require_algorithm, require_unchanged
 from crossq_wn.training.actors import Choose, InNumpy, JaxActor
 from crossq_wn.training.algorithms import (
     build_algorithm,
@@ -58,13 +58,15 @@ class TrainedPolicy:
         spec: the problem that it was trained on; with `frame_stack`, its observations are stacked.
         interface: what observations and actions are like.
         saved: the checkpoint that it is from.
+        warn: is told what the user should know.
+        trust: whether code that the run names may be imported.
         algorithm: of the run.
     """
 
     def __init__(
         self, path: Path, seed: int | None, warn: Callable[[str], None], *, trust: bool = False
     ) -> None:
-        self.path, self._warn, self._trust, config = path, warn, trust, read_config(path)
+        self.path, self.warn, self.trust, config = path, warn, trust, read_config(path)
         require_algorithm(config, path, trust=trust)
         self.config = with_algorithm(config)
         require_unchanged(self.config, path)
@@ -167,7 +169,8 @@ class TrainedPolicy:
     def environment(self, task: AnyTask | None = None, *, render: bool = False) -> Environment:
         """Makes an environment like the one that the policy was trained on.
 
-        Its steps take actions in [-1, 1]: those of `choose`. Those of a run in real time keep its rate.
+        Its steps take actions in [-1, 1]: those of `choose`. Those of a run in real time keep its rate, and
+        a robot gets its safe action where they come late or an episode is broken off.
 
         Args:
             task: a class or function that makes the environment, where no module can be imported for it, or a
@@ -178,26 +181,9 @@ class TrainedPolicy:
             UserError: it cannot be made, or its sizes or bounds have changed since training, or its module
                 is not trusted.
         """
-        from crossq_wn.environments.interface import check_unchanged, describe
-        from crossq_wn.real_time.pacing import Paced
-        from crossq_wn.real_time.schedule import schedule_of
-        from crossq_wn.training.building import exists, make_environment
+        from crossq_wn.training.playing import environment_for
 
-        if not exists(task):
-            own = None if isinstance(task, str) else task
-            require_task(self.config, self.path, trust=self._trust, task=own)
-        made = make_environment(self.config, task, seed=self.seed, render=render)
-        try:
-            check_unchanged(self.saved.training["interface"], describe(made.simulator), self.config.task)
-            with malformed(self.path):
-                made.adopt(self.saved.statistics(self.seed), fixed=True)
-            hertz = self.config.options.real_time
-            # A robot must not get its actions as fast as they can be computed.
-            return made if hertz is None else cast("Environment", Paced(made, schedule_of(hertz)))
-        except UserError:
-            if not exists(task):
-                made.close()
-            raise
+        return environment_for(self, task, render=render)
 
     def evaluate(self, task: AnyTask | None = None, episodes: int = 10) -> list[Episode]:
         """Plays episodes with the deterministic policy, as `evaluate_policy` does.
@@ -285,7 +271,13 @@ def evaluate_policy(policy: TrainedPolicy, episodes: int, task: AnyTask | None =
     """
     from crossq_wn.environments import EnvironmentFaultError
     from crossq_wn.learning.evaluation import evaluate
+    from crossq_wn.training.building import exists
+    from crossq_wn.training.playing import evaluate_robot
 
+    robot = policy.config.options.real_time is not None and not exists(task)
+    network = policy.network() if robot else None
+    if network is not None:
+        return evaluate_robot(policy, network, episodes, _first_seed(policy, _EVALUATION), task)
     with _arena(policy, task, _EVALUATION) as arena, naming_own(policy.config):
         (result,) = evaluate(*policy.players, arena, episodes)
     if isinstance(result, EnvironmentFaultError):
@@ -334,17 +326,23 @@ def _arena(policy: TrainedPolicy, task: AnyTask | None, use: int) -> Iterator[Ar
     from crossq_wn.learning.evaluation import Arena
     from crossq_wn.real_time.pacing import Paced
     from crossq_wn.training.building import exists
-    from crossq_wn.training.seeds import Stream, integer, stream
 
     with kept_shared():
         environment = policy.environment(task)
         pool = Pool([environment], threads=1)
         try:
-            yield Arena(pool, [0], [integer(stream(policy.seed, Stream.FRESH, use))])
+            yield Arena(pool, [0], [_first_seed(policy, use)])
             if isinstance(environment, Paced):
-                environment.tell(policy._warn)
+                environment.tell(policy.warn)
         finally:
             if not exists(task):
                 pool.close()
             elif isinstance(environment, Paced):
                 environment.pause()
+
+
+def _first_seed(policy: TrainedPolicy, use: int) -> int:
+    """The seed of an environment's first reset, for one of the uses above."""
+    from crossq_wn.training.seeds import Stream, integer, stream
+
+    return integer(stream(policy.seed, Stream.FRESH, use))

@@ -22,6 +22,7 @@ from crossq_wn.files import MOST_TABLE
 from crossq_wn.lazy import jax
 from crossq_wn.machine import collecting_seldom
 from crossq_wn.real_time.acting import Between, Evaluate, Played, Setup, Train
+from crossq_wn.real_time.hanging import Hanging
 from crossq_wn.real_time.journal import Journal
 from crossq_wn.real_time.playing import tell_of_timing
 from crossq_wn.real_time.priority import what_is_denied
@@ -31,6 +32,7 @@ from crossq_wn.real_time.watch import Watch
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.directory import RunDirectory
 from crossq_wn.runs.manifests import available
+from crossq_wn.signals import collected_signals, name_of
 from crossq_wn.training import building, prefilling, restoring, stopping
 from crossq_wn.training.algorithms import build_algorithm, naming_own
 from crossq_wn.training.arrivals import take
@@ -47,10 +49,8 @@ from crossq_wn.training.saving import save
 from crossq_wn.training.scoring import record, scores_of
 from crossq_wn.training.seeds import Stream, integer, stream
 from crossq_wn.training.session import new_session, told
-from crossq_wn.training.signals import collected_signals, name_of
 
 _IDLE_SECONDS = 0.002  # that learning waits for news when it has nothing to do
-_STOP_SECONDS = 10  # that the robot gets to come to rest when training is to stop
 
 
 @collecting_seldom()
@@ -75,8 +75,10 @@ def run_in_real_time(
     schedule = schedule_of(config.options.real_time)
     with ExitStack() as stack:
         stack.enter_context(kept_shared())
+        waiting = Hanging(schedule, config.task, reporter.message, "the run")
+        process = ActingProcess(_setup(config, task), waiting)  # which Ctrl-C interrupts
         signals = stack.enter_context(collected_signals())
-        process = stack.enter_context(closing(ActingProcess(_setup(config, task))))
+        stack.enter_context(closing(process))
         stand = Stand(process)
         spec = building.spec_of(config, stand)  # type: ignore[arg-type]  # it has what is asked for
         with naming_own(config):
@@ -92,7 +94,8 @@ def run_in_real_time(
             own_clock = process.description.own_clock
             session.watch = Watch(schedule, config.task, reporter.message, own_clock=own_clock)
             journal = Journal(run.path, spec.observation_size, spec.action_size)
-            course = Course(session, process, stand, journal, session.watch)
+            hanging = Hanging(schedule, config.task, reporter.message, "the run", " with a checkpoint")
+            course = Course(session, process, stand, journal, session.watch, hanging)
             if resume:
                 _restore(course, without_damaged_replay=without_damaged_replay)
             else:
@@ -177,7 +180,7 @@ def _keep_the_rest(course: Course) -> None:
 
 def _go_on(course: Course) -> bool:
     """Does what is next; returns whether there is more to do."""
-    if course.session.calls.ending and not _may_still_answer(course):
+    if course.session.calls.ending and not _may_still_rest(course):
         return False
     arrived = _receive(course)
     serve(course)
@@ -185,7 +188,7 @@ def _go_on(course: Course) -> bool:
     idle = not (arrived or course.owed)
     news = course.process.news(_IDLE_SECONDS if idle else 0.0)
     course.session.stopwatch.lap("environment")
-    course.watch.look(course.process.shared.call, time.monotonic())
+    course.hanging.look(course.process.call, time.monotonic())
     _save_if_overdue(course)
     if news is None:
         return True
@@ -197,18 +200,12 @@ def _go_on(course: Course) -> bool:
     return _begin_next(course) if course.session.seeds else False
 
 
-def _may_still_answer(course: Course) -> bool:
-    """Asks the robot to stop; returns whether there is still time for it to answer."""
-    now = time.monotonic()
-    if course.asked_to_stop is None:
-        course.asked_to_stop = now
-        course.process.stop()
+def _may_still_rest(course: Course) -> bool:
+    """Asks the robot to come to rest; returns whether there is still time for that."""
+    if not course.process.asked:
         for number in course.session.calls.signals[:1]:
             course.session.reporter.message(f"{name_of(number)}: the robot comes to rest")
-    if now - course.asked_to_stop < _STOP_SECONDS:
-        return True
-    course.session.reporter.message(f"the robot did not answer for {_STOP_SECONDS} s: its process is ended")
-    return False
+    return course.process.stop()
 
 
 # What arrives

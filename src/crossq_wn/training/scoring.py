@@ -10,12 +10,12 @@ from crossq_wn.environments.streams import kept_shared
 from crossq_wn.errors import one_line
 from crossq_wn.learning.evaluation import Arena, BrokenOff, evaluate
 from crossq_wn.learning.q_bias import Bias, q_bias
+from crossq_wn.signals import name_of
 from crossq_wn.training.progress import short
 from crossq_wn.training.reporting import doing
 from crossq_wn.training.saving import captured, save_unevaluated
 from crossq_wn.training.seeds import Stream, integer, stream
 from crossq_wn.training.session import Session, told
-from crossq_wn.training.signals import name_of
 from crossq_wn.training.stopping import World, drop
 
 

@@ -12,6 +12,7 @@ from crossq_wn import files
 from crossq_wn.environments import Environment, Episode, TaskLike
 from crossq_wn.environments.streams import kept_shared
 from crossq_wn.errors import UserError, one_line
+from crossq_wn.real_time.pacing import Paced
 from crossq_wn.training.policy import VIDEO, TrainedPolicy
 from crossq_wn.training.seeds import Stream, integer, stream
 
@@ -57,6 +58,8 @@ def record(
                 encode(picture)
             for packet in video.encode():
                 container.mux(packet)
+        if isinstance(environment, Paced):
+            environment.tell(policy.warn)
     if out.is_relative_to(policy.path):
         files.make_folder(out.parent, within=policy.path)
     out.parent.mkdir(parents=True, exist_ok=True)
