@@ -1166,6 +1166,12 @@ PLAIN = ["--algorithm", "sac", "--no-diagnostics"]
 RUN = ["robots:Robot", "--real-time", "500", "--frames", "300", "--out", "run", *TINY, *PLAIN]
 
 
+def unscored(arguments):
+    """Options of a run without evaluations, which must not say how many episodes these have."""
+    place = arguments.index("--eval-episodes")
+    return [*arguments[:place], *arguments[place + 2 :], "--eval-every", "0"]
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A finished run, what was printed, and what was done to the robot, line by line."""
@@ -1351,7 +1357,7 @@ def test_resume_says_that_a_finished_run_is_done(trained):
 def test_a_killed_acting_process_costs_nothing_that_was_stored(tmp_path, monkeypatch):
     """kill -9 of the acting side: what it had sent is in the journal, and a resumed run goes on."""
     monkeypatch.setenv("ROBOT_DEED", "die-and-leave-a-child:150")
-    done = call("train", *RUN, "--eval-every", "0", cwd=tmp_path)
+    done = call("train", *unscored(RUN), cwd=tmp_path)
     assert done.returncode == 2
     assert "the acting process was killed by signal 9" in done.stderr
     monkeypatch.delenv("ROBOT_DEED")
@@ -1420,8 +1426,8 @@ def test_the_robot_of_the_documentation_trains(tmp_path):
         r"^```python\n(# my_robot.py\n.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE
     )
     (tmp_path / "my_robot.py").write_text(program)
-    frames = ["--frames", "80", "--eval-every", "0", "--log-every", "20"]
-    done = call("train", "my_robot:Robot", "--real-time", "500", "--out", "run", *TINY, *frames, cwd=tmp_path)
+    options = ["--real-time", "500", "--out", "run", *unscored(TINY), "--frames", "80", "--log-every", "20"]
+    done = call("train", "my_robot:Robot", *options, cwd=tmp_path)
     sys.modules.pop("my_robot")
     assert done.returncode == 0, done.stderr
     assert learned_from(tmp_path / "run") == 80
