@@ -145,7 +145,7 @@ def place(trained, forgotten, tmp_path, monkeypatch):
     def accepted(config, out, shown):
         return Outcome(out, 0, True, None, {}, untouched=True)
 
-    def resumed(path, **choices):
+    def resumed(path, *others, **choices):
         return Outcome(path, read_config(path).options.frames, True, None, {}, untouched=True)
 
     def recorded(policy, out, *, height, width):
@@ -160,6 +160,7 @@ def place(trained, forgotten, tmp_path, monkeypatch):
     monkeypatch.setattr(api, "train", tiny)
     monkeypatch.setattr(api, "start", accepted)
     monkeypatch.setattr(api, "resume", resumed)
+    monkeypatch.setattr(api, "go_on", resumed)
     monkeypatch.setattr(doctor, "why_not", lambda backend: None)
     monkeypatch.setattr(importlib.import_module("crossq_wn.cli.policy"), "record", recorded)
     monkeypatch.setattr(importlib.import_module("crossq_wn.bench.process"), "bench", accepted_as_it_is)

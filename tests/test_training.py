@@ -1,6 +1,7 @@
 """In which order does a decision happen, and where does its time go?"""
 
 import json
+import os
 from threading import Barrier
 from types import SimpleNamespace
 
@@ -16,11 +17,12 @@ from crossq_wn.environments.pool import Pool
 from crossq_wn.learning import learner
 from crossq_wn.runs.manifests import trained_frames
 from crossq_wn.runs.options import RunOptions
-from crossq_wn.training import deciding, loop, reporting, saving
+from crossq_wn.training import deciding, film, loop, reporting, saving
 from crossq_wn.training.progress import Outcome
 from crossq_wn.training.seeds import Stream, integer, stream
 from crossq_wn.training.stopwatch import PHASES, Stopwatch
 from helpers import (
+    TESTS,
     TINY_OPTIONS,
     TINY_SETTINGS,
     Listener,
@@ -100,8 +102,8 @@ def test_before_training_it_is_said_that_a_video_will_be_missing():
 def test_no_video_is_tried_of_what_nothing_renders(tmp_path, monkeypatch, capsys):
     run, tried = make_run(tmp_path / "run", video=True), []
     monkeypatch.setattr(cli_train, "_draw", lambda path: None)
-    ran = SimpleNamespace(returncode=0)
-    monkeypatch.setattr(cli_train.subprocess, "run", lambda command, **_: tried.append(command) or ran)
+    ran = SimpleNamespace(returncode=0, stdout="", stderr="")
+    monkeypatch.setattr(film.subprocess, "run", lambda command, **_: tried.append(command) or ran)
     done = Outcome(run, 100, finished=True, signal=None, failed={})
     for outcome in (done._replace(renders=False), done):
         assert cli_train._follow(lambda shown, outcome=outcome: outcome) == 0
@@ -112,6 +114,44 @@ def test_no_video_is_tried_of_what_nothing_renders(tmp_path, monkeypatch, capsys
 class Drawing(PointMass):
     def render(self):
         raise AssertionError("nobody has asked for pictures yet")
+
+
+def test_a_video_is_recorded_for_scripts_that_ask_for_one(tmp_path, monkeypatch):
+    """Also by `resume`; what goes wrong is told, without a reporter as a warning of Python."""
+    ran, tried = SimpleNamespace(returncode=0, stdout="a.mp4: one episode\n", stderr=""), []
+    monkeypatch.setattr(
+        film.subprocess, "run", lambda command, **given: tried.append((command, given)) or ran
+    )
+    monkeypatch.setenv("MUJOCO_GL", "disabled")
+    run, said = tmp_path / "run", Listener()
+    options = TINY_OPTIONS | TINY_SETTINGS | {"frames": 30, "video": True}
+    outcome = crossq_wn.train(Drawing, out=run, reporter=said, **options)
+    ((command, variables),) = tried
+    assert command[-3:] == ["video", str(outcome.path), "--trust"]
+    assert "MUJOCO_GL" not in variables
+    assert str(TESTS) in variables["PYTHONPATH"].split(os.pathsep)
+    assert said.messages[-2:] == ["recording a video", "a.mp4: one episode"]
+    crossq_wn.resume(run, reporter=said)
+    assert len(tried) == 1  # it had been trained to its end
+    ran.returncode, ran.stderr = 1, "crossq-wn: no driver\n"
+    with pytest.warns(UserWarning, match="could not be made") as warned:
+        crossq_wn.resume(run, frames=40)
+    assert str(warned[0].message) == "no driver"
+    assert len(tried) == 2
+
+
+def test_a_script_is_told_what_would_have_no_effect(tmp_path):
+    class Local(Drawing):
+        pass
+
+    with pytest.raises(UserError, match="video=True: another process records it, which could not import "):
+        crossq_wn.train(Local, video=True, out=tmp_path / "local", **TINY_SETTINGS)
+    with pytest.raises(UserError, match="beside a reporter"):
+        crossq_wn.train(PointMass, reporter=Listener(), progress=True, out=tmp_path / "both", **TINY_SETTINGS)
+    run = make_run(tmp_path / "run")
+    with pytest.raises(UserError, match="task is 'walker-run': a run goes on with its own, "):
+        crossq_wn.resume(run, task="walker-run")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_whether_an_environment_can_render_is_known_before_it_does():

@@ -1,8 +1,6 @@
 """The commands `train` and `resume`."""
 
 import contextlib
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +10,10 @@ from crossq_wn.cli.arguments import Parser, add_trust, parse_run, whole_number
 from crossq_wn.cli.console import discard_output, warn
 from crossq_wn.errors import SEEDS_FAILED, one_line, visible
 from crossq_wn.runs.choices import read_choices
-from crossq_wn.runs.config import RunConfig, read_config
+from crossq_wn.runs.config import RunConfig
+from crossq_wn.runs.folders import run_in
 from crossq_wn.training.display import reporter
+from crossq_wn.training.film import film
 from crossq_wn.training.progress import Outcome, Reporter
 
 
@@ -96,10 +96,10 @@ def resume(parser: Parser, arguments: list[str]) -> int:
     from crossq_wn.training import api
 
     return _follow(
-        lambda shown: api.resume(
-            parsed.run,
-            frames=parsed.frames,
-            reporter=shown,
+        lambda shown: api.go_on(
+            run_in(parsed.run),
+            parsed.frames,
+            shown,
             without_damaged_replay=parsed.without_damaged_replay,
             trust=parsed.trust,
             take_over=parsed.take_over,
@@ -109,7 +109,6 @@ def resume(parser: Parser, arguments: list[str]) -> int:
 
 def _follow(work: Callable[[Reporter], Outcome]) -> int:
     """Trains while progress is shown, then draws the learning curves and records a video."""
-    environment = dict(os.environ)  # as the user set it: training switches MuJoCo's renderer off
     with reporter() as shown:
         outcome = work(shown)
     _flush()
@@ -118,16 +117,8 @@ def _follow(work: Callable[[Reporter], Outcome]) -> int:
     if outcome.signal is not None:
         _tell(f"stopped at {outcome.frames:,} frames: continue with `crossq-wn resume {outcome.path}`")
         return 128 + int(outcome.signal)
-    options = read_config(outcome.path).options
     _draw(outcome.path)
-    # A robot would have to move for it, and that nothing renders was told of before training.
-    if options.video and options.real_time is None and outcome.renders:
-        _tell("recording a video")
-        # Trusted, because this process has just trained with whatever code it names.
-        command = [sys.executable, "-m", "crossq_wn", "video", str(outcome.path), "--trust"]
-        # In a process of its own: this one has no renderer, and a broken driver must not cost the run.
-        if subprocess.run(command, env=environment, check=False).returncode:
-            _tell("the video could not be made; the trained policy is saved all the same")
+    film(outcome, _tell, warn)
     if not outcome.failed:
         _tell(f"done: {outcome.path}")
     return _conclude(outcome)

@@ -1,32 +1,26 @@
 """The Python interface of training: what `crossq-wn train` and `crossq-wn resume` do, as functions."""
 
-import dataclasses
-import difflib
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from crossq_wn.algorithms.own_networks import give as give_networks
-from crossq_wn.algorithms.settings import setting_names, without_effect
-from crossq_wn.data.sources import describe_all as describe_sources
-from crossq_wn.environments import TaskLike, lookup
-from crossq_wn.errors import UserError, option, stated
+from crossq_wn.environments import TaskLike
+from crossq_wn.errors import UserError, option
 from crossq_wn.machine import use_jax
 from crossq_wn.own_modules import refuse_while_importing
 from crossq_wn.runs import directory
-from crossq_wn.runs.config import RunConfig, preset_settings, system_of, with_algorithm
-from crossq_wn.runs.familiar import meant
+from crossq_wn.runs.config import RunConfig, with_algorithm
 from crossq_wn.runs.folders import named, run_in
 from crossq_wn.runs.leases import refuse_if_used
-from crossq_wn.runs.options import OPTION_NAMES, RunOptions
 from crossq_wn.runs.recovery import of_length, recover_config
 from crossq_wn.runs.trust import remember, require_algorithm, require_task, require_unchanged
-from crossq_wn.training.algorithms import check_options
 from crossq_wn.training.callbacks import checked
+from crossq_wn.training.configuring import configure, plain
+from crossq_wn.training.film import film, require_filmable
 from crossq_wn.training.finished import outcome_if_finished
 from crossq_wn.training.logs import require_extras
 from crossq_wn.training.loop import run_training
@@ -34,15 +28,7 @@ from crossq_wn.training.progress import Outcome, Reporter
 from crossq_wn.training.real_time import run_in_real_time
 from crossq_wn.training.warmup import require_learning, tell_of_warmup
 
-_OTHERS = (
-    "task",
-    "algorithm",
-    "preset",
-    "out",
-    "reporter",
-    "progress",
-    "callbacks",
-)  # further arguments of `train`
+__all__ = ["Silent", "configure", "go_on", "resume", "start", "train"]
 
 
 class Silent:
@@ -53,92 +39,6 @@ class Silent:
 
     def message(self, text: str) -> None:
         """Does nothing."""
-
-
-def _near(name: str, names: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
-    told = f"the nearest are {', '.join(near)}; " if near else ""
-    return f"{told}`crossq-wn train --help` lists all"
-
-
-def configure(
-    task: TaskLike, *, algorithm: str = "crossq-wn", preset: str = "default", **choices: Any
-) -> RunConfig:
-    """Makes the configuration of a run. What is left out comes from the preset and from the task's suite.
-
-    Args:
-        task: see `train`.
-        algorithm: see `train`.
-        preset: see `train`.
-        choices: run options (the fields of `RunOptions`; `seed=3` stands for `seeds=[3]`) and hyperparameters
-            (the fields of the algorithm's settings) by name.
-
-    Returns:
-        The configuration, with every value resolved.
-
-    Raises:
-        UserError: a name is unknown, a value is outside its limits, or a choice has no effect beside the
-            others; the message names the nearest name, the limits or what it must be left out with.
-    """
-    choices = _in_python(choices)
-    usual = preset_settings(algorithm, preset)
-    names = [*OPTION_NAMES, *setting_names(type(usual))]
-    for name in choices:
-        if name not in names:
-            hint = meant(name, [*names, *_OTHERS]) or _near(name, names)
-            raise UserError(f"{algorithm} has no option or hyperparameter {name!r}: {hint}")
-    options = RunOptions(**{name: value for name, value in choices.items() if name in OPTION_NAMES})
-    changes = {name: value for name, value in choices.items() if name not in OPTION_NAMES}
-    chosen = dataclasses.replace(usual, **changes).pinned()
-    _require_effect(choices, without_effect(options) | without_effect(chosen))
-    known = lookup(task)
-    action_repeat = known.action_repeat if chosen.action_repeat is None else chosen.action_repeat
-    settings = chosen.for_run(options.frames // action_repeat)
-    prefilled = describe_sources(options.prefill)
-    config = RunConfig(
-        task=known.name,
-        metric=known.metric,
-        # Runs of any length are of one system.
-        system=system_of(algorithm, preset, chosen, prefilled, options),
-        action_repeat=action_repeat,
-        episode_frames=known.episode_frames if options.episode_frames is None else options.episode_frames,
-        discount=known.discount if settings.discount is None else settings.discount,
-        options=options,
-        settings=settings,
-        prefilled=prefilled,
-    )
-    check_options(config)
-    return config
-
-
-def _require_effect(choices: dict[str, Any], idle: dict[str, str]) -> None:
-    """Refuses what is chosen in vain, so that nobody believes in its effect."""
-    for name, left_out in idle.items():
-        if name in choices:
-            raise UserError(f"{stated(name, choices[name])}: it must be left out {left_out}")
-
-
-def _in_python(choices: dict[str, Any]) -> dict[str, Any]:
-    """The choices without types of NumPy, and with `seeds` in the place of `seed`."""
-    plain = {name: _plain(value) for name, value in choices.items()}
-    return _one_seed(**plain) if "seed" in plain else plain
-
-
-def _plain(value: Any) -> Any:
-    """A number or an array of NumPy as Python has it."""
-    if type(value) in (list, tuple):
-        return type(value)(map(_plain, value))
-    if not isinstance(value, np.ndarray | np.generic):
-        return value
-    found = value.tolist()  # an array without axes is a number
-    return tuple(found) if isinstance(found, list) else found
-
-
-def _one_seed(*, seed: Any, **choices: Any) -> dict[str, Any]:
-    """Replaces `seed` by `seeds`."""
-    if "seeds" in choices:
-        raise UserError(f"seed is {seed!r} and seeds is {choices['seeds']!r}: give one of them")
-    return {"seeds": (seed,), **choices}
 
 
 def train(
@@ -163,7 +63,7 @@ def train(
         preset: one of `crossq-wn list presets`: the hyperparameters to start from.
         out: the run directory; by default the next free one under runs/.
         reporter: receives progress; by default nobody does.
-        progress: whether to show progress as the command line does, if there is no `reporter`.
+        progress: whether to show progress as the command line does, in the place of a `reporter`.
         callbacks: objects that see what happens and may stop the training: see `training.callbacks`.
         choices: run options (`crossq_wn.runs.options.RunOptions`) and hyperparameters by name, spelt as on
             the command line but with underscores. `seed=3` stands for `seeds=[3]`, and networks of your own
@@ -182,20 +82,33 @@ def train(
     calls = checked(callbacks)
     # A video takes a renderer, so a script has to ask for it.
     config = configure(task, algorithm=algorithm, preset=preset, **({"video": False} | choices))
+    require_filmable(config)
     with _shown(reporter, progress) as shown:
-        return start(config, named("out", out) if out is not None else None, shown, task, callbacks=calls)
+        return _filmed(
+            start(config, None if out is None else named("out", out), shown, task, callbacks=calls), shown
+        )
 
 
 @contextmanager
 def _shown(reporter: Reporter | None, progress: bool) -> Iterator[Reporter]:
     """Provides the reporter that was asked for, and closes it in the end."""
-    if reporter is None and progress:
+    if reporter is not None and progress:
+        raise UserError(
+            "progress=True is given beside a reporter, which is shown the progress: leave one out"
+        )
+    if progress:
         from crossq_wn.training import display
 
         with display.reporter() as shown:
             yield shown
     else:
         yield reporter or Silent()
+
+
+def _filmed(outcome: Outcome, shown: Reporter) -> Outcome:
+    """Records the video that a run is to have in the end; without a reporter, Python warns if it fails."""
+    film(outcome, shown.message, warnings.warn if isinstance(shown, Silent) else shown.message)
+    return outcome
 
 
 def start(
@@ -258,7 +171,7 @@ def resume(
         path: the run directory, or a folder that holds one run.
         frames: a new total of environment frames per seed; by default the total so far.
         reporter: receives progress; by default nobody does.
-        progress: whether to show progress as the command line does, if there is no `reporter`.
+        progress: whether to show progress as the command line does, in the place of a `reporter`.
         task: a class or function that makes the environment, where no module can be imported for it.
         without_damaged_replay: whether to continue without rows of replay that are damaged beyond repair;
             manifest.json then lists them.
@@ -279,9 +192,9 @@ def resume(
     calls = checked(callbacks)
     give_networks(networks)
     with _shown(reporter, progress) as shown:
-        return _resume(
+        outcome = go_on(
             run_in(named("path", path)),
-            _plain(frames),
+            plain(frames),
             shown,
             task,
             without_damaged_replay=without_damaged_replay,
@@ -289,21 +202,25 @@ def resume(
             take_over=take_over,
             callbacks=calls,
         )
+        return _filmed(outcome, shown)
 
 
-def _resume(
+def go_on(
     path: Path,
     frames: int | None,
     reporter: Reporter,
-    task: TaskLike | None,
+    task: TaskLike | None = None,
     *,
     without_damaged_replay: bool,
     trust: bool,
     take_over: bool,
-    callbacks: Sequence[Any],
+    callbacks: Sequence[Any] = (),
 ) -> Outcome:
+    """Continues a run and records no video; takes, returns and raises what `resume` does."""
     use_jax()
     config = of_length(path, recover_config(path, reporter.message), frames, reporter.message)
+    if isinstance(task, str) and task != config.task:
+        raise UserError(f"task is {task!r}: a run goes on with its own, {config.task}; leave it out")
     require_algorithm(config, path, trust=trust)
     require_task(config, path, trust=trust, task=_callable(task))
     config = with_algorithm(config)
