@@ -342,14 +342,38 @@ def test_a_trial_that_another_sweep_has_judged_is_left_to_it(tmp_path):
     assert not {trial.trial.number for trial in other.active} & {*adopted}
 
 
+# The scale goes with one of the two norms alone.
+IDLE = 'utd = [1]\nweight_norm = ["none", "l2"]\nl2_scale = [0.1, 0.2]'
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("utd = [1, 2]", 'preset = ["defualt", "default"]', 'space.preset = "defualt" cannot be trained'),
+        ("utd = [1, 2]", "utd = [0, 2]", "space.utd = 0 cannot be trained: .*utd is 0"),
+        ("low = 8, high = 64, step = 8", "low = -8, high = 64, step = 8", "space.batch_size = -8 cannot be"),
+        ("utd = [1, 2]", "utd = [1]\nl2_scale = [0.1]", "space.l2_scale = 0.1 cannot be trained: .*unless"),
+        ("dog-run", "helpers:PointMas", "space.actor_learning_rate = 1e-05 cannot be trained: .*PointMas"),
+    ],
+)  # fmt: skip
+def test_a_value_with_which_no_trial_can_be_trained_is_refused_beforehand(old, new, says, tmp_path):
+    sheet = parse(FILE.replace(old, new), "file")
+    with pytest.raises(UserError, match=says):
+        trials.refuse_hopeless(sheet, tmp_path)
+
+
+def test_values_that_some_trials_can_be_trained_with_are_accepted(tmp_path):
+    trials.refuse_hopeless(parse(FILE.replace("utd = [1, 2]", IDLE), "file"), tmp_path)
+
+
 @NO_OPTUNA
 def test_options_that_make_no_run_end_their_trial_alone(tmp_path):
-    text = FILE.replace("utd = [1, 2]", 'utd = [1]\npreset = ["defualt", "default"]')
+    text = FILE.replace("utd = [1, 2]", IDLE)
     finder, _, result, said = searched(tmp_path, Straw(), text)
     assert result == (None, {})
     failed = [trial for trial in finder.study.get_trials() if trial.state.name == "FAIL"]
-    assert {trial.params["preset"] for trial in failed} == {"defualt"}
-    assert sum("cannot be trained: " in line and "defualt" in line for line in said) == len(failed) > 0
+    assert {trial.params["weight_norm"] for trial in failed} == {"none"}
+    assert sum("cannot be trained: " in line and "l2_scale" in line for line in said) == len(failed) > 0
     assert len(finder.study.get_trials()) == 12
     assert searched(tmp_path, Straw(stop=0), text)[0].known()
 
@@ -357,10 +381,10 @@ def test_options_that_make_no_run_end_their_trial_alone(tmp_path):
 @NO_OPTUNA
 def test_a_trial_that_makes_no_run_and_was_left_running_ends_alone_too(tmp_path):
     """As where the process was killed, or is about to say so itself."""
-    text = FILE.replace("utd = [1, 2]", 'utd = [1]\npreset = ["defualt", "default"]')
+    text = FILE.replace("utd = [1, 2]", IDLE)
     sheet, said = parse(text, "file"), []
     first = Search(sheet, tmp_path, lambda line: None)
-    first.study.enqueue_trial({"preset": "defualt"})
+    first.study.enqueue_trial({"weight_norm": "none"})
     first._suggest(first.study.ask())
     assert Search(sheet, tmp_path, said.append, write=False).known() == []
     second = Search(sheet, tmp_path, said.append)

@@ -1150,6 +1150,11 @@ def test_a_run_that_lacks_memory_although_it_is_alone_is_to_blame(tmp_path):
     assert sweep._blameless(0, "failed (exit code 2): Input/output error", "here")
     sweep.workers[0] = driver.Worker(1, None, State("missing", 0), 0.0)
     assert sweep._blameless(0, cause, "here")
+    for _ in range(20):  # as on another node, on which nothing else runs
+        sweep._record(0, State("missing", 0), cause, "here", final=False)
+    failures = sweep.tried.in_a_row(sweep.key(sweep.runs[0]), State("missing", 0))
+    assert [each.passing for each in failures] == [True] * 8 + [False] * 12
+    assert sweep.outlook(0).standing == "failed"
     sweep.retries = 0
     assert not sweep._blameless(0, cause, "here")
 

@@ -27,6 +27,7 @@ from crossq_wn.sweeps.watching import Watch
 _LOOK = 5.0  # seconds between looks at what others do
 _REFRESH = 60.0  # and at all runs
 _NEVER = float("-inf")
+_EXCUSED = 8  # times in a row that a run may lack memory while others run
 
 
 @dataclass
@@ -313,12 +314,12 @@ class Sweep:
         self.history.add(attempt._replace(ended=self.wall()))
 
     def _blameless(self, number: int, cause: str, node: str) -> bool:
-        """Whether a run is not to blame for its failure; one that lacks memory while nothing else runs is."""
+        """Whether a run is not to blame; one that lacks memory while nothing else runs, or often, is."""
         if self.retries == 0 or not (cause and (tells_of_outage(cause) or not self.history.there)):
             return False
-        if tells_of_memory(cause):
-            return not self._alone()
         failures = self.tried.in_a_row(self.key(self.runs[number]), self.states[number])
+        if tells_of_memory(cause):  # others may take it, but on a cluster also run elsewhere
+            return not self._alone() and sum(each.passing for each in failures) < _EXCUSED
         # Where others get further meanwhile, on the same machine, there is no outage.
         return not (failures and self.outage.spares_others(number, failures[-1].ended, node))
 

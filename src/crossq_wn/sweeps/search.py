@@ -20,7 +20,7 @@ from crossq_wn.sweeps.record import mend, record_of, storage
 from crossq_wn.sweeps.sheets import Sheet
 from crossq_wn.sweeps.spaces import Range
 from crossq_wn.sweeps.states import State, state_of
-from crossq_wn.sweeps.trials import at, example, runs_of, stages_of, value_of
+from crossq_wn.sweeps.trials import at, example, refuse_hopeless, runs_of, stages_of, value_of
 
 
 @dataclass
@@ -43,13 +43,16 @@ class Search:
         write: whether to make a record of the search if there is none.
 
     Raises:
-        UserError: Optuna is not installed, or its record in the folder cannot be read.
+        UserError: Optuna is not installed, its record in the folder cannot be read, or a new search has a
+            value with which no run can be trained.
     """
 
     def __init__(self, sheet: Sheet, out: Path, say: Callable[[str], None], *, write: bool = True) -> None:
         if sheet.search is None:
             raise UserError("the sweep has no [search]")
         self.sheet, self.out, self.space, self._say = sheet, out, sheet.search, say
+        if not record_of(out).exists():
+            refuse_hopeless(sheet, out)
         try:
             self.study = _study(sheet, out, write=write)
         except UserError:

@@ -17,6 +17,7 @@ from crossq_wn.fences import LostLeaseError
 from crossq_wn.files import MOST_JSON, MOST_TABLE
 from crossq_wn.machine import resolved
 from crossq_wn.runs.folders import SWEEP
+from crossq_wn.runs.manifests import available
 from crossq_wn.sweeps.engines import Job, Process, set_aside
 from crossq_wn.sweeps.node import Outcome, Place, interrupts, watched
 from crossq_wn.sweeps.plans import Planned, command, flat_name
@@ -104,11 +105,11 @@ class _Keeper:
 
     def __init__(self, claim: Claim, folder: Path) -> None:
         self._claim, self._folder = claim, folder
-        self._kept, self._next = _checkpoints(folder), 0.0
+        self._kept, self._next = available(folder / "checkpoints"), 0.0
 
     def look(self) -> None:
         """Stores the run if there is a new checkpoint. Raises LostLeaseError if there is a newer attempt."""
-        found = _checkpoints(self._folder)
+        found = available(self._folder / "checkpoints")
         if found == self._kept or time.monotonic() < self._next:
             return
         try:
@@ -118,10 +119,6 @@ class _Keeper:
             raise
         except Exception:  # each kind of store has errors of its own; the last save of all must succeed
             self._next = time.monotonic() + _AGAIN
-
-
-def _checkpoints(folder: Path) -> list[str]:
-    return [name for name in files.names(folder / "checkpoints", within=folder) if name.isdigit()]
 
 
 class Mirror:
@@ -153,10 +150,10 @@ class Mirror:
         name = self._name(run)
         newest, mark = self._store.newest(name), self._folder("stored", name)
         if newest is None:
-            if _checkpoints(run.path):
+            if available(run.path / "checkpoints"):
                 self._give(run.path, name)
             return
-        if _has_more(run.path, newest) or (_checkpoints(run.path) and not mark.exists()):
+        if _has_more(run.path, newest) or (available(run.path / "checkpoints") and not mark.exists()):
             set_aside(run.path)
         if run.path.exists() and mark.exists() and files.read(mark, MOST_JSON) == newest.name.encode():
             return
@@ -222,7 +219,8 @@ def _has_more(folder: Path, stored: Snapshot) -> bool:
         name = rest.partition("/")[0]
         if kind == "checkpoints" and name.isdigit():
             there.append(int(name))
-    return max(map(int, _checkpoints(folder)), default=-1) > max(there)
+    here = [-1, *(int(path.name) for path in available(folder / "checkpoints"))]
+    return max(here) > max(there)
 
 
 @dataclass

@@ -3,16 +3,19 @@
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from crossq_wn import files
+from crossq_wn.environments import require_named
+from crossq_wn.errors import UserError
 from crossq_wn.files import MOST_TABLE
 from crossq_wn.sweeps.plans import Planned, Run, plan
 from crossq_wn.sweeps.sheets import Section, Sheet
-from crossq_wn.sweeps.spaces import Range, Space, require_comparison
+from crossq_wn.sweeps.spaces import Range, Space, require_comparison, toml
+from crossq_wn.training.warmup import require_learning
 
 _STAGES = 3  # at most: the first is trained for 1/keep^2 of the frames, the second for 1/keep
 
@@ -92,6 +95,50 @@ def _last_scores(run: Planned) -> dict[str, float]:
         if (row["metric"], row["env_step"]) == (run.config.metric, str(run.config.trained_frames)):
             found[row["seed"]] = float(row["value"])
     return found
+
+
+def refuse_hopeless(sheet: Sheet, out: Path) -> None:
+    """Raises UserError for a value of the search space with which no run can be trained.
+
+    A value that goes with some of the others will do: trials that are proposed without them fail alone.
+
+    Args:
+        sheet: the sweep's file, which has a space.
+        out: the folder of the sweep.
+    """
+    assert sheet.search is not None
+    for name, choice in sheet.search.options.items():
+        for value in _values(choice):
+            reasons: list[UserError] = []
+            for others in _beside(name, sheet.search):
+                try:
+                    _try(sheet, out, {**others, name: value})
+                    break
+                except UserError as reason:
+                    reasons.append(reason)
+            else:
+                raise UserError(f"search.space.{name} = {toml(value)} cannot be trained: {reasons[0]}")
+
+
+def _values(choice: Range | tuple[Any, ...]) -> Sequence[Any]:
+    return (choice.low, choice.high) if isinstance(choice, Range) else choice
+
+
+def _beside(name: str, space: Space) -> Iterator[dict[str, Any]]:
+    """What may be chosen beside an option: nothing, a value of one of the others, or the last of each."""
+    yield {}
+    last = {}
+    for other, choice in space.options.items():
+        for value in _values(choice) if other != name else ():
+            yield {other: value}
+            last[other] = value
+    yield last
+
+
+def _try(sheet: Sheet, out: Path, options: dict[str, Any]) -> None:
+    for run in runs_of(sheet, out, options):
+        require_learning(run.config)
+        require_named(run.config.task)
 
 
 def example(sheet: Sheet, out: Path) -> list[Run]:
