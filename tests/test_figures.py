@@ -999,6 +999,37 @@ def test_scores_below_zero_are_points_since_the_longest_bar_would_be_the_worst(t
     assert [line.get_ydata()[0] for line in axes.lines[:2]] == pytest.approx([-0.0055, -0.001])
 
 
+def test_scores_that_are_all_zero_are_seen_as_points(tmp_path):
+    for seed in (0, 1):
+        make_run(tmp_path / str(seed), seed=seed, eval_rows=[(100, 0.0)])
+    for name in ("fig1", "fig5"):
+        picture = FIGURES[name](Source.of([tmp_path]))
+        (axes,) = picture.figure.axes
+        assert not axes.patches
+        assert not axes.lines[0].get_clip_on()
+        assert "points: IQM over runs; whiskers: " in picture.figure.get_supxlabel()
+
+
+@pytest.mark.parametrize(
+    ("name", "meaning"),
+    [
+        ("fig1", "bars: the score of a single run"),
+        ("fig4", "points: the score of a single run"),
+        ("fig5", "bars: the score of a single run"),
+        ("fig6", "lines: the score of a single run"),
+        ("profile", "lines: share of runs"),
+    ],
+)
+def test_a_single_seed_has_no_intervals_and_none_are_spoken_of(name, meaning, tmp_path):
+    make_run(tmp_path / "run", eval_rows=[(100, 5.0)])
+    picture = FIGURES[name](Source.of([tmp_path]))
+    told = picture.figure.get_supxlabel()
+    assert meaning in told
+    assert "interval" not in told.replace("no interval where there is a single seed", "")
+    make_run(tmp_path / "more", seed=1, eval_rows=[(100, 6.0)])
+    assert "% stratified bootstrap intervals" in FIGURES[name](Source.of([tmp_path])).figure.get_supxlabel()
+
+
 def test_ticks_of_frames_fill_the_axis():
     _, axes = single(5, 3)
     for end in (800, 900):

@@ -137,7 +137,7 @@ def test_one_seed_decides_nothing():
     text = sentence("A", "B", result)
     assert text.startswith(
         "Inconclusive on walker-run at 100 frames: one seed tells nothing about the spread. "
-        "A has an IQM of 0.900 (1 seed)"
+        "A has a score of 0.900 (1 seed)"
     )
     assert "(10 seeds)" in text
 
@@ -603,7 +603,7 @@ def test_different_protocols_have_a_part_each_unless_forced(copy, tmp_path):
     ]  # fmt: skip
     first, second = text.split('id="protocol-2"')
     assert "crossq-wn UTD 5 is better than crossq-wn UTD 2 on cheetah-run" in first
-    assert "crossq-wn UTD 2 has an IQM of 0.400 on cheetah-run at 200 frames with 1 seed" in second
+    assert "crossq-wn UTD 2 has a score of 0.400 on cheetah-run at 200 frames with 1 seed" in second
     assert "These runs follow 2 protocols" in first
     left = second.split("Left out")[-1]
     assert "eval_episodes is 3 in" in left

@@ -281,7 +281,9 @@ def _beside(table: tables.Table, known: Sequence[Practice], protocol: str, along
         about = {"task": table.task, "protocol": protocol, "system": system, "seeds": seeds}
         records += _records(about, practice, along, dict(zip(marks, medians, strict=True)))
     columns = [Column(f"{mark:,}" if per_unit == 1 else f"{mark:.3g}", _median) for mark in marks]
-    title = f"{table.task}: median score of the seeds ({suite_of(table.task).unit}) at {LABELS[along]}"
+    several = any(seeds > 1 for _, seeds, _ in table.rows)
+    what = "median score of the seeds" if several else "score of a single seed"
+    title = f"{table.task}: {what} ({suite_of(table.task).unit}) at {LABELS[along]}"
     if protocol:
         title += f", with {protocol}"
     head: list[str | Column] = ["system", *(FIELDS[name] for name in differ), "seeds", *columns]

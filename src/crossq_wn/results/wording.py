@@ -35,8 +35,9 @@ def sentence(ours: str, theirs: str, result: Comparison) -> str:
     numbers = f"IQMs are {first} and {second}"
     if result.fewest < 2:
         return (
-            f"Inconclusive {where}: one seed tells nothing about the spread. {ours} has an IQM of {first} "
-            f"({seeds_of(result.seeds[0])}), {theirs} of {second} ({seeds_of(result.seeds[1])})."
+            f"Inconclusive {where}: one seed tells nothing about the spread. {ours} has "
+            f"{worth(first, result.seeds[0])} ({seeds_of(result.seeds[0])}), {theirs} "
+            f"{worth(second, result.seeds[1])} ({seeds_of(result.seeds[1])})."
         )
     odds = f"a run of {ours} beats one of {theirs} with probability {fraction(result.probability.value)}"
     if result.too_few:
@@ -54,6 +55,11 @@ def sentence(ours: str, theirs: str, result: Comparison) -> str:
         f"Inconclusive {where} with {both}: {ours} and {theirs} cannot be told apart: their {gap}, their "
         f"{numbers}, and {odds}. {_needed(ours, theirs, result)}"
     )
+
+
+def worth(value: str, per_task: Sequence[int]) -> str:
+    """Writes what a system is worth, by the number of its seeds on each task: `an IQM of 0.600`."""
+    return f"a score of {value}" if sum(per_task) == 1 else f"an IQM of {value}"
 
 
 def place(result: Comparison, group: str | None = None) -> str:

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from crossq_wn.results.figures.captions import labels
+from crossq_wn.results.figures.captions import labels, meaning
 from crossq_wn.results.figures.ends import End, at_end
 from crossq_wn.results.figures.points import Point, numbers, rows, spread
 from crossq_wn.results.figures.source import Source
@@ -42,10 +42,10 @@ def aggregates(source: Source) -> Picture:
     figure, axes = wrapped(end.titles, 3, 2.2, 2.0)
     for each, panel in zip(axes, end.panels, strict=True):
         bars = end.within(panel)
-        if _below_zero(bars):
+        if _as_points(bars):
             each.set_xlim(-0.5, len(bars) - 0.5)
         for i, point in enumerate(bars):
-            if _below_zero(bars):
+            if _as_points(bars):
                 each.plot(i, point.value, **_dot(looked[point.system]))
             else:
                 each.bar(i, point.value, width=0.8).patches[0].update(_fill(looked[point.system]))
@@ -94,7 +94,7 @@ def _variants(
     places = [systems.index(point.system) for point in bars]
     values = numbers(bars)[0]
     for place, point in zip(places, bars, strict=True):
-        if _below_zero(bars):
+        if _as_points(bars):
             axes.plot(point.value, place, **_dot(looked[point.system]))
         else:
             axes.barh(place, point.value, height=0.75).patches[0].update(_fill(looked[point.system]))
@@ -103,20 +103,20 @@ def _variants(
         axes.axvline(values[places.index(0)], color="0.3", linestyle=":", linewidth=1)
 
 
-def _below_zero(bars: Sequence[Point]) -> bool:
-    """Whether a panel has points in the place of bars, of which the longest would be the worst score."""
-    return any(point.value < 0 for point in bars)
+def _as_points(bars: Sequence[Point]) -> bool:
+    """Whether a panel has points: where bars would have no length, or the longest be the worst."""
+    return any(point.value < 0 for point in bars) or not any(point.value for point in bars)
 
 
 def _meaning(source: Source, end: End) -> str:
-    kinds = {_below_zero(end.within(panel)): None for panel in end.panels}
-    marks = " and ".join("points" if below else "bars" for below in kinds)
-    return f"{marks}: IQM over runs; whiskers: {source.interval}"
+    kinds = {_as_points(end.within(panel)): None for panel in end.panels}
+    marks = " and ".join("points" if each else "bars" for each in kinds)
+    return meaning(marks, "whiskers:", source, end.points)
 
 
 def _key(end: End, names: Mapping[System, str], looked: Mapping[System, Look]) -> dict[str, Artist]:
     marks: dict[str, Artist] = {}
-    without_bars = all(_below_zero(end.within(panel)) for panel in end.panels)
+    without_bars = all(_as_points(end.within(panel)) for panel in end.panels)
     for system, label in names.items():
         if without_bars:
             marks[label] = Line2D([], [], **_dot(looked[system]))
@@ -130,7 +130,7 @@ def _dot(look: Look) -> Any:
     inside = "white" if look.dash == "--" else look.colour  # hollow: others' results
     return {
         "color": look.colour, "markerfacecolor": inside, "marker": look.marker, "markersize": 8,
-        "linestyle": "none",
+        "linestyle": "none", "clip_on": False, "zorder": 3,
     }  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """The words in figures: titles, legends, and what a reader must know about gaps."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from crossq_wn.environments import groups
@@ -40,6 +41,27 @@ def remarks(source: Source, panels: Panels, points: Sequence[Point]) -> list[str
     gaps |= _seeds_of_note(source, points)
     gaps |= _ended_early(source, panels, points)
     return [f"{missing}: {', '.join(names)}" for missing, names in gaps.items()]
+
+
+def meaning(marks: str, ends: str, source: Source, points: Sequence[Point]) -> str:
+    """Says what the marks of a figure mean, and its intervals where it has any, for a footnote.
+
+    Args:
+        marks: what stands for a score, such as `bars`.
+        ends: what shows intervals, such as `whiskers`.
+        source: gives the intervals.
+        points: those that are drawn.
+    """
+    several = any(point.tasks * point.most_seeds > 1 for point in points)
+    found = [f"{marks}: {'IQM over runs' if several else 'the score of a single run'}"]
+    if has_intervals(points):
+        found.append(f"{ends} {source.interval}")
+    return "; ".join(found)
+
+
+def has_intervals(points: Iterable[Point]) -> bool:
+    """Whether any point has an interval, which takes a task with several seeds."""
+    return any(math.isfinite(point.low) for point in points)
 
 
 def _ended_early(source: Source, panels: Panels, points: Iterable[Point]) -> dict[str, list[str]]:

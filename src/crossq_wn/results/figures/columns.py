@@ -121,7 +121,7 @@ def _picture(source: Source, points: Sequence[Point], cells: Sequence[Cell], col
     legend(figure, key(scores, looked, source.names))
     panels = {cell.panel: cell.tasks for cell in cells}
     gaps = [*remarks(source, panels, scores), *_without(source, points, cells)]
-    note(figure, source.footnotes(bands(source), gaps))
+    note(figure, source.footnotes(bands(source, points), gaps))
     return Picture(figure, rows(points))
 
 

@@ -12,7 +12,7 @@ from crossq_wn.environments.suites import suite_of
 from crossq_wn.errors import UserError
 from crossq_wn.results.along import LABELS, unknown
 from crossq_wn.results.curves import Curves
-from crossq_wn.results.figures.captions import labels, remarks, seeds, title
+from crossq_wn.results.figures.captions import labels, meaning, remarks, seeds, title
 from crossq_wn.results.figures.files import save
 from crossq_wn.results.figures.points import Panels, Point, curves, lines, numbers, rows
 from crossq_wn.results.figures.source import Source
@@ -59,7 +59,7 @@ def _picture(source: Source, panels: Panels, most: int) -> Picture:
     score_axes(axes, shown.values())
     x_axes(axes, LABELS[source.along])
     legend(figure, key(points, looked, source.names))
-    note(figure, source.footnotes(bands(source), remarks(source, panels, points)))
+    note(figure, source.footnotes(bands(source, points), remarks(source, panels, points)))
     return Picture(figure, rows(points))
 
 
@@ -143,8 +143,8 @@ def learning_curve(source: Source, out: Path) -> list[Path]:
     x_axes([axes], LABELS[source.along])
     handles, names = axes.get_legend_handles_labels()
     legend(figure, dict(zip(names, handles, strict=True)))
-    meaning = "thin: each seed; thick: their mean" if most > 1 else "each line is one seed"
-    note(figure, source.footnotes(meaning, gaps))
+    told = "thin: each seed; thick: their mean" if most > 1 else "each line is one seed"
+    note(figure, source.footnotes(told, gaps))
     return save(figure, table, out)
 
 
@@ -178,9 +178,9 @@ def _mean(axes: Axes, runs: Curves, look: Look, source: Source, system: System) 
     return [f"the mean of {name} ends at {end}: not all seeds have values after that"]
 
 
-def bands(source: Source) -> str:
+def bands(source: Source, points: Sequence[Point]) -> str:
     """Says what curves and bands show, for a footnote."""
-    return f"lines: IQM over runs; bands: pointwise {source.interval}"
+    return meaning("lines", "bands: pointwise", source, points)
 
 
 def band(axes: Axes, points: Sequence[Point], look: Look) -> None:

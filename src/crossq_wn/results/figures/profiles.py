@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.transforms import nonsingular
 
+from crossq_wn.results.figures.captions import has_intervals
 from crossq_wn.results.figures.curves import key
 from crossq_wn.results.figures.ends import at_end
 from crossq_wn.results.figures.source import Source
@@ -50,7 +51,10 @@ def profiles(source: Source) -> Picture:
         each.set(xlim=(taus[0], taus[-1]), ylim=(0, 1.05))
     _label(axes, [*end.panels.values()])
     legend(figure, key(end.points, looked, source.names))
-    note(figure, source.footnotes(f"bands: pointwise {source.interval}", end.remarks))
+    told = "lines: share of runs"
+    if has_intervals(end.points):
+        told += f"; bands: pointwise {source.interval}"
+    note(figure, source.footnotes(told, end.remarks))
     return Picture(figure, rows)
 
 

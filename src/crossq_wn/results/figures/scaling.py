@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from crossq_wn.errors import UserError
 from crossq_wn.results.curves import Results
-from crossq_wn.results.figures.captions import labels
+from crossq_wn.results.figures.captions import has_intervals, labels, meaning
 from crossq_wn.results.figures.ends import End, at_end
 from crossq_wn.results.figures.points import Point, numbers, spread
 from crossq_wn.results.figures.source import Source
@@ -43,6 +43,7 @@ def performance_and_speed(source: Source) -> Picture:
     looked = looks(source.scores, source.published)
     figure, axes = wrapped(end.titles, 3, 2.2, 2.0)
     rows: list[Row] = []
+    uneven = False  # whether runs of a system are unequally fast
     for each, (panel, tasks) in zip(axes, end.panels.items(), strict=True):
         seen: list[float] = []
         for point in end.within(panel):
@@ -54,6 +55,7 @@ def performance_and_speed(source: Source) -> Picture:
             speed = {"frames_per_second": middle, "slowest": low, "fastest": high}
             rows.append(point.row() | speed)
             seen += rates
+            uneven = uneven or low < high
         _ratio_axis(each, seen)
     for each in lowest(axes):
         each.set_xlabel("frames / s")
@@ -63,8 +65,10 @@ def performance_and_speed(source: Source) -> Picture:
     along = (
         "frames / s: environment frames of all seeds that trained side by side, on the machine where they did"
     )
-    across = f"whiskers upright: {source.interval} of the IQM over runs; across: slowest and fastest run"
-    note(figure, [along, *_hardware(source, end.points), *source.footnotes(across, end.remarks)])
+    told = meaning("points", "whiskers upright:", source, end.points)
+    if uneven:
+        told += f"; whiskers{' across' if has_intervals(end.points) else ''}: slowest and fastest run"
+    note(figure, [along, *_hardware(source, end.points), *source.footnotes(told, end.remarks)])
     return Picture(figure, rows)
 
 
@@ -113,9 +117,9 @@ def utd_scaling(source: Source) -> Picture:
         each.set_xlabel("UTD ratio")
     score_axes(axes, end.panels.values())
     names = _family_names(source, families)
-    meaning = f"UTD ratio: gradient updates per decision; points: IQM over runs; whiskers: {source.interval}"
+    told = meaning("UTD ratio: gradient updates per decision; points", "whiskers:", source, end.points)
     legend(figure, {names[family]: _key(look, look.dash) for family, look in looked.items()})
-    note(figure, source.footnotes(meaning, end.remarks))
+    note(figure, source.footnotes(told, end.remarks))
     rows = []
     for point in end.points:
         rows.append(point.row() | {"family": point.system.family.label, "utd": point.system.utd})

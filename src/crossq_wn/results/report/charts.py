@@ -110,7 +110,10 @@ def diagnostics(report: Report, tell: Tell) -> Html:
             folded.append(details(name, _legend(report, panels, shown), gallery, open_=not folded))
     if not folded:
         return Html("")
-    explained = "Logged during training. Lines: IQM of the runs; bands: its interval."
+    explained = (
+        "Logged during training. Lines: IQM of the runs; bands: its interval, which a single seed does not "
+        "have."
+    )
     return report.section("Diagnostics", tag("p", explained, class_="note"), join(folded))
 
 

@@ -286,6 +286,8 @@ def _pairs_table(caption: str, found: list[Pair]) -> Html:
 
 def _odds(result: Comparison) -> str:
     """Writes the probability of improvement, with its interval if there are several seeds."""
+    if [sum(each) for each in result.seeds] == [1, 1]:  # two runs have no probability
+        return "–"
     value = fraction(result.probability.value)
     return value if result.fewest < 2 else f"{value} ({span(result.probability, fraction)})"
 

@@ -24,7 +24,7 @@ from crossq_wn.results.statistics import (
     optimality_gap,
     point_estimate,
 )
-from crossq_wn.results.wording import number, seeds_of, span
+from crossq_wn.results.wording import number, seeds_of, span, worth
 from crossq_wn.runs.system import System
 
 _MANY = 8  # up to this many tasks are shown unfolded
@@ -130,9 +130,10 @@ def finding(report: Report, tables: list[Summary]) -> str:
     beside = {0: "there is no other system", 1: "the other system cannot be compared with it"}.get(
         others, f"none of the {others} other systems can be compared with it"
     )
+    seeds = tuple(map(len, tasks))
     return (
-        f"{report.names[system]} has an IQM of {number(_value(report, iqm, tasks))} on {widest.name} at "
-        f"{widest.frames:,} frames with {seeds_of(tuple(map(len, tasks)))}; {beside}."
+        f"{report.names[system]} has {worth(number(_value(report, iqm, tasks)), seeds)} on {widest.name} at "
+        f"{widest.frames:,} frames with {seeds_of(seeds)}; {beside}."
     )
 
 
@@ -192,8 +193,7 @@ def _scores_row(report: Report, system: System, summary: Summary) -> tuple[objec
         number(middle.value),
         span(middle) if max(map(len, tasks)) > 1 else "one seed",
         seeds_of(tuple(map(len, tasks)), unit=""),
-        number(_value(report, mean, tasks)),
-        number(centre),
+        *(("–", "–") if sum(map(len, tasks)) == 1 else (number(_value(report, mean, tasks)), number(centre))),
         number(_value(report, optimality_gap, tasks)) if bounded(summary.tasks) else "–",
     )
 
