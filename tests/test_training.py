@@ -17,7 +17,7 @@ from crossq_wn.environments.pool import Pool
 from crossq_wn.learning import learner
 from crossq_wn.runs.manifests import trained_frames
 from crossq_wn.runs.options import RunOptions
-from crossq_wn.training import deciding, film, loop, reporting, saving
+from crossq_wn.training import deciding, film, loop, reporting, saving, video
 from crossq_wn.training.progress import Outcome
 from crossq_wn.training.seeds import Stream, integer, stream
 from crossq_wn.training.stopwatch import PHASES, Stopwatch
@@ -138,6 +138,16 @@ def test_a_video_is_recorded_for_scripts_that_ask_for_one(tmp_path, monkeypatch)
         crossq_wn.resume(run, frames=40)
     assert str(warned[0].message) == "no driver"
     assert len(tried) == 2
+
+
+def test_a_size_that_an_environment_does_not_draw_in_is_told_of():
+    said = []
+    policy = SimpleNamespace(config=SimpleNamespace(task="arm"), warn=said.append)
+    video._tell_of_size(policy, np.zeros((480, 640, 3)), None, 320)
+    assert said == ["width is 320, which has no effect: arm draws pictures of its own size, 640 x 480 pixels"]
+    video._tell_of_size(policy, np.zeros((480, 640, 3)), 480, 640)
+    video._tell_of_size(policy, np.zeros((480, 640, 3)), None, None)
+    assert len(said) == 1
 
 
 def test_a_script_is_told_what_would_have_no_effect(tmp_path):

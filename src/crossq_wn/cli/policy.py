@@ -63,8 +63,8 @@ def video(parser: Parser, arguments: list[str]) -> int:
     parser.add_argument("run", type=Path, help="the run directory, or a folder that holds one run")
     parser.add_argument("--seed", type=whole_number, help="training seed; by default the first")
     parser.add_argument("--out", type=Path, help="by default RUN/videos/seed-N-FRAMES.mp4")
-    parser.add_argument("--height", type=positive, default=240, help="in pixels (default: 240)")
-    parser.add_argument("--width", type=positive, default=320, help="in pixels (default: 320)")
+    parser.add_argument("--height", type=positive, help="in pixels (default: 240, or the environment's own)")
+    parser.add_argument("--width", type=positive, help="in pixels (default: 320, or the environment's own)")
     add_trust(parser)
     parsed = parser.parse_args(arguments)
     if parsed.out is not None and (parsed.out.suffix != ".mp4" or parsed.out.exists()):

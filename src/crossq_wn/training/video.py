@@ -11,22 +11,29 @@ import numpy as np
 from crossq_wn import files
 from crossq_wn.environments import Environment, Episode, TaskLike
 from crossq_wn.environments.streams import kept_shared
-from crossq_wn.errors import UserError, one_line
+from crossq_wn.errors import UserError, one_line, stated
 from crossq_wn.real_time.pacing import Paced
 from crossq_wn.training.policy import VIDEO, TrainedPolicy
 from crossq_wn.training.seeds import Stream, integer, stream
 
+_HEIGHT, _WIDTH = 240, 320  # pixels, where environments draw in any size
+
 
 def record(
-    policy: TrainedPolicy, out: Path, *, height: int = 240, width: int = 320, task: TaskLike | None = None
+    policy: TrainedPolicy,
+    out: Path,
+    *,
+    height: int | None = None,
+    width: int | None = None,
+    task: TaskLike | None = None,
 ) -> Episode:
     """Records one episode as an H.264 mp4 of 25 pictures per second, one picture per agent decision.
 
     Args:
         policy: the policy that plays.
         out: the file to write; missing folders are made.
-        height: of the video in pixels.
-        width: of the video in pixels.
+        height: of the video in pixels; by default 240, or the environment's own.
+        width: of the video in pixels; by default 320, or the environment's own.
         task: a class or function that makes the environment, where no module can be imported for it.
 
     Returns:
@@ -39,8 +46,9 @@ def record(
 
     with kept_shared(), closing(policy.environment(task, render=True)) as environment:
         episodes: list[Episode] = []
-        pictures = _pictures(policy, environment, (height, width), episodes)
+        pictures = _pictures(policy, environment, (height or _HEIGHT, width or _WIDTH), episodes)
         first = next(pictures)
+        _tell_of_size(policy, first, height, width)
         film = io.BytesIO()
         with av.open(film, "w", format="mp4") as container:
             video: Any = container.add_stream("libx264", rate=25)
@@ -65,6 +73,15 @@ def record(
     out.parent.mkdir(parents=True, exist_ok=True)
     files.write_atomically(out, film.getvalue())
     return episodes[0]
+
+
+def _tell_of_size(policy: TrainedPolicy, picture: np.ndarray, height: int | None, width: int | None) -> None:
+    """Tells of a size that was asked for in vain."""
+    own = picture.shape[:2]
+    for name, asked, there in (("height", height, own[0]), ("width", width, own[1])):
+        if asked not in (None, there):
+            drawn = f"{policy.config.task} draws pictures of its own size, {own[1]} x {own[0]} pixels"
+            policy.warn(f"{stated(name, asked)}, which has no effect: {drawn}")
 
 
 def _pictures(
