@@ -281,13 +281,16 @@ def _beside(table: tables.Table, known: Sequence[Practice], protocol: str, along
         about = {"task": table.task, "protocol": protocol, "system": system, "seeds": seeds}
         records += _records(about, practice, along, dict(zip(marks, medians, strict=True)))
     columns = [Column(f"{mark:,}" if per_unit == 1 else f"{mark:.3g}", _median) for mark in marks]
-    several = any(seeds > 1 for _, seeds, _ in table.rows)
-    what = "median score of the seeds" if several else "score of a single seed"
-    title = f"{table.task}: {what} ({suite_of(table.task).unit}) at {LABELS[along]}"
+    title = f"{table.task}: {_measure(table)} ({suite_of(table.task).unit}) at {LABELS[along]}"
     if protocol:
         title += f", with {protocol}"
     head: list[str | Column] = ["system", *(FIELDS[name] for name in differ), "seeds", *columns]
     return Table(title, head, rows, records, shared(known))
+
+
+def _measure(table: tables.Table) -> str:
+    several = any(seeds > 1 for _, seeds, _ in table.rows)
+    return "median score of the seeds" if several else "score of a single seed"
 
 
 def _records(
