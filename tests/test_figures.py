@@ -775,11 +775,18 @@ def test_what_counts_alike_is_chosen_and_said_where_seeds_are_unequal(
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_what_intervals_are_is_said_below_the_figure_and_in_its_table(name, alike, draw):
-    picture = draw(name, alike, how=Aggregation(confidence=0.5))
+def test_what_intervals_are_is_said_below_the_figure_and_in_its_table(name, draw):
+    picture = draw(name, how=Aggregation(confidence=0.5))
     (said,) = (unwrapped(text) for text in texts(picture.figure) if "bootstrap" in text)
     assert "50 % stratified bootstrap intervals" in said
     assert {row["confidence"] for row in picture.rows} == {0.5}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_single_seed_has_no_intervals_and_none_are_spoken_of(name, alike, draw):
+    said = unwrapped(draw(name, alike).figure.get_supxlabel())
+    assert ("lines: share of runs" if name == "profile" else ": the score of a single run") in said
+    assert "interval" not in said.replace("no interval where there is a single seed", "")
 
 
 @pytest.fixture
@@ -1008,26 +1015,6 @@ def test_scores_that_are_all_zero_are_seen_as_points(tmp_path):
         assert not axes.patches
         assert not axes.lines[0].get_clip_on()
         assert "points: IQM over runs; whiskers: " in picture.figure.get_supxlabel()
-
-
-@pytest.mark.parametrize(
-    ("name", "meaning"),
-    [
-        ("fig1", "bars: the score of a single run"),
-        ("fig4", "points: the score of a single run"),
-        ("fig5", "bars: the score of a single run"),
-        ("fig6", "lines: the score of a single run"),
-        ("profile", "lines: share of runs"),
-    ],
-)
-def test_a_single_seed_has_no_intervals_and_none_are_spoken_of(name, meaning, tmp_path):
-    make_run(tmp_path / "run", eval_rows=[(100, 5.0)])
-    picture = FIGURES[name](Source.of([tmp_path]))
-    told = picture.figure.get_supxlabel()
-    assert meaning in told
-    assert "interval" not in told.replace("no interval where there is a single seed", "")
-    make_run(tmp_path / "more", seed=1, eval_rows=[(100, 6.0)])
-    assert "% stratified bootstrap intervals" in FIGURES[name](Source.of([tmp_path])).figure.get_supxlabel()
 
 
 def test_ticks_of_frames_fill_the_axis():
