@@ -46,7 +46,8 @@ def record(
 
     with kept_shared(), closing(policy.environment(task, render=True)) as environment:
         episodes: list[Episode] = []
-        pictures = _pictures(policy, environment, (height or _HEIGHT, width or _WIDTH), episodes)
+        size = _HEIGHT if height is None else height, _WIDTH if width is None else width
+        pictures = _pictures(policy, environment, size, episodes)
         first = next(pictures)
         _tell_of_size(policy, first, height, width)
         film = io.BytesIO()
