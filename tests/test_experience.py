@@ -58,6 +58,11 @@ CAUSES = [
     ({"first": True}, PLAIN, "every episode ends with a termination at its first decision"),
     ({"see": lambda place: np.ones(3)}, PLAIN, "the observation never changes (all 600 decisions in replay)"),
     ({"see": lambda place: 1e6 * place}, PLAIN, "observations reach 1.3e+06: networks learn badly"),
+    (
+        {"see": lambda place: [place[0], 1e3 + place[1]]},
+        PLAIN,
+        "1 of the observation's 2 numbers (1) is 1,000 on average and differs by 0.58 only: networks learn",
+    ),
     ({"moved": False, "count": 1100}, PLAIN, "nothing in the observation or the reward follows the actions"),
 ]  # fmt: skip
 REMARKS = [
@@ -83,7 +88,7 @@ def test_what_may_be_meant_so_is_said_where_returns_do_not_rise(broken, said):
     first, second, *_ = findings(COURSES, PLAIN, seen(**broken))
     assert said in first
     assert second.startswith("critic weight norm grew")
-    assert remarks(seen(rising=True, **broken)) == []
+    assert remarks(seen(rising=True, **broken), PLAIN) == []
 
 
 @pytest.mark.parametrize(
@@ -94,12 +99,15 @@ def test_what_may_be_meant_so_is_said_where_returns_do_not_rise(broken, said):
         ({"scale": 1000.0}, PLAIN),
         ({"see": lambda place: 1e3 * place}, PLAIN),
         ({"scale": 1e6}, CriticTraits(scales_rewards=True)),
+        ({"see": lambda place: 1e3 * place + 1e3}, PLAIN),
+        ({"see": lambda place: place + 50}, PLAIN),
         ({"see": lambda place: 1e6 * place}, CriticTraits(normalises=True)),
+        ({"see": lambda place: place + 1e3}, CriticTraits(normalises=True)),
         ({"see": np.abs, "count": 1100}, PLAIN),  # the action's effect depends on the state
     ],
 )
 def test_nothing_is_said_of_what_is_sound(sound, critic):
-    assert causes(seen(**sound), critic) == remarks(seen(**sound)) == []
+    assert causes(seen(**sound), critic) == remarks(seen(**sound), critic) == []
 
 
 def test_a_constant_reward_says_something_where_episodes_end_by_what_the_policy_does():
@@ -109,9 +117,22 @@ def test_a_constant_reward_says_something_where_episodes_end_by_what_the_policy_
     assert causes(seen()._replace(ends=[Ends(recording, recording, True)]), PLAIN) == []
 
 
+@pytest.mark.parametrize(
+    ("scale", "plain", "normalised"),
+    [
+        (1e-3, "or train with normalise_observations=True", None),
+        (1e-5, "to about [-1, 1]", "to about [-1, 1]"),
+    ],
+)
+def test_statistics_are_offered_for_the_small_numbers_that_they_make_visible(scale, plain, normalised):
+    small = seen(see=lambda place: scale * place)
+    for critic, said in ((PLAIN, plain), (CriticTraits(normalises=True), normalised)):
+        assert [each.endswith(said) for each in remarks(small, critic)] == [True] * (said is not None)
+
+
 def test_numbers_of_an_observation_are_named_by_their_parts():
     still = seen(see=lambda place: [*place, 3])._replace(layout=[(["arm", "angles"], (2,)), (["clock"], ())])
-    assert "(clock[0]) never change" in remarks(still)[0]
+    assert "(clock[0]) never change" in remarks(still, PLAIN)[0]
 
 
 def test_values_beyond_what_rewards_add_up_to_diverge():

@@ -8,6 +8,7 @@ from functools import partial
 
 import gymnasium
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -19,7 +20,7 @@ import crossq_wn
 from crossq_wn.acting import policy as standalone
 from crossq_wn.acting.interface import Stack
 from crossq_wn.algorithms import ALGORITHMS
-from crossq_wn.algorithms.normalisers import normalise_observations
+from crossq_wn.algorithms.normalisers import add_sample, no_samples, normalise_observations, standardised
 from crossq_wn.data import fitting, npz, replays, writing
 from crossq_wn.data.recording import Recording
 from crossq_wn.environments import EnvironmentFaultError, make
@@ -193,6 +194,31 @@ def test_statistics_are_numpys_and_scale_as_gymnasium_does():
     np.testing.assert_array_equal(prepared[0].reward, batch.reward)  # rewards stay as they are
 
 
+def test_targets_depend_on_units_and_offsets_unless_statistics_normalise(small_settings):
+    algorithm = ALGORITHMS["crossq-wn"].build(SPEC, small_settings("crossq-wn"))
+    state, rows = algorithm.init(np.random.default_rng(1)), np.random.default_rng(0).standard_normal((200, 5))
+    actions, column = np.ones((64, 2), np.float32), np.ones(64, np.float32)
+
+    @jax.jit
+    def targets(rows, normalised):
+        start = no_samples(5, prior=0.0)
+        running, _ = jax.lax.scan(lambda running, row: (add_sample(running, row), None), start, rows)
+        rows = jnp.where(normalised, standardised(running, rows), rows)
+        return algorithm.view(state, Batch(rows[:64], actions, column, column, rows[64:128]), 0).target
+
+    def at(unit, offset, normalised):
+        return np.asarray(targets((unit * rows + offset).astype(np.float32), normalised))
+
+    usual = at(1.0, 0.0, True)
+    for unit, offset in ((1e6, 0), (1e12, 0), (1e-3, 0), (1, 1e4), (1e6, 1e9), (1e-3, 1)):
+        np.testing.assert_allclose(at(unit, offset, True), usual, rtol=0.01, atol=0.01)
+    # Where batch norm's running statistics begin at 0 and 1, the first actions are saturated; their density
+    # grows with the observations, and with it the bonus for entropy.
+    sizes = [np.abs(at(*scale, False)).mean() for scale in ((1, 0), (1, 1e3), (1e3, 0), (1e6, 0))]
+    assert sizes[0] < 2 < 50 < min(sizes[1:])
+    assert sizes[3] / sizes[2] == pytest.approx(1000, rel=0.2)
+
+
 def settings_of(name):
     return ALGORITHMS[name].presets["default"].settings
 
@@ -207,7 +233,9 @@ def test_every_algorithm_without_statistics_takes_them(name, small_settings):
     assert jax.tree.structure(new) == jax.tree.structure(state)
     assert metrics
     assert state.statistics.mean.shape == (5,)
-    state = disturbed(algorithm.init(np.random.default_rng(0)), seed=1)
+    state = algorithm.init(np.random.default_rng(0))
+    assert state.statistics.samples == 0  # SimBa's count 1e-4 that nobody has seen
+    state = disturbed(state, seed=1)
     seen = np.random.default_rng(2).standard_normal((8, 5)).astype(np.float32)
     acts = algorithm.prior or algorithm.exploit
     expected = jax.jit(jax.vmap(lambda row: acts(state, algorithm.memory, row)[0]))(seen)

@@ -29,7 +29,7 @@ from crossq_wn.environments.streams import kept_shared, places
 from crossq_wn.errors import UserError
 from crossq_wn.training import api, saving, scoring
 from crossq_wn.training.policy import evaluate_policy, measure_q_bias
-from crossq_wn.training.rows import tell_of_large_numbers
+from crossq_wn.training.rows import tell_of_distant_numbers, tell_of_large_numbers
 from crossq_wn.training.saving import tell_of_what_classes_hold
 from crossq_wn.training.video import record
 from crossq_wn.types import Algorithm
@@ -960,6 +960,35 @@ def test_large_observations_are_told_of_with_the_option_that_normalises_them(nor
     assert all("observations up to" in text and "train with normalise_observations" in text for text in told)
     (outside,) = (text for text in messages.texts if "far outside" in text)
     assert " at index 1 of the observation, where its space has -9 to 9, far outside: check" in outside
+
+
+@pytest.mark.parametrize(
+    ("offset", "rows", "normalises", "told"),
+    [(2000, 150, False, 1), (2000, 90, False, 0), (2000, 150, True, 0), (50, 150, False, 0)],
+)
+def test_observations_far_from_0_are_told_of_once_there_are_enough_of_them(offset, rows, normalises, told):
+    column = np.random.default_rng(0).normal([0, offset], 1, (rows, 2))
+    replay = SimpleNamespace(
+        begin=0,
+        common=0,
+        end=rows,
+        read=lambda first, last: SimpleNamespace(observation=np.float32(column[first:last])),
+    )
+    messages = Messages()
+    session = SimpleNamespace(
+        config=SimpleNamespace(task="mill"),
+        algorithm=SimpleNamespace(normalises=normalises),
+        seeds=[SimpleNamespace(replay=replay)],
+        reporter=messages,
+        told_large=False,
+        told_distant=False,
+    )
+    tell_of_distant_numbers(session)
+    tell_of_distant_numbers(session)
+    assert len(messages.texts) == told
+    for text in messages.texts:
+        assert text.startswith("mill has an observation of 2,000 on average that differs by 1 only: networks")
+        assert text.endswith("subtract about 2,000, or train with normalise_observations")
 
 
 def test_far_outside_is_farther_than_the_space_is_wide():

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-LARGE = 1e5  # networks learn badly from observations beyond this, in absolute value
+LARGE = 1e4  # networks learn badly from observations beyond this, in absolute value
 _NUMBERS = ("ff", "fi", "if", "ii")  # kinds of numpy types that bounds read from JSON may have
 
 # Keys and shape of each part of an observation, in the order in which the parts are flattened.

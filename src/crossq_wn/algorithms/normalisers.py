@@ -193,13 +193,15 @@ _AROUND = Around(own=lambda state: state.inner, put=lambda state, inner: state._
 Watch = Callable[[Tree, Array, Array, Array], Tree]  # (statistics, observation, reward, ended) -> statistics
 
 
-def normalise_observations(spec: Spec) -> Callable[[Algorithm], Algorithm]:
+def normalise_observations(spec: Spec, prior: float = 1e-4) -> Callable[[Algorithm], Algorithm]:
     """A wrapper that gives the algorithm (s - mean) / std (SimBa).
 
     The statistics are of the observations on which the agent decided, those of the warm-up included.
 
     Args:
         spec: the problem, which gives the observation's size.
+        prior: as in `no_samples`; SimBa's. With 0 the statistics are those of the observations alone,
+            whatever their scale and their distance from 0.
     """
 
     def see(state: Scaled, observation: Array) -> Array:
@@ -214,7 +216,7 @@ def normalise_observations(spec: Spec) -> Callable[[Algorithm], Algorithm]:
         return add_sample(running, observation)
 
     around = _AROUND._replace(see=see, prepare=prepare, in_numpy=InNumpy(see, _standardising))
-    start = no_samples(spec.observation_size)
+    start = no_samples(spec.observation_size, prior=prior)
     return lambda algorithm: _behind(around, start, watch, algorithm)._replace(normalises=True)
 
 

@@ -18,7 +18,7 @@ from crossq_wn.errors import option
 from crossq_wn.results import reading
 from crossq_wn.results.effects import without_effect
 from crossq_wn.results.records import RunRecord
-from crossq_wn.training.rows import LARGE_REWARD
+from crossq_wn.training.rows import LARGE_REWARD, distant
 
 _MOST = 10_000  # transitions to read at either end of each seed's replay
 _FEWEST = 100  # transitions; of fewer nothing is said
@@ -27,7 +27,8 @@ _FEWEST_EPISODES = 5
 _SMALL_REWARD = 1e-2  # rewards that are all below, in absolute value, hardly count beside entropy
 _OFFSET = 100  # mean of the rewards, in standard deviations
 _FLAT = 1e-6  # spread of numbers that count as equal, as a share of the largest
-_NARROW = 1e-4  # standard deviation of an observation's number that networks hardly see
+_NARROW = 1e-2  # standard deviation of an observation's number that networks hardly see
+_NARROWEST = 1e-4  # the same behind running statistics, to whose variances the square is added
 _EDGE, _SATURATED = 0.99, 0.95  # actions beyond the one, and their share
 _AT_LIMIT = 0.2  # share of the episodes that have the greatest length, if that is a time limit
 _NAMED = 3  # numbers of an observation that are named
@@ -111,11 +112,16 @@ def causes(seen: Experience, critic: CriticTraits) -> list[str]:
     ]
 
 
-def remarks(seen: Experience) -> list[str]:
-    """Says what may be meant so, and should be looked at because the run does not learn."""
+def remarks(seen: Experience, critic: CriticTraits) -> list[str]:
+    """Says what may be meant so, and should be looked at because the run does not learn.
+
+    Args:
+        seen: what it learned from.
+        critic: as in `causes`.
+    """
     if seen.rising:
         return []
-    return [*_time_limit(seen), *_useless_numbers(seen), *_saturation(seen)]
+    return [*_time_limit(seen), *_useless_numbers(seen, critic), *_saturation(seen)]
 
 
 def largest_value(seen: Experience, critic: CriticTraits, bonus: float) -> float | None:
@@ -245,28 +251,40 @@ def _blindness(seen: Experience) -> list[str]:
 
 
 def _large_numbers(seen: Experience, critic: CriticTraits) -> list[str]:
-    largest = float(np.abs(seen.observations).max())
-    if critic.normalises or largest <= LARGE:
+    if critic.normalises:
         return []
+    largest = float(np.abs(seen.observations).max())
+    train = f"train with {option('normalise_observations', True)}"
+    if largest > LARGE:
+        return [
+            f"observations reach {largest:.3g}: networks learn badly from numbers of this scale; divide "
+            f"them, or {train}"
+        ]
+    found = distant(seen.observations)
+    if found is None:
+        return []
+    which = _which(np.arange(seen.observations.shape[1]) == found.number, seen.layout)
     return [
-        f"observations reach {largest:.3g}: networks learn badly from numbers of this scale; divide them, or "
-        f"train with {option('normalise_observations', True)}"
+        f"{which} is {found.mean:,.4g} on average and differs by {found.spread:.2g} only: networks learn "
+        f"badly from numbers so far from 0; subtract about {found.mean:,.4g}, or {train}"
     ]
 
 
-def _useless_numbers(seen: Experience) -> list[str]:
-    observations = seen.observations
-    still = np.ptp(observations, axis=0) == 0
-    narrow = ~still & (observations.std(axis=0, dtype=np.float64) < _NARROW)
+def _useless_numbers(seen: Experience, critic: CriticTraits) -> list[str]:
+    still = np.ptp(seen.observations, axis=0) == 0
+    spread = seen.observations.std(axis=0, dtype=np.float64)
+    limit = _NARROWEST if critic.normalises else _NARROW
+    narrow = ~still & (spread < limit)
     said = []
     if still.any():
         said.append(
             f"{_which(still, seen.layout)} never change: harmless, unless the environment should fill them in"
         )
     if narrow.any():
+        train = f", or train with {option('normalise_observations', True)}"
         said.append(
-            f"{_which(narrow, seen.layout)} differ by less than {_NARROW:g}: networks hardly see that; scale "
-            "them to about [-1, 1]"
+            f"{_which(narrow, seen.layout)} differ by less than {limit:g}: networks hardly see that; scale "
+            f"them to about [-1, 1]{'' if spread[narrow].min() < _NARROWEST else train}"
         )
     return said
 

@@ -156,7 +156,7 @@ def findings(found: Courses, critic: CriticTraits, seen: Experience | None = Non
     roots = causes(seen, critic) if seen else []
     if roots:
         return [*roots, "mend that first: what the critics show may follow from it"]
-    beside = remarks(seen) if seen else []
+    beside = remarks(seen, critic) if seen else []
     return beside + _of_the_critics(found, critic, seen) if found else beside
 
 

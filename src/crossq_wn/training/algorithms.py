@@ -29,7 +29,7 @@ def build_algorithm(config: RunConfig, spec: Spec) -> Algorithm:
     if not config.options.normalise_observations:
         return algorithm
     _require_plain_observations(algorithm, config)
-    return normalise_observations(spec)(algorithm)
+    return normalise_observations(spec, prior=0.0)(algorithm)
 
 
 def what_own_raised(config: RunConfig, error: Exception) -> str | None:

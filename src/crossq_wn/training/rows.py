@@ -4,7 +4,9 @@ from __future__ import annotations  # JAX's types are loaded on first use
 
 import math
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from crossq_wn.acting.interface import LARGE
 from crossq_wn.algorithms import loaded_recipe
@@ -22,6 +24,8 @@ from crossq_wn.types import ERRORS, Metrics
 # A metric has diverged beyond this, times the squares of the largest reward and of the largest observation.
 _DIVERGED = 1e12
 LARGE_REWARD = 1e4  # beyond this, in absolute value, rewards learn badly
+_DISTANT, _SPREADS = 100, 30  # a mean beyond both, the latter in standard deviations, is far from 0
+_LOOKED_AT = 100, 1_000  # transitions, at least and at most, in which such a mean is looked for
 
 Numbers = dict[str, float]
 
@@ -49,6 +53,7 @@ def log(session: Session) -> None:
             rows.append(_counters(session, seed) | reported | diagnosed | timed)
     drop(session, reasons)
     tell_of_large_numbers(session)
+    tell_of_distant_numbers(session)
     _tell_of_numbers_outside(session)
     timing = {
         "frames": session.frames,
@@ -125,6 +130,44 @@ def tell_of_large_numbers(session: Session) -> None:
                     f"numbers of this scale; divide its {what} by about {largest:.0e} for values near 1"
                     f"{instead}"
                 )
+
+
+class Distant(NamedTuple):
+    """A number of an observation that lies far from 0 for how little it changes."""
+
+    number: int  # its index
+    mean: float
+    spread: float  # the standard deviation
+
+
+def distant(observations: np.ndarray) -> Distant | None:
+    """Finds the number farthest from 0, if batch norm's running mean would take long to get there.
+
+    Args:
+        observations: float32 [n, observation_size].
+    """
+    mean, spread = observations.mean(0, dtype=np.float64), observations.std(0, dtype=np.float64)
+    far = np.where(np.abs(mean) > np.maximum(_DISTANT, _SPREADS * spread), np.abs(mean), 0)
+    index = int(np.argmax(far))
+    return Distant(index, float(mean[index]), float(spread[index])) if far[index] else None
+
+
+def tell_of_distant_numbers(session: Session) -> None:
+    """Warns if the first seed's first observations lie far from 0 for how little they change."""
+    if session.told_distant or session.told_large or session.algorithm.normalises:
+        return
+    for seed in session.seeds[:1]:
+        replay = seed.replay
+        begin = max(replay.begin, replay.common, replay.end - _LOOKED_AT[1])
+        if replay.end - begin < _LOOKED_AT[0]:
+            return
+        session.told_distant = True  # if there is anything to tell
+        if found := distant(replay.read(begin, replay.end).observation):
+            session.reporter.message(
+                f"{session.config.task} has an observation of {found.mean:,.4g} on average that differs by "
+                f"{found.spread:.2g} only: networks learn badly from numbers so far from 0; subtract about "
+                f"{found.mean:,.4g}, or train with {option('normalise_observations')}"
+            )
 
 
 def _tell_of_numbers_outside(session: Session) -> None:

@@ -97,6 +97,7 @@ class Session:
     watch: Watch | None = None  # of a run in real time
     told_unrestorable: bool = False
     told_large: bool = False
+    told_distant: bool = False
     told_outside: bool = False
     shared: Any = None  # the process's random streams before the first step; None once they were spoken of
     changes: Callable[[], list[str]] | None = None  # what environments have changed in classes and modules
