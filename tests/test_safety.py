@@ -887,12 +887,13 @@ def test_a_generator_of_a_module_that_is_imported_on_first_use_is_told_of_and_sa
 
 
 def test_before_the_first_evaluation_its_environments_are_not_asked_for_their_states(monkeypatch):
-    monkeypatch.setattr(scoring, "captured", lambda session: 1 / 0)  # as an own `snapshot` before any reset
+    # As an own `snapshot` before any reset.
+    monkeypatch.setattr(scoring, "captured", lambda session, unevaluated: 1 / 0)
     monkeypatch.setattr(scoring, "_play", lambda session: ({}, {}))
     monkeypatch.setattr(scoring, "record", lambda session, results: None)
-    scoring._score(SimpleNamespace(frames=0))
+    scoring._score(SimpleNamespace(frames=0, seeds=[]))
     with pytest.raises(ZeroDivisionError):
-        scoring._score(SimpleNamespace(frames=1))
+        scoring._score(SimpleNamespace(frames=1, seeds=[]))
 
 
 class Messages:
