@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import crossq_wn
+from crossq_wn.errors import UserError
 from crossq_wn.runs.manifests import available
 from crossq_wn.runs.protocol import read_manifest
 from helpers import TINY_OPTIONS, TINY_SETTINGS, Faulty, Listener, replay_rows, same_run
@@ -95,3 +96,26 @@ def test_what_is_lost_of_replay_is_recorded_whosever_it_is(seed, which, failed, 
     assert read_manifest(run)["lost_replay"] == lost
     assert crossq_wn.resume(run).untouched
     assert read_manifest(run)["lost_replay"] == lost
+
+
+def test_without_a_reporter_python_warns_of_failed_seeds_and_how_training_ended_names_its_run(
+    tmp_path, monkeypatch
+):
+    choices = OPTIONS | {"frames": 60, "seeds": (0, 1), "out": tmp_path / "run"}
+    monkeypatch.setattr(Faulty, "faults", {1: ("step", 45)})
+    with pytest.warns(
+        UserWarning, match=r"^seed 1 of .*run failed: .*; once that is mended, `crossq-wn resume"
+    ):
+        outcome = crossq_wn.train("helpers:Faulty", **choices)
+    assert crossq_wn.load(outcome, seed=1).frames < crossq_wn.load(outcome, seed=0).frames == 60
+    monkeypatch.setattr(Faulty, "faults", {})
+    assert not crossq_wn.resume(outcome).failed
+    with pytest.raises(UserError, match=r"^path is 3: it must be a path, such as 'runs/walker-run'$"):
+        crossq_wn.load(3)
+    with pytest.warns(
+        UserWarning, match=r"^nothing is learned: all 20 agent decisions fall into the warm-up"
+    ):
+        crossq_wn.train(
+            "helpers:Faulty", **choices | {"frames": 20, "warmup": 20, "out": tmp_path / "random"}
+        )
+    assert {"train", "resume", "load"} <= set(dir(crossq_wn))  # as Tab asks

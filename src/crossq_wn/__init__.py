@@ -25,3 +25,8 @@ def __getattr__(name: str) -> Any:
 
         return policy.load
     raise AttributeError(f"module 'crossq_wn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What Tab offers: also the functions that are not loaded yet."""
+    return [*__all__, "__version__"]

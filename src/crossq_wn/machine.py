@@ -296,7 +296,7 @@ def _processor() -> str:
     return "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
 
 
-def expanded(path: str | Path) -> Path:
+def expanded(path: str | os.PathLike[str]) -> Path:
     """A path as the user wrote it, in which `~` stands for the home folder, as in a shell."""
     return Path(os.path.expanduser(path))
 

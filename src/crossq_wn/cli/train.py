@@ -126,11 +126,8 @@ def _follow(work: Callable[[Reporter], Outcome]) -> int:
 
 def _conclude(outcome: Outcome) -> int:
     """Says which seeds have failed, why, and how they go on; returns the exit code, which tells that, too."""
-    for seed, reason in outcome.failed.items():
-        way = "it cannot be trained on; another seed may do better, or other settings"
-        if seed in outcome.resumable:
-            way = f"once that is mended, `crossq-wn resume {outcome.path}` trains it on"
-        warn(f"seed {seed} of {outcome.path} failed: {reason}; {way}")
+    for line in outcome.failures():
+        warn(line)
     return SEEDS_FAILED if outcome.failed else 0
 
 

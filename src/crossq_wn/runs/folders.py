@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from crossq_wn.errors import UserError
+from crossq_wn.errors import UserError, stated
 from crossq_wn.machine import expanded
 from crossq_wn.runs.leases import is_lease
 
@@ -44,8 +44,10 @@ def run_in(path: Path) -> Path:
     raise UserError(f"{path} holds {len(found)} runs: name one of {named}{more}")
 
 
-def named(name: str, path: str | Path) -> Path:
-    """Reads an argument that names a folder. Raises UserError if it is empty."""
+def named(name: str, path: str | os.PathLike[str]) -> Path:
+    """Reads an argument that names a folder. Raises UserError if it is empty or no path."""
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f"{stated(name, path)}: it must be a path, such as 'runs/walker-run'")
     if not str(path):
         raise UserError(f"{name} is '': a folder has a name, and this folder is called .")
     return expanded(path)

@@ -4,6 +4,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def train(
     config = configure(task, algorithm=algorithm, preset=preset, **({"video": False} | choices))
     require_filmable(config)
     with _shown(reporter, progress) as shown:
-        return _filmed(
+        return _concluded(
             start(config, None if out is None else named("out", out), shown, task, callbacks=calls), shown
         )
 
@@ -105,10 +106,18 @@ def _shown(reporter: Reporter | None, progress: bool) -> Iterator[Reporter]:
         yield reporter or Silent()
 
 
-def _filmed(outcome: Outcome, shown: Reporter) -> Outcome:
-    """Records the video that a run is to have in the end; without a reporter, Python warns if it fails."""
-    film(outcome, shown.message, warnings.warn if isinstance(shown, Silent) else shown.message)
+def _concluded(outcome: Outcome, shown: Reporter) -> Outcome:
+    """Records the video that a run is to have in the end, and tells of seeds that failed."""
+    warn = _warning(shown)
+    film(outcome, shown.message, warn)
+    for line in outcome.failures():
+        warn(line)
     return outcome
+
+
+def _warning(shown: Reporter) -> Callable[[str], None]:
+    """What tells of a lack: the reporter, or Python's warnings where nobody follows the run."""
+    return warnings.warn if isinstance(shown, Silent) else shown.message
 
 
 def start(
@@ -151,7 +160,7 @@ def start(
 
 
 def resume(
-    path: str | Path,
+    path: str | PathLike[str],
     *,
     frames: int | None = None,
     reporter: Reporter | None = None,
@@ -168,7 +177,7 @@ def resume(
     On a CPU the result is the same, bit for bit, as if the run had never been interrupted.
 
     Args:
-        path: the run directory, or a folder that holds one run.
+        path: the run directory, a folder that holds one run, or how training ended (`Outcome`).
         frames: a new total of environment frames per seed; by default the total so far.
         reporter: receives progress; by default nobody does.
         progress: whether to show progress as the command line does, in the place of a `reporter`.
@@ -202,7 +211,7 @@ def resume(
             take_over=take_over,
             callbacks=calls,
         )
-        return _filmed(outcome, shown)
+        return _concluded(outcome, shown)
 
 
 def go_on(
@@ -251,7 +260,7 @@ def go_on(
 def _prepare(config: RunConfig, reporter: Reporter) -> None:
     require_extras(config)
     remember(config)
-    tell_of_warmup(config, reporter.message)
+    tell_of_warmup(config, _warning(reporter))
 
 
 def _trainer(config: RunConfig) -> Callable[..., Outcome]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -225,7 +226,7 @@ class TrainedPolicy:
 
 
 def load(
-    path: str | Path,
+    path: str | PathLike[str],
     *,
     seed: int | None = None,
     warn: Callable[[str], None] = lambda text: None,
@@ -235,7 +236,7 @@ def load(
     """Loads a trained policy from the newest checkpoint of a run.
 
     Args:
-        path: the run directory, or a folder that holds one run.
+        path: the run directory, a folder that holds one run, or how training ended (`Outcome`).
         seed: one of its training seeds; by default the first that has not failed.
         warn: is told of damaged checkpoints and of a policy without gradient updates, in a line each.
         trust: whether code that the run names, and that you have not trained with here, may be imported.

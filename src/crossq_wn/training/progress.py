@@ -50,7 +50,7 @@ class Reporter(Protocol):
 
 
 class Outcome(NamedTuple):
-    """How training ended."""
+    """How training ended. `load` and `resume` take it for the path of its run."""
 
     path: Path  # of the run directory
     frames: int  # environment frames trained, per seed
@@ -61,6 +61,19 @@ class Outcome(NamedTuple):
     stopped_by: str | None = None  # the first callback that asked for an end, if one did
     resumable: tuple[int, ...] = ()  # the failed seeds that `resume` trains on, once their fault is mended
     renders: bool = True  # False: its environment has no pictures; not looked at if nothing was left to do
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def failures(self) -> list[str]:
+        """A line per failed seed: why it stopped, and whether it goes on."""
+        found = []
+        for seed, reason in self.failed.items():
+            way = "it cannot be trained on; another seed may do better, or other settings"
+            if seed in self.resumable:
+                way = f"once that is mended, `crossq-wn resume {self.path}` trains it on"
+            found.append(f"seed {seed} of {self.path} failed: {reason}; {way}")
+        return found
 
 
 def short(value: float) -> str:
