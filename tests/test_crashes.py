@@ -15,6 +15,7 @@ import crossq_wn
 import helpers
 from crossq_wn import files
 from crossq_wn.learning.evaluation import _Policies
+from crossq_wn.training import loop
 from helpers import TINY_OPTIONS, TINY_SETTINGS, Listener, rows, same_run
 
 CHANGES = ("replace", "fsync", "mkdir", "unlink")  # of the module os, as `files` calls it
@@ -224,6 +225,19 @@ def test_a_seed_that_catches_up_makes_an_interrupted_evaluation_again(mended, tm
     assert interrupted(monkeypatch, lambda: crossq_wn.resume(run), 1).signal == signal.SIGINT
     crossq_wn.resume(run)
     same_run(whole, run, seeds=(0, 1))
+
+
+def test_a_run_that_dies_when_seeds_have_caught_up_is_extended_all_the_same(mended, tmp_path, monkeypatch):
+    """What is cut off is the checkpoint in which they are one with the others."""
+    failed, whole, _ = mended
+    runs = [shutil.copytree(path, tmp_path / path.name) for path in (whole, failed)]
+    crossq_wn.resume(runs[0], frames=110)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "join", Machine(1).mortal(loop.join))
+        with pytest.raises(DeathError):
+            crossq_wn.resume(runs[1], frames=110)
+    crossq_wn.resume(runs[1])
+    same_run(*runs, seeds=(0, 1))
 
 
 @pytest.mark.parametrize("name", ["mended", "failed"])

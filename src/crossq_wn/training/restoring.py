@@ -118,7 +118,9 @@ def _furthest_behind(
     if "unevaluated" in saved.training:  # an evaluation that was broken off, of all seeds that were going
         first = {number: level for number, level in ready.items() if number not in session.failed} or first
     lowest = min(first.values(), key=lambda level: (level.decisions, level.evaluated))
-    return lowest, [number for number, level in first.items() if level == lowest]
+    group = [number for number, level in first.items() if level == lowest]
+    # Of a run that died when some had just caught up, these are first joined with the others.
+    return lowest, [number for number in group if number in session.failed] or group
 
 
 def _ready(
