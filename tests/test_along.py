@@ -186,3 +186,23 @@ def test_the_commands_have_the_axis(folder, tmp_path, capsys):
     assert "gradient updates" in text
     assert "these are not drawn, since only their environment frames are known: A UTD 2" in text
     assert ">environment frames</text>" not in text
+
+
+def test_runs_shorter_than_a_row_of_metrics_are_told_the_cause(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, options in (("brief", {}), ("robot", {"real_time": 50, "eval_every": 0, "eval_rows": ()})):
+        path = make_run(tmp_path / name, log_every=700, **options)
+        (path / "metrics.csv").write_text("seed,frames,updates,critic_norm,episode_return\n")
+        (path / "timing.csv").write_text(TIMING)
+    for arguments in (
+        "plot brief --x updates", "plot brief --x hours", "compare brief --x updates",
+        "compare brief --x hours",
+        "figure fig2 brief", "figure fig3 brief", "figure fig7 brief --x updates", "plot robot",
+    ):  # fmt: skip
+        code, out, err = run(*arguments.split(), capsys=capsys)
+        name = "robot" if "robot" in arguments else "brief"
+        cause = (
+            f"{name} has no row of metrics or timing: there is one every 700 frames (--log-every), and it "
+        )
+        assert (code, out, err.count("\n")) == (2, "", 1), (arguments, err)
+        assert err.startswith(f"crossq-wn: {cause}"), arguments

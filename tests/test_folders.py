@@ -134,7 +134,7 @@ def test_a_folder_without_runs_is_said_to_have_none(said, tmp_path):
 def test_too_few_diagnostics_are_counted(said, tmp_path):
     run = make_run(tmp_path / "run", frames=5000, log_every=500)
     for rows, says in (
-        (0, ["has no rows of diagnostics yet", "every 500 frames"]),
+        (0, ["has no row of metrics or timing", "every 500 frames"]),
         (4, ["has 4 rows of diagnostics, and 6 are needed", "resume run --frames 6000"]),
     ):
         lines = [f"0,{500 * (row + 1)},1.0\n" for row in range(rows)]

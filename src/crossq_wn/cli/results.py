@@ -22,7 +22,7 @@ from crossq_wn.errors import UserError
 from crossq_wn.files import require_folder
 from crossq_wn.results import reading, tables
 from crossq_wn.results.alike import Group, groups
-from crossq_wn.results.along import LABELS, PER_UNIT, Along, at_equal, clocks
+from crossq_wn.results.along import LABELS, PER_UNIT, Along, at_equal, clocks, unknown
 from crossq_wn.results.curves import Results
 from crossq_wn.results.figures import CURVES, FIGURES, Source, save
 from crossq_wn.results.figures.curves import learning_curve
@@ -232,6 +232,8 @@ def _tables(along: Along, group: Group) -> list[Table]:
     if along != "frames":
         known = clocks(group.ours, along, warn), clocks(group.theirs, along, warn)
         placed = at_equal(along, ours, theirs, known)
+        if not placed[0]:
+            raise unknown(along, group.ours)
         for there, left in zip((ours, theirs), placed, strict=True):
             _tell_unplaced(along, there, left)
         ours, theirs = placed

@@ -12,6 +12,7 @@ import numpy as np
 from crossq_wn.errors import UserError
 from crossq_wn.results import reading
 from crossq_wn.results.curves import Curves, Results
+from crossq_wn.results.practice import unlogged
 from crossq_wn.results.reading import Warn
 from crossq_wn.results.records import Input
 from crossq_wn.results.sheets import Steps
@@ -59,9 +60,6 @@ def at_equal(
 
     Returns:
         Both over whole updates, or whole seconds, in place of frames: at most ten of them, evenly spaced.
-
-    Raises:
-        UserError: the clock of none of our systems is known.
     """
     placed: list[Results] = [{}, {}]
     for task in sorted(set[str]().union(*ours.values())):
@@ -73,14 +71,14 @@ def at_equal(
         for found, there in zip(placed, clocked, strict=True):
             for system, (curves, clock) in there.items():
                 found.setdefault(system, {})[task] = _resampled(curves, clock, marks, PER_UNIT[along])
-    if not placed[0]:
-        raise unknown(along)
     return placed[0], placed[1]
 
 
-def unknown(along: Along) -> UserError:
-    """The error that nothing can be placed."""
-    return UserError(f"none of these systems has known {LABELS[along]}: only run directories record them")
+def unknown(along: Along, inputs: Iterable[Input]) -> UserError:
+    """The error that nothing of these inputs can be placed."""
+    return unlogged(inputs) or UserError(
+        f"none of these systems has known {LABELS[along]}: only run directories record them"
+    )
 
 
 Clocked = dict[System, tuple[Curves, Curves]]  # system -> its scores and its clock

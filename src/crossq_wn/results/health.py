@@ -11,6 +11,7 @@ from crossq_wn.errors import UserError, counted, option
 from crossq_wn.learning.diagnostics import DIAGNOSTICS, shown
 from crossq_wn.results import reading
 from crossq_wn.results.experience import Experience, causes, largest_value, remarks
+from crossq_wn.results.practice import unlogged
 from crossq_wn.results.records import RunRecord
 from crossq_wn.runs.config import RunConfig
 
@@ -97,7 +98,7 @@ def _too_few(run: RunRecord) -> UserError:
     if not options.diagnostics:
         return UserError(f"{run.path} has no diagnostics: it was trained with {option('diagnostics', False)}")
     if not rows:
-        return UserError(
+        return unlogged([run]) or UserError(
             f"{run.path} has no rows of diagnostics yet: there is one every {options.log_every:,} frames "
             f"({option('log_every')}) after the warm-up; critics without dense layers and older "
             "versions of this package log none"

@@ -221,3 +221,26 @@ def unevaluated(run: RunRecord) -> UserError:
     if run.failed_early:
         return UserError("it failed before its first evaluation")
     return UserError("it is not evaluated yet")
+
+
+def unlogged(inputs: Iterable[Input]) -> UserError | None:
+    """The error for runs of which none trained long enough for a row of metrics; None if one did.
+
+    Args:
+        inputs: runs; tables are not asked.
+    """
+    found = None
+    for run in inputs:
+        if not isinstance(run, RunRecord) or not (run.path / "metrics.csv").exists():
+            continue
+        if run.logged("frames"):
+            return None
+        found = found or run
+    if found is None:
+        return None
+    every = option("log_every")
+    return UserError(
+        f"{found.path} has no row of metrics or timing: there is one every "
+        f"{found.config.options.log_every:,} frames ({every}), and it did not train for that long: train "
+        f"longer, or a new run with a smaller {every}"
+    )

@@ -28,6 +28,7 @@ from crossq_wn.results.figures.style import (
     unit,
     x_axes,
 )
+from crossq_wn.results.practice import unlogged
 from crossq_wn.runs.system import System
 
 _TALL = 17  # letters that fit beside a panel in one line
@@ -64,8 +65,9 @@ def training_health(source: Source) -> Picture:
             quantities.append(name)
             points += found
     if len(quantities) == 1:
-        raise UserError(
-            f"fig3 needs {', '.join(columns)} in metrics.csv: train with {option('diagnostics', True)}"
+        raise unlogged(source.ours) or UserError(
+            f"fig3 needs {', '.join(columns)} in metrics.csv, which has them after the warm-up: train "
+            f"longer, and with {option('diagnostics', True)}"
         )
     cells = []
     for panel, tasks in panels.items():

@@ -71,7 +71,7 @@ def score_curves(source: Source, panels: Panels) -> list[Point]:
     """
     points = placed(source, panels, curves(source.scores, panels, source.how, until=source.last))
     if not points and source.along != "frames":
-        raise unknown(source.along)
+        raise unknown(source.along, source.ours)
     if not points:
         raise UserError(
             f"no system was evaluated with all its runs in the first {source.until} environment frames"
@@ -116,18 +116,20 @@ def learning_curve(source: Source, out: Path) -> list[Path]:
         The files written: PNG, SVG and the CSV behind them.
 
     Raises:
-        UserError: several tasks, or no evaluations.
+        UserError: several tasks, no evaluations, or nothing has a place on the x axis.
     """
     task, *others = source.tasks
     if others:
         raise UserError(f"the runs are of several tasks ({', '.join(source.tasks)}): plot one at a time")
     metric = suite_of(task).metric
     results = source.evaluations(metric)
+    unplaced = source.unplaced
+    if unplaced and results.keys() <= set(unplaced):
+        raise unknown(source.along, source.ours)
     figure, (axes,) = grid(1, 1, 5.2, 3.4)
     table: list[Row] = []
     gaps: list[str] = []
     most = 0  # seeds of a system
-    unplaced = source.unplaced
     for system, look in looks(results).items():
         if system in unplaced:
             told = f"not drawn, since only environment frames are known, not {source.along}"

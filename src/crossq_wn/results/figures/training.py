@@ -12,6 +12,7 @@ from crossq_wn.results.along import LABELS
 from crossq_wn.results.curves import Curves
 from crossq_wn.results.figures.files import save
 from crossq_wn.results.figures.style import Row, grid, heading, legend, looks, note, styled, x_axes
+from crossq_wn.results.practice import unlogged
 from crossq_wn.results.reading import Warn
 from crossq_wn.results.records import Input
 from crossq_wn.results.sheets import Steps
@@ -38,7 +39,9 @@ def training_curve(runs: Sequence[Input], out: Path, warn: Warn) -> list[Path]:
     found, ended = reading.logged(runs, COLUMN, warn), reading.logged(runs, "episodes", warn)
     tasks = sorted({task for curves in found.values() for task in curves})
     if not tasks:
-        raise UserError(f"nothing to draw: metrics.csv in {runs[0].path} has no training episode yet")
+        raise unlogged(runs) or UserError(
+            f"nothing to draw: metrics.csv in {runs[0].path} has no training episode yet"
+        )
     if len(tasks) > 1:
         raise UserError(f"the runs are of several tasks ({', '.join(tasks)}): plot one at a time")
     figure, (axes,) = grid(1, 1, 5.2, 3.4)
