@@ -147,6 +147,11 @@ def test_one_number_of_seeds_is_answered_with_both_that_may_be_meant():
         ({"frames": 10**12}, "frames is 1000000000000: it must be at most "),
         ({"seeds": range(2000)}, "at most 1,000 of them"),
         ({"critics": 10**6}, "critics is 1000000: it must be at most 100"),
+        ({"frames": 1e300}, "it must be a whole number below 2**63"),
+        ({"frames": float("inf")}, "frames is inf: it must be a whole number below 2**63"),
+        ({"utd": 0.5}, "utd is 0.5: it must be a whole number, such as 1"),
+        ({"critic_width": [16, 16]}, "critic_width is [16, 16]: it must be one whole number, not several"),
+        ({"action_repeat": 1.5}, "it must be a whole number, such as 2 or None"),
     ],
 )
 def test_numbers_beyond_all_bounds_are_named_in_a_short_line(choices, says):
@@ -164,6 +169,14 @@ def test_numbers_of_numpy_are_numbers():
     assert numpy == plain
     assert type(numpy.options.frames) is type(numpy.options.seeds[0]) is int
     assert configure("cheetah-run", frames=np.array(2000), seeds=np.array([1, 2]), utd=np.array(3)) == plain
+
+
+def test_whole_numbers_may_be_written_as_floats():
+    plain = configure("cheetah-run", frames=2000, seeds=[1, 2], utd=3, discount=0.5)
+    config = configure("cheetah-run", frames=2e3, seeds=[1.0, 2.0], utd=3.0, discount=0.5)
+    assert (config, config.system.label) == (plain, plain.system.label)
+    numbers = config.options.frames, *config.options.seeds, config.settings.utd
+    assert {*map(type, numbers)} == {int}
 
 
 def test_every_option_is_a_keyword_and_seed_is_one_seed():

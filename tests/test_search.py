@@ -353,6 +353,7 @@ IDLE = 'utd = [1]\nweight_norm = ["none", "l2"]\nl2_scale = [0.1, 0.2]'
         ("utd = [1, 2]", "utd = [0, 2]", "space.utd = 0 cannot be trained: .*utd is 0"),
         ("low = 8, high = 64, step = 8", "low = -8, high = 64, step = 8", "space.batch_size = -8 cannot be"),
         ("utd = [1, 2]", "utd = [1]\nl2_scale = [0.1]", "space.l2_scale = 0.1 cannot be trained: .*unless"),
+        ("low = 8, high = 64, step = 8", "low = 8.0, high = 64.0", "space.batch_size = .* a whole number"),
         ("dog-run", "helpers:PointMas", "space.actor_learning_rate = 1e-05 cannot be trained: .*PointMas"),
     ],
 )  # fmt: skip

@@ -6,14 +6,11 @@ what departs from them. A setting's docstring is its help text on the command li
 
 from __future__ import annotations  # JAX's types are loaded on first use
 
-import sys
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from functools import cache
-from types import NoneType, UnionType
-from typing import Any, Literal, NamedTuple, Self, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, Self
 
-from crossq_wn.algorithms import own_networks
+from crossq_wn.algorithms import kinds, own_networks
 from crossq_wn.algorithms.sources import without_checksum
 from crossq_wn.errors import UserError, option, stated
 from crossq_wn.lazy import optax
@@ -271,61 +268,17 @@ def without_effect(record: Any) -> dict[str, str]:
 
 
 def require_types(settings: Any) -> None:
-    """Raises `UserError` for the first field of a dataclass that is of another type, or not finite."""
+    """Raises `UserError` for the first field of a dataclass that is of another type, or not finite.
+
+    Where whole numbers belong, floats that are whole, such as 1e6, become ints.
+    """
     record: Any = type(settings)
-    for name, (kinds, tests) in _kinds(record).items():
+    for name, kind in kinds.fields_of(record).items():
         value = getattr(settings, name)
-        for holds in tests:
-            if holds(value):
-                break
-        else:
-            require(settings, name, False, " or ".join(map(_described, kinds)))
-
-
-@cache
-def _kinds(record: Hashable) -> dict[str, tuple[tuple[Any, ...], list[Callable[[Any], bool]]]]:
-    """The types that each field of a dataclass may have, and a test for each."""
-    found = {}
-    for name, kind in get_type_hints(record).items():
-        kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-        found[name] = kinds, list(map(_test_of, kinds))
-    return found
-
-
-def _test_of(kind: Any) -> Callable[[Any], bool]:
-    """What says whether a value is of a type; made once per field, since lists of runs check many."""
-    if kind is Any:
-        return lambda value: True
-    if get_origin(kind) is Literal:
-        return get_args(kind).__contains__
-    if get_origin(kind) is tuple:
-        holds = _test_of(get_args(kind)[0])
-        return lambda value: isinstance(value, tuple) and all(map(holds, value))
-    return {int: _is_whole, float: _is_number}.get(kind) or (lambda value: isinstance(value, kind))
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
-
-
-def _is_number(value: Any) -> bool:
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
-    return plain and abs(value) <= sys.float_info.max  # not infinite, not nan
-
-
-def _described(kind: Any) -> str:
-    if get_origin(kind) is Literal:
-        return ", ".join(map(repr, get_args(kind)))
-    if get_origin(kind) is tuple:
-        return f"a tuple of which each is {_described(get_args(kind)[0])}"
-    names = {
-        int: "a whole number below 2**63",
-        float: "a finite number",
-        bool: "True or False",
-        str: "a text",
-        NoneType: "None",
-    }
-    return names.get(kind) or kind.__name__
+        if not kind.holds(value):
+            taken = kinds.whole(value)
+            require(settings, name, kind.holds(taken), kind.described(value))
+            object.__setattr__(settings, name, taken)  # settings are frozen once they are made
 
 
 def require_positive(settings: object, *names: str) -> None:

@@ -274,7 +274,7 @@ def _study(sheet: Sheet, out: Path, *, write: bool) -> Any:
 def _suggested(trial: Any, name: str, choice: Range | tuple[Any, ...]) -> None:
     if not isinstance(choice, Range):
         trial.suggest_categorical(name, choice)
-    elif isinstance(choice.low, int) and isinstance(choice.high, int) and isinstance(choice.step or 1, int):
+    elif choice.whole:
         trial.suggest_int(name, choice.low, choice.high, step=choice.step or 1, log=choice.log)
     else:
         trial.suggest_float(name, choice.low, choice.high, step=choice.step, log=choice.log)

@@ -33,6 +33,16 @@ class Range:
     log: bool = False  # whether factors count and not differences
     step: float | None = None
 
+    @property
+    def whole(self) -> bool:
+        """Whether all that may be proposed is whole."""
+        return all(isinstance(each, int) for each in (self.low, self.high, self.step or 1))
+
+    @property
+    def between(self) -> float:
+        """A number that may be proposed between the ends."""
+        return self.low + (0.618 * (self.high - self.low) if self.step is None else self.step)
+
 
 @dataclass(frozen=True)
 class Space:

@@ -121,7 +121,11 @@ def refuse_hopeless(sheet: Sheet, out: Path) -> None:
 
 
 def _values(choice: Range | tuple[Any, ...]) -> Sequence[Any]:
-    return (choice.low, choice.high) if isinstance(choice, Range) else choice
+    """A list's values; the ends of a range, and a number between them unless all are whole."""
+    if not isinstance(choice, Range):
+        return choice
+    ends = choice.low, choice.high
+    return ends if choice.whole else (*ends, min(choice.between, choice.high))
 
 
 def _beside(name: str, space: Space) -> Iterator[dict[str, Any]]:
