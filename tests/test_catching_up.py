@@ -2,6 +2,9 @@
 
 import contextlib
 import shutil
+from random import Random
+from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -9,8 +12,11 @@ import pytest
 import crossq_wn
 from crossq_wn.errors import UserError
 from crossq_wn.runs.manifests import available
+from crossq_wn.runs.manifests import read_manifest as checkpoint
 from crossq_wn.runs.protocol import read_manifest
-from helpers import TINY_OPTIONS, TINY_SETTINGS, Faulty, Listener, replay_rows, same_run
+from crossq_wn.training import saving, scoring, stopping
+from crossq_wn.training.seeds import Stream, integer, stream
+from helpers import TINY_OPTIONS, TINY_SETTINGS, Faulty, Listener, replay_rows, rows, same_run
 
 SEEDS = (0, 1, 2)
 OPTIONS: dict = TINY_OPTIONS | TINY_SETTINGS | {
@@ -119,3 +125,264 @@ def test_without_a_reporter_python_warns_of_failed_seeds_and_how_training_ended_
             "helpers:Faulty", **choices | {"frames": 20, "warmup": 20, "out": tmp_path / "random"}
         )
     assert {"train", "resume", "load"} <= set(dir(crossq_wn))  # as Tab asks
+
+
+# --- nothing is learned from here on, so that runs are cheap; seeds fail in several runs, one after the other
+
+FRAMES = 90  # no multiple of the evaluations' interval, and one of the checkpoints'
+STILL: dict = OPTIONS | {"warmup": 1000, "log_every": 25}
+STEADY = "test_catching_up:Steady"
+
+
+class Steady(Faulty):
+    """Its episodes end at 37 frames, never before."""
+
+    def step(self, action):
+        observation, reward, _, *rest = super().step(action)
+        return observation, reward, False, *rest
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The run that nothing disturbed."""
+    return crossq_wn.train(STEADY, frames=FRAMES, out=tmp_path_factory.mktemp("whole"), **STILL).path
+
+
+@pytest.fixture
+def play(monkeypatch, tmp_path):
+    """(faults, options) -> the run, trained or resumed with these faults, its outcome and what was said."""
+    run = tmp_path / "run"
+
+    def playing(faults, **options):
+        if run.exists():
+            return run, *tried(monkeypatch, faults, crossq_wn.resume, path=run, **options)
+        begun = {"task": STEADY, "frames": FRAMES, "out": run, **STILL, **options}
+        return run, *tried(monkeypatch, faults, crossq_wn.train, **begun)
+
+    return playing
+
+
+def undisturbed(whole, run):
+    """Asserts that a run equals one that nothing disturbed, also in what later numbers may depend on."""
+    same_run(whole, run, seeds=SEEDS)
+    ours, theirs = (checkpoint(available(each / "checkpoints")[-1])["seeds"] for each in (whole, run))
+    assert list(ours) == list(theirs)
+    for seed, entry in ours.items():
+        for name in ("environment", "evaluation_environment"):
+            assert entry["plain"][name] == theirs[seed]["plain"][name], (seed, name)
+    assert crossq_wn.resume(run).untouched
+
+
+def evaluated(run):
+    """The environment frames and the seed of every evaluation of a run."""
+    found = [row for row in rows(run / "eval.csv") if row["metric"] == "return"]
+    return [(int(row["env_step"]), int(row["seed"])) for row in found]
+
+
+def ends(seed, frames):
+    """A callback that asks for an end."""
+    return SimpleNamespace(on_decision=lambda done: (done.seed, done.frames) == (seed, frames))
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+def dying(*_, **__):
+    raise Killed
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [{(1, 90): ("step", 0)}, {(1, 90): ("step", 0)}],
+        [{1: ("step", 45)}, {1: ("step", 90)}],
+        pytest.param([{1: ("step", 45), 2: ("step", 50)}, {2: ("step", 60)}], marks=pytest.mark.slow),
+        [{1: ("reset", 37)}, {(1, 37): ("step", 0)}],
+        [{1: ("step", 45), (0, 90): ("memory", 0)}],
+        [{(1, 0): ("step", 0)}],
+    ],
+    ids=["last evaluation", "last decision", "one of two", "reset", "memory", "first evaluation"],
+)
+def test_seeds_that_fail_again_and_again_leave_no_trace(faults, whole, play):
+    for each in faults:
+        run, _, _ = play(each)
+        assert ((90, 0) in evaluated(run)) == ((0, 90) not in each)
+    assert play({})[1].failed == {}
+    undisturbed(whole, run)
+    assert crossq_wn.load(run).seed == 0
+    assert len(read_manifest(run)["commands"]) == len(faults) + 1
+
+
+def test_the_last_evaluation_is_made_though_a_checkpoint_was_there_and_another_seed_catches_up(
+    whole, play, monkeypatch
+):
+    record = scoring.record
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            scoring,
+            "record",
+            lambda session, found: (session.frames == 90 and dying(), record(session, found)),
+        )
+        with pytest.raises(Killed):
+            play({1: ("step", 45)})
+    run, outcome, _ = play({})
+    assert outcome.failed == {}
+    undisturbed(whole, run)
+
+
+def test_a_longer_run_keeps_no_evaluation_of_a_shorter_one_though_a_seed_still_waits(play):
+    for more in ({}, {"frames": 120}):
+        run, outcome, said = play({1: ("step", 45)}, **more)
+        assert list(outcome.failed) == [1]
+    assert [frames for frames, seed in evaluated(run) if seed == 0] == [0, 37, 74, 111, 120]
+    assert not any("altered" in text for text in said)
+
+
+class Unrestorable(Steady):
+    """Has no state that can be captured, and may not begin where training goes on at some frames."""
+
+    down: ClassVar[tuple[int, ...]] = ()
+
+    def __init__(self):
+        super().__init__()
+        self.wind = iter(int, 1)
+
+    def reset(self, *, seed=None, options=None):
+        if seed in [integer(stream(0, Stream.ENVIRONMENT, frames)) for frames in self.down]:
+            raise RuntimeError("the simulator does not answer")
+        return super().reset(seed=seed, options=options)
+
+
+def test_a_seed_that_cannot_begin_again_keeps_its_replay_and_the_evaluation_that_is_due(play, monkeypatch):
+    with pytest.raises(crossq_wn.UserError, match="every seed failed"):
+        play({(0, 30): ("step", 0)}, task=Unrestorable, seeds=(0,), eval_every=30)
+    monkeypatch.setattr(Unrestorable, "down", (30,))
+    with pytest.raises(crossq_wn.UserError, match="does not answer"):
+        play({}, task=Unrestorable)
+    monkeypatch.setattr(Unrestorable, "down", ())
+    run, _, said = play({}, task=Unrestorable)
+    assert any("a new episode begins" in text for text in said)
+    assert evaluated(run) == [(0, 0), (30, 0), (60, 0), (90, 0)]
+    # 90 decisions and where two episodes end: once, where the first one was given up, and at its limit.
+    assert len(replay_rows(run, 0)["final"]) == 92
+
+
+@pytest.mark.parametrize("behind", [False, True], ids=["ahead of another", "while it catches up"])
+def test_the_last_good_policy_of_a_seed_that_diverges_is_kept(behind, play, monkeypatch):
+    """Also where its checkpoint is not older than those that come, and where others are ahead in it."""
+    fails, seeds = {1: ("step", 45)}, (0, 1)
+    diverges = 1 if behind else 0
+    finite = saving._sound_learners
+
+    def diverging(session):
+        if session.frames >= FRAMES:
+            stopping.drop(session, {diverges: "its parameters are no longer finite"})
+        return finite(session)
+
+    if behind:
+        play(fails, seeds=seeds)
+    with monkeypatch.context() as patch:
+        patch.setattr(saving, "_sound_learners", diverging)
+        if behind:
+            run, outcome, said = play({})
+            assert list(outcome.failed) == [1]
+            assert any("its last good state is in the checkpoint at 90 frames" in text for text in said)
+        else:
+            with pytest.raises(crossq_wn.UserError, match="every seed failed"):
+                play(fails, seeds=seeds)
+    run, outcome, _ = play({})  # seed 1 catches up, and leaves checkpoints of its own
+    assert list(outcome.failed) == [diverges]
+    assert crossq_wn.load(run, seed=diverges).frames == 60
+    assert crossq_wn.load(run).seed == 1 - diverges
+
+
+@pytest.mark.parametrize("newer_first", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_of_two_folders_of_one_checkpoint_all_read_the_same(newer_first, whole, play, tmp_path):
+    run, _, _ = play({1: ("step", 45)})
+    older = shutil.copytree(available(run / "checkpoints")[-1], tmp_path / "older")
+    play({}, callbacks=[ends(1, 62)])
+    newer = available(run / "checkpoints")[-1].rename(tmp_path / "newer")
+    names = ("000000090", "0000000090")
+    for folder, name in zip((newer, older) if newer_first else (older, newer), names, strict=True):
+        folder.rename(run / "checkpoints" / name)
+    play({1: ("step", 10 if newer_first else 8)})  # steps of its own since it was restored
+    _, outcome, said = play({})
+    assert not any("new episode" in text for text in said)
+    assert outcome.failed == {}
+    undisturbed(whole, run)
+
+
+# --- faults, stops and deaths at random
+
+
+def drawn(random):
+    """Faults of training and of evaluations."""
+    faults: dict = {}
+    for seed in SEEDS:
+        if random.random() < 0.5:
+            usual = [1, 30, 31, 37, 38, 60, 61, 74, 75, 89, 90]
+            when = random.choice([random.randint(1, 90), random.choice(usual)])
+            faults[seed] = (random.choice(["step", "step", "nan", "reset"]), when)
+        if random.random() < 0.25:
+            faults[seed, random.choice([0, 37, 74, 90])] = ("step", 0)
+        if random.random() < 0.05:
+            faults[seed, random.choice([37, 74, 90])] = ("memory", 0)
+    return faults
+
+
+def disturbance(random):
+    """What may end a resumed run, besides faults."""
+    number = random.randint(1, 150)
+    decisions = iter(range(number))
+    stop = SimpleNamespace(on_decision=lambda _: next(decisions, None) is None)
+    options: dict = {"callbacks": [stop]} if random.random() < 0.4 else {}
+    return options | ({"dies": random.randint(3, 8)} if random.random() < 0.3 else {})
+
+
+class Mortal(Listener):
+    """Dies at one of the messages."""
+
+    def __init__(self, dies):
+        super().__init__()
+        self.left = dies
+
+    def message(self, text):
+        super().message(text)
+        self.left -= 1
+        if self.left == 0:
+            raise Killed
+
+
+def stormy(number, run, monkeypatch):
+    """Trains a run and goes on with it, and what happened."""
+    random, told = Random(number), []
+    for first in (True, *[False] * random.randint(1, 3)):
+        faults, options = drawn(random), disturbance(random)
+        dies = options.pop("dies", 0)
+        monkeypatch.setattr(Faulty, "faults", faults)
+        told.append((faults, list(options), dies))
+        with contextlib.suppress(crossq_wn.UserError, MemoryError, Killed):
+            if first:
+                crossq_wn.train(STEADY, frames=FRAMES, out=run, **STILL, **options)
+            else:
+                crossq_wn.resume(run, reporter=Mortal(dies), **options)
+    monkeypatch.setattr(Faulty, "faults", {})
+    return told
+
+
+@pytest.mark.parametrize(
+    "numbers", [range(2), pytest.param(range(2, 60), marks=pytest.mark.slow)], ids=["few", "many"]
+)
+def test_whatever_happens_the_run_becomes_one_that_nothing_disturbed(numbers, whole, tmp_path, monkeypatch):
+    for number in numbers:
+        run, said = tmp_path / str(number), Listener()
+        told = stormy(number, run, monkeypatch)
+        outcome = crossq_wn.resume(run, reporter=said)
+        assert outcome.failed == {}, (number, told)
+        assert not any("new episode" in text for text in said.messages), (number, told)
+        try:
+            undisturbed(whole, run)
+        except AssertionError as error:
+            raise AssertionError(f"round {number}: {told}: {said.messages}") from error
+        shutil.rmtree(run)

@@ -4,6 +4,7 @@ checkpoints/
   000025000/               one checkpoint, named by environment frames per seed
     manifest.json          schema, counters, plain state, a checksum of every file it needs
     seed-0.safetensors     learner, environment
+  kept-000025000/          one that a later one has replaced, with the last policy of a seed that has diverged
   replay/
     seed-0-000000000-000012510.safetensors     rows of replay since the checkpoint before
 

@@ -70,6 +70,7 @@ class RunDirectory:
     ) -> None:
         self.path, self._command = path, list(command)
         self._made: list[Path] = []  # folders that `create` made for it
+        self._noted = False  # whether manifest.json has the command
         # Held until close; and why the file system cannot lock it, None if it can.
         self._lease, self.unlocked = leases.take(path, over=take_over, tell=tell)
 
@@ -141,7 +142,7 @@ class RunDirectory:
     def note_resumption(
         self, config: RunConfig, warn: Callable[[str], None], lost: Sequence[dict[str, Any]] = ()
     ) -> list[str]:
-        """Records the command that resumes the run, and the configuration and versions from now on.
+        """Records the command that resumes the run, once, and the configuration and versions from now on.
 
         Args:
             config: from now on.
@@ -160,7 +161,8 @@ class RunDirectory:
             kept = f"; what was there is now {aside.name}" if aside else ""
             warn(f"{one_line(error)}: earlier commands, versions and protocols are not known{kept}")
         else:
-            history: dict[str, Any] = {"commands": [*old["commands"], self._command]}
+            commands = old["commands"] if self._noted else [*old["commands"], self._command]
+            history: dict[str, Any] = {"commands": commands}
             # The manifest remembers that a part was trained with other versions or another simulator.
             for name in ("versions", "protocol"):
                 earlier = f"earlier_{name.removesuffix('s')}s"
@@ -173,6 +175,7 @@ class RunDirectory:
             history |= {"lost_replay": losses} if losses else {}
             values |= history
         self.describe(config, values)
+        self._noted = True
         return differs
 
 

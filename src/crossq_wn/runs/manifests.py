@@ -17,6 +17,8 @@ from crossq_wn.runs.schema import CheckpointBody, Count, Position
 
 SCHEMA = 1
 
+_KEPT = "kept-"
+
 _LOGS = (("metrics.csv", "metrics.jsonl"), ("eval.csv",))  # in the order of a checkpoint's `logs`
 
 
@@ -29,9 +31,16 @@ def available(directory: Path) -> list[Path]:
     return [directory / name for name in _numbers(directory)]
 
 
-def folder_at(directory: Path, frames: int) -> Path:
-    """The folder of the checkpoint at these environment frames, or the name that it would have."""
-    name = f"{frames:09d}"
+def kept_folder(directory: Path, frames: int) -> Path:
+    """The name of a checkpoint that others have replaced, and that has the last good state of a seed."""
+    return directory / f"{_KEPT}{frames:09d}"
+
+
+def last_good(directory: Path, frames: int) -> Path:
+    """The folder of the checkpoint at these environment frames that has the last good state of a seed."""
+    kept, name = kept_folder(directory, frames), f"{frames:09d}"
+    if kept.name in files.folders(directory, within=directory.parent):
+        return kept
     return directory / next((there for there in _numbers(directory) if int(there) == frames), name)
 
 
@@ -49,12 +58,15 @@ def trained_frames(directory: Path) -> int:
 
 
 def _numbers(directory: Path) -> list[str]:
-    """The folders in a folder of checkpoints whose names are numbers, the lowest first."""
+    """The folders in a folder of checkpoints whose names are numbers, the lowest first.
+
+    Of two at the same frames, as a crash may leave them, that with more zeros comes last, whoever reads them.
+    """
     found = []
     for name in files.folders(directory, within=directory.parent):
         if re.fullmatch(r"[0-9]{1,18}", name):
             found.append(name)
-    return sorted(found, key=int)
+    return sorted(found, key=lambda name: (int(name), len(name)))
 
 
 def newest_common(directory: Path) -> dict[str, Any]:
@@ -182,6 +194,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise
     except (UserError, KeyError, TypeError, RecursionError) as error:
         raise DamagedError(f"manifest.json is malformed: {one_line(error)}") from None
-    if body["frames"] != int(folder.name):
+    if body["frames"] != int(folder.name.removeprefix(_KEPT)):
         raise DamagedError(f"manifest.json is of the checkpoint at {body['frames']} frames")
     return body

@@ -22,7 +22,7 @@ class Order(NamedTuple):
 
     frames: str  # its column
     seeds: Sequence[int]  # of column `seed`
-    due: Callable[[int], bool] = lambda frames: True  # whether there are to be rows at these frames
+    due: Callable[[int], bool] | None = None  # whether there are to be rows at these frames; None: at all
 
 
 class _File:
@@ -100,8 +100,6 @@ class Table:
     def begin(self) -> None:
         """Starts the files anew; the CSV file gets its header."""
         self._begin(self._header())
-        if self._json:
-            self._json.begin(b"")
 
     def go_on(self) -> None:
         """Continues after the last whole row on disk, or starts anew if there is no such table."""
@@ -119,47 +117,46 @@ class Table:
         if self._json:
             self._json.append(_as_lines(rows, self.columns))
 
-    def sort(self, before: int | None = None) -> Callable[[], None]:
+    def sort(self) -> Callable[[], None]:
         """Puts the rows that are due in order, for `position` at once, and on disk when the result is called.
 
         A checkpoint that is written in between remembers the sorted rows, and `resume` sorts them if need be.
-
-        Args:
-            before: environment frames of rows that `position` does not count until then; None: it counts all.
         """
-        there = self._csv.read()
-        content, counted = self._sorted(there), self._sorted(there, before)
-        if content is None or counted is None:  # it was damaged meanwhile, which `resume` tells
+        content = self._sorted(self._csv.read())
+        if content is None:  # it was damaged meanwhile, which `resume` tells
             return lambda: None
         lines = _as_lines(rows_of(content), self.columns)
-        self._csv.expect(counted)
+        self._csv.expect(content)
         if self._text is not None:
-            self._text = [counted.decode()]
+            self._text = [content.decode()]
         if self._json:
             self._json.expect(lines)
+        return lambda: self._begin(content, lines)
 
-        def write() -> None:
-            self._begin(content)
-            if self._json:
-                self._json.begin(lines)
-
-        return write
-
-    def _sorted(self, content: bytes, before: int | None = None) -> bytes | None:
-        """The due rows of a content in order, or those before some frames; None if it is no such table."""
+    def _sorted(self, content: bytes) -> bytes | None:
+        """The due rows of a content in order; None if it is no such table."""
         if self._order is None:
             return None
         order = self._order
         try:
-            header, *rows = csv.reader(io.StringIO(content.decode(errors="replace"), newline=""))
+            header, *rows = csv.reader(io.StringIO(self._due(content).decode(errors="replace"), newline=""))
             frames, seed = header.index(order.frames), header.index("seed")
-            rows = [row for row in rows if order.due(int(row[frames]))]
-            if before is not None:
-                rows = [row for row in rows if int(row[frames]) < before]
             rows.sort(key=lambda row: (int(row[frames]), order.seeds.index(int(row[seed]))))
         except (ValueError, IndexError, csv.Error):
             return None
         return as_csv([header, *rows]).encode()
+
+    def _due(self, content: bytes) -> bytes:
+        """A content without the rows that are not due; as it is if that cannot be told."""
+        if self._order is None or self._order.due is None:
+            return content
+        try:
+            header, *rows = csv.reader(io.StringIO(content.decode(errors="replace"), newline=""))
+            frames = header.index(self._order.frames)
+            due = [row for row in rows if self._order.due(int(row[frames]))]
+        except (ValueError, IndexError, csv.Error):
+            return content
+        return content if len(due) == len(rows) else as_csv([header, *due]).encode()
 
     def position(self) -> list[Position]:
         """The state of the files, once all of them are on disk."""
@@ -184,7 +181,7 @@ class Table:
     def resume(self, positions: Sequence[Position | int], warn: Callable[[str], None]) -> None:
         """Brings the files back to an earlier state, because later rows will be written again.
 
-        A file that does not fit is restored from its twin, or set aside.
+        Rows that are not due are left out. A file that does not fit is restored from its twin or set aside.
 
         Args:
             positions: what `position` returned; earlier versions stored only sizes.
@@ -194,9 +191,8 @@ class Table:
         for file, content in zip(self._files(), survivors, strict=True):
             if content is None and (aside := files.set_aside(file.path)):
                 warn(f"{file.path} does not fit the checkpoint: set aside as {aside.name} and started anew")
-        self._begin(self._header() if survivors[0] is None else survivors[0])
-        if self._json:
-            self._json.begin(survivors[1] or b"")
+        table, *lines = survivors
+        self._begin(self._header() if table is None else self._due(table), *(each or b"" for each in lines))
 
     def _survivors(self, known: Sequence[Position], warn: Callable[[str], None]) -> list[bytes | None]:
         """What each file held in the given state, from its twin if it is damaged; None if that is lost."""
@@ -205,7 +201,8 @@ class Table:
             return [None] * len(known)
         if table is None:
             table = self._mended(known[0], lines)
-            _tell(self._csv, table, warn)
+            if table is None or not self._csv.read().startswith(self._due(table)):  # else `resume` wrote that
+                _tell(self._csv, table, warn)
         if self._json is None:
             return [table]
         if lines is None and table is not None:
@@ -228,10 +225,12 @@ class Table:
             lines = None
         return sound[0], lines
 
-    def _begin(self, content: bytes) -> None:
+    def _begin(self, content: bytes, lines: bytes = b"") -> None:
         self._csv.begin(content)
         if self._text is not None:
             self._text = [content.decode(errors="replace")]
+        if self._json:
+            self._json.begin(lines)
 
     def _mended(self, at: Position, lines: bytes | None) -> bytes | None:
         """What the CSV file held, from its rows as another program saved them, or from its sound twin."""

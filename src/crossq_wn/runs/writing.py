@@ -15,7 +15,14 @@ from crossq_wn.files import to_disk
 from crossq_wn.runs import checksums
 from crossq_wn.runs.checkpoints import Checkpoint, SeedState
 from crossq_wn.runs.checksums import DamagedError
-from crossq_wn.runs.manifests import SCHEMA, available, free_folder, read_manifest, write_manifest
+from crossq_wn.runs.manifests import (
+    SCHEMA,
+    available,
+    free_folder,
+    kept_folder,
+    read_manifest,
+    write_manifest,
+)
 from crossq_wn.runs.replay_files import ReplayFiles
 from crossq_wn.runs.tensors import named_leaves, take_arrays
 
@@ -38,8 +45,13 @@ class Writer:
     def __init__(self, directory: Path, warn: Callable[[str], None] = lambda text: None) -> None:
         self.directory = directory
         self._replay = ReplayFiles(directory / "replay", warn)
-        self.present: int | None = None  # frames of the newest checkpoint written or resumed from
+        self.newest: Path | None = None  # the newest checkpoint written or resumed from
         self.stage: tuple[int, int] | None = None  # these frames, and the stage of its seeds
+
+    @property
+    def present(self) -> int | None:
+        """The environment frames of the newest checkpoint written or resumed from."""
+        return None if self.newest is None else int(self.newest.name)
 
     def outdate(self) -> None:
         """Lets the next checkpoint replace one at the same stage."""
@@ -55,7 +67,7 @@ class Writer:
         for seed in checkpoint.seeds:
             self._replay.build_on(seed, [] if checkpoint.lost[seed] else checkpoint.segments(seed))
             self._replay.build_on_pinned(checkpoint.pinned(seed))
-        self.present, self.stage = checkpoint.frames, (checkpoint.frames, stage)
+        self.newest, self.stage = checkpoint.path, (checkpoint.frames, stage)
 
     def save(
         self,
@@ -75,7 +87,7 @@ class Writer:
             common: JSON values that all seeds share.
             states: by seed.
             replays: by seed.
-            keep: frames of older checkpoints that must stay.
+            keep: frames of other checkpoints that must stay; one that this replaces gets another name.
             stage: agent decisions of the seeds that train now, which may be behind those of others.
             thorough: whether to verify all files of replay, as at the end of training, and not just the next
                 one.
@@ -99,12 +111,14 @@ class Writer:
             for seed, state in states.items():
                 seeds[str(seed)] = self._save_seed(partial, seed, state, replays[seed])
             write_manifest(partial, {"schema": SCHEMA, "frames": frames, "common": common, "seeds": seeds})
-            self._publish(partial, frames)
+            names = files.folders(self.directory, within=run)  # what has another name by now needs no other
+            keep = {each for each in keep if kept_folder(self.directory, each).name not in names}
+            self.newest = self._publish(partial, frames, keep)
         except OSError as error:
             with contextlib.suppress(OSError):
                 files.remove(partial, within=run)
             raise self._cannot_write(frames, error) from None
-        self.present, self.stage = frames, (frames, stage)
+        self.stage = (frames, stage)
         _prune(self.directory, keep)
 
     def _make_room(self, partial: Path) -> None:
@@ -116,22 +130,28 @@ class Writer:
         for left in {partial, self.directory / partial.name}:  # the second by an earlier version
             files.remove(left, within=run)
 
-    def _publish(self, partial: Path, frames: int) -> None:
-        """Gives a complete checkpoint its name, and removes obsolete ones."""
+    def _publish(self, partial: Path, frames: int, keep: set[int]) -> Path:
+        """Gives a complete checkpoint its name, which is returned, and removes obsolete ones."""
         run = self.directory.parent
         # Everything that the checkpoint names must be on disk before the rename makes it visible.
         to_disk(self.directory / "replay")
         to_disk(partial)
         for path in available(self.directory):  # left from before the run was resumed at an earlier one
-            if int(path.name) > frames:
+            if int(path.name) > frames and int(path.name) not in keep:
                 files.remove(path, within=run)
         target = free_folder(self.directory, frames)
         files.remove(target, within=run)  # a link or a file, if it is there
         files.move(partial, target, within=run)
         to_disk(self.directory)
         for path in available(self.directory):  # only now, since it may be the only one
-            if int(path.name) == frames and path != target:
+            if int(path.name) < frames or path == target:
+                continue
+            if int(path.name) in keep:
+                files.move(path, kept_folder(self.directory, int(path.name)), within=run)
+                keep = keep - {int(path.name)}
+            else:
                 files.remove(path, within=run)
+        return target
 
     def _save_seed(self, folder: Path, seed: int, state: SeedState, replay: Replay) -> dict[str, Any]:
         """Writes a seed's state and its new rows of replay; returns its entry in the manifest."""

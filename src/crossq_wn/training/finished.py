@@ -77,6 +77,8 @@ def evaluated_last(config: RunConfig, last: int) -> bool:
 
 def evaluated_at(config: RunConfig, frames: int) -> bool:
     """Whether a run is evaluated at so many environment frames; a shorter one may have been elsewhere."""
+    if config.options.real_time is not None:
+        return True
     return not evaluated_last(config, frames) or frames >= config.trained_frames
 
 

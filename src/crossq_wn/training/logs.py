@@ -105,13 +105,9 @@ class Logs:
         for table in (self._metrics, self._eval, self._timing):
             table.begin()
 
-    def sort(self, before: int | None = None) -> Callable[[], None]:
-        """Puts rows in order that came as seeds caught up: see `Table.sort`.
-
-        Args:
-            before: environment frames of an evaluation that is to come after the next checkpoint.
-        """
-        writes = [self._metrics.sort(), self._eval.sort(before)]
+    def sort(self) -> Callable[[], None]:
+        """Puts rows in order that came as seeds caught up: see `Table.sort`."""
+        writes = [self._metrics.sort(), self._eval.sort()]
 
         def write() -> None:
             for each in writes:

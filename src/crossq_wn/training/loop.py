@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
+from functools import cache
 from typing import Any
 
 from crossq_wn.environments import EnvironmentFaultError, TaskLike, tidy
@@ -78,19 +79,21 @@ def run_training(
         UserError: every seed has failed, or anything else that the user can mend; the message says how.
     """
     tried: set[int] = set()
-    while True:
-        ended, more = _one_session(
-            config,
-            open_run,
-            reporter,
-            resume=resume,
-            without_damaged_replay=without_damaged_replay,
-            task=task,
-            callbacks=callbacks,
-            tried=tried,
-        )
-        if not more:
-            return ended
+    with ExitStack() as stack:
+        opened = cache(lambda: stack.enter_context(closing(open_run())))  # by the first session, for all
+        while True:
+            ended, more = _one_session(
+                config,
+                opened,
+                reporter,
+                resume=resume,
+                without_damaged_replay=without_damaged_replay,
+                task=task,
+                callbacks=callbacks,
+                tried=tried,
+            )
+            if not more:
+                return ended
 
 
 def _one_session(
@@ -128,7 +131,7 @@ def _one_session(
         prefill = [] if resume else [prefilling.rows_for(config, training.environments[0], reporter.message)]
         testing = stack.enter_context(_environments(config, task, reporter, crew, 1))
         tidy()
-        run = stack.enter_context(closing(open_run()))
+        run = open_run()
         # Entered only once, because a change of it would compile every program again.
         stack.enter_context(jax.default_matmul_precision(config.options.matmul_precision))
         calls = Calls(callbacks, stack.enter_context(collected_signals()))

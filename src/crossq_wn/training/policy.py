@@ -22,7 +22,7 @@ from crossq_wn.runs.checkpoints import Checkpoint
 from crossq_wn.runs.checksums import DamagedError
 from crossq_wn.runs.config import read_config, with_algorithm
 from crossq_wn.runs.folders import named, run_in
-from crossq_wn.runs.manifests import folder_at, malformed
+from crossq_wn.runs.manifests import last_good, malformed
 from crossq_wn.runs.schema import SeedNumber
 from crossq_wn.runs.trust import require_algorithm, require_unchanged
 from crossq_wn.training.actors import Choose, InNumpy, JaxActor
@@ -218,7 +218,7 @@ class TrainedPolicy:
         if good is None:
             raise UserError(f"seed {self.seed} of {self.path} failed before its first checkpoint")
         try:
-            return Checkpoint(folder_at(self.path / "checkpoints", good), with_replay=False)
+            return Checkpoint(last_good(self.path / "checkpoints", good), with_replay=False)
         except DamagedError as damage:
             raise UserError(
                 f"the last good checkpoint of seed {self.seed} of {self.path} is damaged: {damage}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations  # JAX's types are loaded on first use
 
-import math
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
@@ -15,6 +14,8 @@ from crossq_wn.runs.checkpoints import Checkpoint, SeedState
 from crossq_wn.runs.checks import check
 from crossq_wn.runs.manifests import malformed
 from crossq_wn.runs.schema import PlainState
+from crossq_wn.runs.tables import rows_of
+from crossq_wn.training.finished import evaluated_last
 from crossq_wn.training.retracing import retrace
 from crossq_wn.training.saving import (
     note_streams,
@@ -46,7 +47,7 @@ def restore(session: Session, tried: Collection[int] = (), *, without_damaged_re
         without_damaged_replay: whether to continue without rows of replay that are damaged beyond repair.
 
     Returns:
-        Whether the evaluation at that checkpoint had failed, so that it is to be made again.
+        Whether the evaluation at which these seeds stand is still to be made.
 
     Raises:
         UserError: there is none, it does not fit this run or its environment, or all its seeds had failed.
@@ -65,7 +66,7 @@ def restore(session: Session, tried: Collection[int] = (), *, without_damaged_re
     level = _choose(session, saved, tried)
     session.decisions, session.updates = level.decisions, level.updates
     session.writer.continue_from(saved, session.decisions)
-    _restore_seeds(session, saved)
+    _restore_seeds(session, saved, level)
     watch_again(written_by_users(session))
     with malformed(saved.path):
         lost = restore_shared(common["streams"]) if "streams" in common else []  # earlier versions kept none
@@ -82,14 +83,14 @@ def restore(session: Session, tried: Collection[int] = (), *, without_damaged_re
             f"versions have changed ({'; '.join(differs)}): numbers may not continue bit for bit"
         )
     _tell(session, saved)
-    return ("unevaluated" in common and not session.behind) or not level.evaluated
+    return not level.evaluated
 
 
 def _choose(session: Session, saved: Checkpoint, tried: Collection[int]) -> _Level:
     """Chooses the seeds that train in this session, the decisions at which it ends, and what comes later."""
     levels = _levels(session, saved)
-    ready = _ready(session, levels, tried, _end(session, saved))
-    lowest, group = _furthest_behind(session, saved, ready)
+    ready = _ready(session, levels, tried)
+    lowest, group = _furthest_behind(session, ready)
     session.waiting = [number for number in ready if number not in group]
     session.target = session.config.decisions
     for number in session.waiting:
@@ -105,44 +106,33 @@ def _choose(session: Session, saved: Checkpoint, tried: Collection[int]) -> _Lev
     return lowest
 
 
-def _end(session: Session, saved: Checkpoint) -> float:
-    """Agent decisions of a seed that is done; infinite where the evaluation at its end was broken off."""
-    return math.inf if "unevaluated" in saved.training else session.config.decisions
-
-
-def _furthest_behind(
-    session: Session, saved: Checkpoint, ready: Mapping[int, _Level]
-) -> tuple[_Level, list[int]]:
+def _furthest_behind(session: Session, ready: Mapping[int, _Level]) -> tuple[_Level, list[int]]:
     """The lowest level of seeds that can be trained on, and their numbers."""
-    first = dict(ready)
-    if "unevaluated" in saved.training:  # an evaluation that was broken off, of all seeds that were going
-        first = {number: level for number, level in ready.items() if number not in session.failed} or first
+    # First an evaluation of seeds that never failed: once others train, no checkpoint says that it is due.
+    first = {n: level for n, level in ready.items() if n not in session.failed and not level.evaluated}
+    first = first or dict(ready)
     lowest = min(first.values(), key=lambda level: (level.decisions, level.evaluated))
     group = [number for number, level in first.items() if level == lowest]
     # Of a run that died when some had just caught up, these are first joined with the others.
     return lowest, [number for number in group if number in session.failed] or group
 
 
-def _ready(
-    session: Session, levels: Mapping[int, _Level], tried: Collection[int], end: float
-) -> dict[int, _Level]:
+def _ready(session: Session, levels: Mapping[int, _Level], tried: Collection[int]) -> dict[int, _Level]:
     """The seeds that can be trained on.
 
     Args:
         session: its failures are those of the checkpoint.
         levels: how far seeds have come, by number.
         tried: as in `restore`.
-        end: agent decisions of a seed that is done.
 
     Returns:
         Their levels; if there is nothing to train, those of seeds that are done, since files may be mended.
     """
     left, sound = {}, {}
     for number, level in levels.items():
-        failed = number in session.failed
-        if number not in tried and (failed or level.decisions < end):
+        if number not in tried and _left(session, number, level):
             left[number] = level
-        if not failed:
+        if number not in session.failed:
             sound[number] = level
     if left or sound:
         return left or sound
@@ -152,15 +142,35 @@ def _ready(
     )
 
 
+def _left(session: Session, number: int, level: _Level) -> bool:
+    """Whether something is left to do for a seed."""
+    return number in session.failed or not level.evaluated or level.decisions < session.config.decisions
+
+
 def _levels(session: Session, saved: Checkpoint) -> dict[int, _Level]:
     """How far the seeds have come that a checkpoint has and that can be trained on, by number."""
-    found = {}
+    found, due = {}, _unevaluated(session, saved)
     for number in saved.seeds:
         frames, updates = saved.progress(number)
         failure = session.failed.get(number)
-        evaluated = failure is None or not failure.unevaluated
+        evaluated = number not in due if failure is None else not failure.unevaluated
         found[number] = _Level(frames // session.config.action_repeat, updates, evaluated)
     return found
+
+
+def _unevaluated(session: Session, saved: Checkpoint) -> set[int]:
+    """The seeds whose evaluation at a checkpoint is still to be made, of those that have not failed."""
+    sound = {number for number in saved.seeds if number not in session.failed}
+    if "unevaluated" in saved.training:
+        return sound
+    done = saved.frames >= session.config.trained_frames and evaluated_last(session.config, saved.frames)
+    # Where no seed waits to be trained on, the last checkpoint always comes before the last evaluation.
+    if not done or len(sound) == len(saved.seeds):
+        return set()
+    with malformed(saved.path):
+        table = saved.training["logs"][1][0]
+        text = "" if isinstance(table, int) else table.get("text", "")  # earlier versions kept sizes alone
+        return sound - {row["seed"] for row in rows_of(text.encode()) if row["env_step"] == saved.frames}
 
 
 def _tell(session: Session, saved: Checkpoint) -> None:
@@ -223,8 +233,8 @@ def _state(session: Session, saved: Checkpoint, seed: Seed) -> SeedState:
     return state
 
 
-def _restore_seeds(session: Session, saved: Checkpoint) -> None:
-    """Restores the seeds of this session; one whose environment fails at once stays as it is."""
+def _restore_seeds(session: Session, saved: Checkpoint, level: _Level) -> None:
+    """Restores this session's seeds, at this level; one whose environment fails at once stays as it is."""
     going, states, unknown = [], [], []
     for seed in session.seeds:
         with malformed(saved.path):
@@ -233,7 +243,10 @@ def _restore_seeds(session: Session, saved: Checkpoint) -> None:
             try:
                 _restore_environments(session, seed, state.plain)
             except EnvironmentFaultError as fault:
-                _leave(session, seed, state, told(session, seed.number, fault))
+                reason = told(session, seed.number, fault)
+                session.aside[seed.number] = Aside(state, seed.replay, level.decisions, level.updates)
+                again = Failure(reason, session.frames, level.updates, unevaluated=not level.evaluated)
+                _leave(session, seed.number, again)
                 continue
         going.append(seed)
         states.append(state.learner["state"])
@@ -248,15 +261,12 @@ def _restore_seeds(session: Session, saved: Checkpoint) -> None:
         )
 
 
-def _leave(session: Session, seed: Seed, state: SeedState, reason: str) -> None:
-    """Notes that a seed fails again before its first decision."""
-    level = session.decisions, session.updates
-    session.aside[seed.number] = Aside(state, seed.replay, *level)
-    unevaluated = session.unevaluated
-    session.failed[seed.number] = Failure(reason, session.frames, session.updates, unevaluated)
-    session.behind.pop(seed.number, None)
+def _leave(session: Session, seed: int, failure: Failure) -> None:
+    """Notes that a seed, which is aside by now, fails again before its first decision."""
+    session.failed[seed] = failure
+    session.behind.pop(seed, None)
     session.writer.outdate()
-    session.reporter.message(f"seed {seed.number} fails again at {session.frames:,} frames: {reason}")
+    session.reporter.message(f"seed {seed} fails again at {session.frames:,} frames: {failure.reason}")
 
 
 def _load(session: Session, saved: Checkpoint, seed: Seed, state: SeedState) -> None:
@@ -280,10 +290,12 @@ def _restore_environments(session: Session, seed: Seed, plain: dict[str, Any]) -
     if known:
         training.restore(plain["environment"])
     if not known or ("since" in plain and not retrace(session, seed, plain["since"])):
-        seed.replay.end_episode()  # the episode under way is lost
-        seed.memory = session.algorithm.recall(seed.memory, session.algorithm.memory)
         start = integer(stream(seed.number, Stream.ENVIRONMENT, session.frames))
         seed.observation = session.training.reset(seed.index, start)
         training.adopt(plain.get("statistics", {}), fixed=False)
+        known = False
     if plain["evaluation_environment"] is not None:
         testing.restore(plain["evaluation_environment"])
+    if not known:  # the episode under way is lost; only now, since a seed that fails here keeps its replay
+        seed.replay.end_episode()
+        seed.memory = session.algorithm.recall(seed.memory, session.algorithm.memory)

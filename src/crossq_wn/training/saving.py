@@ -15,8 +15,6 @@ from crossq_wn.environments.interface import bounds_of, describe
 from crossq_wn.environments.streams import capture_shared, drawn_since, out_of_reach, places, watch
 from crossq_wn.lazy import jax
 from crossq_wn.runs.checkpoints import SeedState
-from crossq_wn.runs.manifests import folder_at
-from crossq_wn.training.finished import evaluated_last
 from crossq_wn.training.session import Failure, Session, failures, settle, told
 from crossq_wn.training.stopping import World, drop, snapshot
 from crossq_wn.types import Tree
@@ -83,13 +81,14 @@ def captured(session: Session, *, unevaluated: bool = False) -> dict[int, World]
         unevaluated: whether an evaluation is still to be made.
     """
     worlds, reasons = {}, {}
+    begun = bool(session.frames) or not unevaluated  # the environments of evaluations, by the first one
     for seed in session.seeds:
-        training = session.training.environments[seed.index]
+        training, testing = (pool.environments[seed.index] for pool in (session.training, session.testing))
         try:
             worlds[seed.number] = {
                 "statistics": training.statistics(),
                 "environment": snapshot(session, training),
-                "evaluation_environment": snapshot(session, session.testing.environments[seed.index]),
+                "evaluation_environment": snapshot(session, testing) if begun else None,
             }
         except EnvironmentFaultError as fault:  # the process in which it was stepped has died
             reasons[seed.number] = told(session, seed.number, fault)
@@ -115,12 +114,13 @@ def _write(
         learner = {"state": learners[seed.number], "memory": seed.memory}
         states[seed.number] = SeedState(learner, seed.save() | worlds[seed.number])
         replays[seed.number] = seed.replay
+    states = {number: states[number] for number in session.config.options.seeds if number in states}
     common = _common(session) | ({} if unevaluated is None else {"unevaluated": unevaluated})
     frames, before = decisions * session.config.action_repeat, session.writer.stage
     stage = session.decisions if session.seeds else decisions
     session.writer.save(frames, common, states, replays, _needed(session), stage=stage, thorough=thorough)
     if session.writer.stage != before:
-        session.calls.checkpoint(session.frames, str(folder_at(session.run.checkpoints, frames)))
+        session.calls.checkpoint(session.frames, str(session.writer.newest))
 
 
 def _needed(session: Session) -> set[int]:
@@ -138,9 +138,7 @@ def join(session: Session, worlds: Mapping[int, World] | None) -> None:
     """
     if session.decisions >= session.head[0]:  # else others are further ahead
         session.behind.clear()
-    # A longer run does not evaluate where this one ends.
-    last = session.finished and evaluated_last(session.config, session.frames)
-    write = session.logs.sort(session.frames if last else None)
+    write = session.logs.sort()
     session.writer.outdate()
     save(session, worlds, thorough=session.finished)
     write()

@@ -37,8 +37,7 @@ def score(session: Session) -> dict[int, World] | None:
 
 
 def _score(session: Session) -> dict[int, World] | None:
-    # Before evaluations change them; before the first one, theirs have not begun.
-    worlds = captured(session, unevaluated=True) if session.frames else None
+    worlds = captured(session, unevaluated=True)  # before evaluations change them
     try:
         results, reasons = _play(session)
     except BrokenOff:
@@ -47,11 +46,11 @@ def _score(session: Session) -> dict[int, World] | None:
             f"{asked}: the evaluation at {session.frames:,} frames is broken off, to be made again when the "
             "run goes on"
         )
-        if worlds is not None:  # else the run begins anew
+        if session.frames:  # else the run begins anew
             save_unevaluated(session, worlds, {})
         raise
     except Exception as error:  # such as too little memory, or what a user's own network raises
-        if worlds is not None:  # until then nothing was trained, and a run that cannot begin leaves nothing
+        if session.frames:  # until then nothing was trained, and a run that cannot begin leaves nothing
             save_unevaluated(session, worlds, {seed.number: one_line(error) for seed in session.seeds})
         raise
     drop(session, reasons, worlds, unevaluated=True)

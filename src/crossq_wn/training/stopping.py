@@ -17,7 +17,6 @@ from crossq_wn.environments.snapshot import UnrestorableError
 from crossq_wn.errors import UserError
 from crossq_wn.runs.checkpoints import Checkpoint, SeedState
 from crossq_wn.runs.checksums import DamagedError
-from crossq_wn.runs.manifests import folder_at
 from crossq_wn.training.seeds import Seed
 from crossq_wn.training.session import Aside, Failure, Session, settle
 from crossq_wn.types import Tree
@@ -78,17 +77,15 @@ def _keep(session: Session, reasons: Mapping[int, str], worlds: Mapping[int, Wor
 
 def _note(session: Session, reasons: Mapping[int, str], *, unevaluated: bool) -> None:
     """Notes why seeds stop, and tells it, unless no seed is left: then the error that ends the run does."""
-    good = session.writer.present
-    if good is not None and good > session.frames:  # of seeds that are ahead
-        good = None
-    lines = []
+    good, lines = session.writer.present, []
     for seed, reason in reasons.items():
         if seed in session.aside:
             session.failed[seed] = Failure(reason, session.frames, session.updates, unevaluated)
             left = f"`crossq-wn resume {session.run.path}` trains it on once that is mended"
         else:
             session.failed[seed] = Failure(reason, good)
-            left = "no checkpoint yet" if good is None else f"last good checkpoint: {good} frames"
+            kept = f"its last good state is in the checkpoint at {good} frames"  # where others may be ahead
+            left = "no checkpoint yet" if good is None else kept
         lines.append(f"seed {seed} stopped at {session.frames:,} frames: {reason} ({left})")
     for line in lines if not session.lost else ():
         session.reporter.message(line)
@@ -97,29 +94,29 @@ def _note(session: Session, reasons: Mapping[int, str], *, unevaluated: bool) ->
 def _world(session: Session, seed: Seed) -> World:
     """What is known of a seed's environments after a fault in one of them."""
     training, testing = (pool.environments[seed.index] for pool in (session.training, session.testing))
-    statistics, evaluation = {}, None
+    world = {"statistics": {}, **_origin(session, seed)}
     with contextlib.suppress(EnvironmentFaultError):  # the process in which it was stepped has died
-        statistics = training.statistics()
+        world["statistics"] = training.statistics()
     with contextlib.suppress(EnvironmentFaultError):
-        evaluation = snapshot(session, testing)
-    return {"statistics": statistics, "evaluation_environment": evaluation, **_origin(session, seed)}
+        world["evaluation_environment"] = snapshot(session, testing)
+    return world
 
 
 def _origin(session: Session, seed: Seed) -> World:
-    """The training environment's state in the last checkpoint, and the row of replay that came next."""
-    unknown: World = {"environment": None}
-    if session.writer.present is None:
+    """The environments' states in the last checkpoint, and the row of replay that came next."""
+    unknown: World = {"environment": None, "evaluation_environment": None}
+    if session.writer.newest is None:
         return unknown
-    path = folder_at(session.run.checkpoints, session.writer.present)
     try:
-        saved = Checkpoint(path, with_replay=False)
+        saved = Checkpoint(session.writer.newest, with_replay=False)
         plain = saved.plain(seed.number)
     except (DamagedError, UserError, KeyError):
         return unknown
     since = plain.get("since", saved.end(seed.number))
-    if plain["environment"] is None or since < seed.replay.begin:
-        return unknown
-    return {"environment": plain["environment"], "since": since}
+    found = {name: plain[name] for name in unknown}
+    if plain["environment"] is None or not seed.replay.begin <= since <= seed.replay.end:
+        return found | {"environment": None}
+    return found | {"since": since}
 
 
 def snapshot(session: Session, environment: Anywhere) -> dict[str, Any] | None:
