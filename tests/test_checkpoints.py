@@ -211,8 +211,15 @@ def test_a_copy_beside_a_checkpoint_is_left_alone(tmp_path):
 
 
 def test_no_usable_checkpoint_is_a_user_error_that_says_what_to_do(tmp_path):
-    with pytest.raises(UserError, match="start again"):
-        usable(tmp_path)
+    lacking = tmp_path / "run" / "checkpoints"
+    lacking.mkdir(parents=True)
+    with pytest.raises(
+        UserError, match=r"checkpoints: `crossq-wn resume .*run` trains it from its beginning$"
+    ):
+        usable(lacking)
+    (tmp_path / "run" / "metrics.csv").write_text("seed,frames\n0,100\n")  # which would be lost
+    with pytest.raises(UserError, match=r"checkpoints: start again with `crossq-wn train`$"):
+        usable(lacking)
     path = store(tmp_path, 100, stepped(Replay(50, 2, 1), 5))
     flip(path / "seed-0.safetensors")
     with pytest.raises(UserError, match="start again"):

@@ -39,7 +39,7 @@ from crossq_wn.sweeps.history import keep_plan
 from crossq_wn.sweeps.plans import plan
 from crossq_wn.sweeps.sheets import parse
 from crossq_wn.sweeps.trials import example
-from crossq_wn.training import api, callbacks
+from crossq_wn.training import api, building, callbacks, prefilling
 from crossq_wn.training.progress import Outcome
 from helpers import TINY_OPTIONS, TINY_SETTINGS, PointMass, call
 from house import ROOT, sources
@@ -134,7 +134,9 @@ def place(trained, forgotten, tmp_path, monkeypatch):
     def tiny(task, **choices):
         if isinstance(task, str):  # as it stands on the page it is accepted, and something small is trained
             apart = ("progress", "callbacks")
-            api.configure(task, **{name: value for name, value in choices.items() if name not in apart})
+            config = api.configure(task, **{key: value for key, value in choices.items() if key not in apart})
+            if config.prefilled:
+                prefilling.rows_for(config, building.make_environment(config), print)
             task = PointMass
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(api, "start", start)

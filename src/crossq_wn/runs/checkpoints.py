@@ -24,6 +24,7 @@ from crossq_wn.lazy import jax
 from crossq_wn.runs import checksums
 from crossq_wn.runs.checks import check
 from crossq_wn.runs.checksums import DamagedError, DamagedPrefillError, DamagedReplayError
+from crossq_wn.runs.directory import begun
 from crossq_wn.runs.manifests import available, malformed, read_manifest
 from crossq_wn.runs.replay_files import fill, pin
 from crossq_wn.runs.schema import Common, SeedNumber
@@ -72,8 +73,11 @@ def newest(
     if nearly and without_damaged_replay:
         return Checkpoint(nearly[0], without_damaged_replay=True)
     fences.require(directory)  # who takes a run over removes checkpoints that another was about to read
-    way = next(filter(None, ways), "")
-    raise UserError(f"no usable checkpoint in {directory}: {way}start again with `crossq-wn train`")
+    if ways or begun(directory.parent):
+        way = next(filter(None, ways), "") + "start again with `crossq-wn train`"
+    else:
+        way = f"`crossq-wn resume {directory.parent}` trains it from its beginning"
+    raise UserError(f"no usable checkpoint in {directory}: {way}")
 
 
 class Checkpoint:
