@@ -29,7 +29,8 @@ def saved(run, frames, failed):
 def failed_at_once(path):
     """A run that ended before its first evaluation."""
     run = RunDirectory(make_run(path, eval_rows=()))
-    run.vouch({"eval.csv": {"size": len(EVAL_HEADER), "sha256": checksum_of(EVAL_HEADER.encode())}}, {})
+    position = {"size": len(EVAL_HEADER), "sha256": checksum_of(EVAL_HEADER.encode())}
+    run.vouch({"eval.csv": position}, {"0": FAILED})
     run.close()
     return path
 
@@ -65,9 +66,13 @@ def test_a_list_says_where_each_run_stands(tmp_path):
 
 
 def test_a_run_that_failed_at_once_is_skipped_in_a_short_line(tmp_path):
-    said = []
-    assert not reading.checked([RunRecord(failed_at_once(tmp_path / "run"))], said.append)
-    assert said == [f"{tmp_path / 'run'} is skipped: it failed before its first evaluation"]
+    said, run = [], failed_at_once(tmp_path / "run")
+    line = f"{run} is skipped: it failed before its first evaluation: the motor is on fire"
+    assert not reading.checked([RunRecord(run)], said.append)
+    assert said == [line]
+    with pytest.raises(crossq_wn.UserError, match=f"no run can be reported: {line}$"):
+        gather([run], tell=said.append)
+    assert said[1:] == ["reading 1 run directory"]
 
 
 @pytest.mark.parametrize("name", ["config.json", "eval.csv"])

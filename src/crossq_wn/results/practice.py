@@ -219,7 +219,8 @@ def unevaluated(run: RunRecord) -> UserError:
         told = f"it was trained without evaluations ({option('eval_every', 0)}): `crossq-wn plot {run.path}`"
         return UserError(f"{told} draws its training episodes, and `crossq-wn eval` evaluates it")
     if run.failed_early:
-        return UserError("it failed before its first evaluation")
+        causes = "; ".join(dict.fromkeys(entry["reason"] for entry in run.failed.values()))
+        return UserError(f"it failed before its first evaluation{causes and f': {causes}'}")
     return UserError("it is not evaluated yet")
 
 

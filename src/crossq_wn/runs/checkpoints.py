@@ -22,9 +22,9 @@ from crossq_wn import fences
 from crossq_wn.errors import UserError
 from crossq_wn.lazy import jax
 from crossq_wn.runs import checksums
+from crossq_wn.runs.beginnings import begun
 from crossq_wn.runs.checks import check
 from crossq_wn.runs.checksums import DamagedError, DamagedPrefillError, DamagedReplayError
-from crossq_wn.runs.directory import begun
 from crossq_wn.runs.manifests import available, malformed, read_manifest
 from crossq_wn.runs.replay_files import fill, pin
 from crossq_wn.runs.schema import Common, SeedNumber

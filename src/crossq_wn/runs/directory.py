@@ -13,8 +13,6 @@ RUN/
 """
 
 import contextlib
-import csv
-import io
 import json
 import os
 import platform
@@ -30,13 +28,13 @@ from crossq_wn.algorithms import registered
 from crossq_wn.environments import SUITES, lookup
 from crossq_wn.environments.suites import simulator_packages
 from crossq_wn.errors import UserError, not_made, one_line, option
-from crossq_wn.files import MOST_TABLE, to_disk
+from crossq_wn.files import to_disk
 from crossq_wn.installation import NUMBERS_DEPEND_ON, SIMULATORS, simulator_set, version
 from crossq_wn.lazy import jax
 from crossq_wn.runs import leases
+from crossq_wn.runs.beginnings import begun
 from crossq_wn.runs.checksums import checksum_of
 from crossq_wn.runs.config import DAMAGED, SCHEMA, RunConfig, extend, read_config
-from crossq_wn.runs.manifests import available
 from crossq_wn.runs.protocol import read_manifest
 from crossq_wn.runs.schema import Position
 from crossq_wn.runs.seals import sealed
@@ -234,31 +232,6 @@ def create(
 def only_scaffolding(names: Iterable[str]) -> bool:
     """Whether these names in a folder are of a run directory in which nothing has begun."""
     return all(name in _SCAFFOLDING or leases.is_lease(name) for name in names)
-
-
-def begun(path: Path) -> bool:
-    """Whether a run can be resumed, or has results that would be lost if it started again."""
-    if available(path / "checkpoints"):
-        return True
-    # The first line of metrics.csv is its header.
-    return _lines(path / "metrics.csv") > 1 or _lines(path / "metrics.jsonl") > 0 or _evaluated(path)
-
-
-def _lines(path: Path) -> int:
-    with contextlib.suppress(OSError):
-        return len(files.read(path, MOST_TABLE).splitlines())
-    return 0
-
-
-def _evaluated(path: Path) -> bool:
-    """Whether eval.csv has more than the evaluation at frame 0, which precedes the first checkpoint."""
-    try:
-        text = files.read(path / "eval.csv", MOST_TABLE).decode(errors="replace")
-        return any(row.get("env_step") != "0" for row in csv.DictReader(io.StringIO(text, newline="")))
-    except OSError:
-        return False
-    except csv.Error:  # whatever it was, it is not written over
-        return True
 
 
 def check_free(out: Path | None, config: RunConfig) -> None:

@@ -18,7 +18,8 @@ from crossq_wn import files
 from crossq_wn.errors import AT_FIRST_RESET, SEEDS_FAILED, UserError, may_pass
 from crossq_wn.files import MOST_TABLE
 from crossq_wn.runs import leases
-from crossq_wn.runs.directory import RunDirectory, begun
+from crossq_wn.runs.beginnings import begun
+from crossq_wn.runs.directory import RunDirectory
 from crossq_wn.sweeps.plans import Planned, command, flat_name
 from crossq_wn.sweeps.states import ASIDE, State
 

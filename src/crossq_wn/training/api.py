@@ -14,6 +14,7 @@ from crossq_wn.errors import UserError, option
 from crossq_wn.machine import use_jax
 from crossq_wn.own_modules import refuse_while_importing
 from crossq_wn.runs import directory
+from crossq_wn.runs.beginnings import begun
 from crossq_wn.runs.config import RunConfig, with_algorithm
 from crossq_wn.runs.folders import named, run_in
 from crossq_wn.runs.leases import refuse_if_used
@@ -234,7 +235,7 @@ def go_on(
     require_task(config, path, trust=trust, task=_callable(task))
     config = with_algorithm(config)
     require_unchanged(config, path)
-    if not directory.begun(path):  # it was stopped before its first checkpoint
+    if not begun(path):  # it was stopped before its first checkpoint
         return start(config, path, reporter, task, take_over=take_over, callbacks=callbacks)
     if not take_over:
         refuse_if_used(path)

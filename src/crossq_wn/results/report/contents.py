@@ -152,7 +152,7 @@ def gather(
     found = _inputs(paths)
     tell(f"reading {counted(len(found), 'run directory')}")
     runs = _complete(found, once)
-    for line in failures(found):
+    for line in failures(runs):  # what is said of the others has the cause already
         once(line)
     if not runs:
         there = ", ".join(map(str, paths))
