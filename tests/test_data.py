@@ -582,8 +582,11 @@ def test_prefilled_runs_are_not_pooled_with_others(place, tmp_path):
     (source,) = read_config(run).prefilled
     assert (source.name, source.kind) == ("run", "run")
     told = protocol.read_terms([place / "run", run])
-    assert any("prefill is none" in line for line in protocol.conflicts(told))
     assert [len(group) for group in protocol.alike(told)] == [1, 1]
+    named = f"prefill is none in {place / 'run'} and run@{source.sha256[:8]} in {run}"
+    assert any(named in line for line in protocol.conflicts(told))
+    apart = protocol.distinctions([[each] for each in told])
+    assert apart[1].startswith(f"prefill run@{source.sha256[:8]}")
     labels = {terms.system.label for terms in told}
     assert any(f"prefill=run@{source.sha256[:8]}" in label for label in labels)
     assert len(labels) == 2

@@ -11,13 +11,13 @@ from crossq_wn.algorithms import ALGORITHMS
 from crossq_wn.environments.suites import simulator_packages
 from crossq_wn.errors import UserError, one_line, shown
 from crossq_wn.files import MOST_JSON, RefusedError
+from crossq_wn.runs import sources
 from crossq_wn.runs.checks import check
 from crossq_wn.runs.config import DAMAGED, read_json
 from crossq_wn.runs.folders import walk
 from crossq_wn.runs.migration import as_trained
 from crossq_wn.runs.schema import ManifestFile
 from crossq_wn.runs.seals import is_sound
-from crossq_wn.runs.sources import NONE
 from crossq_wn.runs.system import System
 
 DECISIVE_OPTIONS = ("overlap", "matmul_precision")  # run options that change numbers, as settings do
@@ -32,6 +32,7 @@ class Terms(NamedTuple):
     system: System | None  # None: unknown
     settings: Mapping[str, Any]  # hyperparameters and `DECISIVE_OPTIONS`; empty if unknown
     protocols: Sequence[Mapping[str, Any]]  # the latest, then those before resumptions; empty if unknown
+    names: Mapping[str, str] = {}  # what the run calls values of its protocols: files, for checksums
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -70,7 +71,7 @@ def protocols_of(manifest: Mapping[str, Any], path: Path) -> list[dict[str, Any]
         raise _unknown(path) from None
     if not all(found):  # an empty protocol would agree with any other
         raise _unknown(path)
-    return [_BEFORE | NONE | each for each in found]
+    return [_BEFORE | sources.NONE | each for each in found]
 
 
 def _unknown(path: Path, why: str = "") -> UserError:
@@ -90,6 +91,7 @@ def terms_of(path: Path, config: Mapping[str, Any] | None, manifest: Mapping[str
     system: System | None = None
     settings: dict[str, Any] = {}
     protocols: list[dict[str, Any]] = []
+    names: dict[str, str] = {}
     if config is not None:
         with contextlib.suppress(*DAMAGED):
             system = System.from_json(config["system"])
@@ -97,10 +99,12 @@ def terms_of(path: Path, config: Mapping[str, Any] | None, manifest: Mapping[str
             for name in DECISIVE_OPTIONS:
                 if name in options:  # older runs lack some
                     settings[name] = options[name]
+            if prefilled := sources.from_json(config.get("prefilled", ())):
+                names[sources.contents(prefilled)] = sources.told(prefilled)
     if manifest is not None:
         with contextlib.suppress(UserError):
             protocols = protocols_of(manifest, path)
-    return Terms(path, system, settings, protocols)
+    return Terms(path, system, settings, protocols, names)
 
 
 def _effective(system: System, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,10 +178,10 @@ def protocol_conflicts(terms: Iterable[Terms]) -> list[str]:
 
     A run that was resumed under another simulator differs from itself.
     """
-    entries = []
-    for where, values in _histories(terms):
+    compared, entries = list(terms), []
+    for where, values in _histories(compared):
         entries.append((str(values.get("task")), where, values))
-    return _differences(entries)
+    return _differences(entries, _names(compared))
 
 
 def simulator_conflicts(terms: Iterable[Terms]) -> list[str]:
@@ -236,7 +240,7 @@ def distinctions(groups: Sequence[Sequence[Terms]]) -> list[str]:
     Returns:
         One text per group, with the parts in which runs of one task, or of one system, differ between groups.
     """
-    differing = _differing(chain.from_iterable(groups))
+    differing, names = _differing(chain.from_iterable(groups)), _names(chain.from_iterable(groups))
     told = []
     for group in groups:
         parts = []
@@ -245,7 +249,7 @@ def distinctions(groups: Sequence[Sequence[Terms]]) -> list[str]:
             for each in group:
                 for known in (*each.protocols[:1], each.settings):
                     if name in known:
-                        values[shown(known[name])] = None
+                        values[_shown(known[name], names)] = None
             if values:
                 parts.append(f"{name} {' or '.join(values)}")
         told.append(", ".join(parts) if parts else "unknown or changed on resumption")
@@ -292,11 +296,26 @@ def setting_conflicts(terms: Iterable[Terms]) -> list[str]:
     return _differences(entries)
 
 
-def _differences(entries: Iterable[tuple[str, str, Mapping[str, Any]]]) -> list[str]:
+def _names(terms: Iterable[Terms]) -> dict[str, str]:
+    """What runs call values of their protocols; the first one's names count."""
+    found: dict[str, str] = {}
+    for each in terms:
+        found = {**each.names, **found}
+    return found
+
+
+def _shown(value: Any, names: Mapping[str, str]) -> str:
+    return shown(names.get(value, value) if isinstance(value, str) else value)
+
+
+def _differences(
+    entries: Iterable[tuple[str, str, Mapping[str, Any]]], names: Mapping[str, str] = {}
+) -> list[str]:
     """Lists where values differ that should agree.
 
     Args:
         entries: a group whose values should agree, where an entry is from, and its values.
+        names: what to call some of the values.
 
     Returns:
         A line per difference; entries that differ in the same way share one.
@@ -311,7 +330,9 @@ def _differences(entries: Iterable[tuple[str, str, Mapping[str, Any]]]) -> list[
             other, usual = first.setdefault((group, name), (where, value))
             if value != usual:
                 differs[name] = value
-                told.append(f"{name} is {shown(usual)} in {other} and {shown(value)} in {where}")
+                told.append(
+                    f"{name} is {_shown(usual, names)} in {other} and {_shown(value, names)} in {where}"
+                )
         if told:
             # One line, of the first entry, for all entries that differ in the same way.
             lines.setdefault(f"{group}{differs}", f"{group}: {', '.join(told)}")

@@ -30,6 +30,11 @@ def told(sources: Sequence[Source]) -> str:
     return "+".join(source.label for source in sources)
 
 
+def contents(sources: Sequence[Source]) -> str:
+    """The contents of sources, as a protocol has them: by checksum, since names say nothing of them."""
+    return " ".join(source.sha256[:16] for source in sources)  # config.json has the whole checksums
+
+
 def in_protocol(sources: Sequence[Source], share: float | None) -> dict[str, Any]:
     """What sources add to a protocol: their contents, by checksum, and the share of minibatches.
 
@@ -39,8 +44,7 @@ def in_protocol(sources: Sequence[Source], share: float | None) -> dict[str, Any
     """
     if not sources:  # protocols of earlier versions say nothing either
         return {}
-    contents = " ".join(source.sha256[:16] for source in sources)  # config.json has the whole checksums
-    return {"prefill": contents, "prefill_share": share}
+    return {"prefill": contents(sources), "prefill_share": share}
 
 
 NONE = {"prefill": "none", "prefill_share": None}  # of a protocol that says nothing of sources
