@@ -87,7 +87,7 @@ class Writer:
             common: JSON values that all seeds share.
             states: by seed.
             replays: by seed.
-            keep: frames of other checkpoints that must stay; one that this replaces gets another name.
+            keep: frames of other checkpoints that must stay; one that this replaces is copied.
             stage: agent decisions of the seeds that train now, which may be behind those of others.
             thorough: whether to verify all files of replay, as at the end of training, and not just the next
                 one.
@@ -111,9 +111,8 @@ class Writer:
             for seed, state in states.items():
                 seeds[str(seed)] = self._save_seed(partial, seed, state, replays[seed])
             write_manifest(partial, {"schema": SCHEMA, "frames": frames, "common": common, "seeds": seeds})
-            names = files.folders(self.directory, within=run)  # what has another name by now needs no other
-            keep = {each for each in keep if kept_folder(self.directory, each).name not in names}
-            self.newest = self._publish(partial, frames, keep)
+            keep = keep - self._copy_replaced(frames, keep)
+            self.newest = self._publish(partial, frames)
         except OSError as error:
             with contextlib.suppress(OSError):
                 files.remove(partial, within=run)
@@ -130,26 +129,42 @@ class Writer:
         for left in {partial, self.directory / partial.name}:  # the second by an earlier version
             files.remove(left, within=run)
 
-    def _publish(self, partial: Path, frames: int, keep: set[int]) -> Path:
+    def _copy_replaced(self, frames: int, keep: set[int]) -> set[int]:
+        """Copies those to keep that a checkpoint at these frames replaces; returns all with copies."""
+        run, place = self.directory.parent, fences.workplace(self.directory)
+        names = files.folders(self.directory, within=run)
+        copied = {each for each in keep if kept_folder(self.directory, each).name in names}
+        for path in available(self.directory):
+            number = int(path.name)
+            if number < frames or number not in keep - copied:
+                continue
+            kept = kept_folder(self.directory, number)
+            partial = place / f".{kept.name}.partial"
+            files.remove(partial, within=run)
+            files.make_folder(partial, within=place)
+            for name in files.names(path, within=run):
+                content = files.read(path / name, (path / name).stat().st_size, within=run)
+                checksums.write(partial / name, content)
+            to_disk(partial)
+            files.move(partial, kept, within=run)
+            copied.add(number)
+        return copied
+
+    def _publish(self, partial: Path, frames: int) -> Path:
         """Gives a complete checkpoint its name, which is returned, and removes obsolete ones."""
         run = self.directory.parent
         # Everything that the checkpoint names must be on disk before the rename makes it visible.
         to_disk(self.directory / "replay")
         to_disk(partial)
         for path in available(self.directory):  # left from before the run was resumed at an earlier one
-            if int(path.name) > frames and int(path.name) not in keep:
+            if int(path.name) > frames:
                 files.remove(path, within=run)
         target = free_folder(self.directory, frames)
         files.remove(target, within=run)  # a link or a file, if it is there
         files.move(partial, target, within=run)
         to_disk(self.directory)
         for path in available(self.directory):  # only now, since it may be the only one
-            if int(path.name) < frames or path == target:
-                continue
-            if int(path.name) in keep:
-                files.move(path, kept_folder(self.directory, int(path.name)), within=run)
-                keep = keep - {int(path.name)}
-            else:
+            if int(path.name) == frames and path != target:
                 files.remove(path, within=run)
         return target
 
