@@ -1211,7 +1211,7 @@ def test_pictures_that_are_not_rgb_are_refused_in_one_line(picture, monkeypatch)
 
 
 def test_an_environment_without_render_is_said_to_have_none(point, tmp_path):
-    with pytest.raises(UserError, match="has no method `render`: no pictures can be made of it") as error:
+    with pytest.raises(UserError, match="has no method `render`: give it one") as error:
         record(crossq_wn.load(point), tmp_path / "video.mp4", task=PointMass)
     assert "doctor" not in str(error.value)
     assert not (tmp_path / "video.mp4").exists()

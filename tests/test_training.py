@@ -1,11 +1,13 @@
 """In which order does a decision happen, and where does its time go?"""
 
+import importlib.util
 import json
 import os
 import warnings
 from threading import Barrier
 from types import SimpleNamespace
 
+import gymnasium
 import jax
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ import pytest
 import crossq_wn
 from crossq_wn import UserError, environments
 from crossq_wn.cli import train as cli_train
+from crossq_wn.environments import pictures
 from crossq_wn.environments.core import EnvironmentFaultError
 from crossq_wn.environments.pool import Pool
 from crossq_wn.learning import learner
@@ -86,16 +89,19 @@ def test_a_precision_that_cpus_do_not_have_is_told_of():
 
 
 def test_before_training_it_is_said_that_a_video_will_be_missing():
-    simulator, options = SimpleNamespace(renders=False), RunOptions()
+    simulator, options = SimpleNamespace(no_pictures="has no method `render`: give it one"), RunOptions()
     listener, pool = Listener(), SimpleNamespace(environments=[SimpleNamespace(simulator=simulator)])
     config = SimpleNamespace(task="arm", options=options)
     session = SimpleNamespace(config=config, reporter=listener, training=pool)
     reporting._tell_of_missing_render(session)
     (said,) = listener.messages
-    assert said.startswith("arm has no method `render`, so there will be no video when training is over")
+    assert said == (
+        "there will be no video when training is over, because arm has no method `render`: give it one, or "
+        "leave the video out with video=False"
+    )
     for config.options in (RunOptions(video=False), RunOptions(real_time=20.0)):
         reporting._tell_of_missing_render(session)
-    config.options, simulator.renders = options, True
+    config.options, simulator.no_pictures = options, ""
     reporting._tell_of_missing_render(session)
     assert listener.messages == [said]
 
@@ -171,7 +177,18 @@ def test_a_script_is_told_what_would_have_no_effect(tmp_path):
 
 
 def test_whether_an_environment_can_render_is_known_before_it_does():
-    assert [environments.make(task).simulator.renders for task in (PointMass, Drawing)] == [False, True]
+    assert environments.make(PointMass).simulator.no_pictures == "has no method `render`: give it one"
+    assert environments.make(Drawing).simulator.no_pictures == ""
+
+
+def test_what_an_environment_cannot_be_drawn_without_is_known_before_it_is(monkeypatch):
+    pendulum, find = gymnasium.make("Pendulum-v1"), importlib.util.find_spec
+    for spec, why in (
+        (None, "cannot be drawn without pygame, which is not installed: install it"),
+        (find("json"), ""),
+    ):
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name, spec=spec: spec)
+        assert pictures.why_none(type(pendulum.unwrapped), gymnasium.Env) == why
 
 
 def train(path, frames=40, settings=None, **options):

@@ -16,6 +16,7 @@ from crossq_wn.environments.core import EnvironmentFaultError, Frame
 from crossq_wn.environments.interface import check_bounds, success_of
 from crossq_wn.environments.layers import Layers, wrappers_of
 from crossq_wn.environments.parts import kinds_of, layout_of, numbers_of, shown_value, wrong_part
+from crossq_wn.environments.pictures import why_none
 from crossq_wn.environments.snapshot import (
     Snapshot,
     UnrestorableError,
@@ -78,7 +79,7 @@ class Gymnasium:
         # Seconds per step, as Gymnasium's own MuJoCo tasks call them.
         dt = attribute_by_now(environment.unwrapped, "dt", name)
         self.frame_seconds = float(dt) if isinstance(dt, int | float) and dt > 0 else None
-        self.renders = type(environment.unwrapped).render is not gymnasium.Env.render
+        self.no_pictures = why_none(type(environment.unwrapped), gymnasium.Env)  # empty: some can be made
         self._observation: Any = None  # the last observation, not yet flattened
         self.info: dict[str, Any] = {}  # of the last step
         self.physics: Any = None
@@ -234,8 +235,8 @@ class Gymnasium:
         Raises:
             UserError: the environment cannot render, or renders no pictures.
         """
-        if not self.renders:
-            raise UserError(f"{self._name} has no method `render`: no pictures can be made of it")
+        if self.no_pictures:
+            raise UserError(f"{self._name} {self.no_pictures}")
         image: Any = self._environment.render()
         if image is None:
             raise UserError(

@@ -12,7 +12,7 @@ from crossq_wn.errors import UserError
 WILD = 1e15  # beyond it, in absolute value, a number is taken for a fault of its sensor
 # What of a simulator is plain, and is still asked for where another process has it.
 _PLAIN = ("observation_size", "observation_low", "observation_high", "action_size", "action_low",
-          "action_high", "action_dtype", "layout", "in_threads", "frame_seconds", "renders")  # fmt: skip
+          "action_high", "action_dtype", "layout", "in_threads", "frame_seconds", "no_pictures")  # fmt: skip
 _INTEGERS = 2.0**53  # float64 represents all integers up to this exactly
 
 

@@ -155,14 +155,18 @@ def _tell_of_fixed_actions(session: Session) -> None:
 
 def _tell_of_missing_render(session: Session) -> None:
     """Says before training that the video at its end will be missing."""
-    config = session.config
-    if config.options.video and config.options.real_time is None and not renders(session):
+    config, why = session.config, _no_pictures(session)
+    if config.options.video and config.options.real_time is None and why:
         session.reporter.message(
-            f"{config.task} has no method `render`, so there will be no video when training is over: give it "
-            f"one, or leave the video out with {option('video', False)}"
+            f"there will be no video when training is over, because {config.task} {why}, or leave the video "
+            f"out with {option('video', False)}"
         )
 
 
 def renders(session: Session) -> bool:
-    """Whether the environment has pictures."""
-    return bool(getattr(session.training.environments[0].simulator, "renders", True))
+    """Whether pictures can be made of the environment, as far as that is known."""
+    return not _no_pictures(session)
+
+
+def _no_pictures(session: Session) -> str:
+    return str(getattr(session.training.environments[0].simulator, "no_pictures", ""))
