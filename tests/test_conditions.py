@@ -48,6 +48,9 @@ def test_an_option_without_effect_is_refused_and_has_one_elsewhere(algorithm, id
     made(algorithm, **others)  # as presets and runs have it, who name nothing
     with pytest.raises(UserError, match=f"^{name} is .*: it must be left out (with|where|unless) "):
         made(algorithm, **idle, **others)
+    usual = preset_settings(algorithm, "default")
+    if hasattr(usual, name):
+        made(algorithm, **{name: getattr(usual, name)}, **others)  # as who passes on all settings
     if (algorithm, name) != ("crossq-wn", "l2_scale"):
         made(algorithm, **idle, **({"learning_rate_end": 0.5} if name == "learning_rate_updates" else {}))
 

@@ -108,11 +108,10 @@ def _shown(reporter: Reporter | None, progress: bool) -> Iterator[Reporter]:
 
 
 def _concluded(outcome: Outcome, shown: Reporter) -> Outcome:
-    """Records the video that a run is to have in the end, and tells of seeds that failed."""
-    warn = _warning(shown)
-    film(outcome, shown.message, warn)
-    for line in outcome.failures():
-        warn(line)
+    """Records the video that a run is to have in the end; Python warns of failed seeds that nobody saw."""
+    film(outcome, shown.message, _warning(shown))
+    for line in outcome.failures() if isinstance(shown, Silent) else []:
+        warnings.warn(line, stacklevel=3)
     return outcome
 
 

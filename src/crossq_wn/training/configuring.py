@@ -62,7 +62,9 @@ def configure(
     options = RunOptions(**{name: value for name, value in choices.items() if name in OPTION_NAMES})
     changes = {name: value for name, value in choices.items() if name not in OPTION_NAMES}
     chosen = dataclasses.replace(usual, **changes).pinned()
-    _require_effect(choices, without_effect(options) | without_effect(chosen))
+    _require_effect(choices, without_effect(options))
+    different = {name: value for name, value in changes.items() if value != getattr(usual, name)}
+    _require_effect(different, without_effect(chosen))
     known = lookup(task)
     action_repeat = known.action_repeat if chosen.action_repeat is None else chosen.action_repeat
     settings = chosen.for_run(options.frames // action_repeat)
