@@ -51,7 +51,7 @@ def test_faults_upon_faults_in_a_run_that_is_extended_leave_no_trace(overlap, tm
     assert "seed 2 had stopped, and goes on at 14 frames until 37" in said
     outcome, said = resume({1: ("reset", 90), (0, 120): ("memory", 0)})
     assert outcome is None
-    assert "seed 1, 2 had stopped, and goes on at 37 frames until 80" in said
+    assert "seeds 1, 2 had stopped, and go on at 37 frames until 80" in said
     assert any(text.startswith("seed 1 stopped at") for text in said)
     outcome, said = resume({})
     assert (outcome.failed, outcome.frames) == ({}, 120)

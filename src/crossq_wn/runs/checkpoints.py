@@ -62,11 +62,13 @@ def newest(
         UserError: there is no usable checkpoint, or a newer version wrote it.
     """
     nearly, ways = [], []  # checkpoints in which only replay is damaged, newest first; and ways to go on
-    for path in reversed(available(directory)):
+    there = available(directory)
+    for path in reversed(there):
         try:
             return Checkpoint(path, with_replay=with_replay)
         except DamagedError as damage:
-            warn(f"checkpoint {path.name} is damaged ({damage}): trying the one before it")
+            before = "" if path == there[0] else ": trying the one before it"
+            warn(f"checkpoint {path.name} is damaged ({damage}){before}")
             ways.append(damage.way_on(directory.parent))
             if isinstance(damage, DamagedReplayError):
                 nearly.append(path)

@@ -179,9 +179,10 @@ def _tell(session: Session, saved: Checkpoint) -> None:
         if number not in session.aside:
             session.reporter.message(f"seed {number} had failed, for good: {failure.reason}")
     if session.behind:
-        seeds = ", ".join(map(str, sorted(session.behind)))
+        numbers, several = sorted(session.behind), len(session.behind) > 1
+        seeds = f"seeds {', '.join(map(str, numbers))}" if several else f"seed {numbers[0]}"
         session.reporter.message(
-            f"seed {seeds} had stopped, and goes on at {session.frames:,} frames "
+            f"{seeds} had stopped, and {'go' if several else 'goes'} on at {session.frames:,} frames "
             f"until {session.target * session.config.action_repeat:,}"
         )
     else:
