@@ -19,7 +19,6 @@ import pytest
 from gymnasium import spaces
 from safetensors.numpy import load_file
 
-from crossq_wn.algorithms.settings import Settings, without_effect
 from crossq_wn.cli import main
 from crossq_wn.environments import moving
 from crossq_wn.environments.crew import Crew
@@ -479,12 +478,6 @@ def make_run(
     )
     (path / "eval.csv").write_text(EVAL_HEADER + rows)
     return path
-
-
-def choices_of(settings: Settings, *without: str) -> dict[str, Any]:
-    """Settings as keywords for `configure`, but for some, and those that have no effect beside the others."""
-    idle = without_effect(settings)
-    return {name: value for name, value in vars(settings).items() if name not in (*without, *idle)}
 
 
 def alter_config(path: Path, change: Callable[[dict[str, Any]], object]) -> None:

@@ -41,7 +41,7 @@ from crossq_wn.training.algorithms import build_algorithm
 from crossq_wn.training.api import configure
 from crossq_wn.training.policy import evaluate_policy
 from crossq_wn.types import Spec
-from helpers import PointMass, choices_of
+from helpers import PointMass
 from test_acting import disturbed
 
 
@@ -66,7 +66,7 @@ def planted(tmp_path_factory, small_settings):
     """(algorithm, task, frames, updates, change of the state) -> a run whose checkpoint is disturbed."""
 
     def plant(name="crossq-wn", task=PointMass, frames=100, updates=80, change=lambda state: state):
-        small = choices_of(small_settings(name), "resets")
+        small = {key: value for key, value in vars(small_settings(name)).items() if key != "resets"}
         config = configure(task, algorithm=name, frames=100, tensorboard=False, **small)
         path = tmp_path_factory.mktemp("planted") / "run"
         remember(config)

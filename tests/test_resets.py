@@ -15,7 +15,7 @@ from crossq_wn.learning import learner
 from crossq_wn.training.algorithms import build_algorithm
 from crossq_wn.training.seeds import Stream, stream
 from crossq_wn.types import Spec
-from helpers import TINY_OPTIONS, PointMass, choices_of, replay_rows, rows, same_run
+from helpers import TINY_OPTIONS, PointMass, replay_rows, rows, same_run
 
 # What a setting of each algorithm resets at these decisions, with a warm-up of 20 and UTD 2.
 RESETS = {
@@ -28,7 +28,7 @@ NONE = {"crossq-wn": {}, "sr-sac": {"reset_updates": 10**6}, "bro": {"resets": (
 
 def trained(small_settings, name, path, changes, decisions=55, seeds=(0, 1)):
     """A run at action repeat 2, a row of metrics per decision."""
-    values = choices_of(small_settings(name)) | {"utd": 2, "warmup": 20, "action_repeat": 2} | changes
+    values = vars(small_settings(name)) | {"utd": 2, "warmup": 20, "action_repeat": 2} | changes
     if "critic_blocks" in values:
         values["critic_blocks"] = 1
     options = TINY_OPTIONS | {
