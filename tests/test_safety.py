@@ -27,7 +27,7 @@ from crossq_wn.environments.interface import far_outside
 from crossq_wn.environments.parts import wrong_part
 from crossq_wn.environments.streams import kept_shared, places
 from crossq_wn.errors import UserError
-from crossq_wn.training import api, saving, scoring
+from crossq_wn.training import api, saving
 from crossq_wn.training.policy import evaluate_policy, measure_q_bias
 from crossq_wn.training.rows import tell_of_distant_numbers, tell_of_large_numbers
 from crossq_wn.training.saving import tell_of_what_classes_hold
@@ -887,13 +887,20 @@ def test_a_generator_of_a_module_that_is_imported_on_first_use_is_told_of_and_sa
 
 
 def test_before_the_first_evaluation_its_environments_are_not_asked_for_their_states(monkeypatch):
-    # As an own `snapshot` before any reset.
-    monkeypatch.setattr(scoring, "captured", lambda session, unevaluated: 1 / 0)
-    monkeypatch.setattr(scoring, "_play", lambda session: ({}, {}))
-    monkeypatch.setattr(scoring, "record", lambda session, results: None)
-    scoring._score(SimpleNamespace(frames=0, seeds=[]))
-    with pytest.raises(ZeroDivisionError):
-        scoring._score(SimpleNamespace(frames=1, seeds=[]))
+    asked = []  # such as an own `snapshot`, before any reset
+    monkeypatch.setattr(saving, "snapshot", lambda session, environment: asked.append(environment))
+    training, testing = SimpleNamespace(statistics=dict), SimpleNamespace()
+    session = SimpleNamespace(
+        frames=0,
+        seeds=[SimpleNamespace(index=0, number=3)],
+        training=SimpleNamespace(environments=[training]),
+        testing=SimpleNamespace(environments=[testing]),
+    )
+    assert saving.captured(session, unevaluated=True)[3]["evaluation_environment"] is None
+    assert asked == [training]
+    session.frames = 1
+    saving.captured(session, unevaluated=True)
+    assert asked == [training, training, testing]
 
 
 class Messages:
