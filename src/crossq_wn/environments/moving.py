@@ -40,9 +40,8 @@ class Move:
         self._spent, self._steps = 0.0, 0  # seconds and steps here, before anything is decided
         self._worth, self._patience = (_WORTH_AWAKE, _PATIENCE_AWAKE) if crew.awake else (WORTH, _PATIENCE)
         self._times: list[tuple[float, float]] | None = None  # of a step here and there, in the rehearsal
-        self._rehearsed: set[int] = (
-            set()
-        )  # places of those that were stepped in it; others may not have begun
+        # Places of those that were stepped in it; others may not have begun.
+        self._rehearsed: set[int] = set()
         self.decided = self.made = False  # whether they have moved
 
     @property
