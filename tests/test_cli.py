@@ -21,6 +21,7 @@ from crossq_wn.cli.dispatch import VERBS
 from crossq_wn.installation import MIXED, SIMULATOR_SETS, install_command, simulator_set
 from crossq_wn.runs.config import read_config
 from crossq_wn.runs.seals import signed
+from crossq_wn.training.configuring import configure
 from helpers import DAMAGE, TINY, TINY_OPTIONS, TINY_SETTINGS, cli, make_run
 
 
@@ -111,6 +112,10 @@ def trained(tmp_path_factory):
         ("resume", "required: RUN;"),
         ("resume nowhere --bogus", "--bogus"),
         ("doctor now", "unrecognized arguments: now"),
+        ("list /", "'/' is a folder: `crossq-wn list runs /` lists its runs"),
+        ("resume x --utd 4", "`crossq-wn train --config RUN --utd ...` begins another one with it"),
+        ("resume x --no-target-network", "--no-target-network is chosen when a run begins"),
+        ("resume x --eval-every=4", "--eval-every is chosen when a run begins"),
     ],
 )
 def test_a_mistake_costs_one_line_and_exit_code_2(arguments, says, refused):
@@ -506,6 +511,8 @@ def test_python_mistakes_are_user_errors(tmp_path):
         crossq_wn.train(helpers.PointMass, frames=10, out=tmp_path / "a", batchsize=3)
     with pytest.raises(crossq_wn.UserError, match="did you mean 'crossq'"):
         crossq_wn.train(helpers.PointMass, frames=10, out=tmp_path / "a", algorithm="crosq")
+    with pytest.raises(crossq_wn.UserError, match="out is an argument of `train`"):
+        configure(helpers.PointMass, out=tmp_path / "a")
     with pytest.raises(crossq_wn.UserError, match="utd is 0"):
         crossq_wn.train(helpers.PointMass, frames=10, out=tmp_path / "a", utd=0)
     with pytest.raises(crossq_wn.UserError, match="discrete actions"):

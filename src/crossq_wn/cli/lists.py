@@ -28,6 +28,8 @@ def show_list(parser: Parser, arguments: list[str]) -> int:
         "--sort", metavar="COLUMN", help="sort by a column: names from A to Z, numbers from the largest down"
     )
     add_forms(parser)
+    if arguments and arguments[0] not in LISTS and Path(arguments[0]).is_dir():
+        raise UserError(f"{arguments[0]!r} is a folder: `crossq-wn list runs {arguments[0]}` lists its runs")
     parsed = parser.parse_args(arguments)
     table = LISTS[parsed.what](parsed.root)
     if parsed.sort is not None:

@@ -6,12 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from crossq_wn.algorithms import ALGORITHMS
+from crossq_wn.algorithms.settings import setting_names
 from crossq_wn.cli.arguments import Parser, add_trust, parse_run, whole_number
 from crossq_wn.cli.console import discard_output, warn
-from crossq_wn.errors import SEEDS_FAILED, one_line, visible
+from crossq_wn.errors import SEEDS_FAILED, UserError, one_line, visible
 from crossq_wn.runs.choices import read_choices
 from crossq_wn.runs.config import RunConfig
 from crossq_wn.runs.folders import run_in
+from crossq_wn.runs.options import OPTION_NAMES
 from crossq_wn.training.display import reporter
 from crossq_wn.training.film import film
 from crossq_wn.training.progress import Outcome, Reporter
@@ -92,6 +95,7 @@ def resume(parser: Parser, arguments: list[str]) -> int:
         help="shut out another process that has the run, such as one on a machine that is cut off",
     )
     add_trust(parser)
+    _refuse_choices(arguments)
     parsed = parser.parse_args(arguments)
     from crossq_wn.training import api
 
@@ -105,6 +109,20 @@ def resume(parser: Parser, arguments: list[str]) -> int:
             take_over=parsed.take_over,
         )
     )
+
+
+def _refuse_choices(arguments: list[str]) -> None:
+    """Refuses what is chosen when a run begins, and says how to begin another that differs in it."""
+    names = set(OPTION_NAMES) - {"frames"}
+    for recipe in ALGORITHMS.values():
+        names.update(setting_names(recipe.settings))
+    for each in arguments:
+        name = each.split("=")[0]
+        if name.startswith("--") and name.removeprefix("--").removeprefix("no-").replace("-", "_") in names:
+            raise UserError(
+                f"{name} is chosen when a run begins, and resume goes on as it began: "
+                f"`crossq-wn train --config RUN {name} ...` begins another one with it"
+            )
 
 
 def _follow(work: Callable[[Reporter], Outcome]) -> int:

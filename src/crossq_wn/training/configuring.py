@@ -57,6 +57,8 @@ def configure(
     names = [*OPTION_NAMES, *setting_names(type(usual))]
     for name in choices:
         if name not in names:
+            if name in _OTHERS:
+                raise UserError(f"{name} is an argument of `train`, not part of a run's configuration")
             hint = meant(name, [*names, *_OTHERS]) or _near(name, names)
             raise UserError(f"{algorithm} has no option or hyperparameter {name!r}: {hint}")
     options = RunOptions(**{name: value for name, value in choices.items() if name in OPTION_NAMES})
