@@ -511,7 +511,7 @@ def test_python_mistakes_are_user_errors(tmp_path):
         crossq_wn.train(helpers.PointMass, frames=10, out=tmp_path / "a", batchsize=3)
     with pytest.raises(crossq_wn.UserError, match="did you mean 'crossq'"):
         crossq_wn.train(helpers.PointMass, frames=10, out=tmp_path / "a", algorithm="crosq")
-    with pytest.raises(crossq_wn.UserError, match="out is an argument of `train`"):
+    with pytest.raises(crossq_wn.UserError, match="it is an argument of `train`"):
         configure(helpers.PointMass, out=tmp_path / "a")
     with pytest.raises(crossq_wn.UserError, match="utd is 0"):
         crossq_wn.train(helpers.PointMass, frames=10, out=tmp_path / "a", utd=0)

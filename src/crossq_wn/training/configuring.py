@@ -27,7 +27,11 @@ _OTHERS = (
 )  # further arguments of `train`
 
 
-def _near(name: str, names: Sequence[str]) -> str:
+def _hint(name: str, names: Sequence[str]) -> str:
+    if name in _OTHERS:
+        return "it is an argument of `train`, and no part of a run's configuration"
+    if hint := meant(name, [*names, *_OTHERS]):
+        return hint
     near = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
     told = f"the nearest are {', '.join(near)}; " if near else ""
     return f"{told}`crossq-wn train --help` lists all"
@@ -57,10 +61,7 @@ def configure(
     names = [*OPTION_NAMES, *setting_names(type(usual))]
     for name in choices:
         if name not in names:
-            if name in _OTHERS:
-                raise UserError(f"{name} is an argument of `train`, not part of a run's configuration")
-            hint = meant(name, [*names, *_OTHERS]) or _near(name, names)
-            raise UserError(f"{algorithm} has no option or hyperparameter {name!r}: {hint}")
+            raise UserError(f"{algorithm} has no option or hyperparameter {name!r}: {_hint(name, names)}")
     options = RunOptions(**{name: value for name, value in choices.items() if name in OPTION_NAMES})
     changes = {name: value for name, value in choices.items() if name not in OPTION_NAMES}
     chosen = dataclasses.replace(usual, **changes).pinned()
