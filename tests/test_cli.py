@@ -2,6 +2,7 @@
 
 import fcntl
 import importlib.util
+import io
 import json
 import os
 import platform
@@ -18,6 +19,7 @@ import crossq_wn
 import helpers
 from crossq_wn.cli import doctor, main
 from crossq_wn.cli.dispatch import VERBS
+from crossq_wn.cli.spinner import working
 from crossq_wn.installation import MIXED, SIMULATOR_SETS, install_command, simulator_set
 from crossq_wn.runs.config import read_config
 from crossq_wn.runs.seals import signed
@@ -504,6 +506,20 @@ def test_a_trained_policy_acts_within_its_bounds(trained):
     for wrong in (np.zeros(4), np.zeros((2, 2)), np.zeros((1, 1, 3)), 0.5):
         with pytest.raises(crossq_wn.UserError, match="trained on"):
             policy.act(wrong)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_what_takes_long_is_shown_on_a_terminal_only(terminal, monkeypatch):
+    class Stream(io.StringIO):
+        def isatty(self):
+            return terminal
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stderr", stream := Stream())
+    with working("seed 0: playing 2 episodes of [bold]"):
+        pass
+    assert ("seed 0: playing 2 episodes of [bold]" in stream.getvalue()) == terminal
+    assert terminal or not stream.getvalue()
 
 
 def test_python_mistakes_are_user_errors(tmp_path):

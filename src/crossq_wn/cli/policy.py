@@ -5,6 +5,7 @@ from typing import Any
 
 from crossq_wn.cli.arguments import Parser, add_trust, positive, whole_number
 from crossq_wn.cli.console import each, say, telling_of_folders, warn
+from crossq_wn.cli.spinner import working
 from crossq_wn.cli.tables import Column, Table, add_forms, show
 from crossq_wn.environments import prepare_graphics
 from crossq_wn.errors import UserError, counted
@@ -39,8 +40,9 @@ def evaluate(parser: Parser, arguments: list[str]) -> int:
 
     def play(seed: int) -> list[Any]:
         policy = load(run, seed=seed, warn=warn, trust=parsed.trust)
-        found = episode_summary(evaluate_policy(policy, parsed.episodes))
-        biases = measure_q_bias(policy).values() if parsed.q_bias else ()
+        with working(f"seed {seed}: playing {counted(parsed.episodes, 'episode')}"):
+            found = episode_summary(evaluate_policy(policy, parsed.episodes))
+            biases = measure_q_bias(policy).values() if parsed.q_bias else ()
         return [seed, policy.frames, *found, *biases]
 
     rows = each(seeds, play)  # a seed that failed at its very start does not hide the others
@@ -74,7 +76,7 @@ def video(parser: Parser, arguments: list[str]) -> int:
     prepare_graphics(render=True)
     policy = load(parsed.run, seed=parsed.seed, warn=warn, trust=parsed.trust)
     out = parsed.out or policy.path / "videos" / f"seed-{policy.seed}-{policy.frames:09d}.mp4"
-    with telling_of_folders(parsed.out):
+    with telling_of_folders(parsed.out), working(f"seed {policy.seed}: recording an episode"):
         episode = record(policy, out, height=parsed.height, width=parsed.width)
     say(f"{out}: one episode, return {episode.total_reward:z.1f}, {episode.frames} frames")
     return 0
