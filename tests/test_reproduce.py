@@ -47,6 +47,7 @@ from crossq_wn.results import reading
 from crossq_wn.results.curves import Curves
 from crossq_wn.results.records import CurveTable
 from crossq_wn.runs import directory
+from crossq_wn.runs.config import preset_settings
 from crossq_wn.runs.seals import signed
 from crossq_wn.sweeps import cost as costs
 from crossq_wn.sweeps import history, simulations
@@ -233,6 +234,20 @@ def test_what_times_an_environment_ends_with_whoever_started_it(monkeypatch):
     monkeypatch.setattr(simulations.subprocess, "Popen", popen)
     assert simulations.simulation("walker-run", "process_time").why == "its process ended with code 0"
     assert started[0][:4] == tied()
+
+
+def test_the_papers_claims_are_tried_on_its_own_settings(tmp_path):
+    """But for the temperature's and the sizes of a scale, whatever the default presets are."""
+    temperature = {"initial_temperature": 0.1, "temperature_learning_rate": 3e-4}
+    for scale in SCALES.values():
+        for run in plan(scale, ["fig3", "fig4"], tmp_path):
+            if run.system.algorithm not in ("crossq", "crossq-wn"):
+                continue
+            table = replace(
+                preset_settings(run.system.algorithm, "paper-v2"), **temperature, utd=run.system.utd
+            )
+            ours = {name: getattr(table, name) for name in scale.changes}
+            assert replace(run.config.settings, **ours, discount=None, action_repeat=None) == table
 
 
 def test_a_laptop_can_afford_the_laptop_scale(quiet, tmp_path):
