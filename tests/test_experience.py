@@ -135,6 +135,20 @@ def test_numbers_of_an_observation_are_named_by_their_parts():
     assert "(clock[0]) never change" in remarks(still, PLAIN)[0]
 
 
+def test_a_policy_that_is_still_random_has_not_stopped_exploring():
+    usual = {"critic_norm": Course(40, 41), "critic_elr": Course(0.1, 0.09), "temperature": Course(0.1, 1e-4)}
+    said = {}
+    for entropy in (1.1, -2.0):
+        for rising in (False, True):
+            found = usual | {"entropy": Course(2.6, entropy)}
+            said[entropy, rising] = " ".join(findings(found, PLAIN, seen(rising=rising)))
+    assert "still acts almost at random (entropy 1.1 nats)" in said[1.1, False]
+    assert "random" not in said[1.1, True] + said[-2.0, False] + said[-2.0, True]
+    assert "temperature" not in said[1.1, False] + said[1.1, True]
+    for rising in (False, True):
+        assert "temperature fell 1e+03x: the policy explores as its target" in said[-2.0, rising]
+
+
 def test_values_beyond_what_rewards_add_up_to_diverge():
     found = COURSES | {"q_mean": Course(0, 900)}  # rewards of 0.89 at most add up to 89
     (values,) = [each for each in findings(found, PLAIN, seen()) if each.startswith("values")]

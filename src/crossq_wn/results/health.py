@@ -30,6 +30,7 @@ _BEYOND = 3  # times the largest value that rewards can add up to
 _LARGE_DRIFT = 0.05  # standard deviations per update
 _SMALL_BIAS = 0.1  # of the return
 _TEMPERATURE_FELL, _TEMPERATURE_GREW = 1e-2, 1e2  # growth
+_RANDOM = 0.0  # nats: the entropy of actions that are spread evenly over half of the range of each
 
 
 class Course(NamedTuple):
@@ -168,7 +169,7 @@ def _of_the_critics(found: Courses, critic: CriticTraits, seen: Experience | Non
         *_features(found, critic),
         *_values(found, _largest_value(found, critic, seen)),
         *_bias(found),
-        *_exploration(found),
+        *_exploration(found, seen),
     ]
 
 
@@ -278,10 +279,18 @@ def _bias(found: Courses) -> list[str]:
     return [f"{what}, with a spread of {spread.last:.0%}: the spread misleads the policy, the mean hardly"]
 
 
-def _exploration(found: Courses) -> list[str]:
-    temperature = found.get("temperature")
+def _exploration(found: Courses, seen: Experience | None) -> list[str]:
+    temperature, entropy = found.get("temperature"), found.get("entropy")
+    if entropy and entropy.last > _RANDOM:
+        if seen is None or seen.rising:
+            return []
+        return [
+            f"the policy still acts almost at random (entropy {entropy.last:.2g} nats), and returns do not "
+            "rise: to the critics no action is much better than another; where rewards are rare, a longer "
+            f"{option('warmup')} or recorded data ({option('prefill')}) show some"
+        ]
     if temperature and temperature.growth < _TEMPERATURE_FELL:
-        return [f"temperature fell {temperature.fall:.2g}x: the policy hardly explores any more"]
+        return [f"temperature fell {temperature.fall:.2g}x: the policy explores as its target entropy asks"]
     if temperature and temperature.growth > _TEMPERATURE_GREW:
         return [f"temperature grew {temperature.growth:.2g}x: the policy cannot keep the target entropy"]
     return []
