@@ -33,6 +33,7 @@ def told(found, digits):
 
 UTD = last_returns(section("UTD ratio and norms"), (2, 4))
 ABLATIONS = last_returns(section("Ablations"), (4,))
+DELAY = last_returns(section("The policy delay").split("With the paper's networks")[0], (2, 4))
 EARLY = last_returns(section("What else could hold early learning back"), (3,))
 
 
@@ -65,6 +66,18 @@ def test_differences_that_ablations_make_are_all_inconclusive(name, sign):
     found = effect(*pair)
     assert told(found, 0) in section("Ablations")
     assert not lies_above(found)
+    assert not lies_below(found)
+
+
+@pytest.mark.parametrize(
+    ("system", "verdict"),
+    [("CrossQ + WN, UTD 2", "above"), ("CrossQ + WN, UTD 5", ""), ("CrossQ, UTD 1", "")],
+)
+def test_what_a_policy_delay_of_1_brings_depends_on_the_utd_ratio(system, verdict):
+    ours, theirs = ([task / 1000 for task in DELAY[f"{system}, delay {delay}"]] for delay in (1, 3))
+    found = effect(ours, theirs)
+    assert told(found, 2) in section("The policy delay")
+    assert bool(lies_above(found)) == (verdict == "above")
     assert not lies_below(found)
 
 
